@@ -1,0 +1,1 @@
+//! The examples of byname are targets of this package.
