@@ -1,0 +1,351 @@
+//! The client's side: a closed loop, in which every slot makes its next call when the last is answered.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use hdrhistogram::Histogram;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::machine::{self, CpuTime};
+use crate::peers::{self, AnyPeer, Caller, Peer};
+use crate::work::{self, Work};
+
+#[derive(Args)]
+pub struct Options {
+    #[arg(value_parser = peers::parser())]
+    pub peer: &'static AnyPeer,
+    /// The address that the server printed
+    pub server: SocketAddr,
+    #[arg(long, value_enum, default_value_t = Work::Add)]
+    pub work: Work,
+    /// Calls in flight
+    #[arg(long, default_value_t = 128)]
+    pub in_flight: usize,
+    /// Seconds before the measurement
+    #[arg(long, default_value_t = 1.0)]
+    pub warm_up: f64,
+    /// Seconds of measurement
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// The server's process, to read its CPU time
+    #[arg(long)]
+    pub server_process: Option<i32>,
+    /// The CPU that the client may run on
+    #[arg(long, default_value_t = 1)]
+    pub cpu: usize,
+}
+
+pub struct Load {
+    pub server: SocketAddr,
+    pub server_process: Option<Pid>,
+    pub work: Work,
+    pub in_flight: usize,
+    pub warm_up: Duration,
+    pub window: Duration,
+}
+
+/// What was seen in the window, but for the failures: those of the whole run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    pub calls: u64,
+    pub failures: u64,
+    pub first_failure: Option<String>,
+    pub seconds: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub server_cpu_us: f64,
+    pub client_cpu_us: f64,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    machine::pin(options.cpu)?;
+    let load = Load {
+        server: options.server,
+        server_process: options.server_process.map(Pid::from_raw),
+        work: options.work,
+        in_flight: options.in_flight,
+        warm_up: Duration::try_from_secs_f64(options.warm_up)?,
+        window: Duration::try_from_secs_f64(options.seconds)?,
+    };
+    let outcome = machine::runtime()?.block_on((options.peer.load)(load))?;
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
+}
+
+pub async fn generate<P: Peer>(load: Load) -> Result<Outcome> {
+    let state = Arc::new(State::new()?);
+    let callers = P::connect(load.server, load.in_flight).await?;
+    let mut slots = JoinSet::new();
+    for (slot, caller) in callers.into_iter().enumerate() {
+        slots.spawn(run_slot(caller, slot, load.work, Arc::clone(&state)));
+    }
+    watch(&mut slots, load.warm_up).await?;
+    let window = Window::open(&state, load.server_process)?;
+    watch(&mut slots, load.window).await?;
+    let mut outcome = window.close(&state)?;
+    state.over.store(true, Relaxed);
+    let drained = timeout(DRAIN, async {
+        while let Some(slot) = slots.join_next().await {
+            slot??;
+        }
+        Ok::<_, anyhow::Error>(())
+    });
+    drained.await.context("calls were never answered")??;
+    // A failure counts whenever it comes: while warming up, and in the last call of a slot.
+    let tally = state.tally();
+    outcome.failures = tally.failures;
+    outcome.first_failure = tally.first_failure.clone();
+    Ok(outcome)
+}
+
+const DRAIN: Duration = Duration::from_secs(40);
+
+/// What is measured lies between its opening and its closing.
+struct Window {
+    began: Instant,
+    server: Option<CpuTime>,
+    client: CpuTime,
+}
+
+impl Window {
+    fn open(state: &State, server: Option<Pid>) -> Result<Self> {
+        state.tally().latency.reset();
+        Ok(Window {
+            server: server.map(CpuTime::of).transpose()?,
+            client: CpuTime::of(Pid::this())?,
+            began: Instant::now(),
+        })
+    }
+
+    fn close(self, state: &State) -> Result<Outcome> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let client = self.client.elapsed()?;
+        let server = self.server.map(|server| server.elapsed()).transpose()?;
+        let tally = state.tally();
+        let calls = tally.latency.len();
+        if calls == 0 {
+            bail!(
+                "no call succeeded; the first failure: {:?}",
+                tally.first_failure
+            );
+        }
+        let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
+        let micros_at = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
+        Ok(Outcome {
+            calls,
+            failures: tally.failures,
+            first_failure: tally.first_failure.clone(),
+            seconds,
+            p50_us: micros_at(0.50),
+            p99_us: micros_at(0.99),
+            server_cpu_us: server.map_or(0.0, per_call),
+            client_cpu_us: per_call(client),
+        })
+    }
+}
+
+struct State {
+    over: AtomicBool,
+    /// Shared, because a histogram for each slot would fill the cache. Nobody waits for the lock:
+    /// all slots run on one thread.
+    tally: Mutex<Tally>,
+}
+
+struct Tally {
+    /// Nanoseconds of every call that succeeded.
+    latency: Histogram<u64>,
+    failures: u64,
+    first_failure: Option<String>,
+}
+
+impl State {
+    fn new() -> Result<Self> {
+        Ok(State {
+            over: AtomicBool::new(false),
+            tally: Mutex::new(Tally {
+                latency: Histogram::new_with_bounds(100, 60_000_000_000, 3)?,
+                failures: 0,
+                first_failure: None,
+            }),
+        })
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("no slot panics")
+    }
+
+    fn record<T>(&self, reply: Result<T>, took: Duration) -> Option<T> {
+        let mut tally = self.tally();
+        match reply {
+            Ok(reply) => {
+                tally.latency.saturating_record(took.as_nanos() as u64);
+                Some(reply)
+            }
+            Err(error) => {
+                tally.failures += 1;
+                tally.first_failure.get_or_insert(format!("{error:#}"));
+                None
+            }
+        }
+    }
+}
+
+/// Lets the slots run for a while. One that ends by itself has had a wrong reply.
+async fn watch(slots: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()> {
+    tokio::select! {
+        () = sleep(duration) => Ok(()),
+        Some(ended) = slots.join_next() => {
+            ended??;
+            bail!("a slot ended too early");
+        }
+    }
+}
+
+async fn run_slot<C: Caller>(
+    mut caller: C,
+    slot: usize,
+    work: Work,
+    state: Arc<State>,
+) -> Result<()> {
+    let users = work::users(slot);
+    for n in 0.. {
+        if state.over.load(Relaxed) {
+            break;
+        }
+        let failed = match work {
+            Work::Add => {
+                let (a, b) = work::addends(slot, n);
+                let (reply, took) = timed(caller.add(a, b)).await;
+                let sum = state.record(reply, took);
+                let right = sum.is_none_or(|sum| sum == work::add(a, b));
+                ensure!(right, "wrong reply: {sum:?} for add({a}, {b})");
+                sum.is_none()
+            }
+            Work::Record => {
+                // Peers differ in whether they want their own; so each is given its own.
+                let own = users.clone();
+                let (reply, took) = timed(caller.record(own)).await;
+                let echo = state.record(reply, took);
+                let right = echo.as_ref().is_none_or(|echo| *echo == users);
+                ensure!(right, "wrong reply: {echo:?} for {users:?}");
+                echo.is_none()
+            }
+        };
+        if failed {
+            // A peer that fails at once must not starve the clock.
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {
+    let began = Instant::now();
+    let reply = call.await;
+    (reply, began.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::work::User;
+
+    #[tokio::test]
+    async fn a_wrong_reply_ends_it_all() {
+        let error = generate::<Wrong>(load(Work::Add)).await.unwrap_err();
+        assert!(error.to_string().starts_with("wrong reply"), "{error}");
+        let error = generate::<Wrong>(load(Work::Record)).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("wrong reply: Some([])"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn failures_are_counted_and_are_no_calls() {
+        let outcome = generate::<Failing>(load(Work::Add)).await.unwrap();
+        assert!(outcome.calls > 0 && outcome.failures > 0, "{outcome:?}");
+        assert_eq!(outcome.first_failure.as_deref(), Some("odd"));
+        let error = generate::<Failing>(load(Work::Record)).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("no call succeeded"),
+            "{error}"
+        );
+    }
+
+    fn load(work: Work) -> Load {
+        Load {
+            server: ([127, 0, 0, 1], 0).into(),
+            server_process: None,
+            work,
+            in_flight: 2,
+            warm_up: Duration::from_millis(5),
+            window: Duration::from_millis(50),
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Wrong;
+
+    impl Caller for Wrong {
+        async fn add(&mut self, a: i64, b: i64) -> Result<i64> {
+            yield_now().await;
+            Ok(a + b + 1)
+        }
+
+        async fn record(&mut self, _: Vec<User>) -> Result<Vec<User>> {
+            yield_now().await;
+            Ok(vec![])
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Failing {
+        calls: u64,
+    }
+
+    impl Caller for Failing {
+        async fn add(&mut self, a: i64, b: i64) -> Result<i64> {
+            yield_now().await;
+            self.calls += 1;
+            ensure!(self.calls.is_multiple_of(2), "odd");
+            Ok(a + b)
+        }
+
+        async fn record(&mut self, _: Vec<User>) -> Result<Vec<User>> {
+            bail!("always")
+        }
+    }
+
+    macro_rules! peer {
+        ($caller:ty) => {
+            impl Peer for $caller {
+                const NAME: &'static str = stringify!($caller);
+                const PACKAGES: &'static [&'static str] = &[];
+
+                type Caller = Self;
+
+                async fn serve(_: TcpListener) -> Result<()> {
+                    unreachable!("its callers answer by themselves")
+                }
+
+                async fn connect(_: SocketAddr, slots: usize) -> Result<Vec<Self>> {
+                    Ok(vec![Self::default(); slots])
+                }
+            }
+        };
+    }
+
+    peer!(Wrong);
+    peer!(Failing);
+}

@@ -1,0 +1,82 @@
+//! What is asked of the operating system.
+
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::utsname::uname;
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use procfs::net::TcpState;
+use procfs::{CpuInfo, Current};
+use tokio::runtime::{Builder, Runtime};
+
+/// Lets this process, and the threads that it will start, run on one CPU only.
+pub fn pin(cpu: usize) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu)?;
+    sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))
+}
+
+/// Both sides run on a runtime of one thread: there is one CPU for each.
+pub fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The CPU time of all threads of a process, in user space and in the kernel, from now on.
+///
+/// Unlike `/proc/<pid>/stat` the clock counts nanoseconds, and unlike `getrusage` it can be read
+/// for another process.
+pub struct CpuTime {
+    clock: ClockId,
+    start: Duration,
+}
+
+impl CpuTime {
+    pub fn of(process: Pid) -> Result<Self> {
+        let clock = ClockId::pid_cpu_clock_id(process)
+            .with_context(|| format!("cannot read the CPU time of process {process}"))?;
+        let start = clock.now()?.into();
+        Ok(CpuTime { clock, start })
+    }
+
+    pub fn elapsed(&self) -> Result<Duration> {
+        Ok(Duration::from(self.clock.now()?).saturating_sub(self.start))
+    }
+}
+
+/// The sockets in TIME_WAIT that have this port at either end.
+pub fn time_wait(port: u16) -> Result<u64> {
+    let sockets = procfs::net::tcp()?.into_iter().filter(|socket| {
+        socket.state == TcpState::TimeWait
+            && (socket.local_address.port() == port || socket.remote_address.port() == port)
+    });
+    Ok(sockets.count() as u64)
+}
+
+/// When, where and by which compiler's code it was measured, a line for each.
+pub fn describe() -> Result<String> {
+    let cpus = CpuInfo::current()?;
+    let system = uname()?;
+    Ok(format!(
+        "date:    {}\nmachine: {}, {} cores\nkernel:  {} {}\nrustc:   {}",
+        httpdate::fmt_http_date(SystemTime::now()),
+        cpus.model_name(0).unwrap_or("unknown"),
+        cpus.num_cores(),
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+        env!("BENCH_RUSTC"),
+    ))
+}
+
+/// The commit that is checked out, where there is one.
+pub fn commit() -> Option<String> {
+    let output = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR")])
+        .args(["describe", "--always", "--dirty"])
+        .output()
+        .ok()?;
+    let name = String::from_utf8(output.stdout).ok()?;
+    (!name.is_empty()).then(|| name.trim().to_owned())
+}

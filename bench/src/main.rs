@@ -1,0 +1,43 @@
+//! Measures byname beside its peers. README.md says how, and what the figures mean.
+//!
+//! [`compare`] starts this program again as a [`server`] and as a client, which puts [`load`] on one
+//! of the [`peers`] with the calls of [`work`], and [`report`] prints what came of it.
+
+mod accept;
+mod compare;
+mod load;
+mod machine;
+mod peers;
+mod report;
+mod server;
+mod work;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+fn main() -> Result<()> {
+    let command = CommandLine::parse();
+    match command.role {
+        None => compare::run(&command.comparison),
+        Some(Role::Server(options)) => server::run(&options),
+        Some(Role::Client(options)) => load::run(&options),
+    }
+}
+
+/// Measures byname beside its peers: without a command, all of them in turn.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(flatten)]
+    comparison: compare::Options,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Runs one peer's server alone, until it is interrupted
+    Server(server::Options),
+    /// Puts load on a server that was started with `bench server`
+    Client(load::Options),
+}

@@ -1,0 +1,49 @@
+//! byname on its defaults: one client that all slots share.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use byname::{Client, Server, rpc};
+use tokio::net::TcpListener;
+
+use super::{Caller, Peer};
+use crate::work::{self, User};
+
+pub struct Byname;
+
+impl Peer for Byname {
+    const NAME: &'static str = "byname";
+    const PACKAGES: &'static [&'static str] = &["byname", "hyper", "serde_json"];
+
+    type Caller = Client;
+
+    async fn serve(listener: TcpListener) -> Result<()> {
+        let server = Server::new().method::<add>().method::<record>();
+        Ok(server.serve(listener).await?)
+    }
+
+    async fn connect(server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
+        let client = Client::new(&format!("{server}/rpc"))?;
+        Ok(vec![client; slots])
+    }
+}
+
+impl Caller for Client {
+    async fn add(&mut self, a: i64, b: i64) -> Result<i64> {
+        Ok(add::on(self, a, b).await?)
+    }
+
+    async fn record(&mut self, users: Vec<User>) -> Result<Vec<User>> {
+        Ok(record::on(self, users).await?)
+    }
+}
+
+#[rpc]
+async fn add(a: i64, b: i64) -> i64 {
+    work::add(a, b)
+}
+
+#[rpc]
+async fn record(users: Vec<User>) -> Vec<User> {
+    work::record(users)
+}

@@ -1,0 +1,273 @@
+//! What a person reads: where it was measured, the medians with their spread, the ratios.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use cargo_lock::Lockfile;
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+
+use crate::compare::{Measurement, Options};
+use crate::machine;
+use crate::peers::AnyPeer;
+
+pub fn heading(options: &Options, peers: &[&AnyPeer]) -> Result<String> {
+    let mut text = machine::describe()?;
+    for peer in peers {
+        write!(text, "\npeer:    {}: {}", peer.name, versions(peer)?)?;
+    }
+    let Options {
+        rounds,
+        seconds,
+        warm_up,
+        ..
+    } = options;
+    write!(
+        text,
+        "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up"
+    )?;
+    Ok(text)
+}
+
+/// One measurement, for those who wait.
+pub fn line(measurement: &Measurement) -> String {
+    let Measurement {
+        round,
+        peer,
+        work,
+        in_flight,
+        outcome,
+        ..
+    } = measurement;
+    let mut line = format!(
+        "round {round}  {work:<6} @{in_flight:<4} {peer:<14} {:>8.1}k calls/s  p50 {:.0} µs",
+        THROUGHPUT.of(measurement),
+        outcome.p50_us,
+    );
+    if let Some(failure) = &outcome.first_failure {
+        let failures = outcome.failures;
+        line += &format!("  {failures} FAILED, the first: {failure}");
+    }
+    line
+}
+
+/// A table of medians and one of ratios for each work and number of calls in flight.
+pub fn tables(measurements: &[Measurement]) -> String {
+    let mut text = String::new();
+    for (work, in_flight) in distinct(measurements.iter().map(|m| (m.work, m.in_flight))) {
+        let of_both = |m: &&Measurement| (m.work, m.in_flight) == (work, in_flight);
+        let measured: Vec<_> = measurements.iter().filter(of_both).collect();
+        text += &format!("\n{work} @{in_flight}: the median (min–max) of the rounds\n\n");
+        text += &format!("{}\n", medians(&measured));
+        if let Some(ratios) = ratios(&measured) {
+            text += "\nRatios, round by round\n\n";
+            text += &format!("{ratios}\n");
+        }
+    }
+    text
+}
+
+/// The peer that the others are compared with.
+const OURS: &str = "byname";
+
+/// A figure that the tables show.
+struct Figure {
+    name: &'static str,
+    decimals: usize,
+    of: fn(&Measurement) -> f64,
+}
+
+impl Figure {
+    const fn new(name: &'static str, decimals: usize, of: fn(&Measurement) -> f64) -> Self {
+        Figure { name, decimals, of }
+    }
+
+    fn of(&self, measurement: &Measurement) -> f64 {
+        (self.of)(measurement)
+    }
+}
+
+const THROUGHPUT: Figure = Figure::new("1000 calls/s", 1, |m| {
+    m.outcome.calls as f64 / m.outcome.seconds / 1e3
+});
+
+/// Those that can be divided by each other.
+const RATED: [Figure; 5] = [
+    THROUGHPUT,
+    Figure::new("p50 µs", 1, |m| m.outcome.p50_us),
+    Figure::new("p99 µs", 1, |m| m.outcome.p99_us),
+    Figure::new("server CPU µs/call", 2, |m| m.outcome.server_cpu_us),
+    Figure::new("client CPU µs/call", 2, |m| m.outcome.client_cpu_us),
+];
+
+const COUNTED: [Figure; 3] = [
+    Figure::new("connections", 0, |m| m.connections as f64),
+    Figure::new("TIME_WAIT", 0, |m| m.time_wait as f64),
+    Figure::new("failures", 0, |m| m.outcome.failures as f64),
+];
+
+fn medians(measured: &[&Measurement]) -> Table {
+    let figures = || RATED.iter().chain(&COUNTED);
+    let mut table = table("peer", figures());
+    for peer in distinct(measured.iter().map(|m| m.peer)) {
+        let cells = figures().map(|figure| {
+            let of_peer = measured.iter().filter(|m| m.peer == peer);
+            spread(of_peer.map(|m| figure.of(m)).collect(), figure.decimals)
+        });
+        table.add_row([peer.to_owned()].into_iter().chain(cells));
+    }
+    table
+}
+
+fn ratios(measured: &[&Measurement]) -> Option<Table> {
+    let others = distinct(measured.iter().map(|m| m.peer).filter(|peer| *peer != OURS));
+    if others.is_empty() || !measured.iter().any(|m| m.peer == OURS) {
+        return None;
+    }
+    let mut table = table("ratio", RATED.iter());
+    for peer in others {
+        let cells = RATED
+            .iter()
+            .map(|figure| spread(rates(measured, peer, figure), 2));
+        table.add_row([format!("{OURS} / {peer}")].into_iter().chain(cells));
+    }
+    Some(table)
+}
+
+/// Our figure divided by a peer's in each round.
+fn rates(measured: &[&Measurement], peer: &str, figure: &Figure) -> Vec<f64> {
+    let of = |name| measured.iter().filter(move |m| m.peer == name);
+    let pairs = of(OURS).flat_map(|ours| {
+        let same_round = of(peer).filter(|theirs| theirs.round == ours.round);
+        same_round.map(move |theirs| (ours, theirs))
+    });
+    pairs
+        .map(|(ours, theirs)| figure.of(ours) / figure.of(theirs))
+        .collect()
+}
+
+fn table<'f>(first: &str, figures: impl Iterator<Item = &'f Figure>) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    let names = figures.map(|figure| figure.name);
+    table.set_header([first].into_iter().chain(names));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
+    let Some((median, min, max)) = median_min_max(&mut figures) else {
+        return "–".to_owned();
+    };
+    let text = |figure| format!("{figure:.decimals$}");
+    if text(min) == text(max) {
+        text(median)
+    } else {
+        format!("{} ({}–{})", text(median), text(min), text(max))
+    }
+}
+
+fn median_min_max(figures: &mut [f64]) -> Option<(f64, f64, f64)> {
+    figures.sort_by(f64::total_cmp);
+    let (min, max) = (*figures.first()?, *figures.last()?);
+    let upper = figures.len() / 2;
+    let lower = (figures.len() - 1) / 2;
+    Some((f64::midpoint(figures[lower], figures[upper]), min, max))
+}
+
+/// In the order of their first appearance.
+fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.fold(Vec::new(), |mut seen, item| {
+        if !seen.contains(&item) {
+            seen.push(item);
+        }
+        seen
+    })
+}
+
+/// The versions that were built, as Cargo chose them.
+fn versions(peer: &AnyPeer) -> Result<String> {
+    let lock: Lockfile = include_str!("../Cargo.lock").parse()?;
+    let bench = lock
+        .packages
+        .iter()
+        .find(|p| p.name.as_str() == env!("CARGO_PKG_NAME"));
+    let dependencies = &bench
+        .context("Cargo.lock without this package")?
+        .dependencies;
+    let mut versions = Vec::new();
+    for name in peer.packages.iter().chain(&["tokio"]) {
+        let dependency = dependencies.iter().find(|d| d.name.as_str() == *name);
+        let version = &dependency
+            .with_context(|| format!("{name} is no dependency"))?
+            .version;
+        let commit = if *name == OURS {
+            machine::commit()
+        } else {
+            None
+        };
+        let commit = commit.map(|commit| format!(" ({commit})"));
+        versions.push(format!("{name} {version}{}", commit.unwrap_or_default()));
+    }
+    Ok(versions.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Outcome;
+    use crate::peers::PEERS;
+    use crate::work::Work;
+
+    #[test]
+    fn ratios_are_of_the_same_round() {
+        let rounds = [
+            (1, OURS, 200),
+            (1, "other", 100),
+            (2, OURS, 90),
+            (2, "other", 30),
+            (3, "other", 1),
+        ];
+        let measurements = rounds.map(|(round, peer, calls)| measurement(round, peer, calls));
+        let measured: Vec<_> = measurements.iter().collect();
+        assert_eq!(rates(&measured, "other", &THROUGHPUT), [2.0, 3.0]);
+        assert!(ratios(&measured[1..2]).is_none());
+    }
+
+    #[test]
+    fn the_spread_is_left_out_where_there_is_none() {
+        assert_eq!(spread(vec![3.0, 1.0, 2.0], 1), "2.0 (1.0–3.0)");
+        assert_eq!(spread(vec![1.0, 2.0], 1), "1.5 (1.0–2.0)");
+        assert_eq!(spread(vec![128.0, 128.0], 0), "128");
+        assert_eq!(spread(vec![], 0), "–");
+    }
+
+    #[test]
+    fn every_peer_has_versions() {
+        for peer in PEERS {
+            versions(peer).unwrap();
+        }
+    }
+
+    fn measurement(round: usize, peer: &'static str, calls: u64) -> Measurement {
+        Measurement {
+            round,
+            peer,
+            work: Work::Add,
+            in_flight: 1,
+            outcome: Outcome {
+                calls,
+                failures: 0,
+                first_failure: None,
+                seconds: 1.0,
+                p50_us: 1.0,
+                p99_us: 1.0,
+                server_cpu_us: 1.0,
+                client_cpu_us: 1.0,
+            },
+            connections: 1,
+            time_wait: 0,
+        }
+    }
+}

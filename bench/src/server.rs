@@ -1,0 +1,58 @@
+//! The server's side: one peer on a CPU of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::accept::accepted;
+use crate::machine;
+use crate::peers::{self, AnyPeer};
+
+#[derive(Args)]
+pub struct Options {
+    #[arg(value_parser = peers::parser())]
+    pub peer: &'static AnyPeer,
+    /// The port on 127.0.0.1; any that is free when it is 0
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// The CPU that the server may run on
+    #[arg(long, default_value_t = 0)]
+    pub cpu: usize,
+}
+
+/// The first line that a server prints.
+#[derive(Serialize, Deserialize)]
+pub struct Listening {
+    pub address: SocketAddr,
+}
+
+/// The last line, once the server was asked to end.
+#[derive(Serialize, Deserialize)]
+pub struct Ended {
+    pub connections: u64,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    machine::pin(options.cpu)?;
+    machine::runtime()?.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
+        let address = listener.local_addr()?;
+        println!("{}", serde_json::to_string(&Listening { address })?);
+        tokio::select! {
+            // A peer may heed the signals as well, and end at the same moment.
+            biased;
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+            ended = (options.peer.serve)(listener) => bail!("the server ended: {ended:?}"),
+        }
+        let connections = accepted();
+        println!("{}", serde_json::to_string(&Ended { connections })?);
+        Ok(())
+    })
+}

@@ -1,0 +1,85 @@
+//! The calls that every peer makes, and what their replies must be.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Work {
+    /// `add(i64, i64) -> i64`
+    Add,
+    /// Echoes ten users of six fields, 1.2 to 1.3 KB as JSON
+    Record,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let value = self.to_possible_value().expect("no work is skipped");
+        f.pad(value.get_name())
+    }
+}
+
+pub fn add(a: i64, b: i64) -> i64 {
+    a + b
+}
+
+pub fn record(users: Vec<User>) -> Vec<User> {
+    users
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct User {
+    pub id: u64,
+    pub name: String,
+    pub email: String,
+    pub age: u32,
+    pub balance: f64,
+    pub active: bool,
+}
+
+/// The arguments of a slot's n-th `add`: no two slots in flight expect the same sum.
+pub fn addends(slot: usize, n: u64) -> (i64, i64) {
+    (slot as i64 * 1_000_000_007, n as i64 * 1_000)
+}
+
+/// The argument of a slot's every `record`: no two slots send the same users.
+pub fn users(slot: usize) -> Vec<User> {
+    (0..10)
+        .map(|position| {
+            let id = 1_000_000 + slot as u64 * 10 + position;
+            User {
+                id,
+                name: format!("Ada Lovelace {id}"),
+                email: format!("ada.{id}@example.com"),
+                age: 20 + (id % 70) as u32,
+                balance: id as f64 / 8.0,
+                active: id.is_multiple_of(2),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_as_large_as_the_readme_says() {
+        for slot in 0..1024 {
+            let size = serde_json::to_vec(&users(slot)).unwrap().len();
+            assert!((1200..=1300).contains(&size), "slot {slot}: {size} bytes");
+        }
+    }
+
+    #[test]
+    fn no_two_slots_expect_the_same_reply() {
+        assert_ne!(users(0), users(1));
+        let sum = |slot, n| {
+            let (a, b) = addends(slot, n);
+            add(a, b)
+        };
+        assert_ne!(sum(0, 1_000_000), sum(1, 0));
+        assert_ne!(sum(0, 1_000_007), sum(1, 0));
+    }
+}

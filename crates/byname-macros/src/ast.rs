@@ -1,0 +1,320 @@
+//! Reads the item under the attribute, no further than is needed: bodies stay token trees.
+//!
+//! The `#[rpc(…)]` attributes inside an item (on arguments, on the methods of a block) are taken
+//! out of it here. Everything else is written back as it was read.
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use quote::{ToTokens, TokenStreamExt, quote};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::{
+    Attribute, FnArg, Ident, ImplItem, ItemImpl, LitStr, Pat, Path, Result, Signature, Token, Type,
+    Variadic, Visibility,
+};
+
+pub(crate) enum Item {
+    Function(Function),
+    Block(Block),
+    /// An item that the attribute can't stand on, by its keyword.
+    Other(Ident),
+}
+
+impl Item {
+    pub(crate) fn parse(item: &TokenStream) -> Result<Self> {
+        let kind = |input: ParseStream| {
+            input.call(Attribute::parse_outer)?;
+            input.parse::<Visibility>()?;
+            let kind = if starts_function(input) {
+                Kind::Function
+            } else if starts_block(input) {
+                Kind::Block
+            } else {
+                Kind::Other(keyword(input)?)
+            };
+            input.parse::<TokenStream>()?;
+            Ok(kind)
+        };
+        match kind.parse2(item.clone())? {
+            Kind::Function => syn::parse2(item.clone()).map(Item::Function),
+            Kind::Block => Block::parse(item).map(Item::Block),
+            Kind::Other(keyword) => Ok(Item::Other(keyword)),
+        }
+    }
+}
+
+/// A function, a declaration of one without a body, or a method.
+pub(crate) struct Function {
+    pub(crate) attrs: Vec<Attribute>,
+    /// The `#[rpc(…)]` attributes among those that stood on it.
+    pub(crate) rpc: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) signature: Signature,
+    /// Those of `signature` other than `self`, with the attributes that were taken out of it.
+    pub(crate) arguments: Vec<Argument>,
+    /// Taken out of `signature`: it is a mistake, of which the compiler would speak as well.
+    pub(crate) variadic: Option<Variadic>,
+    pub(crate) body: Body,
+}
+
+pub(crate) struct Argument {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) rpc: Vec<Attribute>,
+    pub(crate) pat: Pat,
+    pub(crate) ty: Type,
+}
+
+pub(crate) enum Body {
+    Braces(Group),
+    /// A declaration ends in a semicolon.
+    None(Token![;]),
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let mut attrs = input.call(Attribute::parse_outer)?;
+        let rpc = take_rpc(&mut attrs);
+        let vis = input.parse()?;
+        let mut signature: Signature = input.parse()?;
+        let mut arguments = Vec::new();
+        for input in &mut signature.inputs {
+            if let FnArg::Typed(argument) = input {
+                arguments.push(Argument {
+                    rpc: take_rpc(&mut argument.attrs),
+                    attrs: argument.attrs.clone(),
+                    pat: (*argument.pat).clone(),
+                    ty: (*argument.ty).clone(),
+                });
+            }
+        }
+        let variadic = signature.variadic.take();
+        let body = if input.peek(Token![;]) {
+            Body::None(input.parse()?)
+        } else {
+            Body::Braces(input.parse()?)
+        };
+        Ok(Function {
+            attrs,
+            rpc,
+            vis,
+            signature,
+            arguments,
+            variadic,
+            body,
+        })
+    }
+}
+
+impl ToTokens for Function {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Function { attrs, vis, signature, .. } = self;
+        tokens.extend(match &self.body {
+            Body::Braces(body) => quote!(#(#attrs)* #vis #signature #body),
+            // Where a body is missing there is an error, which this keeps to one.
+            Body::None(_) => quote! {
+                #(#attrs)*
+                #[allow(unused_variables)]
+                #vis #signature { ::core::unimplemented!() }
+            },
+        });
+    }
+}
+
+/// An `impl` block.
+pub(crate) struct Block {
+    /// The block without what stands in its braces.
+    pub(crate) head: ItemImpl,
+    pub(crate) members: Vec<Member>,
+    written_head: TokenStream,
+    inner_attrs: Vec<Attribute>,
+    braces: Group,
+}
+
+pub(crate) enum Member {
+    Function(Function),
+    Other(ImplItem),
+}
+
+impl Block {
+    fn parse(item: &TokenStream) -> Result<Self> {
+        let mut written_head: Vec<TokenTree> = item.clone().into_iter().collect();
+        let braces = match written_head.pop() {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => group,
+            last => return Err(syn::Error::new_spanned(last, "expected an `impl` block")),
+        };
+        let written_head: TokenStream = written_head.into_iter().collect();
+        let head = syn::parse2(quote!(#written_head {}))?;
+        let members = |input: ParseStream| {
+            let inner_attrs = input.call(Attribute::parse_inner)?;
+            let mut members = Vec::new();
+            while !input.is_empty() {
+                members.push(input.parse()?);
+            }
+            Ok((inner_attrs, members))
+        };
+        let (inner_attrs, members) = members.parse2(braces.stream())?;
+        Ok(Block {
+            head,
+            members,
+            written_head,
+            inner_attrs,
+            braces,
+        })
+    }
+}
+
+impl Parse for Member {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let ahead = input.fork();
+        ahead.call(Attribute::parse_outer)?;
+        ahead.parse::<Visibility>()?;
+        if starts_function(&ahead) {
+            input.parse().map(Member::Function)
+        } else {
+            input.parse().map(Member::Other)
+        }
+    }
+}
+
+impl ToTokens for Block {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        self.written_head.to_tokens(tokens);
+        let mut inside = TokenStream::new();
+        inside.append_all(&self.inner_attrs);
+        for member in &self.members {
+            match member {
+                Member::Function(function) => function.to_tokens(&mut inside),
+                Member::Other(other) => other.to_tokens(&mut inside),
+            }
+        }
+        let mut braces = Group::new(Delimiter::Brace, inside);
+        braces.set_span(self.braces.span());
+        tokens.append(braces);
+    }
+}
+
+/// Whether `path` names this attribute.
+pub(crate) fn is_rpc(path: &Path) -> bool {
+    let mut segments = path.segments.iter().map(|segment| segment.ident.unraw());
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some(rpc), None, None) => rpc == "rpc",
+        (Some(byname), Some(rpc), None) => byname == "byname" && rpc == "rpc",
+        _ => false,
+    }
+}
+
+enum Kind {
+    Function,
+    Block,
+    Other(Ident),
+}
+
+fn starts_function(input: ParseStream) -> bool {
+    let ahead = input.fork();
+    loop {
+        if ahead.peek(Token![fn]) {
+            return true;
+        }
+        let qualifier = ahead.peek(Token![const])
+            || ahead.peek(Token![async])
+            || ahead.peek(Token![unsafe])
+            || ahead.peek(Token![extern])
+            || ahead.peek(LitStr);
+        if !qualifier || ahead.parse::<TokenTree>().is_err() {
+            return false;
+        }
+    }
+}
+
+fn starts_block(input: ParseStream) -> bool {
+    input.peek(Token![impl])
+        || (input.peek(Token![unsafe]) || input.peek(Token![default])) && input.peek2(Token![impl])
+}
+
+/// The word that says what an item is: `struct`, `trait`, `mod` and so on.
+fn keyword(input: ParseStream) -> Result<Ident> {
+    let word = input.call(Ident::parse_any)?;
+    let qualifies = word == "unsafe" || word == "auto" || word == "extern";
+    if qualifies && input.peek(Ident::peek_any) {
+        return keyword(input);
+    }
+    Ok(word)
+}
+
+fn take_rpc(attrs: &mut Vec<Attribute>) -> Vec<Attribute> {
+    attrs
+        .extract_if(.., |attribute| is_rpc(attribute.path()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(item: TokenStream) -> String {
+        match Item::parse(&item) {
+            Ok(Item::Function(_)) => "function".into(),
+            Ok(Item::Block(_)) => "block".into(),
+            Ok(Item::Other(keyword)) => keyword.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn knows_items_by_their_first_words() {
+        assert_eq!(kind(quote!(async fn f() {})), "function");
+        assert_eq!(kind(quote!(#[a] pub(crate) const unsafe extern "C" fn f();)), "function");
+        assert_eq!(kind(quote!(impl A {})), "block");
+        assert_eq!(kind(quote!(unsafe impl<T> A<T> for B {})), "block");
+        assert_eq!(kind(quote!(pub struct A;)), "struct");
+        assert_eq!(kind(quote!(pub unsafe trait A {})), "trait");
+        assert_eq!(kind(quote!(const A: u8 = 1;)), "const");
+        assert_eq!(kind(quote!(extern "C" {})), "extern");
+        assert_eq!(kind(quote!(macro_rules! a { () => {} })), "macro_rules");
+    }
+
+    #[test]
+    fn writes_back_what_it_read_without_its_own_attributes() {
+        let item = quote! {
+            #[doc = "Adds."]
+            pub(crate) async fn add(#[rpc(default = 1)] #[allow(unused)] a: i64, mut b: &str) -> i64 { a ... b }
+        };
+        let Ok(Item::Function(function)) = Item::parse(&item) else {
+            panic!("a function");
+        };
+        assert_eq!(
+            function.to_token_stream().to_string(),
+            quote! {
+                #[doc = "Adds."]
+                pub(crate) async fn add(#[allow(unused)] a: i64, mut b: &str) -> i64 { a ... b }
+            }
+            .to_string()
+        );
+
+        let item = quote! {
+            #[cfg(all())]
+            impl a::Counter {
+                #![allow(unused)]
+                #[rpc(name = "x")]
+                #[inline]
+                pub fn x(&self, #[byname::rpc(default = 2)] a: i64) {}
+                const A: i64 = 1;
+            }
+        };
+        let Ok(Item::Block(block)) = Item::parse(&item) else {
+            panic!("a block");
+        };
+        assert_eq!(
+            block.to_token_stream().to_string(),
+            quote! {
+                #[cfg(all())]
+                impl a::Counter {
+                    #![allow(unused)]
+                    #[inline]
+                    pub fn x(&self, a: i64) {}
+                    const A: i64 = 1;
+                }
+            }
+            .to_string()
+        );
+    }
+}

@@ -1,0 +1,454 @@
+//! Reads the options in the parentheses of `#[rpc(…)]`.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::parse::{ParseStream, Parser};
+use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Result, Token};
+
+use crate::errors::Errors;
+
+/// What was said in the parentheses. Which of it may be said depends on the place.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) name: Option<LitStr>,
+    pub(crate) aliases: Vec<LitStr>,
+    pub(crate) prefix: Option<LitStr>,
+    pub(crate) stub: Option<Ident>,
+    pub(crate) idempotent: bool,
+    pub(crate) readonly: bool,
+    pub(crate) blocking: Option<Ident>,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) default: Option<Expr>,
+}
+
+/// Where an attribute stands.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Place {
+    Function,
+    Method,
+    Block,
+    Argument,
+}
+
+impl Options {
+    /// Reads what stands in the parentheses of the attribute itself.
+    pub(crate) fn parse(tokens: TokenStream, place: Place, errors: &mut Errors) -> Self {
+        let mut settings = Vec::new();
+        let list = |input: ParseStream| {
+            while !input.is_empty() {
+                match Setting::parse(input) {
+                    Ok(setting) => settings.push(setting),
+                    Err(error) => {
+                        errors.push(error);
+                        skip_to_comma(input)?;
+                    }
+                }
+                if !input.is_empty() && !input.peek(Token![,]) {
+                    let unexpected: TokenTree = input.parse()?;
+                    errors.at(unexpected, "expected a comma", "options have commas between them");
+                    skip_to_comma(input)?;
+                }
+                input.parse::<Option<Token![,]>>()?;
+            }
+            Ok(())
+        };
+        if let Err(error) = list.parse2(tokens) {
+            errors.push(error);
+        }
+        let mut options = Options::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for setting in settings {
+            let Some(known) = setting.find(place, errors) else {
+                continue;
+            };
+            if seen.contains(&known.name) && !known.repeats {
+                errors.at(
+                    &setting.key,
+                    format_args!("`{}` is given twice", known.name),
+                    "keep one of them",
+                );
+                continue;
+            }
+            seen.push(known.name);
+            (known.set)(&mut options, &setting, errors);
+        }
+        options
+    }
+
+    /// Reads the attributes that stand inside an item, on a method or on an argument.
+    pub(crate) fn from_attributes(
+        attrs: &[Attribute],
+        place: Place,
+        errors: &mut Errors,
+    ) -> Self {
+        if let Some(second) = attrs.get(1) {
+            errors.at(
+                second,
+                "a second `#[rpc(…)]` in the same place",
+                "put all options into one: `#[rpc(readonly, name = \"…\")]`",
+            );
+        }
+        let tokens = match attrs.first() {
+            None => return Options::default(),
+            Some(attribute) => match &attribute.meta {
+                Meta::List(list) if !list.tokens.is_empty() => list.tokens.clone(),
+                Meta::NameValue(_) => {
+                    errors.at(
+                        attribute,
+                        "`#[rpc]` has its options in parentheses",
+                        format_args!("write `#[rpc({})]`", place.example()),
+                    );
+                    return Options::default();
+                }
+                _ => {
+                    errors.at(attribute, place.bare(), place.bare_help());
+                    return Options::default();
+                }
+            },
+        };
+        Options::parse(tokens, place, errors)
+    }
+}
+
+impl Place {
+    /// What an attribute without options would mean here, if it meant anything.
+    fn bare(self) -> &'static str {
+        match self {
+            Place::Argument => "`#[rpc]` on an argument says nothing without an option",
+            _ => "every method with `&self` in this block is exported already",
+        }
+    }
+
+    fn bare_help(self) -> &'static str {
+        match self {
+            Place::Argument => "write `#[rpc(default = …)]`, or remove it",
+            _ => "remove this `#[rpc]`; methods that are not to be called belong in another `impl` block",
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Place::Function | Place::Method => "name = \"…\"",
+            Place::Block => "prefix = \"…\"",
+            Place::Argument => "default = …",
+        }
+    }
+
+    fn a(self) -> &'static str {
+        match self {
+            Place::Function => "a function",
+            Place::Method => "a method",
+            Place::Block => "an `impl` block",
+            Place::Argument => "an argument",
+        }
+    }
+}
+
+/// One option: `key` or `key = value`.
+struct Setting {
+    key: Ident,
+    value: Option<Expr>,
+}
+
+impl Setting {
+    fn parse(input: ParseStream) -> Result<Self> {
+        if !input.peek(Ident::peek_any) {
+            let unexpected: TokenTree = input.parse()?;
+            return Err(syn::Error::new_spanned(
+                &unexpected,
+                "expected an option, such as `readonly` or `name = \"…\"`\n\
+                 help: the options are listed in the documentation of `byname::rpc`",
+            ));
+        }
+        let key = input.call(Ident::parse_any)?;
+        let value = if input.peek(Token![=]) {
+            input.parse::<Token![=]>()?;
+            if input.is_empty() || input.peek(Token![,]) {
+                return Err(syn::Error::new_spanned(
+                    &key,
+                    format!("`{key} =` wants a value\nhelp: {}", example(&key)),
+                ));
+            }
+            Some(input.parse()?)
+        } else if input.is_empty() || input.peek(Token![,]) {
+            None
+        } else {
+            let unexpected: TokenTree = input.parse()?;
+            return Err(syn::Error::new_spanned(
+                &unexpected,
+                format!("expected `=` or `,` after `{key}`\nhelp: {}", example(&key)),
+            ));
+        };
+        Ok(Setting { key, value })
+    }
+
+    fn find(&self, place: Place, errors: &mut Errors) -> Option<&'static Known> {
+        let key = self.key.unraw().to_string();
+        let Some(known) = KNOWN.iter().find(|known| known.name == key) else {
+            let here = KNOWN.iter().filter(|known| known.places.contains(&place));
+            let list: Vec<String> = here.map(|known| format!("`{}`", known.name)).collect();
+            let verb = if list.len() == 1 { "option is" } else { "options are" };
+            let near = KNOWN
+                .iter()
+                .map(|known| (distance(&key, known.name), known.name))
+                .min()
+                .filter(|(distance, name)| *distance <= name.len() / 3 + 1);
+            let help = match near {
+                Some((_, name)) => format!("did you mean `{name}`? On {}", place.a()),
+                None => format!("on {}", place.a()),
+            };
+            errors.at(
+                &self.key,
+                format_args!("unknown option `{key}`"),
+                format_args!("{help} the {verb} {}", list.join(", ")),
+            );
+            return None;
+        };
+        if !known.places.contains(&place) {
+            errors.at(
+                &self.key,
+                format_args!("`{key}` is no option of {}", place.a()),
+                known.elsewhere,
+            );
+            return None;
+        }
+        Some(known)
+    }
+
+    /// The text in quotes.
+    fn string(&self, errors: &mut Errors) -> Option<LitStr> {
+        match &self.value {
+            Some(Expr::Lit(ExprLit {
+                lit: Lit::Str(text), ..
+            })) => Some(text.clone()),
+            value => {
+                let help = match value {
+                    Some(Expr::Path(path)) => {
+                        let path = path.path.to_token_stream().to_string().replace(' ', "");
+                        format!("write `{} = \"{path}\"`", self.key)
+                    }
+                    _ => example(&self.key),
+                };
+                let wrong = format_args!("`{}` wants a text in quotes", self.key);
+                errors.at(self.value_or_key(), wrong, help);
+                None
+            }
+        }
+    }
+
+    /// An option that is only named.
+    fn flag(&self, errors: &mut Errors) -> bool {
+        if let Some(value) = &self.value {
+            errors.at(
+                value,
+                format_args!("`{}` takes no value", self.key),
+                format_args!("write `#[rpc({})]`, or leave it out", self.key),
+            );
+        }
+        true
+    }
+
+    fn ident(&self, errors: &mut Errors) -> Option<Ident> {
+        if let Some(Expr::Path(path)) = &self.value
+            && let Some(ident) = path.path.get_ident()
+        {
+            return Some(ident.clone());
+        }
+        errors.at(
+            self.value_or_key(),
+            format_args!("`{}` wants the name of a type, without quotes", self.key),
+            example(&self.key),
+        );
+        None
+    }
+
+    fn value_or_key(&self) -> TokenStream {
+        match &self.value {
+            Some(value) => value.to_token_stream(),
+            None => self.key.to_token_stream(),
+        }
+    }
+}
+
+/// One option and everything that is known of it.
+struct Known {
+    name: &'static str,
+    places: &'static [Place],
+    example: &'static str,
+    /// What to do when it stands in another place.
+    elsewhere: &'static str,
+    repeats: bool,
+    set: fn(&mut Options, &Setting, &mut Errors),
+}
+
+const CALLED: &[Place] = &[Place::Function, Place::Method];
+const ON_CALLED: &str = "it goes on a function, or on a method of the block";
+
+const KNOWN: &[Known] = &[
+    Known {
+        name: "name",
+        places: CALLED,
+        example: "name = \"users.get\"",
+        elsewhere: "it goes on a function, or on a method; a block has `prefix = \"…\"`",
+        repeats: false,
+        set: |options, setting, errors| options.name = setting.string(errors),
+    },
+    Known {
+        name: "alias",
+        places: CALLED,
+        example: "alias = \"get_user\"",
+        elsewhere: ON_CALLED,
+        repeats: true,
+        set: |options, setting, errors| options.aliases.extend(setting.string(errors)),
+    },
+    Known {
+        name: "prefix",
+        places: &[Place::Block],
+        example: "prefix = \"users\"",
+        elsewhere: "it goes on an `impl` block; here write the whole name: `name = \"users.get\"`",
+        repeats: false,
+        set: |options, setting, errors| options.prefix = setting.string(errors),
+    },
+    Known {
+        name: "stub",
+        places: &[Place::Function, Place::Block],
+        example: "stub = add_rpc",
+        elsewhere: "it goes on a function or on an `impl` block; a method is called by its own name on the block's stub",
+        repeats: false,
+        set: |options, setting, errors| options.stub = setting.ident(errors),
+    },
+    Known {
+        name: "idempotent",
+        places: CALLED,
+        example: "idempotent",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.idempotent = setting.flag(errors),
+    },
+    Known {
+        name: "readonly",
+        places: CALLED,
+        example: "readonly",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.readonly = setting.flag(errors),
+    },
+    Known {
+        name: "blocking",
+        places: CALLED,
+        example: "blocking",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| {
+            options.blocking = setting.flag(errors).then(|| setting.key.clone());
+        },
+    },
+    Known {
+        name: "timeout",
+        places: CALLED,
+        example: "timeout = \"2s\"",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.timeout_ms = timeout(setting, errors),
+    },
+    Known {
+        name: "default",
+        places: &[Place::Argument],
+        example: "default = 10",
+        elsewhere: "it goes on an argument: `#[rpc(default = 10)] limit: u32`",
+        repeats: false,
+        set: |options, setting, errors| match &setting.value {
+            Some(value) => options.default = Some(value.clone()),
+            None => errors.at(
+                &setting.key,
+                "`default` wants a value",
+                "write `#[rpc(default = 10)]`; an `Option` may be left out without a default",
+            ),
+        },
+    },
+];
+
+fn example(key: &Ident) -> String {
+    let known = KNOWN.iter().find(|known| key == known.name);
+    match known {
+        Some(known) => format!("write `#[rpc({})]`", known.example),
+        None => "write `#[rpc(option)]` or `#[rpc(option = value)]`".into(),
+    }
+}
+
+fn timeout(setting: &Setting, errors: &mut Errors) -> Option<u64> {
+    if let Some(Expr::Lit(ExprLit {
+        lit: Lit::Int(number), ..
+    })) = &setting.value
+    {
+        let unit = match number.suffix() {
+            "" => "ms",
+            suffix => suffix,
+        };
+        errors.at(
+            number,
+            "a time-out needs a unit, and quotes",
+            format_args!("write `timeout = \"{}{unit}\"`", number.base10_digits()),
+        );
+        return None;
+    }
+    let text = setting.string(errors)?;
+    match milliseconds(&text.value()) {
+        Ok(milliseconds) => Some(milliseconds),
+        Err((wrong, help)) => {
+            errors.at(&text, wrong, help);
+            None
+        }
+    }
+}
+
+fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static str)> {
+    const GRAMMAR: &str = "write a whole number and a unit: `\"50ms\"`, `\"2s\"` or `\"1m\"`";
+    let unit_at = text.find(|letter: char| !letter.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "" => return Err(("a time-out needs a unit", GRAMMAR)),
+        _ => return Err(("this is no time-out", GRAMMAR)),
+    };
+    if number.is_empty() {
+        return Err(("this is no time-out", GRAMMAR));
+    }
+    let milliseconds = number.parse::<u64>().ok();
+    match milliseconds.and_then(|number| number.checked_mul(factor)) {
+        Some(0) => Err((
+            "with a time-out of zero every call would fail",
+            "leave it out, and calls have the time that the limits say",
+        )),
+        Some(milliseconds) => Ok(milliseconds),
+        None => Err((
+            "this time-out is too long to count",
+            "no call may last for ever: choose one that somebody would wait for",
+        )),
+    }
+}
+
+fn skip_to_comma(input: ParseStream) -> Result<()> {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        input.parse::<TokenTree>()?;
+    }
+    Ok(())
+}
+
+/// How many letters must be put in, taken out or changed to come from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in to.bytes().enumerate() {
+            let change = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}

@@ -1,0 +1,136 @@
+//! Decides what an item means, and says what is wrong with it.
+//!
+//! A check always gives a whole answer, with stand-ins for what was wrong: mistakes are in
+//! [`Errors`], and the answer then serves to name the stub so that no other error follows.
+
+mod block;
+mod function;
+mod name;
+mod types;
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::{Attribute, Expr, Ident, Type, Visibility};
+
+pub(crate) use block::block;
+pub(crate) use function::{free, inside_a_block};
+
+use crate::errors::Errors;
+
+/// A function or a method that can be called from elsewhere.
+pub(crate) struct Function {
+    pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
+    /// The type that `on` belongs to; of no use to a method.
+    pub(crate) stub: Ident,
+    /// The name on the wire.
+    pub(crate) name: Name,
+    pub(crate) aliases: Vec<Name>,
+    pub(crate) doc: String,
+    /// The `#[cfg]`s, which all that is made of the function must share.
+    pub(crate) cfgs: Vec<Attribute>,
+    pub(crate) deprecated: Option<Attribute>,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) output: Output,
+    pub(crate) manner: Manner,
+    pub(crate) idempotent: bool,
+    pub(crate) readonly: bool,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) has_body: bool,
+}
+
+impl Function {
+    /// All names on the wire.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.name).chain(&self.aliases)
+    }
+}
+
+/// A name on the wire, the prefix included, and the token that it comes from.
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) token: TokenTree,
+}
+
+pub(crate) struct Argument {
+    pub(crate) ident: Ident,
+    /// As it was declared.
+    pub(crate) ty: Type,
+    pub(crate) passing: Passing,
+    /// As the server holds it.
+    pub(crate) owned: TokenStream,
+    /// The same for people, as the wire bears it: `String` for `&str`.
+    pub(crate) text: String,
+    pub(crate) default: Option<Expr>,
+}
+
+pub(crate) enum Passing {
+    Owned,
+    /// A reference to this.
+    Borrowed(Type),
+    /// There is an error about it, anything may be passed.
+    Unknown,
+}
+
+pub(crate) struct Output {
+    pub(crate) ty: TokenStream,
+    pub(crate) kind: OutputKind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum OutputKind {
+    Value,
+    /// Its path ends in `Result`.
+    Result,
+    /// There is an error about it, anything may come back.
+    Unknown,
+}
+
+/// How the server runs it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Manner {
+    Async,
+    Inline,
+    Blocking,
+}
+
+/// An `impl` block whose methods can be called from elsewhere.
+pub(crate) struct Block {
+    /// The type that the block is about.
+    pub(crate) ty: Type,
+    /// A mistake: it has a method of the name that the way to its stub must have.
+    pub(crate) has_on: bool,
+    pub(crate) stub: Ident,
+    /// That of the most visible method.
+    pub(crate) vis: Visibility,
+    pub(crate) cfgs: Vec<Attribute>,
+    pub(crate) methods: Vec<Function>,
+}
+
+/// An item that is neither a function nor an `impl` block.
+pub(crate) fn other(keyword: &Ident, errors: &mut Errors) {
+    let (what, help) = match keyword.to_string().as_str() {
+        "trait" => (
+            "`#[rpc]` on a trait is not supported yet",
+            "put it on functions, or on the `impl` block of a type",
+        ),
+        "struct" | "enum" | "union" => (
+            "`#[rpc]` goes on functions and `impl` blocks, not on types",
+            "put it on the `impl` block whose methods are to be called",
+        ),
+        "mod" => (
+            "`#[rpc]` goes on functions and `impl` blocks, not on modules",
+            "put it on each function in the module that is to be called",
+        ),
+        _ => (
+            "`#[rpc]` goes on functions and `impl` blocks",
+            "remove it here",
+        ),
+    };
+    errors.at(keyword, what, help);
+}
+
+/// The attributes that all that is made of an item must share.
+fn cfgs(attrs: &[Attribute]) -> Vec<Attribute> {
+    let cfgs = attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    cfgs.cloned().collect()
+}

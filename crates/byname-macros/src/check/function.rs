@@ -1,0 +1,319 @@
+//! Checks one function or method.
+
+use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
+use syn::{GenericParam, Ident, LitStr, Pat, ReturnType, Safety, Signature, Type};
+
+use super::{Argument, Function, Manner, Name, Output, OutputKind, Passing, cfgs, name, types};
+use crate::ast::{self, Body};
+use crate::attr::{Options, Place};
+use crate::errors::Errors;
+use crate::text;
+
+/// As many as the library has tuples for.
+const MOST_ARGUMENTS: usize = 16;
+
+/// Names that stand for types or crates everywhere: a stub of that name would hide them.
+const TAKEN: &[&str] = &[
+    "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64",
+    "i128", "isize", "f16", "f32", "f64", "f128", "std", "core", "alloc", "byname",
+];
+
+/// What a method takes from its block.
+pub(super) struct Within<'a> {
+    pub(super) prefix: Option<String>,
+    pub(super) ty: &'a Type,
+}
+
+/// Checks a function that stands by itself.
+pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Errors) -> Function {
+    if let Some(second) = function.rpc.first() {
+        errors.at(
+            second,
+            "a second `#[rpc]` on the same function",
+            "put all options into one: `#[rpc(readonly, name = \"…\")]`",
+        );
+    }
+    let mut checked = check(function, options, None, errors);
+    if stub(&checked.stub, errors) {
+        checked.stub = format_ident!("{}_rpc", checked.stub.unraw());
+    }
+    checked
+}
+
+/// Checks a method of a block that bears the attribute.
+pub(super) fn method(
+    function: &ast::Function,
+    options: Options,
+    within: &Within<'_>,
+    errors: &mut Errors,
+) -> Function {
+    check(function, options, Some(within), errors)
+}
+
+/// Finds out that a function stands in a block that doesn't bear the attribute.
+pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> bool {
+    const BLOCK: &str = "put `#[rpc]` on the `impl` block: all its methods with `&self` can then be called";
+    let signature = &function.signature;
+    if let Some(receiver) = signature.receiver() {
+        errors.at(receiver, "`#[rpc]` can't stand on a method by itself", BLOCK);
+        return true;
+    }
+    let types = signature.inputs.to_token_stream().into_iter();
+    let types = types.chain(signature.output.to_token_stream());
+    if let Some(word) = types::find_self(types.collect()) {
+        errors.at(
+            word,
+            "`#[rpc]` can't stand on a function inside an `impl` block",
+            "move the function out of the block, and write the type's name for `Self`",
+        );
+        return true;
+    }
+    false
+}
+
+/// Refuses a type's name that would hide something that is used everywhere.
+pub(super) fn stub(stub: &Ident, errors: &mut Errors) -> bool {
+    let name = stub.unraw().to_string();
+    let taken = TAKEN.contains(&name.as_str());
+    if taken {
+        errors.at(
+            stub,
+            format_args!("a stub called `{name}` would hide what `{name}` means everywhere else"),
+            format_args!("name it differently: `#[rpc(stub = {name}_rpc)]`"),
+        );
+    }
+    taken
+}
+
+fn check(
+    function: &ast::Function,
+    options: Options,
+    within: Option<&Within<'_>>,
+    errors: &mut Errors,
+) -> Function {
+    let signature = &function.signature;
+    qualifiers(function, errors);
+    let generic = generics(signature, errors);
+    let arguments = arguments(function, generic, within, errors);
+    let output = match &signature.output {
+        ReturnType::Default => Output {
+            ty: quote!(()),
+            kind: OutputKind::Value,
+        },
+        ReturnType::Type(_, ty) if generic => Output {
+            ty: ty.to_token_stream(),
+            kind: OutputKind::Unknown,
+        },
+        ReturnType::Type(_, ty) => types::output(&said_outside(ty, within), errors),
+    };
+    let manner = manner(signature, &options, errors);
+    let prefix = within.and_then(|within| within.prefix.as_deref());
+    let (name, aliases) = names(&signature.ident, &options, prefix, errors);
+    let mut attrs = function.attrs.iter();
+    let deprecated = attrs.find(|attribute| attribute.path().is_ident("deprecated"));
+    Function {
+        ident: signature.ident.clone(),
+        vis: function.vis.clone(),
+        stub: options.stub.unwrap_or_else(|| signature.ident.clone()),
+        name,
+        aliases,
+        doc: text::doc(&function.attrs),
+        cfgs: cfgs(&function.attrs),
+        deprecated: deprecated.cloned(),
+        arguments,
+        output,
+        manner,
+        idempotent: options.idempotent || options.readonly,
+        readonly: options.readonly,
+        timeout_ms: options.timeout_ms,
+        has_body: matches!(function.body, Body::Braces(_)),
+    }
+}
+
+/// `Self` is another type in the stub, so its name is written for it.
+fn said_outside(ty: &Type, within: Option<&Within<'_>>) -> Type {
+    let Some(within) = within else {
+        return ty.clone();
+    };
+    let tokens = types::without_self(ty.to_token_stream(), &within.ty.to_token_stream());
+    syn::parse2(tokens).unwrap_or_else(|_| ty.clone())
+}
+
+fn qualifiers(function: &ast::Function, errors: &mut Errors) {
+    let signature = &function.signature;
+    if let Some(constness) = &signature.constness {
+        errors.at(
+            constness,
+            "a function that is called from elsewhere can't be `const`",
+            "remove `const`, or call it from a second function that bears the `#[rpc]`",
+        );
+    }
+    if let Safety::Unsafe(unsafety) = &signature.safety {
+        errors.at(
+            unsafety,
+            "a function that is called from elsewhere can't be `unsafe`: no caller could keep its promises",
+            "check what it needs inside a safe function, and put `#[rpc]` on that",
+        );
+    }
+    if let Some(abi) = &signature.abi {
+        errors.at(
+            abi,
+            "`#[rpc]` goes on Rust functions",
+            "remove `extern`, or call it from a second function that bears the `#[rpc]`",
+        );
+    }
+    if let Some(variadic) = &function.variadic {
+        errors.at(
+            variadic.dots,
+            "the number of arguments must be known",
+            "take a `Vec` for those that may be many",
+        );
+    }
+}
+
+/// Whether the function has parameters of its own, which is an error.
+fn generics(signature: &Signature, errors: &mut Errors) -> bool {
+    let Some(first) = signature.generics.params.first() else {
+        return false;
+    };
+    let help = match first {
+        GenericParam::Lifetime(_) => {
+            "leave lifetimes out, as in `name: &str`; an argument is borrowed for the call only"
+        }
+        _ => "write one function for each type, or take an enum of the types there are",
+    };
+    errors.at(
+        &signature.generics.params,
+        "a function that is called by its name can't be generic",
+        help,
+    );
+    true
+}
+
+fn arguments(
+    function: &ast::Function,
+    generic: bool,
+    within: Option<&Within<'_>>,
+    errors: &mut Errors,
+) -> Vec<Argument> {
+    if let Some(surplus) = function.arguments.get(MOST_ARGUMENTS) {
+        errors.at(
+            &surplus.pat,
+            format_args!("a function can have {MOST_ARGUMENTS} arguments at most"),
+            "put those that belong together into a struct",
+        );
+    }
+    let mut arguments = Vec::new();
+    for (index, argument) in function.arguments.iter().enumerate() {
+        let options = Options::from_attributes(&argument.rpc, Place::Argument, errors);
+        for attribute in &argument.attrs {
+            if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+                errors.at(
+                    attribute,
+                    "an argument can't depend on a `#[cfg]`: the two sides would disagree about it",
+                    "put the `#[cfg]` on two functions, each with its `#[rpc]`",
+                );
+            }
+        }
+        let ident = argument_name(&argument.pat, errors);
+        let ty = said_outside(&argument.ty, within);
+        let (passing, owned) = if generic {
+            (Passing::Unknown, ty.to_token_stream())
+        } else {
+            types::argument(&ty, errors)
+        };
+        arguments.push(Argument {
+            ident: ident.unwrap_or_else(|| format_ident!("argument_{index}")),
+            text: types::owned_text(&ty),
+            ty,
+            passing,
+            owned,
+            default: options.default,
+        });
+    }
+    arguments
+}
+
+fn argument_name(pat: &Pat, errors: &mut Errors) -> Option<Ident> {
+    match pat {
+        Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => Some(pat.ident.clone()),
+        Pat::Wild(wild) => {
+            errors.at(
+                wild,
+                "an argument needs a name: callers may pass it by that",
+                "write `_name` if it isn't used yet",
+            );
+            None
+        }
+        pat => {
+            errors.at(
+                pat,
+                "an argument needs a name: callers may pass it by that",
+                "give it one, and take it apart in the body with `let`",
+            );
+            None
+        }
+    }
+}
+
+fn manner(signature: &Signature, options: &Options, errors: &mut Errors) -> Manner {
+    match (&signature.asyncness, &options.blocking) {
+        (Some(_), Some(blocking)) => {
+            errors.at(
+                blocking,
+                "`blocking` is for functions that are not `async`",
+                "remove `blocking`, or remove `async` if the function keeps its thread busy",
+            );
+            Manner::Async
+        }
+        (Some(_), None) => Manner::Async,
+        (None, Some(_)) => Manner::Blocking,
+        (None, None) => Manner::Inline,
+    }
+}
+
+/// The name on the wire and the aliases, each with the prefix.
+fn names(
+    ident: &Ident,
+    options: &Options,
+    prefix: Option<&str>,
+    errors: &mut Errors,
+) -> (Name, Vec<Name>) {
+    let whole = |name: String| match prefix {
+        Some(prefix) => format!("{prefix}.{name}"),
+        None => name,
+    };
+    let given = |given: &LitStr, errors: &mut Errors| {
+        let text = whole(given.value());
+        if let Err((wrong, help)) = name::check(&text) {
+            errors.at(given, wrong, help);
+        }
+        let token = given.token().into();
+        Name { text, token }
+    };
+    let own = match &options.name {
+        Some(name) => given(name, errors),
+        None => {
+            let text = whole(ident.unraw().to_string());
+            if let Err((wrong, _)) = name::check(&text) {
+                errors.at(ident, wrong, "give it another: `#[rpc(name = \"…\")]`");
+            }
+            let token = ident.clone().into();
+            Name { text, token }
+        }
+    };
+    let mut aliases: Vec<Name> = Vec::new();
+    for alias in &options.aliases {
+        let alias = given(alias, errors);
+        if std::iter::once(&own).chain(&aliases).any(|name| name.text == alias.text) {
+            errors.at(
+                &alias.token,
+                format_args!("`{}` is a name of this function already", alias.text),
+                "remove this one",
+            );
+        }
+        aliases.push(alias);
+    }
+    (own, aliases)
+}

@@ -1,0 +1,56 @@
+//! The grammar of names on the wire.
+
+/// The longest name, in bytes.
+const LONGEST: usize = 128;
+
+/// Says what is wrong with a whole name, the prefix included, and what to do.
+pub(super) fn check(name: &str) -> Result<(), (String, &'static str)> {
+    const GRAMMAR: &str =
+        "names are made of ASCII letters, digits and `_`, in parts with dots between: `users.get`";
+    if name.is_empty() {
+        return Err(("a name can't be empty".into(), GRAMMAR));
+    }
+    if name.len() > LONGEST {
+        let wrong = format!("this name has {} bytes, {LONGEST} is the most", name.len());
+        return Err((wrong, "shorten it, or the prefix of its block"));
+    }
+    if name.starts_with("rpc.") {
+        let wrong = "names that begin with `rpc.` are JSON-RPC's own".into();
+        return Err((wrong, "begin it differently"));
+    }
+    for part in name.split('.') {
+        let Some(first) = part.chars().next() else {
+            let wrong = format!("`{name}` has an empty part, beside a dot");
+            return Err((wrong, GRAMMAR));
+        };
+        if first.is_ascii_digit() {
+            return Err((format!("`{part}` begins with a digit"), GRAMMAR));
+        }
+        let odd = |letter: &char| !letter.is_ascii_alphanumeric() && *letter != '_';
+        if let Some(odd) = part.chars().find(odd) {
+            return Err((format!("{odd:?} can't stand in a name"), GRAMMAR));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_names() {
+        for name in ["a", "_", "add", "Users.get_2", "a.b.c", "rpc", "rpcx.a"] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+        assert_eq!(check(&"a".repeat(128)), Ok(()));
+    }
+
+    #[test]
+    fn bad_names() {
+        for name in ["", ".", "a.", ".a", "a..b", "2a", "a.2", "a b", "é", "a-b", "rpc.a"] {
+            assert!(check(name).is_err(), "{name}");
+        }
+        assert!(check(&"a".repeat(129)).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! What may be passed and what may come back.
+
+use proc_macro2::{Group, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{Ident, Type, TypeReference};
+
+use super::{Output, OutputKind, Passing};
+use crate::errors::Errors;
+use crate::text;
+
+/// How an argument of this type is passed, and what the server holds of it.
+pub(super) fn argument(ty: &Type, errors: &mut Errors) -> (Passing, TokenStream) {
+    let before = errors.len();
+    let (passing, owned) = match bare(ty) {
+        Type::Reference(reference) => (
+            Passing::Borrowed(bare(&reference.elem).clone()),
+            referent(reference, errors),
+        ),
+        ty => {
+            decoded(ty, "an argument", errors);
+            (Passing::Owned, ty.to_token_stream())
+        }
+    };
+    if errors.len() > before {
+        return (Passing::Unknown, owned);
+    }
+    (passing, owned)
+}
+
+pub(super) fn output(ty: &Type, errors: &mut Errors) -> Output {
+    let ty = bare(ty);
+    let before = errors.len();
+    match ty {
+        Type::Reference(reference) => errors.at(
+            reference,
+            "a result can't be borrowed: it is sent to another process",
+            format_args!("write `{}`", owned_text(&reference.elem)),
+        ),
+        Type::Never(never) => errors.at(
+            never,
+            "a function that never returns can't answer",
+            "return a value, or `()`",
+        ),
+        ty => decoded(ty, "a result", errors),
+    }
+    let kind = if errors.len() > before {
+        OutputKind::Unknown
+    } else if ends_in_result(ty) {
+        OutputKind::Result
+    } else {
+        OutputKind::Value
+    };
+    Output {
+        ty: ty.to_token_stream(),
+        kind,
+    }
+}
+
+/// What owns the like of what is borrowed, as people write it.
+pub(super) fn owned_text(ty: &Type) -> String {
+    match bare(ty) {
+        Type::Reference(reference) => owned_text(&reference.elem),
+        Type::Path(path) if path.path.is_ident("str") => "String".into(),
+        Type::Slice(slice) => format!("Vec<{}>", text::normalised(&slice.elem)),
+        ty => text::normalised(ty),
+    }
+}
+
+/// Writes `ty` for `Self`, so that it can be said outside the block.
+pub(super) fn without_self(tokens: TokenStream, ty: &TokenStream) -> TokenStream {
+    tokens
+        .into_iter()
+        .flat_map(|token| match token {
+            TokenTree::Ident(ident) if ident == "Self" => ty.clone(),
+            TokenTree::Group(group) => {
+                let inside = without_self(group.stream(), ty);
+                let mut replaced = Group::new(group.delimiter(), inside);
+                replaced.set_span(group.span());
+                TokenTree::Group(replaced).into()
+            }
+            token => token.into(),
+        })
+        .collect()
+}
+
+/// Where `Self` stands, if it does.
+pub(super) fn find_self(tokens: TokenStream) -> Option<Ident> {
+    tokens.into_iter().find_map(|token| match token {
+        TokenTree::Ident(ident) if ident == "Self" => Some(ident),
+        TokenTree::Group(group) => find_self(group.stream()),
+        _ => None,
+    })
+}
+
+/// What the server holds for a borrowed argument.
+fn referent(reference: &TypeReference, errors: &mut Errors) -> TokenStream {
+    let elem = bare(&reference.elem);
+    if let Some(mutability) = reference.mutability {
+        errors.at(
+            mutability,
+            "a change to the argument could not reach the caller, who is in another process",
+            format_args!("take `{}` and return the changed value", owned_text(elem)),
+        );
+    } else if let Some(lifetime) = &reference.lifetime {
+        let plain = TypeReference {
+            lifetime: None,
+            ..reference.clone()
+        };
+        errors.at(
+            lifetime,
+            "an argument is borrowed for the call only",
+            format_args!(
+                "write `{}`, or take `{}`",
+                text::normalised(plain),
+                owned_text(elem)
+            ),
+        );
+    } else if let Type::TraitObject(object) = elem {
+        errors.at(
+            object,
+            "an argument must have a type that can be decoded",
+            "write the type itself, or an enum of the types there are",
+        );
+    } else {
+        decoded(elem, "an argument", errors);
+    }
+    match elem {
+        Type::Path(path) if path.path.is_ident("str") => quote!(::std::string::String),
+        Type::Slice(slice) => {
+            let elem = &slice.elem;
+            quote!(::std::vec::Vec<#elem>)
+        }
+        elem => elem.to_token_stream(),
+    }
+}
+
+/// Refuses what can't be decoded whatever it stands for: borrows, and types without a name.
+fn decoded(ty: &Type, what: &str, errors: &mut Errors) {
+    if let Some(mistake) = undecodable(ty.to_token_stream(), what) {
+        errors.push(mistake);
+    }
+}
+
+/// The first of them, which the rest may well follow from.
+fn undecodable(tokens: TokenStream, what: &str) -> Option<syn::Error> {
+    let mut tokens = tokens.into_iter().peekable();
+    let mistake = |tokens: &dyn ToTokens, wrong: &str, help: &str| {
+        let tokens = tokens.to_token_stream();
+        Some(syn::Error::new_spanned(tokens, format!("{wrong}\nhelp: {help}")))
+    };
+    while let Some(token) = tokens.next() {
+        match &token {
+            TokenTree::Group(group) => {
+                if let Some(mistake) = undecodable(group.stream(), what) {
+                    return Some(mistake);
+                }
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '&' => {
+                return mistake(
+                    &token,
+                    &format!("{what} can't hold a borrow: it is decoded into a value of its own"),
+                    "write `String` for `&str`, `Vec<T>` for `&[T]`, and `T` for `&T`",
+                );
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '\'' => {
+                if let Some(TokenTree::Ident(lifetime)) = tokens.peek()
+                    && lifetime != "static"
+                {
+                    return mistake(
+                        &quote!(#token #lifetime),
+                        &format!("{what} can't hold a borrow: it is decoded into a value of its own"),
+                        "write `'static` here, or a type that owns what it holds",
+                    );
+                }
+            }
+            TokenTree::Ident(word) if word == "impl" => {
+                return mistake(
+                    &token,
+                    &format!("the type of {what} must be named: it says how to decode the value"),
+                    if what == "a result" {
+                        "write the type itself; for `impl Future` write `async fn`"
+                    } else {
+                        "write the type itself, such as `String` or `Vec<u8>`"
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn ends_in_result(ty: &Type) -> bool {
+    match ty {
+        Type::Path(path) if path.qself.is_none() => {
+            let last = path.path.segments.last();
+            last.is_some_and(|last| last.ident == "Result")
+        }
+        _ => false,
+    }
+}
+
+/// The type without parentheses, or the invisible ones of a macro, around it.
+fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        Type::Paren(paren) => bare(&paren.elem),
+        ty => ty,
+    }
+}

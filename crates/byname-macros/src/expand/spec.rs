@@ -1,0 +1,85 @@
+//! What is known of a function at compile time, as a constant.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
+
+use crate::check::{Argument, Function, Manner, OutputKind};
+use crate::text;
+
+pub(super) fn spec(function: &Function) -> TokenStream {
+    let Function {
+        doc,
+        idempotent,
+        readonly,
+        ..
+    } = function;
+    let name = &function.name.text;
+    let aliases = function.aliases.iter().map(|alias| &alias.text);
+    let params = function.arguments.iter().map(param);
+    let returns = text::normalised(&function.output.ty);
+    let fallible = function.output.kind == OutputKind::Result;
+    let blocking = function.manner == Manner::Blocking;
+    let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
+    let signature = signature(function, &returns);
+    quote_spanned! {Span::mixed_site()=>
+        ::byname::__private::MethodSpec {
+            name: #name,
+            aliases: &[#(#aliases),*],
+            doc: #doc,
+            params: &[#(#params),*],
+            returns: #returns,
+            fallible: #fallible,
+            idempotent: #idempotent,
+            readonly: #readonly,
+            blocking: #blocking,
+            timeout_ms: #timeout_ms,
+            signature: #signature,
+            package: ::core::env!("CARGO_PKG_NAME"),
+            module: ::core::module_path!(),
+            file: ::core::file!(),
+            line: ::core::line!(),
+        }
+    }
+}
+
+fn param(argument: &Argument) -> TokenStream {
+    let Argument {
+        ty, owned, text, ..
+    } = argument;
+    let name = argument.ident.unraw().to_string();
+    // The default has the declared type, so that `&str` takes a literal.
+    let default = option(argument.default.as_ref().map(|default| {
+        quote_spanned! {Span::mixed_site()=>
+            || {
+                let value: #ty = #default;
+                ::byname::__private::default_json::<#ty>(&value)
+            }
+        }
+    }));
+    quote_spanned! {Span::mixed_site()=>
+        ::byname::__private::ParamSpec {
+            name: #name,
+            ty: #text,
+            optional: ::byname::__private::optional::<#owned>,
+            default: #default,
+        }
+    }
+}
+
+/// The signature in the words of the wire, which caller and server must share.
+fn signature(function: &Function, returns: &str) -> String {
+    let arguments: Vec<String> = function
+        .arguments
+        .iter()
+        .map(|argument| format!("{}: {}", argument.ident.unraw(), argument.text))
+        .collect();
+    format!("{}({}) -> {returns}", function.name.text, arguments.join(", "))
+}
+
+fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}

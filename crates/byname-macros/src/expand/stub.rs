@@ -1,0 +1,138 @@
+//! The caller's side of one function.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::Lifetime;
+
+use super::output;
+use crate::check::{Argument, Function, OutputKind, Passing};
+
+/// The function that makes the call: `receiver` is what it takes before the arguments, `client`
+/// and `method` are expressions.
+pub(super) fn on(
+    function: &Function,
+    name: &Ident,
+    receiver: &TokenStream,
+    client: &TokenStream,
+    method: &TokenStream,
+) -> TokenStream {
+    let arguments = function.arguments.iter().map(|argument| &argument.ident);
+    let call = if borrows(function) {
+        quote!(call_borrowed)
+    } else {
+        quote!(call)
+    };
+    let tuple = tuple(function);
+    let result = result(function);
+    let body = quote_spanned! {Span::mixed_site()=>
+        #[allow(unused_imports)]
+        use ::byname::__private::{CallsFit as _, CallsUnfit as _};
+        (&::byname::__private::Calls::<#tuple, #result>::new())
+            .#call(#client, #method, (#(#arguments,)*))
+    };
+    signature(function, name, receiver, &body)
+}
+
+/// The same in name and types, around nothing.
+pub(super) fn never(function: &Function, name: &Ident, receiver: &TokenStream) -> TokenStream {
+    let arguments = function.arguments.iter().map(|argument| &argument.ident);
+    let body = quote_spanned! {Span::mixed_site()=>
+        let _ = (#(&#arguments,)*);
+        ::core::unimplemented!()
+    };
+    signature(function, name, receiver, &body)
+}
+
+/// The signature of that function, around any body.
+fn signature(
+    function: &Function,
+    name: &Ident,
+    receiver: &TokenStream,
+    body: &TokenStream,
+) -> TokenStream {
+    let Function {
+        vis,
+        deprecated,
+        arguments,
+        output,
+        ..
+    } = function;
+    let doc = doc(function);
+    let borrows = borrows(function).then(|| lifetime().to_token_stream());
+    let unknown = (output.kind == OutputKind::Unknown).then(unknown);
+    let generics = borrows.iter().chain(&unknown);
+    let inputs = arguments.iter().map(|argument| {
+        let ident = &argument.ident;
+        let ty = passed(argument);
+        quote!(#ident: #ty)
+    });
+    let tuple = tuple(function);
+    let result = result(function);
+    quote_spanned! {Span::mixed_site()=>
+        #(#[doc = #doc])*
+        #deprecated
+        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> ::byname::Call<#tuple, #result> {
+            #body
+        }
+    }
+}
+
+fn borrows(function: &Function) -> bool {
+    let borrowed = |argument: &Argument| matches!(argument.passing, Passing::Borrowed(_));
+    function.arguments.iter().any(borrowed)
+}
+
+/// What comes back: our error around a plain value, both errors where the function has its own.
+fn result(function: &Function) -> TokenStream {
+    let ty = &function.output.ty;
+    match function.output.kind {
+        OutputKind::Value => quote!(::core::result::Result<#ty, ::byname::Error>),
+        OutputKind::Result => {
+            let (ok, err) = (output::ok(ty), output::err(ty));
+            quote!(::core::result::Result<#ok, ::byname::CallError<#err>>)
+        }
+        OutputKind::Unknown => {
+            let ty = unknown();
+            quote!(::core::result::Result<#ty, ::byname::Error>)
+        }
+    }
+}
+
+fn tuple(function: &Function) -> TokenStream {
+    let unknown = |argument: &Argument| matches!(argument.passing, Passing::Unknown);
+    if function.arguments.iter().any(unknown) {
+        return quote!(());
+    }
+    let passed = function.arguments.iter().map(passed);
+    quote!((#(#passed,)*))
+}
+
+fn passed(argument: &Argument) -> TokenStream {
+    let ty = &argument.ty;
+    match &argument.passing {
+        Passing::Owned => ty.to_token_stream(),
+        Passing::Borrowed(referent) => {
+            let lifetime = lifetime();
+            quote!(&#lifetime #referent)
+        }
+        Passing::Unknown => quote!(impl ::core::marker::Sized),
+    }
+}
+
+/// The documentation, up to its first example: it would be tested once more here.
+fn doc(function: &Function) -> Vec<String> {
+    function
+        .doc
+        .lines()
+        .take_while(|line| !line.trim_start().starts_with("```"))
+        .map(|line| format!(" {line}"))
+        .collect()
+}
+
+fn lifetime() -> Lifetime {
+    Lifetime::new("'call", Span::mixed_site())
+}
+
+fn unknown() -> TokenStream {
+    quote_spanned!(Span::mixed_site()=> Unknown)
+}

@@ -1,0 +1,132 @@
+//! Source as text: types as people read them, and documentation comments.
+
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{Attribute, Expr, ExprLit, Lit, Meta};
+
+/// Writes tokens the same way whatever compiler prints them: the text is part of a signature's
+/// fingerprint.
+pub(crate) fn normalised(tokens: impl ToTokens) -> String {
+    let mut text = String::new();
+    write(tokens.to_token_stream(), &mut text);
+    text
+}
+
+/// The lines of a documentation comment, each without the space that follows the slashes.
+///
+/// A comment made by a macro (`#[doc = include_str!("…")]`) is left out.
+pub(crate) fn doc(attrs: &[Attribute]) -> String {
+    let mut lines = Vec::new();
+    for attribute in attrs {
+        if let Some(text) = doc_text(attribute) {
+            let text = text.trim_end_matches([' ', '\n']);
+            lines.extend(
+                text.split('\n')
+                    .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned()),
+            );
+        }
+    }
+    lines.join("\n").trim_matches('\n').to_owned()
+}
+
+fn doc_text(attribute: &Attribute) -> Option<String> {
+    match &attribute.meta {
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text), ..
+            }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn write(tokens: TokenStream, text: &mut String) {
+    let mut joint = false;
+    for token in tokens {
+        let was_joint = std::mem::replace(&mut joint, false);
+        match token {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::None => ("", ""),
+                };
+                text.push_str(open);
+                write(group.stream(), text);
+                text.push_str(close);
+            }
+            TokenTree::Punct(punct) => {
+                joint = punct.spacing() == Spacing::Joint;
+                let sign = punct.as_char();
+                let spaced = matches!(sign, '=' | '+' | '-' | '*');
+                if spaced && !was_joint && !text.is_empty() {
+                    push_space(text);
+                }
+                text.push(sign);
+                let ends_arrow = sign == '>' && was_joint && text.ends_with("->");
+                if matches!(sign, ',' | ';') || spaced && !joint || ends_arrow {
+                    text.push(' ');
+                } else if sign == ':' && !joint && !was_joint {
+                    text.push(' ');
+                }
+            }
+            word => {
+                if text.ends_with(|last: char| last.is_alphanumeric() || last == '_') {
+                    text.push(' ');
+                }
+                text.push_str(&word.to_string());
+            }
+        }
+    }
+    // A comma at the end of a list says nothing, but for the one of a tuple of one.
+    let end = text.trim_end().len();
+    text.truncate(end);
+}
+
+fn push_space(text: &mut String) {
+    if !text.ends_with([' ', '<', '(']) {
+        text.push(' ');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[test]
+    fn types_read_as_people_write_them() {
+        let written = |tokens: TokenStream| normalised(tokens);
+        assert_eq!(written(quote!(Vec<u8>)), "Vec<u8>");
+        assert_eq!(
+            written(quote!(std::collections::HashMap<String, Vec<(i64, u8)>>)),
+            "std::collections::HashMap<String, Vec<(i64, u8)>>"
+        );
+        assert_eq!(written(quote!([u8; 4])), "[u8; 4]");
+        assert_eq!(written(quote!(&'static str)), "&'static str");
+        assert_eq!(written(quote!((i64,))), "(i64,)");
+        assert_eq!(written(quote!(())), "()");
+        assert_eq!(
+            written(quote!(Box<dyn Fn(i64) -> i64 + Send>)),
+            "Box<dyn Fn(i64) -> i64 + Send>"
+        );
+        assert_eq!(written(quote!(<A as B>::C)), "<A as B>::C");
+        assert_eq!(written(quote!(A<B = C>)), "A<B = C>");
+    }
+
+    #[test]
+    fn documentation_loses_its_margin() {
+        let attrs: Vec<Attribute> = vec![
+            parse_quote!(#[doc = " Adds."]),
+            parse_quote!(#[doc = ""]),
+            parse_quote!(#[inline]),
+            parse_quote!(#[doc = "   indented  "]),
+        ];
+        assert_eq!(doc(&attrs), "Adds.\n\n  indented");
+        assert_eq!(doc(&[]), "");
+    }
+}

@@ -1,0 +1,36 @@
+//! Arguments between Rust tuples and the wire: by position, by name, or both.
+
+mod builder;
+mod decode;
+mod encode;
+
+pub use self::builder::Args;
+pub(crate) use self::decode::{Source, decode, is_optional};
+pub(crate) use self::encode::{Encoded, encode_dynamic};
+pub use self::{decode::FromArguments, encode::ToArguments};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What can be an argument of an `#[rpc]` function: anything that serde can write and read, owned and `Send`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be an argument of an `#[rpc]` function",
+    label = "an argument crosses the wire, so it must implement `serde::Serialize` and `serde::Deserialize`",
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to `{Self}`; arguments are also `Send + 'static`"
+)]
+pub trait Argument: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Argument for T {}
+
+/// What an `#[rpc]` function can return, and what its `Result` can hold on either side: anything that serde can write
+/// and read, owned and `Send`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be returned by an `#[rpc]` function",
+    label = "a result crosses the wire, so it must implement `serde::Serialize` and `serde::Deserialize`",
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to `{Self}`; results are also `Send + 'static`"
+)]
+pub trait Returns: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Returns for T {}

@@ -1,0 +1,288 @@
+//! From the wire to Rust.
+
+use std::any::Any;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Argument;
+use crate::codec;
+use crate::error::{Code, Error};
+use crate::method::{Method, Param};
+
+/// A function's arguments: a tuple of up to sixteen.
+pub trait FromArguments: Send + Sized + 'static {
+    #[doc(hidden)]
+    type Slots;
+    #[doc(hidden)]
+    fn slots() -> Self::Slots;
+    /// Reads the argument at `index`; `false` if it was there already.
+    #[doc(hidden)]
+    fn fill<'de, D: Deserializer<'de>>(slots: &mut Self::Slots, index: usize, value: D) -> Result<bool, D::Error>;
+    /// The tuple, or the first argument that is missing.
+    #[doc(hidden)]
+    fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing>;
+}
+
+/// The index of an argument that is missing.
+#[derive(Debug)]
+pub struct Missing(usize);
+
+/// Where arguments come from.
+pub(crate) enum Source<'a> {
+    /// A JSON array and a JSON object; empty is none.
+    Json { positional: &'a [u8], keyword: &'a [u8] },
+    /// Text by name: each is tried as a string first, then as JSON.
+    Query(&'a [(String, String)]),
+    /// The tuple itself.
+    Local(Box<dyn Any + Send>),
+}
+
+/// Reads the arguments of `method`. Every error names the argument, in the same words whatever the source.
+pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Error> {
+    let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
+    let params = &method.params;
+    let mut slots = A::slots();
+    match source {
+        Source::Local(tuple) => {
+            let tuple = tuple.downcast::<A>().map_err(|_| invalid("a caller in this process sent other types".into()))?;
+            return Ok(*tuple);
+        }
+        Source::Json { positional, keyword } => {
+            for part in [positional, keyword] {
+                if !part.is_empty() {
+                    let into = Into::<A> { slots: &mut slots, method };
+                    json(part, into).map_err(|error| invalid(codec::without_position(&error.to_string()).to_owned()))?;
+                }
+            }
+        }
+        Source::Query(pairs) => {
+            for (name, text) in pairs {
+                let index = method.param(name).map_err(&invalid)?;
+                let fresh = A::fill(&mut slots, index, StrDeserializer::<serde_json::Error>::new(text)).or_else(|_| {
+                    let mut json = serde_json::Deserializer::from_str(text);
+                    A::fill(&mut slots, index, &mut json).and_then(|fresh| json.end().map(|()| fresh))
+                });
+                match fresh {
+                    Ok(true) => {}
+                    Ok(false) => return Err(invalid(twice(name))),
+                    Err(why) => return Err(invalid(wrong(name, &why))),
+                }
+            }
+        }
+    }
+    A::finish(slots, params).map_err(|Missing(index)| invalid(format!("argument `{}` is missing", params[index].name)))
+}
+
+fn json<A: FromArguments>(text: &[u8], into: Into<'_, A>) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    into.deserialize(&mut json)?;
+    json.end()
+}
+
+/// Whether an argument of this type may be left out: it is an `Option`, under whatever name.
+pub(crate) fn is_optional<T: Argument>() -> bool {
+    T::deserialize(LeftOut).is_ok()
+}
+
+fn twice(name: &str) -> String {
+    format!("argument `{name}` is given twice")
+}
+
+fn wrong(name: &str, why: &dyn fmt::Display) -> String {
+    format!("argument `{name}`: {}", codec::without_position(&why.to_string()))
+}
+
+/// Fills the slots from one array or object.
+struct Into<'s, A: FromArguments> {
+    slots: &'s mut A::Slots,
+    method: &'s Method,
+}
+
+impl<'de, A: FromArguments> DeserializeSeed<'de> for Into<'_, A> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, A: FromArguments> Visitor<'de> for Into<'_, A> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("arguments: an array (by position) or an object (by name)")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
+        let count = self.method.params.len();
+        for index in 0..count {
+            let slot = Slot::<A> { slots: self.slots, index, method: self.method };
+            if seq.next_element_seed(slot)?.is_none() {
+                return Ok(());
+            }
+        }
+        let mut given = count;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            given += 1;
+        }
+        if given > count {
+            let plural = if count == 1 { "" } else { "s" };
+            return Err(S::Error::custom(format_args!(
+                "`{}` takes {count} argument{plural}, {given} were given",
+                self.method.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(index) = map.next_key_seed(Key(self.method))? {
+            map.next_value_seed(Slot::<A> { slots: self.slots, index, method: self.method })?;
+        }
+        Ok(())
+    }
+}
+
+/// One argument's place.
+struct Slot<'s, A: FromArguments> {
+    slots: &'s mut A::Slots,
+    index: usize,
+    method: &'s Method,
+}
+
+impl<'de, A: FromArguments> DeserializeSeed<'de> for Slot<'_, A> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let name = &self.method.params[self.index].name;
+        match A::fill(self.slots, self.index, deserializer) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(D::Error::custom(twice(name))),
+            Err(why) => Err(D::Error::custom(wrong(name, &why))),
+        }
+    }
+}
+
+/// An argument's name, as its index.
+struct Key<'m>(&'m Method);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an argument's name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<usize, E> {
+        self.0.param(name).map_err(E::custom)
+    }
+}
+
+/// A deserializer for what was left out: only an `Option` can be made of it.
+struct LeftOut;
+
+impl<'de> Deserializer<'de> for LeftOut {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("left out"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_none()
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        newtype_struct tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+fn fill_one<'de, T: Deserialize<'de>, D: Deserializer<'de>>(slot: &mut Option<T>, value: D) -> Result<bool, D::Error> {
+    if slot.is_some() {
+        IgnoredAny::deserialize(value)?;
+        return Ok(false);
+    }
+    *slot = Some(T::deserialize(value)?);
+    Ok(true)
+}
+
+fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> Result<T, Missing> {
+    if let Some(value) = slot {
+        return Ok(value);
+    }
+    match &params[index].default {
+        Some(default) => codec::decode(default.as_bytes()).map_err(|_| Missing(index)),
+        None => T::deserialize(LeftOut).map_err(|_| Missing(index)),
+    }
+}
+
+macro_rules! for_every_arity {
+    ($tuples:ident) => {
+        $tuples! {
+            ()
+            (A.0)
+            (A.0, B.1)
+            (A.0, B.1, C.2)
+            (A.0, B.1, C.2, D.3)
+            (A.0, B.1, C.2, D.3, E.4)
+            (A.0, B.1, C.2, D.3, E.4, F.5)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12, N.13)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12, N.13, O.14)
+            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12, N.13, O.14, P.15)
+        }
+    };
+}
+pub(super) use for_every_arity;
+
+macro_rules! tuples {
+    ($(($($type:ident . $index:tt),*))*) => {$(
+        impl<$($type: Argument),*> FromArguments for ($($type,)*) {
+            type Slots = ($(Option<$type>,)*);
+
+            fn slots() -> Self::Slots {
+                ($(None::<$type>,)*)
+            }
+
+            #[allow(unused_variables, reason = "the empty tuple uses none")]
+            fn fill<'de, De: Deserializer<'de>>(
+                slots: &mut Self::Slots,
+                index: usize,
+                value: De,
+            ) -> Result<bool, De::Error> {
+                match index {
+                    $($index => fill_one(&mut slots.$index, value),)*
+                    _ => Err(De::Error::custom("more parameters than arguments")),
+                }
+            }
+
+            #[allow(unused_variables, reason = "the empty tuple uses none")]
+            fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing> {
+                Ok(($(finish_one(slots.$index, $index, params)?,)*))
+            }
+        }
+    )*};
+}
+for_every_arity!(tuples);

@@ -1,0 +1,216 @@
+//! A client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
+
+mod budget;
+mod call;
+mod connect;
+mod host;
+mod http1;
+mod outcome;
+mod pool;
+mod retry;
+mod target;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use self::call::{Call, WithMetadata, call, call_borrowed};
+use self::host::Host;
+pub use self::outcome::Remote;
+
+use crate::context::parse_header;
+use crate::dispatch::Dispatch;
+use crate::error::{CallError, Error};
+use crate::limits::Limits;
+use crate::runtime;
+
+/// A handle on one service. Cheap to clone; clones share their connections.
+///
+/// ```
+/// use byname::{rpc, Client};
+///
+/// #[rpc(readonly)]
+/// pub async fn add(a: i64, b: i64) -> i64 { a + b }
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let data = Client::new("127.0.0.1:8080/rpc")?; // http:// when there is no scheme
+/// assert_eq!(add(1, 2).await, 3); // local, untouched
+/// assert_eq!(add::on(&data, 1, 2).await?, 3); // remote, typed, the same item
+/// let sum: i64 = data.call("add", (1, 2)).await?; // by name
+/// # Ok(()) }
+/// ```
+///
+/// A client works from any async runtime and from plain threads, and may live in a `static`: each connection belongs to
+/// the tokio runtime that opened it, and a call made outside of tokio runs on one background thread that all clients
+/// share. Nothing is connected before the first call.
+#[derive(Clone)]
+pub struct Client {
+    transport: Transport,
+    scope: Arc<Scope>,
+}
+
+/// How calls get there.
+#[derive(Clone)]
+enum Transport {
+    Http(Arc<Host>),
+    Local(Arc<Dispatch>),
+}
+
+/// What calls through one handle have in common.
+#[derive(Clone, Default)]
+struct Scope {
+    prefix: String,
+    timeout: Option<Duration>,
+    headers: HeaderMap,
+    refused: Option<Error>,
+    encoded: bool,
+}
+
+impl Client {
+    /// A client of the service at `url`: `host:port/path`, with or without `http://`. Without a path it is `/rpc`.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` when it is no such address; `https://` is refused by name until byname speaks TLS.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        Self::builder(url).build()
+    }
+
+    /// A client with other limits.
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder { url: url.into(), limits: Limits::default() }
+    }
+
+    pub(crate) fn in_process(dispatch: Dispatch) -> Self {
+        Self { transport: Transport::Local(Arc::new(dispatch)), scope: Arc::default() }
+    }
+
+    /// Calls a function by its name.
+    ///
+    /// A tuple or a sequence is arguments by position, a struct or a map by name, `()` none, and
+    /// [`Args`](crate::Args) both; anything else is an error that suggests `(x,)`.
+    ///
+    /// ```
+    /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sum = data.call::<i64>("add", (1, 2)).await?;
+    /// let one: u64 = data.call("count", ("x",)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn call<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        args: impl Serialize + Send + 'static,
+    ) -> Call<impl Serialize + Send + 'static, Result<T, CallError<Value>>> {
+        call::by_name(self, name, args)
+    }
+
+    /// Calls a function by its name and hands the result to `callback`, from any thread, in async code or not. Inside a
+    /// tokio runtime the callback runs in a task of it, otherwise on byname's background thread, which it must not
+    /// block.
+    ///
+    /// ```
+    /// # fn example(data: byname::Client) {
+    /// data.call_then::<i64>("add", (1, 2), |result| match result {
+    ///     Ok(sum) => println!("{sum}"),
+    ///     Err(error) => eprintln!("{error}"),
+    /// });
+    /// # }
+    /// ```
+    pub fn call_then<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        args: impl Serialize + Send + 'static,
+        callback: impl FnOnce(Result<T, CallError<Value>>) + Send + 'static,
+    ) {
+        let call = self.call::<T>(name, args);
+        runtime::current().spawn(async move { callback(call.await) });
+    }
+
+    /// Calls a function by its name and wants no answer. A failure is logged, nothing more: whoever must know uses
+    /// [`call`](Self::call).
+    pub fn notify(&self, name: &str, args: impl Serialize + Send + 'static) {
+        let said = name.to_owned();
+        self.call_then::<serde::de::IgnoredAny>(name, args, move |result| {
+            if let Err(error) = result {
+                tracing::warn!(rpc.method = %said, "notification `{said}` failed: {error}");
+            }
+        });
+    }
+
+    /// The same service, every name behind `prefix` and a dot: what `inject_as` serves.
+    #[must_use]
+    pub fn prefix(&self, prefix: &str) -> Self {
+        self.scoped(|scope| scope.prefix = format!("{}{prefix}.", scope.prefix))
+    }
+
+    /// The same service with another deadline for each call, counted from its first poll.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        self.scoped(|scope| scope.timeout = Some(timeout))
+    }
+
+    /// The same service with a header on each call. One that can't stand in a header fails the calls.
+    #[must_use]
+    pub fn header(&self, name: &str, value: &str) -> Self {
+        self.scoped(|scope| match parse_header(name, value) {
+            Ok((name, value)) => {
+                scope.headers.insert(name, value);
+            }
+            Err(error) => scope.refused = Some(error),
+        })
+    }
+
+    /// In a client made by [`Client::local`]: whether arguments and results are encoded and decoded all the same, so
+    /// that a test sees what the wire would do to them. Off by default; elsewhere it has no meaning.
+    #[must_use]
+    pub fn encoded(&self, on: bool) -> Self {
+        self.scoped(|scope| scope.encoded = on)
+    }
+
+    fn scoped(&self, change: impl FnOnce(&mut Scope)) -> Self {
+        let mut scope = Scope::clone(&self.scope);
+        change(&mut scope);
+        Self { transport: self.transport.clone(), scope: Arc::new(scope) }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = match &self.transport {
+            Transport::Http(host) => host.url(),
+            Transport::Local(_) => "this process".into(),
+        };
+        f.debug_struct("Client").field("to", &to).field("prefix", &self.scope.prefix).finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`Client`] with other limits.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct ClientBuilder {
+    url: String,
+    limits: Limits,
+}
+
+impl ClientBuilder {
+    /// Moves limits and time-outs: `.limits(|limits| limits.connections = 32)`.
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// The client. It connects at its first call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::new`].
+    pub fn build(self) -> Result<Client, Error> {
+        let target = target::Target::parse(&self.url)?;
+        Ok(Client { transport: Transport::Http(Arc::new(Host::new(target, self.limits))), scope: Arc::default() })
+    }
+}

@@ -1,0 +1,311 @@
+//! A call as a future: lazy, owned, with options.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::outcome::{Done, Failed, Own, Remote, Value};
+use super::{Client, Transport};
+use crate::arguments::{Encoded, ToArguments, encode_dynamic};
+use crate::call::{self, Args, JsonArgs, Reply, Request};
+use crate::context::{Context, parse_header};
+use crate::dispatch::{Answer, Dispatch};
+use crate::error::{Code, Error, Executed};
+use crate::method::{Method, TypeIds};
+use crate::name;
+use crate::runtime;
+use crate::wire::headers;
+
+/// A call that is sent when it is first polled: `add::on(&client, 1, 2).await`.
+///
+/// It owns what it needs, so it is `Send`, and `'static` where its arguments are: it can be spawned and joined. Dropping
+/// it is giving up: a call that has not started is not run; one that has started runs to its end, unless it is
+/// `readonly`.
+#[must_use = "a call is sent when it is awaited"]
+pub struct Call<A, R> {
+    state: State<A>,
+    result: PhantomData<fn() -> R>,
+}
+
+enum State<A> {
+    Ready(Prepared<A>),
+    Running(String, Pin<Box<dyn Future<Output = Done> + Send>>),
+    Over,
+}
+
+struct Prepared<A> {
+    client: Client,
+    name: Cow<'static, str>,
+    method: Option<&'static Method>,
+    args: A,
+    encode: Encode<A>,
+    /// For a caller in the same process: the arguments as they are, and the types they are of.
+    as_they_are: Option<(fn(A) -> Box<dyn Any + Send>, TypeIds)>,
+    timeout: Option<Duration>,
+    headers: HeaderMap,
+    refused: Option<Error>,
+}
+
+type Encode<A> = fn(&str, Option<&'static Method>, &A) -> Result<Encoded, Error>;
+
+/// A call ready to go, its types erased.
+pub(super) struct Outgoing {
+    pub(super) name: String,
+    pub(super) args: Encoded,
+    pub(super) idempotent: bool,
+    pub(super) headers: HeaderMap,
+    pub(super) deadline: Instant,
+    /// What the deadline was when the call began, for words.
+    pub(super) allowed: Duration,
+}
+
+/// A typed stub's call whose arguments are all owned.
+pub fn call<A: ToArguments + 'static, R: Remote>(client: &Client, method: &'static Method, args: A) -> Call<A, R> {
+    let as_they_are: fn(A) -> Box<dyn Any + Send> = |args| Box::new(args);
+    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, encode_typed, Some((as_they_are, R::types::<A>())))
+}
+
+/// A typed stub's call with borrowed arguments: it is encoded even within the process.
+pub fn call_borrowed<A: ToArguments, R: Remote>(client: &Client, method: &'static Method, args: A) -> Call<A, R> {
+    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, encode_typed, None)
+}
+
+pub(super) fn by_name<A: Serialize + Send + 'static, R: Remote>(client: &Client, name: &str, args: A) -> Call<A, R> {
+    let encode: Encode<A> = |name, _, args| encode_dynamic(name, args);
+    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None);
+    if let (Err(why), State::Ready(prepared)) = (name::check(name), &mut call.state) {
+        prepared.refused = Some(Error::refused(Code::InvalidArgument, why));
+    }
+    call
+}
+
+fn encode_typed<A: ToArguments>(_: &str, method: Option<&'static Method>, args: &A) -> Result<Encoded, Error> {
+    let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
+    let mut keyword = Vec::with_capacity(128);
+    args.to_keyword(params, &mut keyword)?;
+    Ok(Encoded { positional: Bytes::new(), keyword: keyword.into() })
+}
+
+impl<A, R> Call<A, R> {
+    fn new(
+        client: &Client,
+        name: Cow<'static, str>,
+        method: Option<&'static Method>,
+        args: A,
+        encode: Encode<A>,
+        as_they_are: Option<(fn(A) -> Box<dyn Any + Send>, TypeIds)>,
+    ) -> Self {
+        let refused = client.scope.refused.clone();
+        let client = client.clone();
+        let headers = HeaderMap::new();
+        let prepared = Prepared { client, name, method, args, encode, as_they_are, timeout: None, headers, refused };
+        Self { state: State::Ready(prepared), result: PhantomData }
+    }
+
+    /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
+    /// is serving a call itself has at most what is left of that one's time.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let State::Ready(prepared) = &mut self.state {
+            prepared.timeout = Some(timeout);
+        }
+        self
+    }
+
+    /// A header on this call, which the function reads by [`Context::header`]. One that can't stand in a header fails
+    /// the call.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let State::Ready(prepared) = &mut self.state {
+            match parse_header(name, value) {
+                Ok((name, value)) => {
+                    prepared.headers.insert(name, value);
+                }
+                Err(error) => prepared.refused = Some(error),
+            }
+        }
+        self
+    }
+
+    /// The same call, whose success comes with the headers of the reply: `let (sum, metadata) = ….await?`.
+    pub fn with_metadata(self) -> WithMetadata<A, R> {
+        WithMetadata(self)
+    }
+}
+
+impl<A: Send, R: Remote> Call<A, R> {
+    fn poll_done(&mut self, cx: &mut Task<'_>) -> Poll<(R, HeaderMap)> {
+        if matches!(self.state, State::Ready(_)) {
+            let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Over) else {
+                unreachable!("it was ready a line ago");
+            };
+            self.state = prepared.start();
+        }
+        let State::Running(_, future) = &mut self.state else {
+            panic!("a call was polled after it had ended");
+        };
+        let done = ready!(future.as_mut().poll(cx));
+        let State::Running(name, _) = std::mem::replace(&mut self.state, State::Over) else {
+            unreachable!("it was running a line ago");
+        };
+        Poll::Ready((R::read(&name, done.result), done.metadata))
+    }
+}
+
+/// Arguments are never pinned: they are consumed by the first poll.
+impl<A, R> Unpin for Call<A, R> {}
+
+impl<A: Send, R: Remote> Future for Call<A, R> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<R> {
+        self.poll_done(cx).map(|(result, _)| result)
+    }
+}
+
+impl<A, R> std::fmt::Debug for Call<A, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match &self.state {
+            State::Ready(prepared) => &*prepared.name,
+            State::Running(name, _) => name,
+            State::Over => "(over)",
+        };
+        f.debug_tuple("Call").field(&name).finish()
+    }
+}
+
+/// A [`Call`] whose success comes with the headers of the reply.
+#[derive(Debug)]
+#[must_use = "a call is sent when it is awaited"]
+pub struct WithMetadata<A, R>(Call<A, R>);
+
+impl<A: Send, R: Remote> Future for WithMetadata<A, R> {
+    type Output = Result<(R::Ok, HeaderMap), R::Err>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Self::Output> {
+        self.0.poll_done(cx).map(|(result, metadata)| result.into_result().map(|value| (value, metadata)))
+    }
+}
+
+impl<A: Send> Prepared<A> {
+    fn start(self) -> State<A> {
+        let Self { client, name, method, args, encode, as_they_are, timeout, headers: own, refused } = self;
+        let scope = &client.scope;
+        let name = format!("{}{name}", scope.prefix);
+        let fail = |name, error: Error| State::Running(name, Box::pin(std::future::ready(Done::from(error))));
+        if let Some(error) = refused {
+            return fail(name, error);
+        }
+
+        let serving = Context::current();
+        let now = Instant::now();
+        let limits = match &client.transport {
+            Transport::Http(host) => host.limits(),
+            Transport::Local(dispatch) => dispatch.limits(),
+        };
+        let timeout = timeout.or(scope.timeout).or(method.and_then(|method| method.timeout)).unwrap_or(limits.call);
+        let own_deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
+        let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
+        let allowed = deadline.saturating_duration_since(now);
+        if allowed.is_zero() {
+            let why = format!("no time was left to call `{name}`");
+            return fail(name, Error::refused(Code::DeadlineExceeded, why));
+        }
+
+        let mut all = scope.headers.clone();
+        if let Some(serving) = &serving {
+            for trace in [headers::TRACEPARENT, headers::TRACESTATE] {
+                if let Some(value) = serving.metadata().get(&trace) {
+                    all.insert(trace, value.clone());
+                }
+            }
+        }
+        all.extend(own);
+
+        // Within the process a readonly function may be cancelled with its caller, as it may on a server.
+        let idempotent = method.is_some_and(|method| method.idempotent);
+        let span = tracing::info_span!("rpc.call", rpc.method = %name);
+        let future: Pin<Box<dyn Future<Output = Done> + Send>> = match &client.transport {
+            Transport::Local(dispatch) => {
+                let args = match as_they_are {
+                    Some((as_they_are, types)) if !scope.encoded && dispatch.takes(&name, types) => {
+                        Ok(Args::Local(as_they_are(args)))
+                    }
+                    _ => encode(&name, method, &args).map(|args| {
+                        Args::Json(JsonArgs { positional: args.positional, keyword: args.keyword })
+                    }),
+                };
+                let args = match args {
+                    Ok(args) => args,
+                    Err(error) => return fail(name, error),
+                };
+                let deadline = Some(deadline);
+                let request = Request { name: name.clone(), args, stream: None, metadata: all, peer: None, deadline };
+                on_a_runtime(run_local(Arc::clone(dispatch), request).instrument(span))
+            }
+            Transport::Http(host) => {
+                let args = match encode(&name, method, &args) {
+                    Ok(args) => args,
+                    Err(error) => return fail(name, error),
+                };
+                let outgoing = Outgoing { name: name.clone(), args, idempotent, headers: all, deadline, allowed };
+                on_a_runtime(Arc::clone(host).call(outgoing).instrument(span))
+            }
+        };
+        State::Running(name, future)
+    }
+}
+
+/// Sockets and timers need tokio: outside of it the call runs on the shared background thread.
+fn on_a_runtime(future: impl Future<Output = Done> + Send + 'static) -> Pin<Box<dyn Future<Output = Done> + Send>> {
+    if Handle::try_current().is_ok() {
+        return Box::pin(future);
+    }
+    let task = AbortOnDrop(runtime::current().spawn(future));
+    Box::pin(async move {
+        let mut task = task;
+        match (&mut task.0).await {
+            Ok(done) => done,
+            Err(why) => Error::new(Code::Internal, format!("the background thread lost the call: {why}"))
+                .executed_is(Executed::Unknown)
+                .into(),
+        }
+    })
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<Done>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn run_local(dispatch: Arc<Dispatch>, request: Request) -> Done {
+    let name = request.name.clone();
+    let Answer { result, metadata } = dispatch.run(request).await;
+    let result = match result {
+        Ok(Reply::Value(call::Value::Json(text))) => Ok(Value::Json(Bytes::from(text))),
+        Ok(Reply::Value(call::Value::Local(value))) => Ok(Value::Local(value)),
+        Ok(Reply::Stream(items)) => match items {},
+        Err(call::Failure::Rpc(error)) => Err(Failed::Rpc(error)),
+        Err(call::Failure::Method { code, error }) => {
+            let own = match error {
+                call::Value::Local(error) => Ok(Own::Local(error)),
+                call::Value::Json(text) => crate::codec::decode(&text).map(Own::Json),
+            };
+            let error = call::Failure::method_error(&name, code);
+            Err(own.map_or_else(|_| Failed::Rpc(error.clone()), |own| Failed::Method(error.clone(), own)))
+        }
+    };
+    Done { result, metadata }
+}

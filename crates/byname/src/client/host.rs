@@ -1,0 +1,415 @@
+//! One host: its connections, who may use one now, and what is known of its server.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Uri};
+use http_body_util::Full;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::budget::Budget;
+use super::call::Outgoing;
+use super::connect::connect;
+use super::http1::{Answer, Broken, Http1, TooLarge};
+use super::outcome::{Done, Failed, Own, Value};
+use super::pool::Pool;
+use super::retry::Attempts;
+use super::target::Target;
+use crate::error::{Code, Error, Executed, Kind};
+use crate::limits::Limits;
+use crate::runtime;
+use crate::timer::Timer;
+use crate::wire::{Received, Way, headers, path, plain};
+
+/// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
+const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
+
+/// How long a connection must have been idle for a look at whether it is still open to be worth a system call. Servers
+/// count idle time in seconds.
+const WORTH_A_LOOK: Duration = Duration::from_millis(10);
+
+/// Everything that clones of a client share.
+pub(super) struct Host {
+    target: Target,
+    limits: Limits,
+    pool: Mutex<Pool<Http1, Id>>,
+    /// A permit for each connection that may be in use; waiters are served in order.
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    sweeping: AtomicBool,
+    /// The server has said that it takes calls by path.
+    by_path: AtomicBool,
+    budget: Budget,
+}
+
+/// What one exchange came to.
+struct Exchanged {
+    result: Result<Answer, Broken>,
+    way: Way,
+}
+
+impl Host {
+    pub(super) fn new(target: Target, limits: Limits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        Self {
+            target,
+            limits,
+            pool: Mutex::new(Pool::new()),
+            permits,
+            waiting: AtomicUsize::new(0),
+            sweeping: AtomicBool::new(false),
+            by_path: AtomicBool::new(false),
+            budget: Budget::new(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}{}", self.target.authority.to_str().unwrap_or_default(), self.target.path)
+    }
+
+    /// One call, sent as often as it may be.
+    pub(super) async fn call(self: Arc<Self>, mut outgoing: Outgoing) -> Done {
+        let mut attempts = Attempts::new(outgoing.idempotent);
+        loop {
+            let done = self.attempt(&mut outgoing).await;
+            let error = match &done.result {
+                Err(Failed::Rpc(error)) => error,
+                _ => {
+                    self.budget.deposit();
+                    return done;
+                }
+            };
+            let Some(wait) = attempts.again(error, fastrand::f64()) else {
+                return done;
+            };
+            if Instant::now() + wait >= outgoing.deadline || !self.budget.withdraw() {
+                return done;
+            }
+            tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {wait:?}: {error}", outgoing.name);
+            sleep(wait).await;
+        }
+    }
+
+    /// One attempt, on as many kept connections as turn out to be closed.
+    async fn attempt(self: &Arc<Self>, outgoing: &mut Outgoing) -> Done {
+        loop {
+            let permit = match self.permit(outgoing).await {
+                Ok(permit) => permit,
+                Err(error) => return error.into(),
+            };
+            let (connection, reused) = match self.kept() {
+                Some(connection) => (connection, true),
+                None => match self.open(outgoing).await {
+                    Ok(connection) => (connection, false),
+                    Err(error) => return error.into(),
+                },
+            };
+            let (request, way) = self.request(outgoing);
+            let exchanged = Exchange::start(self, connection, permit, request, way, outgoing.deadline).await;
+            match exchanged {
+                // The server had closed it, and not a byte of this call went out.
+                Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
+                Some(exchanged) => return self.read(outgoing, exchanged),
+                None => return self.late(outgoing, Executed::Unknown).into(),
+            }
+        }
+    }
+
+    /// The right to use one connection, in the order of asking.
+    async fn permit(&self, outgoing: &Outgoing) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = Waiting::begin(&self.waiting);
+        if waiting.before >= self.limits.waiting {
+            let why = format!(
+                "{} calls to {} wait for one of its {} connections, which is `Limits::waiting`; call less at once",
+                waiting.before,
+                self.url(),
+                self.limits.connections
+            );
+            return Err(Error::refused(Code::ResourceExhausted, why).of_limit("waiting"));
+        }
+        match timeout_at(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => permit.map_err(|_| Error::refused(Code::Internal, "the semaphore was closed")),
+            Err(_) => {
+                let why = format!(
+                    "`{}` waited {:?} for one of the {} connections to {} (`Limits::connections`); allow more \
+                     connections, more time, or call less at once",
+                    outgoing.name,
+                    outgoing.allowed,
+                    self.limits.connections,
+                    self.url()
+                );
+                Err(Error::refused(Code::DeadlineExceeded, why).of_limit("connections"))
+            }
+        }
+    }
+
+    /// A kept connection that is still open.
+    fn kept(&self) -> Option<Http1> {
+        let owner = Handle::current().id();
+        let mut closed = Vec::new();
+        let kept = loop {
+            let now = Instant::now();
+            let Some(taken) = self.pool().take(&owner, now, &mut closed) else {
+                break None;
+            };
+            let mut connection = taken.connection;
+            if now.duration_since(taken.idle_since) < WORTH_A_LOOK || connection.is_open() {
+                break Some(connection);
+            }
+            closed.push(connection);
+        };
+        // Sockets are closed outside of the lock.
+        drop(closed);
+        kept
+    }
+
+    async fn open(&self, outgoing: &Outgoing) -> Result<Http1, Error> {
+        let busy = self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections);
+        let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
+        drop(surplus);
+        let until = outgoing.deadline.min(Instant::now() + self.limits.connect);
+        let opened = timeout_at(until, async { Ok(Http1::open(connect(&self.target).await?).await) }).await;
+        match opened {
+            Ok(Ok(Ok(connection))) => Ok(connection),
+            Ok(Ok(Err(why))) => Err(self.unreachable(&why.to_string())),
+            Ok(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
+            Err(_) if until == outgoing.deadline => Err(self.late(outgoing, Executed::No)),
+            Err(_) => {
+                let why = format!("no answer within {:?} (`Limits::connect`)", self.limits.connect);
+                Err(self.unreachable(&why).of_limit("connect"))
+            }
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Error {
+        Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.url()))
+    }
+
+    fn late(&self, outgoing: &Outgoing, executed: Executed) -> Error {
+        let (name, allowed) = (&outgoing.name, outgoing.allowed);
+        let what = match executed {
+            Executed::No => "it was not sent",
+            _ => "it may have run, or be running",
+        };
+        let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with .timeout(…)");
+        Error::new(Code::DeadlineExceeded, why).executed_is(executed)
+    }
+
+    fn request(&self, outgoing: &mut Outgoing) -> (Request<Full<Bytes>>, Way) {
+        let by_path = self.by_path.load(Ordering::Relaxed);
+        let (way, path, body) = match by_path.then(|| path::write(&outgoing.args)).flatten() {
+            Some(body) => (Way::Path, format!("{}/{}", self.target.path, outgoing.name), body),
+            None => {
+                let path = if self.target.path.is_empty() { "/".into() } else { self.target.path.clone() };
+                (Way::Plain, path, plain::write(&outgoing.name, &outgoing.args).into())
+            }
+        };
+        // The endpoint's path was parsed as one, and a name's characters can all stand in it.
+        let path = PathAndQuery::from_maybe_shared(Bytes::from(path)).unwrap_or(PathAndQuery::from_static("/"));
+        let mut request = Request::post(Uri::from(path)).body(Full::new(body)).expect("its parts are valid");
+        let headers = request.headers_mut();
+        headers.reserve(4 + outgoing.headers.len());
+        headers.insert(HOST, self.target.authority.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(headers::JSON));
+        let left = outgoing.deadline.saturating_duration_since(Instant::now());
+        headers.insert(headers::TIMEOUT, HeaderValue::from(left.as_millis().min(u64::MAX.into()) as u64));
+        for (name, value) in &outgoing.headers {
+            headers.insert(name, value.clone());
+        }
+        (request, way)
+    }
+
+    fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Done {
+        let name = &outgoing.name;
+        let Exchanged { result, way } = exchanged;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(broken) => {
+                let (why, executed, what) = match broken {
+                    Broken::Unsent(why) => (why, Executed::No, "before the call was sent"),
+                    Broken::Unknown(why) => (why, Executed::Unknown, "before the reply was there; it may have run"),
+                };
+                let why = format!("the connection to {} broke {what}: `{name}`: {why}", self.url());
+                return Error::new(Code::Unavailable, why).executed_is(executed).into();
+            }
+        };
+        let offers_path = headers::offers_path(&answer.headers);
+        if offers_path != self.by_path.load(Ordering::Relaxed) {
+            self.by_path.store(offers_path, Ordering::Relaxed);
+        }
+        let body = match answer.body {
+            Ok(body) => body,
+            Err(TooLarge) => {
+                let limit = self.limits.message;
+                let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
+                let why = format!("the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client)");
+                let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                return Done { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
+            }
+        };
+        let reason = answer.reason.as_ref().map(|reason| reason.as_bytes());
+        let read = match way {
+            Way::Plain => plain::reply(name, answer.status, reason, &answer.headers, &body),
+            Way::Path => path::reply(name, answer.status, reason, &answer.headers, &body),
+        };
+        let result = match read {
+            Ok(value) => Ok(Value::Json(value)),
+            Err(Received { error, data: Some(data) }) if error.kind() == Kind::Method => {
+                Err(Failed::Method(error, Own::Json(data)))
+            }
+            Err(Received { error, .. }) => Err(Failed::Rpc(error)),
+        };
+        Done { result, metadata: answer.headers }
+    }
+
+    /// Keeps a connection after an answer, for as long as its server will.
+    fn keep(self: &Arc<Self>, connection: Http1, answer: Option<&Answer>) {
+        let said = answer.and_then(|answer| headers::keep_alive(&answer.headers));
+        let is_byname = answer.is_some_and(|answer| headers::is_byname(&answer.headers));
+        let until = match said {
+            // Earlier than the server, so that a call never meets a connection that is just being closed.
+            Some(said) => said.mul_f64(0.8).min(said.saturating_sub(Duration::from_secs(1))),
+            None if is_byname => self.limits.pool_idle,
+            None => UNKNOWN_IDLE,
+        };
+        let now = Instant::now();
+        let until = now + until.min(self.limits.pool_idle);
+        self.pool().put(connection, Handle::current().id(), now, until);
+        if !self.sweeping.swap(true, Ordering::AcqRel) {
+            tokio::spawn(sweep(Sweeping(Arc::downgrade(self))));
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool<Http1, Id>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a failed connect means to a person.
+fn hint(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::ConnectionRefused => format!("{why}; is the server running there?"),
+        _ => why.to_string(),
+    }
+}
+
+/// One who waits for a connection.
+struct Waiting<'a> {
+    count: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Closes connections that have been idle for too long, while there are any.
+async fn sweep(sweeping: Sweeping) {
+    loop {
+        let Some(next) = sweeping.0.upgrade().and_then(|host| host.pool().next_expiry()) else {
+            return;
+        };
+        sleep_until(next).await;
+        if let Some(host) = sweeping.0.upgrade() {
+            let old = host.pool().expire(Instant::now());
+            drop(old);
+        }
+    }
+}
+
+/// Dropped with its task, at its end or with its runtime: the next idle connection starts another.
+struct Sweeping(Weak<Host>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if let Some(host) = self.0.upgrade() {
+            host.sweeping.store(false, Ordering::Release);
+        }
+    }
+}
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A request and its answer. When nobody waits any more, the connection waits for the reply by itself and goes back to
+/// the pool: closing it would cost the next call a new one and leave a socket in TIME_WAIT.
+struct Exchange {
+    host: Arc<Host>,
+    /// Ends with the connection back in the pool.
+    work: Option<BoxFuture<Result<Answer, Broken>>>,
+    way: Way,
+    deadline: Instant,
+    timer: Timer,
+}
+
+impl Exchange {
+    fn start(
+        host: &Arc<Host>,
+        mut connection: Http1,
+        permit: OwnedSemaphorePermit,
+        request: Request<Full<Bytes>>,
+        way: Way,
+        deadline: Instant,
+    ) -> Self {
+        let timer = std::mem::take(&mut connection.timer);
+        let home = Arc::clone(host);
+        let work = async move {
+            let (result, connection) = connection.exchange(request, home.limits.message).await;
+            if let Some(connection) = connection {
+                home.keep(connection, result.as_ref().ok());
+            }
+            drop(permit);
+            result
+        };
+        Self { host: Arc::clone(host), work: Some(Box::pin(work)), way, deadline, timer }
+    }
+}
+
+impl Future for Exchange {
+    /// `None` at the deadline.
+    type Output = Option<Exchanged>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Exchanged>> {
+        let this = &mut *self;
+        let Some(work) = &mut this.work else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(result) = work.as_mut().poll(cx) {
+            this.work = None;
+            return Poll::Ready(Some(Exchanged { result, way: this.way }));
+        }
+        this.timer.poll_at(cx, this.deadline).map(|()| None)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            let limit = self.host.limits.abandoned;
+            runtime::current().spawn(tokio::time::timeout(limit, work));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Where a service is: the URL of a client, taken apart.
+
+use http::HeaderValue;
+use http::uri::{Authority, Uri};
+
+use crate::error::{Code, Error};
+
+/// `http://host:port/path`.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Without a slash at its end.
+    pub(super) path: String,
+    /// What the `Host` header says.
+    pub(super) authority: HeaderValue,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        let refuse = |why: &str| {
+            let why = format!("{url:?} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc");
+            Error::refused(Code::InvalidArgument, why)
+        };
+        let rest = match url.split_once("://") {
+            None => url,
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return Err(refuse("https:// is not supported yet, byname speaks no TLS; call it over http:// or a proxy"));
+            }
+            Some((scheme, _)) => return Err(refuse(&format!("`{scheme}` is no scheme that byname knows"))),
+        };
+        let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        if authority.contains('@') {
+            return Err(refuse("it has a user name, which byname would not send; use Client::header for credentials"));
+        }
+        if uri.query().is_some() || rest.contains('#') {
+            return Err(refuse("it has a query or a fragment"));
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it has no host"))?;
+        let port = match uri.authority().and_then(Authority::port) {
+            Some(port) => port.as_u16(),
+            None if authority.len() > host.len() => return Err(refuse("its port is none")),
+            None => 80,
+        };
+        if port == 0 {
+            return Err(refuse("nothing listens at port 0"));
+        }
+        let path = if rest.contains('/') { uri.path().trim_end_matches('/') } else { "/rpc" };
+        Ok(Self {
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+            path: path.to_owned(),
+            authority: HeaderValue::try_from(authority).map_err(|why| refuse(&why.to_string()))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_people_write_them() {
+        let parts = |url: &str| {
+            let target = Target::parse(url).unwrap_or_else(|error| panic!("{error}"));
+            let authority = target.authority.to_str().unwrap().to_owned();
+            (target.host, target.port, target.path, authority)
+        };
+        let local = |port: u16, path: &str, authority: &str| ("localhost".into(), port, path.into(), authority.into());
+        assert_eq!(parts("localhost:8080/rpc"), local(8080, "/rpc", "localhost:8080"));
+        assert_eq!(parts("http://localhost:8080/rpc/"), local(8080, "/rpc", "localhost:8080"));
+        assert_eq!(parts("HTTP://localhost"), local(80, "/rpc", "localhost"));
+        assert_eq!(parts("localhost/a/b"), local(80, "/a/b", "localhost"));
+        assert_eq!(parts("localhost:80/"), local(80, "", "localhost:80"));
+        assert_eq!(parts("[::1]:7/x"), ("::1".into(), 7, "/x".into(), "[::1]:7".into()));
+    }
+
+    #[test]
+    fn what_is_no_address_says_why() {
+        let why = |url: &str| Target::parse(url).expect_err(url).message().to_owned();
+        assert!(why("https://localhost/rpc").contains("https:// is not supported yet"));
+        assert!(why("ftp://localhost").contains("`ftp`"));
+        assert!(why("user:pass@localhost/rpc").contains("user name"));
+        assert!(why("localhost/rpc?x=1").contains("query"));
+        for bad in ["", "/rpc", ":8080/rpc", "localhost:99999", "localhost:0", "a b", "localhost:x/rpc"] {
+            assert!(why(bad).contains("expected host:port/path"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A serializer around a serializer, that refuses the numbers JSON can't hold.
+
+use std::cell::Cell;
+use std::fmt::Display;
+
+use serde::ser::{
+    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+
+/// What a function returned, as far as its serialization shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// No `Result`.
+    Value,
+    /// The inside of an `Ok`.
+    Ok,
+    /// The inside of an `Err`.
+    Err,
+    /// The inside of an `Err` that held a [`crate::Error`].
+    Ours,
+}
+
+/// Wraps a serializer; with `top`, the outermost `Result` is opened and reported there.
+pub(super) struct Finite<'s, S> {
+    inner: S,
+    top: Option<&'s Cell<Shape>>,
+}
+
+impl<'s, S> Finite<'s, S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner, top: None }
+    }
+
+    pub(super) fn watching(inner: S, top: &'s Cell<Shape>) -> Self {
+        Self { inner, top: Some(top) }
+    }
+}
+
+/// A value that serializes itself through [`Finite`].
+struct Checked<'v, T: ?Sized>(&'v T);
+
+impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(Finite::new(serializer))
+    }
+}
+
+fn not_finite<E: serde::ser::Error>(value: f64) -> E {
+    E::custom(format_args!("{value} is no JSON number: NaN and infinities can't be sent, use an Option or a string"))
+}
+
+macro_rules! forward {
+    ($($method:ident($type:ty)),*) => {
+        $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> { self.inner.$method(value) })*
+    };
+}
+
+impl<'s, S: Serializer> Serializer for Finite<'s, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Finite<'s, S::SerializeSeq>;
+    type SerializeTuple = Finite<'s, S::SerializeTuple>;
+    type SerializeTupleStruct = Finite<'s, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Finite<'s, S::SerializeTupleVariant>;
+    type SerializeMap = Finite<'s, S::SerializeMap>;
+    type SerializeStruct = Finite<'s, S::SerializeStruct>;
+    type SerializeStructVariant = Finite<'s, S::SerializeStructVariant>;
+
+    forward! {
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
+        serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
+        serialize_u128(u128), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]),
+        serialize_unit_struct(&'static str)
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { self.inner.serialize_f32(value) } else { Err(not_finite(value.into())) }
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { self.inner.serialize_f64(value) } else { Err(not_finite(value)) }
+    }
+
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_none()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_some(&Checked(value))
+    }
+
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, name: &'static str, at: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit_variant(name, at, variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_newtype_struct(name, &Checked(value))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        at: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        match self.top {
+            Some(top) if name == "Result" && top.get() == Shape::Value => {
+                top.set(if variant == "Ok" { Shape::Ok } else { Shape::Err });
+                value.serialize(self)
+            }
+            _ => self.inner.serialize_newtype_variant(name, at, variant, &Checked(value)),
+        }
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        self.inner.serialize_seq(len).map(Finite::new)
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
+        self.inner.serialize_tuple(len).map(Finite::new)
+    }
+
+    fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
+        self.inner.serialize_tuple_struct(name, len).map(Finite::new)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        at: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        self.inner.serialize_tuple_variant(name, at, variant, len).map(Finite::new)
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        self.inner.serialize_map(len).map(Finite::new)
+    }
+
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
+        if let Some(top) = self.top
+            && name == crate::error::SERDE_NAME
+            && top.get() == Shape::Err
+        {
+            top.set(Shape::Ours);
+        }
+        self.inner.serialize_struct(name, len).map(Finite::new)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        at: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        self.inner.serialize_struct_variant(name, at, variant, len).map(Finite::new)
+    }
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.collect_str(value)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+macro_rules! compound {
+    ($($trait:ident: $method:ident($($name:ident: $type:ty)?)),*) => {$(
+        impl<S: $trait> $trait for Finite<'_, S> {
+            type Ok = S::Ok;
+            type Error = S::Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Result<(), S::Error> {
+                self.inner.$method($($name,)? &Checked(value))
+            }
+
+            fn end(self) -> Result<S::Ok, S::Error> {
+                self.inner.end()
+            }
+        }
+    )*};
+}
+
+compound! {
+    SerializeSeq: serialize_element(),
+    SerializeTuple: serialize_element(),
+    SerializeTupleStruct: serialize_field(),
+    SerializeTupleVariant: serialize_field(),
+    SerializeStruct: serialize_field(key: &'static str),
+    SerializeStructVariant: serialize_field(key: &'static str)
+}
+
+impl<S: SerializeMap> SerializeMap for Finite<'_, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
+        self.inner.serialize_key(&Checked(key))
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
+        self.inner.serialize_value(&Checked(value))
+    }
+
+    fn end(self) -> Result<S::Ok, S::Error> {
+        self.inner.end()
+    }
+}

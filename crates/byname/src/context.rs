@@ -1,0 +1,159 @@
+//! What a function can know of the call that it serves: [`Context`].
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Code, Error};
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// The call that a function serves: its metadata, caller, deadline and cancellation.
+///
+/// There is no context parameter. [`Context::current`] is the call of the running function, `None` when the function is
+/// called locally. It holds in everything the function awaits in its own task, and in `#[rpc(blocking)]` functions;
+/// [`Context::spawn`] carries it into another task.
+///
+/// ```
+/// use byname::{rpc, Context};
+///
+/// /// Who is calling?
+/// #[rpc(readonly)]
+/// async fn whoami() -> String {
+///     match Context::current() {
+///         Some(call) => call.header("x-user").unwrap_or("a stranger").to_owned(),
+///         None => "myself".to_owned(),
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// assert_eq!(whoami().await, "myself");
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct Context(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    method: String,
+    metadata: HeaderMap,
+    peer: Option<SocketAddr>,
+    deadline: Instant,
+    readonly: bool,
+    cancelled: OnceLock<CancellationToken>,
+    reply_metadata: OnceLock<Mutex<HeaderMap>>,
+}
+
+impl Context {
+    /// The call that is being served, if one is.
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// The name that was called.
+    pub fn method(&self) -> &str {
+        &self.0.method
+    }
+
+    /// One header of the call, or the first of its name; `None` too where it isn't text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.metadata.get(name)?.to_str().ok()
+    }
+
+    /// All headers of the call.
+    pub fn metadata(&self) -> &HeaderMap {
+        &self.0.metadata
+    }
+
+    /// The address of the caller, or of the proxy before it; `None` in a call within the process.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
+    }
+
+    /// When the caller stops waiting. Calls made meanwhile inherit it.
+    pub fn deadline(&self) -> Instant {
+        self.0.deadline
+    }
+
+    /// A token that is cancelled when the caller went away or its deadline passed. The function runs on all the
+    /// same, so that its state stays whole; watch the token to end early.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.0.cancelled.get_or_init(CancellationToken::new).clone()
+    }
+
+    /// Adds a header to the reply. Callers read it through [`Call::with_metadata`](crate::Call::with_metadata).
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` when name or value can't stand in a header.
+    pub fn reply_header(&self, name: &str, value: &str) -> Result<(), Error> {
+        let (name, value) = parse_header(name, value)?;
+        let headers = self.0.reply_metadata.get_or_init(Mutex::default);
+        headers.lock().unwrap_or_else(PoisonError::into_inner).append(name, value);
+        Ok(())
+    }
+
+    /// Spawns a task that serves the same call: [`Context::current`] is this one in it. A plain `tokio::spawn` is
+    /// detached from the call on purpose.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        tokio::spawn(CURRENT.scope(self.clone(), future))
+    }
+
+    pub(crate) fn new(
+        method: String,
+        metadata: HeaderMap,
+        peer: Option<SocketAddr>,
+        deadline: Instant,
+        readonly: bool,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            method,
+            metadata,
+            peer,
+            deadline,
+            readonly,
+            cancelled: OnceLock::new(),
+            reply_metadata: OnceLock::new(),
+        }))
+    }
+
+    /// Runs `f` as part of this call.
+    pub(crate) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), f)
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancellation().cancel();
+    }
+
+    /// Cancellation reaches the calls that a function makes only where nothing can be left half done.
+    pub(crate) fn is_readonly(&self) -> bool {
+        self.0.readonly
+    }
+
+    pub(crate) fn take_reply_metadata(&self) -> HeaderMap {
+        match self.0.reply_metadata.get() {
+            Some(headers) => std::mem::take(&mut *headers.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => HeaderMap::new(),
+        }
+    }
+}
+
+/// Checks a header that a user gave.
+pub(crate) fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
+    let invalid = |what: &str, why: &dyn std::fmt::Display| {
+        Error::refused(Code::InvalidArgument, format!("{what:?} can't stand in a header: {why}"))
+    };
+    let name: HeaderName = name.parse().map_err(|why| invalid(name, &why))?;
+    let value: HeaderValue = value.parse().map_err(|why| invalid(value, &why))?;
+    Ok((name, value))
+}

@@ -1,0 +1,412 @@
+//! Find, admit, decode, run, catch: a call's way through the server, without sockets.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::Instrument as _;
+
+use crate::arguments::Source;
+use crate::call::{Args, Failure, Reply, Request};
+use crate::codec;
+use crate::context::Context;
+use crate::error::{Code, Error, Executed};
+use crate::limits::Limits;
+use crate::method::{Invocation, Method, Outcome, Output, TypeIds};
+use crate::registry::{Entry, Registry};
+use crate::runtime;
+
+/// What a server does with calls, whatever they came in by.
+pub(crate) struct Dispatch {
+    registry: Registry,
+    limits: Limits,
+    /// Whether callers may learn which names there are.
+    listing: bool,
+    places: Arc<Semaphore>,
+    draining: AtomicBool,
+}
+
+/// What a call leaves behind: its result, and the headers that the function set.
+pub(crate) struct Answer {
+    pub(crate) result: Result<Reply, Failure>,
+    pub(crate) metadata: HeaderMap,
+}
+
+impl From<Error> for Answer {
+    fn from(error: Error) -> Self {
+        Self { result: Err(error.into()), metadata: HeaderMap::new() }
+    }
+}
+
+impl Dispatch {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool) -> Self {
+        let places = Arc::new(Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS)));
+        Self { registry, limits, listing, places, draining: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
+        self.registry.methods()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether the function of this name changes nothing; `None` where there is none.
+    pub(crate) fn is_readonly(&self, name: &str) -> Option<bool> {
+        self.registry.get(name).map(|entry| entry.handler.method.readonly)
+    }
+
+    /// Whether values of these types can be handed to `name` as they are.
+    pub(crate) fn takes(&self, name: &str, types: TypeIds) -> bool {
+        self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
+    }
+
+    /// Runs one call. Dropping the future is the caller going away: a function that has started runs to its end by
+    /// itself, unless it is `readonly`.
+    pub(crate) async fn run(&self, request: Request) -> Answer {
+        let Some(entry) = self.registry.get(&request.name) else {
+            return self.unknown(&request.name).into();
+        };
+        let method = &entry.handler.method;
+        // The name in the span is the registered one, so that there are never more names than functions.
+        let span = tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty);
+        let answer = self.admit(entry, request).instrument(span.clone()).await;
+        if !span.is_disabled() {
+            span.record("rpc.code", code(&answer.result));
+        }
+        answer
+    }
+
+    async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Answer {
+        let method = &entry.handler.method;
+        let Request { name, args, stream, metadata, peer, deadline } = request;
+        match stream {
+            None => {}
+            Some(items) => match items {},
+        }
+        let now = Instant::now();
+        let own = method.timeout.unwrap_or(self.limits.call);
+        let deadline = match deadline {
+            Some(deadline) if deadline <= now => {
+                let late = format!("the deadline of `{name}` had passed when the call arrived; allow more time");
+                return Error::refused(Code::DeadlineExceeded, late).into();
+            }
+            Some(deadline) => method.timeout.map_or(deadline, |own| deadline.min(now + own)),
+            None => now + own,
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return self.overloaded().into();
+        };
+        let output = match &args {
+            Args::Local(_) => Output::Local(None),
+            _ => Output::Json(Vec::with_capacity(128)),
+        };
+        let context = Context::new(name, metadata, peer, deadline, method.readonly);
+        let begun = catch_unwind(AssertUnwindSafe(|| match args {
+            Args::Json(json) => self.check_depth(&json.positional, &json.keyword).and_then(|()| {
+                entry.handler.begin(Source::Json { positional: &json.positional, keyword: &json.keyword })
+            }),
+            Args::Query(pairs) => entry.handler.begin(Source::Query(&pairs)),
+            Args::Local(tuple) => entry.handler.begin(Source::Local(tuple)),
+        }));
+        let invocation = match begun {
+            Ok(Ok(invocation)) => invocation,
+            Ok(Err(error)) => return error.into(),
+            // The user's `Deserialize` panicked, or a function that isn't async did before its first await.
+            Err(_) => return panicked(&method.name).into(),
+        };
+        entry.begin();
+        let running = Running { invocation: Some(invocation), context, entry: Arc::clone(entry), output, _place: place };
+        Supervised { running: Some(running), allowed: deadline - now, sleep: None }.await
+    }
+
+    fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
+        let limit = self.limits.nesting;
+        if codec::deeper_than(limit, positional) || codec::deeper_than(limit, keyword) {
+            let why = format!("the arguments are nested deeper than {limit} (`Limits::nesting` of the server)");
+            return Err(Error::refused(Code::InvalidArgument, why).of_limit("nesting"));
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let short: String = name.chars().take(128).collect();
+        let near = if self.listing { self.registry.near(name) } else { Vec::new() };
+        let hint = match near.as_slice() {
+            [] => String::new(),
+            near => format!("; did you mean `{}`?", near.join("` or `")),
+        };
+        Error::refused(Code::Unimplemented, format!("no function is named {short:?} here{hint}"))
+    }
+
+    fn overloaded(&self) -> Error {
+        let limit = self.limits.in_flight;
+        let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
+        Error::refused(Code::ResourceExhausted, why).of_limit("in_flight").with_retry_after(Duration::from_millis(100))
+    }
+
+    /// Whether the server wants new calls.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop_being_ready(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until no function is at work.
+    pub(crate) async fn idle(&self) {
+        let all = u32::try_from(self.limits.in_flight).unwrap_or(u32::MAX);
+        // The semaphore is never closed, so this fails only in theory.
+        let _ = self.places.acquire_many(all).await;
+    }
+
+    /// The functions at work now, with how many calls of each.
+    pub(crate) fn active(&self) -> Vec<(&str, usize)> {
+        self.registry.active()
+    }
+}
+
+fn code(result: &Result<Reply, Failure>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(Failure::Method { code, .. }) => code.as_str(),
+        Err(Failure::Rpc(error)) => error.code().as_str(),
+    }
+}
+
+fn panicked(name: &str) -> Error {
+    Error::new(Code::Internal, format!("`{name}` panicked; the server's log says where")).executed_is(Executed::Yes)
+}
+
+/// A function that has started.
+struct Running {
+    invocation: Option<Pin<Box<dyn Invocation>>>,
+    context: Context,
+    entry: Arc<Entry>,
+    output: Output,
+    /// A function keeps its place in the limits until its end, even when nobody waits for it.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Running {
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        let Some(invocation) = &mut self.invocation else {
+            return Poll::Ready(Outcome::Rpc(panicked(&self.entry.handler.method.name)));
+        };
+        let output = &mut self.output;
+        let context = &self.context;
+        let polled = catch_unwind(AssertUnwindSafe(|| context.enter(|| invocation.as_mut().poll_into(cx, output))));
+        let outcome = match polled {
+            Ok(polled) => ready!(polled),
+            Err(_) => {
+                let name = &self.entry.handler.method.name;
+                tracing::error!(rpc.method = %name, "`{name}` panicked; its caller sees `internal`");
+                Outcome::Rpc(panicked(name))
+            }
+        };
+        self.invocation = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.entry.end();
+    }
+}
+
+/// A running function with somebody waiting for it.
+struct Supervised {
+    running: Option<Running>,
+    allowed: Duration,
+    /// Made only when the function isn't done at its first poll.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for Supervised {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Answer> {
+        let this = &mut *self;
+        let Some(running) = &mut this.running else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(outcome) = running.poll(cx) {
+            let mut running = this.running.take().expect("it was there a line ago");
+            let metadata = running.context.take_reply_metadata();
+            let value = std::mem::replace(&mut running.output, Output::Local(None)).into_value();
+            let result = match outcome {
+                Outcome::Ok => Ok(Reply::Value(value)),
+                Outcome::Method(code) => Err(Failure::Method { code, error: value }),
+                Outcome::Rpc(error) => Err(Failure::Rpc(error.executed_is(Executed::Yes))),
+            };
+            return Poll::Ready(Answer { result, metadata });
+        }
+        let deadline = running.context.deadline();
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        ready!(sleep.as_mut().poll(cx));
+        let name = &running.entry.handler.method.name;
+        let error = Error::new(
+            Code::DeadlineExceeded,
+            format!(
+                "`{name}` did not answer within {:?}; it was told and may still be running. Allow more with \
+                 .timeout(…) on the call or #[rpc(timeout = \"…\")] on the function",
+                this.allowed
+            ),
+        );
+        Poll::Ready(error.executed_is(Executed::Unknown).into())
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        running.context.cancel();
+        if running.context.is_readonly() {
+            return;
+        }
+        runtime::current().spawn(async move {
+            // Nobody waits for the outcome: it was answered, or its caller is gone.
+            std::future::poll_fn(|cx| running.poll(cx)).await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::{Handler, Source as Place};
+
+    const PLACE: Place = Place { package: "test", module: "test", file: "test.rs", line: 1 };
+
+    fn dispatch(handlers: impl IntoIterator<Item = Handler>, limits: Limits) -> Dispatch {
+        let mut registry = Registry::default();
+        for handler in handlers {
+            registry.add(handler).unwrap();
+        }
+        Dispatch::new(registry, limits, true)
+    }
+
+    fn request(name: &str, positional: &'static str) -> Request {
+        let json = crate::call::JsonArgs { positional: positional.into(), keyword: Default::default() };
+        Request {
+            name: name.into(),
+            args: Args::Json(json),
+            stream: None,
+            metadata: HeaderMap::new(),
+            peer: None,
+            deadline: None,
+        }
+    }
+
+    fn error(answer: Answer) -> Error {
+        match answer.result {
+            Err(Failure::Rpc(error)) => error,
+            _ => panic!("expected an error"),
+        }
+    }
+
+    fn text(answer: Answer) -> String {
+        match answer.result {
+            Ok(Reply::Value(crate::call::Value::Json(text))) => String::from_utf8(text).unwrap(),
+            Ok(_) => panic!("expected JSON"),
+            Err(Failure::Rpc(error)) => panic!("{error}"),
+            Err(Failure::Method { .. }) => panic!("expected a value"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_finds_its_function() {
+        let add = Handler::function("add".into(), PLACE, |a: i64, b: i64| async move { a + b });
+        let dispatch = dispatch([add], Limits::default());
+        assert_eq!(text(dispatch.run(request("add", "[1,2]")).await), "3");
+        let unknown = error(dispatch.run(request("ad", "[1,2]")).await);
+        assert_eq!((unknown.code(), unknown.executed()), (Code::Unimplemented, Executed::No));
+        assert!(unknown.message().contains("`add`"), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn the_limit_of_calls_in_flight_refuses_and_recovers() {
+        let (release, held) = tokio::sync::oneshot::channel::<()>();
+        let held = std::sync::Mutex::new(Some(held));
+        let hold = Handler::function("hold".into(), PLACE, move || {
+            let held = held.lock().unwrap().take();
+            async move {
+                if let Some(held) = held {
+                    let _ = held.await;
+                }
+            }
+        });
+        let limits = Limits { in_flight: 1, ..Limits::default() };
+        let dispatch = Arc::new(dispatch([hold], limits));
+        let mut first = Box::pin(dispatch.run(request("hold", "[]")));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
+        let refused = error(dispatch.run(request("hold", "[]")).await);
+        assert_eq!((refused.code(), refused.executed()), (Code::ResourceExhausted, Executed::No));
+        assert_eq!(refused.limit(), Some("in_flight"));
+        assert!(refused.retry_after().is_some());
+        release.send(()).unwrap();
+        assert_eq!(text(first.await), "null");
+        assert_eq!(text(dispatch.run(request("hold", "[]")).await), "null");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_its_deadline_the_caller_is_answered_and_the_function_runs_on() {
+        let (done, mut finished) = tokio::sync::mpsc::unbounded_channel();
+        let slow = Handler::function("slow".into(), PLACE, move || {
+            let done = done.clone();
+            async move {
+                let token = Context::current().unwrap().cancellation();
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                done.send(token.is_cancelled()).unwrap();
+            }
+        });
+        let dispatch = dispatch([slow], Limits::default());
+        let late = error(dispatch.run(request("slow", "[]")).await);
+        assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::Unknown));
+        assert_eq!(dispatch.active(), [("slow", 1)]);
+        assert_eq!(finished.recv().await, Some(true), "it ended by itself and had been told");
+        dispatch.idle().await;
+        assert_eq!(dispatch.active(), []);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_without_its_text() {
+        let boom = Handler::function("boom".into(), PLACE, || async { if true { panic!("secret") } });
+        let dispatch = dispatch([boom], Limits::default());
+        for _ in 0..2 {
+            let failed = error(dispatch.run(request("boom", "[]")).await);
+            assert_eq!((failed.code(), failed.executed()), (Code::Internal, Executed::Yes));
+            assert!(!failed.message().contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_late_on_arrival_is_not_run() {
+        let ran = Handler::function("ran".into(), PLACE, || async { panic!("it must not run") as () });
+        let dispatch = dispatch([ran], Limits::default());
+        let late = Request { deadline: Some(Instant::now()), ..request("ran", "not even JSON") };
+        let late = error(dispatch.run(late).await);
+        assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::No));
+    }
+
+    #[tokio::test]
+    async fn nesting_has_a_limit() {
+        let echo = Handler::function("echo".into(), PLACE, |value: serde_json::Value| async move { value });
+        let limits = Limits { nesting: 3, ..Limits::default() };
+        let dispatch = dispatch([echo], limits);
+        assert_eq!(text(dispatch.run(request("echo", "[[[1]]]")).await), "[[1]]");
+        let deep = error(dispatch.run(request("echo", "[[[[1]]]]")).await);
+        assert_eq!(deep.limit(), Some("nesting"));
+    }
+}

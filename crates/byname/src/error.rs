@@ -1,0 +1,494 @@
+//! What went wrong, and whether the function ran: [`Error`], [`Code`], [`Executed`], [`CallError`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+/// What went wrong: gRPC's sixteen codes, in snake case on the wire.
+///
+/// | code | HTTP status | meant for |
+/// | --- | --- | --- |
+/// | `cancelled` | 499 | the caller went away |
+/// | `unknown` | 500 | an error without a better code |
+/// | `invalid_argument` | 400 | the request is wrong whatever the state of the server |
+/// | `deadline_exceeded` | 504 | the deadline passed first |
+/// | `not_found` | 404 | a thing the function was asked for is not there |
+/// | `already_exists` | 409 | a thing the function should make is there |
+/// | `permission_denied` | 403 | the caller is known and may not |
+/// | `resource_exhausted` | 429 | a limit or quota is used up |
+/// | `failed_precondition` | 400 | the system is not in the state that the function needs |
+/// | `aborted` | 409 | a conflict with another operation |
+/// | `out_of_range` | 400 | past the end of something |
+/// | `unimplemented` | 404 | no function of that name |
+/// | `internal` | 500 | a defect: a panic, an answer that can't be read |
+/// | `unavailable` | 503 | nobody answers, or not now |
+/// | `data_loss` | 500 | data is gone or corrupt |
+/// | `unauthenticated` | 401 | the caller is not known |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the table above says what each one means")]
+pub enum Code {
+    Cancelled,
+    Unknown,
+    InvalidArgument,
+    DeadlineExceeded,
+    NotFound,
+    AlreadyExists,
+    PermissionDenied,
+    ResourceExhausted,
+    FailedPrecondition,
+    Aborted,
+    OutOfRange,
+    Unimplemented,
+    Internal,
+    Unavailable,
+    DataLoss,
+    Unauthenticated,
+}
+
+impl Code {
+    /// All sixteen, in gRPC's order.
+    pub const ALL: [Code; 16] = [
+        Code::Cancelled,
+        Code::Unknown,
+        Code::InvalidArgument,
+        Code::DeadlineExceeded,
+        Code::NotFound,
+        Code::AlreadyExists,
+        Code::PermissionDenied,
+        Code::ResourceExhausted,
+        Code::FailedPrecondition,
+        Code::Aborted,
+        Code::OutOfRange,
+        Code::Unimplemented,
+        Code::Internal,
+        Code::Unavailable,
+        Code::DataLoss,
+        Code::Unauthenticated,
+    ];
+
+    /// The name on the wire, such as `"invalid_argument"`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Code::Cancelled => "cancelled",
+            Code::Unknown => "unknown",
+            Code::InvalidArgument => "invalid_argument",
+            Code::DeadlineExceeded => "deadline_exceeded",
+            Code::NotFound => "not_found",
+            Code::AlreadyExists => "already_exists",
+            Code::PermissionDenied => "permission_denied",
+            Code::ResourceExhausted => "resource_exhausted",
+            Code::FailedPrecondition => "failed_precondition",
+            Code::Aborted => "aborted",
+            Code::OutOfRange => "out_of_range",
+            Code::Unimplemented => "unimplemented",
+            Code::Internal => "internal",
+            Code::Unavailable => "unavailable",
+            Code::DataLoss => "data_loss",
+            Code::Unauthenticated => "unauthenticated",
+        }
+    }
+
+    /// The HTTP status that an error of this code is answered with.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Code::Cancelled => 499,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+            Code::DeadlineExceeded => 504,
+            Code::NotFound | Code::Unimplemented => 404,
+            Code::AlreadyExists | Code::Aborted => 409,
+            Code::PermissionDenied => 403,
+            Code::ResourceExhausted => 429,
+            Code::Unavailable => 503,
+            Code::Unauthenticated => 401,
+            Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether the function ran. A call may be sent again without harm only after [`Executed::No`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Executed {
+    /// It provably did not start.
+    No,
+    /// The request may have arrived; nothing tells whether the function ran.
+    Unknown,
+    /// It started. Its effects, or some of them, may be there.
+    Yes,
+}
+
+/// Whose error it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The call failed: the network, a limit, the arguments, a panic.
+    Rpc,
+    /// The function itself returned `Err`. [`Error::data`] is its error.
+    Method,
+}
+
+/// Why a call failed: what ([`Error::code`]) and whether the function ran ([`Error::executed`]).
+///
+/// On the wire it is one JSON object, the same on every way in:
+///
+/// ```
+/// use byname::{Code, Error};
+///
+/// let error = Error::new(Code::NotFound, "no user 7");
+/// assert_eq!(
+///     serde_json::to_string(&error).unwrap(),
+///     r#"{"code":"not_found","message":"no user 7","executed":"unknown","kind":"rpc"}"#,
+/// );
+/// ```
+///
+/// A function may return it as its own error (`Result<T, byname::Error>`); then the caller sees this very code and
+/// message, as [`CallError::Rpc`], with [`Executed::Yes`].
+#[derive(Clone)]
+pub struct Error(Box<Repr>);
+
+#[derive(Clone)]
+struct Repr {
+    code: Code,
+    message: Cow<'static, str>,
+    executed: Executed,
+    kind: Kind,
+    data: Option<Value>,
+    retry_after: Option<Duration>,
+    limit: Option<Cow<'static, str>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this code, for a function to return. Whether the function ran is [`Executed::Unknown`] until the
+    /// error has crossed a hop; the caller of the function sees [`Executed::Yes`].
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Repr {
+            code,
+            message: message.into(),
+            executed: Executed::Unknown,
+            kind: Kind::Rpc,
+            data: None,
+            retry_after: None,
+            limit: None,
+            source: None,
+        }))
+    }
+
+    /// The same error with a JSON value for the caller's program to read.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<Value>) -> Self {
+        self.0.data = Some(data.into());
+        self
+    }
+
+    /// The same error with advice when to try again; it is sent as `retry_after_ms` and as `retry-after`.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+
+    /// What went wrong.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What went wrong, in words, and what to do next.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Whether the function ran.
+    pub fn executed(&self) -> Executed {
+        self.0.executed
+    }
+
+    /// Whose error it is.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What the other side attached: with [`Kind::Method`] the function's own error.
+    pub fn data(&self) -> Option<&Value> {
+        self.0.data.as_ref()
+    }
+
+    /// When to try again, where the other side said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The field of [`Limits`](crate::Limits) that was exceeded, where it was a limit.
+    pub fn limit(&self) -> Option<&str> {
+        self.0.limit.as_deref()
+    }
+
+    pub(crate) fn executed_is(mut self, executed: Executed) -> Self {
+        self.0.executed = executed;
+        self
+    }
+
+    pub(crate) fn kind_is(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    pub(crate) fn of_limit(mut self, knob: &'static str) -> Self {
+        self.0.limit = Some(Cow::Borrowed(knob));
+        self
+    }
+
+    pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The function did not run.
+    pub(crate) fn refused(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(code, message).executed_is(Executed::No)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Repr { code, message, executed, kind, data, retry_after, limit, source } = &*self.0;
+        let mut out = f.debug_struct("Error");
+        out.field("code", code).field("message", message).field("executed", executed).field("kind", kind);
+        if let Some(data) = data {
+            out.field("data", data);
+        }
+        if let Some(after) = retry_after {
+            out.field("retry_after", after);
+        }
+        if let Some(limit) = limit {
+            out.field("limit", limit);
+        }
+        if let Some(source) = source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// The name under which [`Error`] serializes: it tells the encoder of a reply that a function returned ours.
+pub(crate) const SERDE_NAME: &str = "byname::Error";
+
+/// The members of ERROR, as they stand on the wire.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "byname::Error")]
+struct Members<'a> {
+    code: Code,
+    message: Cow<'a, str>,
+    executed: Executed,
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Cow<'a, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<Cow<'a, str>>,
+}
+
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let repr = &*self.0;
+        Members {
+            code: repr.code,
+            message: Cow::Borrowed(&repr.message),
+            executed: repr.executed,
+            kind: repr.kind,
+            data: repr.data.as_ref().map(Cow::Borrowed),
+            retry_after_ms: repr.retry_after.map(|after| after.as_millis() as u64),
+            limit: repr.limit.as_deref().map(Cow::Borrowed),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Error {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let members = Members::deserialize(deserializer)?;
+        Ok(Self(Box::new(Repr {
+            code: members.code,
+            message: Cow::Owned(members.message.into_owned()),
+            executed: members.executed,
+            kind: members.kind,
+            data: members.data.map(Cow::into_owned),
+            retry_after: members.retry_after_ms.map(Duration::from_millis),
+            limit: members.limit.map(|limit| Cow::Owned(limit.into_owned())),
+            source: None,
+        })))
+    }
+}
+
+/// The code under which a function's own error goes out. Without it the code is [`Code::Unknown`].
+///
+/// ```
+/// use byname::{Code, MethodError};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// enum BankError { NoSuchAccount, Overdrawn { by: u64 } }
+///
+/// impl MethodError for BankError {
+///     fn code(&self) -> Code {
+///         match self {
+///             BankError::NoSuchAccount => Code::NotFound,
+///             BankError::Overdrawn { .. } => Code::FailedPrecondition,
+///         }
+///     }
+/// }
+/// ```
+pub trait MethodError {
+    /// The code; the HTTP status of a function's own error is 422 whatever it is.
+    fn code(&self) -> Code;
+}
+
+/// Why a call of a function that itself returns `Result<T, E>` failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallError<E> {
+    /// The function ran and returned this.
+    Method(E),
+    /// The call failed. [`Error::executed`] says whether the function ran.
+    Rpc(Error),
+}
+
+impl<E> CallError<E> {
+    /// The call's own failure, unless the function returned the error.
+    pub fn rpc(&self) -> Option<&Error> {
+        match self {
+            CallError::Method(_) => None,
+            CallError::Rpc(error) => Some(error),
+        }
+    }
+
+    /// The function's own error, unless the call failed.
+    pub fn method(&self) -> Option<&E> {
+        match self {
+            CallError::Method(error) => Some(error),
+            CallError::Rpc(_) => None,
+        }
+    }
+
+    /// Whether the function ran.
+    pub fn executed(&self) -> Executed {
+        match self {
+            CallError::Method(_) => Executed::Yes,
+            CallError::Rpc(error) => error.executed(),
+        }
+    }
+}
+
+impl CallError<Value> {
+    /// Types the function's own error, after a call by name. A value that is no `E` becomes an [`Error`] of code
+    /// `internal` that says so and keeps the value as its [`data`](Error::data).
+    pub fn error<E: DeserializeOwned>(self) -> CallError<E> {
+        match self {
+            CallError::Rpc(error) => CallError::Rpc(error),
+            CallError::Method(value) => match E::deserialize(&value) {
+                Ok(error) => CallError::Method(error),
+                Err(why) => CallError::Rpc(
+                    Error::new(
+                        Code::Internal,
+                        format!("the function's own error is no `{}`: {why}", std::any::type_name::<E>()),
+                    )
+                    .executed_is(Executed::Yes)
+                    .kind_is(Kind::Method)
+                    .with_data(value),
+                ),
+            },
+        }
+    }
+}
+
+impl<E> From<Error> for CallError<E> {
+    fn from(error: Error) -> Self {
+        CallError::Rpc(error)
+    }
+}
+
+impl<E: fmt::Debug> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Method(error) => write!(f, "the function returned {error:?}"),
+            CallError::Rpc(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CallError::Method(_) => None,
+            CallError::Rpc(error) => Some(error),
+        }
+    }
+}
+
+impl PartialEq for Error {
+    /// Equal when they say the same on the wire; the source is not compared.
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&*self.0, &*other.0);
+        a.code == b.code
+            && a.message == b.message
+            && a.executed == b.executed
+            && a.kind == b.kind
+            && a.data == b.data
+            && a.retry_after == b.retry_after
+            && a.limit == b.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_named_on_the_wire_as_they_are_in_text() {
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+            assert!(code.http_status() >= 400, "{code} would look like a success");
+        }
+    }
+
+    #[test]
+    fn an_error_crosses_the_wire_whole() {
+        let error = Error::refused(Code::ResourceExhausted, "too many")
+            .with_data(serde_json::json!({"now": 7}))
+            .with_retry_after(Duration::from_millis(250))
+            .of_limit("in_flight");
+        let text = serde_json::to_string(&error).unwrap();
+        assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
+    }
+
+    #[test]
+    fn a_value_that_is_no_such_error_is_kept() {
+        let error = CallError::Method(serde_json::json!("gone")).error::<u32>();
+        let rpc = error.rpc().expect("a string is no u32");
+        assert_eq!((rpc.code(), rpc.executed()), (Code::Internal, Executed::Yes));
+        assert_eq!(rpc.data(), Some(&serde_json::json!("gone")));
+    }
+}

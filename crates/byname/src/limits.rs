@@ -1,0 +1,77 @@
+//! Every limit and time-out in one place, with its default.
+
+use std::time::Duration;
+
+/// Every limit and time-out, with its default. An error about a limit names the field here that moves it.
+///
+/// A server and a client each have their own; a field that concerns only one side says so.
+///
+/// ```
+/// use std::time::Duration;
+/// use byname::{Client, Server};
+///
+/// let server = Server::new().limits(|limits| limits.message = 64 << 20);
+/// let client = Client::builder("localhost:8080/rpc").limits(|limits| limits.connect = Duration::from_secs(1)).build()?;
+/// # Ok::<(), byname::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Client: time to open one connection, all addresses of the name together. 5 s.
+    pub connect: Duration,
+    /// How long a call may take where neither the call, the client nor `#[rpc(timeout = …)]` says otherwise. On the
+    /// server it counts for callers that send no `byname-timeout-ms`. 30 s.
+    pub call: Duration,
+    /// Server: from the first byte of a request to the end of its header, and from accepting a connection to its
+    /// first request. 10 s.
+    pub header_read: Duration,
+    /// The longest pause between two pieces of a body that is being received. 30 s.
+    pub body_progress: Duration,
+    /// Server: the longest time that a reply may wait for the client to take any of it. 30 s.
+    pub write_progress: Duration,
+    /// Server: how long a connection without a call stays open; it is announced as `keep-alive: timeout=…`. 75 s.
+    pub idle: Duration,
+    /// Client: how long a connection without a call is kept. Less where the server announces less; at most 4 s where
+    /// it announces nothing and is no byname. 60 s.
+    pub pool_idle: Duration,
+    /// Server: how long calls in flight may take to end once the server is told to stop. 30 s.
+    pub drain: Duration,
+    /// The largest request and the largest reply, in bytes of the body. 4 MiB.
+    pub message: usize,
+    /// How deep arrays and objects may be nested in a message: 128, which is also the most it can be.
+    pub nesting: usize,
+    /// Server: the size of a request's header in bytes, first line included. 64 KiB.
+    pub header: usize,
+    /// Client: connections to one host, kept alive or in use. 128.
+    pub connections: usize,
+    /// Client: calls to one host that may wait for a connection. 65,536.
+    pub waiting: usize,
+    /// Client: how long a connection may wait for the reply of a call that was dropped or timed out, so that it can be
+    /// used again; then it is closed. 5 s.
+    pub abandoned: Duration,
+    /// Server: functions running at once, over all connections; more are refused with `resource_exhausted`, not
+    /// executed. 10,000.
+    pub in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            call: Duration::from_secs(30),
+            header_read: Duration::from_secs(10),
+            body_progress: Duration::from_secs(30),
+            write_progress: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            pool_idle: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+            message: 4 << 20,
+            nesting: 128,
+            header: 64 << 10,
+            connections: 128,
+            waiting: 65_536,
+            abandoned: Duration::from_secs(5),
+            in_flight: 10_000,
+        }
+    }
+}

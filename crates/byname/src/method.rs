@@ -1,0 +1,166 @@
+//! A function as data ([`Method`]) and as behaviour ([`Handler`]). Types are erased here and nowhere else.
+
+mod handler;
+mod signature;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+pub use self::handler::{Callable, Handler};
+pub(crate) use self::handler::{Invocation, NoError, Outcome, Output, TypeIds};
+
+use crate::error::Error;
+
+/// What is known of a function that can be called: for dispatch, for lists, for people.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Method {
+    /// The name on the wire.
+    pub name: Cow<'static, str>,
+    /// Other names it answers to.
+    pub aliases: Vec<Cow<'static, str>>,
+    /// The doc comment.
+    pub doc: Cow<'static, str>,
+    /// The arguments, in order.
+    pub params: Vec<Param>,
+    /// The type of the result, as written.
+    pub returns: Cow<'static, str>,
+    /// Whether it returns a `Result`.
+    pub fallible: bool,
+    /// Running it twice is as good as once: it may be sent again when the outcome is unknown.
+    pub idempotent: bool,
+    /// It changes nothing: a GET may call it, and it is dropped when its caller goes away.
+    pub readonly: bool,
+    /// It blocks its thread and runs on one that may be blocked.
+    pub blocking: bool,
+    /// Its own deadline in place of [`Limits::call`](crate::Limits::call).
+    pub timeout: Option<Duration>,
+    /// A hash of the names and types of its arguments and of its result: equal on two sides that agree on them.
+    pub fingerprint: u64,
+    /// Where it stands in the source.
+    pub source: Source,
+}
+
+/// One argument of a [`Method`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Param {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// Its type, as written.
+    pub ty: Cow<'static, str>,
+    /// It is an `Option` and may be left out.
+    pub optional: bool,
+    /// What it is when it is left out, as JSON.
+    pub default: Option<String>,
+}
+
+/// Where a [`Method`] stands in the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Source {
+    /// The package, as Cargo names it.
+    pub package: &'static str,
+    /// The module.
+    pub module: &'static str,
+    /// The file, as the compiler was given it.
+    pub file: &'static str,
+    /// The line.
+    pub line: u32,
+}
+
+impl Method {
+    /// As a person would write it: `add(a: i64, b: i64) -> i64`.
+    pub fn signature(&self) -> String {
+        let mut out = format!("{}(", self.name);
+        for (at, param) in self.params.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            let _ = write!(out, "{comma}{}: {}", param.name, param.ty);
+            if let Some(default) = &param.default {
+                let _ = write!(out, " = {default}");
+            }
+        }
+        out.push(')');
+        if self.returns != "()" {
+            let _ = write!(out, " -> {}", self.returns);
+        }
+        out
+    }
+
+    /// The index of an argument, or words that say which there are.
+    pub(crate) fn param(&self, name: &str) -> Result<usize, String> {
+        self.params.iter().position(|param| param.name == name).ok_or_else(|| format!("unknown argument `{name}`"))
+    }
+
+    /// The same method under a prefix.
+    pub(crate) fn prefixed(mut self, prefix: &str) -> Self {
+        self.name = format!("{prefix}.{}", self.name).into();
+        self.aliases = self.aliases.iter().map(|alias| format!("{prefix}.{alias}").into()).collect();
+        self
+    }
+}
+
+/// What `#[rpc]` knows of a function at compile time; [`Method`] is made of it once.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "written by the attribute only; `Method` documents each")]
+pub struct MethodSpec {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub doc: &'static str,
+    pub params: &'static [ParamSpec],
+    pub returns: &'static str,
+    pub fallible: bool,
+    pub idempotent: bool,
+    pub readonly: bool,
+    pub blocking: bool,
+    pub timeout_ms: Option<u64>,
+    pub signature: &'static str,
+    pub package: &'static str,
+    pub module: &'static str,
+    pub file: &'static str,
+    pub line: u32,
+}
+
+/// One argument of a [`MethodSpec`].
+#[derive(Debug)]
+#[allow(missing_docs, reason = "written by the attribute only; `Param` documents each")]
+pub struct ParamSpec {
+    pub name: &'static str,
+    pub ty: &'static str,
+    pub optional: fn() -> bool,
+    pub default: Option<fn() -> Result<String, Error>>,
+}
+
+impl Method {
+    /// Made by the attribute's expansion.
+    ///
+    /// # Panics
+    ///
+    /// When a `#[rpc(default = …)]` can't be encoded: it is a defect of the program, found at its first use.
+    #[doc(hidden)]
+    pub fn new(spec: &'static MethodSpec) -> Self {
+        let param = |param: &'static ParamSpec| Param {
+            name: param.name.into(),
+            ty: param.ty.into(),
+            optional: (param.optional)(),
+            default: param.default.map(|default| {
+                default().unwrap_or_else(|error| panic!("the default of `{}` of `{}`: {error}", param.name, spec.name))
+            }),
+        };
+        Self {
+            name: spec.name.into(),
+            aliases: spec.aliases.iter().map(|&alias| alias.into()).collect(),
+            doc: spec.doc.into(),
+            params: spec.params.iter().map(param).collect(),
+            returns: spec.returns.into(),
+            fallible: spec.fallible,
+            idempotent: spec.idempotent || spec.readonly,
+            readonly: spec.readonly,
+            blocking: spec.blocking,
+            timeout: spec.timeout_ms.map(Duration::from_millis),
+            fingerprint: signature::fingerprint(spec.signature),
+            source: Source { package: spec.package, module: spec.module, file: spec.file, line: spec.line },
+        }
+    }
+}

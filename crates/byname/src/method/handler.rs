@@ -1,0 +1,303 @@
+//! Behaviour: from encoded arguments to an encoded reply, for a function of any type.
+
+use std::any::TypeId;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use serde::Serialize;
+
+use super::{Method, Param, Source};
+use crate::arguments::{self, Argument, FromArguments};
+use crate::call::Value;
+use crate::codec::{self, Shape};
+use crate::error::{Code, Error, Executed};
+
+/// A function that can be called, with what is known of it. `#[rpc]` makes them.
+#[derive(Clone)]
+pub struct Handler {
+    pub(crate) method: Arc<Method>,
+    begin: Begin,
+    types: TypeIds,
+}
+
+type Begin = Arc<dyn Fn(&Method, arguments::Source<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
+
+/// A function at work.
+pub(crate) trait Invocation: Send {
+    /// Runs it on; when it is done, its result is in `out`.
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome>;
+}
+
+/// Where a result goes.
+pub(crate) enum Output {
+    Json(Vec<u8>),
+    /// The value as it is, for a caller in this process.
+    Local(Option<Box<dyn std::any::Any + Send>>),
+}
+
+impl Output {
+    pub(crate) fn into_value(self) -> Value {
+        match self {
+            Output::Json(text) => Value::Json(text),
+            Output::Local(value) => Value::Local(value.unwrap_or_else(|| Box::new(()))),
+        }
+    }
+}
+
+/// What [`Output`] holds once a function is done.
+pub(crate) enum Outcome {
+    Ok,
+    /// The function's own error.
+    Method(Code),
+    /// Ours, and nothing is in the output.
+    Rpc(Error),
+}
+
+/// The types of arguments, result and own error: where caller and function share them, values need no encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeIds {
+    args: TypeId,
+    ok: TypeId,
+    err: TypeId,
+}
+
+impl TypeIds {
+    pub(crate) fn of<A: 'static, T: 'static, E: 'static>() -> Self {
+        Self { args: TypeId::of::<A>(), ok: TypeId::of::<T>(), err: TypeId::of::<E>() }
+    }
+}
+
+/// Stands for the error of a function that has none.
+pub(crate) enum NoError {}
+
+impl Handler {
+    /// A function that returns no `Result`.
+    #[doc(hidden)]
+    pub fn plain<A, F, Fut, T>(method: &'static Method, function: F) -> Self
+    where
+        A: FromArguments,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        Self::whole(method.clone(), function)
+    }
+
+    /// A function that returns a `Result`; `code` is what its own errors go out under.
+    #[doc(hidden)]
+    pub fn fallible<A, F, Fut, T, E>(method: &'static Method, code: fn(&E) -> Code, function: F) -> Self
+    where
+        A: FromArguments,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + Send + 'static,
+        E: Serialize + Send + 'static,
+    {
+        let begin = move |method: &Method, args: arguments::Source<'_>| {
+            let future = function(arguments::decode::<A>(method, args)?);
+            Ok(Box::pin(Fallible { future, code }) as Pin<Box<dyn Invocation>>)
+        };
+        Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
+    }
+
+    /// Any callable at run time.
+    pub(crate) fn function<A, F>(name: String, source: Source, function: F) -> Self
+    where
+        A: FromArguments,
+        F: Callable<A>,
+    {
+        let params = F::param_types().into_iter().enumerate();
+        let method = Method {
+            name: name.into(),
+            aliases: Vec::new(),
+            doc: "".into(),
+            params: params
+                .map(|(at, (ty, optional))| Param {
+                    name: format!("arg{at}").into(),
+                    ty: ty.into(),
+                    optional,
+                    default: None,
+                })
+                .collect(),
+            returns: std::any::type_name::<F::Output>().into(),
+            fallible: false,
+            idempotent: false,
+            readonly: false,
+            blocking: false,
+            timeout: None,
+            fingerprint: 0,
+            source,
+        };
+        Self::whole(method, move |args| function.call(args))
+    }
+
+    fn whole<A, F, Fut, T>(method: Method, function: F) -> Self
+    where
+        A: FromArguments,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        let begin = move |method: &Method, args: arguments::Source<'_>| {
+            let future = function(arguments::decode::<A>(method, args)?);
+            Ok(Box::pin(Plain { future }) as Pin<Box<dyn Invocation>>)
+        };
+        Self { method: Arc::new(method), begin: Arc::new(begin), types: TypeIds::of::<A, T, NoError>() }
+    }
+
+    /// Decodes the arguments and makes the invocation, which does nothing before it is polled.
+    pub(crate) fn begin(&self, args: arguments::Source<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
+        (self.begin)(&self.method, args)
+    }
+
+    /// Whether a caller in this process can hand over values of these types as they are.
+    pub(crate) fn takes(&self, types: TypeIds) -> bool {
+        self.types == types
+    }
+
+    pub(crate) fn prefixed(&self, prefix: &str) -> Self {
+        Self { method: Arc::new(Method::clone(&self.method).prefixed(prefix)), ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handler").field(&self.method.signature()).finish()
+    }
+}
+
+/// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be injected as a function",
+    label = "expected an async function or a closure that returns a future, with up to 16 arguments",
+    note = "its arguments implement `serde::Serialize` and `serde::Deserialize`, its result `serde::Serialize`, and \
+            its future is `Send`; write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
+)]
+pub trait Callable<A>: Send + Sync + 'static {
+    /// What it returns.
+    type Output: Serialize + Send + 'static;
+
+    #[doc(hidden)]
+    type Future: Future<Output = Self::Output> + Send + 'static;
+
+    #[doc(hidden)]
+    fn call(&self, args: A) -> Self::Future;
+
+    /// The type of each argument, and whether it may be left out.
+    #[doc(hidden)]
+    fn param_types() -> Vec<(&'static str, bool)>;
+}
+
+macro_rules! callables {
+    ($(($($type:ident),*))*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<Func, Fut, $($type: Argument),*> Callable<($($type,)*)> for Func
+        where
+            Func: Fn($($type),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output: Serialize + Send + 'static> + Send + 'static,
+        {
+            type Output = Fut::Output;
+            type Future = Fut;
+
+            #[allow(non_snake_case, reason = "the type's letter names the argument as well")]
+            fn call(&self, ($($type,)*): ($($type,)*)) -> Fut {
+                self($($type),*)
+            }
+
+            fn param_types() -> Vec<(&'static str, bool)> {
+                vec![$((std::any::type_name::<$type>(), arguments::is_optional::<$type>())),*]
+            }
+        }
+    )*};
+}
+callables! {
+    () (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G)
+    (A, B, C, D, E, F, G, H) (A, B, C, D, E, F, G, H, I) (A, B, C, D, E, F, G, H, I, J)
+    (A, B, C, D, E, F, G, H, I, J, K) (A, B, C, D, E, F, G, H, I, J, K, L) (A, B, C, D, E, F, G, H, I, J, K, L, M)
+    (A, B, C, D, E, F, G, H, I, J, K, L, M, N) (A, B, C, D, E, F, G, H, I, J, K, L, M, N, O)
+    (A, B, C, D, E, F, G, H, I, J, K, L, M, N, O, P)
+}
+
+pin_project_lite::pin_project! {
+    /// A function whose result is a value, or a `Result` that only its serialization shows.
+    struct Plain<Fut> {
+        #[pin]
+        future: Fut,
+    }
+}
+
+impl<Fut> Invocation for Plain<Fut>
+where
+    Fut: Future<Output: Serialize + Send + 'static> + Send,
+{
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome> {
+        let value = ready!(self.project().future.poll(cx));
+        Poll::Ready(match out {
+            Output::Local(slot) => {
+                *slot = Some(Box::new(value));
+                Outcome::Ok
+            }
+            Output::Json(text) => match codec::encode_returned(&value, text) {
+                Ok(Shape::Value | Shape::Ok) => Outcome::Ok,
+                Ok(Shape::Err) => Outcome::Method(Code::Unknown),
+                Ok(Shape::Ours) => Outcome::Rpc(codec::decode(text).unwrap_or_else(unencodable)),
+                Err(why) => Outcome::Rpc(unencodable(why)),
+            },
+        })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A function that returns a `Result`.
+    struct Fallible<Fut, E> {
+        #[pin]
+        future: Fut,
+        code: fn(&E) -> Code,
+    }
+}
+
+impl<Fut, T, E> Invocation for Fallible<Fut, E>
+where
+    Fut: Future<Output = Result<T, E>> + Send,
+    T: Serialize + Send + 'static,
+    E: Serialize + Send + 'static,
+{
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome> {
+        let this = self.project();
+        let result = ready!(this.future.poll(cx));
+        let error = match (&result, &mut *out) {
+            (Ok(_), Output::Local(slot)) => {
+                *slot = result.ok().map(|value| Box::new(value) as _);
+                return Poll::Ready(Outcome::Ok);
+            }
+            (Ok(value), Output::Json(text)) => {
+                return Poll::Ready(match codec::encode(value, text) {
+                    Ok(()) => Outcome::Ok,
+                    Err(why) => Outcome::Rpc(unencodable(why)),
+                });
+            }
+            (Err(error), _) => error,
+        };
+        if let Some(ours) = (error as &dyn std::any::Any).downcast_ref::<Error>() {
+            return Poll::Ready(Outcome::Rpc(ours.clone().executed_is(Executed::Yes)));
+        }
+        let code = (this.code)(error);
+        Poll::Ready(match out {
+            Output::Local(slot) => {
+                *slot = result.err().map(|error| Box::new(error) as _);
+                Outcome::Method(code)
+            }
+            Output::Json(text) => match codec::encode(error, text) {
+                Ok(()) => Outcome::Method(code),
+                Err(why) => Outcome::Rpc(unencodable(why)),
+            },
+        })
+    }
+}
+
+fn unencodable(why: String) -> Error {
+    Error::new(Code::Internal, format!("the function ran, but what it returned can't be encoded: {why}"))
+        .executed_is(Executed::Yes)
+}

@@ -1,0 +1,94 @@
+//! From a name to its handler.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{Code, Error};
+use crate::method::{Handler, Method};
+use crate::name;
+
+/// The functions of a server, by name.
+#[derive(Default)]
+pub(crate) struct Registry {
+    by_name: HashMap<String, usize>,
+    entries: Vec<Arc<Entry>>,
+}
+
+/// A function and how many calls of it are at work.
+pub(crate) struct Entry {
+    pub(crate) handler: Handler,
+    active: AtomicUsize,
+}
+
+impl Registry {
+    /// Adds a function under its name and its aliases.
+    ///
+    /// # Errors
+    ///
+    /// When a name is taken, with both places, or is none.
+    pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
+        let method = Arc::clone(&handler.method);
+        for name in std::iter::once(&method.name).chain(&method.aliases) {
+            let refuse = |why: String| Err(Error::refused(Code::AlreadyExists, why));
+            if let Err(why) = name::check(name) {
+                return refuse(format!("{why} ({})", place(&method)));
+            }
+            if let Some(&taken) = self.by_name.get(&**name) {
+                return refuse(format!(
+                    "two functions are named `{name}`: {} and {}; give one another name with #[rpc(name = \"…\")], \
+                     #[rpc(prefix = \"…\")] or inject_as",
+                    place(&self.entries[taken].handler.method),
+                    place(&method)
+                ));
+            }
+            self.by_name.insert(name.to_string(), self.entries.len());
+        }
+        self.entries.push(Arc::new(Entry { handler, active: AtomicUsize::new(0) }));
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.by_name.get(name).map(|&at| &self.entries[at])
+    }
+
+    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
+        self.entries.iter().map(|entry| &*entry.handler.method)
+    }
+
+    /// Up to three names that look like this one.
+    pub(crate) fn near(&self, name: &str) -> Vec<&str> {
+        // A name longer than any that can be registered is near to none, and comparing it would cost.
+        if name.len() > 256 {
+            return Vec::new();
+        }
+        let mut near: Vec<_> = self
+            .by_name
+            .keys()
+            .map(|known| (strsim::jaro_winkler(known, name), known.as_str()))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        near.into_iter().take(3).map(|(_, known)| known).collect()
+    }
+
+    /// The functions at work now, with how many calls of each.
+    pub(crate) fn active(&self) -> Vec<(&str, usize)> {
+        let active = self.entries.iter().map(|entry| (&*entry.handler.method.name, entry.active.load(Ordering::Relaxed)));
+        active.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl Entry {
+    pub(crate) fn begin(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn place(method: &Method) -> String {
+    format!("`{}` at {}:{} in {}", method.signature(), method.source.file, method.source.line, method.source.module)
+}

@@ -1,0 +1,16 @@
+//! The runtime that callers without one share.
+
+use std::sync::LazyLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// One thread, started at its first use and never ended: a runtime must not be dropped in async code.
+static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
+    let build = Builder::new_multi_thread().worker_threads(1).thread_name("byname").enable_all().build();
+    build.expect("the operating system refused byname's background thread")
+});
+
+/// The runtime of the caller, or the shared one where it has none.
+pub(crate) fn current() -> Handle {
+    Handle::try_current().unwrap_or_else(|_| BACKGROUND.handle().clone())
+}

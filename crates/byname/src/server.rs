@@ -1,0 +1,208 @@
+//! A server: functions in, calls answered. [`Server`], [`Serve`], [`Bound`].
+
+mod body;
+mod connection;
+mod gate;
+mod http;
+mod listen;
+mod watch;
+
+use std::sync::Arc;
+
+pub use self::listen::{Bound, Listen, Serve};
+
+use crate::dispatch::Dispatch;
+use crate::error::{Code, Error};
+use crate::limits::Limits;
+use crate::method::{Callable, Handler, MethodSpec, Source};
+use crate::registry::Registry;
+use crate::{Function, Instance};
+
+/// What a process serves. Nothing is served that isn't named here.
+///
+/// ```no_run
+/// use byname::{rpc, Server};
+///
+/// #[rpc(readonly)]
+/// async fn add(a: i64, b: i64) -> i64 { a + b }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// Server::new().method::<add>().serve("127.0.0.1:8080").await
+/// # }
+/// ```
+///
+/// Then `curl -d '[1,2]' localhost:8080/rpc/add` prints `3`.
+#[derive(Clone, Debug)]
+#[must_use = "a server does nothing before `serve`"]
+pub struct Server {
+    handlers: Vec<Handler>,
+    refused: Option<Error>,
+    limits: Limits,
+    endpoint: String,
+    hosts: Vec<String>,
+    origins: Vec<String>,
+    listing: Option<bool>,
+    plain: bool,
+    path: bool,
+    require_json: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Server {
+    /// A server of nothing yet. `byname::server!()` is one of every `#[rpc]` function of the package.
+    pub fn new() -> Self {
+        Self {
+            handlers: Vec::new(),
+            refused: None,
+            limits: Limits::default(),
+            endpoint: "/rpc".into(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            listing: None,
+            plain: true,
+            path: true,
+            require_json: false,
+        }
+    }
+
+    /// Serves one `#[rpc]` function: `.method::<add>()`.
+    pub fn method<F: Function>(mut self) -> Self {
+        self.handlers.push(F::handler());
+        self
+    }
+
+    /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`.
+    pub fn inject<T: Instance>(mut self, instance: impl Into<Arc<T>>) -> Self {
+        self.handlers.extend(T::bind(instance.into()));
+        self
+    }
+
+    /// As [`inject`](Self::inject), each name behind `prefix` and a dot: two instances of one type can be served side
+    /// by side. A client reaches them by [`Client::prefix`](crate::Client::prefix).
+    pub fn inject_as<T: Instance>(mut self, prefix: &str, instance: impl Into<Arc<T>>) -> Self {
+        self.handlers.extend(T::bind(instance.into()).iter().map(|handler| handler.prefixed(prefix)));
+        self
+    }
+
+    /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are known by
+    /// position, and as `arg0`, `arg1`, …
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// Server::new().function("double", |n: i64| async move { n * 2 });
+    /// ```
+    #[track_caller]
+    pub fn function<A: crate::arguments::FromArguments>(
+        mut self,
+        name: impl Into<String>,
+        function: impl Callable<A>,
+    ) -> Self {
+        let at = std::panic::Location::caller();
+        let source = Source { package: "", module: "Server::function", file: at.file(), line: at.line() };
+        self.handlers.push(Handler::function(name.into(), source, function));
+        self
+    }
+
+    /// Moves limits and time-outs: `.limits(|limits| limits.message = 64 << 20)`.
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// The path of the endpoint, `/rpc` unless told otherwise.
+    pub fn endpoint(mut self, path: &str) -> Self {
+        self.endpoint = format!("/{}", path.trim_matches('/'));
+        self
+    }
+
+    /// The names that this server goes by: requests whose `Host` is another are answered 421. Each is a host, or a host
+    /// and a port. Without it a server that is bound to a loopback address answers to loopback names only (so that a
+    /// web page can't reach it by rebinding a name), any other to every name.
+    pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
+        self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
+        self
+    }
+
+    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own.
+    pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        self.origins.extend(origins.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether callers may learn names: an unknown name is answered with near ones. On by default on a loopback address
+    /// without [`hosts`](Self::hosts), else off.
+    pub fn listing(mut self, on: bool) -> Self {
+        self.listing = Some(on);
+        self
+    }
+
+    /// Whether `POST /rpc` with the name in the body is offered. On by default.
+    pub fn plain(mut self, on: bool) -> Self {
+        self.plain = on;
+        self
+    }
+
+    /// Whether `/rpc/name` is offered. On by default.
+    pub fn path(mut self, on: bool) -> Self {
+        self.path = on;
+        self
+    }
+
+    /// Whether every request with a body must say `content-type: application/json`, not only those of browsers. Turn it
+    /// on behind a proxy that strips `Origin` and `Sec-Fetch-Site`. Off by default: the original client says otherwise.
+    pub fn require_json(mut self, on: bool) -> Self {
+        self.require_json = on;
+        self
+    }
+
+    /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one) or at a listener that is bound already,
+    /// until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]).
+    ///
+    /// # Errors
+    ///
+    /// When awaited: two functions under one name, nothing to serve, an address that can't be bound; after the end,
+    /// functions that were still running at [`Limits::drain`].
+    pub fn serve(self, at: impl Into<Listen>) -> Serve {
+        Serve::new(self, at.into())
+    }
+
+    /// The functions of whole packages, found by `server!`.
+    #[doc(hidden)]
+    pub fn registered(mut self, what: &str, belongs: impl Fn(&MethodSpec) -> bool) -> Self {
+        let mut found = inventory::iter::<crate::__private::Registration>()
+            .filter(|registration| belongs(registration.spec))
+            .map(|registration| (registration.spec, (registration.handler)()))
+            .collect::<Vec<_>>();
+        found.sort_by_key(|(spec, _)| (spec.file, spec.line));
+        if found.is_empty() && self.refused.is_none() {
+            self.refused = Some(Error::refused(
+                Code::FailedPrecondition,
+                format!(
+                    "{what} has no #[rpc] function that is linked into this program; a library is linked when \
+                     something of it is used or `server!(its_name)` names it"
+                ),
+            ));
+        }
+        self.handlers.extend(found.into_iter().map(|(_, handler)| handler));
+        self
+    }
+
+    /// What calls are run by. `private` says that only this machine can reach it.
+    pub(crate) fn dispatch(&self, private: bool) -> Result<Dispatch, Error> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let mut registry = Registry::default();
+        for handler in &self.handlers {
+            registry.add(handler.clone())?;
+        }
+        let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
+        Ok(Dispatch::new(registry, self.limits.clone(), listing))
+    }
+}

@@ -1,0 +1,101 @@
+//! Bodies in both directions.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+use super::watch::Working;
+use crate::error::{Code, Error, Executed};
+use crate::limits::Limits;
+use crate::timer::Timer;
+
+/// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call.
+pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> Result<Bytes, Error> {
+    let too_large = || {
+        let limit = limits.message;
+        let why = format!("the request is larger than {limit} bytes (`Limits::message` of the server)");
+        Error::refused(Code::ResourceExhausted, why).of_limit("message")
+    };
+    if body.size_hint().lower() > limits.message as u64 {
+        return Err(too_large());
+    }
+    let mut body = pin!(body);
+    let mut whole = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut timer = Timer::default();
+    while !body.is_end_stream() {
+        let mut pause_ends = None;
+        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => {
+                let pause_ends = *pause_ends.get_or_insert_with(|| Instant::now() + limits.body_progress);
+                timer.poll_at(cx, pause_ends.min(deadline)).map(|()| Err(pause_ends < deadline))
+            }
+        });
+        let data = match frame.await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(Some(Err(why))) => {
+                return Err(Error::refused(Code::Cancelled, format!("the request's body broke off: {why}")));
+            }
+            Err(true) => {
+                let limit = limits.body_progress;
+                let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server)");
+                return Err(Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress"));
+            }
+            Err(false) => {
+                let why = "the deadline of the call passed before its body was there; allow more time";
+                return Err(Error::refused(Code::DeadlineExceeded, why).executed_is(Executed::No));
+            }
+        };
+        if whole.len() + more.len() + data.len() > limits.message {
+            return Err(too_large());
+        }
+        // Nearly every body is one piece, which needs no copy.
+        if whole.is_empty() && more.is_empty() {
+            whole = data;
+        } else {
+            more.extend_from_slice(&std::mem::take(&mut whole));
+            more.extend_from_slice(&data);
+        }
+    }
+    Ok(if more.is_empty() { whole } else { more.freeze() })
+}
+
+/// A reply's body. The call counts as at work until it has been handed over.
+#[derive(Debug)]
+pub(super) struct ReplyBody {
+    data: Bytes,
+    _working: Working,
+}
+
+impl ReplyBody {
+    pub(super) fn new(data: Bytes, working: Working) -> Self {
+        Self { data, _working: working }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.data.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.data)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.len() as u64)
+    }
+}

@@ -1,0 +1,121 @@
+//! One connection, from its first bytes to its end.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::http::{Endpoint, answer};
+use super::watch::{Activity, Watched};
+
+/// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Calls at once on one HTTP/2 connection.
+const STREAMS: u32 = 256;
+
+/// How often a quiet HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(20);
+
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    endpoint: Arc<Endpoint>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let limits = endpoint.dispatch().limits().clone();
+    let first = timeout(limits.header_read, until_stopped(pin!(first_bytes(&mut stream)), &mut stopped)).await;
+    let (early, is_http2) = match first {
+        Ok(Some(Ok(first))) => first,
+        Ok(Some(Err(why))) => return debug!(%peer, "a connection ended before its first request: {why}"),
+        // The server stops; nothing was asked yet, so nothing is lost.
+        Ok(None) => return,
+        Err(_) => return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)"),
+    };
+    let activity = Arc::new(Activity::default());
+    let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
+    let service = service_fn(|request| answer(Arc::clone(&endpoint), Arc::clone(&activity), peer, request));
+    let ended = if is_http2 {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
+        http2.keep_alive_interval(PING).keep_alive_timeout(PING);
+        http2.max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX));
+        let (endpoint, activity) = (Arc::clone(&endpoint), Arc::clone(&activity));
+        let service = service_fn(move |request| answer(Arc::clone(&endpoint), Arc::clone(&activity), peer, request));
+        let connection = pin!(http2.serve_connection(io, service));
+        drive(connection, stopped, http2::Connection::graceful_shutdown).await
+    } else {
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(limits.header);
+        let connection = pin!(http1.serve_connection(io, service));
+        drive(connection, stopped, http1::Connection::graceful_shutdown).await
+    };
+    if let Err(why) = ended {
+        debug!(%peer, "a connection ended: {why}");
+    }
+}
+
+/// What `future` gives, or nothing once the server is told to stop.
+async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::Receiver<()>) -> Option<F::Output> {
+    let mut stop = pin!(stopped.changed());
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
+    })
+    .await
+}
+
+/// Drives a connection; once the server is told to stop, it takes no further call.
+async fn drive<C>(
+    mut connection: Pin<&mut C>,
+    mut stopped: watch::Receiver<()>,
+    graceful_shutdown: fn(Pin<&mut C>),
+) -> C::Output
+where
+    C: Future,
+{
+    let mut stop = pin!(stopped.changed());
+    let mut told = false;
+    poll_fn(|cx: &mut Context<'_>| {
+        if !told && stop.as_mut().poll(cx).is_ready() {
+            told = true;
+            graceful_shutdown(connection.as_mut());
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Reads until it is clear which HTTP this is; what was read comes back.
+async fn first_bytes(stream: &mut TcpStream) -> io::Result<(Bytes, bool)> {
+    let mut early = BytesMut::with_capacity(8 * 1024);
+    loop {
+        if stream.read_buf(&mut early).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if early[0] == 0x16 {
+            return Err(io::Error::other("the peer speaks TLS, this port is plain HTTP; call it with http://"));
+        }
+        let known = early.len().min(PREFACE.len());
+        if early[..known] != PREFACE[..known] {
+            return Ok((early.freeze(), false));
+        }
+        if known == PREFACE.len() {
+            return Ok((early.freeze(), true));
+        }
+    }
+}
+

@@ -1,0 +1,332 @@
+//! One HTTP request, read, dispatched and answered: the same for HTTP/1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
+    CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::ext::ReasonPhrase;
+use tokio::time::Instant;
+
+use super::Server;
+use super::body::{self, ReplyBody};
+use super::gate::{Gate, Turned};
+use super::watch::Activity;
+use crate::call::{Args, JsonArgs, Reply, Request, Value};
+use crate::dispatch::{Answer, Dispatch};
+use crate::error::{Code, Error};
+use crate::wire::{Answered, Refusal, Way, headers, path, plain};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What all connections of a server share.
+pub(super) struct Endpoint {
+    dispatch: Dispatch,
+    gate: Gate,
+    path: String,
+    plain: bool,
+    by_path: bool,
+    ways: HeaderValue,
+    keep_alive: HeaderValue,
+}
+
+/// What a request asks for.
+enum Target<'p> {
+    /// A call, its name in the body.
+    Plain,
+    /// A call of this name.
+    Path(&'p str),
+    /// Is the process alive?
+    Live,
+    /// Does it want calls?
+    Ready,
+    Nothing,
+}
+
+impl Endpoint {
+    pub(super) fn new(server: &Server, dispatch: Dispatch, private: bool) -> Self {
+        let gate = Gate {
+            private,
+            hosts: server.hosts.clone(),
+            origins: server.origins.clone(),
+            require_json: server.require_json,
+        };
+        let ways = match (server.plain, server.path) {
+            (true, true) => "plain, path",
+            (true, false) => "plain",
+            (false, true) => "path",
+            (false, false) => "",
+        };
+        let idle = dispatch.limits().idle.as_secs();
+        Self {
+            dispatch,
+            gate,
+            path: server.endpoint.clone(),
+            plain: server.plain,
+            by_path: server.path,
+            ways: HeaderValue::from_static(ways),
+            keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
+        }
+    }
+
+    pub(super) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn target<'p>(&self, path: &'p str) -> Target<'p> {
+        let rest = if self.path == "/" { path } else { path.strip_prefix(self.path.as_str()).unwrap_or("-") };
+        match rest {
+            "" | "/" => Target::Plain,
+            "/!live" => Target::Live,
+            "/!ready" => Target::Ready,
+            _ => match rest.strip_prefix('/') {
+                Some(name) => Target::Path(name),
+                None => Target::Nothing,
+            },
+        }
+    }
+}
+
+/// Answers one request. Its end is when the reply's body is handed over.
+pub(super) async fn answer(
+    endpoint: Arc<Endpoint>,
+    activity: Arc<Activity>,
+    peer: SocketAddr,
+    request: HttpRequest<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    let working = activity.begin();
+    let began = Instant::now();
+    let (head, body) = request.into_parts();
+    let version = head.version;
+    let is_get = head.method == Verb::GET;
+    let mut out = endpoint.route(head, body, peer, began).await;
+    let headers = out.headers_mut();
+    headers.insert(headers::PROTOCOL, headers::VERSION);
+    headers.insert(headers::WAYS, endpoint.ways.clone());
+    if version <= Version::HTTP_11 {
+        headers.insert(KEEP_ALIVE, endpoint.keep_alive.clone());
+    }
+    if is_get {
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if version == Version::HTTP_2 {
+        out.extensions_mut().clear();
+    }
+    Ok(out.map(|data| ReplyBody::new(data, working)))
+}
+
+type Out = Response<bytes::Bytes>;
+
+impl Endpoint {
+    async fn route(&self, head: Parts, body: Incoming, peer: SocketAddr, began: Instant) -> Out {
+        let target = self.target(head.uri.path());
+        let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
+        let host = match self.gate.host(&head) {
+            Ok(host) => host,
+            Err(turned) => return turn(way, turned),
+        };
+        // Orchestrators probe by address, whatever name the server goes by; these two say nothing of it.
+        match target {
+            Target::Live => return probe(&head, true),
+            Target::Ready => return probe(&head, self.dispatch.is_ready()),
+            _ => {}
+        }
+        let origin = match self.gate.is_ours(host).and_then(|()| self.gate.origin(&head, host)) {
+            Ok(origin) => origin.cloned(),
+            Err(turned) => return turn(way, turned),
+        };
+        let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
+            preflight()
+        } else {
+            match target {
+                Target::Plain if self.plain => self.plain(head, body, peer, began).await,
+                Target::Path(name) if self.by_path => {
+                    let name = name.to_owned();
+                    self.by_path(name, head, body, peer, began).await
+                }
+                _ => self.nothing(way),
+            }
+        };
+        if let Some(origin) = origin {
+            out.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            out.headers_mut().append(VARY, HeaderValue::from_static("origin"));
+        }
+        out
+    }
+
+    fn nothing(&self, way: Way) -> Out {
+        let path = &self.path;
+        let why = match (self.plain, self.by_path) {
+            (_, true) => format!("nothing is here: a call is POST {path}/name with its arguments as JSON"),
+            (true, false) => format!("nothing is here: a call is POST {path} with {{\"fun\", \"args\", \"kwargs\"}}"),
+            (false, false) => "this server takes no calls over HTTP".to_owned(),
+        };
+        refuse(way, "", Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
+    }
+
+    async fn plain(&self, head: Parts, body: Incoming, peer: SocketAddr, began: Instant) -> Out {
+        if head.method != Verb::POST {
+            return wrong_verb(Way::Plain, &head.method, "POST");
+        }
+        match self.body(&head, body, began).await {
+            Ok(body) => match plain::read(&body) {
+                Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, peer, began).await,
+                Err(error) => refuse(Way::Plain, "", error, None),
+            },
+            Err(turned) => turn(Way::Plain, turned),
+        }
+    }
+
+    async fn by_path(&self, name: String, head: Parts, body: Incoming, peer: SocketAddr, began: Instant) -> Out {
+        let args = match head.method {
+            Verb::POST => match self.body(&head, body, began).await {
+                Ok(body) => path::read(body).map(Args::Json),
+                Err(turned) => return turn(Way::Path, turned),
+            },
+            Verb::GET => match self.dispatch.is_readonly(&name) {
+                Some(false) => return wrong_verb(Way::Path, &head.method, "POST"),
+                Some(true) => Ok(Args::Query(path::read_query(head.uri.query().unwrap_or("")))),
+                None => Ok(Args::Json(JsonArgs::default())),
+            },
+            verb => return wrong_verb(Way::Path, &verb, "POST, GET"),
+        };
+        match args {
+            Ok(args) => self.call(Way::Path, name, args, head.headers, peer, began).await,
+            Err(error) => refuse(Way::Path, &name, error, None),
+        }
+    }
+
+    async fn body(&self, head: &Parts, body: Incoming, began: Instant) -> Result<bytes::Bytes, Turned> {
+        self.gate.content_type(&head.headers, !body.is_end_stream())?;
+        let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+        if let Some(encoding) = encoding {
+            let why = format!("the body is encoded as {encoding:?}; send it as it is");
+            let error = Error::refused(Code::InvalidArgument, why);
+            return Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error });
+        }
+        let limits = self.dispatch.limits();
+        let wait = headers::timeout(&head.headers).map_err(plainly)?.unwrap_or(limits.call);
+        body::read(body, limits, began + wait).await.map_err(plainly)
+    }
+
+    async fn call(
+        &self,
+        way: Way,
+        name: String,
+        args: Args,
+        metadata: HeaderMap,
+        peer: SocketAddr,
+        began: Instant,
+    ) -> Out {
+        let deadline = match headers::timeout(&metadata) {
+            Ok(timeout) => timeout.map(|timeout| began + timeout),
+            Err(error) => return refuse(way, &name, error, None),
+        };
+        // Only an error needs the name again, and there it is only for words.
+        let said = name.clone();
+        let request = Request { name, args, stream: None, metadata, peer: Some(peer), deadline };
+        let Answer { result, metadata } = self.dispatch.run(request).await;
+        let answered = match result {
+            Ok(Reply::Value(Value::Json(value))) => {
+                let limit = self.dispatch.limits().message;
+                if value.len() > limit {
+                    let why = format!(
+                        "the reply of `{said}` has {} bytes, more than {limit} (`Limits::message` of the server)",
+                        value.len()
+                    );
+                    let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                    return refuse(way, &said, error.executed_is(crate::Executed::Yes), None);
+                }
+                match way {
+                    Way::Plain => plain::success(&value),
+                    Way::Path => path::success(value),
+                }
+            }
+            Ok(Reply::Value(Value::Local(_))) => {
+                let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
+                return refuse(way, &said, error, None);
+            }
+            Ok(Reply::Stream(items)) => match items {},
+            Err(failure) => {
+                let refusal = Refusal::new(&said, failure);
+                let status = refusal.status(way);
+                return finish(refusal.answer(way, status), metadata);
+            }
+        };
+        finish(answered, metadata)
+    }
+}
+
+fn plainly(error: Error) -> Turned {
+    let status = StatusCode::from_u16(crate::wire::status(&error)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Turned { status, error }
+}
+
+fn turn(way: Way, turned: Turned) -> Out {
+    refuse(way, "", turned.error, Some(turned.status))
+}
+
+fn refuse(way: Way, name: &str, error: Error, status: Option<StatusCode>) -> Out {
+    let refusal = Refusal::new(name, error.into());
+    let status = status.map_or_else(|| refusal.status(way), |status| status.as_u16());
+    finish(refusal.answer(way, status), HeaderMap::new())
+}
+
+fn wrong_verb(way: Way, verb: &Verb, allowed: &'static str) -> Out {
+    let why = match (way, allowed) {
+        (Way::Path, "POST") => format!("{verb} may only call `readonly` functions, and this one is not; use POST"),
+        _ => format!("{verb} calls nothing here; use {allowed}"),
+    };
+    let error = Error::refused(Code::Unimplemented, why);
+    let mut out = refuse(way, "", error, Some(StatusCode::METHOD_NOT_ALLOWED));
+    out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    out
+}
+
+fn finish(answered: Answered, metadata: HeaderMap) -> Out {
+    let Answered { status, content_type, retry_after, body } = answered;
+    let mut out = Response::new(body);
+    *out.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == 502 {
+        out.extensions_mut().insert(ReasonPhrase::from_static(headers::NO_FUNC.as_bytes()));
+    }
+    if !metadata.is_empty() {
+        *out.headers_mut() = metadata;
+    }
+    out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(seconds) = retry_after {
+        out.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    out
+}
+
+fn probe(head: &Parts, well: bool) -> Out {
+    if head.method != Verb::GET && head.method != Verb::HEAD {
+        return wrong_verb(Way::Path, &head.method, "GET, HEAD");
+    }
+    let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
+    let body = bytes::Bytes::from_static(text.as_bytes());
+    finish(Answered { status, content_type: "text/plain", retry_after: None, body }, HeaderMap::new())
+}
+
+fn preflight() -> Out {
+    let mut out = Response::new(bytes::Bytes::new());
+    *out.status_mut() = StatusCode::NO_CONTENT;
+    let headers = out.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    let allowed = "authorization, byname-timeout-ms, content-type, idempotency-key, traceparent, tracestate";
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    out
+}
+

@@ -1,0 +1,273 @@
+//! Bind, accept, drain.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::connection;
+use super::http::Endpoint;
+use super::Server;
+use crate::error::{Code, Error, Executed};
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is bound already.
+#[derive(Debug)]
+pub struct Listen(At);
+
+#[derive(Debug)]
+enum At {
+    Name(String),
+    Address(SocketAddr),
+    Std(std::net::TcpListener),
+    Tokio(TcpListener),
+}
+
+impl From<&str> for Listen {
+    fn from(name: &str) -> Self {
+        Self(At::Name(name.into()))
+    }
+}
+
+impl From<String> for Listen {
+    fn from(name: String) -> Self {
+        Self(At::Name(name))
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self(At::Address(address))
+    }
+}
+
+impl From<std::net::TcpListener> for Listen {
+    fn from(listener: std::net::TcpListener) -> Self {
+        Self(At::Std(listener))
+    }
+}
+
+impl From<TcpListener> for Listen {
+    fn from(listener: TcpListener) -> Self {
+        Self(At::Tokio(listener))
+    }
+}
+
+/// A server about to serve. Await it to serve until the end, or [`bind`](Self::bind) it first to learn its address.
+#[must_use = "a server serves when this is awaited"]
+pub struct Serve {
+    server: Server,
+    at: Listen,
+    until: Option<BoxFuture<()>>,
+}
+
+impl std::fmt::Debug for Serve {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serve").field("server", &self.server).field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Serve {
+    pub(super) fn new(server: Server, at: Listen) -> Self {
+        Self { server, at, until: None }
+    }
+
+    /// Drains when this future ends, in place of SIGTERM and ctrl-c.
+    pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.until = Some(Box::pin(end));
+        self
+    }
+
+    /// Binds without serving yet; connections made from now on wait to be accepted.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// let server = byname::Server::new().function("ping", || async { "pong" });
+    /// let bound = server.serve("127.0.0.1:0").until(async {}).bind().await?;
+    /// println!("serving at {}", bound.local_addr());
+    /// bound.await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::serve`] at its start.
+    pub async fn bind(self) -> Result<Bound, Error> {
+        let listener = listener(self.at.0).await?;
+        let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
+        let private = address.ip().is_loopback();
+        let dispatch = self.server.dispatch(private)?;
+        if dispatch.methods().len() == 0 {
+            return Err(Error::refused(
+                Code::FailedPrecondition,
+                "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
+            ));
+        }
+        let endpoint = Endpoint::new(&self.server, dispatch, private);
+        Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
+    }
+}
+
+impl IntoFuture for Serve {
+    type Output = Result<(), Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async { self.bind().await?.await })
+    }
+}
+
+/// A server that is bound and serves when awaited.
+#[must_use = "a server serves when this is awaited"]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    endpoint: Arc<Endpoint>,
+    until: Option<BoxFuture<()>>,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Bound {
+    /// The address, with the port that was taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl IntoFuture for Bound {
+    type Output = Result<(), Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(run(self))
+    }
+}
+
+async fn run(bound: Bound) -> Result<(), Error> {
+    let Bound { listener, address, endpoint, until } = bound;
+    let mut until = match until {
+        Some(until) => until,
+        None => told_to_stop()?,
+    };
+    let dispatch = endpoint.dispatch();
+    for method in dispatch.methods() {
+        let package = method.source.package;
+        info!(rpc.method = %method.name, package, "serving `{}` of {package}", method.signature());
+    }
+    info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
+
+    let (stop, stopped) = watch::channel(());
+    loop {
+        let accepted = poll_fn(|cx| match until.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => listener.poll_accept(cx).map(Some),
+        });
+        match accepted.await {
+            None => break,
+            Some(accepted) => serve_one(accepted, &endpoint, &stopped).await,
+        }
+    }
+    dispatch.stop_being_ready();
+    // What the kernel has accepted for us would be reset with the listener: it is served, and told to close.
+    while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+        serve_one(accepted, &endpoint, &stopped).await;
+    }
+    drop((listener, stopped));
+    drain(&endpoint, stop).await
+}
+
+async fn serve_one(accepted: io::Result<(TcpStream, SocketAddr)>, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+    match accepted {
+        Ok((stream, peer)) => {
+            let _ = stream.set_nodelay(true);
+            tokio::spawn(connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone()));
+        }
+        // The connection was gone before we took it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+        Err(error) => {
+            // Most likely out of file descriptors; asking again at once would spin.
+            warn!("can't accept a connection, trying again in 100 ms: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error> {
+    let dispatch = endpoint.dispatch();
+    let limit = dispatch.limits().drain;
+    info!("draining: no new calls, {:?} for those in flight", limit);
+    let _ = stop.send(());
+    let ended = tokio::time::timeout(limit, async {
+        stop.closed().await;
+        dispatch.idle().await;
+    });
+    if ended.await.is_ok() {
+        return Ok(());
+    }
+    let active = dispatch.active();
+    let names: Vec<_> = active.iter().map(|(name, count)| format!("`{name}` ({count})")).collect();
+    let what = match names.as_slice() {
+        [] => "connections that would not close".to_owned(),
+        names => names.join(", "),
+    };
+    let why = format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}");
+    warn!("{why}");
+    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit("drain"))
+}
+
+async fn listener(at: At) -> Result<TcpListener, Error> {
+    match at {
+        At::Name(name) => TcpListener::bind(&name).await.map_err(|why| cannot_listen(&name, why)),
+        At::Address(address) => TcpListener::bind(address).await.map_err(|why| cannot_listen(&address.to_string(), why)),
+        At::Std(listener) => listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
+            .map_err(|why| cannot_listen("the given listener", why)),
+        At::Tokio(listener) => Ok(listener),
+    }
+}
+
+fn cannot_listen(at: &str, why: io::Error) -> Error {
+    let hint = match why.kind() {
+        io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
+        io::ErrorKind::InvalidInput => "; expected host:port, such as 127.0.0.1:8080",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are the superuser's",
+        _ => "",
+    };
+    Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}")).caused_by(why)
+}
+
+/// Ends when the process is asked to: SIGTERM (what orchestrators send) or ctrl-c.
+fn told_to_stop() -> Result<BoxFuture<()>, Error> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let failed = |why: io::Error| Error::refused(Code::Internal, format!("can't wait for signals: {why}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        Ok(Box::pin(poll_fn(move |cx| {
+            if terminate.poll_recv(cx).is_ready() || interrupt.poll_recv(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })))
+    }
+    #[cfg(not(unix))]
+    Ok(Box::pin(async {
+        let _ = tokio::signal::ctrl_c().await;
+    }))
+}

@@ -1,0 +1,238 @@
+//! A socket that knows how long it has been quiet.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::limits::Limits;
+use crate::timer::Timer;
+
+/// The calls at work on one connection, counted by the service and read by the socket.
+#[derive(Debug, Default)]
+pub(super) struct Activity(AtomicUsize);
+
+/// A call at work. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Working(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn begin(self: &Arc<Self>) -> Working {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Working(Arc::clone(self))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket that ends with an error when its peer is idle for too long, is slow with a header, or doesn't take what
+/// is written. The pauses within a body are the service's to watch.
+pub(super) struct Watched {
+    stream: TcpStream,
+    /// Bytes that were read before it was known who would read them.
+    early: Bytes,
+    peer: SocketAddr,
+    activity: Arc<Activity>,
+    quiet: Quiet,
+    reading: Timer,
+    writing: Timer,
+}
+
+/// Since when nothing has happened, and what should have. No clock of its own.
+#[derive(Debug)]
+struct Quiet {
+    limits: QuietLimits,
+    /// Only HTTP/1 has a header that can be slow; between two frames of HTTP/2 a connection is idle.
+    has_headers: bool,
+    /// When the first byte of a header came, while no call was at work.
+    header_since: Option<Instant>,
+    last: Instant,
+    write_blocked_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct QuietLimits {
+    idle: Duration,
+    header_read: Duration,
+    write_progress: Duration,
+}
+
+impl Quiet {
+    fn new(limits: &Limits, has_headers: bool, now: Instant) -> Self {
+        let limits =
+            QuietLimits { idle: limits.idle, header_read: limits.header_read, write_progress: limits.write_progress };
+        Self { limits, has_headers, header_since: None, last: now, write_blocked_since: None }
+    }
+
+    fn has_read(&mut self, working: bool, now: Instant) {
+        self.last = now;
+        if self.has_headers && !working {
+            self.header_since.get_or_insert(now);
+        }
+    }
+
+    fn has_written(&mut self, now: Instant) {
+        self.last = now;
+        self.write_blocked_since = None;
+        // A reply went out, so the next byte to come begins a header.
+        self.header_since = None;
+    }
+
+    /// When to give up reading, and the limit that says so. While a call is at work there is no need to read.
+    fn read_deadline(&self, working: bool) -> Option<(Instant, &'static str)> {
+        match self.header_since {
+            _ if working => None,
+            Some(since) => Some((since + self.limits.header_read, "header_read")),
+            None => Some((self.last + self.limits.idle, "idle")),
+        }
+    }
+
+    fn write_deadline(&mut self, now: Instant) -> Instant {
+        *self.write_blocked_since.get_or_insert(now) + self.limits.write_progress
+    }
+}
+
+impl Watched {
+    pub(super) fn new(
+        stream: TcpStream,
+        early: Bytes,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+        limits: &Limits,
+        has_headers: bool,
+    ) -> Self {
+        let quiet = Quiet::new(limits, has_headers, Instant::now());
+        Self { stream, early, peer, activity, quiet, reading: Timer::default(), writing: Timer::default() }
+    }
+
+    fn give_up(&self, limit: &str) -> io::Error {
+        debug!(peer = %self.peer, "closed a connection that was too quiet (`Limits::{limit}`)");
+        if limit == "header_read" {
+            // Nothing else is being written between two calls, so this can't land inside another reply.
+            let body = r#"{"err":{"code":"deadline_exceeded","message":"the header was too slow (`Limits::header_read` of the server)","executed":"no","kind":"rpc","limit":"header_read"}}"#;
+            let answer = format!(
+                "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\n\
+                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = self.stream.try_write(answer.as_bytes());
+        }
+        io::Error::new(io::ErrorKind::TimedOut, format!("`Limits::{limit}`"))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.early.is_empty() {
+            let count = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early[..count]);
+            this.early.advance(count);
+            this.quiet.has_read(!this.activity.is_idle(), Instant::now());
+            return Poll::Ready(Ok(()));
+        }
+        let working = !this.activity.is_idle();
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Pending => {}
+            ready => {
+                this.quiet.has_read(working, Instant::now());
+                return ready;
+            }
+        }
+        match this.quiet.read_deadline(working) {
+            Some((deadline, limit)) if this.reading.poll_at(cx, deadline).is_ready() => {
+                Poll::Ready(Err(this.give_up(limit)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Watched {
+    fn after_write<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.quiet.has_written(Instant::now());
+            return polled;
+        }
+        let deadline = self.quiet.write_deadline(Instant::now());
+        match self.writing.poll_at(cx, deadline) {
+            Poll::Ready(()) => Poll::Ready(Err(self.give_up("write_progress"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.after_write(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.after_write(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_idle_until_a_header_begins() {
+        let now = Instant::now();
+        let s = Duration::from_secs;
+        let mut quiet = Quiet::new(&Limits::default(), true, now);
+        assert_eq!(quiet.read_deadline(false), Some((now + s(75), "idle")));
+        quiet.has_read(false, now + s(5));
+        quiet.has_read(false, now + s(9));
+        assert_eq!(quiet.read_deadline(false), Some((now + s(15), "header_read")), "a second piece gives no more time");
+        assert_eq!(quiet.read_deadline(true), None, "the call's own deadline counts now");
+        quiet.has_written(now + s(20));
+        assert_eq!(quiet.read_deadline(false), Some((now + s(95), "idle")));
+    }
+
+    #[test]
+    fn writing_must_progress() {
+        let now = Instant::now();
+        let s = Duration::from_secs;
+        let mut quiet = Quiet::new(&Limits::default(), true, now);
+        assert_eq!(quiet.write_deadline(now), now + s(30));
+        assert_eq!(quiet.write_deadline(now + s(7)), now + s(30));
+        quiet.has_written(now + s(8));
+        assert_eq!(quiet.write_deadline(now + s(9)), now + s(39));
+    }
+}

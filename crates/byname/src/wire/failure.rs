@@ -1,0 +1,139 @@
+//! ERROR on the wire: written by the server, read by the client.
+
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Answered, Way, headers};
+use crate::call::{Failure, Value};
+use crate::error::{Code, Error, Executed, Kind};
+
+/// A failure as it goes out: ERROR, and the function's own error as JSON.
+pub(crate) struct Refusal {
+    error: Error,
+    data: Option<Vec<u8>>,
+}
+
+impl Refusal {
+    pub(crate) fn new(name: &str, failure: Failure) -> Self {
+        match failure {
+            Failure::Rpc(error) => Self { error, data: None },
+            Failure::Method { code, error } => {
+                let data = match error {
+                    Value::Json(text) => Some(text),
+                    Value::Local(_) => None,
+                };
+                Self { error: Failure::method_error(name, code), data }
+            }
+        }
+    }
+
+    /// ERROR as one JSON object.
+    fn json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec(&self.error).unwrap_or_else(|_| b"{}".to_vec());
+        if let Some(data) = &self.data {
+            text.pop();
+            text.extend_from_slice(b",\"data\":");
+            text.extend_from_slice(data);
+            text.push(b'}');
+        }
+        text
+    }
+
+    /// As the way in wants it, with the code's status or the one that HTTP asks for.
+    pub(crate) fn answer(&self, way: Way, status: u16) -> Answered {
+        let error = self.json();
+        let (content_type, body) = match way {
+            Way::Plain => (headers::JSON, [b"{\"err\":", error.as_slice(), b"}"].concat()),
+            Way::Path => {
+                let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+                let detail = serde_json::to_string(self.error.message()).unwrap_or_default();
+                let title = title.unwrap_or(self.error.code().as_str());
+                let head = format!(
+                    r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail},"#
+                );
+                (headers::PROBLEM, [head.as_bytes(), &error[1..]].concat())
+            }
+        };
+        // Whole seconds, rounded up: a client that reads only this one must not come too early.
+        let retry_after = self.error.retry_after().map(|after| after.as_millis().div_ceil(1000) as u64);
+        Answered { status, content_type, retry_after, body: body.into() }
+    }
+
+    pub(crate) fn status(&self, way: Way) -> u16 {
+        match (self.error.kind(), way, self.error.code()) {
+            (Kind::Method, ..) => 422,
+            (_, Way::Plain, Code::Unimplemented) => 502,
+            _ => status(&self.error),
+        }
+    }
+}
+
+/// The HTTP status of an error of ours.
+pub(crate) fn status(error: &Error) -> u16 {
+    match error.limit() {
+        Some("message") if error.executed() == Executed::No => 413,
+        _ => error.code().http_status(),
+    }
+}
+
+/// A failure as it came in: ERROR, and the function's own error, still encoded.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) error: Error,
+    pub(crate) data: Option<Box<RawValue>>,
+}
+
+impl From<Error> for Received {
+    fn from(error: Error) -> Self {
+        Self { error, data: None }
+    }
+}
+
+/// ERROR with its `data` left encoded, so that it is read once, as the type that the caller wants, with every digit.
+#[derive(Deserialize)]
+struct Read<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    err: &'a RawValue,
+}
+
+impl Received {
+    /// Reads an answer that is no success.
+    pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &[u8]) -> Self {
+        let text = serde_json::from_slice::<Envelope<'_>>(body).map_or(body, |envelope| envelope.err.get().as_bytes());
+        if let (Ok(error), Ok(read)) = (serde_json::from_slice::<Error>(text), serde_json::from_slice::<Read<'_>>(text)) {
+            let data = if error.kind() == Kind::Method { read.data.map(ToOwned::to_owned) } else { None };
+            return Self { error, data };
+        }
+        if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
+            return Error::refused(Code::Unimplemented, format!("the server has no function named `{name}`")).into();
+        }
+        let reason = reason.map(String::from_utf8_lossy).filter(|reason| !reason.is_empty());
+        let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let words = reason.as_deref().or(standard).unwrap_or("no reason");
+        let (code, what) = match status {
+            400 => (Code::InvalidArgument, "the server, or a proxy before it, did not accept the request"),
+            401 => (Code::Unauthenticated, "the server, or a proxy before it, wants credentials"),
+            403 => (Code::PermissionDenied, "the server, or a proxy before it, refuses the call"),
+            404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
+            408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
+            413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
+            429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
+            500 => (Code::Internal, "the function failed; the server's log may say why"),
+            502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
+            _ => (Code::Unknown, "this is no answer of an RPC server"),
+        };
+        let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}"));
+        let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
+        if let Some(seconds) = after {
+            error = error.with_retry_after(std::time::Duration::from_secs(seconds));
+        }
+        error.into()
+    }
+}

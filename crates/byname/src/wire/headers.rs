@@ -1,0 +1,80 @@
+//! The headers of the protocol.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::{Code, Error};
+
+/// On every answer: the version of the protocol.
+pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol");
+/// On every answer: the ways in that the server offers.
+pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
+/// On a request: the time that the caller still waits, in milliseconds.
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1");
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROBLEM: &str = "application/problem+json";
+
+/// The reason of the original's 502.
+pub(crate) const NO_FUNC: &str = "no func found err";
+
+/// How long the caller still waits.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let Some(value) = headers.get(TIMEOUT) else {
+        return Ok(None);
+    };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(ms) => Ok(Some(Duration::from_millis(ms))),
+        None => Err(Error::refused(
+            Code::InvalidArgument,
+            format!("header `byname-timeout-ms` is {value:?}, expected a whole number of milliseconds"),
+        )),
+    }
+}
+
+/// Whether an answer comes from a byname server, of a version that is understood.
+pub(crate) fn is_byname(headers: &HeaderMap) -> bool {
+    headers.get(PROTOCOL).is_some_and(|version| version == VERSION)
+}
+
+/// Whether the server takes calls by path.
+pub(crate) fn offers_path(headers: &HeaderMap) -> bool {
+    let ways = headers.get(WAYS).and_then(|ways| ways.to_str().ok());
+    is_byname(headers) && ways.is_some_and(|ways| ways.split(',').any(|way| way.trim() == "path"))
+}
+
+/// For how long the other side says it keeps an idle connection.
+pub(crate) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn timeouts_are_whole_milliseconds() {
+        assert_eq!(timeout(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(timeout(&one("byname-timeout-ms", "250")).unwrap(), Some(Duration::from_millis(250)));
+        for bad in ["", "-1", "+5", "1.5", "1s", "18446744073709551616"] {
+            assert!(timeout(&one("byname-timeout-ms", bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keep_alive_is_read_with_its_neighbours() {
+        assert_eq!(keep_alive(&one("keep-alive", "timeout=5, max=100")), Some(Duration::from_secs(5)));
+        assert_eq!(keep_alive(&one("keep-alive", "max=100")), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! The name in the path: `POST /rpc/add` with the arguments as the body, answered by the bare value; `GET` for what
+//! only reads.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{Answered, Received, headers};
+use crate::arguments::Encoded;
+use crate::call::JsonArgs;
+use crate::error::{Code, Error, Executed};
+
+/// Server: the arguments of a POST.
+pub(crate) fn read(body: Bytes) -> Result<JsonArgs, Error> {
+    let text = body.trim_ascii();
+    match text.first() {
+        None => Ok(JsonArgs::default()),
+        Some(b'[') => Ok(JsonArgs { positional: body, keyword: Bytes::new() }),
+        Some(b'{') => Ok(JsonArgs { positional: Bytes::new(), keyword: body }),
+        Some(_) if text == b"null" => Ok(JsonArgs::default()),
+        Some(_) => Err(Error::refused(
+            Code::InvalidArgument,
+            "the body must be a JSON array (arguments by position) or a JSON object (by name), or empty",
+        )),
+    }
+}
+
+/// Server: the arguments of a GET.
+pub(crate) fn read_query(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+/// Server: a success.
+pub(crate) fn success(value: Vec<u8>) -> Answered {
+    Answered { status: 200, content_type: headers::JSON, retry_after: None, body: value.into() }
+}
+
+/// Client: the body of a call; `None` for arguments that only the plain way can carry, some by position and some by
+/// name.
+pub(crate) fn write(args: &Encoded) -> Option<Bytes> {
+    match (args.positional.is_empty(), args.keyword.is_empty()) {
+        (false, false) => None,
+        (false, true) => Some(args.positional.clone()),
+        (true, false) => Some(args.keyword.clone()),
+        (true, true) => Some(Bytes::from_static(b"[]")),
+    }
+}
+
+/// Client: the value, still encoded, or the failure.
+pub(crate) fn reply(
+    name: &str,
+    status: u16,
+    reason: Option<&[u8]>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Bytes, Received> {
+    if !(200..300).contains(&status) {
+        return Err(Received::read(name, status, reason, headers, body));
+    }
+    // Any web server answers 200 to something; the header tells that this value is a function's.
+    if headers::is_byname(headers) {
+        return Ok(body.clone());
+    }
+    Err(Error::new(
+        Code::Internal,
+        format!("`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`)"),
+    )
+    .executed_is(Executed::Unknown)
+    .into())
+}

@@ -1,0 +1,152 @@
+//! The original's way: `POST /rpc` with `{"fun", "args", "kwargs"}`, answered `{"ret": …}` or `{"err": ERROR}`.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::{Answered, Received, headers};
+use crate::arguments::Encoded;
+use crate::call::JsonArgs;
+use crate::codec;
+use crate::error::{Code, Error, Executed};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    fun: Cow<'a, str>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    kwargs: Option<&'a RawValue>,
+    /// Kept for what may come; a server that knows nothing of it ignores it.
+    #[serde(default, rename = "ext")]
+    _ext: Option<IgnoredAny>,
+}
+
+/// Server: the name and the arguments.
+pub(crate) fn read(body: &Bytes) -> Result<(String, JsonArgs), Error> {
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|why| {
+        let why = why.to_string();
+        invalid(format!(
+            "the body is no call: {}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}",
+            codec::without_position(&why)
+        ))
+    })?;
+    let part = |raw: Option<&RawValue>, opening: &str, what: &str| match raw.map(RawValue::get) {
+        None | Some("null") => Ok(Bytes::new()),
+        Some(text) if text.starts_with(opening) => Ok(body.slice_ref(text.as_bytes())),
+        Some(_) => Err(invalid(what.to_owned())),
+    };
+    let args = JsonArgs {
+        positional: part(envelope.args, "[", "`args` must be an array: the arguments by position")?,
+        keyword: part(envelope.kwargs, "{", "`kwargs` must be an object: the arguments by name")?,
+    };
+    Ok((envelope.fun.into_owned(), args))
+}
+
+/// Server: a success.
+pub(crate) fn success(value: &[u8]) -> Answered {
+    let body = [b"{\"ret\":", value, b"}"].concat().into();
+    Answered { status: 200, content_type: headers::JSON, retry_after: None, body }
+}
+
+/// Client: the body of a call.
+pub(crate) fn write(name: &str, args: &Encoded) -> Vec<u8> {
+    let positional: &[u8] = if args.positional.is_empty() { b"[]" } else { &args.positional };
+    let keyword: &[u8] = if args.keyword.is_empty() { b"{}" } else { &args.keyword };
+    // A name that isn't in the grammar is refused before it comes here, so it needs no escapes.
+    [b"{\"fun\":\"", name.as_bytes(), b"\",\"args\":", positional, b",\"kwargs\":", keyword, b"}"].concat()
+}
+
+#[derive(Deserialize)]
+struct Success<'a> {
+    #[serde(borrow)]
+    ret: &'a RawValue,
+}
+
+/// Client: the value, still encoded, or the failure.
+pub(crate) fn reply(
+    name: &str,
+    status: u16,
+    reason: Option<&[u8]>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Bytes, Received> {
+    if !(200..300).contains(&status) {
+        return Err(Received::read(name, status, reason, headers, body));
+    }
+    match serde_json::from_slice::<Success<'_>>(body) {
+        Ok(success) => Ok(body.slice_ref(success.ret.get().as_bytes())),
+        Err(_) => Err(Error::new(
+            Code::Internal,
+            format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?"),
+        )
+        .executed_is(Executed::Unknown)
+        .into()),
+    }
+}
+
+fn invalid(why: String) -> Error {
+    Error::refused(Code::InvalidArgument, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(body: &'static str) -> Result<(String, String, String), String> {
+        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        match read(&Bytes::from_static(body.as_bytes())) {
+            Ok((name, args)) => Ok((name, text(args.positional), text(args.keyword))),
+            Err(error) => Err(error.message().to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_strict() {
+        let all = (String::from("f"), String::from("[1]"), String::from("{\"a\": 2}"));
+        assert_eq!(parts(r#"{"fun": "f", "args": [1], "kwargs": {"a": 2}}"#), Ok(all.clone()));
+        assert_eq!(parts(r#"{"kwargs": {"a": 2}, "ext": {"x": [1]}, "args": [1], "fun": "\u0066"}"#), Ok(all));
+        assert_eq!(parts(r#"{"fun": "f"}"#), Ok(("f".into(), "".into(), "".into())));
+        assert!(parts(r#"{"fun": "f", "fun": "g"}"#).unwrap_err().contains("duplicate field `fun`"));
+        assert!(parts(r#"{"fun": "f", "arg": []}"#).unwrap_err().contains("unknown field `arg`"));
+        assert!(parts(r#"{"fun": "f", "args": {}}"#).unwrap_err().contains("`args` must be an array"));
+        assert!(parts(r#"{"fun": "f", "kwargs": []}"#).unwrap_err().contains("`kwargs` must be an object"));
+        for bad in ["", "null", "[]", "{", r#"{"fun": 1}"#, r#"{"args": []}"#, r#"{"fun": "f"} x"#] {
+            assert!(parts(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_writes_the_server_reads() {
+        let args = Encoded { positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
+        let (name, args) = read(&write("a.b", &args).into()).unwrap();
+        assert_eq!((name.as_str(), &args.positional[..], &args.keyword[..]), ("a.b", &b"[1]"[..], &b"{}"[..]));
+    }
+
+    #[test]
+    fn a_502_is_read_for_what_it_is() {
+        let read = |reason: Option<&[u8]>, body: &'static str| {
+            let error = reply("f", 502, reason, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
+            (error.code(), error.executed())
+        };
+        assert_eq!(read(Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
+        assert_eq!(read(Some(b"Bad Gateway"), "<html>nginx</html>"), (Code::Unavailable, Executed::Unknown));
+        assert_eq!(read(None, ""), (Code::Unavailable, Executed::Unknown));
+        let ours = r#"{"err":{"code":"unimplemented","message":"x","executed":"no","kind":"rpc"}}"#;
+        assert_eq!(read(Some(b"Bad Gateway"), ours), (Code::Unimplemented, Executed::No));
+    }
+
+    #[test]
+    fn a_success_that_is_none_is_an_error() {
+        for body in ["", "3", "{}", "{\"ret\":", "<html>", "[{\"ret\":1}]"] {
+            let error = reply("f", 200, None, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
+            assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Unknown), "{body}");
+        }
+    }
+}

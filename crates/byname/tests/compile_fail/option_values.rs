@@ -1,0 +1,47 @@
+use byname::rpc;
+
+#[rpc(name = add)]
+pub async fn a() {}
+
+#[rpc(name)]
+pub async fn b() {}
+
+#[rpc(readonly = true)]
+pub async fn c() {}
+
+#[rpc(name("x"))]
+pub async fn d() {}
+
+#[rpc("x")]
+pub async fn e() {}
+
+#[rpc(name = )]
+pub async fn f() {}
+
+#[rpc(stub = "x")]
+pub async fn g() {}
+
+#[rpc(readonly, readonly)]
+pub async fn h() {}
+
+#[rpc(name = "x", name = "y")]
+pub async fn i() {}
+
+#[rpc]
+pub async fn j(#[rpc(default)] a: i64) {
+    let _ = a;
+}
+
+#[rpc]
+pub async fn k(#[rpc] a: i64) {
+    let _ = a;
+}
+
+#[rpc(readonly)]
+#[rpc(name = "x")]
+pub async fn l() {}
+
+#[rpc(name = "x" alias = "y")]
+pub async fn m() {}
+
+fn main() {}

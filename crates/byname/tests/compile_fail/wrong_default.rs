@@ -1,0 +1,8 @@
+use byname::rpc;
+
+#[rpc]
+pub async fn greet(#[rpc(default = 1)] name: &str, #[rpc(default = "one")] times: u32) -> String {
+    name.repeat(times as usize)
+}
+
+fn main() {}
