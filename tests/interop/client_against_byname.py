@@ -69,9 +69,7 @@ class Target(RpcClient):
             equal((err["kind"], err["data"]), ("method", data))
 
     async def refuses_arguments(self, mentions, func, *args, **kwargs):
-        await self.refuses(
-            func, *args, status=400, code="invalid_argument", executed="no", mentions=mentions, **kwargs
-        )
+        await self.refuses(func, *args, status=400, code="invalid_argument", executed="no", mentions=mentions, **kwargs)
 
 
 def equal(got, expected):
@@ -167,6 +165,10 @@ async def test_integers_out_of_range(server):
     await server.refuses_arguments("`value`", service.signed, -(2**63) - 1)
     await server.refuses_arguments("`value`", service.unsigned, 2**64)
     await server.refuses_arguments("`value`", service.unsigned, -1)
+
+
+@byname_only
+async def test_integers_beyond_64_bits(server):
     for number in [2**64, 2**64 + 1, -(2**63) - 1, 10**20]:
         ret = await server.call(service.echo, number)
         assert ret == number and type(ret) is int or server.response.code == 400, f"{number} became {ret}"

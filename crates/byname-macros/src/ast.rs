@@ -8,8 +8,8 @@ use quote::{ToTokens, TokenStreamExt, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{
-    Attribute, FnArg, Ident, ImplItem, ItemImpl, LitStr, Pat, Path, Result, Signature, Token, Type,
-    Variadic, Visibility,
+    Attribute, FnArg, Ident, ImplItem, ItemImpl, LitStr, Pat, Path, Result, Signature, Token, Type, Variadic,
+    Visibility,
 };
 
 pub(crate) enum Item {
@@ -87,20 +87,8 @@ impl Parse for Function {
             }
         }
         let variadic = signature.variadic.take();
-        let body = if input.peek(Token![;]) {
-            Body::None(input.parse()?)
-        } else {
-            Body::Braces(input.parse()?)
-        };
-        Ok(Function {
-            attrs,
-            rpc,
-            vis,
-            signature,
-            arguments,
-            variadic,
-            body,
-        })
+        let body = if input.peek(Token![;]) { Body::None(input.parse()?) } else { Body::Braces(input.parse()?) };
+        Ok(Function { attrs, rpc, vis, signature, arguments, variadic, body })
     }
 }
 
@@ -152,13 +140,7 @@ impl Block {
             Ok((inner_attrs, members))
         };
         let (inner_attrs, members) = members.parse2(braces.stream())?;
-        Ok(Block {
-            head,
-            members,
-            written_head,
-            inner_attrs,
-            braces,
-        })
+        Ok(Block { head, members, written_head, inner_attrs, braces })
     }
 }
 
@@ -167,11 +149,7 @@ impl Parse for Member {
         let ahead = input.fork();
         ahead.call(Attribute::parse_outer)?;
         ahead.parse::<Visibility>()?;
-        if starts_function(&ahead) {
-            input.parse().map(Member::Function)
-        } else {
-            input.parse().map(Member::Other)
-        }
+        if starts_function(&ahead) { input.parse().map(Member::Function) } else { input.parse().map(Member::Other) }
     }
 }
 
@@ -226,8 +204,7 @@ fn starts_function(input: ParseStream) -> bool {
 }
 
 fn starts_block(input: ParseStream) -> bool {
-    input.peek(Token![impl])
-        || (input.peek(Token![unsafe]) || input.peek(Token![default])) && input.peek2(Token![impl])
+    input.peek(Token![impl]) || (input.peek(Token![unsafe]) || input.peek(Token![default])) && input.peek2(Token![impl])
 }
 
 /// The word that says what an item is: `struct`, `trait`, `mod` and so on.
@@ -241,9 +218,7 @@ fn keyword(input: ParseStream) -> Result<Ident> {
 }
 
 fn take_rpc(attrs: &mut Vec<Attribute>) -> Vec<Attribute> {
-    attrs
-        .extract_if(.., |attribute| is_rpc(attribute.path()))
-        .collect()
+    attrs.extract_if(.., |attribute| is_rpc(attribute.path())).collect()
 }
 
 #[cfg(test)]
@@ -261,15 +236,58 @@ mod tests {
 
     #[test]
     fn knows_items_by_their_first_words() {
-        assert_eq!(kind(quote!(async fn f() {})), "function");
-        assert_eq!(kind(quote!(#[a] pub(crate) const unsafe extern "C" fn f();)), "function");
+        assert_eq!(
+            kind(quote!(
+                async fn f() {}
+            )),
+            "function"
+        );
+        assert_eq!(
+            kind(quote!(
+                #[a]
+                pub(crate) const unsafe extern "C" fn f();
+            )),
+            "function"
+        );
         assert_eq!(kind(quote!(impl A {})), "block");
-        assert_eq!(kind(quote!(unsafe impl<T> A<T> for B {})), "block");
-        assert_eq!(kind(quote!(pub struct A;)), "struct");
-        assert_eq!(kind(quote!(pub unsafe trait A {})), "trait");
-        assert_eq!(kind(quote!(const A: u8 = 1;)), "const");
-        assert_eq!(kind(quote!(extern "C" {})), "extern");
-        assert_eq!(kind(quote!(macro_rules! a { () => {} })), "macro_rules");
+        assert_eq!(
+            kind(quote!(
+                unsafe impl<T> A<T> for B {}
+            )),
+            "block"
+        );
+        assert_eq!(
+            kind(quote!(
+                pub struct A;
+            )),
+            "struct"
+        );
+        assert_eq!(
+            kind(quote!(
+                pub unsafe trait A {}
+            )),
+            "trait"
+        );
+        assert_eq!(
+            kind(quote!(
+                const A: u8 = 1;
+            )),
+            "const"
+        );
+        assert_eq!(
+            kind(quote!(
+                extern "C" {}
+            )),
+            "extern"
+        );
+        assert_eq!(
+            kind(quote!(
+                macro_rules! a {
+                    () => {};
+                }
+            )),
+            "macro_rules"
+        );
     }
 
     #[test]

@@ -63,11 +63,7 @@ impl Options {
                 continue;
             };
             if seen.contains(&known.name) && !known.repeats {
-                errors.at(
-                    &setting.key,
-                    format_args!("`{}` is given twice", known.name),
-                    "keep one of them",
-                );
+                errors.at(&setting.key, format_args!("`{}` is given twice", known.name), "keep one of them");
                 continue;
             }
             seen.push(known.name);
@@ -77,11 +73,7 @@ impl Options {
     }
 
     /// Reads the attributes that stand inside an item, on a method or on an argument.
-    pub(crate) fn from_attributes(
-        attrs: &[Attribute],
-        place: Place,
-        errors: &mut Errors,
-    ) -> Self {
+    pub(crate) fn from_attributes(attrs: &[Attribute], place: Place, errors: &mut Errors) -> Self {
         if let Some(second) = attrs.get(1) {
             errors.at(
                 second,
@@ -165,10 +157,7 @@ impl Setting {
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
-                return Err(syn::Error::new_spanned(
-                    &key,
-                    format!("`{key} =` wants a value\nhelp: {}", example(&key)),
-                ));
+                return Err(syn::Error::new_spanned(&key, format!("`{key} =` wants a value\nhelp: {}", example(&key))));
             }
             Some(input.parse()?)
         } else if input.is_empty() || input.peek(Token![,]) {
@@ -206,11 +195,7 @@ impl Setting {
             return None;
         };
         if !known.places.contains(&place) {
-            errors.at(
-                &self.key,
-                format_args!("`{key}` is no option of {}", place.a()),
-                known.elsewhere,
-            );
+            errors.at(&self.key, format_args!("`{key}` is no option of {}", place.a()), known.elsewhere);
             return None;
         }
         Some(known)
@@ -219,9 +204,7 @@ impl Setting {
     /// The text in quotes.
     fn string(&self, errors: &mut Errors) -> Option<LitStr> {
         match &self.value {
-            Some(Expr::Lit(ExprLit {
-                lit: Lit::Str(text), ..
-            })) => Some(text.clone()),
+            Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => Some(text.clone()),
             value => {
                 let help = match value {
                     Some(Expr::Path(path)) => {
@@ -378,10 +361,7 @@ fn example(key: &Ident) -> String {
 }
 
 fn timeout(setting: &Setting, errors: &mut Errors) -> Option<u64> {
-    if let Some(Expr::Lit(ExprLit {
-        lit: Lit::Int(number), ..
-    })) = &setting.value
-    {
+    if let Some(Expr::Lit(ExprLit { lit: Lit::Int(number), .. })) = &setting.value {
         let unit = match number.suffix() {
             "" => "ms",
             suffix => suffix,

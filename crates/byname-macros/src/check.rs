@@ -76,13 +76,18 @@ pub(crate) struct Output {
     pub(crate) kind: OutputKind,
 }
 
-#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum OutputKind {
     Value,
     /// Its path ends in `Result`.
-    Result,
+    Result(ResultPlaces),
     /// There is an error about it, anything may come back.
     Unknown,
+}
+
+/// The places in a signature that the two sides of a `Result` come from.
+pub(crate) struct ResultPlaces {
+    pub(crate) ok: TokenStream,
+    pub(crate) err: TokenStream,
 }
 
 /// How the server runs it.
@@ -109,10 +114,9 @@ pub(crate) struct Block {
 /// An item that is neither a function nor an `impl` block.
 pub(crate) fn other(keyword: &Ident, errors: &mut Errors) {
     let (what, help) = match keyword.to_string().as_str() {
-        "trait" => (
-            "`#[rpc]` on a trait is not supported yet",
-            "put it on functions, or on the `impl` block of a type",
-        ),
+        "trait" => {
+            ("`#[rpc]` on a trait is not supported yet", "put it on functions, or on the `impl` block of a type")
+        }
         "struct" | "enum" | "union" => (
             "`#[rpc]` goes on functions and `impl` blocks, not on types",
             "put it on the `impl` block whose methods are to be called",
@@ -121,10 +125,7 @@ pub(crate) fn other(keyword: &Ident, errors: &mut Errors) {
             "`#[rpc]` goes on functions and `impl` blocks, not on modules",
             "put it on each function in the module that is to be called",
         ),
-        _ => (
-            "`#[rpc]` goes on functions and `impl` blocks",
-            "remove it here",
-        ),
+        _ => ("`#[rpc]` goes on functions and `impl` blocks", "remove it here"),
     };
     errors.at(keyword, what, help);
 }

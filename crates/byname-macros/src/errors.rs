@@ -11,10 +11,7 @@ pub(crate) struct Errors(Vec<syn::Error>);
 impl Errors {
     /// Reports a mistake at `tokens`. `help` says what to do next.
     pub(crate) fn at(&mut self, tokens: impl ToTokens, wrong: impl Display, help: impl Display) {
-        self.push(syn::Error::new_spanned(
-            tokens,
-            format!("{wrong}\nhelp: {help}"),
-        ));
+        self.push(syn::Error::new_spanned(tokens, format!("{wrong}\nhelp: {help}")));
     }
 
     pub(crate) fn push(&mut self, error: syn::Error) {

@@ -7,12 +7,12 @@ mod output;
 mod spec;
 mod stub;
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
 use crate::ast::{self, Item};
 use crate::attr::{Options, Place};
 use crate::check;
 use crate::errors::Errors;
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
 
 /// The whole attribute: its options and the item under it.
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -5,6 +5,7 @@ mod attr;
 mod check;
 mod errors;
 mod expand;
+mod place;
 mod text;
 
 use proc_macro::TokenStream;

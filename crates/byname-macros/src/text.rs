@@ -20,10 +20,7 @@ pub(crate) fn doc(attrs: &[Attribute]) -> String {
     for attribute in attrs {
         if let Some(text) = doc_text(attribute) {
             let text = text.trim_end_matches([' ', '\n']);
-            lines.extend(
-                text.split('\n')
-                    .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned()),
-            );
+            lines.extend(text.split('\n').map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned()));
         }
     }
     lines.join("\n").trim_matches('\n').to_owned()
@@ -32,9 +29,7 @@ pub(crate) fn doc(attrs: &[Attribute]) -> String {
 fn doc_text(attribute: &Attribute) -> Option<String> {
     match &attribute.meta {
         Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text), ..
-            }) => Some(text.value()),
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
             _ => None,
         },
         _ => None,
@@ -110,10 +105,7 @@ mod tests {
         assert_eq!(written(quote!(&'static str)), "&'static str");
         assert_eq!(written(quote!((i64,))), "(i64,)");
         assert_eq!(written(quote!(())), "()");
-        assert_eq!(
-            written(quote!(Box<dyn Fn(i64) -> i64 + Send>)),
-            "Box<dyn Fn(i64) -> i64 + Send>"
-        );
+        assert_eq!(written(quote!(Box<dyn Fn(i64) -> i64 + Send>)), "Box<dyn Fn(i64) -> i64 + Send>");
         assert_eq!(written(quote!(<A as B>::C)), "<A as B>::C");
         assert_eq!(written(quote!(A<B = C>)), "A<B = C>");
     }

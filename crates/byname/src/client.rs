@@ -19,7 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::call::{Call, WithMetadata, call, call_borrowed};
+pub use self::call::{Call, WithMetadata};
+pub(crate) use self::call::{call, call_borrowed};
 use self::host::Host;
 pub use self::outcome::Remote;
 

@@ -123,7 +123,8 @@ impl Dispatch {
             Err(_) => return panicked(&method.name).into(),
         };
         entry.begin();
-        let running = Running { invocation: Some(invocation), context, entry: Arc::clone(entry), output, _place: place };
+        let running =
+            Running { invocation: Some(invocation), context, entry: Arc::clone(entry), output, _place: place };
         Supervised { running: Some(running), allowed: deadline - now, sleep: None }.await
     }
 
@@ -382,7 +383,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_answered_without_its_text() {
-        let boom = Handler::function("boom".into(), PLACE, || async { if true { panic!("secret") } });
+        let boom = Handler::function("boom".into(), PLACE, || async {
+            if true {
+                panic!("secret")
+            }
+        });
         let dispatch = dispatch([boom], Limits::default());
         for _ in 0..2 {
             let failed = error(dispatch.run(request("boom", "[]")).await);

@@ -3,12 +3,14 @@
 pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
-pub use crate::client::{call, call_borrowed};
 pub use crate::method::{Handler, Method, MethodSpec, ParamSpec};
 
 use std::marker::PhantomData;
 
-use crate::arguments::{self, Argument};
+use serde::Serialize;
+
+use crate::arguments::{self, Argument, Returns};
+use crate::client::{self, Call, Client, Remote};
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Code, Error, MethodError};
@@ -35,8 +37,11 @@ pub fn optional<T: Argument>() -> bool {
     arguments::is_optional::<T>()
 }
 
-/// The default of an argument as JSON.
-pub fn default_json<T: Argument>(value: &T) -> Result<String, Error> {
+/// Refuses a result that can't cross the wire.
+pub const fn returned<T: Returns>() {}
+
+/// The default of an argument as JSON. It has the declared type, which may be borrowed.
+pub fn default_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
     let mut out = Vec::new();
     codec::encode(value, &mut out).map_err(|why| Error::new(Code::Internal, why))?;
     String::from_utf8(out).map_err(|why| Error::new(Code::Internal, why.to_string()))
@@ -62,6 +67,33 @@ where
             },
         }
     }
+}
+
+/// What the server holds of an argument that the function borrows.
+#[diagnostic::on_unimplemented(
+    message = "`&{Self}` can't be an argument of an `#[rpc]` function",
+    label = "this type has no size, so there is no value to decode into",
+    note = "take a type that owns what it holds, such as `&str`, `&[T]`, `&Path` or `&T` of a struct"
+)]
+pub trait Borrowed {
+    /// It is borrowed from this.
+    type Owned;
+}
+
+impl<T> Borrowed for T {
+    type Owned = T;
+}
+
+impl<T> Borrowed for [T] {
+    type Owned = Vec<T>;
+}
+
+impl Borrowed for str {
+    type Owned = String;
+}
+
+impl Borrowed for std::path::Path {
+    type Owned = std::path::PathBuf;
 }
 
 /// The two sides of a `Result`, whatever alias it is written with.
@@ -121,3 +153,114 @@ impl<E> CodeOfAny for &CodeOf<'_, E> {
         Code::Unknown
     }
 }
+
+/// Makes a call, by autoref: to [`CallsFit`] where arguments and result can cross the wire, else to [`CallsUnfit`].
+///
+/// What can't cross is refused where the types stand, by [`optional`] and [`returned`], which nothing else repeats: a
+/// missing `Serialize` is one error and not one in each piece of glue. Programs with such an error never run.
+#[derive(Debug)]
+pub struct Calls<A, R>(PhantomData<fn() -> (A, R)>);
+
+impl<A, R> Calls<A, R> {
+    /// Of these types.
+    #[allow(clippy::new_without_default, reason = "the expansion calls it, nobody else does")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// See [`Calls`].
+pub trait CallsFit<A, R> {
+    /// With arguments that are all owned.
+    fn call(&self, client: &Client, method: &'static Method, args: A) -> Call<A, R>
+    where
+        A: 'static;
+    /// With borrowed ones among them.
+    fn call_borrowed(&self, client: &Client, method: &'static Method, args: A) -> Call<A, R>;
+}
+
+impl<A: ToArguments, R: Remote> CallsFit<A, R> for Calls<A, R> {
+    fn call(&self, client: &Client, method: &'static Method, args: A) -> Call<A, R>
+    where
+        A: 'static,
+    {
+        client::call(client, method, args)
+    }
+
+    fn call_borrowed(&self, client: &Client, method: &'static Method, args: A) -> Call<A, R> {
+        client::call_borrowed(client, method, args)
+    }
+}
+
+/// See [`Calls`].
+pub trait CallsUnfit<A, R> {
+    /// Never called.
+    fn call(&self, _: &Client, _: &'static Method, _: A) -> Call<A, R> {
+        unreachable!("the compiler refuses these types")
+    }
+    /// Never called.
+    fn call_borrowed(&self, _: &Client, _: &'static Method, _: A) -> Call<A, R> {
+        unreachable!("the compiler refuses these types")
+    }
+}
+
+impl<A, R> CallsUnfit<A, R> for &Calls<A, R> {}
+
+/// Makes a handler, by autoref as [`Calls`] does, for a method of `I` or, where that is `()`, for a function. `E` is its
+/// own error, `()` for none.
+#[derive(Debug)]
+pub struct Serves<I, A, T, E>(PhantomData<fn() -> (I, A, T, E)>);
+
+impl<I, A, T, E> Serves<I, A, T, E> {
+    /// Of these types.
+    #[allow(clippy::new_without_default, reason = "the expansion calls it, nobody else does")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// See [`Serves`].
+pub trait ServesFit<A, T, E> {
+    /// For a function that returns no `Result`.
+    fn plain<F, Fut>(&self, method: &'static Method, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = T> + Send + 'static;
+    /// For a function that returns a `Result`.
+    fn fallible<F, Fut>(&self, method: &'static Method, code: fn(&E) -> Code, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static;
+}
+
+impl<I: Send + Sync, A: FromArguments, T: Returns, E: Returns> ServesFit<A, T, E> for Serves<I, A, T, E> {
+    fn plain<F, Fut>(&self, method: &'static Method, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+    {
+        Handler::plain(method, function)
+    }
+
+    fn fallible<F, Fut>(&self, method: &'static Method, code: fn(&E) -> Code, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        Handler::fallible(method, code, function)
+    }
+}
+
+/// See [`Serves`].
+pub trait ServesUnfit<A, T, E> {
+    /// Never called.
+    fn plain<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: F) -> Handler {
+        unreachable!("the compiler refuses these types")
+    }
+    /// Never called.
+    fn fallible<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: fn(&E) -> Code, _: F) -> Handler {
+        unreachable!("the compiler refuses these types")
+    }
+}
+
+impl<I, A, T, E> ServesUnfit<A, T, E> for &Serves<I, A, T, E> {}

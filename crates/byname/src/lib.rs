@@ -3,6 +3,9 @@
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;
 
+#[doc(hidden)]
+#[path = "export.rs"]
+pub mod __private;
 mod arguments;
 mod call;
 mod client;
@@ -10,9 +13,6 @@ mod codec;
 mod context;
 mod dispatch;
 mod error;
-#[doc(hidden)]
-#[path = "export.rs"]
-pub mod __private;
 mod limits;
 mod local;
 mod method;

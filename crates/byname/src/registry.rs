@@ -74,7 +74,8 @@ impl Registry {
 
     /// The functions at work now, with how many calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
-        let active = self.entries.iter().map(|entry| (&*entry.handler.method.name, entry.active.load(Ordering::Relaxed)));
+        let active =
+            self.entries.iter().map(|entry| (&*entry.handler.method.name, entry.active.load(Ordering::Relaxed)));
         active.filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -15,10 +15,7 @@ pub(crate) fn block(block: &ast::Block, options: Options, errors: &mut Errors) -
     if let Some(stub) = &options.stub {
         function::stub(stub, errors);
     }
-    let within = Within {
-        prefix: prefix(&options, errors),
-        ty: &block.head.self_ty,
-    };
+    let within = Within { prefix: prefix(&options, errors), ty: &block.head.self_ty };
     let stub = options.stub.unwrap_or_else(|| {
         let name = format!("{}Client", ident.unraw());
         Ident::new(&name, ident.span())
@@ -98,9 +95,7 @@ fn head(head: &ItemImpl, errors: &mut Errors) -> Option<Ident> {
         return None;
     }
     match &*head.self_ty {
-        Type::Path(path) if path.qself.is_none() => {
-            path.path.segments.last().map(|last| last.ident.clone())
-        }
+        Type::Path(path) if path.qself.is_none() => path.path.segments.last().map(|last| last.ident.clone()),
         ty => {
             errors.at(
                 ty,
@@ -116,10 +111,7 @@ fn head(head: &ItemImpl, errors: &mut Errors) -> Option<Ident> {
 fn receiver(function: &ast::Function, errors: &mut Errors) -> bool {
     const SHARED: &str = "take `&self`: calls run at the same time and share the instance";
     match function.signature.receiver() {
-        Some(Receiver {
-            kind: ReceiverKind::Reference(_, None, None),
-            ..
-        }) => true,
+        Some(Receiver { kind: ReceiverKind::Reference(_, None, None), .. }) => true,
         Some(receiver) => {
             let help = match &receiver.kind {
                 ReceiverKind::Reference(_, _, Some(_)) => {
@@ -127,11 +119,7 @@ fn receiver(function: &ast::Function, errors: &mut Errors) -> bool {
                 }
                 _ => SHARED,
             };
-            errors.at(
-                receiver,
-                "a method that is called from elsewhere takes `&self`",
-                help,
-            );
+            errors.at(receiver, "a method that is called from elsewhere takes `&self`", help);
             false
         }
         None => {
@@ -153,11 +141,9 @@ fn no_method(item: &ImplItem, errors: &mut Errors) {
     match item {
         ImplItem::Const(item) => errors.at(&item.ident, "a constant can't be called", ELSEWHERE),
         ImplItem::Type(item) => errors.at(&item.ident, "a type can't be called", ELSEWHERE),
-        ImplItem::Macro(item) => errors.at(
-            &item.mac.path,
-            "`#[rpc]` can't see the methods that a macro makes",
-            ELSEWHERE,
-        ),
+        ImplItem::Macro(item) => {
+            errors.at(&item.mac.path, "`#[rpc]` can't see the methods that a macro makes", ELSEWHERE)
+        }
         item => errors.at(item, "only methods can be called", ELSEWHERE),
     }
 }
@@ -182,9 +168,7 @@ fn on(method: &Function, stub: &Ident, errors: &mut Errors) {
 
 fn twins(methods: &[Function], method: &Function, errors: &mut Errors) {
     for name in method.names() {
-        let twin = methods
-            .iter()
-            .find(|other| other.names().any(|other| other.text == name.text));
+        let twin = methods.iter().find(|other| other.names().any(|other| other.text == name.text));
         if let Some(twin) = twin {
             errors.at(
                 &name.token,
@@ -202,10 +186,5 @@ fn most_visible(methods: &[Function]) -> Visibility {
         Visibility::Restricted(_) => 1,
         Visibility::Inherited => 0,
     };
-    methods
-        .iter()
-        .map(|method| &method.vis)
-        .max_by_key(|vis| rank(vis))
-        .cloned()
-        .unwrap_or(Visibility::Inherited)
+    methods.iter().map(|method| &method.vis).max_by_key(|vis| rank(vis)).cloned().unwrap_or(Visibility::Inherited)
 }

@@ -15,8 +15,8 @@ const MOST_ARGUMENTS: usize = 16;
 
 /// Names that stand for types or crates everywhere: a stub of that name would hide them.
 const TAKEN: &[&str] = &[
-    "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64",
-    "i128", "isize", "f16", "f32", "f64", "f128", "std", "core", "alloc", "byname",
+    "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+    "f16", "f32", "f64", "f128", "std", "core", "alloc", "byname",
 ];
 
 /// What a method takes from its block.
@@ -42,12 +42,7 @@ pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Erro
 }
 
 /// Checks a method of a block that bears the attribute.
-pub(super) fn method(
-    function: &ast::Function,
-    options: Options,
-    within: &Within<'_>,
-    errors: &mut Errors,
-) -> Function {
+pub(super) fn method(function: &ast::Function, options: Options, within: &Within<'_>, errors: &mut Errors) -> Function {
     check(function, options, Some(within), errors)
 }
 
@@ -86,25 +81,14 @@ pub(super) fn stub(stub: &Ident, errors: &mut Errors) -> bool {
     taken
 }
 
-fn check(
-    function: &ast::Function,
-    options: Options,
-    within: Option<&Within<'_>>,
-    errors: &mut Errors,
-) -> Function {
+fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>, errors: &mut Errors) -> Function {
     let signature = &function.signature;
     qualifiers(function, errors);
     let generic = generics(signature, errors);
     let arguments = arguments(function, generic, within, errors);
     let output = match &signature.output {
-        ReturnType::Default => Output {
-            ty: quote!(()),
-            kind: OutputKind::Value,
-        },
-        ReturnType::Type(_, ty) if generic => Output {
-            ty: ty.to_token_stream(),
-            kind: OutputKind::Unknown,
-        },
+        ReturnType::Default => Output { ty: quote!(()), kind: OutputKind::Value },
+        ReturnType::Type(_, ty) if generic => Output { ty: ty.to_token_stream(), kind: OutputKind::Unknown },
         ReturnType::Type(_, ty) => types::output(&said_outside(ty, within), errors),
     };
     let manner = manner(signature, &options, errors);
@@ -164,11 +148,7 @@ fn qualifiers(function: &ast::Function, errors: &mut Errors) {
         );
     }
     if let Some(variadic) = &function.variadic {
-        errors.at(
-            variadic.dots,
-            "the number of arguments must be known",
-            "take a `Vec` for those that may be many",
-        );
+        errors.at(variadic.dots, "the number of arguments must be known", "take a `Vec` for those that may be many");
     }
 }
 
@@ -183,11 +163,7 @@ fn generics(signature: &Signature, errors: &mut Errors) -> bool {
         }
         _ => "write one function for each type, or take an enum of the types there are",
     };
-    errors.at(
-        &signature.generics.params,
-        "a function that is called by its name can't be generic",
-        help,
-    );
+    errors.at(&signature.generics.params, "a function that is called by its name can't be generic", help);
     true
 }
 
@@ -218,11 +194,8 @@ fn arguments(
         }
         let ident = argument_name(&argument.pat, errors);
         let ty = said_outside(&argument.ty, within);
-        let (passing, owned) = if generic {
-            (Passing::Unknown, ty.to_token_stream())
-        } else {
-            types::argument(&ty, errors)
-        };
+        let (passing, owned) =
+            if generic { (Passing::Unknown, ty.to_token_stream()) } else { types::argument(&ty, errors) };
         arguments.push(Argument {
             ident: ident.unwrap_or_else(|| format_ident!("argument_{index}")),
             text: types::owned_text(&ty),
@@ -274,12 +247,7 @@ fn manner(signature: &Signature, options: &Options, errors: &mut Errors) -> Mann
 }
 
 /// The name on the wire and the aliases, each with the prefix.
-fn names(
-    ident: &Ident,
-    options: &Options,
-    prefix: Option<&str>,
-    errors: &mut Errors,
-) -> (Name, Vec<Name>) {
+fn names(ident: &Ident, options: &Options, prefix: Option<&str>, errors: &mut Errors) -> (Name, Vec<Name>) {
     let whole = |name: String| match prefix {
         Some(prefix) => format!("{prefix}.{name}"),
         None => name,

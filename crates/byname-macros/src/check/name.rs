@@ -5,8 +5,7 @@ const LONGEST: usize = 128;
 
 /// Says what is wrong with a whole name, the prefix included, and what to do.
 pub(super) fn check(name: &str) -> Result<(), (String, &'static str)> {
-    const GRAMMAR: &str =
-        "names are made of ASCII letters, digits and `_`, in parts with dots between: `users.get`";
+    const GRAMMAR: &str = "names are made of ASCII letters, digits and `_`, in parts with dots between: `users.get`";
     if name.is_empty() {
         return Err(("a name can't be empty".into(), GRAMMAR));
     }

@@ -2,20 +2,18 @@
 
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::{Ident, Type, TypeReference};
+use syn::{Ident, PathArguments, Type, TypeReference};
 
-use super::{Output, OutputKind, Passing};
+use super::{Output, OutputKind, Passing, ResultPlaces};
 use crate::errors::Errors;
+use crate::place::at;
 use crate::text;
 
 /// How an argument of this type is passed, and what the server holds of it.
 pub(super) fn argument(ty: &Type, errors: &mut Errors) -> (Passing, TokenStream) {
     let before = errors.len();
     let (passing, owned) = match bare(ty) {
-        Type::Reference(reference) => (
-            Passing::Borrowed(bare(&reference.elem).clone()),
-            referent(reference, errors),
-        ),
+        Type::Reference(reference) => (Passing::Borrowed(bare(&reference.elem).clone()), referent(reference, errors)),
         ty => {
             decoded(ty, "an argument", errors);
             (Passing::Owned, ty.to_token_stream())
@@ -36,24 +34,15 @@ pub(super) fn output(ty: &Type, errors: &mut Errors) -> Output {
             "a result can't be borrowed: it is sent to another process",
             format_args!("write `{}`", owned_text(&reference.elem)),
         ),
-        Type::Never(never) => errors.at(
-            never,
-            "a function that never returns can't answer",
-            "return a value, or `()`",
-        ),
+        Type::Never(never) => errors.at(never, "a function that never returns can't answer", "return a value, or `()`"),
         ty => decoded(ty, "a result", errors),
     }
     let kind = if errors.len() > before {
         OutputKind::Unknown
-    } else if ends_in_result(ty) {
-        OutputKind::Result
     } else {
-        OutputKind::Value
+        result(ty).map_or(OutputKind::Value, OutputKind::Result)
     };
-    Output {
-        ty: ty.to_token_stream(),
-        kind,
-    }
+    Output { ty: ty.to_token_stream(), kind }
 }
 
 /// What owns the like of what is borrowed, as people write it.
@@ -102,18 +91,11 @@ fn referent(reference: &TypeReference, errors: &mut Errors) -> TokenStream {
             format_args!("take `{}` and return the changed value", owned_text(elem)),
         );
     } else if let Some(lifetime) = &reference.lifetime {
-        let plain = TypeReference {
-            lifetime: None,
-            ..reference.clone()
-        };
+        let plain = TypeReference { lifetime: None, ..reference.clone() };
         errors.at(
             lifetime,
             "an argument is borrowed for the call only",
-            format_args!(
-                "write `{}`, or take `{}`",
-                text::normalised(plain),
-                owned_text(elem)
-            ),
+            format_args!("write `{}`, or take `{}`", text::normalised(plain), owned_text(elem)),
         );
     } else if let Type::TraitObject(object) = elem {
         errors.at(
@@ -124,14 +106,7 @@ fn referent(reference: &TypeReference, errors: &mut Errors) -> TokenStream {
     } else {
         decoded(elem, "an argument", errors);
     }
-    match elem {
-        Type::Path(path) if path.path.is_ident("str") => quote!(::std::string::String),
-        Type::Slice(slice) => {
-            let elem = &slice.elem;
-            quote!(::std::vec::Vec<#elem>)
-        }
-        elem => elem.to_token_stream(),
-    }
+    at(&elem.to_token_stream(), quote!(<#elem as ::byname::__private::Borrowed>::Owned))
 }
 
 /// Refuses what can't be decoded whatever it stands for: borrows, and types without a name.
@@ -190,14 +165,23 @@ fn undecodable(tokens: TokenStream, what: &str) -> Option<syn::Error> {
     None
 }
 
-fn ends_in_result(ty: &Type) -> bool {
-    match ty {
-        Type::Path(path) if path.qself.is_none() => {
-            let last = path.path.segments.last();
-            last.is_some_and(|last| last.ident == "Result")
-        }
-        _ => false,
+/// Where the sides of a type whose path ends in `Result` stand; an alias may hide one or both.
+fn result(ty: &Type) -> Option<ResultPlaces> {
+    let Type::Path(path) = ty else {
+        return None;
+    };
+    let last = path.path.segments.last()?;
+    if path.qself.is_some() || last.ident != "Result" {
+        return None;
     }
+    let mut sides = match &last.arguments {
+        PathArguments::AngleBracketed(sides) => sides.args.iter().collect(),
+        _ => Vec::new(),
+    }
+    .into_iter()
+    .map(ToTokens::to_token_stream);
+    let mut side = || sides.next().unwrap_or_else(|| ty.to_token_stream());
+    Some(ResultPlaces { ok: side(), err: side() })
 }
 
 /// The type without parentheses, or the invisible ones of a macro, around it.

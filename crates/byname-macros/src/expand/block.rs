@@ -68,10 +68,7 @@ fn client(block: &Block) -> TokenStream {
             }
         }
     });
-    let doc = format!(
-        " Calls the methods of [`{}`] where a client points to.",
-        text::normalised(ty)
-    );
+    let doc = format!(" Calls the methods of [`{}`] where a client points to.", text::normalised(ty));
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
         #(#cfgs)*

@@ -56,13 +56,27 @@ fn item(function: &Function) -> TokenStream {
 
 fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenStream {
     let Function { vis, cfgs, .. } = function;
+    // Where the name is taken already, the compiler shows the place of the whole head.
+    let head = ty.span();
+    let vis_here: TokenStream = respanned(quote!(#vis), head);
+    let item = quote_spanned!(head=> #vis_here struct #ty {});
     quote_spanned! {Span::mixed_site()=>
         #[doc(hidden)]
         #(#cfgs)*
-        #vis struct #ty {}
+        #item
         #(#cfgs)*
         impl #ty { #on }
     }
+}
+
+fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|mut token| {
+            token.set_span(span);
+            token
+        })
+        .collect()
 }
 
 /// The stub's name, as if the attribute had written it: lints about names don't look at it.
@@ -96,10 +110,7 @@ fn served(function: &Function) -> TokenStream {
     let method = quote_spanned!(Span::mixed_site()=> <#ty as ::byname::__private::Declared>::method());
     let ident = &function.ident;
     let handler = handler::handler(function, &method, &quote!(#ident), None);
-    let allow = function
-        .deprecated
-        .as_ref()
-        .map(|_| quote!(#[allow(deprecated)]));
+    let allow = function.deprecated.as_ref().map(|_| quote!(#[allow(deprecated)]));
     quote_spanned! {Span::mixed_site()=>
         impl ::byname::Function for #ty {
             #allow

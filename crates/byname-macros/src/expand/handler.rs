@@ -13,16 +13,17 @@ pub(super) fn handler(
     callee: &TokenStream,
     instance: Option<&Ident>,
 ) -> TokenStream {
+    // What the compiler says of the future is said at the function's name.
+    let here = Span::mixed_site().located_at(function.ident.span());
     let owned = function.arguments.iter().map(|argument| &argument.owned);
     let arguments = quote!((#(#owned,)*));
     // Names of our own, as an argument may be called what the function is called.
-    let names: Vec<Ident> = (0..function.arguments.len())
-        .map(|index| format_ident!("argument_{index}", span = Span::mixed_site()))
-        .collect();
-    let future = future(function, callee, instance, &names);
+    let names: Vec<Ident> =
+        (0..function.arguments.len()).map(|index| format_ident!("argument_{index}", span = here)).collect();
+    let future = future(function, callee, instance, &names, here);
     let closure = match instance {
-        None => quote_spanned!(Span::mixed_site()=> |(#(#names,)*)| #future),
-        Some(instance) => quote_spanned! {Span::mixed_site()=>
+        None => quote_spanned!(here=> |(#(#names,)*)| #future),
+        Some(instance) => quote_spanned! {here=>
             {
                 let #instance = ::std::sync::Arc::clone(&#instance);
                 move |(#(#names,)*)| {
@@ -33,30 +34,23 @@ pub(super) fn handler(
         },
     };
     let instance = instance.map_or_else(|| quote!(()), |_| quote!(Self));
+    let output = &function.output.ty;
     let (ok, err, serve) = match function.output.kind {
-        OutputKind::Result => (
-            output::ok(&function.output.ty),
-            output::err(&function.output.ty),
-            quote_spanned! {Span::mixed_site()=>
+        OutputKind::Result(_) => (
+            output::ok(output),
+            output::err(output),
+            quote_spanned! {here=>
                 fallible(#method, |error| (&::byname::__private::CodeOf(error)).code(), #closure)
             },
         ),
-        _ => (
-            function.output.ty.clone(),
-            quote!(()),
-            quote_spanned!(Span::mixed_site()=> plain(#method, #closure)),
-        ),
+        _ => (output.clone(), quote!(()), quote_spanned!(here=> plain(#method, #closure))),
     };
-    quote_spanned! {Span::mixed_site()=>
-        (&::byname::__private::Serves::<#instance, #arguments, #ok, #err>::new()).#serve
-    }
-}
-
-/// What must be in scope where there are handlers.
-pub(super) fn traits() -> TokenStream {
-    quote! {
-        #[allow(unused_imports)]
-        use ::byname::__private::{CodeOfAny as _, CodeOfMethodError as _, ServesFit as _, ServesUnfit as _};
+    quote_spanned! {here=>
+        {
+            use ::byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
+            use ::byname::__private::{ServesFit as _, ServesUnfit as _};
+            (&::byname::__private::Serves::<#instance, #arguments, #ok, #err>::new()).#serve
+        }
     }
 }
 
@@ -65,25 +59,25 @@ fn future(
     callee: &TokenStream,
     instance: Option<&Ident>,
     names: &[Ident],
+    here: Span,
 ) -> TokenStream {
-    let instance = instance.map(|instance| quote!(&#instance,));
     let mut borrows = instance.is_some();
-    let arguments = function.arguments.iter().zip(names).map(|(argument, name)| {
+    let instance = instance.map(|instance| quote!(&#instance,));
+    let mut arguments = Vec::new();
+    for (argument, name) in function.arguments.iter().zip(names) {
         if let Passing::Borrowed(_) = argument.passing {
             borrows = true;
-            quote!(&#name)
+            arguments.push(quote!(&#name));
         } else {
-            quote!(#name)
+            arguments.push(quote!(#name));
         }
-    });
-    let arguments: Vec<TokenStream> = arguments.collect();
-    let call = quote_spanned!(Span::mixed_site()=> #callee(#instance #(#arguments),*));
+    }
+    let call = quote_spanned!(here=> #callee(#instance #(#arguments),*));
     match function.manner {
-        Manner::Async if borrows => quote_spanned!(Span::mixed_site()=> async move { #call.await }),
-        Manner::Async => call,
-        Manner::Inline => quote_spanned!(Span::mixed_site()=> async move { #call }),
-        Manner::Blocking => quote_spanned! {Span::mixed_site()=>
-            ::byname::__private::blocking(move || #call)
-        },
+        // The function's own future will do, where it borrows nothing.
+        Manner::Async if !borrows => call,
+        Manner::Async => quote_spanned!(here=> async move { #call.await }),
+        Manner::Inline => quote_spanned!(here=> async move { #call }),
+        Manner::Blocking => quote_spanned!(here=> ::byname::__private::blocking(move || #call)),
     }
 }

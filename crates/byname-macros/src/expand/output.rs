@@ -1,26 +1,59 @@
-//! What comes back, where only the compiler knows what it is.
+//! What comes back, of which only the compiler knows what it is.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
 use crate::check::{Output, OutputKind};
+use crate::place::{at, ends};
 
-/// Refuses results that can't be sent, at their place in the signature.
+/// The type of a success of a function that returns a `Result`, which may be an alias.
+pub(super) fn ok(result: &TokenStream) -> TokenStream {
+    quote!(<#result as ::byname::__private::Returned>::Ok)
+}
+
+pub(super) fn err(result: &TokenStream) -> TokenStream {
+    quote!(<#result as ::byname::__private::Returned>::Err)
+}
+
+/// Refuses results that can't be sent. Nothing else asks it of them, so there is one error, and
+/// it stands where the type does.
 pub(super) fn checks(output: &Output) -> Option<TokenStream> {
     let ty = &output.ty;
-    let (first, last) = ends(ty);
-    match output.kind {
+    match &output.kind {
         OutputKind::Unknown => None,
-        OutputKind::Result => {
-            let (ok, err) = (ok(ty), err(ty));
-            Some(quote! {
+        OutputKind::Value => {
+            let hidden_result = hidden_result(ty);
+            Some(quote_spanned! {Span::mixed_site()=>
+                const _: () = ::byname::__private::returned::<#ty>();
+                #hidden_result
+            })
+        }
+        OutputKind::Result(places) => {
+            let ok = at(&places.ok, ok(ty));
+            let err = at(&places.err, err(ty));
+            Some(quote_spanned! {Span::mixed_site()=>
                 const _: () = ::byname::__private::returned::<#ok>();
                 const _: () = ::byname::__private::returned::<#err>();
             })
         }
-        // A `Result` under another name would go out as a success.
-        OutputKind::Value => Some(quote! {
-            const _: () = ::byname::__private::returned::<#ty>();
-        }),
+    }
+}
+
+/// A `Result` under another name would go out as a success.
+fn hidden_result(ty: &TokenStream) -> TokenStream {
+    let (first, last) = ends(ty);
+    let arguments = quote_spanned! {last=>
+        (
+            !::byname::__private::IsResult::<#ty>::VALUE,
+            "this is a `Result` under another name: its errors would go out as successes\n\
+             help: write `Result<…>` or a path that ends in `Result`, such as `io::Result<…>`"
+        )
+    };
+    let assert = quote_spanned!(first=> ::core::assert! #arguments);
+    quote_spanned! {Span::mixed_site()=>
+        const _: () = {
+            use ::byname::__private::NotResult as _;
+            #assert
+        };
     }
 }

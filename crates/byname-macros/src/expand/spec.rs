@@ -8,17 +8,12 @@ use crate::check::{Argument, Function, Manner, OutputKind};
 use crate::text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
-    let Function {
-        doc,
-        idempotent,
-        readonly,
-        ..
-    } = function;
+    let Function { doc, idempotent, readonly, .. } = function;
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
     let params = function.arguments.iter().map(param);
     let returns = text::normalised(&function.output.ty);
-    let fallible = function.output.kind == OutputKind::Result;
+    let fallible = matches!(function.output.kind, OutputKind::Result(_));
     let blocking = function.manner == Manner::Blocking;
     let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
     let signature = signature(function, &returns);
@@ -44,9 +39,7 @@ pub(super) fn spec(function: &Function) -> TokenStream {
 }
 
 fn param(argument: &Argument) -> TokenStream {
-    let Argument {
-        ty, owned, text, ..
-    } = argument;
+    let Argument { ty, owned, text, .. } = argument;
     let name = argument.ident.unraw().to_string();
     // The default has the declared type, so that `&str` takes a literal.
     let default = option(argument.default.as_ref().map(|default| {
@@ -69,11 +62,8 @@ fn param(argument: &Argument) -> TokenStream {
 
 /// The signature in the words of the wire, which caller and server must share.
 fn signature(function: &Function, returns: &str) -> String {
-    let arguments: Vec<String> = function
-        .arguments
-        .iter()
-        .map(|argument| format!("{}: {}", argument.ident.unraw(), argument.text))
-        .collect();
+    let arguments: Vec<String> =
+        function.arguments.iter().map(|argument| format!("{}: {}", argument.ident.unraw(), argument.text)).collect();
     format!("{}({}) -> {returns}", function.name.text, arguments.join(", "))
 }
 

@@ -17,15 +17,10 @@ pub(super) fn on(
     method: &TokenStream,
 ) -> TokenStream {
     let arguments = function.arguments.iter().map(|argument| &argument.ident);
-    let call = if borrows(function) {
-        quote!(call_borrowed)
-    } else {
-        quote!(call)
-    };
+    let call = if borrows(function) { quote!(call_borrowed) } else { quote!(call) };
     let tuple = tuple(function);
     let result = result(function);
     let body = quote_spanned! {Span::mixed_site()=>
-        #[allow(unused_imports)]
         use ::byname::__private::{CallsFit as _, CallsUnfit as _};
         (&::byname::__private::Calls::<#tuple, #result>::new())
             .#call(#client, #method, (#(#arguments,)*))
@@ -44,22 +39,11 @@ pub(super) fn never(function: &Function, name: &Ident, receiver: &TokenStream) -
 }
 
 /// The signature of that function, around any body.
-fn signature(
-    function: &Function,
-    name: &Ident,
-    receiver: &TokenStream,
-    body: &TokenStream,
-) -> TokenStream {
-    let Function {
-        vis,
-        deprecated,
-        arguments,
-        output,
-        ..
-    } = function;
+fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &TokenStream) -> TokenStream {
+    let Function { vis, deprecated, arguments, output, .. } = function;
     let doc = doc(function);
     let borrows = borrows(function).then(|| lifetime().to_token_stream());
-    let unknown = (output.kind == OutputKind::Unknown).then(unknown);
+    let unknown = matches!(output.kind, OutputKind::Unknown).then(unknown);
     let generics = borrows.iter().chain(&unknown);
     let inputs = arguments.iter().map(|argument| {
         let ident = &argument.ident;
@@ -85,9 +69,9 @@ fn borrows(function: &Function) -> bool {
 /// What comes back: our error around a plain value, both errors where the function has its own.
 fn result(function: &Function) -> TokenStream {
     let ty = &function.output.ty;
-    match function.output.kind {
+    match &function.output.kind {
         OutputKind::Value => quote!(::core::result::Result<#ty, ::byname::Error>),
-        OutputKind::Result => {
+        OutputKind::Result(_) => {
             let (ok, err) = (output::ok(ty), output::err(ty));
             quote!(::core::result::Result<#ok, ::byname::CallError<#err>>)
         }

@@ -69,7 +69,11 @@ impl Serialize for Args {
         use serde::ser::{Error as _, SerializeStruct};
         let Encoded { positional, keyword } = self.encoded().map_err(S::Error::custom)?;
         let raw = |part: Bytes, empty: &str| {
-            let text = if part.is_empty() { empty.into() } else { String::from_utf8(part.to_vec()).map_err(S::Error::custom)? };
+            let text = if part.is_empty() {
+                empty.into()
+            } else {
+                String::from_utf8(part.to_vec()).map_err(S::Error::custom)?
+            };
             serde_json::value::RawValue::from_string(text).map_err(S::Error::custom)
         };
         let mut out = serializer.serialize_struct("Args", 2)?;

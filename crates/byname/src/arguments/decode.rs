@@ -47,14 +47,16 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
     let mut slots = A::slots();
     match source {
         Source::Local(tuple) => {
-            let tuple = tuple.downcast::<A>().map_err(|_| invalid("a caller in this process sent other types".into()))?;
+            let tuple =
+                tuple.downcast::<A>().map_err(|_| invalid("a caller in this process sent other types".into()))?;
             return Ok(*tuple);
         }
         Source::Json { positional, keyword } => {
             for part in [positional, keyword] {
                 if !part.is_empty() {
                     let into = Into::<A> { slots: &mut slots, method };
-                    json(part, into).map_err(|error| invalid(codec::without_position(&error.to_string()).to_owned()))?;
+                    json(part, into)
+                        .map_err(|error| invalid(codec::without_position(&error.to_string()).to_owned()))?;
                 }
             }
         }

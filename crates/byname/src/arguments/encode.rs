@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn a_name_and_its_arguments() {
         let parts = |encoded: Encoded| {
-            (String::from_utf8(encoded.positional.to_vec()).unwrap(), String::from_utf8(encoded.keyword.to_vec()).unwrap())
+            (
+                String::from_utf8(encoded.positional.to_vec()).unwrap(),
+                String::from_utf8(encoded.keyword.to_vec()).unwrap(),
+            )
         };
         let dynamic = |encoded: Result<Encoded, Error>| encoded.map(parts).unwrap();
         assert_eq!(dynamic(encode_dynamic("f", &(1, "x"))), ("[1,\"x\"]".into(), "".into()));

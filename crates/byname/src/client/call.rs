@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
@@ -35,7 +34,8 @@ use crate::wire::headers;
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<A, R> {
     state: State<A>,
-    result: PhantomData<fn() -> R>,
+    /// From what came back to what the caller sees; a pointer, so that a call is a future whatever `R` is.
+    read: fn(&str, Result<Value, Failed>) -> R,
 }
 
 enum State<A> {
@@ -71,13 +71,28 @@ pub(super) struct Outgoing {
 }
 
 /// A typed stub's call whose arguments are all owned.
-pub fn call<A: ToArguments + 'static, R: Remote>(client: &Client, method: &'static Method, args: A) -> Call<A, R> {
+pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
+    client: &Client,
+    method: &'static Method,
+    args: A,
+) -> Call<A, R> {
     let as_they_are: fn(A) -> Box<dyn Any + Send> = |args| Box::new(args);
-    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, encode_typed, Some((as_they_are, R::types::<A>())))
+    Call::new(
+        client,
+        Cow::Borrowed(&*method.name),
+        Some(method),
+        args,
+        encode_typed,
+        Some((as_they_are, R::types::<A>())),
+    )
 }
 
 /// A typed stub's call with borrowed arguments: it is encoded even within the process.
-pub fn call_borrowed<A: ToArguments, R: Remote>(client: &Client, method: &'static Method, args: A) -> Call<A, R> {
+pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
+    client: &Client,
+    method: &'static Method,
+    args: A,
+) -> Call<A, R> {
     Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, encode_typed, None)
 }
 
@@ -105,12 +120,15 @@ impl<A, R> Call<A, R> {
         args: A,
         encode: Encode<A>,
         as_they_are: Option<(fn(A) -> Box<dyn Any + Send>, TypeIds)>,
-    ) -> Self {
+    ) -> Self
+    where
+        R: Remote,
+    {
         let refused = client.scope.refused.clone();
         let client = client.clone();
         let headers = HeaderMap::new();
         let prepared = Prepared { client, name, method, args, encode, as_they_are, timeout: None, headers, refused };
-        Self { state: State::Ready(prepared), result: PhantomData }
+        Self { state: State::Ready(prepared), read: R::read }
     }
 
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
@@ -142,7 +160,7 @@ impl<A, R> Call<A, R> {
     }
 }
 
-impl<A: Send, R: Remote> Call<A, R> {
+impl<A: Send, R> Call<A, R> {
     fn poll_done(&mut self, cx: &mut Task<'_>) -> Poll<(R, HeaderMap)> {
         if matches!(self.state, State::Ready(_)) {
             let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Over) else {
@@ -157,14 +175,14 @@ impl<A: Send, R: Remote> Call<A, R> {
         let State::Running(name, _) = std::mem::replace(&mut self.state, State::Over) else {
             unreachable!("it was running a line ago");
         };
-        Poll::Ready((R::read(&name, done.result), done.metadata))
+        Poll::Ready(((self.read)(&name, done.result), done.metadata))
     }
 }
 
 /// Arguments are never pinned: they are consumed by the first poll.
 impl<A, R> Unpin for Call<A, R> {}
 
-impl<A: Send, R: Remote> Future for Call<A, R> {
+impl<A: Send, R> Future for Call<A, R> {
     type Output = R;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<R> {
@@ -240,9 +258,8 @@ impl<A: Send> Prepared<A> {
                     Some((as_they_are, types)) if !scope.encoded && dispatch.takes(&name, types) => {
                         Ok(Args::Local(as_they_are(args)))
                     }
-                    _ => encode(&name, method, &args).map(|args| {
-                        Args::Json(JsonArgs { positional: args.positional, keyword: args.keyword })
-                    }),
+                    _ => encode(&name, method, &args)
+                        .map(|args| Args::Json(JsonArgs { positional: args.positional, keyword: args.keyword })),
                 };
                 let args = match args {
                     Ok(args) => args,

@@ -258,7 +258,8 @@ impl Host {
             Err(TooLarge) => {
                 let limit = self.limits.message;
                 let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
-                let why = format!("the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client)");
+                let why =
+                    format!("the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client)");
                 let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
                 return Done { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
             }

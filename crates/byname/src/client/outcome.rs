@@ -73,10 +73,12 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
             Ok(value) => read_value(name, value),
             Err(Failed::Rpc(error)) => Err(error),
             // The function returns a `Result` that this side knows nothing of.
-            Err(Failed::Method(error, Own::Json(data))) => Err(match codec::decode::<serde_json::Value>(data.get().as_bytes()) {
-                Ok(data) => error.with_data(data),
-                Err(_) => error,
-            }),
+            Err(Failed::Method(error, Own::Json(data))) => {
+                Err(match codec::decode::<serde_json::Value>(data.get().as_bytes()) {
+                    Ok(data) => error.with_data(data),
+                    Err(_) => error,
+                })
+            }
             Err(Failed::Method(error, Own::Local(_))) => Err(error),
         }
     }
@@ -120,7 +122,9 @@ where
 
 fn read_value<T: DeserializeOwned + 'static>(name: &str, value: Value) -> Result<T, Error> {
     match value {
-        Value::Json(text) => codec::decode(&text).map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>())),
+        Value::Json(text) => {
+            codec::decode(&text).map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>()))
+        }
         Value::Local(value) => match value.downcast() {
             Ok(value) => Ok(*value),
             Err(_) => Err(unreadable(name, "reply", "another type", std::any::type_name::<T>())),

@@ -19,14 +19,18 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {
-            let why = format!("{url:?} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc");
+            let why = format!(
+                "{url:?} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc"
+            );
             Error::refused(Code::InvalidArgument, why)
         };
         let rest = match url.split_once("://") {
             None => url,
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err(refuse("https:// is not supported yet, byname speaks no TLS; call it over http:// or a proxy"));
+                return Err(refuse(
+                    "https:// is not supported yet, byname speaks no TLS; call it over http:// or a proxy",
+                ));
             }
             Some((scheme, _)) => return Err(refuse(&format!("`{scheme}` is no scheme that byname knows"))),
         };

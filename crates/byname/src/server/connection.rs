@@ -118,4 +118,3 @@ async fn first_bytes(stream: &mut TcpStream) -> io::Result<(Bytes, bool)> {
         }
     }
 }
-

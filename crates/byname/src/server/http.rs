@@ -329,4 +329,3 @@ fn preflight() -> Out {
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     out
 }
-

@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::Server;
 use super::connection;
 use super::http::Endpoint;
-use super::Server;
 use crate::error::{Code, Error, Executed};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -190,7 +190,11 @@ async fn run(bound: Bound) -> Result<(), Error> {
     drain(&endpoint, stop).await
 }
 
-async fn serve_one(accepted: io::Result<(TcpStream, SocketAddr)>, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+async fn serve_one(
+    accepted: io::Result<(TcpStream, SocketAddr)>,
+    endpoint: &Arc<Endpoint>,
+    stopped: &watch::Receiver<()>,
+) {
     match accepted {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);
@@ -232,7 +236,9 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error
 async fn listener(at: At) -> Result<TcpListener, Error> {
     match at {
         At::Name(name) => TcpListener::bind(&name).await.map_err(|why| cannot_listen(&name, why)),
-        At::Address(address) => TcpListener::bind(address).await.map_err(|why| cannot_listen(&address.to_string(), why)),
+        At::Address(address) => {
+            TcpListener::bind(address).await.map_err(|why| cannot_listen(&address.to_string(), why))
+        }
         At::Std(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener))

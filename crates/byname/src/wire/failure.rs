@@ -49,9 +49,7 @@ impl Refusal {
                 let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
                 let detail = serde_json::to_string(self.error.message()).unwrap_or_default();
                 let title = title.unwrap_or(self.error.code().as_str());
-                let head = format!(
-                    r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail},"#
-                );
+                let head = format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail},"#);
                 (headers::PROBLEM, [head.as_bytes(), &error[1..]].concat())
             }
         };
@@ -107,7 +105,8 @@ impl Received {
     /// Reads an answer that is no success.
     pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &[u8]) -> Self {
         let text = serde_json::from_slice::<Envelope<'_>>(body).map_or(body, |envelope| envelope.err.get().as_bytes());
-        if let (Ok(error), Ok(read)) = (serde_json::from_slice::<Error>(text), serde_json::from_slice::<Read<'_>>(text)) {
+        if let (Ok(error), Ok(read)) = (serde_json::from_slice::<Error>(text), serde_json::from_slice::<Read<'_>>(text))
+        {
             let data = if error.kind() == Kind::Method { read.data.map(ToOwned::to_owned) } else { None };
             return Self { error, data };
         }

@@ -30,12 +30,8 @@ struct Envelope<'a> {
 
 /// Server: the name and the arguments.
 pub(crate) fn read(body: &Bytes) -> Result<(String, JsonArgs), Error> {
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|why| {
-        let why = why.to_string();
-        invalid(format!(
-            "the body is no call: {}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}",
-            codec::without_position(&why)
-        ))
+    let envelope: Envelope<'_> = object(body).map_err(|why| {
+        invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     })?;
     let part = |raw: Option<&RawValue>, opening: &str, what: &str| match raw.map(RawValue::get) {
         None | Some("null") => Ok(Bytes::new()),
@@ -80,7 +76,7 @@ pub(crate) fn reply(
     if !(200..300).contains(&status) {
         return Err(Received::read(name, status, reason, headers, body));
     }
-    match serde_json::from_slice::<Success<'_>>(body) {
+    match object::<Success<'_>>(body) {
         Ok(success) => Ok(body.slice_ref(success.ret.get().as_bytes())),
         Err(_) => Err(Error::new(
             Code::Internal,
@@ -89,6 +85,14 @@ pub(crate) fn reply(
         .executed_is(Executed::Unknown)
         .into()),
     }
+}
+
+/// Reads a JSON object; of an array, serde would make a struct as well.
+fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err("it is no JSON object".into());
+    }
+    serde_json::from_slice(text).map_err(|why| codec::without_position(&why.to_string()).to_owned())
 }
 
 fn invalid(why: String) -> Error {
@@ -117,7 +121,8 @@ mod tests {
         assert!(parts(r#"{"fun": "f", "arg": []}"#).unwrap_err().contains("unknown field `arg`"));
         assert!(parts(r#"{"fun": "f", "args": {}}"#).unwrap_err().contains("`args` must be an array"));
         assert!(parts(r#"{"fun": "f", "kwargs": []}"#).unwrap_err().contains("`kwargs` must be an object"));
-        for bad in ["", "null", "[]", "{", r#"{"fun": 1}"#, r#"{"args": []}"#, r#"{"fun": "f"} x"#] {
+        for bad in ["", "null", "[]", r#"["f", [1], {}]"#, "{", r#"{"fun": 1}"#, r#"{"args": []}"#, r#"{"fun": "f"} x"#]
+        {
             assert!(parts(bad).is_err(), "{bad}");
         }
     }
@@ -132,7 +137,8 @@ mod tests {
     #[test]
     fn a_502_is_read_for_what_it_is() {
         let read = |reason: Option<&[u8]>, body: &'static str| {
-            let error = reply("f", 502, reason, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
+            let error =
+                reply("f", 502, reason, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
             (error.code(), error.executed())
         };
         assert_eq!(read(Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
@@ -145,7 +151,8 @@ mod tests {
     #[test]
     fn a_success_that_is_none_is_an_error() {
         for body in ["", "3", "{}", "{\"ret\":", "<html>", "[{\"ret\":1}]"] {
-            let error = reply("f", 200, None, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
+            let error =
+                reply("f", 200, None, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
             assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Unknown), "{body}");
         }
     }

@@ -1,0 +1,24 @@
+//! Where generated tokens seem to stand, so that the compiler's own errors about them are shown
+//! at what the user wrote.
+
+use proc_macro2::{Span, TokenStream};
+
+/// The first and the last of the places of `tokens`, which make an error cover all of them.
+pub(crate) fn ends(tokens: &TokenStream) -> (Span, Span) {
+    let mut spans = tokens.clone().into_iter().map(|token| token.span());
+    let first = spans.next().unwrap_or_else(Span::call_site);
+    (first, spans.last().unwrap_or(first))
+}
+
+/// Generated `tokens` whose whole is shown at `place`.
+pub(crate) fn at(place: &TokenStream, tokens: TokenStream) -> TokenStream {
+    let (first, last) = ends(place);
+    let mut tokens: Vec<_> = tokens.into_iter().collect();
+    if let Some(token) = tokens.first_mut() {
+        token.set_span(first);
+    }
+    if let Some(token) = tokens.last_mut() {
+        token.set_span(last);
+    }
+    tokens.into_iter().collect()
+}

@@ -1,0 +1,281 @@
+//! What tests share: a service with something of everything, and the ways to reach it.
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use byname::{Client, Code, Context, Error, MethodError, Server, rpc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Adds two integers.
+#[rpc(readonly)]
+pub async fn add(a: i64, b: i64) -> i64 {
+    a + b
+}
+
+#[rpc(readonly)]
+pub fn greet(name: &str, #[rpc(default = "hello".to_owned())] greeting: String, mark: Option<char>) -> String {
+    format!("{greeting} {name}{}", mark.map(String::from).unwrap_or_default())
+}
+
+#[rpc(readonly, alias = "same")]
+pub async fn echo(value: Value) -> Value {
+    value
+}
+
+#[rpc]
+pub async fn nothing() {}
+
+#[rpc]
+pub async fn edges(i: i64, u: u64) -> (i64, u64) {
+    (i, u)
+}
+
+#[rpc]
+pub async fn ratio(a: f64, b: f64) -> f64 {
+    a / b
+}
+
+#[rpc(blocking)]
+pub fn total(numbers: &[i64]) -> i64 {
+    numbers.iter().sum()
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub enum BankError {
+    NoSuchAccount,
+    Overdrawn { by: u64 },
+}
+
+impl MethodError for BankError {
+    fn code(&self) -> Code {
+        match self {
+            BankError::NoSuchAccount => Code::NotFound,
+            BankError::Overdrawn { .. } => Code::FailedPrecondition,
+        }
+    }
+}
+
+#[rpc]
+pub async fn withdraw(account: String, amount: u64) -> Result<u64, BankError> {
+    match account.as_str() {
+        "ada" if amount <= 100 => Ok(100 - amount),
+        "ada" => Err(BankError::Overdrawn { by: amount - 100 }),
+        _ => Err(BankError::NoSuchAccount),
+    }
+}
+
+#[rpc]
+pub async fn ours() -> Result<(), Error> {
+    Err(Error::new(Code::AlreadyExists, "it is there").with_data("here"))
+}
+
+#[rpc]
+pub async fn panics(why: String) -> u8 {
+    panic!("{why}")
+}
+
+#[rpc(readonly)]
+pub async fn whoami() -> BTreeMap<String, Option<String>> {
+    let context = Context::current();
+    let header = |name: &str| context.as_ref().and_then(|context| context.header(name)).map(str::to_owned);
+    if let Some(context) = &context {
+        context.reply_header("x-served", context.method()).unwrap();
+    }
+    ["x-user", "traceparent"].iter().map(|name| (name.to_string(), header(name))).collect()
+}
+
+#[rpc(readonly, name = "type")]
+pub async fn r#type(r#fn: u8) -> u8 {
+    r#fn
+}
+
+#[derive(Default)]
+pub struct Counter {
+    total: AtomicI64,
+}
+
+#[rpc]
+impl Counter {
+    /// Adds to the counter.
+    pub async fn bump(&self, #[rpc(default = 1)] by: i64) -> i64 {
+        self.total.fetch_add(by, Ordering::Relaxed) + by
+    }
+
+    #[rpc(readonly)]
+    pub fn total(&self) -> i64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// Functions that start and end when a test says so.
+#[derive(Default)]
+pub struct Gate {
+    started: Mutex<Option<oneshot::Sender<()>>>,
+    release: Mutex<Option<oneshot::Receiver<()>>>,
+    ended: Mutex<Option<oneshot::Sender<bool>>>,
+}
+
+/// The test's ends of a [`Gate`].
+pub struct Handle {
+    pub started: oneshot::Receiver<()>,
+    pub release: oneshot::Sender<()>,
+    /// Whether the function was told that its caller is gone.
+    pub ended: oneshot::Receiver<bool>,
+}
+
+impl Gate {
+    pub fn new() -> (Self, Handle) {
+        let (started_in, started) = oneshot::channel();
+        let (release, release_in) = oneshot::channel();
+        let (ended_in, ended) = oneshot::channel();
+        let gate = Self {
+            started: Mutex::new(Some(started_in)),
+            release: Mutex::new(Some(release_in)),
+            ended: Mutex::new(Some(ended_in)),
+        };
+        (gate, Handle { started, release, ended })
+    }
+}
+
+#[rpc]
+impl Gate {
+    /// Waits until it is released. A second call returns at once.
+    pub async fn pass(&self) -> bool {
+        let take = |()| (self.started.lock().unwrap().take(), self.release.lock().unwrap().take());
+        let (Some(started), Some(release)) = take(()) else {
+            return false;
+        };
+        let _ = started.send(());
+        let _ = release.await;
+        let told = Context::current().unwrap().cancellation().is_cancelled();
+        if let Some(ended) = self.ended.lock().unwrap().take() {
+            let _ = ended.send(told);
+        }
+        true
+    }
+}
+
+/// Serves all of the above.
+pub fn everything() -> Server {
+    Server::new()
+        .method::<add>()
+        .method::<greet>()
+        .method::<echo>()
+        .method::<nothing>()
+        .method::<edges>()
+        .method::<ratio>()
+        .method::<total>()
+        .method::<withdraw>()
+        .method::<ours>()
+        .method::<panics>()
+        .method::<whoami>()
+        .method::<r#type>()
+        .inject_as("counter", Counter::default())
+        .inject_as("left", Counter::default())
+        .function("shout", |text: String| async move { text.to_uppercase() })
+        .function("sneaky", |fail: bool| async move { if fail { Err("no") } else { Ok(1) } })
+}
+
+/// A server that runs until it is dropped or stopped.
+pub struct Running {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    pub async fn new(server: Server) -> Self {
+        Self::at(server, "127.0.0.1:0").await
+    }
+
+    pub async fn at(server: Server, at: &str) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let until = async {
+            let _ = stopped.await;
+        };
+        let bound = server.serve(at).until(until).bind().await.unwrap();
+        let address = bound.local_addr();
+        Self { address, stop: Some(stop), task: tokio::spawn(bound.into_future()) }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&format!("{}/rpc", self.address)).unwrap()
+    }
+
+    /// Tells it to stop.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Its result, once it has stopped.
+    pub async fn stopped(mut self) -> Result<(), Error> {
+        self.stop();
+        self.task.await.unwrap()
+    }
+}
+
+/// An answer as it came over the socket.
+#[derive(Debug)]
+pub struct Raw {
+    pub status: u16,
+    pub reason: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl Raw {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
+    }
+}
+
+/// Sends bytes on a new connection and reads one answer.
+pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> Raw {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_ref()).await.unwrap();
+    read_answer(&mut stream).await
+}
+
+/// Reads one answer, which says its length.
+pub async fn read_answer(stream: &mut TcpStream) -> Raw {
+    let mut text = Vec::new();
+    let head = loop {
+        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "closed after {:?}", String::from_utf8_lossy(&text));
+    };
+    let lines = String::from_utf8(text[..head].to_vec()).unwrap();
+    let mut lines = lines.trim_end().split("\r\n");
+    let mut first = lines.next().unwrap().splitn(3, ' ').skip(1);
+    let status = first.next().unwrap().parse().unwrap();
+    let reason = first.next().unwrap_or("").to_owned();
+    let headers: BTreeMap<String, String> =
+        lines.map(|line| line.split_once(':').unwrap()).map(|(n, v)| (n.to_lowercase(), v.trim().to_owned())).collect();
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    while text.len() < head + length {
+        assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "closed in the middle of a body");
+    }
+    Raw { status, reason, headers, body: String::from_utf8(text[head..head + length].to_vec()).unwrap() }
+}
+
+/// A POST as the simplest client would write it.
+pub fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+}

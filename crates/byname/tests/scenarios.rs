@@ -1,0 +1,228 @@
+//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain and by path, and within the process.
+
+mod harness;
+
+use byname::{Args, CallError, Client, Code, Executed, HeaderMap, Kind};
+use harness::{Running, everything};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+
+/// A call and what it must come to.
+struct Scenario {
+    name: &'static str,
+    args: Value,
+    kwargs: Value,
+    expected: Expected,
+}
+
+enum Expected {
+    Value(Value),
+    /// Code, executed, and a part of the message.
+    Rpc(Code, Executed, &'static str),
+    Method(Code, Value),
+}
+
+use Expected::{Method, Rpc};
+
+fn scenarios() -> Vec<Scenario> {
+    let scenario = |name, args, kwargs, expected| Scenario { name, args, kwargs, expected };
+    let value = |name, args, kwargs, value| scenario(name, args, kwargs, Expected::Value(value));
+    let invalid =
+        |name, args, kwargs, words| scenario(name, args, kwargs, Rpc(Code::InvalidArgument, Executed::No, words));
+    let no = || json!({});
+    vec![
+        value("add", json!([1, 2]), no(), json!(3)),
+        value("add", json!([]), json!({"b": 1, "a": 2}), json!(3)),
+        value("add", json!([1]), json!({"b": 2}), json!(3)),
+        value("greet", json!(["Ada"]), no(), json!("hello Ada")),
+        value("greet", json!([]), json!({"name": "Zoë 🦀", "greeting": "salut", "mark": "!"}), json!("salut Zoë 🦀!")),
+        value("greet", json!(["Ada"]), json!({"mark": null}), json!("hello Ada")),
+        value(
+            "echo",
+            json!([[1, {"a": [null, true, "\u{0}\"\\"]}]]),
+            no(),
+            json!([1, {"a": [null, true, "\u{0}\"\\"]}]),
+        ),
+        value("same", json!([7]), no(), json!(7)),
+        value("nothing", json!([]), no(), json!(null)),
+        value("edges", json!([i64::MIN, u64::MAX]), no(), json!([i64::MIN, u64::MAX])),
+        value("edges", json!([(1i64 << 53) + 1, (1u64 << 53) + 1]), no(), json!([(1i64 << 53) + 1, (1u64 << 53) + 1])),
+        value("ratio", json!([1, 4]), no(), json!(0.25)),
+        value("total", json!([[1, 2, 3]]), no(), json!(6)),
+        value("type", json!([]), json!({"fn": 5}), json!(5)),
+        value("shout", json!(["x"]), no(), json!("X")),
+        value("shout", json!([]), json!({"arg0": "x"}), json!("X")),
+        value("sneaky", json!([false]), no(), json!(1)),
+        scenario("sneaky", json!([true]), no(), Method(Code::Unknown, json!("no"))),
+        value("withdraw", json!(["ada", 30]), no(), json!(70)),
+        scenario(
+            "withdraw",
+            json!(["ada", 101]),
+            no(),
+            Method(Code::FailedPrecondition, json!({"Overdrawn": {"by": 1}})),
+        ),
+        scenario("withdraw", json!(["bob", 1]), no(), Method(Code::NotFound, json!("NoSuchAccount"))),
+        scenario("ours", json!([]), no(), Rpc(Code::AlreadyExists, Executed::Yes, "it is there")),
+        scenario("panics", json!(["secret"]), no(), Rpc(Code::Internal, Executed::Yes, "`panics` panicked")),
+        scenario("ratio", json!([0, 0]), no(), Rpc(Code::Internal, Executed::Yes, "NaN")),
+        scenario("ratio", json!([1, 0]), no(), Rpc(Code::Internal, Executed::Yes, "inf")),
+        scenario("addd", json!([1, 2]), no(), Rpc(Code::Unimplemented, Executed::No, "did you mean `add`")),
+        invalid("add", json!([1]), no(), "argument `b` is missing; it is `add(a: i64, b: i64) -> i64`"),
+        invalid("add", json!([1, 2, 3]), no(), "`add` takes 2 arguments, 3 were given"),
+        invalid("add", json!([1, 2]), json!({"a": 1}), "argument `a` is given twice"),
+        invalid("add", json!([1, 2]), json!({"c": 1}), "unknown argument `c`"),
+        invalid("add", json!([1, "2"]), no(), "argument `b`: invalid type: string \"2\", expected i64"),
+        invalid("add", json!([1, 2.5]), no(), "argument `b`: invalid type: floating point `2.5`, expected i64"),
+        invalid("add", json!([1, 9_223_372_036_854_775_808u64]), no(), "argument `b`: invalid value"),
+        invalid("greet", json!([]), json!({"name": null}), "argument `name`: invalid type: null"),
+    ]
+}
+
+/// What a call came to, however it was made.
+type Came = Result<Value, (Code, Executed, Kind, String, Option<Value>)>;
+
+fn check(face: &str, scenario: &Scenario, came: Came) {
+    let Scenario { name, args, kwargs, expected } = scenario;
+    let call = format!("{face}: {name} {args} {kwargs}");
+    match (expected, came) {
+        (Expected::Value(expected), Ok(value)) => assert_eq!(value, *expected, "{call}"),
+        (Rpc(code, executed, words), Err((got, ran, Kind::Rpc, message, _))) => {
+            assert_eq!((got, ran), (*code, *executed), "{call}: {message}");
+            assert!(message.contains(words), "{call}: {message}");
+            assert!(!message.contains("secret"), "{call}: {message}");
+        }
+        (Method(code, data), Err((got, ran, Kind::Method, _, own))) => {
+            assert_eq!((got, ran, own.as_ref()), (*code, Executed::Yes, Some(data)), "{call}");
+        }
+        (_, came) => panic!("{call}: {came:?}"),
+    }
+}
+
+/// Through byname's own client.
+async fn through_client(face: &str, client: &Client) {
+    for scenario in scenarios() {
+        let mut args = Args::new();
+        for value in scenario.args.as_array().unwrap() {
+            args = args.arg(value);
+        }
+        for (name, value) in scenario.kwargs.as_object().unwrap() {
+            args = args.kwarg(name, value);
+        }
+        let came = client.call::<Value>(scenario.name, args).await.map_err(|error| match error {
+            // The code of a function's own error is for those who don't know its type.
+            CallError::Method(data) => {
+                let code = match &scenario.expected {
+                    Method(code, _) => *code,
+                    _ => Code::Unknown,
+                };
+                (code, Executed::Yes, Kind::Method, String::new(), Some(data))
+            }
+            CallError::Rpc(error) => {
+                (error.code(), error.executed(), error.kind(), error.message().to_owned(), error.data().cloned())
+            }
+        });
+        check(face, &scenario, came);
+    }
+}
+
+#[tokio::test]
+async fn by_path_over_http1() {
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    client.call::<Value>("nothing", ()).await.unwrap(); // from here on the path way is known
+    through_client("path over HTTP/1", &client).await;
+}
+
+#[tokio::test]
+async fn plain_over_http1() {
+    let running = Running::new(everything().path(false)).await;
+    through_client("plain over HTTP/1", &running.client()).await;
+}
+
+#[tokio::test]
+async fn within_the_process() {
+    let client = Client::local(&everything()).unwrap();
+    through_client("in process", &client).await;
+    through_client("in process, encoded", &client.encoded(true)).await;
+}
+
+/// ERROR as it stands in a body.
+fn error(error: &Value) -> Came {
+    let text = |member: &str| error[member].clone();
+    Err((
+        serde_json::from_value(text("code")).unwrap(),
+        serde_json::from_value(text("executed")).unwrap(),
+        serde_json::from_value(text("kind")).unwrap(),
+        error["message"].as_str().unwrap().to_owned(),
+        error.get("data").cloned(),
+    ))
+}
+
+#[tokio::test]
+async fn over_http2_by_a_client_of_others() {
+    let running = Running::new(everything()).await;
+    let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut post = async |path: &str, body: Value| {
+        let uri = format!("http://{}{path}", running.address);
+        let request = hyper::Request::post(uri).body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        let (head, body) = send.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert_eq!(head.headers["byname-protocol"], "1");
+        (head.status.as_u16(), serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    for scenario in scenarios() {
+        let Scenario { name, args, kwargs, .. } = &scenario;
+        let (status, body) = post("/rpc", json!({"fun": name, "args": args, "kwargs": kwargs})).await;
+        let came = if status == 200 { Ok(body["ret"].clone()) } else { error(&body["err"]) };
+        check("plain over HTTP/2", &scenario, came);
+
+        let body = match (args.as_array().unwrap().is_empty(), kwargs.as_object().unwrap().is_empty()) {
+            (false, false) => continue,
+            (true, false) => kwargs.clone(),
+            _ => args.clone(),
+        };
+        let (status, body) = post(&format!("/rpc/{name}"), body).await;
+        let came = if status == 200 { Ok(body) } else { error(&body) };
+        check("path over HTTP/2", &scenario, came);
+    }
+}
+
+#[tokio::test]
+async fn typed_stubs_say_the_same_everywhere() {
+    let running = Running::new(everything()).await;
+    let remote = running.client();
+    let local = || Client::local(&everything()).unwrap();
+    for client in [remote, local(), local().encoded(true)] {
+        use harness::*;
+        assert_eq!(add(1, 2).await, 3);
+        assert_eq!(add::on(&client, 1, 2).await.unwrap(), 3);
+        assert_eq!(greet::on(&client, "Ada", "hello".into(), None).await.unwrap(), "hello Ada");
+        assert_eq!(total::on(&client, &[1, 2, 3]).await.unwrap(), 6);
+        assert_eq!(edges::on(&client, i64::MIN, u64::MAX).await.unwrap(), (i64::MIN, u64::MAX));
+        nothing::on(&client).await.unwrap();
+        assert_eq!(withdraw::on(&client, "ada".into(), 1).await.unwrap(), 99);
+        let overdrawn = withdraw::on(&client, "ada".into(), 107).await;
+        assert_eq!(overdrawn, Err(CallError::Method(BankError::Overdrawn { by: 7 })));
+        let ours = ours::on(&client).await.unwrap_err();
+        let ours = ours.rpc().expect("our own error arrives as ours");
+        assert_eq!(
+            (ours.code(), ours.executed(), ours.data()),
+            (Code::AlreadyExists, Executed::Yes, Some(&json!("here")))
+        );
+        let counter = Counter::on(&client.prefix("counter"));
+        let left = Counter::on(&client.prefix("left"));
+        assert_eq!(counter.bump(5).await.unwrap(), 5);
+        assert_eq!(counter.bump(1).await.unwrap(), 6);
+        assert_eq!(left.total().await.unwrap(), 0);
+
+        let (who, metadata): (_, HeaderMap) =
+            whoami::on(&client.header("x-user", "ada")).with_metadata().await.unwrap();
+        assert_eq!(who["x-user"].as_deref(), Some("ada"));
+        assert_eq!(metadata["x-served"], "whoami");
+    }
+}
