@@ -22,3 +22,12 @@ pub(crate) fn at(place: &TokenStream, tokens: TokenStream) -> TokenStream {
     }
     tokens.into_iter().collect()
 }
+
+/// The same tokens, each of which seems to stand at `span`.
+pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
+    let tokens = tokens.into_iter().map(|mut token| {
+        token.set_span(span);
+        token
+    });
+    tokens.collect()
+}

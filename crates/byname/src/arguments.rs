@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an argument of an `#[rpc]` function",
     label = "an argument crosses the wire, so it must implement `serde::Serialize` and `serde::Deserialize`",
-    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to `{Self}`; arguments are also `Send + 'static`"
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to it, or to the types it is made of; arguments are also `Send + 'static`"
 )]
 pub trait Argument: Serialize + DeserializeOwned + Send + 'static {}
 
@@ -28,7 +28,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Argument for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be returned by an `#[rpc]` function",
     label = "a result crosses the wire, so it must implement `serde::Serialize` and `serde::Deserialize`",
-    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to `{Self}`; results are also `Send + 'static`"
+    note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to it, or to the types it is made of; results are also `Send + 'static`",
+    note = "an error of another crate becomes one of yours by `map_err`, or a `byname::Error`"
 )]
 pub trait Returns: Serialize + DeserializeOwned + Send + 'static {}
 

@@ -1,4 +1,64 @@
 //! Call a function in another service by its name.
+//!
+//! One attribute, [`#[rpc]`](macro@rpc), on a plain function: it stays callable as it is, and can be called from anywhere, by
+//! a typed stub, by its name, or by anything that speaks JSON over HTTP.
+//!
+//! ```
+//! use byname::{rpc, Client, Server};
+//!
+//! /// Adds two integers.
+//! #[rpc(readonly)]
+//! pub async fn add(a: i64, b: i64) -> i64 { a + b }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // A service. In a program of its own: `Server::new().method::<add>().serve("127.0.0.1:8080").await?`.
+//!     let server = Server::new().method::<add>().serve("127.0.0.1:0").bind().await?;
+//!     let address = server.local_addr();
+//!     tokio::spawn(server.into_future());
+//!
+//!     // Another service.
+//!     let data = Client::new(&format!("{address}/rpc"))?;
+//!     assert_eq!(add(1, 2).await, 3); // local, untouched
+//!     assert_eq!(add::on(&data, 1, 2).await?, 3); // remote, typed, the same item
+//!     assert_eq!(data.call::<i64>("add", (1, 2)).await?, 3); // by name
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Goals, the earlier wins
+//!
+//! 1. **Plain functions.** A function keeps its signature and stays callable locally.
+//! 2. **Never wrong.** No wrong result, no silent duplicate, no truncated success, no lost error. Where the outcome is
+//!    unknown, [`Error::executed`] says that it is.
+//! 3. **Fast without asking.** The defaults are the fast path.
+//! 4. **Open.** Whatever Rust can call, `curl` can call.
+//! 5. **Explains itself.** Every error says what to do next; every limit names its knob.
+//! 6. **Small.** Few concepts, few dependencies, one way to do a thing.
+//!
+//! Not goals: an IDL, a service mesh or discovery of its own, exactly-once delivery, runtimes other than tokio.
+//!
+//! # The life of a call
+//!
+//! A stub puts the arguments into a [`Call`], a lazy future. Its first poll encodes them, takes what is left of the time
+//! of the call that is being served, if one is ([`Context`]), and asks for one of the host's connections. The server reads
+//! the head, checks where the request comes from, reads the body, finds the function by name, makes sure that there is
+//! room for one more, decodes the arguments and runs it. The reply comes back the same way. What fails on the way is an
+//! [`Error`], with a [`Code`] that says what, and an [`Executed`] that says whether the function ran; what the function
+//! itself returns as `Err` is [`CallError::Method`].
+//!
+//! # What is promised
+//!
+//! - At most once by default: a call is sent again only when it provably did not run. At least once where the function
+//!   is declared `idempotent` or `readonly`.
+//! - Every call has a deadline, 30 s unless told otherwise. At its deadline the caller is answered; the function is told
+//!   by [`Context::cancellation`] and runs on.
+//! - A function that has started runs to its end, even when its caller goes away, so that its state stays whole;
+//!   `readonly` functions are dropped.
+//! - No order between calls.
+//! - A server serves what it is given and nothing else, on a loopback address answers only to loopback names, and refuses
+//!   web pages of other sites.
+//! - Every limit is in [`Limits`], and an error about one names it.
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;
@@ -32,7 +92,9 @@ pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
 pub use http::HeaderMap;
 pub use limits::Limits;
-pub use method::{Callable, Handler, Method, Param, Source};
+#[doc(hidden)]
+pub use method::Handler;
+pub use method::{Callable, Method, Param, Source};
 pub use server::{Bound, Listen, Serve, Server};
 
 /// An `#[rpc]` function, as [`Server::method`] takes it. The attribute implements it.
@@ -62,7 +124,7 @@ pub trait Instance: Sized + Send + Sync + 'static {
 /// Naming a crate links it; nothing else that happens to be linked is ever served. A package without an `#[rpc]`
 /// function is an error when the server starts. Methods are not included: inject their instance.
 ///
-/// ```
+/// ```standalone_crate
 /// use byname::{rpc, Client};
 ///
 /// #[rpc]
@@ -87,3 +149,8 @@ macro_rules! server {
         ))+
     }};
 }
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

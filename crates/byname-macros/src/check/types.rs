@@ -144,7 +144,7 @@ fn undecodable(tokens: TokenStream, what: &str) -> Option<syn::Error> {
                     return mistake(
                         &quote!(#token #lifetime),
                         &format!("{what} can't hold a borrow: it is decoded into a value of its own"),
-                        "write `'static` here, or a type that owns what it holds",
+                        "write `'static`, or a type that owns what it holds",
                     );
                 }
             }

@@ -5,6 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 
 use super::{handler, never, output, spec, stub};
 use crate::check::{Block, Function};
+use crate::place::all_at;
 use crate::text;
 
 pub(super) fn expand(block: &Block) -> TokenStream {
@@ -73,7 +74,7 @@ fn client(block: &Block) -> TokenStream {
         #[doc = #doc]
         #(#cfgs)*
         #[derive(::core::clone::Clone)]
-        #vis struct #stub {
+        #item {
             client: ::byname::Client,
         }
         #(#cfgs)*

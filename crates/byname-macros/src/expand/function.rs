@@ -5,6 +5,7 @@ use quote::{quote, quote_spanned};
 
 use super::{handler, never, output, spec, stub};
 use crate::check::Function;
+use crate::place::all_at;
 
 pub(super) fn expand(function: &Function) -> TokenStream {
     let stub = item(function);
@@ -28,7 +29,7 @@ pub(super) fn fallback(function: &Function) -> TokenStream {
     let ty = stub_ident(function);
     let receiver = quote_spanned!(Span::mixed_site()=> _: &::byname::Client,);
     let never = never();
-    let on = stub::never(function, &on_ident(), &receiver);
+    let on = stub::never(function, &on_ident(function), &receiver);
     let stub = struct_and_impl(function, &ty, &on);
     let cfgs = &function.cfgs;
     quote_spanned! {Span::mixed_site()=>
@@ -50,33 +51,21 @@ fn item(function: &Function) -> TokenStream {
     let method = quote_spanned!(Span::mixed_site()=> <Self as ::byname::__private::Declared>::method());
     let client = quote_spanned!(Span::mixed_site()=> client);
     let receiver = quote!(#client: &::byname::Client,);
-    let on = stub::on(function, &on_ident(), &receiver, &client, &method);
+    let on = stub::on(function, &on_ident(function), &receiver, &client, &method);
     struct_and_impl(function, &ty, &on)
 }
 
 fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenStream {
     let Function { vis, cfgs, .. } = function;
-    // Where the name is taken already, the compiler shows the place of the whole head.
-    let head = ty.span();
-    let vis_here: TokenStream = respanned(quote!(#vis), head);
-    let item = quote_spanned!(head=> #vis_here struct #ty {});
+    // The compiler shows it whole where its name is taken already.
+    let item = all_at(ty.span(), quote!(#vis struct #ty));
     quote_spanned! {Span::mixed_site()=>
         #[doc(hidden)]
         #(#cfgs)*
-        #item
+        #item {}
         #(#cfgs)*
         impl #ty { #on }
     }
-}
-
-fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            token.set_span(span);
-            token
-        })
-        .collect()
 }
 
 /// The stub's name, as if the attribute had written it: lints about names don't look at it.
@@ -86,8 +75,9 @@ fn stub_ident(function: &Function) -> Ident {
     ident
 }
 
-fn on_ident() -> Ident {
-    Ident::new("on", Span::mixed_site())
+/// `on`, which is found where the function is.
+fn on_ident(function: &Function) -> Ident {
+    Ident::new("on", Span::mixed_site().located_at(function.ident.span()))
 }
 
 fn declared(function: &Function) -> TokenStream {

@@ -1,7 +1,7 @@
 use byname::rpc;
 
 #[rpc]
-pub fn print(format: String, ...) {
+pub fn print(format: String, _: ...) {
     drop(format);
 }
 
