@@ -1,14 +1,16 @@
 //! byname serves what `tests/interop/original_server.py` serves with Tornado, and prints where.
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use byname::{Context, rpc};
+use byname::rpc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+#[rpc(readonly)]
+async fn add(a: i64, b: i64) -> i64 {
+    a + b
+}
 
 #[rpc(readonly)]
 async fn greet(name: &str, #[rpc(default = "hello")] greeting: &str) -> String {
@@ -76,38 +78,9 @@ impl Counter {
     }
 }
 
-/// Knows each connection by its caller's port.
-#[derive(Default)]
-struct Callers {
-    seen: Mutex<HashSet<SocketAddr>>,
-}
-
-#[rpc]
-impl Callers {
-    #[rpc(readonly)]
-    async fn add(&self, a: i64, b: i64) -> i64 {
-        self.note();
-        a + b
-    }
-
-    /// How many connections brought a call of these two so far.
-    #[rpc(readonly)]
-    async fn connections(&self) -> usize {
-        self.note();
-        self.seen.lock().unwrap().len()
-    }
-}
-
-impl Callers {
-    fn note(&self) {
-        let peer = Context::current().and_then(|call| call.peer());
-        self.seen.lock().unwrap().extend(peer);
-    }
-}
-
 #[tokio::main]
 async fn main() -> Result<(), byname::Error> {
-    let server = byname::server!().inject(Counter::default()).inject(Callers::default());
+    let server = byname::server!().inject(Counter::default());
     let bound = server.serve("127.0.0.1:0").bind().await?;
     println!("{}", bound.local_addr());
     bound.await

@@ -1,4 +1,4 @@
-"""A service on the original framework: what `examples/interop_server` serves with byname, served by Tornado."""
+"""A service on the original framework: what `examples/interop_server` serves with byname, and a count of connections."""
 
 import argparse
 import asyncio

@@ -17,8 +17,9 @@ use crate::call::{Args, Failure, Reply, Request};
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
+use crate::handler::{Invocation, Outcome, Output, TypeIds};
 use crate::limits::Limits;
-use crate::method::{Invocation, Method, Outcome, Output, TypeIds};
+use crate::method::Method;
 use crate::registry::{Entry, Registry};
 use crate::runtime;
 
@@ -286,7 +287,8 @@ impl Drop for Supervised {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::{Handler, Source as Place};
+    use crate::handler::Handler;
+    use crate::method::Source as Place;
 
     const PLACE: Place = Place { package: "test", module: "test", file: "test.rs", line: 1 };
 

@@ -3,7 +3,8 @@
 pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
-pub use crate::method::{Handler, Method, MethodSpec, ParamSpec};
+pub use crate::handler::{Handler, Registration};
+pub use crate::method::{Method, MethodSpec, ParamSpec};
 
 use std::marker::PhantomData;
 
@@ -14,17 +15,6 @@ use crate::client::{self, Call, Client, Remote};
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Code, Error, MethodError};
-
-/// A function of a package, as `server!` finds it.
-#[derive(Debug)]
-pub struct Registration {
-    /// Makes its handler.
-    pub handler: fn() -> Handler,
-    /// What is known of it.
-    pub spec: &'static MethodSpec,
-}
-
-inventory::collect!(Registration);
 
 /// The stub type of a function or of a declaration.
 pub trait Declared {

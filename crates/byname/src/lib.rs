@@ -73,6 +73,7 @@ mod codec;
 mod context;
 mod dispatch;
 mod error;
+mod handler;
 mod limits;
 mod local;
 mod method;
@@ -83,41 +84,18 @@ mod server;
 mod timer;
 mod wire;
 
-use std::sync::Arc;
-
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
 pub use client::{Call, Client, ClientBuilder, Remote, WithMetadata};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
+#[doc(hidden)]
+pub use handler::Handler;
+pub use handler::{Callable, Function, Instance};
 pub use http::HeaderMap;
 pub use limits::Limits;
-#[doc(hidden)]
-pub use method::Handler;
-pub use method::{Callable, Method, Param, Source};
+pub use method::{Method, Param, Source};
 pub use server::{Bound, Listen, Serve, Server};
-
-/// An `#[rpc]` function, as [`Server::method`] takes it. The attribute implements it.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no `#[rpc]` function that can be served",
-    label = "expected the name of a function that bears `#[rpc]` and has a body",
-    note = "a declaration without a body is for callers only; closures and other functions go to `Server::function`"
-)]
-pub trait Function {
-    #[doc(hidden)]
-    fn handler() -> Handler;
-}
-
-/// A type whose `impl` block bears `#[rpc]`, as [`Server::inject`] takes it. The attribute implements it.
-#[diagnostic::on_unimplemented(
-    message = "the methods of `{Self}` can't be served",
-    label = "expected a type whose `impl` block bears `#[rpc]`",
-    note = "write `#[rpc]` above `impl {Self} {{ … }}`"
-)]
-pub trait Instance: Sized + Send + Sync + 'static {
-    #[doc(hidden)]
-    fn bind(this: Arc<Self>) -> Vec<Handler>;
-}
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

@@ -1,14 +1,10 @@
-//! A function as data ([`Method`]) and as behaviour ([`Handler`]). Types are erased here and nowhere else.
+//! A function as data, for dispatch, for lists and for people: [`Method`].
 
-mod handler;
 mod signature;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
-
-pub use self::handler::{Callable, Handler};
-pub(crate) use self::handler::{Invocation, NoError, Outcome, Output, TypeIds};
 
 use crate::error::Error;
 

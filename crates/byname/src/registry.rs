@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Code, Error};
-use crate::method::{Handler, Method};
+use crate::handler::Handler;
+use crate::method::Method;
 use crate::name;
 
 /// The functions of a server, by name.

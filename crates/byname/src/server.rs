@@ -13,10 +13,10 @@ pub use self::listen::{Bound, Listen, Serve};
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
+use crate::handler::{Callable, Function, Handler, Instance, Registration};
 use crate::limits::Limits;
-use crate::method::{Callable, Handler, MethodSpec, Source};
+use crate::method::{MethodSpec, Source};
 use crate::registry::Registry;
-use crate::{Function, Instance};
 
 /// What a process serves. Nothing is served that isn't named here.
 ///
@@ -175,7 +175,7 @@ impl Server {
     /// The functions of whole packages, found by `server!`.
     #[doc(hidden)]
     pub fn registered(mut self, what: &str, belongs: impl Fn(&MethodSpec) -> bool) -> Self {
-        let mut found = inventory::iter::<crate::__private::Registration>()
+        let mut found = inventory::iter::<Registration>()
             .filter(|registration| belongs(registration.spec))
             .map(|registration| (registration.spec, (registration.handler)()))
             .collect::<Vec<_>>();

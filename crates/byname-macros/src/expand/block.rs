@@ -69,6 +69,8 @@ fn client(block: &Block) -> TokenStream {
             }
         }
     });
+    // The compiler shows it whole where its name is taken already.
+    let item = all_at(stub.span(), quote!(#vis struct #stub));
     let doc = format!(" Calls the methods of [`{}`] where a client points to.", text::normalised(ty));
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]

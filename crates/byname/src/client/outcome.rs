@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::codec;
 use crate::error::{CallError, Code, Error, Executed};
-use crate::method::{NoError, TypeIds};
+use crate::handler::{NoError, TypeIds};
 
 /// A finished call, its types still erased.
 pub(super) struct Done {

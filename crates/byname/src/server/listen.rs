@@ -183,8 +183,8 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     dispatch.stop_being_ready();
     // What the kernel has accepted for us would be reset with the listener: it is served, and told to close.
-    while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        serve_one(accepted, &endpoint, &stopped).await;
+    while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+        serve_one(Ok(accepted), &endpoint, &stopped).await;
     }
     drop((listener, stopped));
     drain(&endpoint, stop).await

@@ -1,4 +1,4 @@
-//! Behaviour: from encoded arguments to an encoded reply, for a function of any type.
+//! A function as behaviour: from encoded arguments to an encoded reply. Types are erased here and nowhere else.
 
 use std::any::TypeId;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 
 use serde::Serialize;
 
-use super::{Method, Param, Source};
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;
 use crate::codec::{self, Shape};
 use crate::error::{Code, Error, Executed};
+use crate::method::{Method, MethodSpec, Param, Source};
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
 #[derive(Clone)]
@@ -167,6 +167,39 @@ impl fmt::Debug for Handler {
         f.debug_tuple("Handler").field(&self.method.signature()).finish()
     }
 }
+
+/// An `#[rpc]` function, as [`Server::method`](crate::Server::method) takes it. The attribute implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `#[rpc]` function that can be served",
+    label = "expected the name of a function that bears `#[rpc]` and has a body",
+    note = "a declaration without a body is for callers only; closures and other functions go to `Server::function`"
+)]
+pub trait Function {
+    #[doc(hidden)]
+    fn handler() -> Handler;
+}
+
+/// A type whose `impl` block bears `#[rpc]`, as [`Server::inject`](crate::Server::inject) takes it. The attribute implements it.
+#[diagnostic::on_unimplemented(
+    message = "the methods of `{Self}` can't be served",
+    label = "expected a type whose `impl` block bears `#[rpc]`",
+    note = "write `#[rpc]` above `impl {Self} {{ … }}`"
+)]
+pub trait Instance: Sized + Send + Sync + 'static {
+    #[doc(hidden)]
+    fn bind(this: Arc<Self>) -> Vec<Handler>;
+}
+
+/// A function of a package, as `server!` finds it.
+#[derive(Debug)]
+pub struct Registration {
+    /// Makes its handler.
+    pub handler: fn() -> Handler,
+    /// What is known of it.
+    pub spec: &'static MethodSpec,
+}
+
+inventory::collect!(Registration);
 
 /// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
 #[diagnostic::on_unimplemented(
