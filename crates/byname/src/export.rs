@@ -60,11 +60,6 @@ where
 }
 
 /// What the server holds of an argument that the function borrows.
-#[diagnostic::on_unimplemented(
-    message = "`&{Self}` can't be an argument of an `#[rpc]` function",
-    label = "this type has no size, so there is no value to decode into",
-    note = "take a type that owns what it holds, such as `&str`, `&[T]`, `&Path` or `&T` of a struct"
-)]
 pub trait Borrowed {
     /// It is borrowed from this.
     type Owned;
@@ -86,7 +81,20 @@ impl Borrowed for std::path::Path {
     type Owned = std::path::PathBuf;
 }
 
+impl Borrowed for std::ffi::OsStr {
+    type Owned = std::ffi::OsString;
+}
+
+impl Borrowed for std::ffi::CStr {
+    type Owned = std::ffi::CString;
+}
+
 /// The two sides of a `Result`, whatever alias it is written with.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is called `Result` but is none",
+    label = "expected a type that is a `Result<T, E>`, perhaps by an alias",
+    note = "give your type another name: by that one, callers expect an error that may come instead of the value"
+)]
 pub trait Returned {
     /// Of a success.
     type Ok;

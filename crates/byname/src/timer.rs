@@ -2,8 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// `wait` after `from`. A time that the clock can't show is as good as never, which here is a century.
+pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
+    from.checked_add(wait).unwrap_or_else(|| from + Duration::from_secs(100 * 365 * 24 * 3600))
+}
 
 /// Waits for deadlines that mostly move later and are hardly ever reached: it stays armed at an early one and looks
 /// again when that fires, so that moving a deadline costs nothing.

@@ -33,10 +33,6 @@ use crate::wire::{Received, Way, headers, path, plain};
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
 
-/// How long a connection must have been idle for a look at whether it is still open to be worth a system call. Servers
-/// count idle time in seconds.
-const WORTH_A_LOOK: Duration = Duration::from_millis(10);
-
 /// Everything that clones of a client share.
 pub(super) struct Host {
     target: Target,
@@ -165,11 +161,10 @@ impl Host {
         let mut closed = Vec::new();
         let kept = loop {
             let now = Instant::now();
-            let Some(taken) = self.pool().take(&owner, now, &mut closed) else {
+            let Some(mut connection) = self.pool().take(&owner, now, &mut closed) else {
                 break None;
             };
-            let mut connection = taken.connection;
-            if now.duration_since(taken.idle_since) < WORTH_A_LOOK || connection.is_open() {
+            if connection.is_open() {
                 break Some(connection);
             }
             closed.push(connection);
@@ -289,9 +284,8 @@ impl Host {
             None if is_byname => self.limits.pool_idle,
             None => UNKNOWN_IDLE,
         };
-        let now = Instant::now();
-        let until = now + until.min(self.limits.pool_idle);
-        self.pool().put(connection, Handle::current().id(), now, until);
+        let until = Instant::now() + until.min(self.limits.pool_idle);
+        self.pool().put(connection, Handle::current().id(), until);
         if !self.sweeping.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(Sweeping(Arc::downgrade(self))));
         }

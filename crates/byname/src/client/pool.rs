@@ -13,15 +13,7 @@ struct Idle<C, K> {
     connection: C,
     /// The runtime it belongs to.
     owner: K,
-    since: Instant,
     until: Instant,
-}
-
-/// A connection taken from the pool.
-#[derive(Debug)]
-pub(super) struct Taken<C> {
-    pub(super) connection: C,
-    pub(super) idle_since: Instant,
 }
 
 impl<C, K: PartialEq> Pool<C, K> {
@@ -31,19 +23,19 @@ impl<C, K: PartialEq> Pool<C, K> {
 
     /// The most recently used connection of this owner that is not too old; those that are come back in `closed`, to be
     /// dropped by the caller.
-    pub(super) fn take(&mut self, owner: &K, now: Instant, closed: &mut Vec<C>) -> Option<Taken<C>> {
+    pub(super) fn take(&mut self, owner: &K, now: Instant, closed: &mut Vec<C>) -> Option<C> {
         while let Some(at) = self.idle.iter().rposition(|idle| idle.owner == *owner) {
             let idle = self.idle.remove(at);
             if idle.until > now {
-                return Some(Taken { connection: idle.connection, idle_since: idle.since });
+                return Some(idle.connection);
             }
             closed.push(idle.connection);
         }
         None
     }
 
-    pub(super) fn put(&mut self, connection: C, owner: K, now: Instant, until: Instant) {
-        self.idle.push(Idle { connection, owner, since: now, until });
+    pub(super) fn put(&mut self, connection: C, owner: K, until: Instant) {
+        self.idle.push(Idle { connection, owner, until });
     }
 
     /// Takes out what is too old.
@@ -70,16 +62,16 @@ mod tests {
 
     fn take(pool: &mut Pool<u8, &'static str>, owner: &'static str, now: Instant) -> (Option<u8>, Vec<u8>) {
         let mut closed = Vec::new();
-        let taken = pool.take(&owner, now, &mut closed).map(|taken| taken.connection);
+        let taken = pool.take(&owner, now, &mut closed);
         (taken, closed)
     }
 
     #[test]
     fn the_last_used_goes_first_and_the_old_never() {
         let (mut pool, now, s) = (Pool::new(), Instant::now(), Duration::from_secs);
-        pool.put(1, "a", now, now + s(60));
-        pool.put(2, "a", now, now + s(10));
-        pool.put(3, "a", now, now + s(60));
+        pool.put(1, "a", now + s(60));
+        pool.put(2, "a", now + s(10));
+        pool.put(3, "a", now + s(60));
         assert_eq!(take(&mut pool, "a", now), (Some(3), vec![]));
         assert_eq!(take(&mut pool, "a", now + s(10)), (Some(1), vec![2]));
         assert_eq!(take(&mut pool, "a", now), (None, vec![]));
@@ -89,7 +81,7 @@ mod tests {
     fn a_runtime_gets_only_its_own() {
         let (mut pool, now) = (Pool::new(), Instant::now());
         let until = now + Duration::from_secs(60);
-        pool.put(1, "a", now, until);
+        pool.put(1, "a", until);
         assert_eq!(take(&mut pool, "b", now), (None, vec![]));
         assert!(pool.make_room(1, 2).is_empty());
         assert_eq!(pool.make_room(2, 2), vec![1], "idle and busy together keep to the limit");
@@ -99,8 +91,8 @@ mod tests {
     fn what_is_old_is_swept() {
         let (mut pool, now, s) = (Pool::new(), Instant::now(), Duration::from_secs);
         assert_eq!(pool.next_expiry(), None);
-        pool.put(1, "a", now, now + s(60));
-        pool.put(2, "b", now, now + s(4));
+        pool.put(1, "a", now + s(60));
+        pool.put(2, "b", now + s(4));
         assert_eq!(pool.next_expiry(), Some(now + s(4)));
         assert_eq!(pool.expire(now + s(4)), vec![2]);
         assert_eq!(pool.next_expiry(), Some(now + s(60)));

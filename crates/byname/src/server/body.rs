@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::watch::Working;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
-use crate::timer::Timer;
+use crate::timer::{Timer, later};
 
 /// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call.
 pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> Result<Bytes, Error> {
@@ -33,7 +33,7 @@ pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> 
         let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
             Poll::Pending => {
-                let pause_ends = *pause_ends.get_or_insert_with(|| Instant::now() + limits.body_progress);
+                let pause_ends = *pause_ends.get_or_insert_with(|| later(Instant::now(), limits.body_progress));
                 timer.poll_at(cx, pause_ends.min(deadline)).map(|()| Err(pause_ends < deadline))
             }
         });

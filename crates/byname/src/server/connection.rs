@@ -27,6 +27,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Calls at once on one HTTP/2 connection.
 const STREAMS: u32 = 256;
 
+/// The most that is buffered of one HTTP/1 connection, where [`Limits::header`](crate::Limits::header) isn't more.
+const BUFFER: usize = 400 << 10;
+
 /// How often a quiet HTTP/2 peer is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 
@@ -59,12 +62,17 @@ pub(super) async fn serve(
         drive(connection, stopped, http2::Connection::graceful_shutdown).await
     } else {
         let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(limits.header);
+        http1.timer(TokioTimer::new()).header_read_timeout(None);
+        http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
         let connection = pin!(http1.serve_connection(io, service));
         drive(connection, stopped, http1::Connection::graceful_shutdown).await
     };
-    if let Err(why) = ended {
-        debug!(%peer, "a connection ended: {why}");
+    match ended {
+        Ok(()) => {}
+        Err(why) if why.is_parse_too_large() => {
+            debug!(%peer, "closed a connection whose header exceeds {} bytes (`Limits::header`)", limits.header);
+        }
+        Err(why) => debug!(%peer, "a connection ended: {why}"),
     }
 }
 
@@ -90,11 +98,14 @@ where
     let mut stop = pin!(stopped.changed());
     let mut told = false;
     poll_fn(|cx: &mut Context<'_>| {
-        if !told && stop.as_mut().poll(cx).is_ready() {
+        // First what has come: a call that arrived before the end is answered.
+        let polled = connection.as_mut().poll(cx);
+        if polled.is_pending() && !told && stop.as_mut().poll(cx).is_ready() {
             told = true;
             graceful_shutdown(connection.as_mut());
+            return connection.as_mut().poll(cx);
         }
-        connection.as_mut().poll(cx)
+        polled
     })
     .await
 }

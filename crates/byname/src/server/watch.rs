@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,11 +15,15 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::limits::Limits;
-use crate::timer::Timer;
+use crate::timer::{Timer, later};
 
 /// The calls at work on one connection, counted by the service and read by the socket.
 #[derive(Debug, Default)]
-pub(super) struct Activity(AtomicUsize);
+pub(super) struct Activity {
+    working: AtomicUsize,
+    /// One has ended since the socket last looked.
+    ended: AtomicBool,
+}
 
 /// A call at work. Dropping it ends it.
 #[derive(Debug)]
@@ -27,18 +31,23 @@ pub(super) struct Working(Arc<Activity>);
 
 impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> Working {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.working.fetch_add(1, Ordering::Relaxed);
         Working(Arc::clone(self))
     }
 
     fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.working.load(Ordering::Relaxed) == 0
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) && self.ended.swap(false, Ordering::Relaxed)
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.store(true, Ordering::Relaxed);
+        self.0.working.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -63,6 +72,7 @@ struct Quiet {
     has_headers: bool,
     /// When the first byte of a header came, while no call was at work.
     header_since: Option<Instant>,
+    /// When something last happened: on HTTP/1 any byte, on HTTP/2 a call, for its peer answers pings for ever.
     last: Instant,
     write_blocked_since: Option<Instant>,
 }
@@ -82,30 +92,38 @@ impl Quiet {
     }
 
     fn has_read(&mut self, working: bool, now: Instant) {
-        self.last = now;
-        if self.has_headers && !working {
-            self.header_since.get_or_insert(now);
+        if self.has_headers {
+            self.last = now;
+            if !working {
+                self.header_since.get_or_insert(now);
+            }
         }
     }
 
     fn has_written(&mut self, now: Instant) {
-        self.last = now;
         self.write_blocked_since = None;
-        // A reply went out, so the next byte to come begins a header.
-        self.header_since = None;
+        if self.has_headers {
+            self.last = now;
+            // A reply went out, so the next byte to come begins a header.
+            self.header_since = None;
+        }
+    }
+
+    fn has_called(&mut self, now: Instant) {
+        self.last = now;
     }
 
     /// When to give up reading, and the limit that says so. While a call is at work there is no need to read.
     fn read_deadline(&self, working: bool) -> Option<(Instant, &'static str)> {
         match self.header_since {
             _ if working => None,
-            Some(since) => Some((since + self.limits.header_read, "header_read")),
-            None => Some((self.last + self.limits.idle, "idle")),
+            Some(since) => Some((later(since, self.limits.header_read), "header_read")),
+            None => Some((later(self.last, self.limits.idle), "idle")),
         }
     }
 
     fn write_deadline(&mut self, now: Instant) -> Instant {
-        *self.write_blocked_since.get_or_insert(now) + self.limits.write_progress
+        later(*self.write_blocked_since.get_or_insert(now), self.limits.write_progress)
     }
 }
 
@@ -155,6 +173,9 @@ impl AsyncRead for Watched {
                 this.quiet.has_read(working, Instant::now());
                 return ready;
             }
+        }
+        if !this.quiet.has_headers && (working || this.activity.has_ended()) {
+            this.quiet.has_called(Instant::now());
         }
         match this.quiet.read_deadline(working) {
             Some((deadline, limit)) if this.reading.poll_at(cx, deadline).is_ready() => {
@@ -223,6 +244,19 @@ mod tests {
         assert_eq!(quiet.read_deadline(true), None, "the call's own deadline counts now");
         quiet.has_written(now + s(20));
         assert_eq!(quiet.read_deadline(false), Some((now + s(95), "idle")));
+    }
+
+    #[test]
+    fn pings_keep_no_connection() {
+        let now = Instant::now();
+        let s = Duration::from_secs;
+        let mut quiet = Quiet::new(&Limits::default(), false, now);
+        quiet.has_called(now + s(10));
+        for ping in [20, 40, 60, 80] {
+            quiet.has_written(now + s(ping));
+            quiet.has_read(false, now + s(ping));
+        }
+        assert_eq!(quiet.read_deadline(false), Some((now + s(85), "idle")));
     }
 
     #[test]
