@@ -82,8 +82,10 @@ async fn big_integers(data: Client) {
 async fn integers_beyond_64_bits(data: Client) {
     let error = rpc_error(data.call::<u64>("power_of_two", (64,)).await);
     assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes), "{error}");
-    match data.call::<Value>("power_of_two", (65,)).await {
-        Ok(value) => assert_eq!(value.to_string(), "36893488147419103232", "rounded"),
+    let number = (1u128 << 64) + 1;
+    assert_eq!(data.call::<u128>("echo", (number,)).await.unwrap(), number);
+    match data.call::<Value>("echo", (number,)).await {
+        Ok(value) => assert_eq!(value.to_string(), number.to_string(), "rounded"),
         Err(error) => assert_eq!(error.executed(), Executed::Yes, "{error}"),
     }
 }

@@ -1,4 +1,4 @@
-"""A service on the original framework: what `examples/interop_server` serves with byname, and a count of connections."""
+"""A service on the original framework: what `examples/interop_server` serves with byname, and connections counted."""
 
 import argparse
 import asyncio
