@@ -109,7 +109,10 @@ impl ToTokens for Function {
 
 /// An `impl` block.
 pub(crate) struct Block {
-    /// The block without what stands in its braces.
+    pub(crate) attrs: Vec<Attribute>,
+    /// The `#[rpc(…)]` attributes among those that stood on it.
+    pub(crate) rpc: Vec<Attribute>,
+    /// The block without its attributes and what stands in its braces.
     pub(crate) head: ItemImpl,
     pub(crate) members: Vec<Member>,
     written_head: TokenStream,
@@ -124,7 +127,11 @@ pub(crate) enum Member {
 
 impl Block {
     fn parse(item: &TokenStream) -> Result<Self> {
-        let mut written_head: Vec<TokenTree> = item.clone().into_iter().collect();
+        let attrs_and_rest =
+            |input: ParseStream| Ok((input.call(Attribute::parse_outer)?, input.parse::<TokenStream>()?));
+        let (mut attrs, rest) = attrs_and_rest.parse2(item.clone())?;
+        let rpc = take_rpc(&mut attrs);
+        let mut written_head: Vec<TokenTree> = rest.into_iter().collect();
         let braces = match written_head.pop() {
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => group,
             last => return Err(syn::Error::new_spanned(last, "expected an `impl` block")),
@@ -140,7 +147,7 @@ impl Block {
             Ok((inner_attrs, members))
         };
         let (inner_attrs, members) = members.parse2(braces.stream())?;
-        Ok(Block { head, members, written_head, inner_attrs, braces })
+        Ok(Block { attrs, rpc, head, members, written_head, inner_attrs, braces })
     }
 }
 
@@ -155,6 +162,7 @@ impl Parse for Member {
 
 impl ToTokens for Block {
     fn to_tokens(&self, tokens: &mut TokenStream) {
+        tokens.append_all(&self.attrs);
         self.written_head.to_tokens(tokens);
         let mut inside = TokenStream::new();
         inside.append_all(&self.inner_attrs);

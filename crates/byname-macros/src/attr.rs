@@ -432,3 +432,87 @@ fn distance(from: &str, to: &str) -> usize {
     }
     row[to.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::*;
+
+    fn parse(tokens: TokenStream, place: Place) -> (Options, Vec<String>) {
+        let mut errors = Errors::default();
+        let options = Options::parse(tokens, place, &mut errors);
+        (options, errors.messages())
+    }
+
+    fn mistakes(tokens: TokenStream) -> Vec<String> {
+        parse(tokens, Place::Function).1
+    }
+
+    #[test]
+    fn every_option_of_a_function() {
+        let (options, mistakes) = parse(
+            quote!(
+                name = "a.b",
+                alias = "c",
+                alias = "d",
+                readonly,
+                idempotent,
+                blocking,
+                timeout = "2s",
+                stub = r#type,
+            ),
+            Place::Function,
+        );
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        assert_eq!(options.name.unwrap().value(), "a.b");
+        assert_eq!(options.aliases.iter().map(LitStr::value).collect::<Vec<_>>(), ["c", "d"]);
+        assert!(options.readonly && options.idempotent && options.blocking.is_some());
+        assert_eq!(options.timeout_ms, Some(2_000));
+        assert_eq!(options.stub.unwrap(), "r#type");
+    }
+
+    #[test]
+    fn options_elsewhere() {
+        let (options, mistakes) = parse(quote!(prefix = "a", stub = B), Place::Block);
+        assert!(mistakes.is_empty() && options.prefix.unwrap().value() == "a");
+        let (options, mistakes) = parse(quote!(default = Vec::<(u8, u8)>::new()), Place::Argument);
+        assert!(mistakes.is_empty() && options.default.is_some());
+    }
+
+    #[test]
+    fn one_message_for_each_mistake_and_the_rest_is_still_read() {
+        let (options, mistakes) = parse(
+            quote!(nam = "x", "y", readonly = true, timeout = 5, name("z"), prefix = "p", stub = 3 4, blocking),
+            Place::Function,
+        );
+        assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+        assert!(options.blocking.is_some());
+    }
+
+    #[test]
+    fn near_names_are_suggested() {
+        assert!(mistakes(quote!(idempotant))[0].contains("did you mean `idempotent`?"));
+        assert!(mistakes(quote!(time_out = "1s"))[0].contains("did you mean `timeout`?"));
+        assert!(!mistakes(quote!(retries = 3))[0].contains("did you mean"));
+        assert!(mistakes(quote!(name = add))[0].contains("write `name = \"add\"`"));
+    }
+
+    #[test]
+    fn time_outs() {
+        for (text, expected) in [("50ms", 50), ("2s", 2_000), ("1m", 60_000), ("007s", 7_000)] {
+            assert_eq!(milliseconds(text), Ok(expected), "{text}");
+        }
+        for text in ["", "5", "s", "0ms", "1.5s", "1 s", "-1s", "1h", "9999999999999999999m", "99999999999999999999s"] {
+            assert!(milliseconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("name", "name"), 0);
+        assert_eq!(distance("", "name"), 4);
+        assert_eq!(distance("nmae", "name"), 2);
+        assert_eq!(distance("prefx", "prefix"), 1);
+    }
+}

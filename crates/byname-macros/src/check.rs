@@ -65,8 +65,8 @@ pub(crate) struct Argument {
 
 pub(crate) enum Passing {
     Owned,
-    /// A reference to this.
-    Borrowed(Type),
+    /// A reference to this type.
+    Borrowed(TokenStream),
     /// There is an error about it, anything may be passed.
     Unknown,
 }

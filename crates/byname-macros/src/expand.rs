@@ -7,12 +7,13 @@ mod output;
 mod spec;
 mod stub;
 
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+
 use crate::ast::{self, Item};
 use crate::attr::{Options, Place};
 use crate::check;
 use crate::errors::Errors;
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
 
 /// The whole attribute: its options and the item under it.
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -75,4 +76,89 @@ fn with_errors(errors: &Errors, item: impl ToTokens) -> TokenStream {
 /// The body of what stands in after an error.
 fn never() -> TokenStream {
     quote!(::core::unimplemented!())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(options: TokenStream, item: TokenStream) -> String {
+        let tokens = expand(options, item);
+        if let Err(error) = syn::parse2::<syn::File>(tokens.clone()) {
+            panic!("{error}: {tokens}");
+        }
+        crate::text::normalised(tokens)
+    }
+
+    fn errors(text: &str) -> usize {
+        text.matches("::core::compile_error!").count()
+    }
+
+    #[test]
+    fn the_function_comes_first_and_untouched() {
+        let item = quote! {
+            #[inline]
+            pub async fn add(a: i64, b: i64) -> i64 { a + b }
+        };
+        let text = expanded(quote!(readonly), item.clone());
+        assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
+        assert!(text.contains("pub struct add{}"), "{text}");
+        assert!(text.contains("\"add(a: i64, b: i64) -> i64\""), "{text}");
+        assert_eq!(errors(&text), 0);
+    }
+
+    #[test]
+    fn a_declaration_is_neither_written_nor_served() {
+        let text = expanded(
+            quote!(),
+            quote!(
+                pub async fn add(a: i64) -> i64;
+            ),
+        );
+        assert!(text.starts_with("#[doc(hidden)]pub struct add{}"), "{text}");
+        assert!(text.contains("Declared for add") && !text.contains("inventory"), "{text}");
+    }
+
+    #[test]
+    fn a_mistake_leaves_the_item_and_its_stub() {
+        let text = expanded(
+            quote!(idempotant),
+            quote!(
+                fn add(a: &mut i64) -> i64 {
+                    *a
+                }
+            ),
+        );
+        assert!(text.starts_with("fn add(a: &mut i64) -> i64{") && text.contains("struct add{}"), "{text}");
+        assert!(!text.contains("inventory"), "{text}");
+        assert_eq!(errors(&text), 2);
+
+        let text = expanded(quote!(), quote!(impl Counter { fn new() -> Self { Counter } fn get(&self) {} }));
+        assert!(text.contains("struct CounterClient") && text.contains("Instance for Counter"), "{text}");
+        assert_eq!(errors(&text), 1);
+    }
+
+    #[test]
+    fn items_of_other_kinds_stay_alone() {
+        for item in [
+            quote!(
+                struct A;
+            ),
+            quote!(
+                trait A {
+                    fn a(&self);
+                }
+            ),
+            quote!(
+                mod a {}
+            ),
+            quote!(
+                use a::b;
+            ),
+        ] {
+            let text = expanded(quote!(), item.clone());
+            assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
+            assert_eq!(errors(&text), 1);
+        }
+    }
 }

@@ -1,4 +1,7 @@
 //! The `#[rpc]` attribute of [byname](https://docs.rs/byname). Use it through that crate.
+//!
+//! It works in stages, each a pure function over tokens: `attr` reads the options, `ast` the item, `check` decides what
+//! both mean and collects what is wrong, `expand` writes the item back with what makes it callable from elsewhere.
 
 mod ast;
 mod attr;
@@ -10,7 +13,128 @@ mod text;
 
 use proc_macro::TokenStream;
 
-/// Makes a function callable from elsewhere, by its name.
+/// Makes a function, or the methods of a type, callable from elsewhere by name.
+///
+/// ```ignore
+/// use byname::{rpc, Client, Server};
+///
+/// /// Adds two integers.
+/// #[rpc(readonly)]
+/// pub async fn add(a: i64, b: i64) -> i64 { a + b }
+///
+/// // The service.
+/// Server::new().method::<add>().serve("127.0.0.1:8080").await?;
+///
+/// // Its caller.
+/// let data = Client::new("127.0.0.1:8080/rpc")?;
+/// add(1, 2).await;                  // local: the function stays as it is
+/// add::on(&data, 1, 2).await?;      // remote: the same arguments, after the client
+/// ```
+///
+/// # On a function
+///
+/// The function is left as it is, `async` or not. Beside it stands a type of the same name, its *stub*, with one
+/// associated function `on`, so that a single `use math::add` brings both. `add::on(&client, …)` takes what the function
+/// takes and returns a `Call`: a future, lazy and owned, that gives
+///
+/// - `Result<T, byname::Error>` for a function that returns `T`,
+/// - `Result<T, CallError<E>>` for one that returns `Result<T, E>`: `CallError::Method` is the function's own error,
+///   `CallError::Rpc` says why the call failed.
+///
+/// A function is served where it is given to a server, by `Server::method::<add>()` or with its whole package by
+/// `server!()`.
+///
+/// **Arguments** and results are any types that implement serde's `Serialize` and `Deserialize` and are
+/// `Send + 'static`, sixteen arguments at most. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call; other borrows
+/// are refused. Each argument has a name, because callers may pass it by that. An `Option`, under whatever alias, may be
+/// left out by callers, and so may an argument with a default.
+///
+/// **Results** whose type's path ends in `Result` (`io::Result<T>`, an alias of your own) can fail. A `Result` under
+/// another name is refused, since its errors would go out as successes. Futures must be `Send`.
+///
+/// **Without a body** it is a declaration, the typed stub for callers that don't have the server's code. It can't be
+/// called locally or served.
+///
+/// ```ignore
+/// #[rpc]
+/// pub async fn add(a: i64, b: i64) -> i64;
+/// ```
+///
+/// # On an `impl` block
+///
+/// Every method with `&self` can be called, private ones included; methods that are not to be called, and functions
+/// without `self`, belong in another `impl` block. A type has one block with `#[rpc]`, and neither the block nor its
+/// methods are generic. A server gets an instance by `Server::inject(counter)`, which all calls share.
+///
+/// ```ignore
+/// pub struct Counter { total: AtomicI64 }
+///
+/// #[rpc(prefix = "counter")]
+/// impl Counter {
+///     /// Adds to it.
+///     pub async fn bump(&self, by: i64) -> Result<i64, CounterError> { /* … */ }
+///
+///     #[rpc(readonly, name = "total")]
+///     pub fn get(&self) -> i64 { /* … */ }
+/// }
+///
+/// Server::new().inject(Counter::default());
+/// Counter::on(&data).bump(5).await?;                      // calls `counter.bump`
+/// let counter: CounterClient = Counter::on(&data);        // to keep
+/// ```
+///
+/// # Options of a function or method
+///
+/// | option | default | what it does |
+/// | --- | --- | --- |
+/// | `name = "users.get"` | the function's name, `r#type` as `type` | The name on the wire. |
+/// | `alias = "get_user"` | none | Another name that is answered to. It may be repeated. |
+/// | `readonly` | no | It changes nothing: a GET may call it, it may be sent again, and it is dropped when its caller goes away. Implies `idempotent`. |
+/// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
+/// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
+/// | `blocking` | no | The function, not `async`, keeps its thread busy: it runs on a thread that may be. |
+/// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |
+///
+/// # Options of an `impl` block
+///
+/// | option | default | what it does |
+/// | --- | --- | --- |
+/// | `prefix = "counter"` | none | Stands before each method's name, aliases included, with a dot: `counter.bump`. |
+/// | `stub = RemoteCounter` | the type's name and `Client` | The name of the type whose methods make the calls. |
+///
+/// # Options of an argument
+///
+/// `#[rpc(default = EXPR)]` gives the value of an argument that a caller leaves out. The expression has the argument's
+/// type, a literal for `&str`, and is evaluated once, at the first use of the function.
+///
+/// ```ignore
+/// #[rpc]
+/// pub async fn search(
+///     word: &str,
+///     #[rpc(default = 10)] limit: u32,
+///     #[rpc(default = "en")] language: &str,
+///     after: Option<u64>,
+/// ) -> Vec<String> { /* … */ }
+/// ```
+///
+/// # Names
+///
+/// Names consist of parts with dots between, each of ASCII letters, digits and `_` and beginning with no digit, at most
+/// 128 bytes together with the prefix. Those that begin with `rpc.` are JSON-RPC's. Within a block all names and aliases
+/// differ, which the compiler checks; what a server is given may not share names either, which it checks when it starts.
+///
+/// # Other attributes
+///
+/// The documentation comment goes to callers (`Method::doc`) and to the stub, there without its examples. `#[cfg]` on
+/// the function, the method or the block counts for the stub as well, `#[deprecated]` warns its callers. `#[cfg]` on an
+/// argument is refused.
+///
+/// # Errors
+///
+/// What can't be called is refused by the compiler, at the place of the mistake and with the remedy: generic, `unsafe`,
+/// `const` and `extern` functions, `&mut` and nested borrows, `impl Trait`, patterns in place of a name, types without
+/// serde, futures that are not `Send`, options that don't exist or stand in the wrong place. Traits and their `impl`s are
+/// not supported yet.
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()

@@ -38,6 +38,7 @@ fn doc_text(attribute: &Attribute) -> Option<String> {
 
 fn write(tokens: TokenStream, text: &mut String) {
     let mut joint = false;
+    let mut commas = 0;
     for token in tokens {
         let was_joint = std::mem::replace(&mut joint, false);
         match token {
@@ -55,15 +56,18 @@ fn write(tokens: TokenStream, text: &mut String) {
             TokenTree::Punct(punct) => {
                 joint = punct.spacing() == Spacing::Joint;
                 let sign = punct.as_char();
-                let spaced = matches!(sign, '=' | '+' | '-' | '*');
-                if spaced && !was_joint && !text.is_empty() {
-                    push_space(text);
+                commas += usize::from(sign == ',');
+                let operator = matches!(sign, '=' | '+' | '-' | '*');
+                if operator && !was_joint && !text.ends_with([' ', '<', '(']) && !text.is_empty() {
+                    text.push(' ');
+                }
+                if sign == '>' && text.ends_with(", ") {
+                    text.truncate(text.len() - ", ".len());
                 }
                 text.push(sign);
-                let ends_arrow = sign == '>' && was_joint && text.ends_with("->");
-                if matches!(sign, ',' | ';') || spaced && !joint || ends_arrow {
-                    text.push(' ');
-                } else if sign == ':' && !joint && !was_joint {
+                let arrow = sign == '>' && was_joint && text.ends_with("->");
+                let colon = sign == ':' && !joint && !was_joint;
+                if matches!(sign, ',' | ';') || operator && !joint || arrow || colon {
                     text.push(' ');
                 }
             }
@@ -75,14 +79,10 @@ fn write(tokens: TokenStream, text: &mut String) {
             }
         }
     }
-    // A comma at the end of a list says nothing, but for the one of a tuple of one.
-    let end = text.trim_end().len();
-    text.truncate(end);
-}
-
-fn push_space(text: &mut String) {
-    if !text.ends_with([' ', '<', '(']) {
-        text.push(' ');
+    text.truncate(text.trim_end().len());
+    // The comma at a list's end says nothing, but for the one of a tuple of one.
+    if commas > 1 && text.ends_with(',') {
+        text.pop();
     }
 }
 
@@ -104,6 +104,8 @@ mod tests {
         assert_eq!(written(quote!([u8; 4])), "[u8; 4]");
         assert_eq!(written(quote!(&'static str)), "&'static str");
         assert_eq!(written(quote!((i64,))), "(i64,)");
+        assert_eq!(written(quote!((i64, u8,))), "(i64, u8)");
+        assert_eq!(written(quote!(Map<i64, u8,>)), "Map<i64, u8>");
         assert_eq!(written(quote!(())), "()");
         assert_eq!(written(quote!(Box<dyn Fn(i64) -> i64 + Send>)), "Box<dyn Fn(i64) -> i64 + Send>");
         assert_eq!(written(quote!(<A as B>::C)), "<A as B>::C");

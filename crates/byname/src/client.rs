@@ -19,15 +19,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::call::{Call, WithMetadata};
+pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
 use self::host::Host;
 pub use self::outcome::Remote;
 
 use crate::context::parse_header;
 use crate::dispatch::Dispatch;
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Code, Error};
 use crate::limits::Limits;
+use crate::name;
 use crate::runtime;
 
 /// A handle on one service. Cheap to clone; clones share their connections.
@@ -105,9 +106,9 @@ impl Client {
     pub fn call<T: DeserializeOwned + Send + 'static>(
         &self,
         name: &str,
-        args: impl Serialize + Send + 'static,
-    ) -> Call<impl Serialize + Send + 'static, Result<T, CallError<Value>>> {
-        call::by_name(self, name, args)
+        args: impl Serialize + 'static,
+    ) -> Call<ByName, Result<T, CallError<Value>>> {
+        call::by_name(self, name, &args)
     }
 
     /// Calls a function by its name and hands the result to `callback`, from any thread, in async code or not. Inside a
@@ -125,7 +126,7 @@ impl Client {
     pub fn call_then<T: DeserializeOwned + Send + 'static>(
         &self,
         name: &str,
-        args: impl Serialize + Send + 'static,
+        args: impl Serialize + 'static,
         callback: impl FnOnce(Result<T, CallError<Value>>) + Send + 'static,
     ) {
         let call = self.call::<T>(name, args);
@@ -134,7 +135,7 @@ impl Client {
 
     /// Calls a function by its name and wants no answer. A failure is logged, nothing more: whoever must know uses
     /// [`call`](Self::call).
-    pub fn notify(&self, name: &str, args: impl Serialize + Send + 'static) {
+    pub fn notify(&self, name: &str, args: impl Serialize + 'static) {
         let said = name.to_owned();
         self.call_then::<serde::de::IgnoredAny>(name, args, move |result| {
             if let Err(error) = result {
@@ -143,10 +144,16 @@ impl Client {
         });
     }
 
-    /// The same service, every name behind `prefix` and a dot: what `inject_as` serves.
+    /// The same service, every name behind `prefix` and a dot: what `inject_as` serves. One that is no name fails the
+    /// calls.
     #[must_use]
     pub fn prefix(&self, prefix: &str) -> Self {
-        self.scoped(|scope| scope.prefix = format!("{}{prefix}.", scope.prefix))
+        self.scoped(|scope| {
+            if let Err(why) = name::check(prefix) {
+                scope.refused = Some(Error::refused(Code::InvalidArgument, format!("as a prefix, {why}")));
+            }
+            scope.prefix = format!("{}{prefix}.", scope.prefix);
+        })
     }
 
     /// The same service with another deadline for each call, counted from its first poll.

@@ -148,12 +148,19 @@ impl Context {
     }
 }
 
+/// Headers by which HTTP says where a message and a connection end.
+const OF_HTTP: [&str; 7] =
+    ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
 /// Checks a header that a user gave.
 pub(crate) fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
     let invalid = |what: &str, why: &dyn std::fmt::Display| {
         Error::refused(Code::InvalidArgument, format!("{what:?} can't stand in a header: {why}"))
     };
     let name: HeaderName = name.parse().map_err(|why| invalid(name, &why))?;
+    if OF_HTTP.contains(&name.as_str()) {
+        return Err(invalid(name.as_str(), &"it is HTTP's own and says where a message ends"));
+    }
     let value: HeaderValue = value.parse().map_err(|why| invalid(value, &why))?;
     Ok((name, value))
 }

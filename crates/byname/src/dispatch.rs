@@ -22,6 +22,14 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::registry::{Entry, Registry};
 use crate::runtime;
+use crate::timer::later;
+
+/// The most calls at once that can be counted, and waited for.
+const MOST_PLACES: usize =
+    if Semaphore::MAX_PERMITS < u32::MAX as usize { Semaphore::MAX_PERMITS } else { u32::MAX as usize };
+
+/// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
+const DEEPEST: usize = 128;
 
 /// What a server does with calls, whatever they came in by.
 pub(crate) struct Dispatch {
@@ -47,7 +55,7 @@ impl From<Error> for Answer {
 
 impl Dispatch {
     pub(crate) fn new(registry: Registry, limits: Limits, listing: bool) -> Self {
-        let places = Arc::new(Semaphore::new(limits.in_flight.min(Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Semaphore::new(limits.in_flight.min(MOST_PLACES)));
         Self { registry, limits, listing, places, draining: AtomicBool::new(false) }
     }
 
@@ -93,14 +101,16 @@ impl Dispatch {
             Some(items) => match items {},
         }
         let now = Instant::now();
-        let own = method.timeout.unwrap_or(self.limits.call);
-        let deadline = match deadline {
-            Some(deadline) if deadline <= now => {
+        let own = method.timeout.map(|own| later(now, own));
+        let (deadline, set_by) = match (deadline, own) {
+            (Some(deadline), _) if deadline <= now => {
                 let late = format!("the deadline of `{name}` had passed when the call arrived; allow more time");
                 return Error::refused(Code::DeadlineExceeded, late).into();
             }
-            Some(deadline) => method.timeout.map_or(deadline, |own| deadline.min(now + own)),
-            None => now + own,
+            (Some(deadline), Some(own)) if own < deadline => (own, SetBy::Function),
+            (Some(deadline), _) => (deadline, SetBy::Caller),
+            (None, Some(own)) => (own, SetBy::Function),
+            (None, None) => (later(now, self.limits.call), SetBy::Limit),
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return self.overloaded().into();
@@ -126,11 +136,11 @@ impl Dispatch {
         entry.begin();
         let running =
             Running { invocation: Some(invocation), context, entry: Arc::clone(entry), output, _place: place };
-        Supervised { running: Some(running), allowed: deadline - now, sleep: None }.await
+        Supervised { running: Some(running), allowed: deadline - now, set_by, sleep: None }.await
     }
 
     fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
-        let limit = self.limits.nesting;
+        let limit = self.limits.nesting.min(DEEPEST);
         if codec::deeper_than(limit, positional) || codec::deeper_than(limit, keyword) {
             let why = format!("the arguments are nested deeper than {limit} (`Limits::nesting` of the server)");
             return Err(Error::refused(Code::InvalidArgument, why).of_limit("nesting"));
@@ -165,7 +175,7 @@ impl Dispatch {
 
     /// Waits until no function is at work.
     pub(crate) async fn idle(&self) {
-        let all = u32::try_from(self.limits.in_flight).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.limits.in_flight.min(MOST_PLACES)).unwrap_or(u32::MAX);
         // The semaphore is never closed, so this fails only in theory.
         let _ = self.places.acquire_many(all).await;
     }
@@ -225,10 +235,19 @@ impl Drop for Running {
     }
 }
 
+/// Who set the deadline of a call.
+#[derive(Clone, Copy)]
+enum SetBy {
+    Caller,
+    Function,
+    Limit,
+}
+
 /// A running function with somebody waiting for it.
 struct Supervised {
     running: Option<Running>,
     allowed: Duration,
+    set_by: SetBy,
     /// Made only when the function isn't done at its first poll.
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -256,15 +275,20 @@ impl Future for Supervised {
         let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         ready!(sleep.as_mut().poll(cx));
         let name = &running.entry.handler.method.name;
-        let error = Error::new(
-            Code::DeadlineExceeded,
-            format!(
-                "`{name}` did not answer within {:?}; it was told and may still be running. Allow more with \
-                 .timeout(…) on the call or #[rpc(timeout = \"…\")] on the function",
-                this.allowed
-            ),
+        let knob = match this.set_by {
+            SetBy::Caller => ".timeout(…) on the call",
+            SetBy::Function => "#[rpc(timeout = \"…\")] on the function",
+            SetBy::Limit => ".timeout(…) on the call, or `Limits::call` of the server",
+        };
+        let why = format!(
+            "`{name}` did not answer within {:?}; it was told and may still be running. Allow more with {knob}",
+            this.allowed
         );
-        Poll::Ready(error.executed_is(Executed::Unknown).into())
+        let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
+        Poll::Ready(match this.set_by {
+            SetBy::Limit => error.of_limit("call").into(),
+            _ => error.into(),
+        })
     }
 }
 
@@ -277,10 +301,11 @@ impl Drop for Supervised {
         if running.context.is_readonly() {
             return;
         }
-        runtime::current().spawn(async move {
-            // Nobody waits for the outcome: it was answered, or its caller is gone.
+        // Nobody waits for the outcome: it was answered, or its caller is gone.
+        let to_its_end = async move {
             std::future::poll_fn(|cx| running.poll(cx)).await;
-        });
+        };
+        runtime::current().spawn(to_its_end.in_current_span());
     }
 }
 

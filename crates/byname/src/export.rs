@@ -157,7 +157,7 @@ impl<E> CodeOfAny for &CodeOf<'_, E> {
 /// What can't cross is refused where the types stand, by [`optional`] and [`returned`], which nothing else repeats: a
 /// missing `Serialize` is one error and not one in each piece of glue. Programs with such an error never run.
 #[derive(Debug)]
-pub struct Calls<A, R>(PhantomData<fn() -> (A, R)>);
+pub struct Calls<A, R>(PhantomData<(A, R)>);
 
 impl<A, R> Calls<A, R> {
     /// Of these types.
@@ -207,7 +207,7 @@ impl<A, R> CallsUnfit<A, R> for &Calls<A, R> {}
 /// Makes a handler, by autoref as [`Calls`] does, for a method of `I` or, where that is `()`, for a function. `E` is its
 /// own error, `()` for none.
 #[derive(Debug)]
-pub struct Serves<I, A, T, E>(PhantomData<fn() -> (I, A, T, E)>);
+pub struct Serves<I, A, T, E>(PhantomData<(I, A, T, E)>);
 
 impl<I, A, T, E> Serves<I, A, T, E> {
     /// Of these types.

@@ -130,7 +130,12 @@ impl Handler {
             fingerprint: 0,
             source,
         };
-        Self::whole(method, move |args| function.call(args))
+        // A closure may do some of its work before it returns its future; that too is part of the call.
+        let function = Arc::new(function);
+        Self::whole(method, move |args| {
+            let function = Arc::clone(&function);
+            async move { function.call(args).await }
+        })
     }
 
     fn whole<A, F, Fut, T>(method: Method, function: F) -> Self

@@ -30,22 +30,22 @@ impl Registry {
     /// When a name is taken, with both places, or is none.
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
+        let index = self.entries.len();
+        self.entries.push(Arc::new(Entry { handler, active: AtomicUsize::new(0) }));
         for name in std::iter::once(&method.name).chain(&method.aliases) {
-            let refuse = |why: String| Err(Error::refused(Code::AlreadyExists, why));
             if let Err(why) = name::check(name) {
-                return refuse(format!("{why} ({})", place(&method)));
+                return Err(Error::refused(Code::InvalidArgument, format!("{why} ({})", place(&method))));
             }
-            if let Some(&taken) = self.by_name.get(&**name) {
-                return refuse(format!(
+            if let Some(taken) = self.by_name.insert(name.to_string(), index) {
+                let why = format!(
                     "two functions are named `{name}`: {} and {}; give one another name with #[rpc(name = \"…\")], \
                      #[rpc(prefix = \"…\")] or inject_as",
                     place(&self.entries[taken].handler.method),
                     place(&method)
-                ));
+                );
+                return Err(Error::refused(Code::AlreadyExists, why));
             }
-            self.by_name.insert(name.to_string(), self.entries.len());
         }
-        self.entries.push(Arc::new(Entry { handler, active: AtomicUsize::new(0) }));
         Ok(())
     }
 

@@ -131,7 +131,8 @@ impl Server {
 
     /// Web origins, such as `https://app.example`, whose pages may call besides the server's own.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
-        self.origins.extend(origins.into_iter().map(Into::into));
+        let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
+        self.origins.extend(origins.into_iter().map(as_sent));
         self
     }
 

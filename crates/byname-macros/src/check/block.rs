@@ -11,12 +11,11 @@ use crate::errors::Errors;
 
 /// Nothing is made of a block whose type can't have a stub.
 pub(crate) fn block(block: &ast::Block, options: Options, errors: &mut Errors) -> Option<Block> {
+    function::once(&block.rpc, errors);
     let ident = head(&block.head, errors)?;
-    if let Some(stub) = &options.stub {
-        function::stub(stub, errors);
-    }
+    let chosen = options.stub.as_ref().filter(|stub| !function::stub(stub, errors)).cloned();
     let within = Within { prefix: prefix(&options, errors), ty: &block.head.self_ty };
-    let stub = options.stub.unwrap_or_else(|| {
+    let stub = chosen.unwrap_or_else(|| {
         let name = format!("{}Client", ident.unraw());
         Ident::new(&name, ident.span())
     });
@@ -56,7 +55,7 @@ pub(crate) fn block(block: &ast::Block, options: Options, errors: &mut Errors) -
         has_on,
         stub,
         vis: most_visible(&methods),
-        cfgs: cfgs(&block.head.attrs),
+        cfgs: cfgs(&block.attrs),
         methods,
     })
 }

@@ -2,7 +2,7 @@
 
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
-use syn::{GenericParam, Ident, LitStr, Pat, ReturnType, Safety, Signature, Type};
+use syn::{Attribute, GenericParam, Ident, LitStr, Pat, ReturnType, Safety, Signature, Type};
 
 use super::{Argument, Function, Manner, Name, Output, OutputKind, Passing, cfgs, name, types};
 use crate::ast::{self, Body};
@@ -27,13 +27,7 @@ pub(super) struct Within<'a> {
 
 /// Checks a function that stands by itself.
 pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Errors) -> Function {
-    if let Some(second) = function.rpc.first() {
-        errors.at(
-            second,
-            "a second `#[rpc]` on the same function",
-            "put all options into one: `#[rpc(readonly, name = \"…\")]`",
-        );
-    }
+    once(&function.rpc, errors);
     let mut checked = check(function, options, None, errors);
     if stub(&checked.stub, errors) {
         checked.stub = format_ident!("{}_rpc", checked.stub.unraw());
@@ -65,6 +59,17 @@ pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> b
         return true;
     }
     false
+}
+
+/// Refuses another attribute on the same item, which would see what this one writes.
+pub(super) fn once(others: &[Attribute], errors: &mut Errors) {
+    if let Some(second) = others.first() {
+        errors.at(
+            second,
+            "a second `#[rpc]` on the same item",
+            "put all options into one: `#[rpc(readonly, name = \"…\")]`",
+        );
+    }
 }
 
 /// Refuses a type's name that would hide something that is used everywhere.

@@ -13,7 +13,9 @@ use crate::text;
 pub(super) fn argument(ty: &Type, errors: &mut Errors) -> (Passing, TokenStream) {
     let before = errors.len();
     let (passing, owned) = match bare(ty) {
-        Type::Reference(reference) => (Passing::Borrowed(bare(&reference.elem).clone()), referent(reference, errors)),
+        Type::Reference(reference) => {
+            (Passing::Borrowed(bare(&reference.elem).to_token_stream()), referent(reference, errors))
+        }
         ty => {
             decoded(ty, "an argument", errors);
             (Passing::Owned, ty.to_token_stream())
@@ -190,5 +192,83 @@ fn bare(ty: &Type) -> &Type {
         Type::Group(group) => bare(&group.elem),
         Type::Paren(paren) => bare(&paren.elem),
         ty => ty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    fn refused(ty: Type) -> Option<String> {
+        let mut errors = Errors::default();
+        argument(&ty, &mut errors);
+        errors.messages().pop()
+    }
+
+    #[test]
+    fn arguments_that_work() {
+        let good: [Type; 9] = [
+            parse_quote!(i64),
+            parse_quote!(&str),
+            parse_quote!(&[Vec<u8>]),
+            parse_quote!(&Option<(i64, String)>),
+            parse_quote!((&Point)),
+            parse_quote!(Cow<'static, str>),
+            parse_quote!([u8; 4]),
+            parse_quote!(<A as B>::C),
+            parse_quote!(()),
+        ];
+        for ty in good {
+            let text = text::normalised(&ty);
+            assert_eq!(refused(ty), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_refused() {
+        let bad: [(Type, &str); 10] = [
+            (parse_quote!(&mut Vec<u8>), "take `Vec<u8>`"),
+            (parse_quote!(&'static str), "write `&str`, or take `String`"),
+            (parse_quote!(&'a [u8]), "write `&[u8]`, or take `Vec<u8>`"),
+            (parse_quote!(Option<&str>), "hold a borrow"),
+            (parse_quote!(&[&str]), "hold a borrow"),
+            (parse_quote!(&&str), "hold a borrow"),
+            (parse_quote!(Cow<'_, str>), "write `'static`"),
+            (parse_quote!(impl Into<String>), "must be named"),
+            (parse_quote!(Vec<impl Copy>), "must be named"),
+            (parse_quote!(&dyn Copy), "can be decoded"),
+        ];
+        for (ty, expected) in bad {
+            let text = text::normalised(&ty);
+            let message = refused(ty).unwrap_or_else(|| panic!("{text}"));
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn results_are_known_by_the_end_of_their_path() {
+        let places = |ty: Type| {
+            let output = output(&ty, &mut Errors::default());
+            match output.kind {
+                OutputKind::Result(places) => Some((text::normalised(places.ok), text::normalised(places.err))),
+                _ => None,
+            }
+        };
+        let pair = |ok: &str, err: &str| Some((ok.to_owned(), err.to_owned()));
+        assert_eq!(places(parse_quote!(Result<i64, E>)), pair("i64", "E"));
+        assert_eq!(places(parse_quote!(io::Result<i64>)), pair("i64", "io::Result<i64>"));
+        assert_eq!(places(parse_quote!(Result)), pair("Result", "Result"));
+        assert_eq!(places(parse_quote!(Option<Result<i64, E>>)), None);
+        assert_eq!(places(parse_quote!(<A as B>::Result)), None);
+    }
+
+    #[test]
+    fn the_type_stands_for_self() {
+        let outside = without_self(quote!(Vec<(Self, Self::Item)>), &quote!(shop::Basket));
+        assert_eq!(text::normalised(outside), "Vec<(shop::Basket, shop::Basket::Item)>");
+        assert!(find_self(quote!((a, [Self; 2]))).is_some());
+        assert!(find_self(quote!(self.a)).is_none());
     }
 }

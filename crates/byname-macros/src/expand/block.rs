@@ -103,8 +103,8 @@ fn statics(index: usize, method: &Function) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
         static #name: ::std::sync::LazyLock<::byname::__private::Method> = {
-            static SPEC: ::byname::__private::MethodSpec = #spec;
-            ::std::sync::LazyLock::new(|| ::byname::__private::Method::new(&SPEC))
+            static __BYNAME_SPEC: ::byname::__private::MethodSpec = #spec;
+            ::std::sync::LazyLock::new(|| ::byname::__private::Method::new(&__BYNAME_SPEC))
         };
     }
 }

@@ -8,11 +8,11 @@ use crate::place::{at, ends};
 
 /// The type of a success of a function that returns a `Result`, which may be an alias.
 pub(super) fn ok(result: &TokenStream) -> TokenStream {
-    quote!(<#result as ::byname::__private::Returned>::Ok)
+    at(result, quote!(<#result as ::byname::__private::Returned>::Ok))
 }
 
 pub(super) fn err(result: &TokenStream) -> TokenStream {
-    quote!(<#result as ::byname::__private::Returned>::Err)
+    at(result, quote!(<#result as ::byname::__private::Returned>::Err))
 }
 
 /// Refuses results that can't be sent. Nothing else asks it of them, so there is one error, and

@@ -52,9 +52,12 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
     });
     let tuple = tuple(function);
     let result = result(function);
+    // The function's author was told already; the client, or `self`, is one more.
+    let many = (arguments.len() >= 7).then(|| quote!(#[allow(clippy::too_many_arguments)]));
     quote_spanned! {Span::mixed_site()=>
         #(#[doc = #doc])*
         #deprecated
+        #many
         #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> ::byname::Call<#tuple, #result> {
             #body
         }

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Argument;
@@ -63,9 +62,12 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
         Source::Query(pairs) => {
             for (name, text) in pairs {
                 let index = method.param(name).map_err(&invalid)?;
-                let fresh = A::fill(&mut slots, index, StrDeserializer::<serde_json::Error>::new(text)).or_else(|_| {
-                    let mut json = serde_json::Deserializer::from_str(text);
-                    A::fill(&mut slots, index, &mut json).and_then(|fresh| json.end().map(|()| fresh))
+                // As a value and not as a bare `str`: an `Option` or a newtype of a string takes it too.
+                let string = serde_json::Value::String(text.clone());
+                let fresh = A::fill(&mut slots, index, string).or_else(|_| {
+                    let text = text.as_bytes();
+                    let fill = Fill::<A> { slots: &mut slots, index };
+                    codec::read(text, &mut serde_json::Deserializer::from_slice(text), fill)
                 });
                 match fresh {
                     Ok(true) => {}
@@ -80,8 +82,9 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
 
 fn json<A: FromArguments>(text: &[u8], into: Into<'_, A>) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    into.deserialize(&mut json)?;
-    json.end()
+    // Dispatch has counted the depth already; serde_json would stop one short of it, in other words.
+    json.disable_recursion_limit();
+    codec::read(text, &mut json, into)
 }
 
 /// Whether an argument of this type may be left out: it is an `Option`, under whatever name.
@@ -169,6 +172,20 @@ impl<'de, A: FromArguments> DeserializeSeed<'de> for Slot<'_, A> {
             Ok(false) => Err(D::Error::custom(twice(name))),
             Err(why) => Err(D::Error::custom(wrong(name, &why))),
         }
+    }
+}
+
+/// [`FromArguments::fill`].
+struct Fill<'s, A: FromArguments> {
+    slots: &'s mut A::Slots,
+    index: usize,
+}
+
+impl<'de, A: FromArguments> DeserializeSeed<'de> for Fill<'_, A> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        A::fill(self.slots, self.index, deserializer)
     }
 }
 

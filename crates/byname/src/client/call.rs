@@ -58,7 +58,11 @@ struct Prepared<A> {
     refused: Option<Error>,
 }
 
-type Encode<A> = fn(&str, Option<&'static Method>, &A) -> Result<Encoded, Error>;
+type Encode<A> = fn(Option<&'static Method>, A) -> Result<Encoded, Error>;
+
+/// The arguments of a call by name. They are encoded at once, so that the call's type says nothing of theirs and the
+/// call borrows nothing.
+pub struct ByName(Encoded);
 
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {
@@ -97,16 +101,19 @@ pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
     Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, encode_typed, None)
 }
 
-pub(super) fn by_name<A: Serialize + Send + 'static, R: Remote>(client: &Client, name: &str, args: A) -> Call<A, R> {
-    let encode: Encode<A> = |name, _, args| encode_dynamic(name, args);
-    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None);
-    if let (Err(why), State::Ready(prepared)) = (name::check(name), &mut call.state) {
-        prepared.refused = Some(Error::refused(Code::InvalidArgument, why));
+pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Serialize + 'static)) -> Call<ByName, R> {
+    let named = name::check(name).map_err(|why| Error::refused(Code::InvalidArgument, why));
+    let encoded = named.and_then(|()| encode_dynamic(name, args));
+    let refused = encoded.as_ref().err().cloned();
+    let args = ByName(encoded.unwrap_or_default());
+    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, |_, args| Ok(args.0), None);
+    if let State::Ready(prepared) = &mut call.state {
+        prepared.refused = prepared.refused.take().or(refused);
     }
     call
 }
 
-fn encode_typed<A: ToArguments>(_: &str, method: Option<&'static Method>, args: &A) -> Result<Encoded, Error> {
+fn encode_typed<A: ToArguments>(method: Option<&'static Method>, args: A) -> Result<Encoded, Error> {
     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
     let mut keyword = Vec::with_capacity(128);
     args.to_keyword(params, &mut keyword)?;
@@ -259,7 +266,7 @@ impl<A: Send> Prepared<A> {
                     Some((as_they_are, types)) if !scope.encoded && dispatch.takes(&name, types) => {
                         Ok(Args::Local(as_they_are(args)))
                     }
-                    _ => encode(&name, method, &args)
+                    _ => encode(method, args)
                         .map(|args| Args::Json(JsonArgs { positional: args.positional, keyword: args.keyword })),
                 };
                 let args = match args {
@@ -271,7 +278,7 @@ impl<A: Send> Prepared<A> {
                 on_a_runtime(run_local(Arc::clone(dispatch), request).instrument(span))
             }
             Transport::Http(host) => {
-                let args = match encode(&name, method, &args) {
+                let args = match encode(method, args) {
                     Ok(args) => args,
                     Err(error) => return fail(name, error),
                 };

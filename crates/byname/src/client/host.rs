@@ -14,7 +14,7 @@ use http::{Request, Uri};
 use http_body_util::Full;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::budget::Budget;
 use super::call::Outgoing;
@@ -26,7 +26,6 @@ use super::retry::Attempts;
 use super::target::Target;
 use crate::error::{Code, Error, Executed, Kind};
 use crate::limits::Limits;
-use crate::runtime;
 use crate::timer::Timer;
 use crate::wire::{Received, Way, headers, path, plain};
 
@@ -37,7 +36,7 @@ const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
 pub(super) struct Host {
     target: Target,
     limits: Limits,
-    pool: Mutex<Pool<Http1, Id>>,
+    pool: Mutex<Pool<Connection, Id>>,
     /// A permit for each connection that may be in use; waiters are served in order.
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -45,6 +44,15 @@ pub(super) struct Host {
     /// The server has said that it takes calls by path.
     by_path: AtomicBool,
     budget: Budget,
+}
+
+/// A connection, and what stays with it from call to call.
+struct Connection {
+    http1: Http1,
+    /// Where it was opened: elsewhere nobody would tell when its socket is ready.
+    runtime: Handle,
+    /// Waits for the deadline of each call in turn.
+    timer: Timer,
 }
 
 /// What one exchange came to.
@@ -101,6 +109,7 @@ impl Host {
 
     /// One attempt, on as many kept connections as turn out to be closed.
     async fn attempt(self: &Arc<Self>, outgoing: &mut Outgoing) -> Done {
+        let mut turned = false;
         loop {
             let permit = match self.permit(outgoing).await {
                 Ok(permit) => permit,
@@ -118,7 +127,14 @@ impl Host {
             match exchanged {
                 // The server had closed it, and not a byte of this call went out.
                 Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
-                Some(exchanged) => return self.read(outgoing, exchanged),
+                Some(exchanged) => {
+                    let way = exchanged.way;
+                    let done = self.read(outgoing, exchanged);
+                    if turned || !is_switched_off(way, &done) {
+                        return done;
+                    }
+                    turned = true;
+                }
                 None => return self.late(outgoing, Executed::Unknown).into(),
             }
         }
@@ -156,7 +172,7 @@ impl Host {
     }
 
     /// A kept connection that is still open.
-    fn kept(&self) -> Option<Http1> {
+    fn kept(&self) -> Option<Connection> {
         let owner = Handle::current().id();
         let mut closed = Vec::new();
         let kept = loop {
@@ -164,7 +180,7 @@ impl Host {
             let Some(mut connection) = self.pool().take(&owner, now, &mut closed) else {
                 break None;
             };
-            if connection.is_open() {
+            if connection.http1.is_open() {
                 break Some(connection);
             }
             closed.push(connection);
@@ -174,14 +190,14 @@ impl Host {
         kept
     }
 
-    async fn open(&self, outgoing: &Outgoing) -> Result<Http1, Error> {
+    async fn open(&self, outgoing: &Outgoing) -> Result<Connection, Error> {
         let busy = self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections);
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(Instant::now() + self.limits.connect);
         let opened = timeout_at(until, async { Ok(Http1::open(connect(&self.target).await?).await) }).await;
         match opened {
-            Ok(Ok(Ok(connection))) => Ok(connection),
+            Ok(Ok(Ok(http1))) => Ok(Connection { http1, runtime: Handle::current(), timer: Timer::default() }),
             Ok(Ok(Err(why))) => Err(self.unreachable(&why.to_string())),
             Ok(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
             Err(_) if until == outgoing.deadline => Err(self.late(outgoing, Executed::No)),
@@ -244,9 +260,17 @@ impl Host {
                 return Error::new(Code::Unavailable, why).executed_is(executed).into();
             }
         };
-        let offers_path = headers::offers_path(&answer.headers);
+        let offers_path = headers::offers(&answer.headers, Way::Path);
         if offers_path != self.by_path.load(Ordering::Relaxed) {
             self.by_path.store(offers_path, Ordering::Relaxed);
+        }
+        if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
+            let why = format!(
+                "the reply of `{name}` doesn't say how long it is, so one that was cut off would look whole; let the \
+                 proxy before {} speak HTTP/1.1",
+                self.url()
+            );
+            return Error::new(Code::Unavailable, why).into();
         }
         let body = match answer.body {
             Ok(body) => body,
@@ -275,7 +299,7 @@ impl Host {
     }
 
     /// Keeps a connection after an answer, for as long as its server will.
-    fn keep(self: &Arc<Self>, connection: Http1, answer: Option<&Answer>) {
+    fn keep(self: &Arc<Self>, connection: Connection, answer: Option<&Answer>) {
         let said = answer.and_then(|answer| headers::keep_alive(&answer.headers));
         let is_byname = answer.is_some_and(|answer| headers::is_byname(&answer.headers));
         let until = match said {
@@ -285,15 +309,41 @@ impl Host {
             None => UNKNOWN_IDLE,
         };
         let until = Instant::now() + until.min(self.limits.pool_idle);
-        self.pool().put(connection, Handle::current().id(), until);
-        if !self.sweeping.swap(true, Ordering::AcqRel) {
-            tokio::spawn(sweep(Sweeping(Arc::downgrade(self))));
+        let owner = connection.runtime.id();
+        let mut pool = self.pool();
+        let sweeper = (!self.sweeping.swap(true, Ordering::Relaxed)).then(|| connection.runtime.clone());
+        pool.put(connection, owner, until);
+        drop(pool);
+        if let Some(runtime) = sweeper {
+            runtime.spawn(sweep(Sweeping(Arc::downgrade(self))));
         }
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool<Http1, Id>> {
+    /// When the sweeper has to look again; `None` ends it. All under the lock, so that what is kept later starts another.
+    fn next_sweep(&self) -> Option<Instant> {
+        let pool = self.pool();
+        let next = pool.next_expiry();
+        if next.is_none() {
+            self.sweeping.store(false, Ordering::Relaxed);
+        }
+        next
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool<Connection, Id>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a call did not run because its server takes none by this way any more, or never did: plain is how a client
+/// begins with a server that it doesn't know.
+fn is_switched_off(way: Way, done: &Done) -> bool {
+    let Err(Failed::Rpc(error)) = &done.result else {
+        return false;
+    };
+    error.code() == Code::Unimplemented
+        && error.executed() == Executed::No
+        && headers::is_byname(&done.metadata)
+        && !headers::offers(&done.metadata, way)
 }
 
 /// What a failed connect means to a person.
@@ -323,11 +373,13 @@ impl Drop for Waiting<'_> {
 }
 
 /// Closes connections that have been idle for too long, while there are any.
-async fn sweep(sweeping: Sweeping) {
-    loop {
-        let Some(next) = sweeping.0.upgrade().and_then(|host| host.pool().next_expiry()) else {
+async fn sweep(mut sweeping: Sweeping) {
+    while let Some(host) = sweeping.0.upgrade() {
+        let Some(next) = host.next_sweep() else {
+            sweeping.0 = Weak::new();
             return;
         };
+        drop(host);
         sleep_until(next).await;
         if let Some(host) = sweeping.0.upgrade() {
             let old = host.pool().expire(Instant::now());
@@ -336,13 +388,13 @@ async fn sweep(sweeping: Sweeping) {
     }
 }
 
-/// Dropped with its task, at its end or with its runtime: the next idle connection starts another.
+/// Dropped with its runtime: the next idle connection starts another.
 struct Sweeping(Weak<Host>);
 
 impl Drop for Sweeping {
     fn drop(&mut self) {
         if let Some(host) = self.0.upgrade() {
-            host.sweeping.store(false, Ordering::Release);
+            host.sweeping.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -353,33 +405,30 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// the pool: closing it would cost the next call a new one and leave a socket in TIME_WAIT.
 struct Exchange {
     host: Arc<Host>,
-    /// Ends with the connection back in the pool.
-    work: Option<BoxFuture<Result<Answer, Broken>>>,
+    running: Option<Running>,
     way: Way,
     deadline: Instant,
+}
+
+struct Running {
+    work: BoxFuture<(Result<Answer, Broken>, Option<Http1>)>,
+    runtime: Handle,
     timer: Timer,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Exchange {
     fn start(
         host: &Arc<Host>,
-        mut connection: Http1,
+        connection: Connection,
         permit: OwnedSemaphorePermit,
         request: Request<Full<Bytes>>,
         way: Way,
         deadline: Instant,
     ) -> Self {
-        let timer = std::mem::take(&mut connection.timer);
-        let home = Arc::clone(host);
-        let work = async move {
-            let (result, connection) = connection.exchange(request, home.limits.message).await;
-            if let Some(connection) = connection {
-                home.keep(connection, result.as_ref().ok());
-            }
-            drop(permit);
-            result
-        };
-        Self { host: Arc::clone(host), work: Some(Box::pin(work)), way, deadline, timer }
+        let Connection { http1, runtime, timer } = connection;
+        let work = Box::pin(http1.exchange(request, host.limits.message));
+        Self { host: Arc::clone(host), running: Some(Running { work, runtime, timer, permit }), way, deadline }
     }
 }
 
@@ -389,22 +438,35 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Exchanged>> {
         let this = &mut *self;
-        let Some(work) = &mut this.work else {
+        let Some(running) = &mut this.running else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(result) = work.as_mut().poll(cx) {
-            this.work = None;
-            return Poll::Ready(Some(Exchanged { result, way: this.way }));
+        let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
+            return running.timer.poll_at(cx, this.deadline).map(|()| None);
+        };
+        if let Some(Running { runtime, timer, permit, .. }) = this.running.take() {
+            // First the connection, then the permit: whoever waits for it finds one.
+            if let Some(http1) = http1 {
+                this.host.keep(Connection { http1, runtime, timer }, result.as_ref().ok());
+            }
+            drop(permit);
         }
-        this.timer.poll_at(cx, this.deadline).map(|()| None)
+        Poll::Ready(Some(Exchanged { result, way: this.way }))
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
-            let limit = self.host.limits.abandoned;
-            runtime::current().spawn(tokio::time::timeout(limit, work));
-        }
+        let Some(Running { work, runtime, timer, permit }) = self.running.take() else {
+            return;
+        };
+        let host = Arc::clone(&self.host);
+        // Where its socket is, which need not be where the call was dropped.
+        runtime.spawn(async move {
+            if let Ok((result, Some(http1))) = timeout(host.limits.abandoned, work).await {
+                host.keep(Connection { http1, runtime: Handle::current(), timer }, result.as_ref().ok());
+            }
+            drop(permit);
+        });
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
@@ -17,15 +18,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::timer::Timer;
-
 /// A connection that is not in use, or is in use by its holder alone.
 pub(super) struct Http1 {
     send: SendRequest<Full<Bytes>>,
-    connection: Pin<Box<Connection<TokioIo<Counted>, Full<Bytes>>>>,
+    /// `None` once it is over: only dropping it hands back a request that it had not taken yet.
+    connection: Option<Pin<Box<Connection<TokioIo<Counted>, Full<Bytes>>>>>,
     wire: Arc<Wire>,
-    /// Waits for the deadline of each call in turn.
-    pub(super) timer: Timer,
 }
 
 /// An answer as it came.
@@ -33,6 +31,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) reason: Option<ReasonPhrase>,
     pub(super) headers: HeaderMap,
+    /// Only the end of the connection says where the body ends.
+    pub(super) is_open_ended: bool,
     pub(super) body: Result<Bytes, TooLarge>,
 }
 
@@ -52,7 +52,7 @@ impl Http1 {
         let wire = Arc::new(Wire::default());
         let io = TokioIo::new(Counted { stream, wire: Arc::clone(&wire) });
         let (send, connection) = http1::Builder::new().handshake(io).await?;
-        let mut this = Self { send, connection: Box::pin(connection), wire, timer: Timer::default() };
+        let mut this = Self { send, connection: Some(Box::pin(connection)), wire };
         // The first poll makes it want a request.
         poll_fn(|cx| Poll::Ready(this.drive(cx))).await;
         Ok(this)
@@ -74,15 +74,9 @@ impl Http1 {
         let before = self.wire.written.load(Ordering::Relaxed);
         let mut sent = pin!(self.send.try_send_request(request));
         let answered = poll_fn(|cx| {
-            let over = self.drive(cx);
+            self.drive(cx);
             // What the connection hands over it hands over while it is driven, so only it needs a waker.
-            match sent.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending if over => {
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                polled => polled,
-            }
+            sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         });
         let response = match answered.await {
             Ok(response) => response,
@@ -93,13 +87,14 @@ impl Http1 {
             }
         };
         let (head, body) = Response::into_parts(response);
+        let is_open_ended = body.size_hint().exact().is_none() && !is_chunked(&head.headers);
         let body = match self.read(body, limit).await {
             Ok(body) => body,
             Err(why) => return (Err(Broken::Unknown(why)), None),
         };
         let too_large = body.is_err();
         let reason = head.extensions.get::<ReasonPhrase>().cloned();
-        let answer = Answer { status: head.status.as_u16(), reason, headers: head.headers, body };
+        let answer = Answer { status: head.status.as_u16(), reason, headers: head.headers, is_open_ended, body };
         let again = !too_large && !poll_fn(|cx| Poll::Ready(self.drive(cx))).await && self.send.is_ready();
         (Ok(answer), again.then_some(self))
     }
@@ -144,8 +139,16 @@ impl Http1 {
 
     /// Moves bytes. True once the connection is over; why is told to whoever waits for an answer.
     fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        self.connection.as_mut().poll(cx).is_ready()
+        if self.connection.as_mut().is_none_or(|connection| connection.as_mut().poll(cx).is_ready()) {
+            self.connection = None;
+        }
+        self.connection.is_none()
     }
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let coding = headers.get_all(TRANSFER_ENCODING).into_iter().next_back();
+    coding.is_some_and(|coding| coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked"))
 }
 
 /// hyper says the general in its error and the particular in its source.

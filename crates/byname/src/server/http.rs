@@ -18,9 +18,10 @@ use super::Server;
 use super::body::{self, ReplyBody};
 use super::gate::{Gate, Turned};
 use super::watch::Activity;
-use crate::call::{Args, JsonArgs, Reply, Request, Value};
+use crate::call::{Args, Failure, JsonArgs, Reply, Request, Value};
 use crate::dispatch::{Answer, Dispatch};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Executed};
+use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, path, plain};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -122,6 +123,10 @@ pub(super) async fn answer(
     }
     if version == Version::HTTP_2 {
         out.extensions_mut().clear();
+        // The original's 502 is told from a proxy's by its reason, which HTTP/2 doesn't carry.
+        if out.status() == StatusCode::BAD_GATEWAY {
+            *out.status_mut() = StatusCode::NOT_FOUND;
+        }
     }
     Ok(out.map(|data| ReplyBody::new(data, working)))
 }
@@ -199,7 +204,10 @@ impl Endpoint {
                 Some(true) => Ok(Args::Query(path::read_query(head.uri.query().unwrap_or("")))),
                 None => Ok(Args::Json(JsonArgs::default())),
             },
-            verb => return wrong_verb(Way::Path, &verb, "POST, GET"),
+            verb => {
+                let allowed = if self.dispatch.is_readonly(&name) == Some(false) { "POST" } else { "POST, GET" };
+                return wrong_verb(Way::Path, &verb, allowed);
+            }
         };
         match args {
             Ok(args) => self.call(Way::Path, name, args, head.headers, peer, began).await,
@@ -217,7 +225,7 @@ impl Endpoint {
         }
         let limits = self.dispatch.limits();
         let wait = headers::timeout(&head.headers).map_err(plainly)?.unwrap_or(limits.call);
-        body::read(body, limits, began + wait).await.map_err(plainly)
+        body::read(body, limits, later(began, wait)).await.map_err(plainly)
     }
 
     async fn call(
@@ -230,29 +238,23 @@ impl Endpoint {
         began: Instant,
     ) -> Out {
         let deadline = match headers::timeout(&metadata) {
-            Ok(timeout) => timeout.map(|timeout| began + timeout),
+            Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
             Err(error) => return refuse(way, &name, error, None),
         };
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
         let request = Request { name, args, stream: None, metadata, peer: Some(peer), deadline };
         let Answer { result, metadata } = self.dispatch.run(request).await;
+        // What is ours to say is always said; what the function says must fit.
+        let of_function = match &result {
+            Ok(_) | Err(Failure::Method { .. }) => true,
+            Err(Failure::Rpc(error)) => error.data().is_some(),
+        };
         let answered = match result {
-            Ok(Reply::Value(Value::Json(value))) => {
-                let limit = self.dispatch.limits().message;
-                if value.len() > limit {
-                    let why = format!(
-                        "the reply of `{said}` has {} bytes, more than {limit} (`Limits::message` of the server)",
-                        value.len()
-                    );
-                    let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-                    return refuse(way, &said, error.executed_is(crate::Executed::Yes), None);
-                }
-                match way {
-                    Way::Plain => plain::success(&value),
-                    Way::Path => path::success(value),
-                }
-            }
+            Ok(Reply::Value(Value::Json(value))) => match way {
+                Way::Plain => plain::success(&value),
+                Way::Path => path::success(value),
+            },
             Ok(Reply::Value(Value::Local(_))) => {
                 let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
                 return refuse(way, &said, error, None);
@@ -261,9 +263,17 @@ impl Endpoint {
             Err(failure) => {
                 let refusal = Refusal::new(&said, failure);
                 let status = refusal.status(way);
-                return finish(refusal.answer(way, status), metadata);
+                refusal.answer(way, status)
             }
         };
+        let (length, limit) = (answered.body.len(), self.dispatch.limits().message);
+        if of_function && length > limit {
+            let why = format!(
+                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server)"
+            );
+            let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+            return refuse(way, &said, error.executed_is(Executed::Yes), None);
+        }
         finish(answered, metadata)
     }
 }
@@ -285,7 +295,9 @@ fn refuse(way: Way, name: &str, error: Error, status: Option<StatusCode>) -> Out
 
 fn wrong_verb(way: Way, verb: &Verb, allowed: &'static str) -> Out {
     let why = match (way, allowed) {
-        (Way::Path, "POST") => format!("{verb} may only call `readonly` functions, and this one is not; use POST"),
+        (Way::Path, "POST") if verb == Verb::GET => {
+            format!("{verb} may only call `readonly` functions, and this one is not; use POST")
+        }
         _ => format!("{verb} calls nothing here; use {allowed}"),
     };
     let error = Error::refused(Code::Unimplemented, why);

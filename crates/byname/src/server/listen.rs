@@ -186,6 +186,8 @@ async fn run(bound: Bound) -> Result<(), Error> {
     while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
         serve_one(Ok(accepted), &endpoint, &stopped).await;
     }
+    // Whoever has written a call by now is to be heard: the sockets are looked at once more.
+    tokio::task::yield_now().await;
     drop((listener, stopped));
     drain(&endpoint, stop).await
 }

@@ -59,9 +59,10 @@ impl Refusal {
     }
 
     pub(crate) fn status(&self, way: Way) -> u16 {
-        match (self.error.kind(), way, self.error.code()) {
+        match (self.error.kind(), way, self.error.code(), self.error.executed()) {
             (Kind::Method, ..) => 422,
-            (_, Way::Plain, Code::Unimplemented) => 502,
+            // A function that ran and says `unimplemented` itself is another matter.
+            (_, Way::Plain, Code::Unimplemented, Executed::No) => 502,
             _ => status(&self.error),
         }
     }

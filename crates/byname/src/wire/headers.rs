@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Way;
 use crate::error::{Code, Error};
 
 /// On every answer: the version of the protocol.
@@ -42,10 +43,14 @@ pub(crate) fn is_byname(headers: &HeaderMap) -> bool {
     headers.get(PROTOCOL).is_some_and(|version| version == VERSION)
 }
 
-/// Whether the server takes calls by path.
-pub(crate) fn offers_path(headers: &HeaderMap) -> bool {
+/// Whether the server takes calls by this way.
+pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
     let ways = headers.get(WAYS).and_then(|ways| ways.to_str().ok());
-    is_byname(headers) && ways.is_some_and(|ways| ways.split(',').any(|way| way.trim() == "path"))
+    let way = match way {
+        Way::Plain => "plain",
+        Way::Path => "path",
+    };
+    is_byname(headers) && ways.is_some_and(|ways| ways.split(',').any(|offered| offered.trim() == way))
 }
 
 /// For how long the other side says it keeps an idle connection.

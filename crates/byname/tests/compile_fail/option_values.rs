@@ -44,4 +44,12 @@ pub async fn l() {}
 #[rpc(name = "x" alias = "y")]
 pub async fn m() {}
 
+pub struct Counter;
+
+#[rpc]
+#[rpc(prefix = "counter")]
+impl Counter {
+    pub async fn bump(&self) {}
+}
+
 fn main() {}

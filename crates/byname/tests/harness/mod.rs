@@ -1,5 +1,12 @@
 //! What tests share: a service with something of everything, and the ways to reach it.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses a part")]
+
+mod caller;
+pub mod foreign;
+mod log;
+
+pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
+pub use log::{Log, Span};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,8 +16,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use byname::{Client, Code, Context, Error, MethodError, Server, rpc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -220,62 +225,4 @@ impl Running {
         self.stop();
         self.task.await.unwrap()
     }
-}
-
-/// An answer as it came over the socket.
-#[derive(Debug)]
-pub struct Raw {
-    pub status: u16,
-    pub reason: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
-}
-
-impl Raw {
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
-    }
-}
-
-/// Sends bytes on a new connection and reads one answer.
-pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> Raw {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_ref()).await.unwrap();
-    read_answer(&mut stream).await
-}
-
-/// Reads one answer, which says its length.
-pub async fn read_answer(stream: &mut TcpStream) -> Raw {
-    let mut text = Vec::new();
-    let head = loop {
-        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end + 4;
-        }
-        assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "closed after {:?}", String::from_utf8_lossy(&text));
-    };
-    let lines = String::from_utf8(text[..head].to_vec()).unwrap();
-    let mut lines = lines.trim_end().split("\r\n");
-    let mut first = lines.next().unwrap().splitn(3, ' ').skip(1);
-    let status = first.next().unwrap().parse().unwrap();
-    let reason = first.next().unwrap_or("").to_owned();
-    let headers: BTreeMap<String, String> =
-        lines.map(|line| line.split_once(':').unwrap()).map(|(n, v)| (n.to_lowercase(), v.trim().to_owned())).collect();
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    while text.len() < head + length {
-        assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "closed in the middle of a body");
-    }
-    Raw { status, reason, headers, body: String::from_utf8(text[head..head + length].to_vec()).unwrap() }
-}
-
-/// A POST as the simplest client would write it.
-pub fn post(path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-}
-
-pub fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
 }

@@ -1,0 +1,312 @@
+//! What a function knows of the call that it serves, and what becomes of calls whose callers go away.
+
+mod harness;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use byname::{Client, Context, Server, rpc};
+use harness::foreign::{self, Foreign};
+use harness::{Caller, Running, everything, get, post, post_with, raw, whoami, within};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+/// What a context says, as far as it can be compared.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Seen {
+    method: String,
+    user: Option<String>,
+    peer: Option<String>,
+    /// Milliseconds until the deadline.
+    left: u64,
+}
+
+fn seen() -> Option<Seen> {
+    let call = Context::current()?;
+    Some(Seen {
+        method: call.method().to_owned(),
+        user: call.header("X-User").map(str::to_owned),
+        peer: call.peer().map(|peer| peer.to_string()),
+        left: call.deadline().saturating_duration_since(tokio::time::Instant::now()).as_millis() as u64,
+    })
+}
+
+#[rpc(readonly, alias = "same")]
+async fn here() -> Option<Seen> {
+    tokio::task::yield_now().await;
+    seen()
+}
+
+#[rpc(readonly)]
+fn plainly() -> Option<Seen> {
+    seen()
+}
+
+#[rpc(blocking)]
+fn on_a_thread() -> Option<Seen> {
+    seen()
+}
+
+#[rpc]
+async fn joined() -> Vec<bool> {
+    let one = async {
+        tokio::task::yield_now().await;
+        Context::current().is_some()
+    };
+    let (a, b) = tokio::join!(one, async { Context::current().is_some() });
+    let carried = Context::current().unwrap().spawn(async { Context::current().is_some() });
+    let detached = tokio::spawn(async { Context::current().is_some() });
+    let thread = tokio::task::spawn_blocking(|| Context::current().is_some());
+    vec![a, b, carried.await.unwrap(), detached.await.unwrap(), thread.await.unwrap()]
+}
+
+fn contexts() -> Server {
+    Server::new()
+        .method::<here>()
+        .method::<plainly>()
+        .method::<on_a_thread>()
+        .method::<joined>()
+        .function("closure", || {
+            let early = seen();
+            async move { (early, seen()) }
+        })
+}
+
+#[tokio::test]
+async fn a_function_that_is_called_locally_has_none() {
+    assert_eq!((here().await, plainly(), on_a_thread()), (None, None, None));
+    assert!(whoami().await.values().all(Option::is_none));
+}
+
+#[tokio::test]
+async fn a_function_that_is_served_has_one_whatever_it_is() {
+    let running = Running::new(contexts()).await;
+    let mut caller = Caller::to(running.address).await;
+    let peer = Some(caller.stream.local_addr().unwrap().to_string());
+    for name in ["here", "same", "plainly", "on_a_thread"] {
+        let headers = "x-user: ada\r\nbyname-timeout-ms: 20000\r\n";
+        let answer = caller.ask(post_with(&format!("/rpc/{name}"), headers, "")).await;
+        let Seen { method, user, peer: from, left } = serde_json::from_value(answer.json()).unwrap();
+        assert_eq!((method.as_str(), user.as_deref(), &from), (name, Some("ada"), &peer), "the name that was called");
+        assert!(left > 0 && left <= 20_000, "{name}: {left}");
+    }
+    let both: (Option<Seen>, Option<Seen>) =
+        serde_json::from_value(caller.ask(post("/rpc/closure", "")).await.json()).unwrap();
+    assert!(both.0.is_some_and(|early| both.1.is_some_and(|late| late.method == early.method)));
+    let left = caller.ask(post("/rpc/here", "")).await.json()["left"].as_u64().unwrap();
+    assert!(left <= 30_000, "the default is a deadline too: {left}");
+}
+
+#[tokio::test]
+async fn within_the_process_there_is_one_without_a_peer() {
+    let client = Client::local(&contexts()).unwrap().header("x-user", "ada").timeout(Duration::from_secs(5));
+    for client in [client.clone(), client.encoded(true)] {
+        for seen in [here::on(&client).await.unwrap(), on_a_thread::on(&client).await.unwrap()] {
+            let Seen { user, peer, left, .. } = seen.unwrap();
+            assert_eq!((user.as_deref(), peer), (Some("ada"), None));
+            assert!(left <= 5000, "{left}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_holds_in_the_functions_own_task_and_goes_where_it_is_carried() {
+    let running = Running::new(contexts()).await;
+    let answer = raw(running.address, post("/rpc/joined", "")).await;
+    assert_eq!(answer.json(), json!([true, true, true, false, false]));
+}
+
+#[tokio::test]
+async fn calls_at_once_have_each_their_own() {
+    let running = Running::new(contexts().method::<whoami>()).await;
+    let client = running.client();
+    let calls = (0..50).map(|user| {
+        let client = client.header("x-user", &user.to_string());
+        async move { (user.to_string(), whoami::on(&client).await.unwrap()) }
+    });
+    let calls: Vec<_> = calls.map(tokio::spawn).collect();
+    for call in calls {
+        let (user, seen) = call.await.unwrap();
+        assert_eq!(seen["x-user"], Some(user));
+    }
+}
+
+#[tokio::test]
+async fn a_function_adds_headers_to_its_reply() {
+    let running = Running::new(everything()).await;
+    let answer = raw(running.address, get("/rpc/whoami")).await;
+    assert_eq!(answer.header("x-served"), "whoami");
+    let (_, metadata) = running.client().call::<Value>("whoami", ()).with_metadata().await.unwrap();
+    assert_eq!(metadata["x-served"], "whoami");
+}
+
+/// A server whose functions call `inner` at another one.
+fn relays(inner: &Client) -> Server {
+    let one = inner.clone();
+    let two = inner.clone();
+    Server::new()
+        .function("relay", move || {
+            let inner = one.clone();
+            async move { inner.call::<i64>("inner", ()).await.map_err(|error| error.to_string()) }
+        })
+        .function("patient", move || {
+            let inner = two.clone();
+            async move { inner.call::<i64>("inner", ()).timeout(Duration::from_secs(3600)).await.unwrap_or(-1) }
+        })
+}
+
+#[tokio::test]
+async fn calls_made_while_serving_inherit_what_is_left_of_the_time_and_the_trace_and_nothing_else() {
+    let inner = Foreign::answering(foreign::ret("7")).await;
+    let running = Running::new(relays(&inner.client())).await;
+    let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=1,b=2\r\n";
+    let headers = format!("byname-timeout-ms: 5000\r\nauthorization: secret\r\nx-user: ada\r\n{trace}");
+    for name in ["relay", "patient"] {
+        let answer = raw(running.address, post_with(&format!("/rpc/{name}"), &headers, "")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let asked = inner.requests();
+    assert_eq!(asked.len(), 2);
+    for asked in asked {
+        let left: u64 = asked.header("byname-timeout-ms").parse().unwrap();
+        assert!(left > 0 && left <= 5000, "{left}");
+        assert_eq!(asked.header("traceparent"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_eq!(asked.header("tracestate"), "a=1,b=2");
+        assert_eq!((asked.header("authorization"), asked.header("x-user")), ("", ""), "authority is never inherited");
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_time_left_is_not_sent_on() {
+    let inner = Foreign::answering(foreign::ret("7")).await;
+    let client = inner.client();
+    let server = Server::new().function("late", move || {
+        let client = client.clone();
+        async move {
+            let call = Context::current().unwrap();
+            call.cancellation().cancelled().await;
+            client.call::<i64>("inner", ()).await.unwrap_err().to_string()
+        }
+    });
+    let running = Running::new(server).await;
+    let answer = raw(running.address, post_with("/rpc/late", "byname-timeout-ms: 20\r\n", "")).await;
+    assert_eq!(answer.status, 504);
+    within(running.stopped()).await.unwrap();
+    assert_eq!(inner.opened(), 0);
+}
+
+/// Functions that say how they ended.
+struct Watched(mpsc::UnboundedSender<&'static str>);
+
+/// Says that it was dropped, unless it ended before.
+struct Ended(Option<mpsc::UnboundedSender<&'static str>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(ended) = self.0.take() {
+            ended.send("dropped").unwrap();
+        }
+    }
+}
+
+impl Watched {
+    async fn wait(&self) {
+        let mut ended = Ended(Some(self.0.clone()));
+        self.0.send("started").unwrap();
+        Context::current().unwrap().cancellation().cancelled().await;
+        // Some more of the work.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        ended.0.take().unwrap().send("told, and ended").unwrap();
+    }
+}
+
+#[rpc]
+impl Watched {
+    async fn change(&self) {
+        self.wait().await;
+    }
+
+    #[rpc(readonly)]
+    async fn look(&self) {
+        self.wait().await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_is_told_to_a_function_and_drops_one_that_only_reads() {
+    let (ended, mut ending) = mpsc::unbounded_channel();
+    let running = Running::new(Server::new().inject(Watched(ended))).await;
+    for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(post(&format!("/rpc/{name}"), "")).await;
+        assert_eq!(within(ending.recv()).await, Some("started"));
+        drop(caller);
+        assert_eq!(within(ending.recv()).await, Some(end), "{name}");
+    }
+    within(running.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_is_told_to_a_function_and_drops_one_that_only_reads() {
+    let (ended, mut ending) = mpsc::unbounded_channel();
+    let server = Server::new().inject(Watched(ended));
+    let local = Client::local(&server).unwrap();
+    let running = Running::new(server).await;
+    for client in [running.client(), local] {
+        for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
+            let error = client.call::<()>(name, ()).timeout(Duration::from_millis(20)).await.unwrap_err();
+            assert_eq!(error.executed(), byname::Executed::Unknown);
+            assert_eq!(within(ending.recv()).await, Some("started"));
+            assert_eq!(within(ending.recv()).await, Some(end), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_within_the_process_is_treated_alike() {
+    let (ended, mut ending) = mpsc::unbounded_channel();
+    let client = Client::local(&Server::new().inject(Watched(ended))).unwrap();
+    for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
+        let call = tokio::spawn(client.call::<()>(name, ()));
+        assert_eq!(within(ending.recv()).await, Some("started"));
+        call.abort();
+        assert_eq!(within(ending.recv()).await, Some(end), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_caller_left_before_it_was_all_there_is_not_run() {
+    let counter = Arc::new(harness::Counter::default());
+    let running = Running::new(Server::new().inject(Arc::clone(&counter))).await;
+    for start in [
+        "POST /rpc/bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n[1",
+        "POST /rpc/bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n",
+        "POST /rpc/bump HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n3\r\n[1]\r\n",
+        "POST /rpc/bump HTTP/1.1\r\nhost: localhost\r\n",
+    ] {
+        Caller::to(running.address).await.send(start).await;
+    }
+    assert_eq!(raw(running.address, post("/rpc/bump", "[100]")).await.body, "100");
+    within(running.stopped()).await.unwrap();
+    assert_eq!(counter.total(), 100);
+}
+
+#[tokio::test]
+async fn a_cancelled_function_still_has_its_context() {
+    let (say, said) = oneshot::channel();
+    let say = Mutex::new(Some(say));
+    let server = Server::new().function("f", move || {
+        let say = say.lock().unwrap().take().unwrap();
+        async move {
+            Context::current().unwrap().cancellation().cancelled().await;
+            let call = Context::current().map(|call| call.header("x-user").map(str::to_owned));
+            say.send(call).unwrap();
+        }
+    });
+    let running = Running::new(server).await;
+    let headers = "x-user: ada\r\nbyname-timeout-ms: 20\r\n";
+    assert_eq!(raw(running.address, post_with("/rpc/f", headers, "")).await.status, 504);
+    assert_eq!(within(said).await.unwrap(), Some(Some("ada".into())));
+}

@@ -1,0 +1,760 @@
+//! The wire as a stranger's client sees it, byte by byte.
+
+mod harness;
+
+use byname::{Error, Server, rpc};
+use harness::{Caller, Log, Raw, Running, everything, get, post, post_with, raw, verb};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// Checks ERROR as it stands in a body, and gives its message.
+#[track_caller]
+fn error(error: &Value, code: &str, executed: &str) -> String {
+    assert_eq!((&error["code"], &error["executed"]), (&json!(code), &json!(executed)), "{error}");
+    error["message"].as_str().unwrap().to_owned()
+}
+
+/// Checks an answer on the plain way, and gives the message of its ERROR.
+#[track_caller]
+fn plainly(answer: &Raw, status: u16, code: &str, executed: &str) -> String {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/json", "{answer:?}");
+    error(&answer.json()["err"], code, executed)
+}
+
+/// Checks an answer on the path way, and gives the message of its ERROR.
+#[track_caller]
+fn problem(answer: &Raw, status: u16, code: &str, executed: &str) -> String {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:?}");
+    let body = answer.json();
+    assert_eq!((&body["type"], &body["status"]), (&json!("about:blank"), &json!(status)), "{body}");
+    assert!(body["title"].is_string(), "{body}");
+    assert_eq!(body["detail"], body["message"], "{body}");
+    error(&body, code, executed)
+}
+
+#[tokio::test]
+async fn curl_calls_without_any_option_but_its_data() {
+    let running = Running::new(everything()).await;
+    // What `curl -d '[1,2]' localhost:port/rpc/add` sends.
+    let request = format!(
+        "POST /rpc/add HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Length: 5\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n[1,2]",
+        running.address.port()
+    );
+    let answer = raw(running.address, request).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "3"), "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/json");
+}
+
+#[tokio::test]
+async fn the_plain_way_takes_an_envelope_of_which_most_may_be_left_out() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for (body, expected) in [
+        (r#"{"fun": "add", "args": [1, 2], "kwargs": {}}"#, r#"{"ret":3}"#),
+        (r#"{"kwargs": {"b": 2}, "args": [1], "fun": "add"}"#, r#"{"ret":3}"#),
+        (r#"{"fun": "add", "args": [1, 2]}"#, r#"{"ret":3}"#),
+        (r#"{"fun": "add", "kwargs": {"a": 1, "b": 2}}"#, r#"{"ret":3}"#),
+        (r#"{"fun": "add", "args": null, "kwargs": {"a": 1, "b": 2}}"#, r#"{"ret":3}"#),
+        (r#"{"fun": "nothing"}"#, r#"{"ret":null}"#),
+        (r#"{"fun": "nothing", "ext": {"of": ["what", "may", "come"]}}"#, r#"{"ret":null}"#),
+        (" {\"f\\u0075n\" : \"add\",\n\"args\": [ 1 , 2 ] } ", r#"{"ret":3}"#),
+    ] {
+        for path in ["/rpc", "/rpc/"] {
+            let answer = caller.ask(post(path, body)).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_plain_way_refuses_what_is_no_envelope() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for (body, words) in [
+        ("", "no JSON object"),
+        ("null", "no JSON object"),
+        (r#"["add", [1, 2], {}]"#, "no JSON object"),
+        (r#"{"args": [1, 2]}"#, "missing field `fun`"),
+        (r#"{"fun": 1}"#, "expected a"),
+        (r#"{"fun": "add", "fun": "nothing"}"#, "duplicate field `fun`"),
+        (r#"{"fun": "add", "args": [1, 2], "args": [3, 4]}"#, "duplicate field `args`"),
+        (r#"{"fun": "add", "argz": [1, 2]}"#, "unknown field `argz`"),
+        (r#"{"fun": "add", "args": {"a": 1, "b": 2}}"#, "`args` must be an array"),
+        (r#"{"fun": "add", "kwargs": [1, 2]}"#, "`kwargs` must be an object"),
+        (r#"{"fun": "add", "args": [1, 2]}{"#, "trailing characters"),
+        (r#"{"fun": "add", "args": [1, 2"#, "EOF"),
+        ("\u{feff}{\"fun\": \"nothing\"}", "no JSON object"),
+        (r#"{"fun": "echo", "args": ["\ud800"]}"#, "argument `value`"),
+    ] {
+        let answer = caller.ask(post("/rpc", body)).await;
+        let message = plainly(&answer, 400, "invalid_argument", "no");
+        assert!(message.contains(words), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_function_is_what_the_original_made_of_it() {
+    let running = Running::new(everything()).await;
+    let answer = raw(running.address, post("/rpc", r#"{"fun": "addd", "args": [1, 2], "kwargs": {}}"#)).await;
+    assert_eq!(answer.reason, "no func found err");
+    let message = plainly(&answer, 502, "unimplemented", "no");
+    assert!(message.contains("did you mean `add`?"), "{message}");
+    assert_eq!(answer.json().as_object().unwrap().len(), 1, "`err` and nothing else");
+}
+
+#[tokio::test]
+async fn only_a_call_that_did_not_run_is_answered_by_the_reason_of_the_original() {
+    let server = Server::new()
+        .function("planned", || async { Err::<(), _>(Error::new(byname::Code::Unimplemented, "not yet")) });
+    let running = Running::new(server).await;
+    let answer = raw(running.address, post("/rpc", r#"{"fun": "planned"}"#)).await;
+    assert_eq!(plainly(&answer, 404, "unimplemented", "yes"), "not yet");
+    assert_eq!(answer.reason, "Not Found");
+}
+
+#[tokio::test]
+async fn an_unknown_function_is_a_problem_by_path() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for name in ["addd", "no.such", "add/", "add%20", "!no", "a\u{e9}", &"x".repeat(50_000)] {
+        let answer = caller.ask(post(&format!("/rpc/{name}"), "[1,2]")).await;
+        problem(&answer, 404, "unimplemented", "no");
+        assert!(answer.body.len() < 1000, "a name is not echoed whole");
+    }
+    let answer = caller.ask(get("/rpc/addd?a=1")).await;
+    problem(&answer, 404, "unimplemented", "no");
+    assert_eq!(answer.json()["title"], "Not Found");
+    assert_eq!(answer.json()["kind"], "rpc");
+}
+
+#[tokio::test]
+async fn near_names_are_told_only_where_listing_is_on() {
+    for (server, told) in [
+        (everything(), true),
+        (everything().listing(false), false),
+        (everything().hosts(["localhost"]), false),
+        (everything().hosts(["localhost"]).listing(true), true),
+    ] {
+        let running = Running::new(server).await;
+        let answer = raw(running.address, post("/rpc/addd", "[]")).await;
+        assert_eq!(answer.json()["message"].as_str().unwrap().contains("`add`"), told, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_functions_own_error_is_422_and_whole() {
+    let running = Running::new(everything()).await;
+    let answer = raw(running.address, post("/rpc", r#"{"fun": "withdraw", "args": ["ada", 107]}"#)).await;
+    plainly(&answer, 422, "failed_precondition", "yes");
+    let whole = &answer.json()["err"];
+    assert_eq!((&whole["kind"], &whole["data"]), (&json!("method"), &json!({"Overdrawn": {"by": 7}})));
+
+    let answer = raw(running.address, post("/rpc/withdraw", r#"{"account": "bob", "amount": 1}"#)).await;
+    problem(&answer, 422, "not_found", "yes");
+    assert_eq!((&answer.json()["kind"], &answer.json()["data"]), (&json!("method"), &json!("NoSuchAccount")));
+}
+
+#[tokio::test]
+async fn a_path_takes_an_array_an_object_or_nothing() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for (path, body, expected) in [
+        ("/rpc/add", " [1, 2] ", "3"),
+        ("/rpc/add", "\n{\"b\": 1, \"a\": 2}", "3"),
+        ("/rpc/nothing", "", "null"),
+        ("/rpc/nothing", "null", "null"),
+        ("/rpc/nothing", "[]", "null"),
+        ("/rpc/nothing", "{}", "null"),
+        ("/rpc/counter.bump", "", "1"),
+        ("/rpc/counter.bump?by=9", "[2]", "3"),
+        ("/rpc/echo", "[{\"a\": 1.50, \"a\\u0000\": \"\\/\"}]", "{\"a\":1.5,\"a\\u0000\":\"/\"}"),
+    ] {
+        let answer = caller.ask(post(path, body)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{path} {body}");
+    }
+    for (body, words) in [
+        ("3", "must be a JSON array"),
+        ("\"[1,2]\"", "must be a JSON array"),
+        ("a=1&b=2", "must be a JSON array"),
+        ("[1,2", "EOF"),
+        ("[1,2]]", "trailing characters"),
+        ("[1,2,]", "trailing comma"),
+        ("{\"a\": 1, \"b\": 2, \"a\": 1}", "argument `a` is given twice"),
+        ("[1, NaN]", "argument `b`"),
+        ("[1, 1e400]", "argument `b`"),
+    ] {
+        let message = problem(&caller.ask(post("/rpc/add", body)).await, 400, "invalid_argument", "no");
+        assert!(message.contains(words), "{body}: {message}");
+    }
+}
+
+/// A newtype of a string.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Label(String);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Side {
+    Left,
+    Right,
+}
+
+#[rpc(readonly)]
+fn every_kind(
+    text: Option<String>,
+    label: Option<Label>,
+    side: Option<Side>,
+    number: Option<f64>,
+    on: Option<bool>,
+    list: Option<Vec<i64>>,
+) -> (Option<String>, Option<Label>, Option<Side>, Option<f64>, Option<bool>, Option<Vec<i64>>) {
+    (text, label, side, number, on, list)
+}
+
+#[tokio::test]
+async fn a_get_calls_what_only_reads() {
+    let running = Running::new(everything().method::<every_kind>()).await;
+    let mut caller = Caller::to(running.address).await;
+    for (path, expected) in [
+        ("/rpc/add?a=1&b=2", "3"),
+        ("/rpc/add?b=-2&a=%31&", "-1"),
+        ("/rpc/greet?name=Ada", "\"hello Ada\""),
+        ("/rpc/greet?name=Ada+L.%20Z%C3%B6e&greeting=a%26b%3Dc%2B", "\"a&b=c+ Ada L. Zöe\""),
+        ("/rpc/greet?name=7", "\"hello 7\""),
+        ("/rpc/greet?name=null&mark=!", "\"hello null!\""),
+        ("/rpc/greet?name=%22x%22", "\"hello \\\"x\\\"\""),
+        ("/rpc/greet?n%61me=", "\"hello \""),
+        ("/rpc/echo?value=[1]", "\"[1]\""),
+        ("/rpc/every_kind", "[null,null,null,null,null,null]"),
+        ("/rpc/every_kind?text=a+b&label=x&side=left", "[\"a b\",\"x\",\"left\",null,null,null]"),
+        ("/rpc/every_kind?number=1e2&on=true&list=[1,2]", "[null,null,null,100.0,true,[1,2]]"),
+        ("/rpc/counter.total", "0"),
+    ] {
+        let answer = caller.ask(get(path)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{path}: {answer:?}");
+    }
+    for (path, words) in [
+        ("/rpc/add?a=1&b=2&a=1", "argument `a` is given twice"),
+        ("/rpc/greet?name=x&name=x", "argument `name` is given twice"),
+        ("/rpc/add?a=1&b=2&c=3", "unknown argument `c`"),
+        ("/rpc/add?a=1", "argument `b` is missing"),
+        ("/rpc/add?a=1&b", "argument `b`"),
+        ("/rpc/add?a=1&b=two", "argument `b`"),
+        ("/rpc/every_kind?list=[1", "argument `list`"),
+    ] {
+        let message = problem(&caller.ask(get(path)).await, 400, "invalid_argument", "no");
+        assert!(message.contains(words), "{path}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_is_neither_sniffed_nor_stored() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for path in ["/rpc/add?a=1&b=2", "/rpc/add", "/rpc/nothing", "/rpc/none", "/rpc", "/rpc/!live", "/elsewhere"] {
+        let answer = caller.ask(get(path)).await;
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_never_changes_anything() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let answer = caller.ask(get("/rpc/counter.bump?by=5")).await;
+    let message = problem(&answer, 405, "unimplemented", "no");
+    assert!(message.contains("POST"), "{message}");
+    assert_eq!(answer.header("allow"), "POST");
+    assert_eq!(caller.ask(post("/rpc/counter.total", "")).await.body, "0");
+}
+
+#[tokio::test]
+async fn other_verbs_are_told_which_would_do() {
+    let running = Running::new(everything()).await;
+    for (path, allowed) in [
+        ("/rpc", "POST"),
+        ("/rpc/add", "POST, GET"),
+        ("/rpc/nothing", "POST"),
+        ("/rpc/!live", "GET, HEAD"),
+        ("/rpc/!ready", "GET, HEAD"),
+    ] {
+        for other in ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW"] {
+            if allowed.contains(other) {
+                continue;
+            }
+            let mut caller = Caller::to(running.address).await;
+            caller.send(verb(other, path, "connection: close\r\n")).await;
+            let answer = caller.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{other} {path}: {answer}");
+            assert!(answer.contains(&format!("\r\nallow: {allowed}\r\n")), "{other} {path}: {answer}");
+            let body = answer.split_once("\r\n\r\n").unwrap().1;
+            if other == "HEAD" {
+                assert_eq!(body, "");
+            } else {
+                assert!(body.contains(&format!("{other} calls nothing here")), "{other} {path}: {body}");
+            }
+        }
+    }
+    let answer = raw(running.address, get("/rpc")).await;
+    plainly(&answer, 405, "unimplemented", "no");
+    assert_eq!(answer.header("allow"), "POST");
+}
+
+#[tokio::test]
+async fn every_answer_says_what_the_server_is() {
+    let running = Running::new(everything().hosts(["x"]).limits(|limits| limits.message = 1000)).await;
+    for (request, status) in [
+        (post("/rpc/add", "[1,2]"), 200),
+        (post("/rpc", r#"{"fun": "add", "args": [1, 2]}"#), 200),
+        (post("/rpc", "?"), 400),
+        (post("/rpc", r#"{"fun": "none"}"#), 502),
+        (post("/rpc/none", ""), 404),
+        (post("/rpc/withdraw", r#"["bob", 1]"#), 422),
+        (post("/rpc/panics", r#"["x"]"#), 500),
+        (post("/rpc/add", &" ".repeat(1001)), 413),
+        (post("/elsewhere", ""), 404),
+        (get("/rpc/!live"), 200),
+        (verb("PUT", "/rpc/add", ""), 405),
+        (verb("POST", "/rpc/add", "origin: http://evil.test\r\n"), 403),
+        ("GET /rpc/add HTTP/1.1\r\nhost: evil.test\r\n\r\n".into(), 421),
+        ("GET /rpc/add HTTP/1.1\r\n\r\n".into(), 400),
+    ] {
+        let answer = raw(running.address, request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("byname-protocol"), "1", "{answer:?}");
+        assert_eq!(answer.header("byname-ways"), "plain, path", "{answer:?}");
+        assert_eq!(answer.header("keep-alive"), "timeout=75", "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_way_can_be_switched_off() {
+    let by_path = post("/rpc/add", "[1,2]");
+    let plain = post("/rpc", r#"{"fun": "add", "args": [1, 2]}"#);
+
+    let running = Running::new(everything().plain(false)).await;
+    assert_eq!(raw(running.address, &by_path).await.header("byname-ways"), "path");
+    let message = plainly(&raw(running.address, &plain).await, 404, "unimplemented", "no");
+    assert!(message.contains("POST /rpc/name"), "{message}");
+
+    let running = Running::new(everything().path(false)).await;
+    assert_eq!(raw(running.address, &plain).await.header("byname-ways"), "plain");
+    let message = problem(&raw(running.address, &by_path).await, 404, "unimplemented", "no");
+    assert!(message.contains("POST /rpc with {\"fun\""), "{message}");
+    problem(&raw(running.address, get("/rpc/add?a=1&b=2")).await, 404, "unimplemented", "no");
+
+    let running = Running::new(everything().plain(false).path(false)).await;
+    let answer = raw(running.address, &plain).await;
+    assert_eq!(answer.header("byname-ways"), "");
+    assert!(plainly(&answer, 404, "unimplemented", "no").contains("no calls over HTTP"));
+    assert_eq!(raw(running.address, get("/rpc/!ready")).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_endpoint_can_be_anywhere() {
+    for (given, plain, by_path, live) in [
+        ("/x", "/x", "/x/add", "/x/!live"),
+        ("x/y/", "/x/y", "/x/y/add", "/x/y/!live"),
+        ("/", "/", "/add", "/!live"),
+        ("", "/", "/add", "/!live"),
+    ] {
+        let running = Running::new(everything().endpoint(given)).await;
+        let answer = raw(running.address, post(plain, r#"{"fun": "add", "args": [1, 2]}"#)).await;
+        assert_eq!(answer.body, r#"{"ret":3}"#, "{given}");
+        assert_eq!(raw(running.address, post(by_path, "[1,2]")).await.body, "3", "{given}");
+        assert_eq!(raw(running.address, get(live)).await.body, "ok\n", "{given}");
+        for foreign in ["/rpc/add", "/xx/add", "/x/yy/add"] {
+            problem(&raw(running.address, post(foreign, "[1,2]")).await, 404, "unimplemented", "no");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused() {
+    let running = Running::new(everything()).await;
+    for encoding in ["gzip", "br", "gzip, gzip"] {
+        let header = format!("content-encoding: {encoding}\r\n");
+        let answer = raw(running.address, post_with("/rpc/add", &header, "[1,2]")).await;
+        let message = problem(&answer, 415, "invalid_argument", "no");
+        assert!(message.contains(encoding), "{message}");
+    }
+    let answer = raw(running.address, post_with("/rpc/add", "content-encoding: identity\r\n", "[1,2]")).await;
+    assert_eq!(answer.body, "3");
+}
+
+#[tokio::test]
+async fn the_callers_time_is_whole_milliseconds() {
+    let running = Running::new(everything()).await;
+    let call = async |timeout: &str| {
+        let header = format!("byname-timeout-ms: {timeout}\r\n");
+        raw(running.address, post_with("/rpc/counter.bump", &header, "[]")).await
+    };
+    for bad in ["", "-1", "+5", "1.5", "1s", "0x10", "18446744073709551616"] {
+        let message = problem(&call(bad).await, 400, "invalid_argument", "no");
+        assert!(message.contains("`byname-timeout-ms`"), "{bad}: {message}");
+    }
+    let message = problem(&call("0").await, 504, "deadline_exceeded", "no");
+    assert!(message.contains("`counter.bump`"), "{message}");
+    let header = "byname-timeout-ms: nonsense\r\n";
+    let answer = raw(running.address, verb("GET", "/rpc/counter.total", header)).await;
+    problem(&answer, 400, "invalid_argument", "no");
+    assert_eq!(call("18446744073709551615").await.body, "1", "none of the others was counted");
+}
+
+#[tokio::test]
+async fn a_body_that_waits_to_be_asked_for_is_asked_for_once_it_will_be_read() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let head = |path: &str, headers: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n{headers}content-length: {length}\r\n\r\n"
+        )
+    };
+    assert_eq!(caller.ask(head("/rpc/add", "", 5)).await.status, 100);
+    assert_eq!(caller.ask("[1,2]").await.body, "3");
+    // The body comes early.
+    caller.send(head("/rpc/add", "", 5) + "[3,4]").await;
+    let mut answer = caller.answer().await;
+    if answer.status == 100 {
+        answer = caller.answer().await;
+    }
+    assert_eq!(answer.body, "7");
+    assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.body, "3", "the connection goes on");
+    // Refused without reading it: whatever comes then is no request.
+    caller.send(head("/rpc/add", "content-encoding: gzip\r\n", 70)).await;
+    assert_eq!(caller.answer().await.status, 415);
+    caller.send(post("/rpc/counter.bump", "[]")).await;
+    assert_eq!(caller.rest().await, "");
+    assert_eq!(raw(running.address, get("/rpc/counter.total")).await.body, "0");
+}
+
+#[tokio::test]
+async fn a_body_may_come_in_chunks() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let chunked = "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    for pieces in
+        [&["5\r\n[1,2]\r\n0\r\n\r\n"][..], &["1\r\n[\r\n", "3;x=y\r\n1,2\r\n1\r", "\n]\r\n", "0\r\nt: x\r\n\r\n"]]
+    {
+        caller.send(chunked).await;
+        for piece in pieces {
+            caller.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(caller.answer().await.body, "3", "{pieces:?}");
+    }
+    caller.send(format!("{chunked}ffffffffffffffffff\r\n[1,2]")).await;
+    let answer = caller.answer().await;
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    assert_eq!(caller.rest().await, "", "and the connection is closed");
+}
+
+#[tokio::test]
+async fn requests_may_be_sent_ahead() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    caller.send(post("/rpc/add", "[1,2]") + &get("/rpc/add?a=3&b=4") + &post("/rpc/none", "[]") + "POST /rpc/ad").await;
+    assert_eq!(caller.answer().await.body, "3");
+    assert_eq!(caller.answer().await.body, "7");
+    assert_eq!(caller.answer().await.status, 404);
+    assert_eq!(caller.ask("d HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[5,6]").await.body, "11");
+}
+
+#[tokio::test]
+async fn one_request_is_never_read_as_two() {
+    let running = Running::new(everything()).await;
+    let smuggled = post("/rpc/counter.bump", "[]");
+    for headers in [
+        format!("content-length: {}\r\ncontent-length: 0\r\n", smuggled.len()),
+        "content-length: +5\r\n".into(),
+        "content-length: 0x5\r\n".into(),
+        "content-length: 18446744073709551616\r\n".into(),
+        "transfer-encoding: xchunked\r\n".into(),
+        "transfer-encoding: chunked, identity\r\n".into(),
+        " content-length: 5\r\n".into(),
+        "content-length : 5\r\n".into(),
+    ] {
+        let mut caller = Caller::to(running.address).await;
+        let head = format!("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+        caller.send(head + &smuggled).await;
+        let answer = caller.rest().await;
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{headers}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{headers}: {answer}");
+    }
+    // With both, the chunks count, and the connection ends with the answer.
+    let mut caller = Caller::to(running.address).await;
+    let both = format!("content-length: {}\r\ntransfer-encoding: chunked\r\n", smuggled.len() + 5);
+    caller.send(format!("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\n{both}\r\n0\r\n\r\n{smuggled}")).await;
+    let answer = caller.rest().await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_eq!(raw(running.address, get("/rpc/counter.total")).await.body, "0");
+}
+
+#[tokio::test]
+async fn http_1_0_is_answered_and_closed() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    caller.send("POST /rpc/add HTTP/1.0\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,2]").await;
+    let answer = caller.rest().await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n3"), "{answer}");
+}
+
+/// Sends one request over HTTP/2 and reads its answer.
+async fn over_http2(running: &Running, request: hyper::http::request::Builder, body: &str) -> (u16, Value) {
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let answer = send.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap();
+    let (head, body) = answer.into_parts();
+    assert_eq!(head.headers["byname-protocol"], "1");
+    assert!(!head.headers.contains_key("keep-alive"), "HTTP/2 forbids it");
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status.as_u16(), serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
+}
+
+#[tokio::test]
+async fn http_2_carries_probes_and_calls_and_an_unknown_function_is_a_404() {
+    let running = Running::new(everything()).await;
+    let at = |path: &str| format!("http://{}{path}", running.address);
+    let live = over_http2(&running, hyper::Request::get(at("/rpc/!live")), "").await;
+    assert_eq!(live, (200, json!("ok\n")));
+    let sum = over_http2(&running, hyper::Request::post(at("/rpc/add")), "[1,2]").await;
+    assert_eq!(sum, (200, json!(3)));
+    let (status, body) = over_http2(&running, hyper::Request::post(at("/rpc")), r#"{"fun": "none"}"#).await;
+    assert_eq!((status, &body["err"]["code"]), (404, &json!("unimplemented")), "there is no reason to tell it by");
+    let foreign = hyper::Request::post("http://evil.test/rpc/add");
+    assert_eq!(over_http2(&running, foreign, "[1,2]").await.0, 421);
+    let torn = hyper::Request::post(at("/rpc/add")).header("host", "evil.test");
+    assert_eq!(over_http2(&running, torn, "[1,2]").await.0, 400);
+}
+
+#[tokio::test]
+async fn probes_are_answered_whatever_name_the_server_is_probed_by() {
+    for server in [everything(), everything().hosts(["data.internal"])] {
+        let running = Running::new(server).await;
+        for path in ["/rpc/!live", "/rpc/!ready"] {
+            for headers in ["host: 10.1.2.3:8080\r\n", "host: localhost\r\nsec-fetch-site: cross-site\r\n"] {
+                let answer = raw(running.address, format!("GET {path} HTTP/1.1\r\n{headers}\r\n")).await;
+                assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"), "{path} {headers}");
+                assert_eq!(answer.header("content-type"), "text/plain");
+            }
+            let mut caller = Caller::to(running.address).await;
+            caller.send(verb("HEAD", path, "connection: close\r\n")).await;
+            let answer = caller.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_names_one_host_and_it_is_ours() {
+    let running = Running::new(everything()).await;
+    let call =
+        async |headers: &str| raw(running.address, format!("GET /rpc/add?a=1&b=2 HTTP/1.1\r\n{headers}\r\n")).await;
+    for ours in ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8080"] {
+        assert_eq!(call(&format!("host: {ours}\r\n")).await.body, "3", "{ours}");
+    }
+    for none in ["", "host: localhost\r\nhost: localhost\r\n", "host: me@localhost\r\n", "host: localhost/rpc\r\n"] {
+        let message = problem(&call(none).await, 400, "invalid_argument", "no");
+        assert!(message.contains("`Host`"), "{message}");
+    }
+    for foreign in ["evil.test", "localhost.evil.test", "127.0.0.1.evil.test"] {
+        let message = problem(&call(&format!("host: {foreign}\r\n")).await, 421, "permission_denied", "no");
+        assert!(message.contains("Server::hosts"), "{message}");
+    }
+    let answer = raw(running.address, "GET http://evil.test/rpc/add?a=1&b=2 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    problem(&answer, 400, "invalid_argument", "no");
+
+    let named = Running::new(everything().hosts(["data.internal"])).await;
+    for (host, status) in [("data.internal", 200), ("Data.Internal:80", 200), ("localhost", 200), ("evil.test", 421)] {
+        let answer = raw(named.address, format!("GET /rpc/add?a=1&b=2 HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn on_an_open_address_any_name_is_ours_until_some_are_given() {
+    for (server, status) in [(everything(), 200), (everything().hosts(["data.internal"]), 421)] {
+        let running = Running::at(server, "0.0.0.0:0").await;
+        let near = ([127, 0, 0, 1], running.address.port()).into();
+        let answer = raw(near, "GET /rpc/add?a=1&b=2 HTTP/1.1\r\nhost: any.name\r\n\r\n").await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_are_turned_away_before_anything_runs() {
+    let running = Running::new(everything()).await;
+    let json = "content-type: application/json\r\n";
+    for headers in [
+        "origin: http://evil.test\r\n",
+        "origin: null\r\n",
+        "origin: http://localhost:1\r\n",
+        "sec-fetch-site: cross-site\r\n",
+        "sec-fetch-site: same-site\r\n",
+        "sec-fetch-site: cross-site\r\norigin: http://localhost\r\n",
+    ] {
+        let answer = raw(running.address, post_with("/rpc/counter.bump", &format!("{json}{headers}"), "[]")).await;
+        let message = problem(&answer, 403, "permission_denied", "no");
+        assert!(message.contains("Server::origins"), "{message}");
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+    }
+    for headers in ["origin: http://localhost\r\n", "sec-fetch-site: same-origin\r\n", "sec-fetch-site: none\r\n"] {
+        // Of a page of our own, but a form could send it.
+        let answer = raw(running.address, post_with("/rpc/counter.bump", headers, "[]")).await;
+        problem(&answer, 415, "invalid_argument", "no");
+        let answer = raw(running.address, post_with("/rpc/counter.total", &format!("{json}{headers}"), "[]")).await;
+        assert_eq!(answer.body, "0", "{headers}: nothing was bumped");
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{headers}: it needs none");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_call() {
+    let running = Running::new(everything().origins(["https://app.example", "http://Other.example:8080/"])).await;
+    let json = "content-type: application/json\r\n";
+    for origin in ["https://app.example", "http://other.example:8080"] {
+        let headers = format!("{json}sec-fetch-site: cross-site\r\norigin: {origin}\r\n");
+        let answer = raw(running.address, post_with("/rpc/add", &headers, "[1,2]")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "3"), "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), origin);
+        assert_eq!(answer.header("vary"), "origin");
+        let answer = raw(running.address, post_with("/rpc/none", &headers, "[1,2]")).await;
+        assert_eq!(answer.status, 404, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), origin, "a page may read errors too");
+
+        let asked = format!("origin: {origin}\r\naccess-control-request-method: POST\r\n");
+        let answer = raw(running.address, verb("OPTIONS", "/rpc/add", &asked)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), origin);
+        assert_eq!(answer.header("access-control-allow-methods"), "GET, POST");
+        assert!(answer.header("access-control-allow-headers").contains("content-type"), "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "", "none are asked for");
+    }
+    let asked = "origin: https://evil.test\r\naccess-control-request-method: POST\r\n";
+    let answer = raw(running.address, verb("OPTIONS", "/rpc/add", asked)).await;
+    problem(&answer, 403, "permission_denied", "no");
+}
+
+#[tokio::test]
+async fn a_careful_server_takes_nothing_but_json() {
+    let running = Running::new(everything().require_json(true)).await;
+    for (content_type, status) in [
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/jsonp", 415),
+    ] {
+        let header = format!("content-type: {content_type}\r\n");
+        let answer = raw(running.address, post_with("/rpc/add", &header, "[1,2]")).await;
+        assert_eq!(answer.status, status, "{content_type}");
+    }
+    problem(&raw(running.address, post("/rpc/add", "[1,2]")).await, 415, "invalid_argument", "no");
+    assert_eq!(raw(running.address, post("/rpc/nothing", "")).await.body, "null", "no body has no type");
+    assert_eq!(raw(running.address, get("/rpc/add?a=1&b=2")).await.body, "3");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_and_closed() {
+    let running = Running::new(everything().limits(|limits| limits.header = 256 << 10)).await;
+    let long = "x".repeat(100_000);
+    let headers: String = (0..101).map(|at| format!("x-{at}: y\r\n")).collect();
+    for (request, status) in [
+        (get(&format!("/rpc/greet?name={long}")), 414),
+        (verb("GET", "/rpc/add?a=1&b=2", &format!("x: {}\r\n", long.repeat(10))), 431),
+        (verb("GET", "/rpc/add?a=1&b=2", &headers), 431),
+    ] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(request).await;
+        let answer = caller.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+    let answer = raw(running.address, verb("GET", "/rpc/add?a=1&b=2", &format!("x: {long}\r\n"))).await;
+    assert_eq!(answer.body, "3", "this one is within the limit");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_closed_and_the_log_says_why() {
+    let mut log = Log::new();
+    let running = Running::new(everything().limits(|limits| limits.header_read = std::time::Duration::from_millis(20)));
+    let running = running.await;
+    for (bytes, words) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], "TLS"),
+        (b"PRI * HTTP/2.0\r\n\r\nS", "`Limits::header_read`"),
+        (b"", "`Limits::header_read`"),
+    ] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(bytes).await;
+        assert_eq!(caller.rest().await, "");
+        log.until(words).await;
+    }
+    for bytes in
+        ["nonsense\r\n\r\n", "GET /rpc HTTP/3.0\r\n\r\n", "GET / HTTP/1.1\r\nhost: localhost\r\n x: y\r\n\r\n", "PRI x"]
+    {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(bytes).await;
+        let answer = caller.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{bytes:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_http_2_preface_may_come_in_pieces() {
+    let running = Running::new(everything()).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (near, mut far) = tokio::io::duplex(64 << 10);
+    // A slow line: one byte at a time.
+    tokio::spawn(async move {
+        let (mut from, mut to) = stream.into_split();
+        tokio::spawn(async move {
+            let (mut far_read, mut far_write) = tokio::io::split(&mut far);
+            let up = async {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let mut byte = [0];
+                while far_read.read_exact(&mut byte).await.is_ok() {
+                    to.write_all(&byte).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let down = tokio::io::copy(&mut from, &mut far_write);
+            let _ = tokio::join!(up, down);
+        });
+    });
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::get(format!("http://{}/rpc/add?a=1&b=2", running.address));
+    let answer = send.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "3");
+}
+
+#[tokio::test]
+async fn a_function_cannot_move_the_end_of_its_answer() {
+    let server = Server::new().function("headers", || {
+        let call = byname::Context::current().unwrap();
+        let refused = ["content-length", "Transfer-Encoding", "connection", "keep-alive", "upgrade", "a b"]
+            .map(|name| call.reply_header(name, "1").is_err());
+        call.reply_header("x-more", "1").unwrap();
+        call.reply_header("x-more", "2").unwrap();
+        call.reply_header("byname-protocol", "9").unwrap();
+        call.reply_header("content-type", "text/html").unwrap();
+        assert!(call.reply_header("x", "a\r\nb: c").is_err());
+        async move { refused }
+    });
+    let running = Running::new(server).await;
+    let answer = raw(running.address, post("/rpc/headers", "")).await;
+    assert_eq!(answer.json(), json!(vec![true; 6]), "{answer:?}");
+    assert_eq!((answer.header("byname-protocol"), answer.header("content-type")), ("1", "application/json"));
+    assert_eq!(answer.header("x-more"), "2", "the last of two");
+}

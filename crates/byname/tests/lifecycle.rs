@@ -1,0 +1,376 @@
+//! From binding to draining: how a server begins, goes on and ends.
+
+mod harness;
+
+use std::process::Stdio;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use byname::{Client, Code, Error, Executed, Server, rpc, server};
+use harness::{Caller, Gate, Log, Running, add, everything, get, post, raw, within};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+fn one() -> Server {
+    Server::new().method::<add>()
+}
+
+/// Waits until nothing listens at an address any more.
+async fn refused(address: std::net::SocketAddr) {
+    within(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn binding_tells_the_address_and_takes_connections_before_it_serves() {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let bound = one().serve("127.0.0.1:0").until(async { drop(stopped.await) }).bind().await.unwrap();
+    let address = bound.local_addr();
+    assert_ne!(address.port(), 0);
+    let mut caller = Caller::to(address).await;
+    caller.send(post("/rpc/add", "[1,2]")).await;
+    let served = tokio::spawn(bound.into_future());
+    assert_eq!(caller.answer().await.body, "3");
+    drop(stop);
+    within(served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_name_an_address_and_a_bound_listener_all_serve() {
+    let blocking = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let expected = [blocking.local_addr().unwrap(), listener.local_addr().unwrap()];
+    let bound = [one().serve(blocking).bind().await.unwrap(), one().serve(listener).bind().await.unwrap()];
+    assert_eq!([bound[0].local_addr(), bound[1].local_addr()], expected);
+    let free: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let more = [
+        one().serve(free).bind().await.unwrap(),
+        one().serve(String::from("localhost:0")).bind().await.unwrap(),
+        one().serve("[::1]:0").bind().await.unwrap_or(one().serve(free).bind().await.unwrap()),
+    ];
+    for bound in bound.into_iter().chain(more) {
+        let address = bound.local_addr();
+        let served = tokio::spawn(bound.into_future());
+        assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
+        served.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_had_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = one().serve(address.to_string()).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::No));
+    assert!(error.message().contains(&address.to_string()) && error.message().contains("port 0"), "{error}");
+    let error = one().serve(address).await.unwrap_err();
+    assert!(error.message().contains(&address.to_string()), "{error}");
+    let error = one().serve("8080").await.unwrap_err();
+    assert!(error.message().contains("expected host:port, such as 127.0.0.1:8080"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_of_nothing_does_not_start() {
+    let error = Server::new().serve("127.0.0.1:0").await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains(".method::<f>()") && error.message().contains(".inject("), "{error}");
+}
+
+#[rpc(name = "other.add")]
+async fn renamed() {}
+
+#[rpc(alias = "add")]
+async fn also_add() {}
+
+struct Adder;
+
+#[rpc]
+impl Adder {
+    async fn add(&self, a: i64, b: i64) -> i64 {
+        a + b
+    }
+}
+
+#[tokio::test]
+async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
+    let closure = |server: Server| server.function("add", || async {});
+    for (collide, places) in [
+        (one().method::<add>(), ["harness/mod.rs", "harness/mod.rs"]),
+        (closure(one()), ["harness/mod.rs", "lifecycle.rs"]),
+        (one().inject(Adder), ["harness/mod.rs", "lifecycle.rs"]),
+        (one().method::<also_add>(), ["harness/mod.rs", "lifecycle.rs"]),
+        (closure(Server::new().method::<also_add>()), ["lifecycle.rs", "lifecycle.rs"]),
+        (Server::new().inject(Adder).method::<also_add>(), ["lifecycle.rs", "lifecycle.rs"]),
+    ] {
+        let error = collide.clone().serve("127.0.0.1:0").bind().await.unwrap_err();
+        assert_eq!(error.code(), Code::AlreadyExists, "{error}");
+        let message = error.message();
+        assert!(message.contains("two functions are named `add`"), "{message}");
+        let (first, second) = message.split_once(" and ").unwrap();
+        for (side, place) in [first, second].into_iter().zip(places) {
+            assert!(side.contains(place), "{side:?} of {message}");
+        }
+        assert_eq!(Client::local(&collide).unwrap_err(), error, "in a process as well");
+    }
+    let error = one().inject_as("other", Adder).method::<renamed>().serve("127.0.0.1:0").await.unwrap_err();
+    assert!(error.message().contains("two functions are named `other.add`"), "{error}");
+    let apart = one().inject_as("x", Adder).inject_as("y", Adder).function("z", || async {});
+    assert!(apart.serve("127.0.0.1:0").bind().await.is_ok());
+}
+
+#[tokio::test]
+async fn names_out_of_the_grammar_fail_at_the_start() {
+    for server in [
+        one().function("no name", || async {}),
+        one().function("rpc.discover", || async {}),
+        one().inject_as("", Adder),
+        one().inject_as("1", Adder),
+        one().inject_as(&"x".repeat(128), Adder),
+    ] {
+        let error = server.serve("127.0.0.1:0").await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert!(error.message().contains("lifecycle.rs"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn server_takes_every_function_of_its_package_and_nothing_else() {
+    let client = Client::local(&server!()).unwrap();
+    assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3, "of the harness");
+    client.call::<()>("other.add", ()).await.unwrap_err();
+    panic!("decide");
+}
+
+#[tokio::test]
+async fn server_of_a_crate_without_functions_does_not_start() {
+    for (server, name) in [(server!(serde_json), "serde_json"), (server!(serde_json, tracing), "serde_json")] {
+        let error = server.serve("127.0.0.1:0").await.unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition);
+        assert!(error.message().contains(&format!("crate `{name}` has no #[rpc] function")), "{error}");
+    }
+    let error = server!(serde_json).method::<add>().serve("127.0.0.1:0").await.unwrap_err();
+    assert!(error.message().contains("crate `serde_json`"), "it was named, so it is missed: {error}");
+}
+
+#[tokio::test]
+async fn the_log_says_what_is_served_and_from_where() {
+    let mut log = Log::new();
+    let running = Running::new(one().inject_as("x", Adder)).await;
+    assert_eq!(raw(running.address, post("/rpc/x.add", "[1,2]")).await.body, "3");
+    let lines = log.lines();
+    for words in ["serving `add(a: i64, b: i64) -> i64` of byname", "serving `x.add(a: i64, b: i64) -> i64` of byname"] {
+        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:?}");
+    }
+    let address = format!("serving 2 functions at http://{}/rpc", running.address);
+    assert!(lines.iter().any(|line| line.contains(&address)), "{lines:?}");
+}
+
+#[tokio::test]
+async fn draining_lets_calls_in_flight_finish_and_takes_no_new_ones() {
+    let (gate, handle) = Gate::new();
+    let mut running = Running::new(everything().inject(gate)).await;
+    let address = running.address;
+    let mut idle = Caller::to(address).await;
+    assert_eq!(idle.ask(post("/rpc/add", "[1,2]")).await.header("connection"), "");
+    let mut held = Caller::to(address).await;
+    held.send(post("/rpc/pass", "")).await;
+    within(handle.started).await.unwrap();
+
+    running.stop();
+    refused(address).await;
+    assert_eq!(idle.rest().await, "", "a connection without a call is closed");
+    handle.release.send(()).unwrap();
+    let answer = held.answer().await;
+    assert_eq!((answer.body.as_str(), answer.header("connection")), ("true", "close"), "{answer:?}");
+    assert_eq!(held.rest().await, "");
+    within(running.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_drains_is_alive_and_not_ready() {
+    let mut running = Running::new(everything()).await;
+    let mut callers = Vec::new();
+    for (path, status, body) in [("/rpc/!ready", 503, "draining\n"), ("/rpc/!live", 200, "ok\n")] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(&get(path)[..20]).await;
+        callers.push((caller, path, status, body));
+    }
+    running.stop();
+    refused(running.address).await;
+    for (mut caller, path, status, body) in callers {
+        let answer = caller.ask(&get(path)[20..]).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, body));
+        assert_eq!(answer.header("connection"), "close");
+    }
+    within(running.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_has_arrived_when_the_server_is_told_to_stop_is_answered() {
+    for _ in 0..20 {
+        let mut running = Running::new(everything()).await;
+        let mut kept = Caller::to(running.address).await;
+        assert_eq!(kept.ask(post("/rpc/add", "[1,2]")).await.body, "3");
+        let mut fresh = Caller::to(running.address).await;
+        let call = post("/rpc/add", "[3,4]");
+        // Straight into the sockets, so that no other task comes between.
+        for caller in [&mut kept, &mut fresh] {
+            assert_eq!(caller.stream.try_write(call.as_bytes()).unwrap(), call.len());
+        }
+        running.stop();
+        for caller in [&mut kept, &mut fresh] {
+            let answer = caller.answer().await;
+            assert_eq!((answer.body.as_str(), answer.header("connection")), ("7", "close"));
+        }
+        within(running.stopped()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_function_ends_the_drain_at_its_limit_by_name() {
+    let (gate, handle) = Gate::new();
+    let (other, other_handle) = Gate::new();
+    let server = Server::new().inject_as("a", gate).inject_as("b", other);
+    let running = Running::new(server.limits(|limits| limits.drain = Duration::from_millis(20))).await;
+    let mut callers = Vec::new();
+    for name in ["a", "b"] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(post(&format!("/rpc/{name}.pass"), "")).await;
+        callers.push(caller);
+    }
+    within(handle.started).await.unwrap();
+    within(other_handle.started).await.unwrap();
+    // One whose caller is gone counts as well.
+    drop(callers.remove(0));
+    let error = within(running.stopped()).await.unwrap_err();
+    assert_eq!((error.code(), error.limit()), (Code::DeadlineExceeded, Some("drain")));
+    assert!(error.message().contains("`a.pass` (1), `b.pass` (1)"), "{error}");
+}
+
+/// What the child of the next test runs.
+async fn serve_until_told() -> Result<(), Error> {
+    // It ends with a line on standard input, so that the test says when.
+    let server = one().function("hold", || async {
+        println!("holding");
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().lines().next());
+        line.await.unwrap().unwrap().unwrap()
+    });
+    let bound = server.serve("127.0.0.1:0").bind().await?;
+    println!("listening {}", bound.local_addr());
+    bound.await?;
+    println!("drained");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sigterm_and_sigint_drain() {
+    const CHILD: &str = "BYNAME_TEST_SERVES";
+    if std::env::var_os(CHILD).is_some() {
+        return serve_until_told().await.unwrap();
+    }
+    for signal in ["TERM", "INT"] {
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sigterm_and_sigint_drain", "--nocapture"])
+            .env(CHILD, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = async |words: &str| {
+            let line = within(async {
+                loop {
+                    let line = lines.next_line().await.unwrap().expect("the child ended");
+                    if let Some(at) = line.find(words) {
+                        return line[at + words.len()..].to_owned();
+                    }
+                }
+            });
+            line.await
+        };
+        let address = said("listening ").await.parse().unwrap();
+        let mut held = Caller::to(address).await;
+        held.send(post("/rpc/hold", "")).await;
+        said("holding").await;
+
+        let pid = child.id().unwrap().to_string();
+        let kill = tokio::process::Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(kill.await.unwrap().success());
+        refused(address).await;
+        child.stdin.take().unwrap().write_all(b"released\n").await.unwrap();
+        let answer = held.answer().await;
+        assert_eq!((answer.json(), answer.header("connection")), (json!("released"), "close"), "{signal}");
+        said("drained").await;
+        assert!(within(child.wait()).await.unwrap().success(), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_leaves_the_connection_and_the_server_going_on() {
+    let mut log = Log::new();
+    let server = everything().function("early", |on: bool| {
+        assert!(!on, "secret");
+        async {}
+    });
+    let running = Running::new(server).await;
+    let mut caller = Caller::to(running.address).await;
+    for (name, arguments) in [("panics", "[\"secret\"]"), ("early", "[true]")] {
+        for _ in 0..3 {
+            let answer = caller.ask(post(&format!("/rpc/{name}"), arguments)).await;
+            let error = answer.json();
+            assert_eq!((answer.status, &error["code"], &error["executed"]), (500, &json!("internal"), &json!("yes")));
+            assert!(!answer.body.contains("secret"), "{answer:?}");
+            assert!(log.until("panicked").await.contains(name));
+        }
+    }
+    assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.body, "3");
+    within(running.stopped()).await.expect("no call is counted as being at work");
+}
+
+/// Meets a test at its barrier, twice.
+struct Meeting(Barrier);
+
+#[rpc]
+impl Meeting {
+    #[rpc(blocking)]
+    fn meet(&self) -> u8 {
+        self.0.wait();
+        self.0.wait();
+        7
+    }
+
+    #[rpc(blocking)]
+    fn panics(&self) {
+        panic!("secret")
+    }
+}
+
+#[tokio::test]
+async fn a_blocking_function_holds_up_nobody() {
+    let meeting = Arc::new(Meeting(Barrier::new(2)));
+    let running = Running::new(one().inject(Arc::clone(&meeting))).await;
+    let mut held = Caller::to(running.address).await;
+    held.send(post("/rpc/meet", "")).await;
+    let wait = async || {
+        let meeting = Arc::clone(&meeting);
+        within(tokio::task::spawn_blocking(move || meeting.0.wait())).await.unwrap();
+    };
+    wait().await;
+    // It blocks a thread now; this test and its server have only one of their own.
+    assert_eq!(raw(running.address, post("/rpc/add", "[1,2]")).await.body, "3");
+    wait().await;
+    assert_eq!(held.answer().await.body, "7");
+    assert_eq!(held.ask(post("/rpc/panics", "")).await.status, 500);
+    assert_eq!(held.ask(post("/rpc/add", "[1,2]")).await.body, "3");
+}
+
+#[tokio::test]
+async fn servers_in_one_process_do_not_share_anything() {
+    let (first, second) = (Running::new(everything()).await, Running::new(everything()).await);
+    assert_eq!(raw(first.address, post("/rpc/counter.bump", "[5]")).await.body, "5");
+    assert_eq!(raw(second.address, post("/rpc/counter.total", "")).await.body, "0");
+    within(first.stopped()).await.unwrap();
+    assert_eq!(raw(second.address, post("/rpc/add", "[1,2]")).await.body, "3");
+}

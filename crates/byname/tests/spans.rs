@@ -1,0 +1,89 @@
+//! Spans: one a call on each side, and no more names than there are functions.
+
+mod harness;
+
+use byname::{Context, Server};
+use harness::{Caller, Log, Running, everything, get, post, post_with, raw, within};
+use serde_json::Value;
+
+#[tokio::test]
+async fn a_call_is_one_span_on_each_side() {
+    let mut log = Log::new();
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    for (name, arguments, code) in [
+        ("add", serde_json::json!([1, 2]), "ok"),
+        ("counter.bump", serde_json::json!([]), "ok"),
+        ("same", serde_json::json!([1]), "ok"),
+        ("add", serde_json::json!([1]), "invalid_argument"),
+        ("withdraw", serde_json::json!(["bob", 1]), "not_found"),
+        ("panics", serde_json::json!([""]), "internal"),
+    ] {
+        let _ = client.call::<Value>(name, arguments).await;
+        let spans = log.spans("rpc.serve");
+        let registered = if name == "same" { "echo" } else { name };
+        assert_eq!(spans.len(), 1, "{name}: {spans:?}");
+        assert_eq!(spans[0].fields["rpc.method"], registered, "{spans:?}");
+        assert_eq!(spans[0].fields["rpc.code"], code, "{spans:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_has_a_span_of_its_own() {
+    let mut log = Log::new();
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    client.call::<i64>("add", (1, 2)).await.unwrap();
+    let _ = client.call::<i64>("none", ()).await;
+    let names: Vec<_> = log.spans("rpc.call").iter().map(|span| span.fields["rpc.method"].clone()).collect();
+    assert_eq!(names, ["add", "none"]);
+}
+
+#[tokio::test]
+async fn a_call_within_the_process_has_both() {
+    let mut log = Log::new();
+    let client = byname::Client::local(&everything()).unwrap();
+    client.call::<i64>("add", (1, 2)).await.unwrap();
+    for (name, field) in [("rpc.serve", "rpc.code"), ("rpc.call", "rpc.method")] {
+        let spans = log.spans(name);
+        assert_eq!((spans.len(), spans[0].fields["rpc.method"].as_str()), (1, "add"), "{spans:?}");
+        assert!(spans[0].fields.contains_key(field), "{spans:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_nobody_serves_make_no_spans_and_no_lines() {
+    let mut log = Log::new();
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for at in 0..500 {
+        let name = format!("stray_{at}");
+        assert_eq!(caller.ask(post(&format!("/rpc/{name}"), "[]")).await.status, 404);
+        assert_eq!(caller.ask(post("/rpc", &format!("{{\"fun\": \"{name}\"}}"))).await.status, 502);
+    }
+    assert_eq!(caller.ask(get("/rpc/add?a=1&b=2")).await.body, "3");
+    let spans: Vec<_> = log.spans("rpc.serve").into_iter().map(|span| span.fields["rpc.method"].clone()).collect();
+    assert_eq!(spans, ["add"]);
+    let stray: Vec<_> = log.lines().into_iter().filter(|line| line.contains("stray")).collect();
+    assert!(stray.is_empty(), "{stray:?}");
+}
+
+#[tokio::test]
+async fn what_a_function_logs_is_in_its_span_even_when_its_caller_is_gone() {
+    let mut log = Log::new();
+    let server = Server::new().function("talks", || async {
+        tracing::info!("it begins");
+        Context::current().unwrap().cancellation().cancelled().await;
+        tracing::info!("it goes on alone");
+    });
+    let running = Running::new(server).await;
+    let answer = raw(running.address, post_with("/rpc/talks", "byname-timeout-ms: 20\r\n", "")).await;
+    assert_eq!(answer.status, 504);
+    for words in ["it begins", "it goes on alone"] {
+        let line = log.until(words).await;
+        assert!(line.contains("rpc.serve"), "{line}");
+    }
+    within(running.stopped()).await.unwrap();
+    let spans = log.spans("rpc.serve");
+    assert_eq!((spans.len(), spans[0].fields["rpc.code"].as_str()), (1, "deadline_exceeded"));
+}
