@@ -16,12 +16,7 @@ static ACCEPTED: AtomicU64 = AtomicU64::new(0);
 /// # Safety
 /// As for the C library's function: this only passes the arguments on.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn accept4(
-    listener: c_int,
-    address: *mut sockaddr,
-    length: *mut socklen_t,
-    flags: c_int,
-) -> c_int {
+unsafe extern "C" fn accept4(listener: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
     // SAFETY: the caller's promises are the system call's own.
     let socket = unsafe { syscall(SYS_accept4, listener, address, length, flags) } as c_int;
     if socket >= 0 {

@@ -81,13 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn measure(
-    options: &Options,
-    round: usize,
-    peer: &AnyPeer,
-    work: Work,
-    in_flight: usize,
-) -> Result<Measurement> {
+fn measure(options: &Options, round: usize, peer: &AnyPeer, work: Work, in_flight: usize) -> Result<Measurement> {
     let mut server = ServerProcess::start(peer)?;
     let outcome = run_client(options, peer, work, in_flight, &server)?;
     // The client's sockets are closed by its end, the server's a moment later.
@@ -121,11 +115,7 @@ fn run_client(
         format!("--server-process={}", server.process.id()),
     ];
     let output = role("client")?.args(arguments).output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
@@ -138,18 +128,11 @@ struct ServerProcess {
 
 impl ServerProcess {
     fn start(peer: &AnyPeer) -> Result<Self> {
-        let mut process = role("server")?
-            .arg(peer.name)
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut process = role("server")?.arg(peer.name).stdout(Stdio::piped()).spawn()?;
         let output = process.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(output).lines();
         match read(&mut lines) {
-            Ok(listening) => Ok(ServerProcess {
-                process,
-                lines,
-                listening,
-            }),
+            Ok(listening) => Ok(ServerProcess { process, lines, listening }),
             Err(error) => {
                 process.kill()?;
                 process.wait()?;
@@ -159,10 +142,7 @@ impl ServerProcess {
     }
 
     fn end(&mut self) -> Result<Ended> {
-        kill(
-            Pid::from_raw(self.process.id().try_into()?),
-            Signal::SIGTERM,
-        )?;
+        kill(Pid::from_raw(self.process.id().try_into()?), Signal::SIGTERM)?;
         read(&mut self.lines)
     }
 }

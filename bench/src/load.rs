@@ -131,10 +131,7 @@ impl Window {
         let tally = state.tally();
         let calls = tally.latency.len();
         if calls == 0 {
-            bail!(
-                "no call succeeded; the first failure: {:?}",
-                tally.first_failure
-            );
+            bail!("no call succeeded; the first failure: {:?}", tally.first_failure);
         }
         let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
         let micros_at = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
@@ -208,12 +205,7 @@ async fn watch(slots: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()
     }
 }
 
-async fn run_slot<C: Caller>(
-    mut caller: C,
-    slot: usize,
-    work: Work,
-    state: Arc<State>,
-) -> Result<()> {
+async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<State>) -> Result<()> {
     let users = work::users(slot);
     for n in 0.. {
         if state.over.load(Relaxed) {
@@ -265,10 +257,7 @@ mod tests {
         let error = generate::<Wrong>(load(Work::Add)).await.unwrap_err();
         assert!(error.to_string().starts_with("wrong reply"), "{error}");
         let error = generate::<Wrong>(load(Work::Record)).await.unwrap_err();
-        assert!(
-            error.to_string().starts_with("wrong reply: Some([])"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("wrong reply: Some([])"), "{error}");
     }
 
     #[tokio::test]
@@ -277,10 +266,7 @@ mod tests {
         assert!(outcome.calls > 0 && outcome.failures > 0, "{outcome:?}");
         assert_eq!(outcome.first_failure.as_deref(), Some("odd"));
         let error = generate::<Failing>(load(Work::Record)).await.unwrap_err();
-        assert!(
-            error.to_string().starts_with("no call succeeded"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("no call succeeded"), "{error}");
     }
 
     fn load(work: Work) -> Load {

@@ -15,29 +15,14 @@ pub fn heading(options: &Options, peers: &[&AnyPeer]) -> Result<String> {
     for peer in peers {
         write!(text, "\npeer:    {}: {}", peer.name, versions(peer)?)?;
     }
-    let Options {
-        rounds,
-        seconds,
-        warm_up,
-        ..
-    } = options;
-    write!(
-        text,
-        "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up"
-    )?;
+    let Options { rounds, seconds, warm_up, .. } = options;
+    write!(text, "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up")?;
     Ok(text)
 }
 
 /// One measurement, for those who wait.
 pub fn line(measurement: &Measurement) -> String {
-    let Measurement {
-        round,
-        peer,
-        work,
-        in_flight,
-        outcome,
-        ..
-    } = measurement;
+    let Measurement { round, peer, work, in_flight, outcome, .. } = measurement;
     let mut line = format!(
         "round {round}  {work:<6} @{in_flight:<4} {peer:<14} {:>8.1}k calls/s  p50 {:.0} µs",
         THROUGHPUT.of(measurement),
@@ -86,9 +71,7 @@ impl Figure {
     }
 }
 
-const THROUGHPUT: Figure = Figure::new("1000 calls/s", 1, |m| {
-    m.outcome.calls as f64 / m.outcome.seconds / 1e3
-});
+const THROUGHPUT: Figure = Figure::new("1000 calls/s", 1, |m| m.outcome.calls as f64 / m.outcome.seconds / 1e3);
 
 /// Those that can be divided by each other.
 const RATED: [Figure; 5] = [
@@ -125,9 +108,7 @@ fn ratios(measured: &[&Measurement]) -> Option<Table> {
     }
     let mut table = table("ratio", RATED.iter());
     for peer in others {
-        let cells = RATED
-            .iter()
-            .map(|figure| spread(rates(measured, peer, figure), 2));
+        let cells = RATED.iter().map(|figure| spread(rates(measured, peer, figure), 2));
         table.add_row([format!("{OURS} / {peer}")].into_iter().chain(cells));
     }
     Some(table)
@@ -140,9 +121,7 @@ fn rates(measured: &[&Measurement], peer: &str, figure: &Figure) -> Vec<f64> {
         let same_round = of(peer).filter(|theirs| theirs.round == ours.round);
         same_round.map(move |theirs| (ours, theirs))
     });
-    pairs
-        .map(|(ours, theirs)| figure.of(ours) / figure.of(theirs))
-        .collect()
+    pairs.map(|(ours, theirs)| figure.of(ours) / figure.of(theirs)).collect()
 }
 
 fn table<'f>(first: &str, figures: impl Iterator<Item = &'f Figure>) -> Table {
@@ -161,11 +140,7 @@ fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
         return "–".to_owned();
     };
     let text = |figure| format!("{figure:.decimals$}");
-    if text(min) == text(max) {
-        text(median)
-    } else {
-        format!("{} ({}–{})", text(median), text(min), text(max))
-    }
+    if text(min) == text(max) { text(median) } else { format!("{} ({}–{})", text(median), text(min), text(max)) }
 }
 
 fn median_min_max(figures: &mut [f64]) -> Option<(f64, f64, f64)> {
@@ -189,24 +164,13 @@ fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
 /// The versions that were built, as Cargo chose them.
 fn versions(peer: &AnyPeer) -> Result<String> {
     let lock: Lockfile = include_str!("../Cargo.lock").parse()?;
-    let bench = lock
-        .packages
-        .iter()
-        .find(|p| p.name.as_str() == env!("CARGO_PKG_NAME"));
-    let dependencies = &bench
-        .context("Cargo.lock without this package")?
-        .dependencies;
+    let bench = lock.packages.iter().find(|p| p.name.as_str() == env!("CARGO_PKG_NAME"));
+    let dependencies = &bench.context("Cargo.lock without this package")?.dependencies;
     let mut versions = Vec::new();
     for name in peer.packages.iter().chain(&["tokio"]) {
         let dependency = dependencies.iter().find(|d| d.name.as_str() == *name);
-        let version = &dependency
-            .with_context(|| format!("{name} is no dependency"))?
-            .version;
-        let commit = if *name == OURS {
-            machine::commit()
-        } else {
-            None
-        };
+        let version = &dependency.with_context(|| format!("{name} is no dependency"))?.version;
+        let commit = if *name == OURS { machine::commit() } else { None };
         let commit = commit.map(|commit| format!(" ({commit})"));
         versions.push(format!("{name} {version}{}", commit.unwrap_or_default()));
     }
@@ -222,13 +186,7 @@ mod tests {
 
     #[test]
     fn ratios_are_of_the_same_round() {
-        let rounds = [
-            (1, OURS, 200),
-            (1, "other", 100),
-            (2, OURS, 90),
-            (2, "other", 30),
-            (3, "other", 1),
-        ];
+        let rounds = [(1, OURS, 200), (1, "other", 100), (2, OURS, 90), (2, "other", 30), (3, "other", 1)];
         let measurements = rounds.map(|(round, peer, calls)| measurement(round, peer, calls));
         let measured: Vec<_> = measurements.iter().collect();
         assert_eq!(rates(&measured, "other", &THROUGHPUT), [2.0, 3.0]);

@@ -81,10 +81,14 @@ pub struct Store {
     visitors: Mutex<HashSet<SocketAddr>>,
 }
 
-/// Every method of this block can be called from elsewhere. SQLite blocks its thread, so none runs on an async one.
+/// Every method of this block can be called from elsewhere. SQLite blocks its thread, so they are `blocking`, but for the
+/// one that is called all the time.
 #[rpc]
 impl Store {
     /// A customer with all orders: one question, so that the tier above needs one call.
+    ///
+    /// It takes some 30 µs in memory, and handing it to another thread cost a quarter of the calls a second. Were the
+    /// database on a disk, it would be `blocking` as the others are.
     #[rpc(readonly)]
     pub fn history(&self, customer: u32) -> Result<History, StoreError> {
         self.note_visitor();

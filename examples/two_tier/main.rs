@@ -58,15 +58,9 @@ async fn caller(plan: Plan) -> Result<(), Failure> {
 
     page.heading("Three processes, one command");
     let rows = Store::on(&data.client()?).rows().await?;
-    let shelves = [(rows.customers, "customers"), (rows.products, "products"), (rows.orders, "orders")];
-    let shelves: Vec<_> = shelves.map(|(count, what)| format!("{} {what}", grouped(count))).into();
-    page.process("data tier", data.pid, Some(data.address), &format!("SQLite: {}", shelves.join(", ")));
-    page.process(
-        "business tier",
-        business.pid,
-        Some(business.address),
-        "server to the caller, client of the data tier",
-    );
+    let rows = grouped(rows.customers + rows.products + rows.orders + rows.lines);
+    page.process("data tier", data.pid, Some(data.address), &format!("SQLite, {rows} rows in 4 tables"));
+    page.process("business tier", business.pid, Some(business.address), "server and client at once");
     page.process("caller", std::process::id(), None, "this one");
 
     page.heading("What is called, and what comes back");

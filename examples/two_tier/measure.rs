@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::Failure;
 use crate::business::Shop;
 use crate::data::{CUSTOMERS, Store};
-use crate::page::{Page, grouped};
+use crate::page::{Page, grouped, plural};
 use crate::sockets;
 use crate::tier::Tier;
 
@@ -53,8 +53,8 @@ impl Plan {
 
     /// Raises how many files this process may open, and so its tiers, which are started after it.
     pub fn full() -> Self {
-        let sweep: Vec<usize> = vec![4, 32, 512];
-        let mut plan = Self { sweep, callers: 512, kept_calls: 12_000, fresh_calls: 1_000, note: None };
+        let sweep: Vec<usize> = (0..10).map(|power| 1 << power).collect();
+        let mut plan = Self { sweep, callers: 512, kept_calls: 10_000, fresh_calls: 2_000, note: None };
         // The business tier has a socket for each caller, and one for each connection to the data tier.
         let files = rlimit::increase_nofile_limit(4096).unwrap_or(256);
         let room = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
@@ -62,9 +62,9 @@ impl Plan {
             plan.callers = room.max(1);
             plan.sweep.retain(|connections| *connections <= room.max(1));
             plan.note = Some(format!(
-                "A process may open only {files} files here, so the sweep ends before {} connections; `ulimit -n` \
-                 moves that.",
-                plan.callers + 1
+                "A process may open only {files} files here: rows of more than {} connections are left out \
+                 (`ulimit -n` moves that).",
+                plan.callers
             ));
         }
         plan
@@ -83,35 +83,36 @@ impl Plan {
 }
 
 pub async fn sweep(page: &Page, plan: &Plan, data_tier: &Tier, business_tier: &Tier) -> Result<Vec<Row>, Failure> {
-    let store = data_tier.client()?;
+    let store = Store::on(&data_tier.client()?);
     // So many that no caller ever waits at the door: only the connections behind it change.
     let shop = Client::builder(&business_tier.url()).limits(|limits| limits.connections = plan.callers).build()?;
     work(plan, &shop, 2 * plan.callers as u32).await;
 
+    let measure = async |connections, keep| -> Result<Measured, Failure> {
+        let how = if keep { "kept alive" } else { "one for each request" };
+        page.meanwhile(&format!("  measuring: {}, {how} …", plural(connections)));
+        Shop::on(&shop).connect(connections, keep).await?;
+        store.visitors().await?;
+        let (mut calls, mut failed) = (plan.fresh_calls, Vec::new());
+        if keep {
+            // They open here, and are counted, before the clock runs.
+            failed = work(plan, &shop, plan.callers as u32).await;
+            calls = plan.kept_calls;
+        }
+        let began = Instant::now();
+        let late = work(plan, &shop, calls).await;
+        let per_second = f64::from(calls - late.len() as u32) / began.elapsed().as_secs_f64();
+        failed.extend(late);
+        let visitors = store.visitors().await?;
+        let time_wait = sockets::in_time_wait(&visitors, data_tier.address).await;
+        Ok(Measured { per_second, opened: visitors.len(), time_wait, calls, failed })
+    };
+
     let mut rows = Vec::new();
     for &connections in &plan.sweep {
-        let mut measured = Vec::new();
-        for keep in [true, false] {
-            let how = if keep { "kept alive" } else { "one for each request" };
-            page.meanwhile(&format!("  measuring {connections} connections, {how} …"));
-            Shop::on(&shop).connect(connections, keep).await?;
-            Store::on(&store).visitors().await?;
-            let mut calls = plan.fresh_calls;
-            if keep {
-                // They open here, and are counted, before the clock runs.
-                work(plan, &shop, plan.callers as u32).await;
-                calls = plan.kept_calls;
-            }
-            let began = Instant::now();
-            let failed = work(plan, &shop, calls).await;
-            let per_second = f64::from(calls) / began.elapsed().as_secs_f64();
-            let visitors = Store::on(&store).visitors().await?;
-            let time_wait = sockets::in_time_wait(&visitors, data_tier.address).await;
-            measured.push(Measured { per_second, opened: visitors.len(), time_wait, calls, failed });
-        }
-        if let (Some(fresh), Some(kept)) = (measured.pop(), measured.pop()) {
-            rows.push(Row { connections, kept, fresh });
-        }
+        let kept = measure(connections, true).await?;
+        let fresh = measure(connections, false).await?;
+        rows.push(Row { connections, kept, fresh });
     }
     page.meanwhile("");
     Ok(rows)

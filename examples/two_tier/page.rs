@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::net::SocketAddr;
 
 pub const BOLD: &str = "1";
+pub const BEST: &str = "1;32";
 pub const DIM: &str = "2";
 pub const GREEN: &str = "32";
 pub const YELLOW: &str = "33";
@@ -25,7 +26,7 @@ impl Page {
     }
 
     pub fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colours && !colour.is_empty() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     pub fn heading(&self, text: &str) {
@@ -40,9 +41,7 @@ impl Page {
 
     pub fn process(&self, role: &str, pid: u32, address: Option<SocketAddr>, what: &str) {
         let address = address.map(|address| address.to_string()).unwrap_or_default();
-        let known = format!("  {role:<MEANS$}pid {pid:<9}{address:<17}");
-        let lines = wrap(what, self.width - known.len());
-        println!("{known}{}", lines.join(&format!("\n{:1$}", "", known.len())));
+        println!("  {role:<MEANS$}pid {pid:<9}{address:<17}{}", self.paint(DIM, what));
     }
 
     /// One call of the story: by which means, what was written, what came back.
@@ -73,6 +72,10 @@ pub fn grouped(number: impl ToString) -> String {
 
 pub fn euros(cents: u32) -> String {
     format!("{}.{:02} €", grouped(cents / 100), cents % 100)
+}
+
+pub fn plural(connections: usize) -> String {
+    format!("{connections} connection{}", if connections == 1 { "" } else { "s" })
 }
 
 fn wrap(text: &str, width: usize) -> Vec<String> {

@@ -1,12 +1,12 @@
 //! A few calls, told: by which means, and what came back.
 
-use byname::Client;
+use byname::{CallError, Client, Code};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Failure;
-use crate::business::{Shop, Summary};
-use crate::data::Product;
+use crate::business::{Shop, ShopError, Summary};
+use crate::data::{Product, StoreError};
 use crate::page::{Page, euros, grouped};
 
 pub async fn tell(page: &Page, shop: &Client) -> Result<(), Failure> {
@@ -28,20 +28,22 @@ pub async fn tell(page: &Page, shop: &Client) -> Result<(), Failure> {
     let call = format!("Shop::on(&shop).buy(42, {}, 1)", teapot.id);
     let receipt = Shop::on(shop).buy(42, teapot.id, 1).await?;
     let orders = format!("order {} at {}", grouped(receipt.order), euros(receipt.cents));
-    page.step("a write", &call, &format!("{orders}; it is the customer's {}th", receipt.orders));
+    page.step("a write", &call, &format!("{orders}; the customer has {} now", receipt.orders));
 
     let call = format!("Shop::on(&shop).buy(42, {}, 100)", teapot.id);
     match Shop::on(shop).buy(42, teapot.id, 100).await {
-        Ok(_) => return Err("a hundred teapots were in stock".into()),
-        Err(error) => page.step("a typed error", &call, &format!("Err({error:?})")),
+        Err(CallError::Method(ShopError::Store(StoreError::OutOfStock { product, wanted, left }))) => {
+            let came = format!("OutOfStock: {wanted} pieces of \"{product}\" wanted, {left} left");
+            page.step("a typed error", &call, &format!("{came} (the data tier's own type, through the business tier)"));
+        }
+        other => return Err(format!("a hundred teapots should be too many: {other:?}").into()),
     }
 
     match shop.call::<Summary>("order_sumary", (42,)).await {
-        Ok(_) => return Err("a name with a slip found a function".into()),
-        Err(error) => {
-            let came = format!("{error} (executed: {:?})", error.executed());
-            page.step("no such name", r#"shop.call("order_sumary", (42,))"#, &came);
+        Err(CallError::Rpc(error)) if error.code() == Code::Unimplemented => {
+            page.step("no such name", r#"shop.call("order_sumary", (42,))"#, &error.to_string());
         }
+        other => return Err(format!("no function should be found by a name with a slip: {other:?}").into()),
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The rows as a table, and what they say.
 
 use crate::measure::{Measured, Row};
-use crate::page::{BOLD, DIM, GREEN, Page, YELLOW, grouped};
+use crate::page::{BEST, BOLD, DIM, GREEN, Page, YELLOW, grouped, plural};
 
 /// What the article found to be right.
 const ARTICLES: usize = 128;
@@ -32,12 +32,12 @@ pub fn show(page: &Page, rows: &[Row]) {
     for row in rows {
         let is_best = row.connections == best.connections;
         let first = format!("{} {:>5}", if is_best { "►" } else { " " }, row.connections);
-        let colour = if is_best { "1;32" } else { "0" };
+        let colour = if is_best { BEST } else { "" };
         let half = |measured: &Measured, bar_colour| {
             let calls = page.paint(colour, &format!("{:>7}", grouped(measured.per_second.round())));
             let bar = page.paint(bar_colour, &drawn(measured.per_second / most, bar));
-            let left = measured.time_wait.map_or("–".into(), |left| grouped(left));
-            let left = page.paint(if left == "0" { "0" } else { YELLOW }, &format!("{left:>9}"));
+            let left = measured.time_wait.map_or("–".into(), grouped);
+            let left = page.paint(if left == "0" { "" } else { YELLOW }, &format!("{left:>9}"));
             format!(" {calls} {bar} {:>6} {left} ", grouped(measured.opened))
         };
         print(&page.paint(colour, &first), &half(&row.kept, GREEN), &half(&row.fresh, YELLOW));
@@ -49,7 +49,7 @@ pub fn show(page: &Page, rows: &[Row]) {
 fn drawn(share: f64, width: usize) -> String {
     let eighths = (share * (width * 8) as f64).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
-    bar.extend(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8].chars());
+    bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]);
     format!("{bar:<width$}")
 }
 
@@ -61,37 +61,44 @@ fn best(rows: &[Row]) -> &Row {
 /// What the table says of the article, in two sentences.
 pub fn verdict(rows: &[Row]) -> String {
     let best = best(rows);
-    let near: Vec<_> = rows.iter().filter(|row| row.kept.per_second >= 0.9 * best.kept.per_second).collect();
-    let also = match near.as_slice() {
-        [first, .., last] => format!(", and {} to {} are within a tenth of it", first.connections, last.connections),
-        _ => String::new(),
+    let speed = |row: &Row| format!("{} calls a second", grouped(row.kept.per_second.round()));
+    let near: Vec<_> = rows
+        .iter()
+        .filter(|row| row.connections != best.connections && row.kept.per_second >= 0.9 * best.kept.per_second)
+        .map(|row| row.connections.to_string())
+        .collect();
+    let near = match near.as_slice() {
+        [] => String::new(),
+        [one] => format!("; {one} comes within a tenth of it"),
+        [some @ .., last] => format!("; {} and {last} come within a tenth of it", some.join(", ")),
     };
-    let at = |row: &Row| format!("{} calls a second", grouped(row.kept.per_second.round()));
-    let articles = rows.iter().find(|row| row.connections == ARTICLES);
-    let (most, much) = (best.connections, at(best));
-    let connections = match articles {
-        Some(row) if row.connections == most => {
-            format!("Kept alive, {most} connections were the fastest here as they were in the article: {much}{also}.")
-        }
-        Some(row) => format!(
-            "Kept alive, {most} connections were the fastest here with {much}{also}; the article's {ARTICLES} made {}.",
-            at(row)
+    let articles = match rows.iter().find(|row| row.connections == ARTICLES) {
+        Some(row) if row.connections == best.connections => ", as in the article".to_owned(),
+        Some(row) => format!(", where the article's {ARTICLES} made {}", grouped(row.kept.per_second.round())),
+        None => String::new(),
+    };
+    let fastest = format!("Kept alive, {} did most here: {}{articles}{near}.", plural(best.connections), speed(best));
+
+    let fresh = rows.iter().map(|row| row.fresh.per_second).fold(0.0, f64::max);
+    let times = best.kept.per_second / fresh;
+    let total = |side: fn(&Row) -> &Measured| {
+        rows.iter().map(|row| side(row).time_wait).sum::<Option<usize>>().map(|sum| match sum {
+            0 => "none".to_owned(),
+            sum => grouped(sum),
+        })
+    };
+    let calls: u32 = rows.iter().map(|row| row.fresh.calls).sum();
+    let sockets = match (total(|row| &row.fresh), total(|row| &row.kept)) {
+        (Some(fresh), Some(kept)) => format!(
+            "whose {} calls left {fresh} sockets in TIME_WAIT while kept connections left {kept} (each leaves one, once, \
+             when its client goes)",
+            grouped(calls)
         ),
-        None => format!("Kept alive, {most} connections were the fastest here with {much}{also}."),
+        _ => "whose sockets in TIME_WAIT can't be counted on this system, which has no /proc/net/tcp".to_owned(),
     };
-    let fastest_fresh = rows.iter().map(|row| row.fresh.per_second).fold(0.0, f64::max);
-    let times = best.kept.per_second / fastest_fresh;
-    let sum = |side: fn(&Row) -> &Measured| {
-        rows.iter().map(|row| side(row).time_wait).sum::<Option<usize>>().map(|sum| grouped(sum))
-    };
-    let requests: u32 = rows.iter().map(|row| row.fresh.calls).sum();
-    let sockets = match (sum(|row| &row.fresh), sum(|row| &row.kept)) {
-        (Some(fresh), Some(kept)) => {
-            format!("{} such calls left {fresh} sockets in TIME_WAIT, kept connections left {kept}", grouped(requests))
-        }
-        _ => "what was left in TIME_WAIT can't be read on this system, which has no /proc/net/tcp".into(),
-    };
-    format!("{connections} That is {times:.1} times what a connection for each request reaches at best, and {sockets}.")
+    format!(
+        "{fastest} That is {times:.1} times the best that was reached with a connection for each request, {sockets}."
+    )
 }
 
 pub fn failures(rows: &[Row]) -> String {

@@ -50,18 +50,10 @@ impl Connection {
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let host = HeaderValue::try_from(server.to_string())?;
-        Ok(Connection {
-            requests,
-            server,
-            host,
-        })
+        Ok(Connection { requests, server, host })
     }
 
-    async fn post<T: DeserializeOwned>(
-        &mut self,
-        path: &'static str,
-        arguments: impl Serialize + Send,
-    ) -> Result<T> {
+    async fn post<T: DeserializeOwned>(&mut self, path: &'static str, arguments: impl Serialize + Send) -> Result<T> {
         if self.requests.ready().await.is_err() {
             *self = Connection::open(self.server).await?;
         }

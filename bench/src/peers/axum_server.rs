@@ -23,9 +23,7 @@ pub struct Record {
 }
 
 pub async fn serve(listener: TcpListener) -> Result<()> {
-    let router = Router::new()
-        .route(ADD, post(add))
-        .route(RECORD, post(record));
+    let router = Router::new().route(ADD, post(add)).route(RECORD, post(record));
     let listener = listener.tap_io(|connection| {
         // As axum's documentation advises. A socket that refuses is as good as gone.
         let _ = connection.set_nodelay(true);

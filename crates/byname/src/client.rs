@@ -3,6 +3,7 @@
 mod budget;
 mod call;
 mod connect;
+mod doorbell;
 mod host;
 mod http1;
 mod outcome;

@@ -86,7 +86,7 @@ mod wire;
 
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
-pub use client::{Call, Client, ClientBuilder, Remote, WithMetadata};
+pub use client::{ByName, Call, Client, ClientBuilder, Remote, WithMetadata};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
 #[doc(hidden)]

@@ -17,6 +17,15 @@ pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
+    /// As [`poll_at`](Self::poll_at), for a timer that is only ever polled by one task: nothing is looked at while it
+    /// is armed early enough and has not fired.
+    pub(crate) fn poll_in_one_task(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        match &self.0 {
+            Some(sleep) if sleep.deadline() <= deadline && !sleep.is_elapsed() => Poll::Pending,
+            _ => self.poll_at(cx, deadline),
+        }
+    }
+
     /// Ready once `deadline` has passed; otherwise the task is woken by then.
     pub(crate) fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));

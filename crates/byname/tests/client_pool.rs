@@ -6,8 +6,8 @@ mod harness;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use byname::{Call, CallError, Client, Code, Context, Error, Executed, Server};
-use harness::foreign::{BYNAME, Foreign, answer, ret, skip, start};
+use byname::{ByName, Call, CallError, Client, Code, Context, Error, Executed, Server};
+use harness::foreign::{BYNAME, Foreign, answer, during, ret, skip, start};
 use harness::{Gate, Running, everything, within};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ fn with_connections(server: &Foreign, connections: usize) -> Client {
     server.builder().limits(|limits| limits.connections = connections).build().unwrap()
 }
 
-fn one(client: &Client, name: &str) -> impl Future<Output = Result<u8, CallError<Value>>> + Send + Unpin + use<> {
+fn one(client: &Client, name: &str) -> Call<ByName, Result<u8, CallError<Value>>> {
     client.call::<u8>(name, ())
 }
 
@@ -137,8 +137,7 @@ async fn a_call_waits_for_its_turn_no_longer_than_its_own_deadline() {
     let server = Foreign::holding(ret("1")).await;
     let client = with_connections(&server, 1);
     let mut first = one(&client, "first");
-    start(&mut first).await;
-    server.until_asked(1).await;
+    server.until_asked_by(&mut first, 1).await;
     let mut second = one(&client, "second").timeout(5 * S);
     start(&mut second).await;
     skip(5 * S).await;
@@ -349,8 +348,7 @@ async fn what_a_server_says_unasked_is_no_answer() {
 #[tokio::test]
 async fn what_a_server_says_unasked_and_late_is_no_answer() {
     let (said, mut saying) = mpsc::unbounded_channel();
-    let server = Foreign::holding("").await;
-    let late = Foreign::new(move |mut connection| {
+    let server = Foreign::new(move |mut connection| {
         let said = said.clone();
         async move {
             while connection.request().await.is_some() {
@@ -363,12 +361,11 @@ async fn what_a_server_says_unasked_and_late_is_no_answer() {
         }
     })
     .await;
-    drop(server);
-    let client = late.client();
+    let client = server.client();
     ok(&client).await;
     saying.recv().await.unwrap();
     ok(&client).await;
-    assert_eq!(late.requests().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 // What nobody waits for.
@@ -378,8 +375,7 @@ async fn the_connection_of_a_dropped_call_takes_its_reply_and_is_used_again() {
     let server = Foreign::holding(ret("1")).await;
     let client = with_connections(&server, 1);
     let mut dropped = one(&client, "dropped");
-    start(&mut dropped).await;
-    server.until_asked(1).await;
+    server.until_asked_by(&mut dropped, 1).await;
     drop(dropped);
     let mut next = one(&client, "next");
     start(&mut next).await;
@@ -410,11 +406,7 @@ async fn a_call_dropped_in_the_middle_of_its_reply_leaves_the_rest_to_nobody() {
     .await;
     let client = with_connections(&server, 1);
     let mut dropped = one(&client, "dropped");
-    start(&mut dropped).await;
-    tokio::select! {
-        result = &mut dropped => panic!("{result:?} of half a reply"),
-        half = sent.recv() => half.unwrap(),
-    }
+    during(&mut dropped, sent.recv()).await.unwrap();
     drop(dropped);
     rest.notify_one();
     ok(&client).await;
@@ -423,7 +415,7 @@ async fn a_call_dropped_in_the_middle_of_its_reply_leaves_the_rest_to_nobody() {
 
 #[tokio::test]
 async fn a_call_that_is_late_may_have_run_and_leaves_its_connection_to_the_next() {
-    let server = Foreign::holding(ret("1")).await;
+    let server = Foreign::holding(answer("200 OK", "byname-protocol: 1\r\n", "{\"ret\": 1}")).await;
     let client = with_connections(&server, 1).timeout(20 * S);
     for (name, call, allowed) in [
         ("the client's", one(&client, "f"), 20 * S),
@@ -432,8 +424,7 @@ async fn a_call_that_is_late_may_have_run_and_leaves_its_connection_to_the_next(
     ] {
         let mut call = call;
         let asked = server.requests().len();
-        start(&mut call).await;
-        server.until_asked(asked + 1).await;
+        server.until_asked_by(&mut call, asked + 1).await;
         skip(allowed - S).await;
         start(&mut call).await;
         skip(S).await;
@@ -450,21 +441,24 @@ async fn a_call_that_is_late_may_have_run_and_leaves_its_connection_to_the_next(
 
 #[tokio::test]
 async fn the_connection_of_a_call_that_nobody_waits_for_is_closed_after_a_while() {
-    let server = Foreign::holding(ret("1")).await;
+    let server = Foreign::new(|mut connection| async move {
+        connection.request().await;
+        if connection.number > 0 {
+            connection.send(ret("1")).await;
+        }
+        connection.closed().await;
+    })
+    .await;
     let limits = |limits: &mut byname::Limits| (limits.connections, limits.abandoned) = (1, 7 * S);
     let client = server.builder().limits(limits).build().unwrap();
     let mut dropped = one(&client, "dropped");
-    start(&mut dropped).await;
-    server.until_asked(1).await;
+    server.until_asked_by(&mut dropped, 1).await;
     drop(dropped);
     let mut next = one(&client, "next");
-    start(&mut next).await;
     skip(6 * S).await;
     start(&mut next).await;
-    assert_eq!(server.opened(), 1);
+    assert_eq!(server.open(), 1);
     skip(S).await;
-    // The answer to the one that was dropped finds nobody.
-    server.release(2);
     assert_eq!(within(next).await, Ok(1));
     assert_eq!((server.opened(), names(&server)), (2, vec!["dropped".to_owned(), "next".into()]));
 }
@@ -475,8 +469,7 @@ async fn a_function_whose_caller_is_gone_runs_to_its_end() {
     let running = Running::new(everything().inject(gate)).await;
     let client = running.client();
     let mut call = client.call::<bool>("pass", ());
-    start(&mut call).await;
-    within(handle.started).await.unwrap();
+    during(&mut call, handle.started).await.unwrap();
     drop(call);
     handle.release.send(()).unwrap();
     let told = within(handle.ended).await.unwrap();

@@ -206,6 +206,9 @@ enum Side {
     Right,
 }
 
+type Texts = (Option<String>, Option<Label>, Option<Side>);
+type Others = (Option<f64>, Option<bool>, Option<Vec<i64>>);
+
 #[rpc(readonly)]
 fn every_kind(
     text: Option<String>,
@@ -214,8 +217,8 @@ fn every_kind(
     number: Option<f64>,
     on: Option<bool>,
     list: Option<Vec<i64>>,
-) -> (Option<String>, Option<Label>, Option<Side>, Option<f64>, Option<bool>, Option<Vec<i64>>) {
-    (text, label, side, number, on, list)
+) -> (Texts, Others) {
+    ((text, label, side), (number, on, list))
 }
 
 #[tokio::test]
@@ -232,9 +235,9 @@ async fn a_get_calls_what_only_reads() {
         ("/rpc/greet?name=%22x%22", "\"hello \\\"x\\\"\""),
         ("/rpc/greet?n%61me=", "\"hello \""),
         ("/rpc/echo?value=[1]", "\"[1]\""),
-        ("/rpc/every_kind", "[null,null,null,null,null,null]"),
-        ("/rpc/every_kind?text=a+b&label=x&side=left", "[\"a b\",\"x\",\"left\",null,null,null]"),
-        ("/rpc/every_kind?number=1e2&on=true&list=[1,2]", "[null,null,null,100.0,true,[1,2]]"),
+        ("/rpc/every_kind", "[[null,null,null],[null,null,null]]"),
+        ("/rpc/every_kind?text=a+b&label=x&side=left", "[[\"a b\",\"x\",\"left\"],[null,null,null]]"),
+        ("/rpc/every_kind?number=1e2&on=true&list=[1,2]", "[[null,null,null],[100.0,true,[1,2]]]"),
         ("/rpc/counter.total", "0"),
     ] {
         let answer = caller.ask(get(path)).await;
@@ -331,7 +334,18 @@ async fn every_answer_says_what_the_server_is() {
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(answer.header("byname-protocol"), "1", "{answer:?}");
         assert_eq!(answer.header("byname-ways"), "plain, path", "{answer:?}");
-        assert_eq!(answer.header("keep-alive"), "timeout=75", "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_answer_says_how_long_a_connection_is_kept_and_every_one_where_that_is_short() {
+    let plain = post("/rpc", r#"{"fun": "nothing"}"#);
+    let running = Running::new(everything()).await;
+    assert_eq!(raw(running.address, &plain).await.header("keep-alive"), "timeout=75");
+    let brief = everything().limits(|limits| limits.idle = std::time::Duration::from_secs(7));
+    let running = Running::new(brief).await;
+    for request in [plain, post("/rpc/nothing", ""), get("/rpc/none")] {
+        assert_eq!(raw(running.address, request).await.header("keep-alive"), "timeout=7");
     }
 }
 

@@ -79,9 +79,6 @@ async fn a_server_of_nothing_does_not_start() {
 #[rpc(name = "other.add")]
 async fn renamed() {}
 
-#[rpc(alias = "add")]
-async fn also_add() {}
-
 struct Adder;
 
 #[rpc]
@@ -91,6 +88,14 @@ impl Adder {
     }
 }
 
+struct Aliased;
+
+#[rpc]
+impl Aliased {
+    #[rpc(alias = "add")]
+    async fn plus(&self) {}
+}
+
 #[tokio::test]
 async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
     let closure = |server: Server| server.function("add", || async {});
@@ -98,9 +103,9 @@ async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
         (one().method::<add>(), ["harness/mod.rs", "harness/mod.rs"]),
         (closure(one()), ["harness/mod.rs", "lifecycle.rs"]),
         (one().inject(Adder), ["harness/mod.rs", "lifecycle.rs"]),
-        (one().method::<also_add>(), ["harness/mod.rs", "lifecycle.rs"]),
-        (closure(Server::new().method::<also_add>()), ["lifecycle.rs", "lifecycle.rs"]),
-        (Server::new().inject(Adder).method::<also_add>(), ["lifecycle.rs", "lifecycle.rs"]),
+        (one().inject(Aliased), ["harness/mod.rs", "lifecycle.rs"]),
+        (closure(Server::new().inject(Aliased)), ["lifecycle.rs", "lifecycle.rs"]),
+        (Server::new().inject(Adder).inject(Aliased), ["lifecycle.rs", "lifecycle.rs"]),
     ] {
         let error = collide.clone().serve("127.0.0.1:0").bind().await.unwrap_err();
         assert_eq!(error.code(), Code::AlreadyExists, "{error}");
@@ -137,8 +142,11 @@ async fn names_out_of_the_grammar_fail_at_the_start() {
 async fn server_takes_every_function_of_its_package_and_nothing_else() {
     let client = Client::local(&server!()).unwrap();
     assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3, "of the harness");
-    client.call::<()>("other.add", ()).await.unwrap_err();
-    panic!("decide");
+    client.call::<()>("other.add", ()).await.unwrap();
+    for method in ["bump", "pass", "plus"] {
+        let error = client.call::<()>(method, ()).await.unwrap_err();
+        assert_eq!(error.rpc().unwrap().code(), Code::Unimplemented, "an instance must be injected: {error}");
+    }
 }
 
 #[tokio::test]
@@ -158,7 +166,8 @@ async fn the_log_says_what_is_served_and_from_where() {
     let running = Running::new(one().inject_as("x", Adder)).await;
     assert_eq!(raw(running.address, post("/rpc/x.add", "[1,2]")).await.body, "3");
     let lines = log.lines();
-    for words in ["serving `add(a: i64, b: i64) -> i64` of byname", "serving `x.add(a: i64, b: i64) -> i64` of byname"] {
+    for words in ["serving `add(a: i64, b: i64) -> i64` of byname", "serving `x.add(a: i64, b: i64) -> i64` of byname"]
+    {
         assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:?}");
     }
     let address = format!("serving 2 functions at http://{}/rpc", running.address);
@@ -221,9 +230,23 @@ async fn a_call_that_has_arrived_when_the_server_is_told_to_stop_is_answered() {
         for caller in [&mut kept, &mut fresh] {
             let answer = caller.answer().await;
             assert_eq!((answer.body.as_str(), answer.header("connection")), ("7", "close"));
+            assert_eq!(caller.rest().await, "");
         }
         within(running.stopped()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_dropped_leaves_no_connection_behind() {
+    let bound = everything().serve("127.0.0.1:0").until(std::future::pending()).bind().await.unwrap();
+    let address = bound.local_addr();
+    let served = tokio::spawn(bound.into_future());
+    let mut kept = Caller::to(address).await;
+    assert_eq!(kept.ask(post("/rpc/add", "[1,2]")).await.body, "3");
+    let mut fresh = Caller::to(address).await;
+    served.abort();
+    assert_eq!((kept.rest().await, fresh.rest().await), (String::new(), String::new()));
+    refused(address).await;
 }
 
 #[tokio::test]
@@ -350,7 +373,7 @@ impl Meeting {
 #[tokio::test]
 async fn a_blocking_function_holds_up_nobody() {
     let meeting = Arc::new(Meeting(Barrier::new(2)));
-    let running = Running::new(one().inject(Arc::clone(&meeting))).await;
+    let running = Running::new(one().inject::<Meeting>(Arc::clone(&meeting))).await;
     let mut held = Caller::to(running.address).await;
     held.send(post("/rpc/meet", "")).await;
     let wait = async || {

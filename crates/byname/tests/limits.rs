@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use byname::{Client, Limits, Server};
+use byname::{Client, Context, Limits, Server, rpc};
 use harness::{Caller, Gate, Log, Raw, Running, everything, get, post, post_with, raw, verb, within};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
@@ -48,6 +48,23 @@ async fn a_callers_own_time_is_no_limit_of_the_server() {
     assert!(error["message"].as_str().unwrap().contains(".timeout(…)"), "{error}");
     drop(handle.release);
     assert!(within(handle.ended).await.unwrap());
+}
+
+#[rpc(timeout = "20ms")]
+async fn brief() {
+    Context::current().unwrap().cancellation().cancelled().await;
+}
+
+#[tokio::test]
+async fn a_functions_own_time_goes_before_the_servers_and_a_longer_one_of_the_caller() {
+    let running = Running::new(Server::new().method::<brief>().limits(|limits| limits.call = Duration::ZERO)).await;
+    for headers in ["", "byname-timeout-ms: 20000\r\n"] {
+        let answer = raw(running.address, post_with("/rpc/brief", headers, "")).await;
+        assert_eq!(answer.status, 504, "{answer:?}");
+        let error = answer.json();
+        assert_eq!((&error["executed"], &error["limit"]), (&json!("unknown"), &Value::Null), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("#[rpc(timeout = \"…\")]"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -191,6 +208,9 @@ async fn a_request_that_is_far_too_large_is_answered_while_it_is_being_sent() {
         let answer = raw(running.address, post("/rpc/echo", &" ".repeat(8 << 20))).await;
         over(&answer, 413, "message");
     }
+    let large = running.client().call::<Value>("echo", (" ".repeat(3 << 20),)).await.unwrap_err();
+    let error = large.rpc().unwrap();
+    assert_eq!((error.limit(), error.executed()), (Some("message"), byname::Executed::No), "{error}");
 }
 
 #[tokio::test]
@@ -304,9 +324,7 @@ async fn limits_may_be_as_large_as_numbers_are() {
 #[tokio::test]
 async fn drain_waits_for_functions_that_nobody_waits_for_any_more_whatever_the_limits() {
     let (gate, handle) = Gate::new();
-    let server = Server::new()
-        .inject(gate)
-        .limits(|limits| (limits.call, limits.in_flight) = (SHORT, usize::MAX));
+    let server = Server::new().inject(gate).limits(|limits| (limits.call, limits.in_flight) = (SHORT, usize::MAX));
     let mut running = Running::new(server).await;
     over(&raw(running.address, post("/rpc/pass", "")).await, 504, "call");
     let address = running.address;

@@ -2,12 +2,14 @@
 
 mod harness;
 
-use byname::{Args, CallError, Client, Code, Executed, HeaderMap, Kind};
-use harness::{Running, everything};
+use byname::{Args, CallError, Client, Code, Executed, HeaderMap, Kind, rpc};
+use harness::foreign::{Foreign, ret};
+use harness::{Running, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A call and what it must come to.
@@ -225,4 +227,107 @@ async fn typed_stubs_say_the_same_everywhere() {
         assert_eq!(who["x-user"].as_deref(), Some("ada"));
         assert_eq!(metadata["x-served"], "whoami");
     }
+}
+
+/// As text: serde_json's own `Value` can't hold these.
+#[tokio::test]
+async fn integers_beyond_64_bits_are_never_rounded() {
+    let running = Running::new(everything()).await;
+    let echo = async |value: &str| {
+        let plain = raw(running.address, post("/rpc", &format!(r#"{{"fun":"echo","args":[{value}]}}"#))).await;
+        let path = raw(running.address, post("/rpc/echo", &format!("[{value}]"))).await;
+        let by_name = raw(running.address, post("/rpc/echo", &format!(r#"{{"value":{value}}}"#))).await;
+        assert_eq!((plain.status, &by_name.body), (path.status, &path.body), "{value}");
+        if path.status == 200 {
+            assert_eq!(plain.body, format!(r#"{{"ret":{}}}"#, path.body), "{value}");
+        }
+        path
+    };
+    for same in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        r#""18446744073709551617""#,
+        r#"{"18446744073709551617":["-9223372036854775809","\"\\",9223372036854775808]}"#,
+        "[1e+300,0.1234567890123456]",
+    ] {
+        let came = echo(same).await;
+        assert_eq!((came.status, came.body.as_str()), (200, same));
+    }
+    for (float, same) in
+        [("12345678901234567890.0", 12345678901234567890.0), ("123456789012345678901e-1", 1.2345678901234567e19)]
+    {
+        let came = echo(float).await;
+        assert_eq!((came.status, came.json()), (200, json!(same)), "{float}");
+    }
+    for beyond in [
+        "18446744073709551617",
+        "18446744073709551616",
+        "-9223372036854775809",
+        r#"["18446744073709551617",[[{"a":[1e300,18446744073709551617]}]]]"#,
+        "[[[0],[98765432109876543210]]]",
+        &format!("{}18446744073709551617{}", "[".repeat(126), "]".repeat(126)),
+    ] {
+        let came = echo(beyond).await;
+        assert_eq!((came.status, came.header("byname-protocol")), (400, "1"), "{beyond}: {came:?}");
+        let error = came.json();
+        assert_eq!((&error["code"], &error["executed"]), (&json!("invalid_argument"), &json!("no")), "{beyond}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.starts_with("argument `value`: an integer near "), "{message}");
+        assert!(message.contains("more than 64 bits and would be rounded: send it as a string, or"), "{message}");
+    }
+    // JavaScript writes 1e20 like this.
+    let ratio = raw(running.address, post("/rpc/ratio", "[100000000000000000000,1e20]")).await;
+    assert_eq!((ratio.status, ratio.json()), (200, json!(1.0)));
+
+    let local = || Client::local(&everything()).unwrap().encoded(true);
+    for client in [running.client(), local()] {
+        let error = client.call::<Value>("echo", ((1u128 << 64) + 1,)).await.unwrap_err();
+        let error = error.rpc().unwrap();
+        assert_eq!((error.code(), error.executed()), (Code::InvalidArgument, Executed::No), "{error}");
+        assert_eq!(client.call::<u64>("echo", (u64::MAX,)).await.unwrap(), u64::MAX);
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Number {
+    Whole(i64),
+    Float(f64),
+}
+
+#[rpc(readonly)]
+async fn number(value: Number) -> Number {
+    value
+}
+
+#[rpc(readonly)]
+async fn wide(value: u128) -> String {
+    value.to_string()
+}
+
+#[tokio::test]
+async fn integers_beyond_64_bits_are_never_rounded_in_a_query() {
+    let running = Running::new(byname::Server::new().method::<number>().method::<wide>()).await;
+    let ask = async |path: &str| {
+        let came = raw(running.address, get(path)).await;
+        (came.status, came.body)
+    };
+    assert_eq!(ask("/rpc/wide?value=18446744073709551617").await, (200, r#""18446744073709551617""#.into()));
+    assert_eq!(ask("/rpc/number?value=9223372036854775807").await, (200, "9223372036854775807".into()));
+    assert_eq!(ask("/rpc/number?value=1e20").await, (200, "1e+20".into()));
+    let (status, body) = ask("/rpc/number?value=18446744073709551617").await;
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("argument `value`: an integer near 1.8446744073709552e19 needs more than 64 bits"), "{body}");
+}
+
+#[tokio::test]
+async fn an_answer_beyond_64_bits_is_never_rounded() {
+    let server = Foreign::answering(ret("[18446744073709551617]")).await;
+    let client = server.client();
+    assert_eq!(client.call::<[u128; 1]>("f", ()).await.unwrap(), [(1 << 64) + 1]);
+    assert_eq!(client.call::<[f64; 1]>("f", ()).await.unwrap(), [2f64.powi(64)]);
+    let error = client.call::<Value>("f", ()).await.unwrap_err();
+    let error = error.rpc().unwrap();
+    assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes), "{error}");
+    assert!(error.message().contains("more than 64 bits"), "{error}");
 }

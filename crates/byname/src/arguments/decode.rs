@@ -281,6 +281,7 @@ macro_rules! tuples {
         impl<$($type: Argument),*> FromArguments for ($($type,)*) {
             type Slots = ($(Option<$type>,)*);
 
+            #[allow(clippy::unused_unit, reason = "the empty tuple")]
             fn slots() -> Self::Slots {
                 ($(None::<$type>,)*)
             }

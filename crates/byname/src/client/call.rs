@@ -25,6 +25,7 @@ use crate::handler::TypeIds;
 use crate::method::Method;
 use crate::name;
 use crate::runtime;
+use crate::timer::later;
 use crate::wire::headers;
 
 /// A call that is sent when it is first polled: `add::on(&client, 1, 2).await`.
@@ -41,7 +42,7 @@ pub struct Call<A, R> {
 
 enum State<A> {
     Ready(Prepared<A>),
-    Running(String, Pin<Box<dyn Future<Output = Done> + Send>>),
+    Running(Cow<'static, str>, Pin<Box<dyn Future<Output = Done> + Send>>),
     Over,
 }
 
@@ -60,13 +61,14 @@ struct Prepared<A> {
 
 type Encode<A> = fn(Option<&'static Method>, A) -> Result<Encoded, Error>;
 
-/// The arguments of a call by name. They are encoded at once, so that the call's type says nothing of theirs and the
-/// call borrows nothing.
+/// The arguments of a call by name, in its type: `Call<ByName, Result<T, CallError<Value>>>` is what [`Client::call`]
+/// returns whatever they are, for they are encoded at once. The call borrows nothing.
+#[derive(Debug)]
 pub struct ByName(Encoded);
 
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {
-    pub(super) name: String,
+    pub(super) name: Cow<'static, str>,
     pub(super) args: Encoded,
     pub(super) idempotent: bool,
     pub(super) headers: HeaderMap,
@@ -226,7 +228,7 @@ impl<A: Send> Prepared<A> {
     fn start(self) -> State<A> {
         let Self { client, name, method, args, encode, as_they_are, timeout, headers: own, refused } = self;
         let scope = &client.scope;
-        let name = format!("{}{name}", scope.prefix);
+        let name = if scope.prefix.is_empty() { name } else { Cow::Owned(format!("{}{name}", scope.prefix)) };
         let fail = |name, error: Error| State::Running(name, Box::pin(std::future::ready(Done::from(error))));
         if let Some(error) = refused {
             return fail(name, error);
@@ -239,7 +241,7 @@ impl<A: Send> Prepared<A> {
             Transport::Local(dispatch) => dispatch.limits(),
         };
         let timeout = timeout.or(scope.timeout).or(method.and_then(|method| method.timeout)).unwrap_or(limits.call);
-        let own_deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()));
+        let own_deadline = later(now, timeout);
         let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
         let allowed = deadline.saturating_duration_since(now);
         if allowed.is_zero() {
@@ -274,7 +276,7 @@ impl<A: Send> Prepared<A> {
                     Err(error) => return fail(name, error),
                 };
                 let deadline = Some(deadline);
-                let request = Request { name: name.clone(), args, stream: None, metadata: all, peer: None, deadline };
+                let request = Request { name: name.clone().into_owned(), args, stream: None, metadata: all, peer: None, deadline };
                 on_a_runtime(run_local(Arc::clone(dispatch), request).instrument(span))
             }
             Transport::Http(host) => {
@@ -283,7 +285,9 @@ impl<A: Send> Prepared<A> {
                     Err(error) => return fail(name, error),
                 };
                 let outgoing = Outgoing { name: name.clone(), args, idempotent, headers: all, deadline, allowed };
-                on_a_runtime(Arc::clone(host).call(outgoing).instrument(span))
+                let call = Arc::clone(host).call(outgoing);
+                // A span that nobody watches would still be entered and left at each poll.
+                if span.is_disabled() { on_a_runtime(call) } else { on_a_runtime(call.instrument(span)) }
             }
         };
         State::Running(name, future)

@@ -14,7 +14,7 @@ use http::{Request, Uri};
 use http_body_util::Full;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::call::Outgoing;
@@ -26,7 +26,7 @@ use super::retry::Attempts;
 use super::target::Target;
 use crate::error::{Code, Error, Executed, Kind};
 use crate::limits::Limits;
-use crate::timer::Timer;
+use crate::timer::{Timer, later};
 use crate::wire::{Received, Way, headers, path, plain};
 
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
@@ -99,7 +99,7 @@ impl Host {
             let Some(wait) = attempts.again(error, fastrand::f64()) else {
                 return done;
             };
-            if Instant::now() + wait >= outgoing.deadline || !self.budget.withdraw() {
+            if later(Instant::now(), wait) >= outgoing.deadline || !self.budget.withdraw() {
                 return done;
             }
             tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {wait:?}: {error}", outgoing.name);
@@ -171,20 +171,11 @@ impl Host {
         }
     }
 
-    /// A kept connection that is still open.
+    /// A kept connection. Its server may have closed it meanwhile, which it notices before it sends.
     fn kept(&self) -> Option<Connection> {
         let owner = Handle::current().id();
         let mut closed = Vec::new();
-        let kept = loop {
-            let now = Instant::now();
-            let Some(mut connection) = self.pool().take(&owner, now, &mut closed) else {
-                break None;
-            };
-            if connection.http1.is_open() {
-                break Some(connection);
-            }
-            closed.push(connection);
-        };
+        let kept = self.pool().take(&owner, Instant::now(), &mut closed);
         // Sockets are closed outside of the lock.
         drop(closed);
         kept
@@ -194,7 +185,7 @@ impl Host {
         let busy = self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections);
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
-        let until = outgoing.deadline.min(Instant::now() + self.limits.connect);
+        let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
         let opened = timeout_at(until, async { Ok(Http1::open(connect(&self.target).await?).await) }).await;
         match opened {
             Ok(Ok(Ok(http1))) => Ok(Connection { http1, runtime: Handle::current(), timer: Timer::default() }),
@@ -308,7 +299,7 @@ impl Host {
             None if is_byname => self.limits.pool_idle,
             None => UNKNOWN_IDLE,
         };
-        let until = Instant::now() + until.min(self.limits.pool_idle);
+        let until = later(Instant::now(), until.min(self.limits.pool_idle));
         let owner = connection.runtime.id();
         let mut pool = self.pool();
         let sweeper = (!self.sweeping.swap(true, Ordering::Relaxed)).then(|| connection.runtime.clone());
@@ -461,9 +452,10 @@ impl Drop for Exchange {
             return;
         };
         let host = Arc::clone(&self.host);
+        let until = later(Instant::now(), host.limits.abandoned);
         // Where its socket is, which need not be where the call was dropped.
         runtime.spawn(async move {
-            if let Ok((result, Some(http1))) = timeout(host.limits.abandoned, work).await {
+            if let Ok((result, Some(http1))) = timeout_at(until, work).await {
                 host.keep(Connection { http1, runtime: Handle::current(), timer }, result.as_ref().ok());
             }
             drop(permit);

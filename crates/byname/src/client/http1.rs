@@ -18,11 +18,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::doorbell::Doorbell;
+
 /// A connection that is not in use, or is in use by its holder alone.
 pub(super) struct Http1 {
     send: SendRequest<Full<Bytes>>,
     /// `None` once it is over: only dropping it hands back a request that it had not taken yet.
-    connection: Option<Pin<Box<Connection<TokioIo<Counted>, Full<Bytes>>>>>,
+    connection: Driven,
+    bell: Doorbell,
     wire: Arc<Wire>,
 }
 
@@ -52,16 +55,10 @@ impl Http1 {
         let wire = Arc::new(Wire::default());
         let io = TokioIo::new(Counted { stream, wire: Arc::clone(&wire) });
         let (send, connection) = http1::Builder::new().handshake(io).await?;
-        let mut this = Self { send, connection: Some(Box::pin(connection)), wire };
+        let mut this = Self { send, connection: Some(Box::pin(connection)), bell: Doorbell::new(), wire };
         // The first poll makes it want a request.
-        poll_fn(|cx| Poll::Ready(this.drive(cx))).await;
+        this.is_usable();
         Ok(this)
-    }
-
-    /// Whether the server has kept it open: asks the kernel, not the memory of what was last seen.
-    pub(super) fn is_open(&mut self) -> bool {
-        self.wire.look.store(true, Ordering::Relaxed);
-        !self.drive(&mut Context::from_waker(Waker::noop())) && self.send.is_ready()
     }
 
     /// Sends one request and reads its answer, a body of at most `limit` bytes. The connection comes back if it can be
@@ -72,11 +69,16 @@ impl Http1 {
         limit: usize,
     ) -> (Result<Answer, Broken>, Option<Self>) {
         let before = self.wire.written.load(Ordering::Relaxed);
+        // It reads before it writes: a server that has closed meanwhile is noticed before the request goes out.
+        self.wire.look.store(true, Ordering::Relaxed);
         let mut sent = pin!(self.send.try_send_request(request));
         let answered = poll_fn(|cx| {
-            self.drive(cx);
-            // What the connection hands over it hands over while it is driven, so only it needs a waker.
-            sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            let Self { connection, bell, .. } = &mut self;
+            bell.drive(cx, |cx| {
+                drive(connection, cx);
+                // What the connection hands over it hands over while it is driven, so only it needs a waker.
+                sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            })
         });
         let response = match answered.await {
             Ok(response) => response,
@@ -95,7 +97,7 @@ impl Http1 {
         let too_large = body.is_err();
         let reason = head.extensions.get::<ReasonPhrase>().cloned();
         let answer = Answer { status: head.status.as_u16(), reason, headers: head.headers, is_open_ended, body };
-        let again = !too_large && !poll_fn(|cx| Poll::Ready(self.drive(cx))).await && self.send.is_ready();
+        let again = !too_large && self.is_usable();
         (Ok(answer), again.then_some(self))
     }
 
@@ -108,16 +110,19 @@ impl Http1 {
         let mut more = BytesMut::new();
         while !body.is_end_stream() {
             let frame = poll_fn(|cx| {
-                let noop = &mut Context::from_waker(Waker::noop());
-                if let Poll::Ready(frame) = body.as_mut().poll_frame(noop) {
-                    return Poll::Ready(Ok(frame));
-                }
-                let over = self.drive(cx);
-                match body.as_mut().poll_frame(noop) {
-                    // Never a truncated success: hyper says so itself, this is in case it does not.
-                    Poll::Pending if over => Poll::Ready(Err("the body broke off".to_owned())),
-                    polled => polled.map(Ok),
-                }
+                let Self { connection, bell, .. } = self;
+                bell.drive(cx, |cx| {
+                    let noop = &mut Context::from_waker(Waker::noop());
+                    if let Poll::Ready(frame) = body.as_mut().poll_frame(noop) {
+                        return Poll::Ready(Ok(frame));
+                    }
+                    drive(connection, cx);
+                    match body.as_mut().poll_frame(noop) {
+                        // Never a truncated success: hyper says so itself, this is in case it does not.
+                        Poll::Pending if connection.is_none() => Poll::Ready(Err("the body broke off".to_owned())),
+                        polled => polled.map(Ok),
+                    }
+                })
             });
             let data = match frame.await? {
                 None => break,
@@ -137,12 +142,21 @@ impl Http1 {
         Ok(Ok(if more.is_empty() { whole } else { more.freeze() }))
     }
 
-    /// Moves bytes. True once the connection is over; why is told to whoever waits for an answer.
-    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.connection.as_mut().is_none_or(|connection| connection.as_mut().poll(cx).is_ready()) {
-            self.connection = None;
+    /// Whether the connection can take the next request. No socket is asked.
+    fn is_usable(&mut self) -> bool {
+        if !self.send.is_ready() {
+            drive(&mut self.connection, &mut Context::from_waker(self.bell.waker()));
         }
-        self.connection.is_none()
+        self.connection.is_some() && self.send.is_ready()
+    }
+}
+
+type Driven = Option<Pin<Box<Connection<TokioIo<Counted>, Full<Bytes>>>>>;
+
+/// Moves bytes. Nothing is left once the connection is over; why is told to whoever waits for an answer.
+fn drive(connection: &mut Driven, cx: &mut Context<'_>) {
+    if connection.as_mut().is_none_or(|connection| connection.as_mut().poll(cx).is_ready()) {
+        *connection = None;
     }
 }
 
@@ -222,5 +236,22 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_request_that_finds_the_connection_closed_was_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let connection = Http1::open(stream).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let (answer, connection) = connection.exchange(Request::new(Full::default()), 0).await;
+        assert!(matches!(answer, Err(Broken::Unsent(_))));
+        assert!(connection.is_none());
     }
 }

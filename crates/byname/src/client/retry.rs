@@ -42,7 +42,7 @@ impl Attempts {
         self.left -= 1;
         let wait = self.wait;
         self.wait *= 4;
-        Some(error.retry_after().unwrap_or_default() + wait.mul_f64(0.5 + jitter / 2.0))
+        Some(error.retry_after().unwrap_or_default().saturating_add(wait.mul_f64(0.5 + jitter / 2.0)))
     }
 }
 

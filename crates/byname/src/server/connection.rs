@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::http::{Endpoint, answer};
+use super::http::{Endpoint, Session, answer};
 use super::watch::{Activity, Watched};
 
 /// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
@@ -50,22 +50,22 @@ pub(super) async fn serve(
     };
     let activity = Arc::new(Activity::default());
     let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
-    let service = service_fn(|request| answer(Arc::clone(&endpoint), Arc::clone(&activity), peer, request));
+    let session = Arc::new(Session::new(Arc::clone(&endpoint), activity, peer));
+    let service = service_fn(move |request| answer(Arc::clone(&session), request));
+    let is_ready = || endpoint.dispatch().is_ready();
     let ended = if is_http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
         http2.keep_alive_interval(PING).keep_alive_timeout(PING);
         http2.max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX));
-        let (endpoint, activity) = (Arc::clone(&endpoint), Arc::clone(&activity));
-        let service = service_fn(move |request| answer(Arc::clone(&endpoint), Arc::clone(&activity), peer, request));
         let connection = pin!(http2.serve_connection(io, service));
-        drive(connection, stopped, http2::Connection::graceful_shutdown).await
+        drive(connection, is_ready, stopped, http2::Connection::graceful_shutdown).await
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
         http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
         let connection = pin!(http1.serve_connection(io, service));
-        drive(connection, stopped, http1::Connection::graceful_shutdown).await
+        drive(connection, is_ready, stopped, http1::Connection::graceful_shutdown).await
     };
     match ended {
         Ok(()) => {}
@@ -89,6 +89,7 @@ async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::
 /// Drives a connection; once the server is told to stop, it takes no further call.
 async fn drive<C>(
     mut connection: Pin<&mut C>,
+    is_ready: impl Fn() -> bool,
     mut stopped: watch::Receiver<()>,
     graceful_shutdown: fn(Pin<&mut C>),
 ) -> C::Output
@@ -96,11 +97,16 @@ where
     C: Future,
 {
     let mut stop = pin!(stopped.changed());
-    let mut told = false;
+    let (mut listening, mut told) = (false, false);
     poll_fn(|cx: &mut Context<'_>| {
         // First what has come: a call that arrived before the end is answered.
         let polled = connection.as_mut().poll(cx);
-        if polled.is_pending() && !told && stop.as_mut().poll(cx).is_ready() {
+        // Once is enough to be woken, and a server that still wants calls has not been told.
+        if polled.is_pending() && !told && (!listening || !is_ready()) {
+            listening = true;
+            if stop.as_mut().poll(cx).is_pending() {
+                return polled;
+            }
             told = true;
             graceful_shutdown(connection.as_mut());
             return connection.as_mut().poll(cx);

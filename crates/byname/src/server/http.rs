@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
@@ -22,9 +22,8 @@ use crate::call::{Args, Failure, JsonArgs, Reply, Request, Value};
 use crate::dispatch::{Answer, Dispatch};
 use crate::error::{Code, Error, Executed};
 use crate::timer::later;
+use crate::limits::Limits;
 use crate::wire::{Answered, Refusal, Way, headers, path, plain};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What all connections of a server share.
 pub(super) struct Endpoint {
@@ -35,6 +34,17 @@ pub(super) struct Endpoint {
     by_path: bool,
     ways: HeaderValue,
     keep_alive: HeaderValue,
+    /// Connections are closed sooner than byname's clients expect of a server that doesn't say.
+    idles_briefly: bool,
+}
+
+/// One connection, as its requests see it.
+pub(super) struct Session {
+    endpoint: Arc<Endpoint>,
+    activity: Arc<Activity>,
+    peer: SocketAddr,
+    /// The host that was found to be ours: nearly always all requests of a connection name the same.
+    host: OnceLock<HeaderValue>,
 }
 
 /// What a request asks for.
@@ -59,12 +69,13 @@ impl Endpoint {
             require_json: server.require_json,
         };
         let ways = match (server.plain, server.path) {
-            (true, true) => "plain, path",
+            (true, true) => headers::BOTH_WAYS,
             (true, false) => "plain",
             (false, true) => "path",
             (false, false) => "",
         };
-        let idle = dispatch.limits().idle.as_secs();
+        let dispatch_idle = dispatch.limits().idle;
+        let idle = dispatch_idle.as_secs();
         Self {
             dispatch,
             gate,
@@ -72,6 +83,7 @@ impl Endpoint {
             plain: server.plain,
             by_path: server.path,
             ways: HeaderValue::from_static(ways),
+            idles_briefly: dispatch_idle < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
         }
     }
@@ -98,24 +110,40 @@ impl Endpoint {
     }
 }
 
+impl Session {
+    pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: SocketAddr) -> Self {
+        Self { endpoint, activity, peer, host: OnceLock::new() }
+    }
+
+    /// Whether this request names the host that was found to be ours before, and no other.
+    fn is_known(&self, head: &Parts) -> bool {
+        let mut named = head.headers.get_all(HOST).iter();
+        let named = (named.next(), named.next());
+        head.uri.authority().is_none() && named.0.is_some() && named == (self.host.get(), None)
+    }
+}
+
 /// Answers one request. Its end is when the reply's body is handed over.
 pub(super) async fn answer(
-    endpoint: Arc<Endpoint>,
-    activity: Arc<Activity>,
-    peer: SocketAddr,
+    session: Arc<Session>,
     request: HttpRequest<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
-    let working = activity.begin();
-    let began = Instant::now();
+    let working = session.activity.begin();
+    let endpoint = &*session.endpoint;
     let (head, body) = request.into_parts();
     let version = head.version;
     let is_get = head.method == Verb::GET;
-    let mut out = endpoint.route(head, body, peer, began).await;
+    let target = endpoint.target(head.uri.path());
+    let says_idle = version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, Target::Path(_)));
+    let mut out = endpoint.route(&session, head, body).await;
     let headers = out.headers_mut();
     headers.insert(headers::PROTOCOL, headers::VERSION);
     headers.insert(headers::WAYS, endpoint.ways.clone());
-    if version <= Version::HTTP_11 {
-        headers.insert(KEEP_ALIVE, endpoint.keep_alive.clone());
+    if says_idle {
+        headers.insert(headers::KEEP_ALIVE, endpoint.keep_alive.clone());
+    }
+    if version <= Version::HTTP_11 && !endpoint.dispatch.is_ready() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -133,11 +161,24 @@ pub(super) async fn answer(
 
 type Out = Response<bytes::Bytes>;
 
+/// Where a call comes from and until when it is waited for.
+struct Caller {
+    peer: SocketAddr,
+    began: Instant,
+    deadline: Option<Instant>,
+}
+
 impl Endpoint {
-    async fn route(&self, head: Parts, body: Incoming, peer: SocketAddr, began: Instant) -> Out {
+    async fn route(&self, session: &Session, head: Parts, body: Incoming) -> Out {
+        let began = Instant::now();
         let target = self.target(head.uri.path());
         let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
-        let host = match self.gate.host(&head) {
+        let known = session.is_known(&head);
+        let host = match session.host.get().map(HeaderValue::to_str) {
+            Some(Ok(host)) if known => Ok(host),
+            _ => self.gate.host(&head),
+        };
+        let host = match host {
             Ok(host) => host,
             Err(turned) => return turn(way, turned),
         };
@@ -147,18 +188,32 @@ impl Endpoint {
             Target::Ready => return probe(&head, self.dispatch.is_ready()),
             _ => {}
         }
-        let origin = match self.gate.is_ours(host).and_then(|()| self.gate.origin(&head, host)) {
+        if !known {
+            if let Err(turned) = self.gate.is_ours(host) {
+                return turn(way, turned);
+            }
+            if let Some(host) = head.headers.get(HOST) {
+                // Another one that is ours as well may have been first; that one is kept.
+                let _ = session.host.set(host.clone());
+            }
+        }
+        let origin = match self.gate.origin(&head, host) {
             Ok(origin) => origin.cloned(),
             Err(turned) => return turn(way, turned),
         };
+        let deadline = match headers::timeout(&head.headers) {
+            Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
+            Err(error) => return refuse(way, "", error, None),
+        };
+        let caller = Caller { peer: session.peer, began, deadline };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
             preflight()
         } else {
             match target {
-                Target::Plain if self.plain => self.plain(head, body, peer, began).await,
+                Target::Plain if self.plain => self.plain(head, body, caller).await,
                 Target::Path(name) if self.by_path => {
                     let name = name.to_owned();
-                    self.by_path(name, head, body, peer, began).await
+                    self.by_path(name, head, body, caller).await
                 }
                 _ => self.nothing(way),
             }
@@ -180,22 +235,22 @@ impl Endpoint {
         refuse(way, "", Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
-    async fn plain(&self, head: Parts, body: Incoming, peer: SocketAddr, began: Instant) -> Out {
+    async fn plain(&self, head: Parts, body: Incoming, caller: Caller) -> Out {
         if head.method != Verb::POST {
             return wrong_verb(Way::Plain, &head.method, "POST");
         }
-        match self.body(&head, body, began).await {
+        match self.body(&head, body, &caller).await {
             Ok(body) => match plain::read(&body) {
-                Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, peer, began).await,
+                Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, caller).await,
                 Err(error) => refuse(Way::Plain, "", error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
         }
     }
 
-    async fn by_path(&self, name: String, head: Parts, body: Incoming, peer: SocketAddr, began: Instant) -> Out {
+    async fn by_path(&self, name: String, head: Parts, body: Incoming, caller: Caller) -> Out {
         let args = match head.method {
-            Verb::POST => match self.body(&head, body, began).await {
+            Verb::POST => match self.body(&head, body, &caller).await {
                 Ok(body) => path::read(body).map(Args::Json),
                 Err(turned) => return turn(Way::Path, turned),
             },
@@ -210,12 +265,12 @@ impl Endpoint {
             }
         };
         match args {
-            Ok(args) => self.call(Way::Path, name, args, head.headers, peer, began).await,
+            Ok(args) => self.call(Way::Path, name, args, head.headers, caller).await,
             Err(error) => refuse(Way::Path, &name, error, None),
         }
     }
 
-    async fn body(&self, head: &Parts, body: Incoming, began: Instant) -> Result<bytes::Bytes, Turned> {
+    async fn body(&self, head: &Parts, body: Incoming, caller: &Caller) -> Result<bytes::Bytes, Turned> {
         self.gate.content_type(&head.headers, !body.is_end_stream())?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         if let Some(encoding) = encoding {
@@ -224,25 +279,14 @@ impl Endpoint {
             return Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error });
         }
         let limits = self.dispatch.limits();
-        let wait = headers::timeout(&head.headers).map_err(plainly)?.unwrap_or(limits.call);
-        body::read(body, limits, later(began, wait)).await.map_err(plainly)
+        let deadline = caller.deadline.unwrap_or_else(|| later(caller.began, limits.call));
+        body::read(body, limits, deadline).await.map_err(plainly)
     }
 
-    async fn call(
-        &self,
-        way: Way,
-        name: String,
-        args: Args,
-        metadata: HeaderMap,
-        peer: SocketAddr,
-        began: Instant,
-    ) -> Out {
-        let deadline = match headers::timeout(&metadata) {
-            Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
-            Err(error) => return refuse(way, &name, error, None),
-        };
+    async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller) -> Out {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
+        let Caller { peer, deadline, .. } = caller;
         let request = Request { name, args, stream: None, metadata, peer: Some(peer), deadline };
         let Answer { result, metadata } = self.dispatch.run(request).await;
         // What is ours to say is always said; what the function says must fit.

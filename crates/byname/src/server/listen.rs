@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::Server;
 use super::connection;
 use super::http::Endpoint;
+use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -171,6 +172,8 @@ async fn run(bound: Bound) -> Result<(), Error> {
     info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
 
     let (stop, stopped) = watch::channel(());
+    // Dropped before `stop` is, also where this future is dropped: connections that are woken find it said.
+    let ends = Ends(dispatch);
     loop {
         let accepted = poll_fn(|cx| match until.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
@@ -181,7 +184,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
             Some(accepted) => serve_one(accepted, &endpoint, &stopped).await,
         }
     }
-    dispatch.stop_being_ready();
+    drop(ends);
     // What the kernel has accepted for us would be reset with the listener: it is served, and told to close.
     while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
         serve_one(Ok(accepted), &endpoint, &stopped).await;
@@ -190,6 +193,15 @@ async fn run(bound: Bound) -> Result<(), Error> {
     tokio::task::yield_now().await;
     drop((listener, stopped));
     drain(&endpoint, stop).await
+}
+
+/// A server that wants calls, until this is dropped.
+struct Ends<'d>(&'d Dispatch);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.stop_being_ready();
+    }
 }
 
 async fn serve_one(

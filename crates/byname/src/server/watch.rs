@@ -178,7 +178,7 @@ impl AsyncRead for Watched {
             this.quiet.has_called(Instant::now());
         }
         match this.quiet.read_deadline(working) {
-            Some((deadline, limit)) if this.reading.poll_at(cx, deadline).is_ready() => {
+            Some((deadline, limit)) if this.reading.poll_in_one_task(cx, deadline).is_ready() => {
                 Poll::Ready(Err(this.give_up(limit)))
             }
             _ => Poll::Pending,

@@ -11,6 +11,9 @@ use crate::error::{Code, Error};
 pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol");
 /// On every answer: the ways in that the server offers.
 pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
+/// The ways of a server that has switched none off.
+pub(crate) const BOTH_WAYS: &str = "plain, path";
+pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: the time that the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -50,12 +53,14 @@ pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
         Way::Plain => "plain",
         Way::Path => "path",
     };
-    is_byname(headers) && ways.is_some_and(|ways| ways.split(',').any(|offered| offered.trim() == way))
+    // Nearly every server offers both, which needs no taking apart.
+    let offered = |ways: &str| ways == BOTH_WAYS || ways.split(',').any(|offered| offered.trim() == way);
+    is_byname(headers) && ways.is_some_and(offered)
 }
 
 /// For how long the other side says it keeps an idle connection.
 pub(crate) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
 }

@@ -165,6 +165,11 @@ impl Foreign {
         self.until(|| self.requests().len() >= count).await;
     }
 
+    /// Brings a call so far that this many requests have come.
+    pub async fn until_asked_by<F: Future + Unpin>(&self, call: &mut F, count: usize) {
+        during(call, self.until_asked(count)).await;
+    }
+
     /// Waits until no connection is open.
     pub async fn until_closed(&self) {
         self.until(|| self.open() == 0).await;
@@ -293,6 +298,14 @@ pub async fn skip(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
+}
+
+/// Drives a call that must not end until `event` has come.
+pub async fn during<F: Future + Unpin, E: Future>(call: &mut F, event: E) -> E::Output {
+    tokio::select! {
+        _ = call => panic!("the call ended too early"),
+        came = within(event) => came,
+    }
 }
 
 /// Polls a call for the first time: it is on its way, or waits for its turn.

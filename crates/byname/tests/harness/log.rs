@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 
 use tokio::sync::mpsc as channel;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -29,8 +29,18 @@ pub struct Span {
     pub fields: BTreeMap<&'static str, String>,
 }
 
+/// Two subscribers that want everything, and never get any. While there is at most one, tracing asks the thread that
+/// comes to a line first whether anybody wants it, for all threads and for good; that may be another test's.
+static INTERESTED: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| tracing_subscriber::registry().into()));
+
+/// Before anything is logged that a test may want to see.
+pub fn begin() {
+    LazyLock::force(&INTERESTED);
+}
+
 impl Log {
     pub fn new() -> Self {
+        begin();
         let (to_lines, lines) = channel::unbounded_channel();
         let (to_spans, spans) = mpsc::channel();
         let recorder = Recorder { lines: to_lines, spans: to_spans };

@@ -202,6 +202,7 @@ impl Running {
     }
 
     pub async fn at(server: Server, at: &str) -> Self {
+        log::begin();
         let (stop, stopped) = oneshot::channel();
         let until = async {
             let _ = stopped.await;

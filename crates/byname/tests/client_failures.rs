@@ -1,0 +1,399 @@
+//! What the client makes of answers that are none, of connections that break, and of servers that aren't there.
+
+mod harness;
+
+use std::time::Duration;
+
+use byname::{CallError, Client, Code, Context, Error, Executed, Server};
+use harness::foreign::{BYNAME, Foreign, answer, ret};
+use harness::{Log, Running, add, nothing, within};
+use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+fn rpc<T: std::fmt::Debug>(result: Result<T, CallError<Value>>) -> Error {
+    result.unwrap_err().rpc().expect("the function itself did not fail").clone()
+}
+
+async fn f(client: &Client) -> Result<u8, CallError<Value>> {
+    within(client.call::<u8>("f", ())).await
+}
+
+/// What a call comes to that is answered by these bytes, and then by the end of the connection: asked plainly, and by
+/// path.
+async fn answered_by(bytes: &str) -> [Error; 2] {
+    let plain = Foreign::ending_after(bytes).await;
+    let bytes = bytes.to_owned();
+    let path = Foreign::new(move |mut connection| {
+        let bytes = bytes.clone();
+        async move {
+            connection.request().await;
+            connection.send(answer("200 OK", BYNAME, "{\"ret\": 1}")).await;
+            connection.request().await;
+            connection.send(bytes).await;
+        }
+    })
+    .await;
+    let by_path = path.client();
+    assert_eq!(f(&by_path).await, Ok(1));
+    let errors = [rpc(f(&plain.client()).await), rpc(f(&by_path).await)];
+    assert_eq!((plain.requests().len(), path.paths().last().unwrap().as_str()), (1, "/rpc/f"));
+    errors
+}
+
+async fn check(bytes: &str, code: Code, executed: Executed, words: &[&str]) {
+    for error in answered_by(bytes).await {
+        assert_eq!((error.code(), error.executed()), (code, executed), "{bytes:?}: {error}");
+        for words in ["`f`"].iter().chain(words) {
+            assert!(error.message().contains(words), "{bytes:?}: {error}");
+        }
+        assert!(!error.message().contains("secret"), "{bytes:?}: {error}");
+    }
+}
+
+// Answers of others.
+
+#[tokio::test]
+async fn the_originals_word_for_an_unknown_name_is_understood() {
+    check(&answer("502 no func found err", "", ""), Code::Unimplemented, Executed::No, &["no function named"]).await;
+    let html = "<html><title>502: no func found err</title></html>";
+    check(&answer("502 no func found err", "", html), Code::Unimplemented, Executed::No, &["no function named"]).await;
+}
+
+#[tokio::test]
+async fn a_502_of_a_proxy_says_nothing_of_the_function() {
+    for (reason, body) in [("Bad Gateway", "<html>secret</html>"), ("", ""), ("no func", "")] {
+        let bytes = answer(&format!("502 {reason}"), "", body);
+        check(&bytes, Code::Unavailable, Executed::Unknown, &["502", "proxy"]).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_of_web_servers_become_errors_that_say_what_to_look_at() {
+    let cases = [
+        ("301 Moved Permanently", Code::Unknown, "no answer of an RPC server"),
+        ("400 Bad Request", Code::InvalidArgument, "did not accept the request"),
+        ("401 Unauthorized", Code::Unauthenticated, "wants credentials"),
+        ("403 Forbidden", Code::PermissionDenied, "refuses the call"),
+        ("404 Not Found", Code::Unimplemented, "is it a byname endpoint?"),
+        ("405 Method Not Allowed", Code::Unimplemented, "is it a byname endpoint?"),
+        ("408 Request Timeout", Code::DeadlineExceeded, "waited too long"),
+        ("413 Content Too Large", Code::ResourceExhausted, "too large"),
+        ("418 I'm a teapot", Code::Unknown, "no answer of an RPC server"),
+        ("429 Too Many Requests", Code::ResourceExhausted, "limits its callers"),
+        ("500 Internal Server Error", Code::Internal, "the server's log"),
+        ("503 Service Unavailable", Code::Unavailable, "not up"),
+        ("504 Gateway Timeout", Code::DeadlineExceeded, "waited too long"),
+    ];
+    for (status, code, words) in cases {
+        let bytes = answer(status, "content-type: text/html\r\n", "<html><h1>secret</h1></html>");
+        check(&bytes, code, Executed::Unknown, &[status, words]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_200_that_is_no_answer_is_no_success() {
+    for body in ["<html>secret</html>", "", "{}", "{\"ret\": ", "{\"retour\": 1}", "[{\"ret\": 1}]", "{\"ret\": 1} {"] {
+        let errors = answered_by(&answer("200 OK", "", body)).await;
+        for error in errors {
+            assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Unknown), "{body:?}: {error}");
+            assert!(error.message().contains("`f` was answered 200"), "{body:?}: {error}");
+        }
+    }
+    for status in ["204 No Content", "304 Not Modified"] {
+        for error in answered_by(&format!("HTTP/1.1 {status}\r\n\r\n")).await {
+            assert_eq!(error.executed(), Executed::Unknown, "{status}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_by_path_counts_only_from_a_byname_server() {
+    let [_, by_path] = answered_by(&answer("200 OK", "", "1")).await;
+    assert_eq!((by_path.code(), by_path.executed()), (Code::Internal, Executed::Unknown));
+    let [_, by_path] = answered_by(&answer("200 OK", BYNAME, "")).await;
+    assert_eq!((by_path.code(), by_path.executed()), (Code::Internal, Executed::Yes), "{by_path}");
+}
+
+#[tokio::test]
+async fn retry_after_is_passed_on() {
+    let seconds = [("7", Some(Duration::from_secs(7))), ("Fri, 31 Dec 1999 23:59:59 GMT", None), ("-1", None)];
+    for (said, expected) in seconds {
+        for error in answered_by(&answer("429 Slow Down", &format!("retry-after: {said}\r\n"), "")).await {
+            assert_eq!(error.code(), Code::ResourceExhausted);
+            assert_eq!(error.retry_after(), expected, "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_an_age_of_patience_gets_no_second_request() {
+    let forever = format!("retry-after: {}\r\n", u64::MAX);
+    let server = Foreign::answering(answer("503 Service Unavailable", &forever, "")).await;
+    let error = within(add::on(&server.client(), 1, 2)).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown));
+    assert_eq!(server.requests().len(), 1);
+}
+
+// Replies that break off.
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_never_a_success() {
+    let whole = [
+        "HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\ncontent-length: 10\r\n\r\n{\"ret\": 1}",
+        "HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\ncontent-length: 3\r\n\r\n111",
+        "HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"ret\r\n5\r\n\": 1}\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\ntransfer-encoding: chunked\r\n\r\n1\r\n1\r\n2\r\n11\r\n0\r\n\r\n",
+    ];
+    for whole in whole {
+        for end in 0..whole.len() {
+            for error in answered_by(&whole[..end]).await {
+                let part = &whole[..end];
+                assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown), "{part:?}");
+                assert!(error.message().contains("broke") && error.message().contains("`f`"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_in_pieces_is_a_success_once_it_is_whole() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;x=y\r\n{\"ret\r\n5\r\n\": 1}\r\n0\r\nx: y\r\n\r\n";
+    let server = Foreign::new(move |mut connection| async move {
+        while connection.request().await.is_some() {
+            for byte in chunked.as_bytes() {
+                connection.send([*byte]).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    let client = server.client();
+    for _ in 0..2 {
+        assert_eq!(f(&client).await, Ok(1));
+    }
+    assert_eq!(server.opened(), 1);
+}
+
+#[tokio::test]
+async fn a_reply_that_only_the_end_of_the_connection_ends_counts_where_a_cut_would_show() {
+    let open_ended = |body: &str| format!("HTTP/1.1 200 OK\r\n{BYNAME}\r\n{body}");
+    let plain = Foreign::ending_after(open_ended("{\"ret\": 111}")).await;
+    assert_eq!(f(&plain.client()).await, Ok(111), "without its last brace it would be none");
+    let [_, by_path] = answered_by(&open_ended("11")).await;
+    assert_eq!((by_path.code(), by_path.executed()), (Code::Unavailable, Executed::Unknown), "it may have been 111");
+    assert!(by_path.message().contains("HTTP/1.1"), "{by_path}");
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_an_error() {
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
+    for bytes in ["SSH-2.0-OpenSSH_9.9\r\n", "\u{0}\u{1}\u{2}\u{3}\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", &long] {
+        for error in answered_by(bytes).await {
+            assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_over_the_limit_names_the_knob_and_the_function_ran() {
+    let said = format!("HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n{}", " ".repeat(1001));
+    let chunks = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}", "64\r\n".to_owned() + &" ".repeat(100));
+    let chunks = chunks.clone() + &format!("\r\n{}", "64\r\n".to_owned() + &" ".repeat(100)).repeat(10) + "\r\n0\r\n\r\n";
+    for too_large in [said, chunks] {
+        let server = Foreign::new(move |mut connection| {
+            let first = if connection.number == 0 { too_large.clone() } else { ret("1") };
+            async move {
+                connection.request().await;
+                connection.send(first).await;
+                connection.closed().await;
+            }
+        })
+        .await;
+        let client = server.builder().limits(|limits| limits.message = 1000).build().unwrap();
+        let error = rpc(f(&client).await);
+        assert_eq!((error.code(), error.executed()), (Code::ResourceExhausted, Executed::Yes));
+        assert_eq!(error.limit(), Some("message"));
+        assert!(error.message().contains("`Limits::message` of the client"), "{error}");
+        assert!(error.message().contains("1000 bytes"), "{error}");
+        assert_eq!(f(&client).await, Ok(1));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_at_the_limit_is_taken() {
+    let reply = ret(&format!("1{}", " ".repeat(1000 - "{\"ret\": 1}".len())));
+    let server = Foreign::answering(reply).await;
+    let client = server.builder().limits(|limits| limits.message = 1000).build().unwrap();
+    assert_eq!(f(&client).await, Ok(1));
+}
+
+// Connections that break.
+
+/// Reads each request and resets the connection instead of answering, until so many were answered that way.
+async fn resetting(times: usize) -> Foreign {
+    Foreign::new(move |mut connection| async move {
+        while connection.request().await.is_some() {
+            if connection.number < times {
+                return connection.reset();
+            }
+            connection.send(ret("3")).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_whose_connection_breaks_may_have_run_and_is_not_sent_again() {
+    let server = resetting(usize::MAX).await;
+    let client = server.client();
+    for error in [rpc(f(&client).await), within(nothing::on(&client)).await.unwrap_err()] {
+        assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown));
+        assert!(error.message().contains("it may have run"), "{error}");
+    }
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_breaks_under_a_call_is_no_proof_that_it_did_not_run() {
+    let server = Foreign::new(|mut connection| async move {
+        connection.request().await;
+        connection.send(ret("1")).await;
+        connection.request().await;
+        connection.reset();
+    })
+    .await;
+    let client = server.client();
+    assert_eq!(f(&client).await, Ok(1));
+    let error = rpc(f(&client).await);
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown));
+    assert_eq!((server.requests().len(), server.opened()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_idempotent_call_whose_connection_breaks_is_sent_three_times_at_most() {
+    let server = resetting(usize::MAX).await;
+    let error = within(add::on(&server.client(), 1, 2)).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown));
+    assert_eq!(server.requests().len(), 3);
+
+    let server = resetting(2).await;
+    assert_eq!(within(add::on(&server.client(), 1, 2)).await, Ok(3));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn what_the_server_says_it_did_not_run_is_sent_again() {
+    let draining = r#"{"err":{"code":"unavailable","message":"draining","executed":"no","kind":"rpc"}}"#;
+    let server = Foreign::new(move |mut connection| async move {
+        connection.request().await;
+        connection.send(answer("503 Service Unavailable", "connection: close\r\n", draining)).await;
+        connection.closed().await;
+    })
+    .await;
+    let error = rpc(f(&server.client()).await);
+    assert_eq!((error.code(), error.executed(), error.message()), (Code::Unavailable, Executed::No, "draining"));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn repetitions_stay_few_when_everything_fails() {
+    let server = resetting(usize::MAX).await;
+    let client = server.client();
+    let calls: tokio::task::JoinSet<_> = (0..100).map(|_| add::on(&client, 1, 2)).collect();
+    assert!(within(calls.join_all()).await.iter().all(Result::is_err));
+    let sent = server.requests().len();
+    assert!((101..=110).contains(&sent), "{sent} requests for 100 calls");
+}
+
+#[tokio::test]
+async fn a_call_is_not_sent_again_after_its_deadline() {
+    let server = resetting(usize::MAX).await;
+    // The first pause is 25 ms at least.
+    let error = within(add::on(&server.client(), 1, 2).timeout(Duration::from_millis(20))).await.unwrap_err();
+    assert_eq!(error.executed(), Executed::Unknown);
+    assert!(server.requests().len() <= 1);
+}
+
+// Servers that aren't there.
+
+/// An address where nothing listens, held so that nothing else can.
+fn nothing_there() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn where_nothing_listens_the_call_did_not_run_and_the_error_asks_for_the_server() {
+    let (_socket, address) = nothing_there();
+    let mut log = Log::new();
+    let error = rpc(f(&Client::new(&address).unwrap()).await);
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::No));
+    for words in ["is the server running there?", &format!("http://{address}/rpc"), "can't connect"] {
+        assert!(error.message().contains(words), "{error}");
+    }
+    assert!(std::error::Error::source(&error).is_some(), "the system's own error is kept");
+    let again = log.lines().into_iter().filter(|line| line.contains("sending `f` again")).count();
+    assert_eq!(again, 2, "three attempts, whatever the function");
+}
+
+#[tokio::test]
+async fn where_nothing_listens_many_calls_try_little_more_than_once() {
+    let (_socket, address) = nothing_there();
+    let mut log = Log::new();
+    let client = Client::new(&address).unwrap();
+    for _ in 0..20 {
+        assert_eq!(rpc(f(&client).await).executed(), Executed::No);
+    }
+    let again = log.lines().into_iter().filter(|line| line.contains("sending `f` again")).count();
+    assert_eq!(again, 10, "what is in store, and no call was answered to add to it");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_up_between_two_attempts_is_found() {
+    let (socket, address) = nothing_there();
+    let mut log = Log::new();
+    let client = Client::new(&address).unwrap();
+    let mut call = client.call::<u8>("one", ());
+    harness::foreign::during(&mut call, log.until("sending `one` again")).await;
+    socket.listen(16).unwrap();
+    let server = Server::new().function("one", || async { 1u8 });
+    let bound = server.serve(std::net::TcpListener::from(socket)).bind().await.unwrap();
+    let service = tokio::spawn(bound.into_future());
+    assert_eq!(within(call).await, Ok(1));
+    service.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_accept_costs_the_time_to_connect_and_names_the_knob() {
+    // A listener whose queue is full lets further connections wait.
+    let (socket, address) = nothing_there();
+    socket.listen(0).unwrap();
+    let full: Vec<_> = (0..8)
+        .map(|_| {
+            let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            caller.set_nonblocking(true).unwrap();
+            let _ = caller.connect(&socket.local_addr().unwrap());
+            caller
+        })
+        .collect();
+    let client = Client::builder(&address).limits(|limits| limits.connect = Duration::from_secs(2)).build().unwrap();
+    let error = rpc(client.call::<u8>("f", ()).await);
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::No), "{error}");
+    assert_eq!(error.limit(), Some("connect"));
+    assert!(error.message().contains("2s (`Limits::connect`)"), "{error}");
+
+    let error = rpc(client.call::<u8>("f", ()).timeout(Duration::from_secs(1)).await);
+    assert_eq!((error.code(), error.executed()), (Code::DeadlineExceeded, Executed::No), "{error}");
+    assert!(error.message().contains("it was not sent"), "{error}");
+    drop(full);
+}
+
+#[tokio::test]
+async fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
+    let peer = || async { Context::current().unwrap().peer().unwrap().ip().to_string() };
+    let running = Running::new(Server::new().function("peer", peer)).await;
+    let client = Client::new(&format!("localhost:{}", running.address.port())).unwrap();
+    assert_eq!(within(client.call::<String>("peer", ())).await, Ok("127.0.0.1".to_owned()));
+}
