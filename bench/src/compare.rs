@@ -83,10 +83,13 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn measure(options: &Options, round: usize, peer: &AnyPeer, work: Work, in_flight: usize) -> Result<Measurement> {
     let mut server = ServerProcess::start(peer)?;
+    let address = server.listening.address;
+    // Its port may have been another server's a moment ago.
+    let before = machine::time_wait(address)?;
     let outcome = run_client(options, peer, work, in_flight, &server)?;
     // The client's sockets are closed by its end, the server's a moment later.
     sleep(Duration::from_millis(100));
-    let time_wait = machine::time_wait(server.listening.address.port())?;
+    let after = machine::time_wait(address)?;
     Ok(Measurement {
         round,
         peer: peer.name,
@@ -94,7 +97,7 @@ fn measure(options: &Options, round: usize, peer: &AnyPeer, work: Work, in_fligh
         in_flight,
         outcome,
         connections: server.end()?.connections,
-        time_wait,
+        time_wait: after.difference(&before).count() as u64,
     })
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::machine::{self, CpuTime};
+use crate::machine::{self, Busy, CpuTime};
 use crate::peers::{self, AnyPeer, Caller, Peer};
 use crate::work::{self, Work};
 
@@ -62,6 +62,8 @@ pub struct Outcome {
     pub p99_us: f64,
     pub server_cpu_us: f64,
     pub client_cpu_us: f64,
+    /// CPUs that neither side had, but were not idle.
+    pub others_cpus: f64,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -112,6 +114,7 @@ struct Window {
     began: Instant,
     server: Option<CpuTime>,
     client: CpuTime,
+    machine: Busy,
 }
 
 impl Window {
@@ -120,6 +123,7 @@ impl Window {
         Ok(Window {
             server: server.map(CpuTime::of).transpose()?,
             client: CpuTime::of(Pid::this())?,
+            machine: Busy::now()?,
             began: Instant::now(),
         })
     }
@@ -128,6 +132,8 @@ impl Window {
         let seconds = self.began.elapsed().as_secs_f64();
         let client = self.client.elapsed()?;
         let server = self.server.map(|server| server.elapsed()).transpose()?;
+        let ours = client + server.unwrap_or_default();
+        let others = self.machine.elapsed()?.saturating_sub(ours);
         let tally = state.tally();
         let calls = tally.latency.len();
         if calls == 0 {
@@ -144,6 +150,7 @@ impl Window {
             p99_us: micros_at(0.99),
             server_cpu_us: server.map_or(0.0, per_call),
             client_cpu_us: per_call(client),
+            others_cpus: others.as_secs_f64() / seconds,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What is asked of the operating system.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +11,7 @@ use nix::sys::utsname::uname;
 use nix::time::ClockId;
 use nix::unistd::Pid;
 use procfs::net::TcpState;
-use procfs::{CpuInfo, Current};
+use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 use tokio::runtime::{Builder, Runtime};
 
 /// Lets this process, and the threads that it will start, run on one CPU only.
@@ -46,13 +48,34 @@ impl CpuTime {
     }
 }
 
-/// The sockets in TIME_WAIT that have this port at either end.
-pub fn time_wait(port: u16) -> Result<u64> {
-    let sockets = procfs::net::tcp()?.into_iter().filter(|socket| {
-        socket.state == TcpState::TimeWait
-            && (socket.local_address.port() == port || socket.remote_address.port() == port)
-    });
-    Ok(sockets.count() as u64)
+/// The CPU time of the whole machine from now on, whoever took it: processes, the kernel, the host of a virtual machine.
+pub struct Busy {
+    start: f64,
+}
+
+impl Busy {
+    pub fn now() -> Result<Self> {
+        Ok(Busy { start: busy_seconds()? })
+    }
+
+    pub fn elapsed(&self) -> Result<Duration> {
+        Ok(Duration::try_from_secs_f64((busy_seconds()? - self.start).max(0.0))?)
+    }
+}
+
+fn busy_seconds() -> Result<f64> {
+    let cpus = KernelStats::current()?.total;
+    let steal = cpus.steal.unwrap_or(0);
+    let interrupts = cpus.irq.unwrap_or(0) + cpus.softirq.unwrap_or(0);
+    let ticks = cpus.user + cpus.nice + cpus.system + interrupts + steal;
+    Ok(ticks as f64 / procfs::ticks_per_second() as f64)
+}
+
+/// The connections in TIME_WAIT that have this address at either end.
+pub fn time_wait(address: SocketAddr) -> Result<HashSet<[SocketAddr; 2]>> {
+    let waiting = procfs::net::tcp()?.into_iter().filter(|socket| socket.state == TcpState::TimeWait);
+    let ends = waiting.map(|socket| [socket.local_address, socket.remote_address]);
+    Ok(ends.filter(|ends| ends.contains(&address)).collect())
 }
 
 /// When, where and by which compiler's code it was measured, a line for each.

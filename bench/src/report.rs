@@ -82,10 +82,11 @@ const RATED: [Figure; 5] = [
     Figure::new("client CPU µs/call", 2, |m| m.outcome.client_cpu_us),
 ];
 
-const COUNTED: [Figure; 3] = [
+const COUNTED: [Figure; 4] = [
     Figure::new("connections", 0, |m| m.connections as f64),
     Figure::new("TIME_WAIT", 0, |m| m.time_wait as f64),
     Figure::new("failures", 0, |m| m.outcome.failures as f64),
+    Figure::new("others' CPU %", 0, |m| m.outcome.others_cpus * 100.0),
 ];
 
 fn medians(measured: &[&Measurement]) -> Table {
@@ -223,6 +224,7 @@ mod tests {
                 p99_us: 1.0,
                 server_cpu_us: 1.0,
                 client_cpu_us: 1.0,
+                others_cpus: 0.0,
             },
             connections: 1,
             time_wait: 0,

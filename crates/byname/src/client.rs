@@ -3,7 +3,6 @@
 mod budget;
 mod call;
 mod connect;
-mod doorbell;
 mod host;
 mod http1;
 mod outcome;

@@ -157,7 +157,8 @@ async fn a_reply_that_breaks_off_is_never_a_success() {
 
 #[tokio::test]
 async fn a_reply_in_pieces_is_a_success_once_it_is_whole() {
-    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;x=y\r\n{\"ret\r\n5\r\n\": 1}\r\n0\r\nx: y\r\n\r\n";
+    let chunked =
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;x=y\r\n{\"ret\r\n5\r\n\": 1}\r\n0\r\nx: y\r\n\r\n";
     let server = Foreign::new(move |mut connection| async move {
         while connection.request().await.is_some() {
             for byte in chunked.as_bytes() {
@@ -197,8 +198,10 @@ async fn what_is_not_http_is_an_error() {
 #[tokio::test]
 async fn a_reply_over_the_limit_names_the_knob_and_the_function_ran() {
     let said = format!("HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n{}", " ".repeat(1001));
-    let chunks = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}", "64\r\n".to_owned() + &" ".repeat(100));
-    let chunks = chunks.clone() + &format!("\r\n{}", "64\r\n".to_owned() + &" ".repeat(100)).repeat(10) + "\r\n0\r\n\r\n";
+    let chunks =
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}", "64\r\n".to_owned() + &" ".repeat(100));
+    let chunks =
+        chunks.clone() + &format!("\r\n{}", "64\r\n".to_owned() + &" ".repeat(100)).repeat(10) + "\r\n0\r\n\r\n";
     for too_large in [said, chunks] {
         let server = Foreign::new(move |mut connection| {
             let first = if connection.number == 0 { too_large.clone() } else { ret("1") };

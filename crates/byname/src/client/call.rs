@@ -276,7 +276,14 @@ impl<A: Send> Prepared<A> {
                     Err(error) => return fail(name, error),
                 };
                 let deadline = Some(deadline);
-                let request = Request { name: name.clone().into_owned(), args, stream: None, metadata: all, peer: None, deadline };
+                let request = Request {
+                    name: name.clone().into_owned(),
+                    args,
+                    stream: None,
+                    metadata: all,
+                    peer: None,
+                    deadline,
+                };
                 on_a_runtime(run_local(Arc::clone(dispatch), request).instrument(span))
             }
             Transport::Http(host) => {

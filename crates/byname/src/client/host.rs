@@ -8,10 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
-use http::uri::PathAndQuery;
-use http::{Request, Uri};
-use http_body_util::Full;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -31,6 +27,9 @@ use crate::wire::{Received, Way, headers, path, plain};
 
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
+
+/// Up to this size a body is written in one piece with its head.
+const ONE_PIECE: usize = 16 << 10;
 
 /// Everything that clones of a client share.
 pub(super) struct Host {
@@ -85,10 +84,10 @@ impl Host {
     }
 
     /// One call, sent as often as it may be.
-    pub(super) async fn call(self: Arc<Self>, mut outgoing: Outgoing) -> Done {
+    pub(super) async fn call(self: Arc<Self>, outgoing: Outgoing) -> Done {
         let mut attempts = Attempts::new(outgoing.idempotent);
         loop {
-            let done = self.attempt(&mut outgoing).await;
+            let done = self.attempt(&outgoing).await;
             let error = match &done.result {
                 Err(Failed::Rpc(error)) => error,
                 _ => {
@@ -108,7 +107,7 @@ impl Host {
     }
 
     /// One attempt, on as many kept connections as turn out to be closed.
-    async fn attempt(self: &Arc<Self>, outgoing: &mut Outgoing) -> Done {
+    async fn attempt(self: &Arc<Self>, outgoing: &Outgoing) -> Done {
         let mut turned = false;
         loop {
             let permit = match self.permit(outgoing).await {
@@ -122,8 +121,7 @@ impl Host {
                     Err(error) => return error.into(),
                 },
             };
-            let (request, way) = self.request(outgoing);
-            let exchanged = Exchange::start(self, connection, permit, request, way, outgoing.deadline).await;
+            let exchanged = Exchange::start(self, connection, permit, outgoing).await;
             match exchanged {
                 // The server had closed it, and not a byte of this call went out.
                 Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
@@ -186,10 +184,11 @@ impl Host {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
-        let opened = timeout_at(until, async { Ok(Http1::open(connect(&self.target).await?).await) }).await;
+        let opened = timeout_at(until, connect(&self.target)).await;
         match opened {
-            Ok(Ok(Ok(http1))) => Ok(Connection { http1, runtime: Handle::current(), timer: Timer::default() }),
-            Ok(Ok(Err(why))) => Err(self.unreachable(&why.to_string())),
+            Ok(Ok(stream)) => {
+                Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
+            }
             Ok(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
             Err(_) if until == outgoing.deadline => Err(self.late(outgoing, Executed::No)),
             Err(_) => {
@@ -213,28 +212,38 @@ impl Host {
         Error::new(Code::DeadlineExceeded, why).executed_is(executed)
     }
 
-    fn request(&self, outgoing: &mut Outgoing) -> (Request<Full<Bytes>>, Way) {
+    /// The request, head and body; a small body is in one piece with its head.
+    fn request(&self, outgoing: &Outgoing) -> (Vec<u8>, Bytes, Way) {
         let by_path = self.by_path.load(Ordering::Relaxed);
-        let (way, path, body) = match by_path.then(|| path::write(&outgoing.args)).flatten() {
-            Some(body) => (Way::Path, format!("{}/{}", self.target.path, outgoing.name), body),
-            None => {
-                let path = if self.target.path.is_empty() { "/".into() } else { self.target.path.clone() };
-                (Way::Plain, path, plain::write(&outgoing.name, &outgoing.args).into())
-            }
+        let (way, body) = match by_path.then(|| path::write(&outgoing.args)).flatten() {
+            Some(body) => (Way::Path, body),
+            None => (Way::Plain, Bytes::from(plain::write(&outgoing.name, &outgoing.args))),
         };
+        let mut head = Vec::with_capacity(256 + ONE_PIECE.min(body.len()));
+        let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| head.extend_from_slice(part));
         // The endpoint's path was parsed as one, and a name's characters can all stand in it.
-        let path = PathAndQuery::from_maybe_shared(Bytes::from(path)).unwrap_or(PathAndQuery::from_static("/"));
-        let mut request = Request::post(Uri::from(path)).body(Full::new(body)).expect("its parts are valid");
-        let headers = request.headers_mut();
-        headers.reserve(4 + outgoing.headers.len());
-        headers.insert(HOST, self.target.authority.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(headers::JSON));
-        let left = outgoing.deadline.saturating_duration_since(Instant::now());
-        headers.insert(headers::TIMEOUT, HeaderValue::from(left.as_millis().min(u64::MAX.into()) as u64));
-        for (name, value) in &outgoing.headers {
-            headers.insert(name, value.clone());
+        let path = self.target.path.as_bytes();
+        match way {
+            Way::Plain if path.is_empty() => put(&[b"POST /"]),
+            Way::Plain => put(&[b"POST ", path]),
+            Way::Path => put(&[b"POST ", path, b"/", outgoing.name.as_bytes()]),
         }
-        (request, way)
+        let left = outgoing.deadline.saturating_duration_since(Instant::now()).as_millis().min(u64::MAX.into());
+        put(&[b" HTTP/1.1\r\nhost: ", self.target.authority.as_bytes()]);
+        put(&[
+            b"\r\ncontent-type: application/json\r\nbyname-timeout-ms: ",
+            itoa::Buffer::new().format(left as u64).as_bytes(),
+        ]);
+        put(&[b"\r\ncontent-length: ", itoa::Buffer::new().format(body.len()).as_bytes(), b"\r\n"]);
+        for (name, value) in &outgoing.headers {
+            put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+        put(&[b"\r\n"]);
+        if body.len() > ONE_PIECE {
+            return (head, body, way);
+        }
+        head.extend_from_slice(&body);
+        (head, Bytes::new(), way)
     }
 
     fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Done {
@@ -274,7 +283,7 @@ impl Host {
                 return Done { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
             }
         };
-        let reason = answer.reason.as_ref().map(|reason| reason.as_bytes());
+        let reason = answer.reason.as_deref();
         let read = match way {
             Way::Plain => plain::reply(name, answer.status, reason, &answer.headers, &body),
             Way::Path => path::reply(name, answer.status, reason, &answer.headers, &body),
@@ -409,17 +418,12 @@ struct Running {
 }
 
 impl Exchange {
-    fn start(
-        host: &Arc<Host>,
-        connection: Connection,
-        permit: OwnedSemaphorePermit,
-        request: Request<Full<Bytes>>,
-        way: Way,
-        deadline: Instant,
-    ) -> Self {
+    fn start(host: &Arc<Host>, connection: Connection, permit: OwnedSemaphorePermit, outgoing: &Outgoing) -> Self {
         let Connection { http1, runtime, timer } = connection;
-        let work = Box::pin(http1.exchange(request, host.limits.message));
-        Self { host: Arc::clone(host), running: Some(Running { work, runtime, timer, permit }), way, deadline }
+        let (head, body, way) = host.request(outgoing);
+        let work = Box::pin(http1.exchange(head, body, host.limits.message));
+        let running = Some(Running { work, runtime, timer, permit });
+        Self { host: Arc::clone(host), running, way, deadline: outgoing.deadline }
     }
 }
 

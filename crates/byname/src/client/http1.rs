@@ -1,38 +1,37 @@
-//! One HTTP/1.1 connection, driven by whoever calls through it: no task of its own, no channel between threads.
+//! One HTTP/1.1 connection, read and written by whoever calls through it: no task of its own, no channel between
+//! threads, nothing to wake but the caller.
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use http::header::TRANSFER_ENCODING;
-use http::{HeaderMap, Request, Response};
-use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper::ext::ReasonPhrase;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
-use super::doorbell::Doorbell;
+/// The largest head of an answer, and the most fields in it.
+const HEAD: usize = 64 << 10;
+const FIELDS: usize = 100;
+
+/// How much is read at once, and the size up to which copying a body is cheaper than giving its buffer away.
+const PIECE: usize = 8 << 10;
 
 /// A connection that is not in use, or is in use by its holder alone.
 pub(super) struct Http1 {
-    send: SendRequest<Full<Bytes>>,
-    /// `None` once it is over: only dropping it hands back a request that it had not taken yet.
-    connection: Driven,
-    bell: Doorbell,
-    wire: Arc<Wire>,
+    stream: TcpStream,
+    /// What was read and not used yet. Empty between two calls.
+    read: BytesMut,
 }
 
 /// An answer as it came.
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) reason: Option<ReasonPhrase>,
+    pub(super) reason: Option<Bytes>,
     pub(super) headers: HeaderMap,
     /// Only the end of the connection says where the body ends.
     pub(super) is_open_ended: bool,
@@ -40,9 +39,11 @@ pub(super) struct Answer {
 }
 
 /// The body is larger than the limit; the rest of it was not read.
+#[derive(Debug)]
 pub(super) struct TooLarge;
 
 /// Why there is no answer.
+#[derive(Debug)]
 pub(super) enum Broken {
     /// Not a byte of the request was written.
     Unsent(String),
@@ -50,208 +51,366 @@ pub(super) enum Broken {
     Unknown(String),
 }
 
+/// The first part of an answer.
+struct Head {
+    is_http11: bool,
+    status: u16,
+    reason: Option<Bytes>,
+    headers: HeaderMap,
+}
+
+/// Where a body ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Ends {
+    After(u64),
+    Chunked,
+    /// With the connection.
+    Open,
+}
+
 impl Http1 {
-    pub(super) async fn open(stream: TcpStream) -> hyper::Result<Self> {
-        let wire = Arc::new(Wire::default());
-        let io = TokioIo::new(Counted { stream, wire: Arc::clone(&wire) });
-        let (send, connection) = http1::Builder::new().handshake(io).await?;
-        let mut this = Self { send, connection: Some(Box::pin(connection)), bell: Doorbell::new(), wire };
-        // The first poll makes it want a request.
-        this.is_usable();
-        Ok(this)
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, read: BytesMut::new() }
     }
 
     /// Sends one request and reads its answer, a body of at most `limit` bytes. The connection comes back if it can be
     /// used again.
     pub(super) async fn exchange(
         mut self,
-        request: Request<Full<Bytes>>,
+        head: Vec<u8>,
+        body: Bytes,
         limit: usize,
     ) -> (Result<Answer, Broken>, Option<Self>) {
-        let before = self.wire.written.load(Ordering::Relaxed);
-        // It reads before it writes: a server that has closed meanwhile is noticed before the request goes out.
-        self.wire.look.store(true, Ordering::Relaxed);
-        let mut sent = pin!(self.send.try_send_request(request));
-        let answered = poll_fn(|cx| {
-            let Self { connection, bell, .. } = &mut self;
-            bell.drive(cx, |cx| {
-                drive(connection, cx);
-                // What the connection hands over it hands over while it is driven, so only it needs a waker.
-                sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            })
-        });
-        let response = match answered.await {
-            Ok(response) => response,
-            Err(mut error) => {
-                let unsent = error.take_message().is_some() || self.wire.written.load(Ordering::Relaxed) == before;
-                let error = words(&error.into_error());
-                return (Err(if unsent { Broken::Unsent(error) } else { Broken::Unknown(error) }), None);
-            }
+        if let Err(why) = self.look() {
+            return (Err(Broken::Unsent(why)), None);
+        }
+        let mut request = Outgoing { head: head.into(), body };
+        let length = request.remaining();
+        let written = poll_fn(|cx| self.poll_write(cx, &mut request)).await;
+        let (result, again) = match written {
+            Err(why) if request.remaining() == length => return (Err(Broken::Unsent(why.to_string())), None),
+            // A server that wants no more of the request may have said why before it closed.
+            Err(why) => match self.answer(limit).await {
+                Ok((answer, _)) => (Ok(answer), false),
+                Err(_) => (Err(why.to_string()), false),
+            },
+            Ok(()) => match self.answer(limit).await {
+                Ok((answer, keeps)) => (Ok(answer), keeps && request.remaining() == 0 && self.read.is_empty()),
+                Err(why) => (Err(why), false),
+            },
         };
-        let (head, body) = Response::into_parts(response);
-        let is_open_ended = body.size_hint().exact().is_none() && !is_chunked(&head.headers);
-        let body = match self.read(body, limit).await {
-            Ok(body) => body,
-            Err(why) => return (Err(Broken::Unknown(why)), None),
-        };
-        let too_large = body.is_err();
-        let reason = head.extensions.get::<ReasonPhrase>().cloned();
-        let answer = Answer { status: head.status.as_u16(), reason, headers: head.headers, is_open_ended, body };
-        let again = !too_large && self.is_usable();
-        (Ok(answer), again.then_some(self))
+        (result.map_err(Broken::Unknown), again.then_some(self))
     }
 
-    async fn read(&mut self, body: Incoming, limit: usize) -> Result<Result<Bytes, TooLarge>, String> {
-        if body.size_hint().lower() > limit as u64 {
-            return Ok(Err(TooLarge));
+    /// Asks the kernel whether the server has kept the connection open. tokio's own memory of the socket may be older
+    /// than the server's goodbye.
+    fn look(&self) -> Result<(), String> {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match socket2::SockRef::from(&self.stream).peek(&mut byte) {
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(why) => Err(why.to_string()),
+            Ok(0) => Err("the server had closed it".into()),
+            Ok(_) => Err("the server said something that nobody had asked for".into()),
         }
-        let mut body = pin!(body);
-        let mut whole = Bytes::new();
-        let mut more = BytesMut::new();
-        while !body.is_end_stream() {
-            let frame = poll_fn(|cx| {
-                let Self { connection, bell, .. } = self;
-                bell.drive(cx, |cx| {
-                    let noop = &mut Context::from_waker(Waker::noop());
-                    if let Poll::Ready(frame) = body.as_mut().poll_frame(noop) {
-                        return Poll::Ready(Ok(frame));
-                    }
-                    drive(connection, cx);
-                    match body.as_mut().poll_frame(noop) {
-                        // Never a truncated success: hyper says so itself, this is in case it does not.
-                        Poll::Pending if connection.is_none() => Poll::Ready(Err("the body broke off".to_owned())),
-                        polled => polled.map(Ok),
-                    }
-                })
-            });
-            let data = match frame.await? {
-                None => break,
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(error)) => return Err(words(&error)),
+    }
+
+    /// Writes the request, or as much of it as the server wants before it answers.
+    fn poll_write(&mut self, cx: &mut Context<'_>, request: &mut Outgoing) -> Poll<io::Result<()>> {
+        while request.remaining() > 0 {
+            let written = match request.body.is_empty() {
+                true => Pin::new(&mut self.stream).poll_write(cx, &request.head),
+                false => {
+                    let parts = [io::IoSlice::new(&request.head), io::IoSlice::new(&request.body)];
+                    Pin::new(&mut self.stream).poll_write_vectored(cx, &parts)
+                }
             };
-            if whole.len() + more.len() + data.len() > limit {
+            match written? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => request.advance(count),
+                // An answer to half a request is a refusal: it is read, and the rest is not sent.
+                Poll::Pending => return self.poll_read(cx).map_ok(|_| ()),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what there is; 0 at the end of the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < PIECE / 2 {
+            self.read.reserve(PIECE);
+        }
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+    }
+
+    async fn more(&mut self, missing: &str) -> Result<(), String> {
+        match poll_fn(|cx| self.poll_read(cx)).await {
+            Ok(0) => Err(format!("the server closed it {missing}")),
+            Ok(_) => Ok(()),
+            Err(why) => Err(why.to_string()),
+        }
+    }
+
+    /// Reads one answer, and whether the connection can be used after it.
+    async fn answer(&mut self, limit: usize) -> Result<(Answer, bool), String> {
+        let head = loop {
+            match parse_head(&mut self.read)? {
+                // 100 and its like announce the answer. 101 would change the protocol, which nobody asked for.
+                Some(head) if (100..200).contains(&head.status) && head.status != 101 => {}
+                Some(head) => break head,
+                None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
+                None => self.more("before it answered").await?,
+            }
+        };
+        let Head { is_http11, status, reason, headers } = head;
+        let (ends, is_clear) = ends(status, &headers)?;
+        let says = |what: &str| says(&headers, what);
+        let keeps = is_clear && if is_http11 { !says("close") } else { says("keep-alive") };
+        let body = match ends {
+            Ends::After(length) if length > limit as u64 => Err(TooLarge),
+            Ends::After(length) => Ok(self.counted(length as usize).await?),
+            Ends::Chunked => self.chunked(limit).await?,
+            Ends::Open => self.open_ended(limit).await?,
+        };
+        let keeps = keeps && ends != Ends::Open && body.is_ok();
+        Ok((Answer { status, reason, headers, is_open_ended: ends == Ends::Open, body }, keeps))
+    }
+
+    async fn counted(&mut self, length: usize) -> Result<Bytes, String> {
+        while self.read.len() < length {
+            self.read.reserve(length - self.read.len());
+            self.more("in the middle of its answer").await?;
+        }
+        Ok(self.take(length))
+    }
+
+    async fn chunked(&mut self, limit: usize) -> Result<Result<Bytes, TooLarge>, String> {
+        let mut body = BytesMut::new();
+        loop {
+            let length = loop {
+                match httparse::parse_chunk_size(&self.read) {
+                    Ok(httparse::Status::Complete((used, length))) => {
+                        self.read.advance(used);
+                        break length;
+                    }
+                    Ok(httparse::Status::Partial) if self.read.len() < PIECE => {
+                        self.more("in the middle of its answer").await?;
+                    }
+                    _ => return Err("its body is badly chunked".into()),
+                }
+            };
+            if length == 0 {
+                break;
+            }
+            if length > limit.saturating_sub(body.len()) as u64 {
                 return Ok(Err(TooLarge));
             }
-            if whole.is_empty() && more.is_empty() {
-                whole = data;
-            } else {
-                more.extend_from_slice(&std::mem::take(&mut whole));
-                more.extend_from_slice(&data);
+            let chunk = self.counted(length as usize + 2).await?;
+            let Some(chunk) = chunk.strip_suffix(b"\r\n") else {
+                return Err("its body is badly chunked".into());
+            };
+            body.extend_from_slice(chunk);
+        }
+        // Trailers are read over up to the empty line.
+        loop {
+            let line = self.read.windows(2).position(|end| end == b"\r\n");
+            match line {
+                Some(0) => break self.read.advance(2),
+                Some(length) => self.read.advance(length + 2),
+                None if self.read.len() < HEAD => self.more("in the middle of its answer").await?,
+                None => return Err("its body is badly chunked".into()),
             }
         }
-        Ok(Ok(if more.is_empty() { whole } else { more.freeze() }))
+        Ok(Ok(body.freeze()))
     }
 
-    /// Whether the connection can take the next request. No socket is asked.
-    fn is_usable(&mut self) -> bool {
-        if !self.send.is_ready() {
-            drive(&mut self.connection, &mut Context::from_waker(self.bell.waker()));
-        }
-        self.connection.is_some() && self.send.is_ready()
-    }
-}
-
-type Driven = Option<Pin<Box<Connection<TokioIo<Counted>, Full<Bytes>>>>>;
-
-/// Moves bytes. Nothing is left once the connection is over; why is told to whoever waits for an answer.
-fn drive(connection: &mut Driven, cx: &mut Context<'_>) {
-    if connection.as_mut().is_none_or(|connection| connection.as_mut().poll(cx).is_ready()) {
-        *connection = None;
-    }
-}
-
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let coding = headers.get_all(TRANSFER_ENCODING).into_iter().next_back();
-    coding.is_some_and(|coding| coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked"))
-}
-
-/// hyper says the general in its error and the particular in its source.
-fn words(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-/// What is known of a connection's bytes.
-#[derive(Debug, Default)]
-struct Wire {
-    /// How many the kernel has taken.
-    written: AtomicU64,
-    /// The next read asks the kernel first whether the peer has closed.
-    look: AtomicBool,
-}
-
-/// A socket that counts.
-struct Counted {
-    stream: TcpStream,
-    wire: Arc<Wire>,
-}
-
-impl Counted {
-    fn count(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(count)) = polled {
-            self.wire.written.fetch_add(count as u64, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.wire.look.swap(false, Ordering::Relaxed) {
-            let mut byte = [std::mem::MaybeUninit::uninit()];
-            match socket2::SockRef::from(&self.stream).peek(&mut byte) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Err(why) if why.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(why)),
-                _ => {}
+    async fn open_ended(&mut self, limit: usize) -> Result<Result<Bytes, TooLarge>, String> {
+        loop {
+            if self.read.len() > limit {
+                return Ok(Err(TooLarge));
+            }
+            match poll_fn(|cx| self.poll_read(cx)).await {
+                Ok(0) => return Ok(Ok(self.take(self.read.len()))),
+                Ok(_) => {}
+                Err(why) => return Err(why.to_string()),
             }
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+
+    /// Takes bytes that are there. A small body is copied, so that the buffer stays for the next.
+    fn take(&mut self, length: usize) -> Bytes {
+        if length >= PIECE {
+            return self.read.split_to(length).freeze();
+        }
+        let body = Bytes::copy_from_slice(&self.read[..length]);
+        self.read.advance(length);
+        body
     }
 }
 
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.count(polled)
+/// A request, and what of it is still to be written.
+struct Outgoing {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl Outgoing {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.body.len()
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.count(polled)
+    fn advance(&mut self, count: usize) {
+        let of_head = count.min(self.head.len());
+        self.head.advance(of_head);
+        self.body.advance(count - of_head);
     }
+}
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+/// Takes a head off the front, once it is whole.
+fn parse_head(read: &mut BytesMut) -> Result<Option<Head>, String> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let length = match response.parse(read) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(why) => return Err(format!("what it answered is no HTTP: {why}")),
+    };
+    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) else {
+            return Err(format!("its header `{}` is none", field.name.escape_debug()));
+        };
+        headers.append(name, value);
     }
+    let status = response.code.unwrap_or_default();
+    // The usual reasons say nothing that the status doesn't.
+    let reason = response.reason.filter(|reason| !reason.is_empty() && status >= 300);
+    let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
+    let is_http11 = response.version == Some(1);
+    read.advance(length);
+    Ok(Some(Head { is_http11, status, reason, headers }))
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+/// Where the body of an answer ends (RFC 9112, section 6.3), and whether that is said in one way only.
+fn ends(status: u16, headers: &HeaderMap) -> Result<(Ends, bool), String> {
+    if status == 204 || status == 304 || status < 200 {
+        return Ok((Ends::After(0), status >= 200));
     }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
+        let is_chunked = codings.as_bytes().to_ascii_lowercase().ends_with(b"chunked");
+        return Ok((if is_chunked { Ends::Chunked } else { Ends::Open }, lengths.next().is_none()));
+    }
+    let Some(length) = lengths.next() else {
+        return Ok((Ends::Open, true));
+    };
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(parsed) if lengths.all(|other| other == length) => Ok((Ends::After(parsed), true)),
+        _ => Err(format!("its content-length is {length:?}")),
+    }
+}
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+/// Whether `connection` lists a word.
+fn says(headers: &HeaderMap, word: &str) -> bool {
+    let lists = headers.get_all(CONNECTION).into_iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    #[tokio::test]
-    async fn a_request_that_finds_the_connection_closed_was_not_sent() {
+    /// What comes of a connection whose server answers with these pieces and then closes.
+    async fn come(pieces: &'static [&'static str]) -> (Result<Answer, Broken>, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let connection = Http1::open(stream).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut request = [0; 4];
+            stream.read_exact(&mut request).await.unwrap();
+            for piece in pieces {
+                stream.write_all(piece.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        let (result, again) = Http1::new(client).exchange(b"he".to_vec(), Bytes::from_static(b"ad"), 10).await;
+        server.await.unwrap();
+        (result, again.is_some())
+    }
+
+    async fn body(pieces: &'static [&'static str]) -> (String, bool) {
+        let (result, again) = come(pieces).await;
+        let body = result.unwrap().body.unwrap();
+        (String::from_utf8(body.to_vec()).unwrap(), again)
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_where_its_answer_says() {
+        let text = |text: &str, again| (text.to_owned(), again);
+        assert_eq!(body(&["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"]).await, text("abc", true));
+        assert_eq!(
+            body(&["HTTP/1.1 2", "00 OK\r\ncontent-le", "ngth: 3\r\n\r", "\na", "b", "c"]).await,
+            text("abc", true)
+        );
+        let chunked =
+            ["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r", "\nc\r\n0\r\nt: 1\r\n\r\n"];
+        assert_eq!(body(Box::leak(Box::new(chunked))).await, text("abc", true));
+        assert_eq!(body(&["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n"]).await, text("", true));
+        assert_eq!(body(&["HTTP/1.1 200 OK\r\n\r\nab", "c"]).await, text("abc", false));
+        assert_eq!(
+            body(&["HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 0\r\n\r\n"]).await,
+            text("", false)
+        );
+        assert_eq!(body(&["HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na"]).await, text("a", false));
+        let kept = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\na";
+        assert_eq!(body(Box::leak(Box::new([kept]))).await, text("a", true));
+        let both = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+        assert_eq!(body(Box::leak(Box::new([both]))).await, text("", false), "said in two ways");
+        let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nabc";
+        assert_eq!(body(Box::leak(Box::new([surplus]))).await, text("a", false), "more than was asked for");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_or_no_answer_is_an_error() {
+        for pieces in [
+            &[""] as &[&str],
+            &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n"],
+            &["HTTP/1.1 200 OK\r\ncontent-le"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: +3\r\n\r\nabc"],
+            &["SMTP ready\r\n\r\n"],
+        ] {
+            let (result, again) = come(pieces).await;
+            assert!(matches!(result, Err(Broken::Unknown(_))) && !again, "{pieces:?}: {result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_not_read() {
+        for pieces in [
+            &["HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n"] as &[&str],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\n12345678\r\n3\r\n"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n"],
+            &["HTTP/1.1 200 OK\r\n\r\n12345678901"],
+        ] {
+            let (result, again) = come(pieces).await;
+            assert!(result.is_ok_and(|answer| answer.body.is_err()) && !again, "{pieces:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_is_noticed_before_a_byte_goes_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         drop(listener.accept().await.unwrap());
-        let (answer, connection) = connection.exchange(Request::new(Full::default()), 0).await;
-        assert!(matches!(answer, Err(Broken::Unsent(_))));
-        assert!(connection.is_none());
+        let (result, again) = Http1::new(client).exchange(b"head".to_vec(), Bytes::new(), 10).await;
+        assert!(matches!(result, Err(Broken::Unsent(_))) && again.is_none(), "{result:?}");
     }
 }

@@ -21,8 +21,8 @@ use super::watch::Activity;
 use crate::call::{Args, Failure, JsonArgs, Reply, Request, Value};
 use crate::dispatch::{Answer, Dispatch};
 use crate::error::{Code, Error, Executed};
-use crate::timer::later;
 use crate::limits::Limits;
+use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, path, plain};
 
 /// What all connections of a server share.
