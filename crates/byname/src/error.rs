@@ -245,6 +245,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn data_is(mut self, data: Option<Value>) -> Self {
+        self.0.data = data;
+        self
+    }
+
     pub(crate) fn of_limit(mut self, knob: &'static str) -> Self {
         self.0.limit = Some(Cow::Borrowed(knob));
         self

@@ -184,15 +184,35 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type whose `impl` block bears `#[rpc]`, as [`Server::inject`](crate::Server::inject) takes it. The attribute implements it.
-#[diagnostic::on_unimplemented(
-    message = "the methods of `{Self}` can't be served",
-    label = "expected a type whose `impl` block bears `#[rpc]`",
-    note = "write `#[rpc]` above `impl {Self} {{ … }}`"
-)]
+/// A type whose `impl` block bears `#[rpc]`. The attribute implements it.
 pub trait Instance: Sized + Send + Sync + 'static {
     #[doc(hidden)]
     fn bind(this: Arc<Self>) -> Vec<Handler>;
+}
+
+/// What [`Server::inject`](crate::Server::inject) takes: an [`Instance`], or an [`Arc`] of one.
+#[diagnostic::on_unimplemented(
+    message = "the methods of `{Self}` can't be served",
+    label = "expected an instance of a type whose `impl` block bears `#[rpc]`, or an `Arc` of one",
+    note = "write `#[rpc]` above the `impl` block that has the methods"
+)]
+pub trait Inject {
+    #[doc(hidden)]
+    fn handlers(self) -> Vec<Handler>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Instance> Inject for T {
+    fn handlers(self) -> Vec<Handler> {
+        T::bind(Arc::new(self))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Instance> Inject for Arc<T> {
+    fn handlers(self) -> Vec<Handler> {
+        T::bind(self)
+    }
 }
 
 /// A function of a package, as `server!` finds it.

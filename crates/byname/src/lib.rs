@@ -91,7 +91,7 @@ pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
-pub use handler::{Callable, Function, Instance};
+pub use handler::{Callable, Function, Inject, Instance};
 pub use http::HeaderMap;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};

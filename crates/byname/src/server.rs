@@ -7,13 +7,11 @@ mod http;
 mod listen;
 mod watch;
 
-use std::sync::Arc;
-
 pub use self::listen::{Bound, Listen, Serve};
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::handler::{Callable, Function, Handler, Instance, Registration};
+use crate::handler::{Callable, Function, Handler, Inject, Registration};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
 use crate::registry::Registry;
@@ -78,15 +76,15 @@ impl Server {
     }
 
     /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`.
-    pub fn inject<T: Instance>(mut self, instance: impl Into<Arc<T>>) -> Self {
-        self.handlers.extend(T::bind(instance.into()));
+    pub fn inject(mut self, instance: impl Inject) -> Self {
+        self.handlers.extend(instance.handlers());
         self
     }
 
     /// As [`inject`](Self::inject), each name behind `prefix` and a dot: two instances of one type can be served side
     /// by side. A client reaches them by [`Client::prefix`](crate::Client::prefix).
-    pub fn inject_as<T: Instance>(mut self, prefix: &str, instance: impl Into<Arc<T>>) -> Self {
-        self.handlers.extend(T::bind(instance.into()).iter().map(|handler| handler.prefixed(prefix)));
+    pub fn inject_as(mut self, prefix: &str, instance: impl Inject) -> Self {
+        self.handlers.extend(instance.handlers().iter().map(|handler| handler.prefixed(prefix)));
         self
     }
 

@@ -198,10 +198,8 @@ async fn what_is_not_http_is_an_error() {
 #[tokio::test]
 async fn a_reply_over_the_limit_names_the_knob_and_the_function_ran() {
     let said = format!("HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n{}", " ".repeat(1001));
-    let chunks =
-        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}", "64\r\n".to_owned() + &" ".repeat(100));
-    let chunks =
-        chunks.clone() + &format!("\r\n{}", "64\r\n".to_owned() + &" ".repeat(100)).repeat(10) + "\r\n0\r\n\r\n";
+    let chunk = format!("64\r\n{}\r\n", " ".repeat(100));
+    let chunks = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(11));
     for too_large in [said, chunks] {
         let server = Foreign::new(move |mut connection| {
             let first = if connection.number == 0 { too_large.clone() } else { ret("1") };
@@ -228,6 +226,97 @@ async fn a_reply_at_the_limit_is_taken() {
     let server = Foreign::answering(reply).await;
     let client = server.builder().limits(|limits| limits.message = 1000).build().unwrap();
     assert_eq!(f(&client).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_length_that_nobody_can_have_is_an_error_where_the_user_set_no_limit() {
+    let lengths =
+        ["content-length: 18446744073709551615\r\n\r\n1", "transfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n1"];
+    for length in lengths {
+        let server = Foreign::ending_after(format!("HTTP/1.1 200 OK\r\n{length}")).await;
+        let client = server.builder().limits(|limits| limits.message = usize::MAX).build().unwrap();
+        assert!(f(&client).await.is_err(), "{length}");
+    }
+}
+
+// Answers out of the ordinary.
+
+#[tokio::test]
+async fn an_answer_that_is_announced_is_waited_for() {
+    let announced = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
+    let server = Foreign::answering(announced.to_owned() + &ret("1")).await;
+    let client = server.client();
+    for _ in 0..2 {
+        assert_eq!(f(&client).await, Ok(1));
+    }
+    assert_eq!(server.opened(), 1);
+}
+
+/// Arguments that don't fit into what the two kernels hold for a connection.
+fn large() -> (String,) {
+    ("x".repeat(16 << 20),)
+}
+
+#[tokio::test]
+async fn a_large_request_goes_on_after_an_announcement() {
+    let server = Foreign::new(|mut connection| async move {
+        connection.begun().await;
+        connection.send("HTTP/1.1 100 Continue\r\n").await;
+        tokio::task::yield_now().await;
+        connection.send("\r\nHTTP/1.1 102 Processing\r\n\r\n").await;
+        connection.request().await;
+        connection.send(ret("1")).await;
+    })
+    .await;
+    assert_eq!(within(server.client().call::<u8>("f", large())).await, Ok(1));
+    assert_eq!(server.requests()[0].body.len(), (16 << 20) + r#"{"fun":"f","args":[""],"kwargs":{}}"#.len());
+}
+
+#[tokio::test]
+async fn a_refusal_of_half_a_request_is_heard() {
+    let server = Foreign::new(|mut connection| async move {
+        connection.begun().await;
+        connection.send(answer("413 Content Too Large", "", "<html>no</html>")).await;
+        connection.rest().await;
+    })
+    .await;
+    let error = rpc(within(server.client().call::<u8>("f", large())).await);
+    assert_eq!((error.code(), error.executed()), (Code::ResourceExhausted, Executed::Unknown));
+    assert!(error.message().contains("413"), "{error}");
+    server.until_closed().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_says_two_lengths_or_another_protocol_is_an_error() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\ncontent-length: 12\r\n\r\n{\"ret\": 1}  ",
+        "HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{\"ret\": 1}",
+        "HTTP/1.1 200 OK\r\ncontent-length: -10\r\n\r\n{\"ret\": 1}",
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n{\"ret\": 1}",
+    ];
+    for bytes in answers {
+        for error in answered_by(bytes).await {
+            assert_eq!(error.executed(), Executed::Unknown, "{bytes:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_leaves_doubts_where_it_ends_is_not_used_again() {
+    let doubtful = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\n\r\na\r\n{\"ret\": 1}\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\ncontent-length: 10\r\n\r\n{\"ret\": 1}",
+        "HTTP/1.1 200 OK\r\nconnection: Close\r\ncontent-length: 10\r\n\r\n{\"ret\": 1}",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"ret\": 1}HTTP/1.1 200",
+    ];
+    for bytes in doubtful {
+        let server = Foreign::answering(bytes).await;
+        let client = server.client();
+        for _ in 0..2 {
+            assert_eq!(f(&client).await, Ok(1), "{bytes:?}");
+        }
+        assert_eq!(server.opened(), 2, "{bytes:?}");
+    }
 }
 
 // Connections that break.

@@ -277,7 +277,7 @@ async fn a_call_that_is_dropped_within_the_process_is_treated_alike() {
 #[tokio::test]
 async fn a_call_whose_caller_left_before_it_was_all_there_is_not_run() {
     let counter = Arc::new(harness::Counter::default());
-    let running = Running::new(Server::new().inject::<harness::Counter>(Arc::clone(&counter))).await;
+    let running = Running::new(Server::new().inject(Arc::clone(&counter))).await;
     for start in [
         "POST /rpc/bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n[1",
         "POST /rpc/bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n",

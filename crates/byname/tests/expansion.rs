@@ -335,7 +335,7 @@ impl Counter {
 #[tokio::test]
 async fn methods_of_an_instance() {
     let counter = Arc::new(Counter::default());
-    let client = local(Server::new().inject::<Counter>(Arc::clone(&counter)));
+    let client = local(Server::new().inject(Arc::clone(&counter)));
     let remote = Counter::on(&client);
     assert_eq!(remote.bump(2).await.unwrap(), 2);
     assert!(matches!(remote.bump(-2).await, Err(CallError::Method(Refusal::Negative(-2)))));

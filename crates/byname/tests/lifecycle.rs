@@ -373,7 +373,7 @@ impl Meeting {
 #[tokio::test]
 async fn a_blocking_function_holds_up_nobody() {
     let meeting = Arc::new(Meeting(Barrier::new(2)));
-    let running = Running::new(one().inject::<Meeting>(Arc::clone(&meeting))).await;
+    let running = Running::new(one().inject(Arc::clone(&meeting))).await;
     let mut held = Caller::to(running.address).await;
     held.send(post("/rpc/meet", "")).await;
     let wait = async || {

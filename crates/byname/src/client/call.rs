@@ -53,12 +53,13 @@ struct Prepared<A> {
     args: A,
     encode: Encode<A>,
     /// For a caller in the same process: the arguments as they are, and the types they are of.
-    as_they_are: Option<(fn(A) -> Box<dyn Any + Send>, TypeIds)>,
+    as_they_are: Option<AsTheyAre<A>>,
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
 }
 
+type AsTheyAre<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
 type Encode<A> = fn(Option<&'static Method>, A) -> Result<Encoded, Error>;
 
 /// The arguments of a call by name, in its type: `Call<ByName, Result<T, CallError<Value>>>` is what [`Client::call`]
@@ -129,7 +130,7 @@ impl<A, R> Call<A, R> {
         method: Option<&'static Method>,
         args: A,
         encode: Encode<A>,
-        as_they_are: Option<(fn(A) -> Box<dyn Any + Send>, TypeIds)>,
+        as_they_are: Option<AsTheyAre<A>>,
     ) -> Self
     where
         R: Remote,

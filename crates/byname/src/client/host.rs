@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::budget::Budget;
@@ -40,6 +41,7 @@ pub(super) struct Host {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     sweeping: AtomicBool,
+    sweeper: Mutex<Option<AbortHandle>>,
     /// The server has said that it takes calls by path.
     by_path: AtomicBool,
     budget: Budget,
@@ -70,6 +72,7 @@ impl Host {
             permits,
             waiting: AtomicUsize::new(0),
             sweeping: AtomicBool::new(false),
+            sweeper: Mutex::new(None),
             by_path: AtomicBool::new(false),
             budget: Budget::new(),
         }
@@ -315,7 +318,8 @@ impl Host {
         pool.put(connection, owner, until);
         drop(pool);
         if let Some(runtime) = sweeper {
-            runtime.spawn(sweep(Sweeping(Arc::downgrade(self))));
+            let task = runtime.spawn(sweep(Sweeping(Arc::downgrade(self))));
+            *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
     }
 
@@ -331,6 +335,16 @@ impl Host {
 
     fn pool(&self) -> MutexGuard<'_, Pool<Connection, Id>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Host {
+    /// With the last client goes the task that would close its idle connections.
+    fn drop(&mut self) {
+        let sweeper = self.sweeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sweeper) = sweeper.take() {
+            sweeper.abort();
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -19,6 +20,9 @@ const FIELDS: usize = 100;
 
 /// How much is read at once, and the size up to which copying a body is cheaper than giving its buffer away.
 const PIECE: usize = 8 << 10;
+
+/// How much room is made at most for what the server says will come.
+const AHEAD: usize = 1 << 20;
 
 /// A connection that is not in use, or is in use by its holder alone.
 pub(super) struct Http1 {
@@ -57,6 +61,13 @@ struct Head {
     status: u16,
     reason: Option<Bytes>,
     headers: HeaderMap,
+}
+
+impl Head {
+    /// 100 and its like announce the answer. 101 would change the protocol, which nobody asked for.
+    fn is_announcement(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
 }
 
 /// Where a body ends.
@@ -105,7 +116,7 @@ impl Http1 {
     /// Asks the kernel whether the server has kept the connection open. tokio's own memory of the socket may be older
     /// than the server's goodbye.
     fn look(&self) -> Result<(), String> {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let mut byte = [MaybeUninit::uninit()];
         match socket2::SockRef::from(&self.stream).peek(&mut byte) {
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(why) => Err(why.to_string()),
@@ -128,7 +139,11 @@ impl Http1 {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(count) => request.advance(count),
                 // An answer to half a request is a refusal: it is read, and the rest is not sent.
-                Poll::Pending => return self.poll_read(cx).map_ok(|_| ()),
+                Poll::Pending => match ready!(self.poll_read(cx))? {
+                    0 => return Poll::Ready(Ok(())),
+                    _ if self.is_answered() => return Poll::Ready(Ok(())),
+                    _ => {}
+                },
             }
         }
         Poll::Ready(Ok(()))
@@ -136,10 +151,26 @@ impl Http1 {
 
     /// Reads what there is; 0 at the end of the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < PIECE / 2 {
+        if self.is_full() {
             self.read.reserve(PIECE);
         }
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+    }
+
+    fn is_full(&self) -> bool {
+        self.read.capacity() - self.read.len() < PIECE / 2
+    }
+
+    /// Whether there is an answer, or what is none; announcements of one are taken away.
+    fn is_answered(&mut self) -> bool {
+        loop {
+            let mut rest = self.read.clone();
+            match parse_head(&mut rest) {
+                Ok(Some(head)) if head.is_announcement() => self.read = rest,
+                Ok(None) => return self.read.len() > HEAD,
+                _ => return true,
+            }
+        }
     }
 
     async fn more(&mut self, missing: &str) -> Result<(), String> {
@@ -154,8 +185,7 @@ impl Http1 {
     async fn answer(&mut self, limit: usize) -> Result<(Answer, bool), String> {
         let head = loop {
             match parse_head(&mut self.read)? {
-                // 100 and its like announce the answer. 101 would change the protocol, which nobody asked for.
-                Some(head) if (100..200).contains(&head.status) && head.status != 101 => {}
+                Some(head) if head.is_announcement() => {}
                 Some(head) => break head,
                 None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
                 None => self.more("before it answered").await?,
@@ -177,7 +207,9 @@ impl Http1 {
 
     async fn counted(&mut self, length: usize) -> Result<Bytes, String> {
         while self.read.len() < length {
-            self.read.reserve(length - self.read.len());
+            if self.is_full() {
+                self.read.reserve((length - self.read.len()).min(AHEAD));
+            }
             self.more("in the middle of its answer").await?;
         }
         Ok(self.take(length))
@@ -204,7 +236,7 @@ impl Http1 {
             if length > limit.saturating_sub(body.len()) as u64 {
                 return Ok(Err(TooLarge));
             }
-            let chunk = self.counted(length as usize + 2).await?;
+            let chunk = self.counted((length as usize).saturating_add(2)).await?;
             let Some(chunk) = chunk.strip_suffix(b"\r\n") else {
                 return Err("its body is badly chunked".into());
             };
@@ -267,9 +299,10 @@ impl Outgoing {
 
 /// Takes a head off the front, once it is whole.
 fn parse_head(read: &mut BytesMut) -> Result<Option<Head>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let length = match response.parse(read) {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut response, read, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(why) => return Err(format!("what it answered is no HTTP: {why}")),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -17,6 +17,10 @@ use super::connection;
 use super::http::Endpoint;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
+
+/// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
+/// is turned away tries again only after a second.
+const BACKLOG: u32 = 1024;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -249,16 +253,35 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error
 
 async fn listener(at: At) -> Result<TcpListener, Error> {
     match at {
-        At::Name(name) => TcpListener::bind(&name).await.map_err(|why| cannot_listen(&name, why)),
-        At::Address(address) => {
-            TcpListener::bind(address).await.map_err(|why| cannot_listen(&address.to_string(), why))
-        }
+        At::Name(name) => named(&name).await.map_err(|why| cannot_listen(&name, why)),
+        At::Address(address) => listen_at(address).map_err(|why| cannot_listen(&address.to_string(), why)),
         At::Std(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener))
             .map_err(|why| cannot_listen("the given listener", why)),
         At::Tokio(listener) => Ok(listener),
     }
+}
+
+/// At the first address of the name that can be bound.
+async fn named(name: &str) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host(name).await? {
+        match listen_at(address) {
+            Ok(listener) => return Ok(listener),
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that starts again must not wait for the sockets that it left in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn cannot_listen(at: &str, why: io::Error) -> Error {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Answered, Way, headers};
 use crate::call::{Failure, Value};
+use crate::codec;
 use crate::error::{Code, Error, Executed, Kind};
 
 /// A failure as it goes out: ERROR, and the function's own error as JSON.
@@ -108,8 +109,10 @@ impl Received {
         let text = serde_json::from_slice::<Envelope<'_>>(body).map_or(body, |envelope| envelope.err.get().as_bytes());
         if let (Ok(error), Ok(read)) = (serde_json::from_slice::<Error>(text), serde_json::from_slice::<Read<'_>>(text))
         {
+            // Once more, and with every digit or not at all.
+            let exact = read.data.and_then(|data| codec::decode(data.get().as_bytes()).ok());
             let data = if error.kind() == Kind::Method { read.data.map(ToOwned::to_owned) } else { None };
-            return Self { error, data };
+            return Self { error: error.data_is(exact), data };
         }
         if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
             return Error::refused(Code::Unimplemented, format!("the server has no function named `{name}`")).into();

@@ -13,5 +13,5 @@ mod math {
 
 fn main() {
     let _ = Server::new().method::<math::add>();
-    let _ = Server::new().inject::<Counter>(Counter);
+    let _ = Server::new().inject(Counter);
 }

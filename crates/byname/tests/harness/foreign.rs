@@ -250,6 +250,16 @@ impl Connection {
         Some(asked)
     }
 
+    /// Waits for the first bytes of a request, which stay to be read.
+    pub async fn begun(&mut self) {
+        assert!(!self.early.is_empty() || self.more().await, "closed before a request");
+    }
+
+    /// Takes what comes until the client closes.
+    pub async fn rest(&mut self) {
+        while self.more().await {}
+    }
+
     async fn more(&mut self) -> bool {
         // A client that is gone may say so by RST.
         self.stream.read_buf(&mut self.early).await.is_ok_and(|count| count > 0)
