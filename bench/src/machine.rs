@@ -1,6 +1,7 @@
 //! What is asked of the operating system.
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -82,13 +83,15 @@ pub fn time_wait(address: SocketAddr) -> Result<HashSet<[SocketAddr; 2]>> {
 pub fn describe() -> Result<String> {
     let cpus = CpuInfo::current()?;
     let system = uname()?;
+    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
     Ok(format!(
-        "date:    {}\nmachine: {}, {} cores\nkernel:  {} {}\nrustc:   {}",
+        "date:    {}\nmachine: {}, {} cores\nkernel:  {} {}, TCP {}\nrustc:   {}",
         httpdate::fmt_http_date(SystemTime::now()),
         cpus.model_name(0).unwrap_or("unknown"),
         cpus.num_cores(),
         system.sysname().to_string_lossy(),
         system.release().to_string_lossy(),
+        congestion.trim(),
         env!("BENCH_RUSTC"),
     ))
 }

@@ -15,20 +15,23 @@ use proc_macro::TokenStream;
 
 /// Makes a function, or the methods of a type, callable from elsewhere by name.
 ///
-/// ```ignore
+/// ```
 /// use byname::{rpc, Client, Server};
 ///
 /// /// Adds two integers.
 /// #[rpc(readonly)]
 /// pub async fn add(a: i64, b: i64) -> i64 { a + b }
 ///
-/// // The service.
-/// Server::new().method::<add>().serve("127.0.0.1:8080").await?;
+/// async fn service() -> Result<(), byname::Error> {
+///     Server::new().method::<add>().serve("127.0.0.1:8080").await
+/// }
 ///
-/// // Its caller.
-/// let data = Client::new("127.0.0.1:8080/rpc")?;
-/// add(1, 2).await;                  // local: the function stays as it is
-/// add::on(&data, 1, 2).await?;      // remote: the same arguments, after the client
+/// async fn caller() -> Result<(), byname::Error> {
+///     let data = Client::new("127.0.0.1:8080/rpc")?;
+///     add(1, 2).await;                  // local: the function stays as it is
+///     add::on(&data, 1, 2).await?;      // remote: the same arguments, after the client
+///     Ok(())
+/// }
 /// ```
 ///
 /// # On a function
@@ -55,7 +58,8 @@ use proc_macro::TokenStream;
 /// **Without a body** it is a declaration, the typed stub for callers that don't have the server's code. It can't be
 /// called locally or served.
 ///
-/// ```ignore
+/// ```
+/// # use byname::rpc;
 /// #[rpc]
 /// pub async fn add(a: i64, b: i64) -> i64;
 /// ```
@@ -66,21 +70,30 @@ use proc_macro::TokenStream;
 /// without `self`, belong in another `impl` block. A type has one block with `#[rpc]`, and neither the block nor its
 /// methods are generic. A server gets an instance by `Server::inject(counter)`, which all calls share.
 ///
-/// ```ignore
+/// ```
+/// use std::sync::atomic::{AtomicI64, Ordering};
+/// use byname::{rpc, Client, Server};
+///
+/// #[derive(Default)]
 /// pub struct Counter { total: AtomicI64 }
 ///
 /// #[rpc(prefix = "counter")]
 /// impl Counter {
 ///     /// Adds to it.
-///     pub async fn bump(&self, by: i64) -> Result<i64, CounterError> { /* … */ }
+///     pub async fn bump(&self, by: i64) -> i64 { self.total.fetch_add(by, Ordering::Relaxed) + by }
 ///
 ///     #[rpc(readonly, name = "total")]
-///     pub fn get(&self) -> i64 { /* … */ }
+///     pub fn get(&self) -> i64 { self.total.load(Ordering::Relaxed) }
 /// }
 ///
-/// Server::new().inject(Counter::default());
-/// Counter::on(&data).bump(5).await?;                      // calls `counter.bump`
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// let server = Server::new().inject(Counter::default());
+/// let data = Client::local(&server)?;
+/// assert_eq!(Counter::on(&data).bump(5).await?, 5);       // calls `counter.bump`
 /// let counter: CounterClient = Counter::on(&data);        // to keep
+/// assert_eq!(counter.get().await?, 5);                    // calls `counter.total`
+/// # Ok(()) }
 /// ```
 ///
 /// # Options of a function or method
@@ -107,14 +120,17 @@ use proc_macro::TokenStream;
 /// `#[rpc(default = EXPR)]` gives the value of an argument that a caller leaves out. The expression has the argument's
 /// type, a literal for `&str`, and is evaluated once, at the first use of the function.
 ///
-/// ```ignore
+/// ```
+/// # use byname::rpc;
 /// #[rpc]
 /// pub async fn search(
 ///     word: &str,
 ///     #[rpc(default = 10)] limit: u32,
 ///     #[rpc(default = "en")] language: &str,
 ///     after: Option<u64>,
-/// ) -> Vec<String> { /* … */ }
+/// ) -> Vec<String> {
+///     vec![format!("{word} in {language}: {limit} from {after:?}")]
+/// }
 /// ```
 ///
 /// # Names
