@@ -38,6 +38,7 @@ pub fn default_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
 }
 
 /// Runs a blocking function on a thread that may be blocked, as part of the same call. A panic goes on in the caller.
+#[expect(clippy::manual_async_fn, reason = "the future must be `Send` whatever is in it, and say so here")]
 pub fn blocking<F, T>(function: F) -> impl Future<Output = T> + Send
 where
     F: FnOnce() -> T + Send + 'static,
