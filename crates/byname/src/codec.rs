@@ -59,8 +59,8 @@ pub(crate) fn without_position(message: &str) -> &str {
 ///
 /// serde_json checks the depth of what it builds, but skips over ignored and raw values unchecked.
 pub(crate) fn deeper_than(limit: usize, text: &[u8]) -> bool {
-    let opening = |byte: &&u8| matches!(byte, b'[' | b'{');
-    if text.len() <= limit || text.iter().filter(opening).count() <= limit {
+    // Hardly any text has so many brackets, and memchr looks at many bytes at once.
+    if text.len() <= limit || memchr::memchr2_iter(b'[', b'{', text).nth(limit).is_none() {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use byname::{ByName, Call, CallError, Client, Code, Context, Error, Executed, Server};
 use harness::foreign::{Foreign, ret};
-use harness::{Gate, Log, Running, add, everything, within};
+use harness::{Log, Running, add, everything, within};
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
@@ -355,17 +355,18 @@ fn a_runtime_that_ends_in_the_middle_of_a_call_gives_its_place_back() {
 }
 
 #[test]
-fn a_call_begun_in_one_runtime_can_end_in_another() {
-    let (gate, handle) = Gate::new();
-    let (_service, running) = beside(everything().inject(gate));
-    let client = running.client();
+fn a_call_begun_in_one_runtime_can_end_in_another_and_its_connection_goes_back() {
+    let (_service, foreign) = foreign_beside(Foreign::holding(ret("1")));
+    let client = foreign.client();
     let (first, second) = (two_threads(), two_threads());
-    let mut call = client.call::<bool>("pass", ());
-    first.block_on(harness::foreign::during(&mut call, handle.started)).unwrap();
-    handle.release.send(()).unwrap();
-    assert_eq!(second.block_on(within(call)), Ok(true));
+    let mut call = client.call::<u8>("f", ());
+    first.block_on(foreign.until_asked_by(&mut call, 1));
+    foreign.release(3);
+    assert_eq!(second.block_on(within(call)), Ok(1));
+    assert_eq!(first.block_on(within(client.call::<u8>("f", ()))), Ok(1));
+    assert_eq!(foreign.opened(), 1, "it is still the first one's");
     drop(first);
-    assert_eq!(second.block_on(within(add::on(&client, 1, 2))), Ok(3), "the connection was not the second's to keep");
+    assert_eq!(second.block_on(within(client.call::<u8>("f", ()))), Ok(1));
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::net::Ipv4Addr;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::error::{Code, Error};
+
+/// What a browser says of the page that a request comes from.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The rules of one server.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Gate {
         if allowed.is_some() {
             return Ok(allowed);
         }
-        match head.headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        match head.headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
             Some(b"same-origin" | b"none") => return Ok(None),
             Some(_) => return foreign("this request comes from a web page of another site"),
             None => {}
@@ -73,7 +76,7 @@ impl Gate {
 
     /// A browser sends forms and plain text across sites without asking; only JSON makes it ask first.
     pub(super) fn content_type(&self, headers: &HeaderMap, has_body: bool) -> Result<(), Turned> {
-        let browser = || headers.contains_key("sec-fetch-site") || headers.contains_key(ORIGIN);
+        let browser = || headers.contains_key(SEC_FETCH_SITE) || headers.contains_key(ORIGIN);
         if !has_body || !(self.require_json || browser()) || is_json(headers) {
             return Ok(());
         }
