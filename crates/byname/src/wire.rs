@@ -10,6 +10,7 @@ pub(crate) mod plain;
 pub(crate) use self::failure::{Received, Refusal, status};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 /// The ways of calling that HTTP/1 and HTTP/2 carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,4 +29,21 @@ pub(crate) struct Answered {
     /// `retry-after`, in whole seconds.
     pub(crate) retry_after: Option<u64>,
     pub(crate) body: Bytes,
+}
+
+/// Client: the value of an answer, still encoded, or the failure.
+pub(crate) fn reply(
+    way: Way,
+    name: &str,
+    status: u16,
+    reason: Option<&[u8]>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Bytes, Received> {
+    let value = match way {
+        _ if !(200..300).contains(&status) => return Err(Received::read(name, status, reason, headers, body)),
+        Way::Plain => plain::value(name, status, body),
+        Way::Path => path::value(name, status, headers, body),
+    };
+    value.map_err(Received::from)
 }

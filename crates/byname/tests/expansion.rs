@@ -96,7 +96,6 @@ async fn functions_of_every_manner() {
 
     #[rpc(blocking)]
     fn slow(name: &str) -> String {
-        std::thread::sleep(Duration::from_millis(5));
         format!("slow {name}")
     }
 

@@ -24,7 +24,7 @@ use super::target::Target;
 use crate::error::{Code, Error, Executed, Kind};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
-use crate::wire::{Received, Way, headers, path, plain};
+use crate::wire::{Received, Way, headers, path, plain, reply};
 
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
@@ -287,10 +287,7 @@ impl Host {
             }
         };
         let reason = answer.reason.as_deref();
-        let read = match way {
-            Way::Plain => plain::reply(name, answer.status, reason, &answer.headers, &body),
-            Way::Path => path::reply(name, answer.status, reason, &answer.headers, &body),
-        };
+        let read = reply(way, name, answer.status, reason, &answer.headers, &body);
         let result = match read {
             Ok(value) => Ok(Value::Json(value)),
             Err(Received { error, data: Some(data) }) if error.kind() == Kind::Method => {

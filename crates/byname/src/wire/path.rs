@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{Answered, Received, headers};
+use super::{Answered, headers};
 use crate::arguments::Encoded;
 use crate::call::JsonArgs;
 use crate::error::{Code, Error, Executed};
@@ -45,25 +45,13 @@ pub(crate) fn write(args: &Encoded) -> Option<Bytes> {
     }
 }
 
-/// Client: the value, still encoded, or the failure.
-pub(crate) fn reply(
-    name: &str,
-    status: u16,
-    reason: Option<&[u8]>,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<Bytes, Received> {
-    if !(200..300).contains(&status) {
-        return Err(Received::read(name, status, reason, headers, body));
-    }
+/// Client: the value of a success, still encoded.
+pub(super) fn value(name: &str, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
     // Any web server answers 200 to something; the header tells that this value is a function's.
     if headers::is_byname(headers) {
         return Ok(body.clone());
     }
-    Err(Error::new(
-        Code::Internal,
-        format!("`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`)"),
-    )
-    .executed_is(Executed::Unknown)
-    .into())
+    let why =
+        format!("`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`)");
+    Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
 }

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Answered, Received, headers};
+use super::{Answered, headers};
 use crate::arguments::Encoded;
 use crate::call::JsonArgs;
 use crate::codec;
@@ -65,25 +64,15 @@ struct Success<'a> {
     ret: &'a RawValue,
 }
 
-/// Client: the value, still encoded, or the failure.
-pub(crate) fn reply(
-    name: &str,
-    status: u16,
-    reason: Option<&[u8]>,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<Bytes, Received> {
-    if !(200..300).contains(&status) {
-        return Err(Received::read(name, status, reason, headers, body));
-    }
+/// Client: the value of a success, still encoded.
+pub(super) fn value(name: &str, status: u16, body: &Bytes) -> Result<Bytes, Error> {
     match object::<Success<'_>>(body) {
         Ok(success) => Ok(body.slice_ref(success.ret.get().as_bytes())),
-        Err(_) => Err(Error::new(
-            Code::Internal,
-            format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?"),
-        )
-        .executed_is(Executed::Unknown)
-        .into()),
+        Err(_) => {
+            let why =
+                format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?");
+            Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
+        }
     }
 }
 
@@ -102,6 +91,8 @@ fn invalid(why: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Way;
+    use http::HeaderMap;
 
     fn parts(body: &'static str) -> Result<(String, String, String), String> {
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
@@ -137,8 +128,16 @@ mod tests {
     #[test]
     fn a_502_is_read_for_what_it_is() {
         let read = |reason: Option<&[u8]>, body: &'static str| {
-            let error =
-                reply("f", 502, reason, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
+            let error = super::super::reply(
+                Way::Plain,
+                "f",
+                502,
+                reason,
+                &HeaderMap::new(),
+                &Bytes::from_static(body.as_bytes()),
+            )
+            .unwrap_err()
+            .error;
             (error.code(), error.executed())
         };
         assert_eq!(read(Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
@@ -151,8 +150,16 @@ mod tests {
     #[test]
     fn a_success_that_is_none_is_an_error() {
         for body in ["", "3", "{}", "{\"ret\":", "<html>", "[{\"ret\":1}]"] {
-            let error =
-                reply("f", 200, None, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap_err().error;
+            let error = super::super::reply(
+                Way::Plain,
+                "f",
+                200,
+                None,
+                &HeaderMap::new(),
+                &Bytes::from_static(body.as_bytes()),
+            )
+            .unwrap_err()
+            .error;
             assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Unknown), "{body}");
         }
     }
