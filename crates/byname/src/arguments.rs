@@ -9,8 +9,8 @@ pub(crate) use self::decode::{Source, decode, is_optional};
 pub(crate) use self::encode::{Encoded, encode_dynamic};
 pub use self::{decode::FromArguments, encode::ToArguments};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 /// What can be an argument of an `#[rpc]` function: anything that serde can write and read, owned and `Send`.
 #[diagnostic::on_unimplemented(

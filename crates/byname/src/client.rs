@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::call::{ByName, Call, WithMetadata};
@@ -137,7 +137,7 @@ impl Client {
     /// [`call`](Self::call).
     pub fn notify(&self, name: &str, args: impl Serialize + 'static) {
         let said = name.to_owned();
-        self.call_then::<serde::de::IgnoredAny>(name, args, move |result| {
+        self.call_then::<serde_core::de::IgnoredAny>(name, args, move |result| {
             if let Err(error) = result {
                 tracing::warn!(rpc.method = %said, "notification `{said}` failed: {error}");
             }

@@ -5,8 +5,8 @@ mod finite;
 
 use std::marker::PhantomData;
 
-use serde::Serialize;
-use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde_core::Serialize;
+use serde_core::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::de::SliceRead;
 
 use self::exact::Exact;
@@ -162,6 +162,8 @@ fn string_length(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+
     use super::*;
 
     fn json<T: Serialize>(value: T) -> Result<String, String> {

@@ -305,7 +305,7 @@ impl Drop for Supervised {
         let to_its_end = async move {
             std::future::poll_fn(|cx| running.poll(cx)).await;
         };
-        runtime::current().spawn(to_its_end.in_current_span());
+        runtime::spawn(&runtime::current(), to_its_end.in_current_span());
     }
 }
 

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_core::de::{DeserializeOwned, Error as _};
+use serde_core::ser::SerializeStruct;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 /// What went wrong: gRPC's sixteen codes, in snake case on the wire.
 ///
@@ -29,8 +30,7 @@ use serde_json::Value;
 /// | `unavailable` | 503 | nobody answers, or not now |
 /// | `data_loss` | 500 | data is gone or corrupt |
 /// | `unauthenticated` | 401 | the caller is not known |
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the table above says what each one means")]
 pub enum Code {
     Cancelled,
@@ -118,8 +118,7 @@ impl fmt::Display for Code {
 }
 
 /// Whether the function ran. A call may be sent again without harm only after [`Executed::No`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Executed {
     /// It provably did not start.
     No,
@@ -129,14 +128,34 @@ pub enum Executed {
     Yes,
 }
 
+impl Executed {
+    /// The name on the wire: `"no"`, `"unknown"` or `"yes"`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Executed::No => "no",
+            Executed::Unknown => "unknown",
+            Executed::Yes => "yes",
+        }
+    }
+}
+
 /// Whose error it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The call failed: the network, a limit, the arguments, a panic.
     Rpc,
     /// The function itself returned `Err`. [`Error::data`] is its error.
     Method,
+}
+
+impl Kind {
+    /// The name on the wire: `"rpc"` or `"method"`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Rpc => "rpc",
+            Kind::Method => "method",
+        }
+    }
 }
 
 /// Why a call failed: what ([`Error::code`]) and whether the function ran ([`Error::executed`]).
@@ -302,52 +321,91 @@ impl std::error::Error for Error {
 /// The name under which [`Error`] serializes: it tells the encoder of a reply that a function returned ours.
 pub(crate) const SERDE_NAME: &str = "byname::Error";
 
-/// The members of ERROR, as they stand on the wire.
-#[derive(Serialize, Deserialize)]
-#[serde(rename = "byname::Error")]
-struct Members<'a> {
-    code: Code,
-    message: Cow<'a, str>,
-    executed: Executed,
-    kind: Kind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<Cow<'a, Value>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    limit: Option<Cow<'a, str>>,
-}
-
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let repr = &*self.0;
-        Members {
-            code: repr.code,
-            message: Cow::Borrowed(&repr.message),
-            executed: repr.executed,
-            kind: repr.kind,
-            data: repr.data.as_ref().map(Cow::Borrowed),
-            retry_after_ms: repr.retry_after.map(|after| after.as_millis() as u64),
-            limit: repr.limit.as_deref().map(Cow::Borrowed),
+        let Repr { code, message, executed, kind, data, retry_after, limit, source: _ } = &*self.0;
+        let optional = [data.is_some(), retry_after.is_some(), limit.is_some()];
+        let len = 4 + optional.into_iter().filter(|given| *given).count();
+        let mut members = serializer.serialize_struct(SERDE_NAME, len)?;
+        members.serialize_field("code", code)?;
+        members.serialize_field("message", message)?;
+        members.serialize_field("executed", executed)?;
+        members.serialize_field("kind", kind)?;
+        match data {
+            Some(data) => members.serialize_field("data", data)?,
+            None => members.skip_field("data")?,
         }
-        .serialize(serializer)
+        match retry_after {
+            Some(after) => members.serialize_field("retry_after_ms", &(after.as_millis() as u64))?,
+            None => members.skip_field("retry_after_ms")?,
+        }
+        match limit {
+            Some(limit) => members.serialize_field("limit", limit)?,
+            None => members.skip_field("limit")?,
+        }
+        members.end()
     }
 }
 
 impl<'de> Deserialize<'de> for Error {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let members = Members::deserialize(deserializer)?;
+        let (mut code, mut message, mut executed, mut kind) = (None, None, None, None);
+        let (mut data, mut retry_after, mut limit) = (None, None, None);
+        for (name, value) in Map::deserialize(deserializer)? {
+            let read = match name.as_str() {
+                "code" => into(&mut code, value),
+                "message" => into(&mut message, value),
+                "executed" => into(&mut executed, value),
+                "kind" => into(&mut kind, value),
+                "retry_after_ms" => into(&mut retry_after, value),
+                "limit" => into::<String>(&mut limit, value),
+                "data" => into(&mut data, value),
+                _ => Ok(()),
+            };
+            read.map_err(|why| D::Error::custom(format_args!("`{name}`: {why}")))?;
+        }
         Ok(Self(Box::new(Repr {
-            code: members.code,
-            message: Cow::Owned(members.message.into_owned()),
-            executed: members.executed,
-            kind: members.kind,
-            data: members.data.map(Cow::into_owned),
-            retry_after: members.retry_after_ms.map(Duration::from_millis),
-            limit: members.limit.map(|limit| Cow::Owned(limit.into_owned())),
+            code: code.ok_or_else(|| D::Error::missing_field("code"))?,
+            message: message.map(Cow::Owned).ok_or_else(|| D::Error::missing_field("message"))?,
+            executed: executed.ok_or_else(|| D::Error::missing_field("executed"))?,
+            kind: kind.ok_or_else(|| D::Error::missing_field("kind"))?,
+            data,
+            retry_after: retry_after.map(Duration::from_millis),
+            limit: limit.map(Cow::Owned),
             source: None,
         })))
     }
+}
+
+/// Reads a member; `null` is none.
+fn into<T: DeserializeOwned>(member: &mut Option<T>, value: Value) -> Result<(), serde_json::Error> {
+    *member = Option::deserialize(value)?;
+    Ok(())
+}
+
+/// Derived code for these three would cost every user's build more than all of them are worth.
+macro_rules! words {
+    ($($type:ident: $what:literal, $all:expr;)*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = String::deserialize(deserializer)?;
+                let known = $all.into_iter().find(|known| known.as_str() == word);
+                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is no {}", $what)))
+            }
+        }
+    )*};
+}
+
+words! {
+    Code: "code", Code::ALL;
+    Executed: "`executed`: no, unknown or yes", [Executed::No, Executed::Unknown, Executed::Yes];
+    Kind: "`kind`: rpc or method", [Kind::Rpc, Kind::Method];
 }
 
 /// The code under which a function's own error goes out. Without it the code is [`Code::Unknown`].
@@ -487,6 +545,26 @@ mod tests {
             .of_limit("in_flight");
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
+    }
+
+    #[test]
+    fn an_error_is_read_by_its_members() {
+        let read = |text: &str| serde_json::from_str::<Error>(text).map_err(|why| why.to_string());
+        let least = r#""code":"aborted","message":"m","executed":"no","kind":"method""#;
+        let known = Error::new(Code::Aborted, "m").executed_is(Executed::No).kind_is(Kind::Method);
+        assert_eq!(read(&format!("{{{least}}}")), Ok(known.clone()));
+        assert_eq!(read(&format!(r#"{{"newer":[1],"data":null,"limit":null,{least}}}"#)), Ok(known));
+        for (text, words) in [
+            (least.replace("aborted", "teapot"), "`code`: `teapot` is no code"),
+            (least.replace("no", "maybe"), "`executed`: `maybe` is no `executed`"),
+            (least.replace("\"m\"", "1"), "`message`: invalid type"),
+            (least.replace("kind", "sort"), "missing field `kind`"),
+            (format!(r#"{least},"retry_after_ms":-1"#), "`retry_after_ms`: invalid value"),
+        ] {
+            let why = read(&format!("{{{text}}}")).unwrap_err();
+            assert!(why.contains(words), "{text}: {why}");
+        }
+        assert!(read(r#"["aborted","m","no","method"]"#).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub use crate::method::{Method, MethodSpec, ParamSpec};
 
 use std::marker::PhantomData;
 
-use serde::Serialize;
+use serde_core::Serialize;
 
 use crate::arguments::{self, Argument, Returns};
 use crate::client::{self, Call, Client, Remote};

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use serde::Serialize;
+use serde_core::Serialize;
 
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;

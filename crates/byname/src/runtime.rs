@@ -1,8 +1,10 @@
-//! The runtime that callers without one share.
+//! The runtime that callers without one share, and tasks on any.
 
+use std::pin::Pin;
 use std::sync::LazyLock;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 
 /// One thread, started at its first use and never ended: a runtime must not be dropped in async code.
 static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
@@ -13,4 +15,13 @@ static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
 /// The runtime of the caller, or the shared one where it has none.
 pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| BACKGROUND.handle().clone())
+}
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Starts what nobody waits for. Boxed, since each type of task that tokio is given takes a copy of its machinery in
+/// every user's build.
+pub(crate) fn spawn(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let work: BoxFuture<()> = Box::pin(work);
+    runtime.spawn(work)
 }

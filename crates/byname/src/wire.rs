@@ -4,6 +4,7 @@
 
 mod failure;
 pub(crate) mod headers;
+mod object;
 pub(crate) mod path;
 pub(crate) mod plain;
 

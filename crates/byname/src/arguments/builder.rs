@@ -4,7 +4,7 @@ use super::encode::Encoded;
 use crate::codec;
 use crate::error::{Code, Error};
 use bytes::Bytes;
-use serde::Serialize;
+use serde_core::Serialize;
 
 /// Arguments for a call by name, some by position and some by name.
 ///
@@ -65,8 +65,8 @@ impl Args {
 
 impl Serialize for Args {
     /// `{"args": […], "kwargs": {…}}`, for whoever serializes it elsewhere than in a call.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::{Error as _, SerializeStruct};
+    fn serialize<S: serde_core::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde_core::ser::{Error as _, SerializeStruct};
         let Encoded { positional, keyword } = self.encoded().map_err(S::Error::custom)?;
         let raw = |part: Bytes, empty: &str| {
             let text = if part.is_empty() {

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_core::Deserialize;
+use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Argument;
 use crate::codec;
@@ -207,7 +207,7 @@ impl Visitor<'_> for Key<'_> {
         f.write_str("an argument's name")
     }
 
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<usize, E> {
+    fn visit_str<E: serde_core::de::Error>(self, name: &str) -> Result<usize, E> {
         self.0.param(name).map_err(E::custom)
     }
 }
@@ -216,7 +216,7 @@ impl Visitor<'_> for Key<'_> {
 struct LeftOut;
 
 impl<'de> Deserializer<'de> for LeftOut {
-    type Error = serde::de::value::Error;
+    type Error = serde_core::de::value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
         Err(Self::Error::custom("left out"))
@@ -226,7 +226,7 @@ impl<'de> Deserializer<'de> for LeftOut {
         visitor.visit_none()
     }
 
-    serde::forward_to_deserialize_any! {
+    serde_core::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
         newtype_struct tuple_struct map struct enum identifier ignored_any
     }

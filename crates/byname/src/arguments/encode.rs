@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde_core::Serialize;
 
 use super::Args;
 use crate::codec;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use serde::Serialize;
+use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -24,7 +24,7 @@ use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
 use crate::method::Method;
 use crate::name;
-use crate::runtime;
+use crate::runtime::{self, BoxFuture};
 use crate::timer::later;
 use crate::wire::headers;
 
@@ -42,7 +42,7 @@ pub struct Call<A, R> {
 
 enum State<A> {
     Ready(Prepared<A>),
-    Running(Cow<'static, str>, Pin<Box<dyn Future<Output = Done> + Send>>),
+    Running(Cow<'static, str>, BoxFuture<Done>),
     Over,
 }
 
@@ -263,7 +263,7 @@ impl<A: Send> Prepared<A> {
         // Within the process a readonly function may be cancelled with its caller, as it may on a server.
         let idempotent = method.is_some_and(|method| method.idempotent);
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
-        let future: Pin<Box<dyn Future<Output = Done> + Send>> = match &client.transport {
+        let future: BoxFuture<Done> = match &client.transport {
             Transport::Local(dispatch) => {
                 let args = match as_they_are {
                     Some((as_they_are, types)) if !scope.encoded && dispatch.takes(&name, types) => {
@@ -285,7 +285,7 @@ impl<A: Send> Prepared<A> {
                     peer: None,
                     deadline,
                 };
-                on_a_runtime(run_local(Arc::clone(dispatch), request).instrument(span))
+                Box::pin(run_local(Arc::clone(dispatch), request).instrument(span))
             }
             Transport::Http(host) => {
                 let args = match encode(method, args) {
@@ -295,17 +295,17 @@ impl<A: Send> Prepared<A> {
                 let outgoing = Outgoing { name: name.clone(), args, idempotent, headers: all, deadline, allowed };
                 let call = Arc::clone(host).call(outgoing);
                 // A span that nobody watches would still be entered and left at each poll.
-                if span.is_disabled() { on_a_runtime(call) } else { on_a_runtime(call.instrument(span)) }
+                if span.is_disabled() { Box::pin(call) } else { Box::pin(call.instrument(span)) }
             }
         };
-        State::Running(name, future)
+        State::Running(name, on_a_runtime(future))
     }
 }
 
 /// Sockets and timers need tokio: outside of it the call runs on the shared background thread.
-fn on_a_runtime(future: impl Future<Output = Done> + Send + 'static) -> Pin<Box<dyn Future<Output = Done> + Send>> {
+fn on_a_runtime(future: BoxFuture<Done>) -> BoxFuture<Done> {
     if Handle::try_current().is_ok() {
-        return Box::pin(future);
+        return future;
     }
     let task = AbortOnDrop(runtime::current().spawn(future));
     Box::pin(async move {

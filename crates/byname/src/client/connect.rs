@@ -1,11 +1,13 @@
 //! Opening a TCP connection to one of a name's addresses.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use super::target::Target;
 
@@ -18,30 +20,41 @@ pub(super) async fn connect(target: &Target) -> io::Result<TcpStream> {
         return open(SocketAddr::new(address, target.port)).await;
     }
     let mut addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await?;
-    let mut attempts = JoinSet::new();
+    let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
         match addresses.next() {
-            Some(address) => {
-                attempts.spawn(open(address));
-            }
+            Some(address) => attempts.push(Box::pin(open(address))),
             None if attempts.is_empty() => return Err(last),
             None => {}
         }
         let ended = if addresses.size_hint().0 == 0 {
-            attempts.join_next().await
+            first(&mut attempts).await
         } else {
-            match tokio::time::timeout(NEXT_ADDRESS, attempts.join_next()).await {
+            match tokio::time::timeout(NEXT_ADDRESS, first(&mut attempts)).await {
                 Ok(ended) => ended,
                 Err(_) => continue,
             }
         };
         match ended {
-            Some(Ok(Ok(stream))) => return Ok(stream),
-            Some(Ok(Err(why))) => last = why,
-            Some(Err(_)) | None => {}
+            Ok(stream) => return Ok(stream),
+            Err(why) => last = why,
         }
     }
+}
+
+/// What the first of them to end gives; the others stay.
+async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
+    poll_fn(|cx| {
+        for at in 0..attempts.len() {
+            if let Poll::Ready(output) = Pin::new(&mut attempts[at]).poll(cx) {
+                attempts.swap_remove(at);
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {

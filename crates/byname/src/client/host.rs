@@ -23,6 +23,7 @@ use super::retry::Attempts;
 use super::target::Target;
 use crate::error::{Code, Error, Executed, Kind};
 use crate::limits::Limits;
+use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, later};
 use crate::wire::{Received, Way, headers, path, plain, reply};
 
@@ -315,7 +316,7 @@ impl Host {
         pool.put(connection, owner, until);
         drop(pool);
         if let Some(runtime) = sweeper {
-            let task = runtime.spawn(sweep(Sweeping(Arc::downgrade(self))));
+            let task = runtime::spawn(&runtime, sweep(Sweeping(Arc::downgrade(self))));
             *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
     }
@@ -410,8 +411,6 @@ impl Drop for Sweeping {
     }
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 /// A request and its answer. When nobody waits any more, the connection waits for the reply by itself and goes back to
 /// the pool: closing it would cost the next call a new one and leave a socket in TIME_WAIT.
 struct Exchange {
@@ -469,7 +468,7 @@ impl Drop for Exchange {
         let host = Arc::clone(&self.host);
         let until = later(Instant::now(), host.limits.abandoned);
         // Where its socket is, which need not be where the call was dropped.
-        runtime.spawn(async move {
+        runtime::spawn(&runtime, async move {
             if let Ok((result, Some(http1))) = timeout_at(until, work).await {
                 host.keep(Connection { http1, runtime: Handle::current(), timer }, result.as_ref().ok());
             }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt::Display;
 
-use serde::ser::{
+use serde_core::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
@@ -46,7 +46,7 @@ impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
     }
 }
 
-fn not_finite<E: serde::ser::Error>(value: f64) -> E {
+fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {
     E::custom(format_args!("{value} is no JSON number: NaN and infinities can't be sent, use an Option or a string"))
 }
 

@@ -3,12 +3,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -17,12 +17,11 @@ use super::connection;
 use super::http::Endpoint;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
+use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
 /// is turned away tries again only after a second.
 const BACKLOG: u32 = 1024;
-
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is bound already.
 #[derive(Debug)]
@@ -216,7 +215,8 @@ async fn serve_one(
     match accepted {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);
-            tokio::spawn(connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone()));
+            let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
+            runtime::spawn(&Handle::current(), connection);
         }
         // The connection was gone before we took it.
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}

@@ -1,9 +1,9 @@
 //! ERROR on the wire: written by the server, read by the client.
 
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::object::{Others, members};
 use super::{Answered, Way, headers};
 use crate::call::{Failure, Value};
 use crate::codec;
@@ -90,28 +90,21 @@ impl From<Error> for Received {
     }
 }
 
-/// ERROR with its `data` left encoded, so that it is read once, as the type that the caller wants, with every digit.
-#[derive(Deserialize)]
-struct Read<'a> {
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    err: &'a RawValue,
-}
-
 impl Received {
     /// Reads an answer that is no success.
     pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &[u8]) -> Self {
-        let text = serde_json::from_slice::<Envelope<'_>>(body).map_or(body, |envelope| envelope.err.get().as_bytes());
-        if let (Ok(error), Ok(read)) = (serde_json::from_slice::<Error>(text), serde_json::from_slice::<Read<'_>>(text))
+        let text = match members(body, &["err"], Others::Ignored) {
+            Ok([Some(err)]) => err.get().as_bytes(),
+            _ => body,
+        };
+        // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
+        if let (Ok(error), Ok([data])) =
+            (serde_json::from_slice::<Error>(text), members(text, &["data"], Others::Ignored))
         {
+            let data = data.filter(|data| data.get() != "null");
             // Once more, and with every digit or not at all.
-            let exact = read.data.and_then(|data| codec::decode(data.get().as_bytes()).ok());
-            let data = if error.kind() == Kind::Method { read.data.map(ToOwned::to_owned) } else { None };
+            let exact = data.and_then(|data| codec::decode(data.get().as_bytes()).ok());
+            let data = if error.kind() == Kind::Method { data.map(ToOwned::to_owned) } else { None };
             return Self { error: error.data_is(exact), data };
         }
         if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {

@@ -1,47 +1,35 @@
 //! The original's way: `POST /rpc` with `{"fun", "args", "kwargs"}`, answered `{"ret": …}` or `{"err": ERROR}`.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::object::{Others, members};
 use super::{Answered, headers};
 use crate::arguments::Encoded;
 use crate::call::JsonArgs;
 use crate::codec;
 use crate::error::{Code, Error, Executed};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    fun: Cow<'a, str>,
-    #[serde(borrow, default)]
-    args: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    kwargs: Option<&'a RawValue>,
-    /// Kept for what may come; a server that knows nothing of it ignores it.
-    #[serde(default, rename = "ext")]
-    _ext: Option<IgnoredAny>,
-}
-
 /// Server: the name and the arguments.
 pub(crate) fn read(body: &Bytes) -> Result<(String, JsonArgs), Error> {
-    let envelope: Envelope<'_> = object(body).map_err(|why| {
+    let no_call = |why: &str| {
         invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
-    })?;
+    };
+    // `ext` is kept for what may come; a server that knows nothing of it ignores it.
+    let [fun, args, kwargs, _] =
+        members(body, &["fun", "args", "kwargs", "ext"], Others::Refused).map_err(|why| no_call(&why))?;
+    let fun = fun.ok_or_else(|| no_call("missing field `fun`"))?;
+    let fun = codec::decode(fun.get().as_bytes()).map_err(|why| no_call(&format!("`fun`: {why}")))?;
     let part = |raw: Option<&RawValue>, opening: &str, what: &str| match raw.map(RawValue::get) {
         None | Some("null") => Ok(Bytes::new()),
         Some(text) if text.starts_with(opening) => Ok(body.slice_ref(text.as_bytes())),
         Some(_) => Err(invalid(what.to_owned())),
     };
     let args = JsonArgs {
-        positional: part(envelope.args, "[", "`args` must be an array: the arguments by position")?,
-        keyword: part(envelope.kwargs, "{", "`kwargs` must be an object: the arguments by name")?,
+        positional: part(args, "[", "`args` must be an array: the arguments by position")?,
+        keyword: part(kwargs, "{", "`kwargs` must be an object: the arguments by name")?,
     };
-    Ok((envelope.fun.into_owned(), args))
+    Ok((fun, args))
 }
 
 /// Server: a success.
@@ -58,30 +46,16 @@ pub(crate) fn write(name: &str, args: &Encoded) -> Vec<u8> {
     [b"{\"fun\":\"", name.as_bytes(), b"\",\"args\":", positional, b",\"kwargs\":", keyword, b"}"].concat()
 }
 
-#[derive(Deserialize)]
-struct Success<'a> {
-    #[serde(borrow)]
-    ret: &'a RawValue,
-}
-
 /// Client: the value of a success, still encoded.
 pub(super) fn value(name: &str, status: u16, body: &Bytes) -> Result<Bytes, Error> {
-    match object::<Success<'_>>(body) {
-        Ok(success) => Ok(body.slice_ref(success.ret.get().as_bytes())),
-        Err(_) => {
+    match members(body, &["ret"], Others::Ignored) {
+        Ok([Some(ret)]) => Ok(body.slice_ref(ret.get().as_bytes())),
+        _ => {
             let why =
                 format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?");
             Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
         }
     }
-}
-
-/// Reads a JSON object; of an array, serde would make a struct as well.
-fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return Err("it is no JSON object".into());
-    }
-    serde_json::from_slice(text).map_err(|why| codec::without_position(&why.to_string()).to_owned())
 }
 
 fn invalid(why: String) -> Error {
