@@ -161,6 +161,9 @@ pub(crate) fn parse_header(name: &str, value: &str) -> Result<(HeaderName, Heade
     if OF_HTTP.contains(&name.as_str()) {
         return Err(invalid(name.as_str(), &"it is HTTP's own and says where a message ends"));
     }
+    if name.as_str().starts_with("byname-") {
+        return Err(invalid(name.as_str(), &"it is the protocol's own; a deadline is set by `.timeout(…)`"));
+    }
     let value: HeaderValue = value.parse().map_err(|why| invalid(value, &why))?;
     Ok((name, value))
 }

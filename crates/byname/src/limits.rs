@@ -25,7 +25,7 @@ pub struct Limits {
     /// Server: from the first byte of a request to the end of its header, and from accepting a connection to its
     /// first request. 10 s.
     pub header_read: Duration,
-    /// The longest pause between two pieces of a body that is being received. 30 s.
+    /// Server: the longest pause between two pieces of a body that is being received. 30 s.
     pub body_progress: Duration,
     /// Server: the longest time that a reply may wait for the client to take any of it. 30 s.
     pub write_progress: Duration,
@@ -38,7 +38,7 @@ pub struct Limits {
     pub drain: Duration,
     /// The largest request and the largest reply, in bytes of the body. 4 MiB.
     pub message: usize,
-    /// How deep arrays and objects may be nested in a message: 128, which is also the most it can be.
+    /// Server: how deep arrays and objects may be nested in a request: 128, which is also the most it can be.
     pub nesting: usize,
     /// Server: the size of a request's header in bytes, first line included. 64 KiB.
     pub header: usize,

@@ -152,7 +152,7 @@ impl<A, R> Call<A, R> {
     }
 
     /// A header on this call, which the function reads by [`Context::header`]. One that can't stand in a header fails
-    /// the call.
+    /// the call, as do HTTP's own and `byname-…`, which is the protocol's.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let State::Ready(prepared) = &mut self.state {
             match parse_header(name, value) {
