@@ -1,16 +1,22 @@
 //! The vocabulary of a call: [`Request`], [`Reply`], [`Failure`]. No transport, no types of the user's.
 
 use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::arguments::Encoded;
 use crate::error::{Code, Error, Executed, Kind};
+use crate::metadata;
+use crate::method::Method;
 
-/// A call as it reaches dispatch, whichever way it came in.
-pub(crate) struct Request {
+/// A call, whichever way it came in: what interceptors see of it.
+pub struct Request {
     pub(crate) name: String,
     pub(crate) args: Args,
     /// What the caller streams in.
@@ -20,46 +26,160 @@ pub(crate) struct Request {
     pub(crate) peer: Option<SocketAddr>,
     /// When the caller stops waiting; `None` where it didn't say.
     pub(crate) deadline: Option<Instant>,
+    /// What interceptors found out, such as who is calling.
+    pub(crate) extensions: Extensions,
+    /// What is known of the function; set where there are interceptors.
+    pub(crate) method: Option<Known>,
+    /// The right to run, where it was given already.
+    pub(crate) place: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// A function's description, on the server's side or a stub's.
+pub(crate) enum Known {
+    Shared(Arc<Method>),
+    Static(&'static Method),
+}
+
+impl Request {
+    pub(crate) fn new(name: String, args: Args, metadata: HeaderMap) -> Self {
+        let (extensions, stream, peer, deadline) = (Extensions::new(), None, None, None);
+        Self { name, args, stream, metadata, peer, deadline, extensions, method: None, place: None }
+    }
+
+    /// The name that was called, which may be an alias: rules about functions go by [`method`](Self::method).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The function that was called; `None` where the server has none of that name, and in a client's call by name.
+    pub fn method(&self) -> Option<&Method> {
+        match self.method.as_ref()? {
+            Known::Shared(method) => Some(method),
+            Known::Static(method) => Some(method),
+        }
+    }
+
+    /// One header, or the first of its name; `None` too where it isn't text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name)?.to_str().ok()
+    }
+
+    /// All headers.
+    pub fn metadata(&self) -> &HeaderMap {
+        &self.metadata
+    }
+
+    /// Sets a header, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` when name or value can't stand in a header, or the header is HTTP's own or the protocol's.
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        metadata::set(&mut self.metadata, name, value)
+    }
+
+    /// The address of the caller, or of the proxy before it; `None` within the process and on the caller's side.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// When the caller stops waiting; `None` where it didn't say.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What interceptors before this one left here, by type.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// A place for what this interceptor found out, by type. On a server the function reads it from
+    /// [`Context::extensions`](crate::Context::extensions). It never leaves the process.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("name", &self.name).field("peer", &self.peer).finish_non_exhaustive()
+    }
 }
 
 /// The arguments, still encoded.
 pub(crate) enum Args {
-    Json(JsonArgs),
+    Json(Encoded),
     /// `a=1&b=2`, decoded from percent signs.
     Query(Vec<(String, String)>),
     /// The tuple itself, from a caller in this process.
     Local(Box<dyn Any + Send>),
+    /// None: what came can't be a call of this function, and this is said to whom the interceptors let pass.
+    Refused(Error),
 }
 
-/// An array of positional arguments, an object of keyword arguments; an empty one is none.
-#[derive(Clone, Default)]
-pub(crate) struct JsonArgs {
-    pub(crate) positional: Bytes,
-    pub(crate) keyword: Bytes,
+/// What a call came to: a value or an error, and the headers that go with it. An [`Error`] becomes one by `.into()`,
+/// and so does a `Result<Reply, Error>`.
+pub struct Reply {
+    pub(crate) result: Result<Returned, Failure>,
+    pub(crate) metadata: HeaderMap,
+}
+
+impl Reply {
+    /// The code of the error, the function's own included; `None` for a success.
+    pub fn code(&self) -> Option<Code> {
+        self.error().map(Error::code)
+    }
+
+    /// The error. A function's own has the kind [`Kind::Method`], and not its data.
+    pub fn error(&self) -> Option<&Error> {
+        match &self.result {
+            Ok(_) => None,
+            Err(Failure::Method { error, .. } | Failure::Rpc(error)) => Some(error),
+        }
+    }
+
+    /// The headers that go with it.
+    pub fn metadata(&self) -> &HeaderMap {
+        &self.metadata
+    }
+
+    /// Sets a header, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::set_header`].
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        metadata::set(&mut self.metadata, name, value)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("error", &self.error()).finish_non_exhaustive()
+    }
 }
 
 /// What a function gave back.
-pub(crate) enum Reply {
+pub enum Returned {
     Value(Value),
     /// A sequence of items; functions that return one come with streams.
-    #[expect(dead_code, reason = "no function can return a stream yet")]
     Stream(Items),
 }
 
 /// One value.
-pub(crate) enum Value {
-    Json(Vec<u8>),
+pub enum Value {
+    Json(Bytes),
     /// The value itself, for a caller in this process.
     Local(Box<dyn Any + Send>),
 }
 
 /// The place of a stream's items. It can't be made until functions can stream.
-pub(crate) enum Items {}
+pub enum Items {}
 
 /// Why there is no reply.
-pub(crate) enum Failure {
-    /// The function's own error.
-    Method { code: Code, error: Value },
+pub enum Failure {
+    /// The function's own error: ERROR without its data, and the data.
+    Method { error: Error, data: Value },
     /// Ours.
     Rpc(Error),
 }
@@ -76,5 +196,17 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure::Rpc(error)
+    }
+}
+
+impl From<Result<Reply, Error>> for Reply {
+    fn from(result: Result<Reply, Error>) -> Self {
+        result.unwrap_or_else(Reply::from)
+    }
+}
+
+impl From<Error> for Reply {
+    fn from(error: Error) -> Self {
+        Self { result: Err(error.into()), metadata: HeaderMap::new() }
     }
 }

@@ -24,10 +24,12 @@ pub(crate) use self::call::{call, call_borrowed};
 use self::host::Host;
 pub use self::outcome::Remote;
 
-use crate::context::parse_header;
+use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
+use crate::intercept::{Chain, Next};
 use crate::limits::Limits;
+use crate::metadata;
 use crate::name;
 use crate::runtime;
 
@@ -71,6 +73,7 @@ struct Scope {
     headers: HeaderMap,
     refused: Option<Error>,
     encoded: bool,
+    interceptors: Chain,
 }
 
 impl Client {
@@ -88,8 +91,8 @@ impl Client {
         ClientBuilder { url: url.into(), limits: Limits::default() }
     }
 
-    pub(crate) fn in_process(dispatch: Dispatch) -> Self {
-        Self { transport: Transport::Local(Arc::new(dispatch)), scope: Arc::default() }
+    pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
+        Self { transport: Transport::Local(dispatch), scope: Arc::default() }
     }
 
     /// Calls a function by its name.
@@ -166,12 +169,34 @@ impl Client {
     /// and `byname-…`, which is the protocol's.
     #[must_use]
     pub fn header(&self, name: &str, value: &str) -> Self {
-        self.scoped(|scope| match parse_header(name, value) {
-            Ok((name, value)) => {
-                scope.headers.insert(name, value);
-            }
-            Err(error) => scope.refused = Some(error),
+        self.scoped(|scope| {
+            scope.refused = metadata::set(&mut scope.headers, name, value).err().or(scope.refused.take())
         })
+    }
+
+    /// The same service with an interceptor around each call: it sees the request before it is sent, may change its
+    /// headers, refuse it or look at the reply. The one added first is the outermost. What is sent again is sent within:
+    /// an interceptor sees a call once. See [`Server::intercept`](crate::Server::intercept) for its shape.
+    ///
+    /// ```
+    /// # fn sign(name: &str) -> String { name.to_owned() }
+    /// # fn example(data: byname::Client) {
+    /// use byname::{Next, Request};
+    ///
+    /// let signed = data.intercept(|mut request: Request, next: Next| async move {
+    ///     let signature = sign(request.name());
+    ///     request.set_header("x-signature", &signature)?;
+    ///     Ok::<_, byname::Error>(next.run(request).await)
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn intercept<F, Fut>(&self, interceptor: F) -> Self
+    where
+        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: Into<Reply>> + Send + 'static,
+    {
+        self.scoped(|scope| scope.interceptors.push(interceptor))
     }
 
     /// In a client made by [`Client::local`]: whether arguments and results are encoded and decoded all the same, so

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Code, Error};
+use crate::error::Error;
+use crate::metadata;
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -43,6 +44,7 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     method: String,
     metadata: HeaderMap,
+    extensions: Extensions,
     peer: Option<SocketAddr>,
     deadline: Instant,
     readonly: bool,
@@ -71,6 +73,12 @@ impl Context {
         &self.0.metadata
     }
 
+    /// What the server's interceptors found out about the call, by type; see
+    /// [`Server::intercept`](crate::Server::intercept).
+    pub fn extensions(&self) -> &Extensions {
+        &self.0.extensions
+    }
+
     /// The address of the caller, or of the proxy before it; `None` in a call within the process.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.peer
@@ -93,7 +101,7 @@ impl Context {
     ///
     /// `invalid_argument` when name or value can't stand in a header.
     pub fn reply_header(&self, name: &str, value: &str) -> Result<(), Error> {
-        let (name, value) = parse_header(name, value)?;
+        let (name, value) = metadata::parse(name, value)?;
         let headers = self.0.reply_metadata.get_or_init(Mutex::default);
         headers.lock().unwrap_or_else(PoisonError::into_inner).append(name, value);
         Ok(())
@@ -111,6 +119,7 @@ impl Context {
     pub(crate) fn new(
         method: String,
         metadata: HeaderMap,
+        extensions: Extensions,
         peer: Option<SocketAddr>,
         deadline: Instant,
         readonly: bool,
@@ -118,6 +127,7 @@ impl Context {
         Self(Arc::new(Inner {
             method,
             metadata,
+            extensions,
             peer,
             deadline,
             readonly,
@@ -146,24 +156,4 @@ impl Context {
             None => HeaderMap::new(),
         }
     }
-}
-
-/// Headers by which HTTP says where a message and a connection end.
-const OF_HTTP: [&str; 7] =
-    ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
-
-/// Checks a header that a user gave.
-pub(crate) fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
-    let invalid = |what: &str, why: &dyn std::fmt::Display| {
-        Error::refused(Code::InvalidArgument, format!("{what:?} can't stand in a header: {why}"))
-    };
-    let name: HeaderName = name.parse().map_err(|why| invalid(name, &why))?;
-    if OF_HTTP.contains(&name.as_str()) {
-        return Err(invalid(name.as_str(), &"it is HTTP's own and says where a message ends"));
-    }
-    if name.as_str().starts_with("byname-") {
-        return Err(invalid(name.as_str(), &"it is the protocol's own; a deadline is set by `.timeout(…)`"));
-    }
-    let value: HeaderValue = value.parse().map_err(|why| invalid(value, &why))?;
-    Ok((name, value))
 }

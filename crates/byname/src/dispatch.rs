@@ -1,27 +1,28 @@
 //! Find, admit, decode, run, catch: a call's way through the server, without sockets.
 
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Instrument as _;
 
 use crate::arguments::Source;
-use crate::call::{Args, Failure, Reply, Request};
+use crate::call::{Args, Failure, Known, Reply, Request, Returned};
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::{Invocation, Outcome, Output, TypeIds};
+use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::registry::{Entry, Registry};
-use crate::runtime;
+use crate::runtime::{self, BoxFuture};
 use crate::timer::later;
 
 /// The most calls at once that can be counted, and waited for.
@@ -37,26 +38,15 @@ pub(crate) struct Dispatch {
     limits: Limits,
     /// Whether callers may learn which names there are.
     listing: bool,
+    interceptors: Chain,
     places: Arc<Semaphore>,
     draining: AtomicBool,
 }
 
-/// What a call leaves behind: its result, and the headers that the function set.
-pub(crate) struct Answer {
-    pub(crate) result: Result<Reply, Failure>,
-    pub(crate) metadata: HeaderMap,
-}
-
-impl From<Error> for Answer {
-    fn from(error: Error) -> Self {
-        Self { result: Err(error.into()), metadata: HeaderMap::new() }
-    }
-}
-
 impl Dispatch {
-    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool) -> Self {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: Chain) -> Self {
         let places = Arc::new(Semaphore::new(limits.in_flight.min(MOST_PLACES)));
-        Self { registry, limits, listing, places, draining: AtomicBool::new(false) }
+        Self { registry, limits, listing, interceptors, places, draining: AtomicBool::new(false) }
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -79,53 +69,101 @@ impl Dispatch {
 
     /// Runs one call. Dropping the future is the caller going away: a function that has started runs to its end by
     /// itself, unless it is `readonly`.
-    pub(crate) async fn run(&self, request: Request) -> Answer {
+    pub(crate) async fn run(self: &Arc<Self>, request: Request) -> Reply {
         let Some(entry) = self.registry.get(&request.name) else {
-            return self.unknown(&request.name).into();
+            if self.interceptors.is_empty() {
+                return self.unknown(&request.name).into();
+            }
+            // Whether there is such a function is not for everyone to know.
+            return self.intercepted(None, request).await;
         };
         let method = &entry.handler.method;
         // The name in the span is the registered one, so that there are never more names than functions.
         let span = tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty);
-        let answer = self.admit(entry, request).instrument(span.clone()).await;
+        let reply = if self.interceptors.is_empty() {
+            self.admit(entry, request).instrument(span.clone()).await
+        } else {
+            self.intercepted(Some(method), request).instrument(span.clone()).await
+        };
         if !span.is_disabled() {
-            span.record("rpc.code", code(&answer.result));
+            span.record("rpc.code", code(&reply.result));
         }
-        answer
+        reply
     }
 
-    async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Answer {
+    /// Runs one call through the interceptors. It has its place from the start: they too are work in flight.
+    fn intercepted(self: &Arc<Self>, method: Option<&Arc<Method>>, mut request: Request) -> BoxFuture<Reply> {
+        let now = Instant::now();
+        if request.deadline.is_some_and(|deadline| deadline <= now) {
+            return Box::pin(ready(late(&request.name).into()));
+        }
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Box::pin(ready(self.overloaded().into()));
+        };
+        // Shared, for an interceptor may let go of the request, and a function may outlive its caller.
+        let place = Arc::new(place);
+        request.place = Some(Arc::clone(&place));
+        request.method = method.cloned().map(Known::Shared);
+        let own = method.and_then(|method| method.timeout);
+        let (deadline, _) = self.deadline(own, request.deadline, now);
+        let this = Arc::clone(self);
+        let last = |request: Request| -> BoxFuture<Reply> {
+            Box::pin(async move {
+                match this.registry.get(&request.name) {
+                    Some(entry) => this.admit(entry, request).await,
+                    None => this.unknown(&request.name).into(),
+                }
+            })
+        };
+        let chain = self.interceptors.clone();
+        Box::pin(async move {
+            let _place = place;
+            chain.run(request, deadline, Box::new(last)).await
+        })
+    }
+
+    /// Until when a call is waited for, and who says so.
+    fn deadline(&self, own: Option<Duration>, callers: Option<Instant>, now: Instant) -> (Instant, SetBy) {
+        let own = own.map(|own| later(now, own));
+        match (callers, own) {
+            (Some(deadline), Some(own)) if own < deadline => (own, SetBy::Function),
+            (Some(deadline), _) => (deadline, SetBy::Caller),
+            (None, Some(own)) => (own, SetBy::Function),
+            (None, None) => (later(now, self.limits.call), SetBy::Limit),
+        }
+    }
+
+    async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Reply {
         let method = &entry.handler.method;
-        let Request { name, args, stream, metadata, peer, deadline } = request;
+        let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place } = request;
         match stream {
             None => {}
             Some(items) => match items {},
         }
         let now = Instant::now();
-        let own = method.timeout.map(|own| later(now, own));
-        let (deadline, set_by) = match (deadline, own) {
-            (Some(deadline), _) if deadline <= now => {
-                let late = format!("the deadline of `{name}` had passed when the call arrived; allow more time");
-                return Error::refused(Code::DeadlineExceeded, late).into();
-            }
-            (Some(deadline), Some(own)) if own < deadline => (own, SetBy::Function),
-            (Some(deadline), _) => (deadline, SetBy::Caller),
-            (None, Some(own)) => (own, SetBy::Function),
-            (None, None) => (later(now, self.limits.call), SetBy::Limit),
-        };
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return self.overloaded().into();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return late(&name).into();
+        }
+        let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
+        let place = match place {
+            Some(place) => Place::Shared(place),
+            None => match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => Place::Own(place),
+                Err(_) => return self.overloaded().into(),
+            },
         };
         let output = match &args {
             Args::Local(_) => Output::Local(None),
             _ => Output::Json(Vec::with_capacity(128)),
         };
-        let context = Context::new(name, metadata, peer, deadline, method.readonly);
+        let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
         let begun = catch_unwind(AssertUnwindSafe(|| match args {
             Args::Json(json) => self.check_depth(&json.positional, &json.keyword).and_then(|()| {
                 entry.handler.begin(Source::Json { positional: &json.positional, keyword: &json.keyword })
             }),
             Args::Query(pairs) => entry.handler.begin(Source::Query(&pairs)),
             Args::Local(tuple) => entry.handler.begin(Source::Local(tuple)),
+            Args::Refused(error) => Err(error),
         }));
         let invocation = match begun {
             Ok(Ok(invocation)) => invocation,
@@ -186,12 +224,16 @@ impl Dispatch {
     }
 }
 
-fn code(result: &Result<Reply, Failure>) -> &'static str {
+fn code(result: &Result<Returned, Failure>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(Failure::Method { code, .. }) => code.as_str(),
-        Err(Failure::Rpc(error)) => error.code().as_str(),
+        Err(Failure::Method { error, .. } | Failure::Rpc(error)) => error.code().as_str(),
     }
+}
+
+fn late(name: &str) -> Error {
+    let why = format!("the deadline of `{name}` had passed when the call arrived; allow more time");
+    Error::refused(Code::DeadlineExceeded, why)
 }
 
 fn panicked(name: &str) -> Error {
@@ -205,7 +247,15 @@ struct Running {
     entry: Arc<Entry>,
     output: Output,
     /// A function keeps its place in the limits until its end, even when nobody waits for it.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A right to run.
+#[expect(dead_code, reason = "it is held, and given back when it is dropped")]
+enum Place {
+    Own(OwnedSemaphorePermit),
+    /// With the interceptors that the call came through.
+    Shared(Arc<OwnedSemaphorePermit>),
 }
 
 impl Running {
@@ -217,7 +267,7 @@ impl Running {
         let context = &self.context;
         let polled = catch_unwind(AssertUnwindSafe(|| context.enter(|| invocation.as_mut().poll_into(cx, output))));
         let outcome = match polled {
-            Ok(polled) => ready!(polled),
+            Ok(polled) => std::task::ready!(polled),
             Err(_) => {
                 let name = &self.entry.handler.method.name;
                 tracing::error!(rpc.method = %name, "`{name}` panicked; its caller sees `internal`");
@@ -253,9 +303,9 @@ struct Supervised {
 }
 
 impl Future for Supervised {
-    type Output = Answer;
+    type Output = Reply;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Answer> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Reply> {
         let this = &mut *self;
         let Some(running) = &mut this.running else {
             return Poll::Pending;
@@ -265,15 +315,18 @@ impl Future for Supervised {
             let metadata = running.context.take_reply_metadata();
             let value = std::mem::replace(&mut running.output, Output::Local(None)).into_value();
             let result = match outcome {
-                Outcome::Ok => Ok(Reply::Value(value)),
-                Outcome::Method(code) => Err(Failure::Method { code, error: value }),
+                Outcome::Ok => Ok(Returned::Value(value)),
+                Outcome::Method(code) => {
+                    let name = &running.entry.handler.method.name;
+                    Err(Failure::Method { error: Failure::method_error(name, code), data: value })
+                }
                 Outcome::Rpc(error) => Err(Failure::Rpc(error.executed_is(Executed::Yes))),
             };
-            return Poll::Ready(Answer { result, metadata });
+            return Poll::Ready(Reply { result, metadata });
         }
         let deadline = running.context.deadline();
         let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        ready!(sleep.as_mut().poll(cx));
+        std::task::ready!(sleep.as_mut().poll(cx));
         let name = &running.entry.handler.method.name;
         let knob = match this.set_by {
             SetBy::Caller => ".timeout(…) on the call",
@@ -312,41 +365,35 @@ impl Drop for Supervised {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::Encoded;
     use crate::handler::Handler;
-    use crate::method::Source as Place;
+    use crate::method::Source;
 
-    const PLACE: Place = Place { package: "test", module: "test", file: "test.rs", line: 1 };
+    const PLACE: Source = Source { package: "test", module: "test", file: "test.rs", line: 1 };
 
-    fn dispatch(handlers: impl IntoIterator<Item = Handler>, limits: Limits) -> Dispatch {
+    fn dispatch(handlers: impl IntoIterator<Item = Handler>, limits: Limits) -> Arc<Dispatch> {
         let mut registry = Registry::default();
         for handler in handlers {
             registry.add(handler).unwrap();
         }
-        Dispatch::new(registry, limits, true)
+        Arc::new(Dispatch::new(registry, limits, true, Chain::default()))
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
-        let json = crate::call::JsonArgs { positional: positional.into(), keyword: Default::default() };
-        Request {
-            name: name.into(),
-            args: Args::Json(json),
-            stream: None,
-            metadata: HeaderMap::new(),
-            peer: None,
-            deadline: None,
-        }
+        let args = Encoded { positional: positional.into(), keyword: Default::default() };
+        Request::new(name.into(), Args::Json(args), Default::default())
     }
 
-    fn error(answer: Answer) -> Error {
-        match answer.result {
+    fn error(reply: Reply) -> Error {
+        match reply.result {
             Err(Failure::Rpc(error)) => error,
             _ => panic!("expected an error"),
         }
     }
 
-    fn text(answer: Answer) -> String {
-        match answer.result {
-            Ok(Reply::Value(crate::call::Value::Json(text))) => String::from_utf8(text).unwrap(),
+    fn text(reply: Reply) -> String {
+        match reply.result {
+            Ok(Returned::Value(crate::call::Value::Json(text))) => String::from_utf8(text.into()).unwrap(),
             Ok(_) => panic!("expected JSON"),
             Err(Failure::Rpc(error)) => panic!("{error}"),
             Err(Failure::Method { .. }) => panic!("expected a value"),
@@ -376,7 +423,7 @@ mod tests {
             }
         });
         let limits = Limits { in_flight: 1, ..Limits::default() };
-        let dispatch = Arc::new(dispatch([hold], limits));
+        let dispatch = dispatch([hold], limits);
         let mut first = Box::pin(dispatch.run(request("hold", "[]")));
         assert!(std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
         let refused = error(dispatch.run(request("hold", "[]")).await);

@@ -40,7 +40,7 @@ pub(crate) enum Output {
 impl Output {
     pub(crate) fn into_value(self) -> Value {
         match self {
-            Output::Json(text) => Value::Json(text),
+            Output::Json(text) => Value::Json(text.into()),
             Output::Local(value) => Value::Local(value.unwrap_or_else(|| Box::new(()))),
         }
     }

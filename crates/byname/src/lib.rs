@@ -74,8 +74,10 @@ mod context;
 mod dispatch;
 mod error;
 mod handler;
+mod intercept;
 mod limits;
 mod local;
+mod metadata;
 mod method;
 mod name;
 mod registry;
@@ -86,13 +88,15 @@ mod wire;
 
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
+pub use call::{Reply, Request};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, WithMetadata};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
 pub use handler::{Callable, Function, Inject, Instance};
-pub use http::HeaderMap;
+pub use http::{Extensions, HeaderMap};
+pub use intercept::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
 pub use server::{Bound, Listen, Serve, Server};

@@ -1,5 +1,7 @@
 //! A client of a server in the same process: the one place where the two sides meet.
 
+use std::sync::Arc;
+
 use crate::client::Client;
 use crate::error::Error;
 use crate::server::Server;
@@ -28,6 +30,6 @@ impl Client {
     ///
     /// Two functions under one name.
     pub fn local(server: &Server) -> Result<Self, Error> {
-        Ok(Self::in_process(server.dispatch(true)?))
+        Ok(Self::in_process(Arc::new(server.dispatch(true)?)))
     }
 }

@@ -9,9 +9,11 @@ mod watch;
 
 pub use self::listen::{Bound, Listen, Serve};
 
+use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Function, Handler, Inject, Registration};
+use crate::intercept::{Chain, Next};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
 use crate::registry::Registry;
@@ -44,6 +46,7 @@ pub struct Server {
     plain: bool,
     path: bool,
     require_json: bool,
+    interceptors: Chain,
 }
 
 impl Default for Server {
@@ -66,6 +69,7 @@ impl Server {
             plain: true,
             path: true,
             require_json: false,
+            interceptors: Chain::default(),
         }
     }
 
@@ -104,6 +108,42 @@ impl Server {
         let at = std::panic::Location::caller();
         let source = Source { package: "", module: "Server::function", file: at.file(), line: at.line() };
         self.handlers.push(Handler::function(name.into(), source, function));
+        self
+    }
+
+    /// Puts an interceptor around every call, whichever way it comes in, also in this process: it sees who calls what,
+    /// may leave a finding for the function, refuse the call, and look at the reply. The one added first is the
+    /// outermost. The arguments are not decoded yet. Names that nothing is served under come through as well.
+    ///
+    /// ```
+    /// use byname::{rpc, Code, Context, Error, Next, Request, Server};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// #[rpc(readonly)]
+    /// async fn whoami() -> Option<String> {
+    ///     Context::current()?.extensions().get::<User>().map(|user| user.0.clone())
+    /// }
+    ///
+    /// Server::new().method::<whoami>().intercept(|mut request: Request, next: Next| async move {
+    ///     match request.header("authorization") {
+    ///         Some("Bearer 1234") => request.extensions_mut().insert(User("ada".into())),
+    ///         _ => return Err(Error::new(Code::Unauthenticated, "say who you are: authorization: Bearer …")),
+    ///     };
+    ///     Ok(next.run(request).await)
+    /// });
+    /// ```
+    ///
+    /// An error of its own goes out like one of a function's, with what is known of whether the function ran; a panic is
+    /// caught. Interceptors count as part of the call: they hold its place under [`Limits::in_flight`] and end at its
+    /// deadline.
+    pub fn intercept<F, Fut>(mut self, interceptor: F) -> Self
+    where
+        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: Into<Reply>> + Send + 'static,
+    {
+        self.interceptors.push(interceptor);
         self
     }
 
@@ -202,6 +242,6 @@ impl Server {
             registry.add(handler.clone())?;
         }
         let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
-        Ok(Dispatch::new(registry, self.limits.clone(), listing))
+        Ok(Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone()))
     }
 }

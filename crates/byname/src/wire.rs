@@ -8,10 +8,12 @@ mod object;
 pub(crate) mod path;
 pub(crate) mod plain;
 
-pub(crate) use self::failure::{Received, Refusal, status};
+pub(crate) use self::failure::{Refusal, status};
 
 use bytes::Bytes;
 use http::HeaderMap;
+
+use crate::call::Failure;
 
 /// The ways of calling that HTTP/1 and HTTP/2 carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +42,11 @@ pub(crate) fn reply(
     reason: Option<&[u8]>,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<Bytes, Received> {
+) -> Result<Bytes, Failure> {
     let value = match way {
-        _ if !(200..300).contains(&status) => return Err(Received::read(name, status, reason, headers, body)),
+        _ if !(200..300).contains(&status) => return Err(failure::read(name, status, reason, headers, body)),
         Way::Plain => plain::value(name, status, body),
         Way::Path => path::value(name, status, headers, body),
     };
-    value.map_err(Received::from)
+    value.map_err(Failure::from)
 }

@@ -8,20 +8,20 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::outcome::{Done, Failed, Own, Remote, Value};
+use super::outcome::Remote;
 use super::{Client, Transport};
 use crate::arguments::{Encoded, ToArguments, encode_dynamic};
-use crate::call::{self, Args, JsonArgs, Reply, Request};
-use crate::context::{Context, parse_header};
-use crate::dispatch::{Answer, Dispatch};
+use crate::call::{Args, Failure, Known, Reply, Request, Returned};
+use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
+use crate::metadata;
 use crate::method::Method;
 use crate::name;
 use crate::runtime::{self, BoxFuture};
@@ -37,12 +37,12 @@ use crate::wire::headers;
 pub struct Call<A, R> {
     state: State<A>,
     /// From what came back to what the caller sees; a pointer, so that a call is a future whatever `R` is.
-    read: fn(&str, Result<Value, Failed>) -> R,
+    read: fn(&str, Result<Returned, Failure>) -> R,
 }
 
 enum State<A> {
     Ready(Prepared<A>),
-    Running(Cow<'static, str>, BoxFuture<Done>),
+    Running(Cow<'static, str>, BoxFuture<Reply>),
     Over,
 }
 
@@ -69,7 +69,7 @@ pub struct ByName(Encoded);
 
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {
-    pub(super) name: Cow<'static, str>,
+    pub(super) name: String,
     pub(super) args: Encoded,
     pub(super) idempotent: bool,
     pub(super) headers: HeaderMap,
@@ -155,11 +155,8 @@ impl<A, R> Call<A, R> {
     /// the call, as do HTTP's own and `byname-…`, which is the protocol's.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let State::Ready(prepared) = &mut self.state {
-            match parse_header(name, value) {
-                Ok((name, value)) => {
-                    prepared.headers.insert(name, value);
-                }
-                Err(error) => prepared.refused = Some(error),
+            if let Err(error) = metadata::set(&mut prepared.headers, name, value) {
+                prepared.refused = Some(error);
             }
         }
         self
@@ -230,7 +227,7 @@ impl<A: Send> Prepared<A> {
         let Self { client, name, method, args, encode, as_they_are, timeout, headers: own, refused } = self;
         let scope = &client.scope;
         let name = if scope.prefix.is_empty() { name } else { Cow::Owned(format!("{}{name}", scope.prefix)) };
-        let fail = |name, error: Error| State::Running(name, Box::pin(std::future::ready(Done::from(error))));
+        let fail = |name, error: Error| State::Running(name, Box::pin(std::future::ready(Reply::from(error))));
         if let Some(error) = refused {
             return fail(name, error);
         }
@@ -260,50 +257,59 @@ impl<A: Send> Prepared<A> {
         }
         all.extend(own);
 
-        // Within the process a readonly function may be cancelled with its caller, as it may on a server.
-        let idempotent = method.is_some_and(|method| method.idempotent);
+        let args = match (&client.transport, as_they_are) {
+            (Transport::Local(dispatch), Some((as_they_are, types)))
+                if !scope.encoded && dispatch.takes(&name, types) =>
+            {
+                Ok(Args::Local(as_they_are(args)))
+            }
+            _ => encode(method, args).map(Args::Json),
+        };
+        let args = match args {
+            Ok(args) => args,
+            Err(error) => return fail(name, error),
+        };
+        let mut request = Request::new(name.clone().into_owned(), args, all);
+        request.deadline = Some(deadline);
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
-        let future: BoxFuture<Done> = match &client.transport {
+        let idempotent = method.is_some_and(|method| method.idempotent);
+        let transport = client.transport.clone();
+        let call = if scope.interceptors.is_empty() {
+            transport.send(request, idempotent, deadline, allowed)
+        } else {
+            request.method = method.map(Known::Static);
+            let chain = scope.interceptors.clone();
+            let last = Box::new(move |request| transport.send(request, idempotent, deadline, allowed));
+            Box::pin(async move { chain.run(request, deadline, last).await })
+        };
+        // A span that nobody watches would still be entered and left at each poll.
+        let call = if span.is_disabled() { call } else { Box::pin(call.instrument(span)) };
+        State::Running(name, on_a_runtime(call))
+    }
+}
+
+impl Transport {
+    fn send(&self, request: Request, idempotent: bool, deadline: Instant, allowed: Duration) -> BoxFuture<Reply> {
+        match self {
             Transport::Local(dispatch) => {
-                let args = match as_they_are {
-                    Some((as_they_are, types)) if !scope.encoded && dispatch.takes(&name, types) => {
-                        Ok(Args::Local(as_they_are(args)))
-                    }
-                    _ => encode(method, args)
-                        .map(|args| Args::Json(JsonArgs { positional: args.positional, keyword: args.keyword })),
-                };
-                let args = match args {
-                    Ok(args) => args,
-                    Err(error) => return fail(name, error),
-                };
-                let deadline = Some(deadline);
-                let request = Request {
-                    name: name.clone().into_owned(),
-                    args,
-                    stream: None,
-                    metadata: all,
-                    peer: None,
-                    deadline,
-                };
-                Box::pin(run_local(Arc::clone(dispatch), request).instrument(span))
+                let dispatch = Arc::clone(dispatch);
+                // What this side found out of the call has no authority on the other.
+                let request = Request { extensions: Extensions::new(), method: None, ..request };
+                Box::pin(async move { dispatch.run(request).await })
             }
             Transport::Http(host) => {
-                let args = match encode(method, args) {
-                    Ok(args) => args,
-                    Err(error) => return fail(name, error),
+                let Request { name, args: Args::Json(args), metadata: headers, .. } = request else {
+                    let why = "the arguments were not encoded, which is a defect of byname";
+                    return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };
-                let outgoing = Outgoing { name: name.clone(), args, idempotent, headers: all, deadline, allowed };
-                let call = Arc::clone(host).call(outgoing);
-                // A span that nobody watches would still be entered and left at each poll.
-                if span.is_disabled() { Box::pin(call) } else { Box::pin(call.instrument(span)) }
+                Box::pin(Arc::clone(host).call(Outgoing { name, args, idempotent, headers, deadline, allowed }))
             }
-        };
-        State::Running(name, on_a_runtime(future))
+        }
     }
 }
 
 /// Sockets and timers need tokio: outside of it the call runs on the shared background thread.
-fn on_a_runtime(future: BoxFuture<Done>) -> BoxFuture<Done> {
+fn on_a_runtime(future: BoxFuture<Reply>) -> BoxFuture<Reply> {
     if Handle::try_current().is_ok() {
         return future;
     }
@@ -319,30 +325,10 @@ fn on_a_runtime(future: BoxFuture<Done>) -> BoxFuture<Done> {
     })
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<Done>);
+struct AbortOnDrop(tokio::task::JoinHandle<Reply>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-async fn run_local(dispatch: Arc<Dispatch>, request: Request) -> Done {
-    let name = request.name.clone();
-    let Answer { result, metadata } = dispatch.run(request).await;
-    let result = match result {
-        Ok(Reply::Value(call::Value::Json(text))) => Ok(Value::Json(Bytes::from(text))),
-        Ok(Reply::Value(call::Value::Local(value))) => Ok(Value::Local(value)),
-        Ok(Reply::Stream(items)) => match items {},
-        Err(call::Failure::Rpc(error)) => Err(Failed::Rpc(error)),
-        Err(call::Failure::Method { code, error }) => {
-            let own = match error {
-                call::Value::Local(error) => Ok(Own::Local(error)),
-                call::Value::Json(text) => crate::codec::decode(&text).map(Own::Json),
-            };
-            let error = call::Failure::method_error(&name, code);
-            Err(own.map_or_else(|_| Failed::Rpc(error.clone()), |own| Failed::Method(error.clone(), own)))
-        }
-    };
-    Done { result, metadata }
 }

@@ -17,15 +17,15 @@ use super::budget::Budget;
 use super::call::Outgoing;
 use super::connect::connect;
 use super::http1::{Answer, Broken, Http1, TooLarge};
-use super::outcome::{Done, Failed, Own, Value};
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;
-use crate::error::{Code, Error, Executed, Kind};
+use crate::call::{Failure, Reply, Returned, Value};
+use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, later};
-use crate::wire::{Received, Way, headers, path, plain, reply};
+use crate::wire::{Way, headers, path, plain, reply};
 
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
@@ -88,12 +88,12 @@ impl Host {
     }
 
     /// One call, sent as often as it may be.
-    pub(super) async fn call(self: Arc<Self>, outgoing: Outgoing) -> Done {
+    pub(super) async fn call(self: Arc<Self>, outgoing: Outgoing) -> Reply {
         let mut attempts = Attempts::new(outgoing.idempotent);
         loop {
             let done = self.attempt(&outgoing).await;
             let error = match &done.result {
-                Err(Failed::Rpc(error)) => error,
+                Err(Failure::Rpc(error)) => error,
                 _ => {
                     self.budget.deposit();
                     return done;
@@ -111,7 +111,7 @@ impl Host {
     }
 
     /// One attempt, on as many kept connections as turn out to be closed.
-    async fn attempt(self: &Arc<Self>, outgoing: &Outgoing) -> Done {
+    async fn attempt(self: &Arc<Self>, outgoing: &Outgoing) -> Reply {
         let mut turned = false;
         loop {
             let permit = match self.permit(outgoing).await {
@@ -250,7 +250,7 @@ impl Host {
         (head, Bytes::new(), way)
     }
 
-    fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Done {
+    fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Reply {
         let name = &outgoing.name;
         let Exchanged { result, way } = exchanged;
         let answer = match result {
@@ -284,19 +284,12 @@ impl Host {
                 let why =
                     format!("the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client)");
                 let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-                return Done { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
+                return Reply { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
             }
         };
         let reason = answer.reason.as_deref();
         let read = reply(way, name, answer.status, reason, &answer.headers, &body);
-        let result = match read {
-            Ok(value) => Ok(Value::Json(value)),
-            Err(Received { error, data: Some(data) }) if error.kind() == Kind::Method => {
-                Err(Failed::Method(error, Own::Json(data)))
-            }
-            Err(Received { error, .. }) => Err(Failed::Rpc(error)),
-        };
-        Done { result, metadata: answer.headers }
+        Reply { result: read.map(|value| Returned::Value(Value::Json(value))), metadata: answer.headers }
     }
 
     /// Keeps a connection after an answer, for as long as its server will.
@@ -348,8 +341,8 @@ impl Drop for Host {
 
 /// Whether a call did not run because its server takes none by this way any more, or never did: plain is how a client
 /// begins with a server that it doesn't know.
-fn is_switched_off(way: Way, done: &Done) -> bool {
-    let Err(Failed::Rpc(error)) = &done.result else {
+fn is_switched_off(way: Way, done: &Reply) -> bool {
+    let Err(Failure::Rpc(error)) = &done.result else {
         return false;
     };
     error.code() == Code::Unimplemented

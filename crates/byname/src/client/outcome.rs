@@ -1,49 +1,11 @@
 //! What a call comes to: from encoded bytes to the types that the caller sees.
 
-use std::any::Any;
-
-use bytes::Bytes;
-use http::HeaderMap;
 use serde_core::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
+use crate::call::{Failure, Returned, Value};
 use crate::codec;
 use crate::error::{CallError, Code, Error, Executed};
 use crate::handler::{NoError, TypeIds};
-
-/// A finished call, its types still erased.
-pub(super) struct Done {
-    pub(super) result: Result<Value, Failed>,
-    pub(super) metadata: HeaderMap,
-}
-
-pub enum Value {
-    Json(Bytes),
-    Local(Box<dyn Any + Send>),
-}
-
-pub enum Failed {
-    Rpc(Error),
-    /// The function's own error: ERROR without its data, and the data.
-    Method(Error, Own),
-}
-
-pub enum Own {
-    Json(Box<RawValue>),
-    Local(Box<dyn Any + Send>),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Failed::Rpc(error)
-    }
-}
-
-impl From<Error> for Done {
-    fn from(error: Error) -> Self {
-        Self { result: Err(error.into()), metadata: HeaderMap::new() }
-    }
-}
 
 /// What a call results in: `Result<T, Error>`, or `Result<T, CallError<E>>` where the function returns a `Result`.
 pub trait Remote: Sized + Send + 'static {
@@ -55,7 +17,7 @@ pub trait Remote: Sized + Send + 'static {
     #[doc(hidden)]
     fn types<A: 'static>() -> TypeIds;
     #[doc(hidden)]
-    fn read(name: &str, result: Result<Value, Failed>) -> Self;
+    fn read(name: &str, result: Result<Returned, Failure>) -> Self;
     #[doc(hidden)]
     fn into_result(self) -> Result<Self::Ok, Self::Err>;
 }
@@ -68,18 +30,18 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
         TypeIds::of::<A, T, NoError>()
     }
 
-    fn read(name: &str, result: Result<Value, Failed>) -> Self {
+    fn read(name: &str, result: Result<Returned, Failure>) -> Self {
         match result {
-            Ok(value) => read_value(name, value),
-            Err(Failed::Rpc(error)) => Err(error),
+            Ok(returned) => read_value(name, returned),
+            Err(Failure::Rpc(error)) => Err(error),
             // The function returns a `Result` that this side knows nothing of.
-            Err(Failed::Method(error, Own::Json(data))) => {
-                Err(match codec::decode::<serde_json::Value>(data.get().as_bytes()) {
+            Err(Failure::Method { error, data: Value::Json(data) }) => {
+                Err(match codec::decode::<serde_json::Value>(&data) {
                     Ok(data) => error.with_data(data),
                     Err(_) => error,
                 })
             }
-            Err(Failed::Method(error, Own::Local(_))) => Err(error),
+            Err(Failure::Method { error, data: Value::Local(_) }) => Err(error),
         }
     }
 
@@ -100,15 +62,15 @@ where
         TypeIds::of::<A, T, E>()
     }
 
-    fn read(name: &str, result: Result<Value, Failed>) -> Self {
+    fn read(name: &str, result: Result<Returned, Failure>) -> Self {
         match result {
-            Ok(value) => read_value(name, value).map_err(CallError::Rpc),
-            Err(Failed::Rpc(error)) => Err(CallError::Rpc(error)),
-            Err(Failed::Method(_, Own::Json(data))) => Err(match codec::decode(data.get().as_bytes()) {
+            Ok(returned) => read_value(name, returned).map_err(CallError::Rpc),
+            Err(Failure::Rpc(error)) => Err(CallError::Rpc(error)),
+            Err(Failure::Method { data: Value::Json(data), .. }) => Err(match codec::decode(&data) {
                 Ok(error) => CallError::Method(error),
                 Err(why) => CallError::Rpc(unreadable(name, "own error", &why, std::any::type_name::<E>())),
             }),
-            Err(Failed::Method(_, Own::Local(data))) => Err(match data.downcast() {
+            Err(Failure::Method { data: Value::Local(data), .. }) => Err(match data.downcast() {
                 Ok(error) => CallError::Method(*error),
                 Err(_) => CallError::Rpc(unreadable(name, "own error", "another type", std::any::type_name::<E>())),
             }),
@@ -120,15 +82,16 @@ where
     }
 }
 
-fn read_value<T: DeserializeOwned + 'static>(name: &str, value: Value) -> Result<T, Error> {
-    match value {
-        Value::Json(text) => {
+fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> Result<T, Error> {
+    match returned {
+        Returned::Value(Value::Json(text)) => {
             codec::decode(&text).map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>()))
         }
-        Value::Local(value) => match value.downcast() {
+        Returned::Value(Value::Local(value)) => match value.downcast() {
             Ok(value) => Ok(*value),
             Err(_) => Err(unreadable(name, "reply", "another type", std::any::type_name::<T>())),
         },
+        Returned::Stream(items) => match items {},
     }
 }
 

@@ -18,8 +18,9 @@ use super::Server;
 use super::body::{self, ReplyBody};
 use super::gate::{Gate, Turned};
 use super::watch::Activity;
-use crate::call::{Args, Failure, JsonArgs, Reply, Request, Value};
-use crate::dispatch::{Answer, Dispatch};
+use crate::arguments::Encoded;
+use crate::call::{Args, Failure, Reply, Request, Returned, Value};
+use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::timer::later;
@@ -27,7 +28,7 @@ use crate::wire::{Answered, Refusal, Way, headers, path, plain};
 
 /// What all connections of a server share.
 pub(super) struct Endpoint {
-    dispatch: Dispatch,
+    dispatch: Arc<Dispatch>,
     gate: Gate,
     path: String,
     plain: bool,
@@ -61,7 +62,7 @@ enum Target<'p> {
 }
 
 impl Endpoint {
-    pub(super) fn new(server: &Server, dispatch: Dispatch, private: bool) -> Self {
+    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool) -> Self {
         let gate = Gate {
             private,
             hosts: server.hosts.clone(),
@@ -203,7 +204,7 @@ impl Endpoint {
         };
         let deadline = match headers::timeout(&head.headers) {
             Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
-            Err(error) => return refuse(way, "", error, None),
+            Err(error) => return refuse(way, error, None),
         };
         let caller = Caller { peer: session.peer, began, deadline };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
@@ -232,17 +233,17 @@ impl Endpoint {
             (true, false) => format!("nothing is here: a call is POST {path} with {{\"fun\", \"args\", \"kwargs\"}}"),
             (false, false) => "this server takes no calls over HTTP".to_owned(),
         };
-        refuse(way, "", Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
+        refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
     async fn plain(&self, head: Parts, body: Incoming, caller: Caller) -> Out {
         if head.method != Verb::POST {
-            return wrong_verb(Way::Plain, &head.method, "POST");
+            return refuse_verb(Way::Plain, &head.method, "POST");
         }
         match self.body(&head, body, &caller).await {
             Ok(body) => match plain::read(&body) {
                 Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, caller).await,
-                Err(error) => refuse(Way::Plain, "", error, None),
+                Err(error) => refuse(Way::Plain, error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
         }
@@ -254,19 +255,23 @@ impl Endpoint {
                 Ok(body) => path::read(body).map(Args::Json),
                 Err(turned) => return turn(Way::Path, turned),
             },
-            Verb::GET => match self.dispatch.is_readonly(&name) {
-                Some(false) => return wrong_verb(Way::Path, &head.method, "POST"),
-                Some(true) => Ok(Args::Query(path::read_query(head.uri.query().unwrap_or("")))),
-                None => Ok(Args::Json(JsonArgs::default())),
+            verb => match self.dispatch.is_readonly(&name) {
+                Some(true) if verb == Verb::GET => Ok(Args::Query(path::read_query(head.uri.query().unwrap_or("")))),
+                Some(readonly) => {
+                    let allowed = if readonly { "POST, GET" } else { "POST" };
+                    let refused = Args::Refused(wrong_verb(Way::Path, &verb, allowed));
+                    let mut out = self.call(Way::Path, name, refused, head.headers, caller).await;
+                    if out.status() == StatusCode::METHOD_NOT_ALLOWED {
+                        out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+                    }
+                    return out;
+                }
+                None => Ok(Args::Json(Encoded::default())),
             },
-            verb => {
-                let allowed = if self.dispatch.is_readonly(&name) == Some(false) { "POST" } else { "POST, GET" };
-                return wrong_verb(Way::Path, &verb, allowed);
-            }
         };
         match args {
             Ok(args) => self.call(Way::Path, name, args, head.headers, caller).await,
-            Err(error) => refuse(Way::Path, &name, error, None),
+            Err(error) => refuse(Way::Path, error, None),
         }
     }
 
@@ -287,26 +292,31 @@ impl Endpoint {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
         let Caller { peer, deadline, .. } = caller;
-        let request = Request { name, args, stream: None, metadata, peer: Some(peer), deadline };
-        let Answer { result, metadata } = self.dispatch.run(request).await;
+        let refused = matches!(args, Args::Refused(_));
+        let mut request = Request::new(name, args, metadata);
+        (request.peer, request.deadline) = (Some(peer), deadline);
+        let Reply { result, metadata } = self.dispatch.run(request).await;
         // What is ours to say is always said; what the function says must fit.
         let of_function = match &result {
             Ok(_) | Err(Failure::Method { .. }) => true,
             Err(Failure::Rpc(error)) => error.data().is_some(),
         };
         let answered = match result {
-            Ok(Reply::Value(Value::Json(value))) => match way {
+            Ok(Returned::Value(Value::Json(value))) => match way {
                 Way::Plain => plain::success(&value),
                 Way::Path => path::success(value),
             },
-            Ok(Reply::Value(Value::Local(_))) => {
+            Ok(Returned::Value(Value::Local(_))) => {
                 let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
-                return refuse(way, &said, error, None);
+                return refuse(way, error, None);
             }
-            Ok(Reply::Stream(items)) => match items {},
+            Ok(Returned::Stream(items)) => match items {},
             Err(failure) => {
-                let refusal = Refusal::new(&said, failure);
-                let status = refusal.status(way);
+                let refusal = Refusal::from(failure);
+                let status = match refusal.status(way) {
+                    404 if refused => 405,
+                    status => status,
+                };
                 refusal.answer(way, status)
             }
         };
@@ -316,7 +326,7 @@ impl Endpoint {
                 "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server)"
             );
             let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-            return refuse(way, &said, error.executed_is(Executed::Yes), None);
+            return refuse(way, error.executed_is(Executed::Yes), None);
         }
         finish(answered, metadata)
     }
@@ -328,24 +338,27 @@ fn plainly(error: Error) -> Turned {
 }
 
 fn turn(way: Way, turned: Turned) -> Out {
-    refuse(way, "", turned.error, Some(turned.status))
+    refuse(way, turned.error, Some(turned.status))
 }
 
-fn refuse(way: Way, name: &str, error: Error, status: Option<StatusCode>) -> Out {
-    let refusal = Refusal::new(name, error.into());
+fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> Out {
+    let refusal = Refusal::from(Failure::Rpc(error));
     let status = status.map_or_else(|| refusal.status(way), |status| status.as_u16());
     finish(refusal.answer(way, status), HeaderMap::new())
 }
 
-fn wrong_verb(way: Way, verb: &Verb, allowed: &'static str) -> Out {
+fn wrong_verb(way: Way, verb: &Verb, allowed: &'static str) -> Error {
     let why = match (way, allowed) {
         (Way::Path, "POST") if verb == Verb::GET => {
             format!("{verb} may only call `readonly` functions, and this one is not; use POST")
         }
         _ => format!("{verb} calls nothing here; use {allowed}"),
     };
-    let error = Error::refused(Code::Unimplemented, why);
-    let mut out = refuse(way, "", error, Some(StatusCode::METHOD_NOT_ALLOWED));
+    Error::refused(Code::Unimplemented, why)
+}
+
+fn refuse_verb(way: Way, verb: &Verb, allowed: &'static str) -> Out {
+    let mut out = refuse(way, wrong_verb(way, verb, allowed), Some(StatusCode::METHOD_NOT_ALLOWED));
     out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     out
 }
@@ -369,7 +382,7 @@ fn finish(answered: Answered, metadata: HeaderMap) -> Out {
 
 fn probe(head: &Parts, well: bool) -> Out {
     if head.method != Verb::GET && head.method != Verb::HEAD {
-        return wrong_verb(Way::Path, &head.method, "GET, HEAD");
+        return refuse_verb(Way::Path, &head.method, "GET, HEAD");
     }
     let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
     let body = bytes::Bytes::from_static(text.as_bytes());

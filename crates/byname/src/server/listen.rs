@@ -116,7 +116,7 @@ impl Serve {
                 "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
             ));
         }
-        let endpoint = Endpoint::new(&self.server, dispatch, private);
+        let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private);
         Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
     }
 }

@@ -1,7 +1,7 @@
 //! ERROR on the wire: written by the server, read by the client.
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde_json::value::RawValue;
 
 use super::object::{Others, members};
 use super::{Answered, Way, headers};
@@ -12,23 +12,20 @@ use crate::error::{Code, Error, Executed, Kind};
 /// A failure as it goes out: ERROR, and the function's own error as JSON.
 pub(crate) struct Refusal {
     error: Error,
-    data: Option<Vec<u8>>,
+    data: Option<Bytes>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rpc(error) => Self { error, data: None },
+            Failure::Method { error, data: Value::Json(text) } => Self { error, data: Some(text) },
+            Failure::Method { error, data: Value::Local(_) } => Self { error, data: None },
+        }
+    }
 }
 
 impl Refusal {
-    pub(crate) fn new(name: &str, failure: Failure) -> Self {
-        match failure {
-            Failure::Rpc(error) => Self { error, data: None },
-            Failure::Method { code, error } => {
-                let data = match error {
-                    Value::Json(text) => Some(text),
-                    Value::Local(_) => None,
-                };
-                Self { error: Failure::method_error(name, code), data }
-            }
-        }
-    }
-
     /// ERROR as one JSON object.
     fn json(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec(&self.error).unwrap_or_else(|_| b"{}".to_vec());
@@ -77,59 +74,47 @@ pub(crate) fn status(error: &Error) -> u16 {
     }
 }
 
-/// A failure as it came in: ERROR, and the function's own error, still encoded.
-#[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) error: Error,
-    pub(crate) data: Option<Box<RawValue>>,
-}
-
-impl From<Error> for Received {
-    fn from(error: Error) -> Self {
-        Self { error, data: None }
-    }
-}
-
-impl Received {
-    /// Reads an answer that is no success.
-    pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &[u8]) -> Self {
-        let text = match members(body, &["err"], Others::Ignored) {
-            Ok([Some(err)]) => err.get().as_bytes(),
-            _ => body,
-        };
-        // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
-        if let (Ok(error), Ok([data])) =
-            (serde_json::from_slice::<Error>(text), members(text, &["data"], Others::Ignored))
-        {
-            let data = data.filter(|data| data.get() != "null");
+/// Reads an answer that is no success.
+pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &Bytes) -> Failure {
+    let text = match members(body, &["err"], Others::Ignored) {
+        Ok([Some(err)]) => err.get().as_bytes(),
+        _ => body,
+    };
+    // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
+    if let (Ok(error), Ok([data])) = (serde_json::from_slice::<Error>(text), members(text, &["data"], Others::Ignored))
+    {
+        let data = data.map(|data| data.get().as_bytes()).filter(|data| data != b"null");
+        return match data {
+            Some(data) if error.kind() == Kind::Method => {
+                let data = Value::Json(body.slice_ref(data));
+                Failure::Method { error: error.data_is(None), data }
+            }
             // Once more, and with every digit or not at all.
-            let exact = data.and_then(|data| codec::decode(data.get().as_bytes()).ok());
-            let data = if error.kind() == Kind::Method { data.map(ToOwned::to_owned) } else { None };
-            return Self { error: error.data_is(exact), data };
-        }
-        if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
-            return Error::refused(Code::Unimplemented, format!("the server has no function named `{name}`")).into();
-        }
-        let reason = reason.map(String::from_utf8_lossy).filter(|reason| !reason.is_empty());
-        let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-        let words = reason.as_deref().or(standard).unwrap_or("no reason");
-        let (code, what) = match status {
-            400 => (Code::InvalidArgument, "the server, or a proxy before it, did not accept the request"),
-            401 => (Code::Unauthenticated, "the server, or a proxy before it, wants credentials"),
-            403 => (Code::PermissionDenied, "the server, or a proxy before it, refuses the call"),
-            404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
-            408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
-            413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
-            429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
-            500 => (Code::Internal, "the function failed; the server's log may say why"),
-            502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
-            _ => (Code::Unknown, "this is no answer of an RPC server"),
+            data => error.data_is(data.and_then(|data| codec::decode(data).ok())).into(),
         };
-        let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}"));
-        let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
-        if let Some(seconds) = after {
-            error = error.with_retry_after(std::time::Duration::from_secs(seconds));
-        }
-        error.into()
     }
+    if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
+        return Error::refused(Code::Unimplemented, format!("the server has no function named `{name}`")).into();
+    }
+    let reason = reason.map(String::from_utf8_lossy).filter(|reason| !reason.is_empty());
+    let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let words = reason.as_deref().or(standard).unwrap_or("no reason");
+    let (code, what) = match status {
+        400 => (Code::InvalidArgument, "the server, or a proxy before it, did not accept the request"),
+        401 => (Code::Unauthenticated, "the server, or a proxy before it, wants credentials"),
+        403 => (Code::PermissionDenied, "the server, or a proxy before it, refuses the call"),
+        404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
+        408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
+        413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
+        429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
+        500 => (Code::Internal, "the function failed; the server's log may say why"),
+        502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
+        _ => (Code::Unknown, "this is no answer of an RPC server"),
+    };
+    let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}"));
+    let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
+    if let Some(seconds) = after {
+        error = error.with_retry_after(std::time::Duration::from_secs(seconds));
+    }
+    error.into()
 }

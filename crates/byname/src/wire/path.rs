@@ -6,17 +6,16 @@ use http::HeaderMap;
 
 use super::{Answered, headers};
 use crate::arguments::Encoded;
-use crate::call::JsonArgs;
 use crate::error::{Code, Error, Executed};
 
 /// Server: the arguments of a POST.
-pub(crate) fn read(body: Bytes) -> Result<JsonArgs, Error> {
+pub(crate) fn read(body: Bytes) -> Result<Encoded, Error> {
     let text = body.trim_ascii();
     match text.first() {
-        None => Ok(JsonArgs::default()),
-        Some(b'[') => Ok(JsonArgs { positional: body, keyword: Bytes::new() }),
-        Some(b'{') => Ok(JsonArgs { positional: Bytes::new(), keyword: body }),
-        Some(_) if text == b"null" => Ok(JsonArgs::default()),
+        None => Ok(Encoded::default()),
+        Some(b'[') => Ok(Encoded { positional: body, keyword: Bytes::new() }),
+        Some(b'{') => Ok(Encoded { positional: Bytes::new(), keyword: body }),
+        Some(_) if text == b"null" => Ok(Encoded::default()),
         Some(_) => Err(Error::refused(
             Code::InvalidArgument,
             "the body must be a JSON array (arguments by position) or a JSON object (by name), or empty",
@@ -30,8 +29,8 @@ pub(crate) fn read_query(query: &str) -> Vec<(String, String)> {
 }
 
 /// Server: a success.
-pub(crate) fn success(value: Vec<u8>) -> Answered {
-    Answered { status: 200, content_type: headers::JSON, retry_after: None, body: value.into() }
+pub(crate) fn success(value: Bytes) -> Answered {
+    Answered { status: 200, content_type: headers::JSON, retry_after: None, body: value }
 }
 
 /// Client: the body of a call; `None` for arguments that only the plain way can carry, some by position and some by

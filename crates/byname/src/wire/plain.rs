@@ -6,12 +6,11 @@ use serde_json::value::RawValue;
 use super::object::{Others, members};
 use super::{Answered, headers};
 use crate::arguments::Encoded;
-use crate::call::JsonArgs;
 use crate::codec;
 use crate::error::{Code, Error, Executed};
 
 /// Server: the name and the arguments.
-pub(crate) fn read(body: &Bytes) -> Result<(String, JsonArgs), Error> {
+pub(crate) fn read(body: &Bytes) -> Result<(String, Encoded), Error> {
     let no_call = |why: &str| {
         invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     };
@@ -25,7 +24,7 @@ pub(crate) fn read(body: &Bytes) -> Result<(String, JsonArgs), Error> {
         Some(text) if text.starts_with(opening) => Ok(body.slice_ref(text.as_bytes())),
         Some(_) => Err(invalid(what.to_owned())),
     };
-    let args = JsonArgs {
+    let args = Encoded {
         positional: part(args, "[", "`args` must be an array: the arguments by position")?,
         keyword: part(kwargs, "{", "`kwargs` must be an object: the arguments by name")?,
     };
@@ -65,6 +64,7 @@ fn invalid(why: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Failure;
     use crate::wire::Way;
     use http::HeaderMap;
 
@@ -110,8 +110,8 @@ mod tests {
                 &HeaderMap::new(),
                 &Bytes::from_static(body.as_bytes()),
             )
-            .unwrap_err()
-            .error;
+            .unwrap_err();
+            let Failure::Rpc(error) = error else { panic!("no function ran") };
             (error.code(), error.executed())
         };
         assert_eq!(read(Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
@@ -132,8 +132,8 @@ mod tests {
                 &HeaderMap::new(),
                 &Bytes::from_static(body.as_bytes()),
             )
-            .unwrap_err()
-            .error;
+            .unwrap_err();
+            let Failure::Rpc(error) = error else { panic!("no function ran") };
             assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Unknown), "{body}");
         }
     }
