@@ -184,7 +184,7 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type whose `impl` block bears `#[rpc]`. The attribute implements it.
+/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it.
 pub trait Instance: Sized + Send + Sync + 'static {
     #[doc(hidden)]
     fn bind(this: Arc<Self>) -> Vec<Handler>;
@@ -213,6 +213,18 @@ impl<T: Instance> Inject for Arc<T> {
     fn handlers(self) -> Vec<Handler> {
         T::bind(self)
     }
+}
+
+/// The type beside an `#[rpc]` trait (`UsersContract` beside `Users`) by which [`Server::contract`](crate::Server::contract)
+/// serves a `T` that implements the trait, or an [`Arc`] of one. The attribute implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` can't be served by `{Self}`",
+    label = "expected a type that implements the contract's trait, or an `Arc` of one",
+    note = "implement the trait: `impl Users for {T} {{ … }}`"
+)]
+pub trait Contract<T> {
+    #[doc(hidden)]
+    fn handlers(instance: T) -> Vec<Handler>;
 }
 
 /// A function of a package, as `server!` finds it.

@@ -94,7 +94,7 @@ pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
-pub use handler::{Callable, Function, Inject, Instance};
+pub use handler::{Callable, Contract, Function, Inject, Instance};
 pub use http::{Extensions, HeaderMap};
 pub use intercept::Next;
 pub use limits::Limits;

@@ -12,7 +12,7 @@ pub use self::listen::{Bound, Listen, Serve};
 use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::handler::{Callable, Function, Handler, Inject, Registration};
+use crate::handler::{Callable, Contract, Function, Handler, Inject, Registration};
 use crate::intercept::{Chain, Next};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
@@ -89,6 +89,14 @@ impl Server {
     /// by side. A client reaches them by [`Client::prefix`](crate::Client::prefix).
     pub fn inject_as(mut self, prefix: &str, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers().iter().map(|handler| handler.prefixed(prefix)));
+        self
+    }
+
+    /// Serves the methods of one `#[rpc]` trait of an instance, a value or an `Arc` of one that implements it:
+    /// `.contract::<UsersContract, _>(db)`. For a type that implements several; for one, `#[rpc]` on its `impl` and
+    /// [`inject`](Self::inject) do the same.
+    pub fn contract<C: Contract<T>, T>(mut self, instance: T) -> Self {
+        self.handlers.extend(C::handlers(instance));
         self
     }
 
