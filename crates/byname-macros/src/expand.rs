@@ -176,20 +176,20 @@ mod tests {
                 }
             },
         );
-        assert!(text.contains("pub(crate) trait Users: ::core::marker::Send + ::core::marker::Sync"), "{text}");
-        let method = "fn get(&self, id: u64) -> impl ::core::future::Future<Output = Result<User, UserError>>";
+        assert!(text.contains("pub(crate)trait Users: ::core::marker::Send + ::core::marker::Sync"), "{text}");
+        let method = "fn get(&self, id: u64) -> impl::core::future::Future<Output = Result<User, UserError>>";
         assert!(text.contains(method), "{text}");
         for part in [
-            "pub(crate) struct UsersClient{",
-            "pub(crate) struct UsersContract{}",
-            "pub(crate) fn get<>(&self, id: u64) -> ::byname::Call<",
+            "pub(crate)struct UsersClient{",
+            "pub(crate)struct UsersContract{}",
+            "pub(crate)fn get<>(&self, id: u64) -> ::byname::Call<",
             "impl Users for UsersClient{",
-            "impl<__BynameService: Users> ::byname::Contract<__BynameService> for UsersContract",
+            "impl<__BynameService: Users>::byname::Contract<__BynameService>for UsersContract",
             "\"users.get(id: u64) -> Result<User, UserError>\"",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert!(!text.contains("rpc("), "{text}");
+        assert!(!text.contains("#[rpc"), "{text}");
         assert_eq!(errors(&text), 0);
     }
 
@@ -202,8 +202,8 @@ mod tests {
         };
         let text = expanded(quote!(), item.clone());
         assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
-        assert!(text.contains("impl<T: Store> ::byname::Instance for Db<T>"), "{text}");
-        assert!(!text.contains("struct"), "{text}");
+        assert!(text.contains("impl<T: Store>::byname::Instance for Db<T>"), "{text}");
+        assert!(!text.contains("struct "), "{text}");
         assert_eq!(errors(&text), 0);
     }
 

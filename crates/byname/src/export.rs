@@ -32,6 +32,9 @@ pub fn optional<T: Argument>() -> bool {
 /// Refuses a result that can't cross the wire.
 pub const fn returned<T: Returns>() {}
 
+/// Refuses an instance that calls can't share. A contract asks the same of what implements it, in words of its own.
+pub const fn shared<T: Send + Sync + 'static>() {}
+
 /// What the error of a contract's method must be: the trait has no other place for a call that failed.
 #[diagnostic::on_unimplemented(
     message = "a call that failed can't become a `{Self}`",

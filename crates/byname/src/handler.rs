@@ -184,8 +184,9 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it.
-pub trait Instance: Sized + Send + Sync + 'static {
+/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
+/// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
+pub trait Instance: Sized + 'static {
     #[doc(hidden)]
     fn bind(this: Arc<Self>) -> Vec<Handler>;
 }
@@ -219,8 +220,8 @@ impl<T: Instance> Inject for Arc<T> {
 /// serves a `T` that implements the trait, or an [`Arc`] of one. The attribute implements it.
 #[diagnostic::on_unimplemented(
     message = "`{T}` can't be served by `{Self}`",
-    label = "expected a type that implements the contract's trait, or an `Arc` of one",
-    note = "implement the trait: `impl Users for {T} {{ … }}`"
+    label = "expected the type beside an `#[rpc]` trait, and an instance that implements the trait, or an `Arc` of one",
+    note = "`.contract::<UsersContract, _>(db)` serves a `db` whose type has an `impl Users`"
 )]
 pub trait Contract<T> {
     #[doc(hidden)]

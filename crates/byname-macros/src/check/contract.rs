@@ -10,6 +10,7 @@ use super::{Client, Contract, Function, OutputKind, cfgs, types};
 use crate::ast::{self, Body, Member};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
+use crate::text;
 
 const HOME: Home = Home { place: Place::ContractMethod, elsewhere: "move it to a trait without `#[rpc]`" };
 
@@ -20,8 +21,11 @@ pub(crate) fn contract(contract: &ast::Contract, options: Options, errors: &mut 
     let plain = head(&contract.head, errors);
     let stub = members::chosen_stub(&options, errors).unwrap_or_else(|| named("Client"));
     let within = Within { prefix: members::prefix(&options, errors), ty: None };
+    let further = |written: &ast::Function, checked: &Function, errors: &mut Errors| {
+        method(ident, written, checked, errors);
+    };
     let members::Methods { mut methods, .. } =
-        members::methods(&contract.members, &HOME, &within, &stub, no_method, method, errors);
+        members::methods(&contract.members, &HOME, &within, &stub, no_method, further, errors);
     for method in &mut methods {
         method.vis = vis.clone();
     }
@@ -59,14 +63,14 @@ fn head(head: &ItemTrait, errors: &mut Errors) -> bool {
         _ => false,
     };
     let asked = head.supertraits.iter().find(|bound| !given(bound)).map(ToTokens::to_token_stream);
-    let clause = || head.generics.where_clause.as_ref().map(ToTokens::to_token_stream);
-    if let Some(bound) = asked.or_else(clause) {
+    let predicate = || Some(head.generics.where_clause.as_ref()?.predicates.first()?.to_token_stream());
+    if let Some(bound) = asked.or_else(predicate) {
         errors.at(
             bound,
             "a contract can't ask for more than its methods: the client that implements it has nothing else",
             format_args!(
-                "remove it here, and ask for it where it is needed: `fn f(it: impl {} + Debug)`; `Send + Sync + \
-                 'static` a contract always is",
+                "remove it here, and ask for it where it is needed: `fn f(it: impl {} + Debug)`; a contract is `Send \
+                 + Sync + 'static` by itself",
                 head.ident
             ),
         );
@@ -75,13 +79,16 @@ fn head(head: &ItemTrait, errors: &mut Errors) -> bool {
 }
 
 /// What a contract asks of a method besides.
-fn method(written: &ast::Function, method: &Function, errors: &mut Errors) {
+fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: &mut Errors) {
     let signature = &written.signature;
     if let Body::Braces(_) = &written.body {
         errors.at(
             &signature.ident,
-            format_args!("`{}` has a body, which a client could not run", signature.ident),
-            "end it with a semicolon; what is made of other methods is a function that takes `&impl` of this trait",
+            "a contract's method has no body: it is the service that has one",
+            format_args!(
+                "end it with a semicolon; what can be made of other methods is a function: `async fn {}(it: &impl {})`",
+                signature.ident, contract
+            ),
         );
     }
     let types = written.arguments.iter().map(|argument| argument.ty.to_token_stream());
@@ -112,9 +119,11 @@ fn method(written: &ast::Function, method: &Function, errors: &mut Errors) {
         errors.at(
             ty,
             "a contract's method returns a `Result`: a call may fail, and the caller has to be told",
-            format_args!("write `Result<{}, byname::Error>`, or an error of yours that is `From<byname::Error>`", {
-                crate::text::normalised(&method.output.ty)
-            }),
+            format_args!(
+                "write `Result<{}, byname::Error>`, or an error of yours that is `From<byname::Error>`; an alias must \
+                 end in `Result`",
+                text::normalised(&method.output.ty)
+            ),
         );
     }
 }

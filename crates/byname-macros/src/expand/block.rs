@@ -17,6 +17,7 @@ pub(super) fn expand(block: &Block) -> TokenStream {
         #(#cfgs)*
         const _: () = {
             #stubs
+            const _: () = ::byname::__private::shared::<#ty>();
             impl ::byname::Instance for #ty {
                 fn bind(this: ::std::sync::Arc<Self>) -> ::std::vec::Vec<::byname::__private::Handler> {
                     #handlers

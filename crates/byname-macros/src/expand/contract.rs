@@ -3,10 +3,10 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{ItemTrait, Path, Receiver, ReceiverKind, ReturnType};
+use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 
 use super::{client, handler, never, output};
-use crate::ast::{self, Body, Member};
+use crate::ast::{self, Member};
 use crate::check::{self, Client, Contract, Function};
 use crate::place::{all_at, ends};
 
@@ -82,17 +82,14 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
     let ItemTrait { vis, unsafety, trait_token, ident, generics, supertraits, .. } = head;
     let clause = &generics.where_clause;
     let members = written.members.iter().map(|member| match member {
-        Member::Function(function) if is_plain(function) => {
-            let body = bodies.then(|| {
-                let never = never();
-                quote_spanned!(Span::mixed_site()=> { async { #never } })
-            });
-            method(function, body)
-        }
-        member => quote_spanned!(Span::mixed_site()=> #[allow(async_fn_in_trait)] #member),
+        Member::Function(function) => method(function, bodies),
+        Member::Other(other) => other.to_token_stream(),
     });
     // Those that were asked for besides are an error, which should be the only one.
-    let besides = bodies.then(|| quote!(#supertraits +));
+    let besides = bodies.then(|| {
+        let supertraits = supertraits.iter();
+        quote!(#(#supertraits +)*)
+    });
     let marker = client::written_here(&contract.marker);
     let bind = contract.implementable.then(|| {
         quote_spanned! {Span::mixed_site()=>
@@ -115,33 +112,41 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
     }
 }
 
-/// Whether it is a method that can be written with its future.
-fn is_plain(function: &ast::Function) -> bool {
-    let signature = &function.signature;
-    let shared = matches!(signature.receiver(), Some(Receiver { kind: ReceiverKind::Reference(_, None, None), .. }));
-    let bare = signature.generics.params.is_empty() && matches!(function.body, Body::None(_));
-    shared && bare && signature.asyncness.is_some()
-}
-
 /// A method with the future that it returns, which an `async fn` implements as well.
-fn method(function: &ast::Function, body: Option<TokenStream>) -> TokenStream {
-    let ast::Function { attrs, vis, signature, .. } = function;
-    let (constness, safety, abi) = (&signature.constness, &signature.safety, &signature.abi);
-    let (token, ident, inputs) = (&signature.fn_token, &signature.ident, &signature.inputs);
-    let future = match &signature.output {
-        ReturnType::Default => future(&quote!(())),
-        ReturnType::Type(_, ty) => future(&ty.to_token_stream()),
+fn method(function: &ast::Function, body: bool) -> TokenStream {
+    let ast::Function { attrs, vis, .. } = function;
+    let mut signature = function.signature.clone();
+    if signature.asyncness.take().is_some() {
+        let future = match &signature.output {
+            ReturnType::Default => future(&quote!(())),
+            ReturnType::Type(_, ty) => future(&ty.to_token_stream()),
+        };
+        signature.output = parse_quote!(-> #future);
+    }
+    if !body {
+        return quote!(#(#attrs)* #vis #signature;);
+    }
+    signature.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sized));
+    let never = match &signature.output {
+        ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => {
+            let never = never();
+            quote!(async { #never })
+        }
+        _ => never(),
     };
-    let end = body.unwrap_or_else(|| quote!(;));
-    quote!(#(#attrs)* #vis #constness #safety #abi #token #ident(#inputs) -> #future #end)
+    quote_spanned! {Span::mixed_site()=>
+        #(#attrs)*
+        #[allow(unused_variables)]
+        #vis #signature { #never }
+    }
 }
 
-/// What an `async fn` of this output returns, said where the output is.
+/// What an `async fn` of this output returns, shown where the output is.
 fn future(output: &TokenStream) -> TokenStream {
-    let (_, last) = ends(output);
-    quote_spanned! {Span::mixed_site().located_at(last)=>
-        impl ::core::future::Future<Output = #output> + ::core::marker::Send
-    }
+    let (first, last) = ends(output);
+    let token = quote_spanned!(first=> impl);
+    let send = all_at(last, quote!(::core::marker::Send));
+    quote!(#token ::core::future::Future<Output = #output> + #send)
 }
 
 /// The client, and the type that stands for the contract.

@@ -1,11 +1,9 @@
-use byname::{Client, Error, Server, rpc};
+use byname::{Error, rpc};
 
 #[derive(serde::Serialize, serde::Deserialize)]
 pub enum UserError {
     NoSuchUser,
 }
-
-type Aliased<T> = Result<T, UserError>;
 
 mod users {
     pub type Result<T> = std::result::Result<T, super::UserError>;
@@ -16,10 +14,7 @@ pub trait Users {
     async fn get(&self, id: u64) -> Result<String, UserError>;
     async fn find(&self, word: &str) -> users::Result<String>;
     async fn text(&self) -> Result<(), String>;
-    async fn hidden(&self) -> Aliased<()>;
     async fn good(&self) -> Result<(), Error>;
 }
 
-fn main() {
-    let _ = Client::local(&Server::new());
-}
+fn main() {}

@@ -1,5 +1,7 @@
 use byname::{Client, Error, rpc};
 
+type Aliased<T> = Result<T, Error>;
+
 #[rpc]
 pub trait Users {
     fn get(&self, id: u64) -> Result<u64, Error>;
@@ -13,6 +15,10 @@ pub trait Users {
     async fn count(&self) -> usize;
 
     async fn clear(&self);
+
+    async fn hidden(&self) -> Aliased<()>;
+
+    async fn pair(&self, (a, b): (i64, i64)) -> Result<(), Error>;
 
     async fn rename(&mut self, name: String) -> Result<(), Error>;
 
@@ -36,11 +42,15 @@ async fn generic(users: &impl Users) -> Result<u64, Error> {
     users.total().await
 }
 
+fn spawned(users: UsersClient) {
+    tokio::spawn(async move { generic(&users).await.is_ok() });
+}
+
 async fn caller(client: &Client) {
     let _ = generic(&UsersClient::on(client)).await;
     let _ = UsersClient::on(client).sum().await;
 }
 
 fn main() {
-    let _ = caller;
+    let _ = (caller, spawned);
 }

@@ -31,16 +31,16 @@ impl Orders for Db {
     }
 }
 
+pub struct Other;
+
 #[rpc]
-impl fmt::Display for Db {
+impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Db")
+        f.write_str("other")
     }
 }
 
 async fn pause() {}
-
-pub struct Other;
 
 fn main() {
     let _ = Server::new().contract::<UsersContract, _>(Other);
