@@ -131,7 +131,7 @@ pub(crate) struct Members<Head, Other> {
 }
 
 pub(crate) enum Member<Other> {
-    Function(Function),
+    Function(Box<Function>),
     Other(Other),
 }
 
@@ -178,7 +178,11 @@ impl<Other: Parse> Parse for Member<Other> {
         let ahead = input.fork();
         ahead.call(Attribute::parse_outer)?;
         ahead.parse::<Visibility>()?;
-        if starts_function(&ahead) { input.parse().map(Member::Function) } else { input.parse().map(Member::Other) }
+        if starts_function(&ahead) {
+            input.parse().map(Box::new).map(Member::Function)
+        } else {
+            input.parse().map(Member::Other)
+        }
     }
 }
 

@@ -483,6 +483,12 @@ mod tests {
     fn options_elsewhere() {
         let (options, mistakes) = parse(quote!(prefix = "a", stub = B), Place::Block);
         assert!(mistakes.is_empty() && options.prefix.unwrap().value() == "a");
+        let (options, mistakes) = parse(quote!(prefix = "a", stub = B), Place::Contract);
+        assert!(mistakes.is_empty() && options.stub.unwrap() == "B");
+        let (options, mistakes) = parse(quote!(readonly, alias = "a", timeout = "1s"), Place::ContractMethod);
+        assert!(mistakes.is_empty() && options.readonly);
+        let (_, mistakes) = parse(quote!(blocking), Place::ContractMethod);
+        assert!(mistakes[0].contains("tokio::task::spawn_blocking"), "{mistakes:?}");
         let (options, mistakes) = parse(quote!(default = Vec::<(u8, u8)>::new()), Place::Argument);
         assert!(mistakes.is_empty() && options.default.is_some());
     }

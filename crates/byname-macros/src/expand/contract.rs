@@ -6,7 +6,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 
 use super::{client, handler, never, output};
-use crate::ast::{self, Member};
+use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
 use crate::place::{all_at, ends};
 
@@ -123,8 +123,8 @@ fn method(function: &ast::Function, body: bool) -> TokenStream {
         };
         signature.output = parse_quote!(-> #future);
     }
-    if !body {
-        return quote!(#(#attrs)* #vis #signature;);
+    if let (false, Body::None(semicolon)) = (body, &function.body) {
+        return quote!(#(#attrs)* #vis #signature #semicolon);
     }
     signature.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sized));
     let never = match &signature.output {
