@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 
 use super::{output, spec, stub};
 use crate::check::{Client, Function};
-use crate::place::all_at;
+use crate::place::{all_at, unlinted};
 
 /// The type, and its `on`. `of` is what it calls the methods of, for people.
 pub(super) fn item(client: &Client, of: &str) -> TokenStream {
@@ -63,15 +63,9 @@ pub(super) fn never(client: &Client) -> TokenStream {
     }
 }
 
-/// Its name, as if the attribute had written it: lints about names don't look at it.
+/// Its name.
 pub(super) fn ident(client: &Client) -> Ident {
-    written_here(&client.stub)
-}
-
-pub(super) fn written_here(ident: &Ident) -> Ident {
-    let mut ident = ident.clone();
-    ident.set_span(Span::call_site().located_at(ident.span()));
-    ident
+    unlinted(&client.stub)
 }
 
 /// The static that [`methods`] keeps what is known of a method in.

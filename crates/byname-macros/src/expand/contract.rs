@@ -8,7 +8,7 @@ use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 use super::{client, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
-use crate::place::{all_at, ends};
+use crate::place::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
     let Contract { ident, client: Client { cfgs, methods, .. }, .. } = contract;
@@ -90,7 +90,7 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
         let supertraits = supertraits.iter();
         quote!(#(#supertraits +)*)
     });
-    let marker = client::written_here(&contract.marker);
+    let marker = unlinted(&contract.marker);
     let bind = contract.implementable.then(|| {
         quote_spanned! {Span::mixed_site()=>
             #[doc(hidden)]
@@ -112,7 +112,7 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
     }
 }
 
-/// A method with the future that it returns, which an `async fn` implements as well.
+/// A method with the future that it returns, which an `async fn` implements as well. Where there is an error it has a body.
 fn method(function: &ast::Function, body: bool) -> TokenStream {
     let ast::Function { attrs, vis, .. } = function;
     let mut signature = function.signature.clone();
@@ -153,7 +153,7 @@ fn future(output: &TokenStream) -> TokenStream {
 fn types(contract: &Contract) -> TokenStream {
     let Contract { ident, client: Client { vis, cfgs, .. }, .. } = contract;
     let client = client::item(&contract.client, &ident.to_string());
-    let marker = client::written_here(&contract.marker);
+    let marker = unlinted(&contract.marker);
     let item = all_at(marker.span(), quote!(#vis struct #marker));
     let doc = format!(" [`{ident}`] for `Server::contract`, which serves an instance by it.");
     quote_spanned! {Span::mixed_site()=>
@@ -188,7 +188,7 @@ fn client_impl(contract: &Contract) -> TokenStream {
 /// What a server needs to serve an instance by the contract, or an `Arc` of one.
 fn marker_impl(contract: &Contract, handlers: &TokenStream) -> TokenStream {
     let ident = &contract.ident;
-    let marker = client::written_here(&contract.marker);
+    let marker = unlinted(&contract.marker);
     quote_spanned! {Span::mixed_site()=>
         #[diagnostic::do_not_recommend]
         impl<__BynameService: #ident> ::byname::Contract<__BynameService> for #marker {

@@ -3,9 +3,9 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use super::{client, handler, never, output, spec, stub};
+use super::{handler, never, output, spec, stub};
 use crate::check::Function;
-use crate::place::all_at;
+use crate::place::{all_at, unlinted};
 
 pub(super) fn expand(function: &Function) -> TokenStream {
     let stub = item(function);
@@ -69,7 +69,7 @@ fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenSt
 }
 
 fn stub_ident(function: &Function) -> Ident {
-    client::written_here(&function.stub)
+    unlinted(&function.stub)
 }
 
 /// `on`, which is found where the function is.
