@@ -99,7 +99,7 @@ pub use http::{Extensions, HeaderMap};
 pub use intercept::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
-pub use server::{Bound, Listen, Serve, Server};
+pub use server::{Bound, HttpService, Listen, Serve, Server};
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

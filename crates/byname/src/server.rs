@@ -5,9 +5,11 @@ mod connection;
 mod gate;
 mod http;
 mod listen;
+mod mount;
 mod watch;
 
 pub use self::listen::{Bound, Listen, Serve};
+pub use self::mount::HttpService;
 
 use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
@@ -238,6 +240,18 @@ impl Server {
         }
         self.handlers.extend(found.into_iter().map(|(_, handler)| handler));
         self
+    }
+
+    /// As [`dispatch`](Self::dispatch), of a server that must serve something.
+    fn something(&self, private: bool) -> Result<Dispatch, Error> {
+        let dispatch = self.dispatch(private)?;
+        if dispatch.methods().len() == 0 {
+            return Err(Error::refused(
+                Code::FailedPrecondition,
+                "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
+            ));
+        }
+        Ok(dispatch)
     }
 
     /// What calls are run by. `private` says that only this machine can reach it.

@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::watch::Working;
@@ -14,8 +14,19 @@ use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
+/// What a request's body can be: hyper's own, or one that came through the layers of another server.
+pub trait RequestBody:
+    Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
 /// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call.
-pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> Result<Bytes, Error> {
+pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, deadline: Instant) -> Result<Bytes, Error> {
     let too_large = || {
         let limit = limits.message;
         let why = format!("the request is larger than {limit} bytes (`Limits::message` of the server)");
@@ -39,8 +50,12 @@ pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> 
         });
         let data = match frame.await {
             Ok(None) => break,
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            // Of `Bytes` this is no copy.
+            Ok(Some(Ok(frame))) => {
+                frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
+            }
             Ok(Some(Err(why))) => {
+                let why: Box<dyn std::error::Error + Send + Sync> = why.into();
                 return Err(Error::refused(Code::Cancelled, format!("the request's body broke off: {why}")));
             }
             Err(true) => {
@@ -69,7 +84,7 @@ pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> 
 
 /// A reply's body. The call counts as at work until it has been handed over.
 #[derive(Debug)]
-pub(super) struct ReplyBody {
+pub struct ReplyBody {
     data: Bytes,
     _working: Working,
 }

@@ -50,7 +50,7 @@ pub(super) async fn serve(
     };
     let activity = Arc::new(Activity::default());
     let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
-    let session = Arc::new(Session::new(Arc::clone(&endpoint), activity, peer));
+    let session = Arc::new(Session::new(Arc::clone(&endpoint), activity, Some(peer)));
     let service = service_fn(move |request| answer(Arc::clone(&session), request));
     let is_ready = || endpoint.dispatch().is_ready();
     let ended = if is_http2 {

@@ -10,12 +10,11 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
 
 use super::Server;
-use super::body::{self, ReplyBody};
+use super::body::{self, ReplyBody, RequestBody};
 use super::gate::{Gate, Turned};
 use super::watch::Activity;
 use crate::arguments::Encoded;
@@ -43,7 +42,7 @@ pub(super) struct Endpoint {
 pub(super) struct Session {
     endpoint: Arc<Endpoint>,
     activity: Arc<Activity>,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
 }
@@ -112,7 +111,7 @@ impl Endpoint {
 }
 
 impl Session {
-    pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: SocketAddr) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
         Self { endpoint, activity, peer, host: OnceLock::new() }
     }
 
@@ -125,9 +124,9 @@ impl Session {
 }
 
 /// Answers one request. Its end is when the reply's body is handed over.
-pub(super) async fn answer(
+pub(super) async fn answer<B: RequestBody>(
     session: Arc<Session>,
-    request: HttpRequest<Incoming>,
+    request: HttpRequest<B>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let working = session.activity.begin();
     let endpoint = &*session.endpoint;
@@ -164,13 +163,13 @@ type Out = Response<bytes::Bytes>;
 
 /// Where a call comes from and until when it is waited for.
 struct Caller {
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     began: Instant,
     deadline: Option<Instant>,
 }
 
 impl Endpoint {
-    async fn route(&self, session: &Session, head: Parts, body: Incoming) -> Out {
+    async fn route(&self, session: &Session, head: Parts, body: impl RequestBody) -> Out {
         let began = Instant::now();
         let target = self.target(head.uri.path());
         let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
@@ -236,7 +235,7 @@ impl Endpoint {
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
-    async fn plain(&self, head: Parts, body: Incoming, caller: Caller) -> Out {
+    async fn plain(&self, head: Parts, body: impl RequestBody, caller: Caller) -> Out {
         if head.method != Verb::POST {
             return refuse_verb(Way::Plain, &head.method, "POST");
         }
@@ -249,7 +248,7 @@ impl Endpoint {
         }
     }
 
-    async fn by_path(&self, name: String, head: Parts, body: Incoming, caller: Caller) -> Out {
+    async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller) -> Out {
         let args = match head.method {
             Verb::POST => match self.body(&head, body, &caller).await {
                 Ok(body) => path::read(body).map(Args::Json),
@@ -275,7 +274,7 @@ impl Endpoint {
         }
     }
 
-    async fn body(&self, head: &Parts, body: Incoming, caller: &Caller) -> Result<bytes::Bytes, Turned> {
+    async fn body(&self, head: &Parts, body: impl RequestBody, caller: &Caller) -> Result<bytes::Bytes, Turned> {
         self.gate.content_type(&head.headers, !body.is_end_stream())?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         if let Some(encoding) = encoding {
@@ -294,7 +293,7 @@ impl Endpoint {
         let Caller { peer, deadline, .. } = caller;
         let refused = matches!(args, Args::Refused(_));
         let mut request = Request::new(name, args, metadata);
-        (request.peer, request.deadline) = (Some(peer), deadline);
+        (request.peer, request.deadline) = (peer, deadline);
         let Reply { result, metadata } = self.dispatch.run(request).await;
         // What is ours to say is always said; what the function says must fit.
         let of_function = match &result {

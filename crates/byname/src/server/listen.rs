@@ -109,13 +109,7 @@ impl Serve {
         let listener = listener(self.at.0).await?;
         let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
         let private = address.ip().is_loopback();
-        let dispatch = self.server.dispatch(private)?;
-        if dispatch.methods().len() == 0 {
-            return Err(Error::refused(
-                Code::FailedPrecondition,
-                "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
-            ));
-        }
+        let dispatch = self.server.something(private)?;
         let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private);
         Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
     }
