@@ -1,5 +1,9 @@
 //! What went wrong, and whether the function ran: [`Error`], [`Code`], [`Executed`], [`CallError`].
 
+mod internal;
+
+pub use self::internal::Internal;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use serde_core::Serialize;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;
 use crate::codec::{self, Shape};
-use crate::error::{Code, Error, Executed};
+use crate::error::{Code, Error, Executed, Internal};
 use crate::method::{Method, MethodSpec, Param, Source};
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
@@ -351,8 +351,10 @@ where
             }
             (Err(error), _) => error,
         };
-        if let Some(ours) = (error as &dyn std::any::Any).downcast_ref::<Error>() {
-            return Poll::Ready(Outcome::Rpc(ours.clone().executed_is(Executed::Yes)));
+        let any: &dyn std::any::Any = error;
+        let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
+        if let Some(ours) = ours {
+            return Poll::Ready(Outcome::Rpc(ours.executed_is(Executed::Yes)));
         }
         let code = (this.code)(error);
         Poll::Ready(match out {

@@ -91,7 +91,7 @@ pub use byname_macros::rpc;
 pub use call::{Reply, Request};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, WithMetadata};
 pub use context::Context;
-pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
+pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
 pub use handler::{Callable, Contract, Function, Inject, Instance};
