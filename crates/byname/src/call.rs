@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::error::{Code, Error, Executed, Kind};
@@ -20,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) peer: Option<SocketAddr>,
     /// When the caller stops waiting; `None` where it didn't say.
     pub(crate) deadline: Option<Instant>,
+    /// Its part in what one connection may have running, until the function's end.
+    pub(crate) share: Option<OwnedSemaphorePermit>,
 }
 
 /// The arguments, still encoded.

@@ -284,6 +284,7 @@ impl<A: Send> Prepared<A> {
                     metadata: all,
                     peer: None,
                     deadline,
+                    share: None,
                 };
                 Box::pin(run_local(Arc::clone(dispatch), request).instrument(span))
             }

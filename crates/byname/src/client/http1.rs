@@ -331,7 +331,8 @@ fn ends(status: u16, headers: &HeaderMap) -> Result<(Ends, bool), String> {
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-        let is_chunked = codings.as_bytes().to_ascii_lowercase().ends_with(b"chunked");
+        let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+        let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
         return Ok((if is_chunked { Ends::Chunked } else { Ends::Open }, lengths.next().is_none()));
     }
     let Some(length) = lengths.next() else {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses a part")]
 
 mod caller;
+pub mod frames;
 pub mod foreign;
 mod log;
 
