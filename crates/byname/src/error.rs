@@ -347,7 +347,9 @@ impl Serialize for Error {
             None => members.skip_field("data")?,
         }
         match retry_after {
-            Some(after) => members.serialize_field("retry_after_ms", &u64::try_from(after.as_millis()).unwrap_or(u64::MAX))?,
+            Some(after) => {
+                members.serialize_field("retry_after_ms", &u64::try_from(after.as_millis()).unwrap_or(u64::MAX))?
+            }
             None => members.skip_field("retry_after_ms")?,
         }
         match limit {

@@ -34,7 +34,11 @@ impl Registry {
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
         let index = self.entries.len();
-        self.entries.push(Arc::new(Entry { handler, active: AtomicUsize::new(0), is_known_slow: AtomicBool::new(false) }));
+        self.entries.push(Arc::new(Entry {
+            handler,
+            active: AtomicUsize::new(0),
+            is_known_slow: AtomicBool::new(false),
+        }));
         for name in std::iter::once(&method.name).chain(&method.aliases) {
             if let Err(why) = name::check(name) {
                 return Err(Error::refused(Code::InvalidArgument, format!("{why} ({})", place(&method))));

@@ -95,8 +95,15 @@ async fn a_name_that_was_made_to_point_here_is_421() {
     for host in ["evil.test", "evil.test:80", "localhost.evil.test", "127.0.0.1.evil.test", "0.0.0.0", "a.localhost"] {
         // To the browser, page and server are one site.
         let page = format!("origin: http://{host}\r\nsec-fetch-site: same-origin\r\n");
-        let call = |verb: &str, path: &str| format!("{verb} {path} HTTP/1.1\r\nhost: {host}\r\n{json}{page}content-length: 2\r\n\r\n[]");
-        for call in [call("POST", "/rpc/counter.bump"), call("POST", "/rpc"), call("GET", "/rpc/add?a=1&b=2"), call("OPTIONS", "/rpc")] {
+        let call = |verb: &str, path: &str| {
+            format!("{verb} {path} HTTP/1.1\r\nhost: {host}\r\n{json}{page}content-length: 2\r\n\r\n[]")
+        };
+        for call in [
+            call("POST", "/rpc/counter.bump"),
+            call("POST", "/rpc"),
+            call("GET", "/rpc/add?a=1&b=2"),
+            call("OPTIONS", "/rpc"),
+        ] {
             let answer = raw(running.address, call).await;
             assert_eq!(answer.status, 421, "{host}: {answer:?}");
             assert_eq!(answer.header("access-control-allow-origin"), "");
@@ -108,10 +115,21 @@ async fn a_name_that_was_made_to_point_here_is_421() {
 #[tokio::test]
 async fn no_page_is_let_in_by_a_wildcard_and_none_with_credentials() {
     let running = Running::new(everything().origins(["*", "https://*.example", "https://app.example"])).await;
-    for origin in ["https://evil.test", "null", "https://evil.example", "https://app.example.evil.test", "https://app.example:444", "http://app.example"] {
+    for origin in [
+        "https://evil.test",
+        "null",
+        "https://evil.example",
+        "https://app.example.evil.test",
+        "https://app.example:444",
+        "http://app.example",
+    ] {
         for request in [
             post_with("/rpc/counter.bump", &format!("content-type: application/json\r\norigin: {origin}\r\n"), "[]"),
-            verb("OPTIONS", "/rpc/counter.bump", &format!("origin: {origin}\r\naccess-control-request-method: POST\r\n")),
+            verb(
+                "OPTIONS",
+                "/rpc/counter.bump",
+                &format!("origin: {origin}\r\naccess-control-request-method: POST\r\n"),
+            ),
         ] {
             let answer = raw(running.address, request).await;
             assert_eq!(answer.status, 403, "{origin}: {answer:?}");
@@ -150,7 +168,10 @@ async fn markup_and_escapes_come_back_as_json_and_nothing_else() {
             assert_eq!(answer.status, 400, "{answer:?}");
             continue;
         }
-        assert!(["application/json", "application/problem+json"].contains(&answer.header("content-type")), "{answer:?}");
+        assert!(
+            ["application/json", "application/problem+json"].contains(&answer.header("content-type")),
+            "{answer:?}"
+        );
         let control = answer.body.chars().find(|c| c.is_ascii_control());
         assert_eq!(control, None, "{answer:?}");
         answer.json();
@@ -159,7 +180,8 @@ async fn markup_and_escapes_come_back_as_json_and_nothing_else() {
 
 #[tokio::test]
 async fn an_error_is_shown_without_moving_the_terminal_whoever_wrote_it() {
-    let said = json!({"err": {"code": "aborted", "message": ODD, "executed": "no", "kind": "rpc", "data": ODD, "limit": ODD}});
+    let said =
+        json!({"err": {"code": "aborted", "message": ODD, "executed": "no", "kind": "rpc", "data": ODD, "limit": ODD}});
     let server = Foreign::answering(answer("409 Conflict", BYNAME, &said.to_string())).await;
     let error = within(server.client().call::<u8>("f", ())).await.unwrap_err();
     let error = error.rpc().unwrap();

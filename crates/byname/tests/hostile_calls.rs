@@ -4,10 +4,9 @@
 mod harness;
 
 use std::panic::panic_any;
-use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Error, Executed, Server, rpc};
+use byname::{CallError, Client, Code, Error, Executed, Server};
 use harness::foreign::{BYNAME, Foreign, answer, ret};
 use harness::{Caller, Log, Raw, Running, everything, get, post, raw, within};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -118,9 +117,28 @@ async fn a_number_is_exact_or_an_error() {
         assert_eq!(call(&mut caller, "/rpc/echo", format!("[{same}]")).await.body, same);
     }
     for wrong in [
-        "[9223372036854775808,0]", "[-9223372036854775809,0]", "[0,18446744073709551616]", "[0,-1]", "[1.0,0]", "[1e2,0]",
-        "[-0,0]", "[0,-0]", "[12345678901234567890,0]", "[0,123456789012345678901]", "[1e400,0]", "[\"1\",0]", "[true,0]",
-        "[01,0]", "[+1,0]", "[1.,0]", "[.5,0]", "[0x10,0]", "[1_000,0]", "[1e,0]", "[- 1,0]", "[\u{661},0]",
+        "[9223372036854775808,0]",
+        "[-9223372036854775809,0]",
+        "[0,18446744073709551616]",
+        "[0,-1]",
+        "[1.0,0]",
+        "[1e2,0]",
+        "[-0,0]",
+        "[0,-0]",
+        "[12345678901234567890,0]",
+        "[0,123456789012345678901]",
+        "[1e400,0]",
+        "[\"1\",0]",
+        "[true,0]",
+        "[01,0]",
+        "[+1,0]",
+        "[1.,0]",
+        "[.5,0]",
+        "[0x10,0]",
+        "[1_000,0]",
+        "[1e,0]",
+        "[- 1,0]",
+        "[\u{661},0]",
     ] {
         invalid(&call(&mut caller, "/rpc/edges", wrong).await);
     }
@@ -128,7 +146,8 @@ async fn a_number_is_exact_or_an_error() {
         invalid(&call(&mut caller, "/rpc/echo", format!("[{wide}]")).await);
     }
     // A float keeps its sign and every digit that it has.
-    for (sent, came) in [("-0", "-0.0"), ("-0.0", "-0.0"), ("1e308", "1e+308"), ("5e-324", "5e-324"), ("1e-400", "0.0")] {
+    for (sent, came) in [("-0", "-0.0"), ("-0.0", "-0.0"), ("1e308", "1e+308"), ("5e-324", "5e-324"), ("1e-400", "0.0")]
+    {
         assert_eq!(call(&mut caller, "/rpc/echo", format!("[{sent}]")).await.body, came);
     }
 }
@@ -273,7 +292,8 @@ async fn an_unknown_name_is_refused_in_few_words_however_long_or_many_they_are()
     for nth in 0..1000 {
         unknown(&format!("f{nth}")).await;
     }
-    for odd in ["", " ", "add ", "ADD", "add\u{0}", "../add", "rpc", "rpc.discover", "!live", "a\u{301}dd", "\u{430}dd"] {
+    for odd in ["", " ", "add ", "ADD", "add\u{0}", "../add", "rpc", "rpc.discover", "!live", "a\u{301}dd", "\u{430}dd"]
+    {
         unknown(odd).await;
     }
 }
@@ -315,7 +335,8 @@ impl Serialize for OnRead {
 }
 
 impl<'de> Deserialize<'de> for OnRead {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u8::deserialize(deserializer)?;
         panic!("secret")
     }
 }
@@ -405,38 +426,6 @@ async fn a_panic_within_the_process_is_internal_as_well() {
             assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes), "{name}: {error}");
         }
     }
-}
-
-/// Blocks the thread that it runs on until a test says so, twice.
-struct Blocks(Arc<Barrier>);
-
-#[rpc]
-impl Blocks {
-    async fn block(&self) -> u8 {
-        self.0.wait();
-        self.0.wait();
-        7
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_function_that_blocks_its_thread_holds_up_no_other_connection() {
-    let barrier = Arc::new(Barrier::new(2));
-    let running = Running::new(everything().inject(Blocks(Arc::clone(&barrier)))).await;
-    let mut bystander = Caller::to(running.address).await;
-    assert_eq!(call(&mut bystander, "/rpc/add", "[1,2]").await.body, "3");
-    let mut held = Caller::to(running.address).await;
-    held.send(post("/rpc/block", "")).await;
-    let wait = async || {
-        let barrier = Arc::clone(&barrier);
-        within(tokio::task::spawn_blocking(move || barrier.wait())).await.unwrap();
-    };
-    wait().await;
-    for _ in 0..100 {
-        assert_eq!(call(&mut bystander, "/rpc/add", "[1,2]").await.body, "3");
-    }
-    wait().await;
-    assert_eq!(held.answer().await.body, "7");
 }
 
 #[tokio::test]

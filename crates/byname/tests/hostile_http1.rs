@@ -6,7 +6,8 @@ mod harness;
 use harness::{Caller, Running, everything, get, post, raw, within};
 
 /// Ends the connection by a call that would be counted, so that a request which was smuggled in shows.
-const LAST: &str = "POST /rpc/counter.bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
+const LAST: &str =
+    "POST /rpc/counter.bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
 
 /// The statuses of all answers to these bytes and to one more call behind them, which is missing where the server
 /// closed before it.
@@ -57,12 +58,29 @@ async fn understood<B: AsRef<[u8]>>(status: u16, cases: impl IntoIterator<Item =
 #[tokio::test]
 async fn a_length_that_is_no_number_or_another_one_is_400_and_closed() {
     let lengths = [
-        "+2", "-2", "2_0", "0x2", "2.0", "2e0", "2;", "2,3", "\"2\"", "two", "2 2", "\u{664}", "18446744073709551616",
+        "+2",
+        "-2",
+        "2_0",
+        "0x2",
+        "2.0",
+        "2e0",
+        "2;",
+        "2,3",
+        "\"2\"",
+        "two",
+        "2 2",
+        "\u{664}",
+        "18446744073709551616",
         "99999999999999999999999999",
     ];
     refused(400, lengths.map(|length| nothing(&format!("content-length: {length}\r\n"), "[]"))).await;
     // hyper keeps the two highest numbers for itself.
-    refused(431, ["18446744073709551615", "18446744073709551614"].map(|most| nothing(&format!("content-length: {most}\r\n"), "[]"))).await;
+    refused(
+        431,
+        ["18446744073709551615", "18446744073709551614"]
+            .map(|most| nothing(&format!("content-length: {most}\r\n"), "[]")),
+    )
+    .await;
     let twice = ["content-length: 2\r\ncontent-length: 3\r\n", "content-length: 0\r\nContent-Length: 2\r\n"];
     refused(400, twice.map(|headers| nothing(headers, "[]"))).await;
 }
@@ -77,8 +95,22 @@ async fn a_length_that_is_said_in_another_way_counts_once() {
 async fn a_transfer_coding_other_than_one_chunked_is_400_and_closed() {
     let chunks = "2\r\n[]\r\n0\r\n\r\n";
     let codings = [
-        "xchunked", "chunkedx", "identity", "gzip", "chunked, identity", "chunked, gzip", "gzip, chunked", "x, chunked",
-        "chunked, chunked", "chunked,", ",chunked", "chunked;q=1", "\"chunked\"", "chunked\u{a0}", "chun ked", "",
+        "xchunked",
+        "chunkedx",
+        "identity",
+        "gzip",
+        "chunked, identity",
+        "chunked, gzip",
+        "gzip, chunked",
+        "x, chunked",
+        "chunked, chunked",
+        "chunked,",
+        ",chunked",
+        "chunked;q=1",
+        "\"chunked\"",
+        "chunked\u{a0}",
+        "chun ked",
+        "",
     ];
     refused(400, codings.map(|coding| nothing(&format!("transfer-encoding: {coding}\r\n"), chunks))).await;
     let twice = [
@@ -164,9 +196,11 @@ async fn chunks_that_are_none_are_400_and_closed() {
 
 #[tokio::test]
 async fn a_chunk_larger_than_any_message_is_413_before_it_comes() {
-    refused(413, ["ffffffffffffffff", "7fffffffffffffff", "0000000000400001"].map(|size| {
-        nothing("transfer-encoding: chunked\r\n", &format!("{size}\r\n{}", " ".repeat(5 << 20)))
-    }))
+    refused(
+        413,
+        ["ffffffffffffffff", "7fffffffffffffff", "0000000000400001"]
+            .map(|size| nothing("transfer-encoding: chunked\r\n", &format!("{size}\r\n{}", " ".repeat(5 << 20)))),
+    )
     .await;
 }
 
@@ -189,22 +223,53 @@ async fn chunks_may_have_leading_zeros_extensions_and_trailers_within_reason() {
 #[tokio::test]
 async fn a_host_that_is_none_is_400_and_the_connection_goes_on() {
     let hosts = [
-        "", "a b", "localhost/", "localhost?x", "localhost#x", "me@localhost", "me:x@localhost", "@localhost", ":80",
-        "localhost:80:80", "[::1", "::1", "localhost, localhost", "http://localhost", "loc\\alhost", "localhost\t80",
-        "l\u{f6}calhost", "<localhost>", "%6cocalhost",
+        "",
+        "a b",
+        "localhost/",
+        "localhost?x",
+        "localhost#x",
+        "me@localhost",
+        "me:x@localhost",
+        "@localhost",
+        ":80",
+        "localhost:80:80",
+        "[::1",
+        "::1",
+        "localhost, localhost",
+        "http://localhost",
+        "loc\\alhost",
+        "localhost\t80",
+        "l\u{f6}calhost",
+        "<localhost>",
+        "%6cocalhost",
         "localhost%00.evil.test",
     ];
     let call = |headers: String| format!("POST /rpc/nothing HTTP/1.1\r\n{headers}content-length: 2\r\n\r\n[]");
     understood(400, hosts.map(|host| call(format!("host: {host}\r\n")))).await;
-    let wrong = ["", "host: localhost\r\nhost: localhost\r\n", "host: localhost\r\nHOST: evil.test\r\n", "xhost: localhost\r\n"];
+    let wrong = [
+        "",
+        "host: localhost\r\nhost: localhost\r\n",
+        "host: localhost\r\nHOST: evil.test\r\n",
+        "xhost: localhost\r\n",
+    ];
     understood(400, wrong.map(|headers| call(headers.to_owned()))).await;
 }
 
 #[tokio::test]
 async fn a_host_that_looks_like_ours_is_421() {
     let hosts = [
-        "evil.test", "localhost.evil.test", "localhost.", "127.0.0.1.evil.test", "127.1", "2130706433", "0x7f.1", "0.0.0.0",
-        "[::]", "[::ffff:127.0.0.1]", "10.0.0.1:80", "xn--localhost",
+        "evil.test",
+        "localhost.evil.test",
+        "localhost.",
+        "127.0.0.1.evil.test",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0.0.0.0",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "10.0.0.1:80",
+        "xn--localhost",
     ];
     let call = |host| format!("POST /rpc/nothing HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n[]");
     understood(421, hosts.map(call)).await;
@@ -236,7 +301,8 @@ async fn a_header_that_is_none_is_400_and_closed() {
 
 #[tokio::test]
 async fn a_header_may_be_of_any_text_and_a_line_may_end_without_cr() {
-    let fields: [&[u8]; 5] = [b"x: \xff\xfe\r\n", b"x:\r\n", b"x: a\tb\r\n", b"!#$%&'*+-.^_`|~: y\r\n", b"x: y\nz: w\n"];
+    let fields: [&[u8]; 5] =
+        [b"x: \xff\xfe\r\n", b"x:\r\n", b"x: a\tb\r\n", b"!#$%&'*+-.^_`|~: y\r\n", b"x: y\nz: w\n"];
     let head = "POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n";
     understood(200, fields.map(|field| [head.as_bytes(), field, b"\r\n[]"].concat())).await;
 }
@@ -265,12 +331,26 @@ async fn a_first_line_that_is_none_is_400_and_closed() {
 async fn a_path_means_what_it_says_byte_for_byte() {
     let call = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]");
     let elsewhere = [
-        "/", "//rpc/nothing", "/RPC/nothing", "/rpc//nothing", "/rpc/./nothing", "/rpc/../rpc/nothing", "/rpc/%6eothing",
-        "/rpc/nothing/", "/rpc/nothing;x", "/rpc/Nothing", "/rpc/nothing%00", "/rpcx/nothing", "/%72pc/nothing", "/rpc/!",
-        "/rpc/!live/", "*",
+        "/",
+        "//rpc/nothing",
+        "/RPC/nothing",
+        "/rpc//nothing",
+        "/rpc/./nothing",
+        "/rpc/../rpc/nothing",
+        "/rpc/%6eothing",
+        "/rpc/nothing/",
+        "/rpc/nothing;x",
+        "/rpc/Nothing",
+        "/rpc/nothing%00",
+        "/rpcx/nothing",
+        "/%72pc/nothing",
+        "/rpc/!",
+        "/rpc/!live/",
+        "*",
     ];
     understood(404, elsewhere.map(call)).await;
-    understood(200, ["/rpc/nothing", "/rpc/nothing?", "/rpc/nothing?x=y", "http://localhost/rpc/nothing"].map(call)).await;
+    understood(200, ["/rpc/nothing", "/rpc/nothing?", "/rpc/nothing?x=y", "http://localhost/rpc/nothing"].map(call))
+        .await;
 }
 
 // Bodies that nobody asked for.
@@ -287,7 +367,8 @@ async fn the_body_of_a_get_is_no_request() {
                 false => format!("{length:x}\r\n{smuggled}\r\n0\r\n\r\n"),
             };
             let before = bumped(&running).await;
-            let statuses = statuses(&running, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}")).await;
+            let statuses =
+                statuses(&running, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}")).await;
             assert!(statuses.len() <= 2, "{path} {headers}: {statuses:?}");
             assert_eq!(bumped(&running).await - before, statuses.len() - 1, "{path} {headers}: {statuses:?}");
         }

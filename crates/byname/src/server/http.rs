@@ -316,8 +316,7 @@ impl Endpoint {
             let error = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
             return refuse(way, &said, error, None);
         };
-        let request =
-            Request { name, args, stream: None, metadata, peer: Some(peer), deadline, share: Some(share) };
+        let request = Request { name, args, stream: None, metadata, peer: Some(peer), deadline, share: Some(share) };
         let Answer { result, metadata } = self.dispatch.run(request).await;
         // What is ours to say is always said; what the function says must fit.
         let of_function = match &result {

@@ -205,7 +205,16 @@ impl Watched {
         has_headers: bool,
     ) -> Self {
         let quiet = Quiet::new(limits, has_headers, Instant::now());
-        Self { stream, early, peer, activity, quiet, reading: Timer::default(), writing: Timer::default(), replying: Timer::default() }
+        Self {
+            stream,
+            early,
+            peer,
+            activity,
+            quiet,
+            reading: Timer::default(),
+            writing: Timer::default(),
+            replying: Timer::default(),
+        }
     }
 
     /// Whether a reply has waited for too long to be taken.

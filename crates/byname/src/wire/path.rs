@@ -36,7 +36,10 @@ pub(crate) fn read_query(query: &str) -> Result<Vec<(String, String)>, Error> {
         decoded.map_err(|_| Error::refused(Code::InvalidArgument, format!("{short:?} in the query is no UTF-8")))
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| Ok((text(name)?, text(value)?))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| Ok((text(name)?, text(value)?)))
+        .collect()
 }
 
 /// Server: a success.

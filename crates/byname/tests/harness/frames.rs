@@ -210,7 +210,8 @@ fn text(text: &str) -> Vec<u8> {
 
 /// The fields of a request.
 pub fn fields(method: &str, path: &str) -> Vec<u8> {
-    [field(":method", method), field(":scheme", "http"), field(":path", path), field(":authority", "localhost")].concat()
+    [field(":method", method), field(":scheme", "http"), field(":path", path), field(":authority", "localhost")]
+        .concat()
 }
 
 /// A request without a body.

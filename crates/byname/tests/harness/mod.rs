@@ -2,8 +2,8 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses a part")]
 
 mod caller;
-pub mod frames;
 pub mod foreign;
+pub mod frames;
 mod log;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
