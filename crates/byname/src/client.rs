@@ -4,7 +4,7 @@ mod budget;
 mod call;
 mod connect;
 #[cfg(any(fuzzing, test))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod host;
 mod http1;
 mod outcome;

@@ -158,7 +158,7 @@ async fn markup_and_escapes_come_back_as_json_and_nothing_else() {
         raw(running.address, post("/rpc/%3Cscript%3E", "[]")).await,
         raw(running.address, get("/rpc/<script>")).await,
         raw(running.address, get("/rpc/add?<script>=1")).await,
-        raw(running.address, format!("GET /rpc/add HTTP/1.1\r\nhost: <script>\r\n\r\n")).await,
+        raw(running.address, "GET /rpc/add HTTP/1.1\r\nhost: <script>\r\n\r\n").await,
         raw(running.address, verb("GET", "/rpc/add", "origin: <script>\r\n")).await,
         raw(running.address, post_with("/rpc/add", "byname-timeout-ms: <script>\r\n", "[]")).await,
         raw(running.address, post_with("/rpc/add", "content-encoding: <script>\r\n", "[]")).await,

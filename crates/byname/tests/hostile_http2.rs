@@ -406,7 +406,7 @@ async fn a_host_is_checked_as_over_http_1() {
         (&[host("localhost")], 200),
         (&[ours.clone(), host("localhost")], 200),
         (&[], 400),
-        (&[evil.clone()], 421),
+        (std::slice::from_ref(&evil), 421),
         (&[host("evil.test")], 421),
         (&[ours.clone(), host("evil.test")], 400),
         (&[evil, host("localhost")], 400),
