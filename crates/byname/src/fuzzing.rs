@@ -132,7 +132,10 @@ pub fn integers(data: &[u8]) {
         let text = std::str::from_utf8(data).expect("it was JSON").trim();
         assert_eq!(text.parse(), Ok(integer), "a digit was lost");
         match codec::decode::<Value>(data) {
-            Ok(value) => assert!(value.to_string() == integer.to_string() || text == "-0", "{value} is not {integer}"),
+            Ok(value) => {
+                let shown = value.to_string();
+                assert!(shown == integer.to_string() || text == "-0", "{shown} is not {integer}");
+            }
             Err(_) => assert!(i64::try_from(integer).is_err() && u64::try_from(integer).is_err()),
         }
     }
