@@ -73,6 +73,8 @@ mod codec;
 mod context;
 mod dispatch;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod handler;
 mod intercept;
 mod limits;

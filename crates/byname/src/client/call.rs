@@ -219,6 +219,9 @@ impl<A: Send, R> Call<A, R> {
         let State::Running(_, future) = &mut self.state else {
             panic!("a call was polled after it had ended");
         };
+        // It may have begun in a runtime and go on where there is none.
+        let outside = Handle::try_current().is_err().then(runtime::current);
+        let _entered = outside.as_ref().map(Handle::enter);
         let done = ready!(future.as_mut().poll(cx));
         let State::Running(name, _) = std::mem::replace(&mut self.state, State::Over) else {
             unreachable!("it was running a line ago");

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
@@ -11,11 +12,12 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Server;
-use super::body::{self, ReplyBody, RequestBody};
-use super::gate::{Gate, Turned};
+use super::body::{self, ReplyBody, RequestBody, Until};
+use super::gate::{Gate, Turned, transfer_coding};
 use super::watch::Activity;
 use crate::arguments::Encoded;
 use crate::call::{Args, Failure, Reply, Request, Returned, Value};
@@ -45,7 +47,12 @@ pub(super) struct Session {
     peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
+    functions: Arc<Semaphore>,
 }
+
+/// How many functions one connection may have running, those included that nobody waits for any more: as many as
+/// HTTP/2 has streams, so that opening and resetting streams in turn starts no more.
+const FUNCTIONS: usize = super::connection::STREAMS as usize;
 
 /// What a request asks for.
 enum Target<'p> {
@@ -112,7 +119,8 @@ impl Endpoint {
 
 impl Session {
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
-        Self { endpoint, activity, peer, host: OnceLock::new() }
+        let functions = Arc::new(Semaphore::new(FUNCTIONS));
+        Self { endpoint, activity, peer, host: OnceLock::new(), functions }
     }
 
     /// Whether this request names the host that was found to be ours before, and no other.
@@ -162,10 +170,12 @@ pub(super) async fn answer<B: RequestBody>(
 type Out = Response<bytes::Bytes>;
 
 /// Where a call comes from and until when it is waited for.
-struct Caller {
+struct Caller<'s> {
     peer: Option<SocketAddr>,
     began: Instant,
     deadline: Option<Instant>,
+    /// What its connection may have running.
+    functions: &'s Arc<Semaphore>,
 }
 
 impl Endpoint {
@@ -173,6 +183,11 @@ impl Endpoint {
         let began = Instant::now();
         let target = self.target(head.uri.path());
         let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
+        if let Err(turned) = transfer_coding(&head.headers) {
+            let mut out = turn(way, turned);
+            out.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return out;
+        }
         let known = session.is_known(&head);
         let host = match session.host.get().map(HeaderValue::to_str) {
             Some(Ok(host)) if known => Ok(host),
@@ -205,7 +220,7 @@ impl Endpoint {
             Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
             Err(error) => return refuse(way, error, None),
         };
-        let caller = Caller { peer: session.peer, began, deadline };
+        let caller = Caller { peer: session.peer, began, deadline, functions: &session.functions };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
             preflight()
         } else {
@@ -235,11 +250,11 @@ impl Endpoint {
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
-    async fn plain(&self, head: Parts, body: impl RequestBody, caller: Caller) -> Out {
+    async fn plain(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         if head.method != Verb::POST {
             return refuse_verb(Way::Plain, &head.method, "POST");
         }
-        match self.body(&head, body, &caller).await {
+        match self.body(&head, body, &caller, None).await {
             Ok(body) => match plain::read(&body) {
                 Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, caller).await,
                 Err(error) => refuse(Way::Plain, error, None),
@@ -248,14 +263,14 @@ impl Endpoint {
         }
     }
 
-    async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller) -> Out {
+    async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         let args = match head.method {
-            Verb::POST => match self.body(&head, body, &caller).await {
+            Verb::POST => match self.body(&head, body, &caller, Some(&name)).await {
                 Ok(body) => path::read(body).map(Args::Json),
                 Err(turned) => return turn(Way::Path, turned),
             },
             verb => match self.dispatch.is_readonly(&name) {
-                Some(true) if verb == Verb::GET => Ok(Args::Query(path::read_query(head.uri.query().unwrap_or("")))),
+                Some(true) if verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
                 Some(readonly) => {
                     let allowed = if readonly { "POST, GET" } else { "POST" };
                     let refused = Args::Refused(wrong_verb(Way::Path, &verb, allowed));
@@ -274,7 +289,14 @@ impl Endpoint {
         }
     }
 
-    async fn body(&self, head: &Parts, body: impl RequestBody, caller: &Caller) -> Result<bytes::Bytes, Turned> {
+    /// Reads the body of a call of this name, which may stand in the body itself.
+    async fn body(
+        &self,
+        head: &Parts,
+        body: impl RequestBody,
+        caller: &Caller<'_>,
+        name: Option<&str>,
+    ) -> Result<bytes::Bytes, Turned> {
         self.gate.content_type(&head.headers, !body.is_end_stream())?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         if let Some(encoding) = encoding {
@@ -282,18 +304,25 @@ impl Endpoint {
             let error = Error::refused(Code::InvalidArgument, why);
             return Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error });
         }
-        let limits = self.dispatch.limits();
-        let deadline = caller.deadline.unwrap_or_else(|| later(caller.began, limits.call));
-        body::read(body, limits, deadline).await.map_err(plainly)
+        let until = match caller.deadline {
+            Some(deadline) => Until { deadline, by_caller: true },
+            None => Until { deadline: later(caller.began, self.dispatch.patience(name)), by_caller: false },
+        };
+        body::read(body, self.dispatch.limits(), until).await.map_err(plainly)
     }
 
-    async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller) -> Out {
+    async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller<'_>) -> Out {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
-        let Caller { peer, deadline, .. } = caller;
+        let Caller { peer, deadline, functions, .. } = caller;
+        let Ok(share) = Arc::clone(functions).try_acquire_owned() else {
+            let why = format!("{FUNCTIONS} functions that were called on this connection still run; wait for some");
+            let error = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
+            return refuse(way, error, None);
+        };
         let refused = matches!(args, Args::Refused(_));
         let mut request = Request::new(name, args, metadata);
-        (request.peer, request.deadline) = (peer, deadline);
+        (request.peer, request.deadline, request.share) = (peer, deadline, Some(share));
         let Reply { result, metadata } = self.dispatch.run(request).await;
         // What is ours to say is always said; what the function says must fit.
         let of_function = match &result {

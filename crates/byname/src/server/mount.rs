@@ -82,7 +82,7 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let peer = request.extensions().get::<SocketAddr>().copied();
-        let session = Session::new(Arc::clone(&self.endpoint), Arc::new(Activity::default()), peer);
+        let session = Session::new(Arc::clone(&self.endpoint), Arc::new(Activity::new(false)), peer);
         Box::pin(answer(Arc::new(session), request))
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn members<'a, const N: usize>(
     let mut values = [None; N];
     let mut json = serde_json::Deserializer::from_slice(text);
     let read = Members { names, values: &mut values, others }.deserialize(&mut json).and_then(|()| json.end());
-    read.map_err(|why| codec::without_position(&why.to_string()).to_owned())?;
+    read.map_err(|why| codec::without_position(&why.to_string()).into_owned())?;
     Ok(values)
 }
 
