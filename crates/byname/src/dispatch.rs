@@ -1,7 +1,6 @@
 //! Find, admit, decode, run, catch: a call's way through the server, without sockets.
 
 use std::future::ready;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,7 @@ use crate::handler::{Invocation, Outcome, Output, TypeIds};
 use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
+use crate::panics::{Panicked, caught};
 use crate::registry::{Entry, Registry};
 use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, later};
@@ -260,19 +260,6 @@ fn late(name: &str) -> Error {
 
 fn panicked(name: &str) -> Error {
     Error::new(Code::Internal, format!("`{name}` panicked; the server's log says where")).executed_is(Executed::Yes)
-}
-
-/// The user's code has panicked.
-struct Panicked;
-
-/// Runs the user's code. What was thrown is of no use to anyone, and may panic once more when it is dropped.
-fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|thrown| {
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
-            std::mem::forget(again);
-        }
-        Panicked
-    })
 }
 
 /// A function that has started.

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::call::{Failure, Reply, Request};
 use crate::error::{Code, Error, Executed};
+use crate::panics::{Panicked, caught};
 use crate::runtime::BoxFuture;
+use crate::timer::before;
 
 /// What comes behind an interceptor: the next one, and at the end the function.
 ///
@@ -74,18 +75,18 @@ impl Chain {
         let progress = Arc::<Progress>::default();
         let next = Next { chain: self.clone(), at: 0, last, progress: Arc::clone(&progress) };
         let mut running = Box::pin(next.run(request));
-        let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None),
+        let run = poll_fn(|cx| match caught(|| running.as_mut().poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panicked) => Poll::Ready(Err(panicked)),
         });
-        match timeout_at(deadline, caught).await {
-            Ok(Some(reply)) => progress.say(reply),
-            Ok(None) => {
+        match before(deadline, run).await {
+            Some(Ok(reply)) => progress.say(reply),
+            Some(Err(Panicked)) => {
                 tracing::error!(rpc.method = %name, "an interceptor of `{name}` panicked; its caller sees `internal`");
                 let why = format!("an interceptor of `{name}` panicked; the log of its side says where");
                 progress.say(Error::new(Code::Internal, why).into())
             }
-            Err(_) => {
+            None => {
                 let why =
                     format!("`{name}` was still with an interceptor at its deadline; allow more with .timeout(…)");
                 progress.say(Error::new(Code::DeadlineExceeded, why).into())
