@@ -22,27 +22,27 @@ pub(super) async fn join<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec
 struct Part<F: Future> {
     future: Option<Pin<Box<F>>>,
     output: Option<F::Output>,
-    call: Arc<Call>,
+    signal: Arc<Signal>,
     waker: Waker,
 }
 
 /// Wakes the task, and remembers for which part: the others need no look then.
-struct Call {
+struct Signal {
     came: AtomicBool,
     task: Arc<Mutex<Waker>>,
 }
 
 impl<F: Future> Part<F> {
     fn new(future: F, task: &Arc<Mutex<Waker>>) -> Self {
-        let call = Arc::new(Call { came: AtomicBool::new(true), task: Arc::clone(task) });
-        Self { future: Some(Box::pin(future)), output: None, waker: Arc::clone(&call).into(), call }
+        let signal = Arc::new(Signal { came: AtomicBool::new(true), task: Arc::clone(task) });
+        Self { future: Some(Box::pin(future)), output: None, waker: Arc::clone(&signal).into(), signal }
     }
 
     fn poll(&mut self) -> Poll<()> {
         let Some(future) = &mut self.future else {
             return Poll::Ready(());
         };
-        if !self.call.came.swap(false, Ordering::AcqRel) {
+        if !self.signal.came.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
         let output = std::task::ready!(future.as_mut().poll(&mut Context::from_waker(&self.waker)));
@@ -51,7 +51,7 @@ impl<F: Future> Part<F> {
     }
 }
 
-impl Wake for Call {
+impl Wake for Signal {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn what_they_come_to_is_in_their_order() {
         assert_eq!(join([ready(1), ready(2)]).await, [1, 2]);
-        assert_eq!(join(std::iter::empty::<std::future::Ready<u8>>()).await, []);
+        assert!(join(std::iter::empty::<std::future::Ready<u8>>()).await.is_empty());
         let (send, receive): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
         let ends = async {
             for (at, send) in send.into_iter().enumerate().rev() {

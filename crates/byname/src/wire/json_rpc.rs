@@ -105,8 +105,9 @@ fn error(id: &[u8], code: i32, refusal: &Refusal) -> Bytes {
 fn single(body: &Bytes) -> Result<Asked, NoCall> {
     let asked = request(body, body);
     if asked.call.is_err() {
-        // What is wrong with the request was found first, but if the text is no JSON, that counts.
-        serde_json::from_slice::<IgnoredAny>(body).map_err(|why| NoCall::text(&why))?;
+        // What is wrong with the request was found first, but if the text is no JSON, that counts. Unlike `IgnoredAny`
+        // this sees to UTF-8 as well.
+        serde_json::from_slice::<&RawValue>(body).map_err(|why| NoCall::text(&why))?;
     }
     Ok(asked)
 }
@@ -357,6 +358,10 @@ mod tests {
             r#"[{"jsonrpc":"2.0","method":"f","id":1},{"jsonrpc":"2.0","method"]"#,
         ] {
             assert_eq!(one(body), (Some("null".into()), Err(-32700)), "{body}");
+        }
+        for body in [&b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\",\"id\":1}"[..], b"[1,\"\xc0\x80\"]"] {
+            let (_, asked) = all(read(&Bytes::from_static(body), 100));
+            assert!(asked[0].call.as_ref().is_err_and(|no_call| no_call.json_rpc_code == -32700), "{body:?}");
         }
     }
 
