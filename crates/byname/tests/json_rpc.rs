@@ -40,7 +40,7 @@ fn is_nothing(answer: &Raw) {
 
 /// Checks a reply that is an error, and gives its ERROR.
 #[track_caller]
-fn error<'r>(reply: &'r Value, id: impl Into<Value>, code: i32) -> &'r Value {
+fn error(reply: &Value, id: impl Into<Value>, code: i32) -> &Value {
     assert_eq!(reply.as_object().map(|members| members.len()), Some(3), "{reply}");
     assert_eq!((&reply["jsonrpc"], &reply["id"]), (&json!("2.0"), &id.into()), "{reply}");
     let (error, whole) = (&reply["error"], &reply["error"]["data"]);

@@ -259,8 +259,10 @@ mod tests {
         }
     }
 
-    /// Each request of a body: its id and its call, or the code of what it is answered.
-    fn asked(body: &'static str, most: usize) -> (bool, Vec<(Option<String>, Result<String, i32>)>) {
+    /// The id of a request, and its call or the code of what it is answered.
+    type Said = (Option<String>, Result<String, i32>);
+
+    fn asked(body: &'static str, most: usize) -> (bool, Vec<Said>) {
         let (batch, asked) = all(read(&Bytes::from_static(body.as_bytes()), most));
         let said = |asked: Asked| {
             let call =
@@ -270,7 +272,7 @@ mod tests {
         (batch, asked.into_iter().map(said).collect())
     }
 
-    fn one(body: &'static str) -> (Option<String>, Result<String, i32>) {
+    fn one(body: &'static str) -> Said {
         let (batch, mut asked) = asked(body, 100);
         assert!(!batch && asked.len() == 1, "{body}");
         asked.remove(0)
