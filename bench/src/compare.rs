@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::sleep;
@@ -123,14 +124,14 @@ fn run_client(
 }
 
 /// A server, which does not outlive this value.
-struct ServerProcess {
+pub struct ServerProcess {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
     listening: Listening,
 }
 
 impl ServerProcess {
-    fn start(peer: &AnyPeer) -> Result<Self> {
+    pub fn start(peer: &AnyPeer) -> Result<Self> {
         let mut process = role("server")?.arg(peer.name).stdout(Stdio::piped()).spawn()?;
         let output = process.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(output).lines();
@@ -142,6 +143,14 @@ impl ServerProcess {
                 Err(error)
             }
         }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listening.address
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     fn end(&mut self) -> Result<Ended> {

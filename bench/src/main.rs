@@ -5,6 +5,7 @@
 
 mod accept;
 mod compare;
+mod idle;
 mod load;
 mod machine;
 mod peers;
@@ -21,6 +22,7 @@ fn main() -> Result<()> {
         None => compare::run(&command.comparison),
         Some(Role::Server(options)) => server::run(&options),
         Some(Role::Client(options)) => load::run(&options),
+        Some(Role::Idle(options)) => idle::run(&options),
     }
 }
 
@@ -40,4 +42,6 @@ enum Role {
     Server(server::Options),
     /// Puts load on a server that was started with `bench server`
     Client(load::Options),
+    /// Prints what an idle connection costs a server in memory
+    Idle(idle::Options),
 }

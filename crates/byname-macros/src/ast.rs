@@ -8,13 +8,14 @@ use quote::{ToTokens, TokenStreamExt, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{
-    Attribute, FnArg, Ident, ImplItem, ItemImpl, LitStr, Pat, Path, Result, Signature, Token, Type, Variadic,
-    Visibility,
+    Attribute, FnArg, Ident, ImplItem, ItemImpl, ItemTrait, LitStr, Pat, Path, Result, Signature, Token, TraitItem,
+    Type, Variadic, Visibility,
 };
 
 pub(crate) enum Item {
     Function(Function),
     Block(Block),
+    Contract(Contract),
     /// An item that the attribute can't stand on, by its keyword.
     Other(Ident),
 }
@@ -28,6 +29,8 @@ impl Item {
                 Kind::Function
             } else if starts_block(input) {
                 Kind::Block
+            } else if starts_contract(input) {
+                Kind::Contract
             } else {
                 Kind::Other(keyword(input)?)
             };
@@ -37,6 +40,7 @@ impl Item {
         match kind.parse2(item.clone())? {
             Kind::Function => syn::parse2(item.clone()).map(Item::Function),
             Kind::Block => Block::parse(item).map(Item::Block),
+            Kind::Contract => Contract::parse(item).map(Item::Contract),
             Kind::Other(keyword) => Ok(Item::Other(keyword)),
         }
     }
@@ -107,25 +111,31 @@ impl ToTokens for Function {
     }
 }
 
-/// An `impl` block.
-pub(crate) struct Block {
+/// An `impl` block, of a type or of a contract for it.
+pub(crate) type Block = Members<ItemImpl, ImplItem>;
+
+/// A trait.
+pub(crate) type Contract = Members<ItemTrait, TraitItem>;
+
+/// An item with others in its braces.
+pub(crate) struct Members<Head, Other> {
     pub(crate) attrs: Vec<Attribute>,
     /// The `#[rpc(…)]` attributes among those that stood on it.
     pub(crate) rpc: Vec<Attribute>,
-    /// The block without its attributes and what stands in its braces.
-    pub(crate) head: ItemImpl,
-    pub(crate) members: Vec<Member>,
+    /// The item without its attributes and what stands in its braces.
+    pub(crate) head: Head,
+    pub(crate) members: Vec<Member<Other>>,
     written_head: TokenStream,
     inner_attrs: Vec<Attribute>,
     braces: Group,
 }
 
-pub(crate) enum Member {
-    Function(Function),
-    Other(ImplItem),
+pub(crate) enum Member<Other> {
+    Function(Box<Function>),
+    Other(Other),
 }
 
-impl Block {
+impl<Head: Parse, Other: Parse> Members<Head, Other> {
     fn parse(item: &TokenStream) -> Result<Self> {
         let attrs_and_rest =
             |input: ParseStream| Ok((input.call(Attribute::parse_outer)?, input.parse::<TokenStream>()?));
@@ -134,7 +144,7 @@ impl Block {
         let mut written_head: Vec<TokenTree> = rest.into_iter().collect();
         let braces = match written_head.pop() {
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => group,
-            last => return Err(syn::Error::new_spanned(last, "expected an `impl` block")),
+            last => return Err(syn::Error::new_spanned(last, "expected a block in braces")),
         };
         let written_head: TokenStream = written_head.into_iter().collect();
         let head = syn::parse2(quote!(#written_head {}))?;
@@ -147,34 +157,49 @@ impl Block {
             Ok((inner_attrs, members))
         };
         let (inner_attrs, members) = members.parse2(braces.stream())?;
-        Ok(Block { attrs, rpc, head, members, written_head, inner_attrs, braces })
+        Ok(Members { attrs, rpc, head, members, written_head, inner_attrs, braces })
     }
 }
 
-impl Parse for Member {
+impl<Head, Other> Members<Head, Other> {
+    /// The braces and what stands in them, the members as they are given.
+    pub(crate) fn braces(&self, members: impl ToTokens) -> Group {
+        let mut inside = TokenStream::new();
+        inside.append_all(&self.inner_attrs);
+        members.to_tokens(&mut inside);
+        let mut braces = Group::new(Delimiter::Brace, inside);
+        braces.set_span(self.braces.span());
+        braces
+    }
+}
+
+impl<Other: Parse> Parse for Member<Other> {
     fn parse(input: ParseStream) -> Result<Self> {
         let ahead = input.fork();
         ahead.call(Attribute::parse_outer)?;
         ahead.parse::<Visibility>()?;
-        if starts_function(&ahead) { input.parse().map(Member::Function) } else { input.parse().map(Member::Other) }
+        if starts_function(&ahead) {
+            input.parse().map(Box::new).map(Member::Function)
+        } else {
+            input.parse().map(Member::Other)
+        }
     }
 }
 
-impl ToTokens for Block {
+impl<Other: ToTokens> ToTokens for Member<Other> {
     fn to_tokens(&self, tokens: &mut TokenStream) {
-        tokens.append_all(&self.attrs);
-        self.written_head.to_tokens(tokens);
-        let mut inside = TokenStream::new();
-        inside.append_all(&self.inner_attrs);
-        for member in &self.members {
-            match member {
-                Member::Function(function) => function.to_tokens(&mut inside),
-                Member::Other(other) => other.to_tokens(&mut inside),
-            }
+        match self {
+            Member::Function(function) => function.to_tokens(tokens),
+            Member::Other(other) => other.to_tokens(tokens),
         }
-        let mut braces = Group::new(Delimiter::Brace, inside);
-        braces.set_span(self.braces.span());
-        tokens.append(braces);
+    }
+}
+
+impl<Head, Other: ToTokens> ToTokens for Members<Head, Other> {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Members { attrs, written_head, members, .. } = self;
+        let braces = self.braces(quote!(#(#members)*));
+        tokens.extend(quote!(#(#attrs)* #written_head #braces));
     }
 }
 
@@ -191,6 +216,7 @@ pub(crate) fn is_rpc(path: &Path) -> bool {
 enum Kind {
     Function,
     Block,
+    Contract,
     Other(Ident),
 }
 
@@ -215,7 +241,11 @@ fn starts_block(input: ParseStream) -> bool {
     input.peek(Token![impl]) || (input.peek(Token![unsafe]) || input.peek(Token![default])) && input.peek2(Token![impl])
 }
 
-/// The word that says what an item is: `struct`, `trait`, `mod` and so on.
+fn starts_contract(input: ParseStream) -> bool {
+    input.peek(Token![trait]) || input.peek(Token![unsafe]) && input.peek2(Token![trait])
+}
+
+/// The word that says what an item is: `struct`, `enum`, `mod` and so on.
 fn keyword(input: ParseStream) -> Result<Ident> {
     let word = input.call(Ident::parse_any)?;
     let qualifies = word == "unsafe" || word == "auto" || word == "extern";
@@ -237,6 +267,7 @@ mod tests {
         match Item::parse(&item) {
             Ok(Item::Function(_)) => "function".into(),
             Ok(Item::Block(_)) => "block".into(),
+            Ok(Item::Contract(_)) => "contract".into(),
             Ok(Item::Other(keyword)) => keyword.to_string(),
             Err(error) => error.to_string(),
         }
@@ -274,7 +305,7 @@ mod tests {
             kind(quote!(
                 pub unsafe trait A {}
             )),
-            "trait"
+            "contract"
         );
         assert_eq!(
             kind(quote!(

@@ -28,6 +28,8 @@ pub(crate) enum Place {
     Function,
     Method,
     Block,
+    Contract,
+    ContractMethod,
     Argument,
 }
 
@@ -108,6 +110,7 @@ impl Place {
     fn bare(self) -> &'static str {
         match self {
             Place::Argument => "`#[rpc]` on an argument says nothing without an option",
+            Place::ContractMethod => "every method of a contract is exported already",
             _ => "every method with `&self` in this block is exported already",
         }
     }
@@ -115,14 +118,15 @@ impl Place {
     fn bare_help(self) -> &'static str {
         match self {
             Place::Argument => "write `#[rpc(default = …)]`, or remove it",
+            Place::ContractMethod => "remove this `#[rpc]`; methods that are not to be called belong in another trait",
             _ => "remove this `#[rpc]`; methods that are not to be called belong in another `impl` block",
         }
     }
 
     fn example(self) -> &'static str {
         match self {
-            Place::Function | Place::Method => "name = \"…\"",
-            Place::Block => "prefix = \"…\"",
+            Place::Function | Place::Method | Place::ContractMethod => "name = \"…\"",
+            Place::Block | Place::Contract => "prefix = \"…\"",
             Place::Argument => "default = …",
         }
     }
@@ -132,6 +136,8 @@ impl Place {
             Place::Function => "a function",
             Place::Method => "a method",
             Place::Block => "an `impl` block",
+            Place::Contract => "a contract",
+            Place::ContractMethod => "a contract's method",
             Place::Argument => "an argument",
         }
     }
@@ -265,15 +271,15 @@ struct Known {
     set: fn(&mut Options, &Setting, &mut Errors),
 }
 
-const CALLED: &[Place] = &[Place::Function, Place::Method];
-const ON_CALLED: &str = "it goes on a function, or on a method of the block";
+const CALLED: &[Place] = &[Place::Function, Place::Method, Place::ContractMethod];
+const ON_CALLED: &str = "it goes on a function, or on a method";
 
 const KNOWN: &[Known] = &[
     Known {
         name: "name",
         places: CALLED,
         example: "name = \"users.get\"",
-        elsewhere: "it goes on a function, or on a method; a block has `prefix = \"…\"`",
+        elsewhere: "it goes on a function, or on a method; a block or a trait has `prefix = \"…\"`",
         repeats: false,
         set: |options, setting, errors| options.name = setting.string(errors),
     },
@@ -287,17 +293,17 @@ const KNOWN: &[Known] = &[
     },
     Known {
         name: "prefix",
-        places: &[Place::Block],
+        places: &[Place::Block, Place::Contract],
         example: "prefix = \"users\"",
-        elsewhere: "it goes on an `impl` block; here write the whole name: `name = \"users.get\"`",
+        elsewhere: "it goes on an `impl` block or a trait; here write the whole name: `name = \"users.get\"`",
         repeats: false,
         set: |options, setting, errors| options.prefix = setting.string(errors),
     },
     Known {
         name: "stub",
-        places: &[Place::Function, Place::Block],
+        places: &[Place::Function, Place::Block, Place::Contract],
         example: "stub = add_rpc",
-        elsewhere: "it goes on a function or on an `impl` block; a method is called by its own name on the block's stub",
+        elsewhere: "it goes on a function, an `impl` block or a trait; a method is called by its own name on their stub",
         repeats: false,
         set: |options, setting, errors| options.stub = setting.ident(errors),
     },
@@ -319,9 +325,10 @@ const KNOWN: &[Known] = &[
     },
     Known {
         name: "blocking",
-        places: CALLED,
+        places: &[Place::Function, Place::Method],
         example: "blocking",
-        elsewhere: ON_CALLED,
+        elsewhere: "it goes on a function or on a method of an `impl` block; a service whose `async` method blocks uses \
+                    `tokio::task::spawn_blocking` in it",
         repeats: false,
         set: |options, setting, errors| {
             options.blocking = setting.flag(errors).then(|| setting.key.clone());
@@ -476,6 +483,12 @@ mod tests {
     fn options_elsewhere() {
         let (options, mistakes) = parse(quote!(prefix = "a", stub = B), Place::Block);
         assert!(mistakes.is_empty() && options.prefix.unwrap().value() == "a");
+        let (options, mistakes) = parse(quote!(prefix = "a", stub = B), Place::Contract);
+        assert!(mistakes.is_empty() && options.stub.unwrap() == "B");
+        let (options, mistakes) = parse(quote!(readonly, alias = "a", timeout = "1s"), Place::ContractMethod);
+        assert!(mistakes.is_empty() && options.readonly);
+        let (_, mistakes) = parse(quote!(blocking), Place::ContractMethod);
+        assert!(mistakes[0].contains("tokio::task::spawn_blocking"), "{mistakes:?}");
         let (options, mistakes) = parse(quote!(default = Vec::<(u8, u8)>::new()), Place::Argument);
         assert!(mistakes.is_empty() && options.default.is_some());
     }

@@ -4,14 +4,17 @@
 //! [`Errors`], and the answer then serves to name the stub so that no other error follows.
 
 mod block;
+mod contract;
 mod function;
+mod members;
 mod name;
 mod types;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{Attribute, Expr, Ident, Type, Visibility};
 
-pub(crate) use block::block;
+pub(crate) use block::{block, implementation};
+pub(crate) use contract::contract;
 pub(crate) use function::{free, inside_a_block};
 
 use crate::errors::Errors;
@@ -104,34 +107,46 @@ pub(crate) struct Block {
     pub(crate) ty: Type,
     /// A mistake: it has a method of the name that the way to its stub must have.
     pub(crate) has_on: bool,
+    pub(crate) client: Client,
+}
+
+/// A trait that a service implements and a client calls.
+pub(crate) struct Contract {
+    pub(crate) ident: Ident,
+    /// The type that stands for it where a server is told what to serve.
+    pub(crate) marker: Ident,
+    /// Without a mistake that would keep the client from implementing it.
+    pub(crate) implementable: bool,
+    pub(crate) client: Client,
+}
+
+/// The type whose methods make the calls.
+pub(crate) struct Client {
     pub(crate) stub: Ident,
-    /// That of the most visible method.
     pub(crate) vis: Visibility,
+    /// Those of the item that it is made of.
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) methods: Vec<Function>,
 }
 
-/// An item that is neither a function nor an `impl` block.
+/// An item that is neither a function nor an `impl` block nor a trait.
 pub(crate) fn other(keyword: &Ident, errors: &mut Errors) {
     let (what, help) = match keyword.to_string().as_str() {
-        "trait" => {
-            ("`#[rpc]` on a trait is not supported yet", "put it on functions, or on the `impl` block of a type")
-        }
         "struct" | "enum" | "union" => (
-            "`#[rpc]` goes on functions and `impl` blocks, not on types",
+            "`#[rpc]` goes on functions, `impl` blocks and traits, not on types",
             "put it on the `impl` block whose methods are to be called",
         ),
         "mod" => (
-            "`#[rpc]` goes on functions and `impl` blocks, not on modules",
+            "`#[rpc]` goes on functions, `impl` blocks and traits, not on modules",
             "put it on each function in the module that is to be called",
         ),
-        _ => ("`#[rpc]` goes on functions and `impl` blocks", "remove it here"),
+        _ => ("`#[rpc]` goes on functions, `impl` blocks and traits", "remove it here"),
     };
     errors.at(keyword, what, help);
 }
 
 /// The attributes that all that is made of an item must share.
-fn cfgs(attrs: &[Attribute]) -> Vec<Attribute> {
+pub(crate) fn cfgs(attrs: &[Attribute]) -> Vec<Attribute> {
     let cfgs = attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     cfgs.cloned().collect()
 }

@@ -1,6 +1,8 @@
 //! Writes the item back, with what makes it callable from elsewhere.
 
 mod block;
+mod client;
+mod contract;
 mod function;
 mod handler;
 mod output;
@@ -9,6 +11,7 @@ mod stub;
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
+use syn::Path;
 
 use crate::ast::{self, Item};
 use crate::attr::{Options, Place};
@@ -19,7 +22,11 @@ use crate::errors::Errors;
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     match Item::parse(&item) {
         Ok(Item::Function(written)) => function(options, &written),
-        Ok(Item::Block(written)) => block(options, &written),
+        Ok(Item::Block(written)) => match &written.head.trait_ {
+            Some((path, _)) => implementation(options, path, &written),
+            None => block(options, &written),
+        },
+        Ok(Item::Contract(written)) => contract(options, &written),
         Ok(Item::Other(keyword)) => {
             let mut errors = Errors::default();
             check::other(&keyword, &mut errors);
@@ -65,6 +72,25 @@ fn block(options: TokenStream, written: &ast::Block) -> TokenStream {
             with_errors(&errors, quote!(#written #fallback))
         }
         None => with_errors(&errors, written),
+    }
+}
+
+fn implementation(options: TokenStream, path: &Path, written: &ast::Block) -> TokenStream {
+    let mut errors = Errors::default();
+    check::implementation(written, options, &mut errors);
+    let expansion = contract::implementation(path, written);
+    with_errors(&errors, quote!(#written #expansion))
+}
+
+fn contract(options: TokenStream, written: &ast::Contract) -> TokenStream {
+    let mut errors = Errors::default();
+    let options = Options::parse(options, Place::Contract, &mut errors);
+    let checked = check::contract(written, options, &mut errors);
+    if errors.is_empty() {
+        contract::expand(written, &checked)
+    } else {
+        let fallback = contract::fallback(written, &checked);
+        with_errors(&errors, fallback)
     }
 }
 
@@ -139,15 +165,82 @@ mod tests {
     }
 
     #[test]
+    fn a_contract_is_a_trait_with_futures_a_client_and_a_marker() {
+        let text = expanded(
+            quote!(prefix = "users"),
+            quote! {
+                /// Who there is.
+                pub(crate) trait Users: Send {
+                    #[rpc(readonly)]
+                    async fn get(&self, #[rpc(default = 1)] id: u64) -> Result<User, UserError>;
+                }
+            },
+        );
+        assert!(text.contains("pub(crate)trait Users: ::core::marker::Send + ::core::marker::Sync"), "{text}");
+        let method = "fn get(&self, id: u64) -> impl::core::future::Future<Output = Result<User, UserError>>";
+        assert!(text.contains(method), "{text}");
+        for part in [
+            "pub(crate)struct UsersClient{",
+            "pub(crate)struct UsersContract{}",
+            "pub(crate)fn get<>(&self, id: u64) -> ::byname::Call<",
+            "impl Users for UsersClient{",
+            "impl<__BynameService: Users>::byname::Contract<__BynameService>for UsersContract",
+            "\"users.get(id: u64) -> Result<User, UserError>\"",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert!(!text.contains("#[rpc"), "{text}");
+        assert_eq!(errors(&text), 0);
+    }
+
+    #[test]
+    fn an_implementation_stays_as_it_is_and_can_be_injected() {
+        let item = quote! {
+            impl<T: Store> users::Users for Db<T> {
+                async fn get(&self, id: u64) -> Result<User, UserError> { self.0.get(id).await }
+            }
+        };
+        let text = expanded(quote!(), item.clone());
+        assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
+        assert!(text.contains("impl<T: Store>::byname::Instance for Db<T>"), "{text}");
+        assert!(!text.contains("struct "), "{text}");
+        assert_eq!(errors(&text), 0);
+    }
+
+    #[test]
+    fn a_mistake_in_a_contract_leaves_all_that_others_may_name() {
+        let text = expanded(
+            quote!(),
+            quote! {
+                trait Users {
+                    async fn get(&self, id: u64) -> Result<User, UserError>;
+                    fn count(&self) -> Result<u64, UserError>;
+                }
+            },
+        );
+        for part in ["trait Users", "struct UsersClient", "struct UsersContract", "impl Users for UsersClient{}"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert_eq!(errors(&text), 1);
+
+        let text = expanded(
+            quote!(),
+            quote!(
+                trait Users<T> {
+                    type Id;
+                    fn new() -> Self;
+                }
+            ),
+        );
+        assert!(text.starts_with("trait Users<T>") && !text.contains("for UsersClient"), "{text}");
+        assert_eq!(errors(&text), 3);
+    }
+
+    #[test]
     fn items_of_other_kinds_stay_alone() {
         for item in [
             quote!(
                 struct A;
-            ),
-            quote!(
-                trait A {
-                    fn a(&self);
-                }
             ),
             quote!(
                 mod a {}

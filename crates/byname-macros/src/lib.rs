@@ -13,7 +13,7 @@ mod text;
 
 use proc_macro::TokenStream;
 
-/// Makes a function, or the methods of a type, callable from elsewhere by name.
+/// Makes a function, or the methods of a type or a trait, callable from elsewhere by name.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};
@@ -96,6 +96,64 @@ use proc_macro::TokenStream;
 /// # Ok(()) }
 /// ```
 ///
+/// # On a trait
+///
+/// The trait is a *contract*, in a crate of its own that the service and its callers share. The service implements it, and
+/// so does the client that is made of it, `UsersClient`: code that takes `&impl Users` runs on either, in tests on
+/// whatever implements it. All its methods can be called; the options stand here, and none at an implementation.
+///
+/// ```
+/// use byname::{rpc, Client, Server};
+///
+/// #[derive(Debug, serde::Serialize, serde::Deserialize)]
+/// pub struct User { name: String }
+///
+/// #[derive(Debug, serde::Serialize, serde::Deserialize)]
+/// pub enum UserError { NoSuchUser, Rpc(byname::Error) }
+///
+/// impl From<byname::Error> for UserError {
+///     fn from(error: byname::Error) -> Self { UserError::Rpc(error) }
+/// }
+///
+/// #[rpc(prefix = "users")]
+/// pub trait Users {
+///     #[rpc(readonly)]
+///     async fn get(&self, id: u64) -> Result<User, UserError>;
+/// }
+///
+/// // The service.
+/// pub struct Db;
+///
+/// #[rpc]
+/// impl Users for Db {
+///     async fn get(&self, id: u64) -> Result<User, UserError> {
+///         if id == 1 { Ok(User { name: "Ada".into() }) } else { Err(UserError::NoSuchUser) }
+///     }
+/// }
+///
+/// // A caller, here or elsewhere.
+/// async fn greet(users: &impl Users, id: u64) -> Result<String, UserError> {
+///     Ok(format!("Hello {}", users.get(id).await?.name))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let data = Client::local(&Server::new().inject(Db))?;   // or `Client::new("127.0.0.1:8080/rpc")?`
+/// let users = UsersClient::on(&data);
+/// assert_eq!(greet(&users, 1).await.unwrap(), "Hello Ada");
+/// assert_eq!(greet(&Db, 1).await.unwrap(), "Hello Ada");
+/// # Ok(()) }
+/// ```
+///
+/// Methods are `async`, take `&self` and return a `Result` whose error is `From<byname::Error>`, so that a call that failed
+/// has somewhere to go. Futures are `Send` and the trait is `Send + Sync + 'static`: generic code can be spawned. It is
+/// neither generic nor dyn compatible. Where it is chosen at run time whether a service is near or far, there is one type,
+/// `UsersClient`, over a client made by `Client::new` or `Client::local`. The client's own methods are stubs as any other:
+/// `users.get(1)` on a `UsersClient` is a `Call`, with options and with both errors apart.
+///
+/// A type has one `impl` with `#[rpc]`. One that implements several contracts is served by
+/// `Server::contract::<UsersContract, _>(db)` for each, and its `impl`s bear nothing.
+///
 /// # Options of a function or method
 ///
 /// | option | default | what it does |
@@ -105,10 +163,10 @@ use proc_macro::TokenStream;
 /// | `readonly` | no | It changes nothing: a GET may call it, it may be sent again, and it is dropped when its caller goes away. Implies `idempotent`. |
 /// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
 /// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
-/// | `blocking` | no | The function, not `async`, keeps its thread busy: it runs on a thread that may be. |
+/// | `blocking` | no | Not in contracts: the function, not `async`, keeps its thread busy: it runs on a thread that may be. |
 /// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |
 ///
-/// # Options of an `impl` block
+/// # Options of an `impl` block or a trait
 ///
 /// | option | default | what it does |
 /// | --- | --- | --- |
@@ -149,8 +207,7 @@ use proc_macro::TokenStream;
 ///
 /// What can't be called is refused by the compiler, at the place of the mistake and with the remedy: generic, `unsafe`,
 /// `const` and `extern` functions, `&mut` and nested borrows, `impl Trait`, patterns in place of a name, types without
-/// serde, futures that are not `Send`, options that don't exist or stand in the wrong place. Traits and their `impl`s are
-/// not supported yet.
+/// serde, futures that are not `Send`, options that don't exist or stand in the wrong place.
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()

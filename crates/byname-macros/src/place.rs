@@ -1,7 +1,7 @@
 //! Where generated tokens seem to stand, so that the compiler's own errors about them are shown
 //! at what the user wrote.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 
 /// The first and the last of the places of `tokens`, which make an error cover all of them.
 pub(crate) fn ends(tokens: &TokenStream) -> (Span, Span) {
@@ -30,4 +30,11 @@ pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
         token
     });
     tokens.collect()
+}
+
+/// A name as if the attribute had written it where it stands: lints about names don't look at it.
+pub(crate) fn unlinted(ident: &Ident) -> Ident {
+    let mut ident = ident.clone();
+    ident.set_span(Span::call_site().located_at(ident.span()));
+    ident
 }

@@ -32,6 +32,8 @@ pub struct Request {
     pub(crate) method: Option<Known>,
     /// The right to run, where it was given already.
     pub(crate) place: Option<Arc<OwnedSemaphorePermit>>,
+    /// Its part in what one connection may have running, until the function's end.
+    pub(crate) share: Option<OwnedSemaphorePermit>,
 }
 
 /// A function's description, on the server's side or a stub's.
@@ -43,7 +45,7 @@ pub(crate) enum Known {
 impl Request {
     pub(crate) fn new(name: String, args: Args, metadata: HeaderMap) -> Self {
         let (extensions, stream, peer, deadline) = (Extensions::new(), None, None, None);
-        Self { name, args, stream, metadata, peer, deadline, extensions, method: None, place: None }
+        Self { name, args, stream, metadata, peer, deadline, extensions, method: None, place: None, share: None }
     }
 
     /// The name that was called, which may be an alias: rules about functions go by [`method`](Self::method).

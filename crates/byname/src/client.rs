@@ -3,6 +3,8 @@
 mod budget;
 mod call;
 mod connect;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod host;
 mod http1;
 mod outcome;

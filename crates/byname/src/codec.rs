@@ -3,6 +3,7 @@
 mod exact;
 mod finite;
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use serde_core::Serialize;
@@ -31,7 +32,7 @@ pub(crate) fn encode_returned<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Res
 /// Reads one JSON value that fills `text` whole. An integer is never rounded, unless for who asks for a float.
 pub(crate) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     read(text, &mut serde_json::Deserializer::from_slice(text), PhantomData::<T>)
-        .map_err(|error| without_position(&error.to_string()).to_owned())
+        .map_err(|error| without_position(&error.to_string()).into_owned())
 }
 
 /// As [`decode`], of the deserializer of `text`.
@@ -47,11 +48,19 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     json.end().map(|()| value)
 }
 
-/// serde_json counts lines and columns inside the slice that it was given, which means nothing to a caller.
-pub(crate) fn without_position(message: &str) -> &str {
-    match message.rfind(" at line ") {
+/// The longest message about a value that is said whole, in bytes: it may quote the value.
+const LONGEST: usize = 500;
+
+/// What serde_json says of a value, without the line and column inside the slice that it was given, which mean nothing
+/// to a caller.
+pub(crate) fn without_position(message: &str) -> Cow<'_, str> {
+    let message = match message.rfind(" at line ") {
         Some(at) if message[at..].contains(" column ") => &message[..at],
         _ => message,
+    };
+    match message.len() {
+        ..=LONGEST => message.into(),
+        _ => format!("{}…", &message[..message.floor_char_boundary(LONGEST)]).into(),
     }
 }
 

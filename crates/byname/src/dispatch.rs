@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::arguments::Source;
@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::registry::{Entry, Registry};
 use crate::runtime::{self, BoxFuture};
-use crate::timer::later;
+use crate::timer::{Timer, later};
 
 /// The most calls at once that can be counted, and waited for.
 const MOST_PLACES: usize =
@@ -41,12 +41,16 @@ pub(crate) struct Dispatch {
     interceptors: Chain,
     places: Arc<Semaphore>,
     draining: AtomicBool,
+    /// The longest that any function may take where its caller didn't say.
+    patience: Duration,
 }
 
 impl Dispatch {
     pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: Chain) -> Self {
         let places = Arc::new(Semaphore::new(limits.in_flight.min(MOST_PLACES)));
-        Self { registry, limits, listing, interceptors, places, draining: AtomicBool::new(false) }
+        let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
+        let patience = longest.max(limits.call);
+        Self { registry, limits, listing, interceptors, places, draining: AtomicBool::new(false), patience }
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -55,6 +59,16 @@ impl Dispatch {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How long a call may take to arrive whole where its caller didn't say: its function's own time counts, and while
+    /// the name isn't known the longest of all.
+    pub(crate) fn patience(&self, name: Option<&str>) -> Duration {
+        let Some(name) = name else {
+            return self.patience;
+        };
+        let own = self.registry.get(name).and_then(|entry| entry.handler.method.timeout);
+        own.unwrap_or_default().max(self.limits.call)
     }
 
     /// Whether the function of this name changes nothing; `None` where there is none.
@@ -135,7 +149,7 @@ impl Dispatch {
 
     async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Reply {
         let method = &entry.handler.method;
-        let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place } = request;
+        let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place, share } = request;
         match stream {
             None => {}
             Some(items) => match items {},
@@ -157,24 +171,32 @@ impl Dispatch {
             _ => Output::Json(Vec::with_capacity(128)),
         };
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
-        let begun = catch_unwind(AssertUnwindSafe(|| match args {
+        let begin = || match args {
             Args::Json(json) => self.check_depth(&json.positional, &json.keyword).and_then(|()| {
                 entry.handler.begin(Source::Json { positional: &json.positional, keyword: &json.keyword })
             }),
             Args::Query(pairs) => entry.handler.begin(Source::Query(&pairs)),
             Args::Local(tuple) => entry.handler.begin(Source::Local(tuple)),
             Args::Refused(error) => Err(error),
-        }));
+        };
+        let begun = caught(|| entry.piece(self.limits.slow_poll, begin));
         let invocation = match begun {
             Ok(Ok(invocation)) => invocation,
             Ok(Err(error)) => return error.into(),
             // The user's `Deserialize` panicked, or a function that isn't async did before its first await.
-            Err(_) => return panicked(&method.name).into(),
+            Err(Panicked) => return panicked(&method.name).into(),
         };
         entry.begin();
-        let running =
-            Running { invocation: Some(invocation), context, entry: Arc::clone(entry), output, _place: place };
-        Supervised { running: Some(running), allowed: deadline - now, set_by, sleep: None }.await
+        let running = Running {
+            invocation: Some(invocation),
+            context,
+            entry: Arc::clone(entry),
+            output,
+            slow_poll: self.limits.slow_poll,
+            _place: place,
+            _share: share,
+        };
+        Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() }.await
     }
 
     fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
@@ -240,14 +262,29 @@ fn panicked(name: &str) -> Error {
     Error::new(Code::Internal, format!("`{name}` panicked; the server's log says where")).executed_is(Executed::Yes)
 }
 
+/// The user's code has panicked.
+struct Panicked;
+
+/// Runs the user's code. What was thrown is of no use to anyone, and may panic once more when it is dropped.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|thrown| {
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {
+            std::mem::forget(again);
+        }
+        Panicked
+    })
+}
+
 /// A function that has started.
 struct Running {
     invocation: Option<Pin<Box<dyn Invocation>>>,
     context: Context,
     entry: Arc<Entry>,
     output: Output,
+    slow_poll: Duration,
     /// A function keeps its place in the limits until its end, even when nobody waits for it.
     _place: Place,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 /// A right to run.
@@ -265,22 +302,33 @@ impl Running {
         };
         let output = &mut self.output;
         let context = &self.context;
-        let polled = catch_unwind(AssertUnwindSafe(|| context.enter(|| invocation.as_mut().poll_into(cx, output))));
+        let poll = || context.enter(|| invocation.as_mut().poll_into(cx, output));
+        let polled = caught(|| self.entry.piece(self.slow_poll, poll));
         let outcome = match polled {
             Ok(polled) => std::task::ready!(polled),
-            Err(_) => {
+            Err(Panicked) => {
                 let name = &self.entry.handler.method.name;
                 tracing::error!(rpc.method = %name, "`{name}` panicked; its caller sees `internal`");
                 Outcome::Rpc(panicked(name))
             }
         };
-        self.invocation = None;
+        self.let_go();
         Poll::Ready(outcome)
+    }
+
+    /// Drops the function, of which the end of this call is no place to panic.
+    fn let_go(&mut self) {
+        let invocation = self.invocation.take();
+        if caught(|| drop(invocation)).is_err() {
+            let name = &self.entry.handler.method.name;
+            tracing::error!(rpc.method = %name, "`{name}` panicked while it was dropped");
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.let_go();
         self.entry.end();
     }
 }
@@ -298,8 +346,8 @@ struct Supervised {
     running: Option<Running>,
     allowed: Duration,
     set_by: SetBy,
-    /// Made only when the function isn't done at its first poll.
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// Armed only when the function isn't done at its first poll.
+    timer: Timer,
 }
 
 impl Future for Supervised {
@@ -324,9 +372,7 @@ impl Future for Supervised {
             };
             return Poll::Ready(Reply { result, metadata });
         }
-        let deadline = running.context.deadline();
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        std::task::ready!(sleep.as_mut().poll(cx));
+        std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
         let name = &running.entry.handler.method.name;
         let knob = match this.set_by {
             SetBy::Caller => ".timeout(…) on the call",

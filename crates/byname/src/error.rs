@@ -1,5 +1,9 @@
 //! What went wrong, and whether the function ran: [`Error`], [`Code`], [`Executed`], [`CallError`].
 
+mod internal;
+
+pub use self::internal::Internal;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -310,7 +314,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.code, self.0.message)
+        write!(f, "{}: ", self.0.code)?;
+        // The other side wrote the message: on a terminal it must not move the cursor.
+        let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+        for part in self.0.message.split_inclusive(is_harmful) {
+            match part.chars().next_back() {
+                Some(last) if is_harmful(last) => {
+                    write!(f, "{}{}", &part[..part.len() - last.len_utf8()], last.escape_default())?;
+                }
+                _ => f.write_str(part)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -359,7 +374,9 @@ impl Serialize for Error {
             None => members.skip_field("data")?,
         }
         match retry_after {
-            Some(after) => members.serialize_field("retry_after_ms", &(after.as_millis() as u64))?,
+            Some(after) => {
+                members.serialize_field("retry_after_ms", &u64::try_from(after.as_millis()).unwrap_or(u64::MAX))?
+            }
             None => members.skip_field("retry_after_ms")?,
         }
         match limit {

@@ -6,7 +6,9 @@ pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{Handler, Registration};
 pub use crate::method::{Method, MethodSpec, ParamSpec};
 
+use std::future::Pending;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde_core::Serialize;
 
@@ -14,7 +16,7 @@ use crate::arguments::{self, Argument, Returns};
 use crate::client::{self, Call, Client, Remote};
 use crate::codec;
 use crate::context::Context;
-use crate::error::{Code, Error, MethodError};
+use crate::error::{CallError, Code, Error, MethodError};
 
 /// The stub type of a function or of a declaration.
 pub trait Declared {
@@ -29,6 +31,24 @@ pub fn optional<T: Argument>() -> bool {
 
 /// Refuses a result that can't cross the wire.
 pub const fn returned<T: Returns>() {}
+
+/// Refuses an instance that calls can't share. A contract asks the same of what implements it, in words of its own.
+pub const fn shared<T: Send + Sync + 'static>() {}
+
+/// What the error of a contract's method must be: the trait has no other place for a call that failed.
+#[diagnostic::on_unimplemented(
+    message = "a call that failed can't become a `{Self}`",
+    label = "the error of a contract's method must implement `From<byname::Error>`",
+    note = "add a variant for it, such as `Rpc(byname::Error)`, and \
+            `impl From<byname::Error> for {Self} {{ fn from(error: byname::Error) -> Self {{ Self::Rpc(error) }} }}`"
+)]
+pub trait FromError: From<Error> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<Error>> FromError for E {}
+
+/// Refuses an error that a call which failed can't become.
+pub const fn converts<E: FromError>() {}
 
 /// The default of an argument as JSON. It has the declared type, which may be borrowed.
 pub fn default_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
@@ -263,3 +283,54 @@ pub trait ServesUnfit<A, T, E> {
 }
 
 impl<I, A, T, E> ServesUnfit<A, T, E> for &Serves<I, A, T, E> {}
+
+/// Makes one error of the two of a contract's call, by autoref: by [`ConvertsFit`] where that can be, else by
+/// [`ConvertsUnfit`].
+#[derive(Debug)]
+pub struct Converts<A, T, E>(pub Call<A, Result<T, CallError<E>>>);
+
+/// See [`Converts`].
+pub trait ConvertsFit<T, E> {
+    /// The call, with the error that the trait has.
+    fn convert(self) -> impl Future<Output = Result<T, E>> + Send;
+}
+
+impl<A: Send, T: Send, E: From<Error> + Send> ConvertsFit<T, E> for Converts<A, T, E> {
+    async fn convert(self) -> Result<T, E> {
+        self.0.await.map_err(|error| match error {
+            CallError::Method(error) => error,
+            CallError::Rpc(error) => E::from(error),
+        })
+    }
+}
+
+/// See [`Converts`].
+pub trait ConvertsUnfit<T, E> {
+    /// Never called.
+    fn convert(&self) -> Pending<Result<T, E>> {
+        unreachable!("the compiler refuses these types")
+    }
+}
+
+impl<A, T, E> ConvertsUnfit<T, E> for Converts<A, T, E> {}
+
+/// Found in place of a contract's own method where `#[rpc]` is on the `impl` of another trait.
+pub trait NoContract {
+    /// Never called.
+    fn __byname_handlers(&self) -> Vec<Handler>
+    where
+        Self: OfContract,
+    {
+        unreachable!("the compiler refuses this trait")
+    }
+}
+
+impl<T> NoContract for Arc<T> {}
+
+/// Implemented by nothing: its message is what matters.
+#[diagnostic::on_unimplemented(
+    message = "this trait is no contract",
+    label = "expected a trait that bears `#[rpc]`",
+    note = "write `#[rpc]` above the trait, or remove it from this `impl` block"
+)]
+pub trait OfContract {}

@@ -11,7 +11,7 @@ use serde_core::Serialize;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;
 use crate::codec::{self, Shape};
-use crate::error::{Code, Error, Executed};
+use crate::error::{Code, Error, Executed, Internal};
 use crate::method::{Method, MethodSpec, Param, Source};
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
@@ -184,8 +184,9 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type whose `impl` block bears `#[rpc]`. The attribute implements it.
-pub trait Instance: Sized + Send + Sync + 'static {
+/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
+/// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
+pub trait Instance: Sized + 'static {
     #[doc(hidden)]
     fn bind(this: Arc<Self>) -> Vec<Handler>;
 }
@@ -213,6 +214,18 @@ impl<T: Instance> Inject for Arc<T> {
     fn handlers(self) -> Vec<Handler> {
         T::bind(self)
     }
+}
+
+/// The type beside an `#[rpc]` trait (`UsersContract` beside `Users`) by which [`Server::contract`](crate::Server::contract)
+/// serves a `T` that implements the trait, or an [`Arc`] of one. The attribute implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` can't be served by `{Self}`",
+    label = "expected the type beside an `#[rpc]` trait, and an instance that implements the trait, or an `Arc` of one",
+    note = "`.contract::<UsersContract, _>(db)` serves a `db` whose type has an `impl Users`"
+)]
+pub trait Contract<T> {
+    #[doc(hidden)]
+    fn handlers(instance: T) -> Vec<Handler>;
 }
 
 /// A function of a package, as `server!` finds it.
@@ -338,8 +351,10 @@ where
             }
             (Err(error), _) => error,
         };
-        if let Some(ours) = (error as &dyn std::any::Any).downcast_ref::<Error>() {
-            return Poll::Ready(Outcome::Rpc(ours.clone().executed_is(Executed::Yes)));
+        let any: &dyn std::any::Any = error;
+        let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
+        if let Some(ours) = ours {
+            return Poll::Ready(Outcome::Rpc(ours.executed_is(Executed::Yes)));
         }
         let code = (this.code)(error);
         Poll::Ready(match out {

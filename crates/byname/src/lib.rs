@@ -73,6 +73,8 @@ mod codec;
 mod context;
 mod dispatch;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod handler;
 mod intercept;
 mod limits;
@@ -91,15 +93,15 @@ pub use byname_macros::rpc;
 pub use call::{Reply, Request};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, WithMetadata};
 pub use context::Context;
-pub use error::{CallError, Code, Error, Executed, Kind, MethodError};
+pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
-pub use handler::{Callable, Function, Inject, Instance};
+pub use handler::{Callable, Contract, Function, Inject, Instance};
 pub use http::{Extensions, HeaderMap};
 pub use intercept::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
-pub use server::{Bound, Listen, Serve, Server};
+pub use server::{Bound, HttpService, Listen, Serve, Server};
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

@@ -55,6 +55,9 @@ pub struct Limits {
     /// Server: functions running at once, over all connections; more are refused with `resource_exhausted`, not
     /// executed. 10,000.
     pub in_flight: usize,
+    /// Server: how long a function may keep its thread in one go before a warning names it, once: other calls wait
+    /// meanwhile. 100 ms.
+    pub slow_poll: Duration,
 }
 
 impl Default for Limits {
@@ -76,6 +79,7 @@ impl Default for Limits {
             waiting: 65_536,
             abandoned: Duration::from_secs(5),
             in_flight: 10_000,
+            slow_poll: Duration::from_millis(100),
         }
     }
 }

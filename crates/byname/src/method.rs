@@ -86,7 +86,11 @@ impl Method {
 
     /// The index of an argument, or words that say which there are.
     pub(crate) fn param(&self, name: &str) -> Result<usize, String> {
-        self.params.iter().position(|param| param.name == name).ok_or_else(|| format!("unknown argument `{name}`"))
+        let unknown = || {
+            let short: String = name.chars().take(128).collect();
+            format!("unknown argument `{}`", short.escape_debug())
+        };
+        self.params.iter().position(|param| param.name == name).ok_or_else(unknown)
     }
 
     /// The same method under a prefix.

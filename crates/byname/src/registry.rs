@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
 use crate::handler::Handler;
@@ -20,6 +21,8 @@ pub(crate) struct Registry {
 pub(crate) struct Entry {
     pub(crate) handler: Handler,
     active: AtomicUsize,
+    /// It has been warned of.
+    is_known_slow: AtomicBool,
 }
 
 impl Registry {
@@ -31,7 +34,11 @@ impl Registry {
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
         let index = self.entries.len();
-        self.entries.push(Arc::new(Entry { handler, active: AtomicUsize::new(0) }));
+        self.entries.push(Arc::new(Entry {
+            handler,
+            active: AtomicUsize::new(0),
+            is_known_slow: AtomicBool::new(false),
+        }));
         for name in std::iter::once(&method.name).chain(&method.aliases) {
             if let Err(why) = name::check(name) {
                 return Err(Error::refused(Code::InvalidArgument, format!("{why} ({})", place(&method))));
@@ -88,6 +95,22 @@ impl Entry {
 
     pub(crate) fn end(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Runs a piece of the function, and warns of one that kept its thread for longer than `limit`.
+    pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = run();
+        let took = began.elapsed();
+        if took >= limit && !self.is_known_slow.swap(true, Ordering::Relaxed) {
+            let name = &self.handler.method.name;
+            tracing::warn!(
+                rpc.method = %name,
+                "`{name}` kept its thread for {took:?} (`Limits::slow_poll` is {limit:?}) and held up other calls; move \
+                 such work off by #[rpc(blocking)]"
+            );
+        }
+        done
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
+use tokio::task::coop::poll_proceed;
 
 /// One thread, started at its first use and never ended: a runtime must not be dropped in async code.
 static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
@@ -15,6 +17,29 @@ static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
 /// The runtime of the caller, or the shared one where it has none.
 pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| BACKGROUND.handle().clone())
+}
+
+/// Runs a future on this thread, which it blocks; gives it back where the thread is inside async code.
+pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, F> {
+    if is_polling() { Err(future) } else { Ok(current().block_on(future)) }
+}
+
+/// Whether tokio is polling a task on this thread. To have a runtime says nothing, for threads that may block have one
+/// too; but only what is polled has a budget, and a budget can be used up.
+fn is_polling() -> bool {
+    // More than tokio gives a task; what was taken is given back when these are dropped, the last first.
+    const BEYOND: usize = 1024;
+    let mut taken = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let polling = (0..BEYOND).any(|_| match poll_proceed(&mut cx) {
+        Poll::Ready(proceed) => {
+            taken.push(proceed);
+            false
+        }
+        Poll::Pending => true,
+    });
+    while taken.pop().is_some() {}
+    polling
 }
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

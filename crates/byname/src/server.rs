@@ -6,14 +6,16 @@ mod gate;
 mod http;
 mod join;
 mod listen;
+mod mount;
 mod watch;
 
 pub use self::listen::{Bound, Listen, Serve};
+pub use self::mount::HttpService;
 
 use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::handler::{Callable, Function, Handler, Inject, Registration};
+use crate::handler::{Callable, Contract, Function, Handler, Inject, Registration};
 use crate::intercept::{Chain, Next};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
@@ -92,6 +94,14 @@ impl Server {
     /// by side. A client reaches them by [`Client::prefix`](crate::Client::prefix).
     pub fn inject_as(mut self, prefix: &str, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers().iter().map(|handler| handler.prefixed(prefix)));
+        self
+    }
+
+    /// Serves the methods of one `#[rpc]` trait of an instance, a value or an `Arc` of one that implements it:
+    /// `.contract::<UsersContract, _>(db)`. For a type that implements several; for one, `#[rpc]` on its `impl` and
+    /// [`inject`](Self::inject) do the same.
+    pub fn contract<C: Contract<T>, T>(mut self, instance: T) -> Self {
+        self.handlers.extend(C::handlers(instance));
         self
     }
 
@@ -239,6 +249,18 @@ impl Server {
         }
         self.handlers.extend(found.into_iter().map(|(_, handler)| handler));
         self
+    }
+
+    /// As [`dispatch`](Self::dispatch), of a server that must serve something.
+    fn something(&self, private: bool) -> Result<Dispatch, Error> {
+        let dispatch = self.dispatch(private)?;
+        if dispatch.methods().len() == 0 {
+            return Err(Error::refused(
+                Code::FailedPrecondition,
+                "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
+            ));
+        }
+        Ok(dispatch)
     }
 
     /// What calls are run by. `private` says that only this machine can reach it.

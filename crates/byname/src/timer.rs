@@ -1,34 +1,63 @@
 //! A timer for deadlines that move with every call.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::runtime;
 
 /// `wait` after `from`. A time that the clock can't show is as good as never, which here is a century.
 pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
     from.checked_add(wait).unwrap_or_else(|| from + Duration::from_secs(100 * 365 * 24 * 3600))
 }
 
+/// Waits until `deadline`, in whatever runtime.
+pub(crate) async fn until(deadline: Instant) {
+    let mut timer = Timer::default();
+    poll_fn(|cx| timer.poll_at(cx, deadline)).await;
+}
+
+/// What `future` gives, or nothing at the deadline, in whatever runtime.
+pub(crate) async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = Timer::default();
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => timer.poll_at(cx, deadline).map(|()| None),
+    })
+    .await
+}
+
 /// Waits for deadlines that mostly move later and are hardly ever reached: it stays armed at an early one and looks
 /// again when that fires, so that moving a deadline costs nothing.
+///
+/// tokio's own panics where the runtime that it was made in is gone; a call can be polled in another one after that.
 #[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Timer(Option<Armed>);
+
+#[derive(Debug)]
+struct Armed {
+    sleep: Pin<Box<Sleep>>,
+    runtime: Id,
+}
 
 impl Timer {
     /// As [`poll_at`](Self::poll_at), for a timer that is only ever polled by one task: nothing is looked at while it
     /// is armed early enough and has not fired.
     pub(crate) fn poll_in_one_task(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         match &self.0 {
-            Some(sleep) if sleep.deadline() <= deadline && !sleep.is_elapsed() => Poll::Pending,
+            Some(Armed { sleep, .. }) if sleep.deadline() <= deadline && !sleep.is_elapsed() => Poll::Pending,
             _ => self.poll_at(cx, deadline),
         }
     }
 
     /// Ready once `deadline` has passed; otherwise the task is woken by then.
     pub(crate) fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let sleep = &mut self.armed(deadline).sleep;
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
@@ -40,4 +69,18 @@ impl Timer {
         }
         Poll::Pending
     }
+
+    /// The timer of the runtime that polls now.
+    fn armed(&mut self, deadline: Instant) -> &mut Armed {
+        let now_in = runtime::current();
+        if self.0.as_ref().is_some_and(|armed| armed.runtime != now_in.id()) {
+            self.0 = None;
+        }
+        self.0.get_or_insert_with(|| Armed { sleep: sleep_in(&now_in, deadline), runtime: now_in.id() })
+    }
+}
+
+fn sleep_in(runtime: &Handle, deadline: Instant) -> Pin<Box<Sleep>> {
+    let _entered = runtime.enter();
+    Box::pin(sleep_until(deadline))
 }

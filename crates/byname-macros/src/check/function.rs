@@ -19,10 +19,11 @@ const TAKEN: &[&str] = &[
     "f16", "f32", "f64", "f128", "std", "core", "alloc", "byname",
 ];
 
-/// What a method takes from its block.
+/// What a method takes from its block or its contract.
 pub(super) struct Within<'a> {
     pub(super) prefix: Option<String>,
-    pub(super) ty: &'a Type,
+    /// What `Self` is, in a block.
+    pub(super) ty: Option<&'a Type>,
 }
 
 /// Checks a function that stands by itself.
@@ -35,14 +36,14 @@ pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Erro
     checked
 }
 
-/// Checks a method of a block that bears the attribute.
+/// Checks a method of a block or a trait that bears the attribute.
 pub(super) fn method(function: &ast::Function, options: Options, within: &Within<'_>, errors: &mut Errors) -> Function {
     check(function, options, Some(within), errors)
 }
 
 /// Finds out that a function stands in a block that doesn't bear the attribute.
 pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> bool {
-    const BLOCK: &str = "put `#[rpc]` on the `impl` block: all its methods with `&self` can then be called";
+    const BLOCK: &str = "put `#[rpc]` on the `impl` block or the trait: its methods with `&self` can then be called";
     let signature = &function.signature;
     if let Some(receiver) = signature.receiver() {
         errors.at(receiver, "`#[rpc]` can't stand on a method by itself", BLOCK);
@@ -122,10 +123,10 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
 
 /// `Self` is another type in the stub, so its name is written for it.
 fn said_outside(ty: &Type, within: Option<&Within<'_>>) -> Type {
-    let Some(within) = within else {
+    let Some(this) = within.and_then(|within| within.ty) else {
         return ty.clone();
     };
-    let tokens = types::without_self(ty.to_token_stream(), &within.ty.to_token_stream());
+    let tokens = types::without_self(ty.to_token_stream(), &this.to_token_stream());
     syn::parse2(tokens).unwrap_or_else(|_| ty.clone())
 }
 

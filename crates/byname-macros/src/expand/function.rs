@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 
 use super::{handler, never, output, spec, stub};
 use crate::check::Function;
-use crate::place::all_at;
+use crate::place::{all_at, unlinted};
 
 pub(super) fn expand(function: &Function) -> TokenStream {
     let stub = item(function);
@@ -68,11 +68,8 @@ fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenSt
     }
 }
 
-/// The stub's name, as if the attribute had written it: lints about names don't look at it.
 fn stub_ident(function: &Function) -> Ident {
-    let mut ident = function.stub.clone();
-    ident.set_span(Span::call_site().located_at(ident.span()));
-    ident
+    unlinted(&function.stub)
 }
 
 /// `on`, which is found where the function is.

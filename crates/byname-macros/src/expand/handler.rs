@@ -1,17 +1,44 @@
-//! The server's side of one function: from decoded arguments to its future.
+//! The server's side of functions: from decoded arguments to their futures.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
-use super::output;
+use super::{client, output};
 use crate::check::{Function, Manner, OutputKind, Passing};
+
+/// The handlers of methods as a block that ends in their `Vec`, for the instance `this`, which is an `Arc`.
+///
+/// `ty` is the type of the instance, `callees` that or the trait as a path that the methods' names follow.
+pub(super) fn handlers(methods: &[Function], ty: &TokenStream, callees: &TokenStream) -> TokenStream {
+    let this = Ident::new("this", Span::mixed_site());
+    let deprecated = methods.iter().any(|method| method.deprecated.is_some());
+    let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
+    let handlers = methods.iter().enumerate().map(|(index, method)| {
+        let Function { cfgs, ident, .. } = method;
+        let name = client::method_static(index);
+        let handler = handler(method, &quote!(&#name), &quote!(#callees::#ident), Some(Instance { this: &this, ty }));
+        quote_spanned!(Span::mixed_site()=> #(#cfgs)* #allow handlers.push(#handler);)
+    });
+    quote_spanned! {Span::mixed_site()=>
+        let mut handlers = ::std::vec::Vec::new();
+        #(#handlers)*
+        handlers
+    }
+}
+
+/// What a method is called on.
+pub(super) struct Instance<'a> {
+    /// The variable that holds it in an `Arc`.
+    this: &'a Ident,
+    ty: &'a TokenStream,
+}
 
 /// The expression of a `Handler` that calls `callee`, for a method on a clone of `instance`.
 pub(super) fn handler(
     function: &Function,
     method: &TokenStream,
     callee: &TokenStream,
-    instance: Option<&Ident>,
+    instance: Option<Instance<'_>>,
 ) -> TokenStream {
     // What the compiler says of the future is said at the function's name.
     let here = Span::mixed_site().located_at(function.ident.span());
@@ -20,20 +47,21 @@ pub(super) fn handler(
     // Names of our own, as an argument may be called what the function is called.
     let names: Vec<Ident> =
         (0..function.arguments.len()).map(|index| format_ident!("argument_{index}", span = here)).collect();
-    let future = future(function, callee, instance, &names, here);
-    let closure = match instance {
+    let this = instance.as_ref().map(|instance| instance.this);
+    let future = future(function, callee, this, &names, here);
+    let closure = match this {
         None => quote_spanned!(here=> |(#(#names,)*)| #future),
-        Some(instance) => quote_spanned! {here=>
+        Some(this) => quote_spanned! {here=>
             {
-                let #instance = ::std::sync::Arc::clone(&#instance);
+                let #this = ::std::sync::Arc::clone(&#this);
                 move |(#(#names,)*)| {
-                    let #instance = ::std::sync::Arc::clone(&#instance);
+                    let #this = ::std::sync::Arc::clone(&#this);
                     #future
                 }
             }
         },
     };
-    let instance = instance.map_or_else(|| quote!(()), |_| quote!(Self));
+    let ty = instance.map_or_else(|| quote!(()), |instance| instance.ty.clone());
     let output = &function.output.ty;
     let (ok, err, serve) = match function.output.kind {
         OutputKind::Result(_) => (
@@ -49,20 +77,14 @@ pub(super) fn handler(
         {
             use ::byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
             use ::byname::__private::{ServesFit as _, ServesUnfit as _};
-            (&::byname::__private::Serves::<#instance, #arguments, #ok, #err>::new()).#serve
+            (&::byname::__private::Serves::<#ty, #arguments, #ok, #err>::new()).#serve
         }
     }
 }
 
-fn future(
-    function: &Function,
-    callee: &TokenStream,
-    instance: Option<&Ident>,
-    names: &[Ident],
-    here: Span,
-) -> TokenStream {
-    let mut borrows = instance.is_some();
-    let instance = instance.map(|instance| quote!(&#instance,));
+fn future(function: &Function, callee: &TokenStream, this: Option<&Ident>, names: &[Ident], here: Span) -> TokenStream {
+    let mut borrows = this.is_some();
+    let this = this.map(|this| quote!(&#this,));
     let mut arguments = Vec::new();
     for (argument, name) in function.arguments.iter().zip(names) {
         if let Passing::Borrowed(_) = argument.passing {
@@ -72,7 +94,7 @@ fn future(
             arguments.push(quote!(#name));
         }
     }
-    let call = quote_spanned!(here=> #callee(#instance #(#arguments),*));
+    let call = quote_spanned!(here=> #callee(#this #(#arguments),*));
     match function.manner {
         // The function's own future will do, where it borrows nothing.
         Manner::Async if !borrows => call,

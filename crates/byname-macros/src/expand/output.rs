@@ -57,3 +57,12 @@ fn hidden_result(ty: &TokenStream) -> TokenStream {
         };
     }
 }
+
+/// Refuses an error of a contract that a failed call could not become.
+pub(super) fn converts(output: &Output) -> Option<TokenStream> {
+    let OutputKind::Result(places) = &output.kind else {
+        return None;
+    };
+    let err = at(&places.err, err(&output.ty));
+    Some(quote_spanned!(Span::mixed_site()=> const _: () = ::byname::__private::converts::<#err>();))
+}

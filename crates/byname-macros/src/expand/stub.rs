@@ -106,8 +106,12 @@ fn passed(argument: &Argument) -> TokenStream {
     }
 }
 
-/// The documentation, up to its first example: it would be tested once more here.
+/// The documentation, up to its first example: it would be tested once more here. Where there is none, the compiler may
+/// say so of the function, and has nothing to say of this.
 fn doc(function: &Function) -> Vec<String> {
+    if function.doc.is_empty() {
+        return vec![format!(" Calls `{}`.", function.name.text)];
+    }
     function
         .doc
         .lines()

@@ -55,7 +55,7 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
                 if !part.is_empty() {
                     let into = Into::<A> { slots: &mut slots, method };
                     json(part, into)
-                        .map_err(|error| invalid(codec::without_position(&error.to_string()).to_owned()))?;
+                        .map_err(|error| invalid(codec::without_position(&error.to_string()).into_owned()))?;
                 }
             }
         }

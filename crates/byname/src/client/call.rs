@@ -162,9 +162,49 @@ impl<A, R> Call<A, R> {
         self
     }
 
+    /// Makes the call and blocks this thread until it is done: for programs without async, and for threads of async
+    /// ones that may block.
+    ///
+    /// ```
+    /// # use byname::{rpc, Client, Server};
+    /// # #[rpc]
+    /// # async fn add(a: i64, b: i64) -> i64 { a + b }
+    /// fn main() -> Result<(), byname::Error> {
+    ///     let data = Client::local(&Server::new().method::<add>())?; // or Client::new("data:8080/rpc")?
+    ///     println!("{}", add::on(&data, 1, 2).wait()?);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As when it is awaited. Inside async code it is not made: `failed_precondition`, for the thread has other work to
+    /// do meanwhile. There it is awaited, or moved to `tokio::task::spawn_blocking`; an `#[rpc]` function that waits is
+    /// declared `#[rpc(blocking)]`.
+    pub fn wait(self) -> R
+    where
+        A: Send,
+        R: Remote,
+    {
+        match runtime::block_on(self) {
+            Ok(result) => result,
+            Err(call) => R::read(call.name(), Err(inside_async(call.name()).into())),
+        }
+    }
+
     /// The same call, whose success comes with the headers of the reply: `let (sum, metadata) = ….await?`.
     pub fn with_metadata(self) -> WithMetadata<A, R> {
         WithMetadata(self)
+    }
+}
+
+impl<A, R> Call<A, R> {
+    fn name(&self) -> &str {
+        match &self.state {
+            State::Ready(prepared) => &prepared.name,
+            State::Running(name, _) => name,
+            State::Over => "(over)",
+        }
     }
 }
 
@@ -179,6 +219,9 @@ impl<A: Send, R> Call<A, R> {
         let State::Running(_, future) = &mut self.state else {
             panic!("a call was polled after it had ended");
         };
+        // It may have begun in a runtime and go on where there is none.
+        let outside = Handle::try_current().is_err().then(runtime::current);
+        let _entered = outside.as_ref().map(Handle::enter);
         let done = ready!(future.as_mut().poll(cx));
         let State::Running(name, _) = std::mem::replace(&mut self.state, State::Over) else {
             unreachable!("it was running a line ago");
@@ -200,12 +243,7 @@ impl<A: Send, R> Future for Call<A, R> {
 
 impl<A, R> std::fmt::Debug for Call<A, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = match &self.state {
-            State::Ready(prepared) => &*prepared.name,
-            State::Running(name, _) => name,
-            State::Over => "(over)",
-        };
-        f.debug_tuple("Call").field(&name).finish()
+        f.debug_tuple("Call").field(&self.name()).finish()
     }
 }
 
@@ -214,12 +252,37 @@ impl<A, R> std::fmt::Debug for Call<A, R> {
 #[must_use = "a call is sent when it is awaited"]
 pub struct WithMetadata<A, R>(Call<A, R>);
 
+impl<A: Send, R: Remote> WithMetadata<A, R> {
+    /// As [`Call::wait`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::wait`].
+    pub fn wait(self) -> Result<(R::Ok, HeaderMap), R::Err> {
+        match runtime::block_on(self) {
+            Ok(result) => result,
+            Err(Self(call)) => {
+                let refused = R::read(call.name(), Err(inside_async(call.name()).into()));
+                refused.into_result().map(|value| (value, HeaderMap::new()))
+            }
+        }
+    }
+}
+
 impl<A: Send, R: Remote> Future for WithMetadata<A, R> {
     type Output = Result<(R::Ok, HeaderMap), R::Err>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Self::Output> {
         self.0.poll_done(cx).map(|(result, metadata)| result.into_result().map(|value| (value, metadata)))
     }
+}
+
+fn inside_async(name: &str) -> Error {
+    let why = format!(
+        "`{name}` was called with .wait() inside async code, whose thread must not block; use .await, or .wait() inside \
+         tokio::task::spawn_blocking or an #[rpc(blocking)] function"
+    );
+    Error::refused(Code::FailedPrecondition, why)
 }
 
 impl<A: Send> Prepared<A> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::call::Outgoing;
@@ -24,7 +24,7 @@ use crate::call::{Failure, Reply, Returned, Value};
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::runtime::{self, BoxFuture};
-use crate::timer::{Timer, later};
+use crate::timer::{Timer, before, later, until};
 use crate::wire::{Way, headers, path, plain, reply};
 
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
@@ -106,7 +106,7 @@ impl Host {
                 return done;
             }
             tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {wait:?}: {error}", outgoing.name);
-            sleep(wait).await;
+            until(later(Instant::now(), wait)).await;
         }
     }
 
@@ -157,9 +157,9 @@ impl Host {
             );
             return Err(Error::refused(Code::ResourceExhausted, why).of_limit("waiting"));
         }
-        match timeout_at(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(permit) => permit.map_err(|_| Error::refused(Code::Internal, "the semaphore was closed")),
-            Err(_) => {
+        match before(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await {
+            Some(permit) => permit.map_err(|_| Error::refused(Code::Internal, "the semaphore was closed")),
+            None => {
                 let why = format!(
                     "`{}` waited {:?} for one of the {} connections to {} (`Limits::connections`); allow more \
                      connections, more time, or call less at once",
@@ -188,14 +188,13 @@ impl Host {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
-        let opened = timeout_at(until, connect(&self.target)).await;
-        match opened {
-            Ok(Ok(stream)) => {
+        match before(until, connect(&self.target)).await {
+            Some(Ok(stream)) => {
                 Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
             }
-            Ok(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
-            Err(_) if until == outgoing.deadline => Err(self.late(outgoing, Executed::No)),
-            Err(_) => {
+            Some(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
+            None if until == outgoing.deadline => Err(self.late(outgoing, Executed::No)),
+            None => {
                 let why = format!("no answer within {:?} (`Limits::connect`)", self.limits.connect);
                 Err(self.unreachable(&why).of_limit("connect"))
             }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
@@ -25,8 +25,8 @@ const PIECE: usize = 8 << 10;
 const AHEAD: usize = 1 << 20;
 
 /// A connection that is not in use, or is in use by its holder alone.
-pub(super) struct Http1 {
-    stream: TcpStream,
+pub(super) struct Http1<S = TcpStream> {
+    stream: S,
     /// What was read and not used yet. Empty between two calls.
     read: BytesMut,
 }
@@ -80,10 +80,6 @@ enum Ends {
 }
 
 impl Http1 {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, read: BytesMut::new() }
-    }
-
     /// Sends one request and reads its answer, a body of at most `limit` bytes. The connection comes back if it can be
     /// used again.
     pub(super) async fn exchange(
@@ -148,6 +144,12 @@ impl Http1 {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+impl<S: AsyncRead + Unpin> Http1<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, read: BytesMut::new() }
+    }
 
     /// Reads what there is; 0 at the end of the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -182,7 +184,7 @@ impl Http1 {
     }
 
     /// Reads one answer, and whether the connection can be used after it.
-    async fn answer(&mut self, limit: usize) -> Result<(Answer, bool), String> {
+    pub(super) async fn answer(&mut self, limit: usize) -> Result<(Answer, bool), String> {
         let head = loop {
             match parse_head(&mut self.read)? {
                 Some(head) if head.is_announcement() => {}
@@ -331,7 +333,8 @@ fn ends(status: u16, headers: &HeaderMap) -> Result<(Ends, bool), String> {
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-        let is_chunked = codings.as_bytes().to_ascii_lowercase().ends_with(b"chunked");
+        let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+        let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
         return Ok((if is_chunked { Ends::Chunked } else { Ends::Open }, lengths.next().is_none()));
     }
     let Some(length) = lengths.next() else {

@@ -1,5 +1,7 @@
 //! Where a service is: the URL of a client, taken apart.
 
+use std::net::Ipv6Addr;
+
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
@@ -43,6 +45,13 @@ impl Target {
             return Err(refuse("it has a query or a fragment"));
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it has no host"))?;
+        // The parser lets anything stand between brackets and behind them.
+        let bare = host.strip_prefix('[').map_or(Some(host), |rest| rest.strip_suffix(']'));
+        let is_host = bare.is_some_and(|bare| bare == host || bare.parse::<Ipv6Addr>().is_ok());
+        let behind = authority.strip_prefix(host).filter(|behind| behind.is_empty() || behind.starts_with(':'));
+        let (Some(bare), true, Some(_)) = (bare, is_host, behind) else {
+            return Err(refuse("its host is none"));
+        };
         let port = match uri.authority().and_then(Authority::port) {
             Some(port) => port.as_u16(),
             None if authority.len() > host.len() => return Err(refuse("its port is none")),
@@ -53,7 +62,7 @@ impl Target {
         }
         let path = if rest.contains('/') { uri.path().trim_end_matches('/') } else { "/rpc" };
         Ok(Self {
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            host: bare.to_owned(),
             port,
             path: path.to_owned(),
             authority: HeaderValue::try_from(authority).map_err(|why| refuse(&why.to_string()))?,
@@ -88,7 +97,20 @@ mod tests {
         assert!(why("ftp://localhost").contains("`ftp`"));
         assert!(why("user:pass@localhost/rpc").contains("user name"));
         assert!(why("localhost/rpc?x=1").contains("query"));
-        for bad in ["", "/rpc", ":8080/rpc", "localhost:99999", "localhost:0", "a b", "localhost:x/rpc"] {
+        for bad in [
+            "",
+            "/rpc",
+            ":8080/rpc",
+            "localhost:99999",
+            "localhost:0",
+            "a b",
+            "localhost:x/rpc",
+            "[],=51:5",
+            "[]",
+            "[x]:80",
+            "[::1]x:80",
+            "[::1",
+        ] {
             assert!(why(bad).contains("expected host:port/path"), "{bad}");
         }
     }

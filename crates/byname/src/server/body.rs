@@ -2,20 +2,40 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::watch::Working;
-use crate::error::{Code, Error, Executed};
+use crate::error::{Code, Error};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
+/// What a request's body can be: hyper's own, or one that came through the layers of another server.
+pub trait RequestBody:
+    Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+/// Until when a body may take to come.
+pub(super) struct Until {
+    pub(super) deadline: Instant,
+    /// The caller named it, so it is no limit of the server's.
+    pub(super) by_caller: bool,
+}
+
 /// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call.
-pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> Result<Bytes, Error> {
+pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until) -> Result<Bytes, Error> {
+    let Until { deadline, by_caller } = until;
     let too_large = || {
         let limit = limits.message;
         let why = format!("the request is larger than {limit} bytes (`Limits::message` of the server)");
@@ -39,18 +59,21 @@ pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> 
         });
         let data = match frame.await {
             Ok(None) => break,
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Ok(Some(Err(why))) => {
-                return Err(Error::refused(Code::Cancelled, format!("the request's body broke off: {why}")));
+            // Of `Bytes` this is no copy.
+            Ok(Some(Ok(frame))) => {
+                frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
             }
+            Ok(Some(Err(why))) => return Err(broken(&*why.into())),
             Err(true) => {
                 let limit = limits.body_progress;
                 let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server)");
                 return Err(Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress"));
             }
             Err(false) => {
-                let why = "the deadline of the call passed before its body was there; allow more time";
-                return Err(Error::refused(Code::DeadlineExceeded, why).executed_is(Executed::No));
+                let knob = if by_caller { "" } else { ", or raise `Limits::call` of the server" };
+                let why = format!("the deadline of the call passed before its body was there; allow more time{knob}");
+                let error = Error::refused(Code::DeadlineExceeded, why);
+                return Err(if by_caller { error } else { error.of_limit("call") });
             }
         };
         if whole.len() + more.len() + data.len() > limits.message {
@@ -67,16 +90,36 @@ pub(super) async fn read(body: Incoming, limits: &Limits, deadline: Instant) -> 
     Ok(if more.is_empty() { whole } else { more.freeze() })
 }
 
+/// A body that did not come whole, or is none.
+fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
+    let mut source = None;
+    while let Some(error) = cause {
+        source = source.or(error.downcast_ref::<io::Error>().map(io::Error::kind));
+        cause = error.source();
+    }
+    match source {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+            Error::refused(Code::InvalidArgument, format!("the request's body is badly chunked: {why}"))
+        }
+        _ => Error::refused(Code::Cancelled, format!("the request's body broke off: {why}")),
+    }
+}
+
+/// Over HTTP/2 a reply is handed over in pieces of at most this size, so that one which nobody takes shows.
+const PIECE: usize = 64 << 10;
+
 /// A reply's body. The call counts as at work until it has been handed over.
 #[derive(Debug)]
-pub(super) struct ReplyBody {
+pub struct ReplyBody {
     data: Bytes,
-    _working: Working,
+    working: Working,
 }
 
 impl ReplyBody {
-    pub(super) fn new(data: Bytes, working: Working) -> Self {
-        Self { data, _working: working }
+    pub(super) fn new(data: Bytes, mut working: Working) -> Self {
+        working.has_progressed();
+        Self { data, working }
     }
 }
 
@@ -88,7 +131,12 @@ impl Body for ReplyBody {
         if self.data.is_empty() {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.data)))))
+        let piece = match self.working.is_one_of_many() {
+            true => PIECE.min(self.data.len()),
+            false => self.data.len(),
+        };
+        self.working.has_progressed();
+        Poll::Ready(Some(Ok(Frame::data(self.data.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {

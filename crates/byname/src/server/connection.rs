@@ -25,7 +25,7 @@ use super::watch::{Activity, Watched};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Calls at once on one HTTP/2 connection.
-const STREAMS: u32 = 256;
+pub(super) const STREAMS: u32 = 256;
 
 /// The most that is buffered of one HTTP/1 connection, where [`Limits::header`](crate::Limits::header) isn't more.
 const BUFFER: usize = 400 << 10;
@@ -48,9 +48,9 @@ pub(super) async fn serve(
         Ok(None) => return,
         Err(_) => return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)"),
     };
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::new(is_http2));
     let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
-    let session = Arc::new(Session::new(Arc::clone(&endpoint), activity, peer));
+    let session = Arc::new(Session::new(Arc::clone(&endpoint), activity, Some(peer)));
     let service = service_fn(move |request| answer(Arc::clone(&session), request));
     let is_ready = || endpoint.dispatch().is_ready();
     let ended = if is_http2 {

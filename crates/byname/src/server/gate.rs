@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -57,6 +57,9 @@ impl Gate {
             let why = format!("{why}; if its pages may call, add it with Server::origins");
             Err(turned(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
         };
+        if is_twice(&head.headers, &ORIGIN) || is_twice(&head.headers, &SEC_FETCH_SITE) {
+            return foreign("this request says twice what page it comes from");
+        }
         let origin = head.headers.get(ORIGIN);
         let allowed = origin.filter(|origin| self.origins.iter().any(|ours| ours.as_bytes() == origin.as_bytes()));
         if allowed.is_some() {
@@ -83,6 +86,23 @@ impl Gate {
         let why = "the content type must be application/json";
         Err(turned(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, why.into()))
     }
+}
+
+/// A request whose body is coded otherwise than as chunks, or more than once, is one whose end a proxy may see elsewhere:
+/// hyper looks at the last coding only.
+pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Turned> {
+    let Some(coding) = headers.get(TRANSFER_ENCODING) else {
+        return Ok(());
+    };
+    if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !is_twice(headers, &TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let why = "the only transfer coding is `chunked`, once".to_owned();
+    Err(turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))
+}
+
+fn is_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
 }
 
 fn turned(status: StatusCode, code: Code, why: String) -> Turned {

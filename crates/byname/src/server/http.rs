@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -12,13 +13,13 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Server;
-use super::body::{self, ReplyBody};
-use super::gate::{Gate, Turned};
+use super::body::{self, ReplyBody, RequestBody, Until};
+use super::gate::{Gate, Turned, transfer_coding};
 use super::join::join;
 use super::watch::Activity;
 use crate::arguments::Encoded;
@@ -47,9 +48,10 @@ pub(super) struct Endpoint {
 pub(super) struct Session {
     endpoint: Arc<Endpoint>,
     activity: Arc<Activity>,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
+    functions: Arc<Semaphore>,
 }
 
 /// What a request asks for.
@@ -113,8 +115,9 @@ impl Endpoint {
 }
 
 impl Session {
-    pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: SocketAddr) -> Self {
-        Self { endpoint, activity, peer, host: OnceLock::new() }
+    pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
+        let functions = Arc::new(Semaphore::new(endpoint.functions()));
+        Self { endpoint, activity, peer, host: OnceLock::new(), functions }
     }
 
     /// Whether this request names the host that was found to be ours before, and no other.
@@ -126,9 +129,9 @@ impl Session {
 }
 
 /// Answers one request. Its end is when the reply's body is handed over.
-pub(super) async fn answer(
+pub(super) async fn answer<B: RequestBody>(
     session: Arc<Session>,
-    request: HttpRequest<Incoming>,
+    request: HttpRequest<B>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let working = session.activity.begin();
     let endpoint = &*session.endpoint;
@@ -164,25 +167,24 @@ pub(super) async fn answer(
 type Out = Response<Bytes>;
 
 /// Where a call comes from and until when it is waited for.
-struct Caller {
-    peer: SocketAddr,
+struct Caller<'s> {
+    peer: Option<SocketAddr>,
     began: Instant,
     deadline: Option<Instant>,
-}
-
-impl Caller {
-    fn request(&self, name: String, args: Args, metadata: HeaderMap) -> Request {
-        let mut request = Request::new(name, args, metadata);
-        (request.peer, request.deadline) = (Some(self.peer), self.deadline);
-        request
-    }
+    /// What its connection may have running.
+    functions: &'s Arc<Semaphore>,
 }
 
 impl Endpoint {
-    async fn route(&self, session: &Session, head: Parts, body: Incoming) -> Out {
+    async fn route(&self, session: &Session, head: Parts, body: impl RequestBody) -> Out {
         let began = Instant::now();
         let target = self.target(head.uri.path());
         let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
+        if let Err(turned) = transfer_coding(&head.headers) {
+            let mut out = turn(way, turned);
+            out.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return out;
+        }
         let known = session.is_known(&head);
         let host = match session.host.get().map(HeaderValue::to_str) {
             Some(Ok(host)) if known => Ok(host),
@@ -215,7 +217,7 @@ impl Endpoint {
             Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
             Err(error) => return refuse(way, error, None),
         };
-        let caller = Caller { peer: session.peer, began, deadline };
+        let caller = Caller { peer: session.peer, began, deadline, functions: &session.functions };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
             preflight()
         } else {
@@ -246,11 +248,11 @@ impl Endpoint {
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
-    async fn plain(&self, head: Parts, body: Incoming, caller: Caller) -> Out {
+    async fn plain(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         if head.method != Verb::POST {
             return refuse_verb(Way::Plain, &head.method, "POST");
         }
-        match self.body(&head, body, &caller).await {
+        match self.body(&head, body, &caller, None).await {
             Ok(body) => match plain::read(&body) {
                 // Boxed, so that the other ways don't carry its size.
                 Err(_) if self.json_rpc && json_rpc::is(&body) => {
@@ -264,7 +266,7 @@ impl Endpoint {
         }
     }
 
-    async fn json_rpc(&self, body: Bytes, metadata: HeaderMap, caller: Caller) -> Out {
+    async fn json_rpc(&self, body: Bytes, metadata: HeaderMap, caller: Caller<'_>) -> Out {
         let limits = self.dispatch.limits();
         match json_rpc::read(&body, limits.batch) {
             json_rpc::Message::Single(asked) => {
@@ -293,7 +295,7 @@ impl Endpoint {
         &self,
         asked: json_rpc::Asked,
         metadata: HeaderMap,
-        caller: &Caller,
+        caller: &Caller<'_>,
         room: &AtomicUsize,
     ) -> (Option<Bytes>, HeaderMap) {
         let (name, args) = match asked.call {
@@ -301,7 +303,7 @@ impl Endpoint {
             Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
         };
         let said = name.clone();
-        let reply = self.dispatch.run(caller.request(name, Args::Json(args), metadata)).await;
+        let reply = self.run(name, Args::Json(args), metadata, caller).await;
         let Some(id) = asked.id else {
             return (None, reply.metadata);
         };
@@ -324,14 +326,14 @@ impl Endpoint {
         (Some(body), reply.metadata)
     }
 
-    async fn by_path(&self, name: String, head: Parts, body: Incoming, caller: Caller) -> Out {
+    async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         let args = match head.method {
-            Verb::POST => match self.body(&head, body, &caller).await {
+            Verb::POST => match self.body(&head, body, &caller, Some(&name)).await {
                 Ok(body) => path::read(body).map(Args::Json),
                 Err(turned) => return turn(Way::Path, turned),
             },
             verb => match self.dispatch.is_readonly(&name) {
-                Some(true) if verb == Verb::GET => Ok(Args::Query(path::read_query(head.uri.query().unwrap_or("")))),
+                Some(true) if verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
                 Some(readonly) => {
                     let allowed = if readonly { "POST, GET" } else { "POST" };
                     let refused = Args::Refused(wrong_verb(Way::Path, &verb, allowed));
@@ -350,7 +352,14 @@ impl Endpoint {
         }
     }
 
-    async fn body(&self, head: &Parts, body: Incoming, caller: &Caller) -> Result<Bytes, Turned> {
+    /// Reads the body of a call of this name, which may stand in the body itself.
+    async fn body(
+        &self,
+        head: &Parts,
+        body: impl RequestBody,
+        caller: &Caller<'_>,
+        name: Option<&str>,
+    ) -> Result<Bytes, Turned> {
         self.gate.content_type(&head.headers, !body.is_end_stream())?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         if let Some(encoding) = encoding {
@@ -358,16 +367,18 @@ impl Endpoint {
             let error = Error::refused(Code::InvalidArgument, why);
             return Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error });
         }
-        let limits = self.dispatch.limits();
-        let deadline = caller.deadline.unwrap_or_else(|| later(caller.began, limits.call));
-        body::read(body, limits, deadline).await.map_err(plainly)
+        let until = match caller.deadline {
+            Some(deadline) => Until { deadline, by_caller: true },
+            None => Until { deadline: later(caller.began, self.dispatch.patience(name)), by_caller: false },
+        };
+        body::read(body, self.dispatch.limits(), until).await.map_err(plainly)
     }
 
-    async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller) -> Out {
+    async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller<'_>) -> Out {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
         let refused = matches!(args, Args::Refused(_));
-        let Reply { result, metadata } = self.dispatch.run(caller.request(name, args, metadata)).await;
+        let Reply { result, metadata } = self.run(name, args, metadata, &caller).await;
         let of_function = is_of_function(&result);
         let answered = match result {
             Ok(Returned::Value(Value::Json(value))) => match way {
@@ -395,6 +406,25 @@ impl Endpoint {
             return refuse(way, does_not_fit(why), None);
         }
         finish(answered, metadata)
+    }
+
+    /// Runs a call as one of its connection's.
+    async fn run(&self, name: String, args: Args, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
+        let Ok(share) = Arc::clone(caller.functions).try_acquire_owned() else {
+            let most = self.functions();
+            let why = format!("{most} functions that were called on this connection still run; wait for some");
+            return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
+        };
+        let mut request = Request::new(name, args, metadata);
+        (request.peer, request.deadline, request.share) = (caller.peer, caller.deadline, Some(share));
+        self.dispatch.run(request).await
+    }
+
+    /// How many functions one connection may have running, those included that nobody waits for any more: as many as
+    /// HTTP/2 has streams, so that opening and resetting streams in turn starts no more, or as a batch has calls.
+    fn functions(&self) -> usize {
+        let streams = super::connection::STREAMS as usize;
+        streams.max(self.dispatch.limits().batch).min(Semaphore::MAX_PERMITS)
     }
 }
 

@@ -109,13 +109,7 @@ impl Serve {
         let listener = listener(self.at.0).await?;
         let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
         let private = address.ip().is_loopback();
-        let dispatch = self.server.dispatch(private)?;
-        if dispatch.methods().len() == 0 {
-            return Err(Error::refused(
-                Code::FailedPrecondition,
-                "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
-            ));
-        }
+        let dispatch = self.server.something(private)?;
         let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private);
         Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
     }
@@ -313,4 +307,31 @@ fn told_to_stop() -> Result<BoxFuture<()>, Error> {
     Ok(Box::pin(async {
         let _ = tokio::signal::ctrl_c().await;
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_fails_is_asked_again_only_after_a_pause() {
+        let server = Server::new().function("f", || async {});
+        let endpoint = Arc::new(Endpoint::new(&server, Arc::new(server.dispatch(true).unwrap()), true));
+        let (_stop, stopped) = watch::channel(());
+        let began = Instant::now();
+        let paused = async |error: io::Error| {
+            let before = Instant::now();
+            serve_one(Err(error), &endpoint, &stopped).await;
+            before.elapsed()
+        };
+        // By the clock of the test, which moves only for who waits.
+        for exhausted in [24, 23, 105, 12] {
+            assert_eq!(paused(io::Error::from_raw_os_error(exhausted)).await, Duration::from_millis(100));
+        }
+        for gone in [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset] {
+            assert_eq!(paused(gone.into()).await, Duration::ZERO);
+        }
+        assert_eq!(began.elapsed(), Duration::from_millis(400));
+    }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -18,21 +18,52 @@ use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
 /// The calls at work on one connection, counted by the service and read by the socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Activity {
     working: AtomicUsize,
     /// One has ended since the socket last looked.
     ended: AtomicBool,
+    /// Many calls share the connection, which is HTTP/2: that the socket is written says nothing of one reply.
+    is_shared: bool,
+    /// Replies that wait to be taken, by the half of the [period](Quiet::replies_stall) that they last progressed in.
+    replies: [AtomicUsize; 2],
+    half: AtomicUsize,
 }
 
 /// A call at work. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Working(Arc<Activity>);
+pub(super) struct Working {
+    activity: Arc<Activity>,
+    /// Where it is counted among the replies, once it has one.
+    reply: Option<usize>,
+}
 
 impl Activity {
+    pub(super) fn new(is_shared: bool) -> Self {
+        Self {
+            working: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            is_shared,
+            replies: Default::default(),
+            half: AtomicUsize::new(0),
+        }
+    }
+
     pub(super) fn begin(self: &Arc<Self>) -> Working {
         self.working.fetch_add(1, Ordering::Relaxed);
-        Working(Arc::clone(self))
+        Working { activity: Arc::clone(self), reply: None }
+    }
+
+    fn has_replies(&self) -> bool {
+        self.replies.iter().any(|replies| replies.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Begins the next half of a period; whether a reply has waited since before the last one began.
+    fn next_half(&self) -> bool {
+        let next = 1 - self.half.load(Ordering::Relaxed);
+        let stalled = self.replies[next].load(Ordering::Relaxed) > 0;
+        self.half.store(next, Ordering::Relaxed);
+        stalled
     }
 
     fn is_idle(&self) -> bool {
@@ -44,10 +75,34 @@ impl Activity {
     }
 }
 
+impl Working {
+    /// Whether other calls go on beside it on the same connection.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.activity.is_shared
+    }
+
+    /// There is a reply, or a piece of it was taken.
+    pub(super) fn has_progressed(&mut self) {
+        if self.activity.is_shared {
+            let half = self.activity.half.load(Ordering::Relaxed);
+            self.activity.replies[half].fetch_add(1, Ordering::Relaxed);
+            self.takes_no_more();
+            self.reply = Some(half);
+        }
+    }
+
+    fn takes_no_more(&mut self) {
+        if let Some(half) = self.reply.take() {
+            self.activity.replies[half].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Relaxed);
-        self.0.working.fetch_sub(1, Ordering::Relaxed);
+        self.takes_no_more();
+        self.activity.ended.store(true, Ordering::Relaxed);
+        self.activity.working.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -62,6 +117,7 @@ pub(super) struct Watched {
     quiet: Quiet,
     reading: Timer,
     writing: Timer,
+    replying: Timer,
 }
 
 /// Since when nothing has happened, and what should have. No clock of its own.
@@ -75,6 +131,8 @@ struct Quiet {
     /// When something last happened: on HTTP/1 any byte, on HTTP/2 a call, for its peer answers pings for ever.
     last: Instant,
     write_blocked_since: Option<Instant>,
+    /// When the half of a period began in which replies are counted, while there are any.
+    half_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -88,7 +146,7 @@ impl Quiet {
     fn new(limits: &Limits, has_headers: bool, now: Instant) -> Self {
         let limits =
             QuietLimits { idle: limits.idle, header_read: limits.header_read, write_progress: limits.write_progress };
-        Self { limits, has_headers, header_since: None, last: now, write_blocked_since: None }
+        Self { limits, has_headers, header_since: None, last: now, write_blocked_since: None, half_since: None }
     }
 
     fn has_read(&mut self, working: bool, now: Instant) {
@@ -122,6 +180,16 @@ impl Quiet {
         }
     }
 
+    /// When to look whether a reply of HTTP/2 has waited for too long: its stream may have no window while the others
+    /// are busy. Each is given one `Limits::write_progress` at least and two at most.
+    fn replies_stall(&mut self, are_any: bool, now: Instant) -> Option<Instant> {
+        if self.has_headers || !are_any {
+            self.half_since = None;
+            return None;
+        }
+        Some(later(*self.half_since.get_or_insert(now), self.limits.write_progress))
+    }
+
     fn write_deadline(&mut self, now: Instant) -> Instant {
         later(*self.write_blocked_since.get_or_insert(now), self.limits.write_progress)
     }
@@ -137,7 +205,28 @@ impl Watched {
         has_headers: bool,
     ) -> Self {
         let quiet = Quiet::new(limits, has_headers, Instant::now());
-        Self { stream, early, peer, activity, quiet, reading: Timer::default(), writing: Timer::default() }
+        Self {
+            stream,
+            early,
+            peer,
+            activity,
+            quiet,
+            reading: Timer::default(),
+            writing: Timer::default(),
+            replying: Timer::default(),
+        }
+    }
+
+    /// Whether a reply has waited for too long to be taken.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(half_ends) = self.quiet.replies_stall(self.activity.has_replies(), Instant::now()) {
+            ready!(self.replying.poll_at(cx, half_ends));
+            if self.activity.next_half() {
+                return Poll::Ready(());
+            }
+            self.quiet.half_since = None;
+        }
+        Poll::Pending
     }
 
     fn give_up(&self, limit: &str) -> io::Error {
@@ -176,6 +265,9 @@ impl AsyncRead for Watched {
         }
         if !this.quiet.has_headers && (working || this.activity.has_ended()) {
             this.quiet.has_called(Instant::now());
+        }
+        if !this.quiet.has_headers && this.poll_stalled(cx).is_ready() {
+            return Poll::Ready(Err(this.give_up("write_progress")));
         }
         match this.quiet.read_deadline(working) {
             Some((deadline, limit)) if this.reading.poll_in_one_task(cx, deadline).is_ready() => {

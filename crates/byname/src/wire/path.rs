@@ -1,8 +1,11 @@
 //! The name in the path: `POST /rpc/add` with the arguments as the body, answered by the bare value; `GET` for what
 //! only reads.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::HeaderMap;
+use percent_encoding::percent_decode_str;
 
 use super::{Answered, headers};
 use crate::arguments::Encoded;
@@ -23,9 +26,19 @@ pub(crate) fn read(body: Bytes) -> Result<Encoded, Error> {
     }
 }
 
-/// Server: the arguments of a GET.
-pub(crate) fn read_query(query: &str) -> Vec<(String, String)> {
-    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+/// Server: the arguments of a GET, as a form would write them. What is no UTF-8 is an error: a form's own rules would put
+/// another character in its place.
+pub(crate) fn read_query(query: &str) -> Result<Vec<(String, String)>, Error> {
+    let text = |encoded: &str| {
+        let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
+        let short = encoded.get(..encoded.floor_char_boundary(128)).unwrap_or_default();
+        decoded.map_err(|_| Error::refused(Code::InvalidArgument, format!("{short:?} in the query is no UTF-8")))
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| Ok((text(name)?, text(value)?)))
+        .collect()
 }
 
 /// Server: a success.

@@ -14,13 +14,6 @@ pub trait Users {
 }
 
 #[rpc]
-impl Users for Store<i64> {
-    fn get(&self) -> u64 {
-        1
-    }
-}
-
-#[rpc]
 impl dyn Users {
     pub fn size(&self) -> usize {
         1

@@ -12,11 +12,6 @@ pub enum Shape {
 pub mod math {}
 
 #[rpc]
-pub trait Users {
-    fn get(&self) -> u64;
-}
-
-#[rpc]
 const LIMIT: u32 = 1;
 
 fn main() {

@@ -3,6 +3,7 @@
 
 mod caller;
 pub mod foreign;
+pub mod frames;
 mod log;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};

@@ -1,0 +1,142 @@
+//! Checks a trait.
+
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::{Ident, ItemTrait, ReturnType, TraitItem, TypeParamBound};
+
+use super::function::{self, Within};
+use super::members::{self, Home};
+use super::{Client, Contract, Function, OutputKind, cfgs, types};
+use crate::ast::{self, Body, Member};
+use crate::attr::{Options, Place};
+use crate::errors::Errors;
+use crate::text;
+
+const HOME: Home = Home { place: Place::ContractMethod, elsewhere: "move it to a trait without `#[rpc]`" };
+
+pub(crate) fn contract(contract: &ast::Contract, options: Options, errors: &mut Errors) -> Contract {
+    function::once(&contract.rpc, errors);
+    let ItemTrait { vis, ident, .. } = &contract.head;
+    let named = |what: &str| Ident::new(&format!("{}{what}", ident.unraw()), ident.span());
+    let plain = head(&contract.head, errors);
+    let stub = members::chosen_stub(&options, errors).unwrap_or_else(|| named("Client"));
+    let within = Within { prefix: members::prefix(&options, errors), ty: None };
+    let further = |written: &ast::Function, checked: &Function, errors: &mut Errors| {
+        method(ident, written, checked, errors);
+    };
+    let members::Methods { mut methods, .. } =
+        members::methods(&contract.members, &HOME, &within, &stub, no_method, further, errors);
+    for method in &mut methods {
+        method.vis = vis.clone();
+    }
+    if methods.is_empty() && errors.is_empty() {
+        errors.at(ident, "this contract has no method to call", "add one with `&self`, or remove the `#[rpc]`");
+    }
+    Contract {
+        ident: ident.clone(),
+        marker: named("Contract"),
+        implementable: plain && contract.members.iter().all(|member| matches!(member, Member::Function(_))),
+        client: Client { stub, vis: vis.clone(), cfgs: cfgs(&contract.attrs), methods },
+    }
+}
+
+/// Whether the client can implement a trait that begins so.
+fn head(head: &ItemTrait, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    if let Some(unsafety) = &head.unsafety {
+        errors.at(
+            unsafety,
+            "a contract can't be `unsafe`: no client could keep its promises",
+            "remove `unsafe`, and check what is needed in the implementation",
+        );
+    }
+    if !head.generics.params.is_empty() {
+        errors.at(
+            &head.generics.params,
+            "a contract can't be generic: its methods are called by their names",
+            "write one trait for each type, or take an enum of the types there are",
+        );
+    }
+    let given = |bound: &TypeParamBound| match bound {
+        TypeParamBound::Lifetime(lifetime) => lifetime.ident == "static",
+        TypeParamBound::Trait(bound) => ["Send", "Sync"].contains(&&*bound.to_token_stream().to_string()),
+        _ => false,
+    };
+    let asked = head.supertraits.iter().find(|bound| !given(bound)).map(ToTokens::to_token_stream);
+    let predicate = || Some(head.generics.where_clause.as_ref()?.predicates.first()?.to_token_stream());
+    if let Some(bound) = asked.or_else(predicate) {
+        errors.at(
+            bound,
+            "a contract can't ask for more than its methods: the client that implements it has nothing else",
+            format_args!(
+                "remove it here, and ask for it where it is needed: `fn f(it: impl {} + Debug)`; a contract is `Send \
+                 + Sync + 'static` by itself",
+                head.ident
+            ),
+        );
+    }
+    errors.len() == before
+}
+
+/// What a contract asks of a method besides.
+fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: &mut Errors) {
+    let signature = &written.signature;
+    if let Body::Braces(_) = &written.body {
+        errors.at(
+            &signature.ident,
+            "a contract's method has no body: it is the service that has one",
+            format_args!(
+                "end it with a semicolon; what can be made of other methods is a function: `async fn {}(it: &impl {})`",
+                signature.ident, contract
+            ),
+        );
+    }
+    let types = written.arguments.iter().map(|argument| argument.ty.to_token_stream());
+    let types = types.chain([signature.output.to_token_stream()]);
+    if let Some(word) = types.into_iter().find_map(types::find_self) {
+        errors.at(
+            word,
+            "`Self` is another type for each side: the client here, the service there",
+            "write a type that both know",
+        );
+        return;
+    }
+    if let OutputKind::Unknown = method.output.kind {
+        return;
+    }
+    if signature.asyncness.is_none() {
+        errors.at(
+            signature.fn_token,
+            "a contract's method is `async`: a client waits for the answer",
+            format_args!("write `async fn {}`", signature.ident),
+        );
+    }
+    if let OutputKind::Value = method.output.kind {
+        let ty = match &signature.output {
+            ReturnType::Default => signature.ident.to_token_stream(),
+            ReturnType::Type(_, ty) => ty.to_token_stream(),
+        };
+        errors.at(
+            ty,
+            "a contract's method returns a `Result`: a call may fail, and the caller has to be told",
+            format_args!(
+                "write `Result<{}, byname::Error>`, or an error of yours that is `From<byname::Error>`; an alias must \
+                 end in `Result`",
+                text::normalised(&method.output.ty)
+            ),
+        );
+    }
+}
+
+fn no_method(item: &TraitItem, errors: &mut Errors) {
+    match item {
+        TraitItem::Const(item) => errors.at(&item.ident, "a constant can't be called", HOME.elsewhere),
+        TraitItem::Type(item) => {
+            errors.at(&item.ident, "a type can't be called", "write a type that both sides know in its place")
+        }
+        TraitItem::Macro(item) => {
+            errors.at(&item.mac.path, "`#[rpc]` can't see the methods that a macro makes", HOME.elsewhere)
+        }
+        item => errors.at(item, "only methods can be called", HOME.elsewhere),
+    }
+}

@@ -1,0 +1,100 @@
+//! The type whose methods make the calls of an `impl` block or a contract.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+
+use super::{output, spec, stub};
+use crate::check::{Client, Function};
+use crate::place::{all_at, unlinted};
+
+/// The type, and its `on`. `of` is what it calls the methods of, for people.
+pub(super) fn item(client: &Client, of: &str) -> TokenStream {
+    let Client { vis, cfgs, .. } = client;
+    let stub = ident(client);
+    // The compiler shows it whole where its name is taken already.
+    let item = all_at(stub.span(), quote!(#vis struct #stub));
+    let doc = format!(" Calls the methods of [`{of}`] where a client points to.");
+    quote_spanned! {Span::mixed_site()=>
+        #[doc = #doc]
+        #(#cfgs)*
+        #[derive(::core::clone::Clone)]
+        #item {
+            client: ::byname::Client,
+        }
+        #(#cfgs)*
+        impl #stub {
+            /// Calls go where `client` points to.
+            #vis fn on(client: &::byname::Client) -> Self {
+                Self { client: ::core::clone::Clone::clone(client) }
+            }
+        }
+    }
+}
+
+/// What is known of each method, its stub, and the check of its result.
+pub(super) fn methods(client: &Client) -> TokenStream {
+    let stub = ident(client);
+    let methods = client.methods.iter().enumerate();
+    let statics = methods.clone().map(|(index, method)| known(index, method));
+    let stubs = methods.map(|(index, method)| on(index, method));
+    let checks = client.methods.iter().map(|method| {
+        let cfgs = &method.cfgs;
+        output::checks(&method.output).map(|check| quote!(#(#cfgs)* #check))
+    });
+    quote_spanned! {Span::mixed_site()=>
+        #(#statics)*
+        impl #stub { #(#stubs)* }
+        #(#checks)*
+    }
+}
+
+/// Stubs in name and types only.
+pub(super) fn never(client: &Client) -> TokenStream {
+    let Client { cfgs, .. } = client;
+    let stub = ident(client);
+    let methods = client.methods.iter().map(|method| {
+        let cfgs = &method.cfgs;
+        let on = stub::never(method, &method.ident, &quote!(&self,));
+        quote!(#(#cfgs)* #on)
+    });
+    quote_spanned! {Span::mixed_site()=>
+        #(#cfgs)*
+        impl #stub { #(#methods)* }
+    }
+}
+
+/// Its name.
+pub(super) fn ident(client: &Client) -> Ident {
+    unlinted(&client.stub)
+}
+
+/// The static that [`methods`] keeps what is known of a method in.
+pub(super) fn method_static(index: usize) -> Ident {
+    format_ident!("__BYNAME_METHOD_{index}")
+}
+
+fn known(index: usize, method: &Function) -> TokenStream {
+    let cfgs = &method.cfgs;
+    let name = method_static(index);
+    let spec = spec::spec(method);
+    quote_spanned! {Span::mixed_site()=>
+        #(#cfgs)*
+        static #name: ::std::sync::LazyLock<::byname::__private::Method> = {
+            static __BYNAME_SPEC: ::byname::__private::MethodSpec = #spec;
+            ::std::sync::LazyLock::new(|| ::byname::__private::Method::new(&__BYNAME_SPEC))
+        };
+    }
+}
+
+fn on(index: usize, method: &Function) -> TokenStream {
+    let cfgs = &method.cfgs;
+    let name = method_static(index);
+    let on = stub::on(
+        method,
+        &method.ident,
+        &quote_spanned!(Span::mixed_site()=> &self,),
+        &quote_spanned!(Span::mixed_site()=> &self.client),
+        &quote_spanned!(Span::mixed_site()=> &#name),
+    );
+    quote!(#(#cfgs)* #on)
+}

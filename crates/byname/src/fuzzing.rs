@@ -1,0 +1,290 @@
+//! Every parser that bytes from outside reach, for the targets in `fuzz/` and for their twins among the properties. Each
+//! takes any bytes, must not panic, and asserts what has to hold of whatever it could read.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::arguments::{self, Encoded, Source};
+use crate::call::Failure;
+pub use crate::client::fuzzing::{response, url};
+use crate::codec;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::method::{Method, Param, Source as Place};
+use crate::name;
+use crate::wire::{Way, headers, json_rpc, path, plain, reply};
+
+/// A parser's name and the parser.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 11] = [
+    ("envelope", envelope),
+    ("json_rpc", json_rpc),
+    ("path_body", path_body),
+    ("query", query),
+    ("header_values", header_values),
+    ("arguments", arguments),
+    ("integers", integers),
+    ("received_error", received_error),
+    ("response", response),
+    ("url", url),
+    ("names", names),
+];
+
+/// The body of a call on the plain way: what is read is written back as the same call.
+pub fn envelope(data: &[u8]) {
+    let Ok((name, args)) = plain::read(&Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    if name::check(&name).is_err() {
+        return;
+    }
+    let again = plain::write(&name, &Encoded { positional: args.positional.clone(), keyword: args.keyword.clone() });
+    let (name_again, args_again) = plain::read(&again.into()).expect("what was read is written");
+    assert_eq!(name_again, name);
+    let or =
+        |part: &Bytes, empty: &'static [u8]| if part.is_empty() { Bytes::from_static(empty) } else { part.clone() };
+    assert_eq!(args_again.positional, or(&args.positional, b"[]"));
+    assert_eq!(args_again.keyword, or(&args.keyword, b"{}"));
+}
+
+/// The body of a call of JSON-RPC, or of several: each is answered by its id, which is echoed as it came.
+pub fn json_rpc(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    let is = json_rpc::is(&body);
+    assert!(!is || plain::read(&body).is_err(), "no body is both");
+    let asked = match json_rpc::read(&body, 3) {
+        json_rpc::Message::Single(asked) => vec![asked],
+        json_rpc::Message::Batch(asked) => asked,
+    };
+    assert!((1..=3).contains(&asked.len()));
+    for asked in asked {
+        match asked.call {
+            Ok((_, args)) => {
+                assert!(is);
+                assert!(args.positional.is_empty() || args.keyword.is_empty());
+            }
+            Err(no_call) => {
+                let id = asked.id.clone().expect("what is no call is answered");
+                serde_json::from_slice::<&RawValue>(&json_rpc::no_call(&id, no_call)).expect("the answer is JSON");
+            }
+        }
+        if let Some(id) = asked.id {
+            serde_json::from_slice::<&RawValue>(&json_rpc::success(&id, b"null")).expect("the answer is JSON");
+        }
+    }
+}
+
+/// The body of a call by path: by position or by name, never both.
+pub fn path_body(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    if let Ok(args) = path::read(body.clone()) {
+        assert!(args.positional.is_empty() || args.keyword.is_empty());
+        let encoded = Encoded { positional: args.positional, keyword: args.keyword };
+        let again = path::read(path::write(&encoded).expect("one kind only")).expect("what was read is written");
+        assert!(again.keyword == encoded.keyword || encoded.keyword.is_empty());
+    }
+}
+
+/// A query: what is read comes back when it is written with every byte escaped.
+pub fn query(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(pairs) = path::read_query(text) else {
+        return;
+    };
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let again: Vec<_> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    assert_eq!(path::read_query(&again.join("&")).expect("it was text"), pairs);
+    let _ = sum().begin(Source::Query(&pairs));
+}
+
+/// Headers of both sides: the time that is left, and how long a connection is kept.
+pub fn header_values(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let one = |name| HeaderMap::from_iter([(name, value.clone())]);
+    if let Ok(Some(timeout)) = headers::timeout(&one(headers::TIMEOUT)) {
+        let again = HeaderValue::from(timeout.as_millis() as u64);
+        let again = headers::timeout(&HeaderMap::from_iter([(headers::TIMEOUT, again)]));
+        assert_eq!(again.expect("it is a number"), Some(timeout));
+    }
+    let _ = headers::keep_alive(&one(headers::KEEP_ALIVE));
+    let mut offers = one(headers::WAYS);
+    offers.insert(headers::PROTOCOL, headers::VERSION);
+    let _ = (headers::offers(&offers, Way::Plain), headers::offers(&offers, Way::Path));
+    assert_eq!(headers::is_byname(&one(headers::PROTOCOL)), data == b"1");
+}
+
+/// Arguments by position, up to the first NUL, and by name behind it.
+pub fn arguments(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (positional, keyword) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if [positional, keyword].iter().any(|part| codec::deeper_than(128, part)) {
+        return;
+    }
+    let param = |name: &'static str, optional, default: Option<&'static str>| Param {
+        name: name.into(),
+        ty: "".into(),
+        optional,
+        default: default.map(Into::into),
+    };
+    let method = Method {
+        params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],
+        ..Method::clone(&sum().method)
+    };
+    type Read = (Value, Option<u128>, Vec<f64>);
+    let Ok(read) = arguments::decode::<Read>(&method, Source::Json { positional, keyword }) else {
+        return;
+    };
+    let mut again = Vec::new();
+    codec::encode(&(&read.0, read.1, &read.2), &mut again).expect("what was read can be written");
+    let source = Source::Json { positional: &again, keyword: &[] };
+    assert_eq!(arguments::decode::<Read>(&method, source).expect("what was written is read"), read);
+}
+
+/// Integers: exact or an error, whatever takes them.
+pub fn integers(data: &[u8]) {
+    if codec::deeper_than(100, data) {
+        return;
+    }
+    if let Ok(value) = codec::decode::<Value>(data) {
+        let mut again = Vec::new();
+        codec::encode(&value, &mut again).expect("what was read can be written");
+        assert_eq!(codec::decode::<Value>(&again).expect("what was written is read"), value);
+    }
+    if let Ok(integer) = codec::decode::<i128>(data) {
+        let text = std::str::from_utf8(data).expect("it was JSON").trim();
+        assert_eq!(text.parse(), Ok(integer), "a digit was lost");
+        match codec::decode::<Value>(data) {
+            Ok(value) => {
+                let shown = value.to_string();
+                assert!(shown == integer.to_string() || text == "-0", "{shown} is not {integer}");
+            }
+            Err(_) => assert!(i64::try_from(integer).is_err() && u64::try_from(integer).is_err()),
+        }
+    }
+}
+
+/// An answer's status, a byte each for its way and its reason, and its body.
+pub fn received_error(data: &[u8]) {
+    let Some((&[high, low, way], body)) = data.split_first_chunk() else {
+        return;
+    };
+    let status = 100 + u16::from_be_bytes([high, low]) % 500;
+    let way_in = if way % 2 == 0 { Way::Plain } else { Way::Path };
+    let reason: Option<&[u8]> =
+        [None, Some(&b""[..]), Some(b"no func found err"), Some(b"\xff")][usize::from(way / 2 % 4)];
+    let body = Bytes::copy_from_slice(body);
+    let mut headers = HeaderMap::new();
+    headers.insert(headers::PROTOCOL, headers::VERSION);
+    match reply(way_in, "f", status, reason, &headers, &body) {
+        Ok(_) => assert!((200..300).contains(&status), "{status} is no success"),
+        Err(Failure::Method { error, .. } | Failure::Rpc(error)) => {
+            let shown = error.to_string();
+            assert!(!shown.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{shown:?}");
+            let text = serde_json::to_string(&error).expect("an error can be written");
+            let again: Error = serde_json::from_str(&text).expect("and read");
+            assert_eq!(again, error);
+        }
+    }
+}
+
+/// Names: whatever is one goes through the envelope and the path as it is.
+pub fn names(data: &[u8]) {
+    let Ok(name) = std::str::from_utf8(data) else {
+        return;
+    };
+    if name::check(name).is_ok() {
+        assert!(name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
+        let (again, _) = plain::read(&plain::write(name, &Encoded::default()).into()).expect("a name needs no escape");
+        assert_eq!(again, name);
+    }
+}
+
+/// A function of two integers.
+fn sum() -> Handler {
+    let place = Place { package: "", module: "", file: "", line: 0 };
+    Handler::function(
+        "sum".into(),
+        place,
+        |a: i64, b: Option<i64>| async move { a.wrapping_add(b.unwrap_or_default()) },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes of every kind, the closer to what is expected the better.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let text = |pattern: &'static str| pattern.prop_map(String::into_bytes);
+        let number = "-?[0-9]{1,40}(\\.[0-9]{1,4})?(e[+-]?[0-9]{1,3})?";
+        prop_oneof![
+            any::<Vec<u8>>(),
+            any::<String>().prop_map(String::into_bytes),
+            text("[\\[\\]{}\",:0-9a-z\\\\.+\\- \\x00]{0,60}"),
+            text("\\{\"fun\":\"[a-z_.\\\\u0]{0,9}\",\"args\":\\[[0-9, ]{0,9}\\],\"kwargs\":\\{(\"[ab]\":[0-9]{1,3})?\\}\\}"),
+            text("(\\[|\\{\"jsonrpc\":)[\\[\\]{}\",:0-9a-z\\\\]{0,60}"),
+            text("\\[?\\{(\"ext\":1,)?\"jsonrpc\":\"[12].0\",\"method\":\"[a-z\\\\u0]{0,9}\"(,\"params\":(\\[[0-9, ]{0,9}\\]|\\{\\}|null))?(,\"id\":(1.0|null|\"\\\\ud800\"|\\[\\]))?\\}(,1){0,4}\\]?"),
+            text(number),
+            "-?[0-9]{1,40}".prop_map(|integer| format!("[{integer},{integer}]").into_bytes()),
+            text("([a-z%+]{1,5}=[a-z0-9%+]{0,6}&){0,4}"),
+            text("(timeout=[0-9]{0,21}|max=[0-9]|, ?){0,4}"),
+            text("(http://)?[a-z0-9.:\\[\\]@%]{1,12}(:[0-9]{1,6})?(/[a-z?#%]{0,5}){0,3}"),
+            text("(rpc)?[a-zA-Z_.0-9]{0,140}"),
+            response_text(),
+            (any::<[u8; 3]>(), "\\{(\"err\":\\{)?\"code\":\"(aborted|x)\",\"message\":\"[a-z\\x1b]{0,3}\",\"executed\":\"(no|yes)\",\"kind\":\"(rpc|method)\"(,\"data\":[0-9]{1,30})?\\}?\\}")
+                .prop_map(|(head, body)| [&head[..], body.as_bytes()].concat()),
+        ]
+    }
+
+    fn response_text() -> impl Strategy<Value = Vec<u8>> {
+        let field = "(content-length: [0-9]{1,3}|transfer-encoding: (x|gzip, )?chunked|connection: close|x: y)\r\n";
+        let body = prop_oneof!["[a-z]{0,40}", "([0-9a-f]{1,2}(;x)?\r\n[a-z]{0,20}\r\n){0,3}(0\r\n(x: y\r\n)?\r\n)?"];
+        ("HTTP/1\\.[01] (1|2|3|5)0[0-4]( [a-zA-Z ]{0,9})?\r\n", proptest::collection::vec(field, 0..4), body)
+            .prop_map(|(line, fields, body)| format!("{line}{}\r\n{body}", fields.concat()).into_bytes())
+    }
+
+    #[test]
+    fn whatever_comes_from_outside_is_read_or_refused() {
+        let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+        proptest!(config, |(bytes in bytes())| {
+            for (_, target) in TARGETS {
+                target(&bytes);
+            }
+        });
+    }
+
+    const REQUEST: &[u8] = br#"[{"jsonrpc":"2.0","method":"f","params":[1],"id":1.0},{"jsonrpc":"2.0","method":"f"}]"#;
+
+    /// The strategies above must reach behind the first check of each parser.
+    #[test]
+    fn what_is_right_is_read() {
+        let response = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n";
+        for (_, target) in TARGETS {
+            for bytes in [
+                &br#"{"fun":"f","args":[1],"kwargs":{"b":2}}"#[..],
+                REQUEST,
+                b"[1,2]",
+                b"a=1&b=2",
+                b"timeout=5",
+                response,
+            ] {
+                target(bytes);
+            }
+        }
+        assert!(plain::read(&Bytes::from_static(br#"{"fun":"f","args":[1]}"#)).is_ok());
+        let json_rpc::Message::Batch(asked) = json_rpc::read(&Bytes::from_static(REQUEST), 3) else {
+            panic!("an array is a batch");
+        };
+        assert!(asked.iter().all(|asked| asked.call.is_ok()));
+        assert!(path::read_query("a=1&b=2").is_ok_and(|pairs| pairs.len() == 2));
+    }
+}

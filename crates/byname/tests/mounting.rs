@@ -1,0 +1,181 @@
+//! A server as a part of an axum application, with layers around it.
+
+mod harness;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_request;
+use axum::routing::get as route;
+use axum::{Router, serve};
+use byname::{Client, Code, Context, Executed, Limits, Server, rpc};
+use harness::{Caller, add, get, post, post_with, raw, within};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+/// Where the application serves until the test's runtime ends.
+async fn serving(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).into_future());
+    address
+}
+
+#[rpc(readonly)]
+async fn peer() -> Option<SocketAddr> {
+    Context::current()?.peer()
+}
+
+fn functions() -> Server {
+    Server::new().method::<add>().method::<peer>()
+}
+
+#[tokio::test]
+async fn an_application_has_routes_of_its_own_beside_the_calls() {
+    let app = Router::new()
+        .route("/", route(|| async { "hello" }))
+        .nest_service("/api", functions().into_service().unwrap())
+        .nest_service("/at/the/place", functions().endpoint("/").into_service().unwrap());
+    let address = serving(app).await;
+    for (request, status, body) in [
+        (get("/"), 200, "hello"),
+        (post("/api/rpc/add", "[1,2]"), 200, "3"),
+        (get("/api/rpc/add?a=1&b=2"), 200, "3"),
+        (post("/api/rpc", r#"{"fun":"add","args":[1,2]}"#), 200, r#"{"ret":3}"#),
+        (post("/at/the/place", r#"{"fun":"add","args":[1,2]}"#), 200, r#"{"ret":3}"#),
+        (post("/at/the/place/add", "[1,2]"), 200, "3"),
+        (get("/api/rpc/!ready"), 200, "ok\n"),
+    ] {
+        let answer = raw(address, &request).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{request}");
+    }
+    let nothing = raw(address, post("/api/rpc/sub", "[1,2]")).await;
+    assert_eq!((nothing.status, nothing.header("content-type")), (404, "application/problem+json"));
+    assert_eq!(raw(address, get("/api/elsewhere")).await.status, 404);
+    assert_eq!(raw(address, get("/elsewhere")).await.status, 404);
+}
+
+#[tokio::test]
+async fn clients_call_what_is_mounted_as_they_call_a_server() {
+    let app = Router::new().nest_service("/api", functions().into_service().unwrap());
+    let client = Client::new(&format!("{}/api/rpc", serving(app).await)).unwrap();
+    for n in 0..10 {
+        assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1);
+    }
+    let unknown = client.call::<i64>("sub", (1, 2)).await.unwrap_err();
+    assert_eq!((unknown.rpc().unwrap().code(), unknown.executed()), (Code::Unimplemented, Executed::No));
+    let (_, metadata) = add::on(&client, 1, 2).with_metadata().await.unwrap();
+    assert_eq!(metadata["keep-alive"], "timeout=5", "the outer server may close its connections soon");
+}
+
+#[tokio::test]
+async fn the_peer_is_what_the_outer_server_says() {
+    let rpc = functions().into_service().unwrap();
+    let alone = serving(Router::new().nest_service("/api", rpc.clone())).await;
+    assert_eq!(raw(alone, post("/api/rpc/peer", "")).await.body, "null");
+    let named = map_request(|ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request| async move {
+        request.extensions_mut().insert(peer);
+        request
+    });
+    let address = serving(Router::new().nest_service("/api", rpc).layer(named)).await;
+    let mut caller = Caller::to(address).await;
+    let own = caller.stream.local_addr().unwrap();
+    assert_eq!(caller.ask(post("/api/rpc/peer", "")).await.body, format!("\"{own}\""));
+}
+
+#[tokio::test]
+async fn layers_work_around_the_calls() {
+    let held = Arc::new(Notify::new());
+    let (hold, ended) = (Arc::clone(&held), Arc::new(Notify::new()));
+    let end = Arc::clone(&ended);
+    let server = functions().function("echo", |text: String| async { text }).function("hold", move || {
+        let (hold, end) = (Arc::clone(&hold), Arc::clone(&end));
+        async move {
+            hold.notified().await;
+            end.notify_one();
+        }
+    });
+    let app = Router::new()
+        .nest_service("/api", server.into_service().unwrap())
+        .layer(SetResponseHeaderLayer::overriding(header::SERVER, HeaderValue::from_static("outer")))
+        .layer(RequestBodyLimitLayer::new(1000))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_millis(100)));
+    let address = serving(app).await;
+    assert_eq!(raw(address, post("/api/rpc/add", "[1,2]")).await.header("server"), "outer");
+
+    let client = Client::new(&format!("{address}/api/rpc")).unwrap();
+    let large = client.call::<String>("echo", ("x".repeat(2000),)).await.unwrap_err();
+    assert_eq!(large.rpc().unwrap().code(), Code::ResourceExhausted, "{large}");
+    let late = client.call::<()>("hold", ()).await.unwrap_err();
+    assert_eq!((late.rpc().unwrap().code(), late.executed()), (Code::DeadlineExceeded, Executed::Unknown), "{late}");
+    // The layer gave up; the function runs to its end all the same.
+    held.notify_one();
+    within(ended.notified()).await;
+
+    // Beyond the layer's limit in a body that doesn't say how long it is.
+    let chunks = format!("transfer-encoding: chunked\r\n\r\n7d0\r\n\"{}\"\r\n0\r\n\r\n", "x".repeat(1998));
+    let head = format!("POST /api/rpc/echo HTTP/1.1\r\nhost: localhost\r\n{chunks}");
+    let cut = raw(address, head).await;
+    assert!((400..500).contains(&cut.status), "{cut:?}");
+}
+
+#[tokio::test]
+async fn limits_of_calls_hold_and_those_of_connections_are_the_outer_servers() {
+    let server = |change: fn(&mut Limits)| {
+        let server = functions().function("forever", || std::future::pending::<()>());
+        serving(Router::new().nest_service("/api", server.limits(change).into_service().unwrap()))
+    };
+    let address = server(|limits| limits.message = 10).await;
+    let answer = raw(address, post("/api/rpc/add", "[1,    2]  ")).await;
+    assert_eq!((answer.status, &answer.json()["limit"]), (413, &"message".into()));
+
+    let address = server(|limits| limits.nesting = 2).await;
+    let answer = raw(address, post("/api/rpc/add", "[[[1]],2]")).await;
+    assert_eq!((answer.status, &answer.json()["limit"]), (400, &"nesting".into()));
+
+    let address = server(|limits| limits.call = Duration::from_millis(20)).await;
+    let answer = raw(address, post("/api/rpc/forever", "")).await;
+    assert_eq!((answer.status, &answer.json()["limit"]), (504, &"call".into()));
+
+    let address = server(|limits| limits.body_progress = Duration::from_millis(20)).await;
+    let mut slow = Caller::to(address).await;
+    slow.send("POST /api/rpc/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,").await;
+    let answer = slow.answer().await;
+    assert_eq!((answer.status, &answer.json()["limit"]), (504, &"body_progress".into()));
+
+    let address = server(|limits| limits.in_flight = 0).await;
+    let answer = raw(address, post("/api/rpc/add", "[1,2]")).await;
+    assert_eq!((answer.status, &answer.json()["limit"]), (429, &"in_flight".into()));
+
+    let address = server(|limits| limits.header = 100).await;
+    let long = format!("x-long: {}\r\n", "x".repeat(200));
+    assert_eq!(raw(address, post_with("/api/rpc/add", &long, "[1,2]")).await.body, "3", "axum reads the header");
+}
+
+#[tokio::test]
+async fn the_rules_about_hosts_and_origins_hold() {
+    let any = serving(Router::new().nest_service("/api", functions().into_service().unwrap())).await;
+    let call = |host: &str, more: &str| {
+        format!("POST /api/rpc/add HTTP/1.1\r\nhost: {host}\r\n{more}content-length: 5\r\n\r\n[1,2]")
+    };
+    assert_eq!(raw(any, call("api.example", "")).await.status, 200, "where it is bound is not known");
+    assert_eq!(raw(any, call("api.example", "origin: https://evil.example\r\n")).await.status, 403);
+    let named = functions().hosts(["api.example"]).into_service().unwrap();
+    let named = serving(Router::new().nest_service("/api", named)).await;
+    assert_eq!(raw(named, call("api.example", "")).await.status, 200);
+    assert_eq!(raw(named, call("evil.example", "")).await.status, 421);
+}
+
+#[test]
+fn a_service_without_functions_is_an_error() {
+    let error = Server::new().into_service().unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    let twice = Server::new().method::<add>().method::<add>().into_service().unwrap_err();
+    assert!(twice.message().contains("`add`"), "{twice}");
+}
