@@ -409,23 +409,23 @@ async fn a_notification_is_waited_for_until_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_caller_is_gone_runs_to_its_end() {
-    let (gate, handle) = Gate::new();
-    let running = Running::new(everything().inject(gate)).await;
-    let mut caller = Caller::to(running.address).await;
-    let body = batch([call("counter.bump", r#","id":1"#), call("pass", r#","id":2"#), call("counter.bump", "")]);
-    caller.send(post("/rpc", &body)).await;
-    within(handle.started).await.unwrap();
-    drop(caller);
-    // The connection's end is seen by itself; that the function was told of it shows that it was.
-    let waiting = async {
-        while raw(running.address, get("/rpc/counter.total")).await.body != "2" {
+async fn a_batch_whose_caller_is_gone_is_told_and_runs_to_its_end() {
+    let (said, mut says) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::new().function("outlasts", move || {
+        let said = said.clone();
+        async move {
+            said.send("started").unwrap();
+            Context::current().unwrap().cancellation().cancelled().await;
             tokio::task::yield_now().await;
+            said.send("ended").unwrap();
         }
-    };
-    within(waiting).await;
-    handle.release.send(()).unwrap();
-    within(handle.ended).await.unwrap();
+    });
+    let running = Running::new(server).await;
+    let mut caller = Caller::to(running.address).await;
+    caller.send(post("/rpc", &batch([call("outlasts", r#","id":1"#), call("outlasts", "")]))).await;
+    assert_eq!([within(says.recv()).await, within(says.recv()).await], [Some("started"); 2]);
+    drop(caller);
+    assert_eq!([within(says.recv()).await, within(says.recv()).await], [Some("ended"); 2]);
     within(running.stopped()).await.unwrap();
 }
 
