@@ -16,24 +16,24 @@ use serde_json::{Map, Value};
 
 /// What went wrong: gRPC's sixteen codes, in snake case on the wire.
 ///
-/// | code | HTTP status | meant for |
-/// | --- | --- | --- |
-/// | `cancelled` | 499 | the caller went away |
-/// | `unknown` | 500 | an error without a better code |
-/// | `invalid_argument` | 400 | the request is wrong whatever the state of the server |
-/// | `deadline_exceeded` | 504 | the deadline passed first |
-/// | `not_found` | 404 | a thing the function was asked for is not there |
-/// | `already_exists` | 409 | a thing the function should make is there |
-/// | `permission_denied` | 403 | the caller is known and may not |
-/// | `resource_exhausted` | 429 | a limit or quota is used up |
-/// | `failed_precondition` | 400 | the system is not in the state that the function needs |
-/// | `aborted` | 409 | a conflict with another operation |
-/// | `out_of_range` | 400 | past the end of something |
-/// | `unimplemented` | 404 | no function of that name |
-/// | `internal` | 500 | a defect: a panic, an answer that can't be read |
-/// | `unavailable` | 503 | nobody answers, or not now |
-/// | `data_loss` | 500 | data is gone or corrupt |
-/// | `unauthenticated` | 401 | the caller is not known |
+/// | code | HTTP status | JSON-RPC | meant for |
+/// | --- | --- | --- | --- |
+/// | `cancelled` | 499 | -32001 | the caller went away |
+/// | `unknown` | 500 | -32002 | an error without a better code |
+/// | `invalid_argument` | 400 | -32602 | the request is wrong whatever the state of the server |
+/// | `deadline_exceeded` | 504 | -32004 | the deadline passed first |
+/// | `not_found` | 404 | -32005 | a thing the function was asked for is not there |
+/// | `already_exists` | 409 | -32006 | a thing the function should make is there |
+/// | `permission_denied` | 403 | -32007 | the caller is known and may not |
+/// | `resource_exhausted` | 429 | -32008 | a limit or quota is used up |
+/// | `failed_precondition` | 400 | -32009 | the system is not in the state that the function needs |
+/// | `aborted` | 409 | -32010 | a conflict with another operation |
+/// | `out_of_range` | 400 | -32011 | past the end of something |
+/// | `unimplemented` | 404 | -32601 | no function of that name |
+/// | `internal` | 500 | -32603 | a defect: a panic, an answer that can't be read |
+/// | `unavailable` | 503 | -32014 | nobody answers, or not now |
+/// | `data_loss` | 500 | -32015 | data is gone or corrupt |
+/// | `unauthenticated` | 401 | -32016 | the caller is not known |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the table above says what each one means")]
 pub enum Code {
@@ -111,6 +111,29 @@ impl Code {
             Code::Unavailable => 503,
             Code::Unauthenticated => 401,
             Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        }
+    }
+
+    /// The `error.code` that an error of this code bears in JSON-RPC: the specification's own where it has one, else
+    /// -32000 less gRPC's number. A function's own error has -32000 whatever its code.
+    pub const fn json_rpc_code(self) -> i32 {
+        match self {
+            Code::InvalidArgument => -32602,
+            Code::Unimplemented => -32601,
+            Code::Internal => -32603,
+            Code::Cancelled => -32001,
+            Code::Unknown => -32002,
+            Code::DeadlineExceeded => -32004,
+            Code::NotFound => -32005,
+            Code::AlreadyExists => -32006,
+            Code::PermissionDenied => -32007,
+            Code::ResourceExhausted => -32008,
+            Code::FailedPrecondition => -32009,
+            Code::Aborted => -32010,
+            Code::OutOfRange => -32011,
+            Code::Unavailable => -32014,
+            Code::DataLoss => -32015,
+            Code::Unauthenticated => -32016,
         }
     }
 }
@@ -552,6 +575,9 @@ mod tests {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
             assert!(code.http_status() >= 400, "{code} would look like a success");
         }
+        // -32000 is a function's own error, -32600 and -32700 are what can't be read.
+        let taken = [-32000, -32600, -32700].into_iter().chain(Code::ALL.map(Code::json_rpc_code));
+        assert_eq!(taken.collect::<std::collections::BTreeSet<_>>().len(), 3 + Code::ALL.len());
     }
 
     #[test]

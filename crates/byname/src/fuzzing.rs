@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::arguments::{self, Encoded, Source};
 use crate::call::Failure;
@@ -13,14 +14,15 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::method::{Method, Param, Source as Place};
 use crate::name;
-use crate::wire::{Way, headers, path, plain, reply};
+use crate::wire::{Way, headers, json_rpc, path, plain, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("envelope", envelope),
+    ("json_rpc", json_rpc),
     ("path_body", path_body),
     ("query", query),
     ("header_values", header_values),
@@ -47,6 +49,33 @@ pub fn envelope(data: &[u8]) {
         |part: &Bytes, empty: &'static [u8]| if part.is_empty() { Bytes::from_static(empty) } else { part.clone() };
     assert_eq!(args_again.positional, or(&args.positional, b"[]"));
     assert_eq!(args_again.keyword, or(&args.keyword, b"{}"));
+}
+
+/// The body of a call of JSON-RPC, or of several: each is answered by its id, which is echoed as it came.
+pub fn json_rpc(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    let is = json_rpc::is(&body);
+    assert!(!is || plain::read(&body).is_err(), "no body is both");
+    let asked = match json_rpc::read(&body, 3) {
+        json_rpc::Message::Single(asked) => vec![asked],
+        json_rpc::Message::Batch(asked) => asked,
+    };
+    assert!((1..=3).contains(&asked.len()));
+    for asked in asked {
+        match asked.call {
+            Ok((_, args)) => {
+                assert!(is);
+                assert!(args.positional.is_empty() || args.keyword.is_empty());
+            }
+            Err(no_call) => {
+                let id = asked.id.clone().expect("what is no call is answered");
+                serde_json::from_slice::<&RawValue>(&json_rpc::no_call(&id, no_call)).expect("the answer is JSON");
+            }
+        }
+        if let Some(id) = asked.id {
+            serde_json::from_slice::<&RawValue>(&json_rpc::success(&id, b"null")).expect("the answer is JSON");
+        }
+    }
 }
 
 /// The body of a call by path: by position or by name, never both.
@@ -202,6 +231,8 @@ mod tests {
             any::<String>().prop_map(String::into_bytes),
             text("[\\[\\]{}\",:0-9a-z\\\\.+\\- \\x00]{0,60}"),
             text("\\{\"fun\":\"[a-z_.\\\\u0]{0,9}\",\"args\":\\[[0-9, ]{0,9}\\],\"kwargs\":\\{(\"[ab]\":[0-9]{1,3})?\\}\\}"),
+            text("(\\[|\\{\"jsonrpc\":)[\\[\\]{}\",:0-9a-z\\\\]{0,60}"),
+            text("\\[?\\{(\"ext\":1,)?\"jsonrpc\":\"[12].0\",\"method\":\"[a-z\\\\u0]{0,9}\"(,\"params\":(\\[[0-9, ]{0,9}\\]|\\{\\}|null))?(,\"id\":(1.0|null|\"\\\\ud800\"|\\[\\]))?\\}(,1){0,4}\\]?"),
             text(number),
             "-?[0-9]{1,40}".prop_map(|integer| format!("[{integer},{integer}]").into_bytes()),
             text("([a-z%+]{1,5}=[a-z0-9%+]{0,6}&){0,4}"),
@@ -231,18 +262,29 @@ mod tests {
         });
     }
 
+    const REQUEST: &[u8] = br#"[{"jsonrpc":"2.0","method":"f","params":[1],"id":1.0},{"jsonrpc":"2.0","method":"f"}]"#;
+
     /// The strategies above must reach behind the first check of each parser.
     #[test]
     fn what_is_right_is_read() {
         let response = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n";
         for (_, target) in TARGETS {
-            for bytes in
-                [&br#"{"fun":"f","args":[1],"kwargs":{"b":2}}"#[..], b"[1,2]", b"a=1&b=2", b"timeout=5", response]
-            {
+            for bytes in [
+                &br#"{"fun":"f","args":[1],"kwargs":{"b":2}}"#[..],
+                REQUEST,
+                b"[1,2]",
+                b"a=1&b=2",
+                b"timeout=5",
+                response,
+            ] {
                 target(bytes);
             }
         }
         assert!(plain::read(&Bytes::from_static(br#"{"fun":"f","args":[1]}"#)).is_ok());
+        let json_rpc::Message::Batch(asked) = json_rpc::read(&Bytes::from_static(REQUEST), 3) else {
+            panic!("an array is a batch");
+        };
+        assert!(asked.iter().all(|asked| asked.call.is_ok()));
         assert!(path::read_query("a=1&b=2").is_ok_and(|pairs| pairs.len() == 2));
     }
 }

@@ -36,10 +36,13 @@ pub struct Limits {
     pub pool_idle: Duration,
     /// Server: how long calls in flight may take to end once the server is told to stop. 30 s.
     pub drain: Duration,
-    /// The largest request and the largest reply, in bytes of the body. 4 MiB.
+    /// The largest request and the largest reply, in bytes of the body; the replies of a batch count together. 4 MiB.
     pub message: usize,
     /// Server: how deep arrays and objects may be nested in a request: 128, which is also the most it can be.
     pub nesting: usize,
+    /// Server: how many requests one batch of JSON-RPC may have, notifications included; a larger one is refused as a
+    /// whole. Each of them counts as one call by every other limit. 100.
+    pub batch: usize,
     /// Server: the size of a request's header in bytes, first line included. 64 KiB.
     pub header: usize,
     /// Client: connections to one host, kept alive or in use. 128.
@@ -70,6 +73,7 @@ impl Default for Limits {
             drain: Duration::from_secs(30),
             message: 4 << 20,
             nesting: 128,
+            batch: 100,
             header: 64 << 10,
             connections: 128,
             waiting: 65_536,

@@ -4,6 +4,7 @@ mod body;
 mod connection;
 mod gate;
 mod http;
+mod join;
 mod listen;
 mod mount;
 mod watch;
@@ -47,6 +48,7 @@ pub struct Server {
     listing: Option<bool>,
     plain: bool,
     path: bool,
+    json_rpc: bool,
     require_json: bool,
     interceptors: Chain,
 }
@@ -70,6 +72,7 @@ impl Server {
             listing: None,
             plain: true,
             path: true,
+            json_rpc: true,
             require_json: false,
             interceptors: Chain::default(),
         }
@@ -200,6 +203,12 @@ impl Server {
     /// Whether `/rpc/name` is offered. On by default.
     pub fn path(mut self, on: bool) -> Self {
         self.path = on;
+        self
+    }
+
+    /// Whether JSON-RPC 2.0 is offered: `POST /rpc` with `"jsonrpc": "2.0"`, and batches. On by default.
+    pub fn json_rpc(mut self, on: bool) -> Self {
+        self.json_rpc = on;
         self
     }
 

@@ -4,6 +4,7 @@
 
 mod failure;
 pub(crate) mod headers;
+pub(crate) mod json_rpc;
 mod object;
 pub(crate) mod path;
 pub(crate) mod plain;

@@ -80,7 +80,7 @@ async fn the_plain_way_refuses_what_is_no_envelope() {
     for (body, words) in [
         ("", "no JSON object"),
         ("null", "no JSON object"),
-        (r#"["add", [1, 2], {}]"#, "no JSON object"),
+        (r#""add""#, "no JSON object"),
         (r#"{"args": [1, 2]}"#, "missing field `fun`"),
         (r#"{"fun": 1}"#, "expected a"),
         (r#"{"fun": "add", "fun": "nothing"}"#, "duplicate field `fun`"),
@@ -333,7 +333,7 @@ async fn every_answer_says_what_the_server_is() {
         let answer = raw(running.address, request).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(answer.header("byname-protocol"), "1", "{answer:?}");
-        assert_eq!(answer.header("byname-ways"), "plain, path", "{answer:?}");
+        assert_eq!(answer.header("byname-ways"), "plain, path, json-rpc", "{answer:?}");
     }
 }
 
@@ -355,17 +355,29 @@ async fn each_way_can_be_switched_off() {
     let plain = post("/rpc", r#"{"fun": "add", "args": [1, 2]}"#);
 
     let running = Running::new(everything().plain(false)).await;
-    assert_eq!(raw(running.address, &by_path).await.header("byname-ways"), "path");
+    assert_eq!(raw(running.address, &by_path).await.header("byname-ways"), "path, json-rpc");
     let message = plainly(&raw(running.address, &plain).await, 404, "unimplemented", "no");
     assert!(message.contains("POST /rpc/name"), "{message}");
 
     let running = Running::new(everything().path(false)).await;
-    assert_eq!(raw(running.address, &plain).await.header("byname-ways"), "plain");
+    assert_eq!(raw(running.address, &plain).await.header("byname-ways"), "plain, json-rpc");
     let message = problem(&raw(running.address, &by_path).await, 404, "unimplemented", "no");
     assert!(message.contains("POST /rpc with {\"fun\""), "{message}");
     problem(&raw(running.address, get("/rpc/add?a=1&b=2")).await, 404, "unimplemented", "no");
 
+    let running = Running::new(everything().json_rpc(false)).await;
+    for json_rpc in [r#"{"jsonrpc": "2.0", "method": "add", "params": [1, 2], "id": 1}"#, "[]"] {
+        let answer = raw(running.address, post("/rpc", json_rpc)).await;
+        assert_eq!(answer.header("byname-ways"), "plain, path");
+        let message = plainly(&answer, 400, "invalid_argument", "no");
+        assert!(message.contains("expected {\"fun\""), "{message}");
+    }
+
     let running = Running::new(everything().plain(false).path(false)).await;
+    let message = plainly(&raw(running.address, &plain).await, 404, "unimplemented", "no");
+    assert!(message.contains("POST /rpc with {\"jsonrpc\": \"2.0\""), "{message}");
+
+    let running = Running::new(everything().plain(false).path(false).json_rpc(false)).await;
     let answer = raw(running.address, &plain).await;
     assert_eq!(answer.header("byname-ways"), "");
     assert!(plainly(&answer, 404, "unimplemented", "no").contains("no calls over HTTP"));

@@ -194,6 +194,10 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         jsonish.prop_map(String::into_bytes),
         jsonish.prop_map(|text| format!("[{text}]").into_bytes()),
         jsonish.prop_map(|text| format!("{{\"fun\":\"edges\",\"args\":[{text}]}}").into_bytes()),
+        (jsonish, value()).prop_map(|(text, id)| {
+            let call = format!(r#"{{"jsonrpc":"2.0","method":"edges","params":[{text}],"id":{id}}}"#);
+            format!("[{call},{id},{call}]").into_bytes()
+        }),
         (any::<Vec<u8>>(), any::<Vec<u8>>()).prop_map(|(one, two)| {
             [b"{\"fun\":\"echo\",\"args\":[\"", &one[..], b"\"],\"kwargs\":{\"", &two, b"\":1}}"].concat()
         }),
@@ -206,6 +210,13 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// ERROR in a reply of JSON-RPC, unless it is a success.
+fn json_rpc_error(reply: &Value) -> Option<&Value> {
+    assert!(reply["jsonrpc"] == "2.0" && reply.get("id").is_some(), "{reply}");
+    assert_ne!(reply.get("result").is_some(), reply.get("error").is_some(), "{reply}");
+    reply.get("error").map(|error| &error["data"])
+}
+
 #[test]
 fn whatever_comes_as_a_body_is_answered_on_a_connection_that_goes_on() {
     let world = World::new();
@@ -215,15 +226,22 @@ fn whatever_comes_as_a_body_is_answered_on_a_connection_that_goes_on() {
             let head = format!("POST {way} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
             let answer = caller.lock().await.ask([head.as_bytes(), &body].concat()).await;
             let json = answer.json();
-            if answer.status == 200 {
-                prop_assert!(way != "/rpc" || json.get("ret").is_some(), "{:?}", answer);
-                return Ok(());
+            let errors: Vec<&Value> = match &json {
+                Value::Array(replies) if way == "/rpc" => replies.iter().filter_map(json_rpc_error).collect(),
+                reply if way == "/rpc" && reply.get("jsonrpc").is_some() => json_rpc_error(reply).into_iter().collect(),
+                reply if answer.status == 200 => {
+                    prop_assert!(way != "/rpc" || reply.get("ret").is_some(), "{:?}", answer);
+                    Vec::new()
+                }
+                reply if way == "/rpc" => vec![&reply["err"]],
+                reply => vec![reply],
+            };
+            for error in errors {
+                let code = serde_json::from_value::<Code>(error["code"].clone());
+                prop_assert!(code.is_ok_and(|code| code != Code::Internal), "{:?}", answer);
+                prop_assert!(error["message"].is_string(), "{:?}", answer);
+                prop_assert_eq!(&error["executed"], "no", "{:?}", answer);
             }
-            let error = if way == "/rpc" { &json["err"] } else { &json };
-            let code = serde_json::from_value::<Code>(error["code"].clone());
-            prop_assert!(code.is_ok_and(|code| code != Code::Internal), "{:?}", answer);
-            prop_assert!(error["message"].is_string(), "{:?}", answer);
-            prop_assert_eq!(&error["executed"], "no", "{:?}", answer);
             Ok(())
         })?;
     });

@@ -1,10 +1,10 @@
-//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain and by path, and within the process.
+//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, and within the process.
 
 mod harness;
 
 use byname::{Args, CallError, Client, Code, Executed, HeaderMap, Kind, rpc};
 use harness::foreign::{Foreign, ret};
-use harness::{Running, everything, get, post, raw};
+use harness::{Caller, Running, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -163,6 +163,43 @@ fn error(error: &Value) -> Came {
     ))
 }
 
+/// The params of JSON-RPC; `None` for what it can't carry, some by position and some by name.
+fn params(Scenario { args, kwargs, .. }: &Scenario) -> Option<&Value> {
+    match (args.as_array().unwrap().is_empty(), kwargs.as_object().unwrap().is_empty()) {
+        (false, false) => None,
+        (true, false) => Some(kwargs),
+        _ => Some(args),
+    }
+}
+
+fn json_rpc((id, scenario): (usize, &Scenario)) -> Option<Value> {
+    Some(json!({"jsonrpc": "2.0", "method": scenario.name, "params": params(scenario)?, "id": id}))
+}
+
+/// A reply of JSON-RPC.
+fn came(id: usize, reply: &Value) -> Came {
+    assert_eq!(reply["id"], id, "{reply}");
+    if reply.get("error").is_some() { error(&reply["error"]["data"]) } else { Ok(reply["result"].clone()) }
+}
+
+#[tokio::test]
+async fn json_rpc_over_http1_one_by_one_and_as_a_batch() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let scenarios = scenarios();
+    for (id, scenario) in scenarios.iter().enumerate() {
+        let Some(call) = json_rpc((id, scenario)) else { continue };
+        check("JSON-RPC", scenario, came(id, &caller.ask(post("/rpc", &call.to_string())).await.json()));
+    }
+    let batch: Value = scenarios.iter().enumerate().filter_map(json_rpc).collect();
+    let replies = caller.ask(post("/rpc", &batch.to_string())).await.json();
+    let mut replies = replies.as_array().unwrap().iter();
+    for (id, scenario) in scenarios.iter().enumerate().filter(|(_, scenario)| params(scenario).is_some()) {
+        check("a batch of JSON-RPC", scenario, came(id, replies.next().unwrap()));
+    }
+    assert_eq!(replies.next(), None);
+}
+
 #[tokio::test]
 async fn over_http2_by_a_client_of_others() {
     let running = Running::new(everything()).await;
@@ -180,17 +217,16 @@ async fn over_http2_by_a_client_of_others() {
     for scenario in scenarios() {
         let Scenario { name, args, kwargs, .. } = &scenario;
         let (status, body) = post("/rpc", json!({"fun": name, "args": args, "kwargs": kwargs})).await;
-        let came = if status == 200 { Ok(body["ret"].clone()) } else { error(&body["err"]) };
-        check("plain over HTTP/2", &scenario, came);
+        let plain = if status == 200 { Ok(body["ret"].clone()) } else { error(&body["err"]) };
+        check("plain over HTTP/2", &scenario, plain);
 
-        let body = match (args.as_array().unwrap().is_empty(), kwargs.as_object().unwrap().is_empty()) {
-            (false, false) => continue,
-            (true, false) => kwargs.clone(),
-            _ => args.clone(),
-        };
-        let (status, body) = post(&format!("/rpc/{name}"), body).await;
-        let came = if status == 200 { Ok(body) } else { error(&body) };
-        check("path over HTTP/2", &scenario, came);
+        let Some(params) = params(&scenario) else { continue };
+        let (status, body) = post(&format!("/rpc/{name}"), params.clone()).await;
+        let by_path = if status == 200 { Ok(body) } else { error(&body) };
+        check("path over HTTP/2", &scenario, by_path);
+
+        let (_, reply) = post("/rpc", json_rpc((7, &scenario)).unwrap()).await;
+        check("JSON-RPC over HTTP/2", &scenario, came(7, &reply));
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 use super::Server;
 use super::body::{self, ReplyBody, RequestBody, Until};
 use super::gate::{Gate, Turned, transfer_coding};
+use super::join::join;
 use super::watch::Activity;
 use crate::arguments::Encoded;
 use crate::call::{Args, Failure, Reply, Request, Returned, Value};
@@ -25,7 +28,7 @@ use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::timer::later;
-use crate::wire::{Answered, Refusal, Way, headers, path, plain};
+use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
 
 /// What all connections of a server share.
 pub(super) struct Endpoint {
@@ -34,6 +37,7 @@ pub(super) struct Endpoint {
     path: String,
     plain: bool,
     by_path: bool,
+    json_rpc: bool,
     ways: HeaderValue,
     keep_alive: HeaderValue,
     /// Connections are closed sooner than byname's clients expect of a server that doesn't say.
@@ -49,10 +53,6 @@ pub(super) struct Session {
     host: OnceLock<HeaderValue>,
     functions: Arc<Semaphore>,
 }
-
-/// How many functions one connection may have running, those included that nobody waits for any more: as many as
-/// HTTP/2 has streams, so that opening and resetting streams in turn starts no more.
-const FUNCTIONS: usize = super::connection::STREAMS as usize;
 
 /// What a request asks for.
 enum Target<'p> {
@@ -75,12 +75,8 @@ impl Endpoint {
             origins: server.origins.clone(),
             require_json: server.require_json,
         };
-        let ways = match (server.plain, server.path) {
-            (true, true) => headers::BOTH_WAYS,
-            (true, false) => "plain",
-            (false, true) => "path",
-            (false, false) => "",
-        };
+        let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc]);
+        let ways: Vec<_> = ways.filter_map(|(way, offered)| offered.then_some(way)).collect();
         let dispatch_idle = dispatch.limits().idle;
         let idle = dispatch_idle.as_secs();
         Self {
@@ -89,7 +85,8 @@ impl Endpoint {
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
-            ways: HeaderValue::from_static(ways),
+            json_rpc: server.json_rpc,
+            ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
             idles_briefly: dispatch_idle < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
         }
@@ -119,7 +116,7 @@ impl Endpoint {
 
 impl Session {
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
-        let functions = Arc::new(Semaphore::new(FUNCTIONS));
+        let functions = Arc::new(Semaphore::new(endpoint.functions()));
         Self { endpoint, activity, peer, host: OnceLock::new(), functions }
     }
 
@@ -167,7 +164,7 @@ pub(super) async fn answer<B: RequestBody>(
     Ok(out.map(|data| ReplyBody::new(data, working)))
 }
 
-type Out = Response<bytes::Bytes>;
+type Out = Response<Bytes>;
 
 /// Where a call comes from and until when it is waited for.
 struct Caller<'s> {
@@ -225,7 +222,7 @@ impl Endpoint {
             preflight()
         } else {
             match target {
-                Target::Plain if self.plain => self.plain(head, body, caller).await,
+                Target::Plain if self.plain || self.json_rpc => self.plain(head, body, caller).await,
                 Target::Path(name) if self.by_path => {
                     let name = name.to_owned();
                     self.by_path(name, head, body, caller).await
@@ -242,10 +239,11 @@ impl Endpoint {
 
     fn nothing(&self, way: Way) -> Out {
         let path = &self.path;
-        let why = match (self.plain, self.by_path) {
-            (_, true) => format!("nothing is here: a call is POST {path}/name with its arguments as JSON"),
-            (true, false) => format!("nothing is here: a call is POST {path} with {{\"fun\", \"args\", \"kwargs\"}}"),
-            (false, false) => "this server takes no calls over HTTP".to_owned(),
+        let why = match (self.plain, self.by_path, self.json_rpc) {
+            (_, true, _) => format!("nothing is here: a call is POST {path}/name with its arguments as JSON"),
+            (true, ..) => format!("nothing is here: a call is POST {path} with {{\"fun\", \"args\", \"kwargs\"}}"),
+            (.., true) => format!("nothing is here: a call is POST {path} with {{\"jsonrpc\": \"2.0\", …}}"),
+            _ => "this server takes no calls over HTTP".to_owned(),
         };
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
@@ -256,11 +254,76 @@ impl Endpoint {
         }
         match self.body(&head, body, &caller, None).await {
             Ok(body) => match plain::read(&body) {
+                // Boxed, so that the other ways don't carry its size.
+                Err(_) if self.json_rpc && json_rpc::is(&body) => {
+                    Box::pin(self.json_rpc(body, head.headers, caller)).await
+                }
+                _ if !self.plain => self.nothing(Way::Plain),
                 Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, caller).await,
                 Err(error) => refuse(Way::Plain, error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
         }
+    }
+
+    async fn json_rpc(&self, body: Bytes, metadata: HeaderMap, caller: Caller<'_>) -> Out {
+        let limits = self.dispatch.limits();
+        match json_rpc::read(&body, limits.batch) {
+            json_rpc::Message::Single(asked) => {
+                let room = AtomicUsize::new(limits.message);
+                let (reply, metadata) = self.json_rpc_call(asked, metadata, &caller, &room).await;
+                // Nobody asked for the headers of a notification either.
+                let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
+                finish(json_rpc::answer(reply), metadata)
+            }
+            json_rpc::Message::Batch(asked) => {
+                // Less a comma for each, and the brackets.
+                let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
+                let call = |asked| self.json_rpc_call(asked, metadata.clone(), &caller, &room);
+                let replies = join(asked.into_iter().map(call)).await;
+                // Headers that a function sets are about its own reply, and here they would be about all.
+                let replies: Vec<_> = replies.into_iter().filter_map(|(reply, _)| reply).collect();
+                let body = (!replies.is_empty()).then(|| json_rpc::together(&replies));
+                finish(json_rpc::answer(body), HeaderMap::new())
+            }
+        }
+    }
+
+    /// One request of JSON-RPC, run to its end; a notification has no reply. What functions say takes from `room`, in
+    /// the order of coming: so one answer never holds more than fits, however many calls it is to.
+    async fn json_rpc_call(
+        &self,
+        asked: json_rpc::Asked,
+        metadata: HeaderMap,
+        caller: &Caller<'_>,
+        room: &AtomicUsize,
+    ) -> (Option<Bytes>, HeaderMap) {
+        let (name, args) = match asked.call {
+            Ok(call) => call,
+            Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
+        };
+        let said = name.clone();
+        let reply = self.run(name, Args::Json(args), metadata, caller).await;
+        let Some(id) = asked.id else {
+            return (None, reply.metadata);
+        };
+        let of_function = is_of_function(&reply.result);
+        let body = match reply.result {
+            Ok(Returned::Value(Value::Json(value))) => json_rpc::success(&id, &value),
+            Ok(Returned::Value(Value::Local(_))) => json_rpc::failure(&id, &not_encoded().into()),
+            Ok(Returned::Stream(items)) => match items {},
+            Err(failure) => json_rpc::failure(&id, &failure.into()),
+        };
+        let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
+        if of_function && fits().is_err() {
+            let (length, limit) = (body.len(), self.dispatch.limits().message);
+            let why = format!(
+                "the reply of `{said}` has {length} bytes, and all replies of an answer together have at most {limit} \
+                 (`Limits::message` of the server)"
+            );
+            return (Some(json_rpc::failure(&id, &does_not_fit(why).into())), HeaderMap::new());
+        }
+        (Some(body), reply.metadata)
     }
 
     async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
@@ -296,7 +359,7 @@ impl Endpoint {
         body: impl RequestBody,
         caller: &Caller<'_>,
         name: Option<&str>,
-    ) -> Result<bytes::Bytes, Turned> {
+    ) -> Result<Bytes, Turned> {
         self.gate.content_type(&head.headers, !body.is_end_stream())?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         if let Some(encoding) = encoding {
@@ -314,29 +377,16 @@ impl Endpoint {
     async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller<'_>) -> Out {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
-        let Caller { peer, deadline, functions, .. } = caller;
-        let Ok(share) = Arc::clone(functions).try_acquire_owned() else {
-            let why = format!("{FUNCTIONS} functions that were called on this connection still run; wait for some");
-            let error = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
-            return refuse(way, error, None);
-        };
         let refused = matches!(args, Args::Refused(_));
-        let mut request = Request::new(name, args, metadata);
-        (request.peer, request.deadline, request.share) = (peer, deadline, Some(share));
-        let Reply { result, metadata } = self.dispatch.run(request).await;
-        // What is ours to say is always said; what the function says must fit.
-        let of_function = match &result {
-            Ok(_) | Err(Failure::Method { .. }) => true,
-            Err(Failure::Rpc(error)) => error.data().is_some(),
-        };
+        let Reply { result, metadata } = self.run(name, args, metadata, &caller).await;
+        let of_function = is_of_function(&result);
         let answered = match result {
             Ok(Returned::Value(Value::Json(value))) => match way {
                 Way::Plain => plain::success(&value),
                 Way::Path => path::success(value),
             },
             Ok(Returned::Value(Value::Local(_))) => {
-                let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
-                return refuse(way, error, None);
+                return refuse(way, not_encoded(), None);
             }
             Ok(Returned::Stream(items)) => match items {},
             Err(failure) => {
@@ -353,11 +403,45 @@ impl Endpoint {
             let why = format!(
                 "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server)"
             );
-            let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-            return refuse(way, error.executed_is(Executed::Yes), None);
+            return refuse(way, does_not_fit(why), None);
         }
         finish(answered, metadata)
     }
+
+    /// Runs a call as one of its connection's.
+    async fn run(&self, name: String, args: Args, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
+        let Ok(share) = Arc::clone(caller.functions).try_acquire_owned() else {
+            let most = self.functions();
+            let why = format!("{most} functions that were called on this connection still run; wait for some");
+            return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
+        };
+        let mut request = Request::new(name, args, metadata);
+        (request.peer, request.deadline, request.share) = (caller.peer, caller.deadline, Some(share));
+        self.dispatch.run(request).await
+    }
+
+    /// How many functions one connection may have running, those included that nobody waits for any more: as many as
+    /// HTTP/2 has streams, so that opening and resetting streams in turn starts no more, or as a batch has calls.
+    fn functions(&self) -> usize {
+        let streams = super::connection::STREAMS as usize;
+        streams.max(self.dispatch.limits().batch).min(Semaphore::MAX_PERMITS)
+    }
+}
+
+/// What is ours to say is always said; what the function says must fit.
+fn is_of_function(result: &Result<Returned, Failure>) -> bool {
+    match result {
+        Ok(_) | Err(Failure::Method { .. }) => true,
+        Err(Failure::Rpc(error)) => error.data().is_some(),
+    }
+}
+
+fn does_not_fit(why: String) -> Error {
+    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+}
+
+fn not_encoded() -> Error {
+    Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
 }
 
 fn plainly(error: Error) -> Turned {
@@ -401,7 +485,9 @@ fn finish(answered: Answered, metadata: HeaderMap) -> Out {
     if !metadata.is_empty() {
         *out.headers_mut() = metadata;
     }
-    out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if status != 204 {
+        out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
     if let Some(seconds) = retry_after {
         out.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -413,12 +499,12 @@ fn probe(head: &Parts, well: bool) -> Out {
         return refuse_verb(Way::Path, &head.method, "GET, HEAD");
     }
     let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
-    let body = bytes::Bytes::from_static(text.as_bytes());
+    let body = Bytes::from_static(text.as_bytes());
     finish(Answered { status, content_type: "text/plain", retry_after: None, body }, HeaderMap::new())
 }
 
 fn preflight() -> Out {
-    let mut out = Response::new(bytes::Bytes::new());
+    let mut out = Response::new(Bytes::new());
     *out.status_mut() = StatusCode::NO_CONTENT;
     let headers = out.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));

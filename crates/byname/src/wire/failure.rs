@@ -25,9 +25,15 @@ impl From<Failure> for Refusal {
     }
 }
 
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Failure::Rpc(error).into()
+    }
+}
+
 impl Refusal {
     /// ERROR as one JSON object.
-    fn json(&self) -> Vec<u8> {
+    pub(super) fn json(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec(&self.error).unwrap_or_else(|_| b"{}".to_vec());
         if let Some(data) = &self.data {
             text.pop();
@@ -54,6 +60,10 @@ impl Refusal {
         // Whole seconds, rounded up: a client that reads only this one must not come too early.
         let retry_after = self.error.retry_after().map(|after| after.as_millis().div_ceil(1000) as u64);
         Answered { status, content_type, retry_after, body: body.into() }
+    }
+
+    pub(super) fn error(&self) -> &Error {
+        &self.error
     }
 
     pub(crate) fn status(&self, way: Way) -> u16 {

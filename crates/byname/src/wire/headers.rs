@@ -12,7 +12,7 @@ pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol
 /// On every answer: the ways in that the server offers.
 pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
 /// The ways of a server that has switched none off.
-pub(crate) const BOTH_WAYS: &str = "plain, path";
+pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc";
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: the time that the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
@@ -53,8 +53,8 @@ pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
         Way::Plain => "plain",
         Way::Path => "path",
     };
-    // Nearly every server offers both, which needs no taking apart.
-    let offered = |ways: &str| ways == BOTH_WAYS || ways.split(',').any(|offered| offered.trim() == way);
+    // Nearly every server offers all, which needs no taking apart.
+    let offered = |ways: &str| ways == ALL_WAYS || ways.split(',').any(|offered| offered.trim() == way);
     is_byname(headers) && ways.is_some_and(offered)
 }
 

@@ -5,8 +5,6 @@ use std::fmt;
 use serde_core::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::codec;
-
 /// What becomes of members that nobody asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
@@ -19,15 +17,24 @@ pub(super) fn members<'a, const N: usize>(
     text: &'a [u8],
     names: &'static [&'static str; N],
     others: Others,
-) -> Result<[Option<&'a RawValue>; N], String> {
+) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
     if !text.trim_ascii_start().starts_with(b"{") {
-        return Err("it is no JSON object".to_owned());
+        return Err(serde_json::Error::custom("it is no JSON object"));
     }
     let mut values = [None; N];
     let mut json = serde_json::Deserializer::from_slice(text);
-    let read = Members { names, values: &mut values, others }.deserialize(&mut json).and_then(|()| json.end());
-    read.map_err(|why| codec::without_position(&why.to_string()).into_owned())?;
-    Ok(values)
+    Members { names, values: &mut values, others }.deserialize(&mut json)?;
+    json.end().map(|()| values)
+}
+
+/// Whether the object that `text` begins with has a member of this name. What comes behind it is not looked at, and may
+/// be no JSON.
+pub(super) fn has(text: &[u8], name: &'static [&'static str; 1]) -> bool {
+    let mut found = false;
+    let has = Has { name, found: &mut found };
+    // Once it is found there is always an error: the rest was not read.
+    let _ = serde_json::Deserializer::from_slice(text).deserialize_map(has);
+    found
 }
 
 struct Members<'v, 'a> {
@@ -60,6 +67,30 @@ impl<'a> Visitor<'a> for Members<'_, 'a> {
                 Some(at) if self.values[at].is_some() => return Err(M::Error::duplicate_field(self.names[at])),
                 Some(at) => self.values[at] = Some(map.next_value()?),
             }
+        }
+        Ok(())
+    }
+}
+
+struct Has<'v> {
+    name: &'static [&'static str; 1],
+    found: &'v mut bool,
+}
+
+impl<'a> Visitor<'a> for Has<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(at) = map.next_key_seed(Name { names: self.name, others: Others::Ignored })? {
+            if at.is_some() {
+                *self.found = true;
+                break;
+            }
+            map.next_value::<IgnoredAny>()?;
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ pub(crate) fn read(body: &Bytes) -> Result<(String, Encoded), Error> {
         invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     };
     // `ext` is kept for what may come; a server that knows nothing of it ignores it.
-    let [fun, args, kwargs, _] =
-        members(body, &["fun", "args", "kwargs", "ext"], Others::Refused).map_err(|why| no_call(&why))?;
+    let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], Others::Refused)
+        .map_err(|why| no_call(&codec::without_position(&why.to_string())))?;
     let fun = fun.ok_or_else(|| no_call("missing field `fun`"))?;
     let fun = codec::decode(fun.get().as_bytes()).map_err(|why| no_call(&format!("`fun`: {why}")))?;
     let part = |raw: Option<&RawValue>, opening: &str, what: &str| match raw.map(RawValue::get) {

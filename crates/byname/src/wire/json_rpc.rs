@@ -1,0 +1,400 @@
+//! JSON-RPC 2.0: `POST /rpc` with an object that has the member `jsonrpc`, or with an array of such objects, a batch.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde_core::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::object::{Others, has, members};
+use super::{Answered, Refusal, headers};
+use crate::arguments::Encoded;
+use crate::codec;
+use crate::error::{Code, Error, Kind};
+
+/// What a body asks for.
+pub(crate) enum Message {
+    /// One request, or what is refused as a whole.
+    Single(Asked),
+    Batch(Vec<Asked>),
+}
+
+/// One request of a body.
+pub(crate) struct Asked {
+    /// As it was written; `null` where none can be told. Without one it is a notification, which is not answered.
+    pub(crate) id: Option<Bytes>,
+    pub(crate) call: Result<(String, Encoded), NoCall>,
+}
+
+/// Why something is no request.
+pub(crate) struct NoCall {
+    json_rpc_code: i32,
+    error: Error,
+}
+
+/// The `error.code` of a function's own error.
+const OWN: i32 = -32000;
+const NULL: Bytes = Bytes::from_static(b"null");
+
+/// Server: whether a body is JSON-RPC, be it right or wrong.
+pub(crate) fn is(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"[") || has(body, &["jsonrpc"])
+}
+
+/// Server: the requests of a body. Of a batch of more than `most` none is read.
+pub(crate) fn read(body: &Bytes, most: usize) -> Message {
+    let is_batch = body.trim_ascii_start().starts_with(b"[");
+    let read = if is_batch { batch(body, most) } else { single(body).map(Message::Single) };
+    read.unwrap_or_else(|no_call| Message::Single(Asked { id: Some(NULL), call: Err(no_call) }))
+}
+
+/// Server: a success.
+pub(crate) fn success(id: &[u8], value: &[u8]) -> Bytes {
+    [b"{\"jsonrpc\":\"2.0\",\"result\":", value, b",\"id\":", id, b"}"].concat().into()
+}
+
+/// Server: a failure.
+pub(crate) fn failure(id: &[u8], refusal: &Refusal) -> Bytes {
+    let code = match refusal.error().kind() {
+        Kind::Method => OWN,
+        Kind::Rpc => refusal.error().code().json_rpc_code(),
+    };
+    error(id, code, refusal)
+}
+
+/// Server: what a request is answered that is none.
+pub(crate) fn no_call(id: &[u8], no_call: NoCall) -> Bytes {
+    error(id, no_call.json_rpc_code, &Refusal::from(no_call.error))
+}
+
+/// Server: the replies of a batch in one.
+pub(crate) fn together(replies: &[Bytes]) -> Bytes {
+    let mut body = Vec::with_capacity(1 + replies.iter().map(|reply| reply.len() + 1).sum::<usize>());
+    for reply in replies {
+        body.push(if body.is_empty() { b'[' } else { b',' });
+        body.extend_from_slice(reply);
+    }
+    body.push(b']');
+    body.into()
+}
+
+/// Server: the answer; none where everything was a notification.
+pub(crate) fn answer(body: Option<Bytes>) -> Answered {
+    let status = if body.is_some() { 200 } else { 204 };
+    Answered { status, content_type: headers::JSON, retry_after: None, body: body.unwrap_or_default() }
+}
+
+fn error(id: &[u8], code: i32, refusal: &Refusal) -> Bytes {
+    let message = serde_json::to_vec(refusal.error().message()).unwrap_or_else(|_| b"\"\"".to_vec());
+    let (code, whole) = (code.to_string(), refusal.json());
+    [
+        b"{\"jsonrpc\":\"2.0\",\"error\":{\"code\":",
+        code.as_bytes(),
+        b",\"message\":",
+        &message,
+        b",\"data\":",
+        &whole,
+        b"},\"id\":",
+        id,
+        b"}",
+    ]
+    .concat()
+    .into()
+}
+
+fn single(body: &Bytes) -> Result<Asked, NoCall> {
+    let asked = request(body, body);
+    if asked.call.is_err() {
+        // What is wrong with the request was found first, but if the text is no JSON, that counts. Unlike `IgnoredAny`
+        // this sees to UTF-8 as well.
+        serde_json::from_slice::<&RawValue>(body).map_err(|why| NoCall::text(&why))?;
+    }
+    Ok(asked)
+}
+
+fn batch(body: &Bytes, most: usize) -> Result<Message, NoCall> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = json.deserialize_seq(Items { most }).and_then(|items| json.end().map(|()| items));
+    let (items, count) = read.map_err(|why| NoCall::text(&why))?;
+    if count > most {
+        let why = format!("the batch has {count} requests, more than {most} (`Limits::batch` of the server)");
+        let error = Error::refused(Code::ResourceExhausted, why).of_limit("batch");
+        return Err(NoCall { json_rpc_code: Code::ResourceExhausted.json_rpc_code(), error });
+    }
+    if count == 0 {
+        return Err(NoCall::request("a batch has at least one"));
+    }
+    Ok(Message::Batch(items.into_iter().map(|item| request(body, item.get().as_bytes())).collect()))
+}
+
+/// The request that `text`, a part of `body`, is.
+fn request(body: &Bytes, text: &[u8]) -> Asked {
+    // `ext` is kept for what may come, as on the plain way.
+    let [version, method, params, id, _] =
+        match members(text, &["jsonrpc", "method", "params", "id", "ext"], Others::Refused) {
+            Ok(members) => members,
+            Err(why) => {
+                // Its sender finds the answer by the id, if there is one beyond doubt.
+                let id = match members(text, &["id"], Others::Ignored) {
+                    Ok([Some(id)]) => own_id(body, id),
+                    _ => None,
+                };
+                let call = Err(NoCall::request(&codec::without_position(&why.to_string())));
+                return Asked { id: id.or(Some(NULL)), call };
+            }
+        };
+    let call = call(body, version, method, params);
+    match id.map(|id| own_id(body, id)) {
+        Some(Some(id)) => Asked { id: Some(id), call },
+        Some(None) => {
+            let call = call.and_then(|_| Err(NoCall::request("`id` must be a string, a number or null")));
+            Asked { id: Some(NULL), call }
+        }
+        None if call.is_ok() => Asked { id: None, call },
+        // A notification is a request too: what is none is answered.
+        None => Asked { id: Some(NULL), call },
+    }
+}
+
+fn call(
+    body: &Bytes,
+    version: Option<&RawValue>,
+    method: Option<&RawValue>,
+    params: Option<&RawValue>,
+) -> Result<(String, Encoded), NoCall> {
+    let text = |raw: &RawValue| codec::decode::<String>(raw.get().as_bytes());
+    match version.map(text) {
+        Some(Ok(version)) if version == "2.0" => {}
+        Some(_) => return Err(NoCall::request("`jsonrpc` must be \"2.0\"")),
+        None => return Err(NoCall::request("missing field `jsonrpc`")),
+    }
+    let method = method.ok_or_else(|| NoCall::request("missing field `method`"))?;
+    let name = text(method).map_err(|why| NoCall::request(&format!("`method`: {why}")))?;
+    let slice = |raw: &RawValue| body.slice_ref(raw.get().as_bytes());
+    let args = match params {
+        None => Encoded::default(),
+        Some(raw) => match raw.get().as_bytes().first() {
+            Some(b'[') => Encoded { positional: slice(raw), keyword: Bytes::new() },
+            Some(b'{') => Encoded { positional: Bytes::new(), keyword: slice(raw) },
+            // Not in the specification, but in many a client.
+            Some(b'n') => Encoded::default(),
+            _ => {
+                let why = "`params` must be an array (arguments by position) or an object (by name)";
+                return Err(NoCall::request(why));
+            }
+        },
+    };
+    Ok((name, args))
+}
+
+/// The id as it was written, if it may be one.
+fn own_id(body: &Bytes, id: &RawValue) -> Option<Bytes> {
+    let may_be = matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9' | b'n'));
+    may_be.then(|| body.slice_ref(id.get().as_bytes()))
+}
+
+impl NoCall {
+    /// The body is no JSON.
+    fn text(why: &serde_json::Error) -> Self {
+        // Here the position is one in the body, as its sender sees it.
+        Self { json_rpc_code: -32700, error: Error::refused(Code::InvalidArgument, format!("Parse error: {why}")) }
+    }
+
+    /// It is JSON, but no request.
+    fn request(why: &str) -> Self {
+        let why = format!(
+            "Invalid Request: {why}; expected {{\"jsonrpc\": \"2.0\", \"method\": name, \"params\": […] or {{…}}, \
+             \"id\": …}}, or an array of these"
+        );
+        Self { json_rpc_code: -32600, error: Error::refused(Code::InvalidArgument, why) }
+    }
+}
+
+/// The items of an array, still encoded, and how many there are. Those beyond `most` are only counted.
+struct Items {
+    most: usize,
+}
+
+impl<'a> Visitor<'a> for Items {
+    type Value = (Vec<&'a RawValue>, usize);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.most {
+            match array.next_element()? {
+                Some(item) => items.push(item),
+                None => {
+                    let count = items.len();
+                    return Ok((items, count));
+                }
+            }
+        }
+        let mut count = items.len();
+        while array.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok((items, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &Bytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    /// Whether it is a batch, and its requests.
+    fn all(message: Message) -> (bool, Vec<Asked>) {
+        match message {
+            Message::Single(asked) => (false, vec![asked]),
+            Message::Batch(asked) => (true, asked),
+        }
+    }
+
+    /// The id of a request, and its call or the code of what it is answered.
+    type Said = (Option<String>, Result<String, i32>);
+
+    fn asked(body: &'static str, most: usize) -> (bool, Vec<Said>) {
+        let (batch, asked) = all(read(&Bytes::from_static(body.as_bytes()), most));
+        let said = |asked: Asked| {
+            let call =
+                asked.call.map(|(name, args)| format!("{name}{}{}", text(&args.positional), text(&args.keyword)));
+            (asked.id.as_ref().map(text), call.map_err(|no_call| no_call.json_rpc_code))
+        };
+        (batch, asked.into_iter().map(said).collect())
+    }
+
+    fn one(body: &'static str) -> Said {
+        let (batch, mut asked) = asked(body, 100);
+        assert!(!batch && asked.len() == 1, "{body}");
+        asked.remove(0)
+    }
+
+    #[test]
+    fn a_body_is_json_rpc_if_it_is_an_array_or_says_so() {
+        for yes in [
+            "[",
+            " \n[1]",
+            r#"{"jsonrpc""#,
+            r#"{"jsonrpc":"2.0"}"#,
+            r#" {"id":[{"a":1}],"json\u0072pc":1}"#,
+            r#"{"fun":"f","jsonrpc":null"#,
+            r#"{"jsonrpc":"2.0","method":"foobar, "params":"bar","baz]"#,
+        ] {
+            assert!(is(yes.as_bytes()), "{yes}");
+        }
+        for no in [
+            "",
+            "1",
+            "\"jsonrpc\"",
+            "{",
+            "{}",
+            r#"{"fun":"jsonrpc"}"#,
+            r#"{"fun":"f","args":[{"jsonrpc":"2.0"}]}"#,
+            r#"{"a":1 "jsonrpc":"2.0"}"#,
+            "\u{feff}{\"jsonrpc\":\"2.0\"}",
+        ] {
+            assert!(!is(no.as_bytes()), "{no}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_kept_as_it_was_written() {
+        for id in ["1", "1.0", "1e3", "-0", "18446744073709551617", "null", "\"\"", r#""\u0061\/\ud800""#, "\"ä\""] {
+            let body: &'static str = format!(r#"{{"jsonrpc":"2.0","method":"f","id": {id} }}"#).leak();
+            assert_eq!(one(body), (Some(id.into()), Ok("f".into())));
+        }
+        assert_eq!(one(r#"{"jsonrpc":"2.0","method":"f"}"#), (None, Ok("f".into())));
+        for id in ["true", "[1]", "{}"] {
+            let body: &'static str = format!(r#"{{"jsonrpc":"2.0","method":"f","id":{id}}}"#).leak();
+            assert_eq!(one(body), (Some("null".into()), Err(-32600)), "{id}");
+        }
+    }
+
+    #[test]
+    fn params_are_by_position_or_by_name() {
+        let call = |body| one(body).1;
+        assert_eq!(call(r#"{"jsonrpc":"2.0","method":"f","params":[1, 2],"id":1}"#), Ok("f[1, 2]".into()));
+        assert_eq!(call(r#"{"id":1,"params":{"a":1},"method":"\u0066","jsonrpc":"2.0"}"#), Ok("f{\"a\":1}".into()));
+        assert_eq!(call(r#"{"jsonrpc":"2\u002e0","method":"f","params":null,"ext":[],"id":1}"#), Ok("f".into()));
+        for bad in ["1", "\"bar\"", "true"] {
+            let body: &'static str = format!(r#"{{"jsonrpc":"2.0","method":"f","params":{bad},"id":1}}"#).leak();
+            assert_eq!(one(body), (Some("1".into()), Err(-32600)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_by_its_id_if_it_has_one_beyond_doubt() {
+        for (body, id) in [
+            (r#"{"jsonrpc":"1.0","method":"f","id":7}"#, "7"),
+            (r#"{"jsonrpc":2.0,"method":"f","id":7}"#, "7"),
+            (r#"{"jsonrpc":"2.0","id":7}"#, "7"),
+            (r#"{"jsonrpc":"2.0","method":1,"id":7}"#, "7"),
+            (r#"{"jsonrpc":"2.0","method":"\ud800","id":7}"#, "7"),
+            (r#"{"jsonrpc":"2.0","method":"f","parms":[],"id":7}"#, "7"),
+            (r#"{"jsonrpc":"2.0","method":"f","method":"g","id":7}"#, "7"),
+            (r#"{"jsonrpc":"2.0","method":"f","id":7,"id":8}"#, "null"),
+            (r#"{"jsonrpc":"2.0","jsonrpc":"2.0","method":"f"}"#, "null"),
+            (r#"{"jsonrpc":"2.0","method":"f","params":1}"#, "null"),
+            (r#"{"jsonrpc":"2.0"}"#, "null"),
+        ] {
+            assert_eq!(one(body), (Some(id.into()), Err(-32600)), "{body}");
+        }
+        for body in [
+            r#"{"jsonrpc":"2.0","method":"f","id":7"#,
+            r#"{"jsonrpc":"2.0","method":"f","id":7}{}"#,
+            r#"{"jsonrpc":"2.0","jsonrpc":"2.0",x}"#,
+            r#"{"jsonrpc":"2.0","parms":[1,],"id":7}"#,
+            r#"{"jsonrpc":"1.0","id":01}"#,
+            "[",
+            "[1,]",
+            "[1] 2",
+            r#"[{"jsonrpc":"2.0","method":"f","id":1},{"jsonrpc":"2.0","method"]"#,
+        ] {
+            assert_eq!(one(body), (Some("null".into()), Err(-32700)), "{body}");
+        }
+        for body in [&b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\",\"id\":1}"[..], b"[1,\"\xc0\x80\"]"] {
+            let (_, asked) = all(read(&Bytes::from_static(body), 100));
+            assert!(asked[0].call.as_ref().is_err_and(|no_call| no_call.json_rpc_code == -32700), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_read_item_by_item_and_counted() {
+        let f = |id: &str| (Some(id.to_owned()), Ok("f".to_owned()));
+        let wrong = (Some("null".to_owned()), Err(-32600));
+        let three = r#"[{"jsonrpc":"2.0","method":"f","id":1},{"jsonrpc":"2.0","method":"f","id":1}, [] ]"#;
+        assert_eq!(asked(three, 3), (true, vec![f("1"), f("1"), wrong.clone()]));
+        let limit = Code::ResourceExhausted.json_rpc_code();
+        assert_eq!(asked(three, 2), (false, vec![(Some("null".to_owned()), Err(limit))]));
+        assert_eq!(asked("[]", 0), (false, vec![wrong.clone()]));
+        assert_eq!(asked(r#"[1,"a",null,{}]"#, 100), (true, vec![wrong; 4]));
+    }
+
+    #[test]
+    fn depth_is_no_matter_for_the_reader() {
+        let deep = |open: &str, close: &str| Bytes::from(format!("{}1{}", open.repeat(100_000), close.repeat(100_000)));
+        for body in [deep("[", "]"), deep("{\"jsonrpc\":", "}"), deep("[{\"params\":", "}]")] {
+            let (_, asked) = all(read(&body, 100));
+            assert!(asked.iter().all(|asked| asked.call.is_err()));
+        }
+    }
+
+    #[test]
+    fn replies_are_written_as_the_specification_has_them() {
+        assert_eq!(text(&success(b"1e3", b"[1]")), r#"{"jsonrpc":"2.0","result":[1],"id":1e3}"#);
+        let error = Refusal::from(Error::refused(Code::NotFound, "no \"x\""));
+        let first = text(&failure(b"\"a\"", &error));
+        assert_eq!(
+            first,
+            r#"{"jsonrpc":"2.0","error":{"code":-32005,"message":"no \"x\"","data":{"code":"not_found","message":"no \"x\"","executed":"no","kind":"rpc"}},"id":"a"}"#
+        );
+        assert_eq!(together(&[b"{}"[..].into(), b"{}"[..].into()]), "[{},{}]");
+    }
+}
