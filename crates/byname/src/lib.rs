@@ -82,6 +82,7 @@ mod local;
 mod metadata;
 mod method;
 mod name;
+mod quote;
 mod registry;
 mod runtime;
 mod server;
