@@ -203,7 +203,9 @@ impl Dispatch {
     fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
         let limit = self.limits.nesting.min(DEEPEST);
         if codec::deeper_than(limit, positional) || codec::deeper_than(limit, keyword) {
-            let why = format!("the arguments are nested deeper than {limit} (`Limits::nesting` of the server)");
+            let why = format!(
+                "the arguments are nested deeper than {limit} (`Limits::nesting` of the server); send them flatter"
+            );
             return Err(Error::refused(Code::InvalidArgument, why).of_limit("nesting"));
         }
         Ok(())

@@ -12,7 +12,10 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
         return Err(format!("{} has {} bytes, a name has at most {LONGEST}", quoted(name), name.len()));
     }
     if name == "rpc" || name.starts_with("rpc.") {
-        return Err(format!("{} is no name: what begins with `rpc.` belongs to JSON-RPC; choose another", quoted(name)));
+        return Err(format!(
+            "{} is no name: what begins with `rpc.` belongs to JSON-RPC; choose another",
+            quoted(name)
+        ));
     }
     let word = |word: &str| {
         let mut bytes = word.bytes();

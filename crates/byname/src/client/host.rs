@@ -276,7 +276,8 @@ impl Host {
                     Broken::Unsent(why) => (why, Executed::No, "before", "did not run"),
                     Broken::Unknown(why) => (why, Executed::Unknown, "after", "may have run"),
                 };
-                let why = format!("the connection to {} broke {when} `{name}` was sent, which {what}: {why}", self.url());
+                let why =
+                    format!("the connection to {} broke {when} `{name}` was sent, which {what}: {why}", self.url());
                 return Error::new(Code::Unavailable, why).executed_is(executed).into();
             }
         };
@@ -297,8 +298,9 @@ impl Host {
             Err(TooLarge) => {
                 let limit = self.limits.message;
                 let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
-                let why =
-                    format!("the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client)");
+                let why = format!(
+                    "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise it"
+                );
                 let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
                 return Reply { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
             }

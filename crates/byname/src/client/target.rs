@@ -41,7 +41,9 @@ impl Target {
         let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
         let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
         if authority.contains('@') {
-            return Err(refuse("it has a user name, which byname would not send; use `Client::header` for credentials"));
+            return Err(refuse(
+                "it has a user name, which byname would not send; use `Client::header` for credentials",
+            ));
         }
         if uri.query().is_some() || rest.contains('#') {
             return Err(refuse("it has a query or a fragment"));

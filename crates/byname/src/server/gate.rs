@@ -122,7 +122,11 @@ fn host(head: &Parts) -> Result<&str, String> {
         return Err("there are two `Host` headers, expected one".into());
     }
     let header = match header {
-        Some(value) => Some(value.to_str().map_err(|_| "`Host` is not ASCII, expected a name or an address, and maybe a port".to_owned())?),
+        Some(value) => Some(
+            value
+                .to_str()
+                .map_err(|_| "`Host` is not ASCII, expected a name or an address, and maybe a port".to_owned())?,
+        ),
         None => None,
     };
     let target = head.uri.authority().map(Authority::as_str);

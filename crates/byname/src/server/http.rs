@@ -24,8 +24,8 @@ use crate::call::{Args, Failure, Reply, Request, Returned, Value};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
-use crate::timer::later;
 use crate::quote::{quoted, quoted_bytes};
+use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, path, plain};
 
 /// What all connections of a server share.
@@ -246,8 +246,12 @@ impl Endpoint {
         let below = path.trim_end_matches('/');
         let why = match (self.plain, self.by_path) {
             (_, true) => format!("nothing is at {asked}: a call is `POST {below}/name` with its arguments as JSON"),
-            (true, false) => format!("nothing is at {asked}: a call is `POST {path}` with `{{\"fun\", \"args\", \"kwargs\"}}`"),
-            (false, false) => "this server takes no calls over HTTP; let it by `Server::plain` or `Server::path`".to_owned(),
+            (true, false) => {
+                format!("nothing is at {asked}: a call is `POST {path}` with `{{\"fun\", \"args\", \"kwargs\"}}`")
+            }
+            (false, false) => {
+                "this server takes no calls over HTTP; let it by `Server::plain` or `Server::path`".to_owned()
+            }
         };
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
@@ -319,7 +323,9 @@ impl Endpoint {
         let said = name.clone();
         let Caller { peer, deadline, functions, .. } = caller;
         let Ok(share) = Arc::clone(functions).try_acquire_owned() else {
-            let why = format!("{FUNCTIONS} functions that were called on this connection still run; wait until some have ended");
+            let why = format!(
+                "{FUNCTIONS} functions that were called on this connection still run; wait until some have ended"
+            );
             let error = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
             return refuse(way, error, None);
         };
@@ -354,7 +360,8 @@ impl Endpoint {
         let (length, limit) = (answered.body.len(), self.dispatch.limits().message);
         if of_function && length > limit {
             let why = format!(
-                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server)"
+                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                 return less, or raise it"
             );
             let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
             return refuse(way, error.executed_is(Executed::Yes), None);

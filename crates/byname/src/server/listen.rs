@@ -17,6 +17,7 @@ use super::connection;
 use super::http::Endpoint;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
+use crate::quote::quoted;
 use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
@@ -107,7 +108,7 @@ impl Serve {
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
         let listener = listener(self.at.0).await?;
-        let address = listener.local_addr().map_err(|why| cannot_listen("(the given listener)", why))?;
+        let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
         let private = address.ip().is_loopback();
         let dispatch = self.server.something(private)?;
         let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private);
@@ -240,19 +241,20 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error
         [] => "connections that would not close".to_owned(),
         names => names.join(", "),
     };
-    let why = format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
+    let why =
+        format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
     warn!("{why}");
     Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit("drain"))
 }
 
 async fn listener(at: At) -> Result<TcpListener, Error> {
     match at {
-        At::Name(name) => named(&name).await.map_err(|why| cannot_listen(&name, why)),
-        At::Address(address) => listen_at(address).map_err(|why| cannot_listen(&address.to_string(), why)),
+        At::Name(name) => named(&name).await.map_err(|why| cannot_listen(&quoted(&name), why)),
+        At::Address(address) => listen_at(address).map_err(|why| cannot_listen(&quoted(&address.to_string()), why)),
         At::Std(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener))
-            .map_err(|why| cannot_listen("(the given listener)", why)),
+            .map_err(|why| cannot_listen("the given listener", why)),
         At::Tokio(listener) => Ok(listener),
     }
 }
@@ -285,7 +287,7 @@ fn cannot_listen(at: &str, why: io::Error) -> Error {
         io::ErrorKind::PermissionDenied => "; ports below 1024 are the superuser's",
         _ => "",
     };
-    Error::refused(Code::Unavailable, format!("can't listen at `{at}`: {why}{hint}")).caused_by(why)
+    Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}")).caused_by(why)
 }
 
 /// Ends when the process is asked to: SIGTERM (what orchestrators send) or ctrl-c.

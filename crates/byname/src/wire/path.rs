@@ -64,7 +64,8 @@ pub(super) fn value(name: &str, status: u16, headers: &HeaderMap, body: &Bytes) 
     if headers::is_byname(headers) {
         return Ok(body.clone());
     }
-    let why =
-        format!("`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`); what is at its address now?");
+    let why = format!(
+        "`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`); what is at its address now?"
+    );
     Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
 }
