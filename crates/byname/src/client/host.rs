@@ -273,11 +273,10 @@ impl Host {
             Ok(answer) => answer,
             Err(broken) => {
                 let (why, executed, when, what) = match broken {
-                    Broken::Unsent(why) => (why, Executed::No, "before", "did not run"),
-                    Broken::Unknown(why) => (why, Executed::Unknown, "after", "may have run"),
+                    Broken::Unsent(why) => (why, Executed::No, "before", "it did not run"),
+                    Broken::Unknown(why) => (why, Executed::Unknown, "after", "it may have run"),
                 };
-                let why =
-                    format!("the connection to {} broke {when} `{name}` was sent, which {what}: {why}", self.url());
+                let why = format!("the connection to {} broke {when} `{name}` was sent; {what}: {why}", self.url());
                 return Error::new(Code::Unavailable, why).executed_is(executed).into();
             }
         };
