@@ -957,6 +957,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a member's name", "the names in a JSON object are strings"),
     ("the name has no address", "a resolver that knows a name gives an address, or fails in the system's words"),
     ("the server had closed it", "only on a connection that ends between being opened and being used"),
+    ("it did not run", "as above"),
     ("the server said something that nobody had asked for", "as above, and it is tried again first"),
     ("its header {} is no header", "httparse refuses such a header before"),
     ("; ports below 1024 are the superuser's", "tests may run as the superuser"),
