@@ -21,6 +21,7 @@ use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::panics::{Panicked, caught};
+use crate::quote::quoted;
 use crate::registry::{Entry, Registry};
 use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, later};
@@ -202,20 +203,21 @@ impl Dispatch {
     fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
         let limit = self.limits.nesting.min(DEEPEST);
         if codec::deeper_than(limit, positional) || codec::deeper_than(limit, keyword) {
-            let why = format!("the arguments are nested deeper than {limit} (`Limits::nesting` of the server)");
+            let why = format!(
+                "the arguments are nested deeper than {limit} (`Limits::nesting` of the server); send them flatter"
+            );
             return Err(Error::refused(Code::InvalidArgument, why).of_limit("nesting"));
         }
         Ok(())
     }
 
     fn unknown(&self, name: &str) -> Error {
-        let short: String = name.chars().take(128).collect();
         let near = if self.listing { self.registry.near(name) } else { Vec::new() };
         let hint = match near.as_slice() {
             [] => String::new(),
             near => format!("; did you mean `{}`?", near.join("` or `")),
         };
-        Error::refused(Code::Unimplemented, format!("no function is named {short:?} here{hint}"))
+        Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
     fn overloaded(&self) -> Error {
@@ -254,7 +256,7 @@ fn code(result: &Result<Returned, Failure>) -> &'static str {
 }
 
 fn late(name: &str) -> Error {
-    let why = format!("the deadline of `{name}` had passed when the call arrived; allow more time");
+    let why = format!("the deadline of `{name}` had passed when the call arrived; allow more with `.timeout(…)`");
     Error::refused(Code::DeadlineExceeded, why)
 }
 
@@ -356,15 +358,20 @@ impl Future for Supervised {
                     Err(Failure::Method { error: Failure::method_error(name, code), data: value })
                 }
                 Outcome::Rpc(error) => Err(Failure::Rpc(error.executed_is(Executed::Yes))),
+                Outcome::Unencodable(why) => {
+                    let name = &running.entry.handler.method.name;
+                    let why = format!("`{name}` ran, but what it returned can't be encoded: {why}");
+                    Err(Failure::Rpc(Error::new(Code::Internal, why).executed_is(Executed::Yes)))
+                }
             };
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
         let name = &running.entry.handler.method.name;
         let knob = match this.set_by {
-            SetBy::Caller => ".timeout(…) on the call",
-            SetBy::Function => "#[rpc(timeout = \"…\")] on the function",
-            SetBy::Limit => ".timeout(…) on the call, or `Limits::call` of the server",
+            SetBy::Caller => "`.timeout(…)` on the call",
+            SetBy::Function => "`#[rpc(timeout = \"…\")]` on the function",
+            SetBy::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
         };
         let why = format!(
             "`{name}` did not answer within {:?}; it was told and may still be running. Allow more with {knob}",

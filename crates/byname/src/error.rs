@@ -516,7 +516,10 @@ impl CallError<Value> {
                 Err(why) => CallError::Rpc(
                     Error::new(
                         Code::Internal,
-                        format!("the function's own error is no `{}`: {why}", std::any::type_name::<E>()),
+                        format!(
+                            "the function's own error is no `{}`: {why}; name the type that it returns",
+                            std::any::type_name::<E>()
+                        ),
                     )
                     .executed_is(Executed::Yes)
                     .kind_is(Kind::Method)

@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     Method(Code),
     /// Ours, and nothing is in the output.
     Rpc(Error),
+    /// It has no JSON, and why.
+    Unencodable(String),
 }
 
 /// The types of arguments, result and own error: where caller and function share them, values need no encoding.
@@ -313,8 +315,8 @@ where
             Output::Json(text) => match codec::encode_returned(&value, text) {
                 Ok(Shape::Value | Shape::Ok) => Outcome::Ok,
                 Ok(Shape::Err) => Outcome::Method(Code::Unknown),
-                Ok(Shape::Ours) => Outcome::Rpc(codec::decode(text).unwrap_or_else(unencodable)),
-                Err(why) => Outcome::Rpc(unencodable(why)),
+                Ok(Shape::Ours) => codec::decode(text).map_or_else(Outcome::Unencodable, Outcome::Rpc),
+                Err(why) => Outcome::Unencodable(why),
             },
         })
     }
@@ -346,7 +348,7 @@ where
             (Ok(value), Output::Json(text)) => {
                 return Poll::Ready(match codec::encode(value, text) {
                     Ok(()) => Outcome::Ok,
-                    Err(why) => Outcome::Rpc(unencodable(why)),
+                    Err(why) => Outcome::Unencodable(why),
                 });
             }
             (Err(error), _) => error,
@@ -364,13 +366,8 @@ where
             }
             Output::Json(text) => match codec::encode(error, text) {
                 Ok(()) => Outcome::Method(code),
-                Err(why) => Outcome::Rpc(unencodable(why)),
+                Err(why) => Outcome::Unencodable(why),
             },
         })
     }
-}
-
-fn unencodable(why: String) -> Error {
-    Error::new(Code::Internal, format!("the function ran, but what it returned can't be encoded: {why}"))
-        .executed_is(Executed::Yes)
 }

@@ -88,7 +88,7 @@ impl Chain {
             }
             None => {
                 let why =
-                    format!("`{name}` was still with an interceptor at its deadline; allow more with .timeout(…)");
+                    format!("`{name}` was still with an interceptor at its deadline; allow more with `.timeout(…)`");
                 progress.say(Error::new(Code::DeadlineExceeded, why).into())
             }
         }

@@ -83,6 +83,7 @@ mod metadata;
 mod method;
 mod name;
 mod panics;
+mod quote;
 mod registry;
 mod runtime;
 mod server;

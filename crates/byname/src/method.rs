@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::quote::quoted;
 
 /// What is known of a function that can be called: for dispatch, for lists, for people.
 #[derive(Clone, Debug)]
@@ -86,10 +87,7 @@ impl Method {
 
     /// The index of an argument, or words that say which there are.
     pub(crate) fn param(&self, name: &str) -> Result<usize, String> {
-        let unknown = || {
-            let short: String = name.chars().take(128).collect();
-            format!("unknown argument `{}`", short.escape_debug())
-        };
+        let unknown = || format!("unknown argument {}", quoted(name));
         self.params.iter().position(|param| param.name == name).ok_or_else(unknown)
     }
 

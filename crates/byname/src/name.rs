@@ -1,5 +1,7 @@
 //! The grammar of names on the wire.
 
+use crate::quote::quoted;
+
 /// The longest name, in bytes.
 const LONGEST: usize = 128;
 
@@ -7,10 +9,13 @@ const LONGEST: usize = 128;
 /// The error says what is wrong with it.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.len() > LONGEST {
-        return Err(format!("a name has at most {LONGEST} bytes, this one has {}", name.len()));
+        return Err(format!("{} has {} bytes, a name has at most {LONGEST}", quoted(name), name.len()));
     }
     if name == "rpc" || name.starts_with("rpc.") {
-        return Err(format!("`{name}`: names that begin with `rpc.` belong to JSON-RPC"));
+        return Err(format!(
+            "{} is no name: what begins with `rpc.` belongs to JSON-RPC; choose another",
+            quoted(name)
+        ));
     }
     let word = |word: &str| {
         let mut bytes = word.bytes();
@@ -20,7 +25,10 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.split('.').all(word) {
         return Ok(());
     }
-    Err(format!("{name:?} is no name: ASCII letters, digits and `_`, not a digit first, words joined by `.`"))
+    Err(format!(
+        "{} is no name: expected ASCII letters, digits and `_`, not a digit first, words joined by `.`",
+        quoted(name)
+    ))
 }
 
 #[cfg(test)]

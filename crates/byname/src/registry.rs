@@ -45,8 +45,8 @@ impl Registry {
             }
             if let Some(taken) = self.by_name.insert(name.to_string(), index) {
                 let why = format!(
-                    "two functions are named `{name}`: {} and {}; give one another name with #[rpc(name = \"…\")], \
-                     #[rpc(prefix = \"…\")] or inject_as",
+                    "two functions are named `{name}`: {} and {}; give one another name with \
+                     `#[rpc(name = \"…\")]`, `#[rpc(prefix = \"…\")]` or `inject_as`",
                     place(&self.entries[taken].handler.method),
                     place(&method)
                 );

@@ -242,7 +242,7 @@ impl Server {
             self.refused = Some(Error::refused(
                 Code::FailedPrecondition,
                 format!(
-                    "{what} has no #[rpc] function that is linked into this program; a library is linked when \
+                    "{what} has no `#[rpc]` function that is linked into this program; a library is linked when \
                      something of it is used or `server!(its_name)` names it"
                 ),
             ));
@@ -257,7 +257,7 @@ impl Server {
         if dispatch.methods().len() == 0 {
             return Err(Error::refused(
                 Code::FailedPrecondition,
-                "there is nothing to serve: add .method::<f>(), .inject(instance) or .function(name, f)",
+                "there is nothing to serve: add `.method::<f>()`, `.inject(instance)` or `.function(name, f)`",
             ));
         }
         Ok(dispatch)

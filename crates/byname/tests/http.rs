@@ -362,7 +362,7 @@ async fn each_way_can_be_switched_off() {
     let running = Running::new(everything().path(false)).await;
     assert_eq!(raw(running.address, &plain).await.header("byname-ways"), "plain, json-rpc");
     let message = problem(&raw(running.address, &by_path).await, 404, "unimplemented", "no");
-    assert!(message.contains("POST /rpc with {\"fun\""), "{message}");
+    assert!(message.contains("`POST /rpc` with `{\"fun\""), "{message}");
     problem(&raw(running.address, get("/rpc/add?a=1&b=2")).await, 404, "unimplemented", "no");
 
     let running = Running::new(everything().json_rpc(false)).await;

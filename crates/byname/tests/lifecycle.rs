@@ -154,7 +154,7 @@ async fn server_of_a_crate_without_functions_does_not_start() {
     for (server, name) in [(server!(serde_json), "serde_json"), (server!(serde_json, tracing), "serde_json")] {
         let error = server.serve("127.0.0.1:0").await.unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);
-        assert!(error.message().contains(&format!("crate `{name}` has no #[rpc] function")), "{error}");
+        assert!(error.message().contains(&format!("crate `{name}` has no `#[rpc]` function")), "{error}");
     }
     let error = server!(serde_json).method::<add>().serve("127.0.0.1:0").await.unwrap_err();
     assert!(error.message().contains("crate `serde_json`"), "it was named, so it is missed: {error}");

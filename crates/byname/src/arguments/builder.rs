@@ -2,7 +2,7 @@
 
 use super::encode::Encoded;
 use crate::codec;
-use crate::error::{Code, Error};
+use crate::quote::quoted;
 use bytes::Bytes;
 use serde_core::Serialize;
 
@@ -20,6 +20,8 @@ use serde_core::Serialize;
 #[derive(Clone, Debug, Default)]
 pub struct Args {
     positional: Vec<u8>,
+    /// How many are by position.
+    count: usize,
     keyword: Vec<u8>,
     failed: Option<String>,
 }
@@ -34,7 +36,9 @@ impl Args {
     #[must_use]
     pub fn arg(mut self, value: impl Serialize) -> Self {
         self.positional.push(if self.positional.is_empty() { b'[' } else { b',' });
-        self.encode(&value, |args| &mut args.positional);
+        self.count += 1;
+        let which = self.count.to_string();
+        self.encode(&which, &value, |args| &mut args.positional);
         self
     }
 
@@ -42,21 +46,21 @@ impl Args {
     #[must_use]
     pub fn kwarg(mut self, name: &str, value: impl Serialize) -> Self {
         self.keyword.push(if self.keyword.is_empty() { b'{' } else { b',' });
-        self.encode(name, |args| &mut args.keyword);
+        self.encode(name, name, |args| &mut args.keyword);
         self.keyword.push(b':');
-        self.encode(&value, |args| &mut args.keyword);
+        self.encode(name, &value, |args| &mut args.keyword);
         self
     }
 
-    fn encode<T: Serialize + ?Sized>(&mut self, value: &T, part: fn(&mut Self) -> &mut Vec<u8>) {
+    fn encode<T: Serialize + ?Sized>(&mut self, which: &str, value: &T, part: fn(&mut Self) -> &mut Vec<u8>) {
         if let Err(why) = codec::encode(value, part(self)) {
-            self.failed.get_or_insert(why);
+            self.failed.get_or_insert_with(|| format!("argument {}: {why}", quoted(which)));
         }
     }
 
-    pub(super) fn encoded(&self) -> Result<Encoded, Error> {
+    pub(super) fn encoded(&self) -> Result<Encoded, String> {
         if let Some(why) = &self.failed {
-            return Err(Error::refused(Code::InvalidArgument, format!("an argument can't be encoded: {why}")));
+            return Err(why.clone());
         }
         let close = |part: &[u8], end: u8| if part.is_empty() { Bytes::new() } else { [part, &[end]].concat().into() };
         Ok(Encoded { positional: close(&self.positional, b']'), keyword: close(&self.keyword, b'}') })

@@ -63,13 +63,14 @@ super::decode::for_every_arity!(tuples);
 /// The arguments of a call by name: a tuple or sequence is by position, a struct or map by name, `()` none, and
 /// [`Args`] says itself.
 pub(crate) fn encode_dynamic<A: Serialize + 'static>(name: &str, args: &A) -> Result<Encoded, Error> {
+    let unencodable = |why: String| {
+        Error::refused(Code::InvalidArgument, format!("the arguments of `{name}` can't be encoded: {why}"))
+    };
     if let Some(args) = (args as &dyn Any).downcast_ref::<Args>() {
-        return args.encoded();
+        return args.encoded().map_err(unencodable);
     }
     let mut text = Vec::new();
-    codec::encode(args, &mut text).map_err(|why| {
-        Error::refused(Code::InvalidArgument, format!("the arguments of `{name}` can't be encoded: {why}"))
-    })?;
+    codec::encode(args, &mut text).map_err(unencodable)?;
     match text.first() {
         Some(b'[') => Ok(Encoded { positional: text.into(), keyword: Bytes::new() }),
         Some(b'{') => Ok(Encoded { positional: Bytes::new(), keyword: text.into() }),

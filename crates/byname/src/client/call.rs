@@ -279,8 +279,8 @@ impl<A: Send, R: Remote> Future for WithMetadata<A, R> {
 
 fn inside_async(name: &str) -> Error {
     let why = format!(
-        "`{name}` was called with .wait() inside async code, whose thread must not block; use .await, or .wait() inside \
-         tokio::task::spawn_blocking or an #[rpc(blocking)] function"
+        "`{name}` was called with `.wait()` inside async code, whose thread must not block; use `.await`, or `.wait()` \
+         inside `tokio::task::spawn_blocking` or an `#[rpc(blocking)]` function"
     );
     Error::refused(Code::FailedPrecondition, why)
 }
@@ -306,7 +306,7 @@ impl<A: Send> Prepared<A> {
         let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
         let allowed = deadline.saturating_duration_since(now);
         if allowed.is_zero() {
-            let why = format!("no time was left to call `{name}`");
+            let why = format!("no time was left to call `{name}`; allow more with `.timeout(…)`");
             return fail(name, Error::refused(Code::DeadlineExceeded, why));
         }
 

@@ -132,7 +132,13 @@ impl Host {
                 Some(exchanged) => {
                     let way = exchanged.way;
                     let done = self.read(outgoing, exchanged);
-                    if turned || !is_switched_off(way, &done) {
+                    if !is_switched_off(way, &done) {
+                        return done;
+                    }
+                    if path::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
+                        return Reply { result: Err(self.mixed(&outgoing.name).into()), ..done };
+                    }
+                    if turned {
                         return done;
                     }
                     turned = true;
@@ -205,13 +211,24 @@ impl Host {
         Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.url()))
     }
 
+    /// A call whose arguments only the plain way can bear, where the server doesn't offer it.
+    fn mixed(&self, name: &str) -> Error {
+        let why = format!(
+            "`{name}` was called with arguments both by position and by name, which takes the plain way, and the server \
+             at {} offers only the way by path; give all by position or all by name, or let it offer both with \
+             `Server::plain(true)`",
+            self.url()
+        );
+        Error::refused(Code::Unimplemented, why)
+    }
+
     fn late(&self, outgoing: &Outgoing, executed: Executed) -> Error {
         let (name, allowed) = (&outgoing.name, outgoing.allowed);
         let what = match executed {
             Executed::No => "it was not sent",
             _ => "it may have run, or be running",
         };
-        let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with .timeout(…)");
+        let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with `.timeout(…)`");
         Error::new(Code::DeadlineExceeded, why).executed_is(executed)
     }
 
@@ -255,11 +272,11 @@ impl Host {
         let answer = match result {
             Ok(answer) => answer,
             Err(broken) => {
-                let (why, executed, what) = match broken {
-                    Broken::Unsent(why) => (why, Executed::No, "before the call was sent"),
-                    Broken::Unknown(why) => (why, Executed::Unknown, "before the reply was there; it may have run"),
+                let (why, executed, when, what) = match broken {
+                    Broken::Unsent(why) => (why, Executed::No, "before", "it did not run"),
+                    Broken::Unknown(why) => (why, Executed::Unknown, "after", "it may have run"),
                 };
-                let why = format!("the connection to {} broke {what}: `{name}`: {why}", self.url());
+                let why = format!("the connection to {} broke {when} `{name}` was sent; {what}: {why}", self.url());
                 return Error::new(Code::Unavailable, why).executed_is(executed).into();
             }
         };
@@ -280,8 +297,9 @@ impl Host {
             Err(TooLarge) => {
                 let limit = self.limits.message;
                 let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
-                let why =
-                    format!("the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client)");
+                let why = format!(
+                    "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise it"
+                );
                 let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
                 return Reply { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
             }

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::quote::{quoted, quoted_bytes};
+
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 64 << 10;
 const FIELDS: usize = 100;
@@ -313,7 +315,7 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<Head>, String> {
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) else {
-            return Err(format!("its header `{}` is none", field.name.escape_debug()));
+            return Err(format!("its header {} is no header", quoted(field.name)));
         };
         headers.append(name, value);
     }
@@ -343,7 +345,7 @@ fn ends(status: u16, headers: &HeaderMap) -> Result<(Ends, bool), String> {
     let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.and_then(|text| text.parse().ok()) {
         Some(parsed) if lengths.all(|other| other == length) => Ok((Ends::After(parsed), true)),
-        _ => Err(format!("its content-length is {length:?}")),
+        _ => Err(format!("its `content-length` is {}, expected one number", quoted_bytes(length.as_bytes()))),
     }
 }
 

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
 use crate::error::{Code, Error};
+use crate::quote::quoted;
 
 /// `http://host:port/path`.
 #[derive(Clone, Debug)]
@@ -22,7 +23,8 @@ impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {
             let why = format!(
-                "{url:?} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc"
+                "{} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc",
+                quoted(url)
             );
             Error::refused(Code::InvalidArgument, why)
         };
@@ -39,7 +41,9 @@ impl Target {
         let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
         let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
         if authority.contains('@') {
-            return Err(refuse("it has a user name, which byname would not send; use Client::header for credentials"));
+            return Err(refuse(
+                "it has a user name, which byname would not send; use `Client::header` for credentials",
+            ));
         }
         if uri.query().is_some() || rest.contains('#') {
             return Err(refuse("it has a query or a fragment"));
@@ -50,11 +54,11 @@ impl Target {
         let is_host = bare.is_some_and(|bare| bare == host || bare.parse::<Ipv6Addr>().is_ok());
         let behind = authority.strip_prefix(host).filter(|behind| behind.is_empty() || behind.starts_with(':'));
         let (Some(bare), true, Some(_)) = (bare, is_host, behind) else {
-            return Err(refuse("its host is none"));
+            return Err(refuse("its host is no name and no address"));
         };
         let port = match uri.authority().and_then(Authority::port) {
             Some(port) => port.as_u16(),
-            None if authority.len() > host.len() => return Err(refuse("its port is none")),
+            None if authority.len() > host.len() => return Err(refuse("its port is no number up to 65535")),
             None => 80,
         };
         if port == 0 {

@@ -38,7 +38,9 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
     let Until { deadline, by_caller } = until;
     let too_large = || {
         let limit = limits.message;
-        let why = format!("the request is larger than {limit} bytes (`Limits::message` of the server)");
+        let why = format!(
+            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise it"
+        );
         Error::refused(Code::ResourceExhausted, why).of_limit("message")
     };
     if body.size_hint().lower() > limits.message as u64 {
@@ -66,7 +68,9 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
             Ok(Some(Err(why))) => return Err(broken(&*why.into())),
             Err(true) => {
                 let limit = limits.body_progress;
-                let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server)");
+                let why = format!(
+                    "no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole"
+                );
                 return Err(Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress"));
             }
             Err(false) => {

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::error::{Code, Error};
+use crate::quote::{quoted, quoted_bytes};
 
 /// What a browser says of the page that a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -47,14 +48,14 @@ impl Gate {
         if ours {
             return Ok(());
         }
-        let why = format!("{host:?} is no name of this server; if it should be, add it with Server::hosts");
+        let why = format!("{} is no name of this server; if it should be, add it with `Server::hosts`", quoted(host));
         Err(turned(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, why))
     }
 
     /// Checks what a browser says of the page that calls; the origin comes back where it is foreign but allowed.
     pub(super) fn origin<'r>(&self, head: &'r Parts, host: &str) -> Result<Option<&'r HeaderValue>, Turned> {
         let foreign = |why: &str| {
-            let why = format!("{why}; if its pages may call, add it with Server::origins");
+            let why = format!("{why}; if its pages may call, add it with `Server::origins`");
             Err(turned(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
         };
         if is_twice(&head.headers, &ORIGIN) || is_twice(&head.headers, &SEC_FETCH_SITE) {
@@ -73,7 +74,7 @@ impl Gate {
         match origin.map(|origin| origin.to_str()) {
             None => Ok(None),
             Some(Ok(origin)) if same_origin(origin, host) => Ok(None),
-            Some(origin) => foreign(&format!("origin {:?} is another site", origin.unwrap_or("?"))),
+            Some(origin) => foreign(&format!("origin {} is another site", quoted(origin.unwrap_or("?")))),
         }
     }
 
@@ -83,8 +84,12 @@ impl Gate {
         if !has_body || !(self.require_json || browser()) || is_json(headers) {
             return Ok(());
         }
-        let why = "the content type must be application/json";
-        Err(turned(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, why.into()))
+        let is = match headers.get(CONTENT_TYPE) {
+            Some(given) => format!("is {}", quoted_bytes(given.as_bytes())),
+            None => "is missing".to_owned(),
+        };
+        let why = format!("`content-type` {is}, expected `application/json` for a request with a body");
+        Err(turned(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, why))
     }
 }
 
@@ -97,7 +102,7 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Turned> {
     if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !is_twice(headers, &TRANSFER_ENCODING) {
         return Ok(());
     }
-    let why = "the only transfer coding is `chunked`, once".to_owned();
+    let why = "`transfer-encoding` must be `chunked`, once, or absent".to_owned();
     Err(turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))
 }
 
@@ -114,24 +119,29 @@ fn host(head: &Parts) -> Result<&str, String> {
     let mut headers = head.headers.get_all(HOST).iter();
     let header = headers.next();
     if headers.next().is_some() {
-        return Err("there are two `Host` headers".into());
+        return Err("there are two `Host` headers, expected one".into());
     }
     let header = match header {
-        Some(value) => Some(value.to_str().map_err(|_| "`Host` is not ASCII".to_owned())?),
+        Some(value) => Some(
+            value
+                .to_str()
+                .map_err(|_| "`Host` is not ASCII, expected a name or an address, and maybe a port".to_owned())?,
+        ),
         None => None,
     };
     let target = head.uri.authority().map(Authority::as_str);
     let host = match (target, header) {
         (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
-            return Err(format!("`Host` is {header:?}, but the request's target is {target:?}"));
+            let (header, target) = (quoted(header), quoted(target));
+            return Err(format!("`Host` is {header}, but the request's target is {target}; expected one name"));
         }
         (Some(host), _) | (None, Some(host)) => host,
-        (None, None) => return Err("the `Host` header is missing".into()),
+        (None, None) => return Err("the `Host` header is missing; say what name the server is called by".into()),
     };
     // `Authority` accepts user names, which have no place here; what it refuses (paths, spaces) has none either.
     match host.parse::<Authority>() {
         Ok(authority) if !host.contains('@') && !authority.host().is_empty() => Ok(host),
-        _ => Err(format!("`Host` is {host:?}, expected a name or an address, and maybe a port")),
+        _ => Err(format!("`Host` is {}, expected a name or an address, and maybe a port", quoted(host))),
     }
 }
 

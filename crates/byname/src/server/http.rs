@@ -27,6 +27,7 @@ use crate::call::{Args, Failure, Reply, Request, Returned, Value};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
+use crate::quote::{quoted, quoted_bytes};
 use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
 
@@ -227,7 +228,7 @@ impl Endpoint {
                     let name = name.to_owned();
                     self.by_path(name, head, body, caller).await
                 }
-                _ => self.nothing(way),
+                _ => self.nothing(way, head.uri.path()),
             }
         };
         if let Some(origin) = origin {
@@ -237,13 +238,18 @@ impl Endpoint {
         out
     }
 
-    fn nothing(&self, way: Way) -> Out {
-        let path = &self.path;
+    fn nothing(&self, way: Way, asked: &str) -> Out {
+        let (path, asked) = (&self.path, quoted(asked));
+        let below = path.trim_end_matches('/');
         let why = match (self.plain, self.by_path, self.json_rpc) {
-            (_, true, _) => format!("nothing is here: a call is POST {path}/name with its arguments as JSON"),
-            (true, ..) => format!("nothing is here: a call is POST {path} with {{\"fun\", \"args\", \"kwargs\"}}"),
-            (.., true) => format!("nothing is here: a call is POST {path} with {{\"jsonrpc\": \"2.0\", …}}"),
-            _ => "this server takes no calls over HTTP".to_owned(),
+            (_, true, _) => format!("nothing is at {asked}: a call is `POST {below}/name` with its arguments as JSON"),
+            (true, ..) => {
+                format!("nothing is at {asked}: a call is `POST {path}` with `{{\"fun\", \"args\", \"kwargs\"}}`")
+            }
+            (.., true) => {
+                format!("nothing is at {asked}: a call is `POST {path}` with `{{\"jsonrpc\": \"2.0\", …}}`")
+            }
+            _ => "this server takes no calls over HTTP; let it by `Server::plain` or `Server::path`".to_owned(),
         };
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
@@ -258,7 +264,7 @@ impl Endpoint {
                 Err(_) if self.json_rpc && json_rpc::is(&body) => {
                     Box::pin(self.json_rpc(body, head.headers, caller)).await
                 }
-                _ if !self.plain => self.nothing(Way::Plain),
+                _ if !self.plain => self.nothing(Way::Plain, head.uri.path()),
                 Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, caller).await,
                 Err(error) => refuse(Way::Plain, error, None),
             },
@@ -336,7 +342,7 @@ impl Endpoint {
                 Some(true) if verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
                 Some(readonly) => {
                     let allowed = if readonly { "POST, GET" } else { "POST" };
-                    let refused = Args::Refused(wrong_verb(Way::Path, &verb, allowed));
+                    let refused = Args::Refused(wrong_verb(Some(&name), &verb, allowed));
                     let mut out = self.call(Way::Path, name, refused, head.headers, caller).await;
                     if out.status() == StatusCode::METHOD_NOT_ALLOWED {
                         out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
@@ -363,7 +369,8 @@ impl Endpoint {
         self.gate.content_type(&head.headers, !body.is_end_stream())?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         if let Some(encoding) = encoding {
-            let why = format!("the body is encoded as {encoding:?}; send it as it is");
+            let encoding = quoted_bytes(encoding.as_bytes());
+            let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
             let error = Error::refused(Code::InvalidArgument, why);
             return Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error });
         }
@@ -401,7 +408,8 @@ impl Endpoint {
         let (length, limit) = (answered.body.len(), self.dispatch.limits().message);
         if of_function && length > limit {
             let why = format!(
-                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server)"
+                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                 return less, or raise it"
             );
             return refuse(way, does_not_fit(why), None);
         }
@@ -412,7 +420,8 @@ impl Endpoint {
     async fn run(&self, name: String, args: Args, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
         let Ok(share) = Arc::clone(caller.functions).try_acquire_owned() else {
             let most = self.functions();
-            let why = format!("{most} functions that were called on this connection still run; wait for some");
+            let why =
+                format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
         let mut request = Request::new(name, args, metadata);
@@ -459,10 +468,10 @@ fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> Out {
     finish(refusal.answer(way, status), HeaderMap::new())
 }
 
-fn wrong_verb(way: Way, verb: &Verb, allowed: &'static str) -> Error {
-    let why = match (way, allowed) {
-        (Way::Path, "POST") if verb == Verb::GET => {
-            format!("{verb} may only call `readonly` functions, and this one is not; use POST")
+fn wrong_verb(name: Option<&str>, verb: &Verb, allowed: &'static str) -> Error {
+    let why = match (name, allowed) {
+        (Some(name), "POST") if verb == Verb::GET => {
+            format!("{verb} may only call `readonly` functions, and {} is none; use POST", quoted(name))
         }
         _ => format!("{verb} calls nothing here; use {allowed}"),
     };
@@ -470,7 +479,7 @@ fn wrong_verb(way: Way, verb: &Verb, allowed: &'static str) -> Error {
 }
 
 fn refuse_verb(way: Way, verb: &Verb, allowed: &'static str) -> Out {
-    let mut out = refuse(way, wrong_verb(way, verb, allowed), Some(StatusCode::METHOD_NOT_ALLOWED));
+    let mut out = refuse(way, wrong_verb(None, verb, allowed), Some(StatusCode::METHOD_NOT_ALLOWED));
     out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     out
 }

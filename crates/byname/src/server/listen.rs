@@ -17,6 +17,7 @@ use super::connection;
 use super::http::Endpoint;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
+use crate::quote::quoted;
 use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
@@ -240,15 +241,16 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error
         [] => "connections that would not close".to_owned(),
         names => names.join(", "),
     };
-    let why = format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}");
+    let why =
+        format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
     warn!("{why}");
     Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit("drain"))
 }
 
 async fn listener(at: At) -> Result<TcpListener, Error> {
     match at {
-        At::Name(name) => named(&name).await.map_err(|why| cannot_listen(&name, why)),
-        At::Address(address) => listen_at(address).map_err(|why| cannot_listen(&address.to_string(), why)),
+        At::Name(name) => named(&name).await.map_err(|why| cannot_listen(&quoted(&name), why)),
+        At::Address(address) => listen_at(address).map_err(|why| cannot_listen(&quoted(&address.to_string()), why)),
         At::Std(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener))

@@ -104,7 +104,11 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         };
     }
     if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
-        return Error::refused(Code::Unimplemented, format!("the server has no function named `{name}`")).into();
+        return Error::refused(
+            Code::Unimplemented,
+            format!("the server has no function named `{name}`; is it registered there?"),
+        )
+        .into();
     }
     let reason = reason.map(String::from_utf8_lossy).filter(|reason| !reason.is_empty());
     let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Way;
 use crate::error::{Code, Error};
+use crate::quote::quoted_bytes;
 
 /// On every answer: the version of the protocol.
 pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol");
@@ -36,7 +37,10 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
         Some(ms) => Ok(Some(Duration::from_millis(ms))),
         None => Err(Error::refused(
             Code::InvalidArgument,
-            format!("header `byname-timeout-ms` is {value:?}, expected a whole number of milliseconds"),
+            format!(
+                "header `byname-timeout-ms` is {}, expected a whole number of milliseconds",
+                quoted_bytes(value.as_bytes())
+            ),
         )),
     }
 }

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::{Answered, headers};
 use crate::arguments::Encoded;
 use crate::error::{Code, Error, Executed};
+use crate::quote::quoted;
 
 /// Server: the arguments of a POST.
 pub(crate) fn read(body: Bytes) -> Result<Encoded, Error> {
@@ -31,8 +32,8 @@ pub(crate) fn read(body: Bytes) -> Result<Encoded, Error> {
 pub(crate) fn read_query(query: &str) -> Result<Vec<(String, String)>, Error> {
     let text = |encoded: &str| {
         let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
-        let short = encoded.get(..encoded.floor_char_boundary(128)).unwrap_or_default();
-        decoded.map_err(|_| Error::refused(Code::InvalidArgument, format!("{short:?} in the query is no UTF-8")))
+        let no_text = || format!("{} in the query is no UTF-8, expected text in percent-encoding", quoted(encoded));
+        decoded.map_err(|_| Error::refused(Code::InvalidArgument, no_text()))
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -63,7 +64,8 @@ pub(super) fn value(name: &str, status: u16, headers: &HeaderMap, body: &Bytes) 
     if headers::is_byname(headers) {
         return Ok(body.clone());
     }
-    let why =
-        format!("`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`)");
+    let why = format!(
+        "`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`); what is at its address now?"
+    );
     Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
 }

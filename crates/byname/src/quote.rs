@@ -1,0 +1,43 @@
+//! What others wrote, as it stands in a message.
+
+/// The most characters of it that a message bears.
+const LONGEST: usize = 128;
+
+/// `text` in backticks, with what could move a cursor or end the quote escaped. The end of a long one is left out.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(LONGEST) + 2);
+    out.push('`');
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            _ if at == LONGEST => {
+                out.push('…');
+                break;
+            }
+            '"' | '\'' => out.push(c),
+            '`' => out.push_str("\\`"),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out.push('`');
+    out
+}
+
+/// As [`quoted`], of a header's value.
+pub(crate) fn quoted_bytes(text: &[u8]) -> String {
+    quoted(&String::from_utf8_lossy(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_in_backticks_and_move_no_cursor() {
+        assert_eq!(quoted("add"), "`add`");
+        assert_eq!(quoted("a \"b\" é 'c'"), "`a \"b\" é 'c'`");
+        assert_eq!(quoted("a\u{1b}[2J\n\u{202e}`\\"), "`a\\u{1b}[2J\\n\\u{202e}\\`\\\\`");
+        assert_eq!(quoted(&"x".repeat(128)), format!("`{}`", "x".repeat(128)));
+        assert_eq!(quoted(&"x".repeat(129)), format!("`{}…`", "x".repeat(128)));
+        assert_eq!(quoted_bytes(b"\xff"), "`\u{fffd}`");
+    }
+}

@@ -1,0 +1,1276 @@
+//! Every message of an error, provoked once, and printed with its remedy in `docs/errors.md`.
+//!
+//! `ERRORS=overwrite cargo test -p byname --test errors` writes the page anew; the difference is read by a person.
+
+mod harness;
+
+use std::fmt::Write as _;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+use std::time::Duration;
+use std::{env, fs, io};
+
+use byname::{Args, CallError, Client, Code, Error, Executed, Internal, Server, rpc, server};
+use harness::foreign::{BYNAME, Foreign, answer, start};
+use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Frame};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tokio::sync::{Semaphore, watch};
+use tower_service::Service;
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// What a person sees of an error.
+struct Seen {
+    code: Code,
+    executed: Executed,
+    message: String,
+}
+
+impl From<Error> for Seen {
+    fn from(error: Error) -> Self {
+        Self { code: error.code(), executed: error.executed(), message: error.message().to_owned() }
+    }
+}
+
+impl<E: std::fmt::Debug> From<CallError<E>> for Seen {
+    fn from(error: CallError<E>) -> Self {
+        match error {
+            CallError::Rpc(error) => error.into(),
+            own => panic!("the function's own error has no message: {own:?}"),
+        }
+    }
+}
+
+impl From<Raw> for Seen {
+    fn from(answer: Raw) -> Self {
+        of_json(answer.json())
+    }
+}
+
+/// An ERROR, as it stands in the answer of either way.
+fn of_json(mut body: Value) -> Seen {
+    // Of a batch the first reply.
+    let mut body = body.get_mut(0).map(Value::take).unwrap_or(body);
+    let error = ["/err", "/error/data"].into_iter().find_map(|at| body.pointer_mut(at).map(Value::take));
+    let error = error.unwrap_or(body);
+    serde_json::from_value::<Error>(error).unwrap().into()
+}
+
+/// The page, as far as it is written.
+struct Page {
+    text: String,
+    titles: Vec<String>,
+    messages: Vec<String>,
+}
+
+impl Page {
+    fn new() -> Self {
+        let text = "# Errors\n\n\
+            Every message of an error of byname, each provoked by a test (`crates/byname/tests/errors.rs`), with what to do\n\
+            about it. Below each title stand the error's code and whether the function ran. Words in capitals differ from\n\
+            run to run: `PORT`, `LINE`, `TIME`, `ID`, and `OS ERROR` for what the operating system says. Messages are for\n\
+            people: programs go by the code, `executed` and `limit`, which [the protocol](protocol.md#error) explains.\n";
+        Self { text: text.to_owned(), titles: Vec::new(), messages: Vec::new() }
+    }
+
+    fn section(&mut self, title: &str) {
+        let _ = write!(self.text, "\n## {title}\n");
+    }
+
+    #[track_caller]
+    fn add(&mut self, title: &str, seen: impl Into<Seen>, remedy: &str) {
+        let Seen { code, executed, message } = seen.into();
+        let message = steady(&message);
+        assert!(!self.titles.iter().any(|known| known == title), "two entries have the title {title:?}");
+        assert!(!self.messages.contains(&message), "{title}: this message has an entry already: {message}");
+        let executed = serde_json::to_value(executed).unwrap();
+        let executed = executed.as_str().unwrap();
+        let _ = write!(
+            self.text,
+            "\n### {title}\n\n`{code}`, executed: {executed}\n\n```text\n{message}\n```\n\n{remedy}\n"
+        );
+        self.titles.push(title.to_owned());
+        self.messages.push(message);
+    }
+}
+
+/// The message without what differs from run to run.
+fn steady(message: &str) -> String {
+    let mut out = message.to_owned();
+    // A time that the caller named began before the server could read it; a limit's time is exact.
+    let is_callers = message.contains("`.timeout(…)` on the call") && !message.contains("`Limits::call`");
+    for (before, stays, word) in [
+        ("127.0.0.1:", "8080", "PORT"),
+        (".rs:", "", "LINE"),
+        ("under the error id `", "", "ID"),
+        ("within ", "", "TIME"),
+    ] {
+        if word == "TIME" && !is_callers {
+            continue;
+        }
+        let mut from = 0;
+        while let Some(at) = out[from..].find(before) {
+            let start = from + at + before.len();
+            let varies =
+                |c: char| c.is_ascii_digit() || word != "PORT" && word != "LINE" && (c.is_alphanumeric() || c == '.');
+            let length = out[start..].find(|c| !varies(c)).unwrap_or(out.len() - start);
+            if length > 0 && &out[start..start + length] != stays {
+                out.replace_range(start..start + length, word);
+            }
+            from = start;
+        }
+    }
+    if let Some(number) = out.find(" (os error ") {
+        let start = out[..number].rfind(": ").map_or(0, |colon| colon + 2);
+        let end = number + out[number..].find(')').unwrap() + 1;
+        out.replace_range(start..end, "OS ERROR");
+    }
+    out
+}
+
+fn one() -> Server {
+    Server::new().method::<add>()
+}
+
+fn failed<T>(result: Result<T, impl Into<Seen>>) -> Seen {
+    match result {
+        Ok(_) => panic!("it should have failed"),
+        Err(error) => error.into(),
+    }
+}
+
+/// Why a server doesn't start.
+async fn refused(server: Server) -> Seen {
+    failed(server.serve("127.0.0.1:0").bind().await)
+}
+
+/// What a call comes to that is answered by these bytes, and then by the end of the connection.
+async fn answered_by(bytes: impl Into<String>) -> Seen {
+    failed(Foreign::ending_after(bytes).await.client().call::<u8>("add", (1, 2)).await)
+}
+
+/// A client whose first call was answered by byname, and whose next one, by path, is by these bytes.
+async fn answered_by_path(bytes: &'static str) -> Seen {
+    let server = Foreign::new(move |mut connection| async move {
+        connection.request().await;
+        connection.send(answer("200 OK", BYNAME, "{\"ret\": 3}")).await;
+        connection.request().await;
+        connection.send(bytes).await;
+    })
+    .await;
+    let client = server.client();
+    assert_eq!(client.call::<u8>("add", (1, 2)).await.unwrap(), 3);
+    failed(client.call::<u8>("add", (1, 2)).await)
+}
+
+async fn at_the_start(page: &mut Page) {
+    page.section("At the start of a server, and at its end");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    page.add(
+        "The address is taken",
+        failed(one().serve(taken.local_addr().unwrap()).await),
+        "Find the process that has the port (`ss -ltnp`) and stop it, or serve at another port.",
+    );
+    page.add(
+        "The address is no address",
+        failed(one().serve("8080").await),
+        "Write the address with its port. `127.0.0.1` is reached from this machine only, `0.0.0.0` from others too.",
+    );
+    page.add(
+        "There is nothing to serve",
+        refused(Server::new()).await,
+        "Add a function to the server before it serves, or take all of a package by `server!()`.",
+    );
+    page.add(
+        "A crate has no functions",
+        refused(server!(serde_json)).await,
+        "Check the name given to `server!`, and that the crate has an `#[rpc]` function that isn't behind a feature.",
+    );
+    page.add(
+        "Two functions have one name",
+        refused(one().function("add", || async {})).await,
+        "Both places are named: rename one of the two on the wire, or don't serve it.",
+    );
+    page.add(
+        "A name is no name",
+        refused(one().function("no name", || async {})).await,
+        "Give the function a name within the grammar; what stands in the code may differ from it.",
+    );
+    page.add(
+        "A name is reserved",
+        refused(one().function("rpc.discover", || async {})).await,
+        "Put the function under another prefix.",
+    );
+    page.add(
+        "A name is too long",
+        refused(one().function("x".repeat(129), || async {})).await,
+        "Shorten the name, or the prefix that was put before it.",
+    );
+    let (gate, handle) = Gate::new();
+    let running = Running::new(Server::new().inject_as("stuck", gate).limits(|limits| limits.drain = SHORT)).await;
+    let client = running.client();
+    let mut call = client.call::<bool>("stuck.pass", ());
+    harness::foreign::during(&mut call, handle.started).await.unwrap();
+    page.add(
+        "The server stopped with work unfinished",
+        failed(within(running.stopped()).await),
+        "Find out what the named functions wait for. A function learns of the end of its call by \
+         `Context::cancellation`; raise `Limits::drain` where the work needs the time.",
+    );
+    drop(handle.release);
+    drop(call);
+    let running = Running::new(one().limits(|limits| limits.drain = SHORT)).await;
+    let mut caller = Caller::to(running.address).await;
+    let asks = "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    assert_eq!(caller.ask(asks).await.status, 100);
+    page.add(
+        "The server stopped with connections open",
+        failed(within(running.stopped()).await),
+        "Clients were in the middle of sending a request or of taking a reply. Let them be called off before the server is \
+         stopped, or raise `Limits::drain`.",
+    );
+}
+
+async fn addresses(page: &mut Page) {
+    page.section("Calling: what the client finds by itself");
+    let bad = [
+        (
+            "The address is https",
+            "https://data.internal/rpc",
+            "Put a proxy that ends TLS beside the server, and call it over `http://`.",
+        ),
+        ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme at all."),
+        (
+            "The address has a user name",
+            "ada@localhost/rpc",
+            "Take the user name out of the address and send credentials as a header.",
+        ),
+        (
+            "The address has a query",
+            "localhost/rpc?x=1",
+            "Take out what follows the path; arguments belong to the call.",
+        ),
+        ("The address has no host", "http://:8080/rpc", "Write the host before the port."),
+        ("The host is none", "[x]:8080/rpc", "Only an IPv6 address stands in brackets."),
+        ("The port is none", "localhost:99999/rpc", "Write the port that the server says at its start."),
+        (
+            "The port is 0",
+            "localhost:0/rpc",
+            "Port 0 lets a server choose; `Bound::local_addr` says which one it took.",
+        ),
+        ("The address can't be read", "local host/rpc", "Look for spaces and other signs that an address can't have."),
+    ];
+    for (title, url, remedy) in bad {
+        page.add(title, failed(Client::new(url)), remedy);
+    }
+}
+
+async fn before_sending(page: &mut Page) {
+    let local = Client::local(&everything()).unwrap();
+    page.add(
+        "A call by a name that is none",
+        failed(local.call::<()>("add-all", ()).await),
+        "Copy the name from the server, which logs each function that it serves at its start.",
+    );
+    page.add(
+        "A prefix that is none",
+        failed(local.prefix("left.").call::<i64>("total", ()).await),
+        "Give the prefix without the dot at its end: it is put there.",
+    );
+    for (title, name, value, remedy) in [
+        ("A header's name is none", "x user", "ada", "Correct the name; underscores and hyphens may join words."),
+        (
+            "A header's value can't be sent",
+            "authorization",
+            "Bearer 1234\n",
+            "Trim what was read from a file, and encode what is no ASCII, such as by base64. The value is not repeated in \
+             the message, because it may be a secret.",
+        ),
+        ("A header is HTTP's own", "content-length", "1", "Don't set it: it is sent as it has to be."),
+        ("A header is the protocol's own", "byname-timeout-ms", "1", "Use `.timeout(…)` on the call or on the client."),
+    ] {
+        page.add(title, failed(local.header(name, value).call::<()>("nothing", ()).await), remedy);
+    }
+    page.add(
+        "The arguments are one value",
+        failed(local.call::<Value>("echo", 7).await),
+        "Mind the comma: `(7,)` is a tuple of one, `(7)` is a number.",
+    );
+    page.add(
+        "An argument of a stub can't be encoded",
+        failed(ratio::on(&local.encoded(true), f64::NAN, 1.0).await),
+        "Send an `Option` that is `None` where there is no number, or the number as text.",
+    );
+    page.add(
+        "An argument of a call by name can't be encoded",
+        failed(local.call::<f64>("ratio", Args::new().arg(1.0).kwarg("b", f64::INFINITY)).await),
+        "As with a stub. Where the arguments came from your own `Serialize`, the message bears its words.",
+    );
+    page.add(
+        "A call waits inside async code",
+        failed(add::on(&local, 1, 2).wait()),
+        "Write `.await` here; `.wait()` is for threads that have no async code to hold up.",
+    );
+    page.add(
+        "No time is left",
+        failed(add::on(&local, 1, 2).timeout(Duration::ZERO).await),
+        "A call made inside a function ends with that function's deadline at the latest: give the outer call more time, or \
+         make fewer calls one after another.",
+    );
+    let by_path = Running::new(everything().plain(false)).await;
+    let mix = Args::new().arg("Ada").kwarg("greeting", "good day");
+    page.add(
+        "Mixed arguments for a server without the plain way",
+        failed(by_path.client().call::<String>("greet", mix).await),
+        "A struct or a map names all arguments, a tuple gives all by position; both can go by path.",
+    );
+}
+
+async fn connecting(page: &mut Page) {
+    page.section("Calling: what becomes of the connection");
+    // It is bound, so nobody else gets the port, and doesn't listen.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let url = format!("{}/rpc", socket.local_addr().unwrap().as_socket().unwrap());
+    page.add(
+        "Nobody listens",
+        failed(Client::new(&url).unwrap().call::<u8>("add", (1, 2)).await),
+        "Start the server, or correct host and port. In containers `localhost` is the container itself.",
+    );
+    // A listener whose queue is full lets further connections wait.
+    socket.listen(0).unwrap();
+    let full: Vec<_> = (0..8)
+        .map(|_| {
+            let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            caller.set_nonblocking(true).unwrap();
+            let _ = caller.connect(&socket.local_addr().unwrap());
+            caller
+        })
+        .collect();
+    let client = Client::builder(&url).limits(|limits| limits.connect = SHORT).build().unwrap();
+    page.add(
+        "Connecting takes too long",
+        failed(client.call::<u8>("add", (1, 2)).await),
+        "A firewall that drops packets looks like this, and so does a server that accepts nothing any more. Raise \
+         `Limits::connect` only where the way is long.",
+    );
+    let client = Client::new(&url).unwrap();
+    page.add(
+        "The deadline passed before the call was sent",
+        failed(client.call::<u8>("add", (1, 2)).timeout(SHORT).await),
+        "The call may be made again, for it did not run. If it happens often, see why connections take so long.",
+    );
+    drop(full);
+
+    let held = Foreign::holding("").await;
+    let limits = |limits: &mut byname::Limits| (limits.connections, limits.waiting) = (2, 2);
+    let client = held.builder().limits(limits).build().unwrap();
+    let mut calls: Vec<_> = (0..4).map(|_| client.call::<u8>("add", (1, 2))).collect();
+    for call in &mut calls {
+        start(call).await;
+    }
+    page.add(
+        "Too many calls wait for a connection",
+        failed(client.call::<u8>("add", (1, 2)).await),
+        "The server is slower than the calls come. Limit how many are made at once, or let the caller of yours wait.",
+    );
+    calls.truncate(3);
+    page.add(
+        "A call waited too long for a connection",
+        failed(client.call::<u8>("add", (1, 2)).timeout(SHORT).await),
+        "All connections were busy until the deadline. Raise `Limits::connections` if the server can do more at once; it \
+         did not get this call.",
+    );
+    page.add(
+        "The server didn't answer in time",
+        failed(held.client().call::<u8>("add", (1, 2)).timeout(SHORT).await),
+        "Look at the server's log for what the function did. Call again only what may run twice.",
+    );
+    drop(calls);
+}
+
+async fn answers(page: &mut Page) {
+    page.add(
+        "The connection ended before an answer",
+        answered_by("").await,
+        "The server, or a proxy before it, went away in the middle of the call: see whether it was restarted or crashed. \
+         `#[rpc(idempotent)]` lets byname send such a call again.",
+    );
+    page.add(
+        "The answer was cut off",
+        answered_by("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"ret\"").await,
+        "As above: the function has most likely run, and nothing tells.",
+    );
+    page.add(
+        "The answer is no HTTP",
+        answered_by("SSH-2.0-OpenSSH_9.6\r\n\r\n").await,
+        "Another kind of service listens at this port, or one that wants TLS: correct the address.",
+    );
+    page.add(
+        "The answer's head is too large",
+        answered_by(format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(300_000))).await,
+        "Find out what adds the headers, most often a proxy or cookies.",
+    );
+    page.add(
+        "The answer's length is no number",
+        answered_by("HTTP/1.1 200 OK\r\ncontent-length: 1, 2\r\n\r\n1").await,
+        "Something on the way writes headers that contradict each other; call the server directly to see which.",
+    );
+    page.add(
+        "The answer is badly chunked",
+        answered_by("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n").await,
+        "As above: what stands between the two damages the answer.",
+    );
+    page.add(
+        "The answer's end can't be told",
+        answered_by_path("HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\n\r\n3").await,
+        "In nginx that is `proxy_http_version 1.1` towards clients and servers alike.",
+    );
+    let large = Foreign::answering(answer("200 OK", BYNAME, &format!("{{\"ret\": \"{}\"}}", "x".repeat(1000)))).await;
+    let client = large.builder().limits(|limits| limits.message = 1000).build().unwrap();
+    page.add(
+        "The reply is too large for the client",
+        failed(client.call::<String>("add", (1, 2)).await),
+        "Ask for less at once, in pages, or raise `Limits::message` of the client. The function has run.",
+    );
+    let statuses = [
+        ("301 Moved Permanently", "Call the address that it redirects to; byname follows no redirects."),
+        ("400 Bad Request", "Call the server without the proxy, if there is one: byname's own refusals say more."),
+        ("401 Unauthorized", "Send what it wants by `Client::header`."),
+        ("403 Forbidden", "Ask whoever runs the proxy which callers it lets through."),
+        ("404 Not Found", "Correct the path of the address: a server's is `/rpc` unless it says otherwise."),
+        ("408 Request Timeout", "Allow more where the time is set, most likely in a proxy."),
+        ("413 Content Too Large", "Send less at once, or raise the proxy's limit as well as `Limits::message`."),
+        ("429 Too Many Requests", "Call less often; `Error::retry_after` says when to come again, if the answer did."),
+        ("500 Internal Server Error", "Read the server's log: the answer bears nothing that byname can read."),
+        ("503 Service Unavailable", "Start the server, or wait until it has started."),
+    ];
+    for (status, remedy) in statuses {
+        let bytes = answer(status, "content-type: text/html\r\n", "<html></html>");
+        page.add(&format!("Answered {status}"), answered_by(bytes).await, remedy);
+    }
+    page.add(
+        "Answered by the original that there is no such function",
+        answered_by(answer("502 no func found err", "", "")).await,
+        "Correct the name, or register the function there.",
+    );
+    page.add(
+        "A success without a value",
+        answered_by(answer("200 OK", "", "<html></html>")).await,
+        "A web server or a login page answers here: correct host, port and path.",
+    );
+    page.add(
+        "A byname server became another",
+        answered_by_path("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n3").await,
+        "See what was put in place of the server. The next call asks as one asks a stranger.",
+    );
+}
+
+mod elsewhere {
+    use byname::rpc;
+
+    /// As it is not.
+    #[rpc]
+    pub async fn withdraw(account: String, amount: u64) -> Result<u64, u8>;
+
+    pub(super) mod bare {
+        use byname::rpc;
+
+        #[rpc]
+        pub async fn withdraw(account: String, amount: u64) -> u64;
+    }
+}
+
+async fn types(page: &mut Page) {
+    page.section("Calling: when the two sides disagree");
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    page.add(
+        "The reply is of another type",
+        failed(client.call::<u8>("greet", ("Ada",)).await),
+        "Compare the type that the caller expects with the signature in the server's log.",
+    );
+    page.add(
+        "The function's own error is of another type",
+        failed(elsewhere::withdraw::on(&client, "bob".into(), 1).await),
+        "Compare the two declarations; `Error::data` of a call by name has the value as it came.",
+    );
+    let by_name = client.call::<u64>("withdraw", ("bob", 1)).await.unwrap_err();
+    page.add(
+        "The own error of a call by name is of another type",
+        by_name.error::<u8>(),
+        "`CallError::error` was asked for the wrong type. The value is kept as the `data` of this error.",
+    );
+    page.add(
+        "The function returned an error that the stub doesn't know of",
+        failed(elsewhere::bare::withdraw::on(&client, "bob".into(), 1).await),
+        "Declare the function with the `Result` that it returns; until then `Error::data` has the error.",
+    );
+}
+
+async fn arguments(page: &mut Page) {
+    page.section("Arguments");
+    let local = Client::local(&everything()).unwrap();
+    let cases = [
+        (
+            "An argument is missing",
+            "add",
+            json!([1]),
+            "Give it. Only an `Option`, or an argument with a default, may be left out.",
+        ),
+        (
+            "There are too many arguments",
+            "add",
+            json!([1, 2, 3]),
+            "Compare with the signature at the end of the message; the server may be older than the caller.",
+        ),
+        (
+            "An argument is unknown",
+            "add",
+            json!({"a": 1, "c": 2}),
+            "Compare the names with the signature; they are those in the server's code.",
+        ),
+        (
+            "An argument has the wrong type",
+            "add",
+            json!([1, "two"]),
+            "Send what the signature says. In JSON `\"2\"` is text and `2` is a number.",
+        ),
+    ];
+    for (title, name, args, remedy) in cases {
+        page.add(title, failed(local.call::<Value>(name, args).await), remedy);
+    }
+    page.add(
+        "An argument is given twice",
+        failed(local.call::<i64>("add", Args::new().arg(1).arg(2).kwarg("a", 3)).await),
+        "Arguments by position are placed first: name only those that come after.",
+    );
+    let running = Running::new(everything()).await;
+    let at = running.address;
+    page.add(
+        "An integer needs more than 64 bits",
+        raw(at, post("/rpc/echo", "[18446744073709551617]")).await,
+        "Let the function take the type that holds it, or send it as text.",
+    );
+    page.add(
+        "A body by path is neither array nor object",
+        raw(at, post("/rpc/add", "1")).await,
+        "Put the arguments into brackets: `[1, 2]`, or `{\"a\": 1, \"b\": 2}`.",
+    );
+    page.add(
+        "A plain body is no object",
+        raw(at, post("/rpc", "[1, 2]")).await,
+        "Send the name in the body, or put it into the path: `POST /rpc/add`.",
+    );
+    page.add(
+        "A plain body has no name",
+        raw(at, post("/rpc", r#"{"args": [1, 2]}"#)).await,
+        "Add the function's name as `fun`.",
+    );
+    page.add(
+        "A plain body's name is no text",
+        raw(at, post("/rpc", r#"{"fun": 1}"#)).await,
+        "Write the name in quotation marks.",
+    );
+    page.add(
+        "A plain body's arguments by position are no array",
+        raw(at, post("/rpc", r#"{"fun": "add", "args": {"a": 1}}"#)).await,
+        "Named arguments go into `kwargs`.",
+    );
+    page.add(
+        "A plain body's arguments by name are no object",
+        raw(at, post("/rpc", r#"{"fun": "add", "kwargs": [1, 2]}"#)).await,
+        "Arguments by position go into `args`.",
+    );
+    page.add(
+        "A query is no UTF-8",
+        raw(at, get("/rpc/greet?name=%ff")).await,
+        "Encode the text as UTF-8 before it is percent-encoded, as `encodeURIComponent` does.",
+    );
+}
+
+#[rpc]
+async fn report() -> Result<(), Internal> {
+    Err(io::Error::other("the disk is full"))?
+}
+
+#[rpc(timeout = "20ms")]
+async fn brief() {
+    pending().await
+}
+
+#[rpc(readonly)]
+async fn forever() {
+    pending().await
+}
+
+async fn functions(page: &mut Page) {
+    page.section("The function");
+    let local = Client::local(&everything()).unwrap();
+    page.add(
+        "There is no such function",
+        failed(local.call::<i64>("adds", (1, 2)).await),
+        "Correct the name, or see that the server serves the function: at its start it logs each one. Servers that other \
+         machines reach suggest no names unless `Server::listing` lets them.",
+    );
+    page.add(
+        "The function panicked",
+        failed(local.call::<u8>("panics", ("on purpose",)).await),
+        "Find the panic in the server's log and let the function return an error instead.",
+    );
+    page.add(
+        "What the function returned can't be encoded",
+        failed(local.call::<f64>("ratio", (0.0, 0.0)).await),
+        "Return an `Option` or an error where there may be no number. What the function did stays done.",
+    );
+    let more = Server::new().method::<report>().method::<brief>().method::<forever>();
+    page.add(
+        "The function failed by an `Internal`",
+        failed(report::on(&Client::local(&more).unwrap()).await),
+        "Search the server's log for the id: there stands what went wrong, which is not for callers to know.",
+    );
+    let running = Running::new(more.clone().limits(|limits| limits.call = SHORT)).await;
+    page.add(
+        "The caller's time is over",
+        raw(running.address, post_with("/rpc/forever", "byname-timeout-ms: 20\r\n", "")).await,
+        "Seen by callers that are not byname's client, which knows first. Allow more where the header is sent.",
+    );
+    page.add(
+        "The function's own time is over",
+        raw(running.address, post("/rpc/brief", "")).await,
+        "Make the function faster or allow it more. It goes on unless it is `readonly` or watches `Context::cancellation`.",
+    );
+    page.add(
+        "The server's time for a call is over",
+        raw(running.address, post("/rpc/forever", "")).await,
+        "Send `byname-timeout-ms` with the time that the caller is willing to wait.",
+    );
+    page.add(
+        "A call came after its deadline",
+        raw(running.address, post_with("/rpc/forever", "byname-timeout-ms: 0\r\n", "")).await,
+        "It did not run. The caller had no time left when it called, or the request stood in a queue for too long.",
+    );
+}
+
+/// A function that runs until it is released, and how many of it run.
+fn holding() -> (Server, watch::Receiver<usize>, std::sync::Arc<Semaphore>) {
+    let (running, count) = watch::channel(0);
+    let release = std::sync::Arc::new(Semaphore::new(0));
+    let held = release.clone();
+    let server = Server::new().function("hold", move || {
+        running.send_modify(|running| *running += 1);
+        let held = held.clone();
+        async move { drop(held.acquire().await) }
+    });
+    (server, count, release)
+}
+
+async fn json_rpc(page: &mut Page) {
+    page.section("JSON-RPC");
+    let change = |limits: &mut byname::Limits| (limits.batch, limits.message) = (2, 1000);
+    let server = everything().function("large", || async { "x".repeat(1000) }).limits(change);
+    let at = Running::new(server).await;
+    let at = at.address;
+    let mut said = async |title: &str, body: &str, remedy: &str| {
+        page.add(title, raw(at, post("/rpc", body)).await, remedy);
+    };
+    said("The body is no JSON", "[1,", "Look at what the client writes, or at what cut it off.").await;
+    said("The batch is empty", "[]", "Send no request where there is nothing to ask.").await;
+    said(
+        "The version is another",
+        r#"{"jsonrpc":"1.0","method":"add","id":1}"#,
+        "Use a client of JSON-RPC 2.0; there is no other here.",
+    )
+    .await;
+    said(
+        "A request of a batch says no version",
+        r#"[{"method":"add","id":1}]"#,
+        "Each request of a batch is whole by itself. A plain call, with `fun`, can't stand in an array.",
+    )
+    .await;
+    said("A request names no function", r#"{"jsonrpc":"2.0","id":1}"#, "The name is in `method`.").await;
+    said("The name is no text", r#"{"jsonrpc":"2.0","method":1,"id":1}"#, "Write it in quotes.").await;
+    said(
+        "The arguments are neither by position nor by name",
+        r#"{"jsonrpc":"2.0","method":"add","params":1,"id":1}"#,
+        "A single argument stands in an array too.",
+    )
+    .await;
+    said(
+        "The id is something else",
+        r#"{"jsonrpc":"2.0","method":"add","id":[1]}"#,
+        "Number your requests. Without an id a request is a notification, which is not answered.",
+    )
+    .await;
+    let one = r#"{"jsonrpc":"2.0","method":"add","params":[1,2],"id":1}"#;
+    said(
+        "The batch has too many requests",
+        &format!("[{one},{one},{one}]"),
+        "Nothing of it ran. Send several batches, or raise `Limits::batch` of the server.",
+    )
+    .await;
+    said(
+        "The replies are too large together",
+        r#"{"jsonrpc":"2.0","method":"large","id":1}"#,
+        "That function ran. Ask for less in one batch, or raise `Limits::message` of the server.",
+    )
+    .await;
+}
+
+async fn limits(page: &mut Page) {
+    page.section("Limits of a server");
+    let server = everything().function("large", || async { "x".repeat(2000) });
+    let change = |limits: &mut byname::Limits| {
+        (limits.message, limits.nesting) = (1000, 3);
+        (limits.body_progress, limits.header_read) = (SHORT, SHORT);
+    };
+    let running = Running::new(server.limits(change)).await;
+    let at = running.address;
+    page.add(
+        "The request is too large",
+        raw(at, post("/rpc/echo", &format!("[\"{}\"]", "x".repeat(1000)))).await,
+        "Send less at once, or raise `Limits::message` of the server; a proxy before it has a limit too.",
+    );
+    page.add(
+        "The reply is too large for the server",
+        raw(at, post("/rpc/large", "")).await,
+        "Let the function return less, in pages, or raise `Limits::message` of both sides. The function has run.",
+    );
+    page.add(
+        "The arguments are nested too deep",
+        raw(at, post("/rpc/echo", "[[[[]]]]")).await,
+        "Send a tree as a list of nodes that name their parents.",
+    );
+    page.add(
+        "The header comes too slowly",
+        raw(at, "POST /rpc/add HTTP/1.1\r\nhost: lo").await,
+        "The client stopped in the middle of its request: look for what holds it up, or for a port scanner.",
+    );
+    page.add(
+        "The body stops coming",
+        raw(at, "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,").await,
+        "As above; a `content-length` that is larger than the body looks the same.",
+    );
+    let running = Running::new(everything().limits(|limits| limits.call = SHORT)).await;
+    page.add(
+        "The body isn't there at the deadline",
+        raw(running.address, "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,").await,
+        "Send `byname-timeout-ms` with a time in which a body of that size can come over this line.",
+    );
+
+    let (server, mut count, release) = holding();
+    let running = Running::new(server.limits(|limits| limits.in_flight = 2)).await;
+    let client = running.client();
+    let mut calls = [client.call::<()>("hold", ()), client.call("hold", ())];
+    for (nth, call) in calls.iter_mut().enumerate() {
+        harness::foreign::during(call, count.wait_for(|count| *count == nth + 1)).await.unwrap();
+    }
+    page.add(
+        "The server has too much to do",
+        raw(running.address, post("/rpc/hold", "")).await,
+        "Try again after `retry_after`. Raise `Limits::in_flight` only if the functions mostly wait and memory allows it.",
+    );
+    release.add_permits(2);
+    for call in calls {
+        call.await.unwrap();
+    }
+
+    let (server, mut count, release) = holding();
+    let running = Running::new(server).await;
+    let mut http2 = frames::Http2::to(running.address, &[]).await;
+    let most = 256;
+    for nth in 0..most {
+        http2.send(frames::post(2 * nth + 1, "/rpc/hold", "[]")).await;
+        within(count.wait_for(|count| *count == nth as usize + 1)).await.unwrap();
+        http2.send(frames::reset(2 * nth + 1)).await;
+    }
+    http2.send(frames::post(2 * most + 1, "/rpc/hold", "[]")).await;
+    page.add(
+        "A connection has too many functions running",
+        of_json(serde_json::from_slice(&http2.until(frames::DATA).await.payload).unwrap()),
+        "Only a client that gives calls up while they run comes here. Wait for replies, or spread calls over connections.",
+    );
+    release.add_permits(most as usize);
+}
+
+async fn http(page: &mut Page) {
+    page.section("HTTP and browsers");
+    let running = Running::new(everything()).await;
+    let at = running.address;
+    page.add(
+        "Nothing is at the path",
+        raw(at, post("/add", "[1,2]")).await,
+        "Put `/rpc` before the name, or whatever `Server::endpoint` says.",
+    );
+    let plain = Running::new(everything().path(false)).await;
+    page.add(
+        "The server takes no calls by path",
+        raw(plain.address, post("/rpc/add", "[1,2]")).await,
+        "Call the plain way, or remove `.path(false)` from the server.",
+    );
+    let neither = Running::new(everything().plain(false).path(false)).await;
+    page.add(
+        "The server takes JSON-RPC only",
+        raw(neither.address, post("/rpc/add", "[1,2]")).await,
+        "Call by a client of JSON-RPC, or remove one of the two lines that switch byname's own ways off.",
+    );
+    let closed = Running::new(everything().plain(false).path(false).json_rpc(false)).await;
+    page.add(
+        "The server takes no calls at all",
+        raw(closed.address, post("/rpc/add", "[1,2]")).await,
+        "Remove one of the three lines that switch the ways off.",
+    );
+    page.add(
+        "The verb calls nothing",
+        raw(at, verb("PUT", "/rpc/add", "")).await,
+        "The answer's `allow` header says which verbs there are.",
+    );
+    page.add(
+        "GET of a function that isn't readonly",
+        raw(at, get("/rpc/counter.bump?by=1")).await,
+        "Call it by POST, or declare it `#[rpc(readonly)]` if it changes nothing: browsers and proxies repeat GETs.",
+    );
+    let hosts: [(&str, &[u8], &str); 5] = [
+        ("The host is missing", b"", "Let the client send the header; HTTP/1.1 wants it."),
+        (
+            "The host is there twice",
+            b"host: a\r\nhost: a\r\n",
+            "Find the proxy that adds a header where it should replace one.",
+        ),
+        ("The host is no ASCII", b"host: caf\xe9\r\n", "Send the name in punycode."),
+        ("The host is no host", b"host: me@localhost\r\n", "Send the name alone: no user, no path."),
+        (
+            "The host isn't the server's",
+            b"host: evil.test\r\n",
+            "If the name is yours, list it. If not, a web page may have had its name point to your machine, and was turned away.",
+        ),
+    ];
+    for (title, header, remedy) in hosts {
+        let request = [b"GET /rpc/add?a=1&b=2 HTTP/1.1\r\n", header, b"\r\n"].concat();
+        page.add(title, raw(at, request).await, remedy);
+    }
+    page.add(
+        "The host and the target differ",
+        raw(at, "GET http://evil.test/rpc/add?a=1&b=2 HTTP/1.1\r\nhost: localhost\r\n\r\n").await,
+        "A proxy changed one of the two: let it pass both on, or set both.",
+    );
+    let json = "content-type: application/json\r\n";
+    for (title, headers, remedy) in [
+        (
+            "A page of another origin calls",
+            "origin: http://evil.test\r\n",
+            "List the page's origin, with its scheme and port, exactly as the browser sends it.",
+        ),
+        (
+            "A page of another site calls",
+            "sec-fetch-site: cross-site\r\n",
+            "As above: this browser sent no origin that is allowed.",
+        ),
+        (
+            "The origin is there twice",
+            "origin: http://a\r\norigin: http://b\r\n",
+            "Find what adds the second header, most likely a proxy.",
+        ),
+    ] {
+        let request = post_with("/rpc/add", &format!("{json}{headers}"), "[1,2]");
+        page.add(title, raw(at, request).await, remedy);
+    }
+    for (title, headers, remedy) in [
+        (
+            "A page sends no content type",
+            "origin: http://localhost\r\n",
+            "Let `fetch` send `content-type: application/json`.",
+        ),
+        (
+            "A page sends another content type",
+            "origin: http://localhost\r\ncontent-type: text/plain\r\n",
+            "A string as the body of `fetch` is `text/plain` unless the headers say otherwise. Pages may send nothing else than JSON, because browsers let any page send forms and text.",
+        ),
+        (
+            "The body is compressed",
+            "content-encoding: gzip\r\n",
+            "Switch compression of requests off in the client or proxy.",
+        ),
+        (
+            "The time-out is no number",
+            "byname-timeout-ms: 1.5\r\n",
+            "Send milliseconds without a unit and without a fraction.",
+        ),
+        (
+            "The transfer coding is unknown",
+            "transfer-encoding: gzip, chunked\r\n",
+            "Send the body as it is, chunked or with its length.",
+        ),
+    ] {
+        let length = "content-length: 5\r\n";
+        let request = match headers.starts_with("transfer") {
+            true => post_with("/rpc/add", headers, "").replace("content-length: 0\r\n", "") + "0\r\n\r\n",
+            false => format!("POST /rpc/add HTTP/1.1\r\nhost: localhost\r\n{headers}{length}\r\n[1,2]"),
+        };
+        page.add(title, raw(at, request).await, remedy);
+    }
+    let chunked = "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nx\r\n";
+    page.add(
+        "The body is badly chunked",
+        raw(at, chunked).await,
+        "Each chunk begins with its length in hexadecimal digits; leave that to an HTTP library.",
+    );
+    let request = hyper::Request::post("/rpc/add").header("host", "localhost").body(BreaksOff).unwrap();
+    let answered = one().into_service().unwrap().call(request).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The body broke off",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "The caller went away while it sent the request, and the function did not run. Mostly only the log sees it.",
+    );
+}
+
+/// A request's body whose sender goes away.
+struct BreaksOff;
+
+impl Body for BreaksOff {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by peer"))))
+    }
+}
+
+async fn interceptors(page: &mut Page) {
+    page.section("Interceptors");
+    let client = Client::local(&one()).unwrap();
+    let panics = client.intercept(|request, next| async move {
+        assert!(request.name().is_empty(), "on purpose");
+        next.run(request).await
+    });
+    page.add(
+        "An interceptor panicked",
+        failed(add::on(&panics, 1, 2).await),
+        "Find the panic in the log of the side that has the interceptor. `executed` says whether it had gone on before.",
+    );
+    let waits = client.intercept(|request, next| async move {
+        pending::<()>().await;
+        next.run(request).await
+    });
+    page.add(
+        "An interceptor took all the time",
+        failed(add::on(&waits, 1, 2).timeout(SHORT).await),
+        "See what the interceptor waits for, and give that a time of its own which is shorter than the call's.",
+    );
+}
+
+async fn page() -> Page {
+    let mut page = Page::new();
+    at_the_start(&mut page).await;
+    addresses(&mut page).await;
+    before_sending(&mut page).await;
+    connecting(&mut page).await;
+    answers(&mut page).await;
+    types(&mut page).await;
+    arguments(&mut page).await;
+    functions(&mut page).await;
+    limits(&mut page).await;
+    json_rpc(&mut page).await;
+    http(&mut page).await;
+    interceptors(&mut page).await;
+    page
+}
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md")
+}
+
+const REWRITE: &str = "ERRORS=overwrite cargo test -p byname --test errors";
+
+fn is_rewritten() -> bool {
+    env::var_os("ERRORS").is_some_and(|value| value == "overwrite")
+}
+
+#[tokio::test]
+async fn every_message_stands_on_the_page_with_its_remedy() {
+    let page = page().await;
+    if is_rewritten() {
+        fs::write(path(), &page.text).unwrap();
+        return;
+    }
+    let written = fs::read_to_string(path()).unwrap_or_default();
+    let mut written = written.lines();
+    for (at, line) in page.text.lines().enumerate() {
+        let there = written.next().unwrap_or("(the end)");
+        assert_eq!(there, line, "docs/errors.md differs in line {}; `{REWRITE}` writes it anew", at + 1);
+    }
+    assert_eq!(written.next(), None, "docs/errors.md goes on after its end; `{REWRITE}` writes it anew");
+}
+
+/// Texts in the sources that no entry of the page shows, each with the reason.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("which is a defect of byname", "only a defect of byname says it"),
+    ("the semaphore was closed", "nothing closes it"),
+    ("the background thread lost the call", "the thread's runtime never ends, and panics are caught before"),
+    ("a caller in this process sent other types", "the types are compared before values are handed over as they are"),
+    ("another type", "the types are compared before values are handed over as they are"),
+    ("more parameters than arguments", "both are counted at compile time"),
+    ("arguments: an array (by position) or an object", "what is neither is refused before it comes here"),
+    ("an argument's name", "the names in a JSON object are strings"),
+    ("a member's name", "the names in a JSON object are strings"),
+    ("the name has no address", "a resolver that knows a name gives an address, or fails in the system's words"),
+    ("the server had closed it", "only on a connection that ends between being opened and being used"),
+    ("it did not run", "as above"),
+    ("the server said something that nobody had asked for", "as above, and it is tried again first"),
+    ("its header {} is no header", "httparse refuses such a header before"),
+    ("; ports below 1024 are the superuser's", "tests may run as the superuser"),
+    ("the given listener", "a listener that is bound has an address unless the system fails"),
+    ("can't wait for signals", "only where the system refuses"),
+    ("the peer speaks TLS", "it goes to the log alone: who speaks TLS understands no answer"),
+    (
+        "`executed`: no, unknown or yes",
+        "of whoever reads an `Error` from JSON by hand; a client goes by the status then",
+    ),
+    ("`kind`: rpc or method", "as above"),
+    ("the function returned ", "how a function's own error is displayed, which is no message of byname"),
+    ("this process", "how a client is displayed for debugging"),
+    ("no func found err", "the original's words for an unknown name, which are a reason of HTTP"),
+    ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
+    ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
+    ("content-type: application/json", "a head of HTTP"),
+    ("authorization, byname-timeout-ms", "the headers that pages may send"),
+];
+
+/// What is called with text that isn't a message of an error: the log, and words for programmers at a defect.
+const OTHERWISE: &[&str] = &[
+    "trace!(",
+    "debug!(",
+    "info!(",
+    "warn!(",
+    "error!(",
+    "info_span!(",
+    "panic!(",
+    "unreachable!(",
+    "assert!(",
+    "debug_assert!(",
+    "expect(",
+];
+
+#[test]
+fn no_message_of_the_sources_is_missing_from_the_page() {
+    if is_rewritten() {
+        return;
+    }
+    let written = fs::read_to_string(path()).unwrap();
+    let blocks: Vec<_> = written.split("\n```").skip(1).step_by(2).collect();
+    let messages = blocks.join("\n");
+    let mut sources = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
+    let (mut missing, mut checked, mut used) = (Vec::new(), 0, vec![false; EXCEPTIONS.len()]);
+    for source in sources {
+        for (line, literal) in literals(&fs::read_to_string(&source).unwrap()) {
+            let part = longest_part(&literal);
+            if part.chars().count() < 12 || !part.trim().contains(' ') {
+                continue;
+            }
+            checked += 1;
+            let excepted = EXCEPTIONS.iter().position(|(text, _)| literal.contains(text));
+            if let Some(at) = excepted {
+                used[at] = true;
+            } else if !messages.contains(&part) {
+                missing.push(format!("{}:{line}: {part:?}", source.display()));
+            }
+        }
+    }
+    assert!(checked > 100, "the scan has lost the messages: {checked}");
+    let list = missing.join("\n");
+    assert!(
+        missing.is_empty(),
+        "give each of these an entry in tests/errors.rs, or an exception with its reason:\n{list}"
+    );
+    let stale: Vec<_> = EXCEPTIONS.iter().zip(used).filter(|(_, used)| !used).map(|((text, _), _)| text).collect();
+    assert!(stale.is_empty(), "the sources say none of these any more: {stale:?}");
+}
+
+/// The library's own files, without what is built only for tests.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("fuzzing.rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+}
+
+/// The longest piece of a literal that no placeholder interrupts.
+fn longest_part(literal: &str) -> String {
+    let (mut parts, mut rest) = (vec![String::new()], literal);
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("{{").or_else(|| rest.strip_prefix("}}")) {
+            parts.last_mut().unwrap().push(first);
+            rest = after;
+        } else if let (true, Some(end)) = (first == '{', rest.find('}')) {
+            parts.push(String::new());
+            rest = &rest[end + 1..];
+        } else {
+            parts.last_mut().unwrap().push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    parts.into_iter().max_by_key(String::len).unwrap()
+}
+
+/// The text literals of a source file that may be messages, with their lines: what stands in comments, attributes, tests,
+/// the log and at defects is none.
+fn literals(source: &str) -> Vec<(usize, String)> {
+    let source = source.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    let mut scan = Scan { source, at: 0, found: Vec::new() };
+    while let Some(c) = scan.rest().chars().next() {
+        scan.step(c, true);
+    }
+    scan.found
+}
+
+struct Scan<'s> {
+    source: &'s str,
+    at: usize,
+    found: Vec<(usize, String)>,
+}
+
+impl<'s> Scan<'s> {
+    fn rest(&self) -> &'s str {
+        &self.source[self.at..]
+    }
+
+    /// Goes over one comment, literal, word or sign. Literals are kept if they are `wanted`.
+    fn step(&mut self, c: char, wanted: bool) {
+        let rest = self.rest();
+        if rest.starts_with("//") {
+            self.at += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("r\"")
+            || rest.starts_with("r#") && rest.trim_start_matches(['r', '#']).starts_with('"')
+        {
+            let hashes = rest[1..].find('"').unwrap();
+            let end = format!("\"{}", "#".repeat(hashes));
+            let text = &rest[hashes + 2..];
+            let length = text.find(&end).unwrap();
+            self.keep(text[..length].to_owned(), wanted);
+            self.at += hashes + 2 + length + end.len();
+        } else if c == '"' {
+            let length = quoted(&rest[1..]);
+            self.keep(unescaped(&rest[1..=length]), wanted);
+            self.at += length + 2;
+        } else if c == '\'' {
+            self.at += match rest[1..].chars().next() {
+                Some('\\') => 3 + rest[3..].find('\'').unwrap() + 1,
+                Some(inner) if rest[1 + inner.len_utf8()..].starts_with('\'') => 2 + inner.len_utf8(),
+                _ => 1,
+            };
+        } else if rest.starts_with("#[") || rest.starts_with("#![") {
+            self.at += rest.find('[').unwrap();
+            self.over();
+        } else if c.is_alphabetic() || c == '_' {
+            let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            self.at += length;
+            let called = &self.rest()[..self.rest().find('(').map_or(0, |bracket| bracket + 1)];
+            if OTHERWISE.contains(&format!("{}{called}", &rest[..length]).as_str()) {
+                self.at += called.len() - 1;
+                self.over();
+            }
+        } else {
+            self.at += c.len_utf8();
+        }
+    }
+
+    /// Goes over what stands between the bracket here and the one that closes it.
+    fn over(&mut self) {
+        let mut depth = 0;
+        while let Some(c) = self.rest().chars().next() {
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth -= 1,
+                _ => {}
+            }
+            self.step_inside(c);
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn step_inside(&mut self, c: char) {
+        match c {
+            '#' => self.at += 1,
+            _ => self.step(c, false),
+        }
+    }
+
+    fn keep(&mut self, text: String, wanted: bool) {
+        if wanted {
+            self.found.push((self.source[..self.at].lines().count(), text));
+        }
+    }
+}
+
+/// How long a literal is whose first quotation mark is gone.
+fn quoted(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.find(|c| match c {
+        _ if escaped => {
+            escaped = false;
+            false
+        }
+        '\\' => {
+            escaped = true;
+            false
+        }
+        c => c == '"',
+    });
+    end.expect("the literal ends")
+}
+
+/// The text that a literal stands for, as far as messages need it.
+fn unescaped(literal: &str) -> String {
+    let mut out = String::new();
+    let mut rest = literal;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        rest = match after.chars().next() {
+            Some('\n') => after.trim_start(),
+            Some('n') => {
+                out.push('\n');
+                &after[1..]
+            }
+            Some(other) => {
+                out.push(other);
+                &after[other.len_utf8()..]
+            }
+            None => after,
+        };
+    }
+    out + rest
+}
+
+#[test]
+fn messages_are_found_where_sources_have_them() {
+    let source = r##"
+        #[doc = "no message at all"]
+        // "nor is this one"
+        fn f<'a>(c: &'a str) -> Result<(), Error> {
+            tracing::warn!(name = %name(), "the log's own {c}");
+            let why = format!("a message of {} {{in braces}} that \
+                               goes on", '"');
+            refuse(r#"another "message""#).expect("never seen");
+        }
+
+#[cfg(test)]
+mod tests { const NO: &str = "none of these"; }"##;
+    let found = literals(source);
+    let texts: Vec<_> = found.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, ["a message of {} {{in braces}} that goes on", "another \"message\""]);
+    assert_eq!(longest_part(texts[0]), " {in braces} that goes on");
+}
