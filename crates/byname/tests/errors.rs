@@ -1036,6 +1036,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the function returned ", "how a function's own error is displayed, which is no message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("no func found err", "the original's words for an unknown name, which are a reason of HTTP"),
+    ("plain, path, json-rpc", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
     ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
     ("content-type: application/json", "a head of HTTP"),
