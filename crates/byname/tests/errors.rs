@@ -564,7 +564,7 @@ async fn arguments(page: &mut Page) {
     );
     page.add(
         "A plain body is no object",
-        raw(at, post("/rpc", "[1, 2]")).await,
+        raw(at, post("/rpc", "\"add\"")).await,
         "Send the name in the body, or put it into the path: `POST /rpc/add`.",
     );
     page.add(
