@@ -129,6 +129,8 @@ impl Host {
             match exchanged {
                 // The server had closed it, and not a byte of this call went out.
                 Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
+                // It had closed it while the call was on its way, and says so.
+                Some(Exchanged { result: Ok(answer), .. }) if reused && is_goodbye(&outgoing.name, &answer) => {}
                 Some(exchanged) => {
                     let way = exchanged.way;
                     let done = self.read(outgoing, exchanged);
@@ -349,6 +351,16 @@ fn is_switched_off(way: Way, done: &Reply) -> bool {
         && error.executed() == Executed::No
         && headers::is_byname(&done.metadata)
         && !headers::offers(&done.metadata, way)
+}
+
+/// Whether an answer is the last word of a server that had closed a kept connection before the call came: it was not
+/// run, and is as good as not sent.
+fn is_goodbye(name: &str, answer: &Answer) -> bool {
+    let (408, Ok(body)) = (answer.status, &answer.body) else {
+        return false;
+    };
+    let read = reply(Way::Plain, name, answer.status, None, &answer.headers, body);
+    matches!(read, Err(Failure::Rpc(error)) if error.code() == Code::Unavailable && error.executed() == Executed::No)
 }
 
 /// What a failed connect means to a person.

@@ -1,5 +1,7 @@
 //! Where a service is: the URL of a client, taken apart.
 
+use std::net::SocketAddr;
+
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
@@ -14,6 +16,8 @@ pub(super) struct Target {
     pub(super) path: String,
     /// What the `Host` header says.
     pub(super) authority: HeaderValue,
+    /// In place of those that the host's name has; none to look that up.
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 impl Target {
@@ -57,6 +61,7 @@ impl Target {
             port,
             path: path.to_owned(),
             authority: HeaderValue::try_from(authority).map_err(|why| refuse(&why.to_string()))?,
+            addresses: Vec::new(),
         })
     }
 }

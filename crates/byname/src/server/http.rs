@@ -144,6 +144,7 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if version <= Version::HTTP_11 && !endpoint.dispatch.is_ready() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        session.activity.announce_end();
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

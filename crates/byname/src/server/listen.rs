@@ -178,17 +178,21 @@ async fn run(bound: Bound) -> Result<(), Error> {
         });
         match accepted.await {
             None => break,
-            Some(accepted) => serve_one(accepted, &endpoint, &stopped).await,
+            Some(Ok((stream, peer))) => serve_one(stream, peer, &endpoint, &stopped),
+            // The connection was gone before we took it.
+            Some(Err(why)) if is_of_one(&why) => {}
+            Some(Err(why)) => {
+                // Most likely out of file descriptors; asking again at once would spin.
+                warn!("can't accept a connection, trying again in 100 ms: {why}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
     drop(ends);
-    // What the kernel has accepted for us would be reset with the listener: it is served, and told to close.
-    while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        serve_one(Ok(accepted), &endpoint, &stopped).await;
-    }
+    accept_the_last(listener, &endpoint, &stopped);
     // Whoever has written a call by now is to be heard: the sockets are looked at once more.
     tokio::task::yield_now().await;
-    drop((listener, stopped));
+    drop(stopped);
     drain(&endpoint, stop).await
 }
 
@@ -201,23 +205,33 @@ impl Drop for Ends<'_> {
     }
 }
 
-async fn serve_one(
-    accepted: io::Result<(TcpStream, SocketAddr)>,
-    endpoint: &Arc<Endpoint>,
-    stopped: &watch::Receiver<()>,
-) {
-    match accepted {
-        Ok((stream, peer)) => {
-            let _ = stream.set_nodelay(true);
-            let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
-            runtime::spawn(&Handle::current(), connection);
-        }
-        // The connection was gone before we took it.
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-        Err(error) => {
-            // Most likely out of file descriptors; asking again at once would spin.
-            warn!("can't accept a connection, trying again in 100 ms: {error}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+fn serve_one(stream: TcpStream, peer: SocketAddr, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+    let _ = stream.set_nodelay(true);
+    let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
+    runtime::spawn(&Handle::current(), connection);
+}
+
+/// Whether only the one connection failed that was to be accepted.
+fn is_of_one(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// Closes a listener. What the kernel has accepted for us would be reset with it: that is served, and told to close.
+/// The kernel itself is asked, until the very moment of closing, since tokio knows only what it was told a while ago.
+fn accept_the_last(listener: TcpListener, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    serve_one(stream, peer, endpoint, stopped);
+                }
+            }
+            Err(why) if is_of_one(&why) => {}
+            Err(_) => return,
         }
     }
 }
