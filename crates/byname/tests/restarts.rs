@@ -309,7 +309,8 @@ impl Http2 {
             return Ok(sender.clone());
         }
         let stream = TokioIo::new(connect(self.addresses).await?);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(|why| why.to_string())?;
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), stream).await.map_err(|why| why.to_string())?;
         tokio::spawn(connection);
         Ok(kept.insert(sender).clone())
     }

@@ -61,6 +61,8 @@ struct Connection {
 struct Exchanged {
     result: Result<Answer, Broken>,
     way: Way,
+    /// The connection takes another call.
+    is_kept: bool,
 }
 
 impl Host {
@@ -130,7 +132,8 @@ impl Host {
                 // The server had closed it, and not a byte of this call went out.
                 Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
                 // It had closed it while the call was on its way, and says so.
-                Some(Exchanged { result: Ok(answer), .. }) if reused && is_goodbye(&outgoing.name, &answer) => {}
+                Some(Exchanged { result: Ok(answer), is_kept: false, .. })
+                    if reused && is_goodbye(&outgoing.name, &answer) => {}
                 Some(exchanged) => {
                     let way = exchanged.way;
                     let done = self.read(outgoing, exchanged);
@@ -254,7 +257,7 @@ impl Host {
 
     fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Reply {
         let name = &outgoing.name;
-        let Exchanged { result, way } = exchanged;
+        let Exchanged { result, way, .. } = exchanged;
         let answer = match result {
             Ok(answer) => answer,
             Err(broken) => {
@@ -454,6 +457,7 @@ impl Future for Exchange {
         let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
             return running.timer.poll_at(cx, this.deadline).map(|()| None);
         };
+        let is_kept = http1.is_some();
         if let Some(Running { runtime, timer, permit, .. }) = this.running.take() {
             // First the connection, then the permit: whoever waits for it finds one.
             if let Some(http1) = http1 {
@@ -461,7 +465,7 @@ impl Future for Exchange {
             }
             drop(permit);
         }
-        Poll::Ready(Some(Exchanged { result, way: this.way }))
+        Poll::Ready(Some(Exchanged { result, way: this.way, is_kept }))
     }
 }
 

@@ -242,7 +242,8 @@ impl Parting {
 /// An answer to a request that was not waited for, and that has not run.
 fn not_waited_for(body: &str) -> Vec<u8> {
     let length = body.len();
-    let head = "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
+    let head =
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
     format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
