@@ -128,7 +128,7 @@ async fn layers_work_around_the_calls() {
 #[tokio::test]
 async fn limits_of_calls_hold_and_those_of_connections_are_the_outer_servers() {
     let server = |change: fn(&mut Limits)| {
-        let server = functions().function("forever", || std::future::pending::<()>());
+        let server = functions().function("forever", std::future::pending::<()>);
         serving(Router::new().nest_service("/api", server.limits(change).into_service().unwrap()))
     };
     let address = server(|limits| limits.message = 10).await;

@@ -154,10 +154,10 @@ impl<A, R> Call<A, R> {
     /// A header on this call, which the function reads by [`Context::header`]. One that can't stand in a header fails
     /// the call, as do HTTP's own and `byname-…`, which is the protocol's.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        if let State::Ready(prepared) = &mut self.state {
-            if let Err(error) = metadata::set(&mut prepared.headers, name, value) {
-                prepared.refused = Some(error);
-            }
+        if let State::Ready(prepared) = &mut self.state
+            && let Err(error) = metadata::set(&mut prepared.headers, name, value)
+        {
+            prepared.refused = Some(error);
         }
         self
     }

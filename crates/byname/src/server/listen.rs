@@ -188,8 +188,9 @@ async fn run(bound: Bound) -> Result<(), Error> {
             }
         }
     }
-    drop(ends);
+    // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
     accept_the_last(listener, &endpoint, &stopped);
+    drop(ends);
     // Whoever has written a call by now is to be heard: the sockets are looked at once more.
     tokio::task::yield_now().await;
     drop(stopped);
