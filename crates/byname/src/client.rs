@@ -13,6 +13,7 @@ mod retry;
 mod target;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ impl Client {
 
     /// A client with other limits.
     pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder { url: url.into(), limits: Limits::default() }
+        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new() }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
@@ -231,6 +232,7 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     url: String,
     limits: Limits,
+    addresses: Vec<SocketAddr>,
 }
 
 impl ClientBuilder {
@@ -240,13 +242,27 @@ impl ClientBuilder {
         self
     }
 
+    /// The addresses of the service's replicas, in place of those that the name in the URL has. As with a name's, each
+    /// new connection goes to the first that takes it.
+    ///
+    /// ```
+    /// let replicas = ["10.0.0.1:8080".parse()?, "10.0.0.2:8080".parse()?];
+    /// let data = byname::Client::builder("data.internal/rpc").addresses(replicas).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.addresses.extend(addresses);
+        self
+    }
+
     /// The client. It connects at its first call.
     ///
     /// # Errors
     ///
     /// As [`Client::new`].
     pub fn build(self) -> Result<Client, Error> {
-        let target = target::Target::parse(&self.url)?;
+        let mut target = target::Target::parse(&self.url)?;
+        target.addresses = self.addresses;
         Ok(Client { transport: Transport::Http(Arc::new(Host::new(target, self.limits))), scope: Arc::default() })
     }
 }

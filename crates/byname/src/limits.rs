@@ -34,7 +34,8 @@ pub struct Limits {
     /// Client: how long a connection without a call is kept. Less where the server announces less; at most 4 s where
     /// it announces nothing and is no byname. 60 s.
     pub pool_idle: Duration,
-    /// Server: how long calls in flight may take to end once the server is told to stop. 30 s.
+    /// Server: how long calls in flight may take to end once the server is told to stop, and their connections with
+    /// them. A peer that doesn't close a connection that has ended is waited for half a second of it at most. 30 s.
     pub drain: Duration,
     /// The largest request and the largest reply, in bytes of the body; the replies of a batch count together. 4 MiB.
     pub message: usize,

@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use byname::{CallError, Client, Code, Context, Error, Executed, Server};
@@ -9,6 +10,8 @@ use harness::foreign::{BYNAME, Foreign, answer, ret};
 use harness::{Log, Running, add, nothing, within};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 fn rpc<T: std::fmt::Debug>(result: Result<T, CallError<Value>>) -> Error {
     result.unwrap_err().rpc().expect("the function itself did not fail").clone()
@@ -387,11 +390,70 @@ async fn what_the_server_says_it_did_not_run_is_sent_again() {
     assert_eq!(server.requests().len(), 3);
 }
 
+/// What a server says on a connection that it closes when it stops.
+const GOODBYE: &str = r#"{"err":{"code":"unavailable","message":"stopping","executed":"no","kind":"rpc"}}"#;
+
+#[tokio::test]
+async fn a_goodbye_that_crosses_a_call_is_no_failure_however_many_there_are() {
+    // More than may be sent again after failures.
+    const CONNECTIONS: usize = 32;
+    let all = Arc::new(Barrier::new(CONNECTIONS));
+    let server = Foreign::new(move |mut connection| {
+        let all = Arc::clone(&all);
+        async move {
+            if connection.number < CONNECTIONS {
+                connection.request().await;
+                all.wait().await;
+                connection.send(ret("1")).await;
+                connection.request().await;
+                connection.send(answer("408 Request Timeout", "connection: close\r\n", GOODBYE)).await;
+                return;
+            }
+            while connection.request().await.is_some() {
+                connection.send(ret("2")).await;
+            }
+        }
+    })
+    .await;
+    let client = server.client();
+    for expected in [1, 2] {
+        let calls: JoinSet<_> = (0..CONNECTIONS).map(|_| client.call::<u8>("f", ())).collect();
+        assert!(within(calls.join_all()).await.iter().all(|result| *result == Ok(expected)));
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_that_comes_before_the_call_costs_nothing() {
+    let server = Foreign::new(|mut connection| async move {
+        connection.request().await;
+        connection.send(ret("1")).await;
+        if connection.number == 0 {
+            connection.send(answer("408 Request Timeout", "connection: close\r\n", GOODBYE)).await;
+        }
+        connection.closed().await;
+    })
+    .await;
+    let client = server.client();
+    for _ in 0..2 {
+        assert_eq!(f(&client).await, Ok(1));
+    }
+    assert_eq!((server.opened(), server.requests().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_goodbye_that_a_proxy_passes_on_is_an_answer_like_others() {
+    // The connection to the proxy stays.
+    let server = Foreign::answering(answer("408 Request Timeout", "", GOODBYE)).await;
+    let error = rpc(f(&server.client()).await);
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::No));
+    assert_eq!((server.opened(), server.requests().len()), (1, 3));
+}
+
 #[tokio::test]
 async fn repetitions_stay_few_when_everything_fails() {
     let server = resetting(usize::MAX).await;
     let client = server.client();
-    let calls: tokio::task::JoinSet<_> = (0..100).map(|_| add::on(&client, 1, 2)).collect();
+    let calls: JoinSet<_> = (0..100).map(|_| add::on(&client, 1, 2)).collect();
     assert!(within(calls.join_all()).await.iter().all(Result::is_err));
     let sent = server.requests().len();
     assert!((101..=110).contains(&sent), "{sent} requests for 100 calls");
@@ -414,6 +476,23 @@ fn nothing_there() -> (Socket, String) {
     socket.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
     (socket, address)
+}
+
+#[tokio::test]
+async fn a_client_of_several_addresses_calls_the_first_that_takes_it() {
+    let (_held, dead) = nothing_there();
+    let (first, second) = (Foreign::answering(ret("1")).await, Foreign::answering(ret("2")).await);
+    for (addresses, expected) in [
+        (vec![dead.parse().unwrap(), first.address, second.address], Ok(1)),
+        (vec![second.address, first.address], Ok(2)),
+    ] {
+        let client = Client::builder("http://service.invalid/rpc").addresses(addresses).build().unwrap();
+        assert_eq!(f(&client).await, expected);
+    }
+    assert_eq!((first.opened(), second.opened()), (1, 1));
+    assert_eq!(first.requests()[0].header("host"), "service.invalid");
+    let client = Client::builder("http://127.0.0.1/rpc").addresses([dead.parse().unwrap()]).build().unwrap();
+    assert_eq!(rpc(f(&client).await).executed(), Executed::No);
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use byname::{Client, Code, Error, Executed, Server, rpc, server};
-use harness::{Caller, Gate, Log, Running, add, everything, get, post, raw, within};
+use harness::foreign::skip;
+use harness::{Caller, Counter, Gate, Log, Raw, Running, add, everything, get, post, raw, within};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 fn one() -> Server {
@@ -19,6 +20,14 @@ fn one() -> Server {
 /// Waits until nothing listens at an address any more.
 async fn refused(address: std::net::SocketAddr) {
     within(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+}
+
+/// That this is what a connection without a call ends with.
+fn said_goodbye(answer: &Raw) {
+    let error = &answer.json()["err"];
+    assert_eq!((answer.status, answer.header("connection")), (408, "close"), "{answer:?}");
+    assert_eq!((&error["code"], &error["executed"]), (&json!("unavailable"), &json!("no")), "{answer:?}");
+    assert_eq!(answer.header("byname-protocol"), "1");
 }
 
 #[tokio::test]
@@ -187,6 +196,7 @@ async fn draining_lets_calls_in_flight_finish_and_takes_no_new_ones() {
 
     running.stop();
     refused(address).await;
+    said_goodbye(&idle.answer().await);
     assert_eq!(idle.rest().await, "", "a connection without a call is closed");
     handle.release.send(()).unwrap();
     let answer = held.answer().await;
@@ -237,6 +247,68 @@ async fn a_call_that_has_arrived_when_the_server_is_told_to_stop_is_answered() {
 }
 
 #[tokio::test]
+async fn a_call_that_crosses_the_end_of_its_connection_is_told_that_it_was_not_run() {
+    let counter = Arc::new(Counter::default());
+    let mut running = Running::new(Server::new().inject(Arc::clone(&counter))).await;
+    let mut kept = Caller::to(running.address).await;
+    assert_eq!(kept.ask(post("/rpc/bump", "[1]")).await.body, "1");
+    running.stop();
+    // The connection has ended on the server's side, and its end is here; the call is written all the same.
+    within(kept.stream.readable()).await.unwrap();
+    for _ in 0..2 {
+        kept.send(post("/rpc/bump", "[1]")).await;
+    }
+    said_goodbye(&kept.answer().await);
+    assert_eq!(within(kept.stream.read(&mut [0])).await.unwrap(), 0, "it was not reset");
+    drop(kept);
+    within(running.stopped()).await.unwrap();
+    assert_eq!(counter.total(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_close_is_waited_for_only_shortly() {
+    let mut running = Running::new(everything()).await;
+    let mut kept = Caller::to(running.address).await;
+    assert_eq!(kept.ask(post("/rpc/add", "[1,2]")).await.body, "3");
+    let mut last = Caller::to(running.address).await;
+    last.send(&post("/rpc/add", "[3,4]")[..20]).await;
+    running.stop();
+    refused(running.address).await;
+    said_goodbye(&kept.answer().await);
+    let answer = last.ask(&post("/rpc/add", "[3,4]")[20..]).await;
+    assert_eq!((answer.body.as_str(), answer.header("connection")), ("7", "close"));
+    // Neither is told more, and both ends are open on this side.
+    assert_eq!((kept.rest().await, last.rest().await), (String::new(), String::new()));
+    skip(Duration::from_secs(1)).await;
+    within(running.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_has_just_connected_when_the_server_stops_may_still_ask() {
+    for speaks in [true, false] {
+        let counter = Arc::new(Counter::default());
+        let mut running = Running::new(Server::new().inject(Arc::clone(&counter))).await;
+        let mut fresh = Caller::to(running.address).await;
+        running.stop();
+        refused(running.address).await;
+        if speaks {
+            fresh.send(post("/rpc/bump", "[1]")).await;
+        } else {
+            skip(Duration::from_secs(1)).await;
+        }
+        let answer = fresh.answer().await;
+        match answer.status {
+            200 if speaks => assert_eq!((counter.total(), answer.header("connection")), (1, "close")),
+            // A slow machine may have taken too long to speak.
+            _ => said_goodbye(&answer),
+        }
+        assert_eq!(counter.total(), i64::from(answer.status == 200));
+        drop(fresh);
+        within(running.stopped()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_dropped_leaves_no_connection_behind() {
     let bound = everything().serve("127.0.0.1:0").until(std::future::pending()).bind().await.unwrap();
     let address = bound.local_addr();
@@ -245,7 +317,11 @@ async fn a_server_that_is_dropped_leaves_no_connection_behind() {
     assert_eq!(kept.ask(post("/rpc/add", "[1,2]")).await.body, "3");
     let mut fresh = Caller::to(address).await;
     served.abort();
-    assert_eq!((kept.rest().await, fresh.rest().await), (String::new(), String::new()));
+    said_goodbye(&kept.answer().await);
+    assert_eq!(kept.rest().await, "");
+    // It need not have been accepted.
+    let rest = fresh.rest().await;
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 408"), "{rest}");
     refused(address).await;
 }
 

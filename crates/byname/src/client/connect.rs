@@ -1,4 +1,4 @@
-//! Opening a TCP connection to one of a name's addresses.
+//! Opening a TCP connection to one of a service's addresses.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,10 +16,16 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers.
 pub(super) async fn connect(target: &Target) -> io::Result<TcpStream> {
-    if let Ok(address) = target.host.parse::<IpAddr>() {
+    if target.addresses.is_empty()
+        && let Ok(address) = target.host.parse::<IpAddr>()
+    {
         return open(SocketAddr::new(address, target.port)).await;
     }
-    let mut addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await?;
+    let mut addresses = match target.addresses.as_slice() {
+        [] => tokio::net::lookup_host((target.host.as_str(), target.port)).await?.collect(),
+        given => given.to_vec(),
+    }
+    .into_iter();
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
@@ -28,7 +34,7 @@ pub(super) async fn connect(target: &Target) -> io::Result<TcpStream> {
             None if attempts.is_empty() => return Err(last),
             None => {}
         }
-        let ended = if addresses.size_hint().0 == 0 {
+        let ended = if addresses.len() == 0 {
             first(&mut attempts).await
         } else {
             match tokio::time::timeout(NEXT_ADDRESS, first(&mut attempts)).await {

@@ -61,6 +61,8 @@ struct Connection {
 struct Exchanged {
     result: Result<Answer, Broken>,
     way: Way,
+    /// The connection takes another call.
+    is_kept: bool,
 }
 
 impl Host {
@@ -129,6 +131,9 @@ impl Host {
             match exchanged {
                 // The server had closed it, and not a byte of this call went out.
                 Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
+                // It had closed it while the call was on its way, and says so.
+                Some(Exchanged { result: Ok(answer), is_kept: false, .. })
+                    if reused && is_goodbye(&outgoing.name, &answer) => {}
                 Some(exchanged) => {
                     let way = exchanged.way;
                     let done = self.read(outgoing, exchanged);
@@ -268,7 +273,7 @@ impl Host {
 
     fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Reply {
         let name = &outgoing.name;
-        let Exchanged { result, way } = exchanged;
+        let Exchanged { result, way, .. } = exchanged;
         let answer = match result {
             Ok(answer) => answer,
             Err(broken) => {
@@ -368,6 +373,16 @@ fn is_switched_off(way: Way, done: &Reply) -> bool {
         && !headers::offers(&done.metadata, way)
 }
 
+/// Whether an answer is the last word of a server that had closed a kept connection before the call came: it was not
+/// run, and is as good as not sent.
+fn is_goodbye(name: &str, answer: &Answer) -> bool {
+    let (408, Ok(body)) = (answer.status, &answer.body) else {
+        return false;
+    };
+    let read = reply(Way::Plain, name, answer.status, None, &answer.headers, body);
+    matches!(read, Err(Failure::Rpc(error)) if error.code() == Code::Unavailable && error.executed() == Executed::No)
+}
+
 /// What a failed connect means to a person.
 fn hint(why: &io::Error) -> String {
     match why.kind() {
@@ -459,6 +474,7 @@ impl Future for Exchange {
         let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
             return running.timer.poll_at(cx, this.deadline).map(|()| None);
         };
+        let is_kept = http1.is_some();
         if let Some(Running { runtime, timer, permit, .. }) = this.running.take() {
             // First the connection, then the permit: whoever waits for it finds one.
             if let Some(http1) = http1 {
@@ -466,7 +482,7 @@ impl Future for Exchange {
             }
             drop(permit);
         }
-        Poll::Ready(Some(Exchanged { result, way: this.way }))
+        Poll::Ready(Some(Exchanged { result, way: this.way, is_kept }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a service is: the URL of a client, taken apart.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
@@ -17,6 +17,8 @@ pub(super) struct Target {
     pub(super) path: String,
     /// What the `Host` header says.
     pub(super) authority: HeaderValue,
+    /// In place of those that the host's name has; none to look that up.
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 impl Target {
@@ -70,6 +72,7 @@ impl Target {
             port,
             path: path.to_owned(),
             authority: HeaderValue::try_from(authority).map_err(|why| refuse(&why.to_string()))?,
+            addresses: Vec::new(),
         })
     }
 }

@@ -18,14 +18,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::http::{Endpoint, Session, answer};
-use super::watch::{Activity, Watched};
+use super::http::{Endpoint, STREAMS, Session, answer};
+use super::watch::{Activity, Watched, linger};
+use crate::limits::Limits;
 
 /// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Calls at once on one HTTP/2 connection.
-pub(super) const STREAMS: u32 = 256;
 
 /// The most that is buffered of one HTTP/1 connection, where [`Limits::header`](crate::Limits::header) isn't more.
 const BUFFER: usize = 400 << 10;
@@ -40,17 +38,20 @@ pub(super) async fn serve(
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = endpoint.dispatch().limits().clone();
-    let first = timeout(limits.header_read, until_stopped(pin!(first_bytes(&mut stream)), &mut stopped)).await;
-    let (early, is_http2) = match first {
-        Ok(Some(Ok(first))) => first,
-        Ok(Some(Err(why))) => return debug!(%peer, "a connection ended before its first request: {why}"),
-        // The server stops; nothing was asked yet, so nothing is lost.
-        Ok(None) => return,
-        Err(_) => return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)"),
+    let (early, is_http2) = match beginning(&mut stream, &mut stopped, &limits).await {
+        Some(Ok(first)) => first,
+        Some(Err(why)) => return debug!(%peer, "a connection ended before its first request: {why}"),
+        None if endpoint.dispatch().is_ready() => {
+            return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)");
+        }
+        None => {
+            let activity = Arc::new(Activity::new(false));
+            return Watched::new(stream, Bytes::new(), peer, activity, &limits, true).part().await;
+        }
     };
     let activity = Arc::new(Activity::new(is_http2));
     let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
-    let session = Arc::new(Session::new(Arc::clone(&endpoint), activity, Some(peer)));
+    let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(peer)));
     let service = service_fn(move |request| answer(Arc::clone(&session), request));
     let is_ready = || endpoint.dispatch().is_ready();
     let ended = if is_http2 {
@@ -59,13 +60,21 @@ pub(super) async fn serve(
         http2.keep_alive_interval(PING).keep_alive_timeout(PING);
         http2.max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX));
         let connection = pin!(http2.serve_connection(io, service));
-        drive(connection, is_ready, stopped, http2::Connection::graceful_shutdown).await
+        let end = |connection: Pin<&mut _>| {
+            activity.part();
+            http2::Connection::graceful_shutdown(connection);
+        };
+        drive(connection, is_ready, stopped, end).await
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
         http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
         let connection = pin!(http1.serve_connection(io, service));
-        drive(connection, is_ready, stopped, http1::Connection::graceful_shutdown).await
+        let end = |connection: Pin<&mut _>| {
+            activity.part();
+            http1::Connection::graceful_shutdown(connection);
+        };
+        drive(connection, is_ready, stopped, end).await
     };
     match ended {
         Ok(()) => {}
@@ -73,6 +82,24 @@ pub(super) async fn serve(
             debug!(%peer, "closed a connection whose header exceeds {} bytes (`Limits::header`)", limits.header);
         }
         Err(why) => debug!(%peer, "a connection ended: {why}"),
+    }
+}
+
+/// The first bytes, and whether they are HTTP/2; `None` when nothing is asked in time.
+async fn beginning(
+    stream: &mut TcpStream,
+    stopped: &mut watch::Receiver<()>,
+    limits: &Limits,
+) -> Option<io::Result<(Bytes, bool)>> {
+    let mut first = pin!(first_bytes(stream));
+    match timeout(limits.header_read, until_stopped(first.as_mut(), stopped)).await {
+        Ok(None) => {
+            // The server stops, and who has just connected is about to ask. Being told counts once more, as it does for
+            // every connection that is served.
+            stopped.mark_changed();
+            timeout(linger(limits), first).await.ok()
+        }
+        first => first.ok().flatten(),
     }
 }
 
@@ -91,7 +118,7 @@ async fn drive<C>(
     mut connection: Pin<&mut C>,
     is_ready: impl Fn() -> bool,
     mut stopped: watch::Receiver<()>,
-    graceful_shutdown: fn(Pin<&mut C>),
+    end: impl Fn(Pin<&mut C>),
 ) -> C::Output
 where
     C: Future,
@@ -108,7 +135,7 @@ where
                 return polled;
             }
             told = true;
-            graceful_shutdown(connection.as_mut());
+            end(connection.as_mut());
             return connection.as_mut().poll(cx);
         }
         polled

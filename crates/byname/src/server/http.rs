@@ -31,6 +31,9 @@ use crate::quote::{quoted, quoted_bytes};
 use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
 
+/// Calls at once on one HTTP/2 connection.
+pub(super) const STREAMS: u32 = 256;
+
 /// What all connections of a server share.
 pub(super) struct Endpoint {
     dispatch: Arc<Dispatch>,
@@ -150,6 +153,7 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if version <= Version::HTTP_11 && !endpoint.dispatch.is_ready() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        session.activity.announce_end();
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -432,7 +436,7 @@ impl Endpoint {
     /// How many functions one connection may have running, those included that nobody waits for any more: as many as
     /// HTTP/2 has streams, so that opening and resetting streams in turn starts no more, or as a batch has calls.
     fn functions(&self) -> usize {
-        let streams = super::connection::STREAMS as usize;
+        let streams = STREAMS as usize;
         streams.max(self.dispatch.limits().batch).min(Semaphore::MAX_PERMITS)
     }
 }

@@ -179,17 +179,16 @@ async fn run(bound: Bound) -> Result<(), Error> {
         });
         match accepted.await {
             None => break,
-            Some(accepted) => serve_one(accepted, &endpoint, &stopped).await,
+            Some(Ok((stream, peer))) => serve_one(stream, peer, &endpoint, &stopped),
+            Some(Err(why)) => not_accepted(why).await,
         }
     }
+    // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
+    accept_the_last(listener, &endpoint, &stopped);
     drop(ends);
-    // What the kernel has accepted for us would be reset with the listener: it is served, and told to close.
-    while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        serve_one(Ok(accepted), &endpoint, &stopped).await;
-    }
     // Whoever has written a call by now is to be heard: the sockets are looked at once more.
     tokio::task::yield_now().await;
-    drop((listener, stopped));
+    drop(stopped);
     drain(&endpoint, stop).await
 }
 
@@ -202,23 +201,43 @@ impl Drop for Ends<'_> {
     }
 }
 
-async fn serve_one(
-    accepted: io::Result<(TcpStream, SocketAddr)>,
-    endpoint: &Arc<Endpoint>,
-    stopped: &watch::Receiver<()>,
-) {
-    match accepted {
-        Ok((stream, peer)) => {
-            let _ = stream.set_nodelay(true);
-            let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
-            runtime::spawn(&Handle::current(), connection);
-        }
-        // The connection was gone before we took it.
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-        Err(error) => {
-            // Most likely out of file descriptors; asking again at once would spin.
-            warn!("can't accept a connection, trying again in 100 ms: {error}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+fn serve_one(stream: TcpStream, peer: SocketAddr, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+    let _ = stream.set_nodelay(true);
+    let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
+    runtime::spawn(&Handle::current(), connection);
+}
+
+async fn not_accepted(why: io::Error) {
+    // The connection was gone before we took it.
+    if is_of_one(&why) {
+        return;
+    }
+    // Most likely out of file descriptors; asking again at once would spin.
+    warn!("can't accept a connection, trying again in 100 ms: {why}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Whether only the one connection failed that was to be accepted.
+fn is_of_one(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// Closes a listener. What the kernel has accepted for us would be reset with it: that is served, and told to close.
+/// The kernel itself is asked, until the very moment of closing, since tokio knows only what it was told a while ago.
+fn accept_the_last(listener: TcpListener, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    serve_one(stream, peer, endpoint, stopped);
+                }
+            }
+            Err(why) if is_of_one(&why) => {}
+            Err(_) => return,
         }
     }
 }
@@ -318,13 +337,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listener_that_fails_is_asked_again_only_after_a_pause() {
-        let server = Server::new().function("f", || async {});
-        let endpoint = Arc::new(Endpoint::new(&server, Arc::new(server.dispatch(true).unwrap()), true));
-        let (_stop, stopped) = watch::channel(());
         let began = Instant::now();
         let paused = async |error: io::Error| {
             let before = Instant::now();
-            serve_one(Err(error), &endpoint, &stopped).await;
+            not_accepted(error).await;
             before.elapsed()
         };
         // By the clock of the test, which moves only for who waits.

@@ -1,5 +1,6 @@
-//! A socket that knows how long it has been quiet.
+//! A socket that knows how long it has been quiet, and how to part from its peer.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,6 +29,10 @@ pub(super) struct Activity {
     /// Replies that wait to be taken, by the half of the [period](Quiet::replies_stall) that they last progressed in.
     replies: [AtomicUsize; 2],
     half: AtomicUsize,
+    /// A reply has said that the connection ends with it.
+    announced: AtomicBool,
+    /// The server ends, and this connection with it.
+    parting: AtomicBool,
 }
 
 /// A call at work. Dropping it ends it.
@@ -43,6 +48,8 @@ impl Activity {
         Self {
             working: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
             is_shared,
             replies: Default::default(),
             half: AtomicUsize::new(0),
@@ -68,6 +75,16 @@ impl Activity {
 
     fn is_idle(&self) -> bool {
         self.working.load(Ordering::Relaxed) == 0
+    }
+
+    /// The reply that goes out now says that the connection ends with it.
+    pub(super) fn announce_end(&self) {
+        self.announced.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on no further call is read.
+    pub(super) fn part(&self) {
+        self.parting.store(true, Ordering::Relaxed);
     }
 
     fn has_ended(&self) -> bool {
@@ -106,6 +123,19 @@ impl Drop for Working {
     }
 }
 
+/// How long a connection of a server that ends is read from after its end was sent: what crossed it on the way is to
+/// meet an open socket, for the reset of a closed one can destroy what the peer has not read yet.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What an HTTP/1 peer is told that knew nothing of the end: a call that crosses it was not run, and nothing that comes
+/// after it will be. HTTP means 408 for a request that is on its way when the server gives up waiting.
+const GOODBYE: &str = r#"{"err":{"code":"unavailable","message":"the server is stopping and had closed this connection before the call came; it was not run","executed":"no","kind":"rpc"}}"#;
+
+/// What is waited for at the end of a connection, with the server's limit on all of its ending in mind.
+pub(super) fn linger(limits: &Limits) -> Duration {
+    LINGER.min(limits.drain / 4)
+}
+
 /// A socket that ends with an error when its peer is idle for too long, is slow with a header, or doesn't take what
 /// is written. The pauses within a body are the service's to watch.
 pub(super) struct Watched {
@@ -118,6 +148,17 @@ pub(super) struct Watched {
     reading: Timer,
     writing: Timer,
     replying: Timer,
+    linger: Duration,
+    parting: Option<Parting>,
+}
+
+/// The end of a connection that the server begins: a goodbye to who needs one, our half closed, and what still comes
+/// read over.
+#[derive(Debug)]
+struct Parting {
+    goodbye: Bytes,
+    is_half_closed: bool,
+    until: Instant,
 }
 
 /// Since when nothing has happened, and what should have. No clock of its own.
@@ -214,7 +255,16 @@ impl Watched {
             reading: Timer::default(),
             writing: Timer::default(),
             replying: Timer::default(),
+            linger: linger(limits),
+            parting: None,
         }
+    }
+
+    /// Parts from a peer that has not asked anything.
+    pub(super) async fn part(mut self) {
+        self.activity.part();
+        // Whatever goes wrong here, the peer is gone.
+        let _ = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
     }
 
     /// Whether a reply has waited for too long to be taken.
@@ -234,15 +284,59 @@ impl Watched {
         if limit == "header_read" {
             // Nothing else is being written between two calls, so this can't land inside another reply.
             let body = r#"{"err":{"code":"deadline_exceeded","message":"the header was too slow (`Limits::header_read` of the server)","executed":"no","kind":"rpc","limit":"header_read"}}"#;
-            let answer = format!(
-                "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\n\
-                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = self.stream.try_write(answer.as_bytes());
+            let _ = self.stream.try_write(&not_waited_for(body));
         }
         io::Error::new(io::ErrorKind::TimedOut, format!("`Limits::{limit}`"))
     }
+
+    /// Whether the peer may believe that this connection takes another call.
+    fn needs_goodbye(&self) -> bool {
+        // HTTP/2 has its own, which says up to which call it will answer.
+        self.quiet.has_headers && !self.activity.announced.load(Ordering::Relaxed)
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let needs_goodbye = self.needs_goodbye();
+        let parting = self.parting.get_or_insert_with(|| Parting {
+            goodbye: if needs_goodbye { not_waited_for(GOODBYE).into() } else { Bytes::new() },
+            is_half_closed: false,
+            until: later(Instant::now(), self.linger),
+        });
+        match parting.poll(&mut self.stream, cx) {
+            Poll::Pending => self.writing.poll_at(cx, parting.until).map(Ok),
+            ended => ended,
+        }
+    }
+}
+
+impl Parting {
+    /// Ready when the peer has closed as well. No call is read any more once this has begun, so the goodbye is true.
+    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.goodbye.is_empty() {
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.goodbye))?;
+            self.goodbye.advance(count);
+        }
+        if !self.is_half_closed {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            self.is_half_closed = true;
+        }
+        let mut unread = [0; 1024];
+        loop {
+            let mut unread = ReadBuf::new(&mut unread);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut unread))?;
+            if unread.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// An answer to a request that was not waited for, and that has not run.
+fn not_waited_for(body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 impl AsyncRead for Watched {
@@ -316,6 +410,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.parting.load(Ordering::Relaxed) {
+            return self.poll_part(cx);
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

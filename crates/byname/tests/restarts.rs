@@ -1,0 +1,358 @@
+//! Two replicas of a service, real processes, restarted in turn under load: no call fails and none runs twice.
+//!
+//! `BYNAME_RESTARTS=100 cargo test --release --test restarts -- --nocapture --test-threads 1` is the long run, whose
+//! figures stand in `docs/drain.md`.
+#![cfg(target_os = "linux")]
+
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::error::Error as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use byname::{Client, Context, Server, rpc};
+use bytes::Bytes;
+use harness::within;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Restarts without a word from outside: few, for this is also one of many tests.
+const RESTARTS: usize = 6;
+
+/// Calls in flight.
+const CALLERS: usize = 64;
+
+/// How many calls a replica must have answered before it may be stopped.
+const LOAD: u64 = 1000;
+
+/// Where a child serves.
+const REPLICA: &str = "BYNAME_TEST_REPLICA";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_over_http1_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let replicas = [Place::new(), Place::new()];
+    let addresses = replicas.each_ref().map(|place| place.address);
+    let client = Client::builder("localhost/rpc").addresses(addresses).build().unwrap();
+    let call = move |id| {
+        let call = client.call::<u32>("once", (id,));
+        async move { call.await.map_err(|why| why.to_string()) }
+    };
+    let seen = restart("no_call_over_http1_fails_or_runs_twice", &replicas, CALLERS, call).await;
+    seen.check("HTTP/1.1, byname's client");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_over_http2_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let replicas = [Place::new(), Place::new()];
+    let addresses = replicas.each_ref().map(|place| place.address);
+    let connections = [(); 4].map(|()| Arc::new(Http2::new(addresses)));
+    let call = move |id: u64| {
+        let connection = Arc::clone(&connections[id as usize % connections.len()]);
+        async move { connection.call(id).await }
+    };
+    let seen = restart("no_call_over_http2_fails_or_runs_twice", &replicas, CALLERS, call).await;
+    seen.check("HTTP/2, hyper's client");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_on_a_connection_of_its_own_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let replicas = [Place::new(), Place::new()];
+    let addresses = replicas.each_ref().map(|place| place.address);
+    // Fewer, for each call leaves a socket in TIME_WAIT.
+    let name = "no_call_on_a_connection_of_its_own_fails_or_runs_twice";
+    let seen = restart(name, &replicas, CALLERS / 8, move |id| single(addresses, id)).await;
+    seen.check("HTTP/1.1, a connection a call");
+}
+
+// The replicas.
+
+/// What ran in one replica, and whom it heard of it from.
+#[derive(Default)]
+struct Ledger {
+    ran: Mutex<Vec<u64>>,
+    peers: Mutex<BTreeSet<SocketAddr>>,
+}
+
+#[rpc]
+impl Ledger {
+    /// Not idempotent. Says which process ran it.
+    async fn once(&self, id: u64) -> u32 {
+        self.ran.lock().unwrap().push(id);
+        self.peers.lock().unwrap().extend(Context::current().unwrap().peer());
+        // The work: some is in flight for long, some hardly.
+        tokio::time::sleep(Duration::from_millis(id % 16)).await;
+        std::process::id()
+    }
+}
+
+/// In a child: serves until SIGTERM, and says what ran.
+async fn serves() -> bool {
+    let Ok(at) = std::env::var(REPLICA) else {
+        return false;
+    };
+    let ledger = Arc::new(Ledger::default());
+    let bound = Server::new().inject(Arc::clone(&ledger)).serve(at).bind().await.unwrap();
+    println!("listening");
+    bound.await.unwrap();
+    println!("connections {}", ledger.peers.lock().unwrap().len());
+    let ran: Vec<_> = ledger.ran.lock().unwrap().iter().map(u64::to_string).collect();
+    println!("ran {}", ran.join(" "));
+    true
+}
+
+/// An address that a replica comes back to. Nobody else gets it meanwhile, for it is bound here, where nobody listens.
+struct Place {
+    address: SocketAddr,
+    _bound: Socket,
+}
+
+impl Place {
+    fn new() -> Self {
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.set_reuse_address(true).unwrap();
+        bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self { address: bound.local_addr().unwrap().as_socket().unwrap(), _bound: bound }
+    }
+}
+
+struct Replica {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Replica {
+    async fn start(test: &str, place: &Place) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(REPLICA, place.address.to_string())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut replica = Self { child, lines };
+        replica.said("listening").await;
+        replica
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id().expect("it is waited for only at its end")
+    }
+
+    async fn said(&mut self, words: &str) -> String {
+        let said = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("the replica ended");
+                if let Some(at) = line.find(words) {
+                    return line[at + words.len()..].trim().to_owned();
+                }
+            }
+        };
+        within(said).await
+    }
+
+    async fn stop(mut self, seen: &mut Seen) {
+        let kill = Command::new("kill").args(["-s", "TERM", &self.id().to_string()]).status();
+        assert!(kill.await.unwrap().success());
+        seen.connections += self.said("connections").await.parse::<usize>().unwrap();
+        for id in self.said("ran").await.split(' ').filter(|id| !id.is_empty()) {
+            *seen.ran.entry(id.parse().unwrap()).or_default() += 1;
+        }
+        assert!(within(self.child.wait()).await.unwrap().success());
+    }
+}
+
+// The callers.
+
+/// What callers have to say.
+#[derive(Default)]
+struct Calls {
+    next: AtomicU64,
+    is_over: AtomicBool,
+    succeeded: Mutex<Vec<u64>>,
+    failed: Mutex<BTreeMap<u64, String>>,
+    /// How many calls each process has answered.
+    answered: watch::Sender<HashMap<u32, u64>>,
+}
+
+/// What came of it, on both sides.
+#[derive(Default)]
+struct Seen {
+    restarts: usize,
+    connections: usize,
+    ran: HashMap<u64, usize>,
+    succeeded: Vec<u64>,
+    failed: BTreeMap<u64, String>,
+}
+
+/// Restarts the replicas in turn while `callers` of them call without a pause.
+async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
+    test: &str,
+    places: &[Place; 2],
+    callers: usize,
+    call: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> Seen {
+    let calls = Arc::new(Calls::default());
+    let mut seen = Seen::default();
+    // The next to be restarted is the first.
+    let mut replicas = vec![Replica::start(test, &places[0]).await, Replica::start(test, &places[1]).await];
+    let mut running = JoinSet::new();
+    for _ in 0..callers {
+        let (calls, call) = (Arc::clone(&calls), call.clone());
+        running.spawn(async move {
+            while !calls.is_over.load(Ordering::Relaxed) {
+                let id = calls.next.fetch_add(1, Ordering::Relaxed);
+                match call(id).await {
+                    Ok(by) => {
+                        calls.succeeded.lock().unwrap().push(id);
+                        calls.answered.send_modify(|answered| *answered.entry(by).or_default() += 1);
+                    }
+                    Err(why) => drop(calls.failed.lock().unwrap().insert(id, why)),
+                }
+            }
+        });
+    }
+    let restarts = std::env::var("BYNAME_RESTARTS").map_or(RESTARTS, |restarts| restarts.parse().unwrap());
+    let mut answered = calls.answered.subscribe();
+    for turn in 0..restarts {
+        let id = replicas[0].id();
+        within(answered.wait_for(|answered| answered.get(&id).is_some_and(|count| *count >= LOAD))).await.unwrap();
+        replicas.remove(0).stop(&mut seen).await;
+        replicas.push(Replica::start(test, &places[turn % 2]).await);
+        seen.restarts += 1;
+    }
+    calls.is_over.store(true, Ordering::Relaxed);
+    while let Some(ended) = within(running.join_next()).await {
+        ended.unwrap();
+    }
+    for replica in replicas {
+        replica.stop(&mut seen).await;
+    }
+    seen.succeeded = std::mem::take(&mut calls.succeeded.lock().unwrap());
+    seen.failed = std::mem::take(&mut calls.failed.lock().unwrap());
+    seen
+}
+
+impl Seen {
+    fn check(&self, callers: &str) {
+        let twice = self.ran.values().filter(|count| **count > 1).count();
+        let lost = self.succeeded.iter().filter(|id| !self.ran.contains_key(id)).count();
+        println!(
+            "{callers}: {} restarts, {} calls, {} failed, {twice} run twice, {} connections",
+            self.restarts,
+            self.succeeded.len() + self.failed.len(),
+            self.failed.len(),
+            self.connections,
+        );
+        for (id, why) in self.failed.iter().take(10) {
+            println!("  call {id}, run {} times: {why}", self.ran.get(id).unwrap_or(&0));
+        }
+        assert_eq!((self.failed.len(), twice, lost), (0, 0, 0), "{callers}: failed, run twice, answered but not run");
+    }
+}
+
+/// One HTTP/2 connection to whoever takes it, opened again when that one goes.
+struct Http2 {
+    addresses: [SocketAddr; 2],
+    sender: tokio::sync::Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
+}
+
+impl Http2 {
+    fn new(addresses: [SocketAddr; 2]) -> Self {
+        Self { addresses, sender: tokio::sync::Mutex::new(None) }
+    }
+
+    async fn call(&self, id: u64) -> Result<u32, String> {
+        let mut request = once(id);
+        loop {
+            let mut sender = self.sender().await?;
+            match sender.try_send_request(request).await {
+                Ok(response) => return read(response).await,
+                // The server had said goodbye before the request was sent.
+                Err(mut why) => match why.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => match why.into_error() {
+                        why if is_beyond_the_end(&why) => request = once(id),
+                        why => return Err(format!("{why:?}")),
+                    },
+                },
+            }
+        }
+    }
+
+    async fn sender(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
+        let mut kept = self.sender.lock().await;
+        if let Some(sender) = &mut *kept
+            && sender.ready().await.is_ok()
+        {
+            return Ok(sender.clone());
+        }
+        let stream = TokioIo::new(connect(self.addresses).await?);
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), stream).await.map_err(|why| why.to_string())?;
+        tokio::spawn(connection);
+        Ok(kept.insert(sender).clone())
+    }
+}
+
+/// Whether a request came after the last that a server of HTTP/2 had said it would answer (RFC 9113, section 6.8), which
+/// is what reqwest sends again as well.
+fn is_beyond_the_end(why: &hyper::Error) -> bool {
+    let why = why.source().and_then(|why| why.downcast_ref::<h2::Error>());
+    why.is_some_and(|why| why.is_go_away() && why.is_remote() && why.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+/// One call by HTTP/1.1 on a connection that is opened for it, to each address in turn.
+async fn single(mut addresses: [SocketAddr; 2], id: u64) -> Result<u32, String> {
+    addresses.rotate_left(id as usize % 2);
+    let words = |why: hyper::Error| format!("{why:?}");
+    let stream = TokioIo::new(connect(addresses).await?);
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(words)?;
+    let connection = tokio::spawn(connection);
+    let answer = read(sender.send_request(once(id)).await.map_err(words)?).await;
+    drop(sender);
+    let _ = connection.await;
+    answer
+}
+
+async fn connect(addresses: [SocketAddr; 2]) -> Result<TcpStream, String> {
+    match TcpStream::connect(addresses[0]).await {
+        Ok(stream) => Ok(stream),
+        Err(_) => TcpStream::connect(addresses[1]).await.map_err(|why| why.to_string()),
+    }
+}
+
+fn once(id: u64) -> Request<Full<Bytes>> {
+    let request = Request::post("http://localhost/rpc/once").header("host", "localhost");
+    request.body(Full::from(format!("[{id}]"))).unwrap()
+}
+
+async fn read(response: Response<hyper::body::Incoming>) -> Result<u32, String> {
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|why| format!("{why:?}"))?.to_bytes();
+    match serde_json::from_slice(&body) {
+        Ok(by) if status == StatusCode::OK => Ok(by),
+        _ => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
+    }
+}
