@@ -375,7 +375,7 @@ async fn each_way_can_be_switched_off() {
 
     let running = Running::new(everything().plain(false).path(false)).await;
     let message = plainly(&raw(running.address, &plain).await, 404, "unimplemented", "no");
-    assert!(message.contains("POST /rpc with {\"jsonrpc\": \"2.0\""), "{message}");
+    assert!(message.contains("`POST /rpc` with `{\"jsonrpc\": \"2.0\""), "{message}");
 
     let running = Running::new(everything().plain(false).path(false).json_rpc(false)).await;
     let answer = raw(running.address, &plain).await;
