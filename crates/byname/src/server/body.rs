@@ -52,12 +52,17 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
     let mut timer = Timer::default();
     while !body.is_end_stream() {
         let mut pause_ends = None;
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => {
-                let pause_ends = *pause_ends.get_or_insert_with(|| later(Instant::now(), limits.body_progress));
-                timer.poll_at(cx, pause_ends.min(deadline)).map(|()| Err(pause_ends < deadline))
+        let frame = poll_fn(|cx| {
+            match body.as_mut().poll_frame(cx) {
+                // HTTP/2 has frames without data, which are no progress however many come.
+                Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(|data| !data.has_remaining()) => {
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(frame) => return Poll::Ready(Ok(frame)),
+                Poll::Pending => {}
             }
+            let pause_ends = *pause_ends.get_or_insert_with(|| later(Instant::now(), limits.body_progress));
+            timer.poll_at(cx, pause_ends.min(deadline)).map(|()| Err(pause_ends < deadline))
         });
         let data = match frame.await {
             Ok(None) => break,
