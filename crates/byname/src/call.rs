@@ -17,7 +17,7 @@ use crate::method::Method;
 
 /// A call, whichever way it came in: what interceptors see of it.
 pub struct Request {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) args: Args,
     /// What the caller streams in.
     pub(crate) stream: Option<Items>,
@@ -43,7 +43,7 @@ pub(crate) enum Known {
 }
 
 impl Request {
-    pub(crate) fn new(name: String, args: Args, metadata: HeaderMap) -> Self {
+    pub(crate) fn new(name: Arc<str>, args: Args, metadata: HeaderMap) -> Self {
         let (extensions, stream, peer, deadline) = (Extensions::new(), None, None, None);
         Self { name, args, stream, metadata, peer, deadline, extensions, method: None, place: None, share: None }
     }

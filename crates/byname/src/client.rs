@@ -3,10 +3,12 @@
 mod budget;
 mod call;
 mod connect;
+mod frames;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod host;
 mod http1;
+mod links;
 mod outcome;
 mod pool;
 mod retry;
@@ -57,14 +59,26 @@ use crate::runtime;
 /// share. Nothing is connected before the first call.
 #[derive(Clone)]
 pub struct Client {
-    transport: Transport,
+    way: Way,
     scope: Arc<Scope>,
 }
 
-/// How calls get there.
+/// What calls travel by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Frames, many calls at once on one connection: the first calls go over HTTP, and once the server has offered it a
+    /// connection of frames is opened in the background. Where the server or a proxy in between can't, calls go on
+    /// over HTTP.
+    #[default]
+    Frames,
+    /// HTTP/1.1 alone.
+    Http,
+}
+
+/// Where calls go.
 #[derive(Clone)]
-enum Transport {
-    Http(Arc<Host>),
+enum Way {
+    Remote(Arc<Host>),
     Local(Arc<Dispatch>),
 }
 
@@ -91,11 +105,11 @@ impl Client {
 
     /// A client with other limits.
     pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new() }
+        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new(), transport: Transport::default() }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
-        Self { transport: Transport::Local(dispatch), scope: Arc::default() }
+        Self { way: Way::Local(dispatch), scope: Arc::default() }
     }
 
     /// Calls a function by its name.
@@ -212,15 +226,15 @@ impl Client {
     fn scoped(&self, change: impl FnOnce(&mut Scope)) -> Self {
         let mut scope = Scope::clone(&self.scope);
         change(&mut scope);
-        Self { transport: self.transport.clone(), scope: Arc::new(scope) }
+        Self { way: self.way.clone(), scope: Arc::new(scope) }
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let to = match &self.transport {
-            Transport::Http(host) => host.url(),
-            Transport::Local(_) => "this process".into(),
+        let to = match &self.way {
+            Way::Remote(host) => host.url(),
+            Way::Local(_) => "this process".into(),
         };
         f.debug_struct("Client").field("to", &to).field("prefix", &self.scope.prefix).finish_non_exhaustive()
     }
@@ -233,6 +247,7 @@ pub struct ClientBuilder {
     url: String,
     limits: Limits,
     addresses: Vec<SocketAddr>,
+    transport: Transport,
 }
 
 impl ClientBuilder {
@@ -255,6 +270,12 @@ impl ClientBuilder {
         self
     }
 
+    /// What calls travel by: [`Transport::Frames`] unless told otherwise.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
     /// The client. It connects at its first call.
     ///
     /// # Errors
@@ -263,6 +284,7 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let mut target = target::Target::parse(&self.url)?;
         target.addresses = self.addresses;
-        Ok(Client { transport: Transport::Http(Arc::new(Host::new(target, self.limits))), scope: Arc::default() })
+        let host = Host::new(target, self.limits, self.transport == Transport::Frames);
+        Ok(Client { way: Way::Remote(Arc::new(host)), scope: Arc::default() })
     }
 }

@@ -42,7 +42,7 @@ pub struct Context(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    method: String,
+    method: Arc<str>,
     metadata: HeaderMap,
     extensions: Extensions,
     peer: Option<SocketAddr>,
@@ -117,7 +117,7 @@ impl Context {
     }
 
     pub(crate) fn new(
-        method: String,
+        method: Arc<str>,
         metadata: HeaderMap,
         extensions: Extensions,
         peer: Option<SocketAddr>,

@@ -1,18 +1,20 @@
 //! Find, admit, decode, run, catch: a call's way through the server, without sockets.
 
 use std::future::ready;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::{Extensions, HeaderMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::arguments::Source;
-use crate::call::{Args, Failure, Known, Reply, Request, Returned};
+use crate::call::{Args, Failure, Known, Reply, Request, Returned, Value};
 use crate::codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
@@ -93,16 +95,13 @@ impl Dispatch {
             return self.intercepted(None, request).await;
         };
         let method = &entry.handler.method;
-        // The name in the span is the registered one, so that there are never more names than functions.
-        let span = tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty);
+        let span = span(method);
         let reply = if self.interceptors.is_empty() {
             self.admit(entry, request).instrument(span.clone()).await
         } else {
             self.intercepted(Some(method), request).instrument(span.clone()).await
         };
-        if !span.is_disabled() {
-            span.record("rpc.code", code(&reply.result));
-        }
+        record(&span, &reply.result);
         reply
     }
 
@@ -149,43 +148,63 @@ impl Dispatch {
     }
 
     async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Reply {
-        let method = &entry.handler.method;
         let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place, share } = request;
         match stream {
             None => {}
             Some(items) => match items {},
         }
+        let origin = Origin { metadata, extensions, peer, deadline, place, share };
+        let source = match &args {
+            Args::Json(json) => Source::Json { positional: &json.positional, keyword: &json.keyword },
+            Args::Query(pairs) => Source::Query(pairs),
+            Args::Local(_) | Args::Refused(_) => Source::Json { positional: b"", keyword: b"" },
+        };
+        let begun = match args {
+            Args::Refused(error) => Err(error),
+            Args::Local(tuple) => self.begin(entry, name, origin, Source::Local(tuple)),
+            _ => self.begin(entry, name, origin, source),
+        };
+        match begun {
+            Ok(supervised) => supervised.await,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Admits a call and decodes its arguments; its function starts when what comes back is polled.
+    pub(crate) fn begin(
+        &self,
+        entry: &Arc<Entry>,
+        name: Arc<str>,
+        origin: Origin,
+        source: Source<'_>,
+    ) -> Result<Supervised, Error> {
+        let method = &entry.handler.method;
+        let Origin { metadata, extensions, peer, deadline, place, share } = origin;
         let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return late(&name).into();
+            return Err(late(&name));
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
         let place = match place {
             Some(place) => Place::Shared(place),
             None => match Arc::clone(&self.places).try_acquire_owned() {
                 Ok(place) => Place::Own(place),
-                Err(_) => return self.overloaded().into(),
+                Err(_) => return Err(self.overloaded()),
             },
         };
-        let output = match &args {
-            Args::Local(_) => Output::Local(None),
-            _ => Output::Json(Vec::with_capacity(128)),
+        let output = match &source {
+            Source::Local(_) => Output::Local(None),
+            _ => Output::Json(Vec::new()),
         };
+        if let Source::Json { positional, keyword } = &source {
+            self.check_depth(positional, keyword)?;
+        }
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
-        let begin = || match args {
-            Args::Json(json) => self.check_depth(&json.positional, &json.keyword).and_then(|()| {
-                entry.handler.begin(Source::Json { positional: &json.positional, keyword: &json.keyword })
-            }),
-            Args::Query(pairs) => entry.handler.begin(Source::Query(&pairs)),
-            Args::Local(tuple) => entry.handler.begin(Source::Local(tuple)),
-            Args::Refused(error) => Err(error),
-        };
-        let begun = caught(|| entry.piece(self.limits.slow_poll, begin));
+        let begun = caught(|| entry.piece(self.limits.slow_poll, || entry.handler.begin(source)));
         let invocation = match begun {
-            Ok(Ok(invocation)) => invocation,
-            Ok(Err(error)) => return error.into(),
+            Ok(invocation) => invocation?,
             // The user's `Deserialize` panicked, or a function that isn't async did before its first await.
-            Err(Panicked) => return panicked(&method.name).into(),
+            Err(Panicked) => return Err(panicked(&method.name)),
         };
         entry.begin();
         let running = Running {
@@ -197,7 +216,7 @@ impl Dispatch {
             _place: place,
             _share: share,
         };
-        Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() }.await
+        Ok(Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() })
     }
 
     fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
@@ -211,7 +230,17 @@ impl Dispatch {
         Ok(())
     }
 
-    fn unknown(&self, name: &str) -> Error {
+    /// The function of this name or alias.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.registry.get(name)
+    }
+
+    /// Whether calls go through interceptors, which see them before anything else does.
+    pub(crate) fn is_intercepted(&self) -> bool {
+        !self.interceptors.is_empty()
+    }
+
+    pub(crate) fn unknown(&self, name: &str) -> Error {
         let near = if self.listing { self.registry.near(name) } else { Vec::new() };
         let hint = match near.as_slice() {
             [] => String::new(),
@@ -248,11 +277,32 @@ impl Dispatch {
     }
 }
 
-fn code(result: &Result<Returned, Failure>) -> &'static str {
-    match result {
-        Ok(_) => "ok",
-        Err(Failure::Method { error, .. } | Failure::Rpc(error)) => error.code().as_str(),
+/// The span of one call. The name in it is the registered one, so that there are never more names than functions.
+pub(crate) fn span(method: &Method) -> Span {
+    tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty)
+}
+
+/// Says in a call's span what it came to.
+pub(crate) fn record<T>(span: &Span, result: &Result<T, Failure>) {
+    if !span.is_disabled() {
+        let code = match result {
+            Ok(_) => "ok",
+            Err(Failure::Method { error, .. } | Failure::Rpc(error)) => error.code().as_str(),
+        };
+        span.record("rpc.code", code);
     }
+}
+
+/// What is known of a call beside its name and arguments.
+pub(crate) struct Origin {
+    pub(crate) metadata: HeaderMap,
+    pub(crate) extensions: Extensions,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) deadline: Option<Instant>,
+    /// The right to run, where it was given already.
+    pub(crate) place: Option<Arc<OwnedSemaphorePermit>>,
+    /// Its part in what one connection may have running.
+    pub(crate) share: Option<OwnedSemaphorePermit>,
 }
 
 fn late(name: &str) -> Error {
@@ -305,6 +355,18 @@ impl Running {
         Poll::Ready(outcome)
     }
 
+    /// What a function came to that gave no value; `data` is what it left in its output.
+    fn failure(&self, outcome: Outcome, data: impl FnOnce() -> Value) -> Failure {
+        let name = &self.entry.handler.method.name;
+        let why = match outcome {
+            Outcome::Method(code) => return Failure::Method { error: Failure::method_error(name, code), data: data() },
+            Outcome::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
+            Outcome::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
+            Outcome::Ok => format!("`{name}` gave a value that went astray, which is a defect of byname"),
+        };
+        Failure::Rpc(Error::new(Code::Internal, why).executed_is(Executed::Yes))
+    }
+
     /// Drops the function, of which the end of this call is no place to panic.
     fn let_go(&mut self) {
         let invocation = self.invocation.take();
@@ -331,12 +393,44 @@ enum SetBy {
 }
 
 /// A running function with somebody waiting for it.
-struct Supervised {
+pub(crate) struct Supervised {
     running: Option<Running>,
     allowed: Duration,
     set_by: SetBy,
     /// Armed only when the function isn't done at its first poll.
     timer: Timer,
+}
+
+impl Supervised {
+    /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure.
+    pub(crate) fn poll_into(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<(Result<(), Failure>, HeaderMap)> {
+        let Some(running) = &mut self.running else {
+            return Poll::Pending;
+        };
+        let start = out.len();
+        running.output = Output::Json(std::mem::take(out));
+        let polled = running.poll(cx);
+        if let Output::Json(text) = &mut running.output {
+            std::mem::swap(out, text);
+        }
+        let Poll::Ready(outcome) = polled else {
+            return Poll::Pending;
+        };
+        let result = match outcome {
+            Outcome::Ok => Ok(()),
+            outcome => Err(running.failure(outcome, || Value::Json(out.split_off(start).into()))),
+        };
+        if result.is_err() {
+            out.truncate(start);
+        }
+        let metadata = running.context.take_reply_metadata();
+        self.running = None;
+        Poll::Ready((result, metadata))
+    }
 }
 
 impl Future for Supervised {
@@ -348,22 +442,13 @@ impl Future for Supervised {
             return Poll::Pending;
         };
         if let Poll::Ready(outcome) = running.poll(cx) {
-            let mut running = this.running.take().expect("it was there a line ago");
             let metadata = running.context.take_reply_metadata();
-            let value = std::mem::replace(&mut running.output, Output::Local(None)).into_value();
+            let output = std::mem::replace(&mut running.output, Output::Local(None));
             let result = match outcome {
-                Outcome::Ok => Ok(Returned::Value(value)),
-                Outcome::Method(code) => {
-                    let name = &running.entry.handler.method.name;
-                    Err(Failure::Method { error: Failure::method_error(name, code), data: value })
-                }
-                Outcome::Rpc(error) => Err(Failure::Rpc(error.executed_is(Executed::Yes))),
-                Outcome::Unencodable(why) => {
-                    let name = &running.entry.handler.method.name;
-                    let why = format!("`{name}` ran, but what it returned can't be encoded: {why}");
-                    Err(Failure::Rpc(Error::new(Code::Internal, why).executed_is(Executed::Yes)))
-                }
+                Outcome::Ok => Ok(Returned::Value(output.into_value())),
+                outcome => Err(running.failure(outcome, || output.into_value())),
             };
+            this.running = None;
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));

@@ -73,6 +73,7 @@ mod codec;
 mod context;
 mod dispatch;
 mod error;
+mod frames;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handler;
@@ -93,7 +94,7 @@ mod wire;
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
 pub use call::{Reply, Request};
-pub use client::{ByName, Call, Client, ClientBuilder, Remote, WithMetadata};
+pub use client::{ByName, Call, Client, ClientBuilder, Remote, Transport, WithMetadata};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
@@ -23,7 +23,15 @@ pub(crate) struct Entry {
     active: AtomicUsize,
     /// It has been warned of.
     is_known_slow: AtomicBool,
+    /// How many times in a row it gave its thread back at once.
+    quick: AtomicU8,
 }
+
+/// A function is proven quick by so many polls in a row, each shorter than [`QUICK`], and no longer is after one of
+/// [`SLOW`].
+const PROVEN: u8 = 8;
+const QUICK: Duration = Duration::from_micros(50);
+const SLOW: Duration = Duration::from_micros(200);
 
 impl Registry {
     /// Adds a function under its name and its aliases.
@@ -38,6 +46,7 @@ impl Registry {
             handler,
             active: AtomicUsize::new(0),
             is_known_slow: AtomicBool::new(false),
+            quick: AtomicU8::new(0),
         }));
         for name in std::iter::once(&method.name).chain(&method.aliases) {
             if let Err(why) = name::check(name) {
@@ -97,11 +106,27 @@ impl Entry {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Whether it may run where others wait behind it: so far it has always given its thread back at once.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick.load(Ordering::Relaxed) >= PROVEN
+    }
+
+    fn learn(&self, took: Duration) {
+        let proven = self.quick.load(Ordering::Relaxed);
+        if took >= SLOW {
+            self.quick.store(0, Ordering::Relaxed);
+        } else if took < QUICK && proven < PROVEN {
+            // Calls that end at the same time may count as one, which is no matter.
+            self.quick.store(proven + 1, Ordering::Relaxed);
+        }
+    }
+
     /// Runs a piece of the function, and warns of one that kept its thread for longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let done = run();
         let took = began.elapsed();
+        self.learn(took);
         if took >= limit && !self.is_known_slow.swap(true, Ordering::Relaxed) {
             let name = &self.handler.method.name;
             tracing::warn!(

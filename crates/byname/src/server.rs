@@ -2,11 +2,13 @@
 
 mod body;
 mod connection;
+mod frames;
 mod gate;
 mod http;
 mod join;
 mod listen;
 mod mount;
+mod upgrade;
 mod watch;
 
 pub use self::listen::{Bound, Listen, Serve};
@@ -49,6 +51,7 @@ pub struct Server {
     plain: bool,
     path: bool,
     json_rpc: bool,
+    frames: bool,
     require_json: bool,
     interceptors: Chain,
 }
@@ -73,6 +76,7 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
+            frames: true,
             require_json: false,
             interceptors: Chain::default(),
         }
@@ -209,6 +213,13 @@ impl Server {
     /// Whether JSON-RPC 2.0 is offered: `POST /rpc` with `"jsonrpc": "2.0"`, and batches. On by default.
     pub fn json_rpc(mut self, on: bool) -> Self {
         self.json_rpc = on;
+        self
+    }
+
+    /// Whether frames are offered: many calls at once on one connection, which byname's clients go over to by themselves,
+    /// and browsers by `new WebSocket(url, "byname.v1")`. On by default; a server that is mounted in another has none.
+    pub fn frames(mut self, on: bool) -> Self {
+        self.frames = on;
         self
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::outcome::Remote;
-use super::{Client, Transport};
+use super::{Client, Way};
 use crate::arguments::{Encoded, ToArguments, encode_dynamic};
 use crate::call::{Args, Failure, Known, Reply, Request, Returned};
 use crate::context::Context;
@@ -69,7 +69,7 @@ pub struct ByName(Encoded);
 
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) args: Encoded,
     pub(super) idempotent: bool,
     pub(super) headers: HeaderMap,
@@ -297,9 +297,9 @@ impl<A: Send> Prepared<A> {
 
         let serving = Context::current();
         let now = Instant::now();
-        let limits = match &client.transport {
-            Transport::Http(host) => host.limits(),
-            Transport::Local(dispatch) => dispatch.limits(),
+        let limits = match &client.way {
+            Way::Remote(host) => host.limits(),
+            Way::Local(dispatch) => dispatch.limits(),
         };
         let timeout = timeout.or(scope.timeout).or(method.and_then(|method| method.timeout)).unwrap_or(limits.call);
         let own_deadline = later(now, timeout);
@@ -320,8 +320,8 @@ impl<A: Send> Prepared<A> {
         }
         all.extend(own);
 
-        let args = match (&client.transport, as_they_are) {
-            (Transport::Local(dispatch), Some((as_they_are, types)))
+        let args = match (&client.way, as_they_are) {
+            (Way::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded && dispatch.takes(&name, types) =>
             {
                 Ok(Args::Local(as_they_are(args)))
@@ -332,17 +332,17 @@ impl<A: Send> Prepared<A> {
             Ok(args) => args,
             Err(error) => return fail(name, error),
         };
-        let mut request = Request::new(name.clone().into_owned(), args, all);
+        let mut request = Request::new((&*name).into(), args, all);
         request.deadline = Some(deadline);
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         let idempotent = method.is_some_and(|method| method.idempotent);
-        let transport = client.transport.clone();
+        let way = client.way.clone();
         let call = if scope.interceptors.is_empty() {
-            transport.send(request, idempotent, deadline, allowed)
+            way.send(request, idempotent, deadline, allowed)
         } else {
             request.method = method.map(Known::Static);
             let chain = scope.interceptors.clone();
-            let last = Box::new(move |request| transport.send(request, idempotent, deadline, allowed));
+            let last = Box::new(move |request| way.send(request, idempotent, deadline, allowed));
             Box::pin(async move { chain.run(request, deadline, last).await })
         };
         // A span that nobody watches would still be entered and left at each poll.
@@ -351,16 +351,16 @@ impl<A: Send> Prepared<A> {
     }
 }
 
-impl Transport {
+impl Way {
     fn send(&self, request: Request, idempotent: bool, deadline: Instant, allowed: Duration) -> BoxFuture<Reply> {
         match self {
-            Transport::Local(dispatch) => {
+            Way::Local(dispatch) => {
                 let dispatch = Arc::clone(dispatch);
                 // What this side found out of the call has no authority on the other.
                 let request = Request { extensions: Extensions::new(), method: None, ..request };
                 Box::pin(async move { dispatch.run(request).await })
             }
-            Transport::Http(host) => {
+            Way::Remote(host) => {
                 let Request { name, args: Args::Json(args), metadata: headers, .. } = request else {
                     let why = "the arguments were not encoded, which is a defect of byname";
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));

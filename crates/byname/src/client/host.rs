@@ -1,5 +1,6 @@
 //! One host: its connections, who may use one now, and what is known of its server.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +17,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::budget::Budget;
 use super::call::Outgoing;
 use super::connect::connect;
+use super::frames::{self, Ended, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, TooLarge};
+use super::links::Links;
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;
@@ -46,6 +49,9 @@ pub(super) struct Host {
     /// The server has said that it takes calls by path.
     by_path: AtomicBool,
     budget: Budget,
+    /// Connections that calls share, where frames are wanted.
+    links: Links,
+    frames: bool,
 }
 
 /// A connection, and what stays with it from call to call.
@@ -66,7 +72,7 @@ struct Exchanged {
 }
 
 impl Host {
-    pub(super) fn new(target: Target, limits: Limits) -> Self {
+    pub(super) fn new(target: Target, limits: Limits, frames: bool) -> Self {
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             target,
@@ -78,7 +84,17 @@ impl Host {
             sweeper: Mutex::new(None),
             by_path: AtomicBool::new(false),
             budget: Budget::new(),
+            links: Links::default(),
+            frames,
         }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(super) fn links(&self) -> &Links {
+        &self.links
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -112,8 +128,51 @@ impl Host {
         }
     }
 
-    /// One attempt, on as many kept connections as turn out to be closed.
+    /// One attempt, by frames where there is a connection that bears them, else over HTTP.
     async fn attempt(self: &Arc<Self>, outgoing: &Outgoing) -> Reply {
+        while self.frames
+            && let Some(link) = self.links.get(Handle::current().id())
+        {
+            let mut sending = link.call();
+            match poll_fn(|cx| sending.poll(outgoing, cx)).await {
+                Ok(Ended::Unsent(_)) => {}
+                Ok(ended) => return self.ended(outgoing, ended),
+                Err(Unsent::Over) => self.links.forget(&link),
+                Err(Unsent::TooLarge(size, largest)) => return too_large(&outgoing.name, size, largest).into(),
+            }
+        }
+        self.over_http(outgoing).await
+    }
+
+    /// What a call that was sent by frames came to.
+    fn ended(&self, outgoing: &Outgoing, ended: Ended) -> Reply {
+        let (why, executed, when, what) = match ended {
+            Ended::Answered(header, payload) => match frames::read(&header, &payload) {
+                Ok(reply) => return reply,
+                Err(violation) => {
+                    let why = format!("the reply of `{}` can't be read: {violation}", outgoing.name);
+                    return Error::new(Code::Internal, why).into();
+                }
+            },
+            Ended::TooLarge => return self.too_large(&outgoing.name, Executed::Yes).into(),
+            Ended::Late => return self.late(outgoing, Executed::Unknown).into(),
+            Ended::Unsent(why) => (why, Executed::No, "before", "it did not run"),
+            Ended::Unknown(why) => (why, Executed::Unknown, "after", "it may have run"),
+        };
+        let why = format!("the connection to {} broke {when} `{}` was sent; {what}: {why}", self.url(), outgoing.name);
+        Error::new(Code::Unavailable, why).executed_is(executed).into()
+    }
+
+    fn too_large(&self, name: &str, executed: Executed) -> Error {
+        let limit = self.limits.message;
+        let why = format!(
+            "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise it"
+        );
+        Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(executed)
+    }
+
+    /// One attempt, on as many kept connections as turn out to be closed.
+    async fn over_http(self: &Arc<Self>, outgoing: &Outgoing) -> Reply {
         let mut turned = false;
         loop {
             let permit = match self.permit(outgoing).await {
@@ -271,7 +330,7 @@ impl Host {
         (head, Bytes::new(), way)
     }
 
-    fn read(&self, outgoing: &Outgoing, exchanged: Exchanged) -> Reply {
+    fn read(self: &Arc<Self>, outgoing: &Outgoing, exchanged: Exchanged) -> Reply {
         let name = &outgoing.name;
         let Exchanged { result, way, .. } = exchanged;
         let answer = match result {
@@ -289,6 +348,9 @@ impl Host {
         if offers_path != self.by_path.load(Ordering::Relaxed) {
             self.by_path.store(offers_path, Ordering::Relaxed);
         }
+        if self.frames && headers::offers_frames(&answer.headers) {
+            self.links.offered(self);
+        }
         if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
             let why = format!(
                 "the reply of `{name}` doesn't say how long it is, so one that was cut off would look whole; let the \
@@ -300,13 +362,9 @@ impl Host {
         let body = match answer.body {
             Ok(body) => body,
             Err(TooLarge) => {
-                let limit = self.limits.message;
                 let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
-                let why = format!(
-                    "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise it"
-                );
-                let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-                return Reply { result: Err(error.executed_is(executed).into()), metadata: answer.headers };
+                let error = self.too_large(name, executed);
+                return Reply { result: Err(error.into()), metadata: answer.headers };
             }
         };
         let reason = answer.reason.as_deref();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::frames;
 use super::http::{Endpoint, STREAMS, Session, answer};
 use super::watch::{Activity, Watched, linger};
 use crate::limits::Limits;
@@ -52,7 +54,8 @@ pub(super) async fn serve(
     let activity = Arc::new(Activity::new(is_http2));
     let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
     let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(peer)));
-    let service = service_fn(move |request| answer(Arc::clone(&session), request));
+    let served = Arc::clone(&session);
+    let service = service_fn(move |request| answer(Arc::clone(&served), request));
     let is_ready = || endpoint.dispatch().is_ready();
     let ended = if is_http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -64,18 +67,21 @@ pub(super) async fn serve(
             activity.part();
             http2::Connection::graceful_shutdown(connection);
         };
-        drive(connection, is_ready, stopped, end).await
+        drive(connection, is_ready, stopped.clone(), end).await
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
         http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
-        let connection = pin!(http1.serve_connection(io, service));
+        let connection = pin!(http1.serve_connection(io, service).with_upgrades());
         let end = |connection: Pin<&mut _>| {
             activity.part();
-            http1::Connection::graceful_shutdown(connection);
+            http1::UpgradeableConnection::graceful_shutdown(connection);
         };
-        drive(connection, is_ready, stopped, end).await
+        drive(connection, is_ready, stopped.clone(), end).await
     };
+    if let (Ok(()), Some(upgrade)) = (&ended, session.upgrade()) {
+        return upgraded(upgrade, peer, Arc::clone(&endpoint), stopped).await;
+    }
     match ended {
         Ok(()) => {}
         Err(why) if why.is_parse_too_large() => {
@@ -83,6 +89,20 @@ pub(super) async fn serve(
         }
         Err(why) => debug!(%peer, "a connection ended: {why}"),
     }
+}
+
+/// Frames go on where HTTP ended.
+async fn upgraded(upgrade: OnUpgrade, peer: SocketAddr, endpoint: Arc<Endpoint>, stopped: watch::Receiver<()>) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
+    };
+    let Ok(parts) = upgraded.downcast::<TokioIo<Watched>>() else {
+        return debug!(%peer, "a connection was not the one that had asked for frames, which is a defect of byname");
+    };
+    let (stream, early) = parts.io.into_inner().into_inner();
+    let early = [early, parts.read_buf].concat();
+    frames::serve(stream, early.into(), peer, endpoint, stopped).await;
 }
 
 /// The first bytes, and whether they are HTTP/2; `None` when nothing is asked in time.

@@ -14,6 +14,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -21,6 +22,7 @@ use super::Server;
 use super::body::{self, ReplyBody, RequestBody, Until};
 use super::gate::{Gate, Turned, transfer_coding};
 use super::join::join;
+use super::upgrade;
 use super::watch::Activity;
 use crate::arguments::Encoded;
 use crate::call::{Args, Failure, Reply, Request, Returned, Value};
@@ -37,6 +39,7 @@ pub(super) const STREAMS: u32 = 256;
 /// What all connections of a server share.
 pub(super) struct Endpoint {
     dispatch: Arc<Dispatch>,
+    frames: bool,
     gate: Gate,
     path: String,
     plain: bool,
@@ -56,6 +59,8 @@ pub(super) struct Session {
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
     functions: Arc<Semaphore>,
+    /// Frames take over once the answer to the request that asked for them is out.
+    upgrade: OnceLock<OnUpgrade>,
 }
 
 /// What a request asks for.
@@ -72,19 +77,21 @@ enum Target<'p> {
 }
 
 impl Endpoint {
-    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool) -> Self {
+    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, frames: bool) -> Self {
+        let frames = frames && server.frames;
         let gate = Gate {
             private,
             hosts: server.hosts.clone(),
             origins: server.origins.clone(),
             require_json: server.require_json,
         };
-        let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc]);
+        let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc, frames]);
         let ways: Vec<_> = ways.filter_map(|(way, offered)| offered.then_some(way)).collect();
         let dispatch_idle = dispatch.limits().idle;
         let idle = dispatch_idle.as_secs();
         Self {
             dispatch,
+            frames,
             gate,
             path: server.endpoint.clone(),
             plain: server.plain,
@@ -96,7 +103,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn dispatch(&self) -> &Dispatch {
+    pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
         &self.dispatch
     }
 
@@ -119,9 +126,20 @@ impl Endpoint {
 }
 
 impl Session {
+    /// Frames take over this connection.
+    pub(super) fn set_upgrade(&self, upgrade: OnUpgrade) {
+        // There is one at most: nothing is read of HTTP after the answer that grants it.
+        let _ = self.upgrade.set(upgrade);
+    }
+
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
         let functions = Arc::new(Semaphore::new(endpoint.functions()));
-        Self { endpoint, activity, peer, host: OnceLock::new(), functions }
+        Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
+    }
+
+    /// The connection itself, where frames were asked for and granted.
+    pub(super) fn upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade.get().cloned()
     }
 
     /// Whether this request names the host that was found to be ours before, and no other.
@@ -181,7 +199,7 @@ struct Caller<'s> {
 }
 
 impl Endpoint {
-    async fn route(&self, session: &Session, head: Parts, body: impl RequestBody) -> Out {
+    async fn route(&self, session: &Session, mut head: Parts, body: impl RequestBody) -> Out {
         let began = Instant::now();
         let target = self.target(head.uri.path());
         let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
@@ -218,6 +236,12 @@ impl Endpoint {
             Ok(origin) => origin.cloned(),
             Err(turned) => return turn(way, turned),
         };
+        if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(&head) {
+            return match upgrade::grant(&mut head, session, self.dispatch.is_ready()) {
+                Ok(granted) => granted,
+                Err((status, error)) => refuse(way, error, Some(status)),
+            };
+        }
         let deadline = match headers::timeout(&head.headers) {
             Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
             Err(error) => return refuse(way, error, None),
@@ -428,7 +452,7 @@ impl Endpoint {
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
-        let mut request = Request::new(name, args, metadata);
+        let mut request = Request::new(name.into(), args, metadata);
         (request.peer, request.deadline, request.share) = (caller.peer, caller.deadline, Some(share));
         self.dispatch.run(request).await
     }

@@ -111,7 +111,7 @@ impl Serve {
         let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
         let private = address.ip().is_loopback();
         let dispatch = self.server.something(private)?;
-        let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private);
+        let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private, true);
         Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
     }
 }

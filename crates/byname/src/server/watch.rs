@@ -260,6 +260,11 @@ impl Watched {
         }
     }
 
+    /// The socket, and what was read of it before.
+    pub(super) fn into_inner(self) -> (TcpStream, Bytes) {
+        (self.stream, self.early)
+    }
+
     /// Parts from a peer that has not asked anything.
     pub(super) async fn part(mut self) {
         self.activity.part();

@@ -44,6 +44,12 @@ impl Refusal {
         text
     }
 
+    /// ERROR as one JSON object without the function's own error, and that.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Option<Bytes>) {
+        let Self { error, data } = self;
+        (Self { error, data: None }.json(), data)
+    }
+
     /// As the way in wants it, with the code's status or the one that HTTP asks for.
     pub(crate) fn answer(&self, way: Way, status: u16) -> Answered {
         let error = self.json();

@@ -13,7 +13,7 @@ pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol
 /// On every answer: the ways in that the server offers.
 pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
 /// The ways of a server that has switched none off.
-pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc";
+pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: the time that the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
@@ -52,14 +52,22 @@ pub(crate) fn is_byname(headers: &HeaderMap) -> bool {
 
 /// Whether the server takes calls by this way.
 pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
-    let ways = headers.get(WAYS).and_then(|ways| ways.to_str().ok());
     let way = match way {
         Way::Plain => "plain",
         Way::Path => "path",
     };
+    is_byname(headers) && names_way(headers, way)
+}
+
+/// Whether the server takes many calls on one connection.
+pub(crate) fn offers_frames(headers: &HeaderMap) -> bool {
+    is_byname(headers) && names_way(headers, "frames")
+}
+
+fn names_way(headers: &HeaderMap, way: &str) -> bool {
+    let ways = headers.get(WAYS).and_then(|ways| ways.to_str().ok());
     // Nearly every server offers all, which needs no taking apart.
-    let offered = |ways: &str| ways == ALL_WAYS || ways.split(',').any(|offered| offered.trim() == way);
-    is_byname(headers) && ways.is_some_and(offered)
+    ways.is_some_and(|ways| ways == ALL_WAYS || ways.split(',').any(|offered| offered.trim() == way))
 }
 
 /// For how long the other side says it keeps an idle connection.

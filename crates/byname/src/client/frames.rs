@@ -1,0 +1,537 @@
+//! One connection that many calls share, from the client's side.
+
+mod calls;
+mod handshake;
+mod upgrades;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use self::calls::Calls;
+pub(super) use self::calls::Ended;
+pub(super) use self::handshake::open;
+pub(super) use self::upgrades::Upgrades;
+use crate::arguments::Encoded;
+use crate::call::{Failure, Reply, Returned, Value};
+use crate::error::{Code, Error, Kind};
+use crate::frames::format::{self, Header, Hello, flag, kind};
+use crate::frames::{self, Assembly, Keepalive, Next, Outbound, Socket, Taken, Violation};
+use crate::limits::Limits;
+use crate::timer::{Timer, later};
+
+use super::call::Outgoing;
+
+/// The names that a connection is told, each by a number; a program that calls more than these has some told again.
+const NAMES: u16 = 1024;
+
+/// How many bytes of unfinished replies are kept for each of [`Limits::message`].
+const WINDOW: usize = 4;
+
+/// How old a connection gets before another takes its place, give or take a quarter: so calls move on to servers that
+/// have come since.
+const AGE: Duration = Duration::from_secs(300);
+
+/// A connection, as its callers see it. Whoever has sent something wakes the driver, which writes all there is at once.
+#[derive(Debug)]
+pub(super) struct Link {
+    state: Mutex<State>,
+    driver: AtomicWaker,
+    opened: Instant,
+    /// When another connection is to take its place.
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    calls: Calls,
+    outbound: Outbound,
+    /// The writes so far.
+    writes: u64,
+    /// The driver has been woken and will look.
+    is_awake: bool,
+    names: HashMap<Arc<str>, u16>,
+    status: Status,
+    /// What the server said of itself.
+    server: Hello,
+    /// Calls that wait for others to end, since the server takes no more at once.
+    queue: Vec<Waker>,
+    /// No call ends by its deadline before this.
+    earliest: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Open,
+    /// Calls that wait are answered, and no others are begun.
+    Leaving,
+    Over,
+}
+
+/// Why a call was not sent.
+#[derive(Debug)]
+pub(super) enum Unsent {
+    /// The connection takes no further call.
+    Over,
+    /// The arguments are larger than the server takes: so many bytes, of at most so many.
+    TooLarge(usize, usize),
+}
+
+impl Link {
+    fn new(server: Hello, now: Instant, jitter: f64) -> Self {
+        let mut outbound = Outbound::new();
+        outbound.set_window(server.window);
+        let state = State {
+            calls: Calls::new(),
+            outbound,
+            writes: 0,
+            is_awake: true,
+            names: HashMap::new(),
+            status: Status::Open,
+            server,
+            queue: Vec::new(),
+            earliest: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            driver: AtomicWaker::new(),
+            opened: now,
+            until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state().status == Status::Open
+    }
+
+    /// When another connection is to take its place.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Begins no further call; the connection ends with the last that waits.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        if state.status == Status::Open {
+            state.status = Status::Leaving;
+        }
+        self.wake(state);
+    }
+
+    /// Sends a call.
+    pub(super) fn call(self: &Arc<Self>) -> Sending {
+        Sending { link: Arc::clone(self), id: None }
+    }
+
+    /// Wakes the driver, where it doesn't look anyway.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if !std::mem::replace(&mut state.is_awake, true) {
+            drop(state);
+            self.driver.wake();
+        }
+    }
+
+    /// Puts a call into what goes out next; `Pending` while the server takes no more at once.
+    fn poll_send(&self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<u64, Unsent>> {
+        let mut state = self.state();
+        let this = &mut *state;
+        if this.status != Status::Open {
+            return Poll::Ready(Err(Unsent::Over));
+        }
+        let Encoded { positional, keyword } = &outgoing.args;
+        let (size, largest) = (positional.len() + keyword.len(), this.server.message);
+        if size > largest {
+            return Poll::Ready(Err(Unsent::TooLarge(size, largest)));
+        }
+        if this.calls.waiting() >= this.server.calls.min(calls::MOST) {
+            this.queue.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let number = this.number(&outgoing.name);
+        let id = this.calls.begin(this.writes, outgoing.deadline);
+        if this.earliest.is_none_or(|earliest| outgoing.deadline < earliest) {
+            this.earliest = Some(outgoing.deadline);
+        }
+        let left = outgoing.deadline.saturating_duration_since(Instant::now()).as_millis();
+        let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        let mut flags = 0;
+        let start = this.outbound.open();
+        let frame = this.outbound.buffer();
+        frame.extend_from_slice(&left.to_be_bytes());
+        if !outgoing.headers.is_empty() {
+            flags |= flag::METADATA;
+            format::write_metadata(&outgoing.headers, frame);
+        }
+        if !positional.is_empty() && !keyword.is_empty() {
+            flags |= flag::MIXED;
+            format::put_part(positional, frame);
+            frame.extend_from_slice(keyword);
+        } else {
+            frame.extend_from_slice(positional);
+            frame.extend_from_slice(keyword);
+        }
+        this.outbound.close(start, Header::new(kind::CALL, flags, number, id));
+        self.wake(state);
+        Poll::Ready(Ok(id))
+    }
+}
+
+impl State {
+    /// The number that stands for a name, which the server is told at its first use.
+    fn number(&mut self, name: &Arc<str>) -> u16 {
+        if let Some(number) = self.names.get(name) {
+            return *number;
+        }
+        let number = match u16::try_from(self.names.len()) {
+            Ok(free) if free < NAMES => free,
+            _ => {
+                // All are taken: begin anew. Calls that are on their way were read with the old ones.
+                self.names.clear();
+                0
+            }
+        };
+        self.names.insert(Arc::clone(name), number);
+        self.outbound.put(Header::new(kind::NAME, 0, number, 0), |frame| frame.extend_from_slice(name.as_bytes()));
+        number
+    }
+
+    /// Some call has ended: whoever waited for that may try.
+    fn next_in_queue(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.append(&mut self.queue);
+    }
+}
+
+/// A call on its way. Dropping it is giving up: a call that has not started is not run.
+#[derive(Debug)]
+pub(super) struct Sending {
+    link: Arc<Link>,
+    /// Once it is sent.
+    id: Option<u64>,
+}
+
+impl Sending {
+    /// How it ended, or that it was not sent.
+    pub(super) fn poll(&mut self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<Ended, Unsent>> {
+        let id = match self.id {
+            Some(id) => id,
+            None => match std::task::ready!(self.link.poll_send(outgoing, cx)) {
+                Ok(id) => *self.id.insert(id),
+                Err(unsent) => return Poll::Ready(Err(unsent)),
+            },
+        };
+        let mut state = self.link.state();
+        let ended = std::task::ready!(state.calls.poll(id, cx));
+        self.id = None;
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        queue.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(ended))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let Some(id) = self.id else {
+            return;
+        };
+        let mut state = self.link.state();
+        let mut wakers = Vec::new();
+        if state.calls.remove(id) && !state.outbound.take_back(id) {
+            state.outbound.give_up(id);
+            state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
+        }
+        state.next_in_queue(&mut wakers);
+        self.link.wake(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What reads and writes a connection; it ends with it.
+#[derive(Debug)]
+pub(super) struct Driver<S> {
+    link: Arc<Link>,
+    socket: Socket<S>,
+    assembly: Assembly,
+    keepalive: Keepalive,
+    /// How long a connection without a call is kept.
+    idle: Duration,
+    idle_since: Instant,
+    /// How long the server may take to read what is written.
+    write_progress: Duration,
+    blocked_since: Option<Instant>,
+    timer: Timer,
+    wakers: Vec<Waker>,
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) why: Arc<str>,
+    /// Calls waited, and nobody had said that it would end.
+    pub(super) was_cut: bool,
+    pub(super) age: Duration,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn new(socket: Socket<S>, server: Hello, limits: &Limits, now: Instant, jitter: f64) -> Self {
+        let window = limits.message.saturating_mul(WINDOW);
+        let hello =
+            Hello { message: limits.message, window, calls: 1, codecs: vec!["json".into()] };
+        let link = Arc::new(Link::new(server, now, jitter));
+        link.state().outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
+        Self {
+            link,
+            socket,
+            assembly: Assembly::new(window, limits.message),
+            keepalive: Keepalive::new(now),
+            idle: limits.pool_idle,
+            idle_since: now,
+            write_progress: limits.write_progress,
+            blocked_since: None,
+            timer: Timer::default(),
+            wakers: Vec::new(),
+        }
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, frames::Ended> {
+        self.link.driver.register(cx.waker());
+        loop {
+            while let Some(message) = self.socket.next()? {
+                self.take(&message)?;
+            }
+            self.wakers.drain(..).for_each(Waker::wake);
+            let blocked = loop {
+                if self.socket.has_written_all() {
+                    let mut state = self.link.state();
+                    state.is_awake = false;
+                    if state.outbound.is_empty() {
+                        break false;
+                    }
+                    state.writes += 1;
+                    self.socket.fill(&mut state.outbound);
+                }
+                if self.socket.poll_flush(cx)?.is_pending() {
+                    break true;
+                }
+            };
+            if self.socket.poll_read(cx)?.is_pending() {
+                return self.wait(cx, blocked);
+            }
+        }
+    }
+
+    /// Nothing can be done now: until when to wait, and what then.
+    fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::Ended> {
+        let now = Instant::now();
+        if self.socket.take_has_read() {
+            self.keepalive.heard(now);
+        }
+        let mut at = match self.keepalive.next(now) {
+            Next::At(at) => at,
+            Next::Dead => return Err(timed_out("the server no longer answers")),
+            Next::Ask => {
+                self.socket.ping();
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+        };
+        if blocked {
+            let until = later(*self.blocked_since.get_or_insert(now), self.write_progress);
+            if until <= now {
+                return Err(timed_out("the server takes no requests (`Limits::write_progress`)"));
+            }
+            at = at.min(until);
+        } else {
+            self.blocked_since = None;
+        }
+        let mut state = self.link.state();
+        if state.earliest.is_some_and(|earliest| earliest <= now) {
+            drop(state);
+            self.expire(now);
+            cx.waker().wake_by_ref();
+            return Ok(Poll::Pending);
+        }
+        if state.calls.waiting() > 0 {
+            self.idle_since = now;
+            at = state.earliest.map_or(at, |earliest| at.min(earliest));
+        } else {
+            let until = later(self.idle_since, self.idle);
+            if state.status == Status::Leaving && !blocked || until <= now {
+                state.status = Status::Over;
+                return Ok(Poll::Ready(()));
+            }
+            at = at.min(until);
+        }
+        drop(state);
+        if self.timer.poll_in_one_task(cx, at).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// Ends the calls whose deadline has passed, and tells the server.
+    fn expire(&mut self, now: Instant) {
+        let mut wakers = Vec::new();
+        let mut state = self.link.state();
+        let State { calls, outbound, earliest, .. } = &mut *state;
+        *earliest = None;
+        let expired = |waiting: calls::Waiting| {
+            if waiting.deadline > now {
+                *earliest = Some(earliest.map_or(waiting.deadline, |earliest| earliest.min(waiting.deadline)));
+                return None;
+            }
+            if !outbound.take_back(waiting.id) {
+                outbound.give_up(waiting.id);
+                outbound.put(Header::new(kind::CANCEL, 0, 0, waiting.id), |_| ());
+            }
+            Some(Ended::Late)
+        };
+        calls.end_each(expired, &mut wakers);
+        state.next_in_queue(&mut wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn take(&mut self, message: &Bytes) -> Result<(), Violation> {
+        let mut rest = &message[..];
+        let mut state = self.link.state();
+        while let Some((header, payload)) = format::next(&mut rest)? {
+            match header.kind {
+                kind::REPLY | kind::ERROR => {
+                    let ended = match self.assembly.take(&header, payload)? {
+                        Taken::Part => continue,
+                        Taken::Whole(std::borrow::Cow::Borrowed(payload)) => {
+                            Ended::Answered(header, message.slice_ref(payload))
+                        }
+                        Taken::Whole(std::borrow::Cow::Owned(whole)) => Ended::Answered(header, whole.into()),
+                        Taken::TooLarge => Ended::TooLarge,
+                    };
+                    self.wakers.extend(state.calls.end(header.id, ended));
+                }
+                kind::GOAWAY => {
+                    if state.status == Status::Open {
+                        state.status = Status::Leaving;
+                    }
+                    let why: Arc<str> = "the server is stopping, and takes no further call on this connection".into();
+                    let beyond = |waiting: calls::Waiting| {
+                        (waiting.id > header.id).then(|| Ended::Unsent(Arc::clone(&why)))
+                    };
+                    state.calls.end_each(beyond, &mut self.wakers);
+                    let queue = std::mem::take(&mut state.queue);
+                    self.wakers.extend(queue);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The calls that wait will not be answered.
+    fn end(&mut self, why: &Arc<str>) -> Over {
+        let mut wakers = std::mem::take(&mut self.wakers);
+        let mut state = self.link.state();
+        let State { calls, outbound, writes, status, queue, .. } = &mut *state;
+        let was_cut = *status == Status::Open && calls.waiting() > 0;
+        *status = Status::Over;
+        // Nothing has been written of the last write, or it was never begun.
+        let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
+        let how = |waiting: calls::Waiting| {
+            let unsent = outbound.take_back(waiting.id)
+                || waiting.write >= first_unwritten && !outbound.is_started(waiting.id);
+            Some(if unsent { Ended::Unsent(Arc::clone(why)) } else { Ended::Unknown(Arc::clone(why)) })
+        };
+        calls.end_each(how, &mut wakers);
+        wakers.append(queue);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        let age = Instant::now().saturating_duration_since(self.link.opened);
+        Over { why: Arc::clone(why), was_cut, age }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
+    type Output = Over;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Over> {
+        let this = &mut *self;
+        let why: Arc<str> = match this.try_poll(cx) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {
+                this.socket.close(1000, "");
+                // As much as goes at once: the server notices the end anyway.
+                let _ = this.socket.poll_flush(cx);
+                "it was no longer needed".into()
+            }
+            Err(frames::Ended::Violation(violation)) => {
+                this.socket.close(1002, &violation.to_string());
+                let _ = this.socket.poll_flush(cx);
+                violation.to_string().into()
+            }
+            Err(ended) => ended.to_string().into(),
+        };
+        Poll::Ready(this.end(&why))
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    /// Its runtime is gone, or the client: nobody will answer.
+    fn drop(&mut self) {
+        let mut wakers = std::mem::take(&mut self.wakers);
+        let mut state = self.link.state();
+        state.status = Status::Over;
+        let why: Arc<str> = "the runtime that it was opened in is gone".into();
+        state.calls.end_each(|_| Some(Ended::Unknown(Arc::clone(&why))), &mut wakers);
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        wakers.into_iter().chain(queue).for_each(Waker::wake);
+    }
+}
+
+/// What an answer says.
+pub(super) fn read(header: &Header, payload: &Bytes) -> Result<Reply, Violation> {
+    let mut rest = &payload[..];
+    let metadata = match header.has(flag::METADATA) {
+        true => format::read_metadata(&mut rest)?,
+        false => http::HeaderMap::new(),
+    };
+    if header.kind == kind::REPLY {
+        let value = Value::Json(payload.slice_ref(rest));
+        return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
+    }
+    let error = format::part(&mut rest)?;
+    let error: Error =
+        serde_json::from_slice(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
+    let failure = match error.kind() {
+        Kind::Method => Failure::Method { error, data: Value::Json(payload.slice_ref(rest)) },
+        Kind::Rpc => Failure::Rpc(error),
+    };
+    Ok(Reply { result: Err(failure), metadata })
+}
+
+fn timed_out(why: &str) -> frames::Ended {
+    frames::Ended::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+}
+
+/// A request that is larger than the server takes.
+pub(super) fn too_large(name: &str, size: usize, largest: usize) -> Error {
+    let why = format!(
+        "the request of `{name}` has {size} bytes, more than the {largest} that the server takes (`Limits::message` of \
+         the server); send less, or raise it"
+    );
+    Error::refused(Code::ResourceExhausted, why).of_limit("message")
+}

@@ -1,0 +1,240 @@
+//! The calls in flight on one connection. A state machine: no sockets, no clock.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::frames::format::Header;
+
+/// Ids grow by one with each call in their upper bits, so that a server can say up to which it answers; the lower bits
+/// say where the call stands here.
+const PLACE: u32 = 20;
+
+/// The most calls that there are places for.
+pub(super) const MOST: usize = 1 << PLACE;
+
+#[derive(Debug)]
+pub(super) struct Calls {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The calls begun so far.
+    begun: u64,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: u64,
+    /// The write that it goes out with, counted from the first on the connection.
+    write: u64,
+    deadline: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    Waiting(Option<Waker>),
+    Ended(Ended),
+}
+
+/// How a call ended here.
+#[derive(Clone, Debug)]
+pub(in crate::client) enum Ended {
+    /// With REPLY or ERROR.
+    Answered(Header, Bytes),
+    /// Its answer was larger than allowed.
+    TooLarge,
+    Late,
+    /// Nothing of it was sent, or the server will not run it.
+    Unsent(Arc<str>),
+    /// It was sent, and nobody knows.
+    Unknown(Arc<str>),
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), begun: 0, waiting: 0 }
+    }
+
+    /// The calls that wait for an answer.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Begins a call; it must be polled or removed later on.
+    pub(super) fn begin(&mut self, write: u64, deadline: Instant) -> u64 {
+        let at = self.free.pop().unwrap_or(self.slots.len() as u32);
+        self.begun += 1;
+        let id = self.begun << PLACE | u64::from(at);
+        let slot = Slot { id, write, deadline, state: State::Waiting(None) };
+        match self.slots.get_mut(at as usize) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
+        }
+        self.waiting += 1;
+        id
+    }
+
+    fn slot(&mut self, id: u64) -> Option<&mut Slot> {
+        let at = (id & (MOST as u64 - 1)) as usize;
+        self.slots.get_mut(at).filter(|slot| slot.id == id)
+    }
+
+    /// Ends a call that still waits; whoever waits for it is to be woken. A call that is gone needs no answer.
+    pub(super) fn end(&mut self, id: u64, ended: Ended) -> Option<Waker> {
+        let slot = self.slot(id)?;
+        let State::Waiting(waker) = &mut slot.state else {
+            return None;
+        };
+        let waker = waker.take();
+        slot.state = State::Ended(ended);
+        self.waiting -= 1;
+        waker
+    }
+
+    /// How a call ended, which also forgets it.
+    pub(super) fn poll(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Ended> {
+        let lost = || Poll::Ready(Ended::Unknown("the call was forgotten, which is a defect of byname".into()));
+        let Some(slot) = self.slot(id) else {
+            return lost();
+        };
+        match &mut slot.state {
+            State::Waiting(Some(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
+            State::Waiting(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Ended(_) => {
+                let state = std::mem::replace(&mut slot.state, State::Free);
+                self.free(id);
+                match state {
+                    State::Ended(ended) => Poll::Ready(ended),
+                    _ => lost(),
+                }
+            }
+            State::Free => lost(),
+        }
+    }
+
+    /// Forgets a call; whether it still waited.
+    pub(super) fn remove(&mut self, id: u64) -> bool {
+        let Some(slot) = self.slot(id) else {
+            return false;
+        };
+        let state = std::mem::replace(&mut slot.state, State::Free);
+        self.free(id);
+        let waited = matches!(state, State::Waiting(_));
+        self.waiting -= usize::from(waited);
+        waited
+    }
+
+    fn free(&mut self, id: u64) {
+        let at = id & (MOST as u64 - 1);
+        if let Some(slot) = self.slot(id) {
+            slot.id = 0;
+        }
+        self.free.push(at as u32);
+    }
+
+    /// Ends every call that still waits and that `how` has an end for.
+    pub(super) fn end_each(&mut self, mut how: impl FnMut(Waiting) -> Option<Ended>, wakers: &mut Vec<Waker>) {
+        for slot in &mut self.slots {
+            let State::Waiting(waker) = &mut slot.state else {
+                continue;
+            };
+            let waiting = Waiting { id: slot.id, write: slot.write, deadline: slot.deadline };
+            if let Some(ended) = how(waiting) {
+                wakers.extend(waker.take());
+                slot.state = State::Ended(ended);
+                self.waiting -= 1;
+            }
+        }
+    }
+}
+
+/// A call that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) id: u64,
+    pub(super) write: u64,
+    pub(super) deadline: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frames::format::kind;
+
+    fn reply(text: &str) -> Ended {
+        Ended::Answered(Header::new(kind::REPLY, 0, 0, 0), Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn answer(calls: &mut Calls, id: u64) -> Option<String> {
+        match calls.poll(id, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ended::Answered(_, text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
+            Poll::Ready(other) => Some(format!("{other:?}")),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn ids_grow_and_places_are_used_again() {
+        let (mut calls, now) = (Calls::new(), Instant::now());
+        let first = calls.begin(0, now);
+        let second = calls.begin(0, now);
+        assert!(first < second);
+        assert!(calls.remove(first) && !calls.remove(first));
+        let third = calls.begin(0, now);
+        assert!(second < third);
+        assert_eq!((calls.slots.len(), calls.waiting()), (2, 2));
+        assert!(calls.end(first, reply("late")).is_none());
+        assert_eq!(answer(&mut calls, third), None, "an answer to a call that is gone reaches no other");
+    }
+
+    proptest! {
+        #[test]
+        fn every_call_gets_its_own_answer(steps in proptest::collection::vec((0..4u8, 0..8usize), 0..200)) {
+            let (mut calls, now) = (Calls::new(), Instant::now());
+            let (mut live, mut gone) = (Vec::new(), Vec::new());
+            let mut answered = HashMap::new();
+            for (step, which) in steps {
+                match step {
+                    0 => live.push(calls.begin(0, now)),
+                    1 if !live.is_empty() => {
+                        let id = live[which % live.len()];
+                        calls.end(id, reply(&id.to_string()));
+                        answered.insert(id, ());
+                    }
+                    2 if !live.is_empty() => {
+                        let id = live[which % live.len()];
+                        let got = answer(&mut calls, id);
+                        prop_assert_eq!(got.is_some(), answered.contains_key(&id));
+                        if let Some(got) = got {
+                            prop_assert_eq!(got, id.to_string());
+                            live.retain(|other| *other != id);
+                            gone.push(id);
+                        }
+                    }
+                    3 if !live.is_empty() => {
+                        let id = live.swap_remove(which % live.len());
+                        prop_assert_eq!(calls.remove(id), !answered.contains_key(&id));
+                        gone.push(id);
+                    }
+                    _ => {}
+                }
+                for id in &gone {
+                    prop_assert!(calls.end(*id, reply("stray")).is_none());
+                }
+                let waiting = live.iter().filter(|id| !answered.contains_key(id)).count();
+                prop_assert_eq!(calls.waiting(), waiting);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! From a new TCP connection to frames: the client's half of the handshake (RFC 6455, section 4.1).
+
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::client::connect::connect;
+use crate::client::target::Target;
+use crate::frames::format::{self, Hello, SUBPROTOCOL, kind};
+use crate::frames::websocket::{self, Side};
+use crate::frames::{Ended, Outbound, Socket, Violation};
+use crate::limits::Limits;
+use crate::timer::{before, later};
+
+/// The largest head of an answer, and the most fields in it.
+const HEAD: usize = 16 << 10;
+const FIELDS: usize = 100;
+
+/// Opens a connection and goes over to frames, all within [`Limits::connect`]; or why not.
+pub(in crate::client) async fn open(target: &Target, limits: &Limits) -> Result<Driver<TcpStream>, String> {
+    let until = later(Instant::now(), limits.connect);
+    match before(until, try_open(target)).await {
+        Some(Ok((socket, server))) => {
+            Ok(Driver::new(socket, server, limits, Instant::now(), fastrand::f64()))
+        }
+        Some(Err(why)) => Err(why),
+        None => Err(format!("no answer within {:?} (`Limits::connect`)", limits.connect)),
+    }
+}
+
+async fn try_open(target: &Target) -> Result<(Socket<TcpStream>, Hello), String> {
+    let mut stream = connect(target).await.map_err(|why| why.to_string())?;
+    let key = websocket::key();
+    let path = if target.path.is_empty() { "/" } else { &target.path };
+    let request = [
+        b"GET ".as_slice(),
+        path.as_bytes(),
+        b" HTTP/1.1\r\nhost: ",
+        target.authority.as_bytes(),
+        b"\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-protocol: ",
+        SUBPROTOCOL.as_bytes(),
+        b"\r\nsec-websocket-key: ",
+        key.as_bytes(),
+        b"\r\n\r\n",
+    ]
+    .concat();
+    stream.write_all(&request).await.map_err(|why| why.to_string())?;
+    let mut read = Vec::with_capacity(1024);
+    let length = loop {
+        if stream.read_buf(&mut read).await.map_err(|why| why.to_string())? == 0 {
+            return Err("the connection ended before an answer".into());
+        }
+        if let Some(length) = granted(&read, &key)? {
+            break length;
+        }
+        if read.len() > HEAD {
+            return Err("the head of the answer is too long".into());
+        }
+    };
+    let mut socket = Socket::new(stream, Side::Client, &read[length..]);
+    let server = hello(&mut socket).await.map_err(|why| why.to_string())?;
+    Ok((socket, server))
+}
+
+/// The length of the head that grants the upgrade; `None` until it is whole.
+fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut head = httparse::Response::new(&mut fields);
+    let length = match head.parse(read) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(why) => return Err(format!("the answer is no HTTP: {why}")),
+    };
+    let field = |name: &str| {
+        let mut named = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        named.next().map(|field| field.value.trim_ascii())
+    };
+    if head.code != Some(101) {
+        return Err(format!("the answer is {}, not 101", head.code.unwrap_or_default()));
+    }
+    if field("sec-websocket-accept") != Some(websocket::accept(key.as_bytes()).as_bytes()) {
+        return Err("the answer is not to this request".into());
+    }
+    if field("sec-websocket-protocol") != Some(SUBPROTOCOL.as_bytes()) {
+        return Err("the other side speaks another protocol over WebSocket".into());
+    }
+    Ok(Some(length))
+}
+
+/// What the server says of itself first.
+async fn hello(socket: &mut Socket<TcpStream>) -> Result<Hello, Ended> {
+    poll_fn(|cx| {
+        loop {
+            if let Some(message) = socket.next()? {
+                return Poll::Ready(match format::next(&mut &message[..])? {
+                    Some((header, payload)) if header.kind == kind::HELLO => Ok(Hello::read(payload)?),
+                    _ => Err(Violation("the first frame must be HELLO").into()),
+                });
+            }
+            // A ping may have come first.
+            let _ = socket.poll_write(cx, &mut Outbound::new())?;
+            ready!(socket.poll_read(cx))?;
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_answer_to_this_request_grants_it() {
+        let head = |status: &str, accept: &str, protocol: &str| {
+            format!(
+                "HTTP/1.1 {status}\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {accept}\r\n\
+                 sec-websocket-protocol: {protocol}\r\n\r\nmore"
+            )
+        };
+        let (key, accept) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let right = head("101 Switching Protocols", accept, "byname.v1");
+        assert_eq!(granted(right.as_bytes(), key), Ok(Some(right.len() - 4)));
+        assert_eq!(granted(&right.as_bytes()[..40], key), Ok(None));
+        for wrong in [
+            head("200 OK", accept, "byname.v1"),
+            head("101 x", "AAAA", "byname.v1"),
+            head("101 x", accept, "chat"),
+            "SSH-2.0\r\n".to_owned(),
+        ] {
+            assert!(granted(wrong.as_bytes(), key).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Many calls on one connection: frames in the binary messages of a WebSocket. `docs/protocol.md` specifies them.
+//!
+//! What is here knows neither calls nor functions: [`format`] is what one frame looks like, [`websocket`] the messages
+//! around them, [`Outbound`] what waits to be written, [`Assembly`] what has come in pieces, and [`Socket`] joins them
+//! to a TCP stream.
+
+mod assembly;
+pub(crate) mod format;
+mod keepalive;
+mod outbound;
+mod socket;
+pub(crate) mod websocket;
+
+pub(crate) use self::assembly::{Assembly, Taken};
+pub(crate) use self::keepalive::{Keepalive, Next};
+pub(crate) use self::outbound::Outbound;
+pub(crate) use self::socket::{Ended, Socket};
+
+use std::fmt;
+
+/// The peer broke the protocol, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation(pub(crate) &'static str);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the peer broke the protocol: {}", self.0)
+    }
+}
+
+/// A message of more bytes than this travels in pieces of this size, so that others can go in between.
+pub(crate) const PIECE: usize = 64 << 10;
+
+/// The longest frame that is taken, payload only. Longer messages come in pieces.
+pub(crate) const LONGEST: usize = 1 << 20;

@@ -1,0 +1,124 @@
+//! Messages that come in pieces.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::Violation;
+use super::format::{Header, flag};
+
+/// The pieces that have come of messages that are not whole yet. A state machine.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    /// By kind and id; nothing is kept of a message that turned out to be too large.
+    parts: HashMap<(u8, u64), Option<Vec<u8>>>,
+    kept: usize,
+    /// The most that is kept, of all messages together.
+    window: usize,
+    /// The largest message.
+    largest: usize,
+}
+
+/// What a frame came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken<'p> {
+    /// A whole message.
+    Whole(Cow<'p, [u8]>),
+    /// More of it is to come.
+    Part,
+    /// The end of a message that is larger than allowed, of which nothing was kept.
+    TooLarge,
+}
+
+impl Assembly {
+    pub(crate) fn new(window: usize, largest: usize) -> Self {
+        Self { parts: HashMap::new(), kept: 0, window, largest }
+    }
+
+    pub(crate) fn take<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<Taken<'p>, Violation> {
+        let key = (header.kind, header.id);
+        let more = header.has(flag::MORE);
+        if !more && (self.parts.is_empty() || !self.parts.contains_key(&key)) {
+            return Ok(match payload.len() > self.largest {
+                true => Taken::TooLarge,
+                false => Taken::Whole(Cow::Borrowed(payload)),
+            });
+        }
+        let entry = self.parts.entry(key).or_insert_with(|| Some(Vec::new()));
+        if let Some(part) = entry {
+            if part.len() + payload.len() > self.largest {
+                self.kept -= part.len();
+                *entry = None;
+            } else {
+                self.kept += payload.len();
+                part.extend_from_slice(payload);
+            }
+        }
+        if self.kept > self.window {
+            return Err(Violation("more bytes of unfinished messages than the window that was announced"));
+        }
+        if more {
+            return Ok(Taken::Part);
+        }
+        Ok(match self.parts.remove(&key).flatten() {
+            Some(whole) => {
+                self.kept -= whole.len();
+                Taken::Whole(Cow::Owned(whole))
+            }
+            None => Taken::TooLarge,
+        })
+    }
+
+    /// Lets go of a message that won't be finished.
+    pub(crate) fn forget(&mut self, kind: u8, id: u64) {
+        if let Some(Some(part)) = self.parts.remove(&(kind, id)) {
+            self.kept -= part.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::format::kind;
+
+    fn piece(id: u64, more: bool) -> Header {
+        Header::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)
+    }
+
+    fn whole(bytes: &[u8]) -> Taken<'_> {
+        Taken::Whole(Cow::Borrowed(bytes))
+    }
+
+    #[test]
+    fn pieces_of_several_messages_may_interleave() {
+        let mut assembly = Assembly::new(100, 100);
+        assert_eq!(assembly.take(&piece(1, true), b"ab"), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(2, true), b"xy"), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(3, false), b"whole"), Ok(whole(b"whole")));
+        assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(whole(b"abc")));
+        assert_eq!(assembly.take(&piece(2, false), b""), Ok(whole(b"xy")));
+        assert_eq!(assembly.kept, 0);
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_said_to_be_at_its_end_and_nothing_of_it_is_kept() {
+        let mut assembly = Assembly::new(100, 3);
+        assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Taken::Part));
+        for _ in 0..100 {
+            assert_eq!(assembly.take(&piece(1, true), b"defg"), Ok(Taken::Part));
+            assert_eq!(assembly.kept, 0);
+        }
+        assert_eq!(assembly.take(&piece(1, false), b"h"), Ok(Taken::TooLarge));
+        assert_eq!(assembly.take(&piece(1, false), b"new"), Ok(whole(b"new")));
+        assert_eq!(assembly.take(&piece(1, false), b"four"), Ok(Taken::TooLarge));
+    }
+
+    #[test]
+    fn no_more_is_kept_than_the_window_and_what_is_forgotten_makes_room() {
+        let mut assembly = Assembly::new(4, 4);
+        assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Taken::Part));
+        assembly.forget(kind::CALL, 1);
+        assert_eq!(assembly.take(&piece(2, true), b"abcd"), Ok(Taken::Part));
+        assert!(assembly.take(&piece(3, true), b"e").is_err());
+    }
+}

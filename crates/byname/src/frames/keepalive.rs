@@ -1,0 +1,68 @@
+//! Whether the peer of a quiet connection is still there.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::timer::later;
+
+/// How long a connection may be quiet before its peer is asked whether it is there, and how long it may take to say so.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// A state machine: no clock.
+#[derive(Debug)]
+pub(crate) struct Keepalive {
+    heard: Instant,
+    asked: Option<Instant>,
+}
+
+/// What is to be done about a quiet peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Look again then.
+    At(Instant),
+    Ask,
+    Dead,
+}
+
+impl Keepalive {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { heard: now, asked: None }
+    }
+
+    /// Something has come from the peer.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        (self.heard, self.asked) = (now, None);
+    }
+
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        match self.asked {
+            Some(asked) if now >= later(asked, QUIET) => Next::Dead,
+            Some(asked) => Next::At(later(asked, QUIET)),
+            None if now >= later(self.heard, QUIET) => {
+                self.asked = Some(now);
+                Next::Ask
+            }
+            None => Next::At(later(self.heard, QUIET)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_peer_is_asked_once_and_then_given_up() {
+        let (now, s) = (Instant::now(), Duration::from_secs);
+        let mut keepalive = Keepalive::new(now);
+        assert_eq!(keepalive.next(now + s(19)), Next::At(now + s(20)));
+        keepalive.heard(now + s(19));
+        assert_eq!(keepalive.next(now + s(20)), Next::At(now + s(39)));
+        assert_eq!(keepalive.next(now + s(39)), Next::Ask);
+        assert_eq!(keepalive.next(now + s(39)), Next::At(now + s(59)));
+        keepalive.heard(now + s(50));
+        assert_eq!(keepalive.next(now + s(70)), Next::Ask);
+        assert_eq!(keepalive.next(now + s(90)), Next::Dead);
+    }
+}

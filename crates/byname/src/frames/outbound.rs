@@ -1,0 +1,212 @@
+//! What waits to be written on one connection.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::PIECE;
+use super::format::{HEADER, Header, flag, kind};
+use super::websocket::Writer;
+
+/// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
+/// way.
+const MESSAGE: usize = 16 << 10;
+
+/// About as much is handed to the socket at once.
+const BATCH: usize = 256 << 10;
+
+/// Whole frames in the order that they were put, and larger messages, of which one piece each goes out at a time. A state
+/// machine.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    frames: Vec<u8>,
+    /// Messages of which pieces go out in turn.
+    started: VecDeque<Large>,
+    /// Messages that wait for room in the peer's window.
+    waiting: VecDeque<Large>,
+    /// The bytes of all that have been started.
+    unfinished: usize,
+    /// How many bytes of unfinished messages the peer keeps.
+    window: usize,
+    queued: usize,
+}
+
+#[derive(Debug)]
+struct Large {
+    header: Header,
+    payload: Bytes,
+    at: usize,
+}
+
+impl Outbound {
+    pub(crate) fn new() -> Self {
+        Self {
+            frames: Vec::new(),
+            started: VecDeque::new(),
+            waiting: VecDeque::new(),
+            unfinished: 0,
+            window: 0,
+            queued: 0,
+        }
+    }
+
+    /// What the peer said of its window.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        self.window = window;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.started.is_empty() && self.waiting.is_empty()
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len() + self.queued
+    }
+
+    /// Puts a frame whose payload is written by `write`.
+    pub(crate) fn put(&mut self, header: Header, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.open();
+        write(&mut self.frames);
+        self.close(start, header);
+    }
+
+    /// Begins a frame at the end of what waits; its payload is written into [`buffer`](Self::buffer).
+    pub(crate) fn open(&mut self) -> usize {
+        let start = self.frames.len();
+        self.frames.extend_from_slice(&[0; HEADER]);
+        start
+    }
+
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.frames
+    }
+
+    /// Ends the frame that began at `start`.
+    pub(crate) fn close(&mut self, start: usize, header: Header) {
+        let length = self.frames.len() - start - HEADER;
+        if length > PIECE {
+            let payload = Bytes::copy_from_slice(&self.frames[start + HEADER..]);
+            self.frames.truncate(start);
+            return self.put_large(header, payload);
+        }
+        let header = Header { length: length as u32, ..header };
+        self.frames[start..start + HEADER].copy_from_slice(&header.write());
+    }
+
+    /// Takes back the frame that began at `start`.
+    pub(crate) fn abandon(&mut self, start: usize) {
+        self.frames.truncate(start);
+    }
+
+    /// Puts a message that is there already.
+    pub(crate) fn put_bytes(&mut self, header: Header, payload: Bytes) {
+        if payload.len() > PIECE {
+            self.put_large(header, payload);
+        } else {
+            self.put(header, |frames| frames.extend_from_slice(&payload));
+        }
+    }
+
+    /// Moves what waits in another one to the end of this.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.frames.append(&mut other.frames);
+        self.queued += std::mem::take(&mut other.queued);
+        self.waiting.append(&mut other.waiting);
+        self.start();
+    }
+
+    fn put_large(&mut self, header: Header, payload: Bytes) {
+        self.queued += payload.len();
+        self.waiting.push_back(Large { header, payload, at: 0 });
+        self.start();
+    }
+
+    fn start(&mut self) {
+        while let Some(next) = self.waiting.front() {
+            let all = self.unfinished + next.payload.len();
+            // One alone always goes: whether it is too large is the peer's to say.
+            if all > self.window && !self.started.is_empty() {
+                return;
+            }
+            self.unfinished = all;
+            self.started.extend(self.waiting.pop_front());
+        }
+    }
+
+    /// Takes back a message of which nothing has gone out; `false` where there is none such.
+    pub(crate) fn take_back(&mut self, id: u64) -> bool {
+        let unsent = |large: &Large| large.header.id == id && large.at == 0;
+        let large = match self.waiting.iter().position(unsent) {
+            Some(at) => self.waiting.remove(at),
+            None => self.remove_started(unsent),
+        };
+        if let Some(large) = &large {
+            self.queued -= large.payload.len();
+        }
+        large.is_some()
+    }
+
+    /// Whether pieces of this message are going out.
+    pub(crate) fn is_started(&self, id: u64) -> bool {
+        self.started.iter().any(|large| large.header.id == id)
+    }
+
+    /// Gives up a message of which pieces may have gone out already.
+    pub(crate) fn give_up(&mut self, id: u64) {
+        if let Some(large) = self.remove_started(|large| large.header.id == id) {
+            self.queued -= large.payload.len() - large.at;
+        }
+    }
+
+    fn remove_started(&mut self, which: impl FnMut(&Large) -> bool) -> Option<Large> {
+        let at = self.started.iter().position(which)?;
+        let large = self.started.remove(at)?;
+        self.unfinished -= large.payload.len();
+        self.start();
+        Some(large)
+    }
+
+    /// Hands over what goes out next, as WebSocket messages.
+    pub(crate) fn fill(&mut self, writer: &mut Writer, wire: &mut Vec<u8>) {
+        let mut rest = self.frames.as_slice();
+        while !rest.is_empty() {
+            let mut end = 0;
+            while end < MESSAGE
+                && let Some(length) = rest[end..].first_chunk::<4>()
+            {
+                end += HEADER + u32::from_be_bytes(*length) as usize;
+            }
+            let (now, later) = rest.split_at(end);
+            writer.binary(&[now], wire);
+            rest = later;
+        }
+        self.frames.clear();
+        let mut turns = self.started.len();
+        while turns > 0
+            && wire.len() < BATCH
+            && let Some(mut large) = self.started.pop_front()
+        {
+            turns -= 1;
+            let left = &large.payload[large.at..];
+            let piece = &left[..left.len().min(PIECE)];
+            let mut header = Header { length: piece.len() as u32, ..large.header };
+            if large.at > 0 && header.kind == kind::CALL {
+                header.flags &= !(flag::METADATA | flag::MIXED);
+            }
+            if piece.len() < left.len() {
+                header.flags |= flag::MORE;
+            }
+            writer.binary(&[&header.write(), piece], wire);
+            self.queued -= piece.len();
+            large.at += piece.len();
+            if large.at < large.payload.len() {
+                self.started.push_back(large);
+            } else {
+                self.unfinished -= large.payload.len();
+                self.start();
+                turns = turns.max(usize::from(!self.started.is_empty()));
+            }
+        }
+    }
+}

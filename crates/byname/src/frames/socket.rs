@@ -1,0 +1,185 @@
+//! A TCP connection that bears frames.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use super::websocket::{Message, Reader, Side, Writer};
+use super::{Outbound, Violation};
+
+/// How much room there is for one read.
+const READ: usize = 64 << 10;
+
+/// Reads messages and writes what an [`Outbound`] has.
+#[derive(Debug)]
+pub(crate) struct Socket<S> {
+    stream: S,
+    read: BytesMut,
+    reader: Reader,
+    writer: Writer,
+    wire: Vec<u8>,
+    written: usize,
+    /// The peer has said that it ends.
+    is_closed: bool,
+    /// Something has come since this was asked last.
+    has_read: bool,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The peer closed it.
+    Closed,
+    Violation(Violation),
+    Io(io::Error),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the peer closed it"),
+            Self::Violation(violation) => violation.fmt(f),
+            Self::Io(why) => why.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(why: io::Error) -> Self {
+        Self::Io(why)
+    }
+}
+
+impl From<Violation> for Ended {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// `early` was read from the stream before.
+    pub(crate) fn new(stream: S, side: Side, early: &[u8]) -> Self {
+        let mut read = BytesMut::with_capacity(READ.max(early.len()));
+        read.extend_from_slice(early);
+        Self {
+            stream,
+            read,
+            reader: Reader::new(side),
+            writer: Writer::new(side),
+            wire: Vec::new(),
+            written: 0,
+            is_closed: false,
+            has_read: !early.is_empty(),
+        }
+    }
+
+    /// The next message of frames that has come whole.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Violation> {
+        while let Some(message) = self.reader.next(&mut self.read)? {
+            match message {
+                Message::Binary(frames) => return Ok(Some(frames.freeze())),
+                Message::Ping(payload) => self.writer.pong(&payload, &mut self.wire),
+                Message::Pong => {}
+                Message::Close => {
+                    self.is_closed = true;
+                    self.writer.close(1000, "", &mut self.wire);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what has come. An end is an error, whoever announced it.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if self.is_closed {
+            return Poll::Ready(Err(Ended::Closed));
+        }
+        if self.read.capacity() - self.read.len() < READ / 4 {
+            self.read.reserve(READ);
+        }
+        match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
+            0 => Poll::Ready(Err(Ended::Closed)),
+            _ => {
+                self.has_read = true;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Writes what waits, as far as the peer takes it. Ready when all is written.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, outbound: &mut Outbound) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_flush(cx))?;
+            if outbound.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.fill(outbound);
+        }
+    }
+
+    /// Takes over what goes out next.
+    pub(crate) fn fill(&mut self, outbound: &mut Outbound) {
+        if self.has_written_all() {
+            self.wire.clear();
+            self.written = 0;
+        }
+        outbound.fill(&mut self.writer, &mut self.wire);
+    }
+
+    /// Writes what was taken over. Ready when all is written.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.wire.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether all that was handed over has been written.
+    pub(crate) fn has_written_all(&self) -> bool {
+        self.written == self.wire.len()
+    }
+
+    /// Whether not a byte has been written of what was handed over last.
+    pub(crate) fn has_written_none(&self) -> bool {
+        self.written == 0
+    }
+
+    /// Whether something has come since this was asked last.
+    pub(crate) fn take_has_read(&mut self) -> bool {
+        std::mem::take(&mut self.has_read)
+    }
+
+    pub(crate) fn ping(&mut self) {
+        self.writer.ping(&mut self.wire);
+    }
+
+    /// Says why it ends: a code of RFC 6455, section 7.4.
+    pub(crate) fn close(&mut self, code: u16, why: &str) {
+        self.writer.close(code, why, &mut self.wire);
+    }
+
+    /// Reads over what still comes, until the peer has closed as well.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.read.clear();
+            self.read.reserve(1024);
+            match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

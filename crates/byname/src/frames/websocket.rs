@@ -1,0 +1,327 @@
+//! WebSocket (RFC 6455) as far as frames need it: binary messages without extensions, pings, the close.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Buf, BytesMut};
+
+use super::{LONGEST, Violation};
+use super::format::HEADER;
+
+/// The longest message that is taken: a longest frame with its header fits.
+const LONGEST_MESSAGE: usize = LONGEST + HEADER;
+
+/// The most that a control frame bears.
+const LONGEST_CONTROL: usize = 125;
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// Which end of the connection this is: what a client sends is masked, what a server sends isn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+/// What the peer sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Binary(BytesMut),
+    Ping(BytesMut),
+    Pong,
+    Close,
+}
+
+/// Reads messages. A state machine: bytes in, messages out.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    side: Side,
+    /// The part that has come of a message in fragments.
+    fragments: Option<BytesMut>,
+}
+
+/// The header of one WebSocket frame.
+struct Frame {
+    is_final: bool,
+    opcode: u8,
+    mask: Option<[u8; 4]>,
+    payload: Range<usize>,
+}
+
+impl Reader {
+    pub(crate) fn new(side: Side) -> Self {
+        Self { side, fragments: None }
+    }
+
+    /// Takes the next message off the front of `buffer`; `None` until more of it has come.
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Message>, Violation> {
+        loop {
+            let Some(frame) = self.frame(buffer)? else {
+                return Ok(None);
+            };
+            if buffer.len() < frame.payload.end {
+                buffer.reserve(frame.payload.end - buffer.len());
+                return Ok(None);
+            }
+            buffer.advance(frame.payload.start);
+            let mut payload = buffer.split_to(frame.payload.len());
+            if let Some(key) = frame.mask {
+                mask(&mut payload, key);
+            }
+            match (frame.opcode, frame.is_final, self.fragments.take()) {
+                (CLOSE, ..) => return Ok(Some(Message::Close)),
+                (PING, _, fragments) => {
+                    self.fragments = fragments;
+                    return Ok(Some(Message::Ping(payload)));
+                }
+                (PONG, _, fragments) => {
+                    self.fragments = fragments;
+                    return Ok(Some(Message::Pong));
+                }
+                (BINARY, true, None) => return Ok(Some(Message::Binary(payload))),
+                (BINARY, false, None) => self.fragments = Some(payload),
+                (CONTINUATION, is_final, Some(mut whole)) => {
+                    if whole.len() + payload.len() > LONGEST_MESSAGE {
+                        return Err(Violation("a WebSocket message is longer than a frame may be"));
+                    }
+                    whole.extend_from_slice(&payload);
+                    if is_final {
+                        return Ok(Some(Message::Binary(whole)));
+                    }
+                    self.fragments = Some(whole);
+                }
+                (TEXT, ..) => return Err(Violation("a text message, where frames come in binary ones")),
+                _ => return Err(Violation("fragments of WebSocket messages that don't belong together")),
+            }
+        }
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Result<Option<Frame>, Violation> {
+        let &[first, second, ..] = bytes else {
+            return Ok(None);
+        };
+        let (is_final, opcode) = (first & 0x80 != 0, first & 0x0f);
+        if first & 0x70 != 0 {
+            return Err(Violation("reserved bits of a WebSocket frame are set"));
+        }
+        if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
+            return Err(Violation("an unknown opcode of WebSocket"));
+        }
+        if (second & 0x80 != 0) != (self.side == Side::Server) {
+            return Err(Violation("what a client sends must be masked, and what a server sends must not"));
+        }
+        let (length, at) = match second & 0x7f {
+            126 => match bytes.get(2..4) {
+                Some(&[a, b]) => (u64::from(u16::from_be_bytes([a, b])), 4),
+                _ => return Ok(None),
+            },
+            127 => match bytes.get(2..10) {
+                Some(&[a, b, c, d, e, f, g, h]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 10),
+                _ => return Ok(None),
+            },
+            short => (short.into(), 2),
+        };
+        if length > LONGEST_MESSAGE as u64 {
+            return Err(Violation("a WebSocket message is longer than a frame may be"));
+        }
+        let length = length as usize;
+        if opcode >= CLOSE && (!is_final || length > LONGEST_CONTROL) {
+            return Err(Violation("a control frame of WebSocket is in fragments or too long"));
+        }
+        let (mask, at) = match (self.side, bytes.get(at..at + 4)) {
+            (Side::Client, _) => (None, at),
+            (Side::Server, Some(&[a, b, c, d])) => (Some([a, b, c, d]), at + 4),
+            (Side::Server, _) => return Ok(None),
+        };
+        Ok(Some(Frame { is_final, opcode, mask, payload: at..at + length }))
+    }
+}
+
+/// Writes messages.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// What a client's keys come from: keyed by the operating system's randomness, and so not to be foreseen.
+    keys: Option<(RandomState, u64)>,
+}
+
+impl Writer {
+    pub(crate) fn new(side: Side) -> Self {
+        Self { keys: (side == Side::Client).then(|| (RandomState::new(), 0)) }
+    }
+
+    /// Appends one binary message of these parts.
+    pub(crate) fn binary(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) {
+        self.write(BINARY, parts, out);
+    }
+
+    pub(crate) fn ping(&mut self, out: &mut Vec<u8>) {
+        self.write(PING, &[], out);
+    }
+
+    pub(crate) fn pong(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        self.write(PONG, &[payload], out);
+    }
+
+    /// `code` is one of RFC 6455, section 7.4.
+    pub(crate) fn close(&mut self, code: u16, why: &str, out: &mut Vec<u8>) {
+        let why = &why[..why.floor_char_boundary(LONGEST_CONTROL - 2)];
+        self.write(CLOSE, &[&code.to_be_bytes(), why.as_bytes()], out);
+    }
+
+    fn write(&mut self, opcode: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let masked = if self.keys.is_some() { 0x80 } else { 0 };
+        out.reserve(length + 14);
+        out.push(0x80 | opcode);
+        match length {
+            0..126 => out.push(masked | length as u8),
+            126..=0xffff => {
+                out.push(masked | 126);
+                out.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(masked | 127);
+                out.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        let Some((state, count)) = &mut self.keys else {
+            return parts.iter().for_each(|part| out.extend_from_slice(part));
+        };
+        *count += 1;
+        let key = (state.hash_one(*count) as u32).to_ne_bytes();
+        out.extend_from_slice(&key);
+        let at = out.len();
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        mask(&mut out[at..], key);
+    }
+}
+
+fn mask(payload: &mut [u8], key: [u8; 4]) {
+    let [a, b, c, d] = key;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (chunks, rest) = payload.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (at, byte) in rest.iter_mut().enumerate() {
+        *byte ^= key[at % 4];
+    }
+}
+
+/// A new key for a handshake.
+pub(crate) fn key() -> String {
+    let random = RandomState::new();
+    let bytes: Vec<u8> = (0..2u8).flat_map(|half| random.hash_one(half).to_ne_bytes()).collect();
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// What answers a key: RFC 6455, section 4.2.2.
+pub(crate) fn accept(key: &[u8]) -> String {
+    const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let mut sha1 = sha1_smol::Sha1::new();
+    sha1.update(key);
+    sha1.update(MAGIC);
+    BASE64_STANDARD.encode(sha1.digest().bytes())
+}
+
+/// Whether this is a key as a handshake has it: sixteen bytes.
+pub(crate) fn is_key(key: &[u8]) -> bool {
+    BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(side: Side, bytes: &[u8]) -> Result<Vec<Message>, Violation> {
+        let (mut reader, mut buffer, mut messages) = (Reader::new(side), BytesMut::from(bytes), Vec::new());
+        while let Some(message) = reader.next(&mut buffer)? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn the_handshake_of_the_specification() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert!(is_key(key().as_bytes()) && key() != key());
+        assert!(!is_key(b"") && !is_key(b"AAAA") && !is_key(b"no base 64 at all"));
+    }
+
+    #[test]
+    fn the_examples_of_the_specification() {
+        assert!(read(Side::Client, &[0x81, 0x05, b'H', b'e', b'l', b'l', b'o']).is_err(), "text");
+        let masked = [0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        assert_eq!(read(Side::Server, &masked), Ok(vec![Message::Binary(b"Hello"[..].into())]));
+        let fragments = [0x02, 0x03, b'H', b'e', b'l', 0x89, 0x01, b'x', 0x80, 0x02, b'l', b'o'];
+        let read_over = vec![Message::Ping(b"x"[..].into()), Message::Binary(b"Hello"[..].into())];
+        assert_eq!(read(Side::Client, &fragments), Ok(read_over));
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_is_refused() {
+        let wrong: [(&str, Side, &[u8]); 10] = [
+            ("unmasked from a client", Side::Server, &[0x82, 0x00]),
+            ("masked from a server", Side::Client, &[0x82, 0x80, 0, 0, 0, 0]),
+            ("a reserved bit", Side::Client, &[0xc2, 0x00]),
+            ("an unknown opcode", Side::Client, &[0x83, 0x00]),
+            ("text", Side::Client, &[0x81, 0x00]),
+            ("a ping in fragments", Side::Client, &[0x09, 0x00]),
+            ("a ping that is too long", Side::Client, &[0x89, 126, 0, 126]),
+            ("a continuation of nothing", Side::Client, &[0x80, 0x00]),
+            ("a message within another", Side::Client, &[0x02, 0x00, 0x82, 0x00]),
+            ("too long", Side::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0x11, 0, 0]),
+        ];
+        for (what, side, bytes) in wrong {
+            assert!(read(side, bytes).is_err(), "{what}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_back_as_they_went_however_they_are_cut(
+            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..6),
+            long in 0..70_000usize,
+            cuts in proptest::collection::vec(1..40usize, 1..20),
+            from_client in any::<bool>(),
+        ) {
+            let (from, to) = if from_client { (Side::Client, Side::Server) } else { (Side::Server, Side::Client) };
+            let (mut writer, mut wire) = (Writer::new(from), Vec::new());
+            let long = vec![7; long];
+            for message in messages.iter().chain([&long]) {
+                let (a, b) = message.split_at(message.len() / 3);
+                writer.binary(&[a, b], &mut wire);
+                writer.ping(&mut wire);
+            }
+            let (mut reader, mut buffer, mut came) = (Reader::new(to), BytesMut::new(), Vec::new());
+            let mut cuts = cuts.iter().cycle();
+            let mut rest = wire.as_slice();
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at((cuts.next().unwrap() * 97).min(rest.len()));
+                buffer.extend_from_slice(now);
+                rest = later;
+                while let Some(message) = reader.next(&mut buffer).unwrap() {
+                    if let Message::Binary(payload) = message {
+                        came.push(payload.to_vec());
+                    }
+                }
+            }
+            prop_assert_eq!(came.len(), messages.len() + 1);
+            prop_assert!(came.iter().eq(messages.iter().chain([&long])));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), server in any::<bool>()) {
+            let _ = read(if server { Side::Server } else { Side::Client }, &bytes);
+        }
+    }
+}

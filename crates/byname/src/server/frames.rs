@@ -1,0 +1,539 @@
+//! A connection that bears frames: many calls at once, answered as they end.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::str;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use http::{Extensions, HeaderMap};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
+use tracing::{Instrument as _, debug};
+
+use super::http::Endpoint;
+use super::watch::linger;
+use crate::arguments::{Encoded, Source};
+use crate::call::{Args, Failure, Reply, Request, Returned, Value};
+use crate::dispatch::{self, Origin, Supervised};
+use crate::error::{Code, Error, Executed};
+use crate::frames::format::{self, Header, Hello, flag, kind};
+use crate::frames::websocket::Side;
+use crate::frames::{Assembly, Ended, Keepalive, Next, Outbound, Socket, Taken, Violation};
+use crate::registry::Entry;
+use crate::timer::{Timer, later};
+use crate::wire::Refusal;
+
+/// Calls that may be at work on one connection.
+pub(super) const CALLS: usize = 4096;
+
+/// Names that one connection may know by number.
+const NAMES: u16 = 4096;
+
+/// The longest part of a name that is kept: longer than any that a function can have.
+const NAME: usize = 256;
+
+/// While more bytes than this wait to be written, no further call is read.
+const UNWRITTEN: usize = 1 << 20;
+
+/// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
+const WINDOW: usize = 4;
+
+/// Serves one connection from its upgrade to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    early: Bytes,
+    peer: SocketAddr,
+    endpoint: Arc<Endpoint>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let mut connection = Connection::new(stream, &early, peer, endpoint);
+    let mut stop = pin!(stopped.changed());
+    let (mut is_told, mut listening) = (false, false);
+    let ended = poll_fn(|cx| {
+        let polled = connection.poll(cx);
+        let wants_calls = connection.endpoint.dispatch().is_ready();
+        if polled.is_pending() && !is_told && (!listening || !wants_calls) {
+            listening = true;
+            if stop.as_mut().poll(cx).is_ready() {
+                is_told = true;
+                connection.leave();
+                return connection.poll(cx);
+            }
+        }
+        polled
+    })
+    .await;
+    debug!(%peer, "a connection of frames ended: {ended}");
+    connection.part(ended).await;
+}
+
+struct Connection {
+    socket: Socket<TcpStream>,
+    endpoint: Arc<Endpoint>,
+    peer: SocketAddr,
+    /// The client has said what it takes.
+    is_greeted: bool,
+    names: Vec<Option<Arc<Name>>>,
+    assembly: Assembly,
+    /// Replies of functions that were polled here.
+    outbound: Outbound,
+    /// Calls that have a task of their own.
+    running: HashMap<u64, AbortHandle>,
+    shared: Arc<Shared>,
+    /// What functions may be running, those included that nobody waits for any more.
+    functions: Arc<Semaphore>,
+    last_id: u64,
+    is_leaving: bool,
+    keepalive: Keepalive,
+    last_call: Instant,
+    blocked_since: Option<Instant>,
+    timer: Timer,
+}
+
+/// What a name on this connection stands for.
+struct Name {
+    name: Arc<str>,
+    entry: Option<Arc<Entry>>,
+}
+
+/// Where calls in tasks of their own leave their replies.
+struct Shared {
+    replies: Mutex<Replies>,
+    connection: AtomicWaker,
+}
+
+struct Replies {
+    outbound: Outbound,
+    ended: Vec<u64>,
+}
+
+impl Shared {
+    fn replies(&self) -> MutexGuard<'_, Replies> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, id: u64, reply: Reply, limit: usize, name: &str) {
+        let mut replies = self.replies();
+        put_reply(&mut replies.outbound, id, reply, limit, name);
+        replies.ended.push(id);
+        drop(replies);
+        self.connection.wake();
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, early: &[u8], peer: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
+        let limits = endpoint.dispatch().limits();
+        let window = limits.message.saturating_mul(WINDOW);
+        let hello = Hello { message: limits.message, window, calls: CALLS, codecs: vec!["json".into()] };
+        let mut outbound = Outbound::new();
+        outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
+        let now = Instant::now();
+        let replies = Mutex::new(Replies { outbound: Outbound::new(), ended: Vec::new() });
+        Self {
+            socket: Socket::new(stream, Side::Server, early),
+            peer,
+            is_greeted: false,
+            names: Vec::new(),
+            assembly: Assembly::new(window, limits.message),
+            outbound,
+            running: HashMap::new(),
+            shared: Arc::new(Shared { replies, connection: AtomicWaker::new() }),
+            functions: Arc::new(Semaphore::new(CALLS)),
+            last_id: 0,
+            is_leaving: false,
+            keepalive: Keepalive::new(now),
+            last_call: now,
+            blocked_since: None,
+            timer: Timer::default(),
+            endpoint,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self.try_poll(cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(ended)) | Err(ended) => Poll::Ready(ended),
+        }
+    }
+
+    /// Takes what has come, then writes what is there, as long as there is either.
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
+        self.shared.connection.register(cx.waker());
+        loop {
+            while self.outbound.len() < UNWRITTEN
+                && let Some(message) = self.socket.next()?
+            {
+                self.take(&message, cx)?;
+            }
+            self.gather();
+            let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
+            if !unwritten {
+                self.blocked_since = None;
+                if self.is_leaving && self.running.is_empty() && self.outbound.is_empty() {
+                    return Ok(Poll::Ready(Ended::Closed));
+                }
+            }
+            if self.outbound.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
+                return self.wait(cx, unwritten);
+            }
+        }
+    }
+
+    /// Nothing can be done now: until when to wait, and what then.
+    fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<Ended>, Ended> {
+        let now = Instant::now();
+        let limits = self.endpoint.dispatch().limits();
+        if self.socket.take_has_read() {
+            self.keepalive.heard(now);
+        }
+        let mut at = match self.keepalive.next(now) {
+            Next::At(at) => at,
+            Next::Dead => return Err(timed_out("the client no longer answers")),
+            Next::Ask => {
+                self.socket.ping();
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+        };
+        if unwritten {
+            let until = later(*self.blocked_since.get_or_insert(now), limits.write_progress);
+            if until <= now {
+                return Err(timed_out("the client takes no replies (`Limits::write_progress`)"));
+            }
+            at = at.min(until);
+        } else if self.running.is_empty() {
+            let until = later(self.last_call, limits.idle);
+            if until <= now && !self.is_leaving {
+                self.leave();
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            at = at.min(until);
+        }
+        if self.timer.poll_at(cx, at).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// Takes the replies of calls that have ended elsewhere.
+    fn gather(&mut self) {
+        let mut replies = self.shared.replies();
+        self.outbound.append(&mut replies.outbound);
+        if !replies.ended.is_empty() {
+            for id in replies.ended.drain(..) {
+                self.running.remove(&id);
+            }
+            self.last_call = Instant::now();
+        }
+    }
+
+    /// Takes no call after the last that has come, and says so.
+    fn leave(&mut self) {
+        self.is_leaving = true;
+        let last = Header::new(kind::GOAWAY, 0, 0, self.last_id);
+        self.outbound.put(last, |_| ());
+    }
+
+    fn take(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), Violation> {
+        let mut rest = message;
+        let mut now = None;
+        while let Some((header, payload)) = format::next(&mut rest)? {
+            match header.kind {
+                kind::HELLO => self.greet(&Hello::read(payload)?)?,
+                _ if !self.is_greeted => return Err(Violation("the first frame must be HELLO")),
+                kind::NAME => self.name(header.number, payload)?,
+                kind::CALL => {
+                    let now = *now.get_or_insert_with(Instant::now);
+                    self.last_call = now;
+                    match self.assembly.take(&header, payload)? {
+                        Taken::Part => {}
+                        Taken::Whole(call) => self.call(&header, &call, now, cx)?,
+                        Taken::TooLarge => self.too_large(header.id),
+                    }
+                }
+                kind::CANCEL => self.cancel(header.id),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
+        self.is_greeted = true;
+        self.outbound.set_window(hello.window);
+        match hello.codecs.as_slice() {
+            [codec] if codec == "json" => Ok(()),
+            _ => Err(Violation("HELLO of a client names one codec of those that the server offers")),
+        }
+    }
+
+    fn name(&mut self, number: u16, name: &[u8]) -> Result<(), Violation> {
+        if number >= NAMES {
+            return Err(Violation("the number of a name is 4096 or more"));
+        }
+        let name = str::from_utf8(name).map_err(|_| Violation("a name is no UTF-8"))?;
+        let entry = self.endpoint.dispatch().entry(name).cloned();
+        let name = name[..name.floor_char_boundary(NAME)].into();
+        let at = usize::from(number);
+        if self.names.len() <= at {
+            self.names.resize(at + 1, None);
+        }
+        self.names[at] = Some(Arc::new(Name { name, entry }));
+        Ok(())
+    }
+
+    fn call(&mut self, header: &Header, payload: &[u8], now: Instant, cx: &mut Context<'_>) -> Result<(), Violation> {
+        if self.is_leaving {
+            return Ok(());
+        }
+        if header.id <= self.last_id {
+            return Err(Violation("the id of a call is not above that of the one before"));
+        }
+        self.last_id = header.id;
+        let name = self.names.get(usize::from(header.number)).cloned().flatten();
+        let name = &*name.ok_or(Violation("a call of a number that stands for no name"))?;
+        let Asked { timeout, metadata, positional, keyword } = Asked::read(header, payload)?;
+        let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
+        let Ok(share) = Arc::clone(&self.functions).try_acquire_owned() else {
+            let why = format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
+            let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
+            self.put(header.id, busy.into(), "");
+            return Ok(());
+        };
+        let endpoint = Arc::clone(&self.endpoint);
+        let dispatch = endpoint.dispatch();
+        if dispatch.is_intercepted() {
+            let owned = |part: &[u8]| Bytes::copy_from_slice(part);
+            let args = Args::Json(Encoded { positional: owned(positional), keyword: owned(keyword) });
+            let mut request = Request::new(Arc::clone(&name.name), args, metadata);
+            (request.peer, request.deadline, request.share) = (Some(self.peer), deadline, Some(share));
+            let dispatch = Arc::clone(dispatch);
+            let name = Arc::clone(&name.name);
+            self.spawn(header.id, name, async move { dispatch.run(request).await });
+            return Ok(());
+        }
+        let Some(entry) = &name.entry else {
+            let unknown = dispatch.unknown(&name.name);
+            self.put(header.id, unknown.into(), "");
+            return Ok(());
+        };
+        let span = dispatch::span(&entry.handler.method);
+        let peer = Some(self.peer);
+        let origin = Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
+        let source = Source::Json { positional, keyword };
+        let begun = span.in_scope(|| dispatch.begin(entry, Arc::clone(&name.name), origin, source));
+        let mut supervised = match begun {
+            Ok(supervised) => supervised,
+            Err(error) => {
+                let failed = Err(Failure::Rpc(error));
+                dispatch::record::<()>(&span, &failed);
+                put_failure(&mut self.outbound, header.id, failed, HeaderMap::new());
+                return Ok(());
+            }
+        };
+        let limit = dispatch.limits().message;
+        if entry.is_quick() {
+            let start = self.outbound.open();
+            let out = self.outbound.buffer();
+            let value_at = out.len();
+            // The budget of this task is for its reads; a function must not find it used up by the calls before.
+            let polled = span.in_scope(|| poll_now(&mut supervised, out, cx));
+            let Poll::Ready((result, metadata)) = polled else {
+                self.outbound.abandon(start);
+                let name = Arc::clone(&name.name);
+                self.spawn(header.id, name, supervise(supervised, span));
+                return Ok(());
+            };
+            dispatch::record(&span, &result);
+            let length = out.len() - value_at;
+            match result {
+                Ok(()) if metadata.is_empty() && length <= limit => {
+                    self.outbound.close(start, Header::new(kind::REPLY, 0, 0, header.id));
+                }
+                Ok(()) => {
+                    let value = Bytes::copy_from_slice(&out[value_at..]);
+                    self.outbound.abandon(start);
+                    let reply = Reply { result: Ok(Returned::Value(Value::Json(value))), metadata };
+                    put_reply(&mut self.outbound, header.id, reply, limit, &name.name);
+                }
+                Err(failure) => {
+                    self.outbound.abandon(start);
+                    put_reply(&mut self.outbound, header.id, Reply { result: Err(failure), metadata }, limit, &name.name);
+                }
+            }
+            return Ok(());
+        }
+        let name = Arc::clone(&name.name);
+        self.spawn(header.id, name, supervise(supervised, span));
+        Ok(())
+    }
+
+    fn put(&mut self, id: u64, reply: Reply, name: &str) {
+        let limit = self.endpoint.dispatch().limits().message;
+        put_reply(&mut self.outbound, id, reply, limit, name);
+    }
+
+    /// Gives a call a task of its own, so that it holds up no other.
+    fn spawn(&mut self, id: u64, name: Arc<str>, work: impl Future<Output = Reply> + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        let limit = self.endpoint.dispatch().limits().message;
+        let task = tokio::spawn(async move {
+            let reply = work.await;
+            shared.end(id, reply, limit, &name);
+        });
+        self.running.insert(id, task.abort_handle());
+    }
+
+    fn cancel(&mut self, id: u64) {
+        self.assembly.forget(kind::CALL, id);
+        self.outbound.give_up(id);
+        if let Some(task) = self.running.remove(&id) {
+            task.abort();
+        }
+    }
+
+    fn too_large(&mut self, id: u64) {
+        let limit = self.endpoint.dispatch().limits().message;
+        let why = format!("the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it");
+        let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
+        self.last_id = self.last_id.max(id);
+        self.put(id, error.into(), "");
+    }
+
+    /// Says why the connection ends, and lets the peer read it.
+    async fn part(mut self, ended: Ended) {
+        let (code, why) = match &ended {
+            Ended::Closed => (1001, String::new()),
+            Ended::Violation(violation) => (1002, violation.to_string()),
+            // Whatever is written would not arrive.
+            Ended::Io(_) => return,
+        };
+        self.socket.close(code, &why);
+        let until = later(Instant::now(), linger(self.endpoint.dispatch().limits()));
+        let mut timer = Timer::default();
+        let mut is_half_closed = false;
+        poll_fn(|cx| {
+            if timer.poll_at(cx, until).is_ready() {
+                return Poll::Ready(());
+            }
+            if !is_half_closed {
+                if std::task::ready!(self.socket.poll_write(cx, &mut self.outbound)).is_err() {
+                    return Poll::Ready(());
+                }
+                let _ = std::task::ready!(self.socket.poll_shutdown(cx));
+                is_half_closed = true;
+            }
+            self.socket.poll_end(cx)
+        })
+        .await;
+    }
+}
+
+impl Drop for Connection {
+    /// Who called has gone: what has started runs on by itself, unless it is `readonly`.
+    fn drop(&mut self) {
+        for task in self.running.values() {
+            task.abort();
+        }
+    }
+}
+
+async fn supervise(supervised: Supervised, span: tracing::Span) -> Reply {
+    let reply = supervised.instrument(span.clone()).await;
+    dispatch::record(&span, &reply.result);
+    reply
+}
+
+/// Polls a function once, with a budget of its own.
+fn poll_now(
+    supervised: &mut Supervised,
+    out: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<(Result<(), Failure>, HeaderMap)> {
+    let once = pin!(unconstrained(poll_fn(|cx| Poll::Ready(supervised.poll_into(cx, out)))));
+    match once.poll(cx) {
+        Poll::Ready(polled) => polled,
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// A call as it came.
+struct Asked<'p> {
+    /// In milliseconds; 0 where the caller doesn't say.
+    timeout: u32,
+    metadata: HeaderMap,
+    positional: &'p [u8],
+    keyword: &'p [u8],
+}
+
+impl<'p> Asked<'p> {
+    fn read(header: &Header, payload: &'p [u8]) -> Result<Self, Violation> {
+        let (timeout, mut rest) = payload.split_first_chunk::<4>().ok_or(Violation("a call without a time-out"))?;
+        let metadata = match header.has(flag::METADATA) {
+            true => format::read_metadata(&mut rest)?,
+            false => HeaderMap::new(),
+        };
+        let positional = if header.has(flag::MIXED) { format::part(&mut rest)? } else { b"" };
+        Ok(Self { timeout: u32::from_be_bytes(*timeout), metadata, positional, keyword: rest })
+    }
+}
+
+fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name: &str) {
+    let Reply { result, metadata } = reply;
+    let value = match result {
+        Ok(Returned::Value(Value::Json(value))) if value.len() <= limit => value,
+        Ok(Returned::Value(Value::Json(value))) => {
+            let why = format!(
+                "the reply of `{name}` has {} bytes, more than {limit} (`Limits::message` of the server); return less, or \
+                 raise it",
+                value.len()
+            );
+            let error = Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes);
+            return put_failure(outbound, id, Err(error.into()), HeaderMap::new());
+        }
+        Ok(Returned::Value(Value::Local(_))) => {
+            let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
+            return put_failure(outbound, id, Err(error.into()), HeaderMap::new());
+        }
+        Ok(Returned::Stream(items)) => match items {},
+        Err(failure) => return put_failure(outbound, id, Err(failure), metadata),
+    };
+    if metadata.is_empty() {
+        return outbound.put_bytes(Header::new(kind::REPLY, 0, 0, id), value);
+    }
+    let start = outbound.open();
+    format::write_metadata(&metadata, outbound.buffer());
+    outbound.buffer().extend_from_slice(&value);
+    outbound.close(start, Header::new(kind::REPLY, flag::METADATA, 0, id));
+}
+
+fn put_failure(outbound: &mut Outbound, id: u64, failure: Result<(), Failure>, metadata: HeaderMap) {
+    let Err(failure) = failure else {
+        return;
+    };
+    let (error, data) = Refusal::from(failure).into_parts();
+    let mut flags = 0;
+    let start = outbound.open();
+    if !metadata.is_empty() {
+        flags |= flag::METADATA;
+        format::write_metadata(&metadata, outbound.buffer());
+    }
+    format::put_part(&error, outbound.buffer());
+    outbound.buffer().extend_from_slice(&data.unwrap_or_default());
+    outbound.close(start, Header::new(kind::ERROR, flags, 0, id));
+}
+
+fn timed_out(why: &str) -> Ended {
+    Ended::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+}

@@ -1,0 +1,70 @@
+//! From HTTP/1.1 to frames: the handshake of WebSocket (RFC 6455, section 4.2).
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+
+use super::http::Session;
+use crate::error::{Code, Error};
+use crate::frames::format::SUBPROTOCOL;
+use crate::frames::websocket;
+
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_asked_for(head: &Parts) -> bool {
+    head.method == Verb::GET && head.version == Version::HTTP_11 && names(&head.headers, &UPGRADE, "websocket")
+}
+
+/// The answer after which the connection bears frames, or why there is none.
+pub(super) fn grant(
+    head: &mut Parts,
+    session: &Session,
+    is_ready: bool,
+) -> Result<Response<Bytes>, (StatusCode, Error)> {
+    let wrong = |status, why: &'static str| (status, Error::refused(Code::InvalidArgument, why));
+    let headers = &head.headers;
+    if !names(headers, &CONNECTION, "upgrade") {
+        return Err(wrong(StatusCode::BAD_REQUEST, "`upgrade: websocket` came without `connection: upgrade`"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let why = "`sec-websocket-version` must be 13, there is no other";
+        return Err(wrong(StatusCode::UPGRADE_REQUIRED, why));
+    }
+    if !names(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        let why = "this endpoint speaks `byname.v1` over WebSocket: ask for it by `sec-websocket-protocol`";
+        return Err(wrong(StatusCode::BAD_REQUEST, why));
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| websocket::is_key(key.as_bytes()));
+    let Some(key) = key else {
+        let why = "`sec-websocket-key` must be sixteen bytes in base64";
+        return Err(wrong(StatusCode::BAD_REQUEST, why));
+    };
+    if !is_ready {
+        let why = "the server is stopping and takes no new connection; connect to another one";
+        return Err((StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)));
+    }
+    let accept = websocket::accept(key.as_bytes());
+    let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
+        let why = "the HTTP server around byname passes no upgrade on; call over HTTP";
+        return Err((StatusCode::NOT_IMPLEMENTED, Error::refused(Code::Unimplemented, why)));
+    };
+    session.set_upgrade(upgrade);
+    let mut granted = Response::new(Bytes::new());
+    *granted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = granted.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept).expect("base64 can stand in a header"));
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    Ok(granted)
+}
+
+/// Whether a list in a header has this word.
+fn names(headers: &HeaderMap, header: &HeaderName, word: &str) -> bool {
+    let lists = headers.get_all(header).iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+}
