@@ -28,6 +28,7 @@ use self::host::Host;
 pub use self::outcome::Remote;
 
 use crate::call::{Reply, Request};
+use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
 use crate::intercept::{Chain, Next};
@@ -76,6 +77,7 @@ struct Scope {
     headers: HeaderMap,
     refused: Option<Error>,
     encoded: bool,
+    codec: Codec,
     interceptors: Chain,
 }
 
@@ -91,11 +93,12 @@ impl Client {
 
     /// A client with other limits.
     pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new() }
+        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new(), codec: Codec::default() }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
-        Self { transport: Transport::Local(dispatch), scope: Arc::default() }
+        let scope = Scope { codec: Codec::Json, ..Scope::default() };
+        Self { transport: Transport::Local(dispatch), scope: Arc::new(scope) }
     }
 
     /// Calls a function by its name.
@@ -209,6 +212,13 @@ impl Client {
         self.scoped(|scope| scope.encoded = on)
     }
 
+    /// What this handle's calls are encoded in, where there is a choice: with [`encoded`](Self::encoded), and on frames.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn codec(&self, codec: Codec) -> Self {
+        self.scoped(|scope| scope.codec = codec)
+    }
+
     fn scoped(&self, change: impl FnOnce(&mut Scope)) -> Self {
         let mut scope = Scope::clone(&self.scope);
         change(&mut scope);
@@ -233,6 +243,7 @@ pub struct ClientBuilder {
     url: String,
     limits: Limits,
     addresses: Vec<SocketAddr>,
+    codec: Codec,
 }
 
 impl ClientBuilder {
@@ -255,6 +266,12 @@ impl ClientBuilder {
         self
     }
 
+    /// What frames carry; MessagePack unless told otherwise. Over HTTP it is JSON whatever is said here.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
     /// The client. It connects at its first call.
     ///
     /// # Errors
@@ -263,6 +280,7 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let mut target = target::Target::parse(&self.url)?;
         target.addresses = self.addresses;
-        Ok(Client { transport: Transport::Http(Arc::new(Host::new(target, self.limits))), scope: Arc::default() })
+        let scope = Scope { codec: self.codec, ..Scope::default() };
+        Ok(Client { transport: Transport::Http(Arc::new(Host::new(target, self.limits))), scope: Arc::new(scope) })
     }
 }

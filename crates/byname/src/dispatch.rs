@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use crate::arguments::Source;
 use crate::call::{Args, Failure, Known, Reply, Request, Returned};
-use crate::codec;
+use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::{Invocation, Outcome, Output, TypeIds};
@@ -169,13 +169,12 @@ impl Dispatch {
         };
         let output = match &args {
             Args::Local(_) => Output::Local(None),
-            _ => Output::Json(Vec::with_capacity(128)),
+            Args::Encoded(args) => Output::Encoded(args.codec, Vec::with_capacity(128)),
+            _ => Output::Encoded(Codec::Json, Vec::with_capacity(128)),
         };
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
         let begin = || match args {
-            Args::Json(json) => self.check_depth(&json.positional, &json.keyword).and_then(|()| {
-                entry.handler.begin(Source::Json { positional: &json.positional, keyword: &json.keyword })
-            }),
+            Args::Encoded(args) => entry.handler.begin(args.source(self.limits.nesting.min(DEEPEST))),
             Args::Query(pairs) => entry.handler.begin(Source::Query(&pairs)),
             Args::Local(tuple) => entry.handler.begin(Source::Local(tuple)),
             Args::Refused(error) => Err(error),
@@ -198,17 +197,6 @@ impl Dispatch {
             _share: share,
         };
         Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() }.await
-    }
-
-    fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
-        let limit = self.limits.nesting.min(DEEPEST);
-        if codec::deeper_than(limit, positional) || codec::deeper_than(limit, keyword) {
-            let why = format!(
-                "the arguments are nested deeper than {limit} (`Limits::nesting` of the server); send them flatter"
-            );
-            return Err(Error::refused(Code::InvalidArgument, why).of_limit("nesting"));
-        }
-        Ok(())
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -420,8 +408,8 @@ mod tests {
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
-        let args = Encoded { positional: positional.into(), keyword: Default::default() };
-        Request::new(name.into(), Args::Json(args), Default::default())
+        let args = Encoded::by_position(Codec::Json, positional.into());
+        Request::new(name.into(), Args::Encoded(args), Default::default())
     }
 
     fn error(reply: Reply) -> Error {
@@ -433,8 +421,8 @@ mod tests {
 
     fn text(reply: Reply) -> String {
         match reply.result {
-            Ok(Returned::Value(crate::call::Value::Json(text))) => String::from_utf8(text.into()).unwrap(),
-            Ok(_) => panic!("expected JSON"),
+            Ok(Returned::Value(value)) => String::from_utf8(value.into_json().unwrap().into()).unwrap(),
+            Ok(Returned::Stream(items)) => match items {},
             Err(Failure::Rpc(error)) => panic!("{error}"),
             Err(Failure::Method { .. }) => panic!("expected a value"),
         }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use serde_core::Serialize;
 use tokio::runtime::Handle;
@@ -18,6 +17,7 @@ use super::outcome::Remote;
 use super::{Client, Transport};
 use crate::arguments::{Encoded, ToArguments, encode_dynamic};
 use crate::call::{Args, Failure, Known, Reply, Request, Returned};
+use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
@@ -60,7 +60,7 @@ struct Prepared<A> {
 }
 
 type AsTheyAre<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
-type Encode<A> = fn(Option<&'static Method>, A) -> Result<Encoded, Error>;
+type Encode<A> = fn(Option<&'static Method>, A, Codec) -> Result<Encoded, Error>;
 
 /// The arguments of a call by name, in its type: `Call<ByName, Result<T, CallError<Value>>>` is what [`Client::call`]
 /// returns whatever they are, for they are encoded at once. The call borrows nothing.
@@ -108,19 +108,20 @@ pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Seria
     let named = name::check(name).map_err(|why| Error::refused(Code::InvalidArgument, why));
     let encoded = named.and_then(|()| encode_dynamic(name, args));
     let refused = encoded.as_ref().err().cloned();
-    let args = ByName(encoded.unwrap_or_default());
-    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, |_, args| Ok(args.0), None);
+    let args = ByName(encoded.unwrap_or_else(|_| Encoded::none(Codec::Json)));
+    let encode: Encode<ByName> = |_, args, codec| args.0.into_codec(codec);
+    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None);
     if let State::Ready(prepared) = &mut call.state {
         prepared.refused = prepared.refused.take().or(refused);
     }
     call
 }
 
-fn encode_typed<A: ToArguments>(method: Option<&'static Method>, args: A) -> Result<Encoded, Error> {
+fn encode_typed<A: ToArguments>(method: Option<&'static Method>, args: A, codec: Codec) -> Result<Encoded, Error> {
     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
     let mut keyword = Vec::with_capacity(128);
-    args.to_keyword(params, &mut keyword)?;
-    Ok(Encoded { positional: Bytes::new(), keyword: keyword.into() })
+    args.to_keyword(params, codec, &mut keyword)?;
+    Ok(Encoded::by_name(codec, keyword.into()))
 }
 
 impl<A, R> Call<A, R> {
@@ -326,7 +327,8 @@ impl<A: Send> Prepared<A> {
             {
                 Ok(Args::Local(as_they_are(args)))
             }
-            _ => encode(method, args).map(Args::Json),
+            (Transport::Local(_), _) => encode(method, args, scope.codec).map(Args::Encoded),
+            (Transport::Http(_), _) => encode(method, args, Codec::Json).map(Args::Encoded),
         };
         let args = match args {
             Ok(args) => args,
@@ -361,7 +363,7 @@ impl Transport {
                 Box::pin(async move { dispatch.run(request).await })
             }
             Transport::Http(host) => {
-                let Request { name, args: Args::Json(args), metadata: headers, .. } = request else {
+                let Request { name, args: Args::Encoded(args), metadata: headers, .. } = request else {
                     let why = "the arguments were not encoded, which is a defect of byname";
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };

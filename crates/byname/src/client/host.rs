@@ -21,6 +21,7 @@ use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;
 use crate::call::{Failure, Reply, Returned, Value};
+use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::runtime::{self, BoxFuture};
@@ -311,7 +312,7 @@ impl Host {
         };
         let reason = answer.reason.as_deref();
         let read = reply(way, name, answer.status, reason, &answer.headers, &body);
-        Reply { result: read.map(|value| Returned::Value(Value::Json(value))), metadata: answer.headers }
+        Reply { result: read.map(|value| Returned::Value(Value::Encoded(Codec::Json, value))), metadata: answer.headers }
     }
 
     /// Keeps a connection after an answer, for as long as its server will.
