@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::arguments::Encoded;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
 use crate::metadata;
 use crate::method::Method;
@@ -110,7 +111,7 @@ impl fmt::Debug for Request {
 
 /// The arguments, still encoded.
 pub(crate) enum Args {
-    Json(Encoded),
+    Encoded(Encoded),
     /// `a=1&b=2`, decoded from percent signs.
     Query(Vec<(String, String)>),
     /// The tuple itself, from a caller in this process.
@@ -170,9 +171,20 @@ pub enum Returned {
 
 /// One value.
 pub enum Value {
-    Json(Bytes),
+    Encoded(Codec, Bytes),
     /// The value itself, for a caller in this process.
     Local(Box<dyn Any + Send>),
+}
+
+impl Value {
+    /// As JSON; `None` for a value that was never encoded.
+    pub(crate) fn into_json(self) -> Option<Bytes> {
+        match self {
+            Value::Encoded(Codec::Json, text) => Some(text),
+            Value::Encoded(Codec::MessagePack, bytes) => codec::to_json(&bytes).ok().map(Bytes::from),
+            Value::Local(_) => None,
+        }
+    }
 }
 
 /// The place of a stream's items. It can't be made until functions can stream.

@@ -30,6 +30,7 @@ use self::host::Host;
 pub use self::outcome::Remote;
 
 use crate::call::{Reply, Request};
+use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
 use crate::intercept::{Chain, Next};
@@ -90,6 +91,7 @@ struct Scope {
     headers: HeaderMap,
     refused: Option<Error>,
     encoded: bool,
+    codec: Codec,
     interceptors: Chain,
 }
 
@@ -105,11 +107,13 @@ impl Client {
 
     /// A client with other limits.
     pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new(), transport: Transport::default() }
+        let (transport, codec) = (Transport::default(), Codec::default());
+        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new(), transport, codec }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
-        Self { way: Way::Local(dispatch), scope: Arc::default() }
+        let scope = Scope { codec: Codec::Json, ..Scope::default() };
+        Self { way: Way::Local(dispatch), scope: Arc::new(scope) }
     }
 
     /// Calls a function by its name.
@@ -223,6 +227,13 @@ impl Client {
         self.scoped(|scope| scope.encoded = on)
     }
 
+    /// What this handle's calls are encoded in, where there is a choice: with [`encoded`](Self::encoded), and on frames.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn codec(&self, codec: Codec) -> Self {
+        self.scoped(|scope| scope.codec = codec)
+    }
+
     fn scoped(&self, change: impl FnOnce(&mut Scope)) -> Self {
         let mut scope = Scope::clone(&self.scope);
         change(&mut scope);
@@ -248,6 +259,7 @@ pub struct ClientBuilder {
     limits: Limits,
     addresses: Vec<SocketAddr>,
     transport: Transport,
+    codec: Codec,
 }
 
 impl ClientBuilder {
@@ -276,6 +288,12 @@ impl ClientBuilder {
         self
     }
 
+    /// What frames carry; MessagePack unless told otherwise. Over HTTP it is JSON whatever is said here.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
     /// The client. It connects at its first call.
     ///
     /// # Errors
@@ -284,7 +302,8 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, Error> {
         let mut target = target::Target::parse(&self.url)?;
         target.addresses = self.addresses;
-        let host = Host::new(target, self.limits, self.transport == Transport::Frames);
+        let frames = (self.transport == Transport::Frames).then_some(self.codec);
+        let host = Host::new(target, self.limits, frames);
         Ok(Client { way: Way::Remote(Arc::new(host)), scope: Arc::default() })
     }
 }

@@ -1,51 +1,111 @@
-//! Values to bytes and back. JSON for now; MessagePack has its place beside it.
+//! Values to bytes and back: [`Codec`]. Whichever it is, the same values are taken and refused, with the same words.
 
 mod exact;
 mod finite;
+pub(crate) mod json;
+mod message_pack;
+mod transcode;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use serde_core::Serialize;
-use serde_core::de::{DeserializeOwned, DeserializeSeed};
-use serde_json::de::SliceRead;
+use serde_core::de::DeserializeOwned;
 
-use self::exact::Exact;
 use self::finite::Finite;
 pub(crate) use self::finite::Shape;
+pub(crate) use self::message_pack::{Kind, Reader, set_length, write_str};
 
-/// Appends `value` as JSON. NaN and infinities are an error, where serde_json alone would write `null`.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
-    value.serialize(Finite::new(&mut serde_json::Serializer::new(out))).map_err(|error| error.to_string())
+/// What arguments and results are encoded in.
+///
+/// It makes no difference to the values: both carry what JSON can hold, and the same things are errors. HTTP carries JSON
+/// whatever is chosen, for whoever speaks it can read that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// [MessagePack](https://msgpack.org), shorter and faster: structs are maps by field name, as in JSON.
+    #[default]
+    MessagePack,
+    /// JSON, which people can read on the wire.
+    Json,
+}
+
+impl Codec {
+    /// What it is called where the sides of a connection agree on one.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Codec::MessagePack => "msgpack",
+            Codec::Json => "json",
+        }
+    }
+
+    /// The codec of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Codec::MessagePack, Codec::Json].into_iter().find(|codec| codec.name() == name)
+    }
+}
+
+/// Appends `value`. NaN and infinities are an error, where serde_json alone would write `null`.
+pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    match codec {
+        Codec::MessagePack => message_pack::write(value, out),
+        Codec::Json => json::write(value, out),
+    }
+    .map_err(|error| error.to_string())
 }
 
 /// As [`encode`], for what a function returned: of a `Result`, under whatever name, the inside is written and the
 /// answer says which side it was. So an error never goes out as `{"ret": {"Err": …}}`.
-pub(crate) fn encode_returned<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<Shape, String> {
-    let shape = std::cell::Cell::new(Shape::Value);
-    value
-        .serialize(Finite::watching(&mut serde_json::Serializer::new(out), &shape))
-        .map_err(|error| error.to_string())?;
+pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<Shape, String> {
+    let shape = Cell::new(Shape::Value);
+    match codec {
+        Codec::MessagePack => value.serialize(Finite::watching(message_pack::Writer::new(out), &shape)),
+        Codec::Json => value.serialize(Finite::watching(&mut serde_json::Serializer::new(out), &shape)),
+    }
+    .map_err(|error| error.to_string())?;
     Ok(shape.get())
 }
 
-/// Reads one JSON value that fills `text` whole. An integer is never rounded, unless for who asks for a float.
-pub(crate) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
-    read(text, &mut serde_json::Deserializer::from_slice(text), PhantomData::<T>)
-        .map_err(|error| without_position(&error.to_string()).into_owned())
+/// Reads one value that fills `bytes` whole. An integer is never rounded, unless for who asks for a float.
+pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
+    match codec {
+        Codec::MessagePack => Reader::new(bytes, message_pack::DEEPEST).whole(PhantomData::<T>).map_err(|error| {
+            // In JSON's words, which are what people know.
+            let json = to_json(bytes).map(|text| decode::<T>(Codec::Json, &text));
+            match json {
+                Ok(Err(why)) => why,
+                _ => without_position(&error.to_string()).into_owned(),
+            }
+        }),
+        Codec::Json => json::read(bytes, &mut serde_json::Deserializer::from_slice(bytes), PhantomData::<T>)
+            .map_err(|error| without_position(&error.to_string()).into_owned()),
+    }
 }
 
-/// As [`decode`], of the deserializer of `text`.
-pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
-    text: &[u8],
-    json: &mut serde_json::Deserializer<SliceRead<'de>>,
-    seed: S,
-) -> Result<S::Value, serde_json::Error> {
-    let value = match wide_integers(text) {
-        wide if wide.is_empty() => seed.deserialize(&mut *json)?,
-        wide => seed.deserialize(Exact::new(&mut *json, &wide))?,
-    };
-    json.end().map(|()| value)
+/// Whether arrays and objects are nested deeper than `limit`.
+pub(crate) fn deeper_than(codec: Codec, limit: usize, bytes: &[u8]) -> bool {
+    match codec {
+        Codec::MessagePack => message_pack::deeper_than(limit, bytes),
+        Codec::Json => json::deeper_than(limit, bytes),
+    }
+}
+
+/// What stands for nothing: `null`, `None`, `()`.
+pub(crate) fn nothing(codec: Codec) -> &'static [u8] {
+    match codec {
+        Codec::MessagePack => &[0xc0],
+        Codec::Json => b"null",
+    }
+}
+
+/// One value of MessagePack as JSON.
+pub(crate) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    transcode::to_json(bytes).map_err(|error| error.to_string())
+}
+
+/// One value of JSON as MessagePack. An integer that needs more than 128 bits is an error.
+pub(crate) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, String> {
+    transcode::to_message_pack(text).map_err(|error| without_position(&error.to_string()).into_owned())
 }
 
 /// The longest message about a value that is said whole, in bytes: it may quote the value.
@@ -64,111 +124,6 @@ pub(crate) fn without_position(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether arrays and objects in `text` are nested deeper than `limit`. Brackets in strings don't count.
-///
-/// serde_json checks the depth of what it builds, but skips over ignored and raw values unchecked.
-pub(crate) fn deeper_than(limit: usize, text: &[u8]) -> bool {
-    // Hardly any text has so many brackets, and memchr looks at many bytes at once.
-    if text.len() <= limit || memchr::memchr2_iter(b'[', b'{', text).nth(limit).is_none() {
-        return false;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for &byte in text {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
-}
-
-/// The integers in `text` that fit neither an `i64` nor a `u64`, as the bits of the floats that serde_json makes of
-/// them, in order.
-fn wide_integers(text: &[u8]) -> Vec<u64> {
-    let mut wide = Vec::new();
-    if !has_long_number(text) {
-        return wide;
-    }
-    let mut rest = text;
-    while let Some(&first) = rest.first() {
-        let length = match first {
-            b'"' => string_length(rest),
-            b'-' | b'0'..=b'9' => {
-                let numeric = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
-                let length = rest.iter().position(|byte| !numeric(byte)).unwrap_or(rest.len());
-                let number = std::str::from_utf8(&rest[..length]).unwrap_or_default();
-                let integer = !number.contains(['.', 'e', 'E']);
-                if integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
-                    wide.extend(number.parse().map(f64::to_bits));
-                }
-                length
-            }
-            _ => 1,
-        };
-        rest = &rest[length..];
-    }
-    wide.sort_unstable();
-    wide.dedup();
-    wide
-}
-
-/// Whether there are digits in `text`, in a string or not, for an integer beyond 64 bits: 19 behind a minus, or 20.
-fn has_long_number(text: &[u8]) -> bool {
-    const LEAST: usize = 19;
-    // So many digits in a row are met by looking at one byte in so many.
-    let mut at = LEAST - 1;
-    while let Some(byte) = text.get(at) {
-        if byte.is_ascii_digit() {
-            let start = text[..at].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |before| before + 1);
-            let end = text[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(text.len(), |more| at + more);
-            let long = match text[..start].last() {
-                Some(b'-') => LEAST,
-                Some(b'.') => usize::MAX,
-                _ => LEAST + 1,
-            };
-            if end - start >= long {
-                return true;
-            }
-            at = end;
-        }
-        at += LEAST;
-    }
-    false
-}
-
-/// The length of the string that `text` begins with, with its quotes.
-fn string_length(text: &[u8]) -> usize {
-    let mut escaped = false;
-    let end = text.iter().skip(1).position(|byte| match byte {
-        _ if escaped => {
-            escaped = false;
-            false
-        }
-        b'\\' => {
-            escaped = true;
-            false
-        }
-        byte => *byte == b'"',
-    });
-    end.map_or(text.len(), |end| end + 2)
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Serialize;
@@ -177,7 +132,7 @@ mod tests {
 
     fn json<T: Serialize>(value: T) -> Result<String, String> {
         let mut out = Vec::new();
-        encode(&value, &mut out).map(|()| String::from_utf8(out).expect("JSON is UTF-8"))
+        encode(Codec::Json, &value, &mut out).map(|()| String::from_utf8(out).expect("JSON is UTF-8"))
     }
 
     #[test]
@@ -221,7 +176,7 @@ mod tests {
         type Sneaky = Result<u8, String>;
         let returned = |value: Sneaky| {
             let mut out = Vec::new();
-            let shape = encode_returned(&value, &mut out).unwrap();
+            let shape = encode_returned(Codec::Json, &value, &mut out).unwrap();
             (shape, String::from_utf8(out).unwrap())
         };
         assert_eq!(returned(Ok(1)), (Shape::Ok, "1".into()));
@@ -229,54 +184,7 @@ mod tests {
 
         let mut out = Vec::new();
         let ours: Result<(), crate::Error> = Err(crate::Error::new(crate::Code::NotFound, "x"));
-        assert_eq!(encode_returned(&ours, &mut out).unwrap(), Shape::Ours);
-        assert_eq!(encode_returned(&vec![Ok::<u8, ()>(1)], &mut Vec::new()).unwrap(), Shape::Value, "only at the top");
-    }
-
-    #[test]
-    fn depth_is_counted_outside_of_strings() {
-        assert!(!deeper_than(2, b"[[1],[2],{\"a\":3}]"));
-        assert!(deeper_than(2, b"[[[1]]]"));
-        assert!(!deeper_than(1, br#"["[[[[", "\"[[["]"#));
-        assert!(deeper_than(128, &[b'['; 100_000]));
-    }
-
-    #[test]
-    fn wide_integers_are_found_wherever_they_are() {
-        let found = |text: &str| wide_integers(text.as_bytes()).into_iter().map(f64::from_bits).collect::<Vec<f64>>();
-        let none: [f64; 0] = [];
-        for pad in 0..60 {
-            let pad = " ".repeat(pad);
-            for wide in ["18446744073709551616", "-9223372036854775809", &"1".repeat(100)] {
-                for text in [format!("{pad}{wide}"), format!("{pad}[{pad}0.5,{wide},{wide}]{pad}")] {
-                    assert_eq!(found(&text), [wide.parse::<f64>().unwrap()], "{text}");
-                }
-                assert_eq!(found(&format!(r#"{pad}"{wide}\\\"{wide}"{pad}{wide}.0"#)), none, "{wide}");
-            }
-            for fits in ["18446744073709551615", "-9223372036854775808", "9223372036854775808"] {
-                assert_eq!(found(&format!("{pad}{fits},{fits}{pad}")), none, "{fits}");
-            }
-        }
-        assert_eq!(found(r#"["\\",-18446744073709551616,18446744073709551616"#), [2f64.powi(64), -(2f64.powi(64))]);
-        for broken in
-            [r#""18446744073709551616"#, r#""18446744073709551616\"#, "--9223372036854775809", "1-18446744073709551616"]
-        {
-            assert_eq!(found(broken), none, "{broken}");
-        }
-    }
-
-    #[test]
-    fn no_wide_integer_is_missed_by_looking_at_some_bytes() {
-        use proptest::prelude::*;
-        proptest!(|(parts in proptest::collection::vec((0..30usize, "[-., \"ae]"), 0..12))| {
-            let text: String = parts.iter().map(|(digits, other)| "7".repeat(*digits) + other).collect();
-            let before = parts.iter().map(|(_, other)| other.as_str());
-            let long = std::iter::once("").chain(before).zip(&parts).any(|(before, (digits, _))| match before {
-                "." => false,
-                "-" => *digits >= 19,
-                _ => *digits >= 20,
-            });
-            prop_assert_eq!(has_long_number(text.as_bytes()), long, "{}", text);
-        });
+        assert_eq!(encode_returned(Codec::Json, &ours, &mut out).unwrap(), Shape::Ours);
+        assert_eq!(encode_returned(Codec::Json, &vec![Ok::<u8, ()>(1)], &mut Vec::new()).unwrap(), Shape::Value, "only at the top");
     }
 }

@@ -15,7 +15,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::arguments::Source;
 use crate::call::{Args, Failure, Known, Reply, Request, Returned, Value};
-use crate::codec;
+use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::{Invocation, Outcome, Output, TypeIds};
@@ -155,9 +155,9 @@ impl Dispatch {
         }
         let origin = Origin { metadata, extensions, peer, deadline, place, share };
         let source = match &args {
-            Args::Json(json) => Source::Json { positional: &json.positional, keyword: &json.keyword },
+            Args::Encoded(args) => args.source(self.nesting()),
             Args::Query(pairs) => Source::Query(pairs),
-            Args::Local(_) | Args::Refused(_) => Source::Json { positional: b"", keyword: b"" },
+            Args::Local(_) | Args::Refused(_) => Source::Query(&[]),
         };
         let begun = match args {
             Args::Refused(error) => Err(error),
@@ -194,11 +194,9 @@ impl Dispatch {
         };
         let output = match &source {
             Source::Local(_) => Output::Local(None),
-            _ => Output::Json(Vec::new()),
+            Source::Encoded { codec, .. } => Output::Encoded(*codec, Vec::new()),
+            Source::Query(_) => Output::Encoded(Codec::Json, Vec::new()),
         };
-        if let Source::Json { positional, keyword } = &source {
-            self.check_depth(positional, keyword)?;
-        }
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
         let begun = caught(|| entry.piece(self.limits.slow_poll, || entry.handler.begin(source)));
         let invocation = match begun {
@@ -219,15 +217,9 @@ impl Dispatch {
         Ok(Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() })
     }
 
-    fn check_depth(&self, positional: &[u8], keyword: &[u8]) -> Result<(), Error> {
-        let limit = self.limits.nesting.min(DEEPEST);
-        if codec::deeper_than(limit, positional) || codec::deeper_than(limit, keyword) {
-            let why = format!(
-                "the arguments are nested deeper than {limit} (`Limits::nesting` of the server); send them flatter"
-            );
-            return Err(Error::refused(Code::InvalidArgument, why).of_limit("nesting"));
-        }
-        Ok(())
+    /// How deep arguments may be nested.
+    pub(crate) fn nesting(&self) -> usize {
+        self.limits.nesting.min(DEEPEST)
     }
 
     /// The function of this name or alias.
@@ -412,17 +404,21 @@ impl Supervised {
             return Poll::Pending;
         };
         let start = out.len();
-        running.output = Output::Json(std::mem::take(out));
+        let Output::Encoded(codec, own) = &mut running.output else {
+            return Poll::Pending;
+        };
+        let codec = *codec;
+        std::mem::swap(out, own);
         let polled = running.poll(cx);
-        if let Output::Json(text) = &mut running.output {
-            std::mem::swap(out, text);
+        if let Output::Encoded(_, own) = &mut running.output {
+            std::mem::swap(out, own);
         }
         let Poll::Ready(outcome) = polled else {
             return Poll::Pending;
         };
         let result = match outcome {
             Outcome::Ok => Ok(()),
-            outcome => Err(running.failure(outcome, || Value::Json(out.split_off(start).into()))),
+            outcome => Err(running.failure(outcome, || Value::Encoded(codec, out.split_off(start).into()))),
         };
         if result.is_err() {
             out.truncate(start);
@@ -505,8 +501,8 @@ mod tests {
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
-        let args = Encoded { positional: positional.into(), keyword: Default::default() };
-        Request::new(name.into(), Args::Json(args), Default::default())
+        let args = Encoded::by_position(Codec::Json, positional.into());
+        Request::new(name.into(), Args::Encoded(args), Default::default())
     }
 
     fn error(reply: Reply) -> Error {
@@ -518,8 +514,8 @@ mod tests {
 
     fn text(reply: Reply) -> String {
         match reply.result {
-            Ok(Returned::Value(crate::call::Value::Json(text))) => String::from_utf8(text.into()).unwrap(),
-            Ok(_) => panic!("expected JSON"),
+            Ok(Returned::Value(value)) => String::from_utf8(value.into_json().unwrap().into()).unwrap(),
+            Ok(Returned::Stream(items)) => match items {},
             Err(Failure::Rpc(error)) => panic!("{error}"),
             Err(Failure::Method { .. }) => panic!("expected a value"),
         }

@@ -4,7 +4,7 @@ pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{Handler, Registration};
-pub use crate::method::{Method, MethodSpec, ParamSpec};
+pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};
 
 use std::future::Pending;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use serde_core::Serialize;
 
 use crate::arguments::{self, Argument, Returns};
 use crate::client::{self, Call, Client, Remote};
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::context::Context;
 use crate::error::{CallError, Code, Error, MethodError};
 
@@ -50,11 +50,15 @@ impl<E: From<Error>> FromError for E {}
 /// Refuses an error that a call which failed can't become.
 pub const fn converts<E: FromError>() {}
 
-/// The default of an argument as JSON. It has the declared type, which may be borrowed.
-pub fn default_json<T: Serialize + ?Sized>(value: &T) -> Result<String, Error> {
-    let mut out = Vec::new();
-    codec::encode(value, &mut out).map_err(|why| Error::new(Code::Internal, why))?;
-    String::from_utf8(out).map_err(|why| Error::new(Code::Internal, why.to_string()))
+/// The default of an argument. It has the declared type, which may be borrowed.
+pub fn encode_default<T: Serialize + ?Sized>(value: &T) -> Result<EncodedDefault, Error> {
+    let encode = |codec| {
+        let mut out = Vec::new();
+        codec::encode(codec, value, &mut out).map_err(|why| Error::new(Code::Internal, why))?;
+        Ok::<_, Error>(out)
+    };
+    let json = String::from_utf8(encode(Codec::Json)?).map_err(|why| Error::new(Code::Internal, why.to_string()))?;
+    Ok(EncodedDefault { json, message_pack: encode(Codec::MessagePack)? })
 }
 
 /// Runs a blocking function on a thread that may be blocked, as part of the same call. A panic goes on in the caller.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::arguments::{self, Encoded, Source};
 use crate::call::Failure;
 pub use crate::client::fuzzing::{response, url};
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::method::{Method, Param, Source as Place};
@@ -42,7 +42,7 @@ pub fn envelope(data: &[u8]) {
     if name::check(&name).is_err() {
         return;
     }
-    let again = plain::write(&name, &Encoded { positional: args.positional.clone(), keyword: args.keyword.clone() });
+    let again = plain::write(&name, &args);
     let (name_again, args_again) = plain::read(&again.into()).expect("what was read is written");
     assert_eq!(name_again, name);
     let or =
@@ -83,9 +83,8 @@ pub fn path_body(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     if let Ok(args) = path::read(body.clone()) {
         assert!(args.positional.is_empty() || args.keyword.is_empty());
-        let encoded = Encoded { positional: args.positional, keyword: args.keyword };
-        let again = path::read(path::write(&encoded).expect("one kind only")).expect("what was read is written");
-        assert!(again.keyword == encoded.keyword || encoded.keyword.is_empty());
+        let again = path::read(path::write(&args).expect("one kind only")).expect("what was read is written");
+        assert!(again.keyword == args.keyword || args.keyword.is_empty());
     }
 }
 
@@ -125,7 +124,7 @@ pub fn header_values(data: &[u8]) {
 pub fn arguments(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let (positional, keyword) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if [positional, keyword].iter().any(|part| codec::deeper_than(128, part)) {
+    if [positional, keyword].iter().any(|part| codec::deeper_than(Codec::Json, 128, part)) {
         return;
     }
     let param = |name: &'static str, optional, default: Option<&'static str>| Param {
@@ -133,35 +132,36 @@ pub fn arguments(data: &[u8]) {
         ty: "".into(),
         optional,
         default: default.map(Into::into),
+        default_packed: None,
     };
     let method = Method {
         params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],
         ..Method::clone(&sum().method)
     };
     type Read = (Value, Option<u128>, Vec<f64>);
-    let Ok(read) = arguments::decode::<Read>(&method, Source::Json { positional, keyword }) else {
+    let Ok(read) = arguments::decode::<Read>(&method, Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }) else {
         return;
     };
     let mut again = Vec::new();
-    codec::encode(&(&read.0, read.1, &read.2), &mut again).expect("what was read can be written");
-    let source = Source::Json { positional: &again, keyword: &[] };
+    codec::encode(Codec::Json, &(&read.0, read.1, &read.2), &mut again).expect("what was read can be written");
+    let source = Source::Encoded { codec: Codec::Json, positional: &again, keyword: &[], nesting: 128 };
     assert_eq!(arguments::decode::<Read>(&method, source).expect("what was written is read"), read);
 }
 
 /// Integers: exact or an error, whatever takes them.
 pub fn integers(data: &[u8]) {
-    if codec::deeper_than(100, data) {
+    if codec::deeper_than(Codec::Json, 100, data) {
         return;
     }
-    if let Ok(value) = codec::decode::<Value>(data) {
+    if let Ok(value) = codec::decode::<Value>(Codec::Json, data) {
         let mut again = Vec::new();
-        codec::encode(&value, &mut again).expect("what was read can be written");
-        assert_eq!(codec::decode::<Value>(&again).expect("what was written is read"), value);
+        codec::encode(Codec::Json, &value, &mut again).expect("what was read can be written");
+        assert_eq!(codec::decode::<Value>(Codec::Json, &again).expect("what was written is read"), value);
     }
-    if let Ok(integer) = codec::decode::<i128>(data) {
+    if let Ok(integer) = codec::decode::<i128>(Codec::Json, data) {
         let text = std::str::from_utf8(data).expect("it was JSON").trim();
         assert_eq!(text.parse(), Ok(integer), "a digit was lost");
-        match codec::decode::<Value>(data) {
+        match codec::decode::<Value>(Codec::Json, data) {
             Ok(value) => {
                 let shown = value.to_string();
                 assert!(shown == integer.to_string() || text == "-0", "{shown} is not {integer}");
@@ -202,7 +202,7 @@ pub fn names(data: &[u8]) {
     };
     if name::check(name).is_ok() {
         assert!(name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
-        let (again, _) = plain::read(&plain::write(name, &Encoded::default()).into()).expect("a name needs no escape");
+        let (again, _) = plain::read(&plain::write(name, &Encoded::none(Codec::Json)).into()).expect("a name needs no escape");
         assert_eq!(again, name);
     }
 }

@@ -10,7 +10,7 @@ use serde_core::Serialize;
 
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;
-use crate::codec::{self, Shape};
+use crate::codec::{self, Codec, Shape};
 use crate::error::{Code, Error, Executed, Internal};
 use crate::method::{Method, MethodSpec, Param, Source};
 
@@ -32,7 +32,8 @@ pub(crate) trait Invocation: Send {
 
 /// Where a result goes.
 pub(crate) enum Output {
-    Json(Vec<u8>),
+    /// Appended to what is there.
+    Encoded(Codec, Vec<u8>),
     /// The value as it is, for a caller in this process.
     Local(Option<Box<dyn std::any::Any + Send>>),
 }
@@ -40,7 +41,7 @@ pub(crate) enum Output {
 impl Output {
     pub(crate) fn into_value(self) -> Value {
         match self {
-            Output::Json(text) => Value::Json(text.into()),
+            Output::Encoded(codec, bytes) => Value::Encoded(codec, bytes.into()),
             Output::Local(value) => Value::Local(value.unwrap_or_else(|| Box::new(()))),
         }
     }
@@ -53,7 +54,7 @@ pub(crate) enum Outcome {
     Method(Code),
     /// Ours, and nothing is in the output.
     Rpc(Error),
-    /// It has no JSON, and why.
+    /// It can't be encoded, and why.
     Unencodable(String),
 }
 
@@ -121,6 +122,7 @@ impl Handler {
                     ty: ty.into(),
                     optional,
                     default: None,
+                    default_packed: None,
                 })
                 .collect(),
             returns: std::any::type_name::<F::Output>().into(),
@@ -312,12 +314,22 @@ where
                 *slot = Some(Box::new(value));
                 Outcome::Ok
             }
-            Output::Json(text) => match codec::encode_returned(&value, text) {
-                Ok(Shape::Value | Shape::Ok) => Outcome::Ok,
-                Ok(Shape::Err) => Outcome::Method(Code::Unknown),
-                Ok(Shape::Ours) => codec::decode(text).map_or_else(Outcome::Unencodable, Outcome::Rpc),
-                Err(why) => Outcome::Unencodable(why),
-            },
+            Output::Encoded(codec, bytes) => {
+                let start = bytes.len();
+                match codec::encode_returned(*codec, &value, bytes) {
+                    Ok(Shape::Value | Shape::Ok) => Outcome::Ok,
+                    Ok(Shape::Err) => Outcome::Method(Code::Unknown),
+                    Ok(Shape::Ours) => {
+                        let ours = codec::decode(*codec, &bytes[start..]);
+                        bytes.truncate(start);
+                        ours.map_or_else(Outcome::Unencodable, Outcome::Rpc)
+                    }
+                    Err(why) => {
+                        bytes.truncate(start);
+                        Outcome::Unencodable(why)
+                    }
+                }
+            }
         })
     }
 }
@@ -345,11 +357,8 @@ where
                 *slot = result.ok().map(|value| Box::new(value) as _);
                 return Poll::Ready(Outcome::Ok);
             }
-            (Ok(value), Output::Json(text)) => {
-                return Poll::Ready(match codec::encode(value, text) {
-                    Ok(()) => Outcome::Ok,
-                    Err(why) => Outcome::Unencodable(why),
-                });
+            (Ok(value), Output::Encoded(codec, bytes)) => {
+                return Poll::Ready(encoded(*codec, value, bytes, Outcome::Ok));
             }
             (Err(error), _) => error,
         };
@@ -364,10 +373,19 @@ where
                 *slot = result.err().map(|error| Box::new(error) as _);
                 Outcome::Method(code)
             }
-            Output::Json(text) => match codec::encode(error, text) {
-                Ok(()) => Outcome::Method(code),
-                Err(why) => Outcome::Unencodable(why),
-            },
+            Output::Encoded(codec, bytes) => encoded(*codec, error, bytes, Outcome::Method(code)),
         })
+    }
+}
+
+/// Appends `value`, which comes to `outcome`, or nothing.
+fn encoded<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>, outcome: Outcome) -> Outcome {
+    let start = bytes.len();
+    match codec::encode(codec, value, bytes) {
+        Ok(()) => outcome,
+        Err(why) => {
+            bytes.truncate(start);
+            Outcome::Unencodable(why)
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::error::Error;
 use crate::quote::quoted;
 
@@ -51,6 +52,18 @@ pub struct Param {
     pub optional: bool,
     /// What it is when it is left out, as JSON.
     pub default: Option<String>,
+    /// The same as MessagePack.
+    pub(crate) default_packed: Option<Vec<u8>>,
+}
+
+impl Param {
+    /// What is left out by a stub that encodes it to this.
+    pub(crate) fn encoded_default(&self, codec: Codec) -> Option<&[u8]> {
+        match codec {
+            Codec::MessagePack => self.default_packed.as_deref(),
+            Codec::Json => self.default.as_deref().map(str::as_bytes),
+        }
+    }
 }
 
 /// Where a [`Method`] stands in the source.
@@ -127,7 +140,14 @@ pub struct ParamSpec {
     pub name: &'static str,
     pub ty: &'static str,
     pub optional: fn() -> bool,
-    pub default: Option<fn() -> Result<String, Error>>,
+    pub default: Option<fn() -> Result<EncodedDefault, Error>>,
+}
+
+/// The default of an argument in each codec.
+#[derive(Debug)]
+pub struct EncodedDefault {
+    pub(crate) json: String,
+    pub(crate) message_pack: Vec<u8>,
 }
 
 impl Method {
@@ -138,13 +158,19 @@ impl Method {
     /// When a `#[rpc(default = …)]` can't be encoded: it is a defect of the program, found at its first use.
     #[doc(hidden)]
     pub fn new(spec: &'static MethodSpec) -> Self {
-        let param = |param: &'static ParamSpec| Param {
-            name: param.name.into(),
-            ty: param.ty.into(),
-            optional: (param.optional)(),
-            default: param.default.map(|default| {
+        let param = |param: &'static ParamSpec| {
+            let default = param.default.map(|default| {
                 default().unwrap_or_else(|error| panic!("the default of `{}` of `{}`: {error}", param.name, spec.name))
-            }),
+            });
+            let (json, message_pack) =
+                default.map(|EncodedDefault { json, message_pack }| (json, message_pack)).unzip();
+            Param {
+                name: param.name.into(),
+                ty: param.ty.into(),
+                optional: (param.optional)(),
+                default: json,
+                default_packed: message_pack,
+            }
         };
         Self {
             name: spec.name.into(),

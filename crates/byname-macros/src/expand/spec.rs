@@ -46,7 +46,7 @@ fn param(argument: &Argument) -> TokenStream {
         quote_spanned! {Span::mixed_site()=>
             || {
                 let value: #ty = #default;
-                ::byname::__private::default_json::<#ty>(&value)
+                ::byname::__private::encode_default::<#ty>(&value)
             }
         }
     }));

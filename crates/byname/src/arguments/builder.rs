@@ -1,7 +1,7 @@
 //! Arguments put together by hand, for calls by name.
 
 use super::encode::Encoded;
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::quote::quoted;
 use bytes::Bytes;
 use serde_core::Serialize;
@@ -53,7 +53,7 @@ impl Args {
     }
 
     fn encode<T: Serialize + ?Sized>(&mut self, which: &str, value: &T, part: fn(&mut Self) -> &mut Vec<u8>) {
-        if let Err(why) = codec::encode(value, part(self)) {
+        if let Err(why) = codec::encode(Codec::Json, value, part(self)) {
             self.failed.get_or_insert_with(|| format!("argument {}: {why}", quoted(which)));
         }
     }
@@ -63,7 +63,11 @@ impl Args {
             return Err(why.clone());
         }
         let close = |part: &[u8], end: u8| if part.is_empty() { Bytes::new() } else { [part, &[end]].concat().into() };
-        Ok(Encoded { positional: close(&self.positional, b']'), keyword: close(&self.keyword, b'}') })
+        Ok(Encoded {
+            codec: Codec::Json,
+            positional: close(&self.positional, b']'),
+            keyword: close(&self.keyword, b'}'),
+        })
     }
 }
 
@@ -71,7 +75,7 @@ impl Serialize for Args {
     /// `{"args": […], "kwargs": {…}}`, for whoever serializes it elsewhere than in a call.
     fn serialize<S: serde_core::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde_core::ser::{Error as _, SerializeStruct};
-        let Encoded { positional, keyword } = self.encoded().map_err(S::Error::custom)?;
+        let Encoded { positional, keyword, .. } = self.encoded().map_err(S::Error::custom)?;
         let raw = |part: Bytes, empty: &str| {
             let text = if part.is_empty() {
                 empty.into()

@@ -7,7 +7,7 @@ use serde_core::Deserialize;
 use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Argument;
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::{Method, Param};
 
@@ -31,8 +31,8 @@ pub struct Missing(usize);
 
 /// Where arguments come from.
 pub(crate) enum Source<'a> {
-    /// A JSON array and a JSON object; empty is none.
-    Json { positional: &'a [u8], keyword: &'a [u8] },
+    /// An array and a map; empty is none. Neither may be nested deeper than `nesting`.
+    Encoded { codec: Codec, positional: &'a [u8], keyword: &'a [u8], nesting: usize },
     /// Text by name: each is tried as a string first, then as JSON.
     Query(&'a [(String, String)]),
     /// The tuple itself.
@@ -50,7 +50,23 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
                 tuple.downcast::<A>().map_err(|_| invalid("a caller in this process sent other types".into()))?;
             return Ok(*tuple);
         }
-        Source::Json { positional, keyword } => {
+        Source::Encoded { codec: Codec::MessagePack, positional, keyword, nesting } => {
+            for part in [positional, keyword] {
+                if part.is_empty() {
+                    continue;
+                }
+                // It counts the depth as it goes.
+                let into = Into::<A> { slots: &mut slots, method };
+                if let Err(error) = codec::Reader::new(part, nesting).whole(into) {
+                    return Err(in_json_words::<A>(method, positional, keyword, nesting)
+                        .unwrap_or_else(|| invalid(codec::without_position(&error.to_string()).into_owned())));
+                }
+            }
+        }
+        Source::Encoded { codec: Codec::Json, positional, keyword, nesting } => {
+            if [positional, keyword].iter().any(|part| codec::deeper_than(Codec::Json, nesting, part)) {
+                return Err(too_deep(nesting));
+            }
             for part in [positional, keyword] {
                 if !part.is_empty() {
                     let into = Into::<A> { slots: &mut slots, method };
@@ -67,7 +83,7 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
                 let fresh = A::fill(&mut slots, index, string).or_else(|_| {
                     let text = text.as_bytes();
                     let fill = Fill::<A> { slots: &mut slots, index };
-                    codec::read(text, &mut serde_json::Deserializer::from_slice(text), fill)
+                    codec::json::read(text, &mut serde_json::Deserializer::from_slice(text), fill)
                 });
                 match fresh {
                     Ok(true) => {}
@@ -82,9 +98,32 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> R
 
 fn json<A: FromArguments>(text: &[u8], into: Into<'_, A>) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    // Dispatch has counted the depth already; serde_json would stop one short of it, in other words.
+    // The depth is counted already; serde_json would stop one short of it, in other words.
     json.disable_recursion_limit();
-    codec::read(text, &mut json, into)
+    codec::json::read(text, &mut json, into)
+}
+
+/// What is said of the same arguments in JSON; `None` where that has nothing to say against them.
+#[cold]
+fn in_json_words<A: FromArguments>(
+    method: &Method,
+    positional: &[u8],
+    keyword: &[u8],
+    nesting: usize,
+) -> Option<Error> {
+    if [positional, keyword].iter().any(|part| codec::deeper_than(Codec::MessagePack, nesting, part)) {
+        return Some(too_deep(nesting));
+    }
+    let json = |part: &[u8]| if part.is_empty() { Ok(Vec::new()) } else { codec::to_json(part) };
+    let (positional, keyword) = (json(positional).ok()?, json(keyword).ok()?);
+    let source = Source::Encoded { codec: Codec::Json, positional: &positional, keyword: &keyword, nesting };
+    decode::<A>(method, source).err()
+}
+
+fn too_deep(limit: usize) -> Error {
+    let why =
+        format!("the arguments are nested deeper than {limit} (`Limits::nesting` of the server); send them flatter");
+    Error::refused(Code::InvalidArgument, why).of_limit("nesting")
 }
 
 /// Whether an argument of this type may be left out: it is an `Option`, under whatever name.
@@ -246,7 +285,7 @@ fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> R
         return Ok(value);
     }
     match &params[index].default {
-        Some(default) => codec::decode(default.as_bytes()).map_err(|_| Missing(index)),
+        Some(default) => codec::decode(Codec::Json, default.as_bytes()).map_err(|_| Missing(index)),
         None => T::deserialize(LeftOut).map_err(|_| Missing(index)),
     }
 }

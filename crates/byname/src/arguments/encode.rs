@@ -6,53 +6,127 @@ use bytes::Bytes;
 use serde_core::Serialize;
 
 use super::Args;
-use crate::codec;
+use super::decode::Source;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::Param;
 
-/// Encoded arguments: a JSON array and a JSON object, each empty where there is none of the kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Encoded arguments: an array and a map, each empty where there is none of the kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Encoded {
+    pub(crate) codec: Codec,
     pub(crate) positional: Bytes,
     pub(crate) keyword: Bytes,
 }
 
-/// A stub's arguments: a tuple of up to sixteen.
-pub trait ToArguments: Send {
-    /// Writes them by name, as one JSON object. What the server fills in itself is left out: `None`, and values
-    /// equal to their default; so a new client can call an old server.
-    #[doc(hidden)]
-    fn to_keyword(&self, params: &[Param], out: &mut Vec<u8>) -> Result<(), Error>;
+impl Encoded {
+    pub(crate) fn none(codec: Codec) -> Self {
+        Self { codec, positional: Bytes::new(), keyword: Bytes::new() }
+    }
+
+    pub(crate) fn by_position(codec: Codec, array: Bytes) -> Self {
+        Self { codec, positional: array, keyword: Bytes::new() }
+    }
+
+    pub(crate) fn by_name(codec: Codec, map: Bytes) -> Self {
+        Self { codec, positional: Bytes::new(), keyword: map }
+    }
+
+    /// The same arguments in that codec.
+    pub(crate) fn into_codec(self, codec: Codec) -> Result<Self, Error> {
+        let to: fn(&[u8]) -> Result<Vec<u8>, String> = match (self.codec, codec) {
+            (Codec::Json, Codec::MessagePack) => codec::to_message_pack,
+            (Codec::MessagePack, Codec::Json) => codec::to_json,
+            _ => return Ok(self),
+        };
+        let part = |part: Bytes| {
+            if part.is_empty() {
+                return Ok(part);
+            }
+            to(&part).map(Bytes::from).map_err(|why| {
+                Error::refused(Code::InvalidArgument, format!("the arguments can't be encoded: {why}"))
+            })
+        };
+        Ok(Self { codec, positional: part(self.positional)?, keyword: part(self.keyword)? })
+    }
+
+    /// What a function's arguments are read from.
+    pub(crate) fn source(&self, nesting: usize) -> Source<'_> {
+        Source::Encoded { codec: self.codec, positional: &self.positional, keyword: &self.keyword, nesting }
+    }
 }
 
-fn write_one<T: Serialize>(value: &T, param: &Param, out: &mut Vec<u8>) -> Result<(), Error> {
-    let start = out.len();
-    if start > 1 {
-        out.push(b',');
+/// A stub's arguments: a tuple of up to sixteen.
+pub trait ToArguments: Send {
+    /// Appends them by name, as one map. What the server fills in itself is left out: `None`, and values equal to
+    /// their default; so a new client can call an old server.
+    #[doc(hidden)]
+    fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error>;
+}
+
+/// A map of arguments that is being written.
+struct Keyword<'o> {
+    codec: Codec,
+    out: &'o mut Vec<u8>,
+    start: usize,
+    count: usize,
+}
+
+impl<'o> Keyword<'o> {
+    fn new(codec: Codec, out: &'o mut Vec<u8>) -> Self {
+        let start = out.len();
+        match codec {
+            // There is room for the fifteen that one byte can count; the sixteenth needs two more.
+            Codec::MessagePack => codec::Kind::Map.begin(0, out),
+            Codec::Json => out.push(b'{'),
+        }
+        Self { codec, out, start, count: 0 }
     }
-    out.push(b'"');
-    out.extend_from_slice(param.name.as_bytes());
-    out.extend_from_slice(b"\":");
-    let at = out.len();
-    codec::encode(value, out).map_err(|why| {
-        Error::refused(Code::InvalidArgument, format!("argument `{}` can't be encoded: {why}", param.name))
-    })?;
-    let text = &out[at..];
-    if (param.optional && text == b"null") || param.default.as_ref().is_some_and(|default| text == default.as_bytes()) {
-        out.truncate(start);
+
+    fn add<T: Serialize>(&mut self, value: &T, param: &Param) -> Result<(), Error> {
+        let before = self.out.len();
+        match self.codec {
+            Codec::MessagePack => codec::write_str(&param.name, self.out),
+            Codec::Json => {
+                if self.count > 0 {
+                    self.out.push(b',');
+                }
+                self.out.push(b'"');
+                self.out.extend_from_slice(param.name.as_bytes());
+                self.out.extend_from_slice(b"\":");
+            }
+        }
+        let at = self.out.len();
+        codec::encode(self.codec, value, self.out).map_err(|why| {
+            Error::refused(Code::InvalidArgument, format!("argument `{}` can't be encoded: {why}", param.name))
+        })?;
+        let encoded = &self.out[at..];
+        let is_none = || encoded == codec::nothing(self.codec);
+        if (param.optional && is_none()) || param.encoded_default(self.codec).is_some_and(|default| encoded == default) {
+            self.out.truncate(before);
+        } else {
+            self.count += 1;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn end(self) {
+        match self.codec {
+            Codec::MessagePack => codec::set_length(self.out, self.start, codec::Kind::Map, 0, self.count),
+            Codec::Json => self.out.push(b'}'),
+        }
+    }
 }
 
 macro_rules! tuples {
     ($(($($type:ident . $index:tt),*))*) => {$(
         impl<$($type: Serialize + Send),*> ToArguments for ($($type,)*) {
             #[allow(unused_variables, reason = "the empty tuple uses none")]
-            fn to_keyword(&self, params: &[Param], out: &mut Vec<u8>) -> Result<(), Error> {
-                debug_assert!(out.is_empty());
-                out.push(b'{');
-                $(write_one(&self.$index, &params[$index], out)?;)*
-                out.push(b'}');
+            fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error> {
+                #[allow(unused_mut, reason = "the empty tuple adds none")]
+                let mut keyword = Keyword::new(codec, out);
+                $(keyword.add(&self.$index, &params[$index])?;)*
+                keyword.end();
                 Ok(())
             }
         }
@@ -70,11 +144,11 @@ pub(crate) fn encode_dynamic<A: Serialize + 'static>(name: &str, args: &A) -> Re
         return args.encoded().map_err(unencodable);
     }
     let mut text = Vec::new();
-    codec::encode(args, &mut text).map_err(unencodable)?;
+    codec::encode(Codec::Json, args, &mut text).map_err(unencodable)?;
     match text.first() {
-        Some(b'[') => Ok(Encoded { positional: text.into(), keyword: Bytes::new() }),
-        Some(b'{') => Ok(Encoded { positional: Bytes::new(), keyword: text.into() }),
-        _ if text == b"null" => Ok(Encoded::default()),
+        Some(b'[') => Ok(Encoded::by_position(Codec::Json, text.into())),
+        Some(b'{') => Ok(Encoded::by_name(Codec::Json, text.into())),
+        _ if text == b"null" => Ok(Encoded::none(Codec::Json)),
         _ => Err(Error::refused(
             Code::InvalidArgument,
             format!(
@@ -91,7 +165,13 @@ mod tests {
     use super::*;
 
     fn param(name: &'static str, optional: bool, default: Option<&str>) -> Param {
-        Param { name: name.into(), ty: "".into(), optional, default: default.map(Into::into) }
+        Param {
+            name: name.into(),
+            ty: "".into(),
+            optional,
+            default: default.map(Into::into),
+            default_packed: default.map(|text| codec::to_message_pack(text.as_bytes()).unwrap()),
+        }
     }
 
     #[test]
@@ -99,7 +179,10 @@ mod tests {
         let params = [param("a", false, None), param("b", true, None), param("c", false, Some("10"))];
         let keyword = |args: (Option<u8>, Option<u8>, u8)| {
             let mut out = Vec::new();
-            args.to_keyword(&params, &mut out).unwrap();
+            args.to_keyword(&params, Codec::Json, &mut out).unwrap();
+            let mut packed = b"before".to_vec();
+            args.to_keyword(&params, Codec::MessagePack, &mut packed).unwrap();
+            assert_eq!(codec::to_json(&packed[6..]).unwrap(), out);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(keyword((Some(1), Some(2), 3)), r#"{"a":1,"b":2,"c":3}"#);

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::frames::Sending;
+use super::host::Host;
 use super::outcome::Remote;
 use super::{Client, Way};
 use crate::arguments::{Encoded, ToArguments, encode_dynamic};
 use crate::call::{Args, Failure, Known, Reply, Request, Returned};
+use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
@@ -42,7 +44,7 @@ pub struct Call<A, R> {
 
 enum State<A> {
     Ready(Prepared<A>),
-    Running(Cow<'static, str>, BoxFuture<Reply>),
+    Running(Cow<'static, str>, Running),
     Over,
 }
 
@@ -60,16 +62,30 @@ struct Prepared<A> {
 }
 
 type AsTheyAre<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
-type Encode<A> = fn(Option<&'static Method>, A) -> Result<Encoded, Error>;
+type Encode<A> = fn(Option<&'static Method>, A, Codec) -> Result<Encoded, Error>;
 
 /// The arguments of a call by name, in its type: `Call<ByName, Result<T, CallError<Value>>>` is what [`Client::call`]
 /// returns whatever they are, for they are encoded at once. The call borrows nothing.
 #[derive(Debug)]
 pub struct ByName(Encoded);
 
+/// A call on its way.
+enum Running {
+    /// By frames, at its first attempt.
+    Frames(Box<ByFrames>),
+    Any(BoxFuture<Reply>),
+}
+
+/// A call by frames: what it takes to send it, and to send it again.
+struct ByFrames {
+    sending: Sending,
+    outgoing: Outgoing,
+    host: Arc<Host>,
+}
+
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {
-    pub(super) name: Arc<str>,
+    pub(super) name: Cow<'static, str>,
     pub(super) args: Encoded,
     pub(super) idempotent: bool,
     pub(super) headers: HeaderMap,
@@ -108,19 +124,20 @@ pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Seria
     let named = name::check(name).map_err(|why| Error::refused(Code::InvalidArgument, why));
     let encoded = named.and_then(|()| encode_dynamic(name, args));
     let refused = encoded.as_ref().err().cloned();
-    let args = ByName(encoded.unwrap_or_default());
-    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, |_, args| Ok(args.0), None);
+    let args = ByName(encoded.unwrap_or_else(|_| Encoded::none(Codec::Json)));
+    let encode: Encode<ByName> = |_, args, codec| args.0.into_codec(codec);
+    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None);
     if let State::Ready(prepared) = &mut call.state {
         prepared.refused = prepared.refused.take().or(refused);
     }
     call
 }
 
-fn encode_typed<A: ToArguments>(method: Option<&'static Method>, args: A) -> Result<Encoded, Error> {
+fn encode_typed<A: ToArguments>(method: Option<&'static Method>, args: A, codec: Codec) -> Result<Encoded, Error> {
     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
     let mut keyword = Vec::with_capacity(128);
-    args.to_keyword(params, &mut keyword)?;
-    Ok(Encoded { positional: Bytes::new(), keyword: keyword.into() })
+    args.to_keyword(params, codec, &mut keyword)?;
+    Ok(Encoded::by_name(codec, keyword.into()))
 }
 
 impl<A, R> Call<A, R> {
@@ -219,10 +236,7 @@ impl<A: Send, R> Call<A, R> {
         let State::Running(_, future) = &mut self.state else {
             panic!("a call was polled after it had ended");
         };
-        // It may have begun in a runtime and go on where there is none.
-        let outside = Handle::try_current().is_err().then(runtime::current);
-        let _entered = outside.as_ref().map(Handle::enter);
-        let done = ready!(future.as_mut().poll(cx));
+        let done = ready!(future.poll(cx));
         let State::Running(name, _) = std::mem::replace(&mut self.state, State::Over) else {
             unreachable!("it was running a line ago");
         };
@@ -290,7 +304,10 @@ impl<A: Send> Prepared<A> {
         let Self { client, name, method, args, encode, as_they_are, timeout, headers: own, refused } = self;
         let scope = &client.scope;
         let name = if scope.prefix.is_empty() { name } else { Cow::Owned(format!("{}{name}", scope.prefix)) };
-        let fail = |name, error: Error| State::Running(name, Box::pin(std::future::ready(Reply::from(error))));
+        let fail = |name, error: Error| {
+            let failed = Box::pin(std::future::ready(Reply::from(error)));
+            State::Running(name, Running::Any(failed))
+        };
         if let Some(error) = refused {
             return fail(name, error);
         }
@@ -320,22 +337,40 @@ impl<A: Send> Prepared<A> {
         }
         all.extend(own);
 
+        let link = match &client.way {
+            Way::Remote(host) => host.link(),
+            Way::Local(_) => None,
+        };
         let args = match (&client.way, as_they_are) {
             (Way::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded && dispatch.takes(&name, types) =>
             {
                 Ok(Args::Local(as_they_are(args)))
             }
-            _ => encode(method, args).map(Args::Json),
+            (Way::Local(_), _) => encode(method, args, scope.codec).map(Args::Encoded),
+            (Way::Remote(_), _) => {
+                let codec = link.as_ref().map_or(Codec::Json, |link| link.codec());
+                encode(method, args, codec).map(Args::Encoded)
+            }
         };
         let args = match args {
             Ok(args) => args,
             Err(error) => return fail(name, error),
         };
-        let mut request = Request::new((&*name).into(), args, all);
-        request.deadline = Some(deadline);
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         let idempotent = method.is_some_and(|method| method.idempotent);
+        let args = match (args, link, &client.way) {
+            (Args::Encoded(args), Some(link), Way::Remote(host))
+                if scope.interceptors.is_empty() && span.is_disabled() =>
+            {
+                let outgoing = Outgoing { name: name.clone(), args, idempotent, headers: all, deadline, allowed };
+                let by_frames = ByFrames { sending: link.call(), outgoing, host: Arc::clone(host) };
+                return State::Running(name, Running::Frames(Box::new(by_frames)));
+            }
+            (args, ..) => args,
+        };
+        let mut request = Request::new((&*name).into(), args, all);
+        request.deadline = Some(deadline);
         let way = client.way.clone();
         let call = if scope.interceptors.is_empty() {
             way.send(request, idempotent, deadline, allowed)
@@ -347,7 +382,56 @@ impl<A: Send> Prepared<A> {
         };
         // A span that nobody watches would still be entered and left at each poll.
         let call = if span.is_disabled() { call } else { Box::pin(call.instrument(span)) };
-        State::Running(name, on_a_runtime(call))
+        State::Running(name, Running::Any(on_a_runtime(call)))
+    }
+}
+
+impl Running {
+    fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Reply> {
+        if let Running::Frames(by_frames) = self {
+            let ByFrames { sending, outgoing, host } = &mut **by_frames;
+            let ended = ready!(sending.poll(outgoing, cx));
+            let reply = host.ended(outgoing, sending.link(), ended);
+            match reply {
+                // Whether it is sent again is for the others' way to say.
+                Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None => {
+                    let outgoing = outgoing.take();
+                    let again = Arc::clone(host).call(outgoing, reply);
+                    *self = Running::Any(on_a_runtime(Box::pin(again)));
+                }
+                Some(reply) => {
+                    host.deposit();
+                    return Poll::Ready(reply);
+                }
+            }
+        }
+        let Running::Any(call) = self else {
+            unreachable!("frames have just given way");
+        };
+        // It may have begun in a runtime and go on where there is none.
+        let outside = Handle::try_current().is_err().then(runtime::current);
+        let _entered = outside.as_ref().map(Handle::enter);
+        call.as_mut().poll(cx)
+    }
+}
+
+impl Outgoing {
+    /// Sees to it that the arguments are in that codec.
+    pub(super) fn to_codec(&mut self, codec: Codec) -> Result<(), Error> {
+        if self.args.codec != codec {
+            self.args = self.args.clone().into_codec(codec)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing behind.
+    fn take(&mut self) -> Self {
+        Self {
+            name: std::mem::take(&mut self.name),
+            args: std::mem::replace(&mut self.args, Encoded::none(Codec::Json)),
+            headers: std::mem::take(&mut self.headers),
+            ..*self
+        }
     }
 }
 
@@ -361,11 +445,13 @@ impl Way {
                 Box::pin(async move { dispatch.run(request).await })
             }
             Way::Remote(host) => {
-                let Request { name, args: Args::Json(args), metadata: headers, .. } = request else {
+                let Request { name, args: Args::Encoded(args), metadata: headers, .. } = request else {
                     let why = "the arguments were not encoded, which is a defect of byname";
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };
-                Box::pin(Arc::clone(host).call(Outgoing { name, args, idempotent, headers, deadline, allowed }))
+                let name = Cow::Owned(name.as_ref().to_owned());
+                let outgoing = Outgoing { name, args, idempotent, headers, deadline, allowed };
+                Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }
     }

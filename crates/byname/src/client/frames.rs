@@ -21,6 +21,7 @@ pub(super) use self::handshake::open;
 pub(super) use self::upgrades::Upgrades;
 use crate::arguments::Encoded;
 use crate::call::{Failure, Reply, Returned, Value};
+use crate::codec::Codec;
 use crate::error::{Code, Error, Kind};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::{self, Assembly, Keepalive, Next, Outbound, Socket, Taken, Violation};
@@ -44,6 +45,8 @@ const AGE: Duration = Duration::from_secs(300);
 pub(super) struct Link {
     state: Mutex<State>,
     driver: AtomicWaker,
+    /// What values are in.
+    codec: Codec,
     opened: Instant,
     /// When another connection is to take its place.
     until: Instant,
@@ -57,7 +60,7 @@ struct State {
     writes: u64,
     /// The driver has been woken and will look.
     is_awake: bool,
-    names: HashMap<Arc<str>, u16>,
+    names: HashMap<Box<str>, u16>,
     status: Status,
     /// What the server said of itself.
     server: Hello,
@@ -85,7 +88,7 @@ pub(super) enum Unsent {
 }
 
 impl Link {
-    fn new(server: Hello, now: Instant, jitter: f64) -> Self {
+    fn new(server: Hello, codec: Codec, now: Instant, jitter: f64) -> Self {
         let mut outbound = Outbound::new();
         outbound.set_window(server.window);
         let state = State {
@@ -102,6 +105,7 @@ impl Link {
         Self {
             state: Mutex::new(state),
             driver: AtomicWaker::new(),
+            codec,
             opened: now,
             until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)),
         }
@@ -109,6 +113,11 @@ impl Link {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What values are in on this connection.
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -149,7 +158,7 @@ impl Link {
         if this.status != Status::Open {
             return Poll::Ready(Err(Unsent::Over));
         }
-        let Encoded { positional, keyword } = &outgoing.args;
+        let Encoded { codec: _, positional, keyword } = &outgoing.args;
         let (size, largest) = (positional.len() + keyword.len(), this.server.message);
         if size > largest {
             return Poll::Ready(Err(Unsent::TooLarge(size, largest)));
@@ -189,7 +198,7 @@ impl Link {
 
 impl State {
     /// The number that stands for a name, which the server is told at its first use.
-    fn number(&mut self, name: &Arc<str>) -> u16 {
+    fn number(&mut self, name: &str) -> u16 {
         if let Some(number) = self.names.get(name) {
             return *number;
         }
@@ -201,7 +210,7 @@ impl State {
                 0
             }
         };
-        self.names.insert(Arc::clone(name), number);
+        self.names.insert(name.into(), number);
         self.outbound.put(Header::new(kind::NAME, 0, number, 0), |frame| frame.extend_from_slice(name.as_bytes()));
         number
     }
@@ -221,6 +230,10 @@ pub(super) struct Sending {
 }
 
 impl Sending {
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     /// How it ended, or that it was not sent.
     pub(super) fn poll(&mut self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<Ended, Unsent>> {
         let id = match self.id {
@@ -284,11 +297,10 @@ pub(super) struct Over {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn new(socket: Socket<S>, server: Hello, limits: &Limits, now: Instant, jitter: f64) -> Self {
+    fn new(socket: Socket<S>, server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
         let window = limits.message.saturating_mul(WINDOW);
-        let hello =
-            Hello { message: limits.message, window, calls: 1, codecs: vec!["json".into()] };
-        let link = Arc::new(Link::new(server, now, jitter));
+        let hello = Hello { message: limits.message, window, calls: 1, codecs: vec![codec.name().into()] };
+        let link = Arc::new(Link::new(server, codec, now, jitter));
         link.state().outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
         Self {
             link,
@@ -503,21 +515,21 @@ impl<S> Drop for Driver<S> {
 }
 
 /// What an answer says.
-pub(super) fn read(header: &Header, payload: &Bytes) -> Result<Reply, Violation> {
+pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Reply, Violation> {
     let mut rest = &payload[..];
     let metadata = match header.has(flag::METADATA) {
         true => format::read_metadata(&mut rest)?,
         false => http::HeaderMap::new(),
     };
     if header.kind == kind::REPLY {
-        let value = Value::Json(payload.slice_ref(rest));
+        let value = Value::Encoded(codec, payload.slice_ref(rest));
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = format::part(&mut rest)?;
     let error: Error =
         serde_json::from_slice(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
     let failure = match error.kind() {
-        Kind::Method => Failure::Method { error, data: Value::Json(payload.slice_ref(rest)) },
+        Kind::Method => Failure::Method { error, data: Value::Encoded(codec, payload.slice_ref(rest)) },
         Kind::Rpc => Failure::Rpc(error),
     };
     Ok(Reply { result: Err(failure), metadata })

@@ -17,13 +17,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::budget::Budget;
 use super::call::Outgoing;
 use super::connect::connect;
-use super::frames::{self, Ended, Unsent, too_large};
+use super::frames::{self, Ended, Link, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, TooLarge};
 use super::links::Links;
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;
 use crate::call::{Failure, Reply, Returned, Value};
+use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::runtime::{self, BoxFuture};
@@ -51,7 +52,8 @@ pub(super) struct Host {
     budget: Budget,
     /// Connections that calls share, where frames are wanted.
     links: Links,
-    frames: bool,
+    /// What they carry; `None` for HTTP alone.
+    frames: Option<Codec>,
 }
 
 /// A connection, and what stays with it from call to call.
@@ -72,7 +74,7 @@ struct Exchanged {
 }
 
 impl Host {
-    pub(super) fn new(target: Target, limits: Limits, frames: bool) -> Self {
+    pub(super) fn new(target: Target, limits: Limits, frames: Option<Codec>) -> Self {
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             target,
@@ -97,6 +99,17 @@ impl Host {
         &self.links
     }
 
+    /// What frames carry, where they are wanted.
+    pub(super) fn frames(&self) -> Option<Codec> {
+        self.frames
+    }
+
+    /// The connection that calls share, where there is one now.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.frames?;
+        self.links.get(Handle::try_current().ok()?.id())
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -105,11 +118,14 @@ impl Host {
         format!("http://{}{}", self.target.authority.to_str().unwrap_or_default(), self.target.path)
     }
 
-    /// One call, sent as often as it may be.
-    pub(super) async fn call(self: Arc<Self>, outgoing: Outgoing) -> Reply {
+    /// One call, sent as often as it may be. `first` is what its first attempt came to, where there was one.
+    pub(super) async fn call(self: Arc<Self>, mut outgoing: Outgoing, mut first: Option<Reply>) -> Reply {
         let mut attempts = Attempts::new(outgoing.idempotent);
         loop {
-            let done = self.attempt(&outgoing).await;
+            let done = match first.take() {
+                Some(done) => done,
+                None => self.attempt(&mut outgoing).await,
+            };
             let error = match &done.result {
                 Err(Failure::Rpc(error)) => error,
                 _ => {
@@ -129,25 +145,39 @@ impl Host {
     }
 
     /// One attempt, by frames where there is a connection that bears them, else over HTTP.
-    async fn attempt(self: &Arc<Self>, outgoing: &Outgoing) -> Reply {
-        while self.frames
-            && let Some(link) = self.links.get(Handle::current().id())
-        {
+    async fn attempt(self: &Arc<Self>, outgoing: &mut Outgoing) -> Reply {
+        while let Some(link) = self.link() {
+            if let Err(error) = outgoing.to_codec(link.codec()) {
+                return error.into();
+            }
             let mut sending = link.call();
-            match poll_fn(|cx| sending.poll(outgoing, cx)).await {
-                Ok(Ended::Unsent(_)) => {}
-                Ok(ended) => return self.ended(outgoing, ended),
-                Err(Unsent::Over) => self.links.forget(&link),
-                Err(Unsent::TooLarge(size, largest)) => return too_large(&outgoing.name, size, largest).into(),
+            let ended = poll_fn(|cx| sending.poll(outgoing, cx)).await;
+            if let Some(reply) = self.ended(outgoing, &link, ended) {
+                return reply;
             }
         }
-        self.over_http(outgoing).await
+        match outgoing.to_codec(Codec::Json) {
+            Ok(()) => self.over_http(outgoing).await,
+            Err(error) => error.into(),
+        }
     }
 
-    /// What a call that was sent by frames came to.
-    fn ended(&self, outgoing: &Outgoing, ended: Ended) -> Reply {
+    /// What a call by frames came to; nothing where it was not sent.
+    pub(super) fn ended(&self, outgoing: &Outgoing, link: &Arc<Link>, ended: Result<Ended, Unsent>) -> Option<Reply> {
+        match ended {
+            Ok(Ended::Unsent(_)) => None,
+            Ok(ended) => Some(self.answered(outgoing, link, ended)),
+            Err(Unsent::Over) => {
+                self.links.forget(link);
+                None
+            }
+            Err(Unsent::TooLarge(size, largest)) => Some(too_large(&outgoing.name, size, largest).into()),
+        }
+    }
+
+    fn answered(&self, outgoing: &Outgoing, link: &Link, ended: Ended) -> Reply {
         let (why, executed, when, what) = match ended {
-            Ended::Answered(header, payload) => match frames::read(&header, &payload) {
+            Ended::Answered(header, payload) => match frames::read(link.codec(), &header, &payload) {
                 Ok(reply) => return reply,
                 Err(violation) => {
                     let why = format!("the reply of `{}` can't be read: {violation}", outgoing.name);
@@ -348,7 +378,7 @@ impl Host {
         if offers_path != self.by_path.load(Ordering::Relaxed) {
             self.by_path.store(offers_path, Ordering::Relaxed);
         }
-        if self.frames && headers::offers_frames(&answer.headers) {
+        if self.frames.is_some() && headers::offers_frames(&answer.headers) {
             self.links.offered(self);
         }
         if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
@@ -369,7 +399,12 @@ impl Host {
         };
         let reason = answer.reason.as_deref();
         let read = reply(way, name, answer.status, reason, &answer.headers, &body);
-        Reply { result: read.map(|value| Returned::Value(Value::Json(value))), metadata: answer.headers }
+        Reply { result: read.map(|value| Returned::Value(Value::Encoded(Codec::Json, value))), metadata: answer.headers }
+    }
+
+    /// A call was answered, or refused for good.
+    pub(super) fn deposit(&self) {
+        self.budget.deposit();
     }
 
     /// Keeps a connection after an answer, for as long as its server will.

@@ -108,7 +108,10 @@ async fn keep(opening: Opening) {
     let Some(host) = opening.host.upgrade() else {
         return;
     };
-    let opened = open(host.target(), host.limits()).await;
+    let Some(codec) = host.frames() else {
+        return;
+    };
+    let opened = open(host.target(), codec, host.limits()).await;
     let mut driver = match opened {
         Ok(driver) => driver,
         Err(why) => {

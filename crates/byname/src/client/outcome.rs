@@ -35,8 +35,8 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
             Ok(returned) => read_value(name, returned),
             Err(Failure::Rpc(error)) => Err(error),
             // The function returns a `Result` that this side knows nothing of.
-            Err(Failure::Method { error, data: Value::Json(data) }) => {
-                Err(match codec::decode::<serde_json::Value>(&data) {
+            Err(Failure::Method { error, data: Value::Encoded(codec, data) }) => {
+                Err(match codec::decode::<serde_json::Value>(codec, &data) {
                     Ok(data) => error.with_data(data),
                     Err(_) => error,
                 })
@@ -66,7 +66,7 @@ where
         match result {
             Ok(returned) => read_value(name, returned).map_err(CallError::Rpc),
             Err(Failure::Rpc(error)) => Err(CallError::Rpc(error)),
-            Err(Failure::Method { data: Value::Json(data), .. }) => Err(match codec::decode(&data) {
+            Err(Failure::Method { data: Value::Encoded(codec, data), .. }) => Err(match codec::decode(codec, &data) {
                 Ok(error) => CallError::Method(error),
                 Err(why) => CallError::Rpc(unreadable(name, "own error", &why, std::any::type_name::<E>())),
             }),
@@ -84,8 +84,8 @@ where
 
 fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> Result<T, Error> {
     match returned {
-        Returned::Value(Value::Json(text)) => {
-            codec::decode(&text).map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>()))
+        Returned::Value(Value::Encoded(codec, bytes)) => {
+            codec::decode(codec, &bytes).map_err(|why| unreadable(name, "reply", &why, std::any::type_name::<T>()))
         }
         Returned::Value(Value::Local(value)) => match value.downcast() {
             Ok(value) => Ok(*value),

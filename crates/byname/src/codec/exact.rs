@@ -8,13 +8,21 @@ use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
+/// What is said of an integer near `value`.
+pub(super) fn rounded(value: f64) -> String {
+    format!(
+        "an integer near {value:e} needs more than 64 bits and would be rounded: send it as a string, or take it as an f64, \
+         i128 or u128"
+    )
+}
+
 /// Wraps a deserializer and all that it hands out.
 ///
 /// A visitor isn't told how a float was written, so these go by its value: 18446744073709551617.0 is refused too, if
 /// the same text has 18446744073709551617.
 pub(super) struct Exact<'w, T> {
     inner: T,
-    /// The text's [`wide_integers`](super::wide_integers).
+    /// The text's [`wide_integers`](super::json).
     wide: &'w [u64],
     /// Of a visitor: it takes what comes.
     any: bool,
@@ -86,10 +94,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Exact<'_, V> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
         if self.any && self.wide.binary_search(&value.to_bits()).is_ok() {
-            return Err(E::custom(format_args!(
-                "an integer near {value:e} needs more than 64 bits and would be rounded: send it as a string, or take \
-                 it as an f64, i128 or u128"
-            )));
+            return Err(E::custom(rounded(value)));
         }
         self.inner.visit_f64(value)
     }
@@ -215,13 +220,13 @@ mod tests {
     use serde_json::Value;
     use serde_json::value::RawValue;
 
-    use crate::codec::decode;
+    use crate::codec::{Codec, decode};
 
     /// 2^64 + 1
     const WIDE: &str = "18446744073709551617";
 
     fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-        decode(text.as_bytes())
+        decode(Codec::Json, text.as_bytes())
     }
 
     fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) {

@@ -46,7 +46,7 @@ impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
     }
 }
 
-fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {
+pub(super) fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {
     E::custom(format_args!("{value} is no JSON number: NaN and infinities can't be sent, use an Option or a string"))
 }
 

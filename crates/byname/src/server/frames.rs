@@ -23,6 +23,7 @@ use super::http::Endpoint;
 use super::watch::linger;
 use crate::arguments::{Encoded, Source};
 use crate::call::{Args, Failure, Reply, Request, Returned, Value};
+use crate::codec::Codec;
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
@@ -30,7 +31,6 @@ use crate::frames::websocket::Side;
 use crate::frames::{Assembly, Ended, Keepalive, Next, Outbound, Socket, Taken, Violation};
 use crate::registry::Entry;
 use crate::timer::{Timer, later};
-use crate::wire::Refusal;
 
 /// Calls that may be at work on one connection.
 pub(super) const CALLS: usize = 4096;
@@ -80,8 +80,8 @@ struct Connection {
     socket: Socket<TcpStream>,
     endpoint: Arc<Endpoint>,
     peer: SocketAddr,
-    /// The client has said what it takes.
-    is_greeted: bool,
+    /// What values are in, once the client has said it.
+    codec: Option<Codec>,
     names: Vec<Option<Arc<Name>>>,
     assembly: Assembly,
     /// Replies of functions that were polled here.
@@ -134,7 +134,8 @@ impl Connection {
     fn new(stream: TcpStream, early: &[u8], peer: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
-        let hello = Hello { message: limits.message, window, calls: CALLS, codecs: vec!["json".into()] };
+        let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
+        let hello = Hello { message: limits.message, window, calls: CALLS, codecs };
         let mut outbound = Outbound::new();
         outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
         let now = Instant::now();
@@ -142,7 +143,7 @@ impl Connection {
         Self {
             socket: Socket::new(stream, Side::Server, early),
             peer,
-            is_greeted: false,
+            codec: None,
             names: Vec::new(),
             assembly: Assembly::new(window, limits.message),
             outbound,
@@ -251,7 +252,7 @@ impl Connection {
         while let Some((header, payload)) = format::next(&mut rest)? {
             match header.kind {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
-                _ if !self.is_greeted => return Err(Violation("the first frame must be HELLO")),
+                _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
                 kind::NAME => self.name(header.number, payload)?,
                 kind::CALL => {
                     let now = *now.get_or_insert_with(Instant::now);
@@ -270,12 +271,13 @@ impl Connection {
     }
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
-        self.is_greeted = true;
         self.outbound.set_window(hello.window);
-        match hello.codecs.as_slice() {
-            [codec] if codec == "json" => Ok(()),
-            _ => Err(Violation("HELLO of a client names one codec of those that the server offers")),
-        }
+        let [codec] = hello.codecs.as_slice() else {
+            return Err(Violation("HELLO of a client names one codec of those that the server offers"));
+        };
+        let unknown = Violation("HELLO of a client names one codec of those that the server offers");
+        self.codec = Some(Codec::named(codec).ok_or(unknown)?);
+        Ok(())
     }
 
     fn name(&mut self, number: u16, name: &[u8]) -> Result<(), Violation> {
@@ -303,6 +305,7 @@ impl Connection {
         self.last_id = header.id;
         let name = self.names.get(usize::from(header.number)).cloned().flatten();
         let name = &*name.ok_or(Violation("a call of a number that stands for no name"))?;
+        let codec = self.codec.unwrap_or_default();
         let Asked { timeout, metadata, positional, keyword } = Asked::read(header, payload)?;
         let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
         let Ok(share) = Arc::clone(&self.functions).try_acquire_owned() else {
@@ -315,7 +318,7 @@ impl Connection {
         let dispatch = endpoint.dispatch();
         if dispatch.is_intercepted() {
             let owned = |part: &[u8]| Bytes::copy_from_slice(part);
-            let args = Args::Json(Encoded { positional: owned(positional), keyword: owned(keyword) });
+            let args = Args::Encoded(Encoded { codec, positional: owned(positional), keyword: owned(keyword) });
             let mut request = Request::new(Arc::clone(&name.name), args, metadata);
             (request.peer, request.deadline, request.share) = (Some(self.peer), deadline, Some(share));
             let dispatch = Arc::clone(dispatch);
@@ -331,7 +334,7 @@ impl Connection {
         let span = dispatch::span(&entry.handler.method);
         let peer = Some(self.peer);
         let origin = Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
-        let source = Source::Json { positional, keyword };
+        let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let begun = span.in_scope(|| dispatch.begin(entry, Arc::clone(&name.name), origin, source));
         let mut supervised = match begun {
             Ok(supervised) => supervised,
@@ -364,7 +367,7 @@ impl Connection {
                 Ok(()) => {
                     let value = Bytes::copy_from_slice(&out[value_at..]);
                     self.outbound.abandon(start);
-                    let reply = Reply { result: Ok(Returned::Value(Value::Json(value))), metadata };
+                    let reply = Reply { result: Ok(Returned::Value(Value::Encoded(codec, value))), metadata };
                     put_reply(&mut self.outbound, header.id, reply, limit, &name.name);
                 }
                 Err(failure) => {
@@ -492,8 +495,8 @@ impl<'p> Asked<'p> {
 fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name: &str) {
     let Reply { result, metadata } = reply;
     let value = match result {
-        Ok(Returned::Value(Value::Json(value))) if value.len() <= limit => value,
-        Ok(Returned::Value(Value::Json(value))) => {
+        Ok(Returned::Value(Value::Encoded(_, value))) if value.len() <= limit => value,
+        Ok(Returned::Value(Value::Encoded(_, value))) => {
             let why = format!(
                 "the reply of `{name}` has {} bytes, more than {limit} (`Limits::message` of the server); return less, or \
                  raise it",
@@ -522,7 +525,11 @@ fn put_failure(outbound: &mut Outbound, id: u64, failure: Result<(), Failure>, m
     let Err(failure) = failure else {
         return;
     };
-    let (error, data) = Refusal::from(failure).into_parts();
+    let (error, data) = match failure {
+        Failure::Method { error, data: Value::Encoded(_, data) } => (error, data),
+        Failure::Method { error, data: Value::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
+    };
+    let error = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
     let mut flags = 0;
     let start = outbound.open();
     if !metadata.is_empty() {
@@ -530,7 +537,7 @@ fn put_failure(outbound: &mut Outbound, id: u64, failure: Result<(), Failure>, m
         format::write_metadata(&metadata, outbound.buffer());
     }
     format::put_part(&error, outbound.buffer());
-    outbound.buffer().extend_from_slice(&data.unwrap_or_default());
+    outbound.buffer().extend_from_slice(&data);
     outbound.close(start, Header::new(kind::ERROR, flags, 0, id));
 }
 

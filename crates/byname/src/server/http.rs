@@ -25,7 +25,8 @@ use super::join::join;
 use super::upgrade;
 use super::watch::Activity;
 use crate::arguments::Encoded;
-use crate::call::{Args, Failure, Reply, Request, Returned, Value};
+use crate::call::{Args, Failure, Reply, Request, Returned};
+use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
@@ -293,7 +294,7 @@ impl Endpoint {
                     Box::pin(self.json_rpc(body, head.headers, caller)).await
                 }
                 _ if !self.plain => self.nothing(Way::Plain, head.uri.path()),
-                Ok((name, args)) => self.call(Way::Plain, name, Args::Json(args), head.headers, caller).await,
+                Ok((name, args)) => self.call(Way::Plain, name, Args::Encoded(args), head.headers, caller).await,
                 Err(error) => refuse(Way::Plain, error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
@@ -337,14 +338,16 @@ impl Endpoint {
             Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
         };
         let said = name.clone();
-        let reply = self.run(name, Args::Json(args), metadata, caller).await;
+        let reply = self.run(name, Args::Encoded(args), metadata, caller).await;
         let Some(id) = asked.id else {
             return (None, reply.metadata);
         };
         let of_function = is_of_function(&reply.result);
         let body = match reply.result {
-            Ok(Returned::Value(Value::Json(value))) => json_rpc::success(&id, &value),
-            Ok(Returned::Value(Value::Local(_))) => json_rpc::failure(&id, &not_encoded().into()),
+            Ok(Returned::Value(value)) => match value.into_json() {
+                Some(value) => json_rpc::success(&id, &value),
+                None => json_rpc::failure(&id, &not_encoded().into()),
+            },
             Ok(Returned::Stream(items)) => match items {},
             Err(failure) => json_rpc::failure(&id, &failure.into()),
         };
@@ -363,7 +366,7 @@ impl Endpoint {
     async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         let args = match head.method {
             Verb::POST => match self.body(&head, body, &caller, Some(&name)).await {
-                Ok(body) => path::read(body).map(Args::Json),
+                Ok(body) => path::read(body).map(Args::Encoded),
                 Err(turned) => return turn(Way::Path, turned),
             },
             verb => match self.dispatch.is_readonly(&name) {
@@ -377,7 +380,7 @@ impl Endpoint {
                     }
                     return out;
                 }
-                None => Ok(Args::Json(Encoded::default())),
+                None => Ok(Args::Encoded(Encoded::none(Codec::Json))),
             },
         };
         match args {
@@ -416,13 +419,11 @@ impl Endpoint {
         let Reply { result, metadata } = self.run(name, args, metadata, &caller).await;
         let of_function = is_of_function(&result);
         let answered = match result {
-            Ok(Returned::Value(Value::Json(value))) => match way {
-                Way::Plain => plain::success(&value),
-                Way::Path => path::success(value),
+            Ok(Returned::Value(value)) => match (value.into_json(), way) {
+                (Some(value), Way::Plain) => plain::success(&value),
+                (Some(value), Way::Path) => path::success(value),
+                (None, _) => return refuse(way, not_encoded(), None),
             },
-            Ok(Returned::Value(Value::Local(_))) => {
-                return refuse(way, not_encoded(), None);
-            }
             Ok(Returned::Stream(items)) => match items {},
             Err(failure) => {
                 let refusal = Refusal::from(failure);

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::object::{Others, members};
 use super::{Answered, Way, headers};
 use crate::call::{Failure, Value};
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
 
 /// A failure as it goes out: ERROR, and the function's own error as JSON.
@@ -19,8 +19,7 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Rpc(error) => Self { error, data: None },
-            Failure::Method { error, data: Value::Json(text) } => Self { error, data: Some(text) },
-            Failure::Method { error, data: Value::Local(_) } => Self { error, data: None },
+            Failure::Method { error, data } => Self { error, data: data.into_json() },
         }
     }
 }
@@ -42,12 +41,6 @@ impl Refusal {
             text.push(b'}');
         }
         text
-    }
-
-    /// ERROR as one JSON object without the function's own error, and that.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, Option<Bytes>) {
-        let Self { error, data } = self;
-        (Self { error, data: None }.json(), data)
     }
 
     /// As the way in wants it, with the code's status or the one that HTTP asks for.
@@ -102,11 +95,11 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         let data = data.map(|data| data.get().as_bytes()).filter(|data| data != b"null");
         return match data {
             Some(data) if error.kind() == Kind::Method => {
-                let data = Value::Json(body.slice_ref(data));
+                let data = Value::Encoded(Codec::Json, body.slice_ref(data));
                 Failure::Method { error: error.data_is(None), data }
             }
             // Once more, and with every digit or not at all.
-            data => error.data_is(data.and_then(|data| codec::decode(data).ok())).into(),
+            data => error.data_is(data.and_then(|data| codec::decode(Codec::Json, data).ok())).into(),
         };
     }
     if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {

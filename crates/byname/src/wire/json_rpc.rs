@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::object::{Others, has, members};
 use super::{Answered, Refusal, headers};
 use crate::arguments::Encoded;
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
 
 /// What a body asks for.
@@ -162,7 +162,7 @@ fn call(
     method: Option<&RawValue>,
     params: Option<&RawValue>,
 ) -> Result<(String, Encoded), NoCall> {
-    let text = |raw: &RawValue| codec::decode::<String>(raw.get().as_bytes());
+    let text = |raw: &RawValue| codec::decode::<String>(Codec::Json, raw.get().as_bytes());
     match version.map(text) {
         Some(Ok(version)) if version == "2.0" => {}
         Some(_) => return Err(NoCall::request("`jsonrpc` must be \"2.0\"")),
@@ -172,12 +172,12 @@ fn call(
     let name = text(method).map_err(|why| NoCall::request(&format!("`method`: {why}")))?;
     let slice = |raw: &RawValue| body.slice_ref(raw.get().as_bytes());
     let args = match params {
-        None => Encoded::default(),
+        None => Encoded::none(Codec::Json),
         Some(raw) => match raw.get().as_bytes().first() {
-            Some(b'[') => Encoded { positional: slice(raw), keyword: Bytes::new() },
-            Some(b'{') => Encoded { positional: Bytes::new(), keyword: slice(raw) },
+            Some(b'[') => Encoded::by_position(Codec::Json, slice(raw)),
+            Some(b'{') => Encoded::by_name(Codec::Json, slice(raw)),
             // Not in the specification, but in many a client.
-            Some(b'n') => Encoded::default(),
+            Some(b'n') => Encoded::none(Codec::Json),
             _ => {
                 let why = "`params` must be an array (arguments by position) or an object (by name)";
                 return Err(NoCall::request(why));

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{Answered, headers};
 use crate::arguments::Encoded;
+use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::quote::quoted;
 
@@ -16,10 +17,10 @@ use crate::quote::quoted;
 pub(crate) fn read(body: Bytes) -> Result<Encoded, Error> {
     let text = body.trim_ascii();
     match text.first() {
-        None => Ok(Encoded::default()),
-        Some(b'[') => Ok(Encoded { positional: body, keyword: Bytes::new() }),
-        Some(b'{') => Ok(Encoded { positional: Bytes::new(), keyword: body }),
-        Some(_) if text == b"null" => Ok(Encoded::default()),
+        None => Ok(Encoded::none(Codec::Json)),
+        Some(b'[') => Ok(Encoded::by_position(Codec::Json, body)),
+        Some(b'{') => Ok(Encoded::by_name(Codec::Json, body)),
+        Some(_) if text == b"null" => Ok(Encoded::none(Codec::Json)),
         Some(_) => Err(Error::refused(
             Code::InvalidArgument,
             "the body must be a JSON array (arguments by position) or a JSON object (by name), or empty",

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::object::{Others, members};
 use super::{Answered, headers};
 use crate::arguments::Encoded;
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed};
 
 /// Server: the name and the arguments.
@@ -18,13 +18,14 @@ pub(crate) fn read(body: &Bytes) -> Result<(String, Encoded), Error> {
     let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], Others::Refused)
         .map_err(|why| no_call(&codec::without_position(&why.to_string())))?;
     let fun = fun.ok_or_else(|| no_call("missing field `fun`"))?;
-    let fun = codec::decode(fun.get().as_bytes()).map_err(|why| no_call(&format!("`fun`: {why}")))?;
+    let fun = codec::decode(Codec::Json, fun.get().as_bytes()).map_err(|why| no_call(&format!("`fun`: {why}")))?;
     let part = |raw: Option<&RawValue>, opening: &str, what: &str| match raw.map(RawValue::get) {
         None | Some("null") => Ok(Bytes::new()),
         Some(text) if text.starts_with(opening) => Ok(body.slice_ref(text.as_bytes())),
         Some(_) => Err(invalid(what.to_owned())),
     };
     let args = Encoded {
+        codec: Codec::Json,
         positional: part(args, "[", "`args` must be an array: the arguments by position")?,
         keyword: part(kwargs, "{", "`kwargs` must be an object: the arguments by name")?,
     };
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_the_client_writes_the_server_reads() {
-        let args = Encoded { positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
+        let args = Encoded::by_position(Codec::Json, Bytes::from_static(b"[1]"));
         let (name, args) = read(&write("a.b", &args).into()).unwrap();
         assert_eq!((name.as_str(), &args.positional[..], &args.keyword[..]), ("a.b", &b"[1]"[..], &b"{}"[..]));
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::client::connect::connect;
 use crate::client::target::Target;
+use crate::codec::Codec;
 use crate::frames::format::{self, Hello, SUBPROTOCOL, kind};
 use crate::frames::websocket::{self, Side};
 use crate::frames::{Ended, Outbound, Socket, Violation};
@@ -21,11 +22,16 @@ const HEAD: usize = 16 << 10;
 const FIELDS: usize = 100;
 
 /// Opens a connection and goes over to frames, all within [`Limits::connect`]; or why not.
-pub(in crate::client) async fn open(target: &Target, limits: &Limits) -> Result<Driver<TcpStream>, String> {
+pub(in crate::client) async fn open(
+    target: &Target,
+    codec: Codec,
+    limits: &Limits,
+) -> Result<Driver<TcpStream>, String> {
     let until = later(Instant::now(), limits.connect);
     match before(until, try_open(target)).await {
         Some(Ok((socket, server))) => {
-            Ok(Driver::new(socket, server, limits, Instant::now(), fastrand::f64()))
+            let codec = if server.codecs.iter().any(|offered| offered == codec.name()) { codec } else { Codec::Json };
+            Ok(Driver::new(socket, server, codec, limits, Instant::now(), fastrand::f64()))
         }
         Some(Err(why)) => Err(why),
         None => Err(format!("no answer within {:?} (`Limits::connect`)", limits.connect)),

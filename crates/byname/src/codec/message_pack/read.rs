@@ -1,0 +1,720 @@
+//! MessagePack to values.
+
+use std::borrow::Cow;
+
+use serde_core::Deserialize;
+use serde_core::de::value::{BorrowedStrDeserializer, MapDeserializer};
+use serde_core::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
+};
+use serde_json::{Error, Number, Value};
+
+use super::{RAW, WIDE};
+use crate::codec::{finite, transcode};
+
+/// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
+pub(crate) struct Reader<'de> {
+    rest: &'de [u8],
+    /// How many arrays and maps have begun and not ended.
+    open: usize,
+    /// How many may be open.
+    deepest: usize,
+    /// Something could not be read, and nobody knows where the next value begins.
+    lost: bool,
+}
+
+/// What a value begins with; all of it, but for arrays and maps.
+#[derive(Debug)]
+pub(in crate::codec) enum Token<'de> {
+    Nil,
+    Bool(bool),
+    Unsigned(u64),
+    Negative(i64),
+    /// More than a `u64` holds.
+    Wide(u128),
+    /// Less than an `i64` holds.
+    NegativeWide(i128),
+    Single(f32),
+    Double(f64),
+    Str(&'de str),
+    Bytes(&'de [u8]),
+    /// Its length.
+    Array(usize),
+    /// How many entries it has.
+    Map(usize),
+}
+
+/// Whether arrays and maps are nested deeper than `limit`.
+pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
+    // Each takes a byte at least.
+    if bytes.len() <= limit {
+        return false;
+    }
+    let mut reader = Reader::new(bytes, limit);
+    reader.skip().is_err() && reader.open > limit
+}
+
+/// The most items that are made room for before they are read.
+const ROOM: usize = 256;
+
+impl<'de> Reader<'de> {
+    pub(crate) fn new(bytes: &'de [u8], deepest: usize) -> Self {
+        Self { rest: bytes, open: 0, deepest, lost: false }
+    }
+
+    /// Reads one value that fills the bytes whole.
+    pub(crate) fn whole<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let value = seed.deserialize(&mut *self)?;
+        // A type may go on after an error inside of it, and what it reads then is anything.
+        if self.lost || self.open > 0 {
+            return Err(Error::custom("a part of it could not be read"));
+        }
+        self.end()?;
+        Ok(value)
+    }
+
+    pub(in crate::codec) fn end(&self) -> Result<(), Error> {
+        if self.rest.is_empty() { Ok(()) } else { Err(trailing()) }
+    }
+
+    /// Reads what the next value begins with.
+    #[inline]
+    pub(in crate::codec) fn token(&mut self) -> Result<Token<'de>, Error> {
+        let Some((&marker, rest)) = self.rest.split_first() else {
+            return Err(self.too_short());
+        };
+        self.rest = rest;
+        Ok(match marker {
+            0x00..=0x7f => Token::Unsigned(marker.into()),
+            0x80..=0x8f => Token::Map((marker & 0x0f).into()),
+            0x90..=0x9f => Token::Array((marker & 0x0f).into()),
+            0xa0..=0xbf => self.str((marker & 0x1f).into())?,
+            0xc0 => Token::Nil,
+            0xc2 => Token::Bool(false),
+            0xc3 => Token::Bool(true),
+            0xc4 => Token::Bytes(self.u8().and_then(|length| self.bytes(length.into()))?),
+            0xc5 => Token::Bytes(self.u16().and_then(|length| self.bytes(length.into()))?),
+            0xc6 => Token::Bytes(self.u32().and_then(|length| self.bytes(length as usize))?),
+            0xca => {
+                let value = f32::from_bits(self.u32()?);
+                self.finite(value.into())?;
+                Token::Single(value)
+            }
+            0xcb => {
+                let value = f64::from_bits(self.u64()?);
+                self.finite(value)?;
+                Token::Double(value)
+            }
+            0xcc => Token::Unsigned(self.u8()?.into()),
+            0xcd => Token::Unsigned(self.u16()?.into()),
+            0xce => Token::Unsigned(self.u32()?.into()),
+            0xcf => Token::Unsigned(self.u64()?),
+            0xd0 => signed((self.u8()? as i8).into()),
+            0xd1 => signed((self.u16()? as i16).into()),
+            0xd2 => signed((self.u32()? as i32).into()),
+            0xd3 => signed(self.u64()? as i64),
+            0xd9 => self.u8().and_then(|length| self.str(length.into()))?,
+            0xda => self.u16().and_then(|length| self.str(length.into()))?,
+            0xdb => self.u32().and_then(|length| self.str(length as usize))?,
+            0xdc => Token::Array(self.u16()?.into()),
+            0xdd => Token::Array(self.u32()? as usize),
+            0xde => Token::Map(self.u16()?.into()),
+            0xdf => Token::Map(self.u32()? as usize),
+            0xe0.. => Token::Negative((marker as i8).into()),
+            0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => return self.extension(marker),
+        })
+    }
+
+    #[cold]
+    fn extension(&mut self, marker: u8) -> Result<Token<'de>, Error> {
+        if marker == 0xc7
+            && let Some((&[17, WIDE, sign, ref low @ ..], rest)) = self.rest.split_first_chunk::<19>()
+        {
+            let (unsigned, signed) = (u128::from_be_bytes(*low), i128::from_be_bytes(*low));
+            self.rest = rest;
+            match sign {
+                0 => return Ok(u64::try_from(unsigned).map_or(Token::Wide(unsigned), Token::Unsigned)),
+                0xff if signed < 0 => return Ok(i64::try_from(signed).map_or(Token::NegativeWide(signed), Token::Negative)),
+                _ => {}
+            }
+        }
+        Err(self.lose(format_args!("0x{marker:02x} begins no value of MessagePack that JSON has as well")))
+    }
+
+    #[cold]
+    fn lose(&mut self, why: impl std::fmt::Display) -> Error {
+        self.lost = true;
+        Error::custom(why)
+    }
+
+    #[cold]
+    fn too_short(&mut self) -> Error {
+        self.lose("the MessagePack ends in the middle of a value")
+    }
+
+    fn finite(&mut self, value: f64) -> Result<(), Error> {
+        if value.is_finite() { Ok(()) } else { Err(finite::not_finite(value)) }
+    }
+
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        match self.rest.split_first_chunk() {
+            Some((chunk, rest)) => {
+                self.rest = rest;
+                Ok(*chunk)
+            }
+            None => Err(self.too_short()),
+        }
+    }
+
+    fn u8(&mut self) -> Result<u8, Error> {
+        self.chunk().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, Error> {
+        self.chunk().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Error> {
+        self.chunk().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Error> {
+        self.chunk().map(u64::from_be_bytes)
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'de [u8], Error> {
+        match self.rest.split_at_checked(length) {
+            Some((bytes, rest)) => {
+                self.rest = rest;
+                Ok(bytes)
+            }
+            None => Err(self.too_short()),
+        }
+    }
+
+    fn str(&mut self, length: usize) -> Result<Token<'de>, Error> {
+        let bytes = self.bytes(length)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Token::Str(text)),
+            Err(_) => Err(Error::custom("a string is no UTF-8")),
+        }
+    }
+
+    /// Reads over one value.
+    pub(in crate::codec) fn skip(&mut self) -> Result<(), Error> {
+        let items = match self.token()? {
+            Token::Array(length) => length,
+            // As many as this can't be there.
+            Token::Map(entries) => entries.saturating_mul(2),
+            _ => return Ok(()),
+        };
+        self.enter()?;
+        for _ in 0..items {
+            self.skip()?;
+        }
+        self.open -= 1;
+        Ok(())
+    }
+
+    fn enter(&mut self) -> Result<(), Error> {
+        self.open += 1;
+        if self.open <= self.deepest { Ok(()) } else { Err(Error::custom("recursion limit exceeded")) }
+    }
+
+    fn array<V: Visitor<'de>>(&mut self, length: usize, visitor: V) -> Result<V::Value, Error> {
+        self.enter()?;
+        let mut items = Items { reader: self, left: length };
+        let value = visitor.visit_seq(&mut items)?;
+        if items.left > 0 {
+            return Err(trailing());
+        }
+        self.open -= 1;
+        Ok(value)
+    }
+
+    fn map<V: Visitor<'de>>(&mut self, entries: usize, visitor: V) -> Result<V::Value, Error> {
+        self.enter()?;
+        let mut items = Items { reader: self, left: entries };
+        let value = visitor.visit_map(&mut items)?;
+        if items.left > 0 {
+            return Err(trailing());
+        }
+        self.open -= 1;
+        Ok(value)
+    }
+
+    /// Of a token that is another than what was asked for.
+    #[cold]
+    fn mismatch(&mut self, token: &Token<'de>, expected: &dyn Expected) -> Error {
+        self.lost |= matches!(token, Token::Array(_) | Token::Map(_));
+        Error::invalid_type(token.unexpected(), expected)
+    }
+
+    /// The key of a map's entry.
+    fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+        match self.token()? {
+            Token::Str(text) => Ok(Cow::Borrowed(text)),
+            token => token.into_key().ok_or_else(|| self.lose("key must be a string")),
+        }
+    }
+
+    /// As [`key`](Self::key), for who reads no types.
+    pub(in crate::codec) fn any_key(&mut self) -> Result<Cow<'de, str>, Error> {
+        self.key()
+    }
+}
+
+fn signed<'de>(value: i64) -> Token<'de> {
+    u64::try_from(value).map_or(Token::Negative(value), Token::Unsigned)
+}
+
+fn trailing() -> Error {
+    Error::custom("trailing characters")
+}
+
+/// The number that JSON shows for it: 0.1 and not 0.10000000149011612.
+fn as_shown(value: f32) -> f64 {
+    // What Rust writes Rust reads.
+    format!("{value:e}").parse().unwrap_or(value.into())
+}
+
+impl<'de> Token<'de> {
+    fn unexpected(&self) -> Unexpected<'_> {
+        match *self {
+            Token::Nil => Unexpected::Unit,
+            Token::Bool(value) => Unexpected::Bool(value),
+            Token::Unsigned(value) => Unexpected::Unsigned(value),
+            Token::Negative(value) => Unexpected::Signed(value),
+            Token::Wide(value) => Unexpected::Float(value as f64),
+            Token::NegativeWide(value) => Unexpected::Float(value as f64),
+            Token::Single(value) => Unexpected::Float(as_shown(value)),
+            Token::Double(value) => Unexpected::Float(value),
+            Token::Str(text) => Unexpected::Str(text),
+            Token::Bytes(_) | Token::Array(_) => Unexpected::Seq,
+            Token::Map(_) => Unexpected::Map,
+        }
+    }
+
+    /// The text of a key; integers and booleans may be some, as in JSON.
+    pub(in crate::codec) fn into_key(self) -> Option<Cow<'de, str>> {
+        Some(match self {
+            Token::Str(text) => Cow::Borrowed(text),
+            Token::Bool(value) => Cow::Owned(value.to_string()),
+            Token::Unsigned(value) => Cow::Owned(value.to_string()),
+            Token::Negative(value) => Cow::Owned(value.to_string()),
+            Token::Wide(value) => Cow::Owned(value.to_string()),
+            Token::NegativeWide(value) => Cow::Owned(value.to_string()),
+            _ => return None,
+        })
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.token()? {
+                Token::Unsigned(value) => visitor.visit_u64(value),
+                Token::Negative(value) => visitor.visit_i64(value),
+                Token::Wide(value) => visitor.visit_f64(value as f64),
+                Token::NegativeWide(value) => visitor.visit_f64(value as f64),
+                Token::Single(value) => visitor.visit_f64(as_shown(value)),
+                Token::Double(value) => visitor.visit_f64(value),
+                token => Err(self.mismatch(&token, &visitor)),
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for &mut Reader<'de> {
+    type Error = Error;
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f64
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Nil => visitor.visit_unit(),
+            Token::Bool(value) => visitor.visit_bool(value),
+            Token::Unsigned(value) => visitor.visit_u64(value),
+            Token::Negative(value) => visitor.visit_i64(value),
+            Token::Wide(value) => Err(rounded(value as f64)),
+            Token::NegativeWide(value) => Err(rounded(value as f64)),
+            Token::Single(value) => visitor.visit_f64(as_shown(value)),
+            Token::Double(value) => visitor.visit_f64(value),
+            Token::Str(text) => visitor.visit_borrowed_str(text),
+            Token::Bytes(bytes) => octets(bytes, visitor),
+            Token::Array(length) => self.array(length, visitor),
+            Token::Map(entries) => self.map(entries, visitor),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Bool(value) => visitor.visit_bool(value),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Unsigned(value) => visitor.visit_i128(value.into()),
+            Token::Negative(value) => visitor.visit_i128(value.into()),
+            Token::Wide(value) => match i128::try_from(value) {
+                Ok(value) => visitor.visit_i128(value),
+                Err(_) => Err(out_of_range()),
+            },
+            Token::NegativeWide(value) => visitor.visit_i128(value),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Unsigned(value) => visitor.visit_u128(value.into()),
+            Token::Wide(value) => visitor.visit_u128(value),
+            Token::Negative(_) | Token::NegativeWide(_) => Err(out_of_range()),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        // A type may round it, but a finite number never becomes an infinity.
+        let single = |value: f64| if (value as f32).is_finite() { Ok(value) } else { Err(out_of_range()) };
+        match self.token()? {
+            Token::Unsigned(value) => visitor.visit_u64(value),
+            Token::Negative(value) => visitor.visit_i64(value),
+            Token::Wide(value) => visitor.visit_f64(single(value as f64)?),
+            Token::NegativeWide(value) => visitor.visit_f64(single(value as f64)?),
+            Token::Single(value) => visitor.visit_f32(value),
+            Token::Double(value) => visitor.visit_f64(single(value)?),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Str(text) => visitor.visit_borrowed_str(text),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Str(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
+            Token::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Token::Array(length) => self.array(length, visitor),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.rest {
+            [0xc0, rest @ ..] => {
+                self.rest = rest;
+                visitor.visit_none()
+            }
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Nil => visitor.visit_unit(),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        if name == RAW {
+            let before = self.rest;
+            self.skip()?;
+            let text = transcode::to_json(&before[..before.len() - self.rest.len()])?;
+            let text = String::from_utf8(text).map_err(Error::custom)?;
+            return visitor.visit_map(MapDeserializer::new(std::iter::once((RAW, text))));
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Array(length) => self.array(length, visitor),
+            Token::Bytes(bytes) => octets(bytes, visitor),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Map(entries) => self.map(entries, visitor),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Map(entries) => self.map(entries, visitor),
+            Token::Array(length) => self.array(length, visitor),
+            Token::Bytes(bytes) => octets(bytes, visitor),
+            token => Err(self.mismatch(&token, &visitor)),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.token()? {
+            Token::Str(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
+            Token::Map(1) => {
+                self.enter()?;
+                let value = visitor.visit_enum(&mut *self)?;
+                self.open -= 1;
+                Ok(value)
+            }
+            token => {
+                self.lost |= matches!(token, Token::Array(_) | Token::Map(_));
+                Err(Error::custom("expected value"))
+            }
+        }
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.skip()?;
+        visitor.visit_unit()
+    }
+}
+
+/// What serde_json's `Value` would make of an integer that it can't hold; see [`exact`](crate::codec::exact).
+#[cold]
+fn rounded(value: f64) -> Error {
+    Error::custom(crate::codec::exact::rounded(value))
+}
+
+#[cold]
+fn out_of_range() -> Error {
+    Error::custom("number out of range")
+}
+
+/// The items of an array, or the entries of a map.
+struct Items<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    left: usize,
+}
+
+impl<'de> SeqAccess<'de> for &mut Items<'_, 'de> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(&mut *self.reader).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left.min(ROOM))
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        seed.deserialize(Key(self.reader)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        seed.deserialize(&mut *self.reader)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left.min(ROOM))
+    }
+}
+
+/// Bytes as the numbers that JSON has for them.
+fn octets<'de, V: Visitor<'de>>(bytes: &'de [u8], visitor: V) -> Result<V::Value, Error> {
+    let mut octets = Octets(bytes.iter());
+    let value = visitor.visit_seq(&mut octets)?;
+    if octets.0.len() > 0 { Err(trailing()) } else { Ok(value) }
+}
+
+struct Octets<'de>(std::slice::Iter<'de, u8>);
+
+impl<'de> SeqAccess<'de> for &mut Octets<'de> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        self.0.next().map(|&byte| seed.deserialize(Value::from(byte))).transpose()
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+}
+
+/// The variant of an enum and what is in it: the one entry of a map.
+impl<'de> EnumAccess<'de> for &mut Reader<'de> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
+        let variant = seed.deserialize(Key(&mut *self))?;
+        Ok((variant, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for &mut Reader<'de> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        Deserialize::deserialize(self)
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
+        seed.deserialize(self)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_struct("", fields, visitor)
+    }
+}
+
+/// The key of a map's entry: a string, of which integers, floats and booleans can be made as in JSON. Others write such keys
+/// as they are, and they are read as their text.
+struct Key<'r, 'de>(&'r mut Reader<'de>);
+
+macro_rules! numeric_keys {
+    ($($method:ident: $type:ty => $visit:ident),*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.$visit(number_in_key::<$type>(&self.0.key()?)?)
+        })*
+    };
+}
+
+macro_rules! integer_keys {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            let number = number_in_key::<Number>(&self.0.key()?)?;
+            number.deserialize_any(visitor)
+        })*
+    };
+}
+
+/// As serde_json reads it between quotes: no space, and nothing behind it.
+fn number_in_key<T: serde_core::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
+    if !text.starts_with(|first: char| first.is_ascii_digit() || first == '-') || text.ends_with(char::is_whitespace) {
+        return Err(Error::custom("invalid value: expected key to be a number in quotes"));
+    }
+    serde_json::from_str(text)
+}
+
+impl<'de> Deserializer<'de> for Key<'_, 'de> {
+    type Error = Error;
+
+    integer_keys! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f64
+    }
+
+    numeric_keys! {
+        deserialize_i128: i128 => visit_i128, deserialize_u128: u128 => visit_u128, deserialize_f32: f32 => visit_f32
+    }
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.key()? {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &*self.0.key()? {
+            "true" => visitor.visit_bool(true),
+            "false" => visitor.visit_bool(false),
+            other => Err(Error::invalid_type(Unexpected::Str(other), &visitor)),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_bytes(self.0.key()?.as_bytes())
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0.key()?.into_deserializer().deserialize_enum(name, variants, visitor)
+    }
+
+    serde_core::forward_to_deserialize_any! {
+        char str string unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}

@@ -1,0 +1,158 @@
+//! From one codec to the other, without types: every digit stays, or it is an error.
+
+use serde_json::value::RawValue;
+
+use serde_core::de::Error as _;
+use serde_json::Error;
+
+use super::message_pack::{
+    Kind, Reader, Token, set_length, write_f64, write_signed, write_str, write_unsigned, write_wide,
+};
+
+/// The deepest that is rewritten: far deeper than any limit of calls, and an end for what is hostile.
+const DEEPEST: usize = 10_000;
+
+/// One value of MessagePack, which fills `bytes`, as JSON.
+pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut reader = Reader::new(bytes, 0);
+    let mut out = Vec::with_capacity(bytes.len() * 2);
+    // Of what is open, how many items are to come, and whether they have keys.
+    let mut open: Vec<(usize, bool)> = Vec::new();
+    loop {
+        match reader.token()? {
+            Token::Array(length) => {
+                out.push(b'[');
+                open.push((length, false));
+            }
+            Token::Map(entries) => {
+                out.push(b'{');
+                open.push((entries, true));
+            }
+            Token::Nil => out.extend_from_slice(b"null"),
+            Token::Bool(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Unsigned(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Negative(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Wide(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::NegativeWide(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Single(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Double(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Str(text) => serde_json::to_writer(&mut out, text)?,
+            Token::Bytes(bytes) => serde_json::to_writer(&mut out, bytes)?,
+        }
+        too_deep(open.len())?;
+        loop {
+            match open.last_mut() {
+                None => return reader.end().map(|()| out),
+                Some((0, keyed)) => {
+                    out.push(if *keyed { b'}' } else { b']' });
+                    open.pop();
+                }
+                Some((left, keyed)) => {
+                    *left -= 1;
+                    // No value ends with one of these.
+                    if !matches!(out.last(), Some(b'[' | b'{')) {
+                        out.push(b',');
+                    }
+                    if *keyed {
+                        serde_json::to_writer(&mut out, &*reader.any_key()?)?;
+                        out.push(b':');
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// One value of JSON, which fills `text`, as MessagePack.
+pub(super) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, Error> {
+    // From here on it is known to be JSON.
+    let json = serde_json::from_slice::<&RawValue>(text)?.get();
+    let mut out = Vec::with_capacity(json.len());
+    // Of what is open, where it begins, and how many items are behind.
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    let mut rest = json;
+    while let Some(first) = rest.bytes().next() {
+        let length = match first {
+            b'[' | b'{' => {
+                let kind = if first == b'[' { Kind::Array } else { Kind::Map };
+                open.push((out.len(), 0));
+                too_deep(open.len())?;
+                kind.begin(0, &mut out);
+                1
+            }
+            b']' | b'}' => {
+                let kind = if first == b']' { Kind::Array } else { Kind::Map };
+                let Some((start, behind)) = open.pop() else {
+                    return Err(Error::custom("a bracket too many"));
+                };
+                if out.len() > start + 1 {
+                    set_length(&mut out, start, kind, 0, behind + 1);
+                }
+                1
+            }
+            b',' => {
+                if let Some((_, behind)) = open.last_mut() {
+                    *behind += 1;
+                }
+                1
+            }
+            b'"' => {
+                let length = super::json::string_length(rest.as_bytes());
+                match &rest[1..length - 1] {
+                    plain if !plain.contains('\\') => write_str(plain, &mut out),
+                    _ => write_str(&serde_json::from_str::<String>(&rest[..length])?, &mut out),
+                }
+                length
+            }
+            b'-' | b'0'..=b'9' => {
+                let numeric = |byte: u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+                let length = rest.bytes().position(|byte| !numeric(byte)).unwrap_or(rest.len());
+                number(&rest[..length], &mut out)?;
+                length
+            }
+            b't' => {
+                out.push(0xc3);
+                "true".len()
+            }
+            b'f' => {
+                out.push(0xc2);
+                "false".len()
+            }
+            b'n' => {
+                out.push(0xc0);
+                "null".len()
+            }
+            _ => 1,
+        };
+        rest = &rest[length..];
+    }
+    Ok(out)
+}
+
+fn number(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
+    // A minus zero is a float to serde_json as well.
+    if !text.contains(['.', 'e', 'E']) && text != "-0" {
+        if let Ok(value) = text.parse() {
+            write_unsigned(value, out);
+        } else if let Ok(value) = text.parse() {
+            write_signed(value, out);
+        } else if let Ok(value) = text.parse::<u128>() {
+            write_wide(false, value.to_be_bytes(), out);
+        } else if let Ok(value) = text.parse::<i128>() {
+            write_wide(true, value.to_be_bytes(), out);
+        } else {
+            return Err(Error::custom("an integer needs more than 128 bits: send it as a string"));
+        }
+        return Ok(());
+    }
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => write_f64(value, out),
+        _ => return Err(Error::custom("number out of range")),
+    }
+    Ok(())
+}
+
+fn too_deep(open: usize) -> Result<(), Error> {
+    if open <= DEEPEST { Ok(()) } else { Err(Error::custom("recursion limit exceeded")) }
+}
