@@ -2,15 +2,14 @@
 
 mod harness;
 
-use std::process::Stdio;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use byname::{Client, Code, Error, Executed, Server, rpc, server};
 use harness::foreign::skip;
-use harness::{Caller, Counter, Gate, Log, Raw, Running, add, everything, get, post, raw, within};
+use harness::{Caller, Counter, Gate, Log, Process, Raw, Running, add, everything, get, post, raw, within};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 fn one() -> Server {
@@ -369,40 +368,19 @@ async fn sigterm_and_sigint_drain() {
         return serve_until_told().await.unwrap();
     }
     for signal in ["TERM", "INT"] {
-        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sigterm_and_sigint_drain", "--nocapture"])
-            .env(CHILD, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = async |words: &str| {
-            let line = within(async {
-                loop {
-                    let line = lines.next_line().await.unwrap().expect("the child ended");
-                    if let Some(at) = line.find(words) {
-                        return line[at + words.len()..].to_owned();
-                    }
-                }
-            });
-            line.await
-        };
-        let address = said("listening ").await.parse().unwrap();
+        let mut child = Process::run("sigterm_and_sigint_drain", CHILD, "1");
+        let address = child.said("listening ").await.parse().unwrap();
         let mut held = Caller::to(address).await;
         held.send(post("/rpc/hold", "")).await;
-        said("holding").await;
+        child.said("holding").await;
 
-        let pid = child.id().unwrap().to_string();
-        let kill = tokio::process::Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(kill.await.unwrap().success());
+        child.signal(signal).await;
         refused(address).await;
-        child.stdin.take().unwrap().write_all(b"released\n").await.unwrap();
+        child.tell("released").await;
         let answer = held.answer().await;
         assert_eq!((answer.json(), answer.header("connection")), (json!("released"), "close"), "{signal}");
-        said("drained").await;
-        assert!(within(child.wait()).await.unwrap().success(), "{signal}");
+        child.said("drained").await;
+        assert!(child.ended().await.success(), "{signal}");
     }
 }
 

@@ -4,14 +4,13 @@
 mod harness;
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use byname::{Limits, Server, rpc};
 use harness::frames::{self, Http2};
-use harness::{Caller, Log, Running, everything, post, post_with, raw, within};
+use harness::{Caller, Log, Process, Running, everything, post, post_with, raw, within};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -274,28 +273,8 @@ async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_o
     if std::env::var_os(CHILD).is_some() {
         return serve_until_told().await;
     }
-    let mut child = tokio::process::Command::new("sh")
-        .args(["-c", "ulimit -n 64 && exec \"$0\" --exact \"$1\" --nocapture"])
-        .arg(std::env::current_exe().unwrap())
-        .arg(NAME)
-        .env(CHILD, "1")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said = async |words: &str| {
-        let line = within(async {
-            loop {
-                let line = lines.next_line().await.unwrap().expect("the child ended");
-                if let Some(at) = line.find(words) {
-                    return line[at + words.len()..].to_owned();
-                }
-            }
-        });
-        line.await
-    };
-    let address: SocketAddr = said("listening ").await.parse().unwrap();
+    let mut child = Process::run_with_few_files(64, NAME, CHILD, "1");
+    let address: SocketAddr = child.said("listening ").await.parse().unwrap();
     let call = post_with("/rpc/add", "", "[1,2]");
     let mut kept = Caller::to(address).await;
     assert_eq!(kept.ask(&call).await.body, "3");
@@ -305,7 +284,7 @@ async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_o
     for _ in 0..100 {
         crowd.push(Caller::to(address).await);
     }
-    said("exhausted").await;
+    child.said("exhausted").await;
     for _ in 0..10 {
         assert_eq!(kept.ask(&call).await.body, "3", "who is connected is served");
     }
@@ -316,10 +295,8 @@ async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_o
     for _ in 0..100 {
         assert_eq!(raw(address, &call).await.body, "3");
     }
-    let pid = child.id().unwrap().to_string();
-    let kill = tokio::process::Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(kill.await.unwrap().success());
+    child.signal("TERM").await;
     drop((kept, waiting));
-    said("drained").await;
-    assert!(within(child.wait()).await.unwrap().success());
+    child.said("drained").await;
+    assert!(child.ended().await.success());
 }

@@ -5,9 +5,11 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+mod process;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
+pub use process::Process;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
