@@ -173,13 +173,22 @@ fn large() -> Server {
     everything().function("large", || async { "x".repeat(3 << 20) })
 }
 
+/// A server and a connection whose sockets hold little, so that they are soon full: megabytes otherwise.
+async fn narrow(server: Server, change: impl FnOnce(&mut Limits)) -> (Running, TcpStream) {
+    let (listener, socket) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
+    // What is accepted has the buffer of its listener.
+    listener.set_send_buffer_size(4096).unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let running = Running::at(server.limits(change), listener.listen(16).unwrap()).await;
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(running.address).await.unwrap();
+    (running, stream)
+}
+
 #[tokio::test]
 async fn who_sends_calls_ahead_and_reads_nothing_is_evicted_by_write_progress() {
     let mut log = Log::new();
-    let running = limited(large(), |limits| limits.write_progress = SHORT).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(running.address).await.unwrap();
+    let (running, stream) = narrow(large(), |limits| limits.write_progress = SHORT).await;
     stream.writable().await.unwrap();
     stream.try_write(post("/rpc/large", "").repeat(20).as_bytes()).unwrap();
     log.until("`Limits::write_progress`").await;
@@ -190,10 +199,7 @@ async fn who_sends_calls_ahead_and_reads_nothing_is_evicted_by_write_progress() 
 #[tokio::test]
 async fn who_pings_and_reads_nothing_is_evicted_by_write_progress() {
     let mut log = Log::new();
-    let running = limited(everything(), |limits| limits.write_progress = SHORT).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(running.address).await.unwrap();
+    let (running, mut stream) = narrow(everything(), |limits| limits.write_progress = SHORT).await;
     let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frames::frame(frames::SETTINGS, 0, 0, &[])].concat();
     stream.write_all(&preface).await.unwrap();
     let pings = frames::frame(frames::PING, 0, 0, &[0; 8]).repeat(1000);

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use byname::{Client, Code, Context, Error, MethodError, Server, rpc};
+use byname::{Client, Code, Context, Error, Listen, MethodError, Server, rpc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -204,7 +204,7 @@ impl Running {
         Self::at(server, "127.0.0.1:0").await
     }
 
-    pub async fn at(server: Server, at: &str) -> Self {
+    pub async fn at(server: Server, at: impl Into<Listen>) -> Self {
         log::begin();
         let (stop, stopped) = oneshot::channel();
         let until = async {
