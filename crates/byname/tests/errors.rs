@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use byname::{Args, CallError, Client, Code, Error, Executed, Internal, Server, rpc, server};
-use harness::foreign::{BYNAME, Foreign, answer, start};
+use harness::foreign::{BYNAME, Foreign, answer, crowded, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
@@ -342,16 +342,7 @@ async fn connecting(page: &mut Page) {
         failed(Client::new(&url).unwrap().call::<u8>("add", (1, 2)).await),
         "Start the server, or correct host and port. In containers `localhost` is the container itself.",
     );
-    // A listener whose queue is full lets further connections wait.
-    socket.listen(0).unwrap();
-    let full: Vec<_> = (0..8)
-        .map(|_| {
-            let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            caller.set_nonblocking(true).unwrap();
-            let _ = caller.connect(&socket.local_addr().unwrap());
-            caller
-        })
-        .collect();
+    let full = crowded(&socket);
     let client = Client::builder(&url).limits(|limits| limits.connect = SHORT).build().unwrap();
     page.add(
         "Connecting takes too long",
