@@ -246,9 +246,14 @@ async fn addresses(page: &mut Page) {
         ),
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme at all."),
         (
+            "The address has something else before `://`",
+            "http_://localhost",
+            "Write `http://`, or no scheme at all. A URL in a path stands behind a host.",
+        ),
+        (
             "The address has a user name",
-            "ada@localhost/rpc",
-            "Take the user name out of the address and send credentials as a header.",
+            "ada:1815@localhost/rpc",
+            "Take the user name out of the address and send credentials as a header. They are left out of the message.",
         ),
         (
             "The address has a query",
