@@ -302,7 +302,7 @@ async fn other_verbs_are_told_which_would_do() {
             if other == "HEAD" {
                 assert_eq!(body, "");
             } else {
-                assert!(body.contains(&format!("{other} calls nothing here")), "{other} {path}: {body}");
+                assert!(body.contains(&format!("`{other}` calls nothing at `{path}`; use {allowed}")), "{body}");
             }
         }
     }
