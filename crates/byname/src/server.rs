@@ -8,6 +8,7 @@ mod join;
 mod listen;
 mod mount;
 mod watch;
+mod watchdog;
 
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::mount::HttpService;
