@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use byname::{CallError, Client, Code, Error, MethodError, rpc};
+use byname::{CallError, Client, Code, Error, MethodError, Transport, rpc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -124,7 +124,12 @@ impl Shop {
     /// From now on calls the data tier over so many connections at most, kept alive or made for each request.
     pub async fn connect(&self, connections: usize, keep: bool) -> Result<(), Error> {
         let way = if keep {
-            Way::Kept(Client::builder(&self.data_tier).limits(|limits| limits.connections = connections).build()?)
+            Way::Kept(
+                Client::builder(&self.data_tier)
+                    .transport(Transport::Http)
+                    .limits(|limits| limits.connections = connections)
+                    .build()?,
+            )
         } else {
             Way::Fresh(Arc::new(Semaphore::new(connections)))
         };

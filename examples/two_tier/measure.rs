@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use byname::Client;
+use byname::{Client, Transport};
 use tokio::task::JoinSet;
 
 use crate::Failure;
@@ -85,7 +85,10 @@ impl Plan {
 pub async fn sweep(page: &Page, plan: &Plan, data_tier: &Tier, business_tier: &Tier) -> Result<Vec<Row>, Failure> {
     let store = Store::on(&data_tier.client()?);
     // So many that no caller ever waits at the door: only the connections behind it change.
-    let shop = Client::builder(&business_tier.url()).limits(|limits| limits.connections = plan.callers).build()?;
+    let shop = Client::builder(&business_tier.url())
+        .transport(Transport::Http)
+        .limits(|limits| limits.connections = plan.callers)
+        .build()?;
     work(plan, &shop, 2 * plan.callers as u32).await;
 
     let measure = async |connections, keep| -> Result<Measured, Failure> {

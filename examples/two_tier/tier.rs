@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
-use byname::{Client, Server};
+use byname::{Client, Server, Transport};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -44,7 +44,8 @@ impl Tier {
     }
 
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.url())?)
+        // What is measured here is HTTP's connections, kept or not.
+        Ok(Client::builder(&self.url()).transport(Transport::Http).build()?)
     }
 
     /// Closes its stdin, which ends it. One that doesn't end is killed when `self` is dropped.

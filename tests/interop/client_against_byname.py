@@ -11,8 +11,6 @@ import contextlib
 import io
 import json
 import socket
-import sys
-import traceback
 from functools import partial
 from types import SimpleNamespace
 
@@ -21,6 +19,7 @@ from tornado.httpclient import AsyncHTTPClient
 
 import original_server as service
 from original import RpcClient
+from tally import Tally
 
 bump = service.Counter.bump
 connections = service.CountingServer.connections
@@ -306,21 +305,13 @@ async def test_client_without_kept_connections(server):
 
 
 async def main(server):
-    passed = failed = 0
+    tally = Tally()
     for name, test in list(globals().items()):
         if not name.startswith("test_") or getattr(test, "byname_only", False) and not server.is_byname:
             continue
-        try:
+        with tally.test(name):
             await test(server)
-        except Exception:
-            failed += 1
-            print(f"FAILED {name}")
-            traceback.print_exc(file=sys.stdout)
-        else:
-            passed += 1
-            print(f"ok {name}")
-    print(f"{passed} passed, {failed} failed")
-    return failed
+    return tally
 
 
 if __name__ == "__main__":
@@ -330,4 +321,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     # No scheme, as in the article.
     server = Target(options.address + "/rpc", is_byname=not options.original)
-    sys.exit(1 if asyncio.run(main(server)) else 0)
+    asyncio.run(main(server)).exit()

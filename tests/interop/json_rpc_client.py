@@ -1,12 +1,13 @@
 """pjrpc, a JSON-RPC 2.0 library for Python, calls byname: `json_rpc_client.py HOST:PORT`."""
 
 import sys
-import traceback
 
 import httpx
 from pjrpc.client import exceptions
 from pjrpc.client.backend.httpx import Client
 from pjrpc.common import BatchRequest, Request
+
+from tally import Tally
 
 
 class Watched(Client):
@@ -144,23 +145,14 @@ def test_batch_beyond_the_limit(client):
 
 
 def main(address):
-    passed = failed = 0
+    tally = Tally()
     with Watched(f"http://{address}/rpc") as client:
         for name, test in list(globals().items()):
-            if not name.startswith("test_"):
-                continue
-            try:
-                test(client)
-            except Exception:
-                failed += 1
-                print(f"FAILED {name}")
-                traceback.print_exc(file=sys.stdout)
-            else:
-                passed += 1
-                print(f"ok {name}")
-    print(f"{passed} passed, {failed} failed")
-    return failed
+            if name.startswith("test_"):
+                with tally.test(name):
+                    test(client)
+    tally.exit()
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main(sys.argv[1]) else 0)
+    main(sys.argv[1])

@@ -263,6 +263,11 @@ impl Dispatch {
         let _ = self.places.acquire_many(all).await;
     }
 
+    /// Warns of the function that has kept a thread for so long, if it is one of these.
+    pub(crate) fn kept(&self, id: usize, took: Duration) {
+        self.registry.kept(id, took, self.limits.slow_poll);
+    }
+
     /// The functions at work now, with how many calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
         self.registry.active()

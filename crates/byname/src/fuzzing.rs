@@ -139,7 +139,9 @@ pub fn arguments(data: &[u8]) {
         ..Method::clone(&sum().method)
     };
     type Read = (Value, Option<u128>, Vec<f64>);
-    let Ok(read) = arguments::decode::<Read>(&method, Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }) else {
+    let Ok(read) =
+        arguments::decode::<Read>(&method, Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 })
+    else {
         return;
     };
     let mut again = Vec::new();
@@ -202,7 +204,8 @@ pub fn names(data: &[u8]) {
     };
     if name::check(name).is_ok() {
         assert!(name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
-        let (again, _) = plain::read(&plain::write(name, &Encoded::none(Codec::Json)).into()).expect("a name needs no escape");
+        let (again, _) =
+            plain::read(&plain::write(name, &Encoded::none(Codec::Json)).into()).expect("a name needs no escape");
         assert_eq!(again, name);
     }
 }

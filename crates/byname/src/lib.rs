@@ -88,6 +88,7 @@ mod quote;
 mod registry;
 mod runtime;
 mod server;
+mod threads;
 mod timer;
 mod wire;
 

@@ -56,8 +56,8 @@ pub struct Limits {
     /// Server: functions running at once, over all connections; more are refused with `resource_exhausted`, not
     /// executed. 10,000.
     pub in_flight: usize,
-    /// Server: how long a function may keep its thread in one go before a warning names it, once: other calls wait
-    /// meanwhile. 100 ms.
+    /// Server: how long a function may keep its thread in one go before a warning names it, once, and another thread is
+    /// woken to go on with other calls. `docs/reliability.md` says which. 100 ms.
     pub slow_poll: Duration,
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Code, Error};
 use crate::handler::Handler;
 use crate::method::Method;
 use crate::name;
+use crate::threads;
 
 /// The functions of a server, by name.
 #[derive(Default)]
@@ -89,6 +90,13 @@ impl Registry {
         near.into_iter().take(3).map(|(_, known)| known).collect()
     }
 
+    /// Warns of the function that has kept a thread for so long, if it is one of these.
+    pub(crate) fn kept(&self, id: usize, took: Duration, limit: Duration) {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.id() == id) {
+            entry.kept(took, limit);
+        }
+    }
+
     /// The functions at work now, with how many calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
         let active =
@@ -124,10 +132,23 @@ impl Entry {
     /// Runs a piece of the function, and warns of one that kept its thread for longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
         let began = Instant::now();
-        let done = run();
+        let done = threads::run(self.id(), began, run);
         let took = began.elapsed();
         self.learn(took);
-        if took >= limit && !self.is_known_slow.swap(true, Ordering::Relaxed) {
+        if took >= limit {
+            self.kept(took, limit);
+        }
+        done
+    }
+
+    /// Stands for this function among those that threads run.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Warns of this function, once, which kept its thread or still does.
+    fn kept(&self, took: Duration, limit: Duration) {
+        if !self.is_known_slow.swap(true, Ordering::Relaxed) {
             let name = &self.handler.method.name;
             tracing::warn!(
                 rpc.method = %name,
@@ -135,7 +156,6 @@ impl Entry {
                  such work off by #[rpc(blocking)]"
             );
         }
-        done
     }
 }
 

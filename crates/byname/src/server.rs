@@ -10,6 +10,7 @@ mod listen;
 mod mount;
 mod upgrade;
 mod watch;
+mod watchdog;
 
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::mount::HttpService;

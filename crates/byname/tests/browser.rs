@@ -143,6 +143,40 @@ async fn no_page_is_let_in_by_a_wildcard_and_none_with_credentials() {
     assert_eq!(answer.header("access-control-allow-credentials"), "");
 }
 
+#[tokio::test]
+async fn a_page_that_may_call_asks_before_it_speaks_json_rpc_and_no_other_is_told_that_it_may() {
+    let running = Running::new(everything().origins(["https://app.example"])).await;
+    let asks = |origin: &str| {
+        let wants = "access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n";
+        verb("OPTIONS", "/rpc", &format!("origin: {origin}\r\n{wants}sec-fetch-site: cross-site\r\n"))
+    };
+    let bump = r#"{"jsonrpc":"2.0","method":"counter.bump","id":1}"#;
+    let calls = |origin: &str, body: &str| {
+        let page = format!("origin: {origin}\r\nsec-fetch-site: cross-site\r\ncontent-type: application/json\r\n");
+        post_with("/rpc", &page, body)
+    };
+    let leave = raw(running.address, asks("https://app.example")).await;
+    assert_eq!((leave.status, leave.header("access-control-allow-origin")), (204, "https://app.example"));
+    assert!(leave.header("access-control-allow-methods").split(", ").any(|verb| verb == "POST"), "{leave:?}");
+    assert!(leave.header("access-control-allow-headers").split(", ").any(|name| name == "content-type"), "{leave:?}");
+    assert_eq!((leave.header("access-control-allow-credentials"), leave.header("vary")), ("", "origin"));
+    for (body, status) in
+        [(bump.to_owned(), 200), (format!("[{bump},{bump}]"), 200), (bump.replace(r#","id":1"#, ""), 204)]
+    {
+        let answer = raw(running.address, calls("https://app.example", &body)).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (status, "https://app.example"));
+    }
+    for origin in ["https://evil.test", "null", "https://app.example.evil.test"] {
+        for request in [asks(origin), calls(origin, bump), calls(origin, &format!("[{bump}]"))] {
+            let answer = raw(running.address, &request).await;
+            assert_eq!(answer.status, 403, "{request}");
+            let granted = answer.headers.keys().find(|name| name.starts_with("access-control-"));
+            assert_eq!(granted, None, "{request}");
+        }
+    }
+    assert_eq!(raw(running.address, get("/rpc/counter.total")).await.body, "4");
+}
+
 /// Markup, and what moves a terminal's cursor or changes its title.
 const ODD: &str = "<script>alert(1)</script>\u{1b}[2J\u{1b}]0;x\u{7}\u{8}\r\u{9b}31m";
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use byname::{CallError, Client, Code, Context, Error, Executed, Server};
-use harness::foreign::{BYNAME, Foreign, answer, ret};
+use harness::foreign::{BYNAME, Foreign, answer, crowded, ret};
 use harness::{Log, Running, add, nothing, within};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -538,17 +538,8 @@ async fn a_server_that_comes_up_between_two_attempts_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_accept_costs_the_time_to_connect_and_names_the_knob() {
-    // A listener whose queue is full lets further connections wait.
     let (socket, address) = nothing_there();
-    socket.listen(0).unwrap();
-    let full: Vec<_> = (0..8)
-        .map(|_| {
-            let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            caller.set_nonblocking(true).unwrap();
-            let _ = caller.connect(&socket.local_addr().unwrap());
-            caller
-        })
-        .collect();
+    let full = crowded(&socket);
     let client = Client::builder(&address).limits(|limits| limits.connect = Duration::from_secs(2)).build().unwrap();
     let error = rpc(client.call::<u8>("f", ()).await);
     assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::No), "{error}");

@@ -11,7 +11,7 @@ use std::task::{Context as Task, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use byname::{ByName, Call, CallError, Client, Code, Context, Error, Executed, Server};
+use byname::{ByName, Call, CallError, Client, Code, Context, Error, Executed, Server, Transport};
 use harness::foreign::{Foreign, ret};
 use harness::{Log, Running, add, everything, within};
 use serde_json::Value;
@@ -180,7 +180,8 @@ fn plain_threads_share_the_connections_of_one_client() {
         Server::new().function("peer", |n: u32| async move { (n, Context::current().unwrap().peer().unwrap().port()) }),
     );
     let url = running.address.to_string();
-    let client = Client::builder(&url).limits(|limits| limits.connections = 3).build().unwrap();
+    let http = Client::builder(&url).transport(Transport::Http);
+    let client = http.limits(|limits| limits.connections = 3).build().unwrap();
     let mut peers = HashSet::new();
     thread::scope(|scope| {
         let client = &client;

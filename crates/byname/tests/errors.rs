@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use byname::{Args, CallError, Client, Code, Error, Executed, Internal, Server, rpc, server};
-use harness::foreign::{BYNAME, Foreign, answer, start};
+use harness::foreign::{BYNAME, Foreign, answer, crowded, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
@@ -246,9 +246,14 @@ async fn addresses(page: &mut Page) {
         ),
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme at all."),
         (
+            "The address has something else before `://`",
+            "http_://localhost",
+            "Write `http://`, or no scheme at all. A URL in a path stands behind a host.",
+        ),
+        (
             "The address has a user name",
-            "ada@localhost/rpc",
-            "Take the user name out of the address and send credentials as a header.",
+            "ada:1815@localhost/rpc",
+            "Take the user name out of the address and send credentials as a header. They are left out of the message.",
         ),
         (
             "The address has a query",
@@ -342,16 +347,7 @@ async fn connecting(page: &mut Page) {
         failed(Client::new(&url).unwrap().call::<u8>("add", (1, 2)).await),
         "Start the server, or correct host and port. In containers `localhost` is the container itself.",
     );
-    // A listener whose queue is full lets further connections wait.
-    socket.listen(0).unwrap();
-    let full: Vec<_> = (0..8)
-        .map(|_| {
-            let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            caller.set_nonblocking(true).unwrap();
-            let _ = caller.connect(&socket.local_addr().unwrap());
-            caller
-        })
-        .collect();
+    let full = crowded(&socket);
     let client = Client::builder(&url).limits(|limits| limits.connect = SHORT).build().unwrap();
     page.add(
         "Connecting takes too long",
@@ -1056,6 +1052,8 @@ const OTHERWISE: &[&str] = &[
     "assert!(",
     "debug_assert!(",
     "expect(",
+    // What is wrong with a peer that speaks frames: in the log, and in the close that ends its connection.
+    "Violation(",
 ];
 
 #[test]

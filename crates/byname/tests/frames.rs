@@ -43,13 +43,7 @@ async fn echo(text: String) -> String {
 }
 
 fn server() -> Server {
-    Server::new()
-        .method::<way>()
-        .method::<add>()
-        .method::<refuse>()
-        .method::<boom>()
-        .method::<greet>()
-        .method::<echo>()
+    Server::new().method::<way>().method::<add>().method::<refuse>().method::<boom>().method::<greet>().method::<echo>()
 }
 
 async fn serve(server: Server) -> Client {

@@ -302,7 +302,7 @@ async fn other_verbs_are_told_which_would_do() {
             if other == "HEAD" {
                 assert_eq!(body, "");
             } else {
-                assert!(body.contains(&format!("{other} calls nothing here")), "{other} {path}: {body}");
+                assert!(body.contains(&format!("`{other}` calls nothing at `{path}`; use {allowed}")), "{body}");
             }
         }
     }
@@ -333,7 +333,7 @@ async fn every_answer_says_what_the_server_is() {
         let answer = raw(running.address, request).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(answer.header("byname-protocol"), "1", "{answer:?}");
-        assert_eq!(answer.header("byname-ways"), "plain, path, json-rpc", "{answer:?}");
+        assert_eq!(answer.header("byname-ways"), "plain, path, json-rpc, frames", "{answer:?}");
     }
 }
 
@@ -355,12 +355,12 @@ async fn each_way_can_be_switched_off() {
     let plain = post("/rpc", r#"{"fun": "add", "args": [1, 2]}"#);
 
     let running = Running::new(everything().plain(false)).await;
-    assert_eq!(raw(running.address, &by_path).await.header("byname-ways"), "path, json-rpc");
+    assert_eq!(raw(running.address, &by_path).await.header("byname-ways"), "path, json-rpc, frames");
     let message = plainly(&raw(running.address, &plain).await, 404, "unimplemented", "no");
     assert!(message.contains("POST /rpc/name"), "{message}");
 
     let running = Running::new(everything().path(false)).await;
-    assert_eq!(raw(running.address, &plain).await.header("byname-ways"), "plain, json-rpc");
+    assert_eq!(raw(running.address, &plain).await.header("byname-ways"), "plain, json-rpc, frames");
     let message = problem(&raw(running.address, &by_path).await, 404, "unimplemented", "no");
     assert!(message.contains("`POST /rpc` with `{\"fun\""), "{message}");
     problem(&raw(running.address, get("/rpc/add?a=1&b=2")).await, 404, "unimplemented", "no");
@@ -368,7 +368,7 @@ async fn each_way_can_be_switched_off() {
     let running = Running::new(everything().json_rpc(false)).await;
     for json_rpc in [r#"{"jsonrpc": "2.0", "method": "add", "params": [1, 2], "id": 1}"#, "[]"] {
         let answer = raw(running.address, post("/rpc", json_rpc)).await;
-        assert_eq!(answer.header("byname-ways"), "plain, path");
+        assert_eq!(answer.header("byname-ways"), "plain, path, frames");
         let message = plainly(&answer, 400, "invalid_argument", "no");
         assert!(message.contains("expected {\"fun\""), "{message}");
     }
@@ -377,7 +377,7 @@ async fn each_way_can_be_switched_off() {
     let message = plainly(&raw(running.address, &plain).await, 404, "unimplemented", "no");
     assert!(message.contains("`POST /rpc` with `{\"jsonrpc\": \"2.0\""), "{message}");
 
-    let running = Running::new(everything().plain(false).path(false).json_rpc(false)).await;
+    let running = Running::new(everything().plain(false).path(false).json_rpc(false).frames(false)).await;
     let answer = raw(running.address, &plain).await;
     assert_eq!(answer.header("byname-ways"), "");
     assert!(plainly(&answer, 404, "unimplemented", "no").contains("no calls over HTTP"));

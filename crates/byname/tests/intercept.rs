@@ -107,6 +107,109 @@ async fn no_way_in_goes_around_an_interceptor() {
     }
 }
 
+/// One request of JSON-RPC; without an id it is a notification.
+fn json_rpc(name: &str, params: &Value, id: Option<u8>) -> Value {
+    let id = id.map(|id| format!(r#","id":{id}"#)).unwrap_or_default();
+    serde_json::from_str(&format!(r#"{{"jsonrpc":"2.0","method":"{name}","params":{params}{id}}}"#)).unwrap()
+}
+
+/// The results and the codes of a batch's replies.
+fn outcomes(replies: &Value) -> Vec<Value> {
+    let outcome = |reply: &Value| reply.get("result").unwrap_or(&reply["error"]["data"]["code"]).clone();
+    replies.as_array().unwrap().iter().map(outcome).collect()
+}
+
+#[tokio::test]
+async fn no_request_of_json_rpc_goes_around_an_interceptor() {
+    let erased = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&erased);
+    let erase = move |_: String| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async {}
+    };
+    let running = Running::new(Server::new().method::<whoami>().function("erase", erase).intercept(authenticate)).await;
+    let requests = [
+        json_rpc("whoami", &json!([]), Some(1)),
+        json_rpc("erase", &json!(["all"]), Some(2)),
+        json_rpc("erase", &json!(["all"]), None),
+        json_rpc("erase", &json!(["too", "many"]), Some(3)),
+        json_rpc("nothing", &json!([]), Some(4)),
+        json_rpc("me", &json!({}), Some(5)),
+    ];
+    let batch = json!(requests).to_string();
+    let ask = async |headers: &str, body: &str| raw(running.address, post_with("/rpc", headers, body)).await;
+    let (ada, root) = ("authorization: Bearer 1234\r\n", "authorization: Bearer 0000\r\n");
+
+    let refused = ask("", &batch).await;
+    assert_eq!(
+        outcomes(&refused.json()),
+        vec![json!("unauthenticated"); 5],
+        "each, and nothing is told of what is there"
+    );
+    assert!(!refused.body.contains("erase"), "{refused:?}");
+    for request in &requests {
+        let alone = ask("", &request.to_string()).await;
+        let status = if request.get("id").is_some() { 200 } else { 204 };
+        assert_eq!((alone.status, alone.body.contains("result")), (status, false), "{request}: {alone:?}");
+    }
+    let (denied, unknown) = (json!("permission_denied"), json!("unimplemented"));
+    let told = outcomes(&ask(ada, &batch).await.json());
+    assert_eq!(told, [json!("ada"), denied.clone(), denied, unknown.clone(), json!("ada")]);
+    assert_eq!(erased.load(Ordering::Relaxed), 0);
+
+    let told = outcomes(&ask(root, &batch).await.json());
+    assert_eq!(told, [json!("root"), Value::Null, json!("invalid_argument"), unknown, json!("root")]);
+    assert_eq!(erased.load(Ordering::Relaxed), 2, "the notification as well");
+}
+
+#[tokio::test]
+async fn a_log_and_a_rate_limit_count_each_request_of_a_batch() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&lines);
+    let count = Arc::new(AtomicUsize::new(0));
+    let server = Server::new().method::<whoami>().method::<fails>();
+    let server = server.intercept(move |request: Request, next: Next| {
+        let log = Arc::clone(&log);
+        async move {
+            let called = request.name().to_owned();
+            let reply = next.run(request).await;
+            log.lock().unwrap().push((called, reply.code()));
+            reply
+        }
+    });
+    let server = server.intercept(move |request: Request, next: Next| {
+        let is_too_much = count.fetch_add(1, Ordering::Relaxed) >= 4;
+        async move {
+            if is_too_much {
+                return Err(Error::new(Code::ResourceExhausted, "four calls are enough"));
+            }
+            Ok(next.run(request).await)
+        }
+    });
+    let running = Running::new(server).await;
+    let body = json!([
+        json_rpc("me", &json!([]), Some(1)),
+        json_rpc("fails", &json!([true]), Some(2)),
+        json_rpc("fails", &json!([true]), None),
+        json_rpc("nothing", &json!([]), Some(3)),
+        json_rpc("me", &json!([]), Some(4)),
+        "no request",
+        json_rpc("me", &json!([]), None),
+    ]);
+    let replies = raw(running.address, post("/rpc", &body.to_string())).await.json();
+    let told = ["unknown", "unimplemented", "resource_exhausted", "invalid_argument"].map(Value::from);
+    assert_eq!(outcomes(&replies), [&[Value::Null][..], &told[..]].concat());
+    let seen = [
+        ("me", None),
+        ("fails", Some(Code::Unknown)),
+        ("fails", Some(Code::Unknown)),
+        ("nothing", Some(Code::Unimplemented)),
+        ("me", Some(Code::ResourceExhausted)),
+        ("me", Some(Code::ResourceExhausted)),
+    ];
+    assert_eq!(*lines.lock().unwrap(), seen.map(|(name, code)| (name.to_owned(), code)));
+}
+
 /// What a log would write of each call.
 #[tokio::test]
 async fn a_log_sees_every_call_and_what_it_came_to() {

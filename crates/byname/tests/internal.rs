@@ -4,6 +4,7 @@ mod harness;
 
 use byname::{CallError, Client, Code, Executed, Internal, Server, rpc};
 use harness::{Log, Running, get, post, raw};
+use serde_json::Value;
 
 const SECRET: &str = "/var/secret/key.pem";
 
@@ -79,6 +80,37 @@ async fn nothing_leaks_on_any_way_and_the_log_has_it_all() {
             assert!(line.contains(SECRET), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn nothing_leaks_by_json_rpc_alone_in_a_batch_or_as_a_notification() {
+    let mut log = Log::new();
+    let running = Running::new(functions()).await;
+    let names = ["reads", "says", "passes_on", "hidden"];
+    let request = |name: &str, more: &str| format!(r#"{{"jsonrpc":"2.0","method":"{name}"{more}}}"#);
+    let all = |more: &str| format!("[{}]", names.map(|name| request(name, more)).join(","));
+    let alone = names.map(|name| request(name, r#","id":1"#));
+    for body in alone.into_iter().chain([all(r#","id":1"#)]) {
+        let answer = raw(running.address, post("/rpc", &body)).await;
+        assert!(!format!("{answer:?}").contains("secret"), "{answer:?}");
+        let lines = log.lines();
+        let replies = if body.starts_with('[') { answer.json() } else { Value::from(vec![answer.json()]) };
+        assert_eq!(replies.as_array().unwrap().len(), if body.starts_with('[') { names.len() } else { 1 });
+        for reply in replies.as_array().unwrap() {
+            let (error, whole) = (&reply["error"], &reply["error"]["data"]);
+            assert_eq!((&error["code"], &whole["code"]), (&(-32603).into(), &"internal".into()), "{reply}");
+            assert_eq!((&whole["executed"], &whole["data"]), (&"yes".into(), &Value::Null), "{reply}");
+            let id = id(error["message"].as_str().unwrap());
+            let told = lines.iter().find(|line| line.contains(&id)).unwrap();
+            assert!(told.contains(SECRET), "{told}");
+        }
+    }
+    // Nobody is answered, and the log has it all the same.
+    let answer = raw(running.address, post("/rpc", &all(""))).await;
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
+    assert!(!format!("{answer:?}").contains("secret"), "{answer:?}");
+    let told = log.lines().into_iter().filter(|line| line.contains("a function failed") && line.contains(SECRET));
+    assert_eq!(told.count(), names.len() + 1, "`passes_on` calls `says`");
 }
 
 #[tokio::test]

@@ -561,7 +561,7 @@ async fn what_holds_for_every_request_holds_here() {
 async fn it_can_be_the_only_way() {
     let running = Running::new(everything().plain(false).path(false)).await;
     let answer = raw(running.address, post("/rpc", &call("add", r#","params":[1,2],"id":1"#))).await;
-    assert_eq!((answer.header("byname-ways"), &answer.json()["result"]), ("json-rpc", &json!(3)));
+    assert_eq!((answer.header("byname-ways"), &answer.json()["result"]), ("json-rpc, frames", &json!(3)));
     assert_eq!(raw(running.address, post("/rpc", r#"{"fun":"add","args":[1,2]}"#)).await.status, 404);
 }
 

@@ -2,15 +2,15 @@
 
 mod harness;
 
-use std::process::Stdio;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use byname::{Client, Code, Error, Executed, Server, rpc, server};
 use harness::foreign::skip;
-use harness::{Caller, Counter, Gate, Log, Raw, Running, add, everything, get, post, raw, within};
+use harness::frames::{self, Http2};
+use harness::{Caller, Counter, Gate, Log, Process, Raw, Running, add, everything, get, post, raw, within};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 fn one() -> Server {
@@ -369,40 +369,74 @@ async fn sigterm_and_sigint_drain() {
         return serve_until_told().await.unwrap();
     }
     for signal in ["TERM", "INT"] {
-        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sigterm_and_sigint_drain", "--nocapture"])
-            .env(CHILD, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = async |words: &str| {
-            let line = within(async {
-                loop {
-                    let line = lines.next_line().await.unwrap().expect("the child ended");
-                    if let Some(at) = line.find(words) {
-                        return line[at + words.len()..].to_owned();
-                    }
-                }
-            });
-            line.await
-        };
-        let address = said("listening ").await.parse().unwrap();
+        let mut child = Process::run("sigterm_and_sigint_drain", CHILD, "1");
+        let address = child.said("listening ").await.parse().unwrap();
         let mut held = Caller::to(address).await;
         held.send(post("/rpc/hold", "")).await;
-        said("holding").await;
+        child.said("holding").await;
 
-        let pid = child.id().unwrap().to_string();
-        let kill = tokio::process::Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(kill.await.unwrap().success());
+        child.signal(signal).await;
         refused(address).await;
-        child.stdin.take().unwrap().write_all(b"released\n").await.unwrap();
+        child.tell("released").await;
         let answer = held.answer().await;
         assert_eq!((answer.json(), answer.header("connection")), (json!("released"), "close"), "{signal}");
-        said("drained").await;
-        assert!(within(child.wait()).await.unwrap().success(), "{signal}");
+        child.said("drained").await;
+        assert!(child.ended().await.success(), "{signal}");
+    }
+}
+
+#[rpc(blocking)]
+fn blocks() {
+    println!("blocks began");
+    std::io::stdin().lines().next();
+}
+
+/// What the child of the next test runs.
+async fn serve_until_stuck() {
+    let stuck = || async {
+        println!("stuck began");
+        std::future::pending::<()>().await;
+    };
+    let server = one().function("stuck", stuck).method::<blocks>();
+    let server = server.limits(|limits| limits.drain = Duration::from_millis(20));
+    let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
+    println!("listening {}", bound.local_addr());
+    println!("ended {}", bound.await.unwrap_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_stuck_at_sigterm_is_named_at_the_limit_over_http_1_and_http_2() {
+    const NAME: &str = "what_is_stuck_at_sigterm_is_named_at_the_limit_over_http_1_and_http_2";
+    const CHILD: &str = "BYNAME_TEST_SERVES";
+    if std::env::var_os(CHILD).is_some() {
+        return serve_until_stuck().await;
+    }
+    for is_http2 in [false, true] {
+        let mut child = Process::run(NAME, CHILD, "1");
+        let address = child.said("listening ").await.parse().unwrap();
+        let mut http1 = [Caller::to(address).await, Caller::to(address).await];
+        let mut http2 = Http2::to(address, &[]).await;
+        for (at, name) in ["stuck", "blocks"].into_iter().enumerate() {
+            let path = format!("/rpc/{name}");
+            if is_http2 {
+                http2.send(frames::post(1 + 2 * at as u32, &path, "[]")).await;
+            } else {
+                http1[at].send(post(&path, "[]")).await;
+            }
+            child.said(&format!("{name} began")).await;
+        }
+        child.signal("TERM").await;
+        if is_http2 {
+            http2.until(frames::GOAWAY).await;
+        }
+        let error = child.said("ended ").await;
+        for words in ["deadline_exceeded", "`stuck` (1), `blocks` (1)", "`Limits::drain`"] {
+            assert!(error.contains(words), "{error}");
+        }
+        // The server has ended; tokio waits for a thread that blocks.
+        child.tell("go on").await;
+        assert!(child.ended().await.success());
     }
 }
 

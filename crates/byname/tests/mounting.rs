@@ -62,6 +62,36 @@ async fn an_application_has_routes_of_its_own_beside_the_calls() {
 }
 
 #[tokio::test]
+async fn json_rpc_is_spoken_where_it_is_mounted() {
+    let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    let noted = move |text: String| {
+        let called = called.clone();
+        async move { called.send(text).unwrap() }
+    };
+    let rpc = functions().function("note", noted).into_service().unwrap();
+    let address = serving(Router::new().route("/", route(|| async { "hello" })).nest_service("/api", rpc)).await;
+    let add = r#"{"jsonrpc":"2.0","method":"add","params":[1,2],"id":1.0}"#;
+    let sum = r#"{"jsonrpc":"2.0","result":3,"id":1.0}"#;
+    let note = |word: &str| format!(r#"{{"jsonrpc":"2.0","method":"note","params":{{"arg0":"{word}"}}}}"#);
+    let mut caller = Caller::to(address).await;
+    for (body, status, expected) in [
+        (add.to_owned(), 200, sum.to_owned()),
+        (note("alone"), 204, String::new()),
+        (format!("[{add},{},{add}]", note("among others")), 200, format!("[{sum},{sum}]")),
+        (format!("[{}]", note("all")), 204, String::new()),
+    ] {
+        let answer = caller.ask(post("/api/rpc", &body)).await;
+        assert_eq!((answer.status, answer.body), (status, expected), "{body}");
+    }
+    for word in ["alone", "among others", "all"] {
+        assert_eq!(calls.try_recv().unwrap(), word, "it had run when it was answered");
+    }
+    let unknown = caller.ask(post("/api/rpc", r#"{"jsonrpc":"2.0","method":"sub","id":7}"#)).await;
+    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (200, &(-32601).into()));
+    assert_eq!(caller.ask(post("/api", add)).await.status, 404, "it is not mounted there");
+}
+
+#[tokio::test]
 async fn clients_call_what_is_mounted_as_they_call_a_server() {
     let app = Router::new().nest_service("/api", functions().into_service().unwrap());
     let client = Client::new(&format!("{}/api/rpc", serving(app).await)).unwrap();

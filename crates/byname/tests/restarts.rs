@@ -9,22 +9,19 @@ mod harness;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use byname::{Client, Context, Server, rpc};
 use bytes::Bytes;
-use harness::within;
+use harness::{Process, within};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -136,50 +133,27 @@ impl Place {
     }
 }
 
-struct Replica {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
+struct Replica(Process);
 
 impl Replica {
     async fn start(test: &str, place: &Place) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(REPLICA, place.address.to_string())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut replica = Self { child, lines };
-        replica.said("listening").await;
-        replica
+        let mut process = Process::run(test, REPLICA, &place.address.to_string());
+        process.said("listening").await;
+        Self(process)
     }
 
     fn id(&self) -> u32 {
-        self.child.id().expect("it is waited for only at its end")
+        self.0.id()
     }
 
-    async fn said(&mut self, words: &str) -> String {
-        let said = async {
-            loop {
-                let line = self.lines.next_line().await.unwrap().expect("the replica ended");
-                if let Some(at) = line.find(words) {
-                    return line[at + words.len()..].trim().to_owned();
-                }
-            }
-        };
-        within(said).await
-    }
-
-    async fn stop(mut self, seen: &mut Seen) {
-        let kill = Command::new("kill").args(["-s", "TERM", &self.id().to_string()]).status();
-        assert!(kill.await.unwrap().success());
-        seen.connections += self.said("connections").await.parse::<usize>().unwrap();
-        for id in self.said("ran").await.split(' ').filter(|id| !id.is_empty()) {
+    async fn stop(self, seen: &mut Seen) {
+        let Self(mut process) = self;
+        process.signal("TERM").await;
+        seen.connections += process.said("connections").await.parse::<usize>().unwrap();
+        for id in process.said("ran").await.split(' ').filter(|id| !id.is_empty()) {
             *seen.ran.entry(id.parse().unwrap()).or_default() += 1;
         }
-        assert!(within(self.child.wait()).await.unwrap().success());
+        assert!(process.ended().await.success());
     }
 }
 

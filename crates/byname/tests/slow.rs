@@ -4,14 +4,13 @@
 mod harness;
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use byname::{Limits, Server, rpc};
 use harness::frames::{self, Http2};
-use harness::{Caller, Log, Running, everything, post, post_with, raw, within};
+use harness::{Caller, Log, Process, Running, everything, post, post_with, raw, within};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -174,13 +173,22 @@ fn large() -> Server {
     everything().function("large", || async { "x".repeat(3 << 20) })
 }
 
+/// A server and a connection whose sockets hold little, so that they are soon full: megabytes otherwise.
+async fn narrow(server: Server, change: impl FnOnce(&mut Limits)) -> (Running, TcpStream) {
+    let (listener, socket) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
+    // What is accepted has the buffer of its listener.
+    listener.set_send_buffer_size(4096).unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let running = Running::at(server.limits(change), listener.listen(16).unwrap()).await;
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(running.address).await.unwrap();
+    (running, stream)
+}
+
 #[tokio::test]
 async fn who_sends_calls_ahead_and_reads_nothing_is_evicted_by_write_progress() {
     let mut log = Log::new();
-    let running = limited(large(), |limits| limits.write_progress = SHORT).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(running.address).await.unwrap();
+    let (running, stream) = narrow(large(), |limits| limits.write_progress = SHORT).await;
     stream.writable().await.unwrap();
     stream.try_write(post("/rpc/large", "").repeat(20).as_bytes()).unwrap();
     log.until("`Limits::write_progress`").await;
@@ -191,10 +199,7 @@ async fn who_sends_calls_ahead_and_reads_nothing_is_evicted_by_write_progress() 
 #[tokio::test]
 async fn who_pings_and_reads_nothing_is_evicted_by_write_progress() {
     let mut log = Log::new();
-    let running = limited(everything(), |limits| limits.write_progress = SHORT).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(running.address).await.unwrap();
+    let (running, mut stream) = narrow(everything(), |limits| limits.write_progress = SHORT).await;
     let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frames::frame(frames::SETTINGS, 0, 0, &[])].concat();
     stream.write_all(&preface).await.unwrap();
     let pings = frames::frame(frames::PING, 0, 0, &[0; 8]).repeat(1000);
@@ -274,28 +279,8 @@ async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_o
     if std::env::var_os(CHILD).is_some() {
         return serve_until_told().await;
     }
-    let mut child = tokio::process::Command::new("sh")
-        .args(["-c", "ulimit -n 64 && exec \"$0\" --exact \"$1\" --nocapture"])
-        .arg(std::env::current_exe().unwrap())
-        .arg(NAME)
-        .env(CHILD, "1")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said = async |words: &str| {
-        let line = within(async {
-            loop {
-                let line = lines.next_line().await.unwrap().expect("the child ended");
-                if let Some(at) = line.find(words) {
-                    return line[at + words.len()..].to_owned();
-                }
-            }
-        });
-        line.await
-    };
-    let address: SocketAddr = said("listening ").await.parse().unwrap();
+    let mut child = Process::run_with_few_files(64, NAME, CHILD, "1");
+    let address: SocketAddr = child.said("listening ").await.parse().unwrap();
     let call = post_with("/rpc/add", "", "[1,2]");
     let mut kept = Caller::to(address).await;
     assert_eq!(kept.ask(&call).await.body, "3");
@@ -305,7 +290,7 @@ async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_o
     for _ in 0..100 {
         crowd.push(Caller::to(address).await);
     }
-    said("exhausted").await;
+    child.said("exhausted").await;
     for _ in 0..10 {
         assert_eq!(kept.ask(&call).await.body, "3", "who is connected is served");
     }
@@ -316,10 +301,8 @@ async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_o
     for _ in 0..100 {
         assert_eq!(raw(address, &call).await.body, "3");
     }
-    let pid = child.id().unwrap().to_string();
-    let kill = tokio::process::Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(kill.await.unwrap().success());
+    child.signal("TERM").await;
     drop((kept, waiting));
-    said("drained").await;
-    assert!(within(child.wait()).await.unwrap().success());
+    child.said("drained").await;
+    assert!(child.ended().await.success());
 }

@@ -342,9 +342,7 @@ impl<A: Send> Prepared<A> {
             Way::Local(_) => None,
         };
         let args = match (&client.way, as_they_are) {
-            (Way::Local(dispatch), Some((as_they_are, types)))
-                if !scope.encoded && dispatch.takes(&name, types) =>
-            {
+            (Way::Local(dispatch), Some((as_they_are, types))) if !scope.encoded && dispatch.takes(&name, types) => {
                 Ok(Args::Local(as_they_are(args)))
             }
             (Way::Local(_), _) => encode(method, args, scope.codec).map(Args::Encoded),

@@ -440,9 +440,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         state.status = Status::Leaving;
                     }
                     let why: Arc<str> = "the server is stopping, and takes no further call on this connection".into();
-                    let beyond = |waiting: calls::Waiting| {
-                        (waiting.id > header.id).then(|| Ended::Unsent(Arc::clone(&why)))
-                    };
+                    let beyond =
+                        |waiting: calls::Waiting| (waiting.id > header.id).then(|| Ended::Unsent(Arc::clone(&why)));
                     state.calls.end_each(beyond, &mut self.wakers);
                     let queue = std::mem::take(&mut state.queue);
                     self.wakers.extend(queue);
@@ -463,8 +462,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         // Nothing has been written of the last write, or it was never begun.
         let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
         let how = |waiting: calls::Waiting| {
-            let unsent = outbound.take_back(waiting.id)
-                || waiting.write >= first_unwritten && !outbound.is_started(waiting.id);
+            let unsent =
+                outbound.take_back(waiting.id) || waiting.write >= first_unwritten && !outbound.is_started(waiting.id);
             Some(if unsent { Ended::Unsent(Arc::clone(why)) } else { Ended::Unknown(Arc::clone(why)) })
         };
         calls.end_each(how, &mut wakers);

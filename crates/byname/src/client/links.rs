@@ -19,6 +19,8 @@ pub(super) struct Links(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
+    /// The server has offered it before: a client that makes one call needs no connection for many.
+    was_offered: bool,
     members: Vec<Member>,
     upgrades: Upgrades,
 }
@@ -41,7 +43,8 @@ impl Links {
     pub(super) fn offered(&self, host: &Arc<Host>) {
         let handle = Handle::current();
         let mut known = self.known();
-        if known.member(handle.id()).is_some_and(|member| member.is_opening || member.link.is_some())
+        if !std::mem::replace(&mut known.was_offered, true)
+            || known.member(handle.id()).is_some_and(|member| member.is_opening || member.link.is_some())
             || !known.upgrades.may_try(Instant::now())
         {
             return;

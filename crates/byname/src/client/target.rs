@@ -26,7 +26,7 @@ impl Target {
         let refuse = |why: &str| {
             let why = format!(
                 "{} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc",
-                quoted(url)
+                quoted(&without_credentials(url))
             );
             Error::refused(Code::InvalidArgument, why)
         };
@@ -38,7 +38,10 @@ impl Target {
                     "https:// is not supported yet, byname speaks no TLS; call it over http:// or a proxy",
                 ));
             }
-            Some((scheme, _)) => return Err(refuse(&format!("`{scheme}` is no scheme that byname knows"))),
+            Some((scheme, _)) if is_scheme(scheme) => {
+                return Err(refuse(&format!("`{scheme}` is no scheme that byname knows")));
+            }
+            Some(_) => return Err(refuse("what stands before `://` is no scheme")),
         };
         let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
         let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
@@ -77,6 +80,24 @@ impl Target {
     }
 }
 
+/// The URL as it may stand in a message and, from there, in a log. A password that wasn't escaped may hold a slash or
+/// what looks like a scheme, so where the host names no user, everything up to the last `@` may be one.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) if is_scheme(&url[..at]) => url.split_at(at + "://".len()),
+        _ => ("", url),
+    };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rfind('@').or_else(|| rest.rfind('@')) {
+        Some(at) => format!("{scheme}…{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +125,7 @@ mod tests {
         assert!(why("ftp://localhost").contains("`ftp`"));
         assert!(why("user:pass@localhost/rpc").contains("user name"));
         assert!(why("localhost/rpc?x=1").contains("query"));
+        assert!(why("http://user:pass@localhost/rpc").contains("`http://…@localhost/rpc`"));
         for bad in [
             "",
             "/rpc",
@@ -120,5 +142,29 @@ mod tests {
         ] {
             assert!(why(bad).contains("expected host:port/path"), "{bad}");
         }
+    }
+
+    #[test]
+    fn no_message_bears_a_password() {
+        for url in [
+            "user:secret@localhost/rpc",
+            "http://user:secret@localhost/rpc",
+            "https://user:secret@localhost/rpc",
+            "ftp://user:secret@localhost",
+            "user:secret@localhost/rpc?x=1",
+            "user:secret@localhost:99999",
+            "user:secret word@localhost",
+            "user:se@secret@localhost",
+            "user:99999/secret@localhost",
+            "http://user:99999/se?secret@localhost",
+            "user:secret://@localhost",
+            "user:secret@localhost/?to=http://other",
+            "secret@localhost",
+            "user:secret@",
+        ] {
+            let error = Target::parse(url).expect_err(url);
+            assert!(!format!("{error:?} {error}").contains("secret"), "{error}");
+        }
+        assert_eq!(without_credentials("http://localhost:1/a?b"), "http://localhost:1/a?b");
     }
 }

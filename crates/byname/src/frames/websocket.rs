@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf, BytesMut};
 
-use super::{LONGEST, Violation};
 use super::format::HEADER;
+use super::{LONGEST, Violation};
 
 /// The longest message that is taken: a longest frame with its header fits.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;

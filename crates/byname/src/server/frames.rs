@@ -309,7 +309,8 @@ impl Connection {
         let Asked { timeout, metadata, positional, keyword } = Asked::read(header, payload)?;
         let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
         let Ok(share) = Arc::clone(&self.functions).try_acquire_owned() else {
-            let why = format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
+            let why =
+                format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
             self.put(header.id, busy.into(), "");
             return Ok(());
@@ -333,7 +334,8 @@ impl Connection {
         };
         let span = dispatch::span(&entry.handler.method);
         let peer = Some(self.peer);
-        let origin = Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
+        let origin =
+            Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let begun = span.in_scope(|| dispatch.begin(entry, Arc::clone(&name.name), origin, source));
         let mut supervised = match begun {
@@ -372,7 +374,13 @@ impl Connection {
                 }
                 Err(failure) => {
                     self.outbound.abandon(start);
-                    put_reply(&mut self.outbound, header.id, Reply { result: Err(failure), metadata }, limit, &name.name);
+                    put_reply(
+                        &mut self.outbound,
+                        header.id,
+                        Reply { result: Err(failure), metadata },
+                        limit,
+                        &name.name,
+                    );
                 }
             }
             return Ok(());
@@ -408,7 +416,9 @@ impl Connection {
 
     fn too_large(&mut self, id: u64) {
         let limit = self.endpoint.dispatch().limits().message;
-        let why = format!("the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it");
+        let why = format!(
+            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it"
+        );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
         self.last_id = self.last_id.max(id);
         self.put(id, error.into(), "");

@@ -285,7 +285,7 @@ impl Endpoint {
 
     async fn plain(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         if head.method != Verb::POST {
-            return refuse_verb(Way::Plain, &head.method, "POST");
+            return refuse_verb(Way::Plain, &head, "POST");
         }
         match self.body(&head, body, &caller, None).await {
             Ok(body) => match plain::read(&body) {
@@ -373,7 +373,7 @@ impl Endpoint {
                 Some(true) if verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
                 Some(readonly) => {
                     let allowed = if readonly { "POST, GET" } else { "POST" };
-                    let refused = Args::Refused(wrong_verb(Some(&name), &verb, allowed));
+                    let refused = Args::Refused(wrong_verb(Some(&name), &verb, head.uri.path(), allowed));
                     let mut out = self.call(Way::Path, name, refused, head.headers, caller).await;
                     if out.status() == StatusCode::METHOD_NOT_ALLOWED {
                         out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
@@ -497,18 +497,19 @@ fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> Out {
     finish(refusal.answer(way, status), HeaderMap::new())
 }
 
-fn wrong_verb(name: Option<&str>, verb: &Verb, allowed: &'static str) -> Error {
+fn wrong_verb(name: Option<&str>, verb: &Verb, path: &str, allowed: &'static str) -> Error {
     let why = match (name, allowed) {
         (Some(name), "POST") if verb == Verb::GET => {
             format!("{verb} may only call `readonly` functions, and {} is none; use POST", quoted(name))
         }
-        _ => format!("{verb} calls nothing here; use {allowed}"),
+        _ => format!("{} calls nothing at {}; use {allowed}", quoted(verb.as_str()), quoted(path)),
     };
     Error::refused(Code::Unimplemented, why)
 }
 
-fn refuse_verb(way: Way, verb: &Verb, allowed: &'static str) -> Out {
-    let mut out = refuse(way, wrong_verb(None, verb, allowed), Some(StatusCode::METHOD_NOT_ALLOWED));
+fn refuse_verb(way: Way, head: &Parts, allowed: &'static str) -> Out {
+    let error = wrong_verb(None, &head.method, head.uri.path(), allowed);
+    let mut out = refuse(way, error, Some(StatusCode::METHOD_NOT_ALLOWED));
     out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     out
 }
@@ -534,7 +535,7 @@ fn finish(answered: Answered, metadata: HeaderMap) -> Out {
 
 fn probe(head: &Parts, well: bool) -> Out {
     if head.method != Verb::GET && head.method != Verb::HEAD {
-        return refuse_verb(Way::Path, &head.method, "GET, HEAD");
+        return refuse_verb(Way::Path, head, "GET, HEAD");
     }
     let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
     let body = Bytes::from_static(text.as_bytes());

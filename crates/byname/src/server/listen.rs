@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::Server;
 use super::connection;
 use super::http::Endpoint;
+use super::watchdog::Watchdog;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::quote::quoted;
@@ -169,6 +170,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
 
+    let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
     // Dropped before `stop` is, also where this future is dropped: connections that are woken find it said.
     let ends = Ends(dispatch);

@@ -100,42 +100,29 @@ mod tests {
         assert_eq!((name.as_str(), &args.positional[..], &args.keyword[..]), ("a.b", &b"[1]"[..], &b"{}"[..]));
     }
 
+    /// What a reply without headers is that is no success.
+    fn refused(status: u16, reason: Option<&[u8]>, body: &'static str) -> (Code, Executed) {
+        let body = Bytes::from_static(body.as_bytes());
+        match super::super::reply(Way::Plain, "f", status, reason, &HeaderMap::new(), &body).unwrap_err() {
+            Failure::Rpc(error) => (error.code(), error.executed()),
+            Failure::Method { .. } => panic!("no function ran"),
+        }
+    }
+
     #[test]
     fn a_502_is_read_for_what_it_is() {
-        let read = |reason: Option<&[u8]>, body: &'static str| {
-            let error = super::super::reply(
-                Way::Plain,
-                "f",
-                502,
-                reason,
-                &HeaderMap::new(),
-                &Bytes::from_static(body.as_bytes()),
-            )
-            .unwrap_err();
-            let Failure::Rpc(error) = error else { panic!("no function ran") };
-            (error.code(), error.executed())
-        };
-        assert_eq!(read(Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
-        assert_eq!(read(Some(b"Bad Gateway"), "<html>nginx</html>"), (Code::Unavailable, Executed::Unknown));
-        assert_eq!(read(None, ""), (Code::Unavailable, Executed::Unknown));
+        let unavailable = (Code::Unavailable, Executed::Unknown);
+        assert_eq!(refused(502, Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
+        assert_eq!(refused(502, Some(b"Bad Gateway"), "<html>nginx</html>"), unavailable);
+        assert_eq!(refused(502, None, ""), unavailable);
         let ours = r#"{"err":{"code":"unimplemented","message":"x","executed":"no","kind":"rpc"}}"#;
-        assert_eq!(read(Some(b"Bad Gateway"), ours), (Code::Unimplemented, Executed::No));
+        assert_eq!(refused(502, Some(b"Bad Gateway"), ours), (Code::Unimplemented, Executed::No));
     }
 
     #[test]
     fn a_success_that_is_none_is_an_error() {
         for body in ["", "3", "{}", "{\"ret\":", "<html>", "[{\"ret\":1}]"] {
-            let error = super::super::reply(
-                Way::Plain,
-                "f",
-                200,
-                None,
-                &HeaderMap::new(),
-                &Bytes::from_static(body.as_bytes()),
-            )
-            .unwrap_err();
-            let Failure::Rpc(error) = error else { panic!("no function ran") };
-            assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Unknown), "{body}");
+            assert_eq!(refused(200, None, body), (Code::Internal, Executed::Unknown), "{body}");
         }
     }
 }

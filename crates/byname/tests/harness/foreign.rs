@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use byname::{Client, ClientBuilder};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -322,4 +323,17 @@ pub async fn during<F: Future + Unpin, E: Future>(call: &mut F, event: E) -> E::
 pub async fn start<F: Future + Unpin>(call: &mut F) {
     let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut *call).poll(cx).is_pending()));
     assert!(pending.await, "it ended at once");
+}
+
+/// Fills the queue of a listener on `socket`: whoever connects from now on waits, until what comes back is dropped.
+pub fn crowded(socket: &Socket) -> Vec<Socket> {
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap();
+    let waiting = || {
+        let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        caller.set_nonblocking(true).unwrap();
+        let _ = caller.connect(&address);
+        caller
+    };
+    std::iter::repeat_with(waiting).take(8).collect()
 }

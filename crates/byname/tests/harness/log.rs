@@ -8,7 +8,7 @@ use tokio::sync::mpsc as channel;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -93,6 +93,11 @@ impl Visit for Fields {
 }
 
 impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Recorder {
+    /// Everything but what h2 says, which is several lines for each frame: a flood of them took seconds to write down.
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !metadata.target().starts_with("h2::")
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);

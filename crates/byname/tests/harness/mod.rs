@@ -5,16 +5,18 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+mod process;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
+pub use process::Process;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use byname::{Client, Code, Context, Error, MethodError, Server, rpc};
+use byname::{Client, Code, Context, Error, Listen, MethodError, Server, Transport, rpc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -202,7 +204,7 @@ impl Running {
         Self::at(server, "127.0.0.1:0").await
     }
 
-    pub async fn at(server: Server, at: &str) -> Self {
+    pub async fn at(server: Server, at: impl Into<Listen>) -> Self {
         log::begin();
         let (stop, stopped) = oneshot::channel();
         let until = async {
@@ -213,8 +215,13 @@ impl Running {
         Self { address, stop: Some(stop), task: tokio::spawn(bound.into_future()) }
     }
 
+    /// A client that stays with HTTP, whatever the server offers: when calls go over to frames is not for tests to know.
     pub fn client(&self) -> Client {
-        Client::new(&format!("{}/rpc", self.address)).unwrap()
+        self.client_by(Transport::Http)
+    }
+
+    pub fn client_by(&self, transport: Transport) -> Client {
+        Client::builder(&format!("{}/rpc", self.address)).transport(transport).build().unwrap()
     }
 
     /// Tells it to stop.

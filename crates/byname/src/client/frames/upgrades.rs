@@ -80,7 +80,9 @@ mod tests {
     fn connections_that_are_cut_in_mid_call_again_and_again_are_given_up_for_a_while() {
         let (now, s) = (Instant::now(), Duration::from_secs);
         let mut upgrades = Upgrades::default();
-        for (was_cut, age) in [(true, 1), (true, 1), (false, 1), (true, 1), (true, 1), (true, 100), (true, 1), (true, 1)] {
+        for (was_cut, age) in
+            [(true, 1), (true, 1), (false, 1), (true, 1), (true, 1), (true, 100), (true, 1), (true, 1)]
+        {
             upgrades.ended(was_cut, s(age), now, 0.5);
             assert!(upgrades.may_try(now));
         }

@@ -135,7 +135,9 @@ impl<'de> Reader<'de> {
             self.rest = rest;
             match sign {
                 0 => return Ok(u64::try_from(unsigned).map_or(Token::Wide(unsigned), Token::Unsigned)),
-                0xff if signed < 0 => return Ok(i64::try_from(signed).map_or(Token::NegativeWide(signed), Token::Negative)),
+                0xff if signed < 0 => {
+                    return Ok(i64::try_from(signed).map_or(Token::NegativeWide(signed), Token::Negative));
+                }
                 _ => {}
             }
         }
