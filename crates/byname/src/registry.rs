@@ -131,14 +131,19 @@ impl Entry {
 
     /// Runs a piece of the function, and warns of one that kept its thread for longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
+        self.piece_from(Instant::now(), limit, run).0
+    }
+
+    /// As [`piece`](Self::piece), from a time that the caller has just looked at; the end comes back.
+    pub(crate) fn piece_from<T>(&self, began: Instant, limit: Duration, run: impl FnOnce() -> T) -> (T, Instant) {
         let done = threads::run(self.id(), began, run);
-        let took = began.elapsed();
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(began);
         self.learn(took);
         if took >= limit {
             self.kept(took, limit);
         }
-        done
+        (done, ended)
     }
 
     /// Stands for this function among those that threads run.

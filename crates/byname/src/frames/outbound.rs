@@ -82,6 +82,11 @@ impl Outbound {
         &mut self.frames
     }
 
+    /// What was written of the frame that began at `start`.
+    pub(crate) fn since(&self, start: usize) -> &[u8] {
+        &self.frames[start + HEADER..]
+    }
+
     /// Ends the frame that began at `start`.
     pub(crate) fn close(&mut self, start: usize, header: Header) {
         let length = self.frames.len() - start - HEADER;

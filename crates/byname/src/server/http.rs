@@ -15,7 +15,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Server;
@@ -30,6 +29,7 @@ use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
+use crate::places::Places;
 use crate::quote::{quoted, quoted_bytes};
 use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
@@ -59,7 +59,7 @@ pub(super) struct Session {
     peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
-    functions: Arc<Semaphore>,
+    functions: Arc<Places>,
     /// Frames take over once the answer to the request that asked for them is out.
     upgrade: OnceLock<OnUpgrade>,
 }
@@ -134,7 +134,7 @@ impl Session {
     }
 
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
-        let functions = Arc::new(Semaphore::new(endpoint.functions()));
+        let functions = Places::new(endpoint.functions());
         Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
     }
 
@@ -196,7 +196,7 @@ struct Caller<'s> {
     began: Instant,
     deadline: Option<Instant>,
     /// What its connection may have running.
-    functions: &'s Arc<Semaphore>,
+    functions: &'s Arc<Places>,
 }
 
 impl Endpoint {
@@ -447,7 +447,7 @@ impl Endpoint {
 
     /// Runs a call as one of its connection's.
     async fn run(&self, name: String, args: Args, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
-        let Ok(share) = Arc::clone(caller.functions).try_acquire_owned() else {
+        let Some(share) = caller.functions.take() else {
             let most = self.functions();
             let why =
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
@@ -462,7 +462,7 @@ impl Endpoint {
     /// HTTP/2 has streams, so that opening and resetting streams in turn starts no more, or as a batch has calls.
     fn functions(&self) -> usize {
         let streams = STREAMS as usize;
-        streams.max(self.dispatch.limits().batch).min(Semaphore::MAX_PERMITS)
+        streams.max(self.dispatch.limits().batch)
     }
 }
 
