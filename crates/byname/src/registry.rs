@@ -70,10 +70,16 @@ impl Registry {
         if name.len() > 256 {
             return Vec::new();
         }
+        // A method asked for under its type's name, or without its prefix, is likely the one that is meant.
+        let last = |name: &str| name.rfind('.').map_or(0, |dot| dot + 1);
+        let word = &name[last(name)..];
+        let likeness = |known: &str| {
+            if known[last(known)..].eq_ignore_ascii_case(word) { 1.0 } else { strsim::jaro_winkler(known, name) }
+        };
         let mut near: Vec<_> = self
             .by_name
             .keys()
-            .map(|known| (strsim::jaro_winkler(known, name), known.as_str()))
+            .map(|known| (likeness(known), known.as_str()))
             .filter(|(likeness, _)| *likeness > 0.75)
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
