@@ -44,12 +44,17 @@ impl Registry {
                 return Err(Error::refused(Code::InvalidArgument, format!("{why} ({})", place(&method))));
             }
             if let Some(taken) = self.by_name.insert(name.to_string(), index) {
-                let why = format!(
-                    "two functions are named `{name}`: {} and {}; give one another name with \
-                     `#[rpc(name = \"…\")]`, `#[rpc(prefix = \"…\")]` or `inject_as`",
-                    place(&self.entries[taken].handler.method),
-                    place(&method)
-                );
+                let (first, second) = (place(&self.entries[taken].handler.method), place(&method));
+                let why = if first == second {
+                    format!(
+                        "`{name}` is served twice: {first}; leave one out, or tell two instances apart with `inject_as`"
+                    )
+                } else {
+                    format!(
+                        "two functions are named `{name}`: {first} and {second}; give one another name with \
+                         `#[rpc(name = \"…\")]`, `#[rpc(prefix = \"…\")]` or `inject_as`"
+                    )
+                };
                 return Err(Error::refused(Code::AlreadyExists, why));
             }
         }

@@ -197,6 +197,11 @@ async fn at_the_start(page: &mut Page) {
         "Both places are named: rename one of the two on the wire, or don't serve it.",
     );
     page.add(
+        "One function is served twice",
+        refused(one().method::<add>()).await,
+        "`server!()` has every function of the package already. Two instances of a type go by `inject_as`.",
+    );
+    page.add(
         "A name is no name",
         refused(one().function("no name", || async {})).await,
         "Give the function a name within the grammar; what stands in the code may differ from it.",

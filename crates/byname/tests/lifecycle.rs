@@ -109,7 +109,6 @@ impl Aliased {
 async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
     let closure = |server: Server| server.function("add", || async {});
     for (collide, places) in [
-        (one().method::<add>(), ["harness/mod.rs", "harness/mod.rs"]),
         (closure(one()), ["harness/mod.rs", "lifecycle.rs"]),
         (one().inject(Adder), ["harness/mod.rs", "lifecycle.rs"]),
         (one().inject(Aliased), ["harness/mod.rs", "lifecycle.rs"]),
@@ -125,6 +124,13 @@ async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
             assert!(side.contains(place), "{side:?} of {message}");
         }
         assert_eq!(Client::local(&collide).unwrap_err(), error, "in a process as well");
+    }
+    for twice in [one().method::<add>(), Server::new().inject(Adder).inject(Adder)] {
+        let error = twice.serve("127.0.0.1:0").bind().await.unwrap_err();
+        assert_eq!(error.code(), Code::AlreadyExists, "{error}");
+        let message = error.message();
+        assert!(message.starts_with("`add` is served twice: `add("), "{message}");
+        assert!(message.contains("leave one out") && !message.contains("#[rpc(name"), "{message}");
     }
     let error = one().inject_as("other", Adder).method::<renamed>().serve("127.0.0.1:0").await.unwrap_err();
     assert!(error.message().contains("two functions are named `other.add`"), "{error}");
