@@ -130,6 +130,11 @@ fn steady(message: &str) -> String {
         let end = number + out[number..].find(')').unwrap() + 1;
         out.replace_range(start..end, "OS ERROR");
     }
+    // The words of `getaddrinfo`, which come without a number.
+    if let Some(start) = out.find("failed to lookup address information: ") {
+        let end = out[start..].find(';').map_or(out.len(), |length| start + length);
+        out.replace_range(start..end, "OS ERROR");
+    }
     out
 }
 
@@ -180,6 +185,12 @@ async fn at_the_start(page: &mut Page) {
         "The address is no address",
         failed(one().serve("8080").await),
         "Write the address with its port. `127.0.0.1` is reached from this machine only, `0.0.0.0` from others too.",
+    );
+    page.add(
+        "The address isn't this machine's",
+        failed(one().serve("192.0.2.1:8080").await),
+        "Give an address that `ip address` lists, or `0.0.0.0` for all of them. A server's address is no URL: it has neither \
+         scheme nor path, which `Server::endpoint` gives.",
     );
     page.add(
         "There is nothing to serve",
@@ -346,6 +357,13 @@ async fn connecting(page: &mut Page) {
         "Nobody listens",
         failed(Client::new(&url).unwrap().call::<u8>("add", (1, 2)).await),
         "Start the server, or correct host and port. In containers `localhost` is the container itself.",
+    );
+    // No label of a name is as long, so that no resolver asks another machine.
+    let unknown = format!("{}:8080/rpc", "x".repeat(64));
+    page.add(
+        "The host isn't known",
+        failed(Client::new(&unknown).unwrap().call::<u8>("add", (1, 2)).await),
+        "Correct the name, or let the machine know it: `getent hosts NAME` says what it knows.",
     );
     // A listener whose queue is full lets further connections wait.
     socket.listen(0).unwrap();

@@ -106,6 +106,16 @@ impl Aliased {
 }
 
 #[tokio::test]
+async fn an_address_that_is_not_of_this_machine_fails_with_one_that_could_be() {
+    // No label of a name is as long, so that no resolver asks another machine.
+    for address in ["192.0.2.1:0".to_owned(), format!("{}:0", "x".repeat(64)), ":0".to_owned()] {
+        let error = one().serve(&*address).bind().await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        assert!(error.message().contains("; expected host:port of this machine, such as 127.0.0.1:8080"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
     let closure = |server: Server| server.function("add", || async {});
     for (collide, places) in [
