@@ -66,7 +66,7 @@ impl Server {
         let announced = self.limits.idle.min(IDLE);
         self.limits.idle = announced;
         let dispatch = self.something(false)?;
-        let endpoint = Endpoint::new(&self, Arc::new(dispatch), false);
+        let endpoint = Endpoint::new(&self, Arc::new(dispatch), false).mounted();
         Ok(HttpService { endpoint: Arc::new(endpoint) })
     }
 }
