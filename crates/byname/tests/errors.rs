@@ -575,6 +575,12 @@ async fn arguments(page: &mut Page) {
     );
     let running = Running::new(everything()).await;
     let at = running.address;
+    let too_long = Client::new(&format!("{at}/rpc/add")).unwrap();
+    page.add(
+        "The client's address ends with the function's name",
+        failed(too_long.call::<i64>("add", (1, 2)).await),
+        "Leave the name out: an address such as `localhost:8080/rpc` is of all functions.",
+    );
     page.add(
         "An integer needs more than 64 bits",
         raw(at, post("/rpc/echo", "[18446744073709551617]")).await,
