@@ -50,6 +50,8 @@ pub(super) struct Endpoint {
     keep_alive: HeaderValue,
     /// Connections are closed sooner than byname's clients expect of a server that doesn't say.
     idles_briefly: bool,
+    /// Paths are what an outer server leaves of them.
+    is_mounted: bool,
 }
 
 /// One connection, as its requests see it.
@@ -78,8 +80,8 @@ enum Target<'p> {
 }
 
 impl Endpoint {
-    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, frames: bool) -> Self {
-        let frames = frames && server.frames;
+    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, is_mounted: bool) -> Self {
+        let frames = server.frames && !is_mounted;
         let gate = Gate {
             private,
             hosts: server.hosts.clone(),
@@ -101,6 +103,7 @@ impl Endpoint {
             ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
             idles_briefly: dispatch_idle < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
+            is_mounted,
         }
     }
 
@@ -268,7 +271,9 @@ impl Endpoint {
     }
 
     fn nothing(&self, way: Way, asked: &str) -> Out {
-        let (path, asked) = (&self.path, quoted(asked));
+        // Where this is mounted is known to the outer server alone.
+        let mount = if self.is_mounted { "…" } else { "" };
+        let (path, asked) = (format!("{mount}{}", self.path), quoted(&format!("{mount}{asked}")));
         let below = path.trim_end_matches('/');
         let why = match (self.plain, self.by_path, self.json_rpc) {
             (_, true, _) => format!("nothing is at {asked}: a call is `POST {below}/name` with its arguments as JSON"),
