@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::PIECE;
-use super::format::{HEADER, Header, flag, kind};
+use super::format::{HEADER, Header, flag};
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -108,10 +108,12 @@ impl Outbound {
         }
     }
 
-    /// Moves what waits in another one to the end of this.
+    /// Moves what waits in another one, of which nothing has gone out, to the end of this.
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.frames.append(&mut other.frames);
         self.queued += std::mem::take(&mut other.queued);
+        other.unfinished = 0;
+        self.waiting.append(&mut other.started);
         self.waiting.append(&mut other.waiting);
         self.start();
     }
@@ -191,9 +193,6 @@ impl Outbound {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let mut header = Header { length: piece.len() as u32, ..large.header };
-            if large.at > 0 && header.kind == kind::CALL {
-                header.flags &= !(flag::METADATA | flag::MIXED);
-            }
             if piece.len() < left.len() {
                 header.flags |= flag::MORE;
             }
@@ -208,5 +207,54 @@ impl Outbound {
                 turns = turns.max(usize::from(!self.started.is_empty()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::format::{self, kind};
+    use crate::frames::websocket::{Message, Reader, Side};
+
+    /// The frames that go out next.
+    fn filled(outbound: &mut Outbound) -> Vec<Header> {
+        let mut wire = Vec::new();
+        outbound.fill(&mut Writer::new(Side::Server), &mut wire);
+        let (mut reader, mut wire) = (Reader::new(Side::Client), wire.as_slice().into());
+        let mut headers = Vec::new();
+        while let Some(Message::Binary(message)) = reader.next(&mut wire).unwrap() {
+            let mut rest = &message[..];
+            while let Some((header, _)) = format::next(&mut rest).unwrap() {
+                headers.push(header);
+            }
+        }
+        headers
+    }
+
+    #[test]
+    fn what_another_has_goes_out_whatever_its_size() {
+        let (mut outbound, mut other) = (Outbound::new(), Outbound::new());
+        outbound.set_window(10 * PIECE);
+        for id in 1..=3 {
+            let payload = vec![0; if id == 2 { 1 } else { PIECE + 1 }];
+            other.put_bytes(Header::new(kind::REPLY, 0, 0, id), payload.into());
+        }
+        outbound.append(&mut other);
+        assert!(other.is_empty() && other.len() == 0);
+        let ids: Vec<_> = [filled(&mut outbound), filled(&mut outbound)].concat().iter().map(|it| it.id).collect();
+        assert_eq!(ids, [2, 1, 3, 1, 3]);
+        assert!(outbound.is_empty() && outbound.len() == 0);
+    }
+
+    #[test]
+    fn each_piece_says_what_the_message_has() {
+        let mut outbound = Outbound::new();
+        let header = Header::new(kind::CALL, flag::METADATA | flag::MIXED, 7, 1);
+        outbound.put_bytes(header, vec![0; PIECE + 1].into());
+        let [first, last] = [filled(&mut outbound), filled(&mut outbound)].concat()[..] else {
+            panic!("two pieces");
+        };
+        assert_eq!(first, Header { length: PIECE as u32, flags: header.flags | flag::MORE, ..header });
+        assert_eq!(last, Header { length: 1, ..header });
     }
 }
