@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::PIECE;
-use super::format::{HEADER, Header, flag, kind};
+use super::format::{HEADER, Header, flag};
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -198,9 +198,6 @@ impl Outbound {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let mut header = Header { length: piece.len() as u32, ..large.header };
-            if large.at > 0 && header.kind == kind::CALL {
-                header.flags &= !(flag::METADATA | flag::MIXED);
-            }
             if piece.len() < left.len() {
                 header.flags |= flag::MORE;
             }
@@ -226,8 +223,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::frames::format::{self, kind};
     use crate::frames::websocket::{Message, Reader, Side};
-    use crate::frames::{Assembly, Taken, format};
+    use crate::frames::{Assembly, Taken};
+
+    /// The frames that go out next.
+    fn filled(outbound: &mut Outbound) -> Vec<Header> {
+        let mut wire = Vec::new();
+        outbound.fill(&mut Writer::new(Side::Server), &mut wire);
+        let (mut reader, mut wire) = (Reader::new(Side::Client), wire.as_slice().into());
+        let mut headers = Vec::new();
+        while let Some(Message::Binary(message)) = reader.next(&mut wire).unwrap() {
+            let mut rest = &message[..];
+            while let Some((header, _)) = format::next(&mut rest).unwrap() {
+                headers.push(header);
+            }
+        }
+        headers
+    }
 
     /// What a peer gets of what goes out.
     struct Peer {
@@ -290,6 +303,18 @@ mod tests {
         outbound.give_up(1);
         assert!(outbound.is_empty());
         assert_eq!((outbound.len(), outbound.unfinished), (0, 0));
+    }
+
+    #[test]
+    fn each_piece_says_what_the_message_has() {
+        let mut outbound = Outbound::new();
+        let header = Header::new(kind::CALL, flag::METADATA | flag::MIXED, 7, 1);
+        outbound.put_bytes(header, vec![0; PIECE + 1].into());
+        let [first, last] = [filled(&mut outbound), filled(&mut outbound)].concat()[..] else {
+            panic!("two pieces");
+        };
+        assert_eq!(first, Header { length: PIECE as u32, flags: header.flags | flag::MORE, ..header });
+        assert_eq!(last, Header { length: 1, ..header });
     }
 
     proptest! {
