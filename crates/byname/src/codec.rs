@@ -1,5 +1,7 @@
 //! Values to bytes and back: [`Codec`]. Whichever it is, the same values are taken and refused, with the same words.
 
+#[cfg(test)]
+mod both;
 mod exact;
 mod finite;
 pub(crate) mod json;
@@ -170,6 +172,10 @@ mod tests {
         let mut out = Vec::new();
         let ours: Result<(), crate::Error> = Err(crate::Error::new(crate::Code::NotFound, "x"));
         assert_eq!(encode_returned(Codec::Json, &ours, &mut out).unwrap(), Shape::Ours);
-        assert_eq!(encode_returned(Codec::Json, &vec![Ok::<u8, ()>(1)], &mut Vec::new()).unwrap(), Shape::Value, "only at the top");
+        assert_eq!(
+            encode_returned(Codec::Json, &vec![Ok::<u8, ()>(1)], &mut Vec::new()).unwrap(),
+            Shape::Value,
+            "only at the top"
+        );
     }
 }

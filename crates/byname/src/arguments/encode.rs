@@ -43,9 +43,9 @@ impl Encoded {
             if part.is_empty() {
                 return Ok(part);
             }
-            to(&part).map(Bytes::from).map_err(|why| {
-                Error::refused(Code::InvalidArgument, format!("the arguments can't be encoded: {why}"))
-            })
+            to(&part)
+                .map(Bytes::from)
+                .map_err(|why| Error::refused(Code::InvalidArgument, format!("the arguments can't be encoded: {why}")))
         };
         Ok(Self { codec, positional: part(self.positional)?, keyword: part(self.keyword)? })
     }
@@ -102,7 +102,8 @@ impl<'o> Keyword<'o> {
         })?;
         let encoded = &self.out[at..];
         let is_none = || encoded == codec::nothing(self.codec);
-        if (param.optional && is_none()) || param.encoded_default(self.codec).is_some_and(|default| encoded == default) {
+        if (param.optional && is_none()) || param.encoded_default(self.codec).is_some_and(|default| encoded == default)
+        {
             self.out.truncate(before);
         } else {
             self.count += 1;

@@ -312,7 +312,10 @@ impl Host {
         };
         let reason = answer.reason.as_deref();
         let read = reply(way, name, answer.status, reason, &answer.headers, &body);
-        Reply { result: read.map(|value| Returned::Value(Value::Encoded(Codec::Json, value))), metadata: answer.headers }
+        Reply {
+            result: read.map(|value| Returned::Value(Value::Encoded(Codec::Json, value))),
+            metadata: answer.headers,
+        }
     }
 
     /// Keeps a connection after an answer, for as long as its server will.
