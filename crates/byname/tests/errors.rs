@@ -12,11 +12,12 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Error, Executed, Internal, Server, rpc, server};
+use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Server, rpc, server};
 use harness::foreign::{BYNAME, Foreign, answer, crowded, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Semaphore, watch};
@@ -331,6 +332,12 @@ async fn before_sending(page: &mut Page) {
         "An argument of a call by name can't be encoded",
         failed(local.call::<f64>("ratio", Args::new().arg(1.0).kwarg("b", f64::INFINITY)).await),
         "As with a stub. Where the arguments came from your own `Serialize`, the message bears its words.",
+    );
+    let wide = RawValue::from_string("1".repeat(50)).unwrap();
+    page.add(
+        "The arguments of a call by name can't be MessagePack",
+        failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (wide,)).await),
+        "An `i128` or a `u128` is the widest integer that is sent; what is wider is text.",
     );
     page.add(
         "A call waits inside async code",
