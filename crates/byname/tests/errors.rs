@@ -8,20 +8,19 @@ use std::fmt::Write as _;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
 use byname::{Args, CallError, Client, Code, Error, Executed, Internal, Server, Transport, rpc, server};
-use harness::foreign::{BYNAME, Connection, Foreign, answer, crowded, frame, start};
+use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -928,41 +927,9 @@ async fn http(page: &mut Page) {
     );
 }
 
-/// A server that offers frames, and what it does once a client has said its HELLO; of that the test is told.
-async fn of_frames<F: Future<Output = ()> + Send + 'static>(
-    serve: impl Fn(Connection) -> F + Clone + Send + 'static,
-) -> (Foreign, Arc<Notify>) {
-    let upgraded = Arc::new(Notify::new());
-    let told = Arc::clone(&upgraded);
-    let server = Foreign::new(move |mut connection| {
-        let (serve, told) = (serve.clone(), Arc::clone(&told));
-        async move {
-            while let Some(asked) = connection.request().await {
-                if asked.header("upgrade") == "websocket" {
-                    connection.grant_frames(&asked).await;
-                    assert_eq!(connection.frame().await.0, 1);
-                    told.notify_one();
-                    return serve(connection).await;
-                }
-                let offer = "byname-protocol: 1\r\nbyname-ways: plain, frames\r\n";
-                connection.send(answer("200 OK", offer, "{\"ret\": 3}")).await;
-            }
-        }
-    });
-    (server.await, upgraded)
-}
-
-/// Calls until the next call goes by frames.
-async fn gone_over(client: &Client, upgraded: &Notify) {
-    for _ in 0..2 {
-        assert_eq!(client.call::<u8>("add", (1, 2)).await.unwrap(), 3);
-    }
-    within(upgraded.notified()).await;
-}
-
 /// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
 async fn answered_by_frames(bytes: fn(u64) -> Vec<u8>) -> Seen {
-    let (server, upgraded) = of_frames(move |mut connection| async move {
+    let (server, upgraded) = Foreign::of_frames(move |mut connection| async move {
         let id = loop {
             if let (3, id) = connection.frame().await {
                 break id;
@@ -1085,7 +1052,7 @@ async fn by_frames(page: &mut Page) {
         page.add(title, answered_by_frames(bytes).await, remedy);
     }
 
-    let (server, upgraded) = of_frames(|connection| async move {
+    let (server, upgraded) = Foreign::of_frames(|connection| async move {
         pending::<()>().await;
         drop(connection);
     })

@@ -131,6 +131,30 @@ impl Foreign {
         .await
     }
 
+    /// A server that offers frames, and what it does once a client has said its HELLO; of that the test is told.
+    pub async fn of_frames<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(Connection) -> F + Clone + Send + 'static,
+    ) -> (Self, Arc<Notify>) {
+        let upgraded = Arc::new(Notify::new());
+        let told = Arc::clone(&upgraded);
+        let server = Self::new(move |mut connection| {
+            let (serve, told) = (serve.clone(), Arc::clone(&told));
+            async move {
+                while let Some(asked) = connection.request().await {
+                    if asked.header("upgrade") == "websocket" {
+                        connection.grant_frames(&asked).await;
+                        assert_eq!(connection.frame().await.0, 1);
+                        told.notify_one();
+                        return serve(connection).await;
+                    }
+                    let offer = "byname-protocol: 1\r\nbyname-ways: plain, frames\r\n";
+                    connection.send(answer("200 OK", offer, "{\"ret\": 3}")).await;
+                }
+            }
+        });
+        (server.await, upgraded)
+    }
+
     pub fn url(&self) -> String {
         format!("{}/rpc", self.address)
     }
@@ -330,6 +354,14 @@ impl Drop for Connection {
         self.seen.open.fetch_sub(1, Ordering::SeqCst);
         self.seen.news.notify_waiters();
     }
+}
+
+/// Calls until the next call goes by frames.
+pub async fn gone_over(client: &Client, upgraded: &Notify) {
+    for _ in 0..2 {
+        assert_eq!(client.call::<u8>("add", (1, 2)).await.unwrap(), 3);
+    }
+    within(upgraded.notified()).await;
 }
 
 /// One frame in a WebSocket message of its own, as a server sends it.
