@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use byname::{Client, Context, Server, rpc};
+use byname::{CallError, Client, Code, Context, Server, rpc};
 use harness::foreign::{self, Foreign, frame, start};
 use tokio::task::yield_now;
 
@@ -127,4 +127,25 @@ async fn a_large_call_reaches_its_function_whatever_names_come_after_it() {
         start(other).await;
     }
     assert_eq!(large.await, Ok(1 << 20));
+}
+
+#[tokio::test]
+#[ignore = "the deadline of a call that waits for others to end is kept by nobody"]
+async fn a_call_that_waits_for_others_to_end_keeps_its_deadline() {
+    let (server, upgraded) = Foreign::of_frames(|connection| async move {
+        std::future::pending::<()>().await;
+        drop(connection);
+    })
+    .await;
+    let client = server.client();
+    foreign::gone_over(&client, &upgraded).await;
+    // As many as the server takes at once.
+    let mut calls: Vec<_> = (0..9).map(|_| client.call::<u8>("stuck", ()).into_future()).collect();
+    for call in &mut calls {
+        start(call).await;
+    }
+    let late = client.call::<u8>("stuck", ()).timeout(Duration::from_millis(20));
+    let late = tokio::time::timeout(Duration::from_secs(10), late.into_future()).await.expect("it ends by itself");
+    let CallError::Rpc(late) = late.unwrap_err() else { panic!("no function ran") };
+    assert_eq!(late.code(), Code::DeadlineExceeded);
 }
