@@ -350,7 +350,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Nothing can be done now: until when to wait, and what then.
     fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::Ended> {
         let now = Instant::now();
-        if self.socket.take_has_read() {
+        let progressed = self.socket.take_has_progressed();
+        if progressed {
+            self.blocked_since = None;
+        }
+        if self.socket.take_has_read() || progressed {
             self.keepalive.heard(now);
         }
         let mut at = match self.keepalive.next(now) {
