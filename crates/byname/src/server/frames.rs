@@ -84,6 +84,8 @@ struct Connection {
     codec: Option<Codec>,
     names: Vec<Option<Arc<Name>>>,
     assembly: Assembly,
+    /// The rest of a message that has come, for which there was no room.
+    untaken: Bytes,
     /// Replies of functions that were polled here.
     outbound: Outbound,
     /// Calls that have a task of their own.
@@ -146,6 +148,7 @@ impl Connection {
             codec: None,
             names: Vec::new(),
             assembly: Assembly::new(window, limits.message),
+            untaken: Bytes::new(),
             outbound,
             running: HashMap::new(),
             shared: Arc::new(Shared { replies, connection: AtomicWaker::new() }),
@@ -171,17 +174,30 @@ impl Connection {
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
         self.shared.connection.register(cx.waker());
         loop {
-            while self.outbound.len() < UNWRITTEN
-                && let Some(message) = self.socket.next()?
-            {
-                self.take(&message, cx)?;
+            while self.outbound.len() < UNWRITTEN {
+                let message = match std::mem::take(&mut self.untaken) {
+                    rest if !rest.is_empty() => rest,
+                    _ => match self.socket.next()? {
+                        Some(message) => message,
+                        None => break,
+                    },
+                };
+                let taken = self.take(&message, cx)?;
+                if taken < message.len() {
+                    self.untaken = message.slice(taken..);
+                }
             }
+            let was_full = self.outbound.len() >= UNWRITTEN;
             self.gather();
             let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
             if !unwritten {
                 self.blocked_since = None;
-                if self.is_leaving && self.running.is_empty() && self.outbound.is_empty() {
+                if self.is_leaving && self.running.is_empty() && self.assembly.is_empty() && self.outbound.is_empty() {
                     return Ok(Poll::Ready(Ended::Closed));
+                }
+                if was_full {
+                    // There is room for the calls that have come already.
+                    continue;
                 }
             }
             if self.outbound.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
@@ -194,7 +210,11 @@ impl Connection {
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<Ended>, Ended> {
         let now = Instant::now();
         let limits = self.endpoint.dispatch().limits();
-        if self.socket.take_has_read() {
+        let progressed = self.socket.take_has_progressed();
+        if progressed {
+            self.blocked_since = None;
+        }
+        if self.socket.take_has_read() || progressed {
             self.keepalive.heard(now);
         }
         let mut at = match self.keepalive.next(now) {
@@ -214,7 +234,11 @@ impl Connection {
             at = at.min(until);
         } else if self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
-            if until <= now && !self.is_leaving {
+            if until <= now {
+                if self.is_leaving {
+                    // What had begun to come doesn't come.
+                    return Ok(Poll::Ready(Ended::Closed));
+                }
                 self.leave();
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
@@ -246,14 +270,18 @@ impl Connection {
         self.outbound.put(last, |_| ());
     }
 
-    fn take(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), Violation> {
+    /// Takes the frames of a message, as long as there is room for their replies; how many bytes they were.
+    fn take(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<usize, Violation> {
         let mut rest = message;
         let mut now = None;
-        while let Some((header, payload)) = format::next(&mut rest)? {
+        while self.outbound.len() < UNWRITTEN
+            && let Some((header, payload)) = format::next(&mut rest)?
+        {
             match header.kind {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
                 _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
                 kind::NAME => self.name(header.number, payload)?,
+                kind::CALL if !self.assembly.has_begun(&header) && !self.begin(header.id)? => {}
                 kind::CALL => {
                     let now = *now.get_or_insert_with(Instant::now);
                     self.last_call = now;
@@ -267,7 +295,7 @@ impl Connection {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(message.len() - rest.len())
     }
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
@@ -295,14 +323,18 @@ impl Connection {
         Ok(())
     }
 
-    fn call(&mut self, header: &Header, payload: &[u8], now: Instant, cx: &mut Context<'_>) -> Result<(), Violation> {
-        if self.is_leaving {
-            return Ok(());
-        }
-        if header.id <= self.last_id {
+    /// A call begins to come; whether it is taken. Small ones may overtake it until it is whole.
+    fn begin(&mut self, id: u64) -> Result<bool, Violation> {
+        if id <= self.last_id {
             return Err(Violation("the id of a call is not above that of the one before"));
         }
-        self.last_id = header.id;
+        if !self.is_leaving {
+            self.last_id = id;
+        }
+        Ok(!self.is_leaving)
+    }
+
+    fn call(&mut self, header: &Header, payload: &[u8], now: Instant, cx: &mut Context<'_>) -> Result<(), Violation> {
         let name = self.names.get(usize::from(header.number)).cloned().flatten();
         let name = &*name.ok_or(Violation("a call of a number that stands for no name"))?;
         let codec = self.codec.unwrap_or_default();
@@ -420,7 +452,6 @@ impl Connection {
             "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
-        self.last_id = self.last_id.max(id);
         self.put(id, error.into(), "");
     }
 
