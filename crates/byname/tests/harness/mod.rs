@@ -5,6 +5,7 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+pub mod peer;
 mod process;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
