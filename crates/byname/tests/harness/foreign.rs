@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use byname::{Client, ClientBuilder};
+use byname::{Client, ClientBuilder, Transport};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -161,11 +161,12 @@ impl Foreign {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&self.url()).unwrap()
+        self.builder().build().unwrap()
     }
 
+    /// For a client that takes frames where this server offers them.
     pub fn builder(&self) -> ClientBuilder {
-        Client::builder(&self.url())
+        Client::builder(&self.url()).transport(Transport::Frames)
     }
 
     /// How many connections were opened in all.
