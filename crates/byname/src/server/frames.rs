@@ -340,8 +340,8 @@ impl Connection {
 
     /// A call begins to come; whether it is taken. Small ones may overtake it until it is whole.
     fn begin(&mut self, id: u64) -> Result<bool, Violation> {
-        if self.running.contains_key(&id) {
-            return Err(Violation("the id of a call is that of another one"));
+        if id == 0 || self.running.contains_key(&id) {
+            return Err(Violation("the id of a call is 0 or that of another one"));
         }
         if self.is_leaving {
             let why = "the server is stopping and takes no further call on this connection; it was not run";
