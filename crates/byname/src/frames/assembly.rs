@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::Violation;
 use super::format::{Header, flag};
+use super::{PIECE, Violation};
+
+/// So many messages may be unfinished, or as many of one [`PIECE`] as the window holds: one without bytes costs too.
+const UNFINISHED: usize = 4096;
 
 /// The pieces that have come of messages that are not whole yet. A state machine.
 #[derive(Debug)]
@@ -34,14 +37,27 @@ impl Assembly {
         Self { parts: HashMap::new(), kept: 0, window, largest }
     }
 
+    /// Whether a frame goes on with a message that has begun.
+    pub(crate) fn has_begun(&self, header: &Header) -> bool {
+        !self.parts.is_empty() && self.parts.contains_key(&(header.kind, header.id))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     pub(crate) fn take<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<Taken<'p>, Violation> {
         let key = (header.kind, header.id);
         let more = header.has(flag::MORE);
-        if !more && (self.parts.is_empty() || !self.parts.contains_key(&key)) {
+        let begins = !self.has_begun(header);
+        if begins && !more {
             return Ok(match payload.len() > self.largest {
                 true => Taken::TooLarge,
                 false => Taken::Whole(Cow::Borrowed(payload)),
             });
+        }
+        if begins && self.parts.len() >= UNFINISHED.max(self.window / PIECE) {
+            return Err(Violation("more unfinished messages than 4096"));
         }
         let entry = self.parts.entry(key).or_insert_with(|| Some(Vec::new()));
         if let Some(part) = entry {

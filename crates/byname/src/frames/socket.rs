@@ -15,6 +15,9 @@ use super::{Outbound, Violation};
 /// How much room there is for one read.
 const READ: usize = 64 << 10;
 
+/// While more bytes of pongs than this wait to be written, nothing is read.
+const PONGS: usize = 64 << 10;
+
 /// Reads messages and writes what an [`Outbound`] has.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
@@ -24,6 +27,14 @@ pub(crate) struct Socket<S> {
     writer: Writer,
     wire: Vec<u8>,
     written: usize,
+    /// Something has been written of what was handed over last.
+    has_begun: bool,
+    /// The peer took no more when something was last written.
+    is_full: bool,
+    /// It took something after that.
+    has_progressed: bool,
+    /// The bytes of pongs since all was written.
+    pongs: usize,
     /// The peer has said that it ends.
     is_closed: bool,
     /// Something has come since this was asked last.
@@ -73,6 +84,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             writer: Writer::new(side),
             wire: Vec::new(),
             written: 0,
+            has_begun: false,
+            is_full: false,
+            has_progressed: false,
+            pongs: 0,
             is_closed: false,
             has_read: !early.is_empty(),
         }
@@ -83,7 +98,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         while let Some(message) = self.reader.next(&mut self.read)? {
             match message {
                 Message::Binary(frames) => return Ok(Some(frames.freeze())),
-                Message::Ping(payload) => self.writer.pong(&payload, &mut self.wire),
+                Message::Ping(payload) => {
+                    self.make_room();
+                    self.pongs += payload.len() + 2;
+                    self.writer.pong(&payload, &mut self.wire);
+                }
                 Message::Pong => {}
                 Message::Close => {
                     self.is_closed = true;
@@ -99,6 +118,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         if self.is_closed {
             return Poll::Ready(Err(Ended::Closed));
+        }
+        // Who takes no pongs may ask for no more; the next is read once they are written.
+        if self.pongs >= PONGS {
+            return Poll::Pending;
         }
         if self.read.capacity() - self.read.len() < READ / 4 {
             self.read.reserve(READ);
@@ -125,21 +148,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Takes over what goes out next.
     pub(crate) fn fill(&mut self, outbound: &mut Outbound) {
+        self.make_room();
+        self.has_begun = false;
+        outbound.fill(&mut self.writer, &mut self.wire);
+    }
+
+    fn make_room(&mut self) {
         if self.has_written_all() {
             self.wire.clear();
             self.written = 0;
         }
-        outbound.fill(&mut self.writer, &mut self.wire);
     }
 
     /// Writes what was taken over. Ready when all is written.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.wire.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]))? {
+            let polled = Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]);
+            let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());
+            match ready!(polled)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
+                count => {
+                    self.written += count;
+                    self.has_begun = true;
+                    self.has_progressed |= was_full;
+                }
             }
         }
+        self.pongs = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -150,12 +185,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Whether not a byte has been written of what was handed over last.
     pub(crate) fn has_written_none(&self) -> bool {
-        self.written == 0
+        !self.has_begun
     }
 
     /// Whether something has come since this was asked last.
     pub(crate) fn take_has_read(&mut self) -> bool {
         std::mem::take(&mut self.has_read)
+    }
+
+    /// Whether the peer has taken something since this was asked last, after it had taken no more for a while.
+    pub(crate) fn take_has_progressed(&mut self) -> bool {
+        std::mem::take(&mut self.has_progressed)
     }
 
     pub(crate) fn ping(&mut self) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, SEC_WEBSOCKET_VERSION, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
@@ -243,7 +243,13 @@ impl Endpoint {
         if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(&head) {
             return match upgrade::grant(&mut head, session, self.dispatch.is_ready()) {
                 Ok(granted) => granted,
-                Err((status, error)) => refuse(way, error, Some(status)),
+                Err((status, error)) => {
+                    let mut out = refuse(way, error, Some(status));
+                    if status == StatusCode::UPGRADE_REQUIRED {
+                        out.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                    }
+                    out
+                }
             };
         }
         let deadline = match headers::timeout(&head.headers) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use byname::{Client, ClientBuilder};
+use byname::{Client, ClientBuilder, Transport};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::peer::{self, Peer};
 use super::within;
 
 /// A listener whose connections a test's closure serves. It ends when it is dropped.
@@ -160,11 +161,12 @@ impl Foreign {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&self.url()).unwrap()
+        self.builder().build().unwrap()
     }
 
+    /// For a client that takes frames where this server offers them.
     pub fn builder(&self) -> ClientBuilder {
-        Client::builder(&self.url())
+        Client::builder(&self.url()).transport(Transport::Frames)
     }
 
     /// How many connections were opened in all.
@@ -237,14 +239,19 @@ pub struct Connection {
     message: Vec<u8>,
     pub number: usize,
     seen: Arc<Seen>,
+    open: Open,
 }
+
+/// Counts as an open connection.
+pub struct Open(Arc<Seen>);
 
 impl Connection {
     fn new(stream: TcpStream, seen: &Arc<Seen>) -> Self {
         let number = seen.opened.fetch_add(1, Ordering::SeqCst);
-        let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
-        seen.most.fetch_max(open, Ordering::SeqCst);
-        Self { stream, early: Vec::new(), message: Vec::new(), number, seen: Arc::clone(seen) }
+        let now_open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most.fetch_max(now_open, Ordering::SeqCst);
+        let open = Open(Arc::clone(seen));
+        Self { stream, early: Vec::new(), message: Vec::new(), number, seen: Arc::clone(seen), open }
     }
 
     /// Reads one request, whole; `None` when the client closed instead.
@@ -342,6 +349,18 @@ impl Connection {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
+    /// Grants what was asked for, a WebSocket that bears frames. Nothing is sent yet after the answer.
+    pub async fn upgrade(mut self, asked: &Asked) -> Peer {
+        let accept = peer::accept(asked.header("sec-websocket-key"));
+        let granted = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: \
+             {accept}\r\nsec-websocket-protocol: byname.v1\r\n\r\n"
+        );
+        self.send(granted).await;
+        let Self { stream, early, open, .. } = self;
+        Peer::serving(stream, early, open)
+    }
+
     /// Waits until the client closes. What it sends meanwhile is a mistake.
     pub async fn closed(&mut self) {
         let more = self.more().await;
@@ -349,10 +368,10 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.seen.open.fetch_sub(1, Ordering::SeqCst);
-        self.seen.news.notify_waiters();
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.news.notify_waiters();
     }
 }
 

@@ -5,6 +5,7 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+pub mod peer;
 mod process;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
@@ -171,9 +172,10 @@ impl Gate {
     }
 }
 
-/// Serves all of the above.
+/// Serves all of the above, by every way in.
 pub fn everything() -> Server {
     Server::new()
+        .frames(true)
         .method::<add>()
         .method::<greet>()
         .method::<echo>()
