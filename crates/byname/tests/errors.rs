@@ -1231,6 +1231,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the other side speaks another protocol over WebSocket", "as above"),
     ("passes no upgrade on", "a server that is mounted in another offers no frames"),
     ("the server is stopping, and takes no further call", "such a call is sent another way"),
+    (
+        "takes no further call on this connection; it was",
+        "said to clients that call after GOAWAY; byname's sends it elsewhere",
+    ),
     ("it was no longer needed", "a connection of frames ends so when no call waits"),
     ("the server no longer answers", "only after 40 s of silence; it ends a call as the end of a connection does"),
     ("the client no longer answers", "the log's: who called is gone"),
