@@ -1045,12 +1045,6 @@ async fn by_frames(page: &mut Page) {
         seen,
         "Nothing of it was sent. Send less at once, or raise `Limits::message` of the server.",
     );
-    let wide = RawValue::from_string("1".repeat(40)).unwrap();
-    page.add(
-        "An integer needs more than 128 bits",
-        failed(client.call::<Value>("echo", (wide,)).await),
-        "It was in a `RawValue`. MessagePack holds no such integer, whatever the type.",
-    );
     page.add(
         "The connection of frames ended before an answer",
         answered_by_frames(|_| Vec::new()).await,
@@ -1237,6 +1231,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the other side speaks another protocol over WebSocket", "as above"),
     ("passes no upgrade on", "a server that is mounted in another offers no frames"),
     ("the server is stopping, and takes no further call", "such a call is sent another way"),
+    (
+        "takes no further call on this connection; it was",
+        "said to clients that call after GOAWAY; byname's sends it elsewhere",
+    ),
     ("it was no longer needed", "a connection of frames ends so when no call waits"),
     ("the server no longer answers", "only after 40 s of silence; it ends a call as the end of a connection does"),
     ("the client no longer answers", "the log's: who called is gone"),
@@ -1312,7 +1310,9 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("fuzzing.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !["fuzzing.rs", "codec/both.rs"].iter().any(|tests| path.ends_with(tests))
+        {
             found.push(path);
         }
     }

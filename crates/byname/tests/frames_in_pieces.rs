@@ -50,7 +50,6 @@ async fn a_large_reply_arrives() {
 }
 
 #[tokio::test]
-#[ignore = "the server takes the id of a call that comes whole after a later one for a violation"]
 async fn small_calls_go_between_the_pieces_of_a_large_one() {
     let client = gone_over().await;
     let (large, small) = ("x".repeat(1 << 20), "x");
@@ -88,7 +87,7 @@ async fn large_replies_that_are_given_up_leave_their_room_to_others() {
 }
 
 #[tokio::test]
-#[ignore = "the client keeps the pieces of a reply whose call was given up, until its window is full"]
+#[ignore = "the client keeps the pieces of a reply of which no more come after its call was given up"]
 async fn pieces_of_a_reply_that_nobody_waits_for_are_let_go() {
     const CALL: u8 = 3;
     const REPLY: u8 = 4;
@@ -118,7 +117,6 @@ async fn pieces_of_a_reply_that_nobody_waits_for_are_let_go() {
 }
 
 #[tokio::test]
-#[ignore = "a number is given another name before a large call that bears it has gone out"]
 async fn a_large_call_reaches_its_function_whatever_names_come_after_it() {
     let client = gone_over().await;
     let mut large = count::on(&client, "x".repeat(1 << 20)).into_future();
@@ -131,7 +129,6 @@ async fn a_large_call_reaches_its_function_whatever_names_come_after_it() {
 }
 
 #[tokio::test]
-#[ignore = "the deadline of a call that waits for others to end is kept by nobody"]
 async fn a_call_that_waits_for_others_to_end_keeps_its_deadline() {
     let (server, upgraded) = Foreign::of_frames(|connection| async move {
         std::future::pending::<()>().await;
