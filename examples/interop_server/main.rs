@@ -1,9 +1,10 @@
-//! byname serves what `tests/interop/original_server.py` serves with Tornado, and prints where.
+//! byname serves what `tests/interop/original_server.py` serves with Tornado, and more for other clients, and prints
+//! where.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use byname::rpc;
+use byname::{Context, rpc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -64,6 +65,41 @@ async fn fail() -> Result<(), Failure> {
 async fn slow(ms: u64) -> u64 {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     ms
+}
+
+/// What the caller said in a header, in the reply and in a header of it.
+#[rpc(readonly)]
+async fn said(filling: Option<String>) -> Result<Option<String>, byname::Error> {
+    let call = Context::current();
+    let said = call.as_ref().and_then(|call| call.header("x-said"));
+    if let (Some(call), Some(said)) = (&call, said) {
+        call.reply_header("x-heard", said)?;
+    }
+    drop(filling);
+    Ok(said.map(str::to_owned))
+}
+
+/// How many calls of `wait` there are now.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+struct Waiting;
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[rpc(readonly)]
+async fn wait(ms: u64) {
+    WAITING.fetch_add(1, Ordering::Relaxed);
+    let _waiting = Waiting;
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+#[rpc(readonly)]
+async fn waiting() -> usize {
+    WAITING.load(Ordering::Relaxed)
 }
 
 #[derive(Default)]

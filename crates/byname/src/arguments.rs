@@ -29,7 +29,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Argument for T {}
     message = "`{Self}` can't be returned by an `#[rpc]` function",
     label = "a result crosses the wire, so it must implement `serde::Serialize` and `serde::Deserialize`",
     note = "add `#[derive(serde::Serialize, serde::Deserialize)]` to it, or to the types it is made of; results are also `Send + 'static`",
-    note = "an error of another crate becomes one of yours by `map_err`, or a `byname::Error`"
+    note = "for an error of another crate return a `Result<_, byname::Internal>`, which takes any by `?`, or turn it into one of yours with `map_err`"
 )]
 pub trait Returns: Serialize + DeserializeOwned + Send + 'static {}
 

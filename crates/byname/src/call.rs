@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::arguments::Encoded;
@@ -15,6 +14,7 @@ use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
 use crate::metadata;
 use crate::method::Method;
+use crate::places::Place;
 
 /// A call, whichever way it came in: what interceptors see of it.
 pub struct Request {
@@ -32,9 +32,9 @@ pub struct Request {
     /// What is known of the function; set where there are interceptors.
     pub(crate) method: Option<Known>,
     /// The right to run, where it was given already.
-    pub(crate) place: Option<Arc<OwnedSemaphorePermit>>,
+    pub(crate) place: Option<Arc<Place>>,
     /// Its part in what one connection may have running, until the function's end.
-    pub(crate) share: Option<OwnedSemaphorePermit>,
+    pub(crate) share: Option<Place>,
 }
 
 /// A function's description, on the server's side or a stub's.

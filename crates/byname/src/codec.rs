@@ -1,5 +1,7 @@
 //! Values to bytes and back: [`Codec`]. Whichever it is, the same values are taken and refused, with the same words.
 
+#[cfg(test)]
+mod both;
 mod exact;
 mod finite;
 pub(crate) mod json;

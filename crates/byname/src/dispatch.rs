@@ -9,7 +9,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
@@ -23,14 +22,11 @@ use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::panics::{Panicked, caught};
+use crate::places::{Place, Places};
 use crate::quote::quoted;
 use crate::registry::{Entry, Registry};
 use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, later};
-
-/// The most calls at once that can be counted, and waited for.
-const MOST_PLACES: usize =
-    if Semaphore::MAX_PERMITS < u32::MAX as usize { Semaphore::MAX_PERMITS } else { u32::MAX as usize };
 
 /// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
 const DEEPEST: usize = 128;
@@ -42,7 +38,7 @@ pub(crate) struct Dispatch {
     /// Whether callers may learn which names there are.
     listing: bool,
     interceptors: Chain,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     draining: AtomicBool,
     /// The longest that any function may take where its caller didn't say.
     patience: Duration,
@@ -50,7 +46,7 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: Chain) -> Self {
-        let places = Arc::new(Semaphore::new(limits.in_flight.min(MOST_PLACES)));
+        let places = Places::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         Self { registry, limits, listing, interceptors, places, draining: AtomicBool::new(false), patience }
@@ -111,7 +107,7 @@ impl Dispatch {
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
         }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Some(place) = self.places.take() else {
             return Box::pin(ready(self.overloaded().into()));
         };
         // Shared, for an interceptor may let go of the request, and a function may outlive its caller.
@@ -154,43 +150,39 @@ impl Dispatch {
             Some(items) => match items {},
         }
         let origin = Origin { metadata, extensions, peer, deadline, place, share };
-        let source = match &args {
-            Args::Encoded(args) => args.source(self.nesting()),
-            Args::Query(pairs) => Source::Query(pairs),
-            Args::Local(_) | Args::Refused(_) => Source::Query(&[]),
-        };
-        let begun = match args {
+        let now = Instant::now();
+        let begin = || match args {
+            Args::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
+            Args::Query(pairs) => self.begin(entry, name, origin, now, Source::Query(&pairs)),
+            Args::Local(tuple) => self.begin(entry, name, origin, now, Source::Local(tuple)),
             Args::Refused(error) => Err(error),
-            Args::Local(tuple) => self.begin(entry, name, origin, Source::Local(tuple)),
-            _ => self.begin(entry, name, origin, source),
         };
+        let begun = entry.piece(self.limits.slow_poll, begin);
         match begun {
             Ok(supervised) => supervised.await,
             Err(error) => error.into(),
         }
     }
 
-    /// Admits a call and decodes its arguments; its function starts when what comes back is polled.
+    /// Admits a call and decodes its arguments; its function starts when what comes back is polled. How long this keeps
+    /// the thread is for the caller to watch.
     pub(crate) fn begin(
         &self,
         entry: &Arc<Entry>,
         name: Arc<str>,
         origin: Origin,
+        now: Instant,
         source: Source<'_>,
     ) -> Result<Supervised, Error> {
         let method = &entry.handler.method;
         let Origin { metadata, extensions, peer, deadline, place, share } = origin;
-        let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
         let place = match place {
-            Some(place) => Place::Shared(place),
-            None => match Arc::clone(&self.places).try_acquire_owned() {
-                Ok(place) => Place::Own(place),
-                Err(_) => return Err(self.overloaded()),
-            },
+            Some(place) => Held::Shared(place),
+            None => Held::Own(self.places.take().ok_or_else(|| self.overloaded())?),
         };
         let output = match &source {
             Source::Local(_) => Output::Local(None),
@@ -198,7 +190,7 @@ impl Dispatch {
             Source::Query(_) => Output::Encoded(Codec::Json, Vec::new()),
         };
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
-        let begun = caught(|| entry.piece(self.limits.slow_poll, || entry.handler.begin(source)));
+        let begun = caught(|| entry.handler.begin(source));
         let invocation = match begun {
             Ok(invocation) => invocation?,
             // The user's `Deserialize` panicked, or a function that isn't async did before its first await.
@@ -258,9 +250,7 @@ impl Dispatch {
 
     /// Waits until no function is at work.
     pub(crate) async fn idle(&self) {
-        let all = u32::try_from(self.limits.in_flight.min(MOST_PLACES)).unwrap_or(u32::MAX);
-        // The semaphore is never closed, so this fails only in theory.
-        let _ = self.places.acquire_many(all).await;
+        self.places.all_free().await;
     }
 
     /// Warns of the function that has kept a thread for so long, if it is one of these.
@@ -297,9 +287,9 @@ pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) deadline: Option<Instant>,
     /// The right to run, where it was given already.
-    pub(crate) place: Option<Arc<OwnedSemaphorePermit>>,
+    pub(crate) place: Option<Arc<Place>>,
     /// Its part in what one connection may have running.
-    pub(crate) share: Option<OwnedSemaphorePermit>,
+    pub(crate) share: Option<Place>,
 }
 
 fn late(name: &str) -> Error {
@@ -319,27 +309,33 @@ struct Running {
     output: Output,
     slow_poll: Duration,
     /// A function keeps its place in the limits until its end, even when nobody waits for it.
-    _place: Place,
-    _share: Option<OwnedSemaphorePermit>,
+    _place: Held,
+    _share: Option<Place>,
 }
 
 /// A right to run.
 #[expect(dead_code, reason = "it is held, and given back when it is dropped")]
-enum Place {
-    Own(OwnedSemaphorePermit),
+enum Held {
+    Own(Place),
     /// With the interceptors that the call came through.
-    Shared(Arc<OwnedSemaphorePermit>),
+    Shared(Arc<Place>),
 }
 
 impl Running {
+    /// Polls it as a piece of its function.
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        let entry = Arc::clone(&self.entry);
+        entry.piece(self.slow_poll, || self.poll_unwatched(cx))
+    }
+
+    fn poll_unwatched(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
         let Some(invocation) = &mut self.invocation else {
             return Poll::Ready(Outcome::Rpc(panicked(&self.entry.handler.method.name)));
         };
         let output = &mut self.output;
         let context = &self.context;
         let poll = || context.enter(|| invocation.as_mut().poll_into(cx, output));
-        let polled = caught(|| self.entry.piece(self.slow_poll, poll));
+        let polled = caught(poll);
         let outcome = match polled {
             Ok(polled) => std::task::ready!(polled),
             Err(Panicked) => {
@@ -399,7 +395,8 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure.
+    /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure. How long this
+    /// keeps the thread is for the caller to watch.
     pub(crate) fn poll_into(
         &mut self,
         cx: &mut std::task::Context<'_>,
@@ -414,7 +411,7 @@ impl Supervised {
         };
         let codec = *codec;
         std::mem::swap(out, own);
-        let polled = running.poll(cx);
+        let polled = running.poll_unwatched(cx);
         if let Output::Encoded(_, own) = &mut running.output {
             std::mem::swap(out, own);
         }

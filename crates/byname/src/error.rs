@@ -470,7 +470,34 @@ pub trait MethodError {
     fn code(&self) -> Code;
 }
 
-/// Why a call of a function that itself returns `Result<T, E>` failed.
+/// Why a call of a function that itself returns `Result<T, E>` failed, or a call by name, whose `E` is a JSON value.
+///
+/// `?` turns it into a `Box<dyn Error>`, an [`Internal`](crate::Internal), or an error of yours that says how:
+///
+/// ```
+/// use byname::{CallError, Client, Error, rpc};
+///
+/// #[rpc]
+/// async fn charge(card: String) -> Result<u64, String>;
+///
+/// enum OrderError { NotCharged(String), Rpc(Error) }
+///
+/// impl From<CallError<String>> for OrderError {
+///     fn from(error: CallError<String>) -> Self {
+///         match error {
+///             CallError::Method(why) => OrderError::NotCharged(why),
+///             CallError::Rpc(error) => OrderError::Rpc(error),
+///         }
+///     }
+/// }
+///
+/// async fn order(payments: &Client) -> Result<u64, OrderError> {
+///     Ok(charge::on(payments, "1234".into()).await?)
+/// }
+/// ```
+///
+/// It does not become an [`Error`], which has no place for the function's own. Where `E` is [`Error`] too, such a call
+/// fails with `Rpc` only.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallError<E> {
     /// The function ran and returned this.
@@ -533,6 +560,16 @@ impl CallError<Value> {
 impl<E> From<Error> for CallError<E> {
     fn from(error: Error) -> Self {
         CallError::Rpc(error)
+    }
+}
+
+/// A function whose own error is [`Error`] fails with that and nothing else, so `?` passes its failure on in another
+/// such function.
+impl From<CallError<Error>> for Error {
+    fn from(error: CallError<Error>) -> Self {
+        match error {
+            CallError::Method(error) | CallError::Rpc(error) => error,
+        }
     }
 }
 

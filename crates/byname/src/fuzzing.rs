@@ -1,6 +1,8 @@
 //! Every parser that bytes from outside reach, for the targets in `fuzz/` and for their twins among the properties. Each
 //! takes any bytes, must not panic, and asserts what has to hold of whatever it could read.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
@@ -20,13 +22,14 @@ use crate::wire::{Way, headers, json_rpc, path, plain, reply};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("envelope", envelope),
     ("json_rpc", json_rpc),
     ("path_body", path_body),
     ("query", query),
     ("header_values", header_values),
     ("arguments", arguments),
+    ("message_pack", message_pack),
     ("integers", integers),
     ("received_error", received_error),
     ("response", response),
@@ -127,18 +130,7 @@ pub fn arguments(data: &[u8]) {
     if [positional, keyword].iter().any(|part| codec::deeper_than(Codec::Json, 128, part)) {
         return;
     }
-    let param = |name: &'static str, optional, default: Option<&'static str>| Param {
-        name: name.into(),
-        ty: "".into(),
-        optional,
-        default: default.map(Into::into),
-        default_packed: None,
-    };
-    let method = Method {
-        params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],
-        ..Method::clone(&sum().method)
-    };
-    type Read = (Value, Option<u128>, Vec<f64>);
+    let method = three();
     let Ok(read) =
         arguments::decode::<Read>(&method, Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 })
     else {
@@ -148,6 +140,44 @@ pub fn arguments(data: &[u8]) {
     codec::encode(Codec::Json, &(&read.0, read.1, &read.2), &mut again).expect("what was read can be written");
     let source = Source::Encoded { codec: Codec::Json, positional: &again, keyword: &[], nesting: 128 };
     assert_eq!(arguments::decode::<Read>(&method, source).expect("what was written is read"), read);
+}
+
+/// Arguments in MessagePack, by position and by name, the length of the first before them: they come to what they are as
+/// JSON, in value and in error.
+pub fn message_pack(data: &[u8]) {
+    let Some((&first, data)) = data.split_first() else {
+        return;
+    };
+    let (positional, keyword) = data.split_at(data.len().min(first.into()));
+    let method = three();
+    let read = |codec, positional: &[u8], keyword: &[u8]| {
+        arguments::decode::<Read>(&method, Source::Encoded { codec, positional, keyword, nesting: 5 })
+    };
+    let came = read(Codec::MessagePack, positional, keyword);
+    if let Ok(read) = &came {
+        let mut again = Vec::new();
+        codec::encode(Codec::MessagePack, &(&read.0, read.1, &read.2), &mut again).expect("what was read is written");
+        let source = Source::Encoded { codec: Codec::MessagePack, positional: &again, keyword: &[], nesting: 128 };
+        assert_eq!(&arguments::decode::<Read>(&method, source).expect("what was written is read"), read);
+    }
+    let json = |part: &[u8]| if part.is_empty() { Ok(Vec::new()) } else { codec::to_json(part) };
+    match (json(positional), json(keyword)) {
+        (Ok(positional), Ok(keyword)) => match read(Codec::Json, &positional, &keyword) {
+            // An array of numbers may be bytes in MessagePack, which are no deeper than a string.
+            Err(error) if error.limit() == Some("nesting") => {}
+            json => assert_eq!(came, json),
+        },
+        _ => assert!(came.is_err()),
+    }
+    type Maps = (BTreeMap<i64, f32>, BTreeMap<String, Result<u8, String>>, Option<char>);
+    if let Ok(text) = codec::to_json(data) {
+        let text: &[u8] = &text;
+        assert_eq!(codec::decode::<Value>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
+        assert_eq!(codec::decode::<Maps>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
+        assert_eq!(codec::decode::<Vec<i128>>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
+        let again = codec::to_message_pack(text).expect("it is JSON");
+        assert_eq!(codec::to_json(&again).expect("it is MessagePack"), text);
+    }
 }
 
 /// Integers: exact or an error, whatever takes them.
@@ -210,6 +240,24 @@ pub fn names(data: &[u8]) {
     }
 }
 
+/// What [`three`] takes.
+type Read = (Value, Option<u128>, Vec<f64>);
+
+/// A function of three arguments, of which two may be left out.
+fn three() -> Method {
+    let param = |name: &'static str, optional, default: Option<&'static str>| Param {
+        name: name.into(),
+        ty: "".into(),
+        optional,
+        default: default.map(Into::into),
+        default_packed: None,
+    };
+    Method {
+        params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],
+        ..Method::clone(&sum().method)
+    }
+}
+
 /// A function of two integers.
 fn sum() -> Handler {
     let place = Place { package: "", module: "", file: "", line: 0 };
@@ -236,6 +284,7 @@ mod tests {
             text("\\{\"fun\":\"[a-z_.\\\\u0]{0,9}\",\"args\":\\[[0-9, ]{0,9}\\],\"kwargs\":\\{(\"[ab]\":[0-9]{1,3})?\\}\\}"),
             text("(\\[|\\{\"jsonrpc\":)[\\[\\]{}\",:0-9a-z\\\\]{0,60}"),
             text("\\[?\\{(\"ext\":1,)?\"jsonrpc\":\"[12].0\",\"method\":\"[a-z\\\\u0]{0,9}\"(,\"params\":(\\[[0-9, ]{0,9}\\]|\\{\\}|null))?(,\"id\":(1.0|null|\"\\\\ud800\"|\\[\\]))?\\}(,1){0,4}\\]?"),
+            packed(),
             text(number),
             "-?[0-9]{1,40}".prop_map(|integer| format!("[{integer},{integer}]").into_bytes()),
             text("([a-z%+]{1,5}=[a-z0-9%+]{0,6}&){0,4}"),
@@ -246,6 +295,25 @@ mod tests {
             (any::<[u8; 3]>(), "\\{(\"err\":\\{)?\"code\":\"(aborted|x)\",\"message\":\"[a-z\\x1b]{0,3}\",\"executed\":\"(no|yes)\",\"kind\":\"(rpc|method)\"(,\"data\":[0-9]{1,30})?\\}?\\}")
                 .prop_map(|(head, body)| [&head[..], body.as_bytes()].concat()),
         ]
+    }
+
+    /// Arguments in MessagePack, more or less.
+    fn packed() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            any::<i128>().prop_map(|value| in_message_pack(&value)),
+            any::<f64>().prop_filter_map("NaN", |value| value.is_finite().then(|| in_message_pack(&value))),
+            "[abc]".prop_map(|value| in_message_pack(&value)),
+            (0x80..=0x95u8).prop_map(|marker| vec![marker]),
+            any::<u8>().prop_map(|byte| vec![byte]),
+        ];
+        (0u8..20, proptest::collection::vec(piece, 0..8))
+            .prop_map(|(length, pieces)| [vec![length], pieces.concat()].concat())
+    }
+
+    fn in_message_pack(value: &impl serde::Serialize) -> Vec<u8> {
+        let mut out = Vec::new();
+        codec::encode(Codec::MessagePack, value, &mut out).unwrap();
+        out
     }
 
     fn response_text() -> impl Strategy<Value = Vec<u8>> {
@@ -276,6 +344,7 @@ mod tests {
                 &br#"{"fun":"f","args":[1],"kwargs":{"b":2}}"#[..],
                 REQUEST,
                 b"[1,2]",
+                b"\x02\x91\x01\x82\xa1b\x02\xa1c\x91\x03",
                 b"a=1&b=2",
                 b"timeout=5",
                 response,

@@ -84,6 +84,7 @@ mod metadata;
 mod method;
 mod name;
 mod panics;
+mod places;
 mod quote;
 mod registry;
 mod runtime;

@@ -11,7 +11,7 @@ impl Client {
     /// deadlines. For tests, and for services that live together until they are split.
     ///
     /// Typed stubs hand arguments and results over as they are; [`encoded`](Self::encoded) sends them through JSON as
-    /// a socket would. Calls by name always go through JSON.
+    /// HTTP would. Calls by name always go through JSON.
     ///
     /// ```
     /// use byname::{rpc, Client, Server};

@@ -100,7 +100,11 @@ impl Method {
 
     /// The index of an argument, or words that say which there are.
     pub(crate) fn param(&self, name: &str) -> Result<usize, String> {
-        let unknown = || format!("unknown argument {}", quoted(name));
+        let unknown = || match name {
+            // The plain way's body, at a path of a function: its name is there twice.
+            "fun" => "unknown argument `fun` (a client's address ends before the function's name)".to_owned(),
+            _ => format!("unknown argument {}", quoted(name)),
+        };
         self.params.iter().position(|param| param.name == name).ok_or_else(unknown)
     }
 

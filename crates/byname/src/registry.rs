@@ -54,12 +54,17 @@ impl Registry {
                 return Err(Error::refused(Code::InvalidArgument, format!("{why} ({})", place(&method))));
             }
             if let Some(taken) = self.by_name.insert(name.to_string(), index) {
-                let why = format!(
-                    "two functions are named `{name}`: {} and {}; give one another name with \
-                     `#[rpc(name = \"…\")]`, `#[rpc(prefix = \"…\")]` or `inject_as`",
-                    place(&self.entries[taken].handler.method),
-                    place(&method)
-                );
+                let (first, second) = (place(&self.entries[taken].handler.method), place(&method));
+                let why = if first == second {
+                    format!(
+                        "`{name}` is served twice: {first}; leave one out, or tell two instances apart with `inject_as`"
+                    )
+                } else {
+                    format!(
+                        "two functions are named `{name}`: {first} and {second}; give one another name with \
+                         `#[rpc(name = \"…\")]`, `#[rpc(prefix = \"…\")]` or `inject_as`"
+                    )
+                };
                 return Err(Error::refused(Code::AlreadyExists, why));
             }
         }
@@ -80,10 +85,16 @@ impl Registry {
         if name.len() > 256 {
             return Vec::new();
         }
+        // A method asked for under its type's name, or without its prefix, is likely the one that is meant.
+        let last = |name: &str| name.rfind('.').map_or(0, |dot| dot + 1);
+        let word = &name[last(name)..];
+        let likeness = |known: &str| {
+            if known[last(known)..].eq_ignore_ascii_case(word) { 1.0 } else { strsim::jaro_winkler(known, name) }
+        };
         let mut near: Vec<_> = self
             .by_name
             .keys()
-            .map(|known| (strsim::jaro_winkler(known, name), known.as_str()))
+            .map(|known| (likeness(known), known.as_str()))
             .filter(|(likeness, _)| *likeness > 0.75)
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
@@ -131,14 +142,19 @@ impl Entry {
 
     /// Runs a piece of the function, and warns of one that kept its thread for longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
+        self.piece_from(Instant::now(), limit, run).0
+    }
+
+    /// As [`piece`](Self::piece), from a time that the caller has just looked at; the end comes back.
+    pub(crate) fn piece_from<T>(&self, began: Instant, limit: Duration, run: impl FnOnce() -> T) -> (T, Instant) {
         let done = threads::run(self.id(), began, run);
-        let took = began.elapsed();
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(began);
         self.learn(took);
         if took >= limit {
             self.kept(took, limit);
         }
-        done
+        (done, ended)
     }
 
     /// Stands for this function among those that threads run.

@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are known by
-    /// position, and as `arg0`, `arg1`, …
+    /// position, and as `arg0`, `arg1`, …, and they are owned: `String`, not `&str`.
     ///
     /// ```
     /// # use byname::Server;
@@ -185,7 +185,8 @@ impl Server {
         self
     }
 
-    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own.
+    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own. A layer for CORS around
+    /// the server doesn't let them.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));

@@ -5,7 +5,7 @@ mod harness;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use byname::{Args, CallError, Client, Code, Error, Executed};
+use byname::{Args, CallError, Client, Code, Error, Executed, Server, rpc};
 use harness::foreign::{BYNAME, Foreign, answer, ret, start};
 use harness::{Running, everything, greet};
 use serde_json::{Value, json};
@@ -383,4 +383,19 @@ async fn a_call_that_has_ended_is_not_polled_again() {
     let mut call = server.client().call::<u8>("add", ());
     (&mut call).await.unwrap();
     start(&mut call).await;
+}
+
+#[rpc]
+async fn lookup(id: u64) -> Result<String, byname::Error> {
+    Err(byname::Error::new(Code::NotFound, format!("no {id}")))
+}
+
+#[tokio::test]
+async fn a_failed_call_is_passed_on_by_a_function_that_fails_in_the_same_way() {
+    async fn pass_on(client: &Client) -> Result<String, byname::Error> {
+        Ok(lookup::on(client, 7).await?)
+    }
+    let running = Running::new(Server::new().method::<lookup>()).await;
+    let failed = pass_on(&running.client()).await.unwrap_err();
+    assert_eq!((failed.code(), failed.message(), failed.executed()), (Code::NotFound, "no 7", Executed::Yes));
 }

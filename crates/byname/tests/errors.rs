@@ -12,11 +12,12 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Error, Executed, Internal, Server, rpc, server};
+use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Server, rpc, server};
 use harness::foreign::{BYNAME, Foreign, answer, crowded, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{Semaphore, watch};
@@ -130,6 +131,11 @@ fn steady(message: &str) -> String {
         let end = number + out[number..].find(')').unwrap() + 1;
         out.replace_range(start..end, "OS ERROR");
     }
+    // The words of `getaddrinfo`, which come without a number.
+    if let Some(start) = out.find("failed to lookup address information: ") {
+        let end = out[start..].find(';').map_or(out.len(), |length| start + length);
+        out.replace_range(start..end, "OS ERROR");
+    }
     out
 }
 
@@ -182,6 +188,12 @@ async fn at_the_start(page: &mut Page) {
         "Write the address with its port. `127.0.0.1` is reached from this machine only, `0.0.0.0` from others too.",
     );
     page.add(
+        "The address isn't this machine's",
+        failed(one().serve("192.0.2.1:8080").await),
+        "Give an address that `ip address` lists, or `0.0.0.0` for all of them. A server's address is no URL: it has neither \
+         scheme nor path, which `Server::endpoint` gives.",
+    );
+    page.add(
         "There is nothing to serve",
         refused(Server::new()).await,
         "Add a function to the server before it serves, or take all of a package by `server!()`.",
@@ -195,6 +207,11 @@ async fn at_the_start(page: &mut Page) {
         "Two functions have one name",
         refused(one().function("add", || async {})).await,
         "Both places are named: rename one of the two on the wire, or don't serve it.",
+    );
+    page.add(
+        "One function is served twice",
+        refused(one().method::<add>()).await,
+        "`server!()` has every function of the package already. Two instances of a type go by `inject_as`.",
     );
     page.add(
         "A name is no name",
@@ -316,6 +333,12 @@ async fn before_sending(page: &mut Page) {
         failed(local.call::<f64>("ratio", Args::new().arg(1.0).kwarg("b", f64::INFINITY)).await),
         "As with a stub. Where the arguments came from your own `Serialize`, the message bears its words.",
     );
+    let wide = RawValue::from_string("1".repeat(50)).unwrap();
+    page.add(
+        "The arguments of a call by name can't be MessagePack",
+        failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (wide,)).await),
+        "An `i128` or a `u128` is the widest integer that is sent; what is wider is text.",
+    );
     page.add(
         "A call waits inside async code",
         failed(add::on(&local, 1, 2).wait()),
@@ -346,6 +369,13 @@ async fn connecting(page: &mut Page) {
         "Nobody listens",
         failed(Client::new(&url).unwrap().call::<u8>("add", (1, 2)).await),
         "Start the server, or correct host and port. In containers `localhost` is the container itself.",
+    );
+    // No label of a name is as long, so that no resolver asks another machine.
+    let unknown = format!("{}:8080/rpc", "x".repeat(64));
+    page.add(
+        "The host isn't known",
+        failed(Client::new(&unknown).unwrap().call::<u8>("add", (1, 2)).await),
+        "Correct the name, or let the machine know it: `getent hosts NAME` says what it knows.",
     );
     let full = crowded(&socket);
     let client = Client::builder(&url).limits(|limits| limits.connect = SHORT).build().unwrap();
@@ -548,6 +578,12 @@ async fn arguments(page: &mut Page) {
     );
     let running = Running::new(everything()).await;
     let at = running.address;
+    let too_long = Client::new(&format!("{at}/rpc/add")).unwrap();
+    page.add(
+        "The client's address ends with the function's name",
+        failed(too_long.call::<i64>("add", (1, 2)).await),
+        "Leave the name out: an address such as `localhost:8080/rpc` is of all functions.",
+    );
     page.add(
         "An integer needs more than 64 bits",
         raw(at, post("/rpc/echo", "[18446744073709551617]")).await,

@@ -124,6 +124,10 @@ async fn large_messages_come_back_as_they_went_and_hold_up_no_small_ones() {
     for call in calls {
         call.await.unwrap();
     }
+    // However the function runs: in the connection's own task, or in one of its own.
+    for _ in 0..20 {
+        assert!(echo::on(&client, large.clone()).await.unwrap() == large);
+    }
 }
 
 #[tokio::test]
@@ -156,4 +160,29 @@ async fn a_call_that_is_given_up_is_cancelled_and_its_place_is_free() {
     assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::Unknown));
     tokio::time::timeout(Duration::from_secs(20), told.notified()).await.expect("it is never told");
     assert_eq!(add::on(&client, 1, 2).await.unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_blocks_its_thread_holds_up_no_other_call_of_its_connection() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let server = server().function("block", move || {
+        let released = Arc::clone(&released);
+        async move { released.lock().unwrap().recv().unwrap() }
+    });
+    let client = serve(server).await;
+    gone_over(&client).await;
+    let blocked = tokio::spawn({
+        let client = client.clone();
+        async move { client.call::<()>("block", ()).await }
+    });
+    let running = async {
+        for n in 0..200 {
+            assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), running).await.expect("other calls wait");
+    assert!(!blocked.is_finished());
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
 }

@@ -110,6 +110,18 @@ async fn an_unknown_function_is_what_the_original_made_of_it() {
 }
 
 #[tokio::test]
+async fn a_method_is_suggested_whatever_stands_before_its_name() {
+    let running = Running::new(everything()).await;
+    for (asked, meant) in
+        [("ADD", "add"), ("Math.add", "add"), ("bump", "counter.bump"), ("My.Counter.Bump", "counter.bump")]
+    {
+        let answer = raw(running.address, post(&format!("/rpc/{asked}"), "[]")).await;
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(&format!("did you mean `{meant}`")), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn only_a_call_that_did_not_run_is_answered_by_the_reason_of_the_original() {
     let server = Server::new()
         .function("planned", || async { Err::<(), _>(Error::new(byname::Code::Unimplemented, "not yet")) });

@@ -106,10 +106,19 @@ impl Aliased {
 }
 
 #[tokio::test]
+async fn an_address_that_is_not_of_this_machine_fails_with_one_that_could_be() {
+    // No label of a name is as long, so that no resolver asks another machine.
+    for address in ["192.0.2.1:0".to_owned(), format!("{}:0", "x".repeat(64)), ":0".to_owned()] {
+        let error = one().serve(&*address).bind().await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        assert!(error.message().contains("; expected host:port of this machine, such as 127.0.0.1:8080"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
     let closure = |server: Server| server.function("add", || async {});
     for (collide, places) in [
-        (one().method::<add>(), ["harness/mod.rs", "harness/mod.rs"]),
         (closure(one()), ["harness/mod.rs", "lifecycle.rs"]),
         (one().inject(Adder), ["harness/mod.rs", "lifecycle.rs"]),
         (one().inject(Aliased), ["harness/mod.rs", "lifecycle.rs"]),
@@ -125,6 +134,13 @@ async fn names_that_collide_fail_at_the_start_and_say_where_both_are() {
             assert!(side.contains(place), "{side:?} of {message}");
         }
         assert_eq!(Client::local(&collide).unwrap_err(), error, "in a process as well");
+    }
+    for twice in [one().method::<add>(), Server::new().inject(Adder).inject(Adder)] {
+        let error = twice.serve("127.0.0.1:0").bind().await.unwrap_err();
+        assert_eq!(error.code(), Code::AlreadyExists, "{error}");
+        let message = error.message();
+        assert!(message.starts_with("`add` is served twice: `add("), "{message}");
+        assert!(message.contains("leave one out") && !message.contains("#[rpc(name"), "{message}");
     }
     let error = one().inject_as("other", Adder).method::<renamed>().serve("127.0.0.1:0").await.unwrap_err();
     assert!(error.message().contains("two functions are named `other.add`"), "{error}");

@@ -57,7 +57,10 @@ async fn an_application_has_routes_of_its_own_beside_the_calls() {
     }
     let nothing = raw(address, post("/api/rpc/sub", "[1,2]")).await;
     assert_eq!((nothing.status, nothing.header("content-type")), (404, "application/problem+json"));
-    assert_eq!(raw(address, get("/api/elsewhere")).await.status, 404);
+    let elsewhere = raw(address, post("/api/add", "[1,2]")).await;
+    let message = elsewhere.json()["message"].to_string();
+    assert_eq!(elsewhere.status, 404);
+    assert!(message.contains("nothing is at `…/add`: a call is `POST …/rpc/name`"), "{message}");
     assert_eq!(raw(address, get("/elsewhere")).await.status, 404);
 }
 

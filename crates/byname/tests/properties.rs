@@ -4,7 +4,7 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use byname::{Args, Client, Code, rpc};
+use byname::{Args, Client, Code, Codec, rpc};
 use harness::{Caller, Running, everything, get};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,8 @@ impl World {
         let local = Client::local(&server).unwrap();
         let running = runtime.block_on(Running::new(server.clone()));
         let plain_only = runtime.block_on(Running::new(server.path(false)));
-        let clients = vec![running.client(), plain_only.client(), local.encoded(true), local];
+        let packed = local.encoded(true).codec(Codec::MessagePack);
+        let clients = vec![running.client(), plain_only.client(), local.encoded(true), packed, local];
         // Dropping the handle of a server would not stop it; its runtime does.
         std::mem::forget(plain_only);
         Self { runtime, running, clients }

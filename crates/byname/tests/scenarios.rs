@@ -2,7 +2,7 @@
 
 mod harness;
 
-use byname::{Args, CallError, Client, Code, Executed, HeaderMap, Kind, rpc};
+use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, rpc};
 use harness::foreign::{Foreign, ret};
 use harness::{Caller, Running, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
@@ -148,7 +148,10 @@ async fn plain_over_http1() {
 async fn within_the_process() {
     let client = Client::local(&everything()).unwrap();
     through_client("in process", &client).await;
-    through_client("in process, encoded", &client.encoded(true)).await;
+    for codec in [Codec::Json, Codec::MessagePack] {
+        let client = client.encoded(true).codec(codec);
+        through_client(&format!("in process, encoded as {codec:?}"), &client).await;
+    }
 }
 
 /// ERROR as it stands in a body.
@@ -235,7 +238,7 @@ async fn typed_stubs_say_the_same_everywhere() {
     let running = Running::new(everything()).await;
     let remote = running.client();
     let local = || Client::local(&everything()).unwrap();
-    for client in [remote, local(), local().encoded(true)] {
+    for client in [remote, local(), local().encoded(true), local().encoded(true).codec(Codec::MessagePack)] {
         use harness::*;
         assert_eq!(add(1, 2).await, 3);
         assert_eq!(add::on(&client, 1, 2).await.unwrap(), 3);
@@ -316,7 +319,7 @@ async fn integers_beyond_64_bits_are_never_rounded() {
     assert_eq!((ratio.status, ratio.json()), (200, json!(1.0)));
 
     let local = || Client::local(&everything()).unwrap().encoded(true);
-    for client in [running.client(), local()] {
+    for client in [running.client(), local(), local().codec(Codec::MessagePack)] {
         let error = client.call::<Value>("echo", ((1u128 << 64) + 1,)).await.unwrap_err();
         let error = error.rpc().unwrap();
         assert_eq!((error.code(), error.executed()), (Code::InvalidArgument, Executed::No), "{error}");

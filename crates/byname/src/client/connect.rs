@@ -22,7 +22,10 @@ pub(super) async fn connect(target: &Target) -> io::Result<TcpStream> {
         return open(SocketAddr::new(address, target.port)).await;
     }
     let mut addresses = match target.addresses.as_slice() {
-        [] => tokio::net::lookup_host((target.host.as_str(), target.port)).await?.collect(),
+        [] => tokio::net::lookup_host((target.host.as_str(), target.port))
+            .await
+            .map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?
+            .collect(),
         given => given.to_vec(),
     }
     .into_iter();

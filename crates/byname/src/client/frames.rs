@@ -36,6 +36,9 @@ const NAMES: u16 = 1024;
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
 
+/// So many answers are handed out in one go, so that the next calls go out while the server works on the others.
+const AT_ONCE: usize = 32;
+
 /// How old a connection gets before another takes its place, give or take a quarter: so calls move on to servers that
 /// have come since.
 const AGE: Duration = Duration::from_secs(300);
@@ -140,7 +143,7 @@ impl Link {
 
     /// Sends a call.
     pub(super) fn call(self: &Arc<Self>) -> Sending {
-        Sending { link: Arc::clone(self), id: None }
+        Sending { link: Arc::clone(self), id: None, is_first: true }
     }
 
     /// Wakes the driver, where it doesn't look anyway.
@@ -152,7 +155,7 @@ impl Link {
     }
 
     /// Puts a call into what goes out next; `Pending` while the server takes no more at once.
-    fn poll_send(&self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<u64, Unsent>> {
+    fn poll_send(&self, outgoing: &Outgoing, is_first: bool, cx: &mut Context<'_>) -> Poll<Result<u64, Unsent>> {
         let mut state = self.state();
         let this = &mut *state;
         if this.status != Status::Open {
@@ -172,7 +175,12 @@ impl Link {
         if this.earliest.is_none_or(|earliest| outgoing.deadline < earliest) {
             this.earliest = Some(outgoing.deadline);
         }
-        let left = outgoing.deadline.saturating_duration_since(Instant::now()).as_millis();
+        // A call that had to wait for others has less left than it was allowed.
+        let left = match is_first {
+            true => outgoing.allowed,
+            false => outgoing.deadline.saturating_duration_since(Instant::now()),
+        };
+        let left = left.as_millis();
         let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
         let mut flags = 0;
         let start = this.outbound.open();
@@ -227,6 +235,7 @@ pub(super) struct Sending {
     link: Arc<Link>,
     /// Once it is sent.
     id: Option<u64>,
+    is_first: bool,
 }
 
 impl Sending {
@@ -236,9 +245,10 @@ impl Sending {
 
     /// How it ended, or that it was not sent.
     pub(super) fn poll(&mut self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<Ended, Unsent>> {
+        let is_first = std::mem::replace(&mut self.is_first, false);
         let id = match self.id {
             Some(id) => id,
-            None => match std::task::ready!(self.link.poll_send(outgoing, cx)) {
+            None => match std::task::ready!(self.link.poll_send(outgoing, is_first, cx)) {
                 Ok(id) => *self.id.insert(id),
                 Err(unsent) => return Poll::Ready(Err(unsent)),
             },
@@ -275,6 +285,8 @@ impl Drop for Sending {
 pub(super) struct Driver<S> {
     link: Arc<Link>,
     socket: Socket<S>,
+    /// The rest of a message, of which the first answers were handed out already.
+    unread: Bytes,
     assembly: Assembly,
     keepalive: Keepalive,
     /// How long a connection without a call is kept.
@@ -305,6 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Self {
             link,
             socket,
+            unread: Bytes::new(),
             assembly: Assembly::new(window, limits.message),
             keepalive: Keepalive::new(now),
             idle: limits.pool_idle,
@@ -323,9 +336,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, frames::Ended> {
         self.link.driver.register(cx.waker());
         loop {
-            while let Some(message) = self.socket.next()? {
-                self.take(&message)?;
-            }
+            let is_more = loop {
+                if self.unread.is_empty() {
+                    match self.socket.next()? {
+                        Some(message) => self.unread = message,
+                        None => break false,
+                    }
+                }
+                if self.take()? {
+                    break true;
+                }
+            };
             self.wakers.drain(..).for_each(Waker::wake);
             let blocked = loop {
                 if self.socket.has_written_all() {
@@ -341,6 +362,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     break true;
                 }
             };
+            if is_more {
+                // First those who have just been answered: what they call next goes out while the rest is read.
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
             if self.socket.poll_read(cx)?.is_pending() {
                 return self.wait(cx, blocked);
             }
@@ -423,8 +449,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn take(&mut self, message: &Bytes) -> Result<(), Violation> {
+    /// Takes the frames of a message, or as many answers of it as are handed out in one go; whether there are more.
+    fn take(&mut self) -> Result<bool, Violation> {
+        let message = std::mem::take(&mut self.unread);
         let mut rest = &message[..];
+        let mut answers = 0;
         let mut state = self.link.state();
         while let Some((header, payload)) = format::next(&mut rest)? {
             match header.kind {
@@ -438,6 +467,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         Taken::TooLarge => Ended::TooLarge,
                     };
                     self.wakers.extend(state.calls.end(header.id, ended));
+                    answers += 1;
+                    if answers >= AT_ONCE && !rest.is_empty() {
+                        self.unread = message.slice_ref(rest);
+                        return Ok(true);
+                    }
                 }
                 kind::GOAWAY => {
                     if state.status == Status::Open {
@@ -453,7 +487,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The calls that wait will not be answered.

@@ -483,6 +483,7 @@ fn is_goodbye(name: &str, answer: &Answer) -> bool {
 fn hint(why: &io::Error) -> String {
     match why.kind() {
         io::ErrorKind::ConnectionRefused => format!("{why}; is the server running there?"),
+        io::ErrorKind::NotFound => format!("{why}; is that the host's name?"),
         _ => why.to_string(),
     }
 }

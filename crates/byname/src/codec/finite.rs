@@ -179,6 +179,7 @@ macro_rules! compound {
             type Ok = S::Ok;
             type Error = S::Error;
 
+            #[inline(always)]
             fn $method<T: Serialize + ?Sized>(&mut self, $($name: $type,)? value: &T) -> Result<(), S::Error> {
                 self.inner.$method($($name,)? &Checked(value))
             }

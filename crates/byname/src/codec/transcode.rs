@@ -1,9 +1,8 @@
 //! From one codec to the other, without types: every digit stays, or it is an error.
 
-use serde_json::value::RawValue;
-
 use serde_core::de::Error as _;
 use serde_json::Error;
+use serde_json::value::RawValue;
 
 use super::message_pack::{
     Kind, Reader, Token, set_length, write_f64, write_signed, write_str, write_unsigned, write_wide,
@@ -54,7 +53,7 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
                         out.push(b',');
                     }
                     if *keyed {
-                        serde_json::to_writer(&mut out, &*reader.any_key()?)?;
+                        serde_json::to_writer(&mut out, &*reader.key()?)?;
                         out.push(b':');
                     }
                     break;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::PIECE;
-use super::format::{HEADER, Header, flag, kind};
+use super::format::{HEADER, Header, flag};
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -82,6 +82,11 @@ impl Outbound {
         &mut self.frames
     }
 
+    /// What was written of the frame that began at `start`.
+    pub(crate) fn since(&self, start: usize) -> &[u8] {
+        &self.frames[start + HEADER..]
+    }
+
     /// Ends the frame that began at `start`.
     pub(crate) fn close(&mut self, start: usize, header: Header) {
         let length = self.frames.len() - start - HEADER;
@@ -108,10 +113,12 @@ impl Outbound {
         }
     }
 
-    /// Moves what waits in another one to the end of this.
+    /// Moves what waits in another one, of which nothing has gone out, to the end of this.
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.frames.append(&mut other.frames);
         self.queued += std::mem::take(&mut other.queued);
+        other.unfinished = 0;
+        self.waiting.append(&mut other.started);
         self.waiting.append(&mut other.waiting);
         self.start();
     }
@@ -191,9 +198,6 @@ impl Outbound {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let mut header = Header { length: piece.len() as u32, ..large.header };
-            if large.at > 0 && header.kind == kind::CALL {
-                header.flags &= !(flag::METADATA | flag::MIXED);
-            }
             if piece.len() < left.len() {
                 header.flags |= flag::MORE;
             }
@@ -206,6 +210,167 @@ impl Outbound {
                 self.unfinished -= large.payload.len();
                 self.start();
                 turns = turns.max(usize::from(!self.started.is_empty()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frames::format::{self, kind};
+    use crate::frames::websocket::{Message, Reader, Side};
+    use crate::frames::{Assembly, Taken};
+
+    /// The frames that go out next.
+    fn filled(outbound: &mut Outbound) -> Vec<Header> {
+        let mut wire = Vec::new();
+        outbound.fill(&mut Writer::new(Side::Server), &mut wire);
+        let (mut reader, mut wire) = (Reader::new(Side::Client), wire.as_slice().into());
+        let mut headers = Vec::new();
+        while let Some(Message::Binary(message)) = reader.next(&mut wire).unwrap() {
+            let mut rest = &message[..];
+            while let Some((header, _)) = format::next(&mut rest).unwrap() {
+                headers.push(header);
+            }
+        }
+        headers
+    }
+
+    /// What a peer gets of what goes out.
+    struct Peer {
+        reader: Reader,
+        assembly: Assembly,
+        came: Vec<(u64, Vec<u8>)>,
+    }
+
+    impl Peer {
+        fn new(window: usize) -> Self {
+            let assembly = Assembly::new(window, usize::MAX);
+            Self { reader: Reader::new(Side::Server), assembly, came: Vec::new() }
+        }
+
+        fn take(&mut self, wire: &[u8]) {
+            let mut buffer = BytesMut::from(wire);
+            while let Some(message) = self.reader.next(&mut buffer).expect("what we write is right") {
+                let Message::Binary(frames) = message else { panic!("nothing else is written") };
+                let mut rest = &frames[..];
+                while let Some((header, payload)) = format::next(&mut rest).expect("frames are whole") {
+                    if let Taken::Whole(whole) = self.assembly.take(&header, payload).expect("the window is kept") {
+                        self.came.push((header.id, whole.into_owned()));
+                    }
+                }
+            }
+            assert!(buffer.is_empty(), "messages are whole");
+        }
+    }
+
+    fn call(id: u64) -> Header {
+        Header::new(kind::CALL, 0, 0, id)
+    }
+
+    #[test]
+    fn a_small_message_passes_a_large_one() {
+        let (mut outbound, mut writer, mut peer) = (Outbound::new(), Writer::new(Side::Client), Peer::new(1 << 20));
+        outbound.set_window(1 << 20);
+        outbound.put_bytes(call(1), vec![1; 5 * PIECE].into());
+        outbound.put_bytes(call(2), vec![2; 9].into());
+        let mut order = Vec::new();
+        while !outbound.is_empty() {
+            let mut wire = Vec::new();
+            outbound.fill(&mut writer, &mut wire);
+            assert!(wire.len() <= PIECE + 100, "one piece of each goes in turn");
+            peer.take(&wire);
+            order.extend(peer.came.drain(..).map(|(id, _)| id));
+        }
+        assert_eq!((order, outbound.len()), (vec![2, 1], 0));
+    }
+
+    #[test]
+    fn what_was_not_begun_can_be_taken_back_and_what_was_only_given_up() {
+        let (mut outbound, mut writer) = (Outbound::new(), Writer::new(Side::Client));
+        outbound.set_window(3 * PIECE);
+        for id in 1..=2 {
+            outbound.put_bytes(call(id), vec![0; 2 * PIECE].into());
+        }
+        outbound.fill(&mut writer, &mut Vec::new());
+        assert!(!outbound.take_back(1) && outbound.is_started(1) && outbound.take_back(2));
+        outbound.give_up(1);
+        assert!(outbound.is_empty());
+        assert_eq!((outbound.len(), outbound.unfinished), (0, 0));
+    }
+
+    #[test]
+    fn each_piece_says_what_the_message_has() {
+        let mut outbound = Outbound::new();
+        let header = Header::new(kind::CALL, flag::METADATA | flag::MIXED, 7, 1);
+        outbound.put_bytes(header, vec![0; PIECE + 1].into());
+        let [first, last] = [filled(&mut outbound), filled(&mut outbound)].concat()[..] else {
+            panic!("two pieces");
+        };
+        assert_eq!(first, Header { length: PIECE as u32, flags: header.flags | flag::MORE, ..header });
+        assert_eq!(last, Header { length: 1, ..header });
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_comes_whole_whatever_goes_in_between(
+            steps in proptest::collection::vec((0..6u8, prop_oneof![0..400usize, PIECE - 2..PIECE * 3]), 1..40),
+            window in PIECE..PIECE * 8,
+        ) {
+            let (mut outbound, mut writer, mut peer) = (Outbound::new(), Writer::new(Side::Client), Peer::new(window.max(PIECE * 3)));
+            outbound.set_window(window);
+            let mut sent = HashMap::new();
+            for (id, (step, length)) in (1u64..).zip(steps) {
+                let payload = vec![id as u8; length];
+                match step {
+                    0 => {
+                        let mut wire = Vec::new();
+                        outbound.fill(&mut writer, &mut wire);
+                        peer.take(&wire);
+                    }
+                    1 => {
+                        let start = outbound.open();
+                        outbound.buffer().extend_from_slice(&payload);
+                        prop_assert_eq!(outbound.since(start), &payload[..]);
+                        outbound.abandon(start);
+                    }
+                    2 if length > PIECE => {
+                        outbound.put_bytes(call(id), payload.into());
+                        prop_assert!(outbound.take_back(id));
+                    }
+                    3 => {
+                        let mut other = Outbound::new();
+                        other.put_bytes(call(id), payload.clone().into());
+                        outbound.append(&mut other);
+                        prop_assert!(other.is_empty() && other.len() == 0);
+                        sent.insert(id, payload);
+                    }
+                    4 => {
+                        outbound.put(call(id), |out| out.extend_from_slice(&payload));
+                        sent.insert(id, payload);
+                    }
+                    _ => {
+                        outbound.put_bytes(call(id), payload.clone().into());
+                        sent.insert(id, payload);
+                    }
+                }
+            }
+            while !outbound.is_empty() {
+                let mut wire = Vec::new();
+                outbound.fill(&mut writer, &mut wire);
+                prop_assert!(!wire.is_empty(), "it goes on");
+                peer.take(&wire);
+            }
+            prop_assert_eq!((outbound.len(), outbound.unfinished), (0, 0));
+            prop_assert_eq!(peer.came.len(), sent.len());
+            for (id, payload) in peer.came {
+                prop_assert!(sent[&id] == payload);
             }
         }
     }

@@ -13,7 +13,7 @@ use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::websocket::Side;
 use crate::frames::{Assembly, Ended, Keepalive, Next, Outbound, Socket, Taken, Violation};
+use crate::places::Places;
 use crate::registry::Entry;
 use crate::timer::{Timer, later};
 
@@ -43,6 +44,9 @@ const NAME: usize = 256;
 
 /// While more bytes than this wait to be written, no further call is read.
 const UNWRITTEN: usize = 1 << 20;
+
+/// So many calls are answered in one go, while their caller works on the answers to those before.
+const AT_ONCE: usize = 32;
 
 /// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
 const WINDOW: usize = 4;
@@ -82,21 +86,23 @@ struct Connection {
     peer: SocketAddr,
     /// What values are in, once the client has said it.
     codec: Option<Codec>,
+    /// The rest of a message, of which the first calls were answered already.
+    unread: Bytes,
     names: Vec<Option<Arc<Name>>>,
     assembly: Assembly,
-    /// The rest of a message that has come, for which there was no room.
-    untaken: Bytes,
     /// Replies of functions that were polled here.
     outbound: Outbound,
     /// Calls that have a task of their own.
     running: HashMap<u64, AbortHandle>,
     shared: Arc<Shared>,
     /// What functions may be running, those included that nobody waits for any more.
-    functions: Arc<Semaphore>,
+    functions: Arc<Places>,
     last_id: u64,
     is_leaving: bool,
     keepalive: Keepalive,
     last_call: Instant,
+    /// When the last call that was polled here gave its thread back.
+    clock: std::time::Instant,
     blocked_since: Option<Instant>,
     timer: Timer,
 }
@@ -146,17 +152,18 @@ impl Connection {
             socket: Socket::new(stream, Side::Server, early),
             peer,
             codec: None,
+            unread: Bytes::new(),
             names: Vec::new(),
             assembly: Assembly::new(window, limits.message),
-            untaken: Bytes::new(),
             outbound,
             running: HashMap::new(),
             shared: Arc::new(Shared { replies, connection: AtomicWaker::new() }),
-            functions: Arc::new(Semaphore::new(CALLS)),
+            functions: Places::new(CALLS),
             last_id: 0,
             is_leaving: false,
             keepalive: Keepalive::new(now),
             last_call: now,
+            clock: now.into_std(),
             blocked_since: None,
             timer: Timer::default(),
             endpoint,
@@ -174,20 +181,20 @@ impl Connection {
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
         self.shared.connection.register(cx.waker());
         loop {
+            let mut is_more = false;
             while self.outbound.len() < UNWRITTEN {
-                let message = match std::mem::take(&mut self.untaken) {
-                    rest if !rest.is_empty() => rest,
-                    _ => match self.socket.next()? {
-                        Some(message) => message,
+                if self.unread.is_empty() {
+                    match self.socket.next()? {
+                        Some(message) => self.unread = message,
                         None => break,
-                    },
-                };
-                let taken = self.take(&message, cx)?;
-                if taken < message.len() {
-                    self.untaken = message.slice(taken..);
+                    }
+                }
+                if self.take(cx)? {
+                    is_more = true;
+                    break;
                 }
             }
-            let was_full = self.outbound.len() >= UNWRITTEN;
+            is_more |= self.outbound.len() >= UNWRITTEN;
             self.gather();
             let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
             if !unwritten {
@@ -195,10 +202,9 @@ impl Connection {
                 if self.is_leaving && self.running.is_empty() && self.assembly.is_empty() && self.outbound.is_empty() {
                     return Ok(Poll::Ready(Ended::Closed));
                 }
-                if was_full {
-                    // There is room for the calls that have come already.
-                    continue;
-                }
+            }
+            if is_more && !unwritten {
+                continue;
             }
             if self.outbound.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
                 return self.wait(cx, unwritten);
@@ -270,32 +276,39 @@ impl Connection {
         self.outbound.put(last, |_| ());
     }
 
-    /// Takes the frames of a message, as long as there is room for their replies; how many bytes they were.
-    fn take(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<usize, Violation> {
-        let mut rest = message;
-        let mut now = None;
-        while self.outbound.len() < UNWRITTEN
-            && let Some((header, payload)) = format::next(&mut rest)?
-        {
+    /// Takes the frames of a message, or as many calls of it as are answered in one go; whether there are more.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, Violation> {
+        let message = std::mem::take(&mut self.unread);
+        let mut rest = &message[..];
+        let (mut now, mut calls) = (None, 0);
+        while let Some((header, payload)) = format::next(&mut rest)? {
             match header.kind {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
                 _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
                 kind::NAME => self.name(header.number, payload)?,
                 kind::CALL if !self.assembly.has_begun(&header) && !self.begin(header.id)? => {}
                 kind::CALL => {
-                    let now = *now.get_or_insert_with(Instant::now);
-                    self.last_call = now;
+                    let now = *now.get_or_insert_with(|| {
+                        let now = Instant::now();
+                        (self.last_call, self.clock) = (now, std::time::Instant::now());
+                        now
+                    });
                     match self.assembly.take(&header, payload)? {
                         Taken::Part => {}
                         Taken::Whole(call) => self.call(&header, &call, now, cx)?,
                         Taken::TooLarge => self.too_large(header.id),
+                    }
+                    calls += 1;
+                    if (calls >= AT_ONCE || self.outbound.len() >= UNWRITTEN) && !rest.is_empty() {
+                        self.unread = message.slice_ref(rest);
+                        return Ok(true);
                     }
                 }
                 kind::CANCEL => self.cancel(header.id),
                 _ => {}
             }
         }
-        Ok(message.len() - rest.len())
+        Ok(false)
     }
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
@@ -340,7 +353,7 @@ impl Connection {
         let codec = self.codec.unwrap_or_default();
         let Asked { timeout, metadata, positional, keyword } = Asked::read(header, payload)?;
         let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
-        let Ok(share) = Arc::clone(&self.functions).try_acquire_owned() else {
+        let Some(share) = self.functions.take() else {
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
@@ -369,57 +382,65 @@ impl Connection {
         let origin =
             Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
-        let begun = span.in_scope(|| dispatch.begin(entry, Arc::clone(&name.name), origin, source));
-        let mut supervised = match begun {
-            Ok(supervised) => supervised,
+        let (id, called) = (header.id, Arc::clone(&name.name));
+        let is_quick = entry.is_quick();
+        let outbound = &mut self.outbound;
+        let run = || {
+            let mut supervised = dispatch.begin(entry, called, origin, now, source)?;
+            if !is_quick {
+                return Ok(Tried::Running(supervised));
+            }
+            let start = outbound.open();
+            let polled = poll_now(&mut supervised, outbound.buffer(), cx);
+            Ok(match polled {
+                Poll::Ready((result, metadata)) => Tried::Done(start, result, metadata),
+                Poll::Pending => {
+                    outbound.abandon(start);
+                    Tried::Running(supervised)
+                }
+            })
+        };
+        let (limit, slow_poll) = (dispatch.limits().message, dispatch.limits().slow_poll);
+        let (tried, ended) = span.in_scope(|| entry.piece_from(self.clock, slow_poll, run));
+        self.clock = ended;
+        match tried {
             Err(error) => {
                 let failed = Err(Failure::Rpc(error));
-                dispatch::record::<()>(&span, &failed);
-                put_failure(&mut self.outbound, header.id, failed, HeaderMap::new());
-                return Ok(());
+                dispatch::record(&span, &failed);
+                let start = self.outbound.open();
+                self.done(start, id, codec, failed, HeaderMap::new(), &name.name, limit);
             }
-        };
-        let limit = dispatch.limits().message;
-        if entry.is_quick() {
-            let start = self.outbound.open();
-            let out = self.outbound.buffer();
-            let value_at = out.len();
-            // The budget of this task is for its reads; a function must not find it used up by the calls before.
-            let polled = span.in_scope(|| poll_now(&mut supervised, out, cx));
-            let Poll::Ready((result, metadata)) = polled else {
-                self.outbound.abandon(start);
-                let name = Arc::clone(&name.name);
-                self.spawn(header.id, name, supervise(supervised, span));
-                return Ok(());
-            };
-            dispatch::record(&span, &result);
-            let length = out.len() - value_at;
-            match result {
-                Ok(()) if metadata.is_empty() && length <= limit => {
-                    self.outbound.close(start, Header::new(kind::REPLY, 0, 0, header.id));
-                }
-                Ok(()) => {
-                    let value = Bytes::copy_from_slice(&out[value_at..]);
-                    self.outbound.abandon(start);
-                    let reply = Reply { result: Ok(Returned::Value(Value::Encoded(codec, value))), metadata };
-                    put_reply(&mut self.outbound, header.id, reply, limit, &name.name);
-                }
-                Err(failure) => {
-                    self.outbound.abandon(start);
-                    put_reply(
-                        &mut self.outbound,
-                        header.id,
-                        Reply { result: Err(failure), metadata },
-                        limit,
-                        &name.name,
-                    );
-                }
+            Ok(Tried::Running(supervised)) => self.spawn(id, Arc::clone(&name.name), supervise(supervised, span)),
+            Ok(Tried::Done(start, result, metadata)) => {
+                dispatch::record(&span, &result);
+                self.done(start, id, codec, result, metadata, &name.name, limit);
             }
-            return Ok(());
         }
-        let name = Arc::clone(&name.name);
-        self.spawn(header.id, name, supervise(supervised, span));
         Ok(())
+    }
+
+    /// Ends the frame that begins at `start` and holds the value of a call, where that is all there is to say.
+    #[expect(clippy::too_many_arguments, reason = "it is a part of `call`")]
+    fn done(
+        &mut self,
+        start: usize,
+        id: u64,
+        codec: Codec,
+        result: Result<(), Failure>,
+        metadata: HeaderMap,
+        name: &str,
+        limit: usize,
+    ) {
+        let value = self.outbound.since(start);
+        let result = match result {
+            Ok(()) if metadata.is_empty() && value.len() <= limit => {
+                return self.outbound.close(start, Header::new(kind::REPLY, 0, 0, id));
+            }
+            Ok(()) => Ok(Returned::Value(Value::Encoded(codec, Bytes::copy_from_slice(value)))),
+            Err(failure) => Err(failure),
+        };
+        self.outbound.abandon(start);
+        put_reply(&mut self.outbound, id, Reply { result, metadata }, limit, name);
     }
 
     fn put(&mut self, id: u64, reply: Reply, name: &str) {
@@ -512,6 +533,13 @@ fn poll_now(
     }
 }
 
+/// What came of a call that was begun on its connection's own task.
+enum Tried {
+    /// It is done, and its value is in the frame that begins there.
+    Done(usize, Result<(), Failure>, HeaderMap),
+    Running(Supervised),
+}
+
 /// A call as it came.
 struct Asked<'p> {
     /// In milliseconds; 0 where the caller doesn't say.
@@ -544,14 +572,14 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
                 value.len()
             );
             let error = Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes);
-            return put_failure(outbound, id, Err(error.into()), HeaderMap::new());
+            return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
         Ok(Returned::Value(Value::Local(_))) => {
             let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
-            return put_failure(outbound, id, Err(error.into()), HeaderMap::new());
+            return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
         Ok(Returned::Stream(items)) => match items {},
-        Err(failure) => return put_failure(outbound, id, Err(failure), metadata),
+        Err(failure) => return put_failure(outbound, id, failure, metadata),
     };
     if metadata.is_empty() {
         return outbound.put_bytes(Header::new(kind::REPLY, 0, 0, id), value);
@@ -562,10 +590,7 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
     outbound.close(start, Header::new(kind::REPLY, flag::METADATA, 0, id));
 }
 
-fn put_failure(outbound: &mut Outbound, id: u64, failure: Result<(), Failure>, metadata: HeaderMap) {
-    let Err(failure) = failure else {
-        return;
-    };
+fn put_failure(outbound: &mut Outbound, id: u64, failure: Failure, metadata: HeaderMap) {
     let (error, data) = match failure {
         Failure::Method { error, data: Value::Encoded(_, data) } => (error, data),
         Failure::Method { error, data: Value::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),

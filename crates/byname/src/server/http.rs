@@ -15,7 +15,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Server;
@@ -30,6 +29,7 @@ use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
+use crate::places::Places;
 use crate::quote::{quoted, quoted_bytes};
 use crate::timer::later;
 use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
@@ -50,6 +50,8 @@ pub(super) struct Endpoint {
     keep_alive: HeaderValue,
     /// Connections are closed sooner than byname's clients expect of a server that doesn't say.
     idles_briefly: bool,
+    /// Paths are what an outer server leaves of them.
+    is_mounted: bool,
 }
 
 /// One connection, as its requests see it.
@@ -59,7 +61,7 @@ pub(super) struct Session {
     peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
-    functions: Arc<Semaphore>,
+    functions: Arc<Places>,
     /// Frames take over once the answer to the request that asked for them is out.
     upgrade: OnceLock<OnUpgrade>,
 }
@@ -78,8 +80,8 @@ enum Target<'p> {
 }
 
 impl Endpoint {
-    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, frames: bool) -> Self {
-        let frames = frames && server.frames;
+    pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, is_mounted: bool) -> Self {
+        let frames = server.frames && !is_mounted;
         let gate = Gate {
             private,
             hosts: server.hosts.clone(),
@@ -101,6 +103,7 @@ impl Endpoint {
             ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
             idles_briefly: dispatch_idle < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
+            is_mounted,
         }
     }
 
@@ -134,7 +137,7 @@ impl Session {
     }
 
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
-        let functions = Arc::new(Semaphore::new(endpoint.functions()));
+        let functions = Places::new(endpoint.functions());
         Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
     }
 
@@ -196,7 +199,7 @@ struct Caller<'s> {
     began: Instant,
     deadline: Option<Instant>,
     /// What its connection may have running.
-    functions: &'s Arc<Semaphore>,
+    functions: &'s Arc<Places>,
 }
 
 impl Endpoint {
@@ -274,7 +277,9 @@ impl Endpoint {
     }
 
     fn nothing(&self, way: Way, asked: &str) -> Out {
-        let (path, asked) = (&self.path, quoted(asked));
+        // Where this is mounted is known to the outer server alone.
+        let mount = if self.is_mounted { "…" } else { "" };
+        let (path, asked) = (format!("{mount}{}", self.path), quoted(&format!("{mount}{asked}")));
         let below = path.trim_end_matches('/');
         let why = match (self.plain, self.by_path, self.json_rpc) {
             (_, true, _) => format!("nothing is at {asked}: a call is `POST {below}/name` with its arguments as JSON"),
@@ -453,7 +458,7 @@ impl Endpoint {
 
     /// Runs a call as one of its connection's.
     async fn run(&self, name: String, args: Args, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
-        let Ok(share) = Arc::clone(caller.functions).try_acquire_owned() else {
+        let Some(share) = caller.functions.take() else {
             let most = self.functions();
             let why =
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
@@ -468,7 +473,7 @@ impl Endpoint {
     /// HTTP/2 has streams, so that opening and resetting streams in turn starts no more, or as a batch has calls.
     fn functions(&self) -> usize {
         let streams = STREAMS as usize;
-        streams.max(self.dispatch.limits().batch).min(Semaphore::MAX_PERMITS)
+        streams.max(self.dispatch.limits().batch)
     }
 }
 

@@ -112,7 +112,7 @@ impl Serve {
         let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
         let private = address.ip().is_loopback();
         let dispatch = self.server.something(private)?;
-        let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private, true);
+        let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private, false);
         Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
     }
 }
@@ -283,7 +283,11 @@ async fn listener(at: At) -> Result<TcpListener, Error> {
 /// At the first address of the name that can be bound.
 async fn named(name: &str) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host(name).await? {
+    let unknown = |why: io::Error| match why.kind() {
+        io::ErrorKind::InvalidInput => why,
+        _ => io::Error::new(io::ErrorKind::NotFound, why),
+    };
+    for address in tokio::net::lookup_host(name).await.map_err(unknown)? {
         match listen_at(address) {
             Ok(listener) => return Ok(listener),
             Err(why) => last = why,
@@ -305,6 +309,9 @@ fn cannot_listen(at: &str, why: io::Error) -> Error {
     let hint = match why.kind() {
         io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
         io::ErrorKind::InvalidInput => "; expected host:port, such as 127.0.0.1:8080",
+        io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable => {
+            "; expected host:port of this machine, such as 127.0.0.1:8080"
+        }
         io::ErrorKind::PermissionDenied => "; ports below 1024 are the superuser's",
         _ => "",
     };

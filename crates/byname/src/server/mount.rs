@@ -55,9 +55,9 @@ impl Server {
     ///
     /// What concerns a call holds as ever: [`Limits`](crate::Limits)' `call`, `message`, `body_progress`, `nesting` and
     /// `in_flight`, deadlines, interceptors, and the rules about `Host`, as on an address that others can reach: name
-    /// yours by [`hosts`](Self::hosts). What concerns connections is the outer server's: `header`, `header_read`,
-    /// `write_progress`, `idle` and `drain` do nothing here, and neither does SIGTERM. Callers are told to keep a
-    /// connection for five seconds at most.
+    /// yours by [`hosts`](Self::hosts). Pages of other sites call by [`origins`](Self::origins), whatever a layer for CORS
+    /// says. What concerns connections is the outer server's: `header`, `header_read`, `write_progress`, `idle` and
+    /// `drain` do nothing here, and neither does SIGTERM. Callers are told to keep a connection for five seconds at most.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Server {
         let announced = self.limits.idle.min(IDLE);
         self.limits.idle = announced;
         let dispatch = self.something(false)?;
-        let endpoint = Endpoint::new(&self, Arc::new(dispatch), false, false);
+        let endpoint = Endpoint::new(&self, Arc::new(dispatch), false, true);
         Ok(HttpService { endpoint: Arc::new(endpoint) })
     }
 }

@@ -45,6 +45,15 @@ pub(in crate::codec) enum Token<'de> {
     Map(usize),
 }
 
+/// An integer of at most 64 bits.
+enum Integer {
+    Unsigned(u64),
+    Negative(i64),
+}
+
+const EMPTY_MAP: u8 = 0x80;
+const EMPTY_ARRAY: u8 = 0x90;
+
 /// Whether arrays and maps are nested deeper than `limit`.
 pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
     // Each takes a byte at least.
@@ -79,7 +88,6 @@ impl<'de> Reader<'de> {
     }
 
     /// Reads what the next value begins with.
-    #[inline]
     pub(in crate::codec) fn token(&mut self) -> Result<Token<'de>, Error> {
         let Some((&marker, rest)) = self.rest.split_first() else {
             return Err(self.too_short());
@@ -124,6 +132,55 @@ impl<'de> Reader<'de> {
             0xe0.. => Token::Negative((marker as i8).into()),
             0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => return self.extension(marker),
         })
+    }
+
+    /// An integer of at most 64 bits, if one comes next: what [`token`](Self::token) says too, in fewer steps.
+    #[inline]
+    fn integer(&mut self) -> Option<Integer> {
+        let (value, rest): (i64, _) = match *self.rest {
+            [value @ 0..=0x7f, ref rest @ ..] => (value.into(), rest),
+            [value @ 0xe0..=0xff, ref rest @ ..] => ((value as i8).into(), rest),
+            [0xcc, a, ref rest @ ..] => (a.into(), rest),
+            [0xcd, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
+            [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
+            [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                self.rest = rest;
+                return Some(Integer::Unsigned(u64::from_be_bytes([a, b, c, d, e, f, g, h])));
+            }
+            [0xd0, a, ref rest @ ..] => ((a as i8).into(), rest),
+            [0xd1, a, b, ref rest @ ..] => (i16::from_be_bytes([a, b]).into(), rest),
+            [0xd2, a, b, c, d, ref rest @ ..] => (i32::from_be_bytes([a, b, c, d]).into(), rest),
+            [0xd3, a, b, c, d, e, f, g, h, ref rest @ ..] => (i64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(u64::try_from(value).map_or(Integer::Negative(value), Integer::Unsigned))
+    }
+
+    /// A string of at most 255 bytes, if one comes next; see [`integer`](Self::integer).
+    #[inline]
+    fn short_str(&mut self) -> Option<&'de str> {
+        let (length, rest) = match self.rest {
+            [marker @ 0xa0..=0xbf, rest @ ..] => (marker & 0x1f, rest),
+            [0xd9, length, rest @ ..] => (*length, rest),
+            _ => return None,
+        };
+        let (bytes, rest) = rest.split_at_checked(length.into())?;
+        let text = std::str::from_utf8(bytes).ok()?;
+        self.rest = rest;
+        Some(text)
+    }
+
+    /// The length of an array or a map of at most 15 items, if one comes next; see [`integer`](Self::integer).
+    #[inline]
+    fn short(&mut self, empty: u8) -> Option<usize> {
+        match self.rest {
+            [marker, rest @ ..] if marker & 0xf0 == empty => {
+                self.rest = rest;
+                Some((marker & 0x0f).into())
+            }
+            _ => None,
+        }
     }
 
     #[cold]
@@ -205,14 +262,16 @@ impl<'de> Reader<'de> {
 
     /// Reads over one value.
     pub(in crate::codec) fn skip(&mut self) -> Result<(), Error> {
-        let items = match self.token()? {
-            Token::Array(length) => length,
-            // As many as this can't be there.
-            Token::Map(entries) => entries.saturating_mul(2),
+        let (items, keyed) = match self.token()? {
+            Token::Array(length) => (length, false),
+            Token::Map(entries) => (entries, true),
             _ => return Ok(()),
         };
         self.enter()?;
         for _ in 0..items {
+            if keyed {
+                self.key()?;
+            }
             self.skip()?;
         }
         self.open -= 1;
@@ -254,16 +313,19 @@ impl<'de> Reader<'de> {
     }
 
     /// The key of a map's entry.
-    fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+    #[inline]
+    pub(in crate::codec) fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+        if let Some(text) = self.short_str() {
+            return Ok(Cow::Borrowed(text));
+        }
+        self.unusual_key()
+    }
+
+    fn unusual_key(&mut self) -> Result<Cow<'de, str>, Error> {
         match self.token()? {
             Token::Str(text) => Ok(Cow::Borrowed(text)),
             token => token.into_key().ok_or_else(|| self.lose("key must be a string")),
         }
-    }
-
-    /// As [`key`](Self::key), for who reads no types.
-    pub(in crate::codec) fn any_key(&mut self) -> Result<Cow<'de, str>, Error> {
-        self.key()
     }
 }
 
@@ -314,7 +376,13 @@ impl<'de> Token<'de> {
 
 macro_rules! numbers {
     ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.integer() {
+                Some(Integer::Unsigned(value)) => return visitor.visit_u64(value),
+                Some(Integer::Negative(value)) => return visitor.visit_i64(value),
+                None => {}
+            }
             match self.token()? {
                 Token::Unsigned(value) => visitor.visit_u64(value),
                 Token::Negative(value) => visitor.visit_i64(value),
@@ -333,10 +401,26 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     numbers! {
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+
+    #[inline]
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let [0xcb, a, b, c, d, e, f, g, h, ref rest @ ..] = *self.rest
+            && let value = f64::from_be_bytes([a, b, c, d, e, f, g, h])
+            && value.is_finite()
+        {
+            self.rest = rest;
+            return visitor.visit_f64(value);
+        }
+        // Any number becomes an `f64`.
+        self.deserialize_u64(visitor)
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(entries) = self.short(EMPTY_MAP) {
+            return self.map(entries, visitor);
+        }
         match self.token()? {
             Token::Nil => visitor.visit_unit(),
             Token::Bool(value) => visitor.visit_bool(value),
@@ -353,7 +437,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         }
     }
 
+    #[inline]
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let [marker @ (0xc2 | 0xc3), ref rest @ ..] = *self.rest {
+            self.rest = rest;
+            return visitor.visit_bool(marker == 0xc3);
+        }
         match self.token()? {
             Token::Bool(value) => visitor.visit_bool(value),
             token => Err(self.mismatch(&token, &visitor)),
@@ -400,7 +489,11 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self.deserialize_str(visitor)
     }
 
+    #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(text) = self.short_str() {
+            return visitor.visit_borrowed_str(text);
+        }
         match self.token()? {
             Token::Str(text) => visitor.visit_borrowed_str(text),
             token => Err(self.mismatch(&token, &visitor)),
@@ -457,6 +550,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(length) = self.short(EMPTY_ARRAY) {
+            return self.array(length, visitor);
+        }
         match self.token()? {
             Token::Array(length) => self.array(length, visitor),
             Token::Bytes(bytes) => octets(bytes, visitor),
@@ -490,6 +586,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
+        if let Some(entries) = self.short(EMPTY_MAP) {
+            return self.map(entries, visitor);
+        }
         match self.token()? {
             Token::Map(entries) => self.map(entries, visitor),
             Token::Array(length) => self.array(length, visitor),
@@ -677,7 +776,10 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0.key()? {
+        if let Some(text) = self.0.short_str() {
+            return visitor.visit_borrowed_str(text);
+        }
+        match self.0.unusual_key()? {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),
         }

@@ -94,10 +94,24 @@ fn begin_anew(out: &mut Vec<u8>, start: usize, kind: Kind, begun: usize, length:
 }
 
 /// Appends a string that is no longer than 4 GiB.
+#[inline]
 pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
-    out.reserve(text.len() + 5);
     Kind::Str.begin(text.len(), out);
     out.extend_from_slice(text.as_bytes());
+}
+
+/// As [`write_str`], of a name that the compiler knows: one piece of known length.
+#[inline(always)]
+fn write_name(name: &'static str, out: &mut Vec<u8>) {
+    let mut short = [0; 32];
+    match short.get_mut(1..=name.len()) {
+        Some(text) => {
+            text.copy_from_slice(name.as_bytes());
+            short[0] = Kind::Str.empty() | name.len() as u8;
+            out.extend_from_slice(&short[..=name.len()]);
+        }
+        None => write_str(name, out),
+    }
 }
 
 /// Appends an integer as short as it can be.
@@ -175,7 +189,7 @@ impl<'o> Writer<'o> {
     }
 
     /// What a variant with content begins with: a map of one entry, by the variant's name.
-    fn variant(self, variant: &str) -> Self {
+    fn variant(self, variant: &'static str) -> Self {
         Kind::Map.begin(1, self.out);
         write_str(variant, self.out);
         self
@@ -363,13 +377,15 @@ pub(in crate::codec) struct Compound<'o> {
 }
 
 impl Compound<'_> {
+    #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.length += 1;
         value.serialize(Writer::new(self.out))
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
-        write_str(name, self.out);
+    #[inline(always)]
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
+        write_name(name, self.out);
         self.item(value)
     }
 
@@ -453,6 +469,18 @@ fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes what the JSON in `value` stands for.
+#[cold]
+fn json_text<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
+    let mut text = Vec::new();
+    value.serialize(Writer::new(&mut text))?;
+    match Reader::new(&text, 0).token()? {
+        Token::Str(text) => out.extend_from_slice(&transcode::to_message_pack(text.as_bytes())?),
+        _ => return Err(Error::custom("no JSON text")),
+    }
+    Ok(())
+}
+
 /// A struct that is being written, or JSON that stands for a value.
 pub(in crate::codec) enum Fields<'o> {
     Map(Compound<'o>),
@@ -463,18 +491,11 @@ impl SerializeStruct for Fields<'_> {
     type Ok = ();
     type Error = Error;
 
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
         match self {
             Fields::Map(map) => map.field(name, value),
-            Fields::Text(out) => {
-                let mut text = Vec::new();
-                value.serialize(Writer::new(&mut text))?;
-                match Reader::new(&text, 0).token()? {
-                    Token::Str(text) => out.extend_from_slice(&transcode::to_message_pack(text.as_bytes())?),
-                    _ => return Err(Error::custom("no JSON text")),
-                }
-                Ok(())
-            }
+            Fields::Text(out) => json_text(value, out),
         }
     }
 

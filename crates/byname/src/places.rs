@@ -1,0 +1,90 @@
+//! How many of something there are at once: a count with a limit, whose end can be waited for.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// So many places, all free at first. A semaphore that nobody queues for, and that costs one operation to take or to
+/// give back.
+#[derive(Debug)]
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    most: usize,
+    /// Somebody waits until all are free.
+    is_awaited: AtomicBool,
+    free: Notify,
+}
+
+/// A place that is taken, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Places>);
+
+impl Places {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), most, is_awaited: AtomicBool::new(false), free: Notify::new() })
+    }
+
+    /// A place, unless all are taken.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+        let another = |taken| (taken < self.most).then(|| taken + 1);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// Waits until no place is taken.
+    pub(crate) async fn all_free(&self) {
+        loop {
+            let mut freed = pin!(self.free.notified());
+            // It counts from here on; so whatever is given back after the look is not missed.
+            freed.as_mut().enable();
+            self.is_awaited.store(true, Ordering::SeqCst);
+            if self.taken.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    fn give_back(&self) {
+        if self.taken.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_awaited.load(Ordering::SeqCst) {
+            self.free.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_are_taken_than_there_are() {
+        let places = Places::new(2);
+        let (first, second) = (places.take(), places.take());
+        assert!(first.is_some() && second.is_some() && places.take().is_none());
+        drop(first);
+        assert!(places.take().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_last_that_is_given_back_ends_the_waiting() {
+        let places = Places::new(2);
+        places.all_free().await;
+        let (first, second) = (places.take(), places.take());
+        let mut waiting = Box::pin(places.all_free());
+        let mut is_waiting =
+            async || std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
+        assert!(is_waiting().await);
+        drop(first);
+        assert!(is_waiting().await);
+        drop(second);
+        assert!(!is_waiting().await);
+    }
+}
