@@ -70,9 +70,9 @@ pub enum Transport {
     /// Frames, many calls at once on one connection: the first calls go over HTTP, and once the server has offered it a
     /// connection of frames is opened in the background. Where the server or a proxy in between can't, calls go on
     /// over HTTP.
-    #[default]
     Frames,
     /// HTTP/1.1 alone.
+    #[default]
     Http,
 }
 
@@ -282,7 +282,7 @@ impl ClientBuilder {
         self
     }
 
-    /// What calls travel by: [`Transport::Frames`] unless told otherwise.
+    /// What calls travel by: [`Transport::Http`] unless told otherwise, for as long as frames are new.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self

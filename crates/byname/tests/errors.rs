@@ -12,8 +12,8 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Server, rpc, server};
-use harness::foreign::{BYNAME, Foreign, answer, crowded, start};
+use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Server, Transport, rpc, server};
+use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
@@ -962,6 +962,160 @@ async fn http(page: &mut Page) {
     );
 }
 
+/// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
+async fn answered_by_frames(bytes: fn(u64) -> Vec<u8>) -> Seen {
+    let (server, upgraded) = Foreign::of_frames(move |mut connection| async move {
+        let id = loop {
+            if let (3, id) = connection.frame().await {
+                break id;
+            }
+        };
+        connection.send(bytes(id)).await;
+    })
+    .await;
+    let client = server.client();
+    gone_over(&client, &upgraded).await;
+    failed(client.call::<Value>("add", (1, 2)).await)
+}
+
+async fn by_frames(page: &mut Page) {
+    page.section("Frames");
+    let running = Running::new(everything()).await;
+    let upgrade = "upgrade: websocket\r\n";
+    let connection = "connection: upgrade\r\n";
+    let version = "sec-websocket-version: 13\r\n";
+    let protocol = "sec-websocket-protocol: byname.v1\r\n";
+    let cases = [
+        (
+            "An upgrade without `connection`",
+            format!("{upgrade}{version}{protocol}"),
+            "A proxy took the header away, for it goes from one connection to the next: let it pass upgrades on. In nginx \
+             that is `proxy_set_header Connection upgrade` beside the one for `Upgrade`.",
+        ),
+        (
+            "An upgrade to another version of WebSocket",
+            format!("{upgrade}{connection}{protocol}"),
+            "Send the header. Libraries of WebSocket do that by themselves.",
+        ),
+        (
+            "An upgrade to another protocol",
+            format!("{upgrade}{connection}{version}"),
+            "In browsers that is `new WebSocket(url, \"byname.v1\")`; libraries call it a subprotocol.",
+        ),
+        (
+            "An upgrade without a key",
+            format!("{upgrade}{connection}{version}{protocol}sec-websocket-key: key\r\n"),
+            "Leave the handshake to a library of WebSocket.",
+        ),
+    ];
+    for (title, headers, remedy) in cases {
+        page.add(title, raw(running.address, verb("GET", "/rpc", &headers)).await, remedy);
+    }
+    let mut running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let asks = "POST /rpc/echo HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut other = Caller::to(running.address).await;
+    assert_eq!(other.ask(asks).await.status, 100);
+    let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let asks = verb("GET", "/rpc", &format!("{upgrade}{connection}{version}{protocol}{key}"));
+    let (begins, goes_on) = asks.split_at(asks.len() - 2);
+    caller.send(begins).await;
+    running.stop();
+    let _ = within(tokio::net::TcpStream::connect(running.address)).await;
+    page.add(
+        "An upgrade of a server that stops",
+        caller.ask(goes_on).await,
+        "Connect again in a moment, where there is another server at the address or this one is started anew.",
+    );
+    drop(other);
+
+    let server = everything().limits(|limits| limits.message = 1000);
+    let running = Running::new(server).await;
+    let client = running.client_by(Transport::Frames);
+    let large: &str = "x".repeat(1000).leak();
+    let seen = loop {
+        let seen = failed(client.call::<String>("shout", (large,)).await);
+        // Over HTTP it is the server that says so.
+        if seen.message.contains("`shout`") {
+            break seen;
+        }
+    };
+    page.add(
+        "The request is too large for the other side of a connection of frames",
+        seen,
+        "Nothing of it was sent. Send less at once, or raise `Limits::message` of the server.",
+    );
+    let wide = RawValue::from_string("1".repeat(40)).unwrap();
+    page.add(
+        "An integer needs more than 128 bits",
+        failed(client.call::<Value>("echo", (wide,)).await),
+        "It was in a `RawValue`. MessagePack holds no such integer, whatever the type.",
+    );
+    page.add(
+        "The connection of frames ended before an answer",
+        answered_by_frames(|_| Vec::new()).await,
+        "As over HTTP: the server, or a proxy before it, went away in the middle of the call. A proxy that cuts such \
+         connections after a time has a setting for it, and where it does so again and again calls go over HTTP.",
+    );
+    page.add(
+        "The other side of a connection of frames breaks the protocol",
+        answered_by_frames(|_| vec![0x81, 0]).await,
+        "The words after the colon say how. With byname on both sides something in between changed what was sent.",
+    );
+    page.add(
+        "The answer by frames can't be read",
+        answered_by_frames(|id| frame(4, 2, id, b"")).await,
+        "As above, in what belongs to this call alone.",
+    );
+    for (title, bytes, remedy) in [
+        (
+            "The reply is cut off MessagePack",
+            (|id| frame(4, 0, id, b"\x92\x01")) as fn(u64) -> Vec<u8>,
+            "The other side's MessagePack is wrong. `ClientBuilder::codec` takes JSON in its place.",
+        ),
+        (
+            "The reply is no MessagePack that JSON has as well",
+            |id| frame(4, 0, id, b"\xc1"),
+            "Extensions, such as for times, have no place in JSON: send text or a number.",
+        ),
+        (
+            "A text in MessagePack is no UTF-8",
+            |id| frame(4, 0, id, b"\xa1\xff"),
+            "Send bytes as bytes, which is `bin` in MessagePack.",
+        ),
+    ] {
+        page.add(title, answered_by_frames(bytes).await, remedy);
+    }
+
+    let (server, upgraded) = Foreign::of_frames(|connection| async move {
+        pending::<()>().await;
+        drop(connection);
+    })
+    .await;
+    let client = server.builder().limits(|limits| limits.write_progress = SHORT).build().unwrap();
+    gone_over(&client, &upgraded).await;
+    page.add(
+        "The server takes no frames",
+        failed(client.call::<u8>("add", ("x".repeat(32 << 20), 2)).await),
+        "The server hangs, or is stopped by a debugger: see what it does. Raise the limit only where the line is that slow.",
+    );
+    let client = server.client();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let call = runtime.spawn(async move {
+        gone_over(&client, &upgraded).await;
+        let mut call = client.call::<u8>("add", (1, 2)).into_future();
+        start(&mut call).await;
+        call
+    });
+    let call = within(call).await.unwrap();
+    runtime.shutdown_background();
+    page.add(
+        "The runtime of a connection of frames is gone",
+        failed(within(call).await),
+        "Keep the runtime until its calls have ended, or make the call in the one that goes on.",
+    );
+}
+
 /// A request's body whose sender goes away.
 struct BreaksOff;
 
@@ -1010,6 +1164,7 @@ async fn page() -> Page {
     limits(&mut page).await;
     json_rpc(&mut page).await;
     http(&mut page).await;
+    by_frames(&mut page).await;
     interceptors(&mut page).await;
     page
 }
@@ -1073,6 +1228,29 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
     ("content-type: application/json", "a head of HTTP"),
     ("authorization, byname-timeout-ms", "the headers that pages may send"),
+    ("sec-websocket-version: 13", "a head of HTTP"),
+    ("the connection ended before an answer", "why a connection of frames was not opened: the log's, calls go by HTTP"),
+    ("the head of the answer is too long", "as above"),
+    ("the answer is no HTTP: ", "as above"),
+    ("the answer is {}, not 101", "as above"),
+    ("the answer is not to this request", "as above"),
+    ("the other side speaks another protocol over WebSocket", "as above"),
+    ("passes no upgrade on", "a server that is mounted in another offers no frames"),
+    ("the server is stopping, and takes no further call", "such a call is sent another way"),
+    ("it was no longer needed", "a connection of frames ends so when no call waits"),
+    ("the server no longer answers", "only after 40 s of silence; it ends a call as the end of a connection does"),
+    ("the client no longer answers", "the log's: who called is gone"),
+    ("the client takes no replies", "the log's: who called is not there to read it"),
+    ("a part of it could not be read", "only for types that go on after an error of what is in them"),
+    ("recursion limit exceeded", "serde_json's words, which both codecs have"),
+    ("key must be a string", "as above"),
+    ("trailing characters", "as above"),
+    ("expected value", "as above"),
+    ("number out of range", "as above"),
+    ("expected key to be a number in quotes", "as above"),
+    ("it is longer than 4 GiB", "no test has so much memory"),
+    ("no JSON text", "the value of a `RawValue` is text"),
+    ("a bracket too many", "serde_json has read the text before"),
 ];
 
 /// What is called with text that isn't a message of an error: the log, and words for programmers at a defect.

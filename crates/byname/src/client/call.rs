@@ -388,8 +388,12 @@ impl Running {
     fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Reply> {
         if let Running::Frames(by_frames) = self {
             let ByFrames { sending, outgoing, host } = &mut **by_frames;
-            let ended = ready!(sending.poll(outgoing, cx));
-            let reply = host.ended(outgoing, sending.link(), ended);
+            let reply = match sending.poll(outgoing, cx) {
+                Poll::Ready(ended) => host.ended(outgoing, sending.link(), ended),
+                // Nobody but itself looks at its deadline before it is sent.
+                Poll::Pending if sending.is_queued() => None,
+                Poll::Pending => return Poll::Pending,
+            };
             match reply {
                 // Whether it is sent again is for the others' way to say.
                 Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None => {

@@ -30,8 +30,8 @@ use crate::timer::{Timer, later};
 
 use super::call::Outgoing;
 
-/// The names that a connection is told, each by a number; a program that calls more than these has some told again.
-const NAMES: u16 = 1024;
+/// The names that a connection is told, each by a number; after so many another connection takes its place.
+const NAMES: u16 = 4096;
 
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
@@ -170,7 +170,12 @@ impl Link {
             this.queue.push(cx.waker().clone());
             return Poll::Pending;
         }
-        let number = this.number(&outgoing.name);
+        let Some(number) = this.number(&outgoing.name) else {
+            // A number is never given to another name, for a large call that bears it may not have gone out yet.
+            this.status = Status::Leaving;
+            self.wake(state);
+            return Poll::Ready(Err(Unsent::Over));
+        };
         let id = this.calls.begin(this.writes, outgoing.deadline);
         if this.earliest.is_none_or(|earliest| outgoing.deadline < earliest) {
             this.earliest = Some(outgoing.deadline);
@@ -205,22 +210,15 @@ impl Link {
 }
 
 impl State {
-    /// The number that stands for a name, which the server is told at its first use.
-    fn number(&mut self, name: &str) -> u16 {
+    /// The number that stands for a name, which the server is told at its first use; `None` when there are no more.
+    fn number(&mut self, name: &str) -> Option<u16> {
         if let Some(number) = self.names.get(name) {
-            return *number;
+            return Some(*number);
         }
-        let number = match u16::try_from(self.names.len()) {
-            Ok(free) if free < NAMES => free,
-            _ => {
-                // All are taken: begin anew. Calls that are on their way were read with the old ones.
-                self.names.clear();
-                0
-            }
-        };
+        let number = u16::try_from(self.names.len()).ok().filter(|number| *number < NAMES)?;
         self.names.insert(name.into(), number);
         self.outbound.put(Header::new(kind::NAME, 0, number, 0), |frame| frame.extend_from_slice(name.as_bytes()));
-        number
+        Some(number)
     }
 
     /// Some call has ended: whoever waited for that may try.
@@ -241,6 +239,11 @@ pub(super) struct Sending {
 impl Sending {
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    /// Whether it waits for others to end before it can be sent.
+    pub(super) fn is_queued(&self) -> bool {
+        self.id.is_none()
     }
 
     /// How it ended, or that it was not sent.
@@ -457,6 +460,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut state = self.link.state();
         while let Some((header, payload)) = format::next(&mut rest)? {
             match header.kind {
+                kind::REPLY | kind::ERROR if !state.calls.is_waiting(header.id) => {
+                    // Nobody waits for it any more, nor for pieces of it that have come.
+                    self.assembly.forget(header.kind, header.id);
+                }
                 kind::REPLY | kind::ERROR => {
                     let ended = match self.assembly.take(&header, payload)? {
                         Taken::Part => continue,

@@ -151,7 +151,10 @@ impl Host {
                 return error.into();
             }
             let mut sending = link.call();
-            let ended = poll_fn(|cx| sending.poll(outgoing, cx)).await;
+            let Some(ended) = before(outgoing.deadline, poll_fn(|cx| sending.poll(outgoing, cx))).await else {
+                let executed = if sending.is_queued() { Executed::No } else { Executed::Unknown };
+                return self.late(outgoing, executed).into();
+            };
             if let Some(reply) = self.ended(outgoing, &link, ended) {
                 return reply;
             }

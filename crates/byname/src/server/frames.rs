@@ -28,7 +28,7 @@ use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::websocket::Side;
-use crate::frames::{Assembly, Ended, Keepalive, Next, Outbound, Socket, Taken, Violation};
+use crate::frames::{Assembly, Ended, Keepalive, Next, Outbound, PIECE, Socket, Taken, Violation};
 use crate::places::Places;
 use crate::registry::Entry;
 use crate::timer::{Timer, later};
@@ -86,7 +86,7 @@ struct Connection {
     peer: SocketAddr,
     /// What values are in, once the client has said it.
     codec: Option<Codec>,
-    /// The rest of a message, of which the first calls were answered already.
+    /// The rest of a message, of which the first calls were answered already, or for which there was no room.
     unread: Bytes,
     names: Vec<Option<Arc<Name>>>,
     assembly: Assembly,
@@ -181,7 +181,6 @@ impl Connection {
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
         self.shared.connection.register(cx.waker());
         loop {
-            let mut is_more = false;
             while self.outbound.len() < UNWRITTEN {
                 if self.unread.is_empty() {
                     match self.socket.next()? {
@@ -189,12 +188,12 @@ impl Connection {
                         None => break,
                     }
                 }
-                if self.take(cx)? {
-                    is_more = true;
+                self.take(cx)?;
+                if !self.unread.is_empty() {
                     break;
                 }
             }
-            is_more |= self.outbound.len() >= UNWRITTEN;
+            let is_more = self.outbound.len() >= UNWRITTEN || !self.unread.is_empty();
             self.gather();
             let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
             if !unwritten {
@@ -202,9 +201,10 @@ impl Connection {
                 if self.is_leaving && self.running.is_empty() && self.assembly.is_empty() && self.outbound.is_empty() {
                     return Ok(Poll::Ready(Ended::Closed));
                 }
-            }
-            if is_more && !unwritten {
-                continue;
+                if is_more {
+                    // There is room for the calls that have come already.
+                    continue;
+                }
             }
             if self.outbound.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
                 return self.wait(cx, unwritten);
@@ -276,12 +276,15 @@ impl Connection {
         self.outbound.put(last, |_| ());
     }
 
-    /// Takes the frames of a message, or as many calls of it as are answered in one go; whether there are more.
-    fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, Violation> {
+    /// Takes the frames of a message, or as many calls of it as are answered in one go and as there is room for.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
         let message = std::mem::take(&mut self.unread);
         let mut rest = &message[..];
         let (mut now, mut calls) = (None, 0);
-        while let Some((header, payload)) = format::next(&mut rest)? {
+        while calls < AT_ONCE
+            && self.outbound.len() < UNWRITTEN
+            && let Some((header, payload)) = format::next(&mut rest)?
+        {
             match header.kind {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
                 _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
@@ -299,16 +302,15 @@ impl Connection {
                         Taken::TooLarge => self.too_large(header.id),
                     }
                     calls += 1;
-                    if (calls >= AT_ONCE || self.outbound.len() >= UNWRITTEN) && !rest.is_empty() {
-                        self.unread = message.slice_ref(rest);
-                        return Ok(true);
-                    }
                 }
                 kind::CANCEL => self.cancel(header.id),
                 _ => {}
             }
         }
-        Ok(false)
+        if !rest.is_empty() {
+            self.unread = message.slice_ref(rest);
+        }
+        Ok(())
     }
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
@@ -338,13 +340,16 @@ impl Connection {
 
     /// A call begins to come; whether it is taken. Small ones may overtake it until it is whole.
     fn begin(&mut self, id: u64) -> Result<bool, Violation> {
-        if id <= self.last_id {
-            return Err(Violation("the id of a call is not above that of the one before"));
+        if id == 0 || self.running.contains_key(&id) {
+            return Err(Violation("the id of a call is 0 or that of another one"));
         }
-        if !self.is_leaving {
-            self.last_id = id;
+        if self.is_leaving {
+            let why = "the server is stopping and takes no further call on this connection; it was not run";
+            self.put(id, Error::refused(Code::Unavailable, why).into(), "");
+            return Ok(false);
         }
-        Ok(!self.is_leaving)
+        self.last_id = self.last_id.max(id);
+        Ok(true)
     }
 
     fn call(&mut self, header: &Header, payload: &[u8], now: Instant, cx: &mut Context<'_>) -> Result<(), Violation> {
@@ -362,85 +367,59 @@ impl Connection {
         };
         let endpoint = Arc::clone(&self.endpoint);
         let dispatch = endpoint.dispatch();
-        if dispatch.is_intercepted() {
+        let peer = Some(self.peer);
+        let quick = name.entry.as_ref().filter(|entry| {
+            // What is large takes its time to read, whatever the function does with it.
+            entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted()
+        });
+        let Some(entry) = quick else {
             let owned = |part: &[u8]| Bytes::copy_from_slice(part);
             let args = Args::Encoded(Encoded { codec, positional: owned(positional), keyword: owned(keyword) });
             let mut request = Request::new(Arc::clone(&name.name), args, metadata);
-            (request.peer, request.deadline, request.share) = (Some(self.peer), deadline, Some(share));
+            (request.peer, request.deadline, request.share) = (peer, deadline, Some(share));
             let dispatch = Arc::clone(dispatch);
-            let name = Arc::clone(&name.name);
-            self.spawn(header.id, name, async move { dispatch.run(request).await });
-            return Ok(());
-        }
-        let Some(entry) = &name.entry else {
-            let unknown = dispatch.unknown(&name.name);
-            self.put(header.id, unknown.into(), "");
+            self.spawn(header.id, Arc::clone(&name.name), async move { dispatch.run(request).await });
             return Ok(());
         };
         let span = dispatch::span(&entry.handler.method);
-        let peer = Some(self.peer);
         let origin =
             Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let (id, called) = (header.id, Arc::clone(&name.name));
-        let is_quick = entry.is_quick();
-        let outbound = &mut self.outbound;
+        let start = self.outbound.open();
+        let out = self.outbound.buffer();
         let run = || {
             let mut supervised = dispatch.begin(entry, called, origin, now, source)?;
-            if !is_quick {
-                return Ok(Tried::Running(supervised));
-            }
-            let start = outbound.open();
-            let polled = poll_now(&mut supervised, outbound.buffer(), cx);
-            Ok(match polled {
-                Poll::Ready((result, metadata)) => Tried::Done(start, result, metadata),
-                Poll::Pending => {
-                    outbound.abandon(start);
-                    Tried::Running(supervised)
-                }
+            Ok(match poll_now(&mut supervised, out, cx) {
+                Poll::Ready((result, metadata)) => Tried::Done(result, metadata),
+                Poll::Pending => Tried::Running(supervised),
             })
         };
-        let (limit, slow_poll) = (dispatch.limits().message, dispatch.limits().slow_poll);
-        let (tried, ended) = span.in_scope(|| entry.piece_from(self.clock, slow_poll, run));
+        let (tried, ended) = span.in_scope(|| entry.piece_from(self.clock, dispatch.limits().slow_poll, run));
         self.clock = ended;
-        match tried {
-            Err(error) => {
-                let failed = Err(Failure::Rpc(error));
-                dispatch::record(&span, &failed);
-                let start = self.outbound.open();
-                self.done(start, id, codec, failed, HeaderMap::new(), &name.name, limit);
+        let (result, metadata) = match tried {
+            Ok(Tried::Done(result, metadata)) => (result, metadata),
+            Ok(Tried::Running(supervised)) => {
+                self.outbound.abandon(start);
+                self.spawn(id, Arc::clone(&name.name), supervise(supervised, span));
+                return Ok(());
             }
-            Ok(Tried::Running(supervised)) => self.spawn(id, Arc::clone(&name.name), supervise(supervised, span)),
-            Ok(Tried::Done(start, result, metadata)) => {
-                dispatch::record(&span, &result);
-                self.done(start, id, codec, result, metadata, &name.name, limit);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the frame that begins at `start` and holds the value of a call, where that is all there is to say.
-    #[expect(clippy::too_many_arguments, reason = "it is a part of `call`")]
-    fn done(
-        &mut self,
-        start: usize,
-        id: u64,
-        codec: Codec,
-        result: Result<(), Failure>,
-        metadata: HeaderMap,
-        name: &str,
-        limit: usize,
-    ) {
+            Err(error) => (Err(Failure::Rpc(error)), HeaderMap::new()),
+        };
+        dispatch::record(&span, &result);
+        let limit = dispatch.limits().message;
         let value = self.outbound.since(start);
         let result = match result {
             Ok(()) if metadata.is_empty() && value.len() <= limit => {
-                return self.outbound.close(start, Header::new(kind::REPLY, 0, 0, id));
+                self.outbound.close(start, Header::new(kind::REPLY, 0, 0, id));
+                return Ok(());
             }
             Ok(()) => Ok(Returned::Value(Value::Encoded(codec, Bytes::copy_from_slice(value)))),
             Err(failure) => Err(failure),
         };
         self.outbound.abandon(start);
-        put_reply(&mut self.outbound, id, Reply { result, metadata }, limit, name);
+        put_reply(&mut self.outbound, id, Reply { result, metadata }, limit, &name.name);
+        Ok(())
     }
 
     fn put(&mut self, id: u64, reply: Reply, name: &str) {
@@ -535,8 +514,8 @@ fn poll_now(
 
 /// What came of a call that was begun on its connection's own task.
 enum Tried {
-    /// It is done, and its value is in the frame that begins there.
-    Done(usize, Result<(), Failure>, HeaderMap),
+    /// It is done, and its value is in the frame that was opened for it.
+    Done(Result<(), Failure>, HeaderMap),
     Running(Supervised),
 }
 

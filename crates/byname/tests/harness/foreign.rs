@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use byname::{Client, ClientBuilder};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use byname::{Client, ClientBuilder, Transport};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -130,16 +132,41 @@ impl Foreign {
         .await
     }
 
+    /// A server that offers frames, and what it does once a client has said its HELLO; of that the test is told.
+    pub async fn of_frames<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(Connection) -> F + Clone + Send + 'static,
+    ) -> (Self, Arc<Notify>) {
+        let upgraded = Arc::new(Notify::new());
+        let told = Arc::clone(&upgraded);
+        let server = Self::new(move |mut connection| {
+            let (serve, told) = (serve.clone(), Arc::clone(&told));
+            async move {
+                while let Some(asked) = connection.request().await {
+                    if asked.header("upgrade") == "websocket" {
+                        connection.grant_frames(&asked).await;
+                        assert_eq!(connection.frame().await.0, 1);
+                        told.notify_one();
+                        return serve(connection).await;
+                    }
+                    let offer = "byname-protocol: 1\r\nbyname-ways: plain, frames\r\n";
+                    connection.send(answer("200 OK", offer, "{\"ret\": 3}")).await;
+                }
+            }
+        });
+        (server.await, upgraded)
+    }
+
     pub fn url(&self) -> String {
         format!("{}/rpc", self.address)
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&self.url()).unwrap()
+        self.builder().build().unwrap()
     }
 
+    /// For a client that takes frames where this server offers them.
     pub fn builder(&self) -> ClientBuilder {
-        Client::builder(&self.url())
+        Client::builder(&self.url()).transport(Transport::Frames)
     }
 
     /// How many connections were opened in all.
@@ -208,6 +235,8 @@ pub struct Connection {
     stream: TcpStream,
     /// Bytes of the next request.
     early: Vec<u8>,
+    /// What is left of a message of frames.
+    message: Vec<u8>,
     pub number: usize,
     seen: Arc<Seen>,
     open: Open,
@@ -219,9 +248,10 @@ pub struct Open(Arc<Seen>);
 impl Connection {
     fn new(stream: TcpStream, seen: &Arc<Seen>) -> Self {
         let number = seen.opened.fetch_add(1, Ordering::SeqCst);
-        let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
-        seen.most.fetch_max(open, Ordering::SeqCst);
-        Self { stream, early: Vec::new(), number, seen: Arc::clone(seen), open: Open(Arc::clone(seen)) }
+        let now_open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most.fetch_max(now_open, Ordering::SeqCst);
+        let open = Open(Arc::clone(seen));
+        Self { stream, early: Vec::new(), message: Vec::new(), number, seen: Arc::clone(seen), open }
     }
 
     /// Reads one request, whole; `None` when the client closed instead.
@@ -254,6 +284,44 @@ impl Connection {
         self.seen.requests.lock().unwrap().push(asked.clone());
         self.seen.news.notify_waiters();
         Some(asked)
+    }
+
+    /// Grants the upgrade to frames that was asked for, and says HELLO.
+    pub async fn grant_frames(&mut self, asked: &Asked) {
+        let mut sha1 = sha1_smol::Sha1::new();
+        sha1.update(asked.header("sec-websocket-key").as_bytes());
+        sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let accept = BASE64_STANDARD.encode(sha1.digest().bytes());
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+             sec-websocket-protocol: byname.v1\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        );
+        self.send(head).await;
+        let hello = br#"{"version":1,"message":1000000000,"window":1000000000,"calls":9,"codecs":["msgpack","json"]}"#;
+        self.send(frame(1, 0, 0, hello)).await;
+    }
+
+    /// The next frame that the client sends, its kind and its id.
+    pub async fn frame(&mut self) -> (u8, u64) {
+        while self.message.is_empty() {
+            while self.early.len() < 8 {
+                assert!(self.more().await, "closed before a frame");
+            }
+            let (length, start) = match self.early[1] & 0x7f {
+                126 => (usize::from(u16::from_be_bytes([self.early[2], self.early[3]])), 8),
+                short => (usize::from(short), 6),
+            };
+            while self.early.len() < start + length {
+                assert!(self.more().await, "closed in the middle of a frame");
+            }
+            let message: Vec<u8> = self.early.drain(..start + length).collect();
+            let mask = &message[start - 4..start];
+            self.message = message[start..].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        }
+        let header: Vec<u8> = self.message.drain(..16).collect();
+        let length = u32::from_be_bytes(header[..4].try_into().unwrap());
+        self.message.drain(..length as usize);
+        (header[4], u64::from_be_bytes(header[8..].try_into().unwrap()))
     }
 
     /// Waits for the first bytes of a request, which stay to be read.
@@ -305,6 +373,22 @@ impl Drop for Open {
         self.0.open.fetch_sub(1, Ordering::SeqCst);
         self.0.news.notify_waiters();
     }
+}
+
+/// Calls until the next call goes by frames.
+pub async fn gone_over(client: &Client, upgraded: &Notify) {
+    for _ in 0..2 {
+        assert_eq!(client.call::<u8>("add", (1, 2)).await.unwrap(), 3);
+    }
+    within(upgraded.notified()).await;
+}
+
+/// One frame in a WebSocket message of its own, as a server sends it.
+pub fn frame(kind: u8, flags: u8, id: u64, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    let header = [&length.to_be_bytes()[..], &[kind, flags, 0, 0], &id.to_be_bytes()].concat();
+    let all = u16::try_from(header.len() + payload.len()).unwrap().to_be_bytes();
+    [&[0x82, 126], &all[..], &header, payload].concat()
 }
 
 /// An answer with a body, without a word of byname.

@@ -172,9 +172,10 @@ impl Gate {
     }
 }
 
-/// Serves all of the above.
+/// Serves all of the above, by every way in.
 pub fn everything() -> Server {
     Server::new()
+        .frames(true)
         .method::<add>()
         .method::<greet>()
         .method::<echo>()

@@ -83,6 +83,11 @@ impl Calls {
         self.slots.get_mut(at).filter(|slot| slot.id == id)
     }
 
+    /// Whether this call still waits for its answer.
+    pub(super) fn is_waiting(&mut self, id: u64) -> bool {
+        self.slot(id).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
+    }
+
     /// Ends a call that still waits; whoever waits for it is to be woken. A call that is gone needs no answer.
     pub(super) fn end(&mut self, id: u64, ended: Ended) -> Option<Waker> {
         let slot = self.slot(id)?;
