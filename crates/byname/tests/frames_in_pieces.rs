@@ -87,7 +87,6 @@ async fn large_replies_that_are_given_up_leave_their_room_to_others() {
 }
 
 #[tokio::test]
-#[ignore = "the client keeps the pieces of a reply of which no more come after its call was given up"]
 async fn pieces_of_a_reply_that_nobody_waits_for_are_let_go() {
     const CALL: u8 = 3;
     const REPLY: u8 = 4;

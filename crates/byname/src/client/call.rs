@@ -419,7 +419,7 @@ impl Running {
 
 impl Outgoing {
     /// Sees to it that the arguments are in that codec.
-    pub(super) fn to_codec(&mut self, codec: Codec) -> Result<(), Error> {
+    pub(super) fn put_in(&mut self, codec: Codec) -> Result<(), Error> {
         if self.args.codec != codec {
             self.args = self.args.clone().into_codec(codec)?;
         }

@@ -458,12 +458,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut rest = &message[..];
         let mut answers = 0;
         let mut state = self.link.state();
+        // What has come of answers that nobody waits for any more makes room for others.
+        self.assembly.keep(|id| state.calls.is_waiting(id));
         while let Some((header, payload)) = format::next(&mut rest)? {
             match header.kind {
-                kind::REPLY | kind::ERROR if !state.calls.is_waiting(header.id) => {
-                    // Nobody waits for it any more, nor for pieces of it that have come.
-                    self.assembly.forget(header.kind, header.id);
-                }
+                // Nobody waits for it any more.
+                kind::REPLY | kind::ERROR if !state.calls.is_waiting(header.id) => {}
                 kind::REPLY | kind::ERROR => {
                     let ended = match self.assembly.take(&header, payload)? {
                         Taken::Part => continue,

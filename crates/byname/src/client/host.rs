@@ -147,7 +147,7 @@ impl Host {
     /// One attempt, by frames where there is a connection that bears them, else over HTTP.
     async fn attempt(self: &Arc<Self>, outgoing: &mut Outgoing) -> Reply {
         while let Some(link) = self.link() {
-            if let Err(error) = outgoing.to_codec(link.codec()) {
+            if let Err(error) = outgoing.put_in(link.codec()) {
                 return error.into();
             }
             let mut sending = link.call();
@@ -159,7 +159,7 @@ impl Host {
                 return reply;
             }
         }
-        match outgoing.to_codec(Codec::Json) {
+        match outgoing.put_in(Codec::Json) {
             Ok(()) => self.over_http(outgoing).await,
             Err(error) => error.into(),
         }

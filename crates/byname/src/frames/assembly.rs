@@ -84,6 +84,18 @@ impl Assembly {
         })
     }
 
+    /// Lets go of the messages of all ids but those that are `wanted`.
+    pub(crate) fn keep(&mut self, mut wanted: impl FnMut(u64) -> bool) {
+        let kept = &mut self.kept;
+        self.parts.retain(|(_, id), part| {
+            let is_wanted = wanted(*id);
+            if !is_wanted {
+                *kept -= part.as_ref().map_or(0, Vec::len);
+            }
+            is_wanted
+        });
+    }
+
     /// Lets go of a message that won't be finished.
     pub(crate) fn forget(&mut self, kind: u8, id: u64) {
         if let Some(Some(part)) = self.parts.remove(&(kind, id)) {

@@ -348,7 +348,8 @@ mod tests {
                         let mut other = Outbound::new();
                         other.put_bytes(call(id), payload.clone().into());
                         outbound.append(&mut other);
-                        prop_assert!(other.is_empty() && other.len() == 0);
+                        prop_assert!(other.is_empty());
+                        prop_assert_eq!(other.queued, 0);
                         sent.insert(id, payload);
                     }
                     4 => {
