@@ -307,7 +307,7 @@ fn rmp_serde_reads_it_and_writes_the_same() {
         assert_eq!(decode::<T>(Codec::MessagePack, &ours).unwrap(), value);
     }
     let point = Point { x: i64::MIN, b: Some(0.1) };
-    same((point.clone(), vec![Some(1u8), None], "x".repeat(40), 0.5f32, 'é', (), Unit));
+    same((point.clone(), vec![Some(1u8), None], "x".repeat(40), 0.5f32, 'é', ()));
     same([Shapes::Unit, Shapes::New(200), Shapes::Tuple(1, -100), Shapes::Struct { a: u64::MAX, b: Some("b".into()) }]);
     same((0..70_000u32).collect::<Vec<_>>());
     same(vec![-1i64, -33, -129, -32769, -2147483649, 127, 128, 255, 256, 65536, 4294967296]);
