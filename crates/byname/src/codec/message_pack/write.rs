@@ -118,13 +118,13 @@ fn write_name(name: &'static str, out: &mut Vec<u8>) {
 #[inline]
 pub(in crate::codec) fn write_unsigned(value: u64, out: &mut Vec<u8>) {
     match value {
-        ..=0x7f => out.push(value as u8),
-        ..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
-        ..=0xffff => {
+        0..=0x7f => out.push(value as u8),
+        0x80..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
+        0x100..=0xffff => {
             let [a, b] = (value as u16).to_be_bytes();
             out.extend_from_slice(&[0xcd, a, b]);
         }
-        ..=0xffff_ffff => {
+        0x1_0000..=0xffff_ffff => {
             let [a, b, c, d] = (value as u32).to_be_bytes();
             out.extend_from_slice(&[0xce, a, b, c, d]);
         }
@@ -140,13 +140,13 @@ pub(in crate::codec) fn write_unsigned(value: u64, out: &mut Vec<u8>) {
 pub(in crate::codec) fn write_signed(value: i64, out: &mut Vec<u8>) {
     match value {
         0.. => write_unsigned(value as u64, out),
-        -32.. => out.push(value as u8),
-        -0x80.. => out.extend_from_slice(&[0xd0, value as u8]),
-        -0x8000.. => {
+        -32..=-1 => out.push(value as u8),
+        -0x80..=-33 => out.extend_from_slice(&[0xd0, value as u8]),
+        -0x8000..=-0x81 => {
             let [a, b] = (value as i16).to_be_bytes();
             out.extend_from_slice(&[0xd1, a, b]);
         }
-        -0x8000_0000.. => {
+        -0x8000_0000..=-0x8001 => {
             let [a, b, c, d] = (value as i32).to_be_bytes();
             out.extend_from_slice(&[0xd2, a, b, c, d]);
         }
