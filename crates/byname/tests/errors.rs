@@ -1099,9 +1099,9 @@ async fn by_frames(page: &mut Page) {
         gone_over(&client, &upgraded).await;
         let mut call = client.call::<u8>("add", (1, 2)).into_future();
         start(&mut call).await;
-        call
+        (call,)
     });
-    let call = within(call).await.unwrap();
+    let (call,) = within(call).await.unwrap();
     runtime.shutdown_background();
     page.add(
         "The runtime of a connection of frames is gone",
