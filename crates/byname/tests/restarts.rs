@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use byname::{Client, Context, Server, rpc};
+use byname::{Client, Context, Server, Transport, rpc};
 use bytes::Bytes;
 use harness::{Process, within};
 use http_body_util::{BodyExt, Full};
@@ -54,6 +54,23 @@ async fn no_call_over_http1_fails_or_runs_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_by_frames_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let replicas = [Place::new(), Place::new()];
+    let addresses = replicas.each_ref().map(|place| place.address);
+    let client = Client::builder("localhost/rpc").addresses(addresses).transport(Transport::Frames).build().unwrap();
+    let call = move |id| {
+        let call = client.call::<u32>("once", (id,));
+        async move { call.await.map_err(|why| why.to_string()) }
+    };
+    let seen = restart("no_call_by_frames_fails_or_runs_twice", &replicas, CALLERS, call).await;
+    assert!(seen.by_frames > 0, "calls never went over to frames");
+    seen.check("frames, byname's client");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_over_http2_fails_or_runs_twice() {
     if serves().await {
         return;
@@ -89,6 +106,7 @@ async fn no_call_on_a_connection_of_its_own_fails_or_runs_twice() {
 struct Ledger {
     ran: Mutex<Vec<u64>>,
     peers: Mutex<BTreeSet<SocketAddr>>,
+    by_frames: AtomicU64,
 }
 
 #[rpc]
@@ -96,7 +114,10 @@ impl Ledger {
     /// Not idempotent. Says which process ran it.
     async fn once(&self, id: u64) -> u32 {
         self.ran.lock().unwrap().push(id);
-        self.peers.lock().unwrap().extend(Context::current().unwrap().peer());
+        let context = Context::current().unwrap();
+        self.peers.lock().unwrap().extend(context.peer());
+        // Every request of HTTP says what host it is for.
+        self.by_frames.fetch_add(u64::from(context.header("host").is_none()), Ordering::Relaxed);
         // The work: some is in flight for long, some hardly.
         tokio::time::sleep(Duration::from_millis(id % 16)).await;
         std::process::id()
@@ -109,10 +130,11 @@ async fn serves() -> bool {
         return false;
     };
     let ledger = Arc::new(Ledger::default());
-    let bound = Server::new().inject(Arc::clone(&ledger)).serve(at).bind().await.unwrap();
+    let bound = Server::new().frames(true).inject(Arc::clone(&ledger)).serve(at).bind().await.unwrap();
     println!("listening");
     bound.await.unwrap();
     println!("connections {}", ledger.peers.lock().unwrap().len());
+    println!("by frames {}", ledger.by_frames.load(Ordering::Relaxed));
     let ran: Vec<_> = ledger.ran.lock().unwrap().iter().map(u64::to_string).collect();
     println!("ran {}", ran.join(" "));
     true
@@ -150,6 +172,7 @@ impl Replica {
         let Self(mut process) = self;
         process.signal("TERM").await;
         seen.connections += process.said("connections").await.parse::<usize>().unwrap();
+        seen.by_frames += process.said("by frames").await.parse::<u64>().unwrap();
         for id in process.said("ran").await.split(' ').filter(|id| !id.is_empty()) {
             *seen.ran.entry(id.parse().unwrap()).or_default() += 1;
         }
@@ -175,6 +198,7 @@ struct Calls {
 struct Seen {
     restarts: usize,
     connections: usize,
+    by_frames: u64,
     ran: HashMap<u64, usize>,
     succeeded: Vec<u64>,
     failed: BTreeMap<u64, String>,
@@ -233,9 +257,10 @@ impl Seen {
         let twice = self.ran.values().filter(|count| **count > 1).count();
         let lost = self.succeeded.iter().filter(|id| !self.ran.contains_key(id)).count();
         println!(
-            "{callers}: {} restarts, {} calls, {} failed, {twice} run twice, {} connections",
+            "{callers}: {} restarts, {} calls, {} of them by frames, {} failed, {twice} run twice, {} connections",
             self.restarts,
             self.succeeded.len() + self.failed.len(),
+            self.by_frames,
             self.failed.len(),
             self.connections,
         );

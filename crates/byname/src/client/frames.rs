@@ -306,7 +306,7 @@ pub(super) struct Driver<S> {
 #[derive(Debug)]
 pub(super) struct Over {
     pub(super) why: Arc<str>,
-    /// Calls waited, and nobody had said that it would end.
+    /// Calls waited, or none was ever sent, and nobody had said that it would end.
     pub(super) was_cut: bool,
     pub(super) age: Duration,
 }
@@ -502,7 +502,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();
         let State { calls, outbound, writes, status, queue, .. } = &mut *state;
-        let was_cut = *status == Status::Open && calls.waiting() > 0;
+        // Where nothing but HELLO was written, it was of no use either.
+        let was_cut = *status == Status::Open && (calls.waiting() > 0 || *writes <= 1);
         *status = Status::Over;
         // Nothing has been written of the last write, or it was never begun.
         let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);

@@ -204,6 +204,11 @@ impl Foreign {
         self.until(|| self.open() == 0).await;
     }
 
+    /// Waits until no more connections are open than these.
+    pub async fn until_closed_but(&self, count: usize) {
+        self.until(|| self.open() <= count).await;
+    }
+
     async fn until(&self, condition: impl Fn() -> bool) {
         within(async {
             loop {
