@@ -1,6 +1,7 @@
 //! Runs the peers in turn, each measurement in a fresh pair of processes.
 
 use std::env;
+use std::fmt::Write;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -17,9 +18,11 @@ use serde::de::DeserializeOwned;
 
 use crate::load::Outcome;
 use crate::machine;
+use crate::measurement::Measurement;
 use crate::peers::{self, AnyPeer, PEERS};
 use crate::report;
 use crate::server::{Ended, Listening};
+use crate::versions;
 use crate::work::Work;
 
 #[derive(Args)]
@@ -43,23 +46,12 @@ pub struct Options {
     pub in_flight: Vec<usize>,
 }
 
-/// What one peer did in one round.
-pub struct Measurement {
-    pub round: usize,
-    pub peer: &'static str,
-    pub work: Work,
-    pub in_flight: usize,
-    pub outcome: Outcome,
-    pub connections: u64,
-    pub time_wait: u64,
-}
-
 pub fn run(options: &Options) -> Result<()> {
     let peers: Vec<_> = match options.peers.as_slice() {
         [] => PEERS.iter().collect(),
         chosen => chosen.to_vec(),
     };
-    println!("{}", report::heading(options, &peers)?);
+    println!("{}", heading(options, &peers)?);
     let total = options.rounds * options.works.len() * options.in_flight.len() * peers.len();
     let mut measurements = Vec::with_capacity(total);
     for round in 1..=options.rounds {
@@ -80,6 +72,16 @@ pub fn run(options: &Options) -> Result<()> {
     let failures: u64 = measurements.iter().map(|m| m.outcome.failures).sum();
     ensure!(failures == 0, "{failures} calls failed");
     Ok(())
+}
+
+fn heading(options: &Options, peers: &[&AnyPeer]) -> Result<String> {
+    let Options { rounds, seconds, warm_up, .. } = options;
+    let mut text = machine::describe()?;
+    for peer in peers {
+        write!(text, "\npeer:    {}: {}", peer.name, versions::of(peer.packages)?)?;
+    }
+    write!(text, "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up")?;
+    Ok(text)
 }
 
 fn measure(options: &Options, round: usize, peer: &AnyPeer, work: Work, in_flight: usize) -> Result<Measurement> {

@@ -6,41 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::machine::{self, Busy, CpuTime};
-use crate::peers::{self, AnyPeer, Caller, Peer};
+use crate::machine::{Busy, CpuTime};
+use crate::peer::{Caller, Peer};
 use crate::work::{self, Work};
-
-#[derive(Args)]
-pub struct Options {
-    #[arg(value_parser = peers::parser())]
-    pub peer: &'static AnyPeer,
-    /// The address that the server printed
-    pub server: SocketAddr,
-    #[arg(long, value_enum, default_value_t = Work::Add)]
-    pub work: Work,
-    /// Calls in flight
-    #[arg(long, default_value_t = 128)]
-    pub in_flight: usize,
-    /// Seconds before the measurement
-    #[arg(long, default_value_t = 1.0)]
-    pub warm_up: f64,
-    /// Seconds of measurement
-    #[arg(long, default_value_t = 10.0)]
-    pub seconds: f64,
-    /// The server's process, to read its CPU time
-    #[arg(long)]
-    pub server_process: Option<i32>,
-    /// The CPU that the client may run on
-    #[arg(long, default_value_t = 1)]
-    pub cpu: usize,
-}
 
 pub struct Load {
     pub server: SocketAddr,
@@ -66,24 +41,9 @@ pub struct Outcome {
     pub others_cpus: f64,
 }
 
-pub fn run(options: &Options) -> Result<()> {
-    machine::pin(options.cpu)?;
-    let load = Load {
-        server: options.server,
-        server_process: options.server_process.map(Pid::from_raw),
-        work: options.work,
-        in_flight: options.in_flight,
-        warm_up: Duration::try_from_secs_f64(options.warm_up)?,
-        window: Duration::try_from_secs_f64(options.seconds)?,
-    };
-    let outcome = machine::runtime()?.block_on((options.peer.load)(load))?;
-    println!("{}", serde_json::to_string(&outcome)?);
-    Ok(())
-}
-
-pub async fn generate<P: Peer>(load: Load) -> Result<Outcome> {
+pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     let state = Arc::new(State::new()?);
-    let callers = P::connect(load.server, load.in_flight).await?;
+    let callers = peer.connect(load.server, load.in_flight).await?;
     let mut slots = JoinSet::new();
     for (slot, caller) in callers.into_iter().enumerate() {
         slots.spawn(run_slot(caller, slot, load.work, Arc::clone(&state)));
@@ -214,6 +174,10 @@ async fn watch(slots: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()
 
 async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<State>) -> Result<()> {
     let users = work::users(slot);
+    let payload = match work {
+        Work::Payload => work::payload_bytes(slot),
+        Work::Add | Work::Record => Bytes::new(),
+    };
     for n in 0.. {
         if state.over.load(Relaxed) {
             break;
@@ -234,6 +198,13 @@ async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<
                 let echo = state.record(reply, took);
                 let right = echo.as_ref().is_none_or(|echo| *echo == users);
                 ensure!(right, "wrong reply: {echo:?} for {users:?}");
+                echo.is_none()
+            }
+            Work::Payload => {
+                let (reply, took) = timed(caller.payload(payload.clone())).await;
+                let echo = state.record(reply, took);
+                let right = echo.as_ref().is_none_or(|echo| *echo == payload);
+                ensure!(right, "wrong reply: {} bytes that are not those that were sent", echo.unwrap_or_default().len());
                 echo.is_none()
             }
         };
@@ -261,18 +232,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_reply_ends_it_all() {
-        let error = generate::<Wrong>(load(Work::Add)).await.unwrap_err();
+        let error = generate(&Wrong, load(Work::Add)).await.unwrap_err();
         assert!(error.to_string().starts_with("wrong reply"), "{error}");
-        let error = generate::<Wrong>(load(Work::Record)).await.unwrap_err();
+        let error = generate(&Wrong, load(Work::Record)).await.unwrap_err();
         assert!(error.to_string().starts_with("wrong reply: Some([])"), "{error}");
+        let error = generate(&Wrong, load(Work::Payload)).await.unwrap_err();
+        assert!(error.to_string().starts_with("wrong reply: 1048575 bytes"), "{error}");
     }
 
     #[tokio::test]
     async fn failures_are_counted_and_are_no_calls() {
-        let outcome = generate::<Failing>(load(Work::Add)).await.unwrap();
+        let outcome = generate(&Failing::default(), load(Work::Add)).await.unwrap();
         assert!(outcome.calls > 0 && outcome.failures > 0, "{outcome:?}");
         assert_eq!(outcome.first_failure.as_deref(), Some("odd"));
-        let error = generate::<Failing>(load(Work::Record)).await.unwrap_err();
+        let error = generate(&Failing::default(), load(Work::Record)).await.unwrap_err();
         assert!(error.to_string().starts_with("no call succeeded"), "{error}");
     }
 
@@ -300,6 +273,11 @@ mod tests {
             yield_now().await;
             Ok(vec![])
         }
+
+        async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
+            yield_now().await;
+            Ok(bytes.slice(1..))
+        }
     }
 
     #[derive(Clone, Default)]
@@ -318,21 +296,24 @@ mod tests {
         async fn record(&mut self, _: Vec<User>) -> Result<Vec<User>> {
             bail!("always")
         }
+
+        async fn payload(&mut self, _: Bytes) -> Result<Bytes> {
+            bail!("always")
+        }
     }
 
     macro_rules! peer {
         ($caller:ty) => {
             impl Peer for $caller {
-                const NAME: &'static str = stringify!($caller);
                 const PACKAGES: &'static [&'static str] = &[];
 
                 type Caller = Self;
 
-                async fn serve(_: TcpListener) -> Result<()> {
+                async fn serve(&self, _: TcpListener) -> Result<()> {
                     unreachable!("its callers answer by themselves")
                 }
 
-                async fn connect(_: SocketAddr, slots: usize) -> Result<Vec<Self>> {
+                async fn connect(&self, _: SocketAddr, slots: usize) -> Result<Vec<Self>> {
                     Ok(vec![Self::default(); slots])
                 }
             }

@@ -1,16 +1,20 @@
 //! Measures byname beside its peers. README.md says how, and what the figures mean.
 //!
-//! [`compare`] starts this program again as a [`server`] and as a client, which puts [`load`] on one
+//! [`compare`] starts this program again as a [`server`] and as a [`client`], which puts [`load`] on one
 //! of the [`peers`] with the calls of [`work`], and [`report`] prints what came of it.
 
 mod accept;
+mod client;
 mod compare;
 mod idle;
 mod load;
 mod machine;
+mod measurement;
+mod peer;
 mod peers;
 mod report;
 mod server;
+mod versions;
 mod work;
 
 use anyhow::Result;
@@ -21,7 +25,7 @@ fn main() -> Result<()> {
     match command.role {
         None => compare::run(&command.comparison),
         Some(Role::Server(options)) => server::run(&options),
-        Some(Role::Client(options)) => load::run(&options),
+        Some(Role::Client(options)) => client::run(&options),
         Some(Role::Idle(options)) => idle::run(&options),
     }
 }
@@ -41,7 +45,7 @@ enum Role {
     /// Runs one peer's server alone, until it is interrupted
     Server(server::Options),
     /// Puts load on a server that was started with `bench server`
-    Client(load::Options),
+    Client(client::Options),
     /// Prints what an idle connection costs a server in memory
     Idle(idle::Options),
 }

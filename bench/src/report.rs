@@ -1,24 +1,8 @@
-//! What a person reads: where it was measured, the medians with their spread, the ratios.
+//! What a person reads: the medians with their spread, the ratios.
 
-use std::fmt::Write;
-
-use anyhow::{Context, Result};
-use cargo_lock::Lockfile;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use crate::compare::{Measurement, Options};
-use crate::machine;
-use crate::peers::AnyPeer;
-
-pub fn heading(options: &Options, peers: &[&AnyPeer]) -> Result<String> {
-    let mut text = machine::describe()?;
-    for peer in peers {
-        write!(text, "\npeer:    {}: {}", peer.name, versions(peer)?)?;
-    }
-    let Options { rounds, seconds, warm_up, .. } = options;
-    write!(text, "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up")?;
-    Ok(text)
-}
+use crate::measurement::Measurement;
 
 /// One measurement, for those who wait.
 pub fn line(measurement: &Measurement) -> String {
@@ -162,27 +146,10 @@ fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     })
 }
 
-/// The versions that were built, as Cargo chose them.
-fn versions(peer: &AnyPeer) -> Result<String> {
-    let lock: Lockfile = include_str!("../Cargo.lock").parse()?;
-    let bench = lock.packages.iter().find(|p| p.name.as_str() == env!("CARGO_PKG_NAME"));
-    let dependencies = &bench.context("Cargo.lock without this package")?.dependencies;
-    let mut versions = Vec::new();
-    for name in peer.packages.iter().chain(&["tokio"]) {
-        let dependency = dependencies.iter().find(|d| d.name.as_str() == *name);
-        let version = &dependency.with_context(|| format!("{name} is no dependency"))?.version;
-        let commit = if *name == OURS { machine::commit() } else { None };
-        let commit = commit.map(|commit| format!(" ({commit})"));
-        versions.push(format!("{name} {version}{}", commit.unwrap_or_default()));
-    }
-    Ok(versions.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::Outcome;
-    use crate::peers::PEERS;
     use crate::work::Work;
 
     #[test]
@@ -200,13 +167,6 @@ mod tests {
         assert_eq!(spread(vec![1.0, 2.0], 1), "1.5 (1.0–2.0)");
         assert_eq!(spread(vec![128.0, 128.0], 0), "128");
         assert_eq!(spread(vec![], 0), "–");
-    }
-
-    #[test]
-    fn every_peer_has_versions() {
-        for peer in PEERS {
-            versions(peer).unwrap();
-        }
     }
 
     fn measurement(round: usize, peer: &'static str, calls: u64) -> Measurement {

@@ -49,7 +49,7 @@ pub fn run(options: &Options) -> Result<()> {
             biased;
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
-            ended = (options.peer.serve)(listener) => bail!("the server ended: {ended:?}"),
+            ended = options.peer.serve(listener) => bail!("the server ended: {ended:?}"),
         }
         let connections = accepted();
         println!("{}", serde_json::to_string(&Ended { connections })?);

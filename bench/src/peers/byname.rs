@@ -3,26 +3,27 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use bytes::Bytes;
 use byname::{Client, Server, rpc};
 use tokio::net::TcpListener;
 
-use super::{Caller, Peer};
+use super::base64::Base64;
+use crate::peer::{Caller, Peer};
 use crate::work::{self, User};
 
 pub struct Byname;
 
 impl Peer for Byname {
-    const NAME: &'static str = "byname";
     const PACKAGES: &'static [&'static str] = &["byname", "hyper", "serde_json"];
 
     type Caller = Client;
 
-    async fn serve(listener: TcpListener) -> Result<()> {
-        let server = Server::new().method::<add>().method::<record>();
+    async fn serve(&self, listener: TcpListener) -> Result<()> {
+        let server = Server::new().method::<add>().method::<record>().method::<payload>();
         Ok(server.serve(listener).await?)
     }
 
-    async fn connect(server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
+    async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
         let client = Client::new(&format!("{server}/rpc"))?;
         Ok(vec![client; slots])
     }
@@ -36,6 +37,11 @@ impl Caller for Client {
     async fn record(&mut self, users: Vec<User>) -> Result<Vec<User>> {
         Ok(record::on(self, users).await?)
     }
+
+    async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
+        let Base64(bytes) = payload::on(self, Base64(bytes)).await?;
+        Ok(bytes)
+    }
 }
 
 #[rpc]
@@ -46,4 +52,9 @@ async fn add(a: i64, b: i64) -> i64 {
 #[rpc]
 async fn record(users: Vec<User>) -> Vec<User> {
     work::record(users)
+}
+
+#[rpc]
+async fn payload(bytes: Base64) -> Base64 {
+    Base64(work::payload(bytes.0))
 }
