@@ -32,6 +32,9 @@ pub struct Options {
     /// The server's process, to read its CPU time
     #[arg(long)]
     pub server_process: Option<i32>,
+    /// Makes so many calls in each slot instead, and measures nothing
+    #[arg(long)]
+    pub calls_each: Option<u64>,
     /// The CPU that the client may run on
     #[arg(long, default_value_t = 1)]
     pub cpu: usize,
@@ -47,7 +50,11 @@ pub fn run(options: &Options) -> Result<()> {
         warm_up: Duration::try_from_secs_f64(options.warm_up)?,
         window: Duration::try_from_secs_f64(options.seconds)?,
     };
-    let outcome = machine::runtime()?.block_on(options.peer.load(load))?;
+    let runtime = machine::runtime()?;
+    if let Some(each) = options.calls_each {
+        return runtime.block_on(options.peer.call(load, each));
+    }
+    let outcome = runtime.block_on(options.peer.load(load))?;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::allocate::{self, allocations};
 use crate::machine::{Busy, CpuTime};
 use crate::peer::{Caller, Peer};
 use crate::work::{self, Work};
@@ -37,20 +38,21 @@ pub struct Outcome {
     pub p99_us: f64,
     pub server_cpu_us: f64,
     pub client_cpu_us: f64,
+    pub client_allocations: f64,
     /// CPUs that neither side had, but were not idle.
     pub others_cpus: f64,
 }
 
 pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     let state = Arc::new(State::new()?);
-    let callers = peer.connect(load.server, load.in_flight).await?;
-    let mut slots = JoinSet::new();
-    for (slot, caller) in callers.into_iter().enumerate() {
-        slots.spawn(run_slot(caller, slot, load.work, Arc::clone(&state)));
-    }
+    let mut slots = start(peer, &load, u64::MAX, &state).await?;
     watch(&mut slots, load.warm_up).await?;
     let window = Window::open(&state, load.server_process)?;
     watch(&mut slots, load.window).await?;
+    // A slow work may need longer for its first reply than a short window is.
+    while state.tally().is_empty() && window.began.elapsed() < load.window + DRAIN {
+        watch(&mut slots, Duration::from_millis(10)).await?;
+    }
     let mut outcome = window.close(&state)?;
     state.over.store(true, Relaxed);
     let drained = timeout(DRAIN, async {
@@ -67,22 +69,51 @@ pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Makes so many calls in each slot, and measures nothing.
+pub async fn call<P: Peer>(peer: &P, load: Load, each: u64) -> Result<()> {
+    let state = Arc::new(State::new()?);
+    let mut slots = start(peer, &load, each, &state).await?;
+    while let Some(slot) = slots.join_next().await {
+        slot??;
+    }
+    let failure = state.tally().first_failure.take();
+    ensure!(failure.is_none(), "calls failed, the first: {failure:?}");
+    Ok(())
+}
+
+async fn start<P: Peer>(peer: &P, load: &Load, each: u64, state: &Arc<State>) -> Result<JoinSet<Result<()>>> {
+    let callers = peer.connect(load.server, load.in_flight).await?;
+    let slots = callers.into_iter().enumerate();
+    Ok(slots.map(|(slot, caller)| run_slot(caller, slot, load.work, each, Arc::clone(state))).collect())
+}
+
 const DRAIN: Duration = Duration::from_secs(40);
 
 /// What is measured lies between its opening and its closing.
 struct Window {
     began: Instant,
-    server: Option<CpuTime>,
+    server: Option<Server>,
     client: CpuTime,
+    allocations: u64,
     machine: Busy,
+}
+
+struct Server {
+    process: Pid,
+    cpu: CpuTime,
 }
 
 impl Window {
     fn open(state: &State, server: Option<Pid>) -> Result<Self> {
+        if let Some(process) = server {
+            allocate::mark(process)?;
+        }
         state.tally().latency.reset();
+        let server = server.map(|process| Ok::<_, anyhow::Error>(Server { process, cpu: CpuTime::of(process)? }));
         Ok(Window {
-            server: server.map(CpuTime::of).transpose()?,
+            server: server.transpose()?,
             client: CpuTime::of(Pid::this())?,
+            allocations: allocations(),
             machine: Busy::now()?,
             began: Instant::now(),
         })
@@ -91,7 +122,11 @@ impl Window {
     fn close(self, state: &State) -> Result<Outcome> {
         let seconds = self.began.elapsed().as_secs_f64();
         let client = self.client.elapsed()?;
-        let server = self.server.map(|server| server.elapsed()).transpose()?;
+        let allocated = allocations() - self.allocations;
+        let server = self.server.as_ref().map(|server| server.cpu.elapsed()).transpose()?;
+        if let Some(Server { process, .. }) = self.server {
+            allocate::mark(process)?;
+        }
         let ours = client + server.unwrap_or_default();
         let others = self.machine.elapsed()?.saturating_sub(ours);
         let tally = state.tally();
@@ -110,6 +145,7 @@ impl Window {
             p99_us: micros_at(0.99),
             server_cpu_us: server.map_or(0.0, per_call),
             client_cpu_us: per_call(client),
+            client_allocations: allocated as f64 / calls as f64,
             others_cpus: others.as_secs_f64() / seconds,
         })
     }
@@ -127,6 +163,12 @@ struct Tally {
     latency: Histogram<u64>,
     failures: u64,
     first_failure: Option<String>,
+}
+
+impl Tally {
+    fn is_empty(&self) -> bool {
+        self.latency.is_empty() && self.failures == 0
+    }
 }
 
 impl State {
@@ -172,13 +214,13 @@ async fn watch(slots: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()
     }
 }
 
-async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<State>) -> Result<()> {
+async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, calls: u64, state: Arc<State>) -> Result<()> {
     let users = work::users(slot);
     let payload = match work {
         Work::Payload => work::payload_bytes(slot),
         Work::Add | Work::Record => Bytes::new(),
     };
-    for n in 0.. {
+    for n in 0..calls {
         if state.over.load(Relaxed) {
             break;
         }
@@ -204,7 +246,11 @@ async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<
                 let (reply, took) = timed(caller.payload(payload.clone())).await;
                 let echo = state.record(reply, took);
                 let right = echo.as_ref().is_none_or(|echo| *echo == payload);
-                ensure!(right, "wrong reply: {} bytes that are not those that were sent", echo.unwrap_or_default().len());
+                ensure!(
+                    right,
+                    "wrong reply: {} bytes that are not those that were sent",
+                    echo.unwrap_or_default().len()
+                );
                 echo.is_none()
             }
         };
@@ -247,6 +293,12 @@ mod tests {
         assert_eq!(outcome.first_failure.as_deref(), Some("odd"));
         let error = generate(&Failing::default(), load(Work::Record)).await.unwrap_err();
         assert!(error.to_string().starts_with("no call succeeded"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_a_counted_run() {
+        let error = call(&Failing::default(), load(Work::Add), 10).await.unwrap_err();
+        assert_eq!(error.to_string(), "calls failed, the first: Some(\"odd\")");
     }
 
     fn load(work: Work) -> Load {

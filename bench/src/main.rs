@@ -4,14 +4,19 @@
 //! of the [`peers`] with the calls of [`work`], and [`report`] prints what came of it.
 
 mod accept;
+mod allocate;
 mod client;
 mod compare;
+mod figures;
 mod idle;
+mod instructions;
 mod load;
 mod machine;
 mod measurement;
 mod peer;
 mod peers;
+mod plots;
+mod process;
 mod report;
 mod server;
 mod versions;
@@ -27,6 +32,7 @@ fn main() -> Result<()> {
         Some(Role::Server(options)) => server::run(&options),
         Some(Role::Client(options)) => client::run(&options),
         Some(Role::Idle(options)) => idle::run(&options),
+        Some(Role::Instructions(options)) => instructions::run(&options),
     }
 }
 
@@ -48,4 +54,6 @@ enum Role {
     Client(client::Options),
     /// Prints what an idle connection costs a server in memory
     Idle(idle::Options),
+    /// Prints the instructions that a call takes, beside the last that were recorded; needs valgrind
+    Instructions(instructions::Options),
 }

@@ -9,6 +9,8 @@ pub struct Measurement {
     pub work: Work,
     pub in_flight: usize,
     pub outcome: Outcome,
+    /// The server's, for each call.
+    pub server_allocations: f64,
     pub connections: u64,
     pub time_wait: u64,
 }

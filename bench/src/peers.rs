@@ -55,11 +55,16 @@ impl AnyPeer {
     pub async fn load(&self, load: Load) -> Result<Outcome> {
         self.peer.load(load).await
     }
+
+    pub async fn call(&self, load: Load, each: u64) -> Result<()> {
+        self.peer.call(load, each).await
+    }
 }
 
 trait Erased {
     fn serve(&'static self, listener: TcpListener) -> LocalFuture<Result<()>>;
     fn load(&'static self, load: Load) -> LocalFuture<Result<Outcome>>;
+    fn call(&'static self, load: Load, each: u64) -> LocalFuture<Result<()>>;
 }
 
 impl<P: Peer> Erased for P {
@@ -69,6 +74,10 @@ impl<P: Peer> Erased for P {
 
     fn load(&'static self, load: Load) -> LocalFuture<Result<Outcome>> {
         Box::pin(load::generate(self, load))
+    }
+
+    fn call(&'static self, load: Load, each: u64) -> LocalFuture<Result<()>> {
+        Box::pin(load::call(self, load, each))
     }
 }
 

@@ -16,6 +16,16 @@ pub enum Work {
     Payload,
 }
 
+impl Work {
+    /// More at once would measure the memory: a payload lies in several buffers on its way.
+    pub fn max_in_flight(self) -> usize {
+        match self {
+            Work::Add | Work::Record => usize::MAX,
+            Work::Payload => 32,
+        }
+    }
+}
+
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let value = self.to_possible_value().expect("no work is skipped");

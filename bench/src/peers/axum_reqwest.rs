@@ -26,7 +26,12 @@ impl Peer for AxumReqwest {
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Service>> {
         let root = Url::parse(&format!("http://{server}"))?;
         let service = Service {
-            client: Client::builder().http1_only().no_proxy().tcp_nodelay(true).pool_max_idle_per_host(slots).build()?,
+            client: Client::builder()
+                .http1_only()
+                .no_proxy()
+                .tcp_nodelay(true)
+                .pool_max_idle_per_host(slots)
+                .build()?,
             add: root.join(axum_server::ADD)?,
             record: root.join(axum_server::RECORD)?,
             payload: root.join(axum_server::PAYLOAD)?,

@@ -30,10 +30,7 @@ pub struct Payload {
 }
 
 pub async fn serve(listener: TcpListener) -> Result<()> {
-    let router = Router::new()
-        .route(ADD, post(add))
-        .route(RECORD, post(record))
-        .route(PAYLOAD, post(payload));
+    let router = Router::new().route(ADD, post(add)).route(RECORD, post(record)).route(PAYLOAD, post(payload));
     let listener = listener.tap_io(|connection| {
         // As axum's documentation advises. A socket that refuses is as good as gone.
         let _ = connection.set_nodelay(true);

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use bytes::Bytes;
 use byname::{Client, Server, rpc};
+use bytes::Bytes;
 use tokio::net::TcpListener;
 
 use super::base64::Base64;

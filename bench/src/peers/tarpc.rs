@@ -30,7 +30,8 @@ impl Peer for Tarpc {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let transport = serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Bincode::default());
+            let transport =
+                serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Bincode::default());
             let requests = BaseChannel::new(config.clone(), transport).execute(Functions.serve());
             // As its documentation runs requests: each in a task of its own.
             tokio::spawn(requests.for_each(|request| async {
@@ -44,7 +45,8 @@ impl Peer for Tarpc {
         for _ in 0..self.connections {
             let stream = TcpStream::connect(server).await?;
             stream.set_nodelay(true)?;
-            let transport = serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Bincode::default());
+            let transport =
+                serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Bincode::default());
             // Its documentation: a value too low may decrease throughput. The default is 100.
             let mut config = client::Config::default();
             config.pending_request_buffer = config.pending_request_buffer.max(slots);

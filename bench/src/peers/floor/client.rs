@@ -77,12 +77,8 @@ impl Slot {
 impl<E: Encoding> Client<E> {
     pub fn new(stream: TcpStream) -> Self {
         let state = Arc::<Mutex<State>>::default();
-        let mut connection = Connection {
-            stream,
-            incoming: Incoming::new(),
-            outgoing: Outgoing::default(),
-            state: Arc::clone(&state),
-        };
+        let mut connection =
+            Connection { stream, incoming: Incoming::new(), outgoing: Outgoing::default(), state: Arc::clone(&state) };
         tokio::spawn(async move {
             let end = poll_fn(|cx| connection.poll(cx)).await;
             let mut state = lock(&connection.state);
