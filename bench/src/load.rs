@@ -81,6 +81,20 @@ pub async fn call<P: Peer>(peer: &P, load: Load, each: u64) -> Result<()> {
     Ok(())
 }
 
+/// Opens connections one after the other, and makes one call on each.
+pub async fn open<P: Peer>(peer: &P, server: SocketAddr, connections: usize) -> Result<Vec<P::Caller>> {
+    let mut open = Vec::with_capacity(connections);
+    for nth in 0..connections {
+        // A client for each: within one it is the client that decides about connections.
+        for mut caller in peer.connect(server, 1).await? {
+            let sum = caller.add(1, 2).await.with_context(|| format!("connection {nth}"))?;
+            ensure!(sum == 3, "wrong reply: {sum}");
+            open.push(caller);
+        }
+    }
+    Ok(open)
+}
+
 async fn start<P: Peer>(peer: &P, load: &Load, each: u64, state: &Arc<State>) -> Result<JoinSet<Result<()>>> {
     let callers = peer.connect(load.server, load.in_flight).await?;
     let slots = callers.into_iter().enumerate();

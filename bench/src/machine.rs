@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use nix::time::ClockId;
 use nix::unistd::Pid;
 use procfs::net::TcpState;
+use procfs::process::Process;
 use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 use tokio::runtime::{Builder, Runtime};
 
@@ -21,6 +23,19 @@ pub fn pin(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu)?;
     sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))
+}
+
+/// Lets this process open as many files as it may at all.
+pub fn raise_file_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// The memory of a process that is in RAM, in bytes.
+pub fn resident(process: Pid) -> Result<u64> {
+    let status = Process::new(process.as_raw())?.status()?;
+    let kib = status.vmrss.context("the kernel doesn't say how much memory a process has")?;
+    Ok(kib * 1024)
 }
 
 /// Both sides run on a runtime of one thread: there is one CPU for each.

@@ -9,6 +9,7 @@ mod client;
 mod compare;
 mod figures;
 mod idle;
+mod idle_peers;
 mod instructions;
 mod load;
 mod machine;
@@ -32,6 +33,8 @@ fn main() -> Result<()> {
         Some(Role::Server(options)) => server::run(&options),
         Some(Role::Client(options)) => client::run(&options),
         Some(Role::Idle(options)) => idle::run(&options),
+        Some(Role::IdlePeers(options)) => idle_peers::run(&options),
+        Some(Role::Hold(options)) => idle_peers::hold(&options),
         Some(Role::Instructions(options)) => instructions::run(&options),
     }
 }
@@ -54,6 +57,10 @@ enum Role {
     Client(client::Options),
     /// Prints what an idle connection costs a server in memory
     Idle(idle::Options),
+    /// Prints the same for all peers, each with its own client
+    IdlePeers(idle_peers::Options),
+    /// Holds idle connections to a server open
+    Hold(idle_peers::HoldOptions),
     /// Prints the instructions that a call takes, beside the last that were recorded; needs valgrind
     Instructions(instructions::Options),
 }

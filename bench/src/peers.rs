@@ -10,6 +10,8 @@ mod jsonrpsee;
 mod tarpc;
 mod tonic;
 
+use std::any::Any;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use anyhow::Result;
@@ -22,7 +24,7 @@ use crate::peer::Peer;
 pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor", &floor::Floor(floor::Binary)),
     AnyPeer::new("floor-json", &floor::Floor(floor::Json)),
-    AnyPeer::new("byname-http", &byname::Byname),
+    AnyPeer::new("byname-http", &byname::Byname { client: |defaults| defaults }),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
     AnyPeer::new("tonic", &tonic::Tonic { connections: 1 }),
@@ -56,6 +58,11 @@ impl AnyPeer {
         self.peer.load(load).await
     }
 
+    /// Connections that were each used once; they close when the value is dropped.
+    pub async fn open(&self, server: SocketAddr, connections: usize) -> Result<Box<dyn Any>> {
+        self.peer.open(server, connections).await
+    }
+
     pub async fn call(&self, load: Load, each: u64) -> Result<()> {
         self.peer.call(load, each).await
     }
@@ -65,6 +72,7 @@ trait Erased {
     fn serve(&'static self, listener: TcpListener) -> LocalFuture<Result<()>>;
     fn load(&'static self, load: Load) -> LocalFuture<Result<Outcome>>;
     fn call(&'static self, load: Load, each: u64) -> LocalFuture<Result<()>>;
+    fn open(&'static self, server: SocketAddr, connections: usize) -> LocalFuture<Result<Box<dyn Any>>>;
 }
 
 impl<P: Peer> Erased for P {
@@ -78,6 +86,10 @@ impl<P: Peer> Erased for P {
 
     fn call(&'static self, load: Load, each: u64) -> LocalFuture<Result<()>> {
         Box::pin(load::call(self, load, each))
+    }
+
+    fn open(&'static self, server: SocketAddr, connections: usize) -> LocalFuture<Result<Box<dyn Any>>> {
+        Box::pin(async move { Ok(Box::new(load::open(self, server, connections).await?) as Box<dyn Any>) })
     }
 }
 

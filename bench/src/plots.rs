@@ -34,7 +34,7 @@ struct Plot {
 }
 
 const PLOTS: [Plot; 3] = [
-    Plot { file: "calls", title: "1000 calls a second", figure: figures::THROUGHPUT },
+    Plot { file: "calls", title: "calls a second", figure: figures::THROUGHPUT },
     Plot { file: "p50", title: "median of the latency, µs", figure: figures::P50 },
     Plot { file: "p99", title: "99th percentile of the latency, µs", figure: figures::P99 },
 ];
@@ -93,12 +93,12 @@ impl Plot {
             .disable_x_mesh()
             .x_labels(places.len())
             .x_label_formatter(&|x| label(&places, *x))
-            .y_label_formatter(&|y| y.to_string())
+            .y_label_formatter(&|y| figures::text(*y))
             .x_desc("calls in flight")
             .draw()?;
         let mut names = Vec::new();
         for Series { peer, points } in series {
-            let at = points.iter().map(|(count, value)| (place(*count), *value));
+            let mut at = points.iter().map(|(count, value)| (place(*count), *value));
             let Style { color, width, dashed } = style(peer);
             let stroke = color.stroke_width(width);
             if dashed {
@@ -107,7 +107,7 @@ impl Plot {
                 chart.draw_series(LineSeries::new(at.clone(), stroke))?;
             }
             chart.draw_series(at.clone().map(|point| Circle::new(point, width + 1, color.filled())))?;
-            if let Some(last) = at.last() {
+            if let Some(last) = at.next_back() {
                 names.push((chart.backend_coord(&last), *peer, color));
             }
         }

@@ -99,7 +99,7 @@ pub fn run_client(under: Under, peer: &AnyPeer, server: SocketAddr, arguments: &
     Ok(output)
 }
 
-fn role(name: &str, under: Under) -> Result<Command> {
+pub fn role(name: &str, under: Under) -> Result<Command> {
     let program = env::current_exe()?;
     let mut command = match under {
         Under::Nothing => Command::new(program),

@@ -2,16 +2,16 @@
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use crate::figures::{self, Figure, distinct, median_min_max};
+use crate::figures::{self, Figure, distinct, median_min_max, text};
 use crate::measurement::Measurement;
 
 /// One measurement, for those who wait.
 pub fn line(measurement: &Measurement) -> String {
     let Measurement { round, peer, work, in_flight, outcome, .. } = measurement;
     let mut line = format!(
-        "round {round}  {work:<6} @{in_flight:<4} {peer:<14} {:>8.1}k calls/s  p50 {:.0} µs",
-        figures::THROUGHPUT.of(measurement),
-        outcome.p50_us,
+        "round {round}  {work:<7} @{in_flight:<4} {peer:<14} {:>9} calls/s  p50 {} µs",
+        text(figures::THROUGHPUT.of(measurement)),
+        text(outcome.p50_us),
     );
     if let Some(failure) = &outcome.first_failure {
         let failures = outcome.failures;
@@ -40,12 +40,12 @@ pub fn tables(measurements: &[Measurement]) -> String {
 const RATIOS: [Figure; 5] = [figures::THROUGHPUT, figures::P50, figures::P99, figures::SERVER_CPU, figures::CLIENT_CPU];
 
 const COUNTS: [Figure; 6] = [
-    Figure::new("server allocations/call", 1, |m| m.server_allocations),
-    Figure::new("client allocations/call", 1, |m| m.outcome.client_allocations),
-    Figure::new("connections", 0, |m| m.connections as f64),
-    Figure::new("TIME_WAIT", 0, |m| m.time_wait as f64),
-    Figure::new("failures", 0, |m| m.outcome.failures as f64),
-    Figure::new("others' CPU %", 0, |m| m.outcome.others_cpus * 100.0),
+    Figure::new("server allocations/call", |m| m.server_allocations),
+    Figure::new("client allocations/call", |m| m.outcome.client_allocations),
+    Figure::new("connections", |m| m.connections as f64),
+    Figure::new("TIME_WAIT", |m| m.time_wait as f64),
+    Figure::new("failures", |m| m.outcome.failures as f64),
+    Figure::new("others' CPU %", |m| m.outcome.others_cpus * 100.0),
 ];
 
 /// Whether a peer is one of those that the others are compared with.
@@ -59,7 +59,7 @@ fn medians(measured: &[&Measurement]) -> Table {
     for peer in distinct(measured.iter().map(|m| m.peer)) {
         let cells = figures().map(|figure| {
             let of_peer = measured.iter().filter(|m| m.peer == peer);
-            spread(of_peer.map(|m| figure.of(m)).collect(), figure.decimals)
+            spread(of_peer.map(|m| figure.of(m)).collect())
         });
         table.add_row([peer.to_owned()].into_iter().chain(cells));
     }
@@ -75,7 +75,7 @@ fn ratios(measured: &[&Measurement]) -> Option<Table> {
     let mut table = table("ratio", RATIOS.iter());
     for our in ours {
         for other in &others {
-            let cells = RATIOS.iter().map(|figure| spread(rates(measured, our, other, figure), 2));
+            let cells = RATIOS.iter().map(|figure| spread(rates(measured, our, other, figure)));
             table.add_row([format!("{our} / {other}")].into_iter().chain(cells));
         }
     }
@@ -103,12 +103,12 @@ fn table<'f>(first: &str, figures: impl Iterator<Item = &'f Figure>) -> Table {
     table
 }
 
-fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
+fn spread(mut figures: Vec<f64>) -> String {
     let Some((median, min, max)) = median_min_max(&mut figures) else {
         return "–".to_owned();
     };
-    let text = |figure| format!("{figure:.decimals$}");
-    if text(min) == text(max) { text(median) } else { format!("{} ({}–{})", text(median), text(min), text(max)) }
+    let [median, min, max] = [median, min, max].map(text);
+    if min == max { median } else { format!("{median} ({min}–{max})") }
 }
 
 #[cfg(test)]
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn the_spread_is_left_out_where_there_is_none() {
-        assert_eq!(spread(vec![3.0, 1.0, 2.0], 1), "2.0 (1.0–3.0)");
-        assert_eq!(spread(vec![1.0, 2.0], 1), "1.5 (1.0–2.0)");
-        assert_eq!(spread(vec![128.0, 128.0], 0), "128");
-        assert_eq!(spread(vec![], 0), "–");
+        assert_eq!(spread(vec![3.0, 1.0, 2.0]), "2 (1–3)");
+        assert_eq!(spread(vec![1.0, 2.0]), "1.50 (1–2)");
+        assert_eq!(spread(vec![128.0, 128.0]), "128");
+        assert_eq!(spread(vec![]), "–");
     }
 
     fn measurement(round: usize, peer: &'static str, calls: u64) -> Measurement {

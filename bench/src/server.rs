@@ -41,6 +41,7 @@ pub struct Ended {
 
 pub fn run(options: &Options) -> Result<()> {
     machine::pin(options.cpu)?;
+    machine::raise_file_limit()?;
     allocate::listen()?;
     machine::runtime()?.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;

@@ -1,4 +1,5 @@
 //! Bytes as users send them in JSON, the same for every peer that speaks it: in base64, a string without escapes.
+//! In an encoding that has bytes they are sent as they are.
 
 use std::fmt;
 
@@ -13,13 +14,21 @@ pub struct Base64(pub Bytes);
 
 impl Serialize for Base64 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&STANDARD.encode(&self.0))
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Text)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Text)
+        } else {
+            Bytes::deserialize(deserializer).map(Base64)
+        }
     }
 }
 

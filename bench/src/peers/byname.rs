@@ -1,9 +1,9 @@
-//! byname on its defaults: one client that all slots share.
+//! byname: one client that all slots share.
 
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use byname::{Client, Server, rpc};
+use byname::{Client, ClientBuilder, Server, rpc};
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
@@ -11,7 +11,10 @@ use super::base64::Base64;
 use crate::peer::{Caller, Peer};
 use crate::work::{self, User};
 
-pub struct Byname;
+pub struct Byname {
+    /// What differs from the client's defaults.
+    pub client: fn(ClientBuilder) -> ClientBuilder,
+}
 
 impl Peer for Byname {
     const PACKAGES: &'static [&'static str] = &["byname", "hyper", "serde_json"];
@@ -24,7 +27,7 @@ impl Peer for Byname {
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
-        let client = Client::new(&format!("{server}/rpc"))?;
+        let client = (self.client)(Client::builder(&format!("{server}/rpc"))).build()?;
         Ok(vec![client; slots])
     }
 }

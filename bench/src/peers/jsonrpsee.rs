@@ -1,5 +1,6 @@
 //! jsonrpsee, over HTTP and over WebSocket.
 
+use std::iter::repeat_n;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -29,8 +30,8 @@ impl Peer for Http {
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Arc<HttpClient>>> {
-        let client = HttpClientBuilder::new().set_tcp_no_delay(true).build(format!("http://{server}"))?;
-        Ok(vec![Arc::new(client); slots])
+        let client = Arc::new(HttpClientBuilder::new().set_tcp_no_delay(true).build(format!("http://{server}"))?);
+        Ok(repeat_n(client, slots).collect())
     }
 }
 
@@ -48,7 +49,7 @@ impl Peer for WebSocket {
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Arc<WsClient>>> {
         let builder = WsClientBuilder::new().set_tcp_no_delay(true).max_concurrent_requests(1024);
         let client = Arc::new(builder.build(format!("ws://{server}")).await?);
-        Ok(vec![client; slots])
+        Ok(repeat_n(client, slots).collect())
     }
 }
 
