@@ -102,7 +102,7 @@ impl Plot {
             let Style { color, width, dashed } = style(peer);
             let stroke = color.stroke_width(width);
             if dashed {
-                chart.draw_series(DashedLineSeries::new(at.clone(), 6, 4, stroke))?;
+                chart.draw_series(DashedLineSeries::new(at.clone(), 9, 6, stroke))?;
             } else {
                 chart.draw_series(LineSeries::new(at.clone(), stroke))?;
             }
