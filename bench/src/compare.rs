@@ -1,26 +1,25 @@
 //! Runs the peers in turn, each measurement in a fresh pair of processes.
 
-use std::env;
-use std::io::{BufRead, BufReader, Lines};
-use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde::de::DeserializeOwned;
 
 use crate::load::Outcome;
 use crate::machine;
+use crate::measurement::Measurement;
 use crate::peers::{self, AnyPeer, PEERS};
+use crate::plots;
+use crate::process::{self, Under};
 use crate::report;
-use crate::server::{Ended, Listening};
+use crate::server::Ended;
+use crate::versions;
 use crate::work::Work;
+
+pub use crate::process::ServerProcess;
 
 #[derive(Args)]
 pub struct Options {
@@ -36,149 +35,113 @@ pub struct Options {
     /// The peers, in the order in which they run; all when left out
     #[arg(long, value_delimiter = ',', value_parser = peers::parser())]
     pub peers: Vec<&'static AnyPeer>,
-    #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record")]
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload")]
     pub works: Vec<Work>,
-    /// Calls in flight
+    /// Calls in flight; for payloads at most 32
     #[arg(long, value_delimiter = ',', default_value = "1,128")]
     pub in_flight: Vec<usize>,
+    /// 1, 8, 32, 128 and 512 calls in flight
+    #[arg(long, conflicts_with = "in_flight")]
+    pub sweep: bool,
+    /// Draws plots into this directory
+    #[arg(long)]
+    pub plots: Option<PathBuf>,
 }
 
-/// What one peer did in one round.
-pub struct Measurement {
-    pub round: usize,
-    pub peer: &'static str,
-    pub work: Work,
-    pub in_flight: usize,
-    pub outcome: Outcome,
-    pub connections: u64,
-    pub time_wait: u64,
+impl Options {
+    /// What is measured in a round: peers that are compared one right after the other, because the machine's mood changes.
+    fn round(&self) -> Vec<Setting> {
+        let peers: Vec<_> = match self.peers.as_slice() {
+            [] => PEERS.iter().collect(),
+            chosen => chosen.to_vec(),
+        };
+        let in_flight: &[usize] = if self.sweep { &[1, 8, 32, 128, 512] } else { &self.in_flight };
+        let mut settings = Vec::new();
+        for &work in &self.works {
+            let mut counts: Vec<_> = in_flight.iter().map(|count| *count.min(&work.max_in_flight())).collect();
+            counts.dedup();
+            for in_flight in counts {
+                settings.extend(peers.iter().map(|peer| Setting { peer, work, in_flight }));
+            }
+        }
+        settings
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Setting {
+    peer: &'static AnyPeer,
+    work: Work,
+    in_flight: usize,
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let peers: Vec<_> = match options.peers.as_slice() {
-        [] => PEERS.iter().collect(),
-        chosen => chosen.to_vec(),
-    };
-    println!("{}", report::heading(options, &peers)?);
-    let total = options.rounds * options.works.len() * options.in_flight.len() * peers.len();
+    let round = options.round();
+    println!("{}", heading(options, &round)?);
+    let total = options.rounds * round.len();
     let mut measurements = Vec::with_capacity(total);
-    for round in 1..=options.rounds {
-        for &work in &options.works {
-            for &in_flight in &options.in_flight {
-                // Peers that are compared run one right after the other: the machine's mood changes.
-                for peer in &peers {
-                    let measurement = measure(options, round, peer, work, in_flight)
-                        .with_context(|| format!("{} {work} @{in_flight}", peer.name))?;
-                    let done = measurements.len() + 1;
-                    eprintln!("[{done:>3}/{total}] {}", report::line(&measurement));
-                    measurements.push(measurement);
-                }
-            }
+    let began = Instant::now();
+    for number in 1..=options.rounds {
+        for setting in &round {
+            let Setting { peer, work, in_flight } = setting;
+            let measurement =
+                measure(options, number, setting).with_context(|| format!("{} {work} @{in_flight}", peer.name))?;
+            let done = measurements.len() + 1;
+            let left = began.elapsed() / done as u32 * (total - done) as u32;
+            let minutes = left.as_secs_f64() / 60.0;
+            eprintln!("[{done:>3}/{total}, {minutes:.1} min left] {}", report::line(&measurement));
+            measurements.push(measurement);
         }
     }
     println!("{}", report::tables(&measurements));
+    if let Some(directory) = &options.plots {
+        for file in plots::draw(&measurements, directory)? {
+            println!("{}", file.display());
+        }
+    }
     let failures: u64 = measurements.iter().map(|m| m.outcome.failures).sum();
     ensure!(failures == 0, "{failures} calls failed");
     Ok(())
 }
 
-fn measure(options: &Options, round: usize, peer: &AnyPeer, work: Work, in_flight: usize) -> Result<Measurement> {
+fn heading(options: &Options, round: &[Setting]) -> Result<String> {
+    let Options { rounds, seconds, warm_up, .. } = options;
+    let mut text = machine::describe()?;
+    let mut known = HashSet::new();
+    for Setting { peer, .. } in round {
+        if known.insert(peer.name) {
+            write!(text, "\npeer:    {}: {}", peer.name, versions::of(peer.packages)?)?;
+        }
+    }
+    write!(text, "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up")?;
+    Ok(text)
+}
+
+fn measure(options: &Options, round: usize, setting: &Setting) -> Result<Measurement> {
+    let Setting { peer, work, in_flight } = *setting;
     let mut server = ServerProcess::start(peer)?;
-    let address = server.listening.address;
+    let address = server.address();
     // Its port may have been another server's a moment ago.
     let before = machine::time_wait(address)?;
-    let outcome = run_client(options, peer, work, in_flight, &server)?;
-    // The client's sockets are closed by its end, the server's a moment later.
-    sleep(Duration::from_millis(100));
-    let after = machine::time_wait(address)?;
+    let arguments = [
+        format!("--work={work}"),
+        format!("--in-flight={in_flight}"),
+        format!("--warm-up={}", options.warm_up),
+        format!("--seconds={}", options.seconds),
+        format!("--server-process={}", server.id()),
+    ];
+    let output = process::run_client(Under::Nothing, peer, address, &arguments)?;
+    let outcome: Outcome = serde_json::from_slice(&output.stdout)?;
+    let after = machine::time_wait_at_rest(address)?;
+    let Ended { connections, allocations } = server.end()?;
     Ok(Measurement {
         round,
         peer: peer.name,
         work,
         in_flight,
+        server_allocations: allocations as f64 / outcome.calls as f64,
         outcome,
-        connections: server.end()?.connections,
+        connections,
         time_wait: after.difference(&before).count() as u64,
     })
-}
-
-fn run_client(
-    options: &Options,
-    peer: &AnyPeer,
-    work: Work,
-    in_flight: usize,
-    server: &ServerProcess,
-) -> Result<Outcome> {
-    let arguments = [
-        peer.name.to_owned(),
-        server.listening.address.to_string(),
-        format!("--work={work}"),
-        format!("--in-flight={in_flight}"),
-        format!("--warm-up={}", options.warm_up),
-        format!("--seconds={}", options.seconds),
-        format!("--server-process={}", server.process.id()),
-    ];
-    let output = role("client")?.args(arguments).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// A server, which does not outlive this value.
-pub struct ServerProcess {
-    process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    listening: Listening,
-}
-
-impl ServerProcess {
-    pub fn start(peer: &AnyPeer) -> Result<Self> {
-        let mut process = role("server")?.arg(peer.name).stdout(Stdio::piped()).spawn()?;
-        let output = process.stdout.take().expect("it is piped");
-        let mut lines = BufReader::new(output).lines();
-        match read(&mut lines) {
-            Ok(listening) => Ok(ServerProcess { process, lines, listening }),
-            Err(error) => {
-                process.kill()?;
-                process.wait()?;
-                Err(error)
-            }
-        }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.listening.address
-    }
-
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    fn end(&mut self) -> Result<Ended> {
-        kill(Pid::from_raw(self.process.id().try_into()?), Signal::SIGTERM)?;
-        read(&mut self.lines)
-    }
-}
-
-impl Drop for ServerProcess {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn read<T: DeserializeOwned>(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<T> {
-    let line = lines.next().context("the server ended early")??;
-    Ok(serde_json::from_str(&line)?)
-}
-
-/// This program in another role, which ends when the comparison is killed.
-fn role(name: &str) -> Result<Command> {
-    let mut command = Command::new(env::current_exe()?);
-    command.arg(name);
-    // SAFETY: prctl is async-signal-safe, and nothing is allocated.
-    unsafe {
-        command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
-    }
-    Ok(command)
 }

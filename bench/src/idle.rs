@@ -15,7 +15,7 @@ use crate::peers::{self, AnyPeer};
 #[derive(Args)]
 pub struct Options {
     /// The server that is measured; it must speak HTTP/2 with prior knowledge for the second figure
-    #[arg(long, value_parser = peers::parser(), default_value = "byname")]
+    #[arg(long, value_parser = peers::parser(), default_value = "byname-http")]
     pub peer: &'static AnyPeer,
     /// How many connections are opened; this process and the server need a file descriptor for each
     #[arg(long, default_value_t = 10_000)]

@@ -6,41 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::machine::{self, Busy, CpuTime};
-use crate::peers::{self, AnyPeer, Caller, Peer};
+use crate::allocate::{self, allocations};
+use crate::machine::{Busy, CpuTime};
+use crate::peer::{Caller, Peer};
 use crate::work::{self, Work};
-
-#[derive(Args)]
-pub struct Options {
-    #[arg(value_parser = peers::parser())]
-    pub peer: &'static AnyPeer,
-    /// The address that the server printed
-    pub server: SocketAddr,
-    #[arg(long, value_enum, default_value_t = Work::Add)]
-    pub work: Work,
-    /// Calls in flight
-    #[arg(long, default_value_t = 128)]
-    pub in_flight: usize,
-    /// Seconds before the measurement
-    #[arg(long, default_value_t = 1.0)]
-    pub warm_up: f64,
-    /// Seconds of measurement
-    #[arg(long, default_value_t = 10.0)]
-    pub seconds: f64,
-    /// The server's process, to read its CPU time
-    #[arg(long)]
-    pub server_process: Option<i32>,
-    /// The CPU that the client may run on
-    #[arg(long, default_value_t = 1)]
-    pub cpu: usize,
-}
 
 pub struct Load {
     pub server: SocketAddr,
@@ -62,35 +38,21 @@ pub struct Outcome {
     pub p99_us: f64,
     pub server_cpu_us: f64,
     pub client_cpu_us: f64,
+    pub client_allocations: f64,
     /// CPUs that neither side had, but were not idle.
     pub others_cpus: f64,
 }
 
-pub fn run(options: &Options) -> Result<()> {
-    machine::pin(options.cpu)?;
-    let load = Load {
-        server: options.server,
-        server_process: options.server_process.map(Pid::from_raw),
-        work: options.work,
-        in_flight: options.in_flight,
-        warm_up: Duration::try_from_secs_f64(options.warm_up)?,
-        window: Duration::try_from_secs_f64(options.seconds)?,
-    };
-    let outcome = machine::runtime()?.block_on((options.peer.load)(load))?;
-    println!("{}", serde_json::to_string(&outcome)?);
-    Ok(())
-}
-
-pub async fn generate<P: Peer>(load: Load) -> Result<Outcome> {
+pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     let state = Arc::new(State::new()?);
-    let callers = P::connect(load.server, load.in_flight).await?;
-    let mut slots = JoinSet::new();
-    for (slot, caller) in callers.into_iter().enumerate() {
-        slots.spawn(run_slot(caller, slot, load.work, Arc::clone(&state)));
-    }
+    let mut slots = start(peer, &load, u64::MAX, &state).await?;
     watch(&mut slots, load.warm_up).await?;
     let window = Window::open(&state, load.server_process)?;
     watch(&mut slots, load.window).await?;
+    // A slow work may need longer for its first reply than a short window is.
+    while state.tally().is_empty() && window.began.elapsed() < load.window + DRAIN {
+        watch(&mut slots, Duration::from_millis(10)).await?;
+    }
     let mut outcome = window.close(&state)?;
     state.over.store(true, Relaxed);
     let drained = timeout(DRAIN, async {
@@ -107,22 +69,65 @@ pub async fn generate<P: Peer>(load: Load) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Makes so many calls in each slot, and measures nothing.
+pub async fn call<P: Peer>(peer: &P, load: Load, each: u64) -> Result<()> {
+    let state = Arc::new(State::new()?);
+    let mut slots = start(peer, &load, each, &state).await?;
+    while let Some(slot) = slots.join_next().await {
+        slot??;
+    }
+    let failure = state.tally().first_failure.take();
+    ensure!(failure.is_none(), "calls failed, the first: {failure:?}");
+    Ok(())
+}
+
+/// Opens connections one after the other, and makes one call on each.
+pub async fn open<P: Peer>(peer: &P, server: SocketAddr, connections: usize) -> Result<Vec<P::Caller>> {
+    let mut open = Vec::with_capacity(connections);
+    for nth in 0..connections {
+        // A client for each: within one it is the client that decides about connections.
+        for mut caller in peer.connect(server, 1).await? {
+            let sum = caller.add(1, 2).await.with_context(|| format!("connection {nth}"))?;
+            ensure!(sum == 3, "wrong reply: {sum}");
+            open.push(caller);
+        }
+    }
+    Ok(open)
+}
+
+async fn start<P: Peer>(peer: &P, load: &Load, each: u64, state: &Arc<State>) -> Result<JoinSet<Result<()>>> {
+    let callers = peer.connect(load.server, load.in_flight).await?;
+    let slots = callers.into_iter().enumerate();
+    Ok(slots.map(|(slot, caller)| run_slot(caller, slot, load.work, each, Arc::clone(state))).collect())
+}
+
 const DRAIN: Duration = Duration::from_secs(40);
 
 /// What is measured lies between its opening and its closing.
 struct Window {
     began: Instant,
-    server: Option<CpuTime>,
+    server: Option<Server>,
     client: CpuTime,
+    allocations: u64,
     machine: Busy,
+}
+
+struct Server {
+    process: Pid,
+    cpu: CpuTime,
 }
 
 impl Window {
     fn open(state: &State, server: Option<Pid>) -> Result<Self> {
+        if let Some(process) = server {
+            allocate::mark(process)?;
+        }
         state.tally().latency.reset();
+        let server = server.map(|process| Ok::<_, anyhow::Error>(Server { process, cpu: CpuTime::of(process)? }));
         Ok(Window {
-            server: server.map(CpuTime::of).transpose()?,
+            server: server.transpose()?,
             client: CpuTime::of(Pid::this())?,
+            allocations: allocations(),
             machine: Busy::now()?,
             began: Instant::now(),
         })
@@ -131,7 +136,11 @@ impl Window {
     fn close(self, state: &State) -> Result<Outcome> {
         let seconds = self.began.elapsed().as_secs_f64();
         let client = self.client.elapsed()?;
-        let server = self.server.map(|server| server.elapsed()).transpose()?;
+        let allocated = allocations() - self.allocations;
+        let server = self.server.as_ref().map(|server| server.cpu.elapsed()).transpose()?;
+        if let Some(Server { process, .. }) = self.server {
+            allocate::mark(process)?;
+        }
         let ours = client + server.unwrap_or_default();
         let others = self.machine.elapsed()?.saturating_sub(ours);
         let tally = state.tally();
@@ -150,6 +159,7 @@ impl Window {
             p99_us: micros_at(0.99),
             server_cpu_us: server.map_or(0.0, per_call),
             client_cpu_us: per_call(client),
+            client_allocations: allocated as f64 / calls as f64,
             others_cpus: others.as_secs_f64() / seconds,
         })
     }
@@ -167,6 +177,12 @@ struct Tally {
     latency: Histogram<u64>,
     failures: u64,
     first_failure: Option<String>,
+}
+
+impl Tally {
+    fn is_empty(&self) -> bool {
+        self.latency.is_empty() && self.failures == 0
+    }
 }
 
 impl State {
@@ -212,9 +228,13 @@ async fn watch(slots: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()
     }
 }
 
-async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<State>) -> Result<()> {
+async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, calls: u64, state: Arc<State>) -> Result<()> {
     let users = work::users(slot);
-    for n in 0.. {
+    let payload = match work {
+        Work::Payload => work::payload_bytes(slot),
+        Work::Add | Work::Record => Bytes::new(),
+    };
+    for n in 0..calls {
         if state.over.load(Relaxed) {
             break;
         }
@@ -234,6 +254,17 @@ async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, state: Arc<
                 let echo = state.record(reply, took);
                 let right = echo.as_ref().is_none_or(|echo| *echo == users);
                 ensure!(right, "wrong reply: {echo:?} for {users:?}");
+                echo.is_none()
+            }
+            Work::Payload => {
+                let (reply, took) = timed(caller.payload(payload.clone())).await;
+                let echo = state.record(reply, took);
+                let right = echo.as_ref().is_none_or(|echo| *echo == payload);
+                ensure!(
+                    right,
+                    "wrong reply: {} bytes that are not those that were sent",
+                    echo.unwrap_or_default().len()
+                );
                 echo.is_none()
             }
         };
@@ -261,19 +292,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_reply_ends_it_all() {
-        let error = generate::<Wrong>(load(Work::Add)).await.unwrap_err();
+        let error = generate(&Wrong, load(Work::Add)).await.unwrap_err();
         assert!(error.to_string().starts_with("wrong reply"), "{error}");
-        let error = generate::<Wrong>(load(Work::Record)).await.unwrap_err();
+        let error = generate(&Wrong, load(Work::Record)).await.unwrap_err();
         assert!(error.to_string().starts_with("wrong reply: Some([])"), "{error}");
+        let error = generate(&Wrong, load(Work::Payload)).await.unwrap_err();
+        assert!(error.to_string().starts_with("wrong reply: 1048575 bytes"), "{error}");
     }
 
     #[tokio::test]
     async fn failures_are_counted_and_are_no_calls() {
-        let outcome = generate::<Failing>(load(Work::Add)).await.unwrap();
+        let outcome = generate(&Failing::default(), load(Work::Add)).await.unwrap();
         assert!(outcome.calls > 0 && outcome.failures > 0, "{outcome:?}");
         assert_eq!(outcome.first_failure.as_deref(), Some("odd"));
-        let error = generate::<Failing>(load(Work::Record)).await.unwrap_err();
+        let error = generate(&Failing::default(), load(Work::Record)).await.unwrap_err();
         assert!(error.to_string().starts_with("no call succeeded"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_a_counted_run() {
+        let error = call(&Failing::default(), load(Work::Add), 10).await.unwrap_err();
+        assert_eq!(error.to_string(), "calls failed, the first: Some(\"odd\")");
     }
 
     fn load(work: Work) -> Load {
@@ -300,6 +339,11 @@ mod tests {
             yield_now().await;
             Ok(vec![])
         }
+
+        async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
+            yield_now().await;
+            Ok(bytes.slice(1..))
+        }
     }
 
     #[derive(Clone, Default)]
@@ -318,21 +362,24 @@ mod tests {
         async fn record(&mut self, _: Vec<User>) -> Result<Vec<User>> {
             bail!("always")
         }
+
+        async fn payload(&mut self, _: Bytes) -> Result<Bytes> {
+            bail!("always")
+        }
     }
 
     macro_rules! peer {
         ($caller:ty) => {
             impl Peer for $caller {
-                const NAME: &'static str = stringify!($caller);
                 const PACKAGES: &'static [&'static str] = &[];
 
                 type Caller = Self;
 
-                async fn serve(_: TcpListener) -> Result<()> {
+                async fn serve(&self, _: TcpListener) -> Result<()> {
                     unreachable!("its callers answer by themselves")
                 }
 
-                async fn connect(_: SocketAddr, slots: usize) -> Result<Vec<Self>> {
+                async fn connect(&self, _: SocketAddr, slots: usize) -> Result<Vec<Self>> {
                     Ok(vec![Self::default(); slots])
                 }
             }

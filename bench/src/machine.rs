@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use nix::time::ClockId;
 use nix::unistd::Pid;
 use procfs::net::TcpState;
+use procfs::process::Process;
 use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,6 +23,19 @@ pub fn pin(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu)?;
     sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))
+}
+
+/// Lets this process open as many files as it may at all.
+pub fn raise_file_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// The memory of a process that is in RAM, in bytes.
+pub fn resident(process: Pid) -> Result<u64> {
+    let status = Process::new(process.as_raw())?.status()?;
+    let kib = status.vmrss.context("the kernel doesn't say how much memory a process has")?;
+    Ok(kib * 1024)
 }
 
 /// Both sides run on a runtime of one thread: there is one CPU for each.
@@ -74,9 +90,43 @@ fn busy_seconds() -> Result<f64> {
 
 /// The connections in TIME_WAIT that have this address at either end.
 pub fn time_wait(address: SocketAddr) -> Result<HashSet<[SocketAddr; 2]>> {
-    let waiting = procfs::net::tcp()?.into_iter().filter(|socket| socket.state == TcpState::TimeWait);
-    let ends = waiting.map(|socket| [socket.local_address, socket.remote_address]);
-    Ok(ends.filter(|ends| ends.contains(&address)).collect())
+    Ok(connections(address)?.time_wait)
+}
+
+/// The same, once all other connections of this address are gone: the side that ends last may need a moment.
+pub fn time_wait_at_rest(address: SocketAddr) -> Result<HashSet<[SocketAddr; 2]>> {
+    let began = Instant::now();
+    loop {
+        let connections = connections(address)?;
+        if connections.open == 0 {
+            return Ok(connections.time_wait);
+        }
+        let open = connections.open;
+        ensure!(began.elapsed() < Duration::from_secs(10), "{open} ends of connections to {address} stay open");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+struct Connections {
+    time_wait: HashSet<[SocketAddr; 2]>,
+    /// Ends that wait for something else.
+    open: usize,
+}
+
+fn connections(address: SocketAddr) -> Result<Connections> {
+    let mut connections = Connections { time_wait: HashSet::new(), open: 0 };
+    for socket in procfs::net::tcp()? {
+        let ends = [socket.local_address, socket.remote_address];
+        match socket.state {
+            _ if !ends.contains(&address) => {}
+            TcpState::Listen => {}
+            TcpState::TimeWait => {
+                connections.time_wait.insert(ends);
+            }
+            _ => connections.open += 1,
+        }
+    }
+    Ok(connections)
 }
 
 /// When, where and by which compiler's code it was measured, a line for each.

@@ -1,67 +1,101 @@
-//! The peers: a file for each, and a line in [`PEERS`].
+//! The peers: a file for each, and a line in [`PEERS`] for each way in which it is measured.
 
 mod axum_hyper;
 mod axum_reqwest;
 mod axum_server;
+mod base64;
 mod byname;
+mod floor;
+mod jsonrpsee;
+mod tarpc;
+mod tonic;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use ::byname::{Codec, Transport};
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::net::TcpListener;
 
 use crate::load::{self, Load, Outcome};
-use crate::work::User;
+use crate::peer::Peer;
 
 pub static PEERS: &[AnyPeer] = &[
-    AnyPeer::of::<axum_hyper::AxumHyper>(),
-    AnyPeer::of::<axum_reqwest::AxumReqwest>(),
-    AnyPeer::of::<byname::Byname>(),
+    AnyPeer::new("floor", &floor::Floor(floor::Binary)),
+    AnyPeer::new("floor-json", &floor::Floor(floor::Json)),
+    AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults.transport(Transport::Frames) }),
+    AnyPeer::new(
+        "byname-frames-json",
+        &byname::Byname { client: |defaults| defaults.transport(Transport::Frames).codec(Codec::Json) },
+    ),
+    AnyPeer::new("byname-http", &byname::Byname { client: |defaults| defaults }),
+    AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
+    AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
+    AnyPeer::new("tonic", &tonic::Tonic { connections: 1 }),
+    AnyPeer::new("tonic-4", &tonic::Tonic { connections: 4 }),
+    AnyPeer::new("jsonrpsee-ws", &jsonrpsee::WebSocket),
+    AnyPeer::new("jsonrpsee-http", &jsonrpsee::Http),
+    AnyPeer::new("axum-hyper", &axum_hyper::AxumHyper),
+    AnyPeer::new("axum-reqwest", &axum_reqwest::AxumReqwest),
 ];
 
-/// A server and a client that speak with each other, at the best settings that they document.
-pub trait Peer: 'static {
-    /// What the command line and the tables call it.
-    const NAME: &'static str;
-    /// The dependencies of this crate whose versions say what was measured.
-    const PACKAGES: &'static [&'static str];
-
-    type Caller: Caller;
-
-    async fn serve(listener: TcpListener) -> Result<()>;
-
-    /// A caller for each slot, that is for each call in flight.
-    async fn connect(server: SocketAddr, slots: usize) -> Result<Vec<Self::Caller>>;
-}
-
-/// Makes one call after the other. The futures are `Send` because every slot is a task of its own.
-pub trait Caller: Send + 'static {
-    fn add(&mut self, a: i64, b: i64) -> impl Future<Output = Result<i64>> + Send;
-
-    fn record(&mut self, users: Vec<User>) -> impl Future<Output = Result<Vec<User>>> + Send;
-}
-
-/// A [`Peer`] as a value, so that one can be chosen at run time. What the load runs is still
-/// compiled for each.
+/// A [`Peer`] that can be chosen at run time. What the load runs is still compiled for each.
 pub struct AnyPeer {
+    /// What the command line and the tables call it.
     pub name: &'static str,
     pub packages: &'static [&'static str],
-    pub serve: fn(TcpListener) -> LocalFuture<Result<()>>,
-    pub load: fn(Load) -> LocalFuture<Result<Outcome>>,
+    peer: &'static (dyn Erased + Sync),
 }
 
-pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl AnyPeer {
-    const fn of<P: Peer>() -> Self {
-        AnyPeer {
-            name: P::NAME,
-            packages: P::PACKAGES,
-            serve: |listener| Box::pin(P::serve(listener)),
-            load: |load| Box::pin(load::generate::<P>(load)),
-        }
+    const fn new<P: Peer>(name: &'static str, peer: &'static P) -> Self {
+        AnyPeer { name, packages: P::PACKAGES, peer }
+    }
+
+    pub async fn serve(&self, listener: TcpListener) -> Result<()> {
+        self.peer.serve(listener).await
+    }
+
+    pub async fn load(&self, load: Load) -> Result<Outcome> {
+        self.peer.load(load).await
+    }
+
+    /// Connections that were each used once; they close when the value is dropped.
+    pub async fn open(&self, server: SocketAddr, connections: usize) -> Result<Box<dyn Any>> {
+        self.peer.open(server, connections).await
+    }
+
+    pub async fn call(&self, load: Load, each: u64) -> Result<()> {
+        self.peer.call(load, each).await
+    }
+}
+
+trait Erased {
+    fn serve(&'static self, listener: TcpListener) -> LocalFuture<Result<()>>;
+    fn load(&'static self, load: Load) -> LocalFuture<Result<Outcome>>;
+    fn call(&'static self, load: Load, each: u64) -> LocalFuture<Result<()>>;
+    fn open(&'static self, server: SocketAddr, connections: usize) -> LocalFuture<Result<Box<dyn Any>>>;
+}
+
+impl<P: Peer> Erased for P {
+    fn serve(&'static self, listener: TcpListener) -> LocalFuture<Result<()>> {
+        Box::pin(Peer::serve(self, listener))
+    }
+
+    fn load(&'static self, load: Load) -> LocalFuture<Result<Outcome>> {
+        Box::pin(load::generate(self, load))
+    }
+
+    fn call(&'static self, load: Load, each: u64) -> LocalFuture<Result<()>> {
+        Box::pin(load::call(self, load, each))
+    }
+
+    fn open(&'static self, server: SocketAddr, connections: usize) -> LocalFuture<Result<Box<dyn Any>>> {
+        Box::pin(async move { Ok(Box::new(load::open(self, server, connections).await?) as Box<dyn Any>) })
     }
 }
 
@@ -98,8 +132,8 @@ mod tests {
                 };
                 let before = accepted();
                 let outcome = tokio::select! {
-                    outcome = (peer.load)(load) => outcome.unwrap(),
-                    ended = (peer.serve)(listener) => panic!("{} ended: {ended:?}", peer.name),
+                    outcome = peer.load(load) => outcome.unwrap(),
+                    ended = peer.serve(listener) => panic!("{} ended: {ended:?}", peer.name),
                 };
                 assert!(outcome.calls > 0, "{} {work}: {outcome:?}", peer.name);
                 assert_eq!(outcome.failures, 0, "{} {work}: {outcome:?}", peer.name);

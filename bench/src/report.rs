@@ -1,32 +1,17 @@
-//! What a person reads: where it was measured, the medians with their spread, the ratios.
+//! What a person reads: the medians with their spread, the ratios.
 
-use std::fmt::Write;
-
-use anyhow::{Context, Result};
-use cargo_lock::Lockfile;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use crate::compare::{Measurement, Options};
-use crate::machine;
-use crate::peers::AnyPeer;
-
-pub fn heading(options: &Options, peers: &[&AnyPeer]) -> Result<String> {
-    let mut text = machine::describe()?;
-    for peer in peers {
-        write!(text, "\npeer:    {}: {}", peer.name, versions(peer)?)?;
-    }
-    let Options { rounds, seconds, warm_up, .. } = options;
-    write!(text, "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up")?;
-    Ok(text)
-}
+use crate::figures::{self, Figure, distinct, median_min_max, text};
+use crate::measurement::Measurement;
 
 /// One measurement, for those who wait.
 pub fn line(measurement: &Measurement) -> String {
     let Measurement { round, peer, work, in_flight, outcome, .. } = measurement;
     let mut line = format!(
-        "round {round}  {work:<6} @{in_flight:<4} {peer:<14} {:>8.1}k calls/s  p50 {:.0} µs",
-        THROUGHPUT.of(measurement),
-        outcome.p50_us,
+        "round {round}  {work:<7} @{in_flight:<4} {peer:<14} {:>9} calls/s  p50 {} µs",
+        text(figures::THROUGHPUT.of(measurement)),
+        text(outcome.p50_us),
     );
     if let Some(failure) = &outcome.first_failure {
         let failures = outcome.failures;
@@ -51,51 +36,30 @@ pub fn tables(measurements: &[Measurement]) -> String {
     text
 }
 
-/// The peer that the others are compared with.
-const OURS: &str = "byname";
-
-/// A figure that the tables show.
-struct Figure {
-    name: &'static str,
-    decimals: usize,
-    of: fn(&Measurement) -> f64,
-}
-
-impl Figure {
-    const fn new(name: &'static str, decimals: usize, of: fn(&Measurement) -> f64) -> Self {
-        Figure { name, decimals, of }
-    }
-
-    fn of(&self, measurement: &Measurement) -> f64 {
-        (self.of)(measurement)
-    }
-}
-
-const THROUGHPUT: Figure = Figure::new("1000 calls/s", 1, |m| m.outcome.calls as f64 / m.outcome.seconds / 1e3);
-
 /// Those that can be divided by each other.
-const RATED: [Figure; 5] = [
-    THROUGHPUT,
-    Figure::new("p50 µs", 1, |m| m.outcome.p50_us),
-    Figure::new("p99 µs", 1, |m| m.outcome.p99_us),
-    Figure::new("server CPU µs/call", 2, |m| m.outcome.server_cpu_us),
-    Figure::new("client CPU µs/call", 2, |m| m.outcome.client_cpu_us),
+const RATIOS: [Figure; 5] = [figures::THROUGHPUT, figures::P50, figures::P99, figures::SERVER_CPU, figures::CLIENT_CPU];
+
+const COUNTS: [Figure; 6] = [
+    Figure::new("server allocations/call", |m| m.server_allocations),
+    Figure::new("client allocations/call", |m| m.outcome.client_allocations),
+    Figure::new("connections", |m| m.connections as f64),
+    Figure::new("TIME_WAIT", |m| m.time_wait as f64),
+    Figure::new("failures", |m| m.outcome.failures as f64),
+    Figure::new("others' CPU %", |m| m.outcome.others_cpus * 100.0),
 ];
 
-const COUNTED: [Figure; 4] = [
-    Figure::new("connections", 0, |m| m.connections as f64),
-    Figure::new("TIME_WAIT", 0, |m| m.time_wait as f64),
-    Figure::new("failures", 0, |m| m.outcome.failures as f64),
-    Figure::new("others' CPU %", 0, |m| m.outcome.others_cpus * 100.0),
-];
+/// Whether a peer is one of those that the others are compared with.
+pub fn is_ours(peer: &str) -> bool {
+    peer == "byname" || peer.starts_with("byname-")
+}
 
 fn medians(measured: &[&Measurement]) -> Table {
-    let figures = || RATED.iter().chain(&COUNTED);
+    let figures = || RATIOS.iter().chain(&COUNTS);
     let mut table = table("peer", figures());
     for peer in distinct(measured.iter().map(|m| m.peer)) {
         let cells = figures().map(|figure| {
             let of_peer = measured.iter().filter(|m| m.peer == peer);
-            spread(of_peer.map(|m| figure.of(m)).collect(), figure.decimals)
+            spread(of_peer.map(|m| figure.of(m)).collect())
         });
         table.add_row([peer.to_owned()].into_iter().chain(cells));
     }
@@ -103,23 +67,26 @@ fn medians(measured: &[&Measurement]) -> Table {
 }
 
 fn ratios(measured: &[&Measurement]) -> Option<Table> {
-    let others = distinct(measured.iter().map(|m| m.peer).filter(|peer| *peer != OURS));
-    if others.is_empty() || !measured.iter().any(|m| m.peer == OURS) {
+    let (ours, others): (Vec<_>, Vec<_>) =
+        distinct(measured.iter().map(|m| m.peer)).into_iter().partition(|p| is_ours(p));
+    if ours.is_empty() || others.is_empty() {
         return None;
     }
-    let mut table = table("ratio", RATED.iter());
-    for peer in others {
-        let cells = RATED.iter().map(|figure| spread(rates(measured, peer, figure), 2));
-        table.add_row([format!("{OURS} / {peer}")].into_iter().chain(cells));
+    let mut table = table("ratio", RATIOS.iter());
+    for our in ours {
+        for other in &others {
+            let cells = RATIOS.iter().map(|figure| spread(rates(measured, our, other, figure)));
+            table.add_row([format!("{our} / {other}")].into_iter().chain(cells));
+        }
     }
     Some(table)
 }
 
 /// Our figure divided by a peer's in each round.
-fn rates(measured: &[&Measurement], peer: &str, figure: &Figure) -> Vec<f64> {
+fn rates(measured: &[&Measurement], ours: &str, other: &str, figure: &Figure) -> Vec<f64> {
     let of = |name| measured.iter().filter(move |m| m.peer == name);
-    let pairs = of(OURS).flat_map(|ours| {
-        let same_round = of(peer).filter(|theirs| theirs.round == ours.round);
+    let pairs = of(ours).flat_map(|ours| {
+        let same_round = of(other).filter(|theirs| theirs.round == ours.round);
         same_round.map(move |theirs| (ours, theirs))
     });
     pairs.map(|(ours, theirs)| figure.of(ours) / figure.of(theirs)).collect()
@@ -136,77 +103,35 @@ fn table<'f>(first: &str, figures: impl Iterator<Item = &'f Figure>) -> Table {
     table
 }
 
-fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
+fn spread(mut figures: Vec<f64>) -> String {
     let Some((median, min, max)) = median_min_max(&mut figures) else {
         return "–".to_owned();
     };
-    let text = |figure| format!("{figure:.decimals$}");
-    if text(min) == text(max) { text(median) } else { format!("{} ({}–{})", text(median), text(min), text(max)) }
-}
-
-fn median_min_max(figures: &mut [f64]) -> Option<(f64, f64, f64)> {
-    figures.sort_by(f64::total_cmp);
-    let (min, max) = (*figures.first()?, *figures.last()?);
-    let upper = figures.len() / 2;
-    let lower = (figures.len() - 1) / 2;
-    Some((f64::midpoint(figures[lower], figures[upper]), min, max))
-}
-
-/// In the order of their first appearance.
-fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
-    items.fold(Vec::new(), |mut seen, item| {
-        if !seen.contains(&item) {
-            seen.push(item);
-        }
-        seen
-    })
-}
-
-/// The versions that were built, as Cargo chose them.
-fn versions(peer: &AnyPeer) -> Result<String> {
-    let lock: Lockfile = include_str!("../Cargo.lock").parse()?;
-    let bench = lock.packages.iter().find(|p| p.name.as_str() == env!("CARGO_PKG_NAME"));
-    let dependencies = &bench.context("Cargo.lock without this package")?.dependencies;
-    let mut versions = Vec::new();
-    for name in peer.packages.iter().chain(&["tokio"]) {
-        let dependency = dependencies.iter().find(|d| d.name.as_str() == *name);
-        let version = &dependency.with_context(|| format!("{name} is no dependency"))?.version;
-        let commit = if *name == OURS { machine::commit() } else { None };
-        let commit = commit.map(|commit| format!(" ({commit})"));
-        versions.push(format!("{name} {version}{}", commit.unwrap_or_default()));
-    }
-    Ok(versions.join(", "))
+    let [median, min, max] = [median, min, max].map(text);
+    if min == max { median } else { format!("{median} ({min}–{max})") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::Outcome;
-    use crate::peers::PEERS;
     use crate::work::Work;
 
     #[test]
     fn ratios_are_of_the_same_round() {
-        let rounds = [(1, OURS, 200), (1, "other", 100), (2, OURS, 90), (2, "other", 30), (3, "other", 1)];
+        let rounds = [(1, "byname", 200), (1, "other", 100), (2, "byname", 90), (2, "other", 30), (3, "other", 1)];
         let measurements = rounds.map(|(round, peer, calls)| measurement(round, peer, calls));
         let measured: Vec<_> = measurements.iter().collect();
-        assert_eq!(rates(&measured, "other", &THROUGHPUT), [2.0, 3.0]);
+        assert_eq!(rates(&measured, "byname", "other", &figures::THROUGHPUT), [2.0, 3.0]);
         assert!(ratios(&measured[1..2]).is_none());
     }
 
     #[test]
     fn the_spread_is_left_out_where_there_is_none() {
-        assert_eq!(spread(vec![3.0, 1.0, 2.0], 1), "2.0 (1.0–3.0)");
-        assert_eq!(spread(vec![1.0, 2.0], 1), "1.5 (1.0–2.0)");
-        assert_eq!(spread(vec![128.0, 128.0], 0), "128");
-        assert_eq!(spread(vec![], 0), "–");
-    }
-
-    #[test]
-    fn every_peer_has_versions() {
-        for peer in PEERS {
-            versions(peer).unwrap();
-        }
+        assert_eq!(spread(vec![3.0, 1.0, 2.0]), "2 (1–3)");
+        assert_eq!(spread(vec![1.0, 2.0]), "1.50 (1–2)");
+        assert_eq!(spread(vec![128.0, 128.0]), "128");
+        assert_eq!(spread(vec![]), "–");
     }
 
     fn measurement(round: usize, peer: &'static str, calls: u64) -> Measurement {
@@ -224,8 +149,10 @@ mod tests {
                 p99_us: 1.0,
                 server_cpu_us: 1.0,
                 client_cpu_us: 1.0,
+                client_allocations: 1.0,
                 others_cpus: 0.0,
             },
+            server_allocations: 1.0,
             connections: 1,
             time_wait: 0,
         }

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::accept::accepted;
+use crate::allocate;
 use crate::machine;
 use crate::peers::{self, AnyPeer};
 
@@ -34,10 +35,14 @@ pub struct Listening {
 #[derive(Serialize, Deserialize)]
 pub struct Ended {
     pub connections: u64,
+    /// Between the opening and the closing of the client's window.
+    pub allocations: u64,
 }
 
 pub fn run(options: &Options) -> Result<()> {
     machine::pin(options.cpu)?;
+    machine::raise_file_limit()?;
+    allocate::listen()?;
     machine::runtime()?.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
@@ -49,10 +54,10 @@ pub fn run(options: &Options) -> Result<()> {
             biased;
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
-            ended = (options.peer.serve)(listener) => bail!("the server ended: {ended:?}"),
+            ended = options.peer.serve(listener) => bail!("the server ended: {ended:?}"),
         }
-        let connections = accepted();
-        println!("{}", serde_json::to_string(&Ended { connections })?);
+        let ended = Ended { connections: accepted(), allocations: allocate::marked() };
+        println!("{}", serde_json::to_string(&ended)?);
         Ok(())
     })
 }

@@ -1,7 +1,8 @@
 //! The calls that every peer makes, and what their replies must be.
 
-use std::fmt;
+use std::{fmt, iter};
 
+use bytes::Bytes;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,18 @@ pub enum Work {
     Add,
     /// Echoes ten users of six fields, 1.2 to 1.3 KB as JSON
     Record,
+    /// Echoes 1 MiB of bytes
+    Payload,
+}
+
+impl Work {
+    /// More at once would measure the memory: a payload lies in several buffers on its way.
+    pub fn max_in_flight(self) -> usize {
+        match self {
+            Work::Add | Work::Record => usize::MAX,
+            Work::Payload => 32,
+        }
+    }
 }
 
 impl fmt::Display for Work {
@@ -28,13 +41,24 @@ pub fn record(users: Vec<User>) -> Vec<User> {
     users
 }
 
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub fn payload(bytes: Bytes) -> Bytes {
+    bytes
+}
+
+/// What peers send as it is, whichever way they encode: none has to convert it from or to a type of its own.
+#[derive(Clone, PartialEq, Serialize, Deserialize, prost::Message)]
 pub struct User {
+    #[prost(uint64, tag = "1")]
     pub id: u64,
+    #[prost(string, tag = "2")]
     pub name: String,
+    #[prost(string, tag = "3")]
     pub email: String,
+    #[prost(uint32, tag = "4")]
     pub age: u32,
+    #[prost(double, tag = "5")]
     pub balance: f64,
+    #[prost(bool, tag = "6")]
     pub active: bool,
 }
 
@@ -60,6 +84,17 @@ pub fn users(slot: usize) -> Vec<User> {
         .collect()
 }
 
+/// The argument of a slot's every `payload`: no two slots send the same bytes.
+pub fn payload_bytes(slot: usize) -> Bytes {
+    // A step of a linear congruential generator for each byte, so that nothing on the way finds a pattern in them.
+    let mut state = slot as u64 + 1;
+    let bytes = iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    bytes.take(1 << 20).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +110,7 @@ mod tests {
     #[test]
     fn no_two_slots_expect_the_same_reply() {
         assert_ne!(users(0), users(1));
+        assert_ne!(payload_bytes(0), payload_bytes(1));
         let sum = |slot, n| {
             let (a, b) = addends(slot, n);
             add(a, b)

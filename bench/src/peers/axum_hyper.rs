@@ -12,23 +12,23 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::axum_server::{self, Add, Record};
-use super::{Caller, Peer};
+use super::axum_server::{self, Add, Payload, Record};
+use super::base64::Base64;
+use crate::peer::{Caller, Peer};
 use crate::work::User;
 
 pub struct AxumHyper;
 
 impl Peer for AxumHyper {
-    const NAME: &'static str = "axum-hyper";
     const PACKAGES: &'static [&'static str] = &["axum", "hyper", "serde_json"];
 
     type Caller = Connection;
 
-    async fn serve(listener: TcpListener) -> Result<()> {
+    async fn serve(&self, listener: TcpListener) -> Result<()> {
         axum_server::serve(listener).await
     }
 
-    async fn connect(server: SocketAddr, slots: usize) -> Result<Vec<Connection>> {
+    async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Connection>> {
         let mut connections = Vec::with_capacity(slots);
         for _ in 0..slots {
             connections.push(Connection::open(server).await?);
@@ -75,5 +75,10 @@ impl Caller for Connection {
 
     async fn record(&mut self, users: Vec<User>) -> Result<Vec<User>> {
         self.post(axum_server::RECORD, Record { users }).await
+    }
+
+    async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
+        let Base64(bytes) = self.post(axum_server::PAYLOAD, Payload { bytes: Base64(bytes) }).await?;
+        Ok(bytes)
     }
 }

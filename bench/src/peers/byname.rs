@@ -1,29 +1,33 @@
-//! byname on its defaults: one client that all slots share.
+//! byname: one client that all slots share.
 
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use byname::{Client, Server, rpc};
+use byname::{Client, ClientBuilder, Server, rpc};
+use bytes::Bytes;
 use tokio::net::TcpListener;
 
-use super::{Caller, Peer};
+use super::base64::Base64;
+use crate::peer::{Caller, Peer};
 use crate::work::{self, User};
 
-pub struct Byname;
+pub struct Byname {
+    /// What differs from the client's defaults.
+    pub client: fn(ClientBuilder) -> ClientBuilder,
+}
 
 impl Peer for Byname {
-    const NAME: &'static str = "byname";
     const PACKAGES: &'static [&'static str] = &["byname", "hyper", "serde_json"];
 
     type Caller = Client;
 
-    async fn serve(listener: TcpListener) -> Result<()> {
-        let server = Server::new().method::<add>().method::<record>();
+    async fn serve(&self, listener: TcpListener) -> Result<()> {
+        let server = Server::new().frames(true).method::<add>().method::<record>().method::<payload>();
         Ok(server.serve(listener).await?)
     }
 
-    async fn connect(server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
-        let client = Client::new(&format!("{server}/rpc"))?;
+    async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
+        let client = (self.client)(Client::builder(&format!("{server}/rpc"))).build()?;
         Ok(vec![client; slots])
     }
 }
@@ -36,6 +40,11 @@ impl Caller for Client {
     async fn record(&mut self, users: Vec<User>) -> Result<Vec<User>> {
         Ok(record::on(self, users).await?)
     }
+
+    async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
+        let Base64(bytes) = payload::on(self, Base64(bytes)).await?;
+        Ok(bytes)
+    }
 }
 
 #[rpc]
@@ -46,4 +55,9 @@ async fn add(a: i64, b: i64) -> i64 {
 #[rpc]
 async fn record(users: Vec<User>) -> Vec<User> {
     work::record(users)
+}
+
+#[rpc]
+async fn payload(bytes: Base64) -> Base64 {
+    Base64(work::payload(bytes.0))
 }

@@ -1,0 +1,120 @@
+//! tonic with prost's messages, on one connection or several.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
+
+use self::bench_client::BenchClient;
+use self::bench_server::{Bench, BenchServer};
+use crate::peer::{Caller, Peer};
+use crate::work::{self, User};
+
+pub struct Tonic {
+    /// The slots are dealt out to them.
+    pub connections: usize,
+}
+
+impl Peer for Tonic {
+    const PACKAGES: &'static [&'static str] = &["tonic", "prost"];
+
+    type Caller = BenchClient<Channel>;
+
+    async fn serve(&self, listener: TcpListener) -> Result<()> {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let mut server = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
+            .max_concurrent_streams(1024);
+        server.add_service(BenchServer::new(Functions)).serve_with_incoming(incoming).await?;
+        Ok(())
+    }
+
+    async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<BenchClient<Channel>>> {
+        let endpoint = Endpoint::from_shared(format!("http://{server}"))?
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME);
+        let mut clients = Vec::with_capacity(self.connections);
+        for _ in 0..self.connections {
+            clients.push(BenchClient::new(endpoint.connect().await?));
+        }
+        Ok(clients.into_iter().cycle().take(slots).collect())
+    }
+}
+
+/// Room for a payload of 1 MiB in each stream, and for many of them in a connection: none waits for the other side's leave.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 256 << 20;
+/// And in one frame: half the CPU time of a payload in frames of 16 KiB, the default.
+const FRAME: u32 = 2 << 20;
+
+// What `package bench; service Bench { … }` makes of a .proto file.
+include!(concat!(env!("OUT_DIR"), "/bench.Bench.rs"));
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Addends {
+    #[prost(int64, tag = "1")]
+    a: i64,
+    #[prost(int64, tag = "2")]
+    b: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sum {
+    #[prost(int64, tag = "1")]
+    sum: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Users {
+    #[prost(message, repeated, tag = "1")]
+    users: Vec<User>,
+}
+
+/// prost's `bytes` option: they are not copied out of the message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Payload {
+    #[prost(bytes = "bytes", tag = "1")]
+    bytes: Bytes,
+}
+
+struct Functions;
+
+#[tonic::async_trait]
+impl Bench for Functions {
+    async fn add(&self, request: Request<Addends>) -> Result<Response<Sum>, Status> {
+        let Addends { a, b } = request.into_inner();
+        Ok(Response::new(Sum { sum: work::add(a, b) }))
+    }
+
+    async fn record(&self, request: Request<Users>) -> Result<Response<Users>, Status> {
+        let Users { users } = request.into_inner();
+        Ok(Response::new(Users { users: work::record(users) }))
+    }
+
+    async fn payload(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        let Payload { bytes } = request.into_inner();
+        Ok(Response::new(Payload { bytes: work::payload(bytes) }))
+    }
+}
+
+impl Caller for BenchClient<Channel> {
+    async fn add(&mut self, a: i64, b: i64) -> Result<i64> {
+        Ok(BenchClient::add(self, Addends { a, b }).await?.into_inner().sum)
+    }
+
+    async fn record(&mut self, users: Vec<User>) -> Result<Vec<User>> {
+        Ok(BenchClient::record(self, Users { users }).await?.into_inner().users)
+    }
+
+    async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
+        Ok(BenchClient::payload(self, Payload { bytes }).await?.into_inner().bytes)
+    }
+}
