@@ -238,7 +238,7 @@ async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
         let has_load = |answered: &HashMap<u32, u64>, at: usize| answered.get(&ids[at]).is_some_and(|n| *n >= LOAD);
         let next =
             |answered: &HashMap<u32, u64>| [turn % 2, 1 - turn % 2].into_iter().find(|at| has_load(answered, *at));
-        let next = next(&*within(answered.wait_for(|answered| next(answered).is_some())).await.unwrap()).unwrap();
+        let next = next(&within(answered.wait_for(|answered| next(answered).is_some())).await.unwrap()).unwrap();
         replicas[next].stop(&mut seen).await;
         replicas[next] = Replica::start(test, &places[next]).await;
         seen.restarts += 1;
