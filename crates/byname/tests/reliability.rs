@@ -28,7 +28,8 @@ fn every_case_of_the_page_has_its_test() {
     tests(&package.join("tests"), &mut known);
     tests(&package.join("src"), &mut known);
     let page = fs::read_to_string(package.join("../../docs/reliability.md")).unwrap();
-    let rows: Vec<_> = page
+    let (cases, _) = page.split_once("\n## Fuzzing").expect("what fuzzing found comes last");
+    let rows: Vec<_> = cases
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
         .filter(|row| !row.starts_with("case |") && !row.starts_with("---"))

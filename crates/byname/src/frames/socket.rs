@@ -202,6 +202,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.writer.ping(&mut self.wire);
     }
 
+    /// Whether the peer has said that it ends, and was answered.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// Says why it ends: a code of RFC 6455, section 7.4.
     pub(crate) fn close(&mut self, code: u16, why: &str) {
         self.writer.close(code, why, &mut self.wire);

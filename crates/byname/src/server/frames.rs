@@ -457,13 +457,13 @@ impl Connection {
 
     /// Says why the connection ends, and lets the peer read it.
     async fn part(mut self, ended: Ended) {
-        let (code, why) = match &ended {
-            Ended::Closed => (1001, String::new()),
-            Ended::Violation(violation) => (1002, violation.to_string()),
+        let mut close = match &ended {
+            Ended::Closed if self.socket.is_closed() => None,
+            Ended::Closed => Some((1001, String::new())),
+            Ended::Violation(violation) => Some((1002, violation.to_string())),
             // Whatever is written would not arrive.
             Ended::Io(_) => return,
         };
-        self.socket.close(code, &why);
         let until = later(Instant::now(), linger(self.endpoint.dispatch().limits()));
         let mut timer = Timer::default();
         let mut is_half_closed = false;
@@ -472,8 +472,15 @@ impl Connection {
                 return Poll::Ready(());
             }
             if !is_half_closed {
-                if std::task::ready!(self.socket.poll_write(cx, &mut self.outbound)).is_err() {
-                    return Poll::Ready(());
+                loop {
+                    if std::task::ready!(self.socket.poll_write(cx, &mut self.outbound)).is_err() {
+                        return Poll::Ready(());
+                    }
+                    // After the replies, for nothing is read behind it.
+                    match close.take() {
+                        Some((code, why)) => self.socket.close(code, &why),
+                        None => break,
+                    }
                 }
                 let _ = std::task::ready!(self.socket.poll_shutdown(cx));
                 is_half_closed = true;
