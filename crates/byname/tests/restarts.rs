@@ -168,8 +168,8 @@ impl Replica {
         self.0.id()
     }
 
-    async fn stop(self, seen: &mut Seen) {
-        let Self(mut process) = self;
+    async fn stop(&mut self, seen: &mut Seen) {
+        let Self(process) = self;
         process.signal("TERM").await;
         seen.connections += process.said("connections").await.parse::<usize>().unwrap();
         seen.by_frames += process.said("by frames").await.parse::<u64>().unwrap();
@@ -213,8 +213,7 @@ async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
 ) -> Seen {
     let calls = Arc::new(Calls::default());
     let mut seen = Seen::default();
-    // The next to be restarted is the first.
-    let mut replicas = vec![Replica::start(test, &places[0]).await, Replica::start(test, &places[1]).await];
+    let mut replicas = [Replica::start(test, &places[0]).await, Replica::start(test, &places[1]).await];
     let mut running = JoinSet::new();
     for _ in 0..callers {
         let (calls, call) = (Arc::clone(&calls), call.clone());
@@ -234,17 +233,21 @@ async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
     let restarts = std::env::var("BYNAME_RESTARTS").map_or(RESTARTS, |restarts| restarts.parse().unwrap());
     let mut answered = calls.answered.subscribe();
     for turn in 0..restarts {
-        let id = replicas[0].id();
-        within(answered.wait_for(|answered| answered.get(&id).is_some_and(|count| *count >= LOAD))).await.unwrap();
-        replicas.remove(0).stop(&mut seen).await;
-        replicas.push(Replica::start(test, &places[turn % 2]).await);
+        // In turn where both have calls; one connection that bears all has them at one.
+        let ids = replicas.each_ref().map(Replica::id);
+        let has_load = |answered: &HashMap<u32, u64>, at: usize| answered.get(&ids[at]).is_some_and(|n| *n >= LOAD);
+        let next =
+            |answered: &HashMap<u32, u64>| [turn % 2, 1 - turn % 2].into_iter().find(|at| has_load(answered, *at));
+        let next = next(&within(answered.wait_for(|answered| next(answered).is_some())).await.unwrap()).unwrap();
+        replicas[next].stop(&mut seen).await;
+        replicas[next] = Replica::start(test, &places[next]).await;
         seen.restarts += 1;
     }
     calls.is_over.store(true, Ordering::Relaxed);
     while let Some(ended) = within(running.join_next()).await {
         ended.unwrap();
     }
-    for replica in replicas {
+    for replica in &mut replicas {
         replica.stop(&mut seen).await;
     }
     seen.succeeded = std::mem::take(&mut calls.succeeded.lock().unwrap());

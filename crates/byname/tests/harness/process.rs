@@ -66,7 +66,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub async fn ended(mut self) -> ExitStatus {
+    pub async fn ended(&mut self) -> ExitStatus {
         within(self.child.wait()).await.unwrap()
     }
 }

@@ -1,0 +1,185 @@
+//! Real proxies between client and server, with and without leave to upgrade: calls go through all of them, and by frames
+//! where the proxy lets them.
+//!
+//! `cargo test --test proxies -- --ignored`, where nginx and haproxy are installed.
+#![cfg(target_os = "linux")]
+
+mod harness;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use byname::{Client, Code, Context, Transport, rpc};
+use harness::{Running, everything, within};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::yield_now;
+
+/// What this call came by: every request of HTTP says what host it is for.
+#[rpc(readonly)]
+async fn way() -> String {
+    if Context::current().unwrap().header("host").is_some() { "http" } else { "frames" }.into()
+}
+
+/// A proxy that runs until it is dropped.
+struct Proxy {
+    address: SocketAddr,
+    _child: Child,
+    /// Keeps the port from others until the proxy has it: bound here, where nobody listens.
+    _bound: Socket,
+    directory: PathBuf,
+}
+
+impl Proxy {
+    /// Starts `program` with the arguments and the configuration that `write` makes of a directory and an address.
+    async fn start(program: &str, write: impl FnOnce(&str, SocketAddr) -> (Vec<String>, String)) -> Self {
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.set_reuse_address(true).unwrap();
+        bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = bound.local_addr().unwrap().as_socket().unwrap();
+        let name = format!("byname-{program}-{}-{}", std::process::id(), address.port());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let (arguments, configuration) = write(directory.to_str().unwrap(), address);
+        fs::write(directory.join("configuration"), configuration).unwrap();
+        // Where Debian has it, which is not in every user's path.
+        let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
+        let spawned =
+            Command::new(program).args(arguments).env("PATH", path).stdin(Stdio::null()).kill_on_drop(true).spawn();
+        let mut child = spawned.unwrap_or_else(|why| panic!("{program} must be installed for this test: {why}"));
+        within(async {
+            while TcpStream::connect(address).await.is_err() {
+                assert!(child.try_wait().unwrap().is_none(), "{program} ended at once");
+                yield_now().await;
+            }
+        })
+        .await;
+        Self { address, _child: child, _bound: bound, directory }
+    }
+
+    async fn nginx(server: SocketAddr, upgrades: bool) -> Self {
+        let upgrade = if upgrades {
+            "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
+        } else {
+            "proxy_set_header Connection '';"
+        };
+        Self::start("nginx", |directory, address| {
+            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+            let temporary: String = temporary.map(|what| format!("{what}_temp_path {directory}/{what};\n")).concat();
+            let configuration = format!(
+                "daemon off; master_process off; pid {directory}/pid; error_log stderr;\n\
+                 events {{}}\n\
+                 http {{\n\
+                 access_log off; {temporary}\
+                 map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
+                 server {{ listen {address}; location / {{\n\
+                 proxy_pass http://{server}; proxy_http_version 1.1; {upgrade}\n\
+                 }} }} }}\n"
+            );
+            let arguments = ["-e", "stderr", "-p", directory, "-c", &format!("{directory}/configuration")];
+            (arguments.map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
+    async fn haproxy(server: SocketAddr, upgrades: bool) -> Self {
+        let refusal = if upgrades { "" } else { "http-request del-header upgrade" };
+        Self::start("haproxy", |directory, address| {
+            let configuration = format!(
+                "defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+                 frontend front\n  bind {address}\n  {refusal}\n  default_backend back\n\
+                 backend back\n  server one {server}\n"
+            );
+            (["-db", "-f", &format!("{directory}/configuration")].map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
+    fn client(&self) -> Client {
+        Client::builder(&format!("{}/rpc", self.address)).transport(Transport::Frames).build().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+async fn server() -> Running {
+    Running::new(everything().method::<way>()).await
+}
+
+/// Many calls of several kinds, at once.
+async fn calls(client: &Client) {
+    let large = Value::from("x".repeat(300_000));
+    let calls = (0..300i64).map(|n| {
+        let (client, large) = (client.clone(), large.clone());
+        tokio::spawn(async move {
+            assert_eq!(harness::add::on(&client, n, 1).await.unwrap(), n + 1);
+            if n % 30 == 0 {
+                assert_eq!(harness::echo::on(&client, large.clone()).await.unwrap(), large);
+            }
+            let failed = client.call::<u8>("nobody", ()).await.unwrap_err();
+            assert_eq!(failed.rpc().unwrap().code(), Code::Unimplemented);
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        within(call).await.unwrap();
+    }
+}
+
+/// Calls through a proxy that lets upgrades pass.
+async fn goes_over(proxy: Proxy) {
+    let client = proxy.client();
+    within(async {
+        while way::on(&client).await.unwrap() != "frames" {
+            yield_now().await;
+        }
+    })
+    .await;
+    calls(&client).await;
+    assert_eq!(way::on(&client).await.unwrap(), "frames");
+}
+
+/// Calls through a proxy that doesn't.
+async fn stays(proxy: Proxy) {
+    let client = proxy.client();
+    for _ in 0..200 {
+        assert_eq!(way::on(&client).await.unwrap(), "http");
+    }
+    calls(&client).await;
+    assert_eq!(way::on(&client).await.unwrap(), "http");
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn calls_go_by_frames_through_nginx_that_upgrades() {
+    let server = server().await;
+    goes_over(Proxy::nginx(server.address, true).await).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn calls_stay_with_http_through_nginx_that_does_not_upgrade() {
+    let server = server().await;
+    stays(Proxy::nginx(server.address, false).await).await;
+}
+
+#[tokio::test]
+#[ignore = "needs haproxy; .ci/run runs it"]
+async fn calls_go_by_frames_through_haproxy_that_upgrades() {
+    let server = server().await;
+    goes_over(Proxy::haproxy(server.address, true).await).await;
+}
+
+#[tokio::test]
+#[ignore = "needs haproxy; .ci/run runs it"]
+async fn calls_stay_with_http_through_haproxy_that_does_not_upgrade() {
+    let server = server().await;
+    stays(Proxy::haproxy(server.address, false).await).await;
+}
