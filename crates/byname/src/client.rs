@@ -10,6 +10,7 @@ mod host;
 mod http1;
 mod links;
 mod outcome;
+mod outgoing;
 mod pool;
 mod retry;
 mod target;

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::frames::Sending;
 use super::host::Host;
 use super::outcome::Remote;
+use super::outgoing::Outgoing;
 use super::{Client, Way};
 use crate::arguments::{Encoded, ToArguments, encode_dynamic};
 use crate::call::{Args, Failure, Known, Reply, Request, Returned};
@@ -81,17 +82,6 @@ struct ByFrames {
     sending: Sending,
     outgoing: Outgoing,
     host: Arc<Host>,
-}
-
-/// A call ready to go, its types erased.
-pub(super) struct Outgoing {
-    pub(super) name: Cow<'static, str>,
-    pub(super) args: Encoded,
-    pub(super) idempotent: bool,
-    pub(super) headers: HeaderMap,
-    pub(super) deadline: Instant,
-    /// What the deadline was when the call began, for words.
-    pub(super) allowed: Duration,
 }
 
 /// A typed stub's call whose arguments are all owned.
@@ -414,26 +404,6 @@ impl Running {
         let outside = Handle::try_current().is_err().then(runtime::current);
         let _entered = outside.as_ref().map(Handle::enter);
         call.as_mut().poll(cx)
-    }
-}
-
-impl Outgoing {
-    /// Sees to it that the arguments are in that codec.
-    pub(super) fn put_in(&mut self, codec: Codec) -> Result<(), Error> {
-        if self.args.codec != codec {
-            self.args = self.args.clone().into_codec(codec)?;
-        }
-        Ok(())
-    }
-
-    /// Leaves nothing behind.
-    fn take(&mut self) -> Self {
-        Self {
-            name: std::mem::take(&mut self.name),
-            args: std::mem::replace(&mut self.args, Encoded::none(Codec::Json)),
-            headers: std::mem::take(&mut self.headers),
-            ..*self
-        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::frames::{self, Assembly, Keepalive, Next, Outbound, Socket, Taken, Vi
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
-use super::call::Outgoing;
+use super::outgoing::Outgoing;
 
 /// The names that a connection is told, each by a number; after so many another connection takes its place.
 const NAMES: u16 = 4096;

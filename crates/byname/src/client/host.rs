@@ -15,11 +15,11 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
-use super::call::Outgoing;
 use super::connect::connect;
 use super::frames::{self, Ended, Link, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, TooLarge};
 use super::links::Links;
+use super::outgoing::Outgoing;
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;

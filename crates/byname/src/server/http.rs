@@ -130,12 +130,6 @@ impl Endpoint {
 }
 
 impl Session {
-    /// Frames take over this connection.
-    pub(super) fn set_upgrade(&self, upgrade: OnUpgrade) {
-        // There is one at most: nothing is read of HTTP after the answer that grants it.
-        let _ = self.upgrade.set(upgrade);
-    }
-
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
         let functions = Places::new(endpoint.functions());
         Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
@@ -241,8 +235,12 @@ impl Endpoint {
             Err(turned) => return turn(way, turned),
         };
         if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(&head) {
-            return match upgrade::grant(&mut head, session, self.dispatch.is_ready()) {
-                Ok(granted) => granted,
+            return match upgrade::grant(&mut head, self.dispatch.is_ready()) {
+                Ok((granted, connection)) => {
+                    // There is one at most: nothing is read of HTTP after the answer that grants it.
+                    let _ = session.upgrade.set(connection);
+                    granted
+                }
                 Err((status, error)) => {
                     let mut out = refuse(way, error, Some(status));
                     if status == StatusCode::UPGRADE_REQUIRED {

@@ -9,7 +9,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
-use super::http::Session;
 use crate::error::{Code, Error};
 use crate::frames::format::SUBPROTOCOL;
 use crate::frames::websocket;
@@ -19,12 +18,8 @@ pub(super) fn is_asked_for(head: &Parts) -> bool {
     head.method == Verb::GET && head.version == Version::HTTP_11 && names(&head.headers, &UPGRADE, "websocket")
 }
 
-/// The answer after which the connection bears frames, or why there is none.
-pub(super) fn grant(
-    head: &mut Parts,
-    session: &Session,
-    is_ready: bool,
-) -> Result<Response<Bytes>, (StatusCode, Error)> {
+/// The answer after which the connection bears frames, and the connection; or why there is none.
+pub(super) fn grant(head: &mut Parts, is_ready: bool) -> Result<(Response<Bytes>, OnUpgrade), (StatusCode, Error)> {
     let wrong = |status, why: &'static str| (status, Error::refused(Code::InvalidArgument, why));
     let headers = &head.headers;
     if !names(headers, &CONNECTION, "upgrade") {
@@ -52,7 +47,6 @@ pub(super) fn grant(
         let why = "the HTTP server around byname passes no upgrade on; call over HTTP";
         return Err((StatusCode::NOT_IMPLEMENTED, Error::refused(Code::Unimplemented, why)));
     };
-    session.set_upgrade(upgrade);
     let mut granted = Response::new(Bytes::new());
     *granted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = granted.headers_mut();
@@ -60,7 +54,7 @@ pub(super) fn grant(
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept).expect("base64 can stand in a header"));
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    Ok(granted)
+    Ok((granted, upgrade))
 }
 
 /// Whether a list in a header has this word.

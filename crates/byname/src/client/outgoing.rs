@@ -1,0 +1,42 @@
+//! A call ready to go, its types erased: [`Outgoing`].
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::arguments::Encoded;
+use crate::codec::Codec;
+use crate::error::Error;
+
+/// A call ready to go, its types erased.
+pub(super) struct Outgoing {
+    pub(super) name: Cow<'static, str>,
+    pub(super) args: Encoded,
+    pub(super) idempotent: bool,
+    pub(super) headers: HeaderMap,
+    pub(super) deadline: Instant,
+    /// What the deadline was when the call began, for words.
+    pub(super) allowed: Duration,
+}
+
+impl Outgoing {
+    /// Sees to it that the arguments are in that codec.
+    pub(super) fn put_in(&mut self, codec: Codec) -> Result<(), Error> {
+        if self.args.codec != codec {
+            self.args = self.args.clone().into_codec(codec)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing behind.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            name: std::mem::take(&mut self.name),
+            args: std::mem::replace(&mut self.args, Encoded::none(Codec::Json)),
+            headers: std::mem::take(&mut self.headers),
+            ..*self
+        }
+    }
+}
