@@ -337,10 +337,16 @@ fn trailing() -> Error {
     Error::custom("trailing characters")
 }
 
-/// The number that JSON shows for it: 0.1 and not 0.10000000149011612.
+/// The number that JSON shows for it: 0.1 and not 0.10000000149011612. Where two are as short and as near, as for
+/// -2123446.25, it is serde_json that chooses.
 fn as_shown(value: f32) -> f64 {
-    // What Rust writes Rust reads.
-    format!("{value:e}").parse().unwrap_or(value.into())
+    let mut text = std::io::Cursor::new([0; 32]);
+    let shown = serde_json::to_writer(&mut text, &value).ok().and_then(|()| {
+        let length = text.position() as usize;
+        std::str::from_utf8(&text.get_ref()[..length]).ok()?.parse().ok()
+    });
+    // No float is longer than that, and what serde_json writes can be read.
+    shown.unwrap_or(value.into())
 }
 
 impl<'de> Token<'de> {
