@@ -12,9 +12,8 @@ mod socket;
 pub(crate) mod websocket;
 
 pub(crate) use self::assembly::{Assembly, Taken};
-pub(crate) use self::keepalive::{Keepalive, Next};
 pub(crate) use self::outbound::Outbound;
-pub(crate) use self::socket::{Ended, Socket};
+pub(crate) use self::socket::{Ended, GivenUp, Socket};
 
 use std::fmt;
 

@@ -24,7 +24,7 @@ use crate::call::{Failure, Reply, Returned, Value};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Kind};
 use crate::frames::format::{self, Header, Hello, flag, kind};
-use crate::frames::{self, Assembly, Keepalive, Next, Outbound, Socket, Taken, Violation};
+use crate::frames::{self, Assembly, GivenUp, Outbound, Socket, Taken, Violation};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
@@ -291,13 +291,11 @@ pub(super) struct Driver<S> {
     /// The rest of a message, of which the first answers were handed out already.
     unread: Bytes,
     assembly: Assembly,
-    keepalive: Keepalive,
     /// How long a connection without a call is kept.
     idle: Duration,
     idle_since: Instant,
     /// How long the server may take to read what is written.
     write_progress: Duration,
-    blocked_since: Option<Instant>,
     timer: Timer,
     wakers: Vec<Waker>,
 }
@@ -322,11 +320,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             socket,
             unread: Bytes::new(),
             assembly: Assembly::new(window, limits.message),
-            keepalive: Keepalive::new(now),
             idle: limits.pool_idle,
             idle_since: now,
             write_progress: limits.write_progress,
-            blocked_since: None,
             timer: Timer::default(),
             wakers: Vec::new(),
         }
@@ -379,31 +375,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Nothing can be done now: until when to wait, and what then.
     fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::Ended> {
         let now = Instant::now();
-        let progressed = self.socket.take_has_progressed();
-        if progressed {
-            self.blocked_since = None;
-        }
-        if self.socket.take_has_read() || progressed {
-            self.keepalive.heard(now);
-        }
-        let mut at = match self.keepalive.next(now) {
-            Next::At(at) => at,
-            Next::Dead => return Err(timed_out("the server no longer answers")),
-            Next::Ask => {
-                self.socket.ping();
-                cx.waker().wake_by_ref();
-                return Ok(Poll::Pending);
-            }
+        let mut at = match self.socket.patience(blocked, self.write_progress, now) {
+            Ok(at) => at,
+            Err(GivenUp::Silent) => return Err(timed_out("the server no longer answers")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the server takes no requests (`Limits::write_progress`)")),
         };
-        if blocked {
-            let until = later(*self.blocked_since.get_or_insert(now), self.write_progress);
-            if until <= now {
-                return Err(timed_out("the server takes no requests (`Limits::write_progress`)"));
-            }
-            at = at.min(until);
-        } else {
-            self.blocked_since = None;
-        }
         let mut state = self.link.state();
         if state.earliest.is_some_and(|earliest| earliest <= now) {
             drop(state);

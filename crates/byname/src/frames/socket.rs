@@ -4,13 +4,17 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
+use super::keepalive::{Keepalive, Next};
 use super::websocket::{Message, Reader, Side, Writer};
 use super::{Outbound, Violation};
+use crate::timer::later;
 
 /// How much room there is for one read.
 const READ: usize = 64 << 10;
@@ -39,6 +43,17 @@ pub(crate) struct Socket<S> {
     is_closed: bool,
     /// Something has come since this was asked last.
     has_read: bool,
+    keepalive: Keepalive,
+    blocked_since: Option<Instant>,
+}
+
+/// Why a peer is waited for no longer.
+#[derive(Debug)]
+pub(crate) enum GivenUp {
+    /// It doesn't say whether it is there.
+    Silent,
+    /// It takes nothing of what is written.
+    Stalled,
 }
 
 /// Why a connection ended.
@@ -74,7 +89,7 @@ impl From<Violation> for Ended {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `early` was read from the stream before.
-    pub(crate) fn new(stream: S, side: Side, early: &[u8]) -> Self {
+    pub(crate) fn new(stream: S, side: Side, early: &[u8], now: Instant) -> Self {
         let mut read = BytesMut::with_capacity(READ.max(early.len()));
         read.extend_from_slice(early);
         Self {
@@ -90,6 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             pongs: 0,
             is_closed: false,
             has_read: !early.is_empty(),
+            keepalive: Keepalive::new(now),
+            blocked_since: None,
         }
     }
 
@@ -188,18 +205,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         !self.has_begun
     }
 
-    /// Whether something has come since this was asked last.
-    pub(crate) fn take_has_read(&mut self) -> bool {
-        std::mem::take(&mut self.has_read)
-    }
-
-    /// Whether the peer has taken something since this was asked last, after it had taken no more for a while.
-    pub(crate) fn take_has_progressed(&mut self) -> bool {
-        std::mem::take(&mut self.has_progressed)
-    }
-
-    pub(crate) fn ping(&mut self) {
-        self.writer.ping(&mut self.wire);
+    /// Until when the peer may go on as it is, and it is asked whether it is there; to be called when nothing can be done.
+    /// `is_blocked` says that it takes no more of what is written, for which it has `write_progress`.
+    pub(crate) fn patience(
+        &mut self,
+        is_blocked: bool,
+        write_progress: Duration,
+        now: Instant,
+    ) -> Result<Instant, GivenUp> {
+        let has_progressed = std::mem::take(&mut self.has_progressed);
+        if std::mem::take(&mut self.has_read) || has_progressed {
+            self.keepalive.heard(now);
+        }
+        if has_progressed || !is_blocked {
+            self.blocked_since = None;
+        }
+        let at = match self.keepalive.next(now) {
+            Next::At(at) => at,
+            Next::Ask => {
+                self.writer.ping(&mut self.wire);
+                return Ok(now);
+            }
+            Next::Dead => return Err(GivenUp::Silent),
+        };
+        if !is_blocked {
+            return Ok(at);
+        }
+        let until = later(*self.blocked_since.get_or_insert(now), write_progress);
+        if until <= now { Err(GivenUp::Stalled) } else { Ok(at.min(until)) }
     }
 
     /// Whether the peer has said that it ends, and was answered.

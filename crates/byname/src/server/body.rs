@@ -156,3 +156,42 @@ impl Body for ReplyBody {
         SizeHint::with_exact(self.data.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Duration, sleep};
+
+    /// Gives this data every second.
+    struct Ticking {
+        data: &'static [u8],
+        tick: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl Body for Ticking {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            std::task::ready!(self.tick.as_mut().poll(cx));
+            self.tick.set(sleep(Duration::from_secs(1)));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.data)))))
+        }
+    }
+
+    async fn refused(data: &'static [u8]) -> Error {
+        let limits = Limits { body_progress: Duration::from_secs(10), ..Limits::default() };
+        let until = Until { deadline: Instant::now() + Duration::from_secs(60), by_caller: true };
+        read(Ticking { data, tick: Box::pin(sleep(Duration::ZERO)) }, &limits, until).await.unwrap_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_without_data_are_no_progress_however_many_come() {
+        let begun = Instant::now();
+        assert_eq!(refused(b"").await.limit(), Some("body_progress"));
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        // A body that goes on has until its deadline.
+        assert_eq!(refused(b"x").await.limit(), None);
+        assert_eq!(begun.elapsed().as_secs(), 70);
+    }
+}

@@ -28,7 +28,7 @@ use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::websocket::Side;
-use crate::frames::{Assembly, Ended, Keepalive, Next, Outbound, PIECE, Socket, Taken, Violation};
+use crate::frames::{Assembly, Ended, GivenUp, Outbound, PIECE, Socket, Taken, Violation};
 use crate::places::Places;
 use crate::registry::Entry;
 use crate::timer::{Timer, later};
@@ -99,11 +99,9 @@ struct Connection {
     functions: Arc<Places>,
     last_id: u64,
     is_leaving: bool,
-    keepalive: Keepalive,
     last_call: Instant,
     /// When the last call that was polled here gave its thread back.
     clock: std::time::Instant,
-    blocked_since: Option<Instant>,
     timer: Timer,
 }
 
@@ -149,7 +147,7 @@ impl Connection {
         let now = Instant::now();
         let replies = Mutex::new(Replies { outbound: Outbound::new(), ended: Vec::new() });
         Self {
-            socket: Socket::new(stream, Side::Server, early),
+            socket: Socket::new(stream, Side::Server, early, now),
             peer,
             codec: None,
             unread: Bytes::new(),
@@ -161,10 +159,8 @@ impl Connection {
             functions: Places::new(CALLS),
             last_id: 0,
             is_leaving: false,
-            keepalive: Keepalive::new(now),
             last_call: now,
             clock: now.into_std(),
-            blocked_since: None,
             timer: Timer::default(),
             endpoint,
         }
@@ -197,7 +193,6 @@ impl Connection {
             self.gather();
             let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
             if !unwritten {
-                self.blocked_since = None;
                 if self.is_leaving && self.running.is_empty() && self.assembly.is_empty() && self.outbound.is_empty() {
                     return Ok(Poll::Ready(Ended::Closed));
                 }
@@ -216,29 +211,12 @@ impl Connection {
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<Ended>, Ended> {
         let now = Instant::now();
         let limits = self.endpoint.dispatch().limits();
-        let progressed = self.socket.take_has_progressed();
-        if progressed {
-            self.blocked_since = None;
-        }
-        if self.socket.take_has_read() || progressed {
-            self.keepalive.heard(now);
-        }
-        let mut at = match self.keepalive.next(now) {
-            Next::At(at) => at,
-            Next::Dead => return Err(timed_out("the client no longer answers")),
-            Next::Ask => {
-                self.socket.ping();
-                cx.waker().wake_by_ref();
-                return Ok(Poll::Pending);
-            }
+        let mut at = match self.socket.patience(unwritten, limits.write_progress, now) {
+            Ok(at) => at,
+            Err(GivenUp::Silent) => return Err(timed_out("the client no longer answers")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the client takes no replies (`Limits::write_progress`)")),
         };
-        if unwritten {
-            let until = later(*self.blocked_since.get_or_insert(now), limits.write_progress);
-            if until <= now {
-                return Err(timed_out("the client takes no replies (`Limits::write_progress`)"));
-            }
-            at = at.min(until);
-        } else if self.running.is_empty() {
+        if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
             if until <= now {
                 if self.is_leaving {

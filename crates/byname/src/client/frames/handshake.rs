@@ -67,7 +67,7 @@ async fn try_open(target: &Target) -> Result<(Socket<TcpStream>, Hello), String>
             return Err("the head of the answer is too long".into());
         }
     };
-    let mut socket = Socket::new(stream, Side::Client, &read[length..]);
+    let mut socket = Socket::new(stream, Side::Client, &read[length..], Instant::now());
     let server = hello(&mut socket).await.map_err(|why| why.to_string())?;
     Ok((socket, server))
 }
