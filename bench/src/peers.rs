@@ -25,12 +25,12 @@ use crate::peer::Peer;
 pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor", &floor::Floor(floor::Binary)),
     AnyPeer::new("floor-json", &floor::Floor(floor::Json)),
-    AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults.transport(Transport::Frames) }),
+    AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults }),
     AnyPeer::new(
         "byname-frames-json",
-        &byname::Byname { client: |defaults| defaults.transport(Transport::Frames).codec(Codec::Json) },
+        &byname::Byname { client: |defaults| defaults.codec(Codec::Json) },
     ),
-    AnyPeer::new("byname-http", &byname::Byname { client: |defaults| defaults }),
+    AnyPeer::new("byname-http", &byname::Byname { client: |defaults| defaults.transport(Transport::Http) }),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
     AnyPeer::new("tonic", &tonic::Tonic { connections: 1 }),

@@ -116,7 +116,7 @@ impl Counter {
 
 #[tokio::main]
 async fn main() -> Result<(), byname::Error> {
-    let server = byname::server!().inject(Counter::default()).frames(true);
+    let server = byname::server!().inject(Counter::default());
     let bound = server.serve("127.0.0.1:0").bind().await?;
     println!("{}", bound.local_addr());
     bound.await

@@ -22,7 +22,7 @@ impl Peer for Byname {
     type Caller = Client;
 
     async fn serve(&self, listener: TcpListener) -> Result<()> {
-        let server = Server::new().frames(true).method::<add>().method::<record>().method::<payload>();
+        let server = Server::new().method::<add>().method::<record>().method::<payload>();
         Ok(server.serve(listener).await?)
     }
 

@@ -70,10 +70,10 @@ pub struct Client {
 pub enum Transport {
     /// Frames, many calls at once on one connection: the first calls go over HTTP, and once the server has offered it a
     /// connection of frames is opened in the background. Where the server or a proxy in between can't, calls go on
-    /// over HTTP.
+    /// over HTTP. A name of several addresses is given a connection to each, up to four, and calls go by any of them.
+    #[default]
     Frames,
     /// HTTP/1.1 alone.
-    #[default]
     Http,
 }
 
@@ -283,7 +283,7 @@ impl ClientBuilder {
         self
     }
 
-    /// What calls travel by: [`Transport::Http`] unless told otherwise, for as long as frames are new.
+    /// What calls travel by: [`Transport::Frames`] unless told otherwise.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self

@@ -77,7 +77,7 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
-            frames: false,
+            frames: true,
             require_json: false,
             interceptors: Chain::default(),
         }
@@ -218,9 +218,8 @@ impl Server {
         self
     }
 
-    /// Whether frames are offered: many calls at once on one connection, which clients that are built with
-    /// [`Transport::Frames`](crate::Transport::Frames) go over to, and browsers by `new WebSocket(url, "byname.v1")`. Off
-    /// by default for as long as they are new; a server that is mounted in another has none.
+    /// Whether frames are offered: many calls at once on one connection, which clients go over to by themselves, and
+    /// browsers by `new WebSocket(url, "byname.v1")`. On by default; a server that is mounted in another has none.
     pub fn frames(mut self, on: bool) -> Self {
         self.frames = on;
         self

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Context, Executed, Server, Transport, rpc};
+use byname::{CallError, Client, Code, Context, Executed, Server, rpc};
 use tokio::task::yield_now;
 
 /// What this call came by.
@@ -43,20 +43,12 @@ async fn echo(text: String) -> String {
 }
 
 fn server() -> Server {
-    Server::new()
-        .frames(true)
-        .method::<way>()
-        .method::<add>()
-        .method::<refuse>()
-        .method::<boom>()
-        .method::<greet>()
-        .method::<echo>()
+    Server::new().method::<way>().method::<add>().method::<refuse>().method::<boom>().method::<greet>().method::<echo>()
 }
 
 async fn serve(server: Server) -> Client {
     let bound = server.serve("127.0.0.1:0").until(std::future::pending()).bind().await.expect("a free port");
-    let client =
-        Client::builder(&bound.local_addr().to_string()).transport(Transport::Frames).build().expect("an address");
+    let client = Client::builder(&bound.local_addr().to_string()).build().expect("an address");
     tokio::spawn(bound.into_future());
     client
 }

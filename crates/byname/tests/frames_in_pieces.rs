@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Context, Server, Transport, rpc};
+use byname::{CallError, Client, Code, Context, Server, rpc};
 use harness::foreign::{self, Foreign, frame, start};
 use tokio::task::yield_now;
 
@@ -27,10 +27,9 @@ async fn large() -> String {
 }
 
 async fn gone_over() -> Client {
-    let server = Server::new().method::<way>().method::<count>().method::<large>().frames(true);
+    let server = Server::new().method::<way>().method::<count>().method::<large>();
     let bound = server.serve("127.0.0.1:0").until(std::future::pending()).bind().await.expect("a free port");
-    let client =
-        Client::builder(&bound.local_addr().to_string()).transport(Transport::Frames).build().expect("an address");
+    let client = Client::builder(&bound.local_addr().to_string()).build().expect("an address");
     tokio::spawn(bound.into_future());
     let over = async {
         while way::on(&client).await.expect("it is served") != "frames" {

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use byname::{Client, Code, Context, Transport, rpc};
+use byname::{Client, Code, Context, rpc};
 use harness::{Running, everything, within};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -100,7 +100,7 @@ impl Proxy {
     }
 
     fn client(&self) -> Client {
-        Client::builder(&format!("{}/rpc", self.address)).transport(Transport::Frames).build().unwrap()
+        Client::builder(&format!("{}/rpc", self.address)).build().unwrap()
     }
 }
 

@@ -14,21 +14,21 @@ use super::target::Target;
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// Connects to the first address that answers.
-pub(super) async fn connect(target: &Target) -> io::Result<TcpStream> {
-    if target.addresses.is_empty()
-        && let Ok(address) = target.host.parse::<IpAddr>()
-    {
-        return open(SocketAddr::new(address, target.port)).await;
+/// The addresses of a service, those that were given or those that its name has.
+pub(super) async fn addresses(target: &Target) -> io::Result<Vec<SocketAddr>> {
+    if !target.addresses.is_empty() {
+        return Ok(target.addresses.clone());
     }
-    let mut addresses = match target.addresses.as_slice() {
-        [] => tokio::net::lookup_host((target.host.as_str(), target.port))
-            .await
-            .map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?
-            .collect(),
-        given => given.to_vec(),
+    if let Ok(address) = target.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, target.port)]);
     }
-    .into_iter();
+    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.collect())
+}
+
+/// Connects to the first of the addresses that answers.
+pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses.into_iter();
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {

@@ -4,7 +4,7 @@ mod calls;
 mod handshake;
 mod upgrades;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -67,8 +67,11 @@ struct State {
     status: Status,
     /// What the server said of itself.
     server: Hello,
-    /// Calls that wait for others to end, since the server takes no more at once.
-    queue: Vec<Waker>,
+    /// Calls that wait for others to end, since the server takes no more at once, in the order that they came.
+    queue: BTreeMap<u64, Waker>,
+    most_queued: usize,
+    /// The places in the queue that have been given out.
+    tickets: u64,
     /// No call ends by its deadline before this.
     earliest: Option<Instant>,
 }
@@ -88,12 +91,17 @@ pub(super) enum Unsent {
     Over,
     /// The arguments are larger than the server takes: so many bytes, of at most so many.
     TooLarge(usize, usize),
+    /// So many others wait for a place among the calls in flight already.
+    Crowded(usize),
 }
 
 impl Link {
-    fn new(server: Hello, codec: Codec, now: Instant, jitter: f64) -> Self {
+    fn new(server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
+        let codecs = vec![codec.name().into()];
+        let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs };
         let mut outbound = Outbound::new();
         outbound.set_window(server.window);
+        outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
         let state = State {
             calls: Calls::new(),
             outbound,
@@ -102,7 +110,9 @@ impl Link {
             names: HashMap::new(),
             status: Status::Open,
             server,
-            queue: Vec::new(),
+            queue: BTreeMap::new(),
+            most_queued: limits.waiting,
+            tickets: 0,
             earliest: None,
         };
         Self {
@@ -143,7 +153,7 @@ impl Link {
 
     /// Sends a call.
     pub(super) fn call(self: &Arc<Self>) -> Sending {
-        Sending { link: Arc::clone(self), id: None, is_first: true }
+        Sending { link: Arc::clone(self), id: None, ticket: None }
     }
 
     /// Wakes the driver, where it doesn't look anyway.
@@ -154,8 +164,14 @@ impl Link {
         }
     }
 
-    /// Puts a call into what goes out next; `Pending` while the server takes no more at once.
-    fn poll_send(&self, outgoing: &Outgoing, is_first: bool, cx: &mut Context<'_>) -> Poll<Result<u64, Unsent>> {
+    /// Puts a call into what goes out next; `Pending` while the server takes no more at once. Who has waited for that
+    /// has a `ticket`.
+    fn poll_send(
+        &self,
+        outgoing: &Outgoing,
+        ticket: &mut Option<u64>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<u64, Unsent>> {
         let mut state = self.state();
         let this = &mut *state;
         if this.status != Status::Open {
@@ -167,8 +183,22 @@ impl Link {
             return Poll::Ready(Err(Unsent::TooLarge(size, largest)));
         }
         if this.calls.waiting() >= this.server.calls.min(calls::MOST) {
-            this.queue.push(cx.waker().clone());
+            let ticket = match *ticket {
+                Some(ticket) => ticket,
+                None if this.queue.len() >= this.most_queued => {
+                    return Poll::Ready(Err(Unsent::Crowded(this.queue.len())));
+                }
+                None => {
+                    this.tickets += 1;
+                    *ticket.insert(this.tickets)
+                }
+            };
+            this.queue.insert(ticket, cx.waker().clone());
             return Poll::Pending;
+        }
+        let is_first = ticket.is_none();
+        if let Some(ticket) = ticket.take() {
+            this.queue.remove(&ticket);
         }
         let Some(number) = this.number(&outgoing.name) else {
             // A number is never given to another name, for a large call that bears it may not have gone out yet.
@@ -221,9 +251,14 @@ impl State {
         Some(number)
     }
 
-    /// Some call has ended: whoever waited for that may try.
-    fn next_in_queue(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.append(&mut self.queue);
+    /// A call has ended: who has waited longest for that may try, and keeps its place until it has.
+    fn next_in_queue(&mut self) -> Option<Waker> {
+        self.queue.pop_first().map(|(_, waker)| waker)
+    }
+
+    /// Many calls have ended, or all will: whoever waits looks again.
+    fn all_in_queue(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(std::mem::take(&mut self.queue).into_values());
     }
 }
 
@@ -233,7 +268,8 @@ pub(super) struct Sending {
     link: Arc<Link>,
     /// Once it is sent.
     id: Option<u64>,
-    is_first: bool,
+    /// Its place among those that wait for others to end.
+    ticket: Option<u64>,
 }
 
 impl Sending {
@@ -248,10 +284,9 @@ impl Sending {
 
     /// How it ended, or that it was not sent.
     pub(super) fn poll(&mut self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<Ended, Unsent>> {
-        let is_first = std::mem::replace(&mut self.is_first, false);
         let id = match self.id {
             Some(id) => id,
-            None => match std::task::ready!(self.link.poll_send(outgoing, is_first, cx)) {
+            None => match std::task::ready!(self.link.poll_send(outgoing, &mut self.ticket, cx)) {
                 Ok(id) => *self.id.insert(id),
                 Err(unsent) => return Poll::Ready(Err(unsent)),
             },
@@ -259,27 +294,33 @@ impl Sending {
         let mut state = self.link.state();
         let ended = std::task::ready!(state.calls.poll(id, cx));
         self.id = None;
-        let queue = std::mem::take(&mut state.queue);
+        let next = state.next_in_queue();
         drop(state);
-        queue.into_iter().for_each(Waker::wake);
+        next.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(ended))
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let Some(id) = self.id else {
+        if self.id.is_none() && self.ticket.is_none() {
             return;
-        };
+        }
         let mut state = self.link.state();
-        let mut wakers = Vec::new();
-        if state.calls.remove(id) && !state.outbound.take_back(id) {
+        if let Some(ticket) = self.ticket {
+            state.queue.remove(&ticket);
+        }
+        if let Some(id) = self.id
+            && state.calls.remove(id)
+            && !state.outbound.take_back(id)
+        {
             state.outbound.give_up(id);
             state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
         }
-        state.next_in_queue(&mut wakers);
+        // Its place in flight is free, or it had been woken to take one.
+        let next = state.next_in_queue();
         self.link.wake(state);
-        wakers.into_iter().for_each(Waker::wake);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -310,18 +351,15 @@ pub(super) struct Over {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn new(socket: Socket<S>, server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
-        let window = limits.message.saturating_mul(WINDOW);
-        let hello = Hello { message: limits.message, window, calls: 1, codecs: vec![codec.name().into()] };
-        let link = Arc::new(Link::new(server, codec, now, jitter));
-        link.state().outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
+    /// `unread` came after the server's HELLO.
+    fn new(link: Arc<Link>, socket: Socket<S>, unread: Bytes, limits: &Limits) -> Self {
         Self {
-            link,
             socket,
-            unread: Bytes::new(),
-            assembly: Assembly::new(window, limits.message),
+            unread,
+            assembly: Assembly::new(window(limits), limits.message),
             idle: limits.pool_idle,
-            idle_since: now,
+            idle_since: link.opened,
+            link,
             write_progress: limits.write_progress,
             timer: Timer::default(),
             wakers: Vec::new(),
@@ -423,7 +461,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Some(Ended::Late)
         };
         calls.end_each(expired, &mut wakers);
-        state.next_in_queue(&mut wakers);
+        state.all_in_queue(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -464,9 +502,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     let beyond =
                         |waiting: calls::Waiting| (waiting.id > header.id).then(|| Ended::Unsent(Arc::clone(&why)));
                     state.calls.end_each(beyond, &mut self.wakers);
-                    let queue = std::mem::take(&mut state.queue);
-                    self.wakers.extend(queue);
+                    state.all_in_queue(&mut self.wakers);
                 }
+                kind::HELLO => return Err(Violation("HELLO comes once")),
                 _ => {}
             }
         }
@@ -477,19 +515,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn end(&mut self, why: &Arc<str>) -> Over {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();
-        let State { calls, outbound, writes, status, queue, .. } = &mut *state;
+        let State { calls, outbound, writes, status, .. } = &mut *state;
         // Where nothing but HELLO was written, it was of no use either.
         let was_cut = *status == Status::Open && (calls.waiting() > 0 || *writes <= 1);
         *status = Status::Over;
         // Nothing has been written of the last write, or it was never begun.
         let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
         let how = |waiting: calls::Waiting| {
-            let unsent =
-                outbound.take_back(waiting.id) || waiting.write >= first_unwritten && !outbound.is_started(waiting.id);
+            // The server runs nothing that it has not whole.
+            let unsent = outbound.holds(waiting.id) || waiting.write >= first_unwritten;
             Some(if unsent { Ended::Unsent(Arc::clone(why)) } else { Ended::Unknown(Arc::clone(why)) })
         };
         calls.end_each(how, &mut wakers);
-        wakers.append(queue);
+        state.all_in_queue(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         let age = Instant::now().saturating_duration_since(self.link.opened);
@@ -529,9 +567,9 @@ impl<S> Drop for Driver<S> {
         state.status = Status::Over;
         let why: Arc<str> = "the runtime that it was opened in is gone".into();
         state.calls.end_each(|_| Some(Ended::Unknown(Arc::clone(&why))), &mut wakers);
-        let queue = std::mem::take(&mut state.queue);
+        state.all_in_queue(&mut wakers);
         drop(state);
-        wakers.into_iter().chain(queue).for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -554,6 +592,11 @@ pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Rep
         Kind::Rpc => Failure::Rpc(error),
     };
     Ok(Reply { result: Err(failure), metadata })
+}
+
+/// How many bytes of unfinished replies are kept.
+fn window(limits: &Limits) -> usize {
+    limits.message.saturating_mul(WINDOW)
 }
 
 fn timed_out(why: &str) -> frames::Ended {

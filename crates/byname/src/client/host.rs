@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
-use super::connect::connect;
+use super::connect::{addresses, connect};
 use super::frames::{self, Ended, Link, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, TooLarge};
 use super::links::Links;
@@ -51,9 +51,7 @@ pub(super) struct Host {
     by_path: AtomicBool,
     budget: Budget,
     /// Connections that calls share, where frames are wanted.
-    links: Links,
-    /// What they carry; `None` for HTTP alone.
-    frames: Option<Codec>,
+    links: Option<Arc<Links>>,
 }
 
 /// A connection, and what stays with it from call to call.
@@ -75,6 +73,7 @@ struct Exchanged {
 
 impl Host {
     pub(super) fn new(target: Target, limits: Limits, frames: Option<Codec>) -> Self {
+        let links = frames.map(|codec| Links::new(target.clone(), limits.clone(), codec));
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             target,
@@ -86,28 +85,13 @@ impl Host {
             sweeper: Mutex::new(None),
             by_path: AtomicBool::new(false),
             budget: Budget::new(),
-            links: Links::default(),
-            frames,
+            links,
         }
     }
 
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    pub(super) fn links(&self) -> &Links {
-        &self.links
-    }
-
-    /// What frames carry, where they are wanted.
-    pub(super) fn frames(&self) -> Option<Codec> {
-        self.frames
-    }
-
-    /// The connection that calls share, where there is one now.
+    /// A connection that calls share, where there is one now.
     pub(super) fn link(&self) -> Option<Arc<Link>> {
-        self.frames?;
-        self.links.get(Handle::try_current().ok()?.id())
+        self.links.as_ref()?.get(Handle::try_current().ok()?.id())
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -115,7 +99,7 @@ impl Host {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}{}", self.target.authority.to_str().unwrap_or_default(), self.target.path)
+        self.target.url()
     }
 
     /// One call, sent as often as it may be. `first` is what its first attempt came to, where there was one.
@@ -171,8 +155,18 @@ impl Host {
             Ok(Ended::Unsent(_)) => None,
             Ok(ended) => Some(self.answered(outgoing, link, ended)),
             Err(Unsent::Over) => {
-                self.links.forget(link);
+                if let Some(links) = &self.links {
+                    links.forget(link);
+                }
                 None
+            }
+            Err(Unsent::Crowded(waiting)) => {
+                let why = format!(
+                    "{waiting} calls to {} wait for others to end, of which its server takes no more at once, and that \
+                     is `Limits::waiting`; call less at once",
+                    self.url()
+                );
+                Some(Error::refused(Code::ResourceExhausted, why).of_limit("waiting").into())
             }
             Err(Unsent::TooLarge(size, largest)) => Some(too_large(&outgoing.name, size, largest).into()),
         }
@@ -291,7 +285,8 @@ impl Host {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
-        match before(until, connect(&self.target)).await {
+        let connecting = async { connect(addresses(&self.target).await?).await };
+        match before(until, connecting).await {
             Some(Ok(stream)) => {
                 Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
             }
@@ -381,8 +376,10 @@ impl Host {
         if offers_path != self.by_path.load(Ordering::Relaxed) {
             self.by_path.store(offers_path, Ordering::Relaxed);
         }
-        if self.frames.is_some() && headers::offers_frames(&answer.headers) {
-            self.links.offered(self);
+        if let Some(links) = &self.links
+            && headers::offers_frames(&answer.headers)
+        {
+            links.offered();
         }
         if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
             let why = format!(

@@ -1,21 +1,35 @@
-//! The connections of one host that many calls share: one for each runtime, opened once the server has offered it.
+//! The connections of one host that many calls share, opened once the server has offered it: for each runtime one, or
+//! several where the host's name has several addresses.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
+use super::connect::addresses;
 use super::frames::{Link, Upgrades, open};
-use super::host::Host;
+use super::target::Target;
+use crate::codec::Codec;
+use crate::limits::Limits;
 use crate::runtime;
 use crate::timer::{before, later};
 
-/// How long after a replacement could not be opened the next is tried.
-const AGAIN: Duration = Duration::from_secs(60);
+/// Over at most so many addresses of a name calls are spread.
+const SPREAD: usize = 4;
 
-#[derive(Debug, Default)]
-pub(super) struct Links(Mutex<Known>);
+/// How often it is looked whether another connection is needed.
+const LOOK: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Links {
+    target: Target,
+    limits: Limits,
+    /// What they carry, where the server can read it.
+    codec: Codec,
+    known: Mutex<Known>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -25,55 +39,70 @@ struct Known {
     upgrades: Upgrades,
 }
 
+/// The connections of one runtime.
 #[derive(Debug)]
 struct Member {
     runtime: Id,
-    link: Option<Arc<Link>>,
+    /// The oldest first.
+    links: Vec<(SocketAddr, Arc<Link>)>,
+    /// As many as there are addresses to spread calls over.
+    wanted: usize,
     /// One is being opened.
     is_opening: bool,
 }
 
 impl Links {
-    /// The connection that calls of this runtime go by.
+    pub(super) fn new(target: Target, limits: Limits, codec: Codec) -> Arc<Self> {
+        Arc::new(Self { target, limits, codec, known: Mutex::default() })
+    }
+
+    /// The connection that the next call of this runtime goes by: any of them.
     pub(super) fn get(&self, runtime: Id) -> Option<Arc<Link>> {
-        self.known().member(runtime)?.link.clone()
+        let mut known = self.known();
+        let (_, link) = match known.member(runtime)?.links.as_slice() {
+            [] => return None,
+            [only] => only,
+            // Taking turns, a caller that looks twice for each call would never see every second one.
+            many => &many[fastrand::usize(..many.len())],
+        };
+        Some(Arc::clone(link))
     }
 
     /// The server takes frames: a connection is opened in the background, unless there is one or it is too early.
-    pub(super) fn offered(&self, host: &Arc<Host>) {
-        let handle = Handle::current();
+    pub(super) fn offered(self: &Arc<Self>) {
+        let runtime = Handle::current();
         let mut known = self.known();
-        if !std::mem::replace(&mut known.was_offered, true)
-            || known.member(handle.id()).is_some_and(|member| member.is_opening || member.link.is_some())
-            || !known.upgrades.may_try(Instant::now())
-        {
-            return;
+        if std::mem::replace(&mut known.was_offered, true) && known.begin(runtime.id(), Instant::now()) {
+            drop(known);
+            self.start(&runtime);
         }
-        known.begin(handle.id());
-        drop(known);
-        start(host, &handle);
-    }
-
-    /// Calls go by this connection from now on; the one that it replaces comes back.
-    fn install(&self, runtime: Id, link: &Arc<Link>) -> Option<Arc<Link>> {
-        let mut known = self.known();
-        known.upgrades.opened();
-        known.member(runtime)?.link.replace(Arc::clone(link))
     }
 
     /// A connection takes no further call.
     pub(super) fn forget(&self, link: &Arc<Link>) {
         let mut known = self.known();
         for member in &mut known.members {
-            if member.link.as_ref().is_some_and(|known| Arc::ptr_eq(known, link)) {
-                member.link = None;
-            }
+            member.links.retain(|(_, known)| !Arc::ptr_eq(known, link));
         }
-        known.members.retain(|member| member.link.is_some() || member.is_opening);
+        known.members.retain(|member| !member.links.is_empty() || member.is_opening);
+    }
+
+    /// Opens another connection of this runtime if one is needed.
+    fn look(self: &Arc<Self>, runtime: &Handle) {
+        let mut known = self.known();
+        if known.member(runtime.id()).is_some() && known.begin(runtime.id(), Instant::now()) {
+            drop(known);
+            self.start(runtime);
+        }
+    }
+
+    fn start(self: &Arc<Self>, runtime: &Handle) {
+        let opening = Opening { links: Arc::downgrade(self), runtime: runtime.id() };
+        runtime::spawn(runtime, keep(opening));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,90 +111,139 @@ impl Known {
         self.members.iter_mut().find(|member| member.runtime == runtime)
     }
 
-    fn begin(&mut self, runtime: Id) {
-        match self.member(runtime) {
-            Some(member) => member.is_opening = true,
-            None => self.members.push(Member { runtime, link: None, is_opening: true }),
+    /// Whether another connection is to be opened for this runtime, which counts as begun then.
+    fn begin(&mut self, runtime: Id, now: Instant) -> bool {
+        if !self.upgrades.may_try(now) {
+            return false;
         }
+        let Some(member) = self.member(runtime) else {
+            self.members.push(Member { runtime, links: Vec::new(), wanted: 1, is_opening: true });
+            return true;
+        };
+        let needs_one = member.links.len() < member.wanted || member.links.iter().any(|(_, link)| link.until() <= now);
+        needs_one && !std::mem::replace(&mut member.is_opening, true)
+    }
+}
+
+impl Member {
+    /// Those of the addresses that another connection is tried to, the best first. Calls are spread over addresses of one
+    /// family alone, for the two of a server are often the same machine.
+    fn candidates(&mut self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let family = self.links.first().map(|(address, _)| *address).or(addresses.first().copied());
+        let is_of_family = |address: &SocketAddr| family.is_some_and(|family| family.is_ipv4() == address.is_ipv4());
+        fastrand::shuffle(&mut addresses);
+        addresses.sort_by_key(|address| !is_of_family(address));
+        self.wanted = addresses.iter().filter(|address| is_of_family(address)).count().clamp(1, SPREAD);
+        let is_linked = |address: &SocketAddr| self.links.iter().any(|(linked, _)| linked == address);
+        let (linked, free): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_linked);
+        match self.links.first() {
+            // The first connection may go anywhere.
+            None => free,
+            // Another beside those that there are.
+            Some(_) if self.links.len() < self.wanted => free.into_iter().filter(is_of_family).collect(),
+            // One in place of the oldest.
+            Some((oldest, _)) => {
+                let again = linked.into_iter().filter(|address| address == oldest);
+                free.into_iter().filter(is_of_family).chain(again).collect()
+            }
+        }
+    }
+
+    /// Calls go by this connection as well from now on; the one that it replaces comes back.
+    fn install(&mut self, address: SocketAddr, link: &Arc<Link>) -> Option<Arc<Link>> {
+        let old = match self.links.iter().position(|(linked, _)| *linked == address) {
+            None if self.links.len() >= self.wanted => Some(0),
+            same => same,
+        };
+        let old = old.map(|at| self.links.remove(at).1);
+        self.links.push((address, Arc::clone(link)));
+        old
     }
 }
 
 impl Drop for Links {
     /// With the last client go its connections, once the calls that wait are answered.
     fn drop(&mut self) {
-        for member in &mut self.known().members {
-            if let Some(link) = member.link.take() {
-                link.leave();
-            }
+        for (_, link) in self.known().members.iter_mut().flat_map(|member| member.links.drain(..)) {
+            link.leave();
         }
     }
-}
-
-fn start(host: &Arc<Host>, runtime: &Handle) {
-    let opening = Opening { host: Arc::downgrade(host), runtime: runtime.id() };
-    runtime::spawn(runtime, keep(opening));
 }
 
 /// Opens a connection and drives it to its end.
 async fn keep(opening: Opening) {
-    let Some(host) = opening.host.upgrade() else {
+    let Some(links) = opening.links.upgrade() else {
         return;
     };
-    let Some(codec) = host.frames() else {
-        return;
+    let runtime = Handle::current();
+    let candidates = match addresses(&links.target).await {
+        Ok(addresses) => links.known().member(opening.runtime).map(|member| member.candidates(addresses)),
+        Err(why) => return links.failed(&why.to_string()),
     };
-    let opened = open(host.target(), codec, host.limits()).await;
-    let mut driver = match opened {
-        Ok(driver) => driver,
-        Err(why) => {
-            host.links().known().upgrades.failed(Instant::now(), fastrand::f64());
-            return tracing::debug!("no frames with {}, calls go on over HTTP: {why}", host.url());
-        }
+    let opened = open(&links.target, candidates.unwrap_or_default(), links.codec, &links.limits).await;
+    let (address, mut driver) = match opened {
+        Ok(opened) => opened,
+        Err(why) => return links.failed(&why),
     };
     let link = Arc::clone(driver.link());
-    if let Some(old) = host.links().install(opening.runtime, &link) {
+    let old = {
+        let mut known = links.known();
+        known.upgrades.opened();
+        known.member(opening.runtime).and_then(|member| member.install(address, &link))
+    };
+    if let Some(old) = old {
         old.leave();
     }
-    let weak = Weak::clone(&opening.host);
+    let weak = Weak::clone(&opening.links);
     drop(opening);
-    drop(host);
+    // There may be more addresses.
+    links.look(&runtime);
+    drop(links);
 
-    let mut until = link.until();
+    let mut at = link.until().min(later(Instant::now(), LOOK));
     let over = loop {
-        match before(until, &mut driver).await {
+        match before(at, &mut driver).await {
             Some(over) => break over,
             None => {
-                until = later(Instant::now(), AGAIN);
-                if let Some(host) = weak.upgrade()
+                if let Some(links) = weak.upgrade()
                     && link.is_open()
                 {
-                    host.links().known().begin(Handle::current().id());
-                    start(&host, &Handle::current());
+                    links.look(&runtime);
                 }
+                at = later(Instant::now(), LOOK);
             }
         }
     };
-    if let Some(host) = weak.upgrade() {
-        tracing::debug!("a connection of frames with {} ended: {}", host.url(), over.why);
-        host.links().known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
-        host.links().forget(&link);
+    if let Some(links) = weak.upgrade() {
+        tracing::debug!("a connection of frames with {} ended: {}", links.target.url(), over.why);
+        links.known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
+        links.forget(&link);
+        // Where none is left, the next answer over HTTP offers another.
+        links.look(&runtime);
+    }
+}
+
+impl Links {
+    fn failed(&self, why: &str) {
+        self.known().upgrades.failed(Instant::now(), fastrand::f64());
+        tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 }
 
 /// A connection that is being opened, until this is dropped.
 struct Opening {
-    host: Weak<Host>,
+    links: Weak<Links>,
     runtime: Id,
 }
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        if let Some(host) = self.host.upgrade() {
-            let mut known = host.links().known();
+        if let Some(links) = self.links.upgrade() {
+            let mut known = links.known();
             if let Some(member) = known.member(self.runtime) {
                 member.is_opening = false;
             }
-            known.members.retain(|member| member.link.is_some() || member.is_opening);
+            known.members.retain(|member| !member.links.is_empty() || member.is_opening);
         }
     }
 }

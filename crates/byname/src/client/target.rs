@@ -22,6 +22,10 @@ pub(super) struct Target {
 }
 
 impl Target {
+    pub(super) fn url(&self) -> String {
+        format!("http://{}{}", self.authority.to_str().unwrap_or_default(), self.path)
+    }
+
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {
             let why = format!(

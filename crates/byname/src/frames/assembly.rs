@@ -12,8 +12,8 @@ const UNFINISHED: usize = 4096;
 /// The pieces that have come of messages that are not whole yet. A state machine.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    /// By kind and id; nothing is kept of a message that turned out to be too large.
-    parts: HashMap<(u8, u64), Option<Vec<u8>>>,
+    /// By kind and id.
+    parts: HashMap<(u8, u64), Part>,
     kept: usize,
     /// The most that is kept, of all messages together.
     window: usize,
@@ -21,12 +21,28 @@ pub(crate) struct Assembly {
     largest: usize,
 }
 
+#[derive(Debug)]
+struct Part {
+    state: State,
+    /// Nothing of it has come since the last look.
+    is_still: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Kept(Vec<u8>),
+    /// Nothing is kept of it, and its sender is told at its end.
+    TooLarge,
+    /// Its sender has been told already; what still comes of it is read over.
+    Refused,
+}
+
 /// What a frame came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken<'p> {
     /// A whole message.
     Whole(Cow<'p, [u8]>),
-    /// More of it is to come.
+    /// More of it is to come, or it was refused before.
     Part,
     /// The end of a message that is larger than allowed, of which nothing was kept.
     TooLarge,
@@ -42,8 +58,9 @@ impl Assembly {
         !self.parts.is_empty() && self.parts.contains_key(&(header.kind, header.id))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+    /// Whether a message is expected of which something has come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.parts.is_empty() && self.parts.values().any(|part| !matches!(part.state, State::Refused))
     }
 
     pub(crate) fn take<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<Taken<'p>, Violation> {
@@ -59,14 +76,16 @@ impl Assembly {
         if begins && self.parts.len() >= UNFINISHED.max(self.window / PIECE) {
             return Err(Violation("more unfinished messages than 4096"));
         }
-        let entry = self.parts.entry(key).or_insert_with(|| Some(Vec::new()));
-        if let Some(part) = entry {
-            if part.len() + payload.len() > self.largest {
-                self.kept -= part.len();
-                *entry = None;
+        let part = self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(Vec::new()), is_still: false });
+        // A piece without bytes is no progress.
+        part.is_still &= payload.is_empty();
+        if let State::Kept(bytes) = &mut part.state {
+            if bytes.len() + payload.len() > self.largest {
+                self.kept -= bytes.len();
+                part.state = State::TooLarge;
             } else {
                 self.kept += payload.len();
-                part.extend_from_slice(payload);
+                bytes.extend_from_slice(payload);
             }
         }
         if self.kept > self.window {
@@ -75,13 +94,29 @@ impl Assembly {
         if more {
             return Ok(Taken::Part);
         }
-        Ok(match self.parts.remove(&key).flatten() {
-            Some(whole) => {
+        Ok(match self.parts.remove(&key).map(|part| part.state) {
+            Some(State::Kept(whole)) => {
                 self.kept -= whole.len();
                 Taken::Whole(Cow::Owned(whole))
             }
-            None => Taken::TooLarge,
+            Some(State::TooLarge) => Taken::TooLarge,
+            Some(State::Refused) | None => Taken::Part,
         })
+    }
+
+    /// Refuses the messages of which nothing has come since this was asked last, and gives their ids.
+    pub(crate) fn refuse_still(&mut self) -> Vec<u64> {
+        let mut refused = Vec::new();
+        for ((_, id), part) in &mut self.parts {
+            if matches!(part.state, State::Refused) || !std::mem::replace(&mut part.is_still, true) {
+                continue;
+            }
+            if let State::Kept(bytes) = std::mem::replace(&mut part.state, State::Refused) {
+                self.kept -= bytes.len();
+            }
+            refused.push(*id);
+        }
+        refused
     }
 
     /// Lets go of the messages of all ids but those that are `wanted`.
@@ -89,8 +124,8 @@ impl Assembly {
         let kept = &mut self.kept;
         self.parts.retain(|(_, id), part| {
             let is_wanted = wanted(*id);
-            if !is_wanted {
-                *kept -= part.as_ref().map_or(0, Vec::len);
+            if !is_wanted && let State::Kept(bytes) = &part.state {
+                *kept -= bytes.len();
             }
             is_wanted
         });
@@ -98,8 +133,8 @@ impl Assembly {
 
     /// Lets go of a message that won't be finished.
     pub(crate) fn forget(&mut self, kind: u8, id: u64) {
-        if let Some(Some(part)) = self.parts.remove(&(kind, id)) {
-            self.kept -= part.len();
+        if let Some(Part { state: State::Kept(bytes), .. }) = self.parts.remove(&(kind, id)) {
+            self.kept -= bytes.len();
         }
     }
 }
@@ -139,6 +174,23 @@ mod tests {
         assert_eq!(assembly.take(&piece(1, false), b"h"), Ok(Taken::TooLarge));
         assert_eq!(assembly.take(&piece(1, false), b"new"), Ok(whole(b"new")));
         assert_eq!(assembly.take(&piece(1, false), b"four"), Ok(Taken::TooLarge));
+    }
+
+    #[test]
+    fn a_message_that_stands_still_is_refused_and_the_rest_of_it_read_over() {
+        let mut assembly = Assembly::new(100, 100);
+        for id in [1, 2] {
+            assert_eq!(assembly.take(&piece(id, true), b"ab"), Ok(Taken::Part));
+        }
+        assert!(assembly.refuse_still().is_empty(), "both have just come");
+        assert_eq!(assembly.take(&piece(1, true), b""), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(2, true), b"c"), Ok(Taken::Part));
+        assert_eq!(assembly.refuse_still(), [1]);
+        assert_eq!((assembly.kept, assembly.is_waiting()), (3, true));
+        assert_eq!(assembly.take(&piece(2, false), b"d"), Ok(whole(b"abcd")));
+        assert!(!assembly.is_waiting() && assembly.refuse_still().is_empty());
+        assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(Taken::Part));
+        assert!(!assembly.has_begun(&piece(1, false)));
     }
 
     #[test]

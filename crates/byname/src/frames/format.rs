@@ -110,14 +110,21 @@ pub(crate) fn put_part(part: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(part);
 }
 
-/// Metadata as a JSON object: a text for each header, or an array of texts where it is there more than once.
+/// Metadata as a JSON object: a text for each header, or an array of texts where it is there more than once. What is no
+/// UTF-8 can't be a text and stays behind.
 pub(crate) fn write_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) {
     let mut object = Map::new();
     for name in metadata.keys() {
         let mut values: Vec<Value> = metadata
             .get_all(name)
             .iter()
-            .map(|value| Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .filter_map(|value| match str::from_utf8(value.as_bytes()) {
+                Ok(value) => Some(Value::String(value.to_owned())),
+                Err(_) => {
+                    tracing::warn!("the value of the header `{name}` is no UTF-8, which frames can't carry: left out");
+                    None
+                }
+            })
             .collect();
         let value = if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
         object.insert(name.as_str().to_owned(), value);
@@ -218,8 +225,11 @@ mod tests {
         metadata.append("x-one", HeaderValue::from_static("1"));
         metadata.append("x-two", HeaderValue::from_static("a"));
         metadata.append("x-two", HeaderValue::from_static("b"));
+        metadata.append("x-name", HeaderValue::from_bytes("Zoë".as_bytes()).unwrap());
+        let mut more = metadata.clone();
+        more.append("x-two", HeaderValue::from_bytes(b"\xff").unwrap());
         let mut bytes = Vec::new();
-        write_metadata(&metadata, &mut bytes);
+        write_metadata(&more, &mut bytes);
         bytes.extend_from_slice(b"rest");
         let mut rest = bytes.as_slice();
         assert_eq!(read_metadata(&mut rest), Ok(metadata));

@@ -154,14 +154,19 @@ impl Outbound {
         large.is_some()
     }
 
-    /// Whether pieces of this message are going out.
-    pub(crate) fn is_started(&self, id: u64) -> bool {
-        self.started.iter().any(|large| large.header.id == id)
+    /// Whether there is more of this large message to go out, so that the peer can't have it whole.
+    pub(crate) fn holds(&self, id: u64) -> bool {
+        self.started.iter().chain(&self.waiting).any(|large| large.header.id == id)
     }
 
     /// Gives up a message of which pieces may have gone out already.
     pub(crate) fn give_up(&mut self, id: u64) {
-        if let Some(large) = self.remove_started(|large| large.header.id == id) {
+        let of_it = |large: &Large| large.header.id == id;
+        let large = match self.waiting.iter().position(of_it) {
+            Some(at) => self.waiting.remove(at),
+            None => self.remove_started(of_it),
+        };
+        if let Some(large) = large {
             self.queued -= large.payload.len() - large.at;
         }
     }
@@ -299,9 +304,12 @@ mod tests {
             outbound.put_bytes(call(id), vec![0; 2 * PIECE].into());
         }
         outbound.fill(&mut writer, &mut Vec::new());
-        assert!(!outbound.take_back(1) && outbound.is_started(1) && outbound.take_back(2));
+        assert!(!outbound.take_back(1) && outbound.holds(1) && outbound.take_back(2));
+        outbound.put_bytes(call(3), vec![0; 2 * PIECE].into());
+        assert!(outbound.holds(3) && !outbound.holds(2), "it waits for room in the window");
+        outbound.give_up(3);
         outbound.give_up(1);
-        assert!(outbound.is_empty());
+        assert!(outbound.is_empty() && !outbound.holds(1) && !outbound.holds(3));
         assert_eq!((outbound.len(), outbound.unfinished), (0, 0));
     }
 

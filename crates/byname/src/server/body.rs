@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
@@ -71,13 +72,7 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
                 frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
             }
             Ok(Some(Err(why))) => return Err(broken(&*why.into())),
-            Err(true) => {
-                let limit = limits.body_progress;
-                let why = format!(
-                    "no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole"
-                );
-                return Err(Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress"));
-            }
+            Err(true) => return Err(stalled(limits.body_progress)),
             Err(false) => {
                 let knob = if by_caller { "" } else { ", or raise `Limits::call` of the server" };
                 let why = format!("the deadline of the call passed before its body was there; allow more time{knob}");
@@ -97,6 +92,12 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
         }
     }
     Ok(if more.is_empty() { whole } else { more.freeze() })
+}
+
+/// The rest of a body doesn't come.
+pub(super) fn stalled(limit: Duration) -> Error {
+    let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole");
+    Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress")
 }
 
 /// A body that did not come whole, or is none.
@@ -160,7 +161,7 @@ impl Body for ReplyBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::{Duration, sleep};
+    use tokio::time::sleep;
 
     /// Gives this data every second.
     struct Ticking {
@@ -172,7 +173,10 @@ mod tests {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             std::task::ready!(self.tick.as_mut().poll(cx));
             self.tick.set(sleep(Duration::from_secs(1)));
             Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.data)))))

@@ -19,6 +19,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug};
 
+use super::body;
 use super::http::Endpoint;
 use super::watch::linger;
 use crate::arguments::{Encoded, Source};
@@ -90,6 +91,8 @@ struct Connection {
     unread: Bytes,
     names: Vec<Option<Arc<Name>>>,
     assembly: Assembly,
+    /// When the messages in pieces of which nothing more has come are refused.
+    look: Option<Instant>,
     /// Replies of functions that were polled here.
     outbound: Outbound,
     /// Calls that have a task of their own.
@@ -153,6 +156,7 @@ impl Connection {
             unread: Bytes::new(),
             names: Vec::new(),
             assembly: Assembly::new(window, limits.message),
+            look: None,
             outbound,
             running: HashMap::new(),
             shared: Arc::new(Shared { replies, connection: AtomicWaker::new() }),
@@ -193,7 +197,8 @@ impl Connection {
             self.gather();
             let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
             if !unwritten {
-                if self.is_leaving && self.running.is_empty() && self.assembly.is_empty() && self.outbound.is_empty() {
+                let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.outbound.is_empty();
+                if self.is_leaving && is_done {
                     return Ok(Poll::Ready(Ended::Closed));
                 }
                 if is_more {
@@ -216,6 +221,18 @@ impl Connection {
             Err(GivenUp::Silent) => return Err(timed_out("the client no longer answers")),
             Err(GivenUp::Stalled) => return Err(timed_out("the client takes no replies (`Limits::write_progress`)")),
         };
+        if !self.assembly.is_waiting() {
+            self.look = None;
+        } else {
+            let look = *self.look.get_or_insert_with(|| later(now, limits.body_progress));
+            if look <= now {
+                self.look = None;
+                self.refuse_still();
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            at = at.min(look);
+        }
         if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
             if until <= now {
@@ -292,6 +309,9 @@ impl Connection {
     }
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
+        if self.codec.is_some() {
+            return Err(Violation("HELLO comes once"));
+        }
         self.outbound.set_window(hello.window);
         let [codec] = hello.codecs.as_slice() else {
             return Err(Violation("HELLO of a client names one codec of those that the server offers"));
@@ -421,6 +441,14 @@ impl Connection {
         self.outbound.give_up(id);
         if let Some(task) = self.running.remove(&id) {
             task.abort();
+        }
+    }
+
+    /// Refuses the calls of which nothing more has come for a while.
+    fn refuse_still(&mut self) {
+        let limit = self.endpoint.dispatch().limits().body_progress;
+        for id in self.assembly.refuse_still() {
+            self.put(id, body::stalled(limit).into(), "");
         }
     }
 

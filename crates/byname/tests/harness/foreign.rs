@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use byname::{Client, ClientBuilder, Transport};
+use byname::{Client, ClientBuilder};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -166,7 +166,7 @@ impl Foreign {
 
     /// For a client that takes frames where this server offers them.
     pub fn builder(&self) -> ClientBuilder {
-        Client::builder(&self.url()).transport(Transport::Frames)
+        Client::builder(&self.url())
     }
 
     /// How many connections were opened in all.

@@ -175,7 +175,6 @@ impl Gate {
 /// Serves all of the above, by every way in.
 pub fn everything() -> Server {
     Server::new()
-        .frames(true)
         .method::<add>()
         .method::<greet>()
         .method::<echo>()

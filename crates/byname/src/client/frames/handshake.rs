@@ -1,13 +1,16 @@
 //! From a new TCP connection to frames: the client's half of the handshake (RFC 6455, section 4.1).
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Driver;
+use super::{Driver, Link};
 use crate::client::connect::connect;
 use crate::client::target::Target;
 use crate::codec::Codec;
@@ -21,25 +24,37 @@ use crate::timer::{before, later};
 const HEAD: usize = 16 << 10;
 const FIELDS: usize = 100;
 
-/// Opens a connection and goes over to frames, all within [`Limits::connect`]; or why not.
+/// Opens a connection to the first of these addresses that answers, and goes over to frames, all within
+/// [`Limits::connect`]; or why not.
 pub(in crate::client) async fn open(
     target: &Target,
+    addresses: Vec<SocketAddr>,
     codec: Codec,
     limits: &Limits,
-) -> Result<Driver<TcpStream>, String> {
+) -> Result<(SocketAddr, Driver<TcpStream>), String> {
     let until = later(Instant::now(), limits.connect);
-    match before(until, try_open(target)).await {
-        Some(Ok((socket, server))) => {
+    match before(until, try_open(target, addresses)).await {
+        Some(Ok(Opened { address, socket, server, unread })) => {
             let codec = if server.codecs.iter().any(|offered| offered == codec.name()) { codec } else { Codec::Json };
-            Ok(Driver::new(socket, server, codec, limits, Instant::now(), fastrand::f64()))
+            let link = Arc::new(Link::new(server, codec, limits, Instant::now(), fastrand::f64()));
+            Ok((address, Driver::new(link, socket, unread, limits)))
         }
         Some(Err(why)) => Err(why),
         None => Err(format!("no answer within {:?} (`Limits::connect`)", limits.connect)),
     }
 }
 
-async fn try_open(target: &Target) -> Result<(Socket<TcpStream>, Hello), String> {
-    let mut stream = connect(target).await.map_err(|why| why.to_string())?;
+struct Opened {
+    address: SocketAddr,
+    socket: Socket<TcpStream>,
+    server: Hello,
+    /// What came after HELLO.
+    unread: Bytes,
+}
+
+async fn try_open(target: &Target, addresses: Vec<SocketAddr>) -> Result<Opened, String> {
+    let mut stream = connect(addresses).await.map_err(|why| why.to_string())?;
+    let address = stream.peer_addr().map_err(|why| why.to_string())?;
     let key = websocket::key();
     let path = if target.path.is_empty() { "/" } else { &target.path };
     let request = [
@@ -68,8 +83,8 @@ async fn try_open(target: &Target) -> Result<(Socket<TcpStream>, Hello), String>
         }
     };
     let mut socket = Socket::new(stream, Side::Client, &read[length..], Instant::now());
-    let server = hello(&mut socket).await.map_err(|why| why.to_string())?;
-    Ok((socket, server))
+    let (server, unread) = hello(&mut socket).await.map_err(|why| why.to_string())?;
+    Ok(Opened { address, socket, server, unread })
 }
 
 /// The length of the head that grants the upgrade; `None` until it is whole.
@@ -97,13 +112,16 @@ fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
     Ok(Some(length))
 }
 
-/// What the server says of itself first.
-async fn hello(socket: &mut Socket<TcpStream>) -> Result<Hello, Ended> {
+/// What the server says of itself first, and the frames that came in the same message.
+async fn hello(socket: &mut Socket<TcpStream>) -> Result<(Hello, Bytes), Ended> {
     poll_fn(|cx| {
         loop {
             if let Some(message) = socket.next()? {
-                return Poll::Ready(match format::next(&mut &message[..])? {
-                    Some((header, payload)) if header.kind == kind::HELLO => Ok(Hello::read(payload)?),
+                let mut rest = &message[..];
+                return Poll::Ready(match format::next(&mut rest)? {
+                    Some((header, payload)) if header.kind == kind::HELLO => {
+                        Ok((Hello::read(payload)?, message.slice_ref(rest)))
+                    }
                     _ => Err(Violation("the first frame must be HELLO").into()),
                 });
             }
