@@ -299,9 +299,9 @@ impl Http2 {
             let sent = tokio::select! {
                 biased;
                 sent = sender.try_send_request(request) => sent,
-                // hyper's client never says what came of a request that it took just as its connection ended. If the
+                // hyper's client may never say what came of a request that it took just as its connection ended. If the
                 // server has run it after all, that shows, for then it runs twice.
-                Err(_) = open.changed() => {
+                () = long_ended(&mut open) => {
                     request = once(id);
                     continue;
                 }
@@ -337,6 +337,12 @@ impl Http2 {
         });
         Ok(kept.insert(Sender { sender, open }).clone())
     }
+}
+
+/// What a connection has read is handed out by tasks of their own, some time after its end at the latest.
+async fn long_ended(open: &mut watch::Receiver<()>) {
+    while open.changed().await.is_ok() {}
+    tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
 /// Whether a request came after the last that a server of HTTP/2 had said it would answer (RFC 9113, section 6.8), which
