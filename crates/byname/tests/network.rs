@@ -363,7 +363,7 @@ async fn over_a_rough_network_no_reply_by_frames_reaches_another_call() {
     let client = client(running.address.port(), Transport::Frames).build().unwrap();
     gone_over(&client).await;
     wire.is("rough").await;
-    each_gets_its_own(&client, 256, 12).await;
+    each_gets_its_own(&client, 128, 8).await;
     assert_eq!(way::on(&client).await.unwrap(), "frames");
 }
 
@@ -377,7 +377,7 @@ async fn over_a_rough_network_no_reply_over_http_reaches_another_call() {
     let builder = client(running.address.port(), Transport::Http).limits(|limits| limits.connections = 48);
     let client = builder.build().unwrap();
     wire.is("rough").await;
-    each_gets_its_own(&client, 64, 12).await;
+    each_gets_its_own(&client, 64, 10).await;
 }
 
 /// So many callers that make so many calls each, one after the other. Every call has a number of its own, some are large,
@@ -389,7 +389,7 @@ async fn each_gets_its_own(client: &Client, callers: usize, calls: usize) {
             let mut given_up = 0;
             for n in 0..calls {
                 let number = caller * calls + n;
-                let size = if number % 64 == 0 { 100_000 } else { number % 500 };
+                let size = if number % 256 == 0 { 100_000 } else { number % 500 };
                 let value = Value::from(format!("{number} {}", "x".repeat(size)));
                 if number % 5 == 1 {
                     let failed = client.call::<Value>("echo", (value,)).timeout(SOON).await;
