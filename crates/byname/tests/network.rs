@@ -389,7 +389,7 @@ async fn each_gets_its_own(client: &Client, callers: usize, calls: usize) {
             let mut given_up = 0;
             for n in 0..calls {
                 let number = caller * calls + n;
-                let size = if number % 256 == 0 { 100_000 } else { number % 500 };
+                let size = if number.is_multiple_of(256) { 100_000 } else { number % 500 };
                 let value = Value::from(format!("{number} {}", "x".repeat(size)));
                 if number % 5 == 1 {
                     let failed = client.call::<Value>("echo", (value,)).timeout(SOON).await;
