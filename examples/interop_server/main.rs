@@ -1,5 +1,5 @@
 //! byname serves what `tests/interop/original_server.py` serves with Tornado, and more for other clients, and prints
-//! where.
+//! where: `interop_server [ORIGIN…]`, whose pages may call.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Counter {
 
 #[tokio::main]
 async fn main() -> Result<(), byname::Error> {
-    let server = byname::server!().inject(Counter::default());
+    let server = byname::server!().inject(Counter::default()).origins(std::env::args().skip(1));
     let bound = server.serve("127.0.0.1:0").bind().await?;
     println!("{}", bound.local_addr());
     bound.await

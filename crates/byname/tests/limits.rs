@@ -164,6 +164,22 @@ async fn idle_does_not_count_while_a_call_is_at_work() {
     assert_eq!(caller.answer().await.body, "true");
 }
 
+/// hyper doesn't read again after an answer that it had to wait for, so that nothing looked at the limit any more.
+#[tokio::test]
+async fn idle_closes_a_connection_whose_call_took_longer_than_any_limit_before_it() {
+    let mut log = Log::new();
+    let (gate, handle) = Gate::new();
+    let running = Running::new(Server::new().inject(gate).limits(|limits| limits.idle = SHORT)).await;
+    let mut caller = Caller::to(running.address).await;
+    caller.send(post("/rpc/pass", "")).await;
+    within(handle.started).await.unwrap();
+    harness::foreign::skip(Limits::default().header_read * 2).await;
+    handle.release.send(()).unwrap();
+    assert_eq!(caller.answer().await.body, "true");
+    assert_eq!(caller.rest().await, "");
+    log.until("`Limits::idle`").await;
+}
+
 #[tokio::test]
 async fn drain_ends_with_work_undone_and_says_which() {
     let (gate, handle) = Gate::new();

@@ -1,10 +1,11 @@
-//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, and within the process.
+//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, and
+//! within the process.
 
 mod harness;
 
 use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, rpc};
 use harness::foreign::{Foreign, ret};
-use harness::{Caller, Running, everything, get, post, raw};
+use harness::{Caller, Running, Tap, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -144,6 +145,21 @@ async fn plain_over_http1() {
     through_client("plain over HTTP/1", &running.client()).await;
 }
 
+/// What frames carry.
+const CODECS: [Codec; 2] = [Codec::MessagePack, Codec::Json];
+
+#[tokio::test]
+async fn by_frames_in_message_pack_and_in_json() {
+    for codec in CODECS {
+        let running = Running::new(everything()).await;
+        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        let before = (tap.over_http(), tap.calls_by_frames());
+        through_client(&format!("frames in {codec:?}"), &client).await;
+        let expected = (before.0, before.1 + scenarios().len());
+        assert_eq!((tap.over_http(), tap.calls_by_frames()), expected, "every call went by frames, in {codec:?}");
+    }
+}
+
 #[tokio::test]
 async fn within_the_process() {
     let client = Client::local(&everything()).unwrap();
@@ -236,36 +252,42 @@ async fn over_http2_by_a_client_of_others() {
 #[tokio::test]
 async fn typed_stubs_say_the_same_everywhere() {
     let running = Running::new(everything()).await;
-    let remote = running.client();
     let local = || Client::local(&everything()).unwrap();
-    for client in [remote, local(), local().encoded(true), local().encoded(true).codec(Codec::MessagePack)] {
-        use harness::*;
-        assert_eq!(add(1, 2).await, 3);
-        assert_eq!(add::on(&client, 1, 2).await.unwrap(), 3);
-        assert_eq!(greet::on(&client, "Ada", "hello".into(), None).await.unwrap(), "hello Ada");
-        assert_eq!(total::on(&client, &[1, 2, 3]).await.unwrap(), 6);
-        assert_eq!(edges::on(&client, i64::MIN, u64::MAX).await.unwrap(), (i64::MIN, u64::MAX));
-        nothing::on(&client).await.unwrap();
-        assert_eq!(withdraw::on(&client, "ada".into(), 1).await.unwrap(), 99);
-        let overdrawn = withdraw::on(&client, "ada".into(), 107).await;
-        assert_eq!(overdrawn, Err(CallError::Method(BankError::Overdrawn { by: 7 })));
-        let ours = ours::on(&client).await.unwrap_err();
-        let ours = ours.rpc().expect("our own error arrives as ours");
-        assert_eq!(
-            (ours.code(), ours.executed(), ours.data()),
-            (Code::AlreadyExists, Executed::Yes, Some(&json!("here")))
-        );
-        let counter = Counter::on(&client.prefix("counter"));
-        let left = Counter::on(&client.prefix("left"));
-        assert_eq!(counter.bump(5).await.unwrap(), 5);
-        assert_eq!(counter.bump(1).await.unwrap(), 6);
-        assert_eq!(left.total().await.unwrap(), 0);
-
-        let (who, metadata): (_, HeaderMap) =
-            whoami::on(&client.header("x-user", "ada")).with_metadata().await.unwrap();
-        assert_eq!(who["x-user"].as_deref(), Some("ada"));
-        assert_eq!(metadata["x-served"], "whoami");
+    for client in [running.client(), local(), local().encoded(true), local().encoded(true).codec(Codec::MessagePack)] {
+        typed_stubs(&client).await;
     }
+    for codec in CODECS {
+        let running = Running::new(everything()).await;
+        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        let before = tap.over_http();
+        typed_stubs(&client).await;
+        assert_eq!(tap.over_http(), before, "every call went by frames, in {codec:?}");
+    }
+}
+
+async fn typed_stubs(client: &Client) {
+    use harness::*;
+    assert_eq!(add(1, 2).await, 3);
+    assert_eq!(add::on(client, 1, 2).await.unwrap(), 3);
+    assert_eq!(greet::on(client, "Ada", "hello".into(), None).await.unwrap(), "hello Ada");
+    assert_eq!(total::on(client, &[1, 2, 3]).await.unwrap(), 6);
+    assert_eq!(edges::on(client, i64::MIN, u64::MAX).await.unwrap(), (i64::MIN, u64::MAX));
+    nothing::on(client).await.unwrap();
+    assert_eq!(withdraw::on(client, "ada".into(), 1).await.unwrap(), 99);
+    let overdrawn = withdraw::on(client, "ada".into(), 107).await;
+    assert_eq!(overdrawn, Err(CallError::Method(BankError::Overdrawn { by: 7 })));
+    let ours = ours::on(client).await.unwrap_err();
+    let ours = ours.rpc().expect("our own error arrives as ours");
+    assert_eq!((ours.code(), ours.executed(), ours.data()), (Code::AlreadyExists, Executed::Yes, Some(&json!("here"))));
+    let counter = Counter::on(&client.prefix("counter"));
+    let left = Counter::on(&client.prefix("left"));
+    assert_eq!(counter.bump(5).await.unwrap(), 5);
+    assert_eq!(counter.bump(1).await.unwrap(), 6);
+    assert_eq!(left.total().await.unwrap(), 0);
+
+    let (who, metadata): (_, HeaderMap) = whoami::on(&client.header("x-user", "ada")).with_metadata().await.unwrap();
+    assert_eq!(who["x-user"].as_deref(), Some("ada"));
+    assert_eq!(metadata["x-served"], "whoami");
 }
 
 /// As text: serde_json's own `Value` can't hold these.
@@ -319,12 +341,16 @@ async fn integers_beyond_64_bits_are_never_rounded() {
     assert_eq!((ratio.status, ratio.json()), (200, json!(1.0)));
 
     let local = || Client::local(&everything()).unwrap().encoded(true);
-    for client in [running.client(), local(), local().codec(Codec::MessagePack)] {
+    let (in_message_pack, by_message_pack) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    let (in_json, by_json) = Tap::client_by_frames(&running, Codec::Json).await;
+    let before = [&in_message_pack, &in_json].map(Tap::over_http);
+    for client in [running.client(), local(), local().codec(Codec::MessagePack), by_message_pack, by_json] {
         let error = client.call::<Value>("echo", ((1u128 << 64) + 1,)).await.unwrap_err();
         let error = error.rpc().unwrap();
         assert_eq!((error.code(), error.executed()), (Code::InvalidArgument, Executed::No), "{error}");
         assert_eq!(client.call::<u64>("echo", (u64::MAX,)).await.unwrap(), u64::MAX);
     }
+    assert_eq!([&in_message_pack, &in_json].map(Tap::over_http), before, "every call of theirs went by frames");
 }
 
 #[derive(Deserialize, Serialize)]

@@ -212,10 +212,12 @@ impl Quiet {
         self.last = now;
     }
 
-    /// When to give up reading, and the limit that says so. While a call is at work there is no need to read.
+    /// When to give up reading, and the limit that says so. While a call is at work, or the rest of its answer waits to
+    /// be taken, there is no need to read.
     fn read_deadline(&self, working: bool) -> Option<(Instant, &'static str)> {
+        let answering = self.has_headers && self.write_blocked_since.is_some();
         match self.header_since {
-            _ if working => None,
+            _ if working || answering => None,
             Some(since) => Some((later(since, self.limits.header_read), "header_read")),
             None => Some((later(self.last, self.limits.idle), "idle")),
         }
@@ -378,9 +380,21 @@ impl AsyncRead for Watched {
 }
 
 impl Watched {
+    /// After an answer that took a while hyper reads only once something has come, so that reading doesn't begin to wait
+    /// for the next call: this does.
+    fn wait_for_the_next(&mut self, cx: &mut Context<'_>) {
+        if self.quiet.has_headers
+            && let Some((deadline, _)) = self.quiet.read_deadline(!self.activity.is_idle())
+            && self.reading.poll_in_one_task(cx, deadline).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn after_write<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.quiet.has_written(Instant::now());
+            self.wait_for_the_next(cx);
             return polled;
         }
         let deadline = self.quiet.write_deadline(Instant::now());
@@ -460,7 +474,9 @@ mod tests {
         let mut quiet = Quiet::new(&Limits::default(), true, now);
         assert_eq!(quiet.write_deadline(now), now + s(30));
         assert_eq!(quiet.write_deadline(now + s(7)), now + s(30));
+        assert_eq!(quiet.read_deadline(false), None, "the next call can't come before");
         quiet.has_written(now + s(8));
+        assert_eq!(quiet.read_deadline(false), Some((now + s(83), "idle")));
         assert_eq!(quiet.write_deadline(now + s(9)), now + s(39));
     }
 }

@@ -7,10 +7,12 @@ pub mod frames;
 mod log;
 pub mod peer;
 mod process;
+mod tap;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
 pub use process::Process;
+pub use tap::Tap;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -270,43 +270,11 @@ impl Peer {
     }
 
     fn take_frame(&mut self) -> Option<Frame> {
-        if self.frames.is_empty() {
-            return None;
-        }
-        let length = u32::from_be_bytes(self.frames[..4].try_into().unwrap()) as usize;
-        let bytes: Vec<u8> = self.frames.drain(..16 + length).collect();
-        Some(Frame {
-            kind: bytes[4],
-            flags: bytes[5],
-            number: u16::from_be_bytes([bytes[6], bytes[7]]),
-            id: u64::from_be_bytes(bytes[8..16].try_into().unwrap()),
-            payload: bytes[16..].to_vec(),
-        })
+        take_frame(&mut self.frames)
     }
 
-    /// One WebSocket frame, which is always a whole message.
     fn take_message(&mut self) -> Option<(u8, Vec<u8>)> {
-        let &[first, second, ..] = self.early.as_slice() else {
-            return None;
-        };
-        assert_eq!(first & 0xf0, 0x80, "a fragment, or reserved bits");
-        assert_eq!(second & 0x80 != 0, !self.is_client, "who sent this masks");
-        let (length, mut at) = match second & 0x7f {
-            126 => (u64::from(u16::from_be_bytes(self.early.get(2..4)?.try_into().unwrap())), 4),
-            127 => (u64::from_be_bytes(self.early.get(2..10)?.try_into().unwrap()), 10),
-            short => (u64::from(short), 2),
-        };
-        let key: [u8; 4] = match self.is_client {
-            true => [0; 4],
-            false => {
-                at += 4;
-                self.early.get(at - 4..at)?.try_into().unwrap()
-            }
-        };
-        let payload = self.early.get(at..at + length as usize)?;
-        let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-        self.early.drain(..at + length as usize);
-        Some((first & 0x0f, payload))
+        take_message(&mut self.early, !self.is_client)
     }
 
     async fn more(&mut self) -> bool {
@@ -318,4 +286,56 @@ impl Peer {
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// The frames in all that a client has sent since its handshake, but those whose message is not whole yet.
+pub fn sent_by_a_client(bytes: &[u8]) -> Vec<Frame> {
+    let (mut messages, mut frames) = (bytes.to_vec(), Vec::new());
+    while let Some((opcode, mut message)) = take_message(&mut messages, true) {
+        if opcode == 2 {
+            frames.extend(std::iter::from_fn(|| take_frame(&mut message)));
+        }
+    }
+    frames
+}
+
+/// The next of the frames in a message.
+fn take_frame(message: &mut Vec<u8>) -> Option<Frame> {
+    if message.is_empty() {
+        return None;
+    }
+    let length = u32::from_be_bytes(message[..4].try_into().unwrap()) as usize;
+    let bytes: Vec<u8> = message.drain(..16 + length).collect();
+    Some(Frame {
+        kind: bytes[4],
+        flags: bytes[5],
+        number: u16::from_be_bytes([bytes[6], bytes[7]]),
+        id: u64::from_be_bytes(bytes[8..16].try_into().unwrap()),
+        payload: bytes[16..].to_vec(),
+    })
+}
+
+/// One WebSocket frame, which is always a whole message; `None` until all of it is there.
+fn take_message(bytes: &mut Vec<u8>, is_masked: bool) -> Option<(u8, Vec<u8>)> {
+    let &[first, second, ..] = bytes.as_slice() else {
+        return None;
+    };
+    assert_eq!(first & 0xf0, 0x80, "a fragment, or reserved bits");
+    assert_eq!(second & 0x80 != 0, is_masked, "who sent this masks");
+    let (length, mut at) = match second & 0x7f {
+        126 => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap())), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()), 10),
+        short => (u64::from(short), 2),
+    };
+    let key: [u8; 4] = match is_masked {
+        false => [0; 4],
+        true => {
+            at += 4;
+            bytes.get(at - 4..at)?.try_into().unwrap()
+        }
+    };
+    let payload = bytes.get(at..at + length as usize)?;
+    let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    bytes.drain(..at + length as usize);
+    Some((first & 0x0f, payload))
 }

@@ -1,0 +1,111 @@
+//! What a client writes, seen from between it and its server.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use byname::{Client, Codec, Transport};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet, yield_now};
+
+use super::{Running, peer, within};
+
+/// Passes on what comes, both ways, and keeps what clients have sent. It ends when it is dropped.
+pub struct Tap {
+    pub address: SocketAddr,
+    sent: Arc<Mutex<Vec<Vec<u8>>>>,
+    task: JoinHandle<()>,
+}
+
+impl Tap {
+    pub async fn before(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sent = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+        let kept = Arc::clone(&sent);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                connections.spawn(pass_on(client, server, Arc::clone(&kept)));
+            }
+        });
+        Self { address, sent, task }
+    }
+
+    /// A client that has gone over to frames in this codec, which the connection itself tells.
+    pub async fn client_by_frames(server: &Running, codec: Codec) -> (Self, Client) {
+        let tap = Self::before(server.address).await;
+        let builder = Client::builder(&format!("{}/rpc", tap.address)).transport(Transport::Frames).codec(codec);
+        let client = builder.build().unwrap();
+        within(async {
+            while tap.calls_by_frames() == 0 {
+                client.call::<Value>("nothing", ()).await.unwrap();
+                yield_now().await;
+            }
+        })
+        .await;
+        let said: Vec<_> = tap.frames().into_iter().filter(|frame| frame.kind == peer::HELLO).collect();
+        let hello: Value = serde_json::from_slice(&said[0].payload).unwrap();
+        let name = if codec == Codec::MessagePack { "msgpack" } else { "json" };
+        assert_eq!((said.len(), &hello["codecs"]), (1, &json!([name])));
+        (tap, client)
+    }
+
+    /// How many bytes were sent on connections of HTTP.
+    pub fn over_http(&self) -> usize {
+        self.sent.lock().unwrap().iter().filter(|sent| upgraded(sent).is_none()).map(Vec::len).sum()
+    }
+
+    /// How many whole calls were sent by frames.
+    pub fn calls_by_frames(&self) -> usize {
+        self.frames().iter().filter(|frame| frame.kind == peer::CALL && frame.flags & peer::MORE == 0).count()
+    }
+
+    /// Every frame that was sent, connection by connection.
+    pub fn frames(&self) -> Vec<peer::Frame> {
+        let sent = self.sent.lock().unwrap();
+        sent.iter().filter_map(|sent| upgraded(sent)).flat_map(peer::sent_by_a_client).collect()
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What follows a request for an upgrade.
+fn upgraded(sent: &[u8]) -> Option<&[u8]> {
+    let end = sent.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&sent[..end]).to_lowercase();
+    head.contains("\r\nupgrade: websocket\r\n").then_some(&sent[end..])
+}
+
+async fn pass_on(client: TcpStream, server: SocketAddr, kept: Arc<Mutex<Vec<Vec<u8>>>>) {
+    let number = {
+        let mut kept = kept.lock().unwrap();
+        kept.push(Vec::new());
+        kept.len() - 1
+    };
+    let server = TcpStream::connect(server).await.unwrap();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let there = async {
+        let mut bytes = Vec::with_capacity(1 << 16);
+        while from_client.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
+            kept.lock().unwrap()[number].extend_from_slice(&bytes);
+            if to_server.write_all(&bytes).await.is_err() {
+                break;
+            }
+            bytes.clear();
+        }
+        let _ = to_server.shutdown().await;
+    };
+    let back = async {
+        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::join!(there, back);
+}
