@@ -6,6 +6,8 @@
 
 mod assembly;
 pub(crate) mod format;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod keepalive;
 mod outbound;
 mod socket;

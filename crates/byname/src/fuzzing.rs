@@ -10,19 +10,22 @@ use serde_json::value::RawValue;
 
 use crate::arguments::{self, Encoded, Source};
 use crate::call::Failure;
+pub use crate::client::frames::fuzzing::client_answers;
 pub use crate::client::fuzzing::{response, url};
 use crate::codec::{self, Codec};
 use crate::error::Error;
+pub use crate::frames::fuzzing::{assembly, frames, websocket};
 use crate::handler::Handler;
 use crate::method::{Method, Param, Source as Place};
 use crate::name;
+pub use crate::server::frames::fuzzing::server_calls;
 use crate::wire::{Way, headers, json_rpc, path, plain, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 17] = [
     ("envelope", envelope),
     ("json_rpc", json_rpc),
     ("path_body", path_body),
@@ -35,6 +38,11 @@ pub const TARGETS: [Target; 12] = [
     ("response", response),
     ("url", url),
     ("names", names),
+    ("websocket", websocket),
+    ("frames", frames),
+    ("assembly", assembly),
+    ("client_answers", client_answers),
+    ("server_calls", server_calls),
 ];
 
 /// The body of a call on the plain way: what is read is written back as the same call.

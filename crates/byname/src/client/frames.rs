@@ -1,6 +1,8 @@
 //! One connection that many calls share, from the client's side.
 
 mod calls;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod upgrades;
 

@@ -172,7 +172,10 @@ mod tests {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             std::task::ready!(self.tick.as_mut().poll(cx));
             self.tick.set(sleep(Duration::from_secs(1)));
             Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.data)))))

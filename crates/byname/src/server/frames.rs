@@ -1,5 +1,8 @@
 //! A connection that bears frames: many calls at once, answered as they end.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -12,6 +15,7 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -80,8 +84,8 @@ pub(super) async fn serve(
     connection.part(ended).await;
 }
 
-struct Connection {
-    socket: Socket<TcpStream>,
+struct Connection<S> {
+    socket: Socket<S>,
     endpoint: Arc<Endpoint>,
     peer: SocketAddr,
     /// What values are in, once the client has said it.
@@ -136,8 +140,8 @@ impl Shared {
     }
 }
 
-impl Connection {
-    fn new(stream: TcpStream, early: &[u8], peer: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, early: &[u8], peer: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
@@ -469,7 +473,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     /// Who called has gone: what has started runs on by itself, unless it is `readonly`.
     fn drop(&mut self) {
         for task in self.running.values() {
