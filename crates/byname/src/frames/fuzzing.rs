@@ -116,7 +116,8 @@ fn read_payload(header: &Header, mut payload: &[u8]) {
     }
 }
 
-/// The window and the largest message, in units of 64 bytes, then three bytes a step: what, whose and how long.
+/// The window and the largest message, in units of 64 bytes, then three bytes a step: what, whose and how
+/// long. The first may begin as many messages as there may be.
 pub fn assembly(data: &[u8]) {
     let Some((&[window, largest], steps)) = data.split_first_chunk() else {
         return;
@@ -127,7 +128,7 @@ pub fn assembly(data: &[u8]) {
     for (at, &[what, id, length]) in steps.as_chunks::<3>().0.iter().enumerate() {
         let mut header = Header::new(3 + (what >> 1 & 1), what & flag::MORE, 0, id.into());
         let length = usize::from(length) << (what >> 2 & 3) * 3;
-        let times = match what >> 4 {
+        let (times, length) = match what >> 4 {
             0 => {
                 assembly.forget(header.kind, header.id);
                 sent.remove(&(header.kind, header.id));
@@ -139,8 +140,8 @@ pub fn assembly(data: &[u8]) {
                 sent.retain(|(_, id), _| is_wanted(*id));
                 continue;
             }
-            2 => 700,
-            _ => 1,
+            2 if at == 0 => (4095, length & 0xf),
+            _ => (1, length),
         };
         for time in 0..times {
             header.id = u64::from(id) | time << 8;
@@ -179,7 +180,7 @@ pub(crate) fn script(from: Side, mut data: &[u8], id: impl Fn(u8) -> u64, wire: 
     while let Some((&[kind, flags, number, whose, length], rest)) = data.split_first_chunk() {
         let (payload, rest) = rest.split_at(usize::from(length).min(rest.len()));
         data = rest;
-        let payload = payload.repeat(if flags & 0x40 == 0 { 1 } else { 300 });
+        let payload = payload.repeat(if flags & 0x40 == 0 { 1 } else { 50 });
         if kind == u8::MAX {
             wire.extend_from_slice(&payload);
             continue;

@@ -63,7 +63,7 @@ pub fn server_calls(data: &[u8]) {
     for header in headers(Side::Server, &wire).0 {
         *called.entry(header.id).or_default() += usize::from(header.kind == kind::CALL);
     }
-    let stream = Scripted::new(wire, usize::from(first >> 3) * 97 + 1);
+    let stream = Scripted::new(wire, usize::from(first >> 3) * 97 + 7);
     let written = Arc::clone(&stream.written);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     WORLD.with(|(runtime, endpoint)| {
