@@ -97,7 +97,10 @@ mod loom_tests {
     /// A wake-up that is lost would be a deadlock, which loom reports.
     #[test]
     fn whatever_is_left_is_looked_at() {
-        loom::model(|| {
+        // Without a bound on preemptions it takes minutes.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let bell = Arc::new(Doorbell::new(0));
             let callers = [(); 2].map(|()| {
                 let bell = Arc::clone(&bell);
