@@ -32,7 +32,7 @@ pub struct Options {
     /// Seconds before each measurement
     #[arg(long, default_value_t = 1.0)]
     pub warm_up: f64,
-    /// The peers, in the order in which they run; all when left out
+    /// The peers, in the order in which they run; all but `floor-websocket` when left out
     #[arg(long, value_delimiter = ',', value_parser = peers::parser())]
     pub peers: Vec<&'static AnyPeer>,
     #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload")]
@@ -52,7 +52,7 @@ impl Options {
     /// What is measured in a round: peers that are compared one right after the other, because the machine's mood changes.
     fn round(&self) -> Vec<Setting> {
         let peers: Vec<_> = match self.peers.as_slice() {
-            [] => PEERS.iter().collect(),
+            [] => PEERS.iter().filter(|peer| !peer.only_by_name).collect(),
             chosen => chosen.to_vec(),
         };
         let in_flight: &[usize] = if self.sweep { &[1, 8, 32, 128, 512] } else { &self.in_flight };

@@ -23,8 +23,9 @@ use crate::load::{self, Load, Outcome};
 use crate::peer::Peer;
 
 pub static PEERS: &[AnyPeer] = &[
-    AnyPeer::new("floor", &floor::Floor(floor::Binary)),
-    AnyPeer::new("floor-json", &floor::Floor(floor::Json)),
+    AnyPeer::new("floor", &floor::Floor::<floor::Binary, _>::new()),
+    AnyPeer::new("floor-websocket", &floor::Floor::<floor::Binary, _>::in_messages()).only_by_name(),
+    AnyPeer::new("floor-json", &floor::Floor::<floor::Json, _>::new()),
     AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults }),
     AnyPeer::new(
         "byname-frames-json",
@@ -46,6 +47,8 @@ pub struct AnyPeer {
     /// What the command line and the tables call it.
     pub name: &'static str,
     pub packages: &'static [&'static str],
+    /// It runs only where it is named.
+    pub only_by_name: bool,
     peer: &'static (dyn Erased + Sync),
 }
 
@@ -53,7 +56,12 @@ type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl AnyPeer {
     const fn new<P: Peer>(name: &'static str, peer: &'static P) -> Self {
-        AnyPeer { name, packages: P::PACKAGES, peer }
+        AnyPeer { name, packages: P::PACKAGES, only_by_name: false, peer }
+    }
+
+    const fn only_by_name(mut self) -> Self {
+        self.only_by_name = true;
+        self
     }
 
     pub async fn serve(&self, listener: TcpListener) -> Result<()> {

@@ -3,13 +3,15 @@
 //!
 //! It does what every RPC must do and nothing else: no deadline, no cancellation, no limit, no metadata,
 //! no errors but those of the connection. [`frames`] says what is on the wire, [`client`] and [`server`]
-//! are its two ends, and [`encoding`] is what a payload holds.
+//! are its two ends, [`encoding`] is what a payload holds, and [`websocket`] is what may be around it all.
 
 mod client;
 mod encoding;
 mod frames;
 mod server;
+mod websocket;
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use anyhow::Result;
@@ -17,11 +19,26 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub use self::client::Client;
 pub use self::encoding::{Binary, Encoding, Json};
+pub use self::websocket::{Framing, WebSocket};
 use crate::peer::Peer;
 
-pub struct Floor<E>(pub E);
+pub struct Floor<E, F> {
+    kinds: PhantomData<fn() -> (E, F)>,
+}
 
-impl<E: Encoding> Peer for Floor<E> {
+impl<E> Floor<E, TcpStream> {
+    pub const fn new() -> Self {
+        Floor { kinds: PhantomData }
+    }
+}
+
+impl<E> Floor<E, WebSocket> {
+    pub const fn in_messages() -> Self {
+        Floor { kinds: PhantomData }
+    }
+}
+
+impl<E: Encoding, F: Framing> Peer for Floor<E, F> {
     const PACKAGES: &'static [&'static str] = E::PACKAGES;
 
     type Caller = Client<E>;
@@ -30,14 +47,14 @@ impl<E: Encoding> Peer for Floor<E> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(server::serve::<E>(stream));
+            tokio::spawn(server::serve::<E, F>(F::server(stream)));
         }
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Client<E>>> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
-        let client = Client::new(stream);
+        let client = Client::new(F::client(stream));
         Ok(vec![client; slots])
     }
 }

@@ -3,7 +3,7 @@
 mod budget;
 mod call;
 mod connect;
-mod frames;
+pub(crate) mod frames;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod host;

@@ -1,17 +1,21 @@
 //! Many calls on one connection: frames in the binary messages of a WebSocket. `docs/protocol.md` specifies them.
 //!
 //! What is here knows neither calls nor functions: [`format`] is what one frame looks like, [`websocket`] the messages
-//! around them, [`Outbound`] what waits to be written, [`Assembly`] what has come in pieces, and [`Socket`] joins them
-//! to a TCP stream.
+//! around them, [`Outbound`] what waits to be written, [`Assembly`] what has come in pieces, [`Socket`] joins them
+//! to a TCP stream, and [`Doorbell`] is where others leave something for the connection.
 
 mod assembly;
+mod doorbell;
 pub(crate) mod format;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod keepalive;
 mod outbound;
 mod socket;
 pub(crate) mod websocket;
 
 pub(crate) use self::assembly::{Assembly, Taken};
+pub(crate) use self::doorbell::{Doorbell, Guard};
 pub(crate) use self::outbound::Outbound;
 pub(crate) use self::socket::{Ended, GivenUp, Socket};
 

@@ -10,19 +10,22 @@ use serde_json::value::RawValue;
 
 use crate::arguments::{self, Encoded, Source};
 use crate::call::Failure;
+pub use crate::client::frames::fuzzing::client_answers;
 pub use crate::client::fuzzing::{response, url};
 use crate::codec::{self, Codec};
 use crate::error::Error;
+pub use crate::frames::fuzzing::{assembly, frames, websocket};
 use crate::handler::Handler;
 use crate::method::{Method, Param, Source as Place};
 use crate::name;
+pub use crate::server::frames::fuzzing::server_calls;
 use crate::wire::{Way, headers, json_rpc, path, plain, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 17] = [
     ("envelope", envelope),
     ("json_rpc", json_rpc),
     ("path_body", path_body),
@@ -35,6 +38,11 @@ pub const TARGETS: [Target; 12] = [
     ("response", response),
     ("url", url),
     ("names", names),
+    ("websocket", websocket),
+    ("frames", frames),
+    ("assembly", assembly),
+    ("client_answers", client_answers),
+    ("server_calls", server_calls),
 ];
 
 /// The body of a call on the plain way: what is read is written back as the same call.
@@ -294,6 +302,9 @@ mod tests {
             response_text(),
             (any::<[u8; 3]>(), "\\{(\"err\":\\{)?\"code\":\"(aborted|x)\",\"message\":\"[a-z\\x1b]{0,3}\",\"executed\":\"(no|yes)\",\"kind\":\"(rpc|method)\"(,\"data\":[0-9]{1,30})?\\}?\\}")
                 .prop_map(|(head, body)| [&head[..], body.as_bytes()].concat()),
+            web_socket(),
+            proptest::collection::vec(frame(), 0..5).prop_map(|frames| frames.concat()),
+            (any::<u8>(), proptest::collection::vec(step(), 0..8)).prop_map(|(first, steps)| [vec![first], steps.concat()].concat()),
         ]
     }
 
@@ -308,6 +319,58 @@ mod tests {
         ];
         (0u8..20, proptest::collection::vec(piece, 0..8))
             .prop_map(|(length, pieces)| [vec![length], pieces.concat()].concat())
+    }
+
+    /// Frames of WebSocket, whole or in fragments, from either side.
+    fn web_socket() -> impl Strategy<Value = Vec<u8>> {
+        let opcode = prop_oneof![0..=2u8, 8..=10u8, Just(0x80), Just(0x82), Just(0x89), Just(0x8a)];
+        let frame = (opcode, any::<[u8; 4]>(), proptest::collection::vec(any::<u8>(), 0..200));
+        (any::<bool>(), any::<[u8; 3]>(), proptest::collection::vec(frame, 0..6)).prop_map(
+            |(is_server, cuts, frames)| {
+                let mut bytes = [&[0x30 | u8::from(is_server)], &cuts[..]].concat();
+                for (opcode, key, payload) in frames {
+                    let masked = u8::from(is_server) << 7;
+                    match u8::try_from(payload.len()) {
+                        Ok(length @ 0..126) => bytes.extend_from_slice(&[opcode, masked | length]),
+                        _ => bytes.extend_from_slice(&[opcode, masked | 126, 0, payload.len() as u8]),
+                    }
+                    bytes.extend_from_slice(if is_server { &key } else { &[] });
+                    bytes.extend_from_slice(&payload);
+                }
+                bytes
+            },
+        )
+    }
+
+    /// What a frame bears: arguments, a HELLO, parts, metadata.
+    fn payload() -> impl Strategy<Value = Vec<u8>> {
+        let part = |text: &'static str| {
+            (text, 0..2u8).prop_map(|(text, more)| [&[0, 0, 0, text.len() as u8 + more], text.as_bytes()].concat())
+        };
+        prop_oneof![
+            "\\{\"version\":[12](,\"(calls|window|message)\":[0-9]{1,9})?(,\"codecs\":\\[(\"json\"|\"msgpack\"|1)\\])?\\}"
+                .prop_map(String::into_bytes),
+            "(\\[[12](,[12])?\\]|\\{\"(a|b|value)\":[12]\\})".prop_map(|args| [&[0; 4], args.as_bytes()].concat()),
+            part("\\{\"x-[ab]\":(\"a\"|\\[(\"a\",)?\"b\"\\]|1)\\}"),
+            part("\\{\"code\":\"aborted\",\"message\":\"\",\"executed\":\"no\",\"kind\":\"(rpc|method)\"\\}"),
+            proptest::collection::vec(any::<u8>(), 0..100),
+        ]
+    }
+
+    /// A frame as it is on the wire.
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        (0..9u8, 0..8u8, any::<u64>(), payload()).prop_map(|(kind, flags, id, payload)| {
+            [&[0, 0, 0, payload.len() as u8, kind, flags, 0, 0], &id.to_be_bytes()[..], &payload].concat()
+        })
+    }
+
+    /// A frame of a script.
+    fn step() -> impl Strategy<Value = Vec<u8>> {
+        let flags = prop_oneof![0..8u8, 0x80..0x88u8, any::<u8>()];
+        let kind = prop_oneof![0..9u8, 3..6u8, Just(255)];
+        (kind, flags, 0..5u8, 0..6u8, payload()).prop_map(|(kind, flags, number, whose, payload)| {
+            [&[kind, flags, number, whose, payload.len() as u8], &payload[..]].concat()
+        })
     }
 
     fn in_message_pack(value: &impl serde::Serialize) -> Vec<u8> {
@@ -348,6 +411,9 @@ mod tests {
                 b"a=1&b=2",
                 b"timeout=5",
                 response,
+                b"\x01\x82\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+                b"\0\0\0\x01\x04\0\0\0\0\0\0\0\0\0\0\x013",
+                b"\xf8\x03\0\0\x01\x09\0\0\0\0[1,2]\x04\x80\0\0\x013",
             ] {
                 target(bytes);
             }

@@ -2,9 +2,18 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+#[cfg(not(byname_loom))]
+use {
+    std::sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    tokio::sync::Notify,
+};
+
+#[cfg(byname_loom)]
+use {
+    self::modelled::Notify,
+    loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 /// So many places, all free at first. A semaphore that nobody queues for, and that costs one operation to take or to
 /// give back.
@@ -40,7 +49,8 @@ impl Places {
             // It counts from here on; so whatever is given back after the look is not missed.
             freed.as_mut().enable();
             self.is_awaited.store(true, Ordering::SeqCst);
-            if self.taken.load(Ordering::SeqCst) == 0 {
+            // It writes as well, so that whoever gives back after it sees that somebody waits.
+            if self.taken.fetch_add(0, Ordering::SeqCst) == 0 {
                 return;
             }
             freed.await;
@@ -86,5 +96,88 @@ mod tests {
         assert!(is_waiting().await);
         drop(second);
         assert!(!is_waiting().await);
+    }
+}
+
+/// What [`Places`] takes of tokio's `Notify`, as its documentation has it: whoever began to wait before a notification
+/// gets it.
+#[cfg(byname_loom)]
+mod modelled {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use loom::sync::{Mutex, MutexGuard};
+
+    #[derive(Debug)]
+    pub(super) struct Notify(Mutex<Waiting>);
+
+    #[derive(Debug, Default)]
+    struct Waiting {
+        notifications: usize,
+        wakers: Vec<Waker>,
+    }
+
+    pub(super) struct Notified<'n> {
+        notify: &'n Notify,
+        after: usize,
+    }
+
+    impl Notify {
+        pub(super) fn new() -> Self {
+            Self(Mutex::new(Waiting::default()))
+        }
+
+        fn waiting(&self) -> MutexGuard<'_, Waiting> {
+            self.0.lock().expect("nobody panics with it")
+        }
+
+        pub(super) fn notified(&self) -> Notified<'_> {
+            Notified { notify: self, after: self.waiting().notifications }
+        }
+
+        pub(super) fn notify_waiters(&self) {
+            let mut waiting = self.waiting();
+            waiting.notifications += 1;
+            waiting.wakers.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    impl Notified<'_> {
+        pub(super) fn enable(self: Pin<&mut Self>) {}
+    }
+
+    impl Future for Notified<'_> {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            let mut waiting = self.notify.waiting();
+            if waiting.notifications > self.after {
+                return Poll::Ready(());
+            }
+            waiting.wakers.push(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+}
+
+#[cfg(all(test, byname_loom))]
+mod loom_tests {
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    /// A notification that is missed would be a deadlock, which loom reports.
+    #[test]
+    fn whoever_waits_until_all_are_free_sees_the_last_given_back() {
+        loom::model(|| {
+            let places = Places::new(2);
+            let takers = [places.take(), places.take()].map(|place| thread::spawn(move || drop(place)));
+            block_on(places.all_free());
+            assert_eq!(places.taken.load(Ordering::SeqCst), 0);
+            for taker in takers {
+                taker.join().expect("it doesn't panic");
+            }
+        });
     }
 }

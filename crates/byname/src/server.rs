@@ -2,7 +2,7 @@
 
 mod body;
 mod connection;
-mod frames;
+pub(crate) mod frames;
 mod gate;
 mod http;
 mod join;

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use super::encoding::Encoding;
 use super::frames::{self, Head, Incoming, Outgoing, Payload};
+use super::websocket::Framing;
 use crate::peer::Caller;
 use crate::work::User;
 
@@ -75,7 +75,7 @@ impl Slot {
 }
 
 impl<E: Encoding> Client<E> {
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new<F: Framing>(stream: F) -> Self {
         let state = Arc::<Mutex<State>>::default();
         let mut connection =
             Connection { stream, incoming: Incoming::new(), outgoing: Outgoing::default(), state: Arc::clone(&state) };
@@ -148,15 +148,15 @@ impl State {
     }
 }
 
-struct Connection {
-    stream: TcpStream,
+struct Connection<F> {
+    stream: F,
     incoming: Incoming,
     /// What is being written, while the calls fill the other one.
     outgoing: Outgoing,
     state: Arc<Mutex<State>>,
 }
 
-impl Connection {
+impl<F: Framing> Connection<F> {
     /// Writes all that the calls have left since the last time, then reads.
     fn poll(&mut self, cx: &mut Context) -> Poll<Result<()>> {
         if self.poll_write(cx)?.is_ready() {

@@ -5,25 +5,25 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use anyhow::{Result, bail};
-use tokio::net::TcpStream;
 
 use super::encoding::Encoding;
 use super::frames::{self, Head, Incoming, Outgoing, Payload};
+use super::websocket::Framing;
 use crate::work;
 
 /// Ends with the connection, however that ends: nobody is told, because the client is.
-pub async fn serve<E: Encoding>(stream: TcpStream) {
+pub async fn serve<E: Encoding, F: Framing>(stream: F) {
     let mut connection = Connection { stream, incoming: Incoming::new(), outgoing: Outgoing::default() };
     let _ = poll_fn(|cx| connection.poll::<E>(cx)).await;
 }
 
-struct Connection {
-    stream: TcpStream,
+struct Connection<F> {
+    stream: F,
     incoming: Incoming,
     outgoing: Outgoing,
 }
 
-impl Connection {
+impl<F: Framing> Connection<F> {
     /// One read, all calls that it brought, one write. Where the client doesn't read, nothing more is read from it.
     fn poll<E: Encoding>(&mut self, cx: &mut Context) -> Poll<Result<()>> {
         loop {

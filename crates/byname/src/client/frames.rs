@@ -1,16 +1,17 @@
 //! One connection that many calls share, from the client's side.
 
 mod calls;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod upgrades;
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ use crate::call::{Failure, Reply, Returned, Value};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Kind};
 use crate::frames::format::{self, Header, Hello, flag, kind};
-use crate::frames::{self, Assembly, GivenUp, Outbound, Socket, Taken, Violation};
+use crate::frames::{self, Assembly, Doorbell, GivenUp, Guard, Outbound, Socket, Taken, Violation};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
@@ -46,8 +47,8 @@ const AGE: Duration = Duration::from_secs(300);
 /// A connection, as its callers see it. Whoever has sent something wakes the driver, which writes all there is at once.
 #[derive(Debug)]
 pub(super) struct Link {
-    state: Mutex<State>,
-    driver: AtomicWaker,
+    /// The driver is who looks.
+    state: Doorbell<State>,
     /// What values are in.
     codec: Codec,
     opened: Instant,
@@ -61,8 +62,6 @@ struct State {
     outbound: Outbound,
     /// The writes so far.
     writes: u64,
-    /// The driver has been woken and will look.
-    is_awake: bool,
     names: HashMap<Box<str>, u16>,
     status: Status,
     /// What the server said of itself.
@@ -106,7 +105,6 @@ impl Link {
             calls: Calls::new(),
             outbound,
             writes: 0,
-            is_awake: true,
             names: HashMap::new(),
             status: Status::Open,
             server,
@@ -115,17 +113,11 @@ impl Link {
             tickets: 0,
             earliest: None,
         };
-        Self {
-            state: Mutex::new(state),
-            driver: AtomicWaker::new(),
-            codec,
-            opened: now,
-            until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)),
-        }
+        Self { state: Doorbell::new(state), codec, opened: now, until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     /// What values are in on this connection.
@@ -148,20 +140,12 @@ impl Link {
         if state.status == Status::Open {
             state.status = Status::Leaving;
         }
-        self.wake(state);
+        self.state.ring(state);
     }
 
     /// Sends a call.
     pub(super) fn call(self: &Arc<Self>) -> Sending {
         Sending { link: Arc::clone(self), id: None, ticket: None }
-    }
-
-    /// Wakes the driver, where it doesn't look anyway.
-    fn wake(&self, mut state: MutexGuard<'_, State>) {
-        if !std::mem::replace(&mut state.is_awake, true) {
-            drop(state);
-            self.driver.wake();
-        }
     }
 
     /// Puts a call into what goes out next; `Pending` while the server takes no more at once. Who has waited for that
@@ -203,7 +187,7 @@ impl Link {
         let Some(number) = this.number(&outgoing.name) else {
             // A number is never given to another name, for a large call that bears it may not have gone out yet.
             this.status = Status::Leaving;
-            self.wake(state);
+            self.state.ring(state);
             return Poll::Ready(Err(Unsent::Over));
         };
         let id = this.calls.begin(this.writes, outgoing.deadline);
@@ -234,7 +218,7 @@ impl Link {
             frame.extend_from_slice(keyword);
         }
         this.outbound.close(start, Header::new(kind::CALL, flags, number, id));
-        self.wake(state);
+        self.state.ring(state);
         Poll::Ready(Ok(id))
     }
 }
@@ -319,7 +303,7 @@ impl Drop for Sending {
         }
         // Its place in flight is free, or it had been woken to take one.
         let next = state.next_in_queue();
-        self.link.wake(state);
+        self.link.state.ring(state);
         next.into_iter().for_each(Waker::wake);
     }
 }
@@ -371,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, frames::Ended> {
-        self.link.driver.register(cx.waker());
+        self.link.state.register(cx);
         loop {
             let is_more = loop {
                 if self.unread.is_empty() {
@@ -387,8 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.wakers.drain(..).for_each(Waker::wake);
             let blocked = loop {
                 if self.socket.has_written_all() {
-                    let mut state = self.link.state();
-                    state.is_awake = false;
+                    let mut state = self.link.state.look();
                     if state.outbound.is_empty() {
                         break false;
                     }

@@ -147,7 +147,8 @@ pub(crate) fn read_metadata(bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
             let Value::String(value) = value else {
                 return Err(wrong());
             };
-            metadata.append(&name, HeaderValue::try_from(value).map_err(|_| wrong())?);
+            let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
+            metadata.try_append(&name, value).map_err(|_| Violation("metadata has more names than there may be"))?;
         }
     }
     Ok(metadata)
@@ -234,7 +235,10 @@ mod tests {
         let mut rest = bytes.as_slice();
         assert_eq!(read_metadata(&mut rest), Ok(metadata));
         assert_eq!(rest, b"rest");
-        for wrong in [&br#"[1]"#[..], br#"{"a b":"c"}"#, br#"{"a":1}"#, br#"{"a":"b\n"}"#, b""] {
+        let crowd: String = (0..40_000).map(|at| format!("\"x{at}\":\"\",")).collect();
+        let crowd = format!("{{{}}}", crowd.trim_end_matches(','));
+        assert!(crowd.len() < LONGEST);
+        for wrong in [crowd.as_bytes(), br#"[1]"#, br#"{"a b":"c"}"#, br#"{"a":1}"#, br#"{"a":"b\n"}"#, b""] {
             let mut bytes = Vec::new();
             put_part(wrong, &mut bytes);
             assert!(read_metadata(&mut bytes.as_slice()).is_err());

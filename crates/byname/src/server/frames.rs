@@ -1,17 +1,20 @@
 //! A connection that bears frames: many calls at once, answered as they end.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::str;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -29,7 +32,7 @@ use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::websocket::Side;
-use crate::frames::{Assembly, Ended, GivenUp, Outbound, PIECE, Socket, Taken, Violation};
+use crate::frames::{Assembly, Doorbell, Ended, GivenUp, Outbound, PIECE, Socket, Taken, Violation};
 use crate::places::Places;
 use crate::registry::Entry;
 use crate::timer::{Timer, later};
@@ -81,8 +84,8 @@ pub(super) async fn serve(
     connection.part(ended).await;
 }
 
-struct Connection {
-    socket: Socket<TcpStream>,
+struct Connection<S> {
+    socket: Socket<S>,
     endpoint: Arc<Endpoint>,
     peer: SocketAddr,
     /// What values are in, once the client has said it.
@@ -97,7 +100,7 @@ struct Connection {
     outbound: Outbound,
     /// Calls that have a task of their own.
     running: HashMap<u64, AbortHandle>,
-    shared: Arc<Shared>,
+    shared: Arc<Doorbell<Replies>>,
     /// What functions may be running, those included that nobody waits for any more.
     functions: Arc<Places>,
     last_id: u64,
@@ -115,32 +118,13 @@ struct Name {
 }
 
 /// Where calls in tasks of their own leave their replies.
-struct Shared {
-    replies: Mutex<Replies>,
-    connection: AtomicWaker,
-}
-
 struct Replies {
     outbound: Outbound,
     ended: Vec<u64>,
 }
 
-impl Shared {
-    fn replies(&self) -> MutexGuard<'_, Replies> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end(&self, id: u64, reply: Reply, limit: usize, name: &str) {
-        let mut replies = self.replies();
-        put_reply(&mut replies.outbound, id, reply, limit, name);
-        replies.ended.push(id);
-        drop(replies);
-        self.connection.wake();
-    }
-}
-
-impl Connection {
-    fn new(stream: TcpStream, early: &[u8], peer: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, early: &[u8], peer: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
@@ -148,7 +132,7 @@ impl Connection {
         let mut outbound = Outbound::new();
         outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
         let now = Instant::now();
-        let replies = Mutex::new(Replies { outbound: Outbound::new(), ended: Vec::new() });
+        let replies = Replies { outbound: Outbound::new(), ended: Vec::new() };
         Self {
             socket: Socket::new(stream, Side::Server, early, now),
             peer,
@@ -159,7 +143,7 @@ impl Connection {
             look: None,
             outbound,
             running: HashMap::new(),
-            shared: Arc::new(Shared { replies, connection: AtomicWaker::new() }),
+            shared: Arc::new(Doorbell::new(replies)),
             functions: Places::new(CALLS),
             last_id: 0,
             is_leaving: false,
@@ -179,7 +163,7 @@ impl Connection {
 
     /// Takes what has come, then writes what is there, as long as there is either.
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
-        self.shared.connection.register(cx.waker());
+        self.shared.register(cx);
         loop {
             while self.outbound.len() < UNWRITTEN {
                 if self.unread.is_empty() {
@@ -254,7 +238,7 @@ impl Connection {
 
     /// Takes the replies of calls that have ended elsewhere.
     fn gather(&mut self) {
-        let mut replies = self.shared.replies();
+        let mut replies = self.shared.look();
         self.outbound.append(&mut replies.outbound);
         if !replies.ended.is_empty() {
             for id in replies.ended.drain(..) {
@@ -431,7 +415,10 @@ impl Connection {
         let limit = self.endpoint.dispatch().limits().message;
         let task = tokio::spawn(async move {
             let reply = work.await;
-            shared.end(id, reply, limit, &name);
+            let mut replies = shared.lock();
+            put_reply(&mut replies.outbound, id, reply, limit, &name);
+            replies.ended.push(id);
+            shared.ring(replies);
         });
         self.running.insert(id, task.abort_handle());
     }
@@ -497,7 +484,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl<S> Drop for Connection<S> {
     /// Who called has gone: what has started runs on by itself, unless it is `readonly`.
     fn drop(&mut self) {
         for task in self.running.values() {

@@ -1,0 +1,100 @@
+//! The client's end of a connection of frames, for [`crate::fuzzing`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use super::{Driver, Ended, read};
+use crate::arguments::Encoded;
+use crate::client::outgoing::Outgoing;
+use crate::codec::Codec;
+use crate::frames::format::Hello;
+use crate::frames::fuzzing::{Scripted, headers, script};
+use crate::frames::websocket::Side;
+use crate::frames::{LONGEST, Socket};
+use crate::limits::Limits;
+
+/// The largest message.
+const LARGEST: usize = 10_000;
+
+thread_local! {
+    static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it needs no file");
+}
+
+/// What a server answers to three calls, of which the first may be given up: how much comes at once, and a script.
+pub fn client_answers(data: &[u8]) {
+    let Some((&first, steps)) = data.split_first() else {
+        return;
+    };
+    RUNTIME.with(|runtime| {
+        let _inside = runtime.enter();
+        answers(usize::from(first >> 2) * 97 + 7, first & 1 != 0, first & 2 != 0, steps);
+    });
+}
+
+fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
+    let (now, codec) = (Instant::now(), if is_packed { Codec::MessagePack } else { Codec::Json });
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { message: LARGEST, ..Limits::default() };
+    let mut wire = Vec::new();
+    // As the places in the table of calls are given.
+    script(
+        Side::Server,
+        steps,
+        |whose| if whose < 8 { u64::from(whose + 1) << 20 | u64::from(whose) } else { whose.into() },
+        &mut wire,
+    );
+    let server = Hello { message: LONGEST, window: LONGEST, calls: 2, codecs: Vec::new() };
+    let stream = Scripted::new(wire, most);
+    let written = std::sync::Arc::clone(&stream.written);
+    let socket = Socket::new(stream, Side::Client, &[], now);
+    let mut driver = Driver::new(socket, server, codec, &limits, now, 0.5);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let outgoing = Outgoing {
+        name: "f".into(),
+        args: Encoded { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() },
+        idempotent: false,
+        headers: HeaderMap::new(),
+        deadline: now + hour,
+        allowed: hour,
+    };
+    let mut calls: Vec<_> = (0..3).map(|_| driver.link().call()).collect();
+    let mut ended = [const { None }; 3];
+    let mut poll_calls = |calls: &mut [super::Sending], ended: &mut [Option<()>]| {
+        for (call, ended) in calls.iter_mut().zip(ended) {
+            if ended.is_none()
+                && let Poll::Ready(how) = call.poll(&outgoing, cx)
+            {
+                *ended = Some(());
+                if let Ok(Ended::Answered(header, payload)) = how {
+                    assert!(payload.len() <= LARGEST);
+                    let _ = read(codec, &header, &payload).map(|reply| format!("{reply:?}"));
+                }
+            }
+        }
+    };
+    poll_calls(&mut calls, &mut ended);
+    assert!(ended.iter().all(Option::is_none), "nothing has come");
+    assert!(calls[2].is_queued(), "the server takes two at once");
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut polls = 0;
+    while Pin::new(&mut driver).poll(cx).is_pending() {
+        polls += 1;
+        assert!(polls < 1_000_000, "the stream has ended");
+        poll_calls(&mut calls, &mut ended);
+        if gives_up && polls == 1 {
+            drop(calls.remove(0));
+            ended.rotate_left(1);
+        }
+    }
+    poll_calls(&mut calls, &mut ended);
+    assert!(ended.iter().take(calls.len()).all(Option::is_some), "no call waits for a connection that is over");
+    drop((driver, calls));
+    let written = std::mem::take(&mut *written.lock().expect("nobody panicked with it"));
+    assert_eq!(headers(Side::Server, &written).1, None, "what is written is right");
+}

@@ -1,0 +1,266 @@
+//! What frames are read by, for [`crate::fuzzing`], and scripts of frames for both ends of a connection.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::format::{self, Header, Hello, flag, kind};
+use super::websocket::{Message, Reader, Side, Writer};
+use super::{Assembly, PIECE, Taken, Violation};
+
+/// Which side reads, by the lowest bit; how many cuts there are, by the upper four; the cuts; what comes.
+pub fn websocket(data: &[u8]) {
+    let Some((&first, rest)) = data.split_first() else {
+        return;
+    };
+    let Some((cuts, bytes)) = rest.split_at_checked(usize::from(first >> 4)) else {
+        return;
+    };
+    let (side, other) = if first & 1 == 0 { (Side::Client, Side::Server) } else { (Side::Server, Side::Client) };
+    let whole = messages(side, [bytes]);
+    assert_eq!(messages(side, bytes.chunks(1)), whole, "it is the same byte for byte");
+    let mut later = bytes;
+    let mut pieces = Vec::new();
+    for cut in cuts {
+        let (piece, rest) = later.split_at(usize::from(*cut).min(later.len()));
+        pieces.push(piece);
+        later = rest;
+    }
+    pieces.push(later);
+    assert_eq!(messages(side, pieces), whole, "it is the same in pieces");
+    let (mut writer, mut again) = (Writer::new(other), Vec::new());
+    for message in &whole.0 {
+        match message {
+            Message::Binary(payload) => writer.binary(&[payload], &mut again),
+            Message::Ping(payload) => writer.pong(payload, &mut again),
+            Message::Pong => writer.ping(&mut again),
+            Message::Close => writer.close(1000, "", &mut again),
+        }
+    }
+    let (again, violation) = messages(side, [&again[..]]);
+    assert_eq!((again.len(), violation), (whole.0.len(), None));
+    for (again, message) in again.into_iter().zip(whole.0) {
+        match message {
+            Message::Ping(_) => assert_eq!(again, Message::Pong),
+            Message::Pong => assert_eq!(again, Message::Ping(BytesMut::new())),
+            message => assert_eq!(again, message),
+        }
+    }
+}
+
+/// What is read of bytes that come in pieces: the messages up to the close, and what then breaks the protocol.
+pub(crate) fn messages<'p>(
+    side: Side,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> (Vec<Message>, Option<Violation>) {
+    let (mut reader, mut buffer, mut messages) = (Reader::new(side), BytesMut::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match reader.next(&mut buffer) {
+                Ok(None) => break,
+                Ok(Some(message)) => messages.push(message),
+                Err(violation) => return (messages, Some(violation)),
+            }
+            if messages.last() == Some(&Message::Close) {
+                return (messages, None);
+            }
+        }
+    }
+    (messages, None)
+}
+
+/// A message of frames: what is read is written back as the same bytes, or as the same value.
+pub fn frames(data: &[u8]) {
+    let mut rest = data;
+    loop {
+        let before = rest;
+        match format::next(&mut rest) {
+            Ok(Some((header, payload))) => {
+                let taken = &before[..before.len() - rest.len()];
+                assert_eq!(taken, [&header.write(), payload].concat());
+                read_payload(&header, payload);
+            }
+            Ok(None) => return assert!(before.is_empty()),
+            Err(_) => return assert_eq!(rest, before, "nothing is taken of what is none"),
+        }
+    }
+}
+
+fn read_payload(header: &Header, mut payload: &[u8]) {
+    if header.kind == kind::HELLO
+        && let Ok(hello) = Hello::read(payload)
+    {
+        assert_eq!(Hello::read(&hello.write()), Ok(hello));
+    }
+    if header.has(flag::METADATA) {
+        let Ok(metadata) = format::read_metadata(&mut payload) else {
+            return;
+        };
+        let mut again = Vec::new();
+        format::write_metadata(&metadata, &mut again);
+        let mut again = again.as_slice();
+        assert_eq!(format::read_metadata(&mut again), Ok(metadata));
+        assert!(again.is_empty());
+    }
+    let before = payload;
+    if let Ok(part) = format::part(&mut payload) {
+        let mut again = Vec::new();
+        format::put_part(part, &mut again);
+        assert_eq!([&again, payload].concat(), before);
+    }
+}
+
+/// The window and the largest message, in units of 64 bytes, then three bytes a step: what, whose and how
+/// long. The first may begin as many messages as there may be.
+pub fn assembly(data: &[u8]) {
+    let Some((&[window, largest], steps)) = data.split_first_chunk() else {
+        return;
+    };
+    let (window, largest) = (usize::from(window) * 64, usize::from(largest) * 64);
+    let mut assembly = Assembly::new(window, largest);
+    let mut sent = HashMap::<(u8, u64), Vec<u8>>::new();
+    for (at, &[what, id, length]) in steps.as_chunks::<3>().0.iter().enumerate() {
+        let mut header = Header::new(3 + (what >> 1 & 1), what & flag::MORE, 0, id.into());
+        let length = usize::from(length) << (what >> 2 & 3) * 3;
+        let (times, length) = match what >> 4 {
+            0 => {
+                assembly.forget(header.kind, header.id);
+                sent.remove(&(header.kind, header.id));
+                continue;
+            }
+            1 => {
+                let is_wanted = |other: u64| other & u64::from(id) == 0;
+                assembly.keep(is_wanted);
+                sent.retain(|(_, id), _| is_wanted(*id));
+                continue;
+            }
+            2 if at == 0 => (4095, length & 0xf),
+            _ => (1, length),
+        };
+        for time in 0..times {
+            header.id = u64::from(id) | time << 8;
+            let payload = vec![at as u8; length];
+            let key = (header.kind, header.id);
+            assert_eq!(assembly.has_begun(&header), sent.contains_key(&key));
+            let so_far = sent.entry(key).or_default();
+            so_far.extend_from_slice(&payload);
+            let all = so_far.len();
+            match assembly.take(&header, &payload) {
+                Ok(Taken::Part) => assert!(header.has(flag::MORE)),
+                Ok(Taken::Whole(whole)) => {
+                    assert!(!header.has(flag::MORE) && all <= largest);
+                    assert_eq!(sent.remove(&key).as_deref(), Some(&whole[..]));
+                }
+                Ok(Taken::TooLarge) => {
+                    assert!(!header.has(flag::MORE) && all > largest);
+                    sent.remove(&key);
+                }
+                Err(_) => {
+                    let all: usize = sent.values().map(Vec::len).sum();
+                    return assert!(all > window || sent.len() > 4096.max(window / PIECE), "who keeps to it is borne");
+                }
+            }
+        }
+        assert_eq!(assembly.is_empty(), sent.is_empty());
+        let kept: usize = sent.values().map(Vec::len).filter(|length| *length <= largest).sum();
+        assert!(kept <= window, "{kept} bytes are kept, of at most {window}");
+    }
+}
+
+/// What a peer sends, in WebSocket messages: five bytes a frame (kind, flags, number, whose, length) and its payload. The
+/// highest flag ends a message, the next repeats the payload; bytes of the kind 255 go out as they are.
+pub(crate) fn script(from: Side, mut data: &[u8], id: impl Fn(u8) -> u64, wire: &mut Vec<u8>) {
+    let (mut writer, mut message) = (Writer::new(from), Vec::new());
+    while let Some((&[kind, flags, number, whose, length], rest)) = data.split_first_chunk() {
+        let (payload, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        data = rest;
+        let payload = payload.repeat(if flags & 0x40 == 0 { 1 } else { 50 });
+        if kind == u8::MAX {
+            wire.extend_from_slice(&payload);
+            continue;
+        }
+        let header = Header::new(kind, flags & 0x3f, number.into(), id(whose));
+        message.extend_from_slice(&Header { length: payload.len() as u32, ..header }.write());
+        message.extend_from_slice(&payload);
+        if flags & 0x80 != 0 || data.is_empty() {
+            writer.binary(&[&message], wire);
+            message.clear();
+        }
+    }
+}
+
+/// The frames of all messages in `wire`, as `side` reads them, up to what is none.
+pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<Header>, Option<Violation>) {
+    let (messages, mut violation) = messages(side, [wire]);
+    let mut headers = Vec::new();
+    for message in messages {
+        let Message::Binary(frames) = message else {
+            continue;
+        };
+        let mut rest = &frames[..];
+        loop {
+            match format::next(&mut rest) {
+                Ok(Some((header, _))) => headers.push(header),
+                Ok(None) => break,
+                Err(cut) => {
+                    violation.get_or_insert(cut);
+                    break;
+                }
+            }
+        }
+    }
+    (headers, violation)
+}
+
+/// A stream that a script comes from, at most so many bytes at once, and that keeps what is written.
+pub(crate) struct Scripted {
+    pub(crate) comes: Vec<u8>,
+    pub(crate) at: usize,
+    pub(crate) most: usize,
+    /// How often nothing comes before the end.
+    pub(crate) pauses: usize,
+    pub(crate) written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Scripted {
+    pub(crate) fn new(comes: Vec<u8>, most: usize) -> Self {
+        Self { comes, at: 0, most, pauses: 8, written: Arc::default() }
+    }
+}
+
+impl AsyncRead for Scripted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = &self.comes[self.at..];
+        if left.is_empty() && self.pauses > 0 {
+            self.pauses -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = &left[..self.most.min(left.len()).min(buf.remaining())];
+        buf.put_slice(piece);
+        self.at += piece.len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Scripted {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let bytes = &bytes[..self.most.min(bytes.len())];
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,99 @@
+//! The server's end of a connection of frames, for [`crate::fuzzing`].
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio::task::yield_now;
+
+use super::Connection;
+use crate::frames::format::{Header, flag, kind};
+use crate::frames::fuzzing::{Scripted, headers, script};
+use crate::frames::websocket::{Side, Writer};
+use crate::server::Server;
+use crate::server::http::Endpoint;
+
+const FUNCTIONS: [&str; 4] = ["sum", "echo", "later", "nobody"];
+
+thread_local! {
+    static WORLD: (Runtime, Arc<Endpoint>) = world();
+}
+
+fn world() -> (Runtime, Arc<Endpoint>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it needs no file");
+    let server = Server::new()
+        .function("sum", |a: i64, b: Option<i64>| async move { a.wrapping_add(b.unwrap_or_default()) })
+        .function("echo", |value: Value| async move { value })
+        .function("later", |times: u8| async move {
+            for _ in 0..times % 4 {
+                yield_now().await;
+            }
+        })
+        .limits(|limits| limits.message = 10_000);
+    let dispatch = server.dispatch(false).expect("each has a name of its own");
+    (runtime, Arc::new(Endpoint::new(&server, Arc::new(dispatch), false, false)))
+}
+
+/// What a client sends: what goes before and how much comes at once, and a script.
+pub fn server_calls(data: &[u8]) {
+    let Some((&first, steps)) = data.split_first() else {
+        return;
+    };
+    let mut wire = Vec::new();
+    if first & 1 == 0 {
+        let hello: &[u8] = match first & 2 {
+            0 => br#"{"version":1,"codecs":["json"]}"#,
+            _ => br#"{"version":1,"codecs":["msgpack"]}"#,
+        };
+        let mut begin = vec![(Header::new(kind::HELLO, 0, 0, 0), hello)];
+        for (number, name) in (0..).zip(FUNCTIONS) {
+            begin.push((Header::new(kind::NAME, 0, number, 0), name.as_bytes()));
+        }
+        let mut writer = Writer::new(Side::Client);
+        for (header, payload) in begin {
+            let header = Header { length: payload.len() as u32, ..header };
+            writer.binary(&[&header.write(), payload], &mut wire);
+        }
+    }
+    script(Side::Client, steps, u64::from, &mut wire);
+    let mut called = HashMap::<u64, usize>::new();
+    for header in headers(Side::Server, &wire).0 {
+        *called.entry(header.id).or_default() += usize::from(header.kind == kind::CALL);
+    }
+    let stream = Scripted::new(wire, usize::from(first >> 3) * 97 + 7);
+    let written = Arc::clone(&stream.written);
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    WORLD.with(|(runtime, endpoint)| {
+        runtime.block_on(async {
+            let mut connection = Connection::new(stream, &[], peer, Arc::clone(endpoint));
+            let mut leaves = first & 4 != 0;
+            let ended = poll_fn(|cx| {
+                let polled = connection.poll(cx);
+                if polled.is_pending() && std::mem::take(&mut leaves) {
+                    connection.leave();
+                    return connection.poll(cx);
+                }
+                polled
+            });
+            let ended = ended.await;
+            connection.part(ended).await;
+            // What was called ends, whoever has gone.
+            for _ in 0..8 {
+                yield_now().await;
+            }
+        });
+    });
+    let written = std::mem::take(&mut *written.lock().expect("nobody panicked with it"));
+    let (answers, violation) = headers(Side::Client, &written);
+    assert_eq!(violation, None, "what is written is right");
+    assert_eq!(answers.first().map(|header| header.kind), Some(kind::HELLO));
+    for answer in answers {
+        if matches!(answer.kind, kind::REPLY | kind::ERROR) && !answer.has(flag::MORE) {
+            let left = called.get_mut(&answer.id).expect("what was not called is not answered");
+            *left = left.checked_sub(1).expect("a call is answered once");
+        }
+    }
+}
