@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use byname::{Client, Context, Server, Transport, rpc};
+use byname::{Client, Context, Server, rpc};
 use harness::{Caller, Running, post, within};
 use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
@@ -45,7 +45,7 @@ impl Ledger {
 
     /// Serves this on threads of its own, so that it acts while a caller does.
     async fn serve(&self) -> Running {
-        Running::new(Server::new().frames(true).inject(self.clone()).limits(|limits| limits.idle = IDLE)).await
+        Running::new(Server::new().inject(self.clone()).limits(|limits| limits.idle = IDLE)).await
     }
 }
 
@@ -93,7 +93,7 @@ async fn by_frames(calls: u64) {
     let running = ledger.serve().await;
     let address = running.address.to_string();
     let caller = |first| {
-        let client = Client::builder(&address).transport(Transport::Frames).build().unwrap();
+        let client = Client::builder(&address).build().unwrap();
         let ledger = ledger.clone();
         async move {
             let (mut seen, mut id) = (Seen::default(), first);

@@ -1,6 +1,7 @@
 //! The client's end of a connection of frames, for [`crate::fuzzing`].
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::{Driver, Ended, read};
+use super::{Driver, Ended, Link, read};
 use crate::arguments::Encoded;
 use crate::client::outgoing::Outgoing;
 use crate::codec::Codec;
@@ -53,7 +54,8 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let stream = Scripted::new(wire, most);
     let written = std::sync::Arc::clone(&stream.written);
     let socket = Socket::new(stream, Side::Client, &[], now);
-    let mut driver = Driver::new(socket, server, codec, &limits, now, 0.5);
+    let link = Arc::new(Link::new(server, codec, &limits, now, 0.5));
+    let mut driver = Driver::new(link, socket, Bytes::new(), &limits);
     let cx = &mut Context::from_waker(Waker::noop());
     let outgoing = Outgoing {
         name: "f".into(),
