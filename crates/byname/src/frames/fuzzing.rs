@@ -127,7 +127,7 @@ pub fn assembly(data: &[u8]) {
     let mut sent = HashMap::<(u8, u64), Vec<u8>>::new();
     for (at, &[what, id, length]) in steps.as_chunks::<3>().0.iter().enumerate() {
         let mut header = Header::new(3 + (what >> 1 & 1), what & flag::MORE, 0, id.into());
-        let length = usize::from(length) << (what >> 2 & 3) * 3;
+        let length = usize::from(length) << ((what >> 2 & 3) * 3);
         let (times, length) = match what >> 4 {
             0 => {
                 assembly.forget(header.kind, header.id);
