@@ -1086,11 +1086,29 @@ async fn by_frames(page: &mut Page) {
         drop(connection);
     })
     .await;
+    let client = server.builder().limits(|limits| limits.waiting = 0).build().unwrap();
+    gone_over(&client, &upgraded).await;
+    let mut taken: Vec<_> = (0..9).map(|_| Box::pin(client.call::<u8>("add", (1, 2)).into_future())).collect();
+    for call in &mut taken {
+        start(call).await;
+    }
+    page.add(
+        "Too many calls wait for the connection of frames",
+        failed(client.call::<u8>("add", (1, 2)).await),
+        "The server takes no more calls at once on a connection; others of this client wait in turn, and so many is too \
+         many. Call less at once, or raise the limit.",
+    );
+    drop(taken);
     let client = server.builder().limits(|limits| limits.write_progress = SHORT).build().unwrap();
     gone_over(&client, &upgraded).await;
+    let (small, large) = tokio::join!(
+        client.call::<u8>("add", (1, 2)).into_future(),
+        client.call::<u8>("add", ("x".repeat(32 << 20), 2)).into_future(),
+    );
+    assert_eq!(large.unwrap(), 3, "a call that did not go out whole is sent again");
     page.add(
         "The server takes no frames",
-        failed(client.call::<u8>("add", ("x".repeat(32 << 20), 2)).await),
+        failed(small),
         "The server hangs, or is stopped by a debugger: see what it does. Raise the limit only where the line is that slow.",
     );
     let client = server.client();
