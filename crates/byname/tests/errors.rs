@@ -1081,11 +1081,11 @@ async fn by_frames(page: &mut Page) {
         page.add(title, answered_by_frames(bytes).await, remedy);
     }
 
-    let (server, upgraded) = Foreign::of_frames(|connection| async move {
+    let silent = |connection| async move {
         pending::<()>().await;
         drop(connection);
-    })
-    .await;
+    };
+    let (server, upgraded) = Foreign::of_frames(silent).await;
     let client = server.builder().limits(|limits| limits.waiting = 0).build().unwrap();
     gone_over(&client, &upgraded).await;
     let mut taken: Vec<_> = (0..9).map(|_| Box::pin(client.call::<u8>("add", (1, 2)).into_future())).collect();
@@ -1111,6 +1111,7 @@ async fn by_frames(page: &mut Page) {
         failed(small),
         "The server hangs, or is stopped by a debugger: see what it does. Raise the limit only where the line is that slow.",
     );
+    let (server, upgraded) = Foreign::of_frames(silent).await;
     let client = server.client();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let call = runtime.spawn(async move {

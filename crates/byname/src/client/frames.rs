@@ -44,9 +44,6 @@ const AT_ONCE: usize = 32;
 /// have come since.
 const AGE: Duration = Duration::from_secs(300);
 
-/// Why a connection ends that could have gone on.
-const RUNTIME_GONE: &str = "the runtime that it was opened in is gone";
-
 /// A connection, as its callers see it. Whoever has sent something wakes the driver, which writes all there is at once.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -539,8 +536,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
                 let _ = this.socket.poll_flush(cx);
                 violation.to_string().into()
             }
-            // tokio has no kind for it.
-            Err(frames::Ended::Io(why)) if why.to_string().contains("being shutdown") => RUNTIME_GONE.into(),
             Err(ended) => ended.to_string().into(),
         };
         Poll::Ready(this.end(&why))
@@ -553,7 +548,7 @@ impl<S> Drop for Driver<S> {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();
         state.status = Status::Over;
-        let why: Arc<str> = RUNTIME_GONE.into();
+        let why: Arc<str> = "the runtime that it was opened in is gone".into();
         state.calls.end_each(|_| Some(Ended::Unknown(Arc::clone(&why))), &mut wakers);
         state.all_in_queue(&mut wakers);
         drop(state);
