@@ -271,7 +271,7 @@ impl ClientBuilder {
     }
 
     /// The addresses of the service's replicas, in place of those that the name in the URL has. As with a name's, each
-    /// new connection goes to the first that takes it.
+    /// new connection of HTTP goes to the first that takes it, and frames are spread over up to four of them.
     ///
     /// ```
     /// let replicas = ["10.0.0.1:8080".parse()?, "10.0.0.2:8080".parse()?];

@@ -318,6 +318,23 @@ async fn garbage_ends_the_connection_and_its_calls_are_unknown() {
 // Replies that nobody waits for.
 
 #[tokio::test]
+async fn what_stands_behind_a_hello_in_its_message_is_heard() {
+    let foreign = offering(|connection, asked, before| async move {
+        let mut peer = connection.upgrade(&asked).await;
+        let goodbye = frame(GOAWAY, 0, 0, 0, "");
+        let first = frame(HELLO, 0, 0, 0, hello().to_string());
+        peer.say(if before == 0 { [first, goodbye].concat() } else { first }).await;
+        loop {
+            let frame = next(&mut peer).await;
+            assert!(before > 0 || frame.kind == HELLO, "{frame:?}");
+        }
+    })
+    .await;
+    gone_over(&foreign.client()).await;
+    assert_eq!(upgrades(&foreign), 2);
+}
+
+#[tokio::test]
 async fn replies_may_come_in_any_order() {
     let foreign = scripted(|mut peer| async move {
         loop {

@@ -133,6 +133,7 @@ async fn what_breaks_the_frames_is_closed_with_words() {
         (frame(CALL, METADATA, 0, 1, [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), "a part of a frame is cut off"),
         (frame(CALL, MIXED, 0, 1, [0, 0, 0, 0, 0, 0, 0, 9, b'[']), "a part of a frame is cut off"),
         (frame(HELLO, 0, 0, 0, r#"{"version":2,"codecs":["json"]}"#), "another version"),
+        (frame(HELLO, 0, 0, 0, GREETING), "HELLO comes once"),
     ] {
         breaks(&running, masked(frames), words).await;
     }
@@ -215,6 +216,23 @@ async fn a_small_call_may_overtake_a_large_one_that_has_begun() {
     peer.say(frame(CALL, 0, 0, 1, rest)).await;
     let reply = peer.frame().await;
     assert_eq!((reply.kind, reply.id, &*reply.payload), (REPLY, 1, &b"3"[..]), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_call_whose_rest_does_not_come_is_refused_and_the_connection_goes_on() {
+    let running = limited(|limits| limits.body_progress = SHORT).await;
+    let mut peer = Peer::calling(running.address, "counter.bump").await;
+    peer.say(frame(NAME, 0, 1, 0, "add")).await;
+    peer.say(frame(CALL, MORE, 0, 1, [&[0; 4], &b"["[..]].concat())).await;
+    let failed = peer.frame().await;
+    let error = failed.error();
+    assert_eq!((failed.id, &error["code"], &error["limit"]), (1, &json!("deadline_exceeded"), &json!("body_progress")));
+    assert_eq!(error["executed"], "no");
+    // What comes of it after all is no call.
+    peer.say_each([frame(CALL, MORE, 0, 1, "1"), frame(CALL, 0, 0, 1, "]"), call(1, 2, "[1,2]")]).await;
+    let reply = peer.frame().await;
+    assert_eq!((reply.kind, reply.id), (REPLY, 2), "{reply:?}");
+    assert_eq!(raw(running.address, post("/rpc/counter.total", "[]")).await.body, "0");
 }
 
 #[tokio::test]
