@@ -27,10 +27,7 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor-websocket", &floor::Floor::<floor::Binary, _>::in_messages()).only_by_name(),
     AnyPeer::new("floor-json", &floor::Floor::<floor::Json, _>::new()),
     AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults }),
-    AnyPeer::new(
-        "byname-frames-json",
-        &byname::Byname { client: |defaults| defaults.codec(Codec::Json) },
-    ),
+    AnyPeer::new("byname-frames-json", &byname::Byname { client: |defaults| defaults.codec(Codec::Json) }),
     AnyPeer::new("byname-http", &byname::Byname { client: |defaults| defaults.transport(Transport::Http) }),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
