@@ -18,7 +18,7 @@ pub struct Options {
         long,
         value_delimiter = ',',
         value_parser = peers::parser(),
-        default_value = "floor,byname-http,tarpc,tonic,jsonrpsee-ws,jsonrpsee-http,axum-hyper"
+        default_value = "floor,byname-frames,byname-http,tarpc,tonic,jsonrpsee-ws,jsonrpsee-http,axum-hyper"
     )]
     pub peers: Vec<&'static AnyPeer>,
     /// How many connections are opened, half of them by each of two clients

@@ -89,6 +89,7 @@ pub async fn open<P: Peer>(peer: &P, server: SocketAddr, connections: usize) -> 
         for mut caller in peer.connect(server, 1).await? {
             let sum = caller.add(1, 2).await.with_context(|| format!("connection {nth}"))?;
             ensure!(sum == 3, "wrong reply: {sum}");
+            caller.settle().await?;
             open.push(caller);
         }
     }
@@ -96,7 +97,10 @@ pub async fn open<P: Peer>(peer: &P, server: SocketAddr, connections: usize) -> 
 }
 
 async fn start<P: Peer>(peer: &P, load: &Load, each: u64, state: &Arc<State>) -> Result<JoinSet<Result<()>>> {
-    let callers = peer.connect(load.server, load.in_flight).await?;
+    let mut callers = peer.connect(load.server, load.in_flight).await?;
+    for caller in &mut callers {
+        caller.settle().await?;
+    }
     let slots = callers.into_iter().enumerate();
     Ok(slots.map(|(slot, caller)| run_slot(caller, slot, load.work, each, Arc::clone(state))).collect())
 }

@@ -28,4 +28,9 @@ pub trait Caller: Send + 'static {
     fn record(&mut self, users: Vec<User>) -> impl Future<Output = Result<Vec<User>>> + Send;
 
     fn payload(&mut self, bytes: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Waits until later calls go by the connection that they will stay with.
+    fn settle(&mut self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
 }

@@ -16,6 +16,7 @@ use std::pin::Pin;
 
 use ::byname::{Codec, Transport};
 use anyhow::Result;
+use byname::By;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::net::TcpListener;
 
@@ -26,9 +27,15 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor", &floor::Floor::<floor::Binary, _>::new()),
     AnyPeer::new("floor-websocket", &floor::Floor::<floor::Binary, _>::in_messages()).only_by_name(),
     AnyPeer::new("floor-json", &floor::Floor::<floor::Json, _>::new()),
-    AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults }),
-    AnyPeer::new("byname-frames-json", &byname::Byname { client: |defaults| defaults.codec(Codec::Json) }),
-    AnyPeer::new("byname-http", &byname::Byname { client: |defaults| defaults.transport(Transport::Http) }),
+    AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults, by: By::MessagePack }),
+    AnyPeer::new(
+        "byname-frames-json",
+        &byname::Byname { client: |defaults| defaults.codec(Codec::Json), by: By::JsonFrames },
+    ),
+    AnyPeer::new(
+        "byname-http",
+        &byname::Byname { client: |defaults| defaults.transport(Transport::Http), by: By::Http },
+    ),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
     AnyPeer::new("tonic", &tonic::Tonic { connections: 1 }),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use byname::{Client, ClientBuilder, Server, rpc};
+use byname::{Client, ClientBuilder, Context, Server, rpc};
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
@@ -14,37 +14,73 @@ use crate::work::{self, User};
 pub struct Byname {
     /// What differs from the client's defaults.
     pub client: fn(ClientBuilder) -> ClientBuilder,
+    pub by: By,
+}
+
+/// What calls travel by.
+#[derive(Clone, Copy, PartialEq)]
+pub enum By {
+    /// Frames, whose MessagePack has bytes.
+    MessagePack,
+    JsonFrames,
+    Http,
+}
+
+pub struct Calling {
+    client: Client,
+    by: By,
 }
 
 impl Peer for Byname {
     const PACKAGES: &'static [&'static str] = &["byname", "hyper", "serde_json"];
 
-    type Caller = Client;
+    type Caller = Calling;
 
     async fn serve(&self, listener: TcpListener) -> Result<()> {
-        let server = Server::new().method::<add>().method::<record>().method::<payload>();
+        let server = Server::new()
+            .method::<add>()
+            .method::<record>()
+            .method::<payload>()
+            .method::<payload_as_text>()
+            .method::<is_by_frames>();
         Ok(server.serve(listener).await?)
     }
 
-    async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Client>> {
+    async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Calling>> {
         let client = (self.client)(Client::builder(&format!("{server}/rpc"))).build()?;
-        Ok(vec![client; slots])
+        Ok((0..slots).map(|_| Calling { client: client.clone(), by: self.by }).collect())
     }
 }
 
-impl Caller for Client {
+impl Caller for Calling {
     async fn add(&mut self, a: i64, b: i64) -> Result<i64> {
-        Ok(add::on(self, a, b).await?)
+        Ok(add::on(&self.client, a, b).await?)
     }
 
     async fn record(&mut self, users: Vec<User>) -> Result<Vec<User>> {
-        Ok(record::on(self, users).await?)
+        Ok(record::on(&self.client, users).await?)
     }
 
     async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
-        let Base64(bytes) = payload::on(self, Base64(bytes)).await?;
+        if self.by == By::MessagePack {
+            return Ok(payload::on(&self.client, bytes).await?);
+        }
+        let Base64(bytes) = payload_as_text::on(&self.client, Base64(bytes)).await?;
         Ok(bytes)
     }
+
+    async fn settle(&mut self) -> Result<()> {
+        while self.by != By::Http && !is_by_frames::on(&self.client).await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+/// Every request of HTTP says what host it is for.
+#[rpc]
+async fn is_by_frames() -> bool {
+    Context::current().is_some_and(|context| context.header("host").is_none())
 }
 
 #[rpc]
@@ -58,6 +94,12 @@ async fn record(users: Vec<User>) -> Vec<User> {
 }
 
 #[rpc]
-async fn payload(bytes: Base64) -> Base64 {
+async fn payload(bytes: Bytes) -> Bytes {
+    work::payload(bytes)
+}
+
+/// As the other peers send bytes in JSON.
+#[rpc]
+async fn payload_as_text(bytes: Base64) -> Base64 {
     Base64(work::payload(bytes.0))
 }

@@ -16,7 +16,8 @@ use super::websocket::{Message, Reader, Side, Writer};
 use super::{Outbound, Violation};
 use crate::timer::later;
 
-/// How much room there is for one read.
+/// How much room there is for one read: at first, and at most. A read that fills it makes room for a larger one.
+const FIRST_READ: usize = 4 << 10;
 const READ: usize = 64 << 10;
 
 /// While more bytes of pongs than this wait to be written, nothing is read.
@@ -27,6 +28,8 @@ const PONGS: usize = 64 << 10;
 pub(crate) struct Socket<S> {
     stream: S,
     read: BytesMut,
+    /// Room for the next read.
+    room: usize,
     reader: Reader,
     writer: Writer,
     wire: Vec<u8>,
@@ -90,11 +93,12 @@ impl From<Violation> for Ended {
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// `early` was read from the stream before.
     pub(crate) fn new(stream: S, side: Side, early: &[u8], now: Instant) -> Self {
-        let mut read = BytesMut::with_capacity(READ.max(early.len()));
+        let mut read = BytesMut::with_capacity(FIRST_READ.max(early.len()));
         read.extend_from_slice(early);
         Self {
             stream,
             read,
+            room: FIRST_READ,
             reader: Reader::new(side),
             writer: Writer::new(side),
             wire: Vec::new(),
@@ -140,12 +144,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
-        if self.read.capacity() - self.read.len() < READ / 4 {
-            self.read.reserve(READ);
+        if self.read.capacity() - self.read.len() < self.room / 4 {
+            self.read.reserve(self.room);
         }
+        let there_is = self.read.capacity() - self.read.len();
         match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
             0 => Poll::Ready(Err(Ended::Closed)),
-            _ => {
+            count => {
+                if count == there_is {
+                    self.room = (self.room * 4).min(READ);
+                }
                 self.has_read = true;
                 Poll::Ready(Ok(()))
             }
