@@ -170,6 +170,15 @@ async fn who_waits_for_others_to_end_goes_in_turn_and_no_more_wait_than_allowed(
         released.notify_one();
         assert_eq!(within(call).await.unwrap(), format!(r#"["{what}"]"#));
     }
+    // A place is free once its call has ended, whenever its caller looks.
+    let mut first = Box::pin(call(&client, "first"));
+    start(&mut first).await;
+    let second = call(&client, "second");
+    tokio::select! {
+        answer = within(second) => assert_eq!(answer.unwrap(), r#"["second"]"#),
+        () = async { loop { released.notify_one(); yield_now().await } } => {}
+    }
+    assert_eq!(within(first).await.unwrap(), r#"["first"]"#);
     assert_eq!(over_http(&foreign), [""; 0]);
 }
 

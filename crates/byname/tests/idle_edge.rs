@@ -165,13 +165,13 @@ async fn a_call_over_http_that_meets_the_end_of_an_idle_connection_is_answered_o
     over_http(60).await;
 }
 
-#[ignore = "takes about twenty seconds each"]
+#[ignore = "thousands of calls; .ci/run runs it"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_calls_by_frames_that_meet_the_end_of_an_idle_connection_run_once() {
     by_frames(400).await;
 }
 
-#[ignore = "takes about twenty seconds each"]
+#[ignore = "thousands of calls; .ci/run runs it"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_calls_over_http_that_meet_the_end_of_an_idle_connection_are_answered_or_did_not_run() {
     over_http(400).await;

@@ -278,9 +278,6 @@ impl Sending {
         let mut state = self.link.state();
         let ended = std::task::ready!(state.calls.poll(id, cx));
         self.id = None;
-        let next = state.next_in_queue();
-        drop(state);
-        next.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(ended))
     }
 }
@@ -291,18 +288,18 @@ impl Drop for Sending {
             return;
         }
         let mut state = self.link.state();
-        if let Some(ticket) = self.ticket {
-            state.queue.remove(&ticket);
-        }
+        // Who is no longer in the queue had been woken to take a place in flight.
+        let mut leaves_a_place = self.ticket.is_some_and(|ticket| state.queue.remove(&ticket).is_none());
         if let Some(id) = self.id
             && state.calls.remove(id)
-            && !state.outbound.take_back(id)
         {
-            state.outbound.give_up(id);
-            state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
+            leaves_a_place = true;
+            if !state.outbound.take_back(id) {
+                state.outbound.give_up(id);
+                state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
+            }
         }
-        // Its place in flight is free, or it had been woken to take one.
-        let next = state.next_in_queue();
+        let next = if leaves_a_place { state.next_in_queue() } else { None };
         self.link.state.ring(state);
         next.into_iter().for_each(Waker::wake);
     }
@@ -471,6 +468,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         Taken::TooLarge => Ended::TooLarge,
                     };
                     self.wakers.extend(state.calls.end(header.id, ended));
+                    self.wakers.extend(state.next_in_queue());
                     answers += 1;
                     if answers >= AT_ONCE && !rest.is_empty() {
                         self.unread = message.slice_ref(rest);
