@@ -13,8 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::frames::Sending;
-use super::host::Host;
+use super::frames::{Asked, CallFrame, Sending};
 use super::outcome::Remote;
 use super::outgoing::Outgoing;
 use super::{Client, Way};
@@ -25,7 +24,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
 use crate::metadata;
-use crate::method::Method;
+use crate::method::{Method, Param};
 use crate::name;
 use crate::runtime::{self, BoxFuture};
 use crate::timer::later;
@@ -38,20 +37,16 @@ use crate::wire::headers;
 /// `readonly`.
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<A, R> {
-    state: State<A>,
+    name: Cow<'static, str>,
+    /// What it takes to send it, and to send it again; nothing once it goes another way than by frames.
+    prepared: Option<Prepared<A>>,
+    progress: Progress,
     /// From what came back to what the caller sees; a pointer, so that a call is a future whatever `R` is.
     read: fn(&str, Result<Returned, Failure>) -> R,
 }
 
-enum State<A> {
-    Ready(Prepared<A>),
-    Running(Cow<'static, str>, Running),
-    Over,
-}
-
 struct Prepared<A> {
     client: Client,
-    name: Cow<'static, str>,
     method: Option<&'static Method>,
     args: A,
     encode: Encode<A>,
@@ -62,27 +57,35 @@ struct Prepared<A> {
     refused: Option<Error>,
 }
 
+enum Progress {
+    Unsent,
+    /// By frames, at its first attempt.
+    Frames(Sending, Time),
+    Any(BoxFuture<Reply>),
+    Over,
+}
+
+/// When a call is to end, and how long that was when it began.
+#[derive(Clone, Copy)]
+struct Time {
+    deadline: Instant,
+    allowed: Duration,
+}
+
 type AsTheyAre<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
-type Encode<A> = fn(Option<&'static Method>, A, Codec) -> Result<Encoded, Error>;
+
+/// How arguments are encoded.
+enum Encode<A> {
+    /// Each by its name; they can be appended to anything.
+    Typed(fn(&A, &[Param], Codec, &mut Vec<u8>) -> Result<(), Error>),
+    /// They are encoded already, and are put into that codec.
+    Encoded(fn(&A, Codec) -> Result<Encoded, Error>),
+}
 
 /// The arguments of a call by name, in its type: `Call<ByName, Result<T, CallError<Value>>>` is what [`Client::call`]
 /// returns whatever they are, for they are encoded at once. The call borrows nothing.
 #[derive(Debug)]
 pub struct ByName(Encoded);
-
-/// A call on its way.
-enum Running {
-    /// By frames, at its first attempt.
-    Frames(Box<ByFrames>),
-    Any(BoxFuture<Reply>),
-}
-
-/// A call by frames: what it takes to send it, and to send it again.
-struct ByFrames {
-    sending: Sending,
-    outgoing: Outgoing,
-    host: Arc<Host>,
-}
 
 /// A typed stub's call whose arguments are all owned.
 pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
@@ -91,14 +94,8 @@ pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
     args: A,
 ) -> Call<A, R> {
     let as_they_are: fn(A) -> Box<dyn Any + Send> = |args| Box::new(args);
-    Call::new(
-        client,
-        Cow::Borrowed(&*method.name),
-        Some(method),
-        args,
-        encode_typed,
-        Some((as_they_are, R::types::<A>())),
-    )
+    let as_they_are = Some((as_they_are, R::types::<A>()));
+    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, Encode::Typed(A::to_keyword), as_they_are)
 }
 
 /// A typed stub's call with borrowed arguments: it is encoded even within the process.
@@ -107,7 +104,7 @@ pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
     method: &'static Method,
     args: A,
 ) -> Call<A, R> {
-    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, encode_typed, None)
+    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, Encode::Typed(A::to_keyword), None)
 }
 
 pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Serialize + 'static)) -> Call<ByName, R> {
@@ -115,19 +112,12 @@ pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Seria
     let encoded = named.and_then(|()| encode_dynamic(name, args));
     let refused = encoded.as_ref().err().cloned();
     let args = ByName(encoded.unwrap_or_else(|_| Encoded::none(Codec::Json)));
-    let encode: Encode<ByName> = |_, args, codec| args.0.into_codec(codec);
+    let encode = Encode::Encoded(|args: &ByName, codec| args.0.clone().into_codec(codec));
     let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None);
-    if let State::Ready(prepared) = &mut call.state {
+    if let Some(prepared) = &mut call.prepared {
         prepared.refused = prepared.refused.take().or(refused);
     }
     call
-}
-
-fn encode_typed<A: ToArguments>(method: Option<&'static Method>, args: A, codec: Codec) -> Result<Encoded, Error> {
-    let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
-    let mut keyword = Vec::with_capacity(128);
-    args.to_keyword(params, codec, &mut keyword)?;
-    Ok(Encoded::by_name(codec, keyword.into()))
 }
 
 impl<A, R> Call<A, R> {
@@ -145,14 +135,14 @@ impl<A, R> Call<A, R> {
         let refused = client.scope.refused.clone();
         let client = client.clone();
         let headers = HeaderMap::new();
-        let prepared = Prepared { client, name, method, args, encode, as_they_are, timeout: None, headers, refused };
-        Self { state: State::Ready(prepared), read: R::read }
+        let prepared = Prepared { client, method, args, encode, as_they_are, timeout: None, headers, refused };
+        Self { name, prepared: Some(prepared), progress: Progress::Unsent, read: R::read }
     }
 
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
     /// is serving a call itself has at most what is left of that one's time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        if let State::Ready(prepared) = &mut self.state {
+        if let Some(prepared) = &mut self.prepared {
             prepared.timeout = Some(timeout);
         }
         self
@@ -161,7 +151,7 @@ impl<A, R> Call<A, R> {
     /// A header on this call, which the function reads by [`Context::header`]. One that can't stand in a header fails
     /// the call, as do HTTP's own and `byname-…`, which is the protocol's.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        if let State::Ready(prepared) = &mut self.state
+        if let Some(prepared) = &mut self.prepared
             && let Err(error) = metadata::set(&mut prepared.headers, name, value)
         {
             prepared.refused = Some(error);
@@ -195,7 +185,7 @@ impl<A, R> Call<A, R> {
     {
         match runtime::block_on(self) {
             Ok(result) => result,
-            Err(call) => R::read(call.name(), Err(inside_async(call.name()).into())),
+            Err(call) => R::read(&call.name, Err(inside_async(&call.name).into())),
         }
     }
 
@@ -205,36 +195,195 @@ impl<A, R> Call<A, R> {
     }
 }
 
-impl<A, R> Call<A, R> {
-    fn name(&self) -> &str {
-        match &self.state {
-            State::Ready(prepared) => &prepared.name,
-            State::Running(name, _) => name,
-            State::Over => "(over)",
-        }
-    }
-}
-
 impl<A: Send, R> Call<A, R> {
     fn poll_done(&mut self, cx: &mut Task<'_>) -> Poll<(R, HeaderMap)> {
-        if matches!(self.state, State::Ready(_)) {
-            let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Over) else {
-                unreachable!("it was ready a line ago");
-            };
-            self.state = prepared.start();
+        let done = loop {
+            match &mut self.progress {
+                Progress::Unsent => match self.start(cx) {
+                    Ok(progress) => {
+                        let waits = matches!(progress, Progress::Frames(..));
+                        self.progress = progress;
+                        if waits {
+                            return Poll::Pending;
+                        }
+                    }
+                    Err(error) => break Reply::from(error),
+                },
+                Progress::Frames(sending, time) => {
+                    let (ended, time) = (ready!(sending.poll_ended(cx)), *time);
+                    let Some(Prepared { client: Client { way: Way::Remote(host), .. }, .. }) = &self.prepared else {
+                        unreachable!("it was sent by frames");
+                    };
+                    match host.ended(&self.name, time.allowed, sending.link(), Ok(ended)) {
+                        // Whether it is sent again is for the others' way to say.
+                        reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
+                            let codec = sending.link().codec();
+                            match self.go_on(time, codec, reply) {
+                                Ok(call) => self.progress = Progress::Any(call),
+                                Err(error) => break Reply::from(error),
+                            }
+                        }
+                        Some(reply) => {
+                            host.deposit();
+                            break reply;
+                        }
+                    }
+                }
+                Progress::Any(call) => {
+                    // It may have begun in a runtime and go on where there is none.
+                    let outside = Handle::try_current().is_err().then(runtime::current);
+                    let _entered = outside.as_ref().map(Handle::enter);
+                    break ready!(call.as_mut().poll(cx));
+                }
+                Progress::Over => panic!("a call was polled after it had ended"),
+            }
+        };
+        (self.progress, self.prepared) = (Progress::Over, None);
+        Poll::Ready(((self.read)(&self.name, done.result), done.metadata))
+    }
+
+    /// Sends it by frames, or begins to send it another way.
+    fn start(&mut self, cx: &mut Task<'_>) -> Result<Progress, Error> {
+        let Some(prepared) = &mut self.prepared else {
+            unreachable!("nothing was taken of a call that was not begun");
+        };
+        let Prepared { client, method, args, encode, timeout, headers, refused, .. } = prepared;
+        let scope = &client.scope;
+        if let Some(error) = refused.take() {
+            return Err(error);
         }
-        let State::Running(_, future) = &mut self.state else {
-            panic!("a call was polled after it had ended");
+        if !scope.prefix.is_empty() {
+            self.name = Cow::Owned(format!("{}{}", scope.prefix, self.name));
+        }
+        let name = &self.name;
+
+        let serving = Context::current();
+        let now = Instant::now();
+        let limits = match &client.way {
+            Way::Remote(host) => host.limits(),
+            Way::Local(dispatch) => dispatch.limits(),
         };
-        let done = ready!(future.poll(cx));
-        let State::Running(name, _) = std::mem::replace(&mut self.state, State::Over) else {
-            unreachable!("it was running a line ago");
+        let timeout = timeout.or(scope.timeout).or(method.and_then(|method| method.timeout)).unwrap_or(limits.call);
+        let own_deadline = later(now, timeout);
+        let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
+        let allowed = deadline.saturating_duration_since(now);
+        if allowed.is_zero() {
+            let why = format!("no time was left to call `{name}`; allow more with `.timeout(…)`");
+            return Err(Error::refused(Code::DeadlineExceeded, why));
+        }
+        let time = Time { deadline, allowed };
+
+        if serving.is_some() || !scope.headers.is_empty() {
+            let own = std::mem::replace(headers, scope.headers.clone());
+            if let Some(serving) = &serving {
+                for trace in [headers::TRACEPARENT, headers::TRACESTATE] {
+                    if let Some(value) = serving.metadata().get(&trace) {
+                        headers.insert(trace, value.clone());
+                    }
+                }
+            }
+            headers.extend(own);
+        }
+
+        let span = tracing::info_span!("rpc.call", rpc.method = %name);
+        if scope.interceptors.is_empty()
+            && span.is_disabled()
+            && let Way::Remote(host) = &client.way
+            && let Some(link) = host.link()
+        {
+            let codec = link.codec();
+            let mut frame = match encode {
+                Encode::Typed(write) => {
+                    let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
+                    CallFrame::by_name(allowed, headers, |payload| write(args, params, codec, payload))?
+                }
+                Encode::Encoded(encode) => CallFrame::new(allowed, headers, &encode(args, codec)?),
+            };
+            let mut sending = link.call();
+            return match sending.poll_send(Asked { name, deadline }, &mut frame, cx) {
+                Poll::Ready(Ok(())) => Ok(Progress::Frames(sending, time)),
+                Poll::Ready(Err(unsent)) => {
+                    let reply = host.ended(name, allowed, &link, Err(unsent));
+                    Ok(Progress::Any(self.go_on(time, codec, reply)?))
+                }
+                // Nobody but itself looks at its deadline before it is sent.
+                Poll::Pending => Ok(Progress::Any(self.go_on(time, codec, None)?)),
+            };
+        }
+        Ok(Progress::Any(self.start_anyhow(time, span)?))
+    }
+
+    /// Sends it whichever way it goes.
+    fn start_anyhow(&mut self, time: Time, span: tracing::Span) -> Result<BoxFuture<Reply>, Error> {
+        let Some(prepared) = self.prepared.take() else {
+            unreachable!("nothing was taken of a call that was not begun");
         };
-        Poll::Ready(((self.read)(&name, done.result), done.metadata))
+        let (scope, way) = (Arc::clone(&prepared.client.scope), prepared.client.way.clone());
+        let (method, idempotent) = (prepared.method, prepared.is_idempotent());
+        let args = match (&way, prepared.as_they_are) {
+            (Way::Local(dispatch), Some((as_they_are, types)))
+                if !scope.encoded && dispatch.takes(&self.name, types) =>
+            {
+                Args::Local(as_they_are(prepared.args))
+            }
+            (Way::Local(_), _) => Args::Encoded(prepared.encoded(scope.codec)?),
+            (Way::Remote(host), _) => {
+                Args::Encoded(prepared.encoded(host.link().map_or(Codec::Json, |link| link.codec()))?)
+            }
+        };
+        let mut request = Request::new((&*self.name).into(), args, prepared.headers);
+        request.deadline = Some(time.deadline);
+        let call = if scope.interceptors.is_empty() {
+            way.send(request, idempotent, time)
+        } else {
+            request.method = method.map(Known::Static);
+            let chain = scope.interceptors.clone();
+            let last = Box::new(move |request| way.send(request, idempotent, time));
+            Box::pin(async move { chain.run(request, time.deadline, last).await })
+        };
+        // A span that nobody watches would still be entered and left at each poll.
+        let call = if span.is_disabled() { call } else { Box::pin(call.instrument(span)) };
+        Ok(on_a_runtime(call))
+    }
+
+    /// Goes on with a call that was to go by frames. `first` is what its first attempt came to, where there was one.
+    fn go_on(&mut self, time: Time, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
+        let Some(prepared) = self.prepared.take() else {
+            unreachable!("it is kept until the call goes another way");
+        };
+        let Way::Remote(host) = &prepared.client.way else {
+            unreachable!("it was to go by frames");
+        };
+        let outgoing = Outgoing {
+            name: self.name.clone(),
+            args: prepared.encoded(codec)?,
+            idempotent: prepared.is_idempotent(),
+            deadline: time.deadline,
+            allowed: time.allowed,
+            headers: prepared.headers,
+        };
+        Ok(on_a_runtime(Box::pin(Arc::clone(host).call(outgoing, first))))
     }
 }
 
-/// Arguments are never pinned: they are consumed by the first poll.
+impl<A> Prepared<A> {
+    fn is_idempotent(&self) -> bool {
+        self.method.is_some_and(|method| method.idempotent)
+    }
+
+    fn encoded(&self, codec: Codec) -> Result<Encoded, Error> {
+        let write = match self.encode {
+            Encode::Typed(write) => write,
+            Encode::Encoded(encode) => return encode(&self.args, codec),
+        };
+        let params = self.method.map(|method| method.params.as_slice()).unwrap_or_default();
+        let mut keyword = Vec::with_capacity(128);
+        write(&self.args, params, codec, &mut keyword)?;
+        Ok(Encoded::by_name(codec, keyword.into()))
+    }
+}
+
+/// Arguments are never pinned.
 impl<A, R> Unpin for Call<A, R> {}
 
 impl<A: Send, R> Future for Call<A, R> {
@@ -247,7 +396,7 @@ impl<A: Send, R> Future for Call<A, R> {
 
 impl<A, R> std::fmt::Debug for Call<A, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Call").field(&self.name()).finish()
+        f.debug_tuple("Call").field(&self.name).finish()
     }
 }
 
@@ -266,7 +415,7 @@ impl<A: Send, R: Remote> WithMetadata<A, R> {
         match runtime::block_on(self) {
             Ok(result) => result,
             Err(Self(call)) => {
-                let refused = R::read(call.name(), Err(inside_async(call.name()).into()));
+                let refused = R::read(&call.name, Err(inside_async(&call.name).into()));
                 refused.into_result().map(|value| (value, HeaderMap::new()))
             }
         }
@@ -289,126 +438,8 @@ fn inside_async(name: &str) -> Error {
     Error::refused(Code::FailedPrecondition, why)
 }
 
-impl<A: Send> Prepared<A> {
-    fn start(self) -> State<A> {
-        let Self { client, name, method, args, encode, as_they_are, timeout, headers: own, refused } = self;
-        let scope = &client.scope;
-        let name = if scope.prefix.is_empty() { name } else { Cow::Owned(format!("{}{name}", scope.prefix)) };
-        let fail = |name, error: Error| {
-            let failed = Box::pin(std::future::ready(Reply::from(error)));
-            State::Running(name, Running::Any(failed))
-        };
-        if let Some(error) = refused {
-            return fail(name, error);
-        }
-
-        let serving = Context::current();
-        let now = Instant::now();
-        let limits = match &client.way {
-            Way::Remote(host) => host.limits(),
-            Way::Local(dispatch) => dispatch.limits(),
-        };
-        let timeout = timeout.or(scope.timeout).or(method.and_then(|method| method.timeout)).unwrap_or(limits.call);
-        let own_deadline = later(now, timeout);
-        let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
-        let allowed = deadline.saturating_duration_since(now);
-        if allowed.is_zero() {
-            let why = format!("no time was left to call `{name}`; allow more with `.timeout(…)`");
-            return fail(name, Error::refused(Code::DeadlineExceeded, why));
-        }
-
-        let mut all = scope.headers.clone();
-        if let Some(serving) = &serving {
-            for trace in [headers::TRACEPARENT, headers::TRACESTATE] {
-                if let Some(value) = serving.metadata().get(&trace) {
-                    all.insert(trace, value.clone());
-                }
-            }
-        }
-        all.extend(own);
-
-        let link = match &client.way {
-            Way::Remote(host) => host.link(),
-            Way::Local(_) => None,
-        };
-        let args = match (&client.way, as_they_are) {
-            (Way::Local(dispatch), Some((as_they_are, types))) if !scope.encoded && dispatch.takes(&name, types) => {
-                Ok(Args::Local(as_they_are(args)))
-            }
-            (Way::Local(_), _) => encode(method, args, scope.codec).map(Args::Encoded),
-            (Way::Remote(_), _) => {
-                let codec = link.as_ref().map_or(Codec::Json, |link| link.codec());
-                encode(method, args, codec).map(Args::Encoded)
-            }
-        };
-        let args = match args {
-            Ok(args) => args,
-            Err(error) => return fail(name, error),
-        };
-        let span = tracing::info_span!("rpc.call", rpc.method = %name);
-        let idempotent = method.is_some_and(|method| method.idempotent);
-        let args = match (args, link, &client.way) {
-            (Args::Encoded(args), Some(link), Way::Remote(host))
-                if scope.interceptors.is_empty() && span.is_disabled() =>
-            {
-                let outgoing = Outgoing { name: name.clone(), args, idempotent, headers: all, deadline, allowed };
-                let by_frames = ByFrames { sending: link.call(), outgoing, host: Arc::clone(host) };
-                return State::Running(name, Running::Frames(Box::new(by_frames)));
-            }
-            (args, ..) => args,
-        };
-        let mut request = Request::new((&*name).into(), args, all);
-        request.deadline = Some(deadline);
-        let way = client.way.clone();
-        let call = if scope.interceptors.is_empty() {
-            way.send(request, idempotent, deadline, allowed)
-        } else {
-            request.method = method.map(Known::Static);
-            let chain = scope.interceptors.clone();
-            let last = Box::new(move |request| way.send(request, idempotent, deadline, allowed));
-            Box::pin(async move { chain.run(request, deadline, last).await })
-        };
-        // A span that nobody watches would still be entered and left at each poll.
-        let call = if span.is_disabled() { call } else { Box::pin(call.instrument(span)) };
-        State::Running(name, Running::Any(on_a_runtime(call)))
-    }
-}
-
-impl Running {
-    fn poll(&mut self, cx: &mut Task<'_>) -> Poll<Reply> {
-        if let Running::Frames(by_frames) = self {
-            let ByFrames { sending, outgoing, host } = &mut **by_frames;
-            let reply = match sending.poll(outgoing, cx) {
-                Poll::Ready(ended) => host.ended(outgoing, sending.link(), ended),
-                // Nobody but itself looks at its deadline before it is sent.
-                Poll::Pending if sending.is_queued() => None,
-                Poll::Pending => return Poll::Pending,
-            };
-            match reply {
-                // Whether it is sent again is for the others' way to say.
-                Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None => {
-                    let outgoing = outgoing.take();
-                    let again = Arc::clone(host).call(outgoing, reply);
-                    *self = Running::Any(on_a_runtime(Box::pin(again)));
-                }
-                Some(reply) => {
-                    host.deposit();
-                    return Poll::Ready(reply);
-                }
-            }
-        }
-        let Running::Any(call) = self else {
-            unreachable!("frames have just given way");
-        };
-        // It may have begun in a runtime and go on where there is none.
-        let outside = Handle::try_current().is_err().then(runtime::current);
-        let _entered = outside.as_ref().map(Handle::enter);
-        call.as_mut().poll(cx)
-    }
-}
-
 impl Way {
-    fn send(&self, request: Request, idempotent: bool, deadline: Instant, allowed: Duration) -> BoxFuture<Reply> {
+    fn send(&self, request: Request, idempotent: bool, Time { deadline, allowed }: Time) -> BoxFuture<Reply> {
         match self {
             Way::Local(dispatch) => {
                 let dispatch = Arc::clone(dispatch);

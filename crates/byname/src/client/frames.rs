@@ -4,12 +4,13 @@ mod calls;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod handshake;
+mod request;
 mod upgrades;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,8 @@ use tokio::time::Instant;
 use self::calls::Calls;
 pub(super) use self::calls::Ended;
 pub(super) use self::handshake::open;
+pub(super) use self::request::CallFrame;
 pub(super) use self::upgrades::Upgrades;
-use crate::arguments::Encoded;
 use crate::call::{Failure, Reply, Returned, Value};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Kind};
@@ -28,8 +29,6 @@ use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::{self, Assembly, Doorbell, GivenUp, Guard, Outbound, Socket, Taken, Violation};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
-
-use super::outgoing::Outgoing;
 
 /// The names that a connection is told, each by a number; after so many another connection takes its place.
 const NAMES: u16 = 4096;
@@ -62,7 +61,7 @@ struct State {
     outbound: Outbound,
     /// The writes so far.
     writes: u64,
-    names: HashMap<Box<str>, u16>,
+    names: BTreeMap<Box<str>, u16>,
     status: Status,
     /// What the server said of itself.
     server: Hello,
@@ -105,7 +104,7 @@ impl Link {
             calls: Calls::new(),
             outbound,
             writes: 0,
-            names: HashMap::new(),
+            names: BTreeMap::new(),
             status: Status::Open,
             server,
             queue: BTreeMap::new(),
@@ -152,7 +151,8 @@ impl Link {
     /// has a `ticket`.
     fn poll_send(
         &self,
-        outgoing: &Outgoing,
+        call: Asked<'_>,
+        frame: &mut CallFrame,
         ticket: &mut Option<u64>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<u64, Unsent>> {
@@ -161,8 +161,7 @@ impl Link {
         if this.status != Status::Open {
             return Poll::Ready(Err(Unsent::Over));
         }
-        let Encoded { codec: _, positional, keyword } = &outgoing.args;
-        let (size, largest) = (positional.len() + keyword.len(), this.server.message);
+        let (size, largest) = (frame.size(), this.server.message);
         if size > largest {
             return Poll::Ready(Err(Unsent::TooLarge(size, largest)));
         }
@@ -180,47 +179,32 @@ impl Link {
             this.queue.insert(ticket, cx.waker().clone());
             return Poll::Pending;
         }
-        let is_first = ticket.is_none();
         if let Some(ticket) = ticket.take() {
             this.queue.remove(&ticket);
+            // It has less left than it was allowed.
+            frame.set_left(call.deadline.saturating_duration_since(Instant::now()));
         }
-        let Some(number) = this.number(&outgoing.name) else {
+        let Some(number) = this.number(call.name) else {
             // A number is never given to another name, for a large call that bears it may not have gone out yet.
             this.status = Status::Leaving;
             self.state.ring(state);
             return Poll::Ready(Err(Unsent::Over));
         };
-        let id = this.calls.begin(this.writes, outgoing.deadline);
-        if this.earliest.is_none_or(|earliest| outgoing.deadline < earliest) {
-            this.earliest = Some(outgoing.deadline);
+        let id = this.calls.begin(this.writes, call.deadline, cx.waker().clone());
+        if this.earliest.is_none_or(|earliest| call.deadline < earliest) {
+            this.earliest = Some(call.deadline);
         }
-        // A call that had to wait for others has less left than it was allowed.
-        let left = match is_first {
-            true => outgoing.allowed,
-            false => outgoing.deadline.saturating_duration_since(Instant::now()),
-        };
-        let left = left.as_millis();
-        let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
-        let mut flags = 0;
-        let start = this.outbound.open();
-        let frame = this.outbound.buffer();
-        frame.extend_from_slice(&left.to_be_bytes());
-        if !outgoing.headers.is_empty() {
-            flags |= flag::METADATA;
-            format::write_metadata(&outgoing.headers, frame);
-        }
-        if !positional.is_empty() && !keyword.is_empty() {
-            flags |= flag::MIXED;
-            format::put_part(positional, frame);
-            frame.extend_from_slice(keyword);
-        } else {
-            frame.extend_from_slice(positional);
-            frame.extend_from_slice(keyword);
-        }
-        this.outbound.close(start, Header::new(kind::CALL, flags, number, id));
+        frame.put(Header::new(kind::CALL, 0, number, id), &mut this.outbound);
         self.state.ring(state);
         Poll::Ready(Ok(id))
     }
+}
+
+/// What is called, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'c> {
+    pub(super) name: &'c str,
+    pub(super) deadline: Instant,
 }
 
 impl State {
@@ -266,19 +250,40 @@ impl Sending {
         self.id.is_none()
     }
 
-    /// How it ended, or that it was not sent.
-    pub(super) fn poll(&mut self, outgoing: &Outgoing, cx: &mut Context<'_>) -> Poll<Result<Ended, Unsent>> {
-        let id = match self.id {
-            Some(id) => id,
-            None => match std::task::ready!(self.link.poll_send(outgoing, &mut self.ticket, cx)) {
-                Ok(id) => *self.id.insert(id),
-                Err(unsent) => return Poll::Ready(Err(unsent)),
-            },
+    /// Sends it; ready once it is sent, and then whoever polled is woken at its end.
+    pub(super) fn poll_send(
+        &mut self,
+        call: Asked<'_>,
+        frame: &mut CallFrame,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Unsent>> {
+        let sent = ready!(self.link.poll_send(call, frame, &mut self.ticket, cx));
+        Poll::Ready(sent.map(|id| self.id = Some(id)))
+    }
+
+    /// How it ended, once it is sent.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(id) = self.id else {
+            return Poll::Pending;
         };
-        let mut state = self.link.state();
-        let ended = std::task::ready!(state.calls.poll(id, cx));
+        let ended = ready!(self.link.state().calls.poll(id, cx));
         self.id = None;
-        Poll::Ready(Ok(ended))
+        Poll::Ready(ended)
+    }
+
+    /// Both: how it ended, or that it was not sent.
+    pub(super) fn poll(
+        &mut self,
+        call: Asked<'_>,
+        frame: &mut CallFrame,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Ended, Unsent>> {
+        if self.id.is_none()
+            && let Err(unsent) = ready!(self.poll_send(call, frame, cx))
+        {
+            return Poll::Ready(Err(unsent));
+        }
+        self.poll_ended(cx).map(Ok)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::connect::{addresses, connect};
-use super::frames::{self, Ended, Link, Unsent, too_large};
+use super::frames::{self, CallFrame, Ended, Link, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, TooLarge};
 use super::links::Links;
 use super::outgoing::Outgoing;
@@ -135,11 +135,14 @@ impl Host {
                 return error.into();
             }
             let mut sending = link.call();
-            let Some(ended) = before(outgoing.deadline, poll_fn(|cx| sending.poll(outgoing, cx))).await else {
+            let left = outgoing.deadline.saturating_duration_since(Instant::now());
+            let mut frame = CallFrame::new(left, &outgoing.headers, &outgoing.args);
+            let polled = poll_fn(|cx| sending.poll(outgoing.asked(), &mut frame, cx));
+            let Some(ended) = before(outgoing.deadline, polled).await else {
                 let executed = if sending.is_queued() { Executed::No } else { Executed::Unknown };
-                return self.late(outgoing, executed).into();
+                return self.late(&outgoing.name, outgoing.allowed, executed).into();
             };
-            if let Some(reply) = self.ended(outgoing, &link, ended) {
+            if let Some(reply) = self.ended(&outgoing.name, outgoing.allowed, &link, ended) {
                 return reply;
             }
         }
@@ -150,10 +153,16 @@ impl Host {
     }
 
     /// What a call by frames came to; nothing where it was not sent.
-    pub(super) fn ended(&self, outgoing: &Outgoing, link: &Arc<Link>, ended: Result<Ended, Unsent>) -> Option<Reply> {
+    pub(super) fn ended(
+        &self,
+        name: &str,
+        allowed: Duration,
+        link: &Arc<Link>,
+        ended: Result<Ended, Unsent>,
+    ) -> Option<Reply> {
         match ended {
             Ok(Ended::Unsent(_)) => None,
-            Ok(ended) => Some(self.answered(outgoing, link, ended)),
+            Ok(ended) => Some(self.answered(name, allowed, link, ended)),
             Err(Unsent::Over) => {
                 if let Some(links) = &self.links {
                     links.forget(link);
@@ -168,25 +177,25 @@ impl Host {
                 );
                 Some(Error::refused(Code::ResourceExhausted, why).of_limit("waiting").into())
             }
-            Err(Unsent::TooLarge(size, largest)) => Some(too_large(&outgoing.name, size, largest).into()),
+            Err(Unsent::TooLarge(size, largest)) => Some(too_large(name, size, largest).into()),
         }
     }
 
-    fn answered(&self, outgoing: &Outgoing, link: &Link, ended: Ended) -> Reply {
+    fn answered(&self, name: &str, allowed: Duration, link: &Link, ended: Ended) -> Reply {
         let (why, executed, when, what) = match ended {
             Ended::Answered(header, payload) => match frames::read(link.codec(), &header, &payload) {
                 Ok(reply) => return reply,
                 Err(violation) => {
-                    let why = format!("the reply of `{}` can't be read: {violation}", outgoing.name);
+                    let why = format!("the reply of `{name}` can't be read: {violation}");
                     return Error::new(Code::Internal, why).into();
                 }
             },
-            Ended::TooLarge => return self.too_large(&outgoing.name, Executed::Yes).into(),
-            Ended::Late => return self.late(outgoing, Executed::Unknown).into(),
+            Ended::TooLarge => return self.too_large(name, Executed::Yes).into(),
+            Ended::Late => return self.late(name, allowed, Executed::Unknown).into(),
             Ended::Unsent(why) => (why, Executed::No, "before", "it did not run"),
             Ended::Unknown(why) => (why, Executed::Unknown, "after", "it may have run"),
         };
-        let why = format!("the connection to {} broke {when} `{}` was sent; {what}: {why}", self.url(), outgoing.name);
+        let why = format!("the connection to {} broke {when} `{name}` was sent; {what}: {why}", self.url());
         Error::new(Code::Unavailable, why).executed_is(executed).into()
     }
 
@@ -234,7 +243,7 @@ impl Host {
                     }
                     turned = true;
                 }
-                None => return self.late(outgoing, Executed::Unknown).into(),
+                None => return self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into(),
             }
         }
     }
@@ -291,7 +300,7 @@ impl Host {
                 Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
             }
             Some(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
-            None if until == outgoing.deadline => Err(self.late(outgoing, Executed::No)),
+            None if until == outgoing.deadline => Err(self.late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
                 let why = format!("no answer within {:?} (`Limits::connect`)", self.limits.connect);
                 Err(self.unreachable(&why).of_limit("connect"))
@@ -314,8 +323,7 @@ impl Host {
         Error::refused(Code::Unimplemented, why)
     }
 
-    fn late(&self, outgoing: &Outgoing, executed: Executed) -> Error {
-        let (name, allowed) = (&outgoing.name, outgoing.allowed);
+    fn late(&self, name: &str, allowed: Duration, executed: Executed) -> Error {
         let what = match executed {
             Executed::No => "it was not sent",
             _ => "it may have run, or be running",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::frames::Asked;
 use crate::arguments::Encoded;
 use crate::codec::Codec;
 use crate::error::Error;
@@ -30,13 +31,8 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Leaves nothing behind.
-    pub(super) fn take(&mut self) -> Self {
-        Self {
-            name: std::mem::take(&mut self.name),
-            args: std::mem::replace(&mut self.args, Encoded::none(Codec::Json)),
-            headers: std::mem::take(&mut self.headers),
-            ..*self
-        }
+    /// What is called, and until when.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked { name: &self.name, deadline: self.deadline }
     }
 }

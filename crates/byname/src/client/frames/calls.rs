@@ -64,12 +64,12 @@ impl Calls {
         self.waiting
     }
 
-    /// Begins a call; it must be polled or removed later on.
-    pub(super) fn begin(&mut self, write: u64, deadline: Instant) -> u64 {
+    /// Begins a call, of which `waker` is woken at its end; it must be polled or removed later on.
+    pub(super) fn begin(&mut self, write: u64, deadline: Instant, waker: Waker) -> u64 {
         let at = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.begun += 1;
         let id = self.begun << PLACE | u64::from(at);
-        let slot = Slot { id, write, deadline, state: State::Waiting(None) };
+        let slot = Slot { id, write, deadline, state: State::Waiting(Some(waker)) };
         match self.slots.get_mut(at as usize) {
             Some(free) => *free = slot,
             None => self.slots.push(slot),
@@ -192,11 +192,11 @@ mod tests {
     #[test]
     fn ids_grow_and_places_are_used_again() {
         let (mut calls, now) = (Calls::new(), Instant::now());
-        let first = calls.begin(0, now);
-        let second = calls.begin(0, now);
+        let first = calls.begin(0, now, Waker::noop().clone());
+        let second = calls.begin(0, now, Waker::noop().clone());
         assert!(first < second);
         assert!(calls.remove(first) && !calls.remove(first));
-        let third = calls.begin(0, now);
+        let third = calls.begin(0, now, Waker::noop().clone());
         assert!(second < third);
         assert_eq!((calls.slots.len(), calls.waiting()), (2, 2));
         assert!(calls.end(first, reply("late")).is_none());
@@ -211,7 +211,7 @@ mod tests {
             let mut answered = HashMap::new();
             for (step, which) in steps {
                 match step {
-                    0 => live.push(calls.begin(0, now)),
+                    0 => live.push(calls.begin(0, now, Waker::noop().clone())),
                     1 if !live.is_empty() => {
                         let id = live[which % live.len()];
                         calls.end(id, reply(&id.to_string()));

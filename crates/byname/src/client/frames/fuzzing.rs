@@ -10,9 +10,8 @@ use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::{Driver, Ended, Link, read};
+use super::{Asked, CallFrame, Driver, Ended, Link, read};
 use crate::arguments::Encoded;
-use crate::client::outgoing::Outgoing;
 use crate::codec::Codec;
 use crate::frames::format::Hello;
 use crate::frames::fuzzing::{Scripted, headers, script};
@@ -57,20 +56,14 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let link = Arc::new(Link::new(server, codec, &limits, now, 0.5));
     let mut driver = Driver::new(link, socket, Bytes::new(), &limits);
     let cx = &mut Context::from_waker(Waker::noop());
-    let outgoing = Outgoing {
-        name: "f".into(),
-        args: Encoded { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() },
-        idempotent: false,
-        headers: HeaderMap::new(),
-        deadline: now + hour,
-        allowed: hour,
-    };
+    let asked = Asked { name: "f", deadline: now + hour };
+    let args = Encoded { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
     let mut calls: Vec<_> = (0..3).map(|_| driver.link().call()).collect();
     let mut ended = [const { None }; 3];
     let mut poll_calls = |calls: &mut [super::Sending], ended: &mut [Option<()>]| {
         for (call, ended) in calls.iter_mut().zip(ended) {
             if ended.is_none()
-                && let Poll::Ready(how) = call.poll(&outgoing, cx)
+                && let Poll::Ready(how) = call.poll(asked, &mut CallFrame::new(hour, &HeaderMap::new(), &args), cx)
             {
                 *ended = Some(());
                 if let Ok(Ended::Answered(header, payload)) = how {

@@ -1,0 +1,102 @@
+//! A call as its frame has it: [`CallFrame`].
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::arguments::Encoded;
+use crate::error::Error;
+use crate::frames::format::{self, Header, flag};
+use crate::frames::{Outbound, PIECE};
+
+thread_local! {
+    /// Where this thread's next call is written, so that it allocates nothing.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The payload of a CALL.
+#[derive(Debug)]
+pub(in crate::client) struct CallFrame {
+    payload: Vec<u8>,
+    flags: u8,
+    /// The bytes of the arguments.
+    size: usize,
+}
+
+impl CallFrame {
+    /// A call with these arguments.
+    pub(in crate::client) fn new(left: Duration, headers: &HeaderMap, args: &Encoded) -> Self {
+        let mut frame = Self::begin(left, headers);
+        let Encoded { codec: _, positional, keyword } = args;
+        if !positional.is_empty() && !keyword.is_empty() {
+            frame.flags |= flag::MIXED;
+            format::put_part(positional, &mut frame.payload);
+        } else {
+            frame.payload.extend_from_slice(positional);
+        }
+        frame.payload.extend_from_slice(keyword);
+        frame.size = positional.len() + keyword.len();
+        frame
+    }
+
+    /// A call whose arguments `write` appends by name.
+    pub(in crate::client) fn by_name(
+        left: Duration,
+        headers: &HeaderMap,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let mut frame = Self::begin(left, headers);
+        let before = frame.payload.len();
+        write(&mut frame.payload)?;
+        frame.size = frame.payload.len() - before;
+        Ok(frame)
+    }
+
+    fn begin(left: Duration, headers: &HeaderMap) -> Self {
+        let mut frame = Self { payload: SCRATCH.try_with(Cell::take).unwrap_or_default(), flags: 0, size: 0 };
+        frame.payload.extend_from_slice(&millis(left));
+        if !headers.is_empty() {
+            frame.flags |= flag::METADATA;
+            format::write_metadata(headers, &mut frame.payload);
+        }
+        frame
+    }
+
+    /// The bytes of its arguments.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What is left of the time that the call is allowed.
+    pub(super) fn set_left(&mut self, left: Duration) {
+        self.payload[..4].copy_from_slice(&millis(left));
+    }
+
+    /// Puts it into what goes out next, once.
+    pub(super) fn put(&mut self, header: Header, outbound: &mut Outbound) {
+        let header = Header { flags: header.flags | self.flags, ..header };
+        if self.payload.len() > PIECE {
+            outbound.put_bytes(header, Bytes::from(std::mem::take(&mut self.payload)));
+        } else {
+            outbound.put(header, |frames| frames.extend_from_slice(&self.payload));
+        }
+    }
+}
+
+impl Drop for CallFrame {
+    fn drop(&mut self) {
+        if (1..=PIECE).contains(&self.payload.capacity()) {
+            self.payload.clear();
+            let payload = std::mem::take(&mut self.payload);
+            // On a thread that ends nothing is kept.
+            let _ = SCRATCH.try_with(|scratch| scratch.set(payload));
+        }
+    }
+}
+
+/// As it stands in the frame, where 0 is for who doesn't say.
+fn millis(left: Duration) -> [u8; 4] {
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1).to_be_bytes()
+}
