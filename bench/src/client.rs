@@ -41,7 +41,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    machine::pin(options.cpu)?;
+    let runtime = machine::side(options.cpu, options.peer.threads)?;
     let load = Load {
         server: options.server,
         server_process: options.server_process.map(Pid::from_raw),
@@ -50,7 +50,6 @@ pub fn run(options: &Options) -> Result<()> {
         warm_up: Duration::try_from_secs_f64(options.warm_up)?,
         window: Duration::try_from_secs_f64(options.seconds)?,
     };
-    let runtime = machine::runtime()?;
     if let Some(each) = options.calls_each {
         return runtime.block_on(options.peer.call(load, each));
     }

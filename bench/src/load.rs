@@ -171,8 +171,8 @@ impl Window {
 
 struct State {
     over: AtomicBool,
-    /// Shared, because a histogram for each slot would fill the cache. Nobody waits for the lock:
-    /// all slots run on one thread.
+    /// Shared, because a histogram for each slot would fill the cache. Nobody waits for the lock where all slots run on
+    /// one thread.
     tally: Mutex<Tally>,
 }
 

@@ -18,11 +18,20 @@ use procfs::process::Process;
 use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 use tokio::runtime::{Builder, Runtime};
 
-/// Lets this process, and the threads that it will start, run on one CPU only.
-pub fn pin(cpu: usize) -> Result<()> {
+/// What one side of a measurement runs on: one thread on this CPU and no other, or several on the first CPUs of the
+/// machine, which the other side shares.
+pub fn side(cpu: usize, threads: usize) -> Result<Runtime> {
     let mut cpus = CpuSet::new();
-    cpus.set(cpu)?;
-    sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))
+    if threads == 1 {
+        cpus.set(cpu)?;
+        sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on CPU {cpu}"))?;
+        return runtime();
+    }
+    for cpu in 0..threads {
+        cpus.set(cpu)?;
+    }
+    sched_setaffinity(Pid::this(), &cpus).with_context(|| format!("cannot run on {threads} CPUs"))?;
+    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }
 
 /// Lets this process open as many files as it may at all.
@@ -38,7 +47,7 @@ pub fn resident(process: Pid) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Both sides run on a runtime of one thread: there is one CPU for each.
+/// A runtime of one thread.
 pub fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -27,14 +27,16 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor", &floor::Floor::<floor::Binary, _>::new()),
     AnyPeer::new("floor-websocket", &floor::Floor::<floor::Binary, _>::in_messages()).only_by_name(),
     AnyPeer::new("floor-json", &floor::Floor::<floor::Json, _>::new()),
-    AnyPeer::new("byname-frames", &byname::Byname { client: |defaults| defaults, by: By::MessagePack }),
+    AnyPeer::new("byname-frames", &FRAMES),
+    AnyPeer::new("byname-frames-2-threads", &FRAMES).on_threads(2).only_by_name(),
+    AnyPeer::new("byname-frames-4", &byname::Byname { clients: 4, ..FRAMES }).only_by_name(),
     AnyPeer::new(
         "byname-frames-json",
-        &byname::Byname { client: |defaults| defaults.codec(Codec::Json), by: By::JsonFrames },
+        &byname::Byname { client: |defaults| defaults.codec(Codec::Json), by: By::JsonFrames, clients: 1 },
     ),
     AnyPeer::new(
         "byname-http",
-        &byname::Byname { client: |defaults| defaults.transport(Transport::Http), by: By::Http },
+        &byname::Byname { client: |defaults| defaults.transport(Transport::Http), by: By::Http, clients: 1 },
     ),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
@@ -46,6 +48,9 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("axum-reqwest", &axum_reqwest::AxumReqwest),
 ];
 
+/// byname on its defaults.
+const FRAMES: byname::Byname = byname::Byname { client: |defaults| defaults, by: By::MessagePack, clients: 1 };
+
 /// A [`Peer`] that can be chosen at run time. What the load runs is still compiled for each.
 pub struct AnyPeer {
     /// What the command line and the tables call it.
@@ -53,6 +58,8 @@ pub struct AnyPeer {
     pub packages: &'static [&'static str],
     /// It runs only where it is named.
     pub only_by_name: bool,
+    /// Those of each side's runtime: one, on a CPU of its own, or several, on CPUs that both sides share.
+    pub threads: usize,
     peer: &'static (dyn Erased + Sync),
 }
 
@@ -60,7 +67,12 @@ type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl AnyPeer {
     const fn new<P: Peer>(name: &'static str, peer: &'static P) -> Self {
-        AnyPeer { name, packages: P::PACKAGES, only_by_name: false, peer }
+        AnyPeer { name, packages: P::PACKAGES, only_by_name: false, threads: 1, peer }
+    }
+
+    const fn on_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
     }
 
     const fn only_by_name(mut self) -> Self {

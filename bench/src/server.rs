@@ -40,10 +40,10 @@ pub struct Ended {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    machine::pin(options.cpu)?;
+    let runtime = machine::side(options.cpu, options.peer.threads)?;
     machine::raise_file_limit()?;
     allocate::listen()?;
-    machine::runtime()?.block_on(async {
+    runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;

@@ -1,4 +1,4 @@
-//! byname: one client that all slots share.
+//! byname: one client that all slots share, or several.
 
 use std::net::SocketAddr;
 
@@ -15,6 +15,8 @@ pub struct Byname {
     /// What differs from the client's defaults.
     pub client: fn(ClientBuilder) -> ClientBuilder,
     pub by: By,
+    /// The slots are dealt out to them; each has a connection of its own.
+    pub clients: usize,
 }
 
 /// What calls travel by.
@@ -47,8 +49,10 @@ impl Peer for Byname {
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Calling>> {
-        let client = (self.client)(Client::builder(&format!("{server}/rpc"))).build()?;
-        Ok((0..slots).map(|_| Calling { client: client.clone(), by: self.by }).collect())
+        let client = || (self.client)(Client::builder(&format!("{server}/rpc"))).build();
+        let clients = (0..self.clients).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
+        let dealt = clients.iter().cycle().take(slots);
+        Ok(dealt.map(|client| Calling { client: client.clone(), by: self.by }).collect())
     }
 }
 

@@ -395,6 +395,13 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
+    /// Has it keep its part in what one connection may have running, as long as it runs.
+    pub(crate) fn keep(&mut self, share: Option<Place>) {
+        if let Some(running) = &mut self.running {
+            running._share = share;
+        }
+    }
+
     /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure. How long this
     /// keeps the thread is for the caller to watch.
     pub(crate) fn poll_into(

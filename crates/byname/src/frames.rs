@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 mod keepalive;
 mod outbound;
 mod socket;
+mod spares;
 pub(crate) mod websocket;
 
 pub(crate) use self::assembly::{Assembly, Taken};

@@ -42,6 +42,11 @@ impl Places {
         Some(Place(Arc::clone(self)))
     }
 
+    /// Whether none can be taken now.
+    pub(crate) fn are_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) >= self.most
+    }
+
     /// Waits until no place is taken.
     pub(crate) async fn all_free(&self) {
         loop {
@@ -78,8 +83,9 @@ mod tests {
     fn no_more_are_taken_than_there_are() {
         let places = Places::new(2);
         let (first, second) = (places.take(), places.take());
-        assert!(first.is_some() && second.is_some() && places.take().is_none());
+        assert!(first.is_some() && second.is_some() && places.take().is_none() && places.are_taken());
         drop(first);
+        assert!(!places.are_taken());
         assert!(places.take().is_some());
     }
 

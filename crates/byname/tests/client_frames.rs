@@ -108,6 +108,17 @@ fn is_unknown(failed: &Error) {
     assert_eq!((failed.code(), failed.executed()), (Code::Unavailable, Executed::Unknown), "{failed}");
 }
 
+#[tokio::test]
+async fn once_calls_go_by_frames_no_connection_of_http_is_kept() {
+    let foreign = scripted(async |mut peer| {
+        next(&mut peer).await;
+    })
+    .await;
+    let client = foreign.client();
+    gone_over(&client).await;
+    within(foreign.until_closed_but(1)).await;
+}
+
 // Several addresses.
 
 #[tokio::test]

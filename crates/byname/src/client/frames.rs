@@ -403,6 +403,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Err(GivenUp::Silent) => return Err(timed_out("the server no longer answers")),
             Err(GivenUp::Stalled) => return Err(timed_out("the server takes no requests (`Limits::write_progress`)")),
         };
+        if let Some(tidy) = self.assembly.tidy(now) {
+            at = at.min(tidy);
+        }
         let mut state = self.link.state();
         if state.earliest.is_some_and(|earliest| earliest <= now) {
             drop(state);
@@ -466,10 +469,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 kind::REPLY | kind::ERROR => {
                     let ended = match self.assembly.take(&header, payload)? {
                         Taken::Part => continue,
-                        Taken::Whole(std::borrow::Cow::Borrowed(payload)) => {
-                            Ended::Answered(header, message.slice_ref(payload))
-                        }
-                        Taken::Whole(std::borrow::Cow::Owned(whole)) => Ended::Answered(header, whole.into()),
+                        Taken::Whole(payload) => Ended::Answered(header, message.slice_ref(payload)),
+                        Taken::Assembled(whole) => Ended::Answered(header, whole),
                         Taken::TooLarge => Ended::TooLarge,
                     };
                     self.wakers.extend(state.calls.end(header.id, ended));

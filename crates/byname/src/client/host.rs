@@ -41,7 +41,7 @@ const ONE_PIECE: usize = 16 << 10;
 pub(super) struct Host {
     target: Target,
     limits: Limits,
-    pool: Mutex<Pool<Connection, Id>>,
+    pool: Arc<Mutex<Pool<Connection, Id>>>,
     /// A permit for each connection that may be in use; waiters are served in order.
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -73,12 +73,20 @@ struct Exchanged {
 
 impl Host {
     pub(super) fn new(target: Target, limits: Limits, frames: Option<Codec>) -> Self {
-        let links = frames.map(|codec| Links::new(target.clone(), limits.clone(), codec));
+        let pool = Arc::new(Mutex::new(Pool::new()));
+        let links = frames.map(|codec| {
+            let pool = Arc::clone(&pool);
+            Links::new(target.clone(), limits.clone(), codec, move |runtime| {
+                let idle = lock(&pool).let_go(&runtime);
+                // Sockets are closed outside of the lock.
+                drop(idle);
+            })
+        });
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             target,
             limits,
-            pool: Mutex::new(Pool::new()),
+            pool,
             permits,
             waiting: AtomicUsize::new(0),
             sweeping: AtomicBool::new(false),
@@ -418,8 +426,13 @@ impl Host {
         self.budget.deposit();
     }
 
-    /// Keeps a connection after an answer, for as long as its server will.
+    /// Keeps a connection after an answer, for as long as its server will, unless nobody waits for it and calls go by
+    /// frames meanwhile.
     fn keep(self: &Arc<Self>, connection: Connection, answer: Option<&Answer>) {
+        let by_frames = self.links.as_ref().is_some_and(|links| links.get(connection.runtime.id()).is_some());
+        if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         let said = answer.and_then(|answer| headers::keep_alive(&answer.headers));
         let is_byname = answer.is_some_and(|answer| headers::is_byname(&answer.headers));
         let until = match said {
@@ -451,8 +464,12 @@ impl Host {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool<Connection, Id>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pool)
     }
+}
+
+fn lock<T>(pool: &Mutex<T>) -> MutexGuard<'_, T> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Host {

@@ -22,12 +22,13 @@ const SPREAD: usize = 4;
 /// How often it is looked whether another connection is needed.
 const LOOK: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
 pub(super) struct Links {
     target: Target,
     limits: Limits,
     /// What they carry, where the server can read it.
     codec: Codec,
+    /// Told of each runtime whose calls go by frames from now on.
+    opened: Box<dyn Fn(Id) + Send + Sync>,
     known: Mutex<Known>,
 }
 
@@ -52,8 +53,13 @@ struct Member {
 }
 
 impl Links {
-    pub(super) fn new(target: Target, limits: Limits, codec: Codec) -> Arc<Self> {
-        Arc::new(Self { target, limits, codec, known: Mutex::default() })
+    pub(super) fn new(
+        target: Target,
+        limits: Limits,
+        codec: Codec,
+        opened: impl Fn(Id) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { target, limits, codec, opened: Box::new(opened), known: Mutex::default() })
     }
 
     /// The connection that the next call of this runtime goes by: any of them.
@@ -194,6 +200,7 @@ async fn keep(opening: Opening) {
     if let Some(old) = old {
         old.leave();
     }
+    (links.opened)(opening.runtime);
     let weak = Weak::clone(&opening.links);
     drop(opening);
     // There may be more addresses.

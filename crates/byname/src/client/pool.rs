@@ -43,6 +43,11 @@ impl<C, K: PartialEq> Pool<C, K> {
         self.idle.extract_if(.., |idle| idle.until <= now).map(|idle| idle.connection).collect()
     }
 
+    /// Takes out all of this owner's.
+    pub(super) fn let_go(&mut self, owner: &K) -> Vec<C> {
+        self.idle.extract_if(.., |idle| idle.owner == *owner).map(|idle| idle.connection).collect()
+    }
+
     /// When the next one will be too old.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.idle.iter().map(|idle| idle.until).min()
@@ -84,6 +89,8 @@ mod tests {
         pool.put(1, "a", until);
         assert_eq!(take(&mut pool, "b", now), (None, vec![]));
         assert!(pool.make_room(1, 2).is_empty());
+        pool.put(2, "b", until);
+        assert_eq!(pool.let_go(&"b"), vec![2]);
         assert_eq!(pool.make_room(2, 2), vec![1], "idle and busy together keep to the limit");
     }
 

@@ -1,9 +1,12 @@
 //! Messages that come in pieces.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
 use super::format::{Header, flag};
+use super::spares::Spares;
 use super::{PIECE, Violation};
 
 /// So many messages may be unfinished, or as many of one [`PIECE`] as the window holds: one without bytes costs too.
@@ -19,6 +22,9 @@ pub(crate) struct Assembly {
     window: usize,
     /// The largest message.
     largest: usize,
+    /// How long the last was that came whole: the next is made as much room for at once.
+    likely: usize,
+    spares: Spares,
 }
 
 #[derive(Debug)]
@@ -30,7 +36,7 @@ struct Part {
 
 #[derive(Debug)]
 enum State {
-    Kept(Vec<u8>),
+    Kept(BytesMut),
     /// Nothing is kept of it, and its sender is told at its end.
     TooLarge,
     /// Its sender has been told already; what still comes of it is read over.
@@ -40,8 +46,10 @@ enum State {
 /// What a frame came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken<'p> {
-    /// A whole message.
-    Whole(Cow<'p, [u8]>),
+    /// A whole message in one piece.
+    Whole(&'p [u8]),
+    /// A whole message that came in several.
+    Assembled(Bytes),
     /// More of it is to come, or it was refused before.
     Part,
     /// The end of a message that is larger than allowed, of which nothing was kept.
@@ -50,7 +58,7 @@ pub(crate) enum Taken<'p> {
 
 impl Assembly {
     pub(crate) fn new(window: usize, largest: usize) -> Self {
-        Self { parts: HashMap::new(), kept: 0, window, largest }
+        Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: Spares::new(largest) }
     }
 
     /// Whether a frame goes on with a message that has begun.
@@ -70,13 +78,16 @@ impl Assembly {
         if begins && !more {
             return Ok(match payload.len() > self.largest {
                 true => Taken::TooLarge,
-                false => Taken::Whole(Cow::Borrowed(payload)),
+                false => Taken::Whole(payload),
             });
         }
         if begins && self.parts.len() >= UNFINISHED.max(self.window / PIECE) {
             return Err(Violation("more unfinished messages than 4096"));
         }
-        let part = self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(Vec::new()), is_still: false });
+        // As much as that for each of them is no more than what may come of all.
+        let likely = if (self.parts.len() + 1).saturating_mul(self.likely) <= self.window { self.likely } else { 0 };
+        let part =
+            self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(BytesMut::new()), is_still: false });
         // A piece without bytes is no progress.
         part.is_still &= payload.is_empty();
         if let State::Kept(bytes) = &mut part.state {
@@ -85,6 +96,9 @@ impl Assembly {
                 part.state = State::TooLarge;
             } else {
                 self.kept += payload.len();
+                if bytes.is_empty() && likely > payload.len() {
+                    *bytes = self.spares.take(likely);
+                }
                 bytes.extend_from_slice(payload);
             }
         }
@@ -97,11 +111,19 @@ impl Assembly {
         Ok(match self.parts.remove(&key).map(|part| part.state) {
             Some(State::Kept(whole)) => {
                 self.kept -= whole.len();
-                Taken::Whole(Cow::Owned(whole))
+                self.likely = whole.len() + whole.len() / 16;
+                let whole = whole.freeze();
+                self.spares.keep(&whole);
+                Taken::Assembled(whole)
             }
             Some(State::TooLarge) => Taken::TooLarge,
             Some(State::Refused) | None => Taken::Part,
         })
+    }
+
+    /// Lets go of memory that was not used for a while. When to ask again, where there is some.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
+        self.spares.tidy(now)
     }
 
     /// Refuses the messages of which nothing has come since this was asked last, and gives their ids.
@@ -148,8 +170,8 @@ mod tests {
         Header::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)
     }
 
-    fn whole(bytes: &[u8]) -> Taken<'_> {
-        Taken::Whole(Cow::Borrowed(bytes))
+    fn assembled(bytes: &'static [u8]) -> Taken<'static> {
+        Taken::Assembled(Bytes::from_static(bytes))
     }
 
     #[test]
@@ -157,9 +179,9 @@ mod tests {
         let mut assembly = Assembly::new(100, 100);
         assert_eq!(assembly.take(&piece(1, true), b"ab"), Ok(Taken::Part));
         assert_eq!(assembly.take(&piece(2, true), b"xy"), Ok(Taken::Part));
-        assert_eq!(assembly.take(&piece(3, false), b"whole"), Ok(whole(b"whole")));
-        assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(whole(b"abc")));
-        assert_eq!(assembly.take(&piece(2, false), b""), Ok(whole(b"xy")));
+        assert_eq!(assembly.take(&piece(3, false), b"whole"), Ok(Taken::Whole(b"whole")));
+        assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(assembled(b"abc")));
+        assert_eq!(assembly.take(&piece(2, false), b""), Ok(assembled(b"xy")));
         assert_eq!(assembly.kept, 0);
     }
 
@@ -172,7 +194,7 @@ mod tests {
             assert_eq!(assembly.kept, 0);
         }
         assert_eq!(assembly.take(&piece(1, false), b"h"), Ok(Taken::TooLarge));
-        assert_eq!(assembly.take(&piece(1, false), b"new"), Ok(whole(b"new")));
+        assert_eq!(assembly.take(&piece(1, false), b"new"), Ok(Taken::Whole(b"new")));
         assert_eq!(assembly.take(&piece(1, false), b"four"), Ok(Taken::TooLarge));
     }
 
@@ -187,10 +209,26 @@ mod tests {
         assert_eq!(assembly.take(&piece(2, true), b"c"), Ok(Taken::Part));
         assert_eq!(assembly.refuse_still(), [1]);
         assert_eq!((assembly.kept, assembly.is_waiting()), (3, true));
-        assert_eq!(assembly.take(&piece(2, false), b"d"), Ok(whole(b"abcd")));
+        assert_eq!(assembly.take(&piece(2, false), b"d"), Ok(assembled(b"abcd")));
         assert!(!assembly.is_waiting() && assembly.refuse_still().is_empty());
         assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(Taken::Part));
         assert!(!assembly.has_begun(&piece(1, false)));
+    }
+
+    #[test]
+    fn as_much_room_is_made_as_the_last_message_took_and_no_more_than_the_window_for_all() {
+        let mut assembly = Assembly::new(3000, 3000);
+        let room = |assembly: &Assembly, id| match &assembly.parts[&(kind::CALL, id)].state {
+            State::Kept(bytes) => bytes.capacity(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(assembly.take(&piece(1, true), &[1; 900]), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(1, false), &[1; 60]), Ok(assembled(&[1; 960])));
+        for id in 2..=4 {
+            assert_eq!(assembly.take(&piece(id, true), &[1; 9]), Ok(Taken::Part));
+        }
+        assert!([2, 3].iter().all(|id| room(&assembly, *id) >= 1020));
+        assert!(room(&assembly, 4) < 100, "it is one too many");
     }
 
     #[test]

@@ -153,9 +153,14 @@ pub fn assembly(data: &[u8]) {
             let all = so_far.len();
             match assembly.take(&header, &payload) {
                 Ok(Taken::Part) => assert!(header.has(flag::MORE)),
-                Ok(Taken::Whole(whole)) => {
+                Ok(whole @ (Taken::Whole(_) | Taken::Assembled(_))) => {
                     assert!(!header.has(flag::MORE) && all <= largest);
-                    assert_eq!(sent.remove(&key).as_deref(), Some(&whole[..]));
+                    let whole = match &whole {
+                        Taken::Assembled(whole) => whole,
+                        Taken::Whole(whole) => *whole,
+                        _ => unreachable!("it is whole"),
+                    };
+                    assert_eq!(sent.remove(&key).as_deref(), Some(whole));
                 }
                 Ok(Taken::TooLarge) => {
                     assert!(!header.has(flag::MORE) && all > largest);

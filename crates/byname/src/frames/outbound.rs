@@ -12,10 +12,11 @@ use super::websocket::Writer;
 /// way.
 const MESSAGE: usize = 16 << 10;
 
-/// About as much is handed to the socket at once.
-const BATCH: usize = 256 << 10;
+/// After about so much of a large message it is another's turn: as most are shorter, one arrives while the next is on its
+/// way, and not all at the same time.
+const TURN: usize = 1 << 20;
 
-/// Whole frames in the order that they were put, and larger messages, of which one piece each goes out at a time. A state
+/// Whole frames in the order that they were put, and larger messages, of which pieces go out between them. A state
 /// machine.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -36,6 +37,8 @@ struct Large {
     header: Header,
     payload: Bytes,
     at: usize,
+    /// How much of it has gone out since it was its turn.
+    turn: usize,
 }
 
 impl Outbound {
@@ -125,7 +128,7 @@ impl Outbound {
 
     fn put_large(&mut self, header: Header, payload: Bytes) {
         self.queued += payload.len();
-        self.waiting.push_back(Large { header, payload, at: 0 });
+        self.waiting.push_back(Large { header, payload, at: 0, turn: 0 });
         self.start();
     }
 
@@ -194,27 +197,26 @@ impl Outbound {
             rest = later;
         }
         self.frames.clear();
-        let mut turns = self.started.len();
-        while turns > 0
-            && wire.len() < BATCH
-            && let Some(mut large) = self.started.pop_front()
-        {
-            turns -= 1;
+        // One, so that a small message that comes now waits for no more.
+        if let Some(large) = self.started.front_mut() {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
+            let left = left.len() - piece.len();
             let mut header = Header { length: piece.len() as u32, ..large.header };
-            if piece.len() < left.len() {
+            if left > 0 {
                 header.flags |= flag::MORE;
             }
             writer.binary(&[&header.write(), piece], wire);
             self.queued -= piece.len();
             large.at += piece.len();
-            if large.at < large.payload.len() {
-                self.started.push_back(large);
-            } else {
+            large.turn += piece.len();
+            if left == 0 {
                 self.unfinished -= large.payload.len();
+                self.started.pop_front();
                 self.start();
-                turns = turns.max(usize::from(!self.started.is_empty()));
+            } else if large.turn >= TURN && left > TURN / 4 {
+                large.turn = 0;
+                self.started.rotate_left(1);
             }
         }
     }
@@ -266,8 +268,10 @@ mod tests {
                 let Message::Binary(frames) = message else { panic!("nothing else is written") };
                 let mut rest = &frames[..];
                 while let Some((header, payload)) = format::next(&mut rest).expect("frames are whole") {
-                    if let Taken::Whole(whole) = self.assembly.take(&header, payload).expect("the window is kept") {
-                        self.came.push((header.id, whole.into_owned()));
+                    match self.assembly.take(&header, payload).expect("the window is kept") {
+                        Taken::Whole(whole) => self.came.push((header.id, whole.to_vec())),
+                        Taken::Assembled(whole) => self.came.push((header.id, whole.to_vec())),
+                        Taken::Part | Taken::TooLarge => {}
                     }
                 }
             }
@@ -289,11 +293,27 @@ mod tests {
         while !outbound.is_empty() {
             let mut wire = Vec::new();
             outbound.fill(&mut writer, &mut wire);
-            assert!(wire.len() <= PIECE + 100, "one piece of each goes in turn");
+            assert!(wire.len() <= PIECE + 100, "one piece goes at a time");
             peer.take(&wire);
             order.extend(peer.came.drain(..).map(|(id, _)| id));
         }
         assert_eq!((order, outbound.len()), (vec![2, 1], 0));
+    }
+
+    #[test]
+    fn large_messages_go_in_turns_and_one_that_is_nearly_done_ends() {
+        let mut outbound = Outbound::new();
+        outbound.set_window(1 << 30);
+        let (long, short) = (3 * TURN, TURN + 100);
+        for (id, length) in [(1, long), (2, short), (3, short)] {
+            outbound.put_bytes(call(id), vec![0; length].into());
+        }
+        let mut order: Vec<u64> = Vec::new();
+        while !outbound.is_empty() {
+            order.extend(filled(&mut outbound).iter().map(|header| header.id));
+        }
+        order.dedup();
+        assert_eq!(order, [1, 2, 3, 1]);
     }
 
     #[test]

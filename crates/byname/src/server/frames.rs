@@ -92,7 +92,7 @@ struct Connection<S> {
     codec: Option<Codec>,
     /// The rest of a message, of which the first calls were answered already, or for which there was no room.
     unread: Bytes,
-    names: Vec<Option<Arc<Name>>>,
+    names: Vec<Option<Name>>,
     assembly: Assembly,
     /// When the messages in pieces of which nothing more has come are refused.
     look: Option<Instant>,
@@ -217,6 +217,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             at = at.min(look);
         }
+        if let Some(tidy) = self.assembly.tidy(now) {
+            at = at.min(tidy);
+        }
         if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
             if until <= now {
@@ -277,7 +280,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     });
                     match self.assembly.take(&header, payload)? {
                         Taken::Part => {}
-                        Taken::Whole(call) => self.call(&header, &call, now, cx)?,
+                        Taken::Whole(call) => self.call(&header, call, None, now, cx)?,
+                        Taken::Assembled(call) => self.call(&header, &call, Some(&call), now, cx)?,
                         Taken::TooLarge => self.too_large(header.id),
                     }
                     calls += 1;
@@ -314,9 +318,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let name = name[..name.floor_char_boundary(NAME)].into();
         let at = usize::from(number);
         if self.names.len() <= at {
-            self.names.resize(at + 1, None);
+            self.names.resize_with(at + 1, || None);
         }
-        self.names[at] = Some(Arc::new(Name { name, entry }));
+        self.names[at] = Some(Name { name, entry });
         Ok(())
     }
 
@@ -334,44 +338,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(true)
     }
 
-    fn call(&mut self, header: &Header, payload: &[u8], now: Instant, cx: &mut Context<'_>) -> Result<(), Violation> {
-        let name = self.names.get(usize::from(header.number)).cloned().flatten();
-        let name = &*name.ok_or(Violation("a call of a number that stands for no name"))?;
+    /// Takes a call, whose payload is `assembled` where it came in pieces.
+    fn call(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        assembled: Option<&Bytes>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Violation> {
+        let Some(Some(name)) = self.names.get(usize::from(header.number)) else {
+            return Err(Violation("a call of a number that stands for no name"));
+        };
         let codec = self.codec.unwrap_or_default();
         let Asked { timeout, metadata, positional, keyword } = Asked::read(header, payload)?;
         let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
-        let Some(share) = self.functions.take() else {
+        let (id, peer) = (header.id, Some(self.peer));
+        let dispatch = self.endpoint.dispatch();
+        // What is polled here is at work alone, unless it goes on elsewhere.
+        if self.functions.are_taken() {
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
-            self.put(header.id, busy.into(), "");
+            self.put(id, busy.into(), "");
             return Ok(());
-        };
-        let endpoint = Arc::clone(&self.endpoint);
-        let dispatch = endpoint.dispatch();
-        let peer = Some(self.peer);
+        }
         let quick = name.entry.as_ref().filter(|entry| {
             // What is large takes its time to read, whatever the function does with it.
             entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted()
         });
         let Some(entry) = quick else {
-            let owned = |part: &[u8]| Bytes::copy_from_slice(part);
+            let owned = |part| match assembled {
+                Some(whole) => whole.slice_ref(part),
+                None => Bytes::copy_from_slice(part),
+            };
             let args = Args::Encoded(Encoded { codec, positional: owned(positional), keyword: owned(keyword) });
-            let mut request = Request::new(Arc::clone(&name.name), args, metadata);
-            (request.peer, request.deadline, request.share) = (peer, deadline, Some(share));
-            let dispatch = Arc::clone(dispatch);
-            self.spawn(header.id, Arc::clone(&name.name), async move { dispatch.run(request).await });
+            let (dispatch, name) = (Arc::clone(dispatch), Arc::clone(&name.name));
+            let mut request = Request::new(Arc::clone(&name), args, metadata);
+            (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.take());
+            self.spawn(id, name, async move { dispatch.run(request).await });
             return Ok(());
         };
         let span = dispatch::span(&entry.handler.method);
-        let origin =
-            Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: Some(share) };
+        let origin = Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: None };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
-        let (id, called) = (header.id, Arc::clone(&name.name));
         let start = self.outbound.open();
         let out = self.outbound.buffer();
         let run = || {
-            let mut supervised = dispatch.begin(entry, called, origin, now, source)?;
+            let mut supervised = dispatch.begin(entry, Arc::clone(&name.name), origin, now, source)?;
             Ok(match poll_now(&mut supervised, out, cx) {
                 Poll::Ready((result, metadata)) => Tried::Done(result, metadata),
                 Poll::Pending => Tried::Running(supervised),
@@ -381,9 +395,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.clock = ended;
         let (result, metadata) = match tried {
             Ok(Tried::Done(result, metadata)) => (result, metadata),
-            Ok(Tried::Running(supervised)) => {
+            Ok(Tried::Running(mut supervised)) => {
+                let name = Arc::clone(&name.name);
+                supervised.keep(self.functions.take());
                 self.outbound.abandon(start);
-                self.spawn(id, Arc::clone(&name.name), supervise(supervised, span));
+                self.spawn(id, name, supervise(supervised, span));
                 return Ok(());
             }
             Err(error) => (Err(Failure::Rpc(error)), HeaderMap::new()),

@@ -171,6 +171,19 @@ impl<'de> Reader<'de> {
         Some(text)
     }
 
+    /// Reads over a string if it comes next and is this one.
+    #[inline]
+    fn take_name(&mut self, name: &str) -> bool {
+        let Some((marker, rest)) = self.rest.split_first() else {
+            return false;
+        };
+        let is_it = name.len() < 32 && usize::from(*marker) == 0xa0 | name.len() && rest.starts_with(name.as_bytes());
+        if is_it {
+            self.rest = &rest[name.len()..];
+        }
+        is_it
+    }
+
     /// The length of an array or a map of at most 15 items, if one comes next; see [`integer`](Self::integer).
     #[inline]
     fn short(&mut self, empty: u8) -> Option<usize> {
@@ -299,6 +312,22 @@ impl<'de> Reader<'de> {
         let mut items = Items { reader: self, left: entries };
         let value = visitor.visit_map(&mut items)?;
         if items.left > 0 {
+            return Err(trailing());
+        }
+        self.open -= 1;
+        Ok(value)
+    }
+
+    fn fields<V: Visitor<'de>>(
+        &mut self,
+        entries: usize,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.enter()?;
+        let mut fields = Fields { items: Items { reader: self, left: entries }, names: fields.iter() };
+        let value = visitor.visit_map(&mut fields)?;
+        if fields.items.left > 0 {
             return Err(trailing());
         }
         self.open -= 1;
@@ -589,14 +618,14 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         if let Some(entries) = self.short(EMPTY_MAP) {
-            return self.map(entries, visitor);
+            return self.fields(entries, fields, visitor);
         }
         match self.token()? {
-            Token::Map(entries) => self.map(entries, visitor),
+            Token::Map(entries) => self.fields(entries, fields, visitor),
             Token::Array(length) => self.array(length, visitor),
             Token::Bytes(bytes) => octets(bytes, visitor),
             token => Err(self.mismatch(&token, &visitor)),
@@ -675,7 +704,7 @@ impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(Key(self.reader)).map(Some)
+        seed.deserialize(Key { reader: self.reader, likely: "" }).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
@@ -684,6 +713,34 @@ impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.left.min(ROOM))
+    }
+}
+
+/// The fields of a struct, which are mostly written in the order that the type has them in.
+struct Fields<'r, 'de> {
+    items: Items<'r, 'de>,
+    /// Those that have not come, as far as they come in order.
+    names: std::slice::Iter<'static, &'static str>,
+}
+
+impl<'de> MapAccess<'de> for &mut Fields<'_, 'de> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        if self.items.left == 0 {
+            return Ok(None);
+        }
+        self.items.left -= 1;
+        let likely = self.names.next().copied().unwrap_or_default();
+        seed.deserialize(Key { reader: self.items.reader, likely }).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        seed.deserialize(&mut *self.items.reader)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.left.min(ROOM))
     }
 }
 
@@ -714,7 +771,7 @@ impl<'de> EnumAccess<'de> for &mut Reader<'de> {
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
-        let variant = seed.deserialize(Key(&mut *self))?;
+        let variant = seed.deserialize(Key { reader: &mut *self, likely: "" })?;
         Ok((variant, self))
     }
 }
@@ -741,12 +798,16 @@ impl<'de> VariantAccess<'de> for &mut Reader<'de> {
 
 /// The key of a map's entry: a string, of which integers, floats and booleans can be made as in JSON. Others write such keys
 /// as they are, and they are read as their text.
-struct Key<'r, 'de>(&'r mut Reader<'de>);
+struct Key<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    /// What it is likely to be; known to be UTF-8, it need not be looked at again.
+    likely: &'static str,
+}
 
 macro_rules! numeric_keys {
     ($($method:ident: $type:ty => $visit:ident),*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            visitor.$visit(number_in_key::<$type>(&self.0.key()?)?)
+            visitor.$visit(number_in_key::<$type>(&self.reader.key()?)?)
         })*
     };
 }
@@ -754,7 +815,7 @@ macro_rules! numeric_keys {
 macro_rules! integer_keys {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            let number = number_in_key::<Number>(&self.0.key()?)?;
+            let number = number_in_key::<Number>(&self.reader.key()?)?;
             number.deserialize_any(visitor)
         })*
     };
@@ -782,17 +843,17 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some(text) = self.0.short_str() {
+        if let Some(text) = self.reader.short_str() {
             return visitor.visit_borrowed_str(text);
         }
-        match self.0.unusual_key()? {
+        match self.reader.unusual_key()? {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &*self.0.key()? {
+        match &*self.reader.key()? {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
             other => Err(Error::invalid_type(Unexpected::Str(other), &visitor)),
@@ -800,7 +861,7 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_bytes(self.0.key()?.as_bytes())
+        visitor.visit_bytes(self.reader.key()?.as_bytes())
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -821,10 +882,18 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.key()?.into_deserializer().deserialize_enum(name, variants, visitor)
+        self.reader.key()?.into_deserializer().deserialize_enum(name, variants, visitor)
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.reader.take_name(self.likely) {
+            return visitor.visit_borrowed_str(self.likely);
+        }
+        self.deserialize_any(visitor)
     }
 
     serde_core::forward_to_deserialize_any! {
-        char str string unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        char str string unit unit_struct seq tuple tuple_struct map struct ignored_any
     }
 }

@@ -1,0 +1,118 @@
+//! The memory of large messages, to be used again: [`Spares`].
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use crate::timer::later;
+
+/// So many are kept at most.
+const MOST: usize = 4;
+
+/// How long they are kept when no large message comes.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// Messages that were handed on, whose memory the next ones take once nobody has them any more. Memory that an allocator
+/// gives back to the kernel and takes again costs a page fault for each 4 KiB, which is more than to read it. A state
+/// machine.
+#[derive(Debug)]
+pub(super) struct Spares {
+    /// The oldest first.
+    kept: Vec<Bytes>,
+    /// The most bytes that are kept.
+    most: usize,
+    /// Something was kept since it was looked at last.
+    is_used: bool,
+    until: Option<Instant>,
+}
+
+impl Spares {
+    pub(super) fn new(most: usize) -> Self {
+        Self { kept: Vec::new(), most, is_used: false, until: None }
+    }
+
+    /// An empty buffer with so much room.
+    pub(super) fn take(&mut self, room: usize) -> BytesMut {
+        let free = self.kept.iter().position(Bytes::is_unique);
+        let spare = free.and_then(|at| self.kept.remove(at).try_into_mut().ok());
+        let mut buffer = spare.unwrap_or_default();
+        buffer.clear();
+        buffer.reserve(room);
+        buffer
+    }
+
+    /// Keeps what a message is in.
+    pub(super) fn keep(&mut self, message: &Bytes) {
+        if message.len() > self.most {
+            return;
+        }
+        let mut bytes = message.len() + self.kept.iter().map(Bytes::len).sum::<usize>();
+        while bytes > self.most || self.kept.len() >= MOST {
+            bytes -= self.kept.remove(0).len();
+        }
+        self.kept.push(message.clone());
+        self.is_used = true;
+    }
+
+    /// Lets go of what was not used for a while. When to ask again, where something is kept.
+    pub(super) fn tidy(&mut self, now: Instant) -> Option<Instant> {
+        if std::mem::take(&mut self.is_used) {
+            self.until = Some(later(now, KEPT));
+        }
+        if self.until.is_some_and(|until| until <= now) {
+            self.kept = Vec::new();
+            self.until = None;
+        }
+        self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(spares: &mut Spares, length: usize) -> Bytes {
+        let mut buffer = spares.take(length);
+        assert!(buffer.is_empty());
+        buffer.resize(length, 7);
+        let message = buffer.freeze();
+        spares.keep(&message);
+        message
+    }
+
+    #[test]
+    fn memory_is_used_again_once_nobody_has_it() {
+        let mut spares = Spares::new(10_000);
+        let first = message(&mut spares, 1000);
+        let second = message(&mut spares, 1000);
+        assert_ne!(first.as_ptr(), second.as_ptr(), "the first is still there");
+        let at = first.as_ptr();
+        drop(first);
+        assert_eq!(message(&mut spares, 900).as_ptr(), at);
+        assert!(second.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn no_more_is_kept_than_allowed() {
+        let mut spares = Spares::new(3000);
+        for length in [1000, 1000, 1500, 4000] {
+            drop(message(&mut spares, length));
+            assert!(spares.kept.iter().map(Bytes::len).sum::<usize>() <= 3000);
+        }
+        let held: Vec<_> = (0..9).map(|_| message(&mut spares, 10)).collect();
+        assert_eq!((held.len(), spares.kept.len()), (9, MOST));
+    }
+
+    #[test]
+    fn what_is_not_used_for_a_while_is_let_go() {
+        let (mut spares, now) = (Spares::new(3000), Instant::now());
+        assert_eq!(spares.tidy(now), None);
+        drop(message(&mut spares, 1000));
+        assert_eq!(spares.tidy(now), Some(now + KEPT));
+        drop(message(&mut spares, 1000));
+        assert_eq!(spares.tidy(now + KEPT / 2), Some(now + KEPT * 3 / 2));
+        assert_eq!((spares.tidy(now + KEPT), spares.kept.len()), (Some(now + KEPT * 3 / 2), 1));
+        assert_eq!((spares.tidy(now + KEPT * 3 / 2), spares.kept.len()), (None, 0));
+    }
+}
