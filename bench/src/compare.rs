@@ -32,8 +32,8 @@ pub struct Options {
     /// Seconds before each measurement
     #[arg(long, default_value_t = 1.0)]
     pub warm_up: f64,
-    /// The peers, in the order in which they run; all but `floor-websocket`, `byname-frames-2-threads` and
-    /// `byname-frames-4` when left out
+    /// The peers, in the order in which they run; when left out all but `floor-websocket`, `byname-frames-4` and those
+    /// on two threads
     #[arg(long, value_delimiter = ',', value_parser = peers::parser())]
     pub peers: Vec<&'static AnyPeer>,
     #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload")]

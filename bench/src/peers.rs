@@ -39,6 +39,7 @@ pub static PEERS: &[AnyPeer] = &[
         &byname::Byname { client: |defaults| defaults.transport(Transport::Http), by: By::Http, clients: 1 },
     ),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
+    AnyPeer::new("tarpc-2-threads", &tarpc::Tarpc { connections: 1 }).on_threads(2).only_by_name(),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
     AnyPeer::new("tonic", &tonic::Tonic { connections: 1 }),
     AnyPeer::new("tonic-4", &tonic::Tonic { connections: 4 }),

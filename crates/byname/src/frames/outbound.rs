@@ -12,6 +12,9 @@ use super::websocket::Writer;
 /// way.
 const MESSAGE: usize = 16 << 10;
 
+/// About as much of large messages is handed to the socket at once: what a small one that comes then has to wait for.
+const BATCH: usize = 256 << 10;
+
 /// After about so much of a large message it is another's turn: as most are shorter, one arrives while the next is on its
 /// way, and not all at the same time.
 const TURN: usize = 1 << 20;
@@ -197,8 +200,9 @@ impl Outbound {
             rest = later;
         }
         self.frames.clear();
-        // One, so that a small message that comes now waits for no more.
-        if let Some(large) = self.started.front_mut() {
+        while wire.len() < BATCH
+            && let Some(large) = self.started.front_mut()
+        {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let left = left.len() - piece.len();
@@ -293,7 +297,7 @@ mod tests {
         while !outbound.is_empty() {
             let mut wire = Vec::new();
             outbound.fill(&mut writer, &mut wire);
-            assert!(wire.len() <= PIECE + 100, "one piece goes at a time");
+            assert!(wire.len() <= BATCH + 200, "not all goes at a time");
             peer.take(&wire);
             order.extend(peer.came.drain(..).map(|(id, _)| id));
         }
@@ -319,13 +323,13 @@ mod tests {
     #[test]
     fn what_was_not_begun_can_be_taken_back_and_what_was_only_given_up() {
         let (mut outbound, mut writer) = (Outbound::new(), Writer::new(Side::Client));
-        outbound.set_window(3 * PIECE);
+        outbound.set_window(9 * PIECE);
         for id in 1..=2 {
-            outbound.put_bytes(call(id), vec![0; 2 * PIECE].into());
+            outbound.put_bytes(call(id), vec![0; 6 * PIECE].into());
         }
         outbound.fill(&mut writer, &mut Vec::new());
         assert!(!outbound.take_back(1) && outbound.holds(1) && outbound.take_back(2));
-        outbound.put_bytes(call(3), vec![0; 2 * PIECE].into());
+        outbound.put_bytes(call(3), vec![0; 6 * PIECE].into());
         assert!(outbound.holds(3) && !outbound.holds(2), "it waits for room in the window");
         outbound.give_up(3);
         outbound.give_up(1);
