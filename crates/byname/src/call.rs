@@ -35,6 +35,8 @@ pub struct Request {
     pub(crate) place: Option<Arc<Place>>,
     /// Its part in what one connection may have running, until the function's end.
     pub(crate) share: Option<Place>,
+    /// Memory for its result.
+    pub(crate) room: Vec<u8>,
 }
 
 /// A function's description, on the server's side or a stub's.
@@ -45,8 +47,19 @@ pub(crate) enum Known {
 
 impl Request {
     pub(crate) fn new(name: Arc<str>, args: Args, metadata: HeaderMap) -> Self {
-        let (extensions, stream, peer, deadline) = (Extensions::new(), None, None, None);
-        Self { name, args, stream, metadata, peer, deadline, extensions, method: None, place: None, share: None }
+        Self {
+            name,
+            args,
+            stream: None,
+            metadata,
+            peer: None,
+            deadline: None,
+            extensions: Extensions::new(),
+            method: None,
+            place: None,
+            share: None,
+            room: Vec::new(),
+        }
     }
 
     /// The name that was called, which may be an alias: rules about functions go by [`method`](Self::method).

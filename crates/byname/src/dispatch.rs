@@ -144,12 +144,13 @@ impl Dispatch {
     }
 
     async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Reply {
-        let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place, share } = request;
+        let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place, share, room } =
+            request;
         match stream {
             None => {}
             Some(items) => match items {},
         }
-        let origin = Origin { metadata, extensions, peer, deadline, place, share };
+        let origin = Origin { metadata, extensions, peer, deadline, place, share, room };
         let now = Instant::now();
         let begin = || match args {
             Args::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
@@ -175,7 +176,7 @@ impl Dispatch {
         source: Source<'_>,
     ) -> Result<Supervised, Error> {
         let method = &entry.handler.method;
-        let Origin { metadata, extensions, peer, deadline, place, share } = origin;
+        let Origin { metadata, extensions, peer, deadline, place, share, room } = origin;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
         }
@@ -186,7 +187,7 @@ impl Dispatch {
         };
         let output = match &source {
             Source::Local(_) => Output::Local(None),
-            Source::Encoded { codec, .. } => Output::Encoded(*codec, Vec::new()),
+            Source::Encoded { codec, .. } => Output::Encoded(*codec, room),
             Source::Query(_) => Output::Encoded(Codec::Json, Vec::new()),
         };
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
@@ -290,6 +291,8 @@ pub(crate) struct Origin {
     pub(crate) place: Option<Arc<Place>>,
     /// Its part in what one connection may have running.
     pub(crate) share: Option<Place>,
+    /// Memory for its result.
+    pub(crate) room: Vec<u8>,
 }
 
 fn late(name: &str) -> Error {

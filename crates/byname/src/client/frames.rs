@@ -407,6 +407,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             at = at.min(tidy);
         }
         let mut state = self.link.state();
+        if let Some(tidy) = state.outbound.tidy(now) {
+            at = at.min(tidy);
+        }
         if state.earliest.is_some_and(|earliest| earliest <= now) {
             drop(state);
             self.expire(now);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::format::{Header, flag};
@@ -36,7 +36,7 @@ struct Part {
 
 #[derive(Debug)]
 enum State {
-    Kept(BytesMut),
+    Kept(Vec<u8>),
     /// Nothing is kept of it, and its sender is told at its end.
     TooLarge,
     /// Its sender has been told already; what still comes of it is read over.
@@ -86,8 +86,7 @@ impl Assembly {
         }
         // As much as that for each of them is no more than what may come of all.
         let likely = if (self.parts.len() + 1).saturating_mul(self.likely) <= self.window { self.likely } else { 0 };
-        let part =
-            self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(BytesMut::new()), is_still: false });
+        let part = self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(Vec::new()), is_still: false });
         // A piece without bytes is no progress.
         part.is_still &= payload.is_empty();
         if let State::Kept(bytes) = &mut part.state {
@@ -97,7 +96,8 @@ impl Assembly {
             } else {
                 self.kept += payload.len();
                 if bytes.is_empty() && likely > payload.len() {
-                    *bytes = self.spares.take(likely);
+                    *bytes = self.spares.take().unwrap_or_default();
+                    bytes.reserve_exact(likely);
                 }
                 bytes.extend_from_slice(payload);
             }
@@ -112,7 +112,7 @@ impl Assembly {
             Some(State::Kept(whole)) => {
                 self.kept -= whole.len();
                 self.likely = whole.len() + whole.len() / 16;
-                let whole = whole.freeze();
+                let whole = Bytes::from(whole);
                 self.spares.keep(&whole);
                 Taken::Assembled(whole)
             }

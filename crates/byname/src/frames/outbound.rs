@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::PIECE;
 use super::format::{HEADER, Header, flag};
+use super::spares::Spares;
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -18,6 +20,9 @@ const BATCH: usize = 256 << 10;
 /// After about so much of a large message it is another's turn: as most are shorter, one arrives while the next is on its
 /// way, and not all at the same time.
 const TURN: usize = 1 << 20;
+
+/// So much memory of messages that have gone out is kept for others.
+const SPARE: usize = 4 << 20;
 
 /// Whole frames in the order that they were put, and larger messages, of which pieces go out between them. A state
 /// machine.
@@ -33,6 +38,7 @@ pub(crate) struct Outbound {
     /// How many bytes of unfinished messages the peer keeps.
     window: usize,
     queued: usize,
+    spares: Spares,
 }
 
 #[derive(Debug)]
@@ -53,6 +59,7 @@ impl Outbound {
             unfinished: 0,
             window: 0,
             queued: 0,
+            spares: Spares::new(SPARE),
         }
     }
 
@@ -108,6 +115,16 @@ impl Outbound {
     /// Takes back the frame that began at `start`.
     pub(crate) fn abandon(&mut self, start: usize) {
         self.frames.truncate(start);
+    }
+
+    /// The memory of a large message that has gone out, to write another one in; empty where there is none.
+    pub(crate) fn spare(&mut self) -> Vec<u8> {
+        self.spares.take().unwrap_or_default()
+    }
+
+    /// Lets go of memory that was not used for a while. When to ask again, where there is some.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
+        self.spares.tidy(now)
     }
 
     /// Puts a message that is there already.
@@ -216,6 +233,7 @@ impl Outbound {
             large.turn += piece.len();
             if left == 0 {
                 self.unfinished -= large.payload.len();
+                self.spares.keep(&large.payload);
                 self.started.pop_front();
                 self.start();
             } else if large.turn >= TURN && left > TURN / 4 {

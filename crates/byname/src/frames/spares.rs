@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::timer::later;
@@ -32,14 +32,13 @@ impl Spares {
         Self { kept: Vec::new(), most, is_used: false, until: None }
     }
 
-    /// An empty buffer with so much room.
-    pub(super) fn take(&mut self, room: usize) -> BytesMut {
-        let free = self.kept.iter().position(Bytes::is_unique);
-        let spare = free.and_then(|at| self.kept.remove(at).try_into_mut().ok());
-        let mut buffer = spare.unwrap_or_default();
-        buffer.clear();
-        buffer.reserve(room);
-        buffer
+    /// An empty buffer, if there is one.
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+        let free = self.kept.iter().position(Bytes::is_unique)?;
+        let mut spare = self.kept.remove(free).try_into_mut().ok()?;
+        // What is left would be moved to the front.
+        spare.clear();
+        Some(spare.into())
     }
 
     /// Keeps what a message is in.
@@ -73,10 +72,10 @@ mod tests {
     use super::*;
 
     fn message(spares: &mut Spares, length: usize) -> Bytes {
-        let mut buffer = spares.take(length);
+        let mut buffer = spares.take().unwrap_or_default();
         assert!(buffer.is_empty());
         buffer.resize(length, 7);
-        let message = buffer.freeze();
+        let message = Bytes::from(buffer);
         spares.keep(&message);
         message
     }

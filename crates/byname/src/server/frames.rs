@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             at = at.min(look);
         }
-        if let Some(tidy) = self.assembly.tidy(now) {
+        for tidy in [self.assembly.tidy(now), self.outbound.tidy(now)].into_iter().flatten() {
             at = at.min(tidy);
         }
         if !unwritten && self.running.is_empty() {
@@ -376,11 +376,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let (dispatch, name) = (Arc::clone(dispatch), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.take());
+            if assembled.is_some() {
+                // Its result may well be as large.
+                request.room = self.outbound.spare();
+            }
             self.spawn(id, name, async move { dispatch.run(request).await });
             return Ok(());
         };
         let span = dispatch::span(&entry.handler.method);
-        let origin = Origin { metadata, extensions: Extensions::new(), peer, deadline, place: None, share: None };
+        let extensions = Extensions::new();
+        let origin = Origin { metadata, extensions, peer, deadline, place: None, share: None, room: Vec::new() };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let start = self.outbound.open();
         let out = self.outbound.buffer();

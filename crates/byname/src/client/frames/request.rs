@@ -16,6 +16,9 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// A thread whose calls have become small gives a larger buffer back after about so many.
+const CALLS: u8 = 64;
+
 /// The payload of a CALL.
 #[derive(Debug)]
 pub(in crate::client) struct CallFrame {
@@ -78,21 +81,24 @@ impl CallFrame {
     pub(super) fn put(&mut self, header: Header, outbound: &mut Outbound) {
         let header = Header { flags: header.flags | self.flags, ..header };
         if self.payload.len() > PIECE {
-            outbound.put_bytes(header, Bytes::from(std::mem::take(&mut self.payload)));
+            // What goes away is replaced by what has gone out.
+            let payload = std::mem::replace(&mut self.payload, outbound.spare());
+            outbound.put_bytes(header, Bytes::from(payload));
         } else {
             outbound.put(header, |frames| frames.extend_from_slice(&self.payload));
+            if self.payload.capacity() > PIECE && fastrand::u8(..CALLS) == 0 {
+                self.payload = Vec::new();
+            }
         }
     }
 }
 
 impl Drop for CallFrame {
     fn drop(&mut self) {
-        if (1..=PIECE).contains(&self.payload.capacity()) {
-            self.payload.clear();
-            let payload = std::mem::take(&mut self.payload);
-            // On a thread that ends nothing is kept.
-            let _ = SCRATCH.try_with(|scratch| scratch.set(payload));
-        }
+        self.payload.clear();
+        let payload = std::mem::take(&mut self.payload);
+        // On a thread that ends nothing is kept.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(payload));
     }
 }
 
