@@ -61,7 +61,6 @@ use crate::runtime;
 /// share. Nothing is connected before the first call.
 #[derive(Clone)]
 pub struct Client {
-    way: Way,
     scope: Arc<Scope>,
 }
 
@@ -85,8 +84,9 @@ enum Way {
 }
 
 /// What calls through one handle have in common.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Scope {
+    way: Way,
     prefix: String,
     timeout: Option<Duration>,
     headers: HeaderMap,
@@ -94,6 +94,21 @@ struct Scope {
     encoded: bool,
     codec: Codec,
     interceptors: Chain,
+}
+
+impl Scope {
+    fn new(way: Way) -> Self {
+        Self {
+            way,
+            prefix: String::new(),
+            timeout: None,
+            headers: HeaderMap::new(),
+            refused: None,
+            encoded: false,
+            codec: Codec::default(),
+            interceptors: Chain::default(),
+        }
+    }
 }
 
 impl Client {
@@ -113,8 +128,8 @@ impl Client {
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
-        let scope = Scope { codec: Codec::Json, ..Scope::default() };
-        Self { way: Way::Local(dispatch), scope: Arc::new(scope) }
+        let scope = Scope { codec: Codec::Json, ..Scope::new(Way::Local(dispatch)) };
+        Self { scope: Arc::new(scope) }
     }
 
     /// Calls a function by its name.
@@ -238,13 +253,13 @@ impl Client {
     fn scoped(&self, change: impl FnOnce(&mut Scope)) -> Self {
         let mut scope = Scope::clone(&self.scope);
         change(&mut scope);
-        Self { way: self.way.clone(), scope: Arc::new(scope) }
+        Self { scope: Arc::new(scope) }
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let to = match &self.way {
+        let to = match &self.scope.way {
             Way::Remote(host) => host.url(),
             Way::Local(_) => "this process".into(),
         };
@@ -305,6 +320,6 @@ impl ClientBuilder {
         target.addresses = self.addresses;
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let host = Host::new(target, self.limits, frames);
-        Ok(Client { way: Way::Remote(Arc::new(host)), scope: Arc::default() })
+        Ok(Client { scope: Arc::new(Scope::new(Way::Remote(Arc::new(host)))) })
     }
 }

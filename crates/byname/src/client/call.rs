@@ -211,7 +211,8 @@ impl<A: Send, R> Call<A, R> {
                 },
                 Progress::Frames(sending, time) => {
                     let (ended, time) = (ready!(sending.poll_ended(cx)), *time);
-                    let Some(Prepared { client: Client { way: Way::Remote(host), .. }, .. }) = &self.prepared else {
+                    let Some(Way::Remote(host)) = self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
+                    else {
                         unreachable!("it was sent by frames");
                     };
                     match host.ended(&self.name, time.allowed, sending.link(), Ok(ended)) {
@@ -259,7 +260,7 @@ impl<A: Send, R> Call<A, R> {
 
         let serving = Context::current();
         let now = Instant::now();
-        let limits = match &client.way {
+        let limits = match &scope.way {
             Way::Remote(host) => host.limits(),
             Way::Local(dispatch) => dispatch.limits(),
         };
@@ -288,7 +289,7 @@ impl<A: Send, R> Call<A, R> {
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         if scope.interceptors.is_empty()
             && span.is_disabled()
-            && let Way::Remote(host) = &client.way
+            && let Way::Remote(host) = &scope.way
             && let Some(link) = host.link()
         {
             let codec = link.codec();
@@ -318,7 +319,8 @@ impl<A: Send, R> Call<A, R> {
         let Some(prepared) = self.prepared.take() else {
             unreachable!("nothing was taken of a call that was not begun");
         };
-        let (scope, way) = (Arc::clone(&prepared.client.scope), prepared.client.way.clone());
+        let scope = Arc::clone(&prepared.client.scope);
+        let way = scope.way.clone();
         let (method, idempotent) = (prepared.method, prepared.is_idempotent());
         let args = match (&way, prepared.as_they_are) {
             (Way::Local(dispatch), Some((as_they_are, types)))
@@ -351,7 +353,7 @@ impl<A: Send, R> Call<A, R> {
         let Some(prepared) = self.prepared.take() else {
             unreachable!("it is kept until the call goes another way");
         };
-        let Way::Remote(host) = &prepared.client.way else {
+        let Way::Remote(host) = &prepared.client.scope.way else {
             unreachable!("it was to go by frames");
         };
         let outgoing = Outgoing {
