@@ -295,6 +295,26 @@ async fn calls_beyond_a_goaway_are_sent_again_and_the_others_are_answered() {
     assert_eq!(again, ["3", "4", "5"]);
 }
 
+/// Declared here, served by nobody.
+#[byname::rpc]
+async fn note(what: String, #[rpc(default = 1)] times: u32) -> String;
+
+#[tokio::test]
+async fn a_typed_call_that_is_sent_again_has_the_same_arguments() {
+    let foreign = scripted(|mut peer| async move {
+        next(&mut peer).await;
+        peer.say(frame(GOAWAY, 0, 0, 0, "")).await;
+        peer.closed().await;
+    })
+    .await;
+    let client = foreign.client();
+    gone_over(&client).await;
+    assert_eq!(within(note::on(&client, "é".into(), 2)).await.unwrap(), "http");
+    let again: Vec<_> =
+        foreign.requests().iter().map(|asked| asked.body.clone()).filter(|body| body.contains("note")).collect();
+    assert_eq!(again, [r#"{"fun":"note","args":[],"kwargs":{"what":"é","times":2}}"#]);
+}
+
 #[tokio::test]
 async fn garbage_ends_the_connection_and_its_calls_are_unknown() {
     let whole = reply(1, "x");

@@ -74,10 +74,12 @@ struct Time {
 
 type AsTheyAre<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
 
+type Append<A> = fn(&A, &[Param], Codec, &mut Vec<u8>) -> Result<(), Error>;
+
 /// How arguments are encoded.
 enum Encode<A> {
     /// Each by its name; they can be appended to anything.
-    Typed(fn(&A, &[Param], Codec, &mut Vec<u8>) -> Result<(), Error>),
+    Typed(Append<A>),
     /// They are encoded already, and are put into that codec.
     Encoded(fn(&A, Codec) -> Result<Encoded, Error>),
 }
@@ -219,8 +221,8 @@ impl<A: Send, R> Call<A, R> {
                         // Whether it is sent again is for the others' way to say.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = sending.link().codec();
-                            match self.go_on(time, codec, reply) {
-                                Ok(call) => self.progress = Progress::Any(call),
+                            match self.by_host(time, codec, reply) {
+                                Ok(call) => self.progress = Progress::Any(on_a_runtime(call)),
                                 Err(error) => break Reply::from(error),
                             }
                         }
@@ -305,10 +307,10 @@ impl<A: Send, R> Call<A, R> {
                 Poll::Ready(Ok(())) => Ok(Progress::Frames(sending, time)),
                 Poll::Ready(Err(unsent)) => {
                     let reply = host.ended(name, allowed, &link, Err(unsent));
-                    Ok(Progress::Any(self.go_on(time, codec, reply)?))
+                    Ok(Progress::Any(on_a_runtime(self.by_host(time, codec, reply)?)))
                 }
                 // Nobody but itself looks at its deadline before it is sent.
-                Poll::Pending => Ok(Progress::Any(self.go_on(time, codec, None)?)),
+                Poll::Pending => Ok(Progress::Any(on_a_runtime(self.by_host(time, codec, None)?))),
             };
         }
         Ok(Progress::Any(self.start_anyhow(time, span)?))
@@ -316,45 +318,52 @@ impl<A: Send, R> Call<A, R> {
 
     /// Sends it whichever way it goes.
     fn start_anyhow(&mut self, time: Time, span: tracing::Span) -> Result<BoxFuture<Reply>, Error> {
-        let Some(prepared) = self.prepared.take() else {
+        let Some(prepared) = &self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
         let scope = Arc::clone(&prepared.client.scope);
-        let way = scope.way.clone();
-        let (method, idempotent) = (prepared.method, prepared.is_idempotent());
-        let args = match (&way, prepared.as_they_are) {
-            (Way::Local(dispatch), Some((as_they_are, types)))
-                if !scope.encoded && dispatch.takes(&self.name, types) =>
-            {
-                Args::Local(as_they_are(prepared.args))
-            }
-            (Way::Local(_), _) => Args::Encoded(prepared.encoded(scope.codec)?),
-            (Way::Remote(host), _) => {
-                Args::Encoded(prepared.encoded(host.link().map_or(Codec::Json, |link| link.codec()))?)
-            }
+        let codec = match &scope.way {
+            Way::Local(_) => scope.codec,
+            Way::Remote(host) => host.link().map_or(Codec::Json, |link| link.codec()),
         };
-        let mut request = Request::new((&*self.name).into(), args, prepared.headers);
-        request.deadline = Some(time.deadline);
-        let call = if scope.interceptors.is_empty() {
-            way.send(request, idempotent, time)
-        } else {
-            request.method = method.map(Known::Static);
-            let chain = scope.interceptors.clone();
-            let last = Box::new(move |request| way.send(request, idempotent, time));
-            Box::pin(async move { chain.run(request, time.deadline, last).await })
+        let call = match &scope.way {
+            Way::Remote(_) if scope.interceptors.is_empty() => self.by_host(time, codec, None)?,
+            way => self.by_request(way, time, codec)?,
         };
         // A span that nobody watches would still be entered and left at each poll.
         let call = if span.is_disabled() { call } else { Box::pin(call.instrument(span)) };
         Ok(on_a_runtime(call))
     }
 
-    /// Goes on with a call that was to go by frames. `first` is what its first attempt came to, where there was one.
-    fn go_on(&mut self, time: Time, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
-        let Some(prepared) = self.prepared.take() else {
-            unreachable!("it is kept until the call goes another way");
+    /// The call as interceptors and functions in this process see it.
+    fn by_request(&mut self, way: &Way, time: Time, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
+        let prepared = self.taken();
+        let (method, idempotent) = (prepared.method, prepared.is_idempotent());
+        let scope = Arc::clone(&prepared.client.scope);
+        let args = match (way, prepared.as_they_are) {
+            (Way::Local(dispatch), Some((as_they_are, types)))
+                if !scope.encoded && dispatch.takes(&self.name, types) =>
+            {
+                Args::Local(as_they_are(prepared.args))
+            }
+            _ => Args::Encoded(prepared.encoded(codec)?),
         };
+        let mut request = Request::new((&*self.name).into(), args, prepared.headers);
+        request.deadline = Some(time.deadline);
+        if scope.interceptors.is_empty() {
+            return Ok(way.send(request, idempotent, time));
+        }
+        request.method = method.map(Known::Static);
+        let (chain, way) = (scope.interceptors.clone(), way.clone());
+        let last = Box::new(move |request| way.send(request, idempotent, time));
+        Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
+    }
+
+    /// The call by its host. `first` is what its first attempt came to, where there was one.
+    fn by_host(&mut self, time: Time, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
+        let prepared = self.taken();
         let Way::Remote(host) = &prepared.client.scope.way else {
-            unreachable!("it was to go by frames");
+            unreachable!("a call within the process has no host");
         };
         let outgoing = Outgoing {
             name: self.name.clone(),
@@ -364,7 +373,14 @@ impl<A: Send, R> Call<A, R> {
             allowed: time.allowed,
             headers: prepared.headers,
         };
-        Ok(on_a_runtime(Box::pin(Arc::clone(host).call(outgoing, first))))
+        Ok(Box::pin(Arc::clone(host).call(outgoing, first)))
+    }
+
+    fn taken(&mut self) -> Prepared<A> {
+        match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => unreachable!("it is kept until the call goes its way for good"),
+        }
     }
 }
 

@@ -311,10 +311,16 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<Head>, String> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(why) => return Err(format!("what it answered is no HTTP: {why}")),
     };
+    // All values share one copy.
+    let head = Bytes::copy_from_slice(&read[..length]);
+    let start = read.as_ptr().addr();
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
-        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) else {
+        let at = field.value.as_ptr().addr().saturating_sub(start);
+        // An empty one may stand anywhere.
+        let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
             return Err(format!("its header {} is no header", quoted(field.name)));
         };
         headers.append(name, value);

@@ -315,6 +315,41 @@ fn rmp_serde_reads_it_and_writes_the_same() {
     same(BTreeMap::from([("a".to_owned(), Flat { own: true, point, rest: BTreeMap::new() })]));
 }
 
+/// They are expected in the order that the type has them in, and may come in any.
+#[test]
+fn fields_in_any_order_are_read() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Three {
+        one: u8,
+        two: u8,
+        #[serde(default)]
+        three: u8,
+    }
+    for text in [
+        r#"{"one":1,"two":2,"three":3}"#,
+        r#"{"three":3,"two":2,"one":1}"#,
+        r#"{"one":1,"three":3,"two":2}"#,
+        r#"{"two":2,"one":1}"#,
+        r#"{"one":1,"one":1,"two":2}"#,
+        r#"{"one":1,"two":2,"three":3,"one":1}"#,
+        r#"{"one":1,"thre":3,"two":2}"#,
+        r#"{"":0,"one":1,"two":2}"#,
+        r#"{"one":1}"#,
+        r#"{"one":1,"two":"2"}"#,
+        r#"{"a":1,"b":2.5}"#,
+        r#"{"b":2.5,"a":1}"#,
+        r#"{"x":[{}],"a":1,"b":null}"#,
+    ] {
+        let packed = to_message_pack(text.as_bytes()).unwrap();
+        same::<Three>(&packed, text.as_bytes());
+        received(&packed, text.as_bytes());
+    }
+    let read = |text: &str| decode::<Three>(Codec::MessagePack, &to_message_pack(text.as_bytes()).unwrap());
+    assert_eq!(read(r#"{"three":3,"two":2,"one":1}"#), Ok(Three { one: 1, two: 2, three: 3 }));
+    assert!(read(r#"{"one":1,"two":2,"four":4}"#).unwrap_err().contains("unknown field `four`"));
+}
+
 /// As others write it, who know no rules about keys and sizes.
 #[test]
 fn what_others_write_is_read() {
