@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<()> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("instructions.toml");
     let mut recorded = read(&file)?;
     let peers: Vec<_> = match options.peers.as_slice() {
-        [] => PEERS.iter().filter(|peer| report::is_ours(peer.name)).collect(),
+        [] => PEERS.iter().filter(|peer| !peer.only_by_name && report::is_ours(peer.name)).collect(),
         chosen => chosen.to_vec(),
     };
     println!("user instructions a call                      now   recorded   change");
