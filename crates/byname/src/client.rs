@@ -68,8 +68,9 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// Frames, many calls at once on one connection: the first calls go over HTTP, and once the server has offered it a
-    /// connection of frames is opened in the background. Where the server or a proxy in between can't, calls go on
-    /// over HTTP. A name of several addresses is given a connection to each, up to four, and calls go by any of them.
+    /// connection of frames is opened in the background, and those of HTTP are let go. Where the server or a proxy in
+    /// between can't, calls go on over HTTP. A name of several addresses is given a connection to each, up to four, and
+    /// calls go by any of them.
     #[default]
     Frames,
     /// HTTP/1.1 alone.

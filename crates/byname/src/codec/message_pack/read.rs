@@ -308,16 +308,10 @@ impl<'de> Reader<'de> {
     }
 
     fn map<V: Visitor<'de>>(&mut self, entries: usize, visitor: V) -> Result<V::Value, Error> {
-        self.enter()?;
-        let mut items = Items { reader: self, left: entries };
-        let value = visitor.visit_map(&mut items)?;
-        if items.left > 0 {
-            return Err(trailing());
-        }
-        self.open -= 1;
-        Ok(value)
+        self.fields(entries, &[], visitor)
     }
 
+    /// A map whose keys are likely to be these, in this order.
     fn fields<V: Visitor<'de>>(
         &mut self,
         entries: usize,
@@ -325,9 +319,9 @@ impl<'de> Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         self.enter()?;
-        let mut fields = Fields { items: Items { reader: self, left: entries }, names: fields.iter() };
-        let value = visitor.visit_map(&mut fields)?;
-        if fields.items.left > 0 {
+        let mut entries = Entries { reader: self, left: entries, likely: fields.iter() };
+        let value = visitor.visit_map(&mut entries)?;
+        if entries.left > 0 {
             return Err(trailing());
         }
         self.open -= 1;
@@ -674,7 +668,7 @@ fn out_of_range() -> Error {
     Error::custom("number out of range")
 }
 
-/// The items of an array, or the entries of a map.
+/// The items of an array.
 struct Items<'r, 'de> {
     reader: &'r mut Reader<'de>,
     left: usize,
@@ -696,7 +690,15 @@ impl<'de> SeqAccess<'de> for &mut Items<'_, 'de> {
     }
 }
 
-impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
+/// The entries of a map. A struct's fields are mostly written in the order that the type has them in.
+struct Entries<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    left: usize,
+    /// The keys that have not come, as far as they come in order.
+    likely: std::slice::Iter<'static, &'static str>,
+}
+
+impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
@@ -704,7 +706,8 @@ impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(Key { reader: self.reader, likely: "" }).map(Some)
+        let likely = self.likely.next().copied().unwrap_or_default();
+        seed.deserialize(Key { reader: self.reader, likely }).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
@@ -713,34 +716,6 @@ impl<'de> MapAccess<'de> for &mut Items<'_, 'de> {
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.left.min(ROOM))
-    }
-}
-
-/// The fields of a struct, which are mostly written in the order that the type has them in.
-struct Fields<'r, 'de> {
-    items: Items<'r, 'de>,
-    /// Those that have not come, as far as they come in order.
-    names: std::slice::Iter<'static, &'static str>,
-}
-
-impl<'de> MapAccess<'de> for &mut Fields<'_, 'de> {
-    type Error = Error;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        if self.items.left == 0 {
-            return Ok(None);
-        }
-        self.items.left -= 1;
-        let likely = self.names.next().copied().unwrap_or_default();
-        seed.deserialize(Key { reader: self.items.reader, likely }).map(Some)
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(&mut *self.items.reader)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.items.left.min(ROOM))
     }
 }
 
