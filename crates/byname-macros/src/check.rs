@@ -33,6 +33,8 @@ pub(crate) struct Function {
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) deprecated: Option<Attribute>,
     pub(crate) arguments: Vec<Argument>,
+    /// The stream that it takes behind them.
+    pub(crate) takes: Option<Takes>,
     pub(crate) output: Output,
     pub(crate) manner: Manner,
     pub(crate) idempotent: bool,
@@ -66,6 +68,14 @@ pub(crate) struct Argument {
     pub(crate) default: Option<Expr>,
 }
 
+/// An argument that is a `Streaming`.
+pub(crate) struct Takes {
+    pub(crate) ident: Ident,
+    /// As it was declared.
+    pub(crate) ty: Type,
+    pub(crate) item: TokenStream,
+}
+
 pub(crate) enum Passing {
     Owned,
     /// A reference to this type.
@@ -75,8 +85,11 @@ pub(crate) enum Passing {
 }
 
 pub(crate) struct Output {
+    /// Of a stream, the type of its items.
     pub(crate) ty: TokenStream,
     pub(crate) kind: OutputKind,
+    /// It is a stream.
+    pub(crate) streams: bool,
 }
 
 pub(crate) enum OutputKind {

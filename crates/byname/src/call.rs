@@ -1,5 +1,8 @@
 //! The vocabulary of a call: [`Request`], [`Reply`], [`Failure`]. No transport, no types of the user's.
 
+pub(crate) mod items;
+pub(crate) mod sink;
+
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,6 +12,7 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
+pub(crate) use self::items::Items;
 use crate::arguments::Encoded;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
@@ -21,7 +25,9 @@ pub struct Request {
     pub(crate) name: Arc<str>,
     pub(crate) args: Args,
     /// What the caller streams in.
-    pub(crate) stream: Option<Items>,
+    pub(crate) items: Option<Items>,
+    /// The caller takes a stream for an answer.
+    pub(crate) takes_stream: bool,
     /// Headers, or what stands for them.
     pub(crate) metadata: HeaderMap,
     pub(crate) peer: Option<SocketAddr>,
@@ -50,7 +56,8 @@ impl Request {
         Self {
             name,
             args,
-            stream: None,
+            items: None,
+            takes_stream: false,
             metadata,
             peer: None,
             deadline: None,
@@ -133,7 +140,7 @@ pub(crate) enum Args {
     Refused(Error),
 }
 
-/// What a call came to: a value or an error, and the headers that go with it. An [`Error`] becomes one by `.into()`,
+/// What a call came to: a value, a stream that has begun, or an error, and the headers that go with it. An [`Error`] becomes one by `.into()`,
 /// and so does a `Result<Reply, Error>`.
 pub struct Reply {
     pub(crate) result: Result<Returned, Failure>,
@@ -141,7 +148,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The code of the error, the function's own included; `None` for a success.
+    /// The code of the error, the function's own included; `None` for a success, and for a stream that has begun.
     pub fn code(&self) -> Option<Code> {
         self.error().map(Error::code)
     }
@@ -178,7 +185,7 @@ impl fmt::Debug for Reply {
 /// What a function gave back.
 pub enum Returned {
     Value(Value),
-    /// A sequence of items; functions that return one come with streams.
+    /// A sequence of items, which ends or fails later on.
     Stream(Items),
 }
 
@@ -199,9 +206,6 @@ impl Value {
         }
     }
 }
-
-/// The place of a stream's items. It can't be made until functions can stream.
-pub enum Items {}
 
 /// Why there is no reply.
 pub enum Failure {

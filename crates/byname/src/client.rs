@@ -13,6 +13,7 @@ mod outcome;
 mod outgoing;
 mod pool;
 mod retry;
+mod stream;
 mod target;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
 use self::host::Host;
 pub use self::outcome::Remote;
+pub use self::stream::StreamCall;
 
 use crate::call::{Reply, Request};
 use crate::codec::Codec;
@@ -150,6 +152,24 @@ impl Client {
         args: impl Serialize + 'static,
     ) -> Call<ByName, Result<T, CallError<Value>>> {
         call::by_name(self, name, &args)
+    }
+
+    /// Calls a function that returns a stream by its name; arguments as in [`call`](Self::call).
+    ///
+    /// ```
+    /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut lines = data.stream::<String>("follow", ("/var/log/syslog",));
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn stream<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        args: impl Serialize + 'static,
+    ) -> StreamCall<ByName, Result<T, CallError<Value>>> {
+        StreamCall::new(call::by_name(self, name, &args))
     }
 
     /// Calls a function by its name and hands the result to `callback`, from any thread, in async code or not. Inside a

@@ -1,7 +1,10 @@
 //! What a function can know of the call that it serves: [`Context`].
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use tokio::task::JoinHandle;
@@ -10,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::metadata;
+use crate::timer::later;
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -47,6 +51,8 @@ struct Inner {
     extensions: Extensions,
     peer: Option<SocketAddr>,
     deadline: Instant,
+    /// By how many microseconds a stream has moved the deadline.
+    moved: AtomicI64,
     readonly: bool,
     cancelled: OnceLock<CancellationToken>,
     reply_metadata: OnceLock<Mutex<HeaderMap>>,
@@ -84,9 +90,15 @@ impl Context {
         self.0.peer
     }
 
-    /// When the caller stops waiting. Calls made meanwhile inherit it.
+    /// When the caller stops waiting. Calls made meanwhile inherit it. Where a stream is returned or taken, each item
+    /// moves it to [`Limits::stream_idle`](crate::Limits::stream_idle) from then.
     pub fn deadline(&self) -> Instant {
-        self.0.deadline
+        let moved = self.0.moved.load(Ordering::Relaxed);
+        let by = Duration::from_micros(moved.unsigned_abs());
+        match moved {
+            0.. => later(self.0.deadline, by),
+            _ => self.0.deadline.checked_sub(by).unwrap_or(self.0.deadline),
+        }
     }
 
     /// A token that is cancelled when the caller went away or its deadline passed. The function runs on all the
@@ -130,10 +142,22 @@ impl Context {
             extensions,
             peer,
             deadline,
+            moved: AtomicI64::new(0),
             readonly,
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
         }))
+    }
+
+    /// An item has come or gone: the caller goes on waiting.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        let base = self.0.deadline;
+        let by = |wait: Duration| i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        let moved = match deadline.checked_duration_since(base) {
+            Some(later) => by(later),
+            None => -by(base.saturating_duration_since(deadline)),
+        };
+        self.0.moved.store(moved, Ordering::Relaxed);
     }
 
     /// Runs `f` as part of this call.

@@ -1,5 +1,7 @@
 //! Find, admit, decode, run, catch: a call's way through the server, without sockets.
 
+mod producing;
+
 use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,14 +12,17 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use crate::arguments::Source;
+use self::producing::Producing;
+use crate::arguments::{Call, Source};
+use crate::call::items::{self, Items, Next};
 use crate::call::{Args, Failure, Known, Reply, Request, Returned, Value};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
-use crate::handler::{Invocation, Outcome, Output, TypeIds};
+use crate::handler::{Invocation, Outcome, Output, TypeIds, Yielded};
 use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
@@ -40,6 +45,8 @@ pub(crate) struct Dispatch {
     interceptors: Chain,
     places: Arc<Places>,
     draining: AtomicBool,
+    /// Streams are waited for no longer.
+    parting: CancellationToken,
     /// The longest that any function may take where its caller didn't say.
     patience: Duration,
 }
@@ -49,7 +56,8 @@ impl Dispatch {
         let places = Places::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
-        Self { registry, limits, listing, interceptors, places, draining: AtomicBool::new(false), patience }
+        let (draining, parting) = (AtomicBool::new(false), CancellationToken::new());
+        Self { registry, limits, listing, interceptors, places, draining, parting, patience }
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -144,13 +152,21 @@ impl Dispatch {
     }
 
     async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Reply {
-        let Request { name, args, stream, metadata, peer, deadline, extensions, method: _, place, share, room } =
-            request;
-        match stream {
-            None => {}
-            Some(items) => match items {},
-        }
-        let origin = Origin { metadata, extensions, peer, deadline, place, share, room };
+        let Request {
+            name,
+            args,
+            items,
+            takes_stream,
+            metadata,
+            peer,
+            deadline,
+            extensions,
+            method: _,
+            place,
+            share,
+            room,
+        } = request;
+        let origin = Origin { metadata, extensions, peer, deadline, place, share, room, items, takes_stream };
         let now = Instant::now();
         let begin = || match args {
             Args::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
@@ -160,9 +176,21 @@ impl Dispatch {
         };
         let begun = entry.piece(self.limits.slow_poll, begin);
         match begun {
+            Ok(supervised) if entry.handler.method.streams => self.stream(supervised).await,
             Ok(supervised) => supervised.await,
             Err(error) => error.into(),
         }
+    }
+
+    /// Runs a function that streams up to its first item: what fails before that fails the call.
+    async fn stream(&self, supervised: Supervised) -> Reply {
+        let Some(context) = supervised.running.as_ref().map(|running| running.context.clone()) else {
+            unreachable!("nobody has polled it");
+        };
+        let parting = self.parting.clone().cancelled_owned();
+        let mut items = Items::new(Producing::new(supervised, self.limits.stream_idle, parting));
+        let result = items.begin().await.map(|()| Returned::Stream(items));
+        Reply { result, metadata: context.take_reply_metadata() }
     }
 
     /// Admits a call and decodes its arguments; its function starts when what comes back is polled. How long this keeps
@@ -176,22 +204,35 @@ impl Dispatch {
         source: Source<'_>,
     ) -> Result<Supervised, Error> {
         let method = &entry.handler.method;
-        let Origin { metadata, extensions, peer, deadline, place, share, room } = origin;
+        let Origin { metadata, extensions, peer, deadline, place, share, room, items, takes_stream } = origin;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
+        }
+        if method.streams && !takes_stream {
+            return Err(only_streams(&name));
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
         let place = match place {
             Some(place) => Held::Shared(place),
             None => Held::Own(self.places.take().ok_or_else(|| self.overloaded())?),
         };
-        let output = match &source {
-            Source::Local(_) => Output::Local(None),
-            Source::Encoded { codec, .. } => Output::Encoded(*codec, room),
-            Source::Query(_) => Output::Encoded(Codec::Json, Vec::new()),
+        let codec = match &source {
+            Source::Local(_) => None,
+            Source::Encoded { codec, .. } => Some(*codec),
+            Source::Query(_) => Some(Codec::Json),
+        };
+        let output = match codec {
+            _ if method.streams => Output::Stream(Some(Box::new(Yielded::new(codec, self.limits.message)))),
+            None => Output::Local(None),
+            Some(codec) => Output::Encoded(codec, room),
         };
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
-        let begun = caught(|| entry.handler.begin(source));
+        let items = items.map(|items| {
+            let idle = self.limits.stream_idle;
+            Items::new(Moving { items, context: context.clone(), idle })
+        });
+        let call = Call { args: source, items, nesting: self.nesting() };
+        let begun = caught(|| entry.handler.begin(call));
         let invocation = match begun {
             Ok(invocation) => invocation?,
             // The user's `Deserialize` panicked, or a function that isn't async did before its first await.
@@ -249,6 +290,16 @@ impl Dispatch {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Ends the streams that have not ended by themselves.
+    pub(crate) fn end_streams(&self) {
+        self.parting.cancel();
+    }
+
+    /// Waits until streams are waited for no longer.
+    pub(crate) fn streams_end(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.parting.clone().cancelled_owned()
+    }
+
     /// Waits until no function is at work.
     pub(crate) async fn idle(&self) {
         self.places.all_free().await;
@@ -293,6 +344,33 @@ pub(crate) struct Origin {
     pub(crate) share: Option<Place>,
     /// Memory for its result.
     pub(crate) room: Vec<u8>,
+    /// What the caller streams in.
+    pub(crate) items: Option<Items>,
+    /// The caller takes a stream for an answer.
+    pub(crate) takes_stream: bool,
+}
+
+/// What a caller streams in, each item of which gives the call more time.
+struct Moving {
+    items: Items,
+    context: Context,
+    idle: Duration,
+}
+
+impl items::Source for Moving {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, room: usize) -> Poll<Next> {
+        let next = std::task::ready!(self.items.poll_next(cx, room));
+        self.context.set_deadline(later(Instant::now(), self.idle));
+        Poll::Ready(next)
+    }
+}
+
+/// A function that streams was called for one value.
+fn only_streams(name: &str) -> Error {
+    let why = format!(
+        "`{name}` returns a stream, and was called for a single value; take it by its stub, by `Client::stream`, or by a          POST that no JSON-RPC is in"
+    );
+    Error::refused(Code::FailedPrecondition, why)
 }
 
 fn late(name: &str) -> Error {
@@ -347,7 +425,9 @@ impl Running {
                 Outcome::Rpc(panicked(name))
             }
         };
-        self.let_go();
+        if !matches!(outcome, Outcome::Items) {
+            self.let_go();
+        }
         Poll::Ready(outcome)
     }
 
@@ -358,7 +438,7 @@ impl Running {
             Outcome::Method(code) => return Failure::Method { error: Failure::method_error(name, code), data: data() },
             Outcome::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
             Outcome::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
-            Outcome::Ok => format!("`{name}` gave a value that went astray, which is a defect of byname"),
+            Outcome::Ok | Outcome::Items => format!("`{name}` gave a value that went astray, which is a defect of byname"),
         };
         Failure::Rpc(Error::new(Code::Internal, why).executed_is(Executed::Yes))
     }
@@ -460,21 +540,23 @@ impl Future for Supervised {
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
-        let name = &running.entry.handler.method.name;
-        let knob = match this.set_by {
-            SetBy::Caller => "`.timeout(…)` on the call",
-            SetBy::Function => "`#[rpc(timeout = \"…\")]` on the function",
-            SetBy::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
-        };
-        let why = format!(
-            "`{name}` did not answer within {:?}; it was told and may still be running. Allow more with {knob}",
-            this.allowed
-        );
-        let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
-        Poll::Ready(match this.set_by {
-            SetBy::Limit => error.of_limit("call").into(),
-            _ => error.into(),
-        })
+        Poll::Ready(late_by(&running.entry.handler.method.name, this.allowed, this.set_by).into())
+    }
+}
+
+/// A function had no answer at its deadline.
+fn late_by(name: &str, allowed: Duration, set_by: SetBy) -> Error {
+    let knob = match set_by {
+        SetBy::Caller => "`.timeout(…)` on the call",
+        SetBy::Function => "`#[rpc(timeout = \"…\")]` on the function",
+        SetBy::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
+    };
+    let why =
+        format!("`{name}` did not answer within {allowed:?}; it was told and may still be running. Allow more with {knob}");
+    let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
+    match set_by {
+        SetBy::Limit => error.of_limit("call"),
+        _ => error,
     }
 }
 
@@ -527,7 +609,7 @@ mod tests {
     fn text(reply: Reply) -> String {
         match reply.result {
             Ok(Returned::Value(value)) => String::from_utf8(value.into_json().unwrap().into()).unwrap(),
-            Ok(Returned::Stream(items)) => match items {},
+            Ok(Returned::Stream(_)) => panic!("expected a value"),
             Err(Failure::Rpc(error)) => panic!("{error}"),
             Err(Failure::Method { .. }) => panic!("expected a value"),
         }

@@ -2,21 +2,26 @@
 
 pub use inventory;
 
-pub use crate::arguments::{FromArguments, ToArguments};
-pub use crate::handler::{Handler, Registration};
+pub use crate::arguments::{FromArguments, Streamed, ToArguments};
+pub use crate::handler::{Handler, Registration, Yields};
 pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};
 
 use std::future::Pending;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll};
 
+pub use futures_core::Stream;
 use serde_core::Serialize;
 
 use crate::arguments::{self, Argument, Returns};
-use crate::client::{self, Call, Client, Remote};
+use crate::client::{self, Call, Client, Remote, StreamCall};
 use crate::codec::{self, Codec};
 use crate::context::Context;
 use crate::error::{CallError, Code, Error, MethodError};
+use crate::handler::NoError;
+use crate::streaming::Streaming;
 
 /// The stub type of a function or of a declaration.
 pub trait Declared {
@@ -31,6 +36,14 @@ pub fn optional<T: Argument>() -> bool {
 
 /// Refuses a result that can't cross the wire.
 pub const fn returned<T: Returns>() {}
+
+/// Refuses the items of a stream that can't cross the wire.
+pub const fn streamed<T: Argument>() {}
+
+/// The stream of a call, which decoding has put there.
+pub fn stream<T>(stream: Option<Streaming<T>>) -> Streaming<T> {
+    stream.unwrap_or_else(|| unreachable!("a call without its stream is refused"))
+}
 
 /// Refuses an instance that calls can't share. A contract asks the same of what implements it, in words of its own.
 pub const fn shared<T: Send + Sync + 'static>() {}
@@ -254,6 +267,20 @@ pub trait ServesFit<A, T, E> {
     where
         F: Fn(A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static;
+    /// For a function that returns a stream, made by [`yields`](Self::yields).
+    fn stream<F, Fut>(&self, method: &'static Method, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static;
+    /// For a function that returns a stream of results, made by [`yields_fallible`](Self::yields_fallible).
+    fn stream_fallible<F, Fut>(&self, method: &'static Method, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static;
+    /// Runs a stream of values to its end.
+    fn yields<S: Stream<Item = T>>(&self, stream: S) -> Yields<S, E>;
+    /// Runs a stream of results to its end or its first error.
+    fn yields_fallible<S: Stream<Item = Result<T, E>>>(&self, code: fn(&E) -> Code, stream: S) -> Yields<S, E>;
 }
 
 impl<I: Send + Sync, A: FromArguments, T: Returns, E: Returns> ServesFit<A, T, E> for Serves<I, A, T, E> {
@@ -272,6 +299,30 @@ impl<I: Send + Sync, A: FromArguments, T: Returns, E: Returns> ServesFit<A, T, E
     {
         Handler::fallible(method, code, function)
     }
+
+    fn stream<F, Fut>(&self, method: &'static Method, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Handler::stream::<A, F, Fut, T, NoError>(method, function)
+    }
+
+    fn stream_fallible<F, Fut>(&self, method: &'static Method, function: F) -> Handler
+    where
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Handler::stream::<A, F, Fut, T, E>(method, function)
+    }
+
+    fn yields<S: Stream<Item = T>>(&self, stream: S) -> Yields<S, E> {
+        Yields::plain(stream)
+    }
+
+    fn yields_fallible<S: Stream<Item = Result<T, E>>>(&self, code: fn(&E) -> Code, stream: S) -> Yields<S, E> {
+        Yields::fallible(stream, code)
+    }
 }
 
 /// See [`Serves`].
@@ -282,6 +333,22 @@ pub trait ServesUnfit<A, T, E> {
     }
     /// Never called.
     fn fallible<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: fn(&E) -> Code, _: F) -> Handler {
+        unreachable!("the compiler refuses these types")
+    }
+    /// Never called.
+    fn stream<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: F) -> Handler {
+        unreachable!("the compiler refuses these types")
+    }
+    /// Never called.
+    fn stream_fallible<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: F) -> Handler {
+        unreachable!("the compiler refuses these types")
+    }
+    /// Never called.
+    fn yields<S>(&self, _: S) -> Pending<()> {
+        unreachable!("the compiler refuses these types")
+    }
+    /// Never called.
+    fn yields_fallible<S>(&self, _: fn(&E) -> Code, _: S) -> Pending<()> {
         unreachable!("the compiler refuses these types")
     }
 }
@@ -317,6 +384,70 @@ pub trait ConvertsUnfit<T, E> {
 }
 
 impl<A, T, E> ConvertsUnfit<T, E> for Converts<A, T, E> {}
+
+/// Makes one error of the two of the items of a contract's stream, as [`Converts`] does.
+#[derive(Debug)]
+pub struct ConvertsStream<A, T, E>(pub StreamCall<A, Result<T, CallError<E>>>);
+
+/// See [`ConvertsStream`].
+pub trait ConvertsStreamFit<T, E> {
+    /// The stream, with the error that the trait has.
+    fn convert(self) -> impl Stream<Item = Result<T, E>> + Send;
+}
+
+impl<A: Send, T: Send, E: From<Error> + Send> ConvertsStreamFit<T, E> for ConvertsStream<A, T, E>
+where
+    Result<T, CallError<E>>: Remote,
+{
+    fn convert(self) -> impl Stream<Item = Result<T, E>> + Send {
+        self
+    }
+}
+
+impl<A: Send, T, E: From<Error>> Stream for ConvertsStream<A, T, E>
+where
+    Result<T, CallError<E>>: Remote,
+{
+    type Item = Result<T, E>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(cx).map(|item| {
+            item.map(|item| {
+                item.map_err(|error| match error {
+                    CallError::Method(error) => error,
+                    CallError::Rpc(error) => E::from(error),
+                })
+            })
+        })
+    }
+}
+
+/// See [`ConvertsStream`].
+pub trait ConvertsStreamUnfit<T, E> {
+    /// Never called.
+    fn convert(&self) -> NoStream<Result<T, E>> {
+        unreachable!("the compiler refuses these types")
+    }
+}
+
+impl<A, T, E> ConvertsStreamUnfit<T, E> for ConvertsStream<A, T, E> {}
+
+/// Stands in for a stream where there is an error.
+#[derive(Debug)]
+pub struct NoStream<T>(PhantomData<fn() -> T>);
+
+/// See [`NoStream`].
+pub fn no_stream<T>() -> NoStream<T> {
+    NoStream(PhantomData)
+}
+
+impl<T> Stream for NoStream<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<Option<T>> {
+        Poll::Ready(None)
+    }
+}
 
 /// Found in place of a contract's own method where `#[rpc]` is on the `impl` of another trait.
 pub trait NoContract {

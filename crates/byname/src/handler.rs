@@ -1,5 +1,7 @@
 //! A function as behaviour: from encoded arguments to an encoded reply. Types are erased here and nowhere else.
 
+mod streams;
+
 use std::any::TypeId;
 use std::fmt;
 use std::pin::Pin;
@@ -8,6 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use serde_core::Serialize;
 
+pub use self::streams::Yields;
+pub(crate) use self::streams::Yielded;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;
 use crate::codec::{self, Codec, Shape};
@@ -22,7 +26,7 @@ pub struct Handler {
     types: TypeIds,
 }
 
-type Begin = Arc<dyn Fn(&Method, arguments::Source<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
+type Begin = Arc<dyn Fn(&Method, arguments::Call<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
 
 /// A function at work.
 pub(crate) trait Invocation: Send {
@@ -36,6 +40,8 @@ pub(crate) enum Output {
     Encoded(Codec, Vec<u8>),
     /// The value as it is, for a caller in this process.
     Local(Option<Box<dyn std::any::Any + Send>>),
+    /// The items of a stream, which are taken out as they come; only a poll of the function leaves it empty meanwhile.
+    Stream(Option<Box<Yielded>>),
 }
 
 impl Output {
@@ -43,13 +49,17 @@ impl Output {
         match self {
             Output::Encoded(codec, bytes) => Value::Encoded(codec, bytes.into()),
             Output::Local(value) => Value::Local(value.unwrap_or_else(|| Box::new(()))),
+            Output::Stream(_) => Value::Local(Box::new(())),
         }
     }
 }
 
 /// What [`Output`] holds once a function is done.
 pub(crate) enum Outcome {
+    /// A value, or the end of a stream.
     Ok,
+    /// More items, and the function goes on.
+    Items,
     /// The function's own error.
     Method(Code),
     /// Ours, and nothing is in the output.
@@ -98,9 +108,26 @@ impl Handler {
         T: Serialize + Send + 'static,
         E: Serialize + Send + 'static,
     {
-        let begin = move |method: &Method, args: arguments::Source<'_>| {
-            let future = function(arguments::decode::<A>(method, args)?);
+        let begin = move |method: &Method, call: arguments::Call<'_>| {
+            let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(Fallible { future, code }) as Pin<Box<dyn Invocation>>)
+        };
+        Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
+    }
+
+    /// A function that returns a stream, as a future that yields its items.
+    #[doc(hidden)]
+    pub fn stream<A, F, Fut, T, E>(method: &'static Method, function: F) -> Self
+    where
+        A: FromArguments,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+        T: 'static,
+        E: 'static,
+    {
+        let begin = move |method: &Method, call: arguments::Call<'_>| {
+            let future = function(arguments::decode::<A>(method, call)?);
+            Ok(Box::pin(streams::Streams { future, has_ended: false }) as Pin<Box<dyn Invocation>>)
         };
         Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
     }
@@ -126,6 +153,8 @@ impl Handler {
                 })
                 .collect(),
             returns: std::any::type_name::<F::Output>().into(),
+            takes: None,
+            streams: false,
             fallible: false,
             idempotent: false,
             readonly: false,
@@ -149,16 +178,16 @@ impl Handler {
         Fut: Future<Output = T> + Send + 'static,
         T: Serialize + Send + 'static,
     {
-        let begin = move |method: &Method, args: arguments::Source<'_>| {
-            let future = function(arguments::decode::<A>(method, args)?);
+        let begin = move |method: &Method, call: arguments::Call<'_>| {
+            let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(Plain { future }) as Pin<Box<dyn Invocation>>)
         };
         Self { method: Arc::new(method), begin: Arc::new(begin), types: TypeIds::of::<A, T, NoError>() }
     }
 
     /// Decodes the arguments and makes the invocation, which does nothing before it is polled.
-    pub(crate) fn begin(&self, args: arguments::Source<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
-        (self.begin)(&self.method, args)
+    pub(crate) fn begin(&self, call: arguments::Call<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
+        (self.begin)(&self.method, call)
     }
 
     /// Whether a caller in this process can hand over values of these types as they are.
@@ -310,6 +339,7 @@ where
     fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome> {
         let value = ready!(self.project().future.poll(cx));
         Poll::Ready(match out {
+            Output::Stream(_) => Outcome::Unencodable("it returns no stream".into()),
             Output::Local(slot) => {
                 *slot = Some(Box::new(value));
                 Outcome::Ok
@@ -352,29 +382,33 @@ where
     fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome> {
         let this = self.project();
         let result = ready!(this.future.poll(cx));
-        let error = match (&result, &mut *out) {
-            (Ok(_), Output::Local(slot)) => {
-                *slot = result.ok().map(|value| Box::new(value) as _);
-                return Poll::Ready(Outcome::Ok);
+        Poll::Ready(match (result, &mut *out) {
+            (Ok(value), Output::Encoded(codec, bytes)) => encoded(*codec, &value, bytes, Outcome::Ok),
+            (Ok(value), Output::Local(slot)) => {
+                *slot = Some(Box::new(value));
+                Outcome::Ok
             }
-            (Ok(value), Output::Encoded(codec, bytes)) => {
-                return Poll::Ready(encoded(*codec, value, bytes, Outcome::Ok));
-            }
-            (Err(error), _) => error,
-        };
-        let any: &dyn std::any::Any = error;
-        let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
-        if let Some(ours) = ours {
-            return Poll::Ready(Outcome::Rpc(ours.executed_is(Executed::Yes)));
-        }
-        let code = (this.code)(error);
-        Poll::Ready(match out {
-            Output::Local(slot) => {
-                *slot = result.err().map(|error| Box::new(error) as _);
-                Outcome::Method(code)
-            }
-            Output::Encoded(codec, bytes) => encoded(*codec, error, bytes, Outcome::Method(code)),
+            (Ok(_), Output::Stream(_)) => Outcome::Unencodable("it returns no stream".into()),
+            (Err(error), out) => own_error(error, *this.code, out),
         })
+    }
+}
+
+/// What a function's `Err` comes to; its own error is in `out`, and ours is not.
+fn own_error<E: Serialize + Send + 'static>(error: E, code: fn(&E) -> Code, out: &mut Output) -> Outcome {
+    let any: &dyn std::any::Any = &error;
+    let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
+    if let Some(ours) = ours {
+        return Outcome::Rpc(ours.executed_is(Executed::Yes));
+    }
+    let code = code(&error);
+    match out {
+        Output::Encoded(codec, bytes) => encoded(*codec, &error, bytes, Outcome::Method(code)),
+        Output::Local(slot) => {
+            *slot = Some(Box::new(error));
+            Outcome::Method(code)
+        }
+        Output::Stream(_) => Outcome::Unencodable("its error went astray, which is a defect of byname".into()),
     }
 }
 

@@ -89,6 +89,7 @@ mod quote;
 mod registry;
 mod runtime;
 mod server;
+mod streaming;
 mod threads;
 mod timer;
 mod wire;
@@ -96,7 +97,7 @@ mod wire;
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
 pub use call::{Reply, Request};
-pub use client::{ByName, Call, Client, ClientBuilder, Remote, Transport, WithMetadata};
+pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
 pub use codec::Codec;
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
@@ -108,6 +109,7 @@ pub use intercept::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
 pub use server::{Bound, HttpService, Listen, Serve, Server};
+pub use streaming::Streaming;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

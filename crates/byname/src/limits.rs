@@ -22,6 +22,10 @@ pub struct Limits {
     /// How long a call may take where neither the call, the client nor `#[rpc(timeout = …)]` says otherwise. On the
     /// server it counts for callers that send no `byname-timeout-ms`. 30 s.
     pub call: Duration,
+    /// How long a stream may go without an item once the first has come; on the server also how long its reader may take
+    /// none. It then fails with `deadline_exceeded`. Until the first item [`call`](Self::call) counts, or what stands for
+    /// it. 5 min.
+    pub stream_idle: Duration,
     /// Server: from the first byte of a request to the end of its header, and from accepting a connection to its
     /// first request. 10 s.
     pub header_read: Duration,
@@ -66,6 +70,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(5),
             call: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(300),
             header_read: Duration::from_secs(10),
             body_progress: Duration::from_secs(30),
             write_progress: Duration::from_secs(30),

@@ -22,8 +22,12 @@ pub struct Method {
     pub doc: Cow<'static, str>,
     /// The arguments, in order.
     pub params: Vec<Param>,
+    /// The stream that it takes behind them, if it takes one.
+    pub takes: Option<Param>,
     /// The type of the result, as written.
     pub returns: Cow<'static, str>,
+    /// Whether it returns a stream.
+    pub streams: bool,
     /// Whether it returns a `Result`.
     pub fallible: bool,
     /// Running it twice is as good as once: it may be sent again when the outcome is unknown.
@@ -91,6 +95,10 @@ impl Method {
                 let _ = write!(out, " = {default}");
             }
         }
+        if let Some(stream) = &self.takes {
+            let comma = if self.params.is_empty() { "" } else { ", " };
+            let _ = write!(out, "{comma}{}: {}", stream.name, stream.ty);
+        }
         out.push(')');
         if self.returns != "()" {
             let _ = write!(out, " -> {}", self.returns);
@@ -103,6 +111,9 @@ impl Method {
         let unknown = || match name {
             // The plain way's body, at a path of a function: its name is there twice.
             "fun" => "unknown argument `fun` (a client's address ends before the function's name)".to_owned(),
+            _ if self.takes.as_ref().is_some_and(|stream| stream.name == name) => {
+                format!("argument `{name}` is a stream, which goes with the call and is no value in it")
+            }
             _ => format!("unknown argument {}", quoted(name)),
         };
         self.params.iter().position(|param| param.name == name).ok_or_else(unknown)
@@ -124,7 +135,9 @@ pub struct MethodSpec {
     pub aliases: &'static [&'static str],
     pub doc: &'static str,
     pub params: &'static [ParamSpec],
+    pub takes: Option<(&'static str, &'static str)>,
     pub returns: &'static str,
+    pub streams: bool,
     pub fallible: bool,
     pub idempotent: bool,
     pub readonly: bool,
@@ -181,7 +194,15 @@ impl Method {
             aliases: spec.aliases.iter().map(|&alias| alias.into()).collect(),
             doc: spec.doc.into(),
             params: spec.params.iter().map(param).collect(),
+            takes: spec.takes.map(|(name, ty)| Param {
+                name: name.into(),
+                ty: ty.into(),
+                optional: false,
+                default: None,
+                default_packed: None,
+            }),
             returns: spec.returns.into(),
+            streams: spec.streams,
             fallible: spec.fallible,
             idempotent: spec.idempotent || spec.readonly,
             readonly: spec.readonly,

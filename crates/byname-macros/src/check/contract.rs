@@ -104,7 +104,15 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
     if let OutputKind::Unknown = method.output.kind {
         return;
     }
-    if signature.asyncness.is_none() {
+    if method.output.streams {
+        if let Some(asyncness) = &signature.asyncness {
+            errors.at(
+                asyncness,
+                "a contract's method that returns a stream is not `async`: the stream itself is what is waited for",
+                format_args!("write `fn {}`; what has to be awaited first goes into the stream", signature.ident),
+            );
+        }
+    } else if signature.asyncness.is_none() {
         errors.at(
             signature.fn_token,
             "a contract's method is `async`: a client waits for the answer",
@@ -120,9 +128,11 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
             ty,
             "a contract's method returns a `Result`: a call may fail, and the caller has to be told",
             format_args!(
-                "write `Result<{}, byname::Error>`, or an error of yours that is `From<byname::Error>`; an alias must \
+                "write `{}Result<{}, byname::Error>{}`, or an error of yours that is `From<byname::Error>`; an alias must \
                  end in `Result`",
-                text::normalised(&method.output.ty)
+                if method.output.streams { "impl Stream<Item = " } else { "" },
+                text::normalised(&method.output.ty),
+                if method.output.streams { ">" } else { "" },
             ),
         );
     }

@@ -4,7 +4,7 @@ use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Attribute, GenericParam, Ident, LitStr, Pat, ReturnType, Safety, Signature, Type};
 
-use super::{Argument, Function, Manner, Name, Output, OutputKind, Passing, cfgs, name, types};
+use super::{Argument, Function, Manner, Name, Output, OutputKind, Passing, Takes, cfgs, name, types};
 use crate::ast::{self, Body};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
@@ -91,13 +91,24 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
     let signature = &function.signature;
     qualifiers(function, errors);
     let generic = generics(signature, errors);
-    let arguments = arguments(function, generic, within, errors);
+    let mut written = function.arguments.as_slice();
+    let takes = takes(&mut written, generic, within, errors);
+    let arguments = arguments(written, generic, within, errors);
     let output = match &signature.output {
-        ReturnType::Default => Output { ty: quote!(()), kind: OutputKind::Value },
-        ReturnType::Type(_, ty) if generic => Output { ty: ty.to_token_stream(), kind: OutputKind::Unknown },
+        ReturnType::Default => Output { ty: quote!(()), kind: OutputKind::Value, streams: false },
+        ReturnType::Type(_, ty) if generic => {
+            Output { ty: ty.to_token_stream(), kind: OutputKind::Unknown, streams: false }
+        }
         ReturnType::Type(_, ty) => types::output(&said_outside(ty, within), errors),
     };
     let manner = manner(signature, &options, errors);
+    if let (Manner::Blocking, true, Some(blocking)) = (manner, output.streams, &options.blocking) {
+        errors.at(
+            blocking,
+            "a function that returns a stream can't be `blocking`: it returns at once, and its items are made later on",
+            "remove `blocking`, and make the items on a thread of their own, which hands them over by a channel",
+        );
+    }
     let prefix = within.and_then(|within| within.prefix.as_deref());
     let (name, aliases) = names(&signature.ident, &options, prefix, errors);
     let mut attrs = function.attrs.iter();
@@ -112,6 +123,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         cfgs: cfgs(&function.attrs),
         deprecated: deprecated.cloned(),
         arguments,
+        takes,
         output,
         manner,
         idempotent: options.idempotent || options.readonly,
@@ -173,13 +185,42 @@ fn generics(signature: &Signature, errors: &mut Errors) -> bool {
     true
 }
 
+/// Takes the stream off the end of the arguments, where there is one.
+fn takes(
+    written: &mut &[ast::Argument],
+    generic: bool,
+    within: Option<&Within<'_>>,
+    errors: &mut Errors,
+) -> Option<Takes> {
+    let (last, before) = written.split_last()?;
+    for argument in before {
+        if types::streaming_item(&argument.ty).is_some() {
+            errors.at(
+                &argument.ty,
+                "a function takes one stream, as its last argument",
+                "move it to the end; what belongs to another stream can be an enum's variant in the one",
+            );
+        }
+    }
+    let ty = said_outside(&last.ty, within);
+    let item = types::streaming_item(&ty).filter(|_| !generic)?;
+    *written = before;
+    let options = Options::from_attributes(&last.rpc, Place::Argument, errors);
+    if let Some(default) = &options.default {
+        errors.at(default, "a stream has no default", "remove it; an empty one is `Streaming::from(vec![])`");
+    }
+    types::decoded(item, "the item of a stream", errors);
+    let ident = argument_name(&last.pat, errors).unwrap_or_else(|| format_ident!("stream"));
+    Some(Takes { ident, item: item.to_token_stream(), ty })
+}
+
 fn arguments(
-    function: &ast::Function,
+    written: &[ast::Argument],
     generic: bool,
     within: Option<&Within<'_>>,
     errors: &mut Errors,
 ) -> Vec<Argument> {
-    if let Some(surplus) = function.arguments.get(MOST_ARGUMENTS) {
+    if let Some(surplus) = written.get(MOST_ARGUMENTS) {
         errors.at(
             &surplus.pat,
             format_args!("a function can have {MOST_ARGUMENTS} arguments at most"),
@@ -187,7 +228,7 @@ fn arguments(
         );
     }
     let mut arguments = Vec::new();
-    for (index, argument) in function.arguments.iter().enumerate() {
+    for (index, argument) in written.iter().enumerate() {
         let options = Options::from_attributes(&argument.rpc, Place::Argument, errors);
         for attribute in &argument.attrs {
             if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::{Ident, PathArguments, Type, TypeReference};
+use syn::{GenericArgument, Ident, PathArguments, Type, TypeParamBound, TypeReference};
 
 use super::{Output, OutputKind, Passing, ResultPlaces};
 use crate::errors::Errors;
@@ -29,22 +29,64 @@ pub(super) fn argument(ty: &Type, errors: &mut Errors) -> (Passing, TokenStream)
 
 pub(super) fn output(ty: &Type, errors: &mut Errors) -> Output {
     let ty = bare(ty);
+    match stream_item(ty) {
+        Some(item) => Output { streams: true, ..value(bare(item), "the item of a stream", errors) },
+        None => value(ty, "a result", errors),
+    }
+}
+
+fn value(ty: &Type, what: &str, errors: &mut Errors) -> Output {
     let before = errors.len();
     match ty {
         Type::Reference(reference) => errors.at(
             reference,
-            "a result can't be borrowed: it is sent to another process",
+            format_args!("{what} can't be borrowed: it is sent to another process"),
             format_args!("write `{}`", owned_text(&reference.elem)),
         ),
         Type::Never(never) => errors.at(never, "a function that never returns can't answer", "return a value, or `()`"),
-        ty => decoded(ty, "a result", errors),
+        ty => decoded(ty, what, errors),
     }
     let kind = if errors.len() > before {
         OutputKind::Unknown
     } else {
         result(ty).map_or(OutputKind::Value, OutputKind::Result)
     };
-    Output { ty: ty.to_token_stream(), kind }
+    Output { ty: ty.to_token_stream(), kind, streams: false }
+}
+
+/// `T`, where the type is an `impl Stream<Item = T>`, whatever else it is.
+fn stream_item(ty: &Type) -> Option<&Type> {
+    let Type::ImplTrait(opaque) = ty else {
+        return None;
+    };
+    opaque.bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else {
+            return None;
+        };
+        let stream = bound.path.segments.last().filter(|last| last.ident == "Stream")?;
+        let PathArguments::AngleBracketed(arguments) = &stream.arguments else {
+            return None;
+        };
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(item) if item.ident == "Item" => Some(&item.ty),
+            _ => None,
+        })
+    })
+}
+
+/// `T`, where the type is a `Streaming<T>`.
+pub(super) fn streaming_item(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = bare(ty) else {
+        return None;
+    };
+    let streaming = path.path.segments.last().filter(|last| path.qself.is_none() && last.ident == "Streaming")?;
+    let PathArguments::AngleBracketed(arguments) = &streaming.arguments else {
+        return None;
+    };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(item)) if arguments.args.len() == 1 => Some(item),
+        _ => None,
+    }
 }
 
 /// What owns the like of what is borrowed, as people write it.
@@ -112,7 +154,7 @@ fn referent(reference: &TypeReference, errors: &mut Errors) -> TokenStream {
 }
 
 /// Refuses what can't be decoded whatever it stands for: borrows, and types without a name.
-fn decoded(ty: &Type, what: &str, errors: &mut Errors) {
+pub(super) fn decoded(ty: &Type, what: &str, errors: &mut Errors) {
     if let Some(mistake) = undecodable(ty.to_token_stream(), what) {
         errors.push(mistake);
     }
@@ -155,7 +197,7 @@ fn undecodable(tokens: TokenStream, what: &str) -> Option<syn::Error> {
                     &token,
                     &format!("the type of {what} must be named: it says how to decode the value"),
                     if what == "a result" {
-                        "write the type itself; for `impl Future` write `async fn`"
+                        "write the type itself; for `impl Future` write `async fn`, and a stream is `impl Stream<Item = T>`"
                     } else {
                         "write the type itself, such as `String` or `Vec<u8>`"
                     },

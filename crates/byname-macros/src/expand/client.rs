@@ -39,7 +39,8 @@ pub(super) fn methods(client: &Client) -> TokenStream {
     let stubs = methods.map(|(index, method)| on(index, method));
     let checks = client.methods.iter().map(|method| {
         let cfgs = &method.cfgs;
-        output::checks(&method.output).map(|check| quote!(#(#cfgs)* #check))
+        let checks = output::checks(method);
+        quote!(#(#cfgs)* const _: () = { #checks };)
     });
     quote_spanned! {Span::mixed_site()=>
         #(#statics)*

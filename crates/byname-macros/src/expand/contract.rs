@@ -122,12 +122,18 @@ fn method(function: &ast::Function, body: bool) -> TokenStream {
             ReturnType::Type(_, ty) => future(&ty.to_token_stream()),
         };
         signature.output = parse_quote!(-> #future);
+    } else if let ReturnType::Type(_, ty) = &mut signature.output
+        && let Type::ImplTrait(stream) = &mut **ty
+    {
+        stream.bounds.push(parse_quote!(::core::marker::Send));
     }
+    let streams = matches!(&function.signature.output, ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)));
     if let (false, Body::None(semicolon)) = (body, &function.body) {
         return quote!(#(#attrs)* #vis #signature #semicolon);
     }
     signature.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sized));
     let never = match &signature.output {
+        _ if streams && function.signature.asyncness.is_none() => quote!(::byname::__private::no_stream()),
         ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => {
             let never = never();
             quote!(async { #never })
@@ -169,10 +175,25 @@ fn client_impl(contract: &Contract) -> TokenStream {
     let Contract { ident, client, .. } = contract;
     let stub = client::ident(client);
     let methods = client.methods.iter().map(|method| {
-        let Function { ident, cfgs, deprecated, arguments, output, .. } = method;
+        let Function { ident, cfgs, deprecated, arguments, takes, output, .. } = method;
         let allow = deprecated.as_ref().map(|_| quote!(#[allow(deprecated)]));
-        let (names, types): (Vec<_>, Vec<_>) = arguments.iter().map(|argument| (&argument.ident, &argument.ty)).unzip();
-        let output = &output.ty;
+        let stream = takes.iter().map(|stream| (&stream.ident, &stream.ty));
+        let arguments = arguments.iter().map(|argument| (&argument.ident, &argument.ty));
+        let (names, types): (Vec<_>, Vec<_>) = arguments.chain(stream).unzip();
+        let (output, streams) = (&output.ty, output.streams);
+        if streams {
+            return quote_spanned! {Span::mixed_site()=>
+                #(#cfgs)*
+                #allow
+                fn #ident(
+                    &self,
+                    #(#names: #types),*
+                ) -> impl ::byname::__private::Stream<Item = #output> + ::core::marker::Send {
+                    use ::byname::__private::{ConvertsStreamFit as _, ConvertsStreamUnfit as _};
+                    ::byname::__private::ConvertsStream(#stub::#ident(self, #(#names),*)).convert()
+                }
+            };
+        }
         quote_spanned! {Span::mixed_site()=>
             #(#cfgs)*
             #allow

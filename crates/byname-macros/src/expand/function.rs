@@ -11,7 +11,7 @@ pub(super) fn expand(function: &Function) -> TokenStream {
     let stub = item(function);
     let declared = declared(function);
     let served = function.has_body.then(|| served(function));
-    let checks = output::checks(&function.output);
+    let checks = output::checks(function);
     let cfgs = &function.cfgs;
     quote_spanned! {Span::mixed_site()=>
         #stub

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
-use super::{client, output};
+use super::{client, output, stub};
 use crate::check::{Function, Manner, OutputKind, Passing};
 
 /// The handlers of methods as a block that ends in their `Vec`, for the instance `this`, which is an `Arc`.
@@ -43,46 +43,64 @@ pub(super) fn handler(
     // What the compiler says of the future is said at the function's name.
     let here = Span::mixed_site().located_at(function.ident.span());
     let owned = function.arguments.iter().map(|argument| &argument.owned);
-    let arguments = quote!((#(#owned,)*));
+    let arguments = stub::streamed(function, quote!((#(#owned,)*)));
     // Names of our own, as an argument may be called what the function is called.
     let names: Vec<Ident> =
         (0..function.arguments.len()).map(|index| format_ident!("argument_{index}", span = here)).collect();
     let this = instance.as_ref().map(|instance| instance.this);
-    let future = future(function, callee, this, &names, here);
+    let ty = instance.as_ref().map_or_else(|| quote!(()), |instance| instance.ty.clone());
+    let output = &function.output.ty;
+    let (ok, err) = match function.output.kind {
+        OutputKind::Result(_) => (output::ok(output), output::err(output)),
+        _ => (output.clone(), quote!(())),
+    };
+    let serves = quote_spanned!(here=> (&::byname::__private::Serves::<#ty, #arguments, #ok, #err>::new()));
+    let future = future(function, callee, this, &names, &serves, here);
+    let pattern = match function.takes {
+        Some(_) => quote_spanned!(here=> ::byname::__private::Streamed((#(#names,)*), stream)),
+        None => quote_spanned!(here=> (#(#names,)*)),
+    };
     let closure = match this {
-        None => quote_spanned!(here=> |(#(#names,)*)| #future),
+        None => quote_spanned!(here=> |#pattern| #future),
         Some(this) => quote_spanned! {here=>
             {
                 let #this = ::std::sync::Arc::clone(&#this);
-                move |(#(#names,)*)| {
+                move |#pattern| {
                     let #this = ::std::sync::Arc::clone(&#this);
                     #future
                 }
             }
         },
     };
-    let ty = instance.map_or_else(|| quote!(()), |instance| instance.ty.clone());
-    let output = &function.output.ty;
-    let (ok, err, serve) = match function.output.kind {
-        OutputKind::Result(_) => (
-            output::ok(output),
-            output::err(output),
-            quote_spanned! {here=>
-                fallible(#method, |error| (&::byname::__private::CodeOf(error)).code(), #closure)
-            },
-        ),
-        _ => (output.clone(), quote!(()), quote_spanned!(here=> plain(#method, #closure))),
+    let code = code(here);
+    let serve = match (&function.output.kind, function.output.streams) {
+        (OutputKind::Result(_), false) => quote_spanned!(here=> fallible(#method, #code, #closure)),
+        (_, false) => quote_spanned!(here=> plain(#method, #closure)),
+        (OutputKind::Result(_), true) => quote_spanned!(here=> stream_fallible(#method, #closure)),
+        (_, true) => quote_spanned!(here=> stream(#method, #closure)),
     };
     quote_spanned! {here=>
         {
             use ::byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
             use ::byname::__private::{ServesFit as _, ServesUnfit as _};
-            (&::byname::__private::Serves::<#ty, #arguments, #ok, #err>::new()).#serve
+            #serves.#serve
         }
     }
 }
 
-fn future(function: &Function, callee: &TokenStream, this: Option<&Ident>, names: &[Ident], here: Span) -> TokenStream {
+/// What says the code of a function's own error.
+fn code(here: Span) -> TokenStream {
+    quote_spanned!(here=> |error| (&::byname::__private::CodeOf(error)).code())
+}
+
+fn future(
+    function: &Function,
+    callee: &TokenStream,
+    this: Option<&Ident>,
+    names: &[Ident],
+    serves: &TokenStream,
+    here: Span,
+) -> TokenStream {
     let mut borrows = this.is_some();
     let this = this.map(|this| quote!(&#this,));
     let mut arguments = Vec::new();
@@ -94,7 +112,22 @@ fn future(function: &Function, callee: &TokenStream, this: Option<&Ident>, names
             arguments.push(quote!(#name));
         }
     }
-    let call = quote_spanned!(here=> #callee(#this #(#arguments),*));
+    if function.takes.is_some() {
+        arguments.push(quote_spanned!(here=> ::byname::__private::stream(stream)));
+    }
+    let mut call = quote_spanned!(here=> #callee(#this #(#arguments),*));
+    if function.output.streams {
+        if function.manner == Manner::Async {
+            call = quote_spanned!(here=> #call.await);
+        }
+        let code = code(here);
+        let yields = match function.output.kind {
+            OutputKind::Result(_) => quote_spanned!(here=> yields_fallible(#code, #call)),
+            _ => quote_spanned!(here=> yields(#call)),
+        };
+        // The stream may borrow what the future owns.
+        return quote_spanned!(here=> async move { let stream = #serves.#yields; stream.await });
+    }
     match function.manner {
         // The function's own future will do, where it borrows nothing.
         Manner::Async if !borrows => call,

@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use crate::check::{Output, OutputKind};
+use crate::check::{Function, Output, OutputKind, Takes};
 use crate::place::{at, ends};
 
 /// The type of a success of a function that returns a `Result`, which may be an alias.
@@ -15,9 +15,17 @@ pub(super) fn err(result: &TokenStream) -> TokenStream {
     at(result, quote!(<#result as ::byname::__private::Returned>::Err))
 }
 
-/// Refuses results that can't be sent. Nothing else asks it of them, so there is one error, and
+/// Refuses results and items that can't be sent. Nothing else asks it of them, so there is one error, and
 /// it stands where the type does.
-pub(super) fn checks(output: &Output) -> Option<TokenStream> {
+pub(super) fn checks(function: &Function) -> TokenStream {
+    let output = value_checks(&function.output);
+    let stream = function.takes.iter().map(|Takes { item, .. }| {
+        quote_spanned!(Span::mixed_site()=> const _: () = ::byname::__private::streamed::<#item>();)
+    });
+    quote!(#output #(#stream)*)
+}
+
+fn value_checks(output: &Output) -> Option<TokenStream> {
     let ty = &output.ty;
     match &output.kind {
         OutputKind::Unknown => None,

@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 
-use crate::check::{Argument, Function, Manner, OutputKind};
+use crate::check::{Argument, Function, Manner, OutputKind, Takes};
 use crate::text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
@@ -12,7 +12,15 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
     let params = function.arguments.iter().map(param);
-    let returns = text::normalised(&function.output.ty);
+    let mut returns = text::normalised(&function.output.ty);
+    if function.output.streams {
+        returns = format!("impl Stream<Item = {returns}>");
+    }
+    let streams = function.output.streams;
+    let takes = option(function.takes.as_ref().map(|stream| {
+        let (name, ty) = (stream.ident.unraw().to_string(), taken(stream));
+        quote!((#name, #ty))
+    }));
     let fallible = matches!(function.output.kind, OutputKind::Result(_));
     let blocking = function.manner == Manner::Blocking;
     let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
@@ -23,7 +31,9 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             aliases: &[#(#aliases),*],
             doc: #doc,
             params: &[#(#params),*],
+            takes: #takes,
             returns: #returns,
+            streams: #streams,
             fallible: #fallible,
             idempotent: #idempotent,
             readonly: #readonly,
@@ -62,9 +72,15 @@ fn param(argument: &Argument) -> TokenStream {
 
 /// The signature in the words of the wire, which caller and server must share.
 fn signature(function: &Function, returns: &str) -> String {
-    let arguments: Vec<String> =
-        function.arguments.iter().map(|argument| format!("{}: {}", argument.ident.unraw(), argument.text)).collect();
+    let arguments = function.arguments.iter().map(|argument| format!("{}: {}", argument.ident.unraw(), argument.text));
+    let stream = function.takes.iter().map(|stream| format!("{}: {}", stream.ident.unraw(), taken(stream)));
+    let arguments: Vec<String> = arguments.chain(stream).collect();
     format!("{}({}) -> {returns}", function.name.text, arguments.join(", "))
+}
+
+/// The type of a stream that is an argument, as people write it.
+fn taken(stream: &Takes) -> String {
+    format!("Streaming<{}>", text::normalised(&stream.item))
 }
 
 fn option(value: Option<TokenStream>) -> TokenStream {

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::Lifetime;
 
 use super::output;
-use crate::check::{Argument, Function, OutputKind, Passing};
+use crate::check::{Argument, Function, OutputKind, Passing, Takes};
 
 /// The function that makes the call: `receiver` is what it takes before the arguments, `client`
 /// and `method` are expressions.
@@ -20,10 +20,22 @@ pub(super) fn on(
     let call = if borrows(function) { quote!(call_borrowed) } else { quote!(call) };
     let tuple = tuple(function);
     let result = result(function);
+    let arguments = quote!((#(#arguments,)*));
+    let arguments = match &function.takes {
+        Some(Takes { ident, .. }) => {
+            quote!(::byname::__private::Streamed(#arguments, ::core::option::Option::Some(#ident)))
+        }
+        None => arguments,
+    };
+    let mut body = quote_spanned! {Span::mixed_site()=>
+        (&::byname::__private::Calls::<#tuple, #result>::new()).#call(#client, #method, #arguments)
+    };
+    if function.output.streams {
+        body = quote_spanned!(Span::mixed_site()=> ::byname::StreamCall::new(#body));
+    }
     let body = quote_spanned! {Span::mixed_site()=>
         use ::byname::__private::{CallsFit as _, CallsUnfit as _};
-        (&::byname::__private::Calls::<#tuple, #result>::new())
-            .#call(#client, #method, (#(#arguments,)*))
+        #body
     };
     signature(function, name, receiver, &body)
 }
@@ -31,8 +43,9 @@ pub(super) fn on(
 /// The same in name and types, around nothing.
 pub(super) fn never(function: &Function, name: &Ident, receiver: &TokenStream) -> TokenStream {
     let arguments = function.arguments.iter().map(|argument| &argument.ident);
+    let stream = function.takes.iter().map(|stream| &stream.ident);
     let body = quote_spanned! {Span::mixed_site()=>
-        let _ = (#(&#arguments,)*);
+        let _ = (#(&#arguments,)* #(&#stream,)*);
         ::core::unimplemented!()
     };
     signature(function, name, receiver, &body)
@@ -50,6 +63,9 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
         let ty = passed(argument);
         quote!(#ident: #ty)
     });
+    let stream = function.takes.iter().map(|Takes { ident, ty, .. }| quote!(#ident: #ty));
+    let inputs = inputs.chain(stream);
+    let call = if output.streams { quote!(StreamCall) } else { quote!(Call) };
     let tuple = tuple(function);
     let result = result(function);
     // The function's author was told already; the client, or `self`, is one more.
@@ -58,7 +74,7 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
         #(#[doc = #doc])*
         #deprecated
         #many
-        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> ::byname::Call<#tuple, #result> {
+        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> ::byname::#call<#tuple, #result> {
             #body
         }
     }
@@ -91,7 +107,16 @@ fn tuple(function: &Function) -> TokenStream {
         return quote!(());
     }
     let passed = function.arguments.iter().map(passed);
-    quote!((#(#passed,)*))
+    let values = quote!((#(#passed,)*));
+    streamed(function, values)
+}
+
+/// These arguments, and the stream behind them where there is one.
+pub(super) fn streamed(function: &Function, values: TokenStream) -> TokenStream {
+    match &function.takes {
+        Some(Takes { item, .. }) => quote!(::byname::__private::Streamed<#values, #item>),
+        None => values,
+    }
 }
 
 fn passed(argument: &Argument) -> TokenStream {

@@ -6,10 +6,12 @@ use std::fmt;
 use serde_core::Deserialize;
 use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Argument;
+use super::{Argument, Streamed};
+use crate::call::Items;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::{Method, Param};
+use crate::streaming::Streaming;
 
 /// A function's arguments: a tuple of up to sixteen.
 pub trait FromArguments: Send + Sized + 'static {
@@ -23,6 +25,25 @@ pub trait FromArguments: Send + Sized + 'static {
     /// The tuple, or the first argument that is missing.
     #[doc(hidden)]
     fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing>;
+    /// Takes the stream that came with the call, or gives it back where there is no argument for one.
+    #[doc(hidden)]
+    fn take_items(&mut self, items: Items, _: &Method, _: usize) -> Result<(), Items> {
+        Err(items)
+    }
+    /// Whether an argument is a stream, and none came.
+    #[doc(hidden)]
+    fn lacks_items(&self) -> bool {
+        false
+    }
+}
+
+/// What a function is called with.
+pub(crate) struct Call<'a> {
+    pub(crate) args: Source<'a>,
+    /// What its caller streams in.
+    pub(crate) items: Option<Items>,
+    /// How deep its items may be nested.
+    pub(crate) nesting: usize,
 }
 
 /// The index of an argument that is missing.
@@ -40,7 +61,25 @@ pub(crate) enum Source<'a> {
 }
 
 /// Reads the arguments of `method`. Every error names the argument, in the same words whatever the source.
-pub(crate) fn decode<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Error> {
+pub(crate) fn decode<A: FromArguments>(method: &Method, call: Call<'_>) -> Result<A, Error> {
+    let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
+    let Call { args, items, nesting } = call;
+    let mut args = values::<A>(method, args)?;
+    if let Some(items) = items
+        && args.take_items(items, method, nesting).is_err()
+    {
+        return Err(invalid(format!("`{}` takes no stream, and one was sent", method.name)));
+    }
+    match &method.takes {
+        Some(stream) if args.lacks_items() => {
+            Err(invalid(format!("argument `{}` is missing: it is a stream, which goes with the call", stream.name)))
+        }
+        _ => Ok(args),
+    }
+}
+
+/// Reads all arguments but a stream.
+fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Error> {
     let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
     let params = &method.params;
     let mut slots = A::slots();
@@ -117,7 +156,7 @@ fn in_json_words<A: FromArguments>(
     let json = |part: &[u8]| if part.is_empty() { Ok(Vec::new()) } else { codec::to_json(part) };
     let (positional, keyword) = (json(positional).ok()?, json(keyword).ok()?);
     let source = Source::Encoded { codec: Codec::Json, positional: &positional, keyword: &keyword, nesting };
-    decode::<A>(method, source).err()
+    values::<A>(method, source).err()
 }
 
 fn too_deep(limit: usize) -> Error {
@@ -287,6 +326,33 @@ fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> R
     match &params[index].default {
         Some(default) => codec::decode(Codec::Json, default.as_bytes()).map_err(|_| Missing(index)),
         None => T::deserialize(LeftOut).map_err(|_| Missing(index)),
+    }
+}
+
+/// Arguments of which the last is a stream.
+impl<A: FromArguments, T: Argument> FromArguments for Streamed<A, T> {
+    type Slots = A::Slots;
+
+    fn slots() -> Self::Slots {
+        A::slots()
+    }
+
+    fn fill<'de, D: Deserializer<'de>>(slots: &mut Self::Slots, index: usize, value: D) -> Result<bool, D::Error> {
+        A::fill(slots, index, value)
+    }
+
+    fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing> {
+        Ok(Self(A::finish(slots, params)?, None))
+    }
+
+    fn take_items(&mut self, items: Items, method: &Method, nesting: usize) -> Result<(), Items> {
+        let name = method.takes.as_ref().map_or("", |stream| &*stream.name);
+        self.1 = Some(Streaming::received(items, name.into(), nesting));
+        Ok(())
+    }
+
+    fn lacks_items(&self) -> bool {
+        self.1.is_none()
     }
 }
 

@@ -5,11 +5,12 @@ use std::any::Any;
 use bytes::Bytes;
 use serde_core::Serialize;
 
-use super::Args;
+use super::{Args, Argument, Streamed};
 use super::decode::Source;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::Param;
+use crate::streaming::{Streaming, Upload};
 
 /// Encoded arguments: an array and a map, each empty where there is none of the kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,21 @@ pub trait ToArguments: Send {
     /// their default; so a new client can call an old server.
     #[doc(hidden)]
     fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error>;
+    /// Takes the stream out, where one goes with the call.
+    #[doc(hidden)]
+    fn take_stream(&mut self) -> Option<Upload> {
+        None
+    }
+}
+
+impl<A: ToArguments, T: Argument> ToArguments for Streamed<A, T> {
+    fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.to_keyword(params, codec, out)
+    }
+
+    fn take_stream(&mut self) -> Option<Upload> {
+        self.1.take().map(Streaming::upload)
+    }
 }
 
 /// A map of arguments that is being written.

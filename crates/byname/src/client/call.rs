@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
@@ -17,16 +17,18 @@ use super::frames::{Asked, CallFrame, Sending};
 use super::outcome::Remote;
 use super::outgoing::Outgoing;
 use super::{Client, Way};
-use crate::arguments::{Encoded, ToArguments, encode_dynamic};
+use crate::arguments::{Argument, Encoded, ToArguments, encode_dynamic};
 use crate::call::{Args, Failure, Known, Reply, Request, Returned};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
+use crate::limits::Limits;
 use crate::metadata;
 use crate::method::{Method, Param};
 use crate::name;
 use crate::runtime::{self, BoxFuture};
+use crate::streaming::{Streaming, Upload};
 use crate::timer::later;
 use crate::wire::headers;
 
@@ -55,6 +57,9 @@ struct Prepared<A> {
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
+    /// What it streams in.
+    upload: Option<Upload>,
+    takes_stream: bool,
 }
 
 enum Progress {
@@ -93,20 +98,23 @@ pub struct ByName(Encoded);
 pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
     client: &Client,
     method: &'static Method,
-    args: A,
+    mut args: A,
 ) -> Call<A, R> {
+    let upload = args.take_stream();
     let as_they_are: fn(A) -> Box<dyn Any + Send> = |args| Box::new(args);
     let as_they_are = Some((as_they_are, R::types::<A>()));
-    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, Encode::Typed(A::to_keyword), as_they_are)
+    let name = Cow::Borrowed(&*method.name);
+    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), as_they_are).with_upload(upload)
 }
 
 /// A typed stub's call with borrowed arguments: it is encoded even within the process.
 pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
     client: &Client,
     method: &'static Method,
-    args: A,
+    mut args: A,
 ) -> Call<A, R> {
-    Call::new(client, Cow::Borrowed(&*method.name), Some(method), args, Encode::Typed(A::to_keyword), None)
+    let (upload, name) = (args.take_stream(), Cow::Borrowed(&*method.name));
+    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), None).with_upload(upload)
 }
 
 pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Serialize + 'static)) -> Call<ByName, R> {
@@ -137,7 +145,18 @@ impl<A, R> Call<A, R> {
         let refused = client.scope.refused.clone();
         let client = client.clone();
         let headers = HeaderMap::new();
-        let prepared = Prepared { client, method, args, encode, as_they_are, timeout: None, headers, refused };
+        let prepared = Prepared {
+            client,
+            method,
+            args,
+            encode,
+            as_they_are,
+            timeout: None,
+            headers,
+            refused,
+            upload: None,
+            takes_stream: false,
+        };
         Self { name, prepared: Some(prepared), progress: Progress::Unsent, read: R::read }
     }
 
@@ -159,6 +178,29 @@ impl<A, R> Call<A, R> {
             prepared.refused = Some(error);
         }
         self
+    }
+
+    fn with_upload(mut self, upload: Option<Upload>) -> Self {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.upload = upload;
+        }
+        self
+    }
+
+    /// Its answer is a stream.
+    pub(super) fn take_a_stream(&mut self) {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.takes_stream = true;
+        }
+    }
+
+    /// Whether its function is in this process.
+    pub(super) fn is_local(&self) -> bool {
+        self.prepared.as_ref().is_some_and(|prepared| matches!(prepared.client.scope.way, Way::Local(_)))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Makes the call and blocks this thread until it is done: for programs without async, and for threads of async
@@ -197,8 +239,22 @@ impl<A, R> Call<A, R> {
     }
 }
 
+impl<R> Call<ByName, R> {
+    /// The stream that the function takes, in a call by name: `client.call::<i64>("sum", ()).streaming(numbers)`. A stub
+    /// takes it as the function does, as its last argument.
+    pub fn streaming<T: Argument>(self, stream: Streaming<T>) -> Self {
+        self.with_upload(Some(stream.upload()))
+    }
+}
+
 impl<A: Send, R> Call<A, R> {
     fn poll_done(&mut self, cx: &mut Task<'_>) -> Poll<(R, HeaderMap)> {
+        let done = ready!(self.poll_reply(cx));
+        Poll::Ready(((self.read)(&self.name, done.result), done.metadata))
+    }
+
+    /// What it came to, types erased.
+    pub(super) fn poll_reply(&mut self, cx: &mut Task<'_>) -> Poll<Reply> {
         let done = loop {
             match &mut self.progress {
                 Progress::Unsent => match self.start(cx) {
@@ -242,7 +298,7 @@ impl<A: Send, R> Call<A, R> {
             }
         };
         (self.progress, self.prepared) = (Progress::Over, None);
-        Poll::Ready(((self.read)(&self.name, done.result), done.metadata))
+        Poll::Ready(done)
     }
 
     /// Sends it by frames, or begins to send it another way.
@@ -250,7 +306,8 @@ impl<A: Send, R> Call<A, R> {
         let Some(prepared) = &mut self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
-        let Prepared { client, method, args, encode, timeout, headers, refused, .. } = prepared;
+        let Prepared { client, method, args, encode, timeout, headers, refused, upload, takes_stream, .. } = prepared;
+        let streams = *takes_stream || upload.is_some();
         let scope = &client.scope;
         if let Some(error) = refused.take() {
             return Err(error);
@@ -262,11 +319,8 @@ impl<A: Send, R> Call<A, R> {
 
         let serving = Context::current();
         let now = Instant::now();
-        let limits = match &scope.way {
-            Way::Remote(host) => host.limits(),
-            Way::Local(dispatch) => dispatch.limits(),
-        };
-        let timeout = timeout.or(scope.timeout).or(method.and_then(|method| method.timeout)).unwrap_or(limits.call);
+        let own = method.and_then(|method| method.timeout);
+        let timeout = timeout.or(scope.timeout).or(own).unwrap_or(scope.way.limits().call);
         let own_deadline = later(now, timeout);
         let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
         let allowed = deadline.saturating_duration_since(now);
@@ -289,7 +343,8 @@ impl<A: Send, R> Call<A, R> {
         }
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
-        if scope.interceptors.is_empty()
+        if !streams
+            && scope.interceptors.is_empty()
             && span.is_disabled()
             && let Way::Remote(host) = &scope.way
             && let Some(link) = host.link()
@@ -337,8 +392,9 @@ impl<A: Send, R> Call<A, R> {
 
     /// The call as interceptors and functions in this process see it.
     fn by_request(&mut self, way: &Way, time: Time, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
-        let prepared = self.taken();
+        let mut prepared = self.taken();
         let (method, idempotent) = (prepared.method, prepared.is_idempotent());
+        let (upload, largest) = (prepared.upload.take(), way.limits().message);
         let scope = Arc::clone(&prepared.client.scope);
         let args = match (way, prepared.as_they_are) {
             (Way::Local(dispatch), Some((as_they_are, types)))
@@ -349,7 +405,9 @@ impl<A: Send, R> Call<A, R> {
             _ => Args::Encoded(prepared.encoded(codec)?),
         };
         let mut request = Request::new((&*self.name).into(), args, prepared.headers);
-        request.deadline = Some(time.deadline);
+        (request.deadline, request.takes_stream) = (Some(time.deadline), prepared.takes_stream);
+        let is_as_it_is = matches!(&request.args, Args::Local(_));
+        request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() {
             return Ok(way.send(request, idempotent, time));
         }
@@ -361,7 +419,8 @@ impl<A: Send, R> Call<A, R> {
 
     /// The call by its host. `first` is what its first attempt came to, where there was one.
     fn by_host(&mut self, time: Time, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
-        let prepared = self.taken();
+        let mut prepared = self.taken();
+        let upload = prepared.upload.take();
         let Way::Remote(host) = &prepared.client.scope.way else {
             unreachable!("a call within the process has no host");
         };
@@ -372,6 +431,8 @@ impl<A: Send, R> Call<A, R> {
             deadline: time.deadline,
             allowed: time.allowed,
             headers: prepared.headers,
+            items: Mutex::new(upload.map(|upload| upload.items(Some(codec), host.limits().message))),
+            takes_stream: prepared.takes_stream,
         };
         Ok(Box::pin(Arc::clone(host).call(outgoing, first)))
     }
@@ -457,6 +518,13 @@ fn inside_async(name: &str) -> Error {
 }
 
 impl Way {
+    fn limits(&self) -> &Limits {
+        match self {
+            Way::Remote(host) => host.limits(),
+            Way::Local(dispatch) => dispatch.limits(),
+        }
+    }
+
     fn send(&self, request: Request, idempotent: bool, Time { deadline, allowed }: Time) -> BoxFuture<Reply> {
         match self {
             Way::Local(dispatch) => {
@@ -466,12 +534,13 @@ impl Way {
                 Box::pin(async move { dispatch.run(request).await })
             }
             Way::Remote(host) => {
-                let Request { name, args: Args::Encoded(args), metadata: headers, .. } = request else {
+                let Request { name, args: Args::Encoded(args), metadata: headers, items, takes_stream, .. } = request else {
                     let why = "the arguments were not encoded, which is a defect of byname";
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
-                let outgoing = Outgoing { name, args, idempotent, headers, deadline, allowed };
+                let items = Mutex::new(items);
+                let outgoing = Outgoing { name, args, idempotent, headers, deadline, allowed, items, takes_stream };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }

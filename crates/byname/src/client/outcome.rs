@@ -3,7 +3,7 @@
 use serde_core::de::DeserializeOwned;
 
 use crate::call::{Failure, Returned, Value};
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::error::{CallError, Code, Error, Executed};
 use crate::handler::{NoError, TypeIds};
 
@@ -20,6 +20,11 @@ pub trait Remote: Sized + Send + 'static {
     fn read(name: &str, result: Result<Returned, Failure>) -> Self;
     #[doc(hidden)]
     fn into_result(self) -> Result<Self::Ok, Self::Err>;
+    /// One item of a stream.
+    #[doc(hidden)]
+    fn read_item(name: &str, codec: Codec, item: &[u8]) -> Self;
+    #[doc(hidden)]
+    fn is_failure(&self) -> bool;
 }
 
 impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
@@ -47,6 +52,14 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
 
     fn into_result(self) -> Self {
         self
+    }
+
+    fn read_item(name: &str, codec: Codec, item: &[u8]) -> Self {
+        read_item(name, codec, item)
+    }
+
+    fn is_failure(&self) -> bool {
+        self.is_err()
     }
 }
 
@@ -80,6 +93,18 @@ where
     fn into_result(self) -> Self {
         self
     }
+
+    fn read_item(name: &str, codec: Codec, item: &[u8]) -> Self {
+        read_item(name, codec, item).map_err(CallError::Rpc)
+    }
+
+    fn is_failure(&self) -> bool {
+        self.is_err()
+    }
+}
+
+fn read_item<T: DeserializeOwned>(name: &str, codec: Codec, item: &[u8]) -> Result<T, Error> {
+    codec::decode(codec, item).map_err(|why| unreadable(name, "item", &why, std::any::type_name::<T>()))
 }
 
 fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> Result<T, Error> {
@@ -91,7 +116,10 @@ fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> 
             Ok(value) => Ok(*value),
             Err(_) => Err(unreadable(name, "reply", "another type", std::any::type_name::<T>())),
         },
-        Returned::Stream(items) => match items {},
+        Returned::Stream(_) => {
+            let why = format!("`{name}` returned a stream, and was called for a single value; take it by `Client::stream`");
+            Err(Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes))
+        }
     }
 }
 

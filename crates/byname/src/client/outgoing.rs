@@ -1,6 +1,7 @@
 //! A call ready to go, its types erased: [`Outgoing`].
 
 use std::borrow::Cow;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use super::frames::Asked;
 use crate::arguments::Encoded;
+use crate::call::Items;
 use crate::codec::Codec;
 use crate::error::Error;
 
@@ -20,6 +22,9 @@ pub(super) struct Outgoing {
     pub(super) deadline: Instant,
     /// What the deadline was when the call began, for words.
     pub(super) allowed: Duration,
+    /// What it streams in; nothing once some of it was taken.
+    pub(super) items: Mutex<Option<Items>>,
+    pub(super) takes_stream: bool,
 }
 
 impl Outgoing {

@@ -385,7 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let span = dispatch::span(&entry.handler.method);
         let extensions = Extensions::new();
-        let origin = Origin { metadata, extensions, peer, deadline, place: None, share: None, room: Vec::new() };
+        let origin = Origin { metadata, extensions, peer, deadline, place: None, share: None, room: Vec::new(), items: None, takes_stream: false };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let start = self.outbound.open();
         let out = self.outbound.buffer();
@@ -580,7 +580,10 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
             let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
             return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
-        Ok(Returned::Stream(items)) => match items {},
+        Ok(Returned::Stream(_)) => {
+            let error = Error::new(Code::Internal, "TODO");
+            return put_failure(outbound, id, error.into(), HeaderMap::new());
+        }
         Err(failure) => return put_failure(outbound, id, failure, metadata),
     };
     if metadata.is_empty() {

@@ -357,7 +357,7 @@ impl Endpoint {
                 Some(value) => json_rpc::success(&id, &value),
                 None => json_rpc::failure(&id, &not_encoded().into()),
             },
-            Ok(Returned::Stream(items)) => match items {},
+            Ok(Returned::Stream(_)) => json_rpc::failure(&id, &not_encoded().into()),
             Err(failure) => json_rpc::failure(&id, &failure.into()),
         };
         let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
@@ -433,7 +433,7 @@ impl Endpoint {
                 (Some(value), Way::Path) => path::success(value),
                 (None, _) => return refuse(way, not_encoded(), None),
             },
-            Ok(Returned::Stream(items)) => match items {},
+            Ok(Returned::Stream(_)) => return refuse(way, not_encoded(), None),
             Err(failure) => {
                 let refusal = Refusal::from(failure);
                 let status = match refusal.status(way) {

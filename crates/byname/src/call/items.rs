@@ -1,0 +1,119 @@
+//! The items of a stream on their way, types erased: [`Items`], in [`Batch`]es.
+
+use std::any::Any;
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::Failure;
+use crate::codec::Codec;
+
+/// What an item costs beside its bytes, in whatever counts bytes: its header, in frames.
+pub(crate) const OVERHEAD: usize = 16;
+
+/// The most bytes that are asked for at once, since nobody waits for the first while the others are made.
+pub(crate) const ROOM: usize = 16 << 10;
+
+/// A sequence of items. Dropping it stops whoever makes them.
+pub struct Items {
+    source: Pin<Box<dyn Source>>,
+    /// What has come already.
+    first: Option<Next>,
+}
+
+/// Who makes items, or brings them from elsewhere.
+pub(crate) trait Source: Send {
+    /// The next items: those that are there, up to about `room` bytes of them and at least one. After [`Next::End`] and
+    /// [`Next::Failed`] it is not asked again.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<Next>;
+}
+
+/// What comes next.
+pub(crate) enum Next {
+    Batch(Batch),
+    /// There are no more.
+    End,
+    /// There are no more, and that is not all there were to be.
+    Failed(Failure),
+}
+
+impl Items {
+    pub(crate) fn new(source: impl Source + 'static) -> Self {
+        Self { source: Box::pin(source), first: None }
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Next> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(first),
+            None => self.source.as_mut().poll_next(cx, room),
+        }
+    }
+
+    /// Waits for what comes first: a failure stands for the whole call, anything else is left for the next who asks.
+    pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
+        match poll_fn(|cx| self.poll_next(cx, 1)).await {
+            Next::Failed(failure) => Err(failure),
+            first => {
+                self.first = Some(first);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Items")
+    }
+}
+
+/// Items that have come, at least one.
+#[derive(Debug)]
+pub(crate) enum Batch {
+    Encoded(Encoded),
+    /// One as it is, within the process.
+    Local(Option<Box<dyn Any + Send>>),
+}
+
+/// Items somewhere in these bytes, in their order.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) codec: Codec,
+    bytes: Bytes,
+    spans: Vec<Range<usize>>,
+    /// Those before it were taken.
+    at: usize,
+}
+
+impl Encoded {
+    pub(crate) fn new(codec: Codec, bytes: Bytes, spans: Vec<Range<usize>>) -> Self {
+        Self { codec, bytes, spans, at: 0 }
+    }
+
+    /// One item that is all of these bytes.
+    pub(crate) fn one(codec: Codec, bytes: Bytes) -> Self {
+        let whole = 0..bytes.len();
+        Self { codec, bytes, spans: vec![whole], at: 0 }
+    }
+
+    /// What they cost, as [`OVERHEAD`] has it.
+    pub(crate) fn cost(&self) -> usize {
+        self.spans[self.at..].iter().map(|span| span.len() + OVERHEAD).sum()
+    }
+
+    /// Those that were not taken.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = &[u8]> {
+        self.spans[self.at..].iter().map(|span| &self.bytes[span.clone()])
+    }
+
+    /// The next one.
+    pub(crate) fn take(&mut self) -> Option<&[u8]> {
+        let span = self.spans.get(self.at)?;
+        self.at += 1;
+        Some(&self.bytes[span.clone()])
+    }
+}

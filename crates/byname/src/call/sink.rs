@@ -1,0 +1,87 @@
+//! Where the items of a stream go that are made here: [`Sink`].
+
+use std::any::Any;
+use std::mem;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde_core::Serialize;
+
+use super::items::{Batch, Encoded, OVERHEAD};
+use crate::codec::{self, Codec};
+use crate::error::{Code, Error};
+
+/// The most items that are made in one go, whoever else waits.
+const AT_ONCE: usize = 256;
+
+/// Collects items, encoded or one as it is, up to what there is room for.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    /// None for items as they are.
+    codec: Option<Codec>,
+    bytes: Vec<u8>,
+    spans: Vec<Range<usize>>,
+    local: Option<Box<dyn Any + Send>>,
+    /// What may go in before it is full.
+    room: usize,
+    /// The most bytes of one item.
+    largest: usize,
+}
+
+/// Why an item can't go out.
+pub(crate) enum Unfit {
+    TooLarge(Error),
+    Unencodable(String),
+}
+
+impl Sink {
+    pub(crate) fn new(codec: Option<Codec>, largest: usize) -> Self {
+        Self { codec, bytes: Vec::new(), spans: Vec::new(), local: None, room: 0, largest }
+    }
+
+    /// Until when it is not full.
+    pub(crate) fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.is_empty() && self.local.is_none()
+    }
+
+    /// Adds an item; whether it is full now.
+    pub(crate) fn push<T: Serialize + Send + 'static>(&mut self, item: T) -> Result<bool, Unfit> {
+        let Some(codec) = self.codec else {
+            self.local = Some(Box::new(item));
+            return Ok(true);
+        };
+        let start = self.bytes.len();
+        if let Err(why) = codec::encode(codec, &item, &mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(Unfit::Unencodable(why));
+        }
+        let end = self.bytes.len();
+        if end - start > self.largest {
+            self.bytes.truncate(start);
+            let why = format!(
+                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise it",
+                end - start,
+                self.largest
+            );
+            return Err(Unfit::TooLarge(Error::new(Code::ResourceExhausted, why).of_limit("message")));
+        }
+        self.spans.push(start..end);
+        Ok(end + self.spans.len() * OVERHEAD >= self.room || self.spans.len() >= AT_ONCE)
+    }
+
+    /// What is in it, if anything is.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        match self.codec {
+            None => self.local.take().map(|item| Batch::Local(Some(item))),
+            Some(_) if self.spans.is_empty() => None,
+            Some(codec) => {
+                let bytes = Bytes::from(mem::take(&mut self.bytes));
+                Some(Batch::Encoded(Encoded::new(codec, bytes, mem::take(&mut self.spans))))
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A stream as an argument: [`Streaming`].
+
+use std::any::Any;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll, ready};
+
+use futures_core::Stream;
+
+use crate::arguments::Argument;
+use crate::call::Failure;
+use crate::call::items::{Batch, Items, Next, ROOM, Source};
+use crate::call::sink::{Sink, Unfit};
+use crate::codec::{self, Codec};
+use crate::error::{Code, Error, Executed};
+
+/// A stream that a function takes as its last argument: what its caller sends, item by item, while it runs.
+///
+/// It gives `Ok` for each item. An `Err` is its last: what was to come does not, because the caller has gone or what it
+/// sent can't be read; so a stream that was cut off never looks complete. A caller makes one of any stream of items, or
+/// of what there is already by `from` or `collect`.
+///
+/// ```
+/// use byname::{rpc, Client, Error, Server, Streaming};
+///
+/// /// Adds up what comes.
+/// #[rpc]
+/// async fn sum(mut numbers: Streaming<i64>) -> Result<i64, Error> {
+///     let mut sum = 0;
+///     while let Some(number) = numbers.next().await {
+///         sum += number?;
+///     }
+///     Ok(sum)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let data = Client::local(&Server::new().method::<sum>())?;
+/// assert_eq!(sum(Streaming::from(vec![1, 2, 3])).await?, 6); // here
+/// assert_eq!(sum::on(&data, (1..=3).collect()).await?, 6); // there
+/// # Ok(()) }
+/// ```
+pub struct Streaming<T>(Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>);
+
+impl<T: Send + 'static> Streaming<T> {
+    /// The items of `stream`.
+    pub fn new(stream: impl Stream<Item = T> + Send + 'static) -> Self {
+        Self(Box::pin(Sound(Box::pin(stream))))
+    }
+
+    /// The items of a stream that may break off: its first `Err` is the last that comes of it. A function in another
+    /// process is told that the stream broke off, and not why.
+    pub fn fallible(stream: impl Stream<Item = Result<T, Error>> + Send + 'static) -> Self {
+        Self(Box::pin(stream))
+    }
+
+    /// The next item; `None` at the end. Dropping what this returns loses nothing.
+    pub async fn next(&mut self) -> Option<Result<T, Error>> {
+        poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+    }
+}
+
+impl<T: Send + 'static> From<Vec<T>> for Streaming<T> {
+    fn from(items: Vec<T>) -> Self {
+        items.into_iter().collect()
+    }
+}
+
+impl<T: Send + 'static> FromIterator<T> for Streaming<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let items: Vec<T> = items.into_iter().collect();
+        Self(Box::pin(There(items.into_iter())))
+    }
+}
+
+impl<T> Stream for Streaming<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl<T> fmt::Debug for Streaming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streaming")
+    }
+}
+
+/// Items that are there already.
+struct There<T>(std::vec::IntoIter<T>);
+
+impl<T> Unpin for There<T> {}
+
+impl<T> Stream for There<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
+}
+
+/// A stream that can't break off.
+struct Sound<S>(Pin<Box<S>>);
+
+impl<S: Stream> Stream for Sound<S> {
+    type Item = Result<S::Item, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(cx).map(|item| item.map(Ok))
+    }
+}
+
+impl<T: Argument> Streaming<T> {
+    /// What a function reads of what its caller sends.
+    pub(crate) fn received(items: Items, name: Arc<str>, nesting: usize) -> Self {
+        Self(Box::pin(Received { items: Some(items), batch: None, count: 0, name, nesting, item: std::marker::PhantomData }))
+    }
+
+    /// What a caller sends.
+    pub(crate) fn upload(self) -> Upload {
+        let encode = |typed: Box<dyn Any + Send>, codec: Option<Codec>, largest: usize| {
+            let stream = typed.downcast::<Self>().map(|stream| *stream).unwrap_or_else(|_| Self::from(Vec::new()));
+            Items::new(Sent { stream: Some(stream), sink: Sink::new(codec, largest), failure: None })
+        };
+        Upload { typed: Box::new(self), encode }
+    }
+}
+
+/// A stream that a call brings, its types erased.
+pub(crate) struct Upload {
+    typed: Box<dyn Any + Send>,
+    encode: fn(Box<dyn Any + Send>, Option<Codec>, usize) -> Items,
+}
+
+impl Upload {
+    /// Its items in that codec, none larger than that; as they are where there is no codec.
+    pub(crate) fn items(self, codec: Option<Codec>, largest: usize) -> Items {
+        (self.encode)(self.typed, codec, largest)
+    }
+}
+
+/// A caller's stream, encoded as it comes.
+struct Sent<T> {
+    stream: Option<Streaming<T>>,
+    sink: Sink,
+    /// Why it broke off, to be said after the items before that.
+    failure: Option<Error>,
+}
+
+impl<T: Argument> Source for Sent<T> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>, room: usize) -> Poll<Next> {
+        let Self { stream, sink, failure } = &mut *self;
+        sink.set_room(room);
+        while let Some(items) = stream {
+            match items.0.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(item))) => match sink.push(item) {
+                    Ok(false) => {}
+                    Ok(true) => break,
+                    Err(unfit) => {
+                        *failure = Some(match unfit {
+                            Unfit::TooLarge(error) => error,
+                            Unfit::Unencodable(why) => {
+                                Error::new(Code::InvalidArgument, format!("an item of the stream can't be encoded: {why}"))
+                            }
+                        });
+                        *stream = None;
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    *failure = Some(error);
+                    *stream = None;
+                }
+                Poll::Ready(None) => *stream = None,
+                Poll::Pending if sink.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(match (sink.take(), failure) {
+            (Some(batch), _) => Next::Batch(batch),
+            (None, Some(error)) => Next::Failed(error.clone().into()),
+            (None, None) => Next::End,
+        })
+    }
+}
+
+/// What a caller sends, decoded as the function reads it.
+struct Received<T> {
+    items: Option<Items>,
+    batch: Option<Batch>,
+    count: u64,
+    /// Of the argument, for words.
+    name: Arc<str>,
+    nesting: usize,
+    item: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Argument> Received<T> {
+    fn read(&mut self) -> Option<Result<T, Error>> {
+        let decoded = match self.batch.as_mut()? {
+            Batch::Local(item) => item.take()?.downcast().map(|item| *item).map_err(|_| "it is of another type".to_owned()),
+            Batch::Encoded(batch) => {
+                let (codec, nesting) = (batch.codec, self.nesting);
+                let item = batch.take()?;
+                if codec::deeper_than(codec, nesting, item) {
+                    Err(format!("it is nested deeper than {nesting} (`Limits::nesting` of the server)"))
+                } else {
+                    codec::decode(codec, item)
+                }
+            }
+        };
+        self.count += 1;
+        Some(decoded.map_err(|why| {
+            let why = format!("item {} of the stream `{}` can't be read: {why}", self.count, self.name);
+            Error::new(Code::InvalidArgument, why).executed_is(Executed::Yes)
+        }))
+    }
+}
+
+impl<T: Argument> Stream for Received<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(item) = self.read() {
+                if item.is_err() {
+                    (self.items, self.batch) = (None, None);
+                }
+                return Poll::Ready(Some(item));
+            }
+            let Some(items) = &mut self.items else {
+                return Poll::Ready(None);
+            };
+            match ready!(items.poll_next(cx, ROOM)) {
+                Next::Batch(batch) => self.batch = Some(batch),
+                Next::End => self.items = None,
+                Next::Failed(failure) => {
+                    self.items = None;
+                    let (Failure::Rpc(error) | Failure::Method { error, .. }) = failure;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}
