@@ -365,6 +365,12 @@ impl items::Source for Moving {
     }
 }
 
+/// A stream that is not waited for any longer.
+pub(crate) fn stopping(name: &str) -> Error {
+    let why = format!("the server is stopping, and with it the stream of `{name}`; call it again for another");
+    Error::new(Code::Unavailable, why).executed_is(Executed::Yes)
+}
+
 /// A function that streams was called for one value.
 fn only_streams(name: &str) -> Error {
     let why = format!(

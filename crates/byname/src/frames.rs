@@ -2,22 +2,27 @@
 //!
 //! What is here knows neither calls nor functions: [`format`] is what one frame looks like, [`websocket`] the messages
 //! around them, [`Outbound`] what waits to be written, [`Assembly`] what has come in pieces, [`Socket`] joins them
-//! to a TCP stream, and [`Doorbell`] is where others leave something for the connection.
+//! to a TCP stream, and [`Doorbell`] is where others leave something for the connection. [`Flows`] says how far streams
+//! may go on, and [`Pump`] sends one.
 
 mod assembly;
 mod doorbell;
+mod flows;
 pub(crate) mod format;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod keepalive;
 mod outbound;
+mod pump;
 mod socket;
 mod spares;
 pub(crate) mod websocket;
 
 pub(crate) use self::assembly::{Assembly, Taken};
 pub(crate) use self::doorbell::{Doorbell, Guard};
+pub(crate) use self::flows::{Flows, Found, Streams};
 pub(crate) use self::outbound::Outbound;
+pub(crate) use self::pump::{Pump, Pumped, wake};
 pub(crate) use self::socket::{Ended, GivenUp, Socket};
 
 use std::fmt;

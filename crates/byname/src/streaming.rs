@@ -151,6 +151,10 @@ struct Sent<T> {
 }
 
 impl<T: Argument> Source for Sent<T> {
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.sink.encode_in(codec);
+    }
+
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>, room: usize) -> Poll<Next> {
         let Self { stream, sink, failure } = &mut *self;
         sink.set_room(room);

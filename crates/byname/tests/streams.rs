@@ -47,7 +47,16 @@ async fn skeleton() {
         .method::<double>()
         .inject(Room("abc".into()));
     let local = Client::local(&server).unwrap();
-    for client in [local.clone(), local.encoded(true)] {
+    let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
+    let address = bound.local_addr();
+    tokio::spawn(bound.into_future());
+    let frames = Client::new(&address.to_string()).unwrap();
+    while frames.call::<u8>("nothing", ()).await.is_err() && !format!("{frames:?}").contains("frames") {
+        let _ = frames.call::<u8>("nothing", ()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        break;
+    }
+    for client in [local.clone(), local.encoded(true), frames] {
         let got: Vec<_> = countdown::on(&client, 3).collect().await;
         assert_eq!(got, [Ok(3), Ok(2), Ok(1)]);
         let got: Vec<_> = words::on(&client, "a b c d", "c").collect().await;

@@ -30,6 +30,9 @@ pub(crate) trait Source: Send {
     /// The next items: those that are there, up to about `room` bytes of them and at least one. After [`Next::End`] and
     /// [`Next::Failed`] it is not asked again.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<Next>;
+
+    /// Has items encoded in that codec that have not been; whoever was given them in one keeps to it.
+    fn encode_in(self: Pin<&mut Self>, _: Codec) {}
 }
 
 /// What comes next.
@@ -51,6 +54,11 @@ impl Items {
             Some(first) => Poll::Ready(first),
             None => self.source.as_mut().poll_next(cx, room),
         }
+    }
+
+    /// See [`Source::encode_in`].
+    pub(crate) fn encode_in(&mut self, codec: Codec) {
+        self.source.as_mut().encode_in(codec);
     }
 
     /// Waits for what comes first: a failure stands for the whole call, anything else is left for the next who asks.
@@ -102,7 +110,12 @@ impl Encoded {
 
     /// What they cost, as [`OVERHEAD`] has it.
     pub(crate) fn cost(&self) -> usize {
-        self.spans[self.at..].iter().map(|span| span.len() + OVERHEAD).sum()
+        self.costs().sum()
+    }
+
+    /// What each costs.
+    pub(crate) fn costs(&self) -> impl Iterator<Item = usize> {
+        self.spans[self.at..].iter().map(|span| span.len() + OVERHEAD)
     }
 
     /// Those that were not taken.

@@ -39,6 +39,11 @@ impl Sink {
         Self { codec, bytes: Vec::new(), spans: Vec::new(), local: None, room: 0, largest }
     }
 
+    /// What items are encoded in from now on, if they are at all.
+    pub(crate) fn encode_in(&mut self, codec: Codec) {
+        self.codec = self.codec.map(|_| codec);
+    }
+
     /// Until when it is not full.
     pub(crate) fn set_room(&mut self, room: usize) {
         self.room = room;

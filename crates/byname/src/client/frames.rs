@@ -5,6 +5,7 @@ mod calls;
 pub(crate) mod fuzzing;
 mod handshake;
 mod request;
+mod streams;
 mod upgrades;
 
 use std::collections::BTreeMap;
@@ -21,12 +22,16 @@ use self::calls::Calls;
 pub(super) use self::calls::Ended;
 pub(super) use self::handshake::open;
 pub(super) use self::request::CallFrame;
+pub(super) use self::streams::{Begun, Receiving, Upload};
 pub(super) use self::upgrades::Upgrades;
-use crate::call::{Failure, Reply, Returned, Value};
+use self::streams::Run;
+use crate::call::{Failure, Items, Reply, Returned, Value, items};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Kind};
 use crate::frames::format::{self, Header, Hello, flag, kind};
-use crate::frames::{self, Assembly, Doorbell, GivenUp, Guard, Outbound, Socket, Taken, Violation};
+use crate::frames::{
+    self, Assembly, Doorbell, Flows, GivenUp, Guard, Outbound, Socket, Streams, Taken, Violation, wake,
+};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
 
@@ -59,6 +64,9 @@ pub(super) struct Link {
 struct State {
     calls: Calls,
     outbound: Outbound,
+    flows: Flows,
+    /// How long the next item of a stream may take.
+    stream_idle: Duration,
     /// The writes so far.
     writes: u64,
     names: BTreeMap<Box<str>, u16>,
@@ -103,6 +111,8 @@ impl Link {
         let state = State {
             calls: Calls::new(),
             outbound,
+            flows: Flows::default(),
+            stream_idle: limits.stream_idle,
             writes: 0,
             names: BTreeMap::new(),
             status: Status::Open,
@@ -194,6 +204,10 @@ impl Link {
         if this.earliest.is_none_or(|earliest| call.deadline < earliest) {
             this.earliest = Some(call.deadline);
         }
+        if frame.has_streams() {
+            let credit = this.flows.open(id, 0, frame.takes_stream());
+            frame.set_credit(credit);
+        }
         frame.put(Header::new(kind::CALL, 0, number, id), &mut this.outbound);
         self.state.ring(state);
         Poll::Ready(Ok(id))
@@ -205,6 +219,16 @@ impl Link {
 pub(super) struct Asked<'c> {
     pub(super) name: &'c str,
     pub(super) deadline: Instant,
+}
+
+impl Streams for State {
+    fn streams(&mut self) -> (&mut Flows, &mut Outbound) {
+        (&mut self.flows, &mut self.outbound)
+    }
+
+    fn has_sent(&mut self, id: u64) {
+        self.calls.set_deadline(id, later(Instant::now(), self.stream_idle));
+    }
 }
 
 impl State {
@@ -293,6 +317,10 @@ impl Drop for Sending {
             return;
         }
         let mut state = self.link.state();
+        let closed = match self.id {
+            Some(id) if !state.flows.is_empty() => state.flows.close(id),
+            _ => [None, None],
+        };
         // Who is no longer in the queue had been woken to take a place in flight.
         let mut leaves_a_place = self.ticket.is_some_and(|ticket| state.queue.remove(&ticket).is_none());
         if let Some(id) = self.id
@@ -306,7 +334,8 @@ impl Drop for Sending {
         }
         let next = if leaves_a_place { state.next_in_queue() } else { None };
         self.link.state.ring(state);
-        next.into_iter().for_each(Waker::wake);
+        wake([next]);
+        wake(closed);
     }
 }
 
@@ -379,11 +408,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                     state.writes += 1;
                     self.socket.fill(&mut state.outbound);
+                    if !state.flows.is_empty() {
+                        let State { flows, outbound, .. } = &mut *state;
+                        self.wakers.extend(flows.written(0, |id| outbound.holds(id)));
+                    }
                 }
                 if self.socket.poll_flush(cx)?.is_pending() {
                     break true;
                 }
             };
+            // Those whose streams may go on.
+            self.wakers.drain(..).for_each(Waker::wake);
             if is_more {
                 // First those who have just been answered: what they call next goes out while the rest is read.
                 cx.waker().wake_by_ref();
@@ -438,8 +473,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn expire(&mut self, now: Instant) {
         let mut wakers = Vec::new();
         let mut state = self.link.state();
-        let State { calls, outbound, earliest, .. } = &mut *state;
+        let State { calls, outbound, flows, earliest, .. } = &mut *state;
         *earliest = None;
+        let mut refused = Vec::new();
         let expired = |waiting: calls::Waiting| {
             if waiting.deadline > now {
                 *earliest = Some(earliest.map_or(waiting.deadline, |earliest| earliest.min(waiting.deadline)));
@@ -449,9 +485,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 outbound.give_up(waiting.id);
                 outbound.put(Header::new(kind::CANCEL, 0, 0, waiting.id), |_| ());
             }
+            refused.extend(flows.refuse(waiting.id));
             Some(Ended::Late)
         };
         calls.end_each(expired, &mut wakers);
+        wakers.append(&mut refused);
         state.all_in_queue(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -463,13 +501,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut rest = &message[..];
         let mut answers = 0;
         let mut state = self.link.state();
+        let mut run = Run::default();
+        let codec = self.link.codec;
         // What has come of answers that nobody waits for any more makes room for others.
         self.assembly.keep(|id| state.calls.is_waiting(id));
         while let Some((header, payload)) = format::next(&mut rest)? {
             match header.kind {
                 // Nobody waits for it any more.
-                kind::REPLY | kind::ERROR if !state.calls.is_waiting(header.id) => {}
-                kind::REPLY | kind::ERROR => {
+                kind::REPLY | kind::ERROR | kind::ITEM | kind::END if !state.calls.is_waiting(header.id) => {}
+                kind::ITEM => match self.assembly.take(&header, payload)? {
+                    Taken::Part => {}
+                    Taken::Whole(item) => {
+                        if run.id != header.id || header.has(flag::METADATA) {
+                            run.end(&mut state, &message, codec, &mut self.wakers)?;
+                            run.id = header.id;
+                        }
+                        let item = state.item(&header, item)?;
+                        let start = item.as_ptr().addr() - message.as_ptr().addr();
+                        run.spans.push(start..start + item.len());
+                    }
+                    Taken::Assembled(item) => {
+                        run.end(&mut state, &message, codec, &mut self.wakers)?;
+                        let value = item.slice_ref(state.item(&header, &item)?);
+                        state.came(header.id, items::Encoded::one(codec, value), &mut self.wakers)?;
+                    }
+                    Taken::TooLarge => {
+                        run.end(&mut state, &message, codec, &mut self.wakers)?;
+                        state.outbound.put(Header::new(kind::CANCEL, 0, 0, header.id), |_| ());
+                        self.wakers.extend(state.flows.refuse(header.id));
+                        self.wakers.extend(state.calls.end(header.id, Ended::TooLarge));
+                        self.wakers.extend(state.next_in_queue());
+                    }
+                },
+                kind::CREDIT => {
+                    let more = format::number(&mut &payload[..])?;
+                    self.wakers.extend(state.flows.credit(header.id, more));
+                }
+                kind::CANCEL => self.wakers.extend(state.flows.refuse(header.id)),
+                kind::REPLY | kind::ERROR | kind::END => {
+                    run.end(&mut state, &message, codec, &mut self.wakers)?;
+                    self.wakers.extend(state.flows.refuse(header.id));
                     let ended = match self.assembly.take(&header, payload)? {
                         Taken::Part => continue,
                         Taken::Whole(payload) => Ended::Answered(header, message.slice_ref(payload)),
@@ -498,6 +569,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 _ => {}
             }
         }
+        run.end(&mut state, &message, codec, &mut self.wakers)?;
         Ok(false)
     }
 
@@ -517,6 +589,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Some(if unsent { Ended::Unsent(Arc::clone(why)) } else { Ended::Unknown(Arc::clone(why)) })
         };
         calls.end_each(how, &mut wakers);
+        wakers.extend(state.flows.refuse_all());
         state.all_in_queue(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -557,6 +630,7 @@ impl<S> Drop for Driver<S> {
         state.status = Status::Over;
         let why: Arc<str> = "the runtime that it was opened in is gone".into();
         state.calls.end_each(|_| Some(Ended::Unknown(Arc::clone(&why))), &mut wakers);
+        wakers.extend(state.flows.refuse_all());
         state.all_in_queue(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -570,6 +644,10 @@ pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Rep
         true => format::read_metadata(&mut rest)?,
         false => http::HeaderMap::new(),
     };
+    if header.kind == kind::END {
+        let empty = Items::new(streams::Nothing);
+        return Ok(Reply { result: Ok(Returned::Stream(empty)), metadata });
+    }
     if header.kind == kind::REPLY {
         let value = Value::Encoded(codec, payload.slice_ref(rest));
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });

@@ -36,6 +36,20 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Whether it has a stream in either direction.
+    pub(super) fn has_streams(&mut self) -> bool {
+        self.takes_stream || self.items.get_mut().is_ok_and(|items| items.is_some())
+    }
+
+    /// What it streams in; whoever can't send it puts it back.
+    pub(super) fn take_items(&mut self) -> Option<Items> {
+        self.items.get_mut().ok()?.take()
+    }
+
+    pub(super) fn put_items(&mut self, items: Option<Items>) {
+        self.items = Mutex::new(items);
+    }
+
     /// What is called, and until when.
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked { name: &self.name, deadline: self.deadline }

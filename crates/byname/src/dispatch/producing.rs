@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Instrument as _, Span};
 
-use super::{Running, SetBy, Supervised, late_by};
+use super::{Running, SetBy, Supervised, late_by, stopping};
 use crate::call::Failure;
 use crate::call::items::{Next, Source};
 use crate::error::{Code, Error, Executed};
@@ -49,9 +49,7 @@ impl Producing {
             return Poll::Ready(Next::End);
         };
         if self.parting.as_mut().poll(cx).is_ready() {
-            let name = &running.entry.handler.method.name;
-            let why = format!("the server is stopping, and with it the stream of `{name}`; call it again for another");
-            return Poll::Ready(Next::Failed(Error::new(Code::Unavailable, why).executed_is(Executed::Yes).into()));
+            return Poll::Ready(Next::Failed(stopping(&running.entry.handler.method.name).into()));
         }
         if let Some(yielded) = yielded(running) {
             yielded.set_room(room);

@@ -126,17 +126,17 @@ impl Assembly {
         self.spares.tidy(now)
     }
 
-    /// Refuses the messages of which nothing has come since this was asked last, and gives their ids.
-    pub(crate) fn refuse_still(&mut self) -> Vec<u64> {
+    /// Refuses the messages of which nothing has come since this was asked last, and gives their kinds and ids.
+    pub(crate) fn refuse_still(&mut self) -> Vec<(u8, u64)> {
         let mut refused = Vec::new();
-        for ((_, id), part) in &mut self.parts {
+        for (key, part) in &mut self.parts {
             if matches!(part.state, State::Refused) || !std::mem::replace(&mut part.is_still, true) {
                 continue;
             }
             if let State::Kept(bytes) = std::mem::replace(&mut part.state, State::Refused) {
                 self.kept -= bytes.len();
             }
-            refused.push(*id);
+            refused.push(*key);
         }
         refused
     }
@@ -207,7 +207,7 @@ mod tests {
         assert!(assembly.refuse_still().is_empty(), "both have just come");
         assert_eq!(assembly.take(&piece(1, true), b""), Ok(Taken::Part));
         assert_eq!(assembly.take(&piece(2, true), b"c"), Ok(Taken::Part));
-        assert_eq!(assembly.refuse_still(), [1]);
+        assert_eq!(assembly.refuse_still(), [(kind::CALL, 1)]);
         assert_eq!((assembly.kept, assembly.is_waiting()), (3, true));
         assert_eq!(assembly.take(&piece(2, false), b"d"), Ok(assembled(b"abcd")));
         assert!(!assembly.is_waiting() && assembly.refuse_still().is_empty());

@@ -23,6 +23,9 @@ pub(crate) mod kind {
     pub(crate) const ERROR: u8 = 5;
     pub(crate) const CANCEL: u8 = 6;
     pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const ITEM: u8 = 8;
+    pub(crate) const END: u8 = 9;
+    pub(crate) const CREDIT: u8 = 10;
 }
 
 pub(crate) mod flag {
@@ -32,6 +35,10 @@ pub(crate) mod flag {
     pub(crate) const METADATA: u8 = 2;
     /// CALL: positional arguments come before those by name.
     pub(crate) const MIXED: u8 = 4;
+    /// CALL: a stream is taken for an answer, and how much of one at first is behind the time-out.
+    pub(crate) const STREAM: u8 = 8;
+    /// CALL: the caller streams items in.
+    pub(crate) const ITEMS: u8 = 16;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +99,13 @@ pub(crate) fn next<'b>(bytes: &mut &'b [u8]) -> Result<Option<(Header, &'b [u8])
     };
     *bytes = rest;
     Ok(Some((header, payload)))
+}
+
+/// Takes four bytes off the front: a time-out, or how much may be sent.
+pub(crate) fn number(bytes: &mut &[u8]) -> Result<u32, Violation> {
+    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(Violation("a number in a frame is cut off"))?;
+    *bytes = rest;
+    Ok(u32::from_be_bytes(*number))
 }
 
 /// Takes a length and as many bytes off the front.

@@ -2,6 +2,7 @@
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod streams;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::str;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,9 @@ use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::websocket::Side;
-use crate::frames::{Assembly, Doorbell, Ended, GivenUp, Outbound, PIECE, Socket, Taken, Violation};
+use crate::frames::{
+    Assembly, Doorbell, Ended, Flows, GivenUp, Outbound, PIECE, Socket, Streams, Taken, Violation, wake,
+};
 use crate::places::Places;
 use crate::registry::Entry;
 use crate::timer::{Timer, later};
@@ -103,6 +106,8 @@ struct Connection<S> {
     shared: Arc<Doorbell<Replies>>,
     /// What functions may be running, those included that nobody waits for any more.
     functions: Arc<Places>,
+    /// A call of those that run has a stream.
+    has_streams: bool,
     last_id: u64,
     is_leaving: bool,
     last_call: Instant,
@@ -117,10 +122,19 @@ struct Name {
     entry: Option<Arc<Entry>>,
 }
 
-/// Where calls in tasks of their own leave their replies.
+/// Where calls in tasks of their own leave their replies, and find what is streamed to them.
 struct Replies {
     outbound: Outbound,
     ended: Vec<u64>,
+    flows: Flows,
+}
+
+impl Streams for Replies {
+    fn streams(&mut self) -> (&mut Flows, &mut Outbound) {
+        (&mut self.flows, &mut self.outbound)
+    }
+
+    fn has_sent(&mut self, _: u64) {}
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -132,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut outbound = Outbound::new();
         outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
         let now = Instant::now();
-        let replies = Replies { outbound: Outbound::new(), ended: Vec::new() };
+        let replies = Replies { outbound: Outbound::new(), ended: Vec::new(), flows: Flows::default() };
         Self {
             socket: Socket::new(stream, Side::Server, early, now),
             peer,
@@ -145,6 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             running: HashMap::new(),
             shared: Arc::new(Doorbell::new(replies)),
             functions: Places::new(CALLS),
+            has_streams: false,
             last_id: 0,
             is_leaving: false,
             last_call: now,
@@ -180,6 +195,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let is_more = self.outbound.len() >= UNWRITTEN || !self.unread.is_empty();
             self.gather();
             let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
+            if self.has_streams {
+                self.let_streams_go_on();
+            }
             if !unwritten {
                 let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.outbound.is_empty();
                 if self.is_leaving && is_done {
@@ -287,6 +305,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     calls += 1;
                 }
                 kind::CANCEL => self.cancel(header.id),
+                kind::CREDIT => {
+                    let more = format::number(&mut &payload[..])?;
+                    wake([self.shared.lock().flows.credit(header.id, more)]);
+                }
+                kind::ITEM => self.item(&header, payload)?,
+                kind::END => wake([self.shared.lock().flows.ended(header.id, Ok(()))]),
                 _ => {}
             }
         }
@@ -351,7 +375,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Violation("a call of a number that stands for no name"));
         };
         let codec = self.codec.unwrap_or_default();
-        let Asked { timeout, metadata, positional, keyword } = Asked::read(header, payload)?;
+        let Asked { timeout, credit, metadata, positional, keyword } = Asked::read(header, payload)?;
+        let streams = header.has(flag::STREAM) || header.has(flag::ITEMS);
         let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
         let (id, peer) = (header.id, Some(self.peer));
         let dispatch = self.endpoint.dispatch();
@@ -365,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let quick = name.entry.as_ref().filter(|entry| {
             // What is large takes its time to read, whatever the function does with it.
-            entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted()
+            entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted() && !streams
         });
         let Some(entry) = quick else {
             let owned = |part| match assembled {
@@ -376,6 +401,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let (dispatch, name) = (Arc::clone(dispatch), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.take());
+            if streams {
+                request.takes_stream = header.has(flag::STREAM);
+                self.stream(id, credit, header.has(flag::ITEMS), request);
+                return Ok(());
+            }
             if assembled.is_some() {
                 // Its result may well be as large.
                 request.room = self.outbound.spare();
@@ -452,13 +482,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(task) = self.running.remove(&id) {
             task.abort();
         }
+        if self.has_streams {
+            self.assembly.forget(kind::ITEM, id);
+            let mut replies = self.shared.lock();
+            replies.outbound.give_up(id);
+            let closed = replies.flows.close(id);
+            drop(replies);
+            wake(closed);
+        }
     }
 
     /// Refuses the calls of which nothing more has come for a while.
     fn refuse_still(&mut self) {
         let limit = self.endpoint.dispatch().limits().body_progress;
-        for id in self.assembly.refuse_still() {
-            self.put(id, body::stalled(limit).into(), "");
+        for (kind, id) in self.assembly.refuse_still() {
+            if kind == kind::ITEM {
+                wake([self.shared.lock().flows.ended(id, Err(body::stalled(limit)))]);
+            } else {
+                self.put(id, body::stalled(limit).into(), "");
+            }
         }
     }
 
@@ -513,6 +555,8 @@ impl<S> Drop for Connection<S> {
         for task in self.running.values() {
             task.abort();
         }
+        let gone = self.shared.lock().flows.close_all();
+        gone.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -546,6 +590,8 @@ enum Tried {
 struct Asked<'p> {
     /// In milliseconds; 0 where the caller doesn't say.
     timeout: u32,
+    /// How much of a stream may be answered at first.
+    credit: u32,
     metadata: HeaderMap,
     positional: &'p [u8],
     keyword: &'p [u8],
@@ -553,13 +599,15 @@ struct Asked<'p> {
 
 impl<'p> Asked<'p> {
     fn read(header: &Header, payload: &'p [u8]) -> Result<Self, Violation> {
-        let (timeout, mut rest) = payload.split_first_chunk::<4>().ok_or(Violation("a call without a time-out"))?;
+        let mut rest = payload;
+        let timeout = format::number(&mut rest)?;
+        let credit = if header.has(flag::STREAM) { format::number(&mut rest)? } else { 0 };
         let metadata = match header.has(flag::METADATA) {
             true => format::read_metadata(&mut rest)?,
             false => HeaderMap::new(),
         };
         let positional = if header.has(flag::MIXED) { format::part(&mut rest)? } else { b"" };
-        Ok(Self { timeout: u32::from_be_bytes(*timeout), metadata, positional, keyword: rest })
+        Ok(Self { timeout, credit, metadata, positional, keyword: rest })
     }
 }
 
@@ -581,7 +629,7 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
             return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
         Ok(Returned::Stream(_)) => {
-            let error = Error::new(Code::Internal, "TODO");
+            let error = Error::new(Code::Internal, "a stream went astray, which is a defect of byname");
             return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
         Err(failure) => return put_failure(outbound, id, failure, metadata),

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -249,11 +250,20 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error
     let limit = dispatch.limits().drain;
     info!("draining: no new calls, {:?} for those in flight", limit);
     let _ = stop.send(());
-    let ended = tokio::time::timeout(limit, async {
+    let ended = async {
         stop.closed().await;
         dispatch.idle().await;
-    });
-    if ended.await.is_ok() {
+    };
+    let mut ended = pin!(tokio::time::timeout(limit, ended));
+    // Streams may never end by themselves; they get half of the time for it.
+    let ended = match tokio::time::timeout(limit / 2, ended.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            dispatch.end_streams();
+            ended.await
+        }
+    };
+    if ended.is_ok() {
         return Ok(());
     }
     let active = dispatch.active();

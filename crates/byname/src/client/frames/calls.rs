@@ -88,6 +88,21 @@ impl Calls {
         self.slot(id).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
     }
 
+    /// Gives a call that still waits more time, or less.
+    pub(super) fn set_deadline(&mut self, id: u64, deadline: Instant) {
+        if let Some(slot) = self.slot(id) {
+            slot.deadline = deadline;
+        }
+    }
+
+    /// Who waits for a call, which goes on: it looks again, and says then whom to wake.
+    pub(super) fn waker(&mut self, id: u64) -> Option<Waker> {
+        match &mut self.slot(id)?.state {
+            State::Waiting(waker) => waker.take(),
+            _ => None,
+        }
+    }
+
     /// Ends a call that still waits; whoever waits for it is to be woken. A call that is gone needs no answer.
     pub(super) fn end(&mut self, id: u64, ended: Ended) -> Option<Waker> {
         let slot = self.slot(id)?;

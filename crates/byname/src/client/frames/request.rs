@@ -31,7 +31,19 @@ pub(in crate::client) struct CallFrame {
 impl CallFrame {
     /// A call with these arguments.
     pub(in crate::client) fn new(left: Duration, headers: &HeaderMap, args: &Encoded) -> Self {
-        let mut frame = Self::begin(left, headers);
+        Self::with_streams(left, headers, args, false, false)
+    }
+
+    /// One whose answer is a stream, or that brings one.
+    pub(in crate::client) fn with_streams(
+        left: Duration,
+        headers: &HeaderMap,
+        args: &Encoded,
+        takes: bool,
+        brings: bool,
+    ) -> Self {
+        let streams = if takes { flag::STREAM } else { 0 } | if brings { flag::ITEMS } else { 0 };
+        let mut frame = Self::begin(left, headers, streams);
         let Encoded { codec: _, positional, keyword } = args;
         if !positional.is_empty() && !keyword.is_empty() {
             frame.flags |= flag::MIXED;
@@ -50,16 +62,19 @@ impl CallFrame {
         headers: &HeaderMap,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
-        let mut frame = Self::begin(left, headers);
+        let mut frame = Self::begin(left, headers, 0);
         let before = frame.payload.len();
         write(&mut frame.payload)?;
         frame.size = frame.payload.len() - before;
         Ok(frame)
     }
 
-    fn begin(left: Duration, headers: &HeaderMap) -> Self {
-        let mut frame = Self { payload: SCRATCH.try_with(Cell::take).unwrap_or_default(), flags: 0, size: 0 };
+    fn begin(left: Duration, headers: &HeaderMap, flags: u8) -> Self {
+        let mut frame = Self { payload: SCRATCH.try_with(Cell::take).unwrap_or_default(), flags, size: 0 };
         frame.payload.extend_from_slice(&millis(left));
+        if frame.takes_stream() {
+            frame.payload.extend_from_slice(&[0; 4]);
+        }
         if !headers.is_empty() {
             frame.flags |= flag::METADATA;
             format::write_metadata(headers, &mut frame.payload);
@@ -75,6 +90,23 @@ impl CallFrame {
     /// What is left of the time that the call is allowed.
     pub(super) fn set_left(&mut self, left: Duration) {
         self.payload[..4].copy_from_slice(&millis(left));
+    }
+
+    /// Whether a stream is taken for an answer.
+    pub(super) fn takes_stream(&self) -> bool {
+        self.flags & flag::STREAM != 0
+    }
+
+    /// Whether there is a stream in either direction.
+    pub(super) fn has_streams(&self) -> bool {
+        self.flags & (flag::STREAM | flag::ITEMS) != 0
+    }
+
+    /// How much of the stream may be answered at first.
+    pub(super) fn set_credit(&mut self, credit: u32) {
+        if self.takes_stream() {
+            self.payload[4..8].copy_from_slice(&credit.to_be_bytes());
+        }
     }
 
     /// Puts it into what goes out next, once.

@@ -1,0 +1,251 @@
+//! The streams of calls on one connection, from the client's side.
+
+use std::future::poll_fn;
+use std::mem;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::{Ended, Link, Sending, State, Status};
+use crate::call::items::{Batch, Encoded, Items, Next, Source};
+use crate::call::{Failure, Reply, Returned};
+use crate::client::host::Host;
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::frames::format::{self, Header, flag, kind};
+use crate::frames::{Found, Pump, Pumped, Violation};
+use crate::runtime;
+use crate::timer::later;
+
+/// Items of one stream that came one after the other in a message.
+#[derive(Default)]
+pub(super) struct Run {
+    pub(super) id: u64,
+    pub(super) spans: Vec<Range<usize>>,
+}
+
+impl Run {
+    /// Hands them over.
+    pub(super) fn end(
+        &mut self,
+        state: &mut State,
+        message: &Bytes,
+        codec: Codec,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), Violation> {
+        if self.spans.is_empty() {
+            return Ok(());
+        }
+        let items = Encoded::new(codec, message.clone(), mem::take(&mut self.spans));
+        state.came(self.id, items, wakers)
+    }
+}
+
+impl State {
+    /// Items have come, which give their call more time.
+    pub(super) fn came(&mut self, id: u64, items: Encoded, wakers: &mut Vec<Waker>) -> Result<(), Violation> {
+        self.flows.came(id, items)?;
+        let idle = self.stream_idle;
+        self.calls.set_deadline(id, later(Instant::now(), idle));
+        wakers.extend(self.calls.waker(id));
+        Ok(())
+    }
+
+    /// The value of an item; what is before it is kept for whoever takes the first.
+    pub(super) fn item<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
+        let mut rest = payload;
+        if header.has(flag::METADATA) {
+            let metadata = format::read_metadata(&mut rest)?;
+            self.flows.keep_metadata(header.id, metadata);
+        }
+        Ok(rest)
+    }
+}
+
+/// What a call with streams came to at first.
+pub(in crate::client) enum Begun {
+    /// Items have come.
+    Items,
+    Ended(Ended),
+}
+
+impl Sending {
+    /// Once it is sent: whether it ended, or the first items came.
+    pub(in crate::client) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Begun> {
+        let Some(id) = self.id else {
+            return Poll::Pending;
+        };
+        if self.link.state().flows.has_items(id) {
+            return Poll::Ready(Begun::Items);
+        }
+        self.poll_ended(cx).map(Begun::Ended)
+    }
+
+    /// What goes with the first item.
+    pub(in crate::client) fn take_metadata(&mut self) -> HeaderMap {
+        self.id.map_or_else(HeaderMap::new, |id| self.link.state().flows.take_metadata(id))
+    }
+}
+
+/// What a call streams in, on its way.
+pub(in crate::client) struct Upload {
+    pump: Pump,
+    items: Items,
+}
+
+impl Upload {
+    pub(in crate::client) fn new(mut items: Items, codec: Codec) -> Self {
+        items.encode_in(codec);
+        Self { pump: Pump::new(HeaderMap::new()), items }
+    }
+
+    /// Sends what there is, once the call is sent; ready when no more is sent, with the failure where it broke off.
+    pub(in crate::client) fn poll(&mut self, sending: &Sending, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
+        let Some(id) = sending.id else {
+            return Poll::Pending;
+        };
+        self.poll_on(&sending.link, id, cx)
+    }
+
+    fn poll_on(&mut self, link: &Link, id: u64, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
+        match std::task::ready!(self.pump.poll(&link.state, id, &mut self.items, cx)) {
+            Pumped::End => {
+                let mut state = link.state();
+                if state.status != Status::Over {
+                    state.outbound.put(Header::new(kind::END, 0, 0, id), |_| ());
+                }
+                link.state.ring(state);
+                Poll::Ready(None)
+            }
+            Pumped::Failed(failure) => Poll::Ready(Some(failure)),
+            Pumped::Unwanted => Poll::Ready(None),
+        }
+    }
+
+    /// Its items, where none was taken.
+    pub(in crate::client) fn into_untouched(self) -> Option<Items> {
+        (!self.pump.has_taken()).then_some(self.items)
+    }
+}
+
+/// The stream that a call is answered by, as its reader takes it.
+pub(in crate::client) struct Receiving {
+    sending: Sending,
+    host: Arc<Host>,
+    name: Box<str>,
+    allowed: Duration,
+    /// What sends the caller's own stream meanwhile.
+    upload: Option<AbortHandle>,
+    /// Why that broke off.
+    failure: Arc<std::sync::Mutex<Option<Failure>>>,
+}
+
+impl Receiving {
+    pub(in crate::client) fn new(
+        sending: Sending,
+        upload: Option<Upload>,
+        host: Arc<Host>,
+        name: &str,
+        allowed: Duration,
+    ) -> Self {
+        let failure = Arc::<std::sync::Mutex<_>>::default();
+        let upload = upload.zip(sending.id).map(|(mut upload, id)| {
+            let (link, failure) = (Arc::clone(&sending.link), Arc::clone(&failure));
+            let task = runtime::spawn(&Handle::current(), async move {
+                if let Some(failed) = poll_fn(|cx| upload.poll_on(&link, id, cx)).await {
+                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(failed);
+                    // Its caller is told, and the server that nothing more comes.
+                    let mut state = link.state();
+                    let waker = state.calls.end(id, Ended::Late);
+                    state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
+                    link.state.ring(state);
+                    crate::frames::wake([waker]);
+                }
+            });
+            task.abort_handle()
+        });
+        Self { sending, host, name: name.into(), allowed, upload, failure }
+    }
+
+    fn ended(&self, ended: Ended) -> Next {
+        if let Some(failure) = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            return Next::Failed(failure);
+        }
+        match ended {
+            Ended::Answered(header, _) if header.kind == kind::END => Next::End,
+            Ended::Unsent(why) | Ended::Unknown(why) => {
+                let why = format!("the stream of `{}` broke off: {why}", self.name);
+                Next::Failed(Error::new(Code::Unavailable, why).executed_is(Executed::Yes).into())
+            }
+            Ended::Late => {
+                let idle = self.host.limits().stream_idle;
+                let why = format!(
+                    "the stream of `{}` had no item for {idle:?} (`Limits::stream_idle` of the client); send one now and \
+                     then, or raise it",
+                    self.name
+                );
+                let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes);
+                Next::Failed(error.of_limit("stream_idle").into())
+            }
+            ended => match self.host.ended(&self.name, self.allowed, self.sending.link(), Ok(ended)) {
+                Some(Reply { result: Err(failure), .. }) => Next::Failed(failure),
+                Some(Reply { result: Ok(Returned::Stream(_)), .. }) => Next::End,
+                _ => {
+                    let why = format!("a single value came amid the stream of `{}`", self.name);
+                    Next::Failed(Error::new(Code::Internal, why).executed_is(Executed::Yes).into())
+                }
+            },
+        }
+    }
+}
+
+impl Source for Receiving {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<Next> {
+        let Some(id) = self.sending.id else {
+            return Poll::Ready(Next::End);
+        };
+        let link = Arc::clone(&self.sending.link);
+        let mut state = link.state();
+        if let Found::Items(items, more) = state.flows.take(id, cx) {
+            if let Some(more) = more
+                && state.calls.is_waiting(id)
+            {
+                state.outbound.put(Header::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(more.to_be_bytes()));
+                link.state.ring(state);
+            }
+            return Poll::Ready(Next::Batch(Batch::Encoded(items)));
+        }
+        let Poll::Ready(ended) = state.calls.poll(id, cx) else {
+            return Poll::Pending;
+        };
+        let _ = state.flows.close(id);
+        drop(state);
+        self.sending.id = None;
+        Poll::Ready(self.ended(ended))
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abort();
+        }
+    }
+}
+
+/// A stream without items.
+pub(super) struct Nothing;
+
+impl Source for Nothing {
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<Next> {
+        Poll::Ready(Next::End)
+    }
+}

@@ -1,0 +1,127 @@
+//! From the items of a stream to frames: [`Pump`].
+
+use std::mem;
+use std::task::{Context, Poll, Waker, ready};
+
+use http::HeaderMap;
+
+use super::flows::{Room, Streams};
+use super::format::{self, Header, flag, kind};
+use super::{Doorbell, PIECE};
+use crate::call::Failure;
+use crate::call::items::{Batch, Items, Next};
+
+/// Sends one stream of a call, as far as its reader and the connection let it. A state machine, whose waiting is the
+/// [`Flows`](super::Flows)'.
+pub(crate) struct Pump {
+    /// What goes with the first item.
+    metadata: HeaderMap,
+    has_taken: bool,
+    is_held_up: bool,
+    last: Option<Last>,
+}
+
+enum Last {
+    End,
+    Failed(Failure),
+}
+
+/// How the sending of a stream ended. Its own end is not said yet.
+pub(crate) enum Pumped {
+    /// All its items are sent.
+    End,
+    /// The items before the failure are.
+    Failed(Failure),
+    /// Nobody wants more.
+    Unwanted,
+}
+
+impl Pump {
+    pub(crate) fn new(metadata: HeaderMap) -> Self {
+        Self { metadata, has_taken: false, is_held_up: false, last: None }
+    }
+
+    /// Whether an item was taken, and would be missing elsewhere.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.has_taken
+    }
+
+    /// Whether it is the reader that is waited for, or the connection.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
+
+    /// What was to go with the first item, where there was none.
+    pub(crate) fn take_metadata(&mut self) -> HeaderMap {
+        mem::take(&mut self.metadata)
+    }
+
+    /// Sends what there is, and room for.
+    pub(crate) fn poll<T: Streams>(
+        &mut self,
+        bell: &Doorbell<T>,
+        id: u64,
+        items: &mut Items,
+        cx: &mut Context<'_>,
+    ) -> Poll<Pumped> {
+        while self.last.is_none() {
+            let mut state = bell.lock();
+            let (flows, outbound) = state.streams();
+            let room = flows.room(id, outbound.len(), cx);
+            drop(state);
+            self.is_held_up = room == Room::None;
+            let room = match room {
+                Room::Bytes(room) => room,
+                Room::None => return Poll::Pending,
+                Room::Unwanted => return Poll::Ready(Pumped::Unwanted),
+            };
+            // Whoever cuts the stream wakes its writer too, which `room` has noted.
+            match ready!(items.poll_next(cx, room)) {
+                Next::Batch(batch) => {
+                    self.has_taken = true;
+                    self.put(bell, id, batch);
+                }
+                Next::End => self.last = Some(Last::End),
+                Next::Failed(failure) => self.last = Some(Last::Failed(failure)),
+            }
+        }
+        let mut state = bell.lock();
+        if !state.streams().0.may_end(id, cx) {
+            return Poll::Pending;
+        }
+        drop(state);
+        Poll::Ready(match self.last.take() {
+            Some(Last::Failed(failure)) => Pumped::Failed(failure),
+            _ => Pumped::End,
+        })
+    }
+
+    fn put<T: Streams>(&mut self, bell: &Doorbell<T>, id: u64, batch: Batch) {
+        // Items that go by frames were never left as they are.
+        let Batch::Encoded(batch) = batch else {
+            return;
+        };
+        let mut state = bell.lock();
+        let (flows, outbound) = state.streams();
+        let mut is_large = false;
+        for item in batch.rest() {
+            is_large |= item.len() > PIECE;
+            let metadata = mem::take(&mut self.metadata);
+            let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
+            outbound.put(Header::new(kind::ITEM, flags, 0, id), |frame| {
+                if !metadata.is_empty() {
+                    format::write_metadata(&metadata, frame);
+                }
+                frame.extend_from_slice(item);
+            });
+        }
+        flows.sent(id, batch.cost(), is_large);
+        state.has_sent(id);
+        bell.ring(state);
+    }
+}
+
+/// Wakes all of them.
+pub(crate) fn wake(wakers: impl IntoIterator<Item = Option<Waker>>) {
+    wakers.into_iter().flatten().for_each(Waker::wake);
+}
