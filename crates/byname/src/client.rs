@@ -12,6 +12,7 @@ mod links;
 mod outcome;
 mod outgoing;
 mod pool;
+mod receiving;
 mod retry;
 mod stream;
 mod target;

@@ -83,6 +83,11 @@ impl Dispatch {
         self.registry.get(name).map(|entry| entry.handler.method.readonly)
     }
 
+    /// Whether the function of this name takes a stream.
+    pub(crate) fn takes_stream(&self, name: &str) -> bool {
+        self.registry.get(name).is_some_and(|entry| entry.handler.method.takes.is_some())
+    }
+
     /// Whether values of these types can be handed to `name` as they are.
     pub(crate) fn takes(&self, name: &str, types: TypeIds) -> bool {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))

@@ -130,7 +130,7 @@ impl<T: Argument> Streaming<T> {
 }
 
 /// A stream that a call brings, its types erased.
-pub(crate) struct Upload {
+pub struct Upload {
     typed: Box<dyn Any + Send>,
     encode: fn(Box<dyn Any + Send>, Option<Codec>, usize) -> Items,
 }

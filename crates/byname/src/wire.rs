@@ -5,6 +5,7 @@
 mod failure;
 pub(crate) mod headers;
 pub(crate) mod json_rpc;
+pub(crate) mod lines;
 mod object;
 pub(crate) mod path;
 pub(crate) mod plain;

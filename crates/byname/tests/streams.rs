@@ -56,7 +56,8 @@ async fn skeleton() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         break;
     }
-    for client in [local.clone(), local.encoded(true), frames] {
+    let http = Client::builder(&address.to_string()).transport(byname::Transport::Http).build().unwrap();
+    for client in [local.clone(), local.encoded(true), frames, http] {
         let got: Vec<_> = countdown::on(&client, 3).collect().await;
         assert_eq!(got, [Ok(3), Ok(2), Ok(1)]);
         let got: Vec<_> = words::on(&client, "a b c d", "c").collect().await;

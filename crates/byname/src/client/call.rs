@@ -432,6 +432,7 @@ impl<A: Send, R> Call<A, R> {
             allowed: time.allowed,
             headers: prepared.headers,
             items: Mutex::new(upload.map(|upload| upload.items(Some(codec), host.limits().message))),
+            is_spent: false,
             takes_stream: prepared.takes_stream,
         };
         Ok(Box::pin(Arc::clone(host).call(outgoing, first)))
@@ -540,7 +541,8 @@ impl Way {
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
                 let items = Mutex::new(items);
-                let outgoing = Outgoing { name, args, idempotent, headers, deadline, allowed, items, takes_stream };
+                let outgoing =
+                    Outgoing { name, args, idempotent, headers, deadline, allowed, items, is_spent: false, takes_stream };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }

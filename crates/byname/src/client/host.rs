@@ -56,8 +56,8 @@ pub(super) struct Host {
 }
 
 /// A connection, and what stays with it from call to call.
-struct Connection {
-    http1: Http1,
+pub(super) struct Connection {
+    pub(super) http1: Http1,
     /// Where it was opened: elsewhere nobody would tell when its socket is ready.
     runtime: Handle,
     /// Waits for the deadline of each call in turn.
@@ -65,11 +65,11 @@ struct Connection {
 }
 
 /// What one exchange came to.
-struct Exchanged {
-    result: Result<Answer, Broken>,
-    way: Way,
+pub(super) struct Exchanged {
+    pub(super) result: Result<Answer, Broken>,
+    pub(super) way: Way,
     /// The connection takes another call.
-    is_kept: bool,
+    pub(super) is_kept: bool,
 }
 
 impl Host {
@@ -126,7 +126,7 @@ impl Host {
                     return done;
                 }
             };
-            let Some(wait) = attempts.again(error, fastrand::f64()) else {
+            let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.is_spent) else {
                 return done;
             };
             if later(Instant::now(), wait) >= outgoing.deadline || !self.budget.withdraw() {
@@ -222,19 +222,16 @@ impl Host {
 
     /// A call was not run; it goes again where nothing was taken of what it brings.
     fn send_again(&self, upload: Option<Upload>, outgoing: &mut Outgoing) -> Option<Reply> {
-        if let Some(upload) = upload {
-            let Some(items) = upload.into_untouched() else {
-                let why = format!(
-                    "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; \
-                     call again with the whole stream",
-                    self.url(),
-                    outgoing.name
-                );
-                return Some(Error::refused(Code::Unavailable, why).into());
-            };
-            outgoing.put_items(Some(items));
-        }
-        None
+        outgoing.put_items(upload.and_then(Upload::into_untouched));
+        outgoing.is_spent.then(|| {
+            let why = format!(
+                "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; call \
+                 again with the whole stream",
+                self.url(),
+                outgoing.name
+            );
+            Error::refused(Code::Unavailable, why).into()
+        })
     }
 
     /// What a call by frames came to; nothing where it was not sent.
@@ -293,7 +290,7 @@ impl Host {
     }
 
     /// One attempt, on as many kept connections as turn out to be closed.
-    async fn over_http(self: &Arc<Self>, outgoing: &Outgoing) -> Reply {
+    async fn over_http(self: &Arc<Self>, outgoing: &mut Outgoing) -> Reply {
         let mut turned = false;
         loop {
             let permit = match self.permit(outgoing).await {
@@ -307,13 +304,20 @@ impl Host {
                     Err(error) => return error.into(),
                 },
             };
-            let exchanged = Exchange::start(self, connection, permit, outgoing).await;
+            let exchanged = if outgoing.has_streams() {
+                match self.stream_over_http(connection, permit, outgoing).await {
+                    Ok(exchanged) => Some(exchanged),
+                    Err(reply) => return reply,
+                }
+            } else {
+                Exchange::start(self, connection, permit, outgoing).await
+            };
             match exchanged {
                 // The server had closed it, and not a byte of this call went out.
                 Some(Exchanged { result: Err(Broken::Unsent(_)), .. }) if reused => {}
                 // It had closed it while the call was on its way, and says so.
                 Some(Exchanged { result: Ok(answer), is_kept: false, .. })
-                    if reused && is_goodbye(&outgoing.name, &answer) => {}
+                    if reused && !outgoing.is_spent && is_goodbye(&outgoing.name, &answer) => {}
                 Some(exchanged) => {
                     let way = exchanged.way;
                     let done = self.read(outgoing, exchanged);
@@ -323,7 +327,7 @@ impl Host {
                     if path::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
                         return Reply { result: Err(self.mixed(&outgoing.name).into()), ..done };
                     }
-                    if turned {
+                    if turned || outgoing.is_spent {
                         return done;
                     }
                     turned = true;
@@ -408,7 +412,7 @@ impl Host {
         Error::refused(Code::Unimplemented, why)
     }
 
-    fn late(&self, name: &str, allowed: Duration, executed: Executed) -> Error {
+    pub(super) fn late(&self, name: &str, allowed: Duration, executed: Executed) -> Error {
         let what = match executed {
             Executed::No => "it was not sent",
             _ => "it may have run, or be running",
@@ -418,8 +422,11 @@ impl Host {
     }
 
     /// The request, head and body; a small body is in one piece with its head.
-    fn request(&self, outgoing: &Outgoing) -> (Vec<u8>, Bytes, Way) {
-        let by_path = self.by_path.load(Ordering::Relaxed);
+    ///
+    /// Behind one that `brings` a stream come its lines, each a chunk or several in one; the first line is the call, so it
+    /// goes the plain way.
+    pub(super) fn request(&self, outgoing: &Outgoing, brings: bool) -> (Vec<u8>, Bytes, Way) {
+        let by_path = self.by_path.load(Ordering::Relaxed) && !brings;
         let (way, body) = match by_path.then(|| path::write(&outgoing.args)).flatten() {
             Some(body) => (Way::Path, body),
             None => (Way::Plain, Bytes::from(plain::write(&outgoing.name, &outgoing.args))),
@@ -435,20 +442,44 @@ impl Host {
         }
         let left = outgoing.deadline.saturating_duration_since(Instant::now()).as_millis().min(u64::MAX.into());
         put(&[b" HTTP/1.1\r\nhost: ", self.target.authority.as_bytes()]);
+        let content_type: &[u8] = if brings { b"application/x-ndjson" } else { b"application/json" };
         put(&[
-            b"\r\ncontent-type: application/json\r\nbyname-timeout-ms: ",
+            b"\r\ncontent-type: ",
+            content_type,
+            b"\r\nbyname-timeout-ms: ",
             itoa::Buffer::new().format(left as u64).as_bytes(),
         ]);
-        put(&[b"\r\ncontent-length: ", itoa::Buffer::new().format(body.len()).as_bytes(), b"\r\n"]);
+        match brings {
+            true => put(&[b"\r\ntransfer-encoding: chunked\r\n"]),
+            false => put(&[b"\r\ncontent-length: ", itoa::Buffer::new().format(body.len()).as_bytes(), b"\r\n"]),
+        }
         for (name, value) in &outgoing.headers {
             put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
         put(&[b"\r\n"]);
+        if brings {
+            // A line of its own, which is a chunk of its own.
+            put(&[format!("{:x}\r\n", body.len() + 1).as_bytes(), &body, b"\n\r\n"]);
+            return (head, Bytes::new(), way);
+        }
         if body.len() > ONE_PIECE {
             return (head, body, way);
         }
         head.extend_from_slice(&body);
         (head, Bytes::new(), way)
+    }
+
+    /// Notes what the server offers.
+    pub(super) fn learn(&self, headers: &HeaderMap) {
+        let offers_path = headers::offers(headers, Way::Path);
+        if offers_path != self.by_path.load(Ordering::Relaxed) {
+            self.by_path.store(offers_path, Ordering::Relaxed);
+        }
+        if let Some(links) = &self.links
+            && headers::offers_frames(headers)
+        {
+            links.offered();
+        }
     }
 
     fn read(self: &Arc<Self>, outgoing: &Outgoing, exchanged: Exchanged) -> Reply {
@@ -465,15 +496,7 @@ impl Host {
                 return Error::new(Code::Unavailable, why).executed_is(executed).into();
             }
         };
-        let offers_path = headers::offers(&answer.headers, Way::Path);
-        if offers_path != self.by_path.load(Ordering::Relaxed) {
-            self.by_path.store(offers_path, Ordering::Relaxed);
-        }
-        if let Some(links) = &self.links
-            && headers::offers_frames(&answer.headers)
-        {
-            links.offered();
-        }
+        self.learn(&answer.headers);
         if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
             let why = format!(
                 "the reply of `{name}` doesn't say how long it is, so one that was cut off would look whole; let the \
@@ -505,13 +528,13 @@ impl Host {
 
     /// Keeps a connection after an answer, for as long as its server will, unless nobody waits for it and calls go by
     /// frames meanwhile.
-    fn keep(self: &Arc<Self>, connection: Connection, answer: Option<&Answer>) {
+    pub(super) fn keep(self: &Arc<Self>, connection: Connection, answered: Option<&HeaderMap>) {
         let by_frames = self.links.as_ref().is_some_and(|links| links.get(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let said = answer.and_then(|answer| headers::keep_alive(&answer.headers));
-        let is_byname = answer.is_some_and(|answer| headers::is_byname(&answer.headers));
+        let said = answered.and_then(headers::keep_alive);
+        let is_byname = answered.is_some_and(headers::is_byname);
         let until = match said {
             // Earlier than the server, so that a call never meets a connection that is just being closed.
             Some(said) => said.mul_f64(0.8).min(said.saturating_sub(Duration::from_secs(1))),
@@ -654,7 +677,7 @@ struct Running {
 impl Exchange {
     fn start(host: &Arc<Host>, connection: Connection, permit: OwnedSemaphorePermit, outgoing: &Outgoing) -> Self {
         let Connection { http1, runtime, timer } = connection;
-        let (head, body, way) = host.request(outgoing);
+        let (head, body, way) = host.request(outgoing, false);
         let work = Box::pin(http1.exchange(head, body, host.limits.message));
         let running = Some(Running { work, runtime, timer, permit });
         Self { host: Arc::clone(host), running, way, deadline: outgoing.deadline }
@@ -677,7 +700,8 @@ impl Future for Exchange {
         if let Some(Running { runtime, timer, permit, .. }) = this.running.take() {
             // First the connection, then the permit: whoever waits for it finds one.
             if let Some(http1) = http1 {
-                this.host.keep(Connection { http1, runtime, timer }, result.as_ref().ok());
+                let answered = result.as_ref().ok().map(|answer| &answer.headers);
+                this.host.keep(Connection { http1, runtime, timer }, answered);
             }
             drop(permit);
         }
@@ -695,7 +719,8 @@ impl Drop for Exchange {
         // Where its socket is, which need not be where the call was dropped.
         runtime::spawn(&runtime, async move {
             if let Ok((result, Some(http1))) = timeout_at(until, work).await {
-                host.keep(Connection { http1, runtime: Handle::current(), timer }, result.as_ref().ok());
+                let answered = result.as_ref().ok().map(|answer| &answer.headers);
+                host.keep(Connection { http1, runtime: Handle::current(), timer }, answered);
             }
             drop(permit);
         });

@@ -1,6 +1,10 @@
 //! One HTTP/1.1 connection, read and written by whoever calls through it: no task of its own, no channel between
 //! threads, nothing to wake but the caller.
 
+mod streams;
+
+pub(super) use self::streams::{Begun, Outflow, Written};
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;

@@ -22,8 +22,10 @@ pub(super) struct Outgoing {
     pub(super) deadline: Instant,
     /// What the deadline was when the call began, for words.
     pub(super) allowed: Duration,
-    /// What it streams in; nothing once some of it was taken.
+    /// What it streams in.
     pub(super) items: Mutex<Option<Items>>,
+    /// Some of that was taken: what is sent again would not be the same call.
+    pub(super) is_spent: bool,
     pub(super) takes_stream: bool,
 }
 
@@ -41,12 +43,15 @@ impl Outgoing {
         self.takes_stream || self.items.get_mut().is_ok_and(|items| items.is_some())
     }
 
-    /// What it streams in; whoever can't send it puts it back.
+    /// What it streams in; whoever took nothing of it puts it back.
     pub(super) fn take_items(&mut self) -> Option<Items> {
-        self.items.get_mut().ok()?.take()
+        let items = self.items.get_mut().ok()?.take();
+        self.is_spent |= items.is_some();
+        items
     }
 
     pub(super) fn put_items(&mut self, items: Option<Items>) {
+        self.is_spent &= items.is_none();
         self.items = Mutex::new(items);
     }
 

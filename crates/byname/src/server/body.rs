@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::stream::StreamBody;
 use super::watch::Working;
 use crate::error::{Code, Error};
 use crate::limits::Limits;
@@ -101,7 +102,7 @@ pub(super) fn stalled(limit: Duration) -> Error {
 }
 
 /// A body that did not come whole, or is none.
-fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
     let mut source = None;
     while let Some(error) = cause {
@@ -119,17 +120,24 @@ fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
 /// Over HTTP/2 a reply is handed over in pieces of at most this size, so that one which nobody takes shows.
 const PIECE: usize = 64 << 10;
 
+/// What a reply says.
+#[derive(Debug)]
+pub(super) enum Content {
+    Whole(Bytes),
+    Stream(StreamBody),
+}
+
 /// A reply's body. The call counts as at work until it has been handed over.
 #[derive(Debug)]
 pub struct ReplyBody {
-    data: Bytes,
+    content: Content,
     working: Working,
 }
 
 impl ReplyBody {
-    pub(super) fn new(data: Bytes, mut working: Working) -> Self {
+    pub(super) fn new(content: Content, mut working: Working) -> Self {
         working.has_progressed();
-        Self { data, working }
+        Self { content, working }
     }
 }
 
@@ -137,24 +145,46 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.data.is_empty() {
-            return Poll::Ready(None);
-        }
-        let piece = match self.working.is_one_of_many() {
-            true => PIECE.min(self.data.len()),
-            false => self.data.len(),
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { content, working } = &mut *self;
+        let data = match content {
+            Content::Whole(data) if data.is_empty() => return Poll::Ready(None),
+            Content::Whole(data) => {
+                let piece = match working.is_one_of_many() {
+                    true => PIECE.min(data.len()),
+                    false => data.len(),
+                };
+                data.split_to(piece)
+            }
+            Content::Stream(stream) => match stream.poll_data(cx) {
+                Poll::Ready(Some(data)) => data,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // It is the function that is waited for, not the client.
+                    working.takes_no_more();
+                    return Poll::Pending;
+                }
+            },
         };
-        self.working.has_progressed();
-        Poll::Ready(Some(Ok(Frame::data(self.data.split_to(piece)))))
+        working.has_progressed();
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_empty()
+        match &self.content {
+            Content::Whole(data) => data.is_empty(),
+            Content::Stream(stream) => stream.has_ended(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.len() as u64)
+        match &self.content {
+            Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::error::{Code, Error};
 use crate::quote::{quoted, quoted_bytes};
+use crate::wire::lines;
 
 /// What a browser says of the page that a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -175,7 +176,7 @@ fn same_origin(origin: &str, host: &str) -> bool {
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim();
-    essence.eq_ignore_ascii_case("application/json")
+    essence.eq_ignore_ascii_case("application/json") || lines::is(headers)
 }
 
 #[cfg(test)]

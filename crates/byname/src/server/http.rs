@@ -1,6 +1,7 @@
 //! One HTTP request, read, dispatched and answered: the same for HTTP/1 and HTTP/2.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,20 +19,22 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::Server;
-use super::body::{self, ReplyBody, RequestBody, Until};
+use super::body::{self, Content, ReplyBody, RequestBody, Until};
 use super::gate::{Gate, Turned, transfer_coding};
 use super::join::join;
+use super::stream::{self, RequestLines};
 use super::upgrade;
 use super::watch::Activity;
 use crate::arguments::Encoded;
-use crate::call::{Args, Failure, Reply, Request, Returned};
+use crate::call::{Args, Failure, Items, Reply, Request, Returned};
 use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::places::Places;
 use crate::quote::{quoted, quoted_bytes};
-use crate::timer::later;
+use crate::timer::{before, later};
+use crate::wire::lines::{self, Form};
 use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
 
 /// Calls at once on one HTTP/2 connection.
@@ -182,10 +185,10 @@ pub(super) async fn answer<B: RequestBody>(
             *out.status_mut() = StatusCode::NOT_FOUND;
         }
     }
-    Ok(out.map(|data| ReplyBody::new(data, working)))
+    Ok(out.map(|content| ReplyBody::new(content, working)))
 }
 
-type Out = Response<Bytes>;
+type Out = Response<Content>;
 
 /// Where a call comes from and until when it is waited for.
 struct Caller<'s> {
@@ -194,6 +197,8 @@ struct Caller<'s> {
     deadline: Option<Instant>,
     /// What its connection may have running.
     functions: &'s Arc<Places>,
+    /// How it takes a stream.
+    form: Form,
 }
 
 impl Endpoint {
@@ -239,7 +244,7 @@ impl Endpoint {
                 Ok((granted, connection)) => {
                     // There is one at most: nothing is read of HTTP after the answer that grants it.
                     let _ = session.upgrade.set(connection);
-                    granted
+                    granted.map(Content::Whole)
                 }
                 Err((status, error)) => {
                     let mut out = refuse(way, error, Some(status));
@@ -254,7 +259,8 @@ impl Endpoint {
             Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
             Err(error) => return refuse(way, error, None),
         };
-        let caller = Caller { peer: session.peer, began, deadline, functions: &session.functions };
+        let form = Form::asked_for(&head.headers);
+        let caller = Caller { peer: session.peer, began, deadline, functions: &session.functions, form };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
             preflight()
         } else {
@@ -296,6 +302,9 @@ impl Endpoint {
         if head.method != Verb::POST {
             return refuse_verb(Way::Plain, &head, "POST");
         }
+        if self.plain && lines::is(&head.headers) {
+            return self.plain_lines(head, body, caller).await;
+        }
         match self.body(&head, body, &caller, None).await {
             Ok(body) => match plain::read(&body) {
                 // Boxed, so that the other ways don't carry its size.
@@ -307,6 +316,28 @@ impl Endpoint {
                 Err(error) => refuse(Way::Plain, error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
+        }
+    }
+
+    /// A call whose first line is what a plain body is, and whose others are the items of its stream.
+    async fn plain_lines(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
+        let limits = self.dispatch.limits();
+        if let Err(turned) = self.gate.content_type(&head.headers, true) {
+            return turn(Way::Plain, turned);
+        }
+        let mut lines = RequestLines::new(body, limits.message);
+        let until = caller.deadline.unwrap_or_else(|| later(caller.began, self.dispatch.patience(None)));
+        let first = match before(until, poll_fn(|cx| lines.poll_line(cx))).await {
+            Some(Ok(line)) => line.unwrap_or_default(),
+            Some(Err(error)) => return refuse(Way::Plain, error.executed_is(Executed::No), None),
+            None => return refuse(Way::Plain, body::stalled(limits.body_progress), None),
+        };
+        match plain::read(&first) {
+            Ok((name, args)) => {
+                let (args, items) = (Args::Encoded(args), Items::new(lines));
+                self.call_with(Way::Plain, name, args, Some(items), head.headers, caller).await
+            }
+            Err(error) => refuse(Way::Plain, error, None),
         }
     }
 
@@ -347,7 +378,8 @@ impl Endpoint {
             Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
         };
         let said = name.clone();
-        let reply = self.run(name, Args::Encoded(args), metadata, caller).await;
+        let none = Streams { items: None, takes_stream: false };
+        let reply = self.run(name, Args::Encoded(args), none, metadata, caller).await;
         let Some(id) = asked.id else {
             return (None, reply.metadata);
         };
@@ -373,6 +405,17 @@ impl Endpoint {
     }
 
     async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
+        if head.method == Verb::POST && self.dispatch.takes_stream(&name) {
+            if let Err(turned) = self.gate.content_type(&head.headers, !body.is_end_stream()) {
+                return turn(Way::Path, turned);
+            }
+            let args = match head.uri.query().map_or_else(|| Ok(Vec::new()), path::read_query) {
+                Ok(pairs) => Args::Query(pairs),
+                Err(error) => return refuse(Way::Path, error, None),
+            };
+            let items = Items::new(RequestLines::new(body, self.dispatch.limits().message));
+            return self.call_with(Way::Path, name, args, Some(items), head.headers, caller).await;
+        }
         let args = match head.method {
             Verb::POST => match self.body(&head, body, &caller, Some(&name)).await {
                 Ok(body) => path::read(body).map(Args::Encoded),
@@ -422,10 +465,24 @@ impl Endpoint {
     }
 
     async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller<'_>) -> Out {
+        self.call_with(way, name, args, None, metadata, caller).await
+    }
+
+    /// A call, and what its caller streams in.
+    async fn call_with(
+        &self,
+        way: Way,
+        name: String,
+        args: Args,
+        items: Option<Items>,
+        metadata: HeaderMap,
+        caller: Caller<'_>,
+    ) -> Out {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
         let refused = matches!(args, Args::Refused(_));
-        let Reply { result, metadata } = self.run(name, args, metadata, &caller).await;
+        let streams = Streams { items, takes_stream: true };
+        let Reply { result, metadata } = self.run(name, args, streams, metadata, &caller).await;
         let of_function = is_of_function(&result);
         let answered = match result {
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
@@ -433,7 +490,7 @@ impl Endpoint {
                 (Some(value), Way::Path) => path::success(value),
                 (None, _) => return refuse(way, not_encoded(), None),
             },
-            Ok(Returned::Stream(_)) => return refuse(way, not_encoded(), None),
+            Ok(Returned::Stream(items)) => return stream::answer(items, caller.form, metadata),
             Err(failure) => {
                 let refusal = Refusal::from(failure);
                 let status = match refusal.status(way) {
@@ -455,7 +512,14 @@ impl Endpoint {
     }
 
     /// Runs a call as one of its connection's.
-    async fn run(&self, name: String, args: Args, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
+    async fn run(
+        &self,
+        name: String,
+        args: Args,
+        streams: Streams,
+        metadata: HeaderMap,
+        caller: &Caller<'_>,
+    ) -> Reply {
         let Some(share) = caller.functions.take() else {
             let most = self.functions();
             let why =
@@ -464,6 +528,7 @@ impl Endpoint {
         };
         let mut request = Request::new(name.into(), args, metadata);
         (request.peer, request.deadline, request.share) = (caller.peer, caller.deadline, Some(share));
+        (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         self.dispatch.run(request).await
     }
 
@@ -473,6 +538,12 @@ impl Endpoint {
         let streams = STREAMS as usize;
         streams.max(self.dispatch.limits().batch)
     }
+}
+
+/// The streams of a call.
+struct Streams {
+    items: Option<Items>,
+    takes_stream: bool,
 }
 
 /// What is ours to say is always said; what the function says must fit.
@@ -525,7 +596,7 @@ fn refuse_verb(way: Way, head: &Parts, allowed: &'static str) -> Out {
 
 fn finish(answered: Answered, metadata: HeaderMap) -> Out {
     let Answered { status, content_type, retry_after, body } = answered;
-    let mut out = Response::new(body);
+    let mut out = Response::new(Content::Whole(body));
     *out.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status == 502 {
         out.extensions_mut().insert(ReasonPhrase::from_static(headers::NO_FUNC.as_bytes()));
@@ -552,7 +623,7 @@ fn probe(head: &Parts, well: bool) -> Out {
 }
 
 fn preflight() -> Out {
-    let mut out = Response::new(Bytes::new());
+    let mut out = Response::new(Content::Whole(Bytes::new()));
     *out.status_mut() = StatusCode::NO_CONTENT;
     let headers = out.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));

@@ -108,7 +108,8 @@ impl Working {
         }
     }
 
-    fn takes_no_more(&mut self) {
+    /// The client has taken what there is of the reply.
+    pub(super) fn takes_no_more(&mut self) {
         if let Some(half) = self.reply.take() {
             self.activity.replies[half].fetch_sub(1, Ordering::Relaxed);
         }

@@ -1,0 +1,267 @@
+//! A request whose body goes out while it is made, and an answer that is read while it comes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::{Ends, HEAD, Http1, PIECE, ends, parse_head, says};
+use crate::call::Failure;
+use crate::call::items::{Batch, Items, Next, ROOM};
+use crate::wire::lines;
+
+/// A request on its way, with what is streamed behind it.
+pub(in crate::client) struct Outflow {
+    wire: BytesMut,
+    items: Option<Items>,
+    /// Some of it was written.
+    has_begun: bool,
+    has_taken: bool,
+    /// Why the stream broke off: its end must not be written.
+    failure: Option<Failure>,
+}
+
+/// What comes of the writing of a request.
+pub(in crate::client) enum Written {
+    /// All of it.
+    All,
+    /// There is an answer already, or the server has closed.
+    Answered,
+    /// The stream broke off.
+    Failed(Failure),
+}
+
+impl Outflow {
+    /// A request; one with items says that its body is chunked, and ends without a chunk.
+    pub(in crate::client) fn new(request: Vec<u8>, body: &Bytes, items: Option<Items>) -> Self {
+        let mut wire = BytesMut::from(&request[..]);
+        wire.extend_from_slice(body);
+        Self { wire, items, has_begun: false, has_taken: false, failure: None }
+    }
+
+    pub(in crate::client) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    pub(in crate::client) fn items(&mut self) -> Option<&mut Items> {
+        self.items.as_mut()
+    }
+
+    /// Whether all has gone out.
+    pub(in crate::client) fn has_ended(&self) -> bool {
+        self.items.is_none() && self.wire.is_empty() && self.failure.is_none()
+    }
+
+    /// Its items, where none was taken.
+    pub(in crate::client) fn into_untouched(self) -> Option<Items> {
+        self.items.filter(|_| !self.has_taken)
+    }
+
+    /// Writes what there is; ready when all has gone out, or the stream has broken off.
+    fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.wire.is_empty() {
+                let part = [IoSlice::new(&self.wire)];
+                match ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &part))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => {
+                        self.wire.advance(count);
+                        self.has_begun = true;
+                    }
+                }
+            }
+            let Some(items) = &mut self.items else {
+                return Poll::Ready(Ok(()));
+            };
+            match ready!(items.poll_next(cx, ROOM)) {
+                Next::Batch(Batch::Encoded(batch)) => {
+                    self.has_taken = true;
+                    let length: usize = batch.rest().map(|item| item.len() + 1).sum();
+                    self.wire.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+                    for item in batch.rest() {
+                        self.wire.extend_from_slice(item);
+                        self.wire.extend_from_slice(b"\n");
+                    }
+                    self.wire.extend_from_slice(b"\r\n");
+                }
+                Next::Batch(Batch::Local(_)) | Next::End => {
+                    self.items = None;
+                    self.wire.extend_from_slice(b"0\r\n\r\n");
+                }
+                Next::Failed(failure) => {
+                    self.items = None;
+                    self.failure = Some(failure);
+                }
+            }
+        }
+    }
+}
+
+/// The head of an answer whose body is read as it comes.
+pub(in crate::client) struct Begun {
+    pub(in crate::client) status: u16,
+    pub(in crate::client) headers: HeaderMap,
+    body: Body,
+    keeps: bool,
+}
+
+impl Begun {
+    /// Whether it is a stream.
+    pub(in crate::client) fn is_stream(&self) -> bool {
+        self.status == 200 && lines::is(&self.headers)
+    }
+}
+
+/// Where in a body the reader stands.
+#[derive(Debug)]
+enum Body {
+    Counted(u64),
+    Open,
+    /// Before the size of a chunk.
+    Size,
+    /// In a chunk, or behind it.
+    Chunk(u64),
+    Trailers,
+    Ended,
+}
+
+impl Http1 {
+    /// Whether it can be used: see [`Http1::exchange`].
+    pub(in crate::client) fn check(&self) -> Result<(), String> {
+        self.look()
+    }
+
+    /// Writes a request until it is all written or answered.
+    pub(in crate::client) fn poll_request(
+        &mut self,
+        out: &mut Outflow,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Written>> {
+        match out.poll_write(&mut self.stream, cx) {
+            Poll::Ready(Ok(())) => {
+                return Poll::Ready(Ok(match out.failure.take() {
+                    Some(failure) => Written::Failed(failure),
+                    None => Written::All,
+                }));
+            }
+            Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
+            Poll::Pending => {}
+        }
+        loop {
+            match ready!(self.poll_read(cx))? {
+                0 => return Poll::Ready(Ok(Written::Answered)),
+                _ if self.is_answered() => return Poll::Ready(Ok(Written::Answered)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes on writing while the answer is read.
+    pub(in crate::client) fn poll_rest(&mut self, out: &mut Outflow, cx: &mut Context<'_>) -> Option<Failure> {
+        // Where nothing more can be written the server has its reasons, which its answer says.
+        let _ = out.poll_write(&mut self.stream, cx);
+        out.failure.take()
+    }
+}
+
+impl<S: AsyncRead + Unpin> Http1<S> {
+    /// Looks at the head of an answer that is a stream, and takes it off; one that is none stays for
+    /// [`answer`](Self::answer).
+    pub(in crate::client) async fn stream(&mut self) -> Result<Option<Begun>, String> {
+        loop {
+            let mut rest = self.read.clone();
+            match parse_head(&mut rest)? {
+                Some(head) if head.is_announcement() => self.read = rest,
+                Some(head) => {
+                    let (ends, is_clear) = ends(head.status, &head.headers)?;
+                    let keeps = is_clear && head.is_http11 && !says(&head.headers, "close");
+                    let body = match ends {
+                        Ends::After(length) => Body::Counted(length),
+                        Ends::Chunked => Body::Size,
+                        Ends::Open => Body::Open,
+                    };
+                    let begun = Begun { status: head.status, headers: head.headers, body, keeps };
+                    if !begun.is_stream() {
+                        return Ok(None);
+                    }
+                    self.read = rest;
+                    return Ok(Some(begun));
+                }
+                None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
+                None => self.more("before it answered").await?,
+            }
+        }
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub(in crate::client) fn poll_body(
+        &mut self,
+        begun: &mut Begun,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, String>> {
+        const CUT: &str = "the server closed it in the middle of its answer";
+        const CHUNKED: &str = "its body is badly chunked";
+        loop {
+            match &mut begun.body {
+                Body::Ended | Body::Counted(0) => return Poll::Ready(Ok(None)),
+                Body::Counted(left) if !self.read.is_empty() => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                    *left -= length as u64;
+                    return Poll::Ready(Ok(Some(self.read.split_to(length).freeze())));
+                }
+                Body::Open if !self.read.is_empty() => return Poll::Ready(Ok(Some(self.read.split().freeze()))),
+                Body::Size => match httparse::parse_chunk_size(&self.read) {
+                    Ok(httparse::Status::Complete((used, length))) => {
+                        self.read.advance(used);
+                        begun.body = if length == 0 { Body::Trailers } else { Body::Chunk(length) };
+                        continue;
+                    }
+                    Ok(httparse::Status::Partial) if self.read.len() < PIECE => {}
+                    _ => return Poll::Ready(Err(CHUNKED.into())),
+                },
+                Body::Chunk(0) if self.read.len() >= 2 => {
+                    if !self.read.starts_with(b"\r\n") {
+                        return Poll::Ready(Err(CHUNKED.into()));
+                    }
+                    self.read.advance(2);
+                    begun.body = Body::Size;
+                    continue;
+                }
+                Body::Chunk(left) if *left > 0 && !self.read.is_empty() => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                    *left -= length as u64;
+                    return Poll::Ready(Ok(Some(self.read.split_to(length).freeze())));
+                }
+                Body::Trailers => match self.read.windows(2).position(|end| end == b"\r\n") {
+                    Some(0) => {
+                        self.read.advance(2);
+                        begun.body = Body::Ended;
+                        continue;
+                    }
+                    Some(length) => {
+                        self.read.advance(length + 2);
+                        continue;
+                    }
+                    None if self.read.len() < HEAD => {}
+                    None => return Poll::Ready(Err(CHUNKED.into())),
+                },
+                _ => {}
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if matches!(begun.body, Body::Open) => begun.body = Body::Ended,
+                Ok(0) => return Poll::Ready(Err(CUT.into())),
+                Ok(_) => {}
+                Err(why) => return Poll::Ready(Err(why.to_string())),
+            }
+        }
+    }
+
+    /// Whether the connection takes another call, once its answer has been read.
+    pub(in crate::client) fn takes_another(&self, begun: &Begun) -> bool {
+        begun.keeps && self.read.is_empty() && matches!(begun.body, Body::Ended | Body::Counted(0))
+    }
+}

@@ -1,0 +1,140 @@
+//! Streams over HTTP: the lines of an answer, and those of a request.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::Instant;
+
+use super::body::{self, RequestBody};
+use crate::call::items::{Batch, Encoded, Items, Next, ROOM, Source};
+use crate::codec::Codec;
+use crate::error::{Code, Error};
+use crate::timer::{Timer, later};
+use crate::wire::lines::{Form, Lines, TooLong};
+
+/// How long a stream is silent before it says so.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// Asks nginx, and those who took it over, to pass items on as they come.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The answer that a stream is.
+pub(super) fn answer(items: Items, form: Form, metadata: HeaderMap) -> Response<super::body::Content> {
+    let timer = Timer::default();
+    let body = StreamBody { items: Some(items), form, count: 0, timer, last: Instant::now() };
+    let mut out = Response::new(super::body::Content::Stream(body));
+    *out.headers_mut() = metadata;
+    let headers = out.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    out
+}
+
+/// The items of a stream as they go out.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    items: Option<Items>,
+    form: Form,
+    count: u64,
+    timer: Timer,
+    last: Instant,
+}
+
+impl StreamBody {
+    /// What goes out next; `None` at the end.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(items) = &mut self.items else {
+            return Poll::Ready(None);
+        };
+        let mut out = Vec::new();
+        match items.poll_next(cx, ROOM) {
+            Poll::Ready(Next::Batch(Batch::Encoded(batch))) => {
+                for item in batch.rest() {
+                    self.form.item(item, &mut out);
+                    self.count += 1;
+                }
+            }
+            // What goes out over HTTP is encoded.
+            Poll::Ready(Next::Batch(Batch::Local(_)) | Next::End) => {
+                self.form.end(self.count, &mut out);
+                self.items = None;
+            }
+            Poll::Ready(Next::Failed(failure)) => {
+                self.form.failure(failure, &mut out);
+                self.items = None;
+            }
+            Poll::Pending => {
+                ready!(self.timer.poll_at(cx, later(self.last, BEAT)));
+                out.extend_from_slice(self.form.beat());
+            }
+        }
+        self.last = Instant::now();
+        Poll::Ready(Some(out.into()))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.items.is_none()
+    }
+}
+
+/// The lines of a request's body, each an item.
+pub(super) struct RequestLines<B> {
+    body: Pin<Box<B>>,
+    lines: Lines,
+    has_ended: bool,
+    longest: usize,
+}
+
+impl<B: RequestBody> RequestLines<B> {
+    pub(super) fn new(body: B, longest: usize) -> Self {
+        Self { body: Box::pin(body), lines: Lines::new(longest), has_ended: false, longest }
+    }
+
+    /// The next line.
+    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            match self.lines.next() {
+                Ok(Some(line)) => return Poll::Ready(Ok(Some(line))),
+                Ok(None) if self.has_ended => return Poll::Ready(Ok(self.lines.last())),
+                Ok(None) => {}
+                Err(TooLong) => {
+                    let why = format!(
+                        "a line of the request has more than {} bytes (`Limits::message` of the server); send shorter \
+                         ones, or raise it",
+                        self.longest
+                    );
+                    return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit("message")));
+                }
+            }
+            match ready!(self.body.as_mut().poll_frame(cx)) {
+                None => self.has_ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(mut data) = frame.into_data() {
+                        while data.has_remaining() {
+                            let chunk = data.chunk();
+                            self.lines.put(chunk);
+                            let length = chunk.len();
+                            data.advance(length);
+                        }
+                    }
+                }
+                Some(Err(why)) => return Poll::Ready(Err(body::broken(&*why.into()))),
+            }
+        }
+    }
+}
+
+impl<B: RequestBody> Source for RequestLines<B> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<Next> {
+        Poll::Ready(match ready!(self.poll_line(cx)) {
+            Ok(Some(line)) => Next::Batch(Batch::Encoded(Encoded::one(Codec::Json, line))),
+            Ok(None) => Next::End,
+            Err(error) => Next::Failed(error.into()),
+        })
+    }
+}
