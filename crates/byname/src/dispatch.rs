@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
 
 use self::producing::Producing;
@@ -234,7 +234,8 @@ impl Dispatch {
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
-            Items::new(Moving { items, context: context.clone(), idle })
+            let gone = Box::pin(context.cancellation().cancelled_owned());
+            Items::new(Moving { items, context: context.clone(), idle, gone })
         });
         let call = Call { args: source, items, nesting: self.nesting() };
         let begun = caught(|| entry.handler.begin(call));
@@ -360,10 +361,16 @@ struct Moving {
     items: Items,
     context: Context,
     idle: Duration,
+    /// There is no caller any more.
+    gone: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl items::Source for Moving {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, room: usize) -> Poll<Next> {
+        if self.gone.as_mut().poll(cx).is_ready() {
+            let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
+            return Poll::Ready(Next::Failed(Error::new(Code::Cancelled, why).into()));
+        }
         let next = std::task::ready!(self.items.poll_next(cx, room));
         self.context.set_deadline(later(Instant::now(), self.idle));
         Poll::Ready(next)

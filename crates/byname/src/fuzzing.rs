@@ -110,7 +110,7 @@ pub fn query(data: &[u8]) {
     let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let again: Vec<_> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
     assert_eq!(path::read_query(&again.join("&")).expect("it was text"), pairs);
-    let _ = sum().begin(Source::Query(&pairs));
+    let _ = sum().begin(call(Source::Query(&pairs)));
 }
 
 /// Headers of both sides: the time that is left, and how long a connection is kept.
@@ -140,14 +140,17 @@ pub fn arguments(data: &[u8]) {
     }
     let method = three();
     let Ok(read) =
-        arguments::decode::<Read>(&method, Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 })
+        arguments::decode::<Read>(
+            &method,
+            call(Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }),
+        )
     else {
         return;
     };
     let mut again = Vec::new();
     codec::encode(Codec::Json, &(&read.0, read.1, &read.2), &mut again).expect("what was read can be written");
     let source = Source::Encoded { codec: Codec::Json, positional: &again, keyword: &[], nesting: 128 };
-    assert_eq!(arguments::decode::<Read>(&method, source).expect("what was written is read"), read);
+    assert_eq!(arguments::decode::<Read>(&method, call(source)).expect("what was written is read"), read);
 }
 
 /// Arguments in MessagePack, by position and by name, the length of the first before them: they come to what they are as
@@ -159,14 +162,14 @@ pub fn message_pack(data: &[u8]) {
     let (positional, keyword) = data.split_at(data.len().min(first.into()));
     let method = three();
     let read = |codec, positional: &[u8], keyword: &[u8]| {
-        arguments::decode::<Read>(&method, Source::Encoded { codec, positional, keyword, nesting: 5 })
+        arguments::decode::<Read>(&method, call(Source::Encoded { codec, positional, keyword, nesting: 5 }))
     };
     let came = read(Codec::MessagePack, positional, keyword);
     if let Ok(read) = &came {
         let mut again = Vec::new();
         codec::encode(Codec::MessagePack, &(&read.0, read.1, &read.2), &mut again).expect("what was read is written");
         let source = Source::Encoded { codec: Codec::MessagePack, positional: &again, keyword: &[], nesting: 128 };
-        assert_eq!(&arguments::decode::<Read>(&method, source).expect("what was written is read"), read);
+        assert_eq!(&arguments::decode::<Read>(&method, call(source)).expect("what was written is read"), read);
     }
     let json = |part: &[u8]| if part.is_empty() { Ok(Vec::new()) } else { codec::to_json(part) };
     match (json(positional), json(keyword)) {
@@ -267,6 +270,11 @@ fn three() -> Method {
 }
 
 /// A function of two integers.
+/// A call without a stream.
+fn call(args: Source<'_>) -> arguments::Call<'_> {
+    arguments::Call { args, items: None, nesting: 128 }
+}
+
 fn sum() -> Handler {
     let place = Place { package: "", module: "", file: "", line: 0 };
     Handler::function(

@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::budget::Budget;
 use super::connect::{addresses, connect};
 use super::frames::{self, Begun, CallFrame, Ended, Link, Receiving, Unsent, Upload, too_large};
-use super::http1::{Answer, Broken, Http1, TooLarge};
+use super::http1::{Answer, Broken, Http1, Unread};
+use super::outcome::unasked_stream;
 use super::links::Links;
 use super::outgoing::Outgoing;
 use super::pool::Pool;
@@ -507,7 +508,10 @@ impl Host {
         }
         let body = match answer.body {
             Ok(body) => body,
-            Err(TooLarge) => {
+            Err(Unread::Stream) => {
+                return Reply { result: Err(unasked_stream(name).into()), metadata: answer.headers };
+            }
+            Err(Unread::TooLarge) => {
                 let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
                 let error = self.too_large(name, executed);
                 return Reply { result: Err(error.into()), metadata: answer.headers };

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::quote::{quoted, quoted_bytes};
+use crate::wire::lines;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 64 << 10;
@@ -45,12 +46,17 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     /// Only the end of the connection says where the body ends.
     pub(super) is_open_ended: bool,
-    pub(super) body: Result<Bytes, TooLarge>,
+    pub(super) body: Result<Bytes, Unread>,
 }
 
-/// The body is larger than the limit; the rest of it was not read.
+/// Why a body was not read, or not to its end.
 #[derive(Debug)]
-pub(super) struct TooLarge;
+pub(super) enum Unread {
+    /// It is larger than the limit.
+    TooLarge,
+    /// It is a stream, which nobody asked for.
+    Stream,
+}
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -204,7 +210,8 @@ impl<S: AsyncRead + Unpin> Http1<S> {
         let says = |what: &str| says(&headers, what);
         let keeps = is_clear && if is_http11 { !says("close") } else { says("keep-alive") };
         let body = match ends {
-            Ends::After(length) if length > limit as u64 => Err(TooLarge),
+            _ if status == 200 && lines::is(&headers) => Err(Unread::Stream),
+            Ends::After(length) if length > limit as u64 => Err(Unread::TooLarge),
             Ends::After(length) => Ok(self.counted(length as usize).await?),
             Ends::Chunked => self.chunked(limit).await?,
             Ends::Open => self.open_ended(limit).await?,
@@ -223,7 +230,7 @@ impl<S: AsyncRead + Unpin> Http1<S> {
         Ok(self.take(length))
     }
 
-    async fn chunked(&mut self, limit: usize) -> Result<Result<Bytes, TooLarge>, String> {
+    async fn chunked(&mut self, limit: usize) -> Result<Result<Bytes, Unread>, String> {
         let mut body = BytesMut::new();
         loop {
             let length = loop {
@@ -242,7 +249,7 @@ impl<S: AsyncRead + Unpin> Http1<S> {
                 break;
             }
             if length > limit.saturating_sub(body.len()) as u64 {
-                return Ok(Err(TooLarge));
+                return Ok(Err(Unread::TooLarge));
             }
             let chunk = self.counted((length as usize).saturating_add(2)).await?;
             let Some(chunk) = chunk.strip_suffix(b"\r\n") else {
@@ -263,10 +270,10 @@ impl<S: AsyncRead + Unpin> Http1<S> {
         Ok(Ok(body.freeze()))
     }
 
-    async fn open_ended(&mut self, limit: usize) -> Result<Result<Bytes, TooLarge>, String> {
+    async fn open_ended(&mut self, limit: usize) -> Result<Result<Bytes, Unread>, String> {
         loop {
             if self.read.len() > limit {
-                return Ok(Err(TooLarge));
+                return Ok(Err(Unread::TooLarge));
             }
             match poll_fn(|cx| self.poll_read(cx)).await {
                 Ok(0) => return Ok(Ok(self.take(self.read.len()))),

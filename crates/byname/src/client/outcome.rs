@@ -116,11 +116,14 @@ fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> 
             Ok(value) => Ok(*value),
             Err(_) => Err(unreadable(name, "reply", "another type", std::any::type_name::<T>())),
         },
-        Returned::Stream(_) => {
-            let why = format!("`{name}` returned a stream, and was called for a single value; take it by `Client::stream`");
-            Err(Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes))
-        }
+        Returned::Stream(_) => Err(unasked_stream(name)),
     }
+}
+
+/// A stream came for a value.
+pub(super) fn unasked_stream(name: &str) -> Error {
+    let why = format!("`{name}` returned a stream, and was called for a single value; take it by `Client::stream`");
+    Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes)
 }
 
 fn unreadable(name: &str, what: &str, why: &str, expected: &str) -> Error {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::host::{Connection, Exchanged, Host};
 use super::http1::{Begun, Broken, Outflow, Written};
+use super::outcome::unasked_stream;
 use super::outgoing::Outgoing;
 use crate::call::items::{Batch, Encoded, Items, Next, Source};
 use crate::call::{Reply, Returned};
@@ -70,12 +71,7 @@ impl Host {
                 Ok(Exchanged { result: Ok(answer), way, is_kept })
             }
             Some(Ok(Err(begun))) if !outgoing.takes_stream => {
-                let why = format!(
-                    "`{}` returned a stream, and was called for a single value; take it by `Client::stream`",
-                    outgoing.name
-                );
-                let error = Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes);
-                Err(Reply { result: Err(error.into()), metadata: begun.headers })
+                Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
             }
             Some(Ok(Err(begun))) => {
                 self.learn(&begun.headers);

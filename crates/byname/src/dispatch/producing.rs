@@ -9,7 +9,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Instrument as _, Span};
 
 use super::{Running, SetBy, Supervised, late_by, stopping};
-use crate::call::Failure;
+use crate::call::{Failure, Value};
 use crate::call::items::{Next, Source};
 use crate::error::{Code, Error, Executed};
 use crate::handler::{Outcome, Output, Yielded};
@@ -25,6 +25,8 @@ pub(super) struct Producing {
     /// How long the next item may take once the first has come.
     idle: Duration,
     has_begun: bool,
+    /// How it ended, to be said after the items before that.
+    last: Option<Failure>,
     /// The server has waited for its streams long enough.
     parting: Pin<Box<WaitForCancellationFutureOwned>>,
     span: Span,
@@ -39,6 +41,7 @@ impl Producing {
             timer: Timer::default(),
             idle,
             has_begun: false,
+            last: None,
             parting: Box::pin(parting),
             span: Span::current(),
         }
@@ -54,18 +57,25 @@ impl Producing {
         if let Some(yielded) = yielded(running) {
             yielded.set_room(room);
         }
-        match running.poll(cx) {
-            Poll::Ready(Outcome::Ok) => return Poll::Ready(Next::End),
-            Poll::Ready(Outcome::Items) => {
-                if let Some(batch) = yielded(running).and_then(Yielded::take) {
-                    self.has_begun = true;
-                    running.context.set_deadline(later(Instant::now(), self.idle));
-                    return Poll::Ready(Next::Batch(batch));
-                }
+        if let Some(failure) = self.last.take() {
+            return Poll::Ready(Next::Failed(failure));
+        }
+        let polled = running.poll(cx);
+        if let Some(batch) = yielded(running).and_then(Yielded::take) {
+            match polled {
+                // A panic may come behind items.
+                Poll::Ready(outcome @ Outcome::Rpc(_)) => self.last = Some(running.failure(outcome, nothing)),
+                _ => {}
             }
+            self.has_begun = true;
+            running.context.set_deadline(later(Instant::now(), self.idle));
+            return Poll::Ready(Next::Batch(batch));
+        }
+        match polled {
+            Poll::Ready(Outcome::Ok) => return Poll::Ready(Next::End),
             Poll::Ready(outcome) => {
                 let data = yielded(running).and_then(Yielded::take_data);
-                let failure = running.failure(outcome, || data.unwrap_or_else(|| Output::Local(None).into_value()));
+                let failure = running.failure(outcome, || data.unwrap_or_else(nothing));
                 return Poll::Ready(Next::Failed(failure));
             }
             Poll::Pending => {}
@@ -83,6 +93,10 @@ impl Producing {
             late_by(name, self.allowed, self.set_by)
         })))
     }
+}
+
+fn nothing() -> Value {
+    Output::Local(None).into_value()
 }
 
 fn yielded(running: &mut Running) -> Option<&mut Yielded> {

@@ -166,7 +166,7 @@ impl Source for Uploaded {
             Found::End => Poll::Ready(Next::End),
             Found::Cut(error) => Poll::Ready(Next::Failed(error.into())),
             Found::Gone => {
-                let why = "the caller has gone, and with it the rest of its stream";
+                let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
                 Poll::Ready(Next::Failed(Error::new(Code::Cancelled, why).into()))
             }
         }
