@@ -731,3 +731,124 @@ async fn a_hundred_thousand_calls_that_are_dropped_in_flight_leave_nothing() {
     }
     assert!(begun.load(Ordering::SeqCst) > 10_000);
 }
+
+// Streams.
+
+const ITEM: u8 = 8;
+const END: u8 = 9;
+const STREAM: u8 = 8;
+
+fn item(id: u64, value: &str) -> Vec<u8> {
+    frame(ITEM, 0, 0, id, json!(value).to_string())
+}
+
+/// What comes of a stream that `script` answers, and how it ends.
+async fn streamed<F: Future<Output = ()> + Send + 'static>(
+    script: impl Fn(Peer, Frame) -> F + Send + Sync + 'static,
+) -> (Vec<String>, Option<Error>) {
+    let script = Arc::new(script);
+    let foreign = scripted(move |mut peer| {
+        let script = Arc::clone(&script);
+        async move {
+            let call = next(&mut peer).await;
+            assert_eq!((call.kind, call.flags), (CALL, STREAM));
+            script(peer, call).await;
+        }
+    })
+    .await;
+    let client = foreign.client();
+    gone_over(&client).await;
+    let mut stream = client.stream::<String>("s", ());
+    let mut items = Vec::new();
+    loop {
+        match within(stream.next()).await {
+            Some(Ok(item)) => items.push(item),
+            Some(Err(byname::CallError::Rpc(error))) => {
+                assert!(within(stream.next()).await.is_none(), "nothing comes behind an error");
+                return (items, Some(error));
+            }
+            Some(Err(other)) => panic!("{other:?}"),
+            None => return (items, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_by_frames_ends_with_end_and_with_nothing_else() {
+    let (items, failure) = streamed(async |mut peer, call| {
+        peer.say([item(call.id, "a"), item(call.id, "b"), frame(END, 0, 0, call.id, b"")].concat()).await;
+        peer.closed().await;
+    })
+    .await;
+    assert_eq!((items, failure), (vec!["a".to_owned(), "b".to_owned()], None));
+
+    let (items, failure) = streamed(async |mut peer, call| {
+        peer.say([item(call.id, "a"), item(call.id, "b")].concat()).await;
+        peer.reset();
+    })
+    .await;
+    let failure = failure.expect("it was cut");
+    assert!(items.len() <= 2, "a reset may take what was on its way with it");
+    assert_eq!(failure.code(), Code::Unavailable, "{failure}");
+
+    let (items, failure) = streamed(async |mut peer, call| {
+        let error = r#"{"code":"aborted","message":"enough","executed":"yes","kind":"rpc"}"#;
+        let error = [&(error.len() as u32).to_be_bytes(), error.as_bytes()].concat();
+        peer.say([item(call.id, "a"), frame(ERROR, 0, 0, call.id, error), item(call.id, "late")].concat()).await;
+        peer.closed().await;
+    })
+    .await;
+    assert_eq!((items, failure.map(|error| error.code())), (vec!["a".to_owned()], Some(Code::Aborted)));
+
+    let (items, failure) = streamed(async |mut peer, call| {
+        peer.say([item(call.id, "a"), reply(call.id, "b")].concat()).await;
+        peer.closed().await;
+    })
+    .await;
+    assert_eq!((items, failure.map(|error| error.code())), (vec!["a".to_owned()], Some(Code::Internal)));
+}
+
+#[tokio::test]
+async fn a_server_is_held_to_the_credit_it_was_given() {
+    let (items, failure) = streamed(async |mut peer, call| {
+        let granted = u32::from_be_bytes(call.payload[4..8].try_into().unwrap()) as usize;
+        let large = "x".repeat(60_000);
+        // In one message, so that nobody can read meanwhile; the last is one too many.
+        let most = granted.div_ceil(large.len() + 18) + 1;
+        peer.say((0..most).flat_map(|_| item(call.id, &large)).collect::<Vec<_>>()).await;
+        let (code, why) = peer.closed().await;
+        assert!(code == 1002 && why.contains("without credit"), "{code} {why}");
+    })
+    .await;
+    let failure = failure.expect("the connection was ended");
+    assert_eq!((items.len(), failure.code()), (0, Code::Unavailable), "{failure}");
+    assert!(failure.message().contains("without credit"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_begun_goes_to_another_connection() {
+    let foreign = offering(async |connection, asked, before| {
+        let mut peer = connection.upgrade(&asked).await;
+        peer.greet(&hello()).await;
+        loop {
+            let call = next(&mut peer).await;
+            if call.flags & STREAM != 0 && before == 0 {
+                // It is beyond what is answered.
+                peer.say(frame(GOAWAY, 0, 0, call.id - 1, b"")).await;
+                return;
+            }
+            peer.say([item(call.id, "a"), frame(END, 0, 0, call.id, b"")].concat()).await;
+        }
+    })
+    .await;
+    let client = foreign.client();
+    gone_over(&client).await;
+    let mut stream = client.stream::<String>("s", ());
+    let first = within(stream.next()).await.unwrap();
+    // By another connection of frames, or over HTTP, where this server has no streams.
+    match first {
+        Ok(item) => assert_eq!(item, "a"),
+        Err(byname::CallError::Rpc(error)) => assert!(error.message().contains("returned a single value"), "{error}"),
+        Err(other) => panic!("{other:?}"),
+    }
+}

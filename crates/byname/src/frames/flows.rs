@@ -278,3 +278,224 @@ pub(crate) trait Streams {
     /// Items of this call were sent.
     fn has_sent(&mut self, id: u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::call::items::OVERHEAD;
+    use crate::codec::Codec;
+
+    fn items(number: u32, length: usize) -> Encoded {
+        let mut bytes = number.to_be_bytes().to_vec();
+        bytes.resize(length.max(4), 0);
+        Encoded::one(Codec::Json, Bytes::from(bytes))
+    }
+
+    fn number(mut items: Encoded) -> u32 {
+        u32::from_be_bytes(items.take().unwrap()[..4].try_into().unwrap())
+    }
+
+    fn context() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    #[test]
+    fn streams_share_what_a_connection_keeps() {
+        assert_eq!([window(1), window(16), window(17)], [MOST, MOST, SHARED / 17]);
+        assert_eq!([window(1024), window(1 << 20)], [LEAST, LEAST]);
+        let all: usize = (1..=4096).map(window).sum();
+        assert!(all < 50 << 20, "{all}");
+    }
+
+    #[test]
+    fn an_item_may_go_beyond_its_credit_and_the_next_waits() {
+        let (mut flows, mut cx) = (Flows::default(), context());
+        assert_eq!(flows.open(1, 20, false), 0);
+        assert_eq!(flows.room(1, 0, &mut cx), Room::Bytes(20));
+        flows.sent(1, 50, false);
+        assert_eq!(flows.room(1, 0, &mut cx), Room::None);
+        assert!(flows.credit(1, 30).is_some());
+        assert_eq!(flows.room(1, 0, &mut cx), Room::None, "30 were owed");
+        assert!(flows.credit(1, 1).is_some());
+        assert_eq!(flows.room(1, 0, &mut cx), Room::Bytes(1));
+        assert_eq!(flows.room(1, UNWRITTEN, &mut cx), Room::None, "others' bytes are in the way");
+        assert_eq!(flows.written(0, |_| false).len(), 1);
+        assert!(flows.close(1)[1].is_some());
+        assert_eq!(flows.room(1, 0, &mut cx), Room::Unwanted);
+    }
+
+    #[test]
+    fn nothing_overtakes_a_large_item() {
+        let (mut flows, mut cx) = (Flows::default(), context());
+        flows.open(1, 1000, false);
+        flows.sent(1, 10, true);
+        assert!(flows.room(1, 0, &mut cx) == Room::None && !flows.may_end(1, &mut cx));
+        assert_eq!(flows.written(0, |id| id == 1).len(), 2);
+        assert!(!flows.may_end(1, &mut cx), "it has not gone out yet");
+        assert_eq!(flows.written(0, |_| false).len(), 1);
+        assert!(flows.may_end(1, &mut cx) && flows.room(1, 0, &mut cx) == Room::Bytes(990));
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_let_go() {
+        let (mut flows, mut cx) = (Flows::default(), context());
+        flows.open(1, 0, true);
+        assert!(flows.came(1, items(1, 9)).is_ok() && flows.has_items(1));
+        assert!(flows.stop_receiving(1) && !flows.stop_receiving(1), "it is said once");
+        assert!(flows.came(1, items(2, 9)).is_ok() && !flows.has_items(1));
+        assert!(flows.came(7, items(2, 9)).is_ok());
+        flows.open(2, 0, true);
+        flows.ended(2, Ok(()));
+        assert!(flows.came(2, items(2, 9)).is_ok() && !flows.has_items(2), "it had ended");
+        assert!(matches!(flows.take(2, &mut cx), Found::End) && !flows.stop_receiving(2));
+        assert!(matches!(flows.take(7, &mut cx), Found::Gone));
+    }
+
+    /// Two sides and what is on its way between them.
+    struct World {
+        sender: Flows,
+        reader: Flows,
+        /// Numbered items, or the end.
+        there: VecDeque<Option<Encoded>>,
+        back: VecDeque<u32>,
+        sent: u32,
+        read: u32,
+        has_ended: bool,
+        is_whole: bool,
+        owed: usize,
+    }
+
+    const ID: u64 = 9;
+
+    impl World {
+        fn new() -> Self {
+            let (mut sender, mut reader) = (Flows::default(), Flows::default());
+            let credit = reader.open(ID, 0, true);
+            sender.open(ID, credit, false);
+            Self {
+                sender,
+                reader,
+                there: VecDeque::new(),
+                back: VecDeque::new(),
+                sent: 0,
+                read: 0,
+                has_ended: false,
+                is_whole: false,
+                owed: 0,
+            }
+        }
+
+        fn step(&mut self, step: u8, length: usize) {
+            let mut cx = context();
+            match step {
+                0 | 1 if !self.has_ended => {
+                    if let Room::Bytes(_) = self.sender.room(ID, 0, &mut cx) {
+                        self.sent += 1;
+                        let items = items(self.sent, length);
+                        self.owed += items.cost();
+                        self.sender.sent(ID, items.cost(), false);
+                        self.there.push_back(Some(items));
+                    }
+                }
+                2 => match self.there.pop_front() {
+                    Some(Some(items)) => assert!(self.reader.came(ID, items).is_ok(), "credit was kept to"),
+                    Some(None) => drop(self.reader.ended(ID, Ok(()))),
+                    None => {}
+                },
+                3 | 4 => match self.reader.take(ID, &mut cx) {
+                    Found::Items(items, more) => {
+                        self.owed -= items.cost();
+                        self.read += 1;
+                        assert_eq!(number(items), self.read, "in their order, none left out");
+                        self.back.extend(more);
+                    }
+                    Found::End => {
+                        assert_eq!(self.read, self.sent, "the end is behind all items");
+                        self.is_whole = true;
+                    }
+                    Found::Nothing | Found::Cut(_) => {}
+                    Found::Gone => panic!("it is not closed"),
+                },
+                5 => {
+                    if let Some(more) = self.back.pop_front() {
+                        self.sender.credit(ID, more);
+                    }
+                }
+                6 if length == 0 && !self.has_ended => {
+                    self.has_ended = true;
+                    self.there.push_back(None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_between_all_items_arrive_in_order_and_no_more_is_kept_than_was_granted(
+            steps in proptest::collection::vec((0..7u8, prop_oneof![0..40usize, 0..40_000usize, 200_000..400_000usize]), 0..400),
+        ) {
+            let mut world = World::new();
+            for (step, length) in steps {
+                world.step(step, length);
+                // One item may go beyond.
+                prop_assert!(world.owed <= MOST + 400_000 + OVERHEAD, "{} bytes are kept", world.owed);
+            }
+            // Whoever goes on gets to the end: nobody waits for ever.
+            for _ in 0..10_000 {
+                for step in [5, 6, 2, 3] {
+                    world.step(step, 0);
+                }
+            }
+            prop_assert!(world.is_whole && world.owed == 0);
+        }
+
+        #[test]
+        fn a_stream_that_is_cut_is_never_whole(
+            steps in proptest::collection::vec((0..6u8, 0..40_000usize), 0..200),
+            lost in 1..9usize,
+        ) {
+            let mut world = World::new();
+            for (step, length) in steps {
+                world.step(step, length);
+            }
+            for _ in 0..lost {
+                world.step(0, 10);
+            }
+            // The connection breaks with items on their way.
+            let is_lost = !world.there.is_empty();
+            world.reader.ended(ID, Err(Error::new(crate::error::Code::Unavailable, "cut")));
+            let cut = loop {
+                match world.reader.take(ID, &mut context()) {
+                    Found::Items(items, _) => {
+                        world.read += 1;
+                        prop_assert_eq!(number(items), world.read);
+                    }
+                    Found::Cut(_) => break true,
+                    _ => break false,
+                }
+            };
+            prop_assert!(cut && (world.read < world.sent) == is_lost);
+        }
+
+        #[test]
+        fn a_sender_without_credit_is_found_out(lengths in proptest::collection::vec(0..100_000usize, 1..30)) {
+            let mut reader = Flows::default();
+            let mut left = reader.open(ID, 0, true) as isize;
+            for length in lengths {
+                let items = items(1, length);
+                let cost = items.cost();
+                prop_assert_eq!(reader.came(ID, items).is_err(), left <= 0);
+                if left <= 0 {
+                    break;
+                }
+                left -= cost as isize;
+            }
+        }
+    }
+}

@@ -125,3 +125,86 @@ impl Pump {
 pub(crate) fn wake(wakers: impl IntoIterator<Item = Option<Waker>>) {
     wakers.into_iter().flatten().for_each(Waker::wake);
 }
+
+#[cfg(all(test, byname_loom))]
+mod loom_tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use loom::future::block_on;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::super::{Flows, Outbound, Streams};
+    use super::*;
+    use crate::call::items::{Encoded, Source};
+    use crate::codec::Codec;
+
+    struct Side {
+        flows: Flows,
+        outbound: Outbound,
+    }
+
+    impl Streams for Side {
+        fn streams(&mut self) -> (&mut Flows, &mut Outbound) {
+            (&mut self.flows, &mut self.outbound)
+        }
+
+        fn has_sent(&mut self, _: u64) {}
+    }
+
+    /// So many items, each there at once.
+    struct There(u8);
+
+    impl Source for There {
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<Next> {
+            if self.0 == 0 {
+                return Poll::Ready(Next::End);
+            }
+            self.0 -= 1;
+            Poll::Ready(Next::Batch(Batch::Encoded(Encoded::one(Codec::Json, bytes::Bytes::from_static(b"1")))))
+        }
+    }
+
+    /// A wake-up that is lost would be a deadlock, which loom reports.
+    #[test]
+    fn a_pump_goes_on_with_the_credit_that_another_thread_gives() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let mut flows = Flows::default();
+            flows.open(1, 1, false);
+            let bell = Arc::new(Doorbell::new(Side { flows, outbound: Outbound::new() }));
+            let pumping = Arc::clone(&bell);
+            let pump = thread::spawn(move || {
+                let (mut pump, mut items) = (Pump::new(HeaderMap::new()), Items::new(There(3)));
+                block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|how| matches!(how, Pumped::End))))
+            });
+            for _ in 0..2 {
+                let waker = bell.lock().flows.credit(1, 17);
+                wake([waker]);
+            }
+            assert!(pump.join().expect("it doesn't panic"));
+        });
+    }
+
+    #[test]
+    fn a_pump_ends_when_another_thread_closes_its_call() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let mut flows = Flows::default();
+            flows.open(1, 17, false);
+            let bell = Arc::new(Doorbell::new(Side { flows, outbound: Outbound::new() }));
+            let pumping = Arc::clone(&bell);
+            let pump = thread::spawn(move || {
+                let (mut pump, mut items) = (Pump::new(HeaderMap::new()), Items::new(There(200)));
+                block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|_| ())));
+            });
+            let closed = bell.lock().flows.close(1);
+            wake(closed);
+            pump.join().expect("it doesn't panic");
+        });
+    }
+}

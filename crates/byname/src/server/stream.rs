@@ -138,3 +138,44 @@ impl<B: RequestBody> Source for RequestLines<B> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// An item each minute, and an end.
+    struct Slow {
+        left: u8,
+        next: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl Source for Slow {
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<Next> {
+            if self.left == 0 {
+                return Poll::Ready(Next::End);
+            }
+            ready!(self.next.as_mut().poll(cx));
+            self.left -= 1;
+            self.next.set(tokio::time::sleep(Duration::from_secs(60)));
+            Poll::Ready(Next::Batch(Batch::Encoded(Encoded::one(Codec::Json, Bytes::from_static(b"1")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_items_says_that_it_is_there() {
+        for (form, expected) in [
+            (Form::Lines, "\n\n\n{\"item\":1}\n\n\n\n{\"item\":1}\n{\"end\":2}\n"),
+            (Form::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
+        ] {
+            let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
+            let mut body = StreamBody { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now() };
+            let mut all = Vec::new();
+            while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
+                all.extend_from_slice(&piece);
+            }
+            assert_eq!(String::from_utf8(all).unwrap(), expected);
+        }
+    }
+}
