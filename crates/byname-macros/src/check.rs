@@ -11,7 +11,7 @@ mod name;
 mod types;
 
 use proc_macro2::{TokenStream, TokenTree};
-use syn::{Attribute, Expr, Ident, Type, Visibility};
+use syn::{Attribute, Expr, Ident, ReturnType, Type, Visibility};
 
 pub(crate) use block::{block, implementation};
 pub(crate) use contract::contract;
@@ -156,6 +156,11 @@ pub(crate) fn other(keyword: &Ident, errors: &mut Errors) {
         _ => ("`#[rpc]` goes on functions, `impl` blocks and traits", "remove it here"),
     };
     errors.at(keyword, what, help);
+}
+
+/// Whether a function with this output returns a stream.
+pub(crate) fn streams(output: &ReturnType) -> bool {
+    matches!(output, ReturnType::Type(_, ty) if types::stream_item(ty).is_some())
 }
 
 /// The attributes that all that is made of an item must share.

@@ -172,7 +172,7 @@ async fn kinds_and_flags_that_nobody_knows_are_read_over() {
         peer.say(frame(kind, 0xff, 7, 9, "what later versions may say")).await;
     }
     peer.say("").await;
-    peer.say(frame(CALL, 0xf0, 0, 1, [&[0; 4], &b"[1,2]"[..]].concat())).await;
+    peer.say(frame(CALL, 0xe0, 0, 1, [&[0; 4], &b"[1,2]"[..]].concat())).await;
     assert_eq!(peer.frame().await.payload, b"3");
     answers(&mut peer, 2).await;
 }

@@ -55,8 +55,8 @@ fn value(ty: &Type, what: &str, errors: &mut Errors) -> Output {
 }
 
 /// `T`, where the type is an `impl Stream<Item = T>`, whatever else it is.
-fn stream_item(ty: &Type) -> Option<&Type> {
-    let Type::ImplTrait(opaque) = ty else {
+pub(super) fn stream_item(ty: &Type) -> Option<&Type> {
+    let Type::ImplTrait(opaque) = bare(ty) else {
         return None;
     };
     opaque.bounds.iter().find_map(|bound| {

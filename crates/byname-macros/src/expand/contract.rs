@@ -127,13 +127,16 @@ fn method(function: &ast::Function, body: bool) -> TokenStream {
     {
         stream.bounds.push(parse_quote!(::core::marker::Send));
     }
-    let streams = matches!(&function.signature.output, ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)));
+    let streams = check::streams(&function.signature.output);
     if let (false, Body::None(semicolon)) = (body, &function.body) {
         return quote!(#(#attrs)* #vis #signature #semicolon);
     }
     signature.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sized));
     let never = match &signature.output {
-        _ if streams && function.signature.asyncness.is_none() => quote!(::byname::__private::no_stream()),
+        _ if streams && function.signature.asyncness.is_some() => {
+            quote!(async { ::byname::__private::no_stream() })
+        }
+        _ if streams => quote!(::byname::__private::no_stream()),
         ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => {
             let never = never();
             quote!(async { #never })

@@ -534,7 +534,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                 },
                 kind::CREDIT => {
-                    let more = format::number(&mut &payload[..])?;
+                    let more = format::number(&mut &payload[..], format::NO_CREDIT)?;
                     self.wakers.extend(state.flows.credit(header.id, more));
                 }
                 kind::CANCEL => self.wakers.extend(state.flows.refuse(header.id)),

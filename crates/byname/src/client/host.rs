@@ -46,7 +46,7 @@ pub(super) struct Host {
     pool: Arc<Mutex<Pool<Connection, Id>>>,
     /// A permit for each connection that may be in use; waiters are served in order.
     permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     sweeping: AtomicBool,
     sweeper: Mutex<Option<AbortHandle>>,
     /// The server has said that it takes calls by path.
@@ -76,9 +76,14 @@ pub(super) struct Exchanged {
 impl Host {
     pub(super) fn new(target: Target, limits: Limits, frames: Option<Codec>) -> Self {
         let pool = Arc::new(Mutex::new(Pool::new()));
+        let waiting = Arc::<AtomicUsize>::default();
         let links = frames.map(|codec| {
-            let pool = Arc::clone(&pool);
+            let (pool, waiting) = (Arc::clone(&pool), Arc::clone(&waiting));
             Links::new(target.clone(), limits.clone(), codec, move |runtime| {
+                // Whoever was told that one is free would have to open another.
+                if waiting.load(Ordering::Relaxed) > 0 {
+                    return;
+                }
                 let idle = lock(&pool).let_go(&runtime);
                 // Sockets are closed outside of the lock.
                 drop(idle);
@@ -90,7 +95,7 @@ impl Host {
             limits,
             pool,
             permits,
-            waiting: AtomicUsize::new(0),
+            waiting,
             sweeping: AtomicBool::new(false),
             sweeper: Mutex::new(None),
             by_path: AtomicBool::new(false),

@@ -138,13 +138,14 @@ impl Receiving {
                         continue;
                     }
                     // What came before it goes first.
-                    Ok(Some(_)) if !spans.is_empty() => self.lines.put_back(&line),
+                    Ok(Some(_)) | Err(_) if !spans.is_empty() => self.lines.put_back(&line),
                     Ok(Some(Line::End)) => return Poll::Ready(Next::End),
                     Ok(Some(Line::Failed(failure))) => return Poll::Ready(Next::Failed(failure)),
                     Ok(None) => continue,
                     Err(why) => return Poll::Ready(self.broken(Code::Internal, &format!("a line of it is no item: {why}"))),
                 },
                 Ok(None) => {}
+                Err(TooLong) if !spans.is_empty() => {}
                 Err(TooLong) => {
                     let limit = self.host.limits().message;
                     let why = format!(

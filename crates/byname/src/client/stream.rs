@@ -68,7 +68,7 @@ struct Flowing<R> {
     room: usize,
 }
 
-impl<A, R: Remote> StreamCall<A, R> {
+impl<A, R> StreamCall<A, R> {
     /// Made by the attribute's expansion of a call.
     #[doc(hidden)]
     pub fn new(mut call: Call<A, R>) -> Self {
@@ -77,9 +77,7 @@ impl<A, R: Remote> StreamCall<A, R> {
         let room = if call.is_local() { 1 } else { ROOM };
         Self { progress: Progress::Calling(call, room) }
     }
-}
 
-impl<A, R> StreamCall<A, R> {
     /// How long the first item may take, from the first poll, in place of the client's and the function's own. Those
     /// after it have [`Limits::stream_idle`](crate::Limits::stream_idle) each. As [`Call::timeout`] besides.
     pub fn timeout(self, timeout: Duration) -> Self {

@@ -144,6 +144,11 @@ impl Flows {
         wakers
     }
 
+    /// Whether items of this call are wanted.
+    pub(crate) fn receives(&self, id: u64) -> bool {
+        self.flows.get(&id).is_some_and(|flow| flow.receives && flow.end.is_none())
+    }
+
     /// Items have come. Those that nobody wants are let go.
     pub(crate) fn came(&mut self, id: u64, items: Encoded) -> Result<Option<Waker>, Violation> {
         let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.receives && flow.end.is_none()) else {

@@ -11,6 +11,9 @@ pub(crate) const SUBPROTOCOL: &str = "byname.v1";
 /// The version in HELLO.
 const VERSION: u64 = 1;
 
+/// What is wrong where credit has no number.
+pub(crate) const NO_CREDIT: &str = "credit without a number";
+
 /// The size of a header.
 pub(crate) const HEADER: usize = 16;
 
@@ -101,9 +104,9 @@ pub(crate) fn next<'b>(bytes: &mut &'b [u8]) -> Result<Option<(Header, &'b [u8])
     Ok(Some((header, payload)))
 }
 
-/// Takes four bytes off the front: a time-out, or how much may be sent.
-pub(crate) fn number(bytes: &mut &[u8]) -> Result<u32, Violation> {
-    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(Violation("a number in a frame is cut off"))?;
+/// Takes four bytes off the front, a time-out or how much may be sent, whose lack is `missing`.
+pub(crate) fn number(bytes: &mut &[u8], missing: &'static str) -> Result<u32, Violation> {
+    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(Violation(missing))?;
     *bytes = rest;
     Ok(u32::from_be_bytes(*number))
 }

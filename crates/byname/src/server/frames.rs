@@ -306,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 kind::CANCEL => self.cancel(header.id),
                 kind::CREDIT => {
-                    let more = format::number(&mut &payload[..])?;
+                    let more = format::number(&mut &payload[..], format::NO_CREDIT)?;
                     wake([self.shared.lock().flows.credit(header.id, more)]);
                 }
                 kind::ITEM => self.item(&header, payload)?,
@@ -600,8 +600,8 @@ struct Asked<'p> {
 impl<'p> Asked<'p> {
     fn read(header: &Header, payload: &'p [u8]) -> Result<Self, Violation> {
         let mut rest = payload;
-        let timeout = format::number(&mut rest)?;
-        let credit = if header.has(flag::STREAM) { format::number(&mut rest)? } else { 0 };
+        let timeout = format::number(&mut rest, "a call without a time-out")?;
+        let credit = if header.has(flag::STREAM) { format::number(&mut rest, format::NO_CREDIT)? } else { 0 };
         let metadata = match header.has(flag::METADATA) {
             true => format::read_metadata(&mut rest)?,
             false => HeaderMap::new(),

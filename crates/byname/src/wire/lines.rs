@@ -129,11 +129,12 @@ impl Lines {
                 self.looked = self.rest.len();
                 return if self.looked > self.longest { Err(TooLong) } else { Ok(None) };
             };
-            let line = self.rest.split_to(self.looked + at + 1).freeze();
-            self.looked = 0;
-            if line.len() > self.longest.saturating_add(2) {
+            let end = self.looked + at + 1;
+            if end > self.longest.saturating_add(2) {
                 return Err(TooLong);
             }
+            let line = self.rest.split_to(end).freeze();
+            self.looked = 0;
             let text = line.trim_ascii();
             if !text.is_empty() {
                 return Ok(Some(line.slice_ref(text)));

@@ -61,6 +61,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// An item of what a caller streams in.
     pub(super) fn item(&mut self, header: &Header, payload: &[u8]) -> Result<(), Violation> {
+        if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
+            self.assembly.forget(kind::ITEM, header.id);
+            return Ok(());
+        }
         let codec = self.codec.unwrap_or_default();
         let item = match self.assembly.take(header, payload)? {
             Taken::Whole(item) => Bytes::copy_from_slice(item),
