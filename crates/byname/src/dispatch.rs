@@ -386,7 +386,8 @@ pub(crate) fn stopping(name: &str) -> Error {
 /// A function that streams was called for one value.
 fn only_streams(name: &str) -> Error {
     let why = format!(
-        "`{name}` returns a stream, and was called for a single value; take it by its stub, by `Client::stream`, or by a          POST that no JSON-RPC is in"
+        "`{name}` returns a stream, and was called for a single value; take it by its stub or by `Client::stream`, and over \
+         HTTP by a POST without JSON-RPC"
     );
     Error::refused(Code::FailedPrecondition, why)
 }
@@ -456,7 +457,9 @@ impl Running {
             Outcome::Method(code) => return Failure::Method { error: Failure::method_error(name, code), data: data() },
             Outcome::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
             Outcome::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
-            Outcome::Ok | Outcome::Items => format!("`{name}` gave a value that went astray, which is a defect of byname"),
+            Outcome::Ok | Outcome::Items => {
+                format!("`{name}` gave a value that went astray, which is a defect of byname")
+            }
         };
         Failure::Rpc(Error::new(Code::Internal, why).executed_is(Executed::Yes))
     }
@@ -569,8 +572,9 @@ fn late_by(name: &str, allowed: Duration, set_by: SetBy) -> Error {
         SetBy::Function => "`#[rpc(timeout = \"…\")]` on the function",
         SetBy::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
     };
-    let why =
-        format!("`{name}` did not answer within {allowed:?}; it was told and may still be running. Allow more with {knob}");
+    let why = format!(
+        "`{name}` did not answer within {allowed:?}; it was told and may still be running. Allow more with {knob}"
+    );
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
         SetBy::Limit => error.of_limit("call"),

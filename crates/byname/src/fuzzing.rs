@@ -139,12 +139,10 @@ pub fn arguments(data: &[u8]) {
         return;
     }
     let method = three();
-    let Ok(read) =
-        arguments::decode::<Read>(
-            &method,
-            call(Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }),
-        )
-    else {
+    let Ok(read) = arguments::decode::<Read>(
+        &method,
+        call(Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }),
+    ) else {
         return;
     };
     let mut again = Vec::new();

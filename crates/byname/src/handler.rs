@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use serde_core::Serialize;
 
-pub use self::streams::Yields;
 pub(crate) use self::streams::Yielded;
+pub use self::streams::Yields;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::call::Value;
 use crate::codec::{self, Codec, Shape};

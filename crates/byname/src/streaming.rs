@@ -116,7 +116,14 @@ impl<S: Stream> Stream for Sound<S> {
 impl<T: Argument> Streaming<T> {
     /// What a function reads of what its caller sends.
     pub(crate) fn received(items: Items, name: Arc<str>, nesting: usize) -> Self {
-        Self(Box::pin(Received { items: Some(items), batch: None, count: 0, name, nesting, item: std::marker::PhantomData }))
+        Self(Box::pin(Received {
+            items: Some(items),
+            batch: None,
+            count: 0,
+            name,
+            nesting,
+            item: std::marker::PhantomData,
+        }))
     }
 
     /// What a caller sends.
@@ -166,9 +173,10 @@ impl<T: Argument> Source for Sent<T> {
                     Err(unfit) => {
                         *failure = Some(match unfit {
                             Unfit::TooLarge(error) => error,
-                            Unfit::Unencodable(why) => {
-                                Error::new(Code::InvalidArgument, format!("an item of the stream can't be encoded: {why}"))
-                            }
+                            Unfit::Unencodable(why) => Error::new(
+                                Code::InvalidArgument,
+                                format!("an item of the stream can't be encoded: {why}"),
+                            ),
                         });
                         *stream = None;
                     }
@@ -204,7 +212,9 @@ struct Received<T> {
 impl<T: Argument> Received<T> {
     fn read(&mut self) -> Option<Result<T, Error>> {
         let decoded = match self.batch.as_mut()? {
-            Batch::Local(item) => item.take()?.downcast().map(|item| *item).map_err(|_| "it is of another type".to_owned()),
+            Batch::Local(item) => {
+                item.take()?.downcast().map(|item| *item).map_err(|_| "it is of another type".to_owned())
+            }
             Batch::Encoded(batch) => {
                 let (codec, nesting) = (batch.codec, self.nesting);
                 let item = batch.take()?;

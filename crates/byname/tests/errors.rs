@@ -2,6 +2,8 @@
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page anew; the difference is read by a person.
 
+#[path = "errors/streams.rs"]
+mod about_streams;
 mod harness;
 
 use std::fmt::Write as _;
@@ -1179,6 +1181,7 @@ async fn page() -> Page {
     http(&mut page).await;
     by_frames(&mut page).await;
     interceptors(&mut page).await;
+    about_streams::streams(&mut page).await;
     page
 }
 
@@ -1267,6 +1270,13 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("expected key to be a number in quotes", "as above"),
     ("it is longer than 4 GiB", "no test has so much memory"),
     ("no JSON text", "the value of a `RawValue` is text"),
+    ("it returns a stream", "only a defect of byname says it"),
+    ("it returns no stream", "as above"),
+    ("credit without a number", "what is wrong with a peer that speaks frames, as `Violation` below"),
+    ("a call without a time-out", "as above"),
+    ("transfer-encoding: chunked", "a head of HTTP"),
+    ("event: end", "an event, which is no error"),
+    ("event: err", "an event; the error in it is one of these"),
     ("a bracket too many", "serde_json has read the text before"),
 ];
 

@@ -99,7 +99,8 @@ async fn lines_and_events_are_as_the_protocol_has_them() {
     ] {
         let (head, body) = whole(&running, &request).await;
         assert!(head.starts_with("http/1.0 200 ok"), "{head}");
-        for header in ["x-served: countdown", "x-accel-buffering: no", "cache-control: no-store", "byname-protocol: 1"] {
+        for header in ["x-served: countdown", "x-accel-buffering: no", "cache-control: no-store", "byname-protocol: 1"]
+        {
             assert!(head.contains(header), "{header} is missing in {head}");
         }
         assert!(head.contains(&format!("content-type: {content_type}")), "{head}");
@@ -184,7 +185,11 @@ async fn an_answer_may_begin_while_the_body_still_comes() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_no_end() {
     let running = Running::new(server()).await;
-    for body in ["content-length: 100\r\n\r\n1\n2\n", "transfer-encoding: chunked\r\n\r\n2\r\n1\n\r\n", "transfer-encoding: chunked\r\n\r\n4\r\n1"] {
+    for body in [
+        "content-length: 100\r\n\r\n1\n2\n",
+        "transfer-encoding: chunked\r\n\r\n2\r\n1\n\r\n",
+        "transfer-encoding: chunked\r\n\r\n4\r\n1",
+    ] {
         let mut caller = Caller::to(running.address).await;
         caller.send(format!("POST /rpc/sum HTTP/1.1\r\nhost: localhost\r\n{body}")).await;
         tokio::io::AsyncWriteExt::shutdown(&mut caller.stream).await.unwrap();
@@ -236,7 +241,11 @@ async fn a_stream_that_is_cut_off_never_looks_complete() {
     ] {
         let answer: &'static str = format!("{HEAD}{rest}").leak();
         let (came, error) = cut(answer).await;
-        assert_eq!((came, error.code(), error.executed()), (items, Code::Unavailable, Executed::Yes), "{rest}: {error}");
+        assert_eq!(
+            (came, error.code(), error.executed()),
+            (items, Code::Unavailable, Executed::Yes),
+            "{rest}: {error}"
+        );
     }
     let (came, error) = cut(format!("{HEAD}\r\n{{\"item\":3}}\nnonsense\n").leak()).await;
     assert_eq!((came, error.code()), (vec![3], Code::Internal), "{error}");
@@ -440,6 +449,7 @@ async fn what_is_streamed_into_a_function_that_was_cancelled_is_read_over() {
         peer.say(frame(ITEM, 0, 0, 1, format!("\"{}\"", "x".repeat(60_000)))).await;
     }
     slow.goes_on.notify_one();
-    peer.say([frame(NAME, 0, 1, 0, b"countdown"), frame(CALL, STREAM, 1, 2, b"\0\0\xea\x60\0\0\x10\0[1]")].concat()).await;
+    peer.say([frame(NAME, 0, 1, 0, b"countdown"), frame(CALL, STREAM, 1, 2, b"\0\0\xea\x60\0\0\x10\0[1]")].concat())
+        .await;
     assert_eq!([peer.frame().await.id, peer.frame().await.id], [2, 2]);
 }

@@ -227,7 +227,10 @@ async fn a_failure_comes_behind_the_items_before_it() {
             let (got, failure) = all(ours::on(&client, ones)).await;
             let error = rpc_error(failure);
             assert_eq!(got.len(), ones, "{way}");
-            assert_eq!((error.code(), error.executed(), error.message()), (Code::DataLoss, Executed::Yes, "it is lost"));
+            assert_eq!(
+                (error.code(), error.executed(), error.message()),
+                (Code::DataLoss, Executed::Yes, "it is lost")
+            );
             let (got, failure) = all(boom::on(&client, ones as u32)).await;
             let error = failure.unwrap();
             assert_eq!((got.len(), error.code(), error.executed()), (ones, Code::Internal, Executed::Yes), "{way}");
@@ -465,7 +468,10 @@ async fn a_stream_is_no_value_and_a_value_no_stream() {
             panic!("{way}");
         };
         assert_eq!(error.code(), Code::FailedPrecondition, "{way}: {error}");
-        assert!(error.message().contains("`countdown` returned a stream") || error.executed() == Executed::No, "{error}");
+        assert!(
+            error.message().contains("`countdown` returned a stream") || error.executed() == Executed::No,
+            "{error}"
+        );
         let error = rpc_error(all(client.stream::<i64>("add", (1, 2))).await.1);
         assert_eq!((error.code(), error.executed()), (Code::FailedPrecondition, Executed::Yes), "{way}: {error}");
         let Err(CallError::Rpc(error)) = client.call::<i64>("sum", (3,)).await else { panic!("{way}") };
@@ -493,7 +499,9 @@ async fn an_item_keeps_to_the_limit_of_a_message() {
         let error = failure.unwrap();
         assert_eq!((got.len(), error.code(), error.limit()), (10, Code::ResourceExhausted, Some("message")), "{way}");
         let large = Streaming::from(vec!["1".repeat(80_000)]);
-        let Err(CallError::Rpc(error)) = client.call::<i64>("sum", (1,)).streaming(large).await else { panic!("{way}") };
+        let Err(CallError::Rpc(error)) = client.call::<i64>("sum", (1,)).streaming(large).await else {
+            panic!("{way}")
+        };
         assert_eq!((error.code(), error.limit()), (Code::ResourceExhausted, Some("message")), "{way}: {error}");
     }
 }

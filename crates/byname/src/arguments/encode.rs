@@ -5,8 +5,8 @@ use std::any::Any;
 use bytes::Bytes;
 use serde_core::Serialize;
 
-use super::{Args, Argument, Streamed};
 use super::decode::Source;
+use super::{Args, Argument, Streamed};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::Param;

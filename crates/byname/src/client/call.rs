@@ -535,14 +535,24 @@ impl Way {
                 Box::pin(async move { dispatch.run(request).await })
             }
             Way::Remote(host) => {
-                let Request { name, args: Args::Encoded(args), metadata: headers, items, takes_stream, .. } = request else {
+                let Request { name, args: Args::Encoded(args), metadata: headers, items, takes_stream, .. } = request
+                else {
                     let why = "the arguments were not encoded, which is a defect of byname";
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
                 let items = Mutex::new(items);
-                let outgoing =
-                    Outgoing { name, args, idempotent, headers, deadline, allowed, items, is_spent: false, takes_stream };
+                let outgoing = Outgoing {
+                    name,
+                    args,
+                    idempotent,
+                    headers,
+                    deadline,
+                    allowed,
+                    items,
+                    is_spent: false,
+                    takes_stream,
+                };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }

@@ -19,8 +19,8 @@ use super::budget::Budget;
 use super::connect::{addresses, connect};
 use super::frames::{self, Begun, CallFrame, Ended, Link, Receiving, Unsent, Upload, too_large};
 use super::http1::{Answer, Broken, Http1, Unread};
-use super::outcome::unasked_stream;
 use super::links::Links;
+use super::outcome::unasked_stream;
 use super::outgoing::Outgoing;
 use super::pool::Pool;
 use super::retry::Attempts;
@@ -178,13 +178,8 @@ impl Host {
         let mut sending = link.call();
         let left = outgoing.deadline.saturating_duration_since(Instant::now());
         let items = outgoing.take_items();
-        let mut frame = CallFrame::with_streams(
-            left,
-            &outgoing.headers,
-            &outgoing.args,
-            outgoing.takes_stream,
-            items.is_some(),
-        );
+        let mut frame =
+            CallFrame::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
         let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
         match before(outgoing.deadline, sent).await {
             Some(Ok(())) => {}
@@ -212,8 +207,7 @@ impl Host {
             Ok(Begun::Items) => {
                 let upload = upload.filter(|_| !is_uploaded);
                 let metadata = sending.take_metadata();
-                let receiving =
-                    Receiving::new(sending, upload, Arc::clone(self), &outgoing.name, outgoing.allowed);
+                let receiving = Receiving::new(sending, upload, Arc::clone(self), &outgoing.name, outgoing.allowed);
                 Some(Reply { result: Ok(Returned::Stream(Items::new(receiving))), metadata })
             }
             Ok(Begun::Ended(ended)) => {

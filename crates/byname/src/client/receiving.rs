@@ -45,7 +45,9 @@ impl Host {
         let written = before(outgoing.deadline, written).await;
         match written {
             None => return Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
-            Some(Ok(Written::Failed(failure))) => return Err(Reply { result: Err(failure), metadata: HeaderMap::new() }),
+            Some(Ok(Written::Failed(failure))) => {
+                return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
+            }
             Some(Err(why)) if !out.has_begun() => {
                 outgoing.put_items(out.into_untouched());
                 return Ok(unsent(why.to_string(), way));
@@ -142,7 +144,9 @@ impl Receiving {
                     Ok(Some(Line::End)) => return Poll::Ready(Next::End),
                     Ok(Some(Line::Failed(failure))) => return Poll::Ready(Next::Failed(failure)),
                     Ok(None) => continue,
-                    Err(why) => return Poll::Ready(self.broken(Code::Internal, &format!("a line of it is no item: {why}"))),
+                    Err(why) => {
+                        return Poll::Ready(self.broken(Code::Internal, &format!("a line of it is no item: {why}")));
+                    }
                 },
                 Ok(None) => {}
                 Err(TooLong) if !spans.is_empty() => {}

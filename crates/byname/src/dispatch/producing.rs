@@ -9,8 +9,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Instrument as _, Span};
 
 use super::{Running, SetBy, Supervised, late_by, stopping};
-use crate::call::{Failure, Value};
 use crate::call::items::{Next, Source};
+use crate::call::{Failure, Value};
 use crate::error::{Code, Error, Executed};
 use crate::handler::{Outcome, Output, Yielded};
 use crate::runtime;

@@ -8,9 +8,9 @@ use futures_core::Stream;
 use serde_core::Serialize;
 
 use super::{Invocation, Outcome, Output, own_error};
+use crate::call::Value;
 use crate::call::items::Batch;
 use crate::call::sink::{Sink, Unfit};
-use crate::call::Value;
 use crate::codec::Codec;
 use crate::error::{Code, Executed};
 
@@ -124,7 +124,9 @@ impl<Fut: Future<Output = ()> + Send> Invocation for Streams<Fut> {
             *this.has_ended = polled.is_ready();
         }
         let Some(yielded) = yielded else {
-            return Poll::Ready(Outcome::Unencodable("what it yielded went astray, which is a defect of byname".into()));
+            return Poll::Ready(Outcome::Unencodable(
+                "what it yielded went astray, which is a defect of byname".into(),
+            ));
         };
         if !yielded.sink.is_empty() {
             return Poll::Ready(Outcome::Items);

@@ -415,7 +415,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let span = dispatch::span(&entry.handler.method);
         let extensions = Extensions::new();
-        let origin = Origin { metadata, extensions, peer, deadline, place: None, share: None, room: Vec::new(), items: None, takes_stream: false };
+        let origin = Origin {
+            metadata,
+            extensions,
+            peer,
+            deadline,
+            place: None,
+            share: None,
+            room: Vec::new(),
+            items: None,
+            takes_stream: false,
+        };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let start = self.outbound.open();
         let out = self.outbound.buffer();

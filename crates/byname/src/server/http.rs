@@ -512,14 +512,7 @@ impl Endpoint {
     }
 
     /// Runs a call as one of its connection's.
-    async fn run(
-        &self,
-        name: String,
-        args: Args,
-        streams: Streams,
-        metadata: HeaderMap,
-        caller: &Caller<'_>,
-    ) -> Reply {
+    async fn run(&self, name: String, args: Args, streams: Streams, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
         let Some(share) = caller.functions.take() else {
             let most = self.functions();
             let why =

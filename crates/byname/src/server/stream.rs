@@ -170,7 +170,8 @@ mod tests {
             (Form::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
         ] {
             let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
-            let mut body = StreamBody { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now() };
+            let mut body =
+                StreamBody { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now() };
             let mut all = Vec::new();
             while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
                 all.extend_from_slice(&piece);
