@@ -22,7 +22,8 @@ tokio::task_local! {
 /// The call that a function serves: its metadata, caller, deadline and cancellation.
 ///
 /// There is no context parameter. [`Context::current`] is the call of the running function, `None` when the function is
-/// called locally. It holds in everything the function awaits in its own task, and in `#[rpc(blocking)]` functions;
+/// called locally. It holds in everything the function awaits in its own task, in the body of a stream that it returns, and in
+/// `#[rpc(blocking)]` functions;
 /// [`Context::spawn`] carries it into another task.
 ///
 /// ```

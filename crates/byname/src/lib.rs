@@ -47,6 +47,9 @@
 //! [`Error`], with a [`Code`] that says what, and an [`Executed`] that says whether the function ran; what the function
 //! itself returns as `Err` is [`CallError::Method`].
 //!
+//! A function may also return a sequence, `impl Stream<Item = T>`, and take one, [`Streaming`], as its last argument: its stub
+//! gives a [`StreamCall`], whose items come as they are made and as far as they are read.
+//!
 //! # What is promised
 //!
 //! - At most once by default: a call is sent again only when it provably did not run. At least once where the function
@@ -55,7 +58,9 @@
 //!   by [`Context::cancellation`] and runs on.
 //! - A function that has started runs to its end, even when its caller goes away, so that its state stays whole;
 //!   `readonly` functions are dropped.
-//! - No order between calls.
+//! - A stream that was cut off never looks complete: its last item is an error. Dropping it stops whoever makes its items,
+//!   and a reader that is slow slows nobody else.
+//! - No order between calls; order only within a stream.
 //! - A server serves what it is given and nothing else, on a loopback address answers only to loopback names, and refuses
 //!   web pages of other sites.
 //! - Every limit is in [`Limits`], and an error about one names it.

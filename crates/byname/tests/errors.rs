@@ -1242,7 +1242,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("plain, path, json-rpc", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
     ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
-    ("content-type: application/json", "a head of HTTP"),
     ("authorization, byname-timeout-ms", "the headers that pages may send"),
     ("sec-websocket-version: 13", "a head of HTTP"),
     ("the connection ended before an answer", "why a connection of frames was not opened: the log's, calls go by HTTP"),
