@@ -155,6 +155,10 @@ async fn a_body_is_the_stream_that_a_function_takes() {
     assert_eq!(raw(running.address, untyped).await.status, 415);
     let typed = post_with("/rpc/sum", &format!("origin: http://localhost\r\n{lines}"), "1\n");
     assert_eq!(raw(running.address, typed).await.body, "1");
+    for (path, headers) in [("/rpc/sum", ""), ("/rpc", lines)] {
+        let packed = post_with(path, &format!("content-encoding: gzip\r\n{headers}"), "{\"fun\":\"sum\"}\n1\n");
+        assert_eq!(raw(running.address, packed).await.status, 415);
+    }
     let empty = raw(running.address, post_with("/rpc", lines, "")).await;
     assert_eq!(empty.status, 400, "{}", empty.body);
 }
@@ -324,6 +328,9 @@ async fn items_come_as_far_as_credit_goes() {
     // Credit for what is over means nothing.
     peer.say([credit(1, 5), credit(99, 5), stream_call(3, 0, "[0]")].concat()).await;
     assert_eq!((peer.frame().await.kind, 3), (END, 3), "an empty stream needs none");
+    // Nor does the end of one whose last item took all there was.
+    peer.say([stream_call(4, 17, "[2]"), credit(4, 17)].concat()).await;
+    assert_eq!([peer.frame().await.kind, peer.frame().await.kind, peer.frame().await.kind], [ITEM, ITEM, END]);
 }
 
 #[tokio::test]

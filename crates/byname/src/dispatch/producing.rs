@@ -62,10 +62,9 @@ impl Producing {
         }
         let polled = running.poll(cx);
         if let Some(batch) = yielded(running).and_then(Yielded::take) {
-            match polled {
-                // A panic may come behind items.
-                Poll::Ready(outcome @ Outcome::Rpc(_)) => self.last = Some(running.failure(outcome, nothing)),
-                _ => {}
+            // A panic may come behind items.
+            if let Poll::Ready(outcome @ Outcome::Rpc(_)) = polled {
+                self.last = Some(running.failure(outcome, nothing));
             }
             self.has_begun = true;
             running.context.set_deadline(later(Instant::now(), self.idle));

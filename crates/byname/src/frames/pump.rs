@@ -17,7 +17,8 @@ pub(crate) struct Pump {
     /// What goes with the first item.
     metadata: HeaderMap,
     has_taken: bool,
-    is_held_up: bool,
+    /// What was made before there was room for it: without it nobody would know whether there is more.
+    held: Option<Batch>,
     last: Option<Last>,
 }
 
@@ -38,7 +39,7 @@ pub(crate) enum Pumped {
 
 impl Pump {
     pub(crate) fn new(metadata: HeaderMap) -> Self {
-        Self { metadata, has_taken: false, is_held_up: false, last: None }
+        Self { metadata, has_taken: false, held: None, last: None }
     }
 
     /// Whether an item was taken, and would be missing elsewhere.
@@ -48,7 +49,7 @@ impl Pump {
 
     /// Whether it is the reader that is waited for, or the connection.
     pub(crate) fn is_held_up(&self) -> bool {
-        self.is_held_up
+        self.held.is_some()
     }
 
     /// What was to go with the first item, where there was none.
@@ -69,17 +70,27 @@ impl Pump {
             let (flows, outbound) = state.streams();
             let room = flows.room(id, outbound.len(), cx);
             drop(state);
-            self.is_held_up = room == Room::None;
-            let room = match room {
-                Room::Bytes(room) => room,
-                Room::None => return Poll::Pending,
-                Room::Unwanted => return Poll::Ready(Pumped::Unwanted),
+            let room = match (room, self.held.take()) {
+                (Room::Unwanted, _) => return Poll::Ready(Pumped::Unwanted),
+                (Room::Bytes(_), Some(held)) => {
+                    self.put(bell, id, held);
+                    continue;
+                }
+                (Room::None, Some(held)) => {
+                    self.held = Some(held);
+                    return Poll::Pending;
+                }
+                (Room::Bytes(room), None) => Some(room),
+                (Room::None, None) => None,
             };
-            // Whoever cuts the stream wakes its writer too, which `room` has noted.
-            match ready!(items.poll_next(cx, room)) {
+            // Whoever gives room or cuts the stream wakes its writer too, which `room` has noted.
+            match ready!(items.poll_next(cx, room.unwrap_or(1))) {
                 Next::Batch(batch) => {
                     self.has_taken = true;
-                    self.put(bell, id, batch);
+                    match room {
+                        Some(_) => self.put(bell, id, batch),
+                        None => self.held = Some(batch),
+                    }
                 }
                 Next::End => self.last = Some(Last::End),
                 Next::Failed(failure) => self.last = Some(Last::Failed(failure)),

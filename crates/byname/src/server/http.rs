@@ -322,7 +322,7 @@ impl Endpoint {
     /// A call whose first line is what a plain body is, and whose others are the items of its stream.
     async fn plain_lines(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         let limits = self.dispatch.limits();
-        if let Err(turned) = self.gate.content_type(&head.headers, true) {
+        if let Err(turned) = self.takes_body(&head, &body) {
             return turn(Way::Plain, turned);
         }
         let mut lines = RequestLines::new(body, limits.message);
@@ -406,7 +406,7 @@ impl Endpoint {
 
     async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
         if head.method == Verb::POST && self.dispatch.takes_stream(&name) {
-            if let Err(turned) = self.gate.content_type(&head.headers, !body.is_end_stream()) {
+            if let Err(turned) = self.takes_body(&head, &body) {
                 return turn(Way::Path, turned);
             }
             let args = match head.uri.query().map_or_else(|| Ok(Vec::new()), path::read_query) {
@@ -441,6 +441,19 @@ impl Endpoint {
         }
     }
 
+    /// Whether a body says that it is of a kind that is taken.
+    fn takes_body(&self, head: &Parts, body: &impl RequestBody) -> Result<(), Turned> {
+        self.gate.content_type(&head.headers, !body.is_end_stream())?;
+        let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+        let Some(encoding) = encoding else {
+            return Ok(());
+        };
+        let encoding = quoted_bytes(encoding.as_bytes());
+        let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
+        let error = Error::refused(Code::InvalidArgument, why);
+        Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error })
+    }
+
     /// Reads the body of a call of this name, which may stand in the body itself.
     async fn body(
         &self,
@@ -449,14 +462,7 @@ impl Endpoint {
         caller: &Caller<'_>,
         name: Option<&str>,
     ) -> Result<Bytes, Turned> {
-        self.gate.content_type(&head.headers, !body.is_end_stream())?;
-        let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
-        if let Some(encoding) = encoding {
-            let encoding = quoted_bytes(encoding.as_bytes());
-            let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
-            let error = Error::refused(Code::InvalidArgument, why);
-            return Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error });
-        }
+        self.takes_body(head, &body)?;
         let until = match caller.deadline {
             Some(deadline) => Until { deadline, by_caller: true },
             None => Until { deadline: later(caller.began, self.dispatch.patience(name)), by_caller: false },
