@@ -52,8 +52,9 @@ fn echoes(numbers: Streaming<u32>) -> impl Stream<Item = Result<u32, Error>> {
 }
 
 /// What nginx is told for upgrades to pass, and for none.
-const UPGRADES: &str = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;";
-const KEEPS_ALIVE: &str = "proxy_set_header Connection '';";
+const UPGRADES: &str = "proxy_http_version 1.1; \
+     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;";
+const KEEPS_ALIVE: &str = "proxy_http_version 1.1; proxy_set_header Connection '';";
 
 /// What haproxy is told for streams over HTTP: to pass on at once that a caller has gone, and each item.
 const STREAMS: &str = "option abortonclose\n  option http-no-delay";
@@ -109,7 +110,7 @@ impl Proxy {
                  access_log off; {temporary}\
                  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
                  server {{ listen {address}; location / {{\n\
-                 proxy_pass http://{server}; proxy_http_version 1.1; {directives}\n\
+                 proxy_pass http://{server}; {directives}\n\
                  }} }} }}\n"
             );
             let arguments = ["-e", "stderr", "-p", directory, "-c", &format!("{directory}/configuration")];
@@ -260,9 +261,12 @@ async fn items_go_both_ways_one_by_one(client: &Client) {
 #[tokio::test]
 #[ignore = "needs nginx; .ci/run runs it"]
 async fn items_come_one_by_one_over_http_through_nginx() {
-    let (server, pace) = streaming().await;
-    let proxy = Proxy::nginx(server.address, false).await;
-    items_come_one_by_one(&proxy.client(), pace, "http").await;
+    // Told nothing, nginx asks by HTTP/1.0, and would keep what comes until there is more of it.
+    for directives in [KEEPS_ALIVE, ""] {
+        let (server, pace) = streaming().await;
+        let proxy = Proxy::nginx_with(server.address, directives).await;
+        items_come_one_by_one(&proxy.client(), pace, "http").await;
+    }
 }
 
 #[tokio::test]
