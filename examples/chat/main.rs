@@ -3,7 +3,7 @@
 //! ```console
 //! $ chat serve 127.0.0.1:8080
 //! $ chat call 127.0.0.1:8080 Ann
-//! $ curl -N -X POST -T . 'localhost:8080/rpc/join?name=Bob'
+//! $ curl -N --no-progress-meter -X POST -T . 'localhost:8080/rpc/join?name=Bob'
 //! ```
 //!
 //! To curl every line is JSON, `"hello"` with its quotes. `-T .` sends what is typed and meanwhile shows what comes, which

@@ -88,7 +88,7 @@ impl Service {
     /// Curl with the arguments of an example's documentation: the last is what stands behind `localhost:8080`.
     fn curl(&self, arguments: &[&str]) -> Running {
         let (path, options) = arguments.split_last().unwrap();
-        let options = ["--silent", "--show-error", "--noproxy", "*"].iter().chain(options);
+        let options = ["--no-progress-meter", "--noproxy", "*"].iter().chain(options);
         let url = format!("{}{path}", self.address);
         Running::start(Command::new("curl").args(options).arg(url).current_dir(&self.directory))
     }
