@@ -1,6 +1,8 @@
 //! byname serves what `tests/interop/original_server.py` serves with Tornado, and more for other clients, and prints
 //! where: `interop_server [ORIGIN…]`, whose pages may call.
 
+mod streams;
+
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 

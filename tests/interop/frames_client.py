@@ -3,18 +3,20 @@
 It was written from docs/protocol.md alone, on a library of WebSocket.
 """
 
+import collections
 import json
 import signal
 import struct
 import subprocess
 import sys
+import uuid
 
 import websocket
 
 from tally import Tally
 
-HELLO, NAME, CALL, REPLY, ERROR, CANCEL, GOAWAY, ITEM = range(1, 9)
-MORE, METADATA, MIXED = 1, 2, 4
+HELLO, NAME, CALL, REPLY, ERROR, CANCEL, GOAWAY, ITEM, END, CREDIT = range(1, 11)
+MORE, METADATA, MIXED, STREAM, ITEMS = 1, 2, 4, 8, 16
 PIECE = 64 * 1024
 
 
@@ -47,7 +49,11 @@ class Connection:
             f"ws://{address}/rpc", timeout=30, subprotocols=["byname.v1"], suppress_origin=True
         )
         self.read = json.loads if codec == "json" else bytes
-        self.frames, self.names, self.pieces, self.answers = [], {}, {}, {}
+        self.names, self.pieces, self.answers = {}, {}, {}
+        # What came for each stream: of ITEM and END the flags and the payload.
+        self.streams = collections.defaultdict(collections.deque)
+        # How many bytes more may be sent of each stream, and which streams the server wants no more of.
+        self.credit, self.unwanted = collections.Counter(), set()
         self.last_id, self.goaway = 0, None
         self.order = []
         (kind, hello), *rest = [(kind, payload) for kind, _, _, payload in self.message()]
@@ -79,13 +85,19 @@ class Connection:
             frames.append((kind, flags, id, payload))
         return frames
 
-    def call_frames(self, name, args=b"", timeout=30_000, metadata=None, positional=None):
+    def call_frames(
+        self, name, args=b"", timeout=30_000, metadata=None, positional=None, credit=None, sends_items=False
+    ):
         """A call, as one frame, or as the pieces of one; and before it the name, if it is new."""
         frames = []
         if name not in self.names:
             self.names[name] = len(self.names)
             frames.append(frame(NAME, name.encode(), number=self.names[name]))
         payload, flags = struct.pack(">I", timeout), 0
+        if credit is not None:
+            payload, flags = payload + struct.pack(">I", credit), flags | STREAM
+        if sends_items:
+            flags |= ITEMS
         if metadata is not None:
             payload, flags = payload + part(encoded(metadata)), flags | METADATA
         if positional is not None:
@@ -109,14 +121,22 @@ class Connection:
         for kind, flags, id, payload in self.message():
             if kind == GOAWAY:
                 self.goaway = id
-            elif kind in (REPLY, ERROR):
+            elif kind in (REPLY, ERROR, ITEM):
                 payload = self.pieces.pop((kind, id), b"") + payload
                 if flags & MORE:
                     self.pieces[kind, id] = payload
-                    continue
-                assert id not in self.answers, f"{id} is answered twice"
-                self.answers[id] = kind, flags, payload
-                self.order.append(id)
+                elif kind == ITEM:
+                    self.streams[id].append((kind, flags, payload))
+                else:
+                    assert id not in self.answers, f"{id} is answered twice"
+                    self.answers[id] = kind, flags, payload
+                    self.order.append(id)
+            elif kind == END:
+                self.streams[id].append((kind, flags, payload))
+            elif kind == CREDIT:
+                self.credit[id] += struct.unpack(">I", payload)[0]
+            elif kind == CANCEL:
+                self.unwanted.add(id)
 
     def answer(self, id):
         """The value and the metadata that answer a call."""
@@ -135,6 +155,44 @@ class Connection:
 
     def call(self, name, *args, **options):
         return self.answer(self.begin(name, *args, **options))[0]
+
+    def next(self, id):
+        """The next item of a stream: its value, what it costs and its metadata. At the end there is no value."""
+        while not self.streams[id]:
+            if id in self.answers:
+                return self.answer(id)
+            self.take()
+        kind, flags, payload = self.streams[id].popleft()
+        cost, metadata = 16 + len(payload), {}
+        if flags & METADATA:
+            metadata, payload = take_part(payload)
+            metadata = json.loads(metadata)
+        if kind == END:
+            equal((payload, len(self.streams[id])), (b"", 0))
+            return None, 0, metadata
+        return self.read(payload), cost, metadata
+
+    def items(self, id):
+        """All items of a stream, each of which gives back what it cost."""
+        while True:
+            value, cost, _ = self.next(id)
+            if cost == 0:
+                return
+            self.give(id, cost)
+            yield value
+
+    def give(self, id, credit):
+        self.send(frame(CREDIT, struct.pack(">I", credit), id=id))
+
+    def put(self, id, value):
+        """Sends an item as soon as there is credit."""
+        while self.credit[id] <= 0:
+            self.take()
+        payload = encoded(value)
+        self.credit[id] -= 16 + len(payload)
+        for at in range(0, len(payload), PIECE):
+            more = MORE if at + PIECE < len(payload) else 0
+            self.send(frame(ITEM, payload[at : at + PIECE], more, id=id))
 
 
 def equal(got, expected):
@@ -310,6 +368,324 @@ def test_broken_protocol_is_told(address):
             code, why = closes(connection)
             equal(code, 1002)
             assert why, "no reason"
+
+
+def test_stream_byte_by_byte(address):
+    with Connection(address) as connection:
+        connection.names["others"] = 0
+        connection.names["more"] = 1
+        connection.last_id = 2
+        id, frames = connection.call_frames("countdown", b"[3]", credit=1 << 18)
+        call = bytes.fromhex("0000000b030800020000000000000003 00007530 00040000") + b"[3]"
+        equal(frames[1], call)
+        connection.send(*frames)
+        expected = [(ITEM, 0, 3, digit) for digit in [b"3", b"2", b"1"]] + [(END, 0, 3, b"")]
+        came = []
+        while len(came) < len(expected):
+            came += connection.message()
+        equal(came, expected)
+        equal(connection.call("add", 1, 2), 3)
+
+
+def test_stream(address):
+    with Connection(address) as connection:
+        for count in [0, 1, 20_000]:
+            id = connection.begin("countdown", count, credit=1000)
+            equal(list(connection.items(id)), list(range(count, 0, -1)))
+        assert not connection.answers, "a stream was answered as well"
+
+
+def test_stream_in_message_pack(address):
+    with Connection(address, "msgpack") as connection:
+        id, frames = connection.call_frames("countdown", b"\x91\xcd\x01\x00", credit=1 << 18)
+        connection.send(*frames)
+        items = list(connection.items(id))
+        equal((len(items), items[0], items[-1]), (256, b"\xcd\x01\x00", b"\x01"))
+        id, frames = connection.call_frames("breaks_off", b"\x91\x01", credit=1 << 18)
+        connection.send(*frames)
+        equal(connection.next(id)[0], b"\x01")
+        equal(fails(lambda: connection.next(id)).own, b"\x81\xa5asked\xb4it was asked to fail")
+
+
+def test_error_in_the_middle_of_a_stream(address):
+    with Connection(address) as connection:
+        id = connection.begin("breaks_off", 2, credit=1 << 18)
+        equal([connection.next(id)[0], connection.next(id)[0]], [1, 2])
+        failed = fails(lambda: connection.next(id))
+        equal((failed.error["code"], failed.error["executed"], failed.error["kind"]), ("unknown", "yes", "method"))
+        equal(failed.own, {"asked": "it was asked to fail"})
+        equal(connection.call("add", 1, 2), 3)
+
+
+def test_error_before_any_item(address):
+    with Connection(address) as connection:
+        id = connection.begin("breaks_off", 0, credit=0)
+        equal(fails(lambda: connection.next(id)).own, {"asked": "it was asked to fail"})
+        id = connection.begin("countdown", "three", credit=1 << 18)
+        error = fails(lambda: connection.next(id)).error
+        equal((error["code"], error["executed"]), ("invalid_argument", "no"))
+
+
+def test_a_slow_reader_stops_the_producer_at_its_credit(address):
+    with Connection(address) as connection:
+        # An item costs 1000 bytes, two quotes and 16. The fifth is begun with 928 left of 5000.
+        of, cost = str(uuid.uuid4()), 1018
+        id = connection.begin("endless", of, 1000, credit=5000)
+        equal([connection.next(id)[1] for _ in range(5)], [cost] * 5)
+
+        def made_no_more(count):
+            # It runs on another thread, maybe; a hundred answers give it the time to go wrong.
+            made = {connection.call("items", of) for _ in range(100)}
+            equal(len(connection.streams[id]), 0)
+            assert max(made) <= count + 1, f"{made} were made where {count} were wanted"
+
+        made_no_more(5)
+        connection.give(id, 5 * cost - 5000)
+        made_no_more(5)
+        connection.give(id, 1)
+        equal(connection.next(id)[1], cost)
+        made_no_more(6)
+        equal(connection.call("streams", of), 1)
+        connection.send(frame(CANCEL, id=id))
+        while connection.call("streams", of) > 0:
+            pass
+        connection.give(id, 1 << 18)
+        equal((connection.call("add", 1, 2), len(connection.streams[id])), (3, 0))
+
+
+def test_no_item_without_credit(address):
+    with Connection(address) as connection:
+        id = connection.begin("countdown", 2, credit=0)
+        for _ in range(100):
+            connection.call("nothing")
+        equal(len(connection.streams[id]), 0)
+        connection.give(id, 1)
+        equal(connection.next(id)[0], 2)
+        connection.give(id, 17)
+        equal(connection.next(id)[0], 1)
+        # Whether there is another is found out once it may be sent.
+        connection.give(id, 17)
+        equal(connection.next(id)[1], 0)
+
+
+def test_cancel_in_the_middle_of_a_stream(address):
+    with Connection(address) as connection:
+        of = str(uuid.uuid4())
+        id = connection.begin("ticks", of, credit=1 << 18)
+        connection.call("tick", of)
+        equal(connection.next(id)[0], 1)
+        equal(connection.call("streams", of), 1)
+        connection.send(frame(CANCEL, id=id))
+        while connection.call("streams", of) > 0:
+            pass
+        connection.call("tick", of)
+        equal((len(connection.streams[id]), connection.answers), (0, {}))
+
+
+def test_a_connection_that_ends_ends_its_streams(address):
+    of = str(uuid.uuid4())
+    with Connection(address) as connection:
+        id = connection.begin("endless", of, 10, credit=100)
+        connection.next(id)
+    with Connection(address) as connection:
+        while connection.call("streams", of) > 0:
+            pass
+
+
+def test_large_items_in_pieces(address):
+    with Connection(address) as connection:
+        of, length = str(uuid.uuid4()), 300_000
+        id = connection.begin("endless", of, length, credit=1)
+        value, cost, _ = connection.next(id)
+        equal((value, cost), ("x" * length, length + 18))
+        # All pieces together cost one header.
+        connection.give(id, length + 17)
+        equal(connection.call("add", 1, 2), 3)
+        equal(len(connection.streams[id]), 0)
+        connection.give(id, 1)
+        equal(connection.next(id)[1], length + 18)
+        id = connection.begin("echoes", credit=1 << 18, sends_items=True)
+        connection.put(id, "ä" * length)
+        equal(connection.next(id)[0], "ä" * length)
+
+
+def test_small_calls_pass_between_the_pieces_of_items(address):
+    with Connection(address) as connection:
+        id = connection.begin("endless", str(uuid.uuid4()), 3_000_000, credit=1 << 30)
+        for _ in range(5):
+            equal(connection.next(id)[1], 3_000_018)
+            equal(connection.call("add", 1, 2), 3)
+        connection.send(frame(CANCEL, id=id))
+
+
+def test_metadata_of_a_stream(address):
+    with Connection(address) as connection:
+        id = connection.begin("said_by_stream", 2, credit=1 << 18, metadata={"x-said": "hi"})
+        payload = part(b'{"x-heard":"hi"}') + b"1"
+        equal(connection.next(id), (1, 16 + len(payload), {"x-heard": "hi"}))
+        equal(connection.next(id), (2, 17, {}))
+        equal(connection.next(id), (None, 0, {}))
+        id = connection.begin("said_by_stream", 0, credit=1 << 18, metadata={"x-said": "hi"})
+        equal(connection.next(id), (None, 0, {"x-heard": "hi"}))
+
+
+def test_items_are_sent(address):
+    with Connection(address) as connection:
+        id = connection.begin("sum", 2, sends_items=True)
+        for number in range(20_000):
+            connection.put(id, number)
+        connection.send(frame(END, id=id))
+        equal(connection.answer(id)[0], 2 * sum(range(20_000)))
+        id = connection.begin("sum", sends_items=True)
+        connection.send(frame(END, id=id))
+        equal(connection.answer(id)[0], 0)
+
+
+def test_an_item_that_can_not_be_read(address):
+    with Connection(address) as connection:
+        id = connection.begin("sum", sends_items=True)
+        for value in [1, "two", 3]:
+            connection.put(id, value)
+        error = fails(lambda: connection.answer(id)).error
+        equal((error["code"], error["executed"]), ("invalid_argument", "yes"))
+        assert "item 2" in error["message"], error
+        connection.send(frame(ITEM, b"4", id=id), frame(END, id=id))
+        equal(connection.call("add", 1, 2), 3)
+
+
+def test_items_both_ways(address):
+    with Connection(address) as connection:
+        id = connection.begin("echoes", credit=100, sends_items=True)
+        for value in [1, "ä", None, {"a": [1.5]}, "x" * 1000, 2**63]:
+            connection.put(id, value)
+            echo, cost, _ = connection.next(id)
+            equal(echo, value)
+            connection.give(id, cost)
+        connection.send(frame(END, id=id))
+        equal(connection.next(id)[1], 0)
+
+
+def test_a_slow_function_stops_its_caller_at_the_credit(address):
+    with Connection(address) as connection:
+        of, value = str(uuid.uuid4()), "x" * 10_000
+        id = connection.begin("sips", of, sends_items=True)
+        while connection.credit[id] == 0:
+            connection.take()
+        granted, sent = connection.credit[id], 0
+        while connection.credit[id] > 0:
+            connection.put(id, value)
+            sent += 1
+        for _ in range(100):
+            connection.call("nothing")
+        assert connection.credit[id] <= 0, "credit was given for what nobody has read"
+        while connection.credit[id] <= 0:
+            connection.call("tick", of)
+        assert granted <= 1 << 18, granted
+        connection.send(frame(END, id=id))
+        while id not in connection.answers:
+            connection.call("tick", of)
+        equal(connection.answer(id)[0], sent)
+
+
+def test_a_caller_without_credit_is_cut_off(address):
+    with Connection(address) as connection:
+        id = connection.begin("sips", str(uuid.uuid4()), sends_items=True)
+        while connection.credit[id] == 0:
+            connection.take()
+        over = connection.credit[id] + 1
+        connection.credit[id] = 1 << 30
+        connection.put(id, "x" * over)
+        connection.put(id, "one too many")
+        code, why = closes(connection)
+        equal(code, 1002)
+        assert "credit" in why, why
+
+
+def test_a_function_that_wants_no_more_says_so(address):
+    with Connection(address) as connection:
+        of = str(uuid.uuid4())
+        id = connection.begin("first", of, sends_items=True)
+        connection.put(id, "one")
+        while id not in connection.unwanted:
+            connection.take()
+        # What was on its way is read over.
+        connection.send(frame(ITEM, b'"two"', id=id))
+        connection.call("tick", of)
+        equal(connection.answer(id)[0], "one")
+        connection.send(frame(ITEM, b'"three"', id=id), frame(END, id=id))
+        equal(connection.call("add", 1, 2), 3)
+
+
+def test_a_caller_that_breaks_its_stream_off(address):
+    with Connection(address) as connection:
+        of = str(uuid.uuid4())
+        id = connection.begin("sips", of, sends_items=True)
+        connection.put(id, 1)
+        connection.call("tick", of)
+        while connection.call("items", of) < 1:
+            pass
+        connection.send(frame(CANCEL, id=id))
+        # It reads on at a tick, and finds that there is no more.
+        connection.call("tick", of)
+        while connection.call("streams", of) > 0:
+            pass
+        equal((connection.call("items", of), connection.answers), (1, {}))
+
+
+def test_calls_that_are_not_ready_for_a_stream(address):
+    with Connection(address) as connection:
+        for name, args, options, code in [
+            ("countdown", [3], {}, "failed_precondition"),
+            ("sum", [], {}, "invalid_argument"),
+            ("echoes", [], {"credit": 1000}, "invalid_argument"),
+            ("add", [1, 2], {"sends_items": True}, "invalid_argument"),
+        ]:
+            id = connection.begin(name, *args, **options)
+            error = fails(lambda: connection.answer(id)).error
+            equal((error["code"], error["executed"]), (code, "no"))
+        equal(connection.call("add", 1, 2, credit=1000), 3)
+
+
+def test_time_out_of_a_stream(address):
+    with Connection(address) as connection:
+        of = str(uuid.uuid4())
+        id = connection.begin("ticks", of, credit=1000, timeout=20)
+        equal(fails(lambda: connection.next(id)).error["code"], "deadline_exceeded")
+        while connection.call("streams", of) > 0:
+            pass
+        # It counts to the first item only: the other call has as much time, and more.
+        connection.call("tick", of)
+        id = connection.begin("ticks", of, credit=1000, timeout=1000)
+        equal(connection.next(id)[0], 1)
+        equal(fails(lambda: connection.call("wait", 60_000, timeout=1500)).error["code"], "deadline_exceeded")
+        connection.call("tick", of)
+        equal(connection.next(id)[0], 2)
+
+
+def test_frames_of_streams_that_are_not_there(address):
+    with Connection(address) as connection:
+        id = connection.begin("countdown", 1, credit=1000)
+        equal(list(connection.items(id)), [1])
+        for unknown in [id, 1000]:
+            connection.send(frame(CREDIT, struct.pack(">I", 7), id=unknown), frame(CANCEL, id=unknown))
+            connection.send(frame(ITEM, b"1", id=unknown), frame(END, id=unknown))
+        equal(connection.call("add", 1, 2), 3)
+
+
+def test_many_streams_at_once(address):
+    with Connection(address) as connection:
+        ids = [connection.begin("countdown", n, credit=100) for n in range(200)]
+        streams = [connection.items(id) for id in ids]
+        sums = [0] * len(ids)
+        running = set(range(len(ids)))
+        while running:
+            for n in list(running):
+                value = next(streams[n], None)
+                if value is None:
+                    running.remove(n)
+                else:
+                    sums[n] += value
+        equal(sums, [n * (n + 1) // 2 for n in range(200)])
 
 
 def test_refused_handshakes(address):

@@ -1,5 +1,5 @@
-//! Real proxies between client and server, with and without leave to upgrade: calls go through all of them, and by frames
-//! where the proxy lets them.
+//! Real proxies between client and server, with and without leave to upgrade: calls and streams go through all of them,
+//! and by frames where the proxy lets them.
 //!
 //! `cargo test --test proxies -- --ignored`, where nginx and haproxy are installed.
 #![cfg(target_os = "linux")]
@@ -10,20 +10,54 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Mutex;
 
-use byname::{Client, Code, Context, rpc};
+use byname::{Client, Code, Context, Error, Streaming, rpc};
+use futures_util::{Stream, StreamExt, stream};
 use harness::{Running, everything, within};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 /// What this call came by: every request of HTTP says what host it is for.
 #[rpc(readonly)]
 async fn way() -> String {
+    this_way()
+}
+
+fn this_way() -> String {
     if Context::current().unwrap().header("host").is_some() { "http" } else { "frames" }.into()
 }
+
+/// A stream whose items a test makes.
+struct Pace {
+    items: Mutex<Option<mpsc::Receiver<String>>>,
+}
+
+#[rpc]
+impl Pace {
+    /// What this call came by, and then the items.
+    fn paced(&self) -> impl Stream<Item = String> {
+        let mut items = self.items.lock().unwrap().take().expect("it is called once");
+        stream::iter([this_way()]).chain(stream::poll_fn(move |cx| items.poll_recv(cx)))
+    }
+}
+
+#[rpc]
+fn echoes(numbers: Streaming<u32>) -> impl Stream<Item = Result<u32, Error>> {
+    numbers
+}
+
+/// What nginx is told for upgrades to pass, and for none.
+const UPGRADES: &str = "proxy_http_version 1.1; \
+     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;";
+const KEEPS_ALIVE: &str = "proxy_http_version 1.1; proxy_set_header Connection '';";
+
+/// What haproxy is told for streams over HTTP: to pass on at once that a caller has gone, and each item.
+const STREAMS: &str = "option abortonclose\n  option http-no-delay";
 
 /// A proxy that runs until it is dropped.
 struct Proxy {
@@ -62,11 +96,10 @@ impl Proxy {
     }
 
     async fn nginx(server: SocketAddr, upgrades: bool) -> Self {
-        let upgrade = if upgrades {
-            "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
-        } else {
-            "proxy_set_header Connection '';"
-        };
+        Self::nginx_with(server, if upgrades { UPGRADES } else { KEEPS_ALIVE }).await
+    }
+
+    async fn nginx_with(server: SocketAddr, directives: &str) -> Self {
         Self::start("nginx", |directory, address| {
             let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
             let temporary: String = temporary.map(|what| format!("{what}_temp_path {directory}/{what};\n")).concat();
@@ -77,7 +110,7 @@ impl Proxy {
                  access_log off; {temporary}\
                  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
                  server {{ listen {address}; location / {{\n\
-                 proxy_pass http://{server}; proxy_http_version 1.1; {upgrade}\n\
+                 proxy_pass http://{server}; {directives}\n\
                  }} }} }}\n"
             );
             let arguments = ["-e", "stderr", "-p", directory, "-c", &format!("{directory}/configuration")];
@@ -87,10 +120,14 @@ impl Proxy {
     }
 
     async fn haproxy(server: SocketAddr, upgrades: bool) -> Self {
+        Self::haproxy_with(server, upgrades, "").await
+    }
+
+    async fn haproxy_with(server: SocketAddr, upgrades: bool, options: &str) -> Self {
         let refusal = if upgrades { "" } else { "http-request del-header upgrade" };
         Self::start("haproxy", |directory, address| {
             let configuration = format!(
-                "defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+                "defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n  {options}\n\
                  frontend front\n  bind {address}\n  {refusal}\n  default_backend back\n\
                  backend back\n  server one {server}\n"
             );
@@ -133,8 +170,8 @@ async fn calls(client: &Client) {
     }
 }
 
-/// Calls through a proxy that lets upgrades pass.
-async fn goes_over(proxy: Proxy) {
+/// A client that goes by frames.
+async fn by_frames(proxy: &Proxy) -> Client {
     let client = proxy.client();
     within(async {
         while way::on(&client).await.unwrap() != "frames" {
@@ -142,6 +179,12 @@ async fn goes_over(proxy: Proxy) {
         }
     })
     .await;
+    client
+}
+
+/// Calls through a proxy that lets upgrades pass.
+async fn goes_over(proxy: Proxy) {
+    let client = by_frames(&proxy).await;
     calls(&client).await;
     assert_eq!(way::on(&client).await.unwrap(), "frames");
 }
@@ -182,4 +225,93 @@ async fn calls_go_by_frames_through_haproxy_that_upgrades() {
 async fn calls_stay_with_http_through_haproxy_that_does_not_upgrade() {
     let server = server().await;
     stays(Proxy::haproxy(server.address, false).await).await;
+}
+
+/// A server of streams, and where the items of one of them are made.
+async fn streaming() -> (Running, mpsc::Sender<String>) {
+    let (pace, items) = mpsc::channel(1);
+    let paced = Pace { items: Mutex::new(Some(items)) };
+    (Running::new(everything().method::<way>().method::<echoes>().inject(paced)).await, pace)
+}
+
+/// Each item is made once the one before it has come: so nothing on the way waits for more of them.
+async fn items_come_one_by_one(client: &Client, pace: mpsc::Sender<String>, way: &str) {
+    let mut items = Pace::on(client).paced();
+    assert_eq!(within(items.next()).await.unwrap().unwrap(), way);
+    for n in 0..5 {
+        pace.send(n.to_string()).await.unwrap();
+        assert_eq!(within(items.next()).await.unwrap().unwrap(), n.to_string());
+    }
+    // That nobody reads any more gets through as well.
+    drop(items);
+    within(pace.closed()).await;
+}
+
+async fn items_go_both_ways_one_by_one(client: &Client) {
+    let (sender, mut numbers) = mpsc::channel(1);
+    let mut echoes = echoes::on(client, Streaming::new(stream::poll_fn(move |cx| numbers.poll_recv(cx))));
+    for n in 0..5 {
+        sender.send(n).await.unwrap();
+        assert_eq!(within(echoes.next()).await.unwrap().unwrap(), n);
+    }
+    drop(sender);
+    assert!(within(echoes.next()).await.is_none());
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn items_come_one_by_one_over_http_through_nginx() {
+    // Told nothing, nginx asks by HTTP/1.0, and would keep what comes until there is more of it.
+    for directives in [KEEPS_ALIVE, ""] {
+        let (server, pace) = streaming().await;
+        let proxy = Proxy::nginx_with(server.address, directives).await;
+        items_come_one_by_one(&proxy.client(), pace, "http").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn items_are_sent_over_http_through_nginx() {
+    let (server, _) = streaming().await;
+    let proxy = Proxy::nginx(server.address, false).await;
+    let echoes: Vec<_> = within(echoes::on(&proxy.client(), (0..1000).collect()).collect()).await;
+    assert_eq!(echoes, (0..1000).map(Ok).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn items_go_both_ways_over_http_through_nginx_that_is_told_not_to_keep_them() {
+    let (server, _) = streaming().await;
+    let directives = format!("{KEEPS_ALIVE} proxy_request_buffering off;");
+    let proxy = Proxy::nginx_with(server.address, &directives).await;
+    items_go_both_ways_one_by_one(&proxy.client()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn items_go_both_ways_by_frames_through_nginx() {
+    let (server, pace) = streaming().await;
+    let proxy = Proxy::nginx(server.address, true).await;
+    let client = by_frames(&proxy).await;
+    items_come_one_by_one(&client, pace, "frames").await;
+    items_go_both_ways_one_by_one(&client).await;
+}
+
+#[tokio::test]
+#[ignore = "needs haproxy; .ci/run runs it"]
+async fn items_go_both_ways_over_http_through_haproxy() {
+    let (server, pace) = streaming().await;
+    let proxy = Proxy::haproxy_with(server.address, false, STREAMS).await;
+    items_come_one_by_one(&proxy.client(), pace, "http").await;
+    items_go_both_ways_one_by_one(&proxy.client()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs haproxy; .ci/run runs it"]
+async fn items_go_both_ways_by_frames_through_haproxy() {
+    let (server, pace) = streaming().await;
+    let proxy = Proxy::haproxy(server.address, true).await;
+    let client = by_frames(&proxy).await;
+    items_come_one_by_one(&client, pace, "frames").await;
+    items_go_both_ways_one_by_one(&client).await;
 }

@@ -1,6 +1,7 @@
-"""A page in a browser calls byname by frames: `frames_page.py SERVER`, where SERVER is the program to start and stop.
+"""Pages in a browser call byname: `pages.py SERVER`, where SERVER is the program to start and stop.
 
-The page does the calling, `frames_page.html`. This serves it, to Chromium without a window, and takes what came of it.
+The pages do the calling: `frames_page.html` by frames, `streams_page.html` by what a browser has for streams over HTTP.
+This serves them, to Chromium without a window, and takes what came of it.
 """
 
 import http.server
@@ -18,17 +19,17 @@ from pathlib import Path
 
 from tally import Tally
 
-PAGE = Path(__file__).with_name("frames_page.html").read_bytes()
+PAGES = {f"/{name}": Path(__file__).with_name(name).read_bytes() for name in ["frames_page.html", "streams_page.html"]}
 # How long a page may take, from the start of the browser.
 PATIENCE = 120
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """The page, and what it reports."""
+    """The pages, and what they report."""
 
     def do_GET(self):
-        is_page = self.path.startswith("/page?")
-        self.answer(200 if is_page else 404, PAGE if is_page else b"")
+        page = PAGES.get(self.path.partition("?")[0])
+        self.answer(404 if page is None else 200, page or b"")
 
     def do_POST(self):
         self.answer(204, b"", self.rfile.read(int(self.headers["content-length"])))
@@ -54,7 +55,7 @@ class PageServer(http.server.ThreadingHTTPServer):
         self.reports = queue.Queue()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def browse(self, host, query):
+    def browse(self, host, page, query):
         """What a page reports that a browser loads from that host, and what the browser logged."""
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, tempfile.TemporaryFile() as log:
             browser = subprocess.Popen(
@@ -71,7 +72,7 @@ class PageServer(http.server.ThreadingHTTPServer):
                     f"--user-data-dir={profile}",
                     # Any: nobody asks it anything, but without one it ends once the page is loaded.
                     "--remote-debugging-port=0",
-                    f"http://{host}:{self.server_port}/page?{query}",
+                    f"http://{host}:{self.server_port}/{page}?{query}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -138,19 +139,22 @@ def main(server):
     with subprocess.Popen([server, allowed], stdout=subprocess.PIPE, text=True) as running:
         try:
             service = running.stdout.readline().strip()
-            for host, query, answered in [
-                ("127.0.0.1", "", "HTTP/1.1 101 Switching Protocols"),
-                ("localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
+            for page, host, query, answered in [
+                ("frames_page.html", "127.0.0.1", "", "HTTP/1.1 101 Switching Protocols"),
+                ("frames_page.html", "localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
+                ("streams_page.html", "127.0.0.1", "", None),
+                ("streams_page.html", "localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
             ]:
                 tap = Tap(service)
-                with tally.test(f"{host}: a browser loads the page"):
-                    report = pages.browse(host, f"service={tap.address}{query}")
+                with tally.test(f"{page} from {host}: a browser loads it"):
+                    report = pages.browse(host, page, f"service={tap.address}{query}")
                     assert report, "it had no tests"
                     for name, failed in report.items():
-                        with tally.test(f"{host}: {name}"):
+                        with tally.test(f"{page} from {host}: {name}"):
                             assert failed is None, failed
-                with tally.test(f"{host}: every handshake was answered by {answered}"):
-                    assert set(tap.answers) == {answered}, tap.answers
+                if answered:
+                    with tally.test(f"{page} from {host}: every connection was answered by {answered}"):
+                        assert set(tap.answers) == {answered}, tap.answers
         finally:
             running.kill()
     tally.exit()
