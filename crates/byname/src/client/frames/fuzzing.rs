@@ -16,7 +16,7 @@ use crate::codec::Codec;
 use crate::frames::format::Hello;
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::websocket::Side;
-use crate::frames::{LONGEST, Socket};
+use crate::frames::{Found, LONGEST, Socket};
 use crate::limits::Limits;
 
 /// The largest message.
@@ -60,11 +60,19 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let args = Encoded { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
     let mut calls: Vec<_> = (0..3).map(|_| driver.link().call()).collect();
     let mut ended = [const { None }; 3];
+    let takes_stream = steps.len() % 2 == 0;
     let mut poll_calls = |calls: &mut [super::Sending], ended: &mut [Option<()>]| {
         for (call, ended) in calls.iter_mut().zip(ended) {
-            if ended.is_none()
-                && let Poll::Ready(how) = call.poll(asked, &mut CallFrame::new(hour, &HeaderMap::new(), &args), cx)
-            {
+            let frame = &mut CallFrame::with_streams(hour, &HeaderMap::new(), &args, takes_stream, takes_stream);
+            let polled = if ended.is_none() { call.poll(asked, frame, cx) } else { Poll::Pending };
+            if let Some(id) = call.id {
+                let mut state = call.link.state();
+                while let Found::Items(mut items, _) = state.flows.take(id, cx) {
+                    while items.take().is_some_and(|item| item.len() <= LARGEST) {}
+                    assert_eq!(items.cost(), 0, "none is larger than allowed");
+                }
+            }
+            if let Poll::Ready(how) = polled {
                 *ended = Some(());
                 if let Ok(Ended::Answered(header, payload)) = how {
                     assert!(payload.len() <= LARGEST);

@@ -3,20 +3,67 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use byname_macros::rpc;
+use futures_core::Stream;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 
 use super::Connection;
+use crate::error::Error;
 use crate::frames::format::{Header, flag, kind};
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::websocket::{Side, Writer};
 use crate::server::Server;
 use crate::server::http::Endpoint;
+use crate::streaming::Streaming;
 
-const FUNCTIONS: [&str; 4] = ["sum", "echo", "later", "nobody"];
+const FUNCTIONS: [&str; 6] = ["sum", "echo", "later", "nobody", "count", "double"];
+
+#[rpc]
+fn count(to: u8) -> impl Stream<Item = u8> {
+    let mut at = 0;
+    poll_stream(move |cx| {
+        at += 1;
+        match at {
+            // Now and then it isn't ready.
+            _ if at % 7 == 3 => {
+                at += 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ if at > u32::from(to) => Poll::Ready(None),
+            _ => Poll::Ready(Some(at as u8)),
+        }
+    })
+}
+
+#[rpc]
+fn double(mut items: Streaming<i64>) -> impl Stream<Item = Result<i64, Error>> {
+    poll_stream(move |cx| {
+        let next = std::pin::pin!(items.next()).poll(cx);
+        next.map(|item| item.map(|item| item.map(|item| item.wrapping_mul(2))))
+    })
+}
+
+/// A stream by this function.
+fn poll_stream<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<Option<T>> + Unpin) -> impl Stream<Item = T> {
+    struct Polled<F>(F);
+
+    impl<T, F: FnMut(&mut Context<'_>) -> Poll<Option<T>> + Unpin> Stream for Polled<F> {
+        type Item = T;
+
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+            (self.0)(cx)
+        }
+    }
+
+    Polled(poll)
+}
 
 thread_local! {
     static WORLD: (Runtime, Arc<Endpoint>) = world();
@@ -32,6 +79,8 @@ fn world() -> (Runtime, Arc<Endpoint>) {
                 yield_now().await;
             }
         })
+        .method::<count>()
+        .method::<double>()
         .limits(|limits| limits.message = 10_000);
     let dispatch = server.dispatch(false).expect("each has a name of its own");
     (runtime, Arc::new(Endpoint::new(&server, Arc::new(dispatch), false, false)))
@@ -91,7 +140,7 @@ pub fn server_calls(data: &[u8]) {
     assert_eq!(violation, None, "what is written is right");
     assert_eq!(answers.first().map(|header| header.kind), Some(kind::HELLO));
     for answer in answers {
-        if matches!(answer.kind, kind::REPLY | kind::ERROR) && !answer.has(flag::MORE) {
+        if matches!(answer.kind, kind::REPLY | kind::ERROR | kind::END) && !answer.has(flag::MORE) {
             let left = called.get_mut(&answer.id).expect("what was not called is not answered");
             *left = left.checked_sub(1).expect("a call is answered once");
         }
