@@ -187,6 +187,58 @@ async fn an_answer_may_begin_while_the_body_still_comes() {
 }
 
 #[tokio::test]
+async fn over_http_2_both_directions_flow_and_a_reset_stops_the_function() {
+    let dropped = Arc::new(Notify::new());
+    let running = Running::new(server().inject(Endless(Arc::clone(&dropped)))).await;
+    let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    let (mut calls, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let url = |path: &str| format!("http://localhost/rpc/{path}");
+    let request = http::Request::post(url("double")).body(()).unwrap();
+    let (answer, mut body) = calls.send_request(request, false).unwrap();
+    body.send_data("1\n2\n".into(), false).unwrap();
+    let mut answer = within(answer).await.unwrap().into_body();
+    let mut read = String::new();
+    while !read.contains("{\"item\":4}\n") {
+        read.push_str(std::str::from_utf8(&within(answer.data()).await.unwrap().unwrap()).unwrap());
+    }
+    body.send_data("3".into(), true).unwrap();
+    while let Some(data) = within(answer.data()).await {
+        read.push_str(std::str::from_utf8(&data.unwrap()).unwrap());
+    }
+    assert_eq!(read, "{\"item\":2}\n{\"item\":4}\n{\"item\":6}\n{\"end\":3}\n");
+
+    let request = http::Request::post(url("endless")).body(()).unwrap();
+    let (answer, _) = calls.send_request(request, true).unwrap();
+    let mut answer = within(answer).await.unwrap().into_body();
+    assert!(within(answer.data()).await.unwrap().is_ok());
+    drop(answer);
+    within(dropped.notified()).await;
+}
+
+/// Streams without an end, and says that it was stopped.
+struct Endless(Arc<Notify>);
+
+struct Dropped(Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[rpc]
+impl Endless {
+    fn endless(&self) -> impl Stream<Item = u8> {
+        let guard = Dropped(Arc::clone(&self.0));
+        stream::repeat_with(move || {
+            let _ = &guard;
+            1
+        })
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_is_no_end() {
     let running = Running::new(server()).await;
     for body in [
