@@ -16,21 +16,22 @@ fn main() {
 /// The same client and server as from a `.proto` file, for messages that derive prost's trait by
 /// hand: so that nobody needs protoc to build this.
 fn generate_grpc() {
-    let method = |name: &str, route: &str, input: &str, output: &str| {
+    let method = |name: &str, route: &str, input: &str, output: &str, codec: &str| {
         Method::builder()
             .name(name)
             .route_name(route)
             .input_type(format!("super::{input}"))
             .output_type(format!("super::{output}"))
-            .codec_path("tonic_prost::ProstCodec")
-            .build()
+            .codec_path(codec)
     };
+    let codec = "tonic_prost::ProstCodec";
     let service = Service::builder()
         .package("bench")
         .name("Bench")
-        .method(method("add", "Add", "Addends", "Sum"))
-        .method(method("record", "Record", "Users", "Users"))
-        .method(method("payload", "Payload", "Payload", "Payload"))
+        .method(method("add", "Add", "Addends", "Sum", codec).build())
+        .method(method("record", "Record", "Users", "Users", codec).build())
+        .method(method("payload", "Payload", "Payload", "Payload", codec).build())
+        .method(method("numbers", "Numbers", "Range", "Number", "super::StreamCodec").server_streaming().build())
         .build();
     Builder::new().compile(&[service]);
 }

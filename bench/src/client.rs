@@ -20,7 +20,7 @@ pub struct Options {
     pub server: SocketAddr,
     #[arg(long, value_enum, default_value_t = Work::Add)]
     pub work: Work,
-    /// Calls in flight
+    /// Calls in flight, or streams at once
     #[arg(long, default_value_t = 128)]
     pub in_flight: usize,
     /// Seconds before the measurement
@@ -32,7 +32,7 @@ pub struct Options {
     /// The server's process, to read its CPU time
     #[arg(long)]
     pub server_process: Option<i32>,
-    /// Makes so many calls in each slot instead, and measures nothing
+    /// Makes so many calls in each slot instead, or reads so many items, and measures nothing
     #[arg(long)]
     pub calls_each: Option<u64>,
     /// The CPU that the client may run on

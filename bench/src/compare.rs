@@ -36,9 +36,9 @@ pub struct Options {
     /// on two threads
     #[arg(long, value_delimiter = ',', value_parser = peers::parser())]
     pub peers: Vec<&'static AnyPeer>,
-    #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload")]
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload,stream")]
     pub works: Vec<Work>,
-    /// Calls in flight; for payloads at most 32
+    /// Calls in flight, for payloads at most 32; or streams at once, at most 128
     #[arg(long, value_delimiter = ',', default_value = "1,128")]
     pub in_flight: Vec<usize>,
     /// 1, 8, 32, 128 and 512 calls in flight
@@ -62,7 +62,8 @@ impl Options {
             let mut counts: Vec<_> = in_flight.iter().map(|count| *count.min(&work.max_in_flight())).collect();
             counts.dedup();
             for in_flight in counts {
-                settings.extend(peers.iter().map(|peer| Setting { peer, work, in_flight }));
+                let able = peers.iter().filter(|peer| peer.can(work));
+                settings.extend(able.map(|peer| Setting { peer, work, in_flight }));
             }
         }
         settings

@@ -1,15 +1,31 @@
 //! The figures that a measurement holds, and what many of them come to.
 
 use crate::measurement::Measurement;
+use crate::work::Work;
 
 pub struct Figure {
-    pub name: &'static str,
+    name: &'static str,
     of: fn(&Measurement) -> f64,
+    is_of_streams: bool,
 }
 
 impl Figure {
     pub const fn new(name: &'static str, of: fn(&Measurement) -> f64) -> Self {
-        Figure { name, of }
+        Figure { name, of, is_of_streams: true }
+    }
+
+    const fn of_calls_only(mut self) -> Self {
+        self.is_of_streams = false;
+        self
+    }
+
+    pub fn name(&self, work: Work) -> String {
+        self.name.replace("call", work.unit())
+    }
+
+    /// Whether the work has it.
+    pub fn is_of(&self, work: Work) -> bool {
+        self.is_of_streams || work != Work::Stream
     }
 
     pub fn of(&self, measurement: &Measurement) -> f64 {
@@ -18,8 +34,8 @@ impl Figure {
 }
 
 pub const THROUGHPUT: Figure = Figure::new("calls/s", |m| m.outcome.calls as f64 / m.outcome.seconds);
-pub const P50: Figure = Figure::new("p50 µs", |m| m.outcome.p50_us);
-pub const P99: Figure = Figure::new("p99 µs", |m| m.outcome.p99_us);
+pub const P50: Figure = Figure::new("p50 µs", |m| m.outcome.p50_us).of_calls_only();
+pub const P99: Figure = Figure::new("p99 µs", |m| m.outcome.p99_us).of_calls_only();
 pub const SERVER_CPU: Figure = Figure::new("server CPU µs/call", |m| m.outcome.server_cpu_us);
 pub const CLIENT_CPU: Figure = Figure::new("client CPU µs/call", |m| m.outcome.client_cpu_us);
 
@@ -36,7 +52,8 @@ pub fn text(figure: f64) -> String {
     let decimals = match figure.abs() {
         size if size == size.trunc() || size >= 99.95 => 0,
         size if size >= 9.995 => 1,
-        _ => 2,
+        size if size >= 0.0995 => 2,
+        _ => 4,
     };
     let text = format!("{figure:.decimals$}");
     let whole = text.split('.').next().map_or(0, str::len);
@@ -66,7 +83,11 @@ mod tests {
 
     #[test]
     fn figures_have_the_digits_that_mean_something() {
-        let texts = [2_170_482.3, 21_704.8, 1860.2, 128.0, 99.96, 23.84, 9.996, 3.2041, 0.1352, 0.0, 1.0].map(text);
-        assert_eq!(texts, ["2,170,482", "21,705", "1,860", "128", "100", "23.8", "10.0", "3.20", "0.14", "0", "1"]);
+        let texts =
+            [2_170_482.3, 21_704.8, 1860.2, 128.0, 99.96, 23.84, 9.996, 3.2041, 0.1352, 0.03124, 0.0, 1.0].map(text);
+        assert_eq!(
+            texts,
+            ["2,170,482", "21,705", "1,860", "128", "100", "23.8", "10.0", "3.20", "0.14", "0.0312", "0", "1"]
+        );
     }
 }

@@ -1,12 +1,16 @@
-//! The client's side: a closed loop, in which every slot makes its next call when the last is answered.
+//! The client's side: a closed loop, in which every slot makes its next call when the last is answered, or reads its next
+//! stream when the last is over.
 
+use std::iter;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use hdrhistogram::Histogram;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -30,10 +34,12 @@ pub struct Load {
 /// What was seen in the window, but for the failures: those of the whole run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
+    /// Calls, or items of streams.
     pub calls: u64,
     pub failures: u64,
     pub first_failure: Option<String>,
     pub seconds: f64,
+    /// Of calls, like the next; streams have none.
     pub p50_us: f64,
     pub p99_us: f64,
     pub server_cpu_us: f64,
@@ -44,13 +50,13 @@ pub struct Outcome {
 }
 
 pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
-    let state = Arc::new(State::new()?);
+    let state = Arc::new(State::new(load.in_flight)?);
     let mut slots = start(peer, &load, u64::MAX, &state).await?;
     watch(&mut slots, load.warm_up).await?;
     let window = Window::open(&state, load.server_process)?;
     watch(&mut slots, load.window).await?;
     // A slow work may need longer for its first reply than a short window is.
-    while state.tally().is_empty() && window.began.elapsed() < load.window + DRAIN {
+    while state.is_empty_since(window.items) && window.began.elapsed() < load.window + DRAIN {
         watch(&mut slots, Duration::from_millis(10)).await?;
     }
     let mut outcome = window.close(&state)?;
@@ -69,9 +75,9 @@ pub async fn generate<P: Peer>(peer: &P, load: Load) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Makes so many calls in each slot, and measures nothing.
+/// Makes so many calls in each slot, or reads so many items, and measures nothing.
 pub async fn call<P: Peer>(peer: &P, load: Load, each: u64) -> Result<()> {
-    let state = Arc::new(State::new()?);
+    let state = Arc::new(State::new(load.in_flight)?);
     let mut slots = start(peer, &load, each, &state).await?;
     while let Some(slot) = slots.join_next().await {
         slot??;
@@ -102,7 +108,8 @@ async fn start<P: Peer>(peer: &P, load: &Load, each: u64, state: &Arc<State>) ->
         caller.settle().await?;
     }
     let slots = callers.into_iter().enumerate();
-    Ok(slots.map(|(slot, caller)| run_slot(caller, slot, load.work, each, Arc::clone(state))).collect())
+    let length = work::stream_length(load.in_flight);
+    Ok(slots.map(|(slot, caller)| run_slot(caller, slot, load.work, length, each, Arc::clone(state))).collect())
 }
 
 const DRAIN: Duration = Duration::from_secs(40);
@@ -113,6 +120,7 @@ struct Window {
     server: Option<Server>,
     client: CpuTime,
     allocations: u64,
+    items: u64,
     machine: Busy,
 }
 
@@ -132,6 +140,7 @@ impl Window {
             server: server.transpose()?,
             client: CpuTime::of(Pid::this())?,
             allocations: allocations(),
+            items: state.items(),
             machine: Busy::now()?,
             began: Instant::now(),
         })
@@ -148,9 +157,9 @@ impl Window {
         let ours = client + server.unwrap_or_default();
         let others = self.machine.elapsed()?.saturating_sub(ours);
         let tally = state.tally();
-        let calls = tally.latency.len();
+        let calls = tally.latency.len() + state.items() - self.items;
         if calls == 0 {
-            bail!("no call succeeded; the first failure: {:?}", tally.first_failure);
+            bail!("nothing succeeded; the first failure: {:?}", tally.first_failure);
         }
         let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / calls as f64;
         let micros_at = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
@@ -171,6 +180,8 @@ impl Window {
 
 struct State {
     over: AtomicBool,
+    /// How many items came in each slot, which alone writes there.
+    items: Vec<AtomicU64>,
     /// Shared, because a histogram for each slot would fill the cache. Nobody waits for the lock where all slots run on
     /// one thread.
     tally: Mutex<Tally>,
@@ -183,16 +194,11 @@ struct Tally {
     first_failure: Option<String>,
 }
 
-impl Tally {
-    fn is_empty(&self) -> bool {
-        self.latency.is_empty() && self.failures == 0
-    }
-}
-
 impl State {
-    fn new() -> Result<Self> {
+    fn new(slots: usize) -> Result<Self> {
         Ok(State {
             over: AtomicBool::new(false),
+            items: iter::repeat_with(AtomicU64::default).take(slots).collect(),
             tally: Mutex::new(Tally {
                 latency: Histogram::new_with_bounds(100, 60_000_000_000, 3)?,
                 failures: 0,
@@ -205,19 +211,33 @@ impl State {
         self.tally.lock().expect("no slot panics")
     }
 
+    /// Whether nothing came since the window opened, when there had been so many items.
+    fn is_empty_since(&self, items: u64) -> bool {
+        let tally = self.tally();
+        tally.latency.is_empty() && tally.failures == 0 && self.items() == items
+    }
+
+    fn items(&self) -> u64 {
+        self.items.iter().map(|items| items.load(Relaxed)).sum()
+    }
+
     fn record<T>(&self, reply: Result<T>, took: Duration) -> Option<T> {
-        let mut tally = self.tally();
         match reply {
             Ok(reply) => {
-                tally.latency.saturating_record(took.as_nanos() as u64);
+                self.tally().latency.saturating_record(took.as_nanos() as u64);
                 Some(reply)
             }
             Err(error) => {
-                tally.failures += 1;
-                tally.first_failure.get_or_insert(format!("{error:#}"));
+                self.fail(&error);
                 None
             }
         }
+    }
+
+    fn fail(&self, error: &anyhow::Error) {
+        let mut tally = self.tally();
+        tally.failures += 1;
+        tally.first_failure.get_or_insert_with(|| format!("{error:#}"));
     }
 }
 
@@ -232,16 +252,23 @@ async fn watch(slots: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()
     }
 }
 
-async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, calls: u64, state: Arc<State>) -> Result<()> {
+/// Makes so many calls, one after the other, or reads so many items, from streams of this length.
+async fn run_slot<C: Caller>(
+    mut caller: C,
+    slot: usize,
+    work: Work,
+    length: u64,
+    calls: u64,
+    state: Arc<State>,
+) -> Result<()> {
     let users = work::users(slot);
     let payload = match work {
         Work::Payload => work::payload_bytes(slot),
-        Work::Add | Work::Record => Bytes::new(),
+        Work::Add | Work::Record | Work::Stream => Bytes::new(),
     };
-    for n in 0..calls {
-        if state.over.load(Relaxed) {
-            break;
-        }
+    let mut n = 0;
+    while n < calls && !state.over.load(Relaxed) {
+        let mut count = 1;
         let failed = match work {
             Work::Add => {
                 let (a, b) = work::addends(slot, n);
@@ -271,13 +298,40 @@ async fn run_slot<C: Caller>(mut caller: C, slot: usize, work: Work, calls: u64,
                 );
                 echo.is_none()
             }
+            Work::Stream => {
+                count = length.min(calls - n);
+                let read = read_stream(&mut caller, work::first_number(slot), count, &state.items[slot]).await?;
+                read.inspect_err(|error| state.fail(error)).is_err()
+            }
         };
+        n += count;
         if failed {
             // A peer that fails at once must not starve the clock.
             sleep(Duration::from_millis(1)).await;
         }
     }
     Ok(())
+}
+
+/// Reads one stream to its end, or to its failure, which is the inner error.
+async fn read_stream<C: Caller>(caller: &mut C, from: u64, count: u64, came: &AtomicU64) -> Result<Result<()>> {
+    let items = match caller.numbers(from, count).await {
+        Ok(items) => items,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut items = pin!(items);
+    let mut expected = work::numbers(from, count);
+    while let Some(item) = items.next().await {
+        let item = match item {
+            Ok(item) => item,
+            Err(error) => return Ok(Err(error)),
+        };
+        let right = expected.next();
+        ensure!(right == Some(item), "wrong item: {item}, not {right:?}");
+        came.store(came.load(Relaxed) + 1, Relaxed);
+    }
+    ensure!(expected.is_empty(), "a stream of {count} items without its last {}", expected.count());
+    Ok(Ok(()))
 }
 
 async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {
@@ -288,10 +342,12 @@ async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream;
     use tokio::net::TcpListener;
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::peer::Numbers;
     use crate::work::User;
 
     #[tokio::test]
@@ -305,12 +361,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wrong_stream_ends_it_all() {
+        for (items, wrong) in [
+            (vec![0, 2], "wrong item: 2, not Some(1)"),
+            (vec![0, 1, 2], "a stream of 4 items without its last 1"),
+            (vec![0, 1, 2, 3, 4], "wrong item: 4, not None"),
+        ] {
+            let state = Arc::new(State::new(1).unwrap());
+            let error = run_slot(Yielding(items), 0, Work::Stream, 100, 4, state).await.unwrap_err();
+            assert_eq!(error.to_string(), wrong);
+        }
+        let state = Arc::new(State::new(1).unwrap());
+        run_slot(Yielding(vec![0, 1, 2, 3]), 0, Work::Stream, 4, 8, Arc::clone(&state)).await.unwrap();
+        assert_eq!(state.items(), 8);
+    }
+
+    #[tokio::test]
     async fn failures_are_counted_and_are_no_calls() {
         let outcome = generate(&Failing::default(), load(Work::Add)).await.unwrap();
         assert!(outcome.calls > 0 && outcome.failures > 0, "{outcome:?}");
         assert_eq!(outcome.first_failure.as_deref(), Some("odd"));
         let error = generate(&Failing::default(), load(Work::Record)).await.unwrap_err();
-        assert!(error.to_string().starts_with("no call succeeded"), "{error}");
+        assert!(error.to_string().starts_with("nothing succeeded"), "{error}");
+        let error = generate(&Failing::default(), load(Work::Stream)).await.unwrap_err();
+        assert!(error.to_string().starts_with("nothing succeeded"), "{error}");
     }
 
     #[tokio::test]
@@ -347,6 +421,26 @@ mod tests {
         async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
             yield_now().await;
             Ok(bytes.slice(1..))
+        }
+    }
+
+    struct Yielding(Vec<u64>);
+
+    impl Caller for Yielding {
+        async fn add(&mut self, _: i64, _: i64) -> Result<i64> {
+            unreachable!("it only yields")
+        }
+
+        async fn record(&mut self, _: Vec<User>) -> Result<Vec<User>> {
+            unreachable!("it only yields")
+        }
+
+        async fn payload(&mut self, _: Bytes) -> Result<Bytes> {
+            unreachable!("it only yields")
+        }
+
+        async fn numbers(&mut self, _: u64, _: u64) -> Result<impl Numbers> {
+            Ok(stream::iter(self.0.clone()).map(Ok))
         }
     }
 

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::load::{self, Load, Outcome};
 use crate::peer::Peer;
+use crate::work::Work;
 
 pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("floor", &floor::Floor::<floor::Binary, _>::new()),
@@ -57,6 +58,7 @@ pub struct AnyPeer {
     /// What the command line and the tables call it.
     pub name: &'static str,
     pub packages: &'static [&'static str],
+    streams: bool,
     /// It runs only where it is named.
     pub only_by_name: bool,
     /// Those of each side's runtime: one, on a CPU of its own, or several, on CPUs that both sides share.
@@ -68,7 +70,7 @@ type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 impl AnyPeer {
     const fn new<P: Peer>(name: &'static str, peer: &'static P) -> Self {
-        AnyPeer { name, packages: P::PACKAGES, only_by_name: false, threads: 1, peer }
+        AnyPeer { name, packages: P::PACKAGES, streams: P::STREAMS, only_by_name: false, threads: 1, peer }
     }
 
     const fn on_threads(mut self, threads: usize) -> Self {
@@ -79,6 +81,10 @@ impl AnyPeer {
     const fn only_by_name(mut self) -> Self {
         self.only_by_name = true;
         self
+    }
+
+    pub fn can(&self, work: Work) -> bool {
+        self.streams || work != Work::Stream
     }
 
     pub async fn serve(&self, listener: TcpListener) -> Result<()> {
@@ -140,12 +146,11 @@ mod tests {
 
     use super::*;
     use crate::accept::accepted;
-    use crate::work::Work;
 
     #[tokio::test]
     async fn every_peer_answers_every_work() {
         for peer in PEERS {
-            for &work in Work::value_variants() {
+            for &work in Work::value_variants().iter().filter(|work| peer.can(**work)) {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let load = Load {
                     server: listener.local_addr().unwrap(),

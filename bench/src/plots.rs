@@ -18,8 +18,8 @@ pub fn draw(measurements: &[Measurement], directory: &Path) -> Result<Vec<PathBu
     let mut files = Vec::new();
     for work in distinct(measurements.iter().map(|m| m.work)) {
         let of_work: Vec<_> = measurements.iter().filter(|m| m.work == work).collect();
-        for plot in &PLOTS {
-            let file = directory.join(format!("{work}-{}.svg", plot.file));
+        for plot in PLOTS.iter().filter(|plot| plot.figure.is_of(work)) {
+            let file = directory.join(format!("{work}-{}.svg", plot.file.replace("call", work.unit())));
             plot.draw(&file, work, &series(&of_work, &plot.figure))?;
             files.push(file);
         }
@@ -78,7 +78,7 @@ impl Plot {
         let root = SVGBackend::new(file, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
-            .caption(format!("{work}: {}", self.title), FONT.into_font().resize(17.0))
+            .caption(format!("{work}: {}", self.title.replace("call", work.unit())), FONT.into_font().resize(17.0))
             .margin(10)
             .margin_right(NAMES)
             .x_label_area_size(42)
@@ -94,7 +94,7 @@ impl Plot {
             .x_labels(places.len())
             .x_label_formatter(&|x| label(&places, *x))
             .y_label_formatter(&|y| figures::text(*y))
-            .x_desc("calls in flight")
+            .x_desc(if work == Work::Stream { "streams at once" } else { "calls in flight" })
             .draw()?;
         let mut names = Vec::new();
         for Series { peer, points } in series {

@@ -4,15 +4,19 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use crate::figures::{self, Figure, distinct, median_min_max, text};
 use crate::measurement::Measurement;
+use crate::work::Work;
 
 /// One measurement, for those who wait.
 pub fn line(measurement: &Measurement) -> String {
     let Measurement { round, peer, work, in_flight, outcome, .. } = measurement;
     let mut line = format!(
-        "round {round}  {work:<7} @{in_flight:<4} {peer:<14} {:>9} calls/s  p50 {} µs",
+        "round {round}  {work:<7} @{in_flight:<4} {peer:<14} {:>9} {}",
         text(figures::THROUGHPUT.of(measurement)),
-        text(outcome.p50_us),
+        figures::THROUGHPUT.name(*work),
     );
+    if figures::P50.is_of(*work) {
+        line += &format!("  p50 {} µs", text(outcome.p50_us));
+    }
     if let Some(failure) = &outcome.first_failure {
         let failures = outcome.failures;
         line += &format!("  {failures} FAILED, the first: {failure}");
@@ -27,8 +31,8 @@ pub fn tables(measurements: &[Measurement]) -> String {
         let of_both = |m: &&Measurement| (m.work, m.in_flight) == (work, in_flight);
         let measured: Vec<_> = measurements.iter().filter(of_both).collect();
         text += &format!("\n{work} @{in_flight}: the median (min–max) of the rounds\n\n");
-        text += &format!("{}\n", medians(&measured));
-        if let Some(ratios) = ratios(&measured) {
+        text += &format!("{}\n", medians(work, &measured));
+        if let Some(ratios) = ratios(work, &measured) {
             text += "\nRatios, round by round\n\n";
             text += &format!("{ratios}\n");
         }
@@ -53,9 +57,9 @@ pub fn is_ours(peer: &str) -> bool {
     peer == "byname" || peer.starts_with("byname-")
 }
 
-fn medians(measured: &[&Measurement]) -> Table {
-    let figures = || RATIOS.iter().chain(&COUNTS);
-    let mut table = table("peer", figures());
+fn medians(work: Work, measured: &[&Measurement]) -> Table {
+    let figures = || RATIOS.iter().chain(&COUNTS).filter(|figure| figure.is_of(work));
+    let mut table = table("peer", work, figures());
     for peer in distinct(measured.iter().map(|m| m.peer)) {
         let cells = figures().map(|figure| {
             let of_peer = measured.iter().filter(|m| m.peer == peer);
@@ -66,16 +70,17 @@ fn medians(measured: &[&Measurement]) -> Table {
     table
 }
 
-fn ratios(measured: &[&Measurement]) -> Option<Table> {
+fn ratios(work: Work, measured: &[&Measurement]) -> Option<Table> {
     let (ours, others): (Vec<_>, Vec<_>) =
         distinct(measured.iter().map(|m| m.peer)).into_iter().partition(|p| is_ours(p));
     if ours.is_empty() || others.is_empty() {
         return None;
     }
-    let mut table = table("ratio", RATIOS.iter());
+    let figures = || RATIOS.iter().filter(|figure| figure.is_of(work));
+    let mut table = table("ratio", work, figures());
     for our in ours {
         for other in &others {
-            let cells = RATIOS.iter().map(|figure| spread(rates(measured, our, other, figure)));
+            let cells = figures().map(|figure| spread(rates(measured, our, other, figure)));
             table.add_row([format!("{our} / {other}")].into_iter().chain(cells));
         }
     }
@@ -92,11 +97,11 @@ fn rates(measured: &[&Measurement], ours: &str, other: &str, figure: &Figure) ->
     pairs.map(|(ours, theirs)| figure.of(ours) / figure.of(theirs)).collect()
 }
 
-fn table<'f>(first: &str, figures: impl Iterator<Item = &'f Figure>) -> Table {
+fn table<'f>(first: &str, work: Work, figures: impl Iterator<Item = &'f Figure>) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
-    let names = figures.map(|figure| figure.name);
-    table.set_header([first].into_iter().chain(names));
+    let names = figures.map(|figure| figure.name(work));
+    table.set_header([first.to_owned()].into_iter().chain(names));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -115,7 +120,6 @@ fn spread(mut figures: Vec<f64>) -> String {
 mod tests {
     use super::*;
     use crate::load::Outcome;
-    use crate::work::Work;
 
     #[test]
     fn ratios_are_of_the_same_round() {
@@ -123,7 +127,16 @@ mod tests {
         let measurements = rounds.map(|(round, peer, calls)| measurement(round, peer, calls));
         let measured: Vec<_> = measurements.iter().collect();
         assert_eq!(rates(&measured, "byname", "other", &figures::THROUGHPUT), [2.0, 3.0]);
-        assert!(ratios(&measured[1..2]).is_none());
+        assert!(ratios(Work::Add, &measured[1..2]).is_none());
+    }
+
+    #[test]
+    fn a_stream_has_items_and_no_latency() {
+        let measurements =
+            ["byname", "other"].map(|peer| Measurement { work: Work::Stream, ..measurement(1, peer, 1) });
+        let text = tables(&measurements);
+        assert!(text.contains("stream @1") && text.contains("| items/s ") && text.contains("byname / other"), "{text}");
+        assert!(!text.contains("p50") && !text.contains("call"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The calls that every peer makes, and what their replies must be.
+//! The calls that every peer makes, the streams that it reads, and what must come of them.
 
+use std::ops::Range;
 use std::{fmt, iter};
 
 use bytes::Bytes;
@@ -14,14 +15,26 @@ pub enum Work {
     Record,
     /// Echoes 1 MiB of bytes
     Payload,
+    /// Yields a `u64` after the other
+    Stream,
 }
 
 impl Work {
-    /// More at once would measure the memory: a payload lies in several buffers on its way.
+    /// More at once would measure the memory: a payload lies in several buffers on its way, and of a stream all that
+    /// came and was not yet read.
     pub fn max_in_flight(self) -> usize {
         match self {
             Work::Add | Work::Record => usize::MAX,
             Work::Payload => 32,
+            Work::Stream => 128,
+        }
+    }
+
+    /// What is counted.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Work::Add | Work::Record | Work::Payload => "call",
+            Work::Stream => "item",
         }
     }
 }
@@ -43,6 +56,11 @@ pub fn record(users: Vec<User>) -> Vec<User> {
 
 pub fn payload(bytes: Bytes) -> Bytes {
     bytes
+}
+
+/// The items of a stream.
+pub fn numbers(from: u64, count: u64) -> Range<u64> {
+    from..from.saturating_add(count)
 }
 
 /// What peers send as it is, whichever way they encode: none has to convert it from or to a type of its own.
@@ -95,6 +113,16 @@ pub fn payload_bytes(slot: usize) -> Bytes {
     bytes.take(1 << 20).collect()
 }
 
+/// How many items each of so many streams has: so many that its beginning and its end don't count.
+pub fn stream_length(streams: usize) -> u64 {
+    if streams == 1 { 100_000 } else { 10_000 }
+}
+
+/// The first number of a slot's every stream: no two slots are sent the same.
+pub fn first_number(slot: usize) -> u64 {
+    slot as u64 * stream_length(2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +145,6 @@ mod tests {
         };
         assert_ne!(sum(0, 1_000_000), sum(1, 0));
         assert_ne!(sum(0, 1_000_007), sum(1, 0));
+        assert_eq!(numbers(first_number(0), stream_length(128)).end, first_number(1));
     }
 }

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use byname::{Client, ClientBuilder, Context, Server, rpc};
 use bytes::Bytes;
+use futures_util::stream::{self, Stream, TryStreamExt};
 use tokio::net::TcpListener;
 
 use super::base64::Base64;
-use crate::peer::{Caller, Peer};
+use crate::peer::{Caller, Numbers, Peer};
 use crate::work::{self, User};
 
 pub struct Byname {
@@ -35,6 +36,7 @@ pub struct Calling {
 
 impl Peer for Byname {
     const PACKAGES: &'static [&'static str] = &["byname", "hyper", "serde_json"];
+    const STREAMS: bool = true;
 
     type Caller = Calling;
 
@@ -44,6 +46,7 @@ impl Peer for Byname {
             .method::<record>()
             .method::<payload>()
             .method::<payload_as_text>()
+            .method::<numbers>()
             .method::<is_by_frames>();
         Ok(server.serve(listener).await?)
     }
@@ -71,6 +74,10 @@ impl Caller for Calling {
         }
         let Base64(bytes) = payload_as_text::on(&self.client, Base64(bytes)).await?;
         Ok(bytes)
+    }
+
+    async fn numbers(&mut self, from: u64, count: u64) -> Result<impl Numbers> {
+        Ok(numbers::on(&self.client, from, count).map_err(Into::into))
     }
 
     async fn settle(&mut self) -> Result<()> {
@@ -106,4 +113,9 @@ async fn payload(bytes: Bytes) -> Bytes {
 #[rpc]
 async fn payload_as_text(bytes: Base64) -> Base64 {
     Base64(work::payload(bytes.0))
+}
+
+#[rpc]
+fn numbers(from: u64, count: u64) -> impl Stream<Item = u64> {
+    stream::iter(work::numbers(from, count))
 }

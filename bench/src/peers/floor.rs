@@ -2,7 +2,7 @@
 //! their length, and one write for all that is ready.
 //!
 //! It does what every RPC must do and nothing else: no deadline, no cancellation, no limit, no metadata,
-//! no errors but those of the connection. [`frames`] says what is on the wire, [`client`] and [`server`]
+//! no errors but those of the connection, and of a stream as much as the connection takes. [`frames`] says what is on the wire, [`client`] and [`server`]
 //! are its two ends, [`encoding`] is what a payload holds, and [`websocket`] is what may be around it all.
 
 mod client;
@@ -40,6 +40,7 @@ impl<E> Floor<E, WebSocket> {
 
 impl<E: Encoding, F: Framing> Peer for Floor<E, F> {
     const PACKAGES: &'static [&'static str] = E::PACKAGES;
+    const STREAMS: bool = true;
 
     type Caller = Client<E>;
 

@@ -1,17 +1,23 @@
 //! tonic with prost's messages, on one connection or several.
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::ops;
 
 use anyhow::Result;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use prost::Message;
 use tokio::net::TcpListener;
+use tonic::codec::{BufferSettings, Codec};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
+use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use self::bench_client::BenchClient;
 use self::bench_server::{Bench, BenchServer};
-use crate::peer::{Caller, Peer};
+use crate::peer::{self, Caller, Peer};
 use crate::work::{self, User};
 
 pub struct Tonic {
@@ -21,6 +27,7 @@ pub struct Tonic {
 
 impl Peer for Tonic {
     const PACKAGES: &'static [&'static str] = &["tonic", "prost"];
+    const STREAMS: bool = true;
 
     type Caller = BenchClient<Channel>;
 
@@ -55,6 +62,35 @@ const CONNECTION_WINDOW: u32 = 256 << 20;
 /// And in one frame: half the CPU time of a payload in frames of 16 KiB, the default.
 const FRAME: u32 = 2 << 20;
 
+/// prost's codec with buffers that don't grow while they take what goes out at once of a stream, by default 32 KiB. For
+/// single messages they would be too large.
+pub struct StreamCodec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for StreamCodec<T, U> {
+    fn default() -> Self {
+        StreamCodec(PhantomData)
+    }
+}
+
+impl<T: Message + 'static, U: Message + Default + 'static> Codec for StreamCodec<T, U> {
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(stream_buffers())
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::new(stream_buffers())
+    }
+}
+
+fn stream_buffers() -> BufferSettings {
+    BufferSettings::new(40 << 10, 32 << 10)
+}
+
 // What `package bench; service Bench { … }` makes of a .proto file.
 include!(concat!(env!("OUT_DIR"), "/bench.Bench.rs"));
 
@@ -85,6 +121,20 @@ pub struct Payload {
     bytes: Bytes,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Range {
+    #[prost(uint64, tag = "1")]
+    from: u64,
+    #[prost(uint64, tag = "2")]
+    count: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Number {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+}
+
 struct Functions;
 
 #[tonic::async_trait]
@@ -103,6 +153,24 @@ impl Bench for Functions {
         let Payload { bytes } = request.into_inner();
         Ok(Response::new(Payload { bytes: work::payload(bytes) }))
     }
+
+    type NumbersStream = stream::Iter<Numbers>;
+
+    async fn numbers(&self, request: Request<Range>) -> Result<Response<Self::NumbersStream>, Status> {
+        let Range { from, count } = request.into_inner();
+        Ok(Response::new(stream::iter(Numbers(work::numbers(from, count)))))
+    }
+}
+
+/// A stream has to be of a type that has a name.
+struct Numbers(ops::Range<u64>);
+
+impl Iterator for Numbers {
+    type Item = Result<Number, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(Ok(Number { number: self.0.next()? }))
+    }
 }
 
 impl Caller for BenchClient<Channel> {
@@ -116,5 +184,10 @@ impl Caller for BenchClient<Channel> {
 
     async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
         Ok(BenchClient::payload(self, Payload { bytes }).await?.into_inner().bytes)
+    }
+
+    async fn numbers(&mut self, from: u64, count: u64) -> Result<impl peer::Numbers> {
+        let numbers = BenchClient::numbers(self, Range { from, count }).await?.into_inner();
+        Ok(numbers.map(|item| Ok(item?.number)))
     }
 }

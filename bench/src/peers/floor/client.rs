@@ -9,11 +9,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
+use futures_util::Stream;
 
 use super::encoding::Encoding;
 use super::frames::{self, Head, Incoming, Outgoing, Payload};
 use super::websocket::Framing;
-use crate::peer::Caller;
+use crate::peer::{self, Caller};
 use crate::work::User;
 
 pub struct Client<E> {
@@ -42,7 +43,10 @@ struct State {
 #[derive(Default)]
 struct Slot {
     waker: Option<Waker>,
+    /// By a reply, or by the end of a stream.
     answered: bool,
+    /// Items of a stream, each behind its length.
+    items: Vec<u8>,
     small: Vec<u8>,
     large: Option<Bytes>,
 }
@@ -65,6 +69,15 @@ impl Slot {
         }
         self.answered = true;
         self.wake();
+    }
+
+    fn add(&mut self, item: &[u8]) {
+        // Who has been woken takes all that is there.
+        if self.items.is_empty() {
+            self.wake();
+        }
+        self.items.extend_from_slice(&(item.len() as u32).to_le_bytes());
+        self.items.extend_from_slice(item);
     }
 
     fn wake(&self) {
@@ -146,6 +159,54 @@ impl State {
         self.free.push(slot);
         Poll::Ready(reply)
     }
+
+    /// Replaces `items` by those that have come. `false` is the end of the stream.
+    fn poll_items(&mut self, slot: usize, waker: &Waker, items: &mut Vec<u8>) -> Poll<Result<bool>> {
+        let waiting = &mut self.slots[slot];
+        items.clear();
+        mem::swap(items, &mut waiting.items);
+        if !items.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        if mem::take(&mut waiting.answered) {
+            self.free.push(slot);
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(reason) = &self.broken {
+            return Poll::Ready(Err(anyhow!("{reason}")));
+        }
+        waiting.wait(waker);
+        Poll::Pending
+    }
+}
+
+struct Numbers<E> {
+    state: Arc<Mutex<State>>,
+    slot: usize,
+    /// Those that were taken out of the slot, and how much of them was read.
+    items: Vec<u8>,
+    read: usize,
+    encoding: PhantomData<fn() -> E>,
+}
+
+impl<E: Encoding> Stream for Numbers<E> {
+    type Item = Result<u64>;
+
+    /// Isn't polled again once it has ended.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context) -> Poll<Option<Result<u64>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some((length, rest)) = this.items[this.read..].split_first_chunk() {
+                let item = &rest[..u32::from_le_bytes(*length) as usize];
+                this.read += length.len() + item.len();
+                return Poll::Ready(Some(E::number(item)));
+            }
+            this.read = 0;
+            if !ready!(lock(&this.state).poll_items(this.slot, cx.waker(), &mut this.items))? {
+                return Poll::Ready(None);
+            }
+        }
+    }
 }
 
 struct Connection<F> {
@@ -187,7 +248,10 @@ impl<F: Framing> Connection<F> {
             let mut state = lock(&self.state);
             while let Some((head, payload)) = self.incoming.next() {
                 let slot = state.slots.get_mut(head.id as usize).context("a reply to no call")?;
-                slot.answer(payload);
+                match head.method {
+                    frames::NUMBERS => slot.add(payload.as_ref()),
+                    _ => slot.answer(payload),
+                }
             }
         }
     }
@@ -216,5 +280,14 @@ impl<E: Encoding> Caller for Client<E> {
 
     async fn payload(&mut self, bytes: Bytes) -> Result<Bytes> {
         self.call(frames::PAYLOAD, |out| E::put_payload(bytes, out), E::payload).await
+    }
+
+    async fn numbers(&mut self, from: u64, count: u64) -> Result<impl peer::Numbers> {
+        let put = |out: &mut Vec<u8>| {
+            E::put_range(from, count, out);
+            None
+        };
+        let slot = poll_fn(|cx| Poll::Ready(lock(&self.state).begin(frames::NUMBERS, put, cx.waker()))).await;
+        Ok(Numbers::<E> { state: Arc::clone(&self.state), slot, items: Vec::new(), read: 0, encoding: PhantomData })
     }
 }

@@ -21,6 +21,10 @@ pub trait Encoding: Copy + Send + Sync + 'static {
     /// Returns what need not be copied.
     fn put_payload(bytes: Bytes, out: &mut Vec<u8>) -> Option<Bytes>;
     fn payload(payload: Payload) -> Result<Bytes>;
+    fn put_range(from: u64, count: u64, out: &mut Vec<u8>);
+    fn range(bytes: &[u8]) -> Result<(u64, u64)>;
+    fn put_number(number: u64, out: &mut Vec<u8>);
+    fn number(bytes: &[u8]) -> Result<u64>;
 }
 
 /// Integers in little endian, strings behind their length, no names: what only the same program can read.
@@ -97,6 +101,23 @@ impl Encoding for Binary {
             Payload::Large(bytes) => bytes,
         })
     }
+
+    fn put_range(from: u64, count: u64, out: &mut Vec<u8>) {
+        Self::put_number(from, out);
+        Self::put_number(count, out);
+    }
+
+    fn range(mut bytes: &[u8]) -> Result<(u64, u64)> {
+        Ok((u64::from_le_bytes(*take(&mut bytes)?), u64::from_le_bytes(*take(&mut bytes)?)))
+    }
+
+    fn put_number(number: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn number(mut bytes: &[u8]) -> Result<u64> {
+        Ok(u64::from_le_bytes(*take(&mut bytes)?))
+    }
 }
 
 /// What of a user has always the same size.
@@ -146,6 +167,22 @@ impl Encoding for Json {
     fn payload(payload: Payload) -> Result<Bytes> {
         let Base64(bytes) = serde_json::from_slice(payload.as_ref())?;
         Ok(bytes)
+    }
+
+    fn put_range(from: u64, count: u64, out: &mut Vec<u8>) {
+        put((from, count), out);
+    }
+
+    fn range(bytes: &[u8]) -> Result<(u64, u64)> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    fn put_number(number: u64, out: &mut Vec<u8>) {
+        put(number, out);
+    }
+
+    fn number(bytes: &[u8]) -> Result<u64> {
+        Ok(serde_json::from_slice(bytes)?)
     }
 }
 

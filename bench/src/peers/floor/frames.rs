@@ -12,6 +12,9 @@ use tokio_util::io::poll_read_buf;
 pub const ADD: u16 = 0;
 pub const RECORD: u16 = 1;
 pub const PAYLOAD: u16 = 2;
+/// Its reply is a frame for each number, and one of [`END`].
+pub const NUMBERS: u16 = 3;
+pub const END: u16 = 4;
 
 #[derive(Clone, Copy)]
 pub struct Head {
@@ -52,6 +55,11 @@ pub struct Outgoing {
 impl Outgoing {
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Without large payloads.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Adds a frame whose payload `put` appends, or returns to have it sent from where it is.
