@@ -809,6 +809,18 @@ async fn a_stream_by_frames_ends_with_end_and_with_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_item_in_pieces_stands_between_others_of_its_message() {
+    let (items, failure) = streamed(async |mut peer, call| {
+        let id = call.id;
+        let pieces = [frame(ITEM, MORE, 0, id, b"\"b"), frame(ITEM, MORE, 0, id, b"b"), frame(ITEM, 0, 0, id, b"b\"")];
+        peer.say([item(id, "a"), pieces.concat(), item(id, "c"), frame(END, 0, 0, id, b"")].concat()).await;
+        peer.closed().await;
+    })
+    .await;
+    assert_eq!((items, failure), (["a", "bbb", "c"].map(str::to_owned).into(), None));
+}
+
+#[tokio::test]
 async fn a_server_is_held_to_the_credit_it_was_given() {
     let (items, failure) = streamed(async |mut peer, call| {
         let granted = u32::from_be_bytes(call.payload[4..8].try_into().unwrap()) as usize;

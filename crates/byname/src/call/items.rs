@@ -95,27 +95,30 @@ pub(crate) struct Encoded {
     spans: Vec<Range<usize>>,
     /// Those before it were taken.
     at: usize,
+    /// What those that were not taken cost, as [`OVERHEAD`] has it.
+    cost: usize,
 }
 
 impl Encoded {
     pub(crate) fn new(codec: Codec, bytes: Bytes, spans: Vec<Range<usize>>) -> Self {
-        Self { codec, bytes, spans, at: 0 }
+        let cost = spans.iter().map(cost).sum();
+        Self { codec, bytes, spans, at: 0, cost }
     }
 
     /// One item that is all of these bytes.
     pub(crate) fn one(codec: Codec, bytes: Bytes) -> Self {
         let whole = 0..bytes.len();
-        Self { codec, bytes, spans: vec![whole], at: 0 }
+        Self::new(codec, bytes, vec![whole])
     }
 
-    /// What they cost, as [`OVERHEAD`] has it.
+    /// What those cost that were not taken.
     pub(crate) fn cost(&self) -> usize {
-        self.costs().sum()
+        self.cost
     }
 
-    /// What each costs.
-    pub(crate) fn costs(&self) -> impl Iterator<Item = usize> {
-        self.spans[self.at..].iter().map(|span| span.len() + OVERHEAD)
+    /// The same without the last.
+    pub(crate) fn cost_before_the_last(&self) -> usize {
+        self.cost - self.spans[self.at..].last().map_or(0, cost)
     }
 
     /// Those that were not taken.
@@ -127,6 +130,11 @@ impl Encoded {
     pub(crate) fn take(&mut self) -> Option<&[u8]> {
         let span = self.spans.get(self.at)?;
         self.at += 1;
+        self.cost -= cost(span);
         Some(&self.bytes[span.clone()])
     }
+}
+
+fn cost(span: &Range<usize>) -> usize {
+    span.len() + OVERHEAD
 }

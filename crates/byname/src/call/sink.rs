@@ -26,6 +26,8 @@ pub(crate) struct Sink {
     room: usize,
     /// The most bytes of one item.
     largest: usize,
+    /// How many bytes and items were taken last: as much room is made for the next.
+    likely: (usize, usize),
 }
 
 /// Why an item can't go out.
@@ -36,7 +38,7 @@ pub(crate) enum Unfit {
 
 impl Sink {
     pub(crate) fn new(codec: Option<Codec>, largest: usize) -> Self {
-        Self { codec, bytes: Vec::new(), spans: Vec::new(), local: None, room: 0, largest }
+        Self { codec, bytes: Vec::new(), spans: Vec::new(), local: None, room: 0, largest, likely: (0, 0) }
     }
 
     /// What items are encoded in from now on, if they are at all.
@@ -59,6 +61,11 @@ impl Sink {
             self.local = Some(Box::new(item));
             return Ok(true);
         };
+        if self.spans.is_empty() {
+            let (bytes, items) = self.likely;
+            self.bytes.reserve(bytes);
+            self.spans.reserve(items);
+        }
         let start = self.bytes.len();
         if let Err(why) = codec::encode(codec, &item, &mut self.bytes) {
             self.bytes.truncate(start);
@@ -84,6 +91,7 @@ impl Sink {
             None => self.local.take().map(|item| Batch::Local(Some(item))),
             Some(_) if self.spans.is_empty() => None,
             Some(codec) => {
+                self.likely = (self.bytes.len(), self.spans.len());
                 let bytes = Bytes::from(mem::take(&mut self.bytes));
                 Some(Batch::Encoded(Encoded::new(codec, bytes, mem::take(&mut self.spans))))
             }

@@ -506,11 +506,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         // What has come of answers that nobody waits for any more makes room for others.
         self.assembly.keep(|id| state.calls.is_waiting(id));
         while let Some((header, payload)) = format::next(&mut rest)? {
+            if run.goes_on(&header) && payload.len() <= self.assembly.largest() {
+                let start = payload.as_ptr().addr() - message.as_ptr().addr();
+                run.spans.push(start..start + payload.len());
+                continue;
+            }
             match header.kind {
                 // Nobody waits for it any more.
                 kind::REPLY | kind::ERROR | kind::ITEM | kind::END if !state.calls.is_waiting(header.id) => {}
                 kind::ITEM => match self.assembly.take(&header, payload)? {
-                    Taken::Part => {}
+                    // What goes on with it is no item by itself.
+                    Taken::Part => run.end(&mut state, &message, codec, &mut self.wakers)?,
                     Taken::Whole(item) => {
                         if run.id != header.id || header.has(flag::METADATA) {
                             run.end(&mut state, &message, codec, &mut self.wakers)?;

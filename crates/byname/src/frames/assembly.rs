@@ -61,6 +61,11 @@ impl Assembly {
         Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: Spares::new(largest) }
     }
 
+    /// The longest message that is taken.
+    pub(crate) fn largest(&self) -> usize {
+        self.largest
+    }
+
     /// Whether a frame goes on with a message that has begun.
     pub(crate) fn has_begun(&self, header: &Header) -> bool {
         !self.parts.is_empty() && self.parts.contains_key(&(header.kind, header.id))

@@ -154,13 +154,12 @@ impl Flows {
         let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.receives && flow.end.is_none()) else {
             return Ok(None);
         };
-        for cost in items.costs() {
-            if flow.left <= 0 {
-                return Err(Violation("an item was sent without credit"));
-            }
-            flow.left = flow.left.saturating_sub_unsigned(cost);
-            flow.held += cost;
+        // Before the last there had to be some left, and so before those before it.
+        if flow.left.saturating_sub_unsigned(items.cost_before_the_last()) <= 0 {
+            return Err(Violation("an item was sent without credit"));
         }
+        flow.left = flow.left.saturating_sub_unsigned(items.cost());
+        flow.held += items.cost();
         flow.inbox.push_back(items);
         Ok(flow.reader.take())
     }

@@ -84,6 +84,13 @@ impl Outbound {
         self.close(start, header);
     }
 
+    /// Puts a frame of which it is known that it goes in one piece.
+    pub(crate) fn put_small(&mut self, header: Header, payload: &[u8]) {
+        let header = Header { length: payload.len() as u32, ..header };
+        self.frames.extend_from_slice(&header.write());
+        self.frames.extend_from_slice(payload);
+    }
+
     /// Begins a frame at the end of what waits; its payload is written into [`buffer`](Self::buffer).
     pub(crate) fn open(&mut self) -> usize {
         let start = self.frames.len();

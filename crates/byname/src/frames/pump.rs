@@ -11,6 +11,9 @@ use super::{Doorbell, PIECE};
 use crate::call::Failure;
 use crate::call::items::{Batch, Items, Next};
 
+/// So many batches are made before others have their turn, the connection among them.
+const AT_ONCE: usize = 4;
+
 /// Sends one stream of a call, as far as its reader and the connection let it. A state machine, whose waiting is the
 /// [`Flows`](super::Flows)'.
 pub(crate) struct Pump {
@@ -65,7 +68,14 @@ impl Pump {
         items: &mut Items,
         cx: &mut Context<'_>,
     ) -> Poll<Pumped> {
+        let mut batches = 0;
         while self.last.is_none() {
+            if batches >= AT_ONCE {
+                // What there is goes out while more is made.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            batches += 1;
             let mut state = bell.lock();
             let (flows, outbound) = state.streams();
             let room = flows.room(id, outbound.len(), cx);
@@ -114,12 +124,16 @@ impl Pump {
         };
         let mut state = bell.lock();
         let (flows, outbound) = state.streams();
-        let mut is_large = false;
+        let (mut is_large, header) = (false, Header::new(kind::ITEM, 0, 0, id));
         for item in batch.rest() {
+            if self.metadata.is_empty() && item.len() <= PIECE {
+                outbound.put_small(header, item);
+                continue;
+            }
             is_large |= item.len() > PIECE;
             let metadata = mem::take(&mut self.metadata);
             let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
-            outbound.put(Header::new(kind::ITEM, flags, 0, id), |frame| {
+            outbound.put(Header { flags, ..header }, |frame| {
                 if !metadata.is_empty() {
                     format::write_metadata(&metadata, frame);
                 }

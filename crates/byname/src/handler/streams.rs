@@ -180,26 +180,41 @@ impl<S: Stream, E> Future for Yields<S, E> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
+        let mut taken = Taken::now();
+        let Some(yielded) = taken.0.as_deref_mut() else {
+            return Poll::Pending;
+        };
+        yielded.is_flowing = true;
         loop {
-            let polled = this.stream.as_mut().poll_next(cx);
-            let Some(mut yielded) = YIELDED.take() else {
-                panic!("a stream was polled outside of its call, which is a defect of byname");
-            };
-            yielded.is_flowing = true;
-            let next = match polled {
-                Poll::Ready(Some(item)) => match (this.put)(&mut yielded, item, *this.code) {
-                    true => Some(Poll::Pending),
-                    false => None,
-                },
-                Poll::Ready(None) => Some(Poll::Ready(())),
-                Poll::Pending => Some(Poll::Pending),
-            };
-            YIELDED.set(Some(yielded));
-            // Whoever takes items asks for more without being woken.
-            if let Some(next) = next {
-                return next;
+            match this.stream.as_mut().poll_next(cx) {
+                Poll::Ready(Some(item)) => {
+                    if (this.put)(yielded, item, *this.code) {
+                        // Whoever takes items asks for more without being woken.
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+/// What was lent to the function that is polled, until this is dropped: streams may panic.
+struct Taken(Option<Box<Yielded>>);
+
+impl Taken {
+    fn now() -> Self {
+        match YIELDED.take() {
+            None => panic!("a stream was polled outside of its call, which is a defect of byname"),
+            taken => Self(taken),
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        YIELDED.set(self.0.take());
     }
 }
 

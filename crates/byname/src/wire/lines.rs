@@ -41,8 +41,8 @@ impl Form {
     /// An item, which is JSON without line breaks.
     pub(crate) fn item(self, json: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Lines => out.extend([b"{\"item\":", json, b"}\n"].into_iter().flatten()),
-            Self::Events => out.extend([b"data: ", json, b"\n\n"].into_iter().flatten()),
+            Self::Lines => put(out, [b"{\"item\":", json, b"}\n"]),
+            Self::Events => put(out, [b"data: ", json, b"\n\n"]),
         }
     }
 
@@ -59,8 +59,8 @@ impl Form {
     pub(crate) fn failure(self, failure: Failure, out: &mut Vec<u8>) {
         let error = Refusal::from(failure).json();
         match self {
-            Self::Lines => out.extend([b"{\"err\":", error.as_slice(), b"}\n"].into_iter().flatten()),
-            Self::Events => out.extend([b"event: err\ndata: ", error.as_slice(), b"\n\n"].into_iter().flatten()),
+            Self::Lines => put(out, [b"{\"err\":", error.as_slice(), b"}\n"]),
+            Self::Events => put(out, [b"event: err\ndata: ", error.as_slice(), b"\n\n"]),
         }
     }
 
@@ -71,6 +71,10 @@ impl Form {
             Self::Events => b":\n\n",
         }
     }
+}
+
+fn put(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
+    parts.into_iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Whether a body is JSON a line.

@@ -60,7 +60,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let args = Encoded { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
     let mut calls: Vec<_> = (0..3).map(|_| driver.link().call()).collect();
     let mut ended = [const { None }; 3];
-    let takes_stream = steps.len() % 2 == 0;
+    let takes_stream = steps.len().is_multiple_of(2);
     let mut poll_calls = |calls: &mut [super::Sending], ended: &mut [Option<()>]| {
         for (call, ended) in calls.iter_mut().zip(ended) {
             let frame = &mut CallFrame::with_streams(hour, &HeaderMap::new(), &args, takes_stream, takes_stream);

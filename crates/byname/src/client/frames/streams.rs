@@ -33,6 +33,11 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Whether this is a further item in one piece.
+    pub(super) fn goes_on(&self, header: &Header) -> bool {
+        (header.kind, header.flags, header.id) == (kind::ITEM, 0, self.id) && !self.spans.is_empty()
+    }
+
     /// Hands them over.
     pub(super) fn end(
         &mut self,
