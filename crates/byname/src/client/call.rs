@@ -104,7 +104,7 @@ pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
     let as_they_are: fn(A) -> Box<dyn Any + Send> = |args| Box::new(args);
     let as_they_are = Some((as_they_are, R::types::<A>()));
     let name = Cow::Borrowed(&*method.name);
-    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), as_they_are).with_upload(upload)
+    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), as_they_are, upload)
 }
 
 /// A typed stub's call with borrowed arguments: it is encoded even within the process.
@@ -114,7 +114,7 @@ pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
     mut args: A,
 ) -> Call<A, R> {
     let (upload, name) = (args.take_stream(), Cow::Borrowed(&*method.name));
-    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), None).with_upload(upload)
+    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), None, upload)
 }
 
 pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Serialize + 'static)) -> Call<ByName, R> {
@@ -123,7 +123,7 @@ pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Seria
     let refused = encoded.as_ref().err().cloned();
     let args = ByName(encoded.unwrap_or_else(|_| Encoded::none(Codec::Json)));
     let encode = Encode::Encoded(|args: &ByName, codec| args.0.clone().into_codec(codec));
-    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None);
+    let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None, None);
     if let Some(prepared) = &mut call.prepared {
         prepared.refused = prepared.refused.take().or(refused);
     }
@@ -138,6 +138,7 @@ impl<A, R> Call<A, R> {
         args: A,
         encode: Encode<A>,
         as_they_are: Option<AsTheyAre<A>>,
+        upload: Option<Upload>,
     ) -> Self
     where
         R: Remote,
@@ -154,7 +155,7 @@ impl<A, R> Call<A, R> {
             timeout: None,
             headers,
             refused,
-            upload: None,
+            upload,
             takes_stream: false,
         };
         Self { name, prepared: Some(prepared), progress: Progress::Unsent, read: R::read }
@@ -176,13 +177,6 @@ impl<A, R> Call<A, R> {
             && let Err(error) = metadata::set(&mut prepared.headers, name, value)
         {
             prepared.refused = Some(error);
-        }
-        self
-    }
-
-    fn with_upload(mut self, upload: Option<Upload>) -> Self {
-        if let Some(prepared) = &mut self.prepared {
-            prepared.upload = upload;
         }
         self
     }
@@ -242,8 +236,11 @@ impl<A, R> Call<A, R> {
 impl<R> Call<ByName, R> {
     /// The stream that the function takes, in a call by name: `client.call::<i64>("sum", ()).streaming(numbers)`. A stub
     /// takes it as the function does, as its last argument.
-    pub fn streaming<T: Argument>(self, stream: Streaming<T>) -> Self {
-        self.with_upload(Some(stream.upload()))
+    pub fn streaming<T: Argument>(mut self, stream: Streaming<T>) -> Self {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.upload = Some(stream.upload());
+        }
+        self
     }
 }
 
