@@ -5,18 +5,13 @@ mod decode;
 mod encode;
 
 pub use self::builder::Args;
+pub(crate) use self::decode::Missing;
 pub(crate) use self::decode::{Call, Source, decode, is_optional};
 pub(crate) use self::encode::{Encoded, encode_dynamic};
 pub use self::{decode::FromArguments, encode::ToArguments};
 
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
-
-use crate::streaming::Streaming;
-
-/// A tuple of arguments, and the stream behind them.
-#[derive(Debug)]
-pub struct Streamed<A, T>(pub A, pub Option<Streaming<T>>);
 
 /// What can be an argument of an `#[rpc]` function: anything that serde can write and read, owned and `Send`.
 #[diagnostic::on_unimplemented(

@@ -1,24 +1,19 @@
 //! The vocabulary of a call: [`Request`], [`Reply`], [`Failure`]. No transport, no types of the user's.
 
-pub(crate) mod items;
-pub(crate) mod sink;
-
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
-pub(crate) use self::items::Items;
 use crate::arguments::Encoded;
-use crate::codec::{self, Codec};
-use crate::error::{Code, Error, Executed, Kind};
+use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
 use crate::places::Place;
+use crate::returned::{Failure, Items, Returned};
 
 /// A call, whichever way it came in: what interceptors see of it.
 pub struct Request {
@@ -140,8 +135,8 @@ pub(crate) enum Args {
     Refused(Error),
 }
 
-/// What a call came to: a value, a stream that has begun, or an error, and the headers that go with it. An [`Error`] becomes one by `.into()`,
-/// and so does a `Result<Reply, Error>`.
+/// What a call came to: a value, a stream that has begun, or an error, and the headers that go with it. An [`Error`]
+/// becomes one by `.into()`, and so does a `Result<Reply, Error>`.
 pub struct Reply {
     pub(crate) result: Result<Returned, Failure>,
     pub(crate) metadata: HeaderMap,
@@ -179,54 +174,6 @@ impl Reply {
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply").field("error", &self.error()).finish_non_exhaustive()
-    }
-}
-
-/// What a function gave back.
-pub enum Returned {
-    Value(Value),
-    /// A sequence of items, which ends or fails later on.
-    Stream(Items),
-}
-
-/// One value.
-pub enum Value {
-    Encoded(Codec, Bytes),
-    /// The value itself, for a caller in this process.
-    Local(Box<dyn Any + Send>),
-}
-
-impl Value {
-    /// As JSON; `None` for a value that was never encoded.
-    pub(crate) fn into_json(self) -> Option<Bytes> {
-        match self {
-            Value::Encoded(Codec::Json, text) => Some(text),
-            Value::Encoded(Codec::MessagePack, bytes) => codec::to_json(&bytes).ok().map(Bytes::from),
-            Value::Local(_) => None,
-        }
-    }
-}
-
-/// Why there is no reply.
-pub enum Failure {
-    /// The function's own error: ERROR without its data, and the data.
-    Method { error: Error, data: Value },
-    /// Ours.
-    Rpc(Error),
-}
-
-impl Failure {
-    /// The function's own error as ERROR without its `data`.
-    pub(crate) fn method_error(name: &str, code: Code) -> Error {
-        Error::new(code, format!("`{name}` returned its own error, see `data`"))
-            .executed_is(Executed::Yes)
-            .kind_is(Kind::Method)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Rpc(error)
     }
 }
 

@@ -17,8 +17,7 @@ use tracing::{Instrument as _, Span};
 
 use self::producing::Producing;
 use crate::arguments::{Call, Source};
-use crate::call::items::{self, Items, Next};
-use crate::call::{Args, Failure, Known, Reply, Request, Returned, Value};
+use crate::call::{Args, Known, Reply, Request};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::error::{Code, Error, Executed};
@@ -30,6 +29,8 @@ use crate::panics::{Panicked, caught};
 use crate::places::{Place, Places};
 use crate::quote::quoted;
 use crate::registry::{Entry, Registry};
+use crate::returned::items::{self, Items, Next};
+use crate::returned::{Failure, Returned, Value};
 use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, later};
 

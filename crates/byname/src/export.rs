@@ -2,7 +2,7 @@
 
 pub use inventory;
 
-pub use crate::arguments::{FromArguments, Streamed, ToArguments};
+pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{Handler, Registration, Yields};
 pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};
 
@@ -21,6 +21,7 @@ use crate::codec::{self, Codec};
 use crate::context::Context;
 use crate::error::{CallError, Code, Error, MethodError};
 use crate::handler::NoError;
+pub use crate::streaming::Streamed;
 use crate::streaming::Streaming;
 
 /// The stub type of a function or of a declaration.

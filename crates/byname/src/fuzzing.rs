@@ -9,7 +9,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arguments::{self, Encoded, Source};
-use crate::call::Failure;
 pub use crate::client::frames::fuzzing::client_answers;
 pub use crate::client::fuzzing::{response, url};
 use crate::codec::{self, Codec};
@@ -18,6 +17,7 @@ pub use crate::frames::fuzzing::{assembly, frames, websocket};
 use crate::handler::Handler;
 use crate::method::{Method, Param, Source as Place};
 use crate::name;
+use crate::returned::Failure;
 pub use crate::server::frames::fuzzing::server_calls;
 use crate::wire::{Way, headers, json_rpc, path, plain, reply};
 

@@ -13,10 +13,10 @@ use serde_core::Serialize;
 pub(crate) use self::streams::Yielded;
 pub use self::streams::Yields;
 use crate::arguments::{self, Argument, FromArguments};
-use crate::call::Value;
 use crate::codec::{self, Codec, Shape};
 use crate::error::{Code, Error, Executed, Internal};
 use crate::method::{Method, MethodSpec, Param, Source};
+use crate::returned::Value;
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
 #[derive(Clone)]

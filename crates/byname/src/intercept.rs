@@ -8,9 +8,10 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
-use crate::call::{Failure, Reply, Request};
+use crate::call::{Reply, Request};
 use crate::error::{Code, Error, Executed};
 use crate::panics::{Panicked, caught};
+use crate::returned::Failure;
 use crate::runtime::BoxFuture;
 use crate::timer::before;
 

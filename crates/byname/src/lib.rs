@@ -92,6 +92,7 @@ mod panics;
 mod places;
 mod quote;
 mod registry;
+mod returned;
 mod runtime;
 mod server;
 mod streaming;

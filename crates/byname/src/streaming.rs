@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 
 use futures_core::Stream;
+use serde_core::de::Deserializer;
 
-use crate::arguments::Argument;
-use crate::call::Failure;
-use crate::call::items::{Batch, Items, Next, ROOM, Source};
-use crate::call::sink::{Sink, Unfit};
+use crate::arguments::{Argument, FromArguments, Missing, ToArguments};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed};
+use crate::method::{Method, Param};
+use crate::returned::Failure;
+use crate::returned::items::{Batch, Items, Next, ROOM, Source, Upload};
+use crate::returned::sink::{Sink, Unfit};
 
 /// A stream that a function takes as its last argument: what its caller sends, item by item, while it runs.
 ///
@@ -132,20 +134,7 @@ impl<T: Argument> Streaming<T> {
             let stream = typed.downcast::<Self>().map(|stream| *stream).unwrap_or_else(|_| Self::from(Vec::new()));
             Items::new(Sent { stream: Some(stream), sink: Sink::new(codec, largest), failure: None })
         };
-        Upload { typed: Box::new(self), encode }
-    }
-}
-
-/// A stream that a call brings, its types erased.
-pub struct Upload {
-    typed: Box<dyn Any + Send>,
-    encode: fn(Box<dyn Any + Send>, Option<Codec>, usize) -> Items,
-}
-
-impl Upload {
-    /// Its items in that codec, none larger than that; as they are where there is no codec.
-    pub(crate) fn items(self, codec: Option<Codec>, largest: usize) -> Items {
-        (self.encode)(self.typed, codec, largest)
+        Upload::new(Box::new(self), encode)
     }
 }
 
@@ -195,6 +184,46 @@ impl<T: Argument> Source for Sent<T> {
             (None, Some(error)) => Next::Failed(error.clone().into()),
             (None, None) => Next::End,
         })
+    }
+}
+
+/// A tuple of arguments, and the stream behind them.
+#[derive(Debug)]
+pub struct Streamed<A, T>(pub A, pub Option<Streaming<T>>);
+
+impl<A: FromArguments, T: Argument> FromArguments for Streamed<A, T> {
+    type Slots = A::Slots;
+
+    fn slots() -> Self::Slots {
+        A::slots()
+    }
+
+    fn fill<'de, D: Deserializer<'de>>(slots: &mut Self::Slots, index: usize, value: D) -> Result<bool, D::Error> {
+        A::fill(slots, index, value)
+    }
+
+    fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing> {
+        Ok(Self(A::finish(slots, params)?, None))
+    }
+
+    fn take_items(&mut self, items: Items, method: &Method, nesting: usize) -> Result<(), Items> {
+        let name = method.takes.as_ref().map_or("", |stream| &*stream.name);
+        self.1 = Some(Streaming::received(items, name.into(), nesting));
+        Ok(())
+    }
+
+    fn lacks_items(&self) -> bool {
+        self.1.is_none()
+    }
+}
+
+impl<A: ToArguments, T: Argument> ToArguments for Streamed<A, T> {
+    fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.to_keyword(params, codec, out)
+    }
+
+    fn take_stream(&mut self) -> Option<Upload> {
+        self.1.take().map(Streaming::upload)
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) use self::failure::{Refusal, status};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::call::Failure;
+use crate::returned::Failure;
 
 /// The ways of calling that HTTP/1 and HTTP/2 carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,11 @@ use std::fmt;
 use serde_core::Deserialize;
 use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Argument, Streamed};
-use crate::call::Items;
+use super::Argument;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::{Method, Param};
-use crate::streaming::Streaming;
+use crate::returned::Items;
 
 /// A function's arguments: a tuple of up to sixteen.
 pub trait FromArguments: Send + Sized + 'static {
@@ -326,33 +325,6 @@ fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> R
     match &params[index].default {
         Some(default) => codec::decode(Codec::Json, default.as_bytes()).map_err(|_| Missing(index)),
         None => T::deserialize(LeftOut).map_err(|_| Missing(index)),
-    }
-}
-
-/// Arguments of which the last is a stream.
-impl<A: FromArguments, T: Argument> FromArguments for Streamed<A, T> {
-    type Slots = A::Slots;
-
-    fn slots() -> Self::Slots {
-        A::slots()
-    }
-
-    fn fill<'de, D: Deserializer<'de>>(slots: &mut Self::Slots, index: usize, value: D) -> Result<bool, D::Error> {
-        A::fill(slots, index, value)
-    }
-
-    fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing> {
-        Ok(Self(A::finish(slots, params)?, None))
-    }
-
-    fn take_items(&mut self, items: Items, method: &Method, nesting: usize) -> Result<(), Items> {
-        let name = method.takes.as_ref().map_or("", |stream| &*stream.name);
-        self.1 = Some(Streaming::received(items, name.into(), nesting));
-        Ok(())
-    }
-
-    fn lacks_items(&self) -> bool {
-        self.1.is_none()
     }
 }
 

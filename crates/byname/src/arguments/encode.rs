@@ -5,12 +5,12 @@ use std::any::Any;
 use bytes::Bytes;
 use serde_core::Serialize;
 
+use super::Args;
 use super::decode::Source;
-use super::{Args, Argument, Streamed};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::Param;
-use crate::streaming::{Streaming, Upload};
+use crate::returned::items::Upload;
 
 /// Encoded arguments: an array and a map, each empty where there is none of the kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,16 +67,6 @@ pub trait ToArguments: Send {
     #[doc(hidden)]
     fn take_stream(&mut self) -> Option<Upload> {
         None
-    }
-}
-
-impl<A: ToArguments, T: Argument> ToArguments for Streamed<A, T> {
-    fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.to_keyword(params, codec, out)
-    }
-
-    fn take_stream(&mut self) -> Option<Upload> {
-        self.1.take().map(Streaming::upload)
     }
 }
 

@@ -23,9 +23,9 @@ pub(super) use self::calls::Ended;
 pub(super) use self::handshake::open;
 pub(super) use self::request::CallFrame;
 use self::streams::Run;
-pub(super) use self::streams::{Begun, Receiving, Upload};
+pub(super) use self::streams::{Begun, Pumping, Upload};
 pub(super) use self::upgrades::Upgrades;
-use crate::call::{Failure, Items, Reply, Returned, Value, items};
+use crate::call::Reply;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Kind};
 use crate::frames::format::{self, Header, Hello, flag, kind};
@@ -33,6 +33,7 @@ use crate::frames::{
     self, Assembly, Doorbell, Flows, GivenUp, Guard, Outbound, Socket, Streams, Taken, Violation, wake,
 };
 use crate::limits::Limits;
+use crate::returned::{Failure, Items, Returned, Value, items};
 use crate::timer::{Timer, later};
 
 /// The names that a connection is told, each by a number; after so many another connection takes its place.

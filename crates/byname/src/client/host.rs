@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::connect::{addresses, connect};
-use super::frames::{self, Begun, CallFrame, Ended, Link, Receiving, Unsent, Upload, too_large};
+use super::frames::{self, CallFrame, Ended, Link, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, Unread};
 use super::links::Links;
 use super::outcome::unasked_stream;
@@ -25,10 +25,11 @@ use super::outgoing::Outgoing;
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;
-use crate::call::{Failure, Items, Reply, Returned, Value};
+use crate::call::Reply;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
+use crate::returned::{Failure, Returned, Value};
 use crate::runtime::{self, BoxFuture};
 use crate::timer::{Timer, before, later, until};
 use crate::wire::{Way, headers, path, plain, reply};
@@ -171,67 +172,6 @@ impl Host {
             Ok(()) => self.over_http(outgoing).await,
             Err(error) => error.into(),
         }
-    }
-
-    /// One attempt of a call that has a stream, up to its first item or its end; nothing where it was not sent.
-    async fn stream_by_frames(self: &Arc<Self>, link: &Arc<Link>, outgoing: &mut Outgoing) -> Option<Reply> {
-        let mut sending = link.call();
-        let left = outgoing.deadline.saturating_duration_since(Instant::now());
-        let items = outgoing.take_items();
-        let mut frame =
-            CallFrame::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
-        let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
-        match before(outgoing.deadline, sent).await {
-            Some(Ok(())) => {}
-            Some(Err(unsent)) => {
-                outgoing.put_items(items);
-                return self.ended(&outgoing.name, outgoing.allowed, link, Err(unsent));
-            }
-            None => return Some(self.late(&outgoing.name, outgoing.allowed, Executed::No).into()),
-        }
-        let mut upload = items.map(|items| Upload::new(items, link.codec()));
-        let mut is_uploaded = false;
-        let begun = poll_fn(|cx| {
-            if let Some(upload) = &mut upload
-                && !is_uploaded
-                && let Poll::Ready(ended) = upload.poll(&sending, cx)
-            {
-                is_uploaded = true;
-                if let Some(failure) = ended {
-                    return Poll::Ready(Err(failure));
-                }
-            }
-            sending.poll_begun(cx).map(Ok)
-        });
-        match begun.await {
-            Ok(Begun::Items) => {
-                let upload = upload.filter(|_| !is_uploaded);
-                let metadata = sending.take_metadata();
-                let receiving = Receiving::new(sending, upload, Arc::clone(self), &outgoing.name, outgoing.allowed);
-                Some(Reply { result: Ok(Returned::Stream(Items::new(receiving))), metadata })
-            }
-            Ok(Begun::Ended(ended)) => {
-                let Some(reply) = self.ended(&outgoing.name, outgoing.allowed, link, Ok(ended)) else {
-                    return self.send_again(upload, outgoing);
-                };
-                Some(reply)
-            }
-            Err(failure) => Some(Reply { result: Err(failure), metadata: HeaderMap::new() }),
-        }
-    }
-
-    /// A call was not run; it goes again where nothing was taken of what it brings.
-    fn send_again(&self, upload: Option<Upload>, outgoing: &mut Outgoing) -> Option<Reply> {
-        outgoing.put_items(upload.and_then(Upload::into_untouched));
-        outgoing.is_spent.then(|| {
-            let why = format!(
-                "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; call \
-                 again with the whole stream",
-                self.url(),
-                outgoing.name
-            );
-            Error::refused(Code::Unavailable, why).into()
-        })
     }
 
     /// What a call by frames came to; nothing where it was not sent.

@@ -2,10 +2,10 @@
 
 use serde_core::de::DeserializeOwned;
 
-use crate::call::{Failure, Returned, Value};
 use crate::codec::{self, Codec};
 use crate::error::{CallError, Code, Error, Executed};
 use crate::handler::{NoError, TypeIds};
+use crate::returned::{Failure, Returned, Value};
 
 /// What a call results in: `Result<T, Error>`, or `Result<T, CallError<E>>` where the function returns a `Result`.
 pub trait Remote: Sized + Send + 'static {

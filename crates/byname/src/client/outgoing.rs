@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::frames::Asked;
 use crate::arguments::Encoded;
-use crate::call::Items;
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::returned::Items;
 
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {

@@ -11,10 +11,10 @@ use futures_core::Stream;
 use super::call::Call;
 use super::outcome::Remote;
 use crate::arguments::Argument;
-use crate::call::items::{Batch, Items, Next, ROOM};
-use crate::call::{Failure, Returned, Value};
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
+use crate::returned::items::{Batch, Items, Next, ROOM};
+use crate::returned::{Failure, Returned, Value};
 use crate::streaming::Streaming;
 
 /// A stream that is called for when it is first polled: `follow::on(&client, 7)`.

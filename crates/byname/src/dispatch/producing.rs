@@ -9,10 +9,10 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{Instrument as _, Span};
 
 use super::{Running, SetBy, Supervised, late_by, stopping};
-use crate::call::items::{Next, Source};
-use crate::call::{Failure, Value};
 use crate::error::{Code, Error, Executed};
 use crate::handler::{Outcome, Output, Yielded};
+use crate::returned::items::{Next, Source};
+use crate::returned::{Failure, Value};
 use crate::runtime;
 use crate::timer::{Timer, later};
 

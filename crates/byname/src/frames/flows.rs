@@ -7,8 +7,8 @@ use std::task::{Context, Waker};
 use http::HeaderMap;
 
 use super::{Outbound, Violation};
-use crate::call::items::{Encoded, ROOM};
 use crate::error::Error;
+use crate::returned::items::{Encoded, ROOM};
 
 /// How many bytes of items a reader lets its sender be ahead, headers included: so many at most, and at least, and all
 /// streams of a connection together about as many as these.
@@ -291,8 +291,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::call::items::OVERHEAD;
     use crate::codec::Codec;
+    use crate::returned::items::OVERHEAD;
 
     fn items(number: u32, length: usize) -> Encoded {
         let mut bytes = number.to_be_bytes().to_vec();

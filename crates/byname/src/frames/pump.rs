@@ -8,8 +8,8 @@ use http::HeaderMap;
 use super::flows::{Room, Streams};
 use super::format::{self, Header, flag, kind};
 use super::{Doorbell, PIECE};
-use crate::call::Failure;
-use crate::call::items::{Batch, Items, Next};
+use crate::returned::Failure;
+use crate::returned::items::{Batch, Items, Next};
 
 /// So many batches are made before others have their turn, the connection among them.
 const AT_ONCE: usize = 4;
@@ -163,8 +163,8 @@ mod loom_tests {
 
     use super::super::{Flows, Outbound, Streams};
     use super::*;
-    use crate::call::items::{Encoded, Source};
     use crate::codec::Codec;
+    use crate::returned::items::{Encoded, Source};
 
     struct Side {
         flows: Flows,

@@ -8,11 +8,11 @@ use futures_core::Stream;
 use serde_core::Serialize;
 
 use super::{Invocation, Outcome, Output, own_error};
-use crate::call::Value;
-use crate::call::items::Batch;
-use crate::call::sink::{Sink, Unfit};
 use crate::codec::Codec;
 use crate::error::{Code, Executed};
+use crate::returned::Value;
+use crate::returned::items::Batch;
+use crate::returned::sink::{Sink, Unfit};
 
 thread_local! {
     /// What the function that is polled now yields goes here: its future, which owns what its stream borrows, is

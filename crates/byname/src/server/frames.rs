@@ -27,7 +27,7 @@ use super::body;
 use super::http::Endpoint;
 use super::watch::linger;
 use crate::arguments::{Encoded, Source};
-use crate::call::{Args, Failure, Reply, Request, Returned, Value};
+use crate::call::{Args, Reply, Request};
 use crate::codec::Codec;
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
@@ -38,6 +38,7 @@ use crate::frames::{
 };
 use crate::places::Places;
 use crate::registry::Entry;
+use crate::returned::{Failure, Returned, Value};
 use crate::timer::{Timer, later};
 
 /// Calls that may be at work on one connection.

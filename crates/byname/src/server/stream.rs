@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
-use crate::call::items::{Batch, Encoded, Items, Next, ROOM, Source};
 use crate::codec::Codec;
 use crate::error::{Code, Error};
+use crate::returned::items::{Batch, Encoded, Items, Next, ROOM, Source};
 use crate::timer::{Timer, later};
 use crate::wire::lines::{Form, Lines, TooLong};
 

@@ -5,9 +5,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::object::{Others, members};
 use super::{Answered, Way, headers};
-use crate::call::{Failure, Value};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
+use crate::returned::{Failure, Value};
 
 /// A failure as it goes out: ERROR, and the function's own error as JSON.
 pub(crate) struct Refusal {

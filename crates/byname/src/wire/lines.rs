@@ -6,8 +6,8 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 
 use super::failure::{self, Refusal};
 use super::object::{Others, members};
-use crate::call::Failure;
 use crate::codec;
+use crate::returned::Failure;
 
 /// The content type of JSON a line.
 pub(crate) const NDJSON: &str = "application/x-ndjson";

@@ -65,7 +65,7 @@ fn invalid(why: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Failure;
+    use crate::returned::Failure;
     use crate::wire::Way;
     use http::HeaderMap;
 

@@ -4,9 +4,8 @@ use std::future::poll_fn;
 use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,13 +14,11 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::{Ended, Link, Sending, State, Status};
-use crate::call::items::{Batch, Encoded, Items, Next, Source};
-use crate::call::{Failure, Reply, Returned};
-use crate::client::host::Host;
 use crate::codec::Codec;
-use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, flag, kind};
-use crate::frames::{Found, Pump, Pumped, Violation};
+use crate::frames::{Found, Pump, Pumped, Violation, wake};
+use crate::returned::Failure;
+use crate::returned::items::{Encoded, Items, Next, Source};
 use crate::runtime;
 use crate::timer::later;
 
@@ -94,6 +91,29 @@ impl Sending {
         self.poll_ended(cx).map(Begun::Ended)
     }
 
+    /// The next items of a stream that has begun, or how it ended; `None` once that was said.
+    pub(in crate::client) fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Encoded, Ended>>> {
+        let Some(id) = self.id else {
+            return Poll::Ready(None);
+        };
+        let mut state = self.link.state();
+        if let Found::Items(items, more) = state.flows.take(id, cx) {
+            if let Some(more) = more
+                && state.calls.is_waiting(id)
+            {
+                state.outbound.put(Header::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(more.to_be_bytes()));
+                self.link.state.ring(state);
+            }
+            return Poll::Ready(Some(Ok(items)));
+        }
+        let ended = ready!(state.calls.poll(id, cx));
+        let closed = state.flows.close(id);
+        drop(state);
+        wake(closed);
+        self.id = None;
+        Poll::Ready(Some(Err(ended)))
+    }
+
     /// What goes with the first item.
     pub(in crate::client) fn take_metadata(&mut self) -> HeaderMap {
         self.id.map_or_else(HeaderMap::new, |id| self.link.state().flows.take_metadata(id))
@@ -121,7 +141,7 @@ impl Upload {
     }
 
     fn poll_on(&mut self, link: &Link, id: u64, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
-        match std::task::ready!(self.pump.poll(&link.state, id, &mut self.items, cx)) {
+        match ready!(self.pump.poll(&link.state, id, &mut self.items, cx)) {
             Pumped::End => {
                 let mut state = link.state();
                 if state.status != Status::Over {
@@ -135,114 +155,40 @@ impl Upload {
         }
     }
 
+    /// Goes on by itself until the call ends or what comes back is dropped. Where it breaks off, `failure` says why and the
+    /// call ends.
+    pub(in crate::client) fn spawn(
+        mut self,
+        sending: &Sending,
+        failure: Arc<Mutex<Option<Failure>>>,
+    ) -> Option<Pumping> {
+        let (id, link) = (sending.id?, Arc::clone(&sending.link));
+        let task = runtime::spawn(&Handle::current(), async move {
+            if let Some(failed) = poll_fn(|cx| self.poll_on(&link, id, cx)).await {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+                // Its caller is told, and the server that nothing more comes.
+                let mut state = link.state();
+                let waker = state.calls.end(id, Ended::Late);
+                state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
+                link.state.ring(state);
+                wake([waker]);
+            }
+        });
+        Some(Pumping(task.abort_handle()))
+    }
+
     /// Its items, where none was taken.
     pub(in crate::client) fn into_untouched(self) -> Option<Items> {
         (!self.pump.has_taken()).then_some(self.items)
     }
 }
 
-/// The stream that a call is answered by, as its reader takes it.
-pub(in crate::client) struct Receiving {
-    sending: Sending,
-    host: Arc<Host>,
-    name: Box<str>,
-    allowed: Duration,
-    /// What sends the caller's own stream meanwhile.
-    upload: Option<AbortHandle>,
-    /// Why that broke off.
-    failure: Arc<std::sync::Mutex<Option<Failure>>>,
-}
+/// An upload that goes on until this is dropped.
+pub(in crate::client) struct Pumping(AbortHandle);
 
-impl Receiving {
-    pub(in crate::client) fn new(
-        sending: Sending,
-        upload: Option<Upload>,
-        host: Arc<Host>,
-        name: &str,
-        allowed: Duration,
-    ) -> Self {
-        let failure = Arc::<std::sync::Mutex<_>>::default();
-        let upload = upload.zip(sending.id).map(|(mut upload, id)| {
-            let (link, failure) = (Arc::clone(&sending.link), Arc::clone(&failure));
-            let task = runtime::spawn(&Handle::current(), async move {
-                if let Some(failed) = poll_fn(|cx| upload.poll_on(&link, id, cx)).await {
-                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(failed);
-                    // Its caller is told, and the server that nothing more comes.
-                    let mut state = link.state();
-                    let waker = state.calls.end(id, Ended::Late);
-                    state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
-                    link.state.ring(state);
-                    crate::frames::wake([waker]);
-                }
-            });
-            task.abort_handle()
-        });
-        Self { sending, host, name: name.into(), allowed, upload, failure }
-    }
-
-    fn ended(&self, ended: Ended) -> Next {
-        if let Some(failure) = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            return Next::Failed(failure);
-        }
-        match ended {
-            Ended::Answered(header, _) if header.kind == kind::END => Next::End,
-            Ended::Unsent(why) | Ended::Unknown(why) => {
-                let why = format!("the stream of `{}` broke off: {why}", self.name);
-                Next::Failed(Error::new(Code::Unavailable, why).executed_is(Executed::Yes).into())
-            }
-            Ended::Late => {
-                let idle = self.host.limits().stream_idle;
-                let why = format!(
-                    "the stream of `{}` had no item for {idle:?} (`Limits::stream_idle` of the client); send one now and \
-                     then, or raise it",
-                    self.name
-                );
-                let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes);
-                Next::Failed(error.of_limit("stream_idle").into())
-            }
-            ended => match self.host.ended(&self.name, self.allowed, self.sending.link(), Ok(ended)) {
-                Some(Reply { result: Err(failure), .. }) => Next::Failed(failure),
-                Some(Reply { result: Ok(Returned::Stream(_)), .. }) => Next::End,
-                _ => {
-                    let why = format!("a single value came amid the stream of `{}`", self.name);
-                    Next::Failed(Error::new(Code::Internal, why).executed_is(Executed::Yes).into())
-                }
-            },
-        }
-    }
-}
-
-impl Source for Receiving {
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<Next> {
-        let Some(id) = self.sending.id else {
-            return Poll::Ready(Next::End);
-        };
-        let link = Arc::clone(&self.sending.link);
-        let mut state = link.state();
-        if let Found::Items(items, more) = state.flows.take(id, cx) {
-            if let Some(more) = more
-                && state.calls.is_waiting(id)
-            {
-                state.outbound.put(Header::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(more.to_be_bytes()));
-                link.state.ring(state);
-            }
-            return Poll::Ready(Next::Batch(Batch::Encoded(items)));
-        }
-        let Poll::Ready(ended) = state.calls.poll(id, cx) else {
-            return Poll::Pending;
-        };
-        let _ = state.flows.close(id);
-        drop(state);
-        self.sending.id = None;
-        Poll::Ready(self.ended(ended))
-    }
-}
-
-impl Drop for Receiving {
+impl Drop for Pumping {
     fn drop(&mut self) {
-        if let Some(upload) = &self.upload {
-            upload.abort();
-        }
+        self.0.abort();
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::{Ends, HEAD, Http1, PIECE, ends, parse_head, says};
-use crate::call::Failure;
-use crate::call::items::{Batch, Items, Next, ROOM};
+use crate::returned::Failure;
+use crate::returned::items::{Batch, Items, Next, ROOM};
 use crate::wire::lines;
 
 /// A request on its way, with what is streamed behind it.

@@ -11,12 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::{Connection, Replies, put_failure, put_reply};
-use crate::call::items::{Batch, Encoded, Items, Next, Source};
-use crate::call::{Failure, Reply, Request, Returned};
+use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, flag, kind};
 use crate::frames::{Doorbell, Found, Pump, Pumped, Taken, Violation, wake};
+use crate::returned::items::{Batch, Encoded, Items, Next, Source};
+use crate::returned::{Failure, Returned};
 use crate::timer::{Timer, later};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {

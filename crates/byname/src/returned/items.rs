@@ -15,7 +15,7 @@ use crate::codec::Codec;
 /// What an item costs beside its bytes, in whatever counts bytes: its header, in frames.
 pub(crate) const OVERHEAD: usize = 16;
 
-/// The most bytes that are asked for at once, since nobody waits for the first while the others are made.
+/// The most bytes that are asked for at once, so that the first go out while the others are made.
 pub(crate) const ROOM: usize = 16 << 10;
 
 /// A sequence of items. Dropping it stops whoever makes them.
@@ -70,6 +70,25 @@ impl Items {
                 Ok(())
             }
         }
+    }
+}
+
+/// A stream that a call brings, before it is known what its items are to be encoded in.
+pub struct Upload {
+    typed: Box<dyn Any + Send>,
+    encode: Encode,
+}
+
+type Encode = fn(Box<dyn Any + Send>, Option<Codec>, usize) -> Items;
+
+impl Upload {
+    pub(crate) fn new(typed: Box<dyn Any + Send>, encode: Encode) -> Self {
+        Self { typed, encode }
+    }
+
+    /// Its items in that codec, none larger than that; as they are where there is no codec.
+    pub(crate) fn items(self, codec: Option<Codec>, largest: usize) -> Items {
+        (self.encode)(self.typed, codec, largest)
     }
 }
 

@@ -1,0 +1,208 @@
+//! Calls over HTTP that have a stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::call::Reply;
+use crate::client::host::{Connection, Exchanged, Host};
+use crate::client::http1::{Begun, Broken, Outflow, Written};
+use crate::client::outcome::unasked_stream;
+use crate::client::outgoing::Outgoing;
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::returned::Returned;
+use crate::returned::items::{Batch, Encoded, Items, Next, Source};
+use crate::timer::{Timer, before, later};
+use crate::wire::lines::{self, Line, Lines, TooLong};
+
+impl Host {
+    /// One attempt, up to the first item or the answer; nothing where the connection turned out to be closed before
+    /// anything was sent on it.
+    pub(in crate::client) async fn stream_over_http(
+        self: &Arc<Self>,
+        mut connection: Connection,
+        permit: OwnedSemaphorePermit,
+        outgoing: &mut Outgoing,
+    ) -> Result<Exchanged, Reply> {
+        let unsent = |why: String, way| Exchanged { result: Err(Broken::Unsent(why)), way, is_kept: false };
+        let items = outgoing.take_items();
+        let (head, body, way) = self.request(outgoing, items.is_some());
+        if let Err(why) = connection.http1.check() {
+            outgoing.put_items(items);
+            return Ok(unsent(why, way));
+        }
+        let mut out = Outflow::new(head, &body, items);
+        if let Some(items) = out.items() {
+            items.encode_in(Codec::Json);
+        }
+        let written = poll_fn(|cx| connection.http1.poll_request(&mut out, cx));
+        let written = before(outgoing.deadline, written).await;
+        match written {
+            None => return Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
+            Some(Ok(Written::Failed(failure))) => {
+                return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
+            }
+            Some(Err(why)) if !out.has_begun() => {
+                outgoing.put_items(out.into_untouched());
+                return Ok(unsent(why.to_string(), way));
+            }
+            Some(_) => {}
+        }
+        let limit = self.limits().message;
+        let answered = async {
+            match connection.http1.stream().await? {
+                Some(begun) => Ok(Err(begun)),
+                None => connection.http1.answer(limit).await.map(Ok),
+            }
+        };
+        match before(outgoing.deadline, answered).await {
+            None => Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
+            Some(Err(why)) => Ok(Exchanged { result: Err(Broken::Unknown(why)), way, is_kept: false }),
+            Some(Ok(Ok((answer, keeps)))) => {
+                let is_kept = keeps && out.has_ended();
+                outgoing.put_items(out.into_untouched());
+                if is_kept {
+                    self.keep(connection, Some(&answer.headers));
+                }
+                Ok(Exchanged { result: Ok(answer), way, is_kept })
+            }
+            Some(Ok(Err(begun))) if !outgoing.takes_stream => {
+                Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
+            }
+            Some(Ok(Err(begun))) => {
+                self.learn(&begun.headers);
+                let metadata = begun.headers.clone();
+                let idle = self.limits().stream_idle;
+                let mut items = Items::new(Receiving {
+                    host: Arc::clone(self),
+                    open: Some(Open { connection, begun, out, _permit: permit }),
+                    lines: Lines::new(limit.saturating_add(64)),
+                    name: outgoing.name.as_ref().into(),
+                    timer: Timer::default(),
+                    until: outgoing.deadline,
+                    idle,
+                    has_begun: false,
+                });
+                let result = items.begin().await.map(|()| Returned::Stream(items));
+                Err(Reply { result, metadata })
+            }
+        }
+    }
+}
+
+/// A stream as it comes over HTTP.
+struct Receiving {
+    host: Arc<Host>,
+    open: Option<Open>,
+    lines: Lines,
+    name: Box<str>,
+    timer: Timer,
+    until: Instant,
+    idle: Duration,
+    has_begun: bool,
+}
+
+struct Open {
+    connection: Connection,
+    begun: Begun,
+    out: Outflow,
+    /// To use the connection.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Receiving {
+    fn broken(&self, code: Code, why: &str) -> Next {
+        let why = format!("the stream of `{}` broke off: {why}", self.name);
+        Next::Failed(Error::new(code, why).executed_is(Executed::Yes).into())
+    }
+
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(Open { connection, begun, out, .. }) = &mut self.open else {
+            return Poll::Ready(Next::End);
+        };
+        if let Some(failure) = connection.http1.poll_rest(out, cx) {
+            return Poll::Ready(Next::Failed(failure));
+        }
+        let mut bytes = Vec::new();
+        let mut spans = Vec::new();
+        loop {
+            match self.lines.next() {
+                Ok(Some(line)) => match lines::read(&self.name, &line) {
+                    Ok(Some(Line::Item(item))) => {
+                        spans.push(bytes.len()..bytes.len() + item.len());
+                        bytes.extend_from_slice(&item);
+                        continue;
+                    }
+                    // What came before it goes first.
+                    Ok(Some(_)) | Err(_) if !spans.is_empty() => self.lines.put_back(&line),
+                    Ok(Some(Line::End)) => return Poll::Ready(Next::End),
+                    Ok(Some(Line::Failed(failure))) => return Poll::Ready(Next::Failed(failure)),
+                    Ok(None) => continue,
+                    Err(why) => {
+                        return Poll::Ready(self.broken(Code::Internal, &format!("a line of it is no item: {why}")));
+                    }
+                },
+                Ok(None) => {}
+                Err(TooLong) if !spans.is_empty() => {}
+                Err(TooLong) => {
+                    let limit = self.host.limits().message;
+                    let why = format!(
+                        "an item of the stream of `{}` is larger than {limit} bytes (`Limits::message` of the client); ask \
+                         for smaller ones, or raise it",
+                        self.name
+                    );
+                    let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                    return Poll::Ready(Next::Failed(error.executed_is(Executed::Yes).into()));
+                }
+            }
+            if !spans.is_empty() {
+                self.has_begun = true;
+                self.until = later(Instant::now(), self.idle);
+                let items = Encoded::new(Codec::Json, bytes.into(), spans);
+                return Poll::Ready(Next::Batch(Batch::Encoded(items)));
+            }
+            match connection.http1.poll_body(begun, cx) {
+                Poll::Ready(Ok(Some(data))) => self.lines.put(&data),
+                Poll::Ready(Ok(None)) => return Poll::Ready(self.broken(Code::Unavailable, "it ended without `end`")),
+                Poll::Ready(Err(why)) => return Poll::Ready(self.broken(Code::Unavailable, &why)),
+                Poll::Pending => {
+                    ready!(self.timer.poll_at(cx, self.until));
+                    let idle = self.idle;
+                    let why = match self.has_begun {
+                        true => format!("no item came for {idle:?} (`Limits::stream_idle` of the client)"),
+                        false => "no item came before its deadline; allow more with `.timeout(…)`".to_owned(),
+                    };
+                    return Poll::Ready(self.broken(Code::DeadlineExceeded, &why));
+                }
+            }
+        }
+    }
+}
+
+impl Source for Receiving {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<Next> {
+        let this = &mut *self;
+        let next = ready!(this.try_poll(cx));
+        if matches!(next, Next::End)
+            && let Some(mut open) = this.open.take()
+        {
+            // The end of the body comes with that of the stream, or the connection isn't worth waiting for.
+            let ended = open.connection.http1.poll_body(&mut open.begun, cx);
+            let Open { connection, begun, out, _permit } = open;
+            if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && connection.http1.takes_another(&begun) {
+                this.host.keep(connection, Some(&begun.headers));
+            }
+        }
+        if matches!(next, Next::Failed(_)) {
+            this.open = None;
+        }
+        Poll::Ready(next)
+    }
+}
