@@ -8,6 +8,7 @@ mod http;
 mod join;
 mod listen;
 mod mount;
+mod reply;
 mod stream;
 mod upgrade;
 mod watch;

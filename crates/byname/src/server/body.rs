@@ -1,18 +1,15 @@
-//! Bodies in both directions.
+//! The bodies of requests.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::Body;
 use tokio::time::Instant;
 
-use super::stream::StreamBody;
-use super::watch::Working;
 use crate::error::{Code, Error};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
@@ -117,78 +114,16 @@ pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> E
     }
 }
 
-/// Over HTTP/2 a reply is handed over in pieces of at most this size, so that one which nobody takes shows.
-const PIECE: usize = 64 << 10;
-
-/// What a reply says.
-#[derive(Debug)]
-pub(super) enum Content {
-    Whole(Bytes),
-    Stream(StreamBody),
-}
-
-/// A reply's body. The call counts as at work until it has been handed over.
-#[derive(Debug)]
-pub struct ReplyBody {
-    content: Content,
-    working: Working,
-}
-
-impl ReplyBody {
-    pub(super) fn new(content: Content, mut working: Working) -> Self {
-        working.has_progressed();
-        Self { content, working }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Self { content, working } = &mut *self;
-        let data = match content {
-            Content::Whole(data) if data.is_empty() => return Poll::Ready(None),
-            Content::Whole(data) => {
-                let piece = match working.is_one_of_many() {
-                    true => PIECE.min(data.len()),
-                    false => data.len(),
-                };
-                data.split_to(piece)
-            }
-            Content::Stream(stream) => match stream.poll_data(cx) {
-                Poll::Ready(Some(data)) => data,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => {
-                    // It is the function that is waited for, not the client.
-                    working.takes_no_more();
-                    return Poll::Pending;
-                }
-            },
-        };
-        working.has_progressed();
-        Poll::Ready(Some(Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Whole(data) => data.is_empty(),
-            Content::Stream(stream) => stream.has_ended(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
-            Content::Stream(_) => SizeHint::default(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::Context;
+
+    use hyper::body::Frame;
     use tokio::time::sleep;
+
+    use super::*;
 
     /// Gives this data every second.
     struct Ticking {

@@ -19,10 +19,11 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::Server;
-use super::body::{self, Content, ReplyBody, RequestBody, Until};
+use super::body::{self, RequestBody, Until};
 use super::gate::{Gate, Turned, transfer_coding};
 use super::join::join;
-use super::stream::{self, RequestLines};
+use super::reply::{self, Content, ReplyBody};
+use super::stream::RequestLines;
 use super::upgrade;
 use super::watch::Activity;
 use crate::arguments::Encoded;
@@ -497,7 +498,7 @@ impl Endpoint {
                 (Some(value), Way::Path) => path::success(value),
                 (None, _) => return refuse(way, not_encoded(), None),
             },
-            Ok(Returned::Stream(items)) => return stream::answer(items, caller.form, metadata),
+            Ok(Returned::Stream(items)) => return reply::stream(items, caller.form, metadata),
             Err(failure) => {
                 let refusal = Refusal::from(failure);
                 let status = match refusal.status(way) {

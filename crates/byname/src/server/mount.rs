@@ -10,8 +10,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::Server;
-use super::body::{ReplyBody, RequestBody};
+use super::body::RequestBody;
 use super::http::{Endpoint, Session, answer};
+use super::reply::ReplyBody;
 use super::watch::Activity;
 use crate::error::Error;
 use crate::runtime::BoxFuture;

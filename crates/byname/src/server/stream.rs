@@ -5,8 +5,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
@@ -19,22 +17,6 @@ use crate::wire::lines::{Form, Lines, TooLong};
 /// How long a stream is silent before it says so.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Asks nginx, and those who took it over, to pass items on as they come.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// The answer that a stream is.
-pub(super) fn answer(items: Items, form: Form, metadata: HeaderMap) -> Response<super::body::Content> {
-    let timer = Timer::default();
-    let body = StreamBody { items: Some(items), form, count: 0, timer, last: Instant::now() };
-    let mut out = Response::new(super::body::Content::Stream(body));
-    *out.headers_mut() = metadata;
-    let headers = out.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(BUFFERING, HeaderValue::from_static("no"));
-    out
-}
-
 /// The items of a stream as they go out.
 #[derive(Debug)]
 pub(super) struct StreamBody {
@@ -46,6 +28,10 @@ pub(super) struct StreamBody {
 }
 
 impl StreamBody {
+    pub(super) fn new(items: Items, form: Form) -> Self {
+        Self { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now() }
+    }
+
     /// What goes out next; `None` at the end.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some(items) = &mut self.items else {
@@ -170,8 +156,7 @@ mod tests {
             (Form::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
         ] {
             let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
-            let mut body =
-                StreamBody { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now() };
+            let mut body = StreamBody::new(items, form);
             let mut all = Vec::new();
             while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
                 all.extend_from_slice(&piece);

@@ -1,0 +1,97 @@
+//! The bodies of replies.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::stream::StreamBody;
+use super::watch::Working;
+use crate::returned::Items;
+use crate::wire::lines::Form;
+
+/// Asks nginx, and those who took it over, to pass items on as they come.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The answer that a stream is.
+pub(super) fn stream(items: Items, form: Form, metadata: HeaderMap) -> Response<Content> {
+    let mut out = Response::new(Content::Stream(StreamBody::new(items, form)));
+    *out.headers_mut() = metadata;
+    let headers = out.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    out
+}
+
+/// Over HTTP/2 a reply is handed over in pieces of at most this size, so that one which nobody takes shows.
+const PIECE: usize = 64 << 10;
+
+/// What a reply says.
+#[derive(Debug)]
+pub(super) enum Content {
+    Whole(Bytes),
+    Stream(StreamBody),
+}
+
+/// A reply's body. The call counts as at work until it has been handed over.
+#[derive(Debug)]
+pub struct ReplyBody {
+    content: Content,
+    working: Working,
+}
+
+impl ReplyBody {
+    pub(super) fn new(content: Content, mut working: Working) -> Self {
+        working.has_progressed();
+        Self { content, working }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { content, working } = &mut *self;
+        let data = match content {
+            Content::Whole(data) if data.is_empty() => return Poll::Ready(None),
+            Content::Whole(data) => {
+                let piece = match working.is_one_of_many() {
+                    true => PIECE.min(data.len()),
+                    false => data.len(),
+                };
+                data.split_to(piece)
+            }
+            Content::Stream(stream) => match stream.poll_data(cx) {
+                Poll::Ready(Some(data)) => data,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // It is the function that is waited for, not the client.
+                    working.takes_no_more();
+                    return Poll::Pending;
+                }
+            },
+        };
+        working.has_progressed();
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(data) => data.is_empty(),
+            Content::Stream(stream) => stream.has_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
