@@ -148,7 +148,7 @@ impl Reply {
         self.error().map(Error::code)
     }
 
-    /// The error. A function's own has the kind [`Kind::Method`], and not its data.
+    /// The error. A function's own has the kind [`Kind::Method`](crate::Kind::Method), and not its data.
     pub fn error(&self) -> Option<&Error> {
         match &self.result {
             Ok(_) => None,

@@ -24,7 +24,8 @@ use crate::streaming::Streaming;
 /// `'static` where its arguments are. Dropping it stops the function's stream where it stands.
 ///
 /// Items are made and sent as far as they are read, and some ahead: over frames up to 256 KiB of them, less where many
-/// streams share a connection.
+/// streams share a connection. Over HTTP a stream has one of [`Limits::connections`](crate::Limits::connections) to itself
+/// until its end.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};
