@@ -776,11 +776,15 @@ async fn streamed<F: Future<Output = ()> + Send + 'static>(
 #[tokio::test]
 async fn a_stream_by_frames_ends_with_end_and_with_nothing_else() {
     let (items, failure) = streamed(async |mut peer, call| {
-        peer.say([item(call.id, "a"), item(call.id, "b"), frame(END, 0, 0, call.id, b"")].concat()).await;
+        // Beside much that is others', so that they are kept by themselves.
+        let others = frame(99, 0, 0, 0, [0; 10_000]);
+        let end = frame(END, 0, 0, call.id, b"");
+        peer.say([others.clone(), item(call.id, "a"), item(call.id, "b"), others, item(call.id, "c"), end].concat())
+            .await;
         peer.closed().await;
     })
     .await;
-    assert_eq!((items, failure), (vec!["a".to_owned(), "b".to_owned()], None));
+    assert_eq!((items, failure), (["a", "b", "c"].map(str::to_owned).into(), None));
 
     let (items, failure) = streamed(async |mut peer, call| {
         peer.say([item(call.id, "a"), item(call.id, "b")].concat()).await;

@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
+use std::ops::Range;
 use std::task::{Context, Waker};
 
 use http::HeaderMap;
 
 use super::{Outbound, Violation};
+use crate::codec::Codec;
 use crate::error::Error;
-use crate::returned::items::{Encoded, ROOM};
+use crate::returned::items::{Encoded, OVERHEAD, ROOM};
 
 /// How many bytes of items a reader lets its sender be ahead, headers included: so many at most, and at least, and all
 /// streams of a connection together about as many as these.
@@ -36,6 +38,8 @@ pub(crate) struct Flows {
 struct Flow {
     /// What has come and was not read.
     inbox: VecDeque<Encoded>,
+    /// Single items behind that, in one buffer: kept by itself each would take several times its cost.
+    growing: Growing,
     held: usize,
     /// What the peer may still send; its last item may go beyond.
     left: isize,
@@ -88,6 +92,7 @@ impl Flows {
         let window = if receives { window(self.flows.len() + 1) } else { 0 };
         let flow = Flow {
             inbox: VecDeque::new(),
+            growing: Growing::default(),
             held: 0,
             left: window as isize,
             metadata: HeaderMap::new(),
@@ -155,18 +160,28 @@ impl Flows {
             return Ok(None);
         };
         // Before the last there had to be some left, and so before those before it.
-        if flow.left.saturating_sub_unsigned(items.cost_before_the_last()) <= 0 {
-            return Err(Violation("an item was sent without credit"));
-        }
-        flow.left = flow.left.saturating_sub_unsigned(items.cost());
-        flow.held += items.cost();
+        flow.charge(items.cost_before_the_last(), items.cost())?;
+        flow.inbox.extend(flow.growing.take());
         flow.inbox.push_back(items);
+        Ok(flow.reader.take())
+    }
+
+    /// An item has come, of which a copy is kept.
+    pub(crate) fn came_alone(&mut self, id: u64, codec: Codec, item: &[u8]) -> Result<Option<Waker>, Violation> {
+        let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.receives && flow.end.is_none()) else {
+            return Ok(None);
+        };
+        flow.charge(0, item.len() + OVERHEAD)?;
+        flow.growing.codec = codec;
+        let start = flow.growing.bytes.len();
+        flow.growing.bytes.extend_from_slice(item);
+        flow.growing.spans.push(start..flow.growing.bytes.len());
         Ok(flow.reader.take())
     }
 
     /// Whether there are items to be read.
     pub(crate) fn has_items(&self, id: u64) -> bool {
-        self.flows.get(&id).is_some_and(|flow| !flow.inbox.is_empty())
+        self.flows.get(&id).is_some_and(|flow| !flow.inbox.is_empty() || !flow.growing.spans.is_empty())
     }
 
     pub(crate) fn keep_metadata(&mut self, id: u64, metadata: HeaderMap) {
@@ -192,7 +207,7 @@ impl Flows {
         let Some(flow) = self.flows.get_mut(&id) else {
             return Found::Gone;
         };
-        if let Some(items) = flow.inbox.pop_front() {
+        if let Some(items) = flow.inbox.pop_front().or_else(|| flow.growing.take()) {
             flow.held -= items.cost();
             return Found::Items(items, flow.grant(window));
         }
@@ -211,7 +226,7 @@ impl Flows {
         let Some(flow) = self.flows.get_mut(&id) else {
             return false;
         };
-        (flow.inbox, flow.held) = (VecDeque::new(), 0);
+        (flow.inbox, flow.growing, flow.held) = (VecDeque::new(), Growing::default(), 0);
         mem::replace(&mut flow.receives, false) && flow.end.is_none()
     }
 
@@ -259,7 +274,35 @@ impl Flows {
     }
 }
 
+/// Items that came one by one.
+#[derive(Debug, Default)]
+struct Growing {
+    codec: Codec,
+    bytes: Vec<u8>,
+    spans: Vec<Range<usize>>,
+}
+
+impl Growing {
+    fn take(&mut self) -> Option<Encoded> {
+        if self.spans.is_empty() {
+            return None;
+        }
+        let bytes = mem::take(&mut self.bytes).into();
+        Some(Encoded::new(self.codec, bytes, mem::take(&mut self.spans)))
+    }
+}
+
 impl Flow {
+    /// Takes what items cost from what the peer may send, of which some has to be left `before` the last.
+    fn charge(&mut self, before: usize, cost: usize) -> Result<(), Violation> {
+        if self.left.saturating_sub_unsigned(before) <= 0 {
+            return Err(Violation("an item was sent without credit"));
+        }
+        self.left = self.left.saturating_sub_unsigned(cost);
+        self.held += cost;
+        Ok(())
+    }
+
     /// What the peer may send beside what it was told, once that is worth a frame.
     fn grant(&mut self, window: usize) -> Option<u32> {
         let more = (window as isize).saturating_sub(self.left).saturating_sub_unsigned(self.held);
@@ -291,8 +334,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::Codec;
-    use crate::returned::items::OVERHEAD;
 
     fn items(number: u32, length: usize) -> Encoded {
         let mut bytes = number.to_be_bytes().to_vec();
@@ -300,8 +341,8 @@ mod tests {
         Encoded::one(Codec::Json, Bytes::from(bytes))
     }
 
-    fn number(mut items: Encoded) -> u32 {
-        u32::from_be_bytes(items.take().unwrap()[..4].try_into().unwrap())
+    fn number(item: &[u8]) -> u32 {
+        u32::from_be_bytes(item[..4].try_into().unwrap())
     }
 
     fn context() -> Context<'static> {
@@ -407,15 +448,23 @@ mod tests {
                     }
                 }
                 2 => match self.there.pop_front() {
-                    Some(Some(items)) => assert!(self.reader.came(ID, items).is_ok(), "credit was kept to"),
+                    Some(Some(mut items)) => {
+                        let came = match length % 2 {
+                            0 => self.reader.came(ID, items),
+                            _ => self.reader.came_alone(ID, Codec::Json, items.take().unwrap()),
+                        };
+                        assert!(came.is_ok(), "credit was kept to");
+                    }
                     Some(None) => drop(self.reader.ended(ID, Ok(()))),
                     None => {}
                 },
                 3 | 4 => match self.reader.take(ID, &mut cx) {
-                    Found::Items(items, more) => {
+                    Found::Items(mut items, more) => {
                         self.owed -= items.cost();
-                        self.read += 1;
-                        assert_eq!(number(items), self.read, "in their order, none left out");
+                        while let Some(item) = items.take() {
+                            self.read += 1;
+                            assert_eq!(number(item), self.read, "in their order, none left out");
+                        }
                         self.back.extend(more);
                     }
                     Found::End => {
@@ -476,9 +525,11 @@ mod tests {
             world.reader.ended(ID, Err(Error::new(crate::error::Code::Unavailable, "cut")));
             let cut = loop {
                 match world.reader.take(ID, &mut context()) {
-                    Found::Items(items, _) => {
-                        world.read += 1;
-                        prop_assert_eq!(number(items), world.read);
+                    Found::Items(mut items, _) => {
+                        while let Some(item) = items.take() {
+                            world.read += 1;
+                            prop_assert_eq!(number(item), world.read);
+                        }
                     }
                     Found::Cut(_) => break true,
                     _ => break false,

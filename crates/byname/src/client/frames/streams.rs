@@ -18,7 +18,7 @@ use crate::codec::Codec;
 use crate::frames::format::{self, Header, flag, kind};
 use crate::frames::{Found, Pump, Pumped, Violation, wake};
 use crate::returned::Failure;
-use crate::returned::items::{Encoded, Items, Next, Source};
+use crate::returned::items::{Encoded, Items, Next, OVERHEAD, Source};
 use crate::runtime;
 use crate::timer::later;
 
@@ -46,7 +46,22 @@ impl Run {
         if self.spans.is_empty() {
             return Ok(());
         }
-        let items = Encoded::new(codec, message.clone(), mem::take(&mut self.spans));
+        let spans = mem::take(&mut self.spans);
+        let length: usize = spans.iter().map(Range::len).sum();
+        let cost = length + spans.len() * OVERHEAD;
+        // A few items would keep the whole message, of which most is others'.
+        let items = if cost < message.len() / 4 {
+            let (mut own, mut at) = (Vec::with_capacity(length), 0);
+            let moved = spans.into_iter().map(|span| {
+                own.extend_from_slice(&message[span.clone()]);
+                at += span.len();
+                at - span.len()..at
+            });
+            let moved = moved.collect();
+            Encoded::new(codec, own.into(), moved)
+        } else {
+            Encoded::new(codec, message.clone(), spans)
+        };
         state.came(self.id, items, wakers)
     }
 }

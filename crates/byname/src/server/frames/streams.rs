@@ -5,7 +5,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -67,9 +66,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         let codec = self.codec.unwrap_or_default();
-        let item = match self.assembly.take(header, payload)? {
-            Taken::Whole(item) => Bytes::copy_from_slice(item),
-            Taken::Assembled(item) => item,
+        let reader = match self.assembly.take(header, payload)? {
+            Taken::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
+            Taken::Assembled(item) => self.shared.lock().flows.came(header.id, Encoded::one(codec, item))?,
             Taken::Part => return Ok(()),
             Taken::TooLarge => {
                 let limit = self.endpoint.dispatch().limits().message;
@@ -78,11 +77,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                      smaller, or raise it"
                 );
                 let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-                wake([self.shared.lock().flows.ended(header.id, Err(error))]);
-                return Ok(());
+                self.shared.lock().flows.ended(header.id, Err(error))
             }
         };
-        let reader = self.shared.lock().flows.came(header.id, Encoded::one(codec, item))?;
         wake([reader]);
         Ok(())
     }
