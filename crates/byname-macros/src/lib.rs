@@ -55,6 +55,10 @@ use proc_macro::TokenStream;
 /// **Results** whose type's path ends in `Result` (`io::Result<T>`, an alias of your own) can fail. A `Result` under
 /// another name is refused, since its errors would go out as successes. Futures must be `Send`.
 ///
+/// **A stream** is returned as `impl Stream<Item = T>`, or of `Result<T, E>`, by a function that is `async` or not: the stub
+/// then returns a `StreamCall`, a stream of what a `Call` would give. It must be `Send`; it may borrow the instance and the
+/// arguments. A stream is taken as the last argument, a `Streaming<T>`.
+///
 /// **Without a body** it is a declaration, the typed stub for callers that don't have the server's code. It can't be
 /// called locally or served.
 ///

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
@@ -13,7 +14,7 @@ use crate::error::{Code, Error, Executed};
 use crate::panics::{Panicked, caught};
 use crate::returned::Failure;
 use crate::runtime::BoxFuture;
-use crate::timer::before;
+use crate::timer::Timer;
 
 /// What comes behind an interceptor: the next one, and at the end the function.
 ///
@@ -72,7 +73,7 @@ impl Chain {
 
     /// Runs a call through all of them, and then `last`, until `deadline`.
     pub(crate) async fn run(&self, request: Request, deadline: Instant, last: Last) -> Reply {
-        let name = request.name.clone();
+        let (name, brings_items) = (request.name.clone(), request.items.is_some());
         let progress = Arc::<Progress>::default();
         let next = Next { chain: self.clone(), at: 0, last, progress: Arc::clone(&progress) };
         let mut running = Box::pin(next.run(request));
@@ -80,7 +81,14 @@ impl Chain {
             Ok(polled) => polled.map(Ok),
             Err(panicked) => Poll::Ready(Err(panicked)),
         });
-        match before(deadline, run).await {
+        let (mut run, mut timer) = (pin!(run), Timer::default());
+        let run = poll_fn(|cx| match run.as_mut().poll(cx) {
+            Poll::Ready(ran) => Poll::Ready(Some(ran)),
+            // Each item that the call brings gives it more time, which what comes behind the interceptors sees to.
+            Poll::Pending if brings_items && progress.has_reached() => Poll::Pending,
+            Poll::Pending => timer.poll_at(cx, deadline).map(|()| None),
+        });
+        match run.await {
             Some(Ok(reply)) => progress.say(reply),
             Some(Err(Panicked)) => {
                 tracing::error!(rpc.method = %name, "an interceptor of `{name}` panicked; its caller sees `internal`");
@@ -109,6 +117,10 @@ struct Progress(AtomicU8);
 impl Progress {
     const REACHED: u8 = 1;
     const RAN: u8 = 2;
+
+    fn has_reached(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
 
     fn reached(&self) {
         self.0.store(Self::REACHED, Ordering::Relaxed);

@@ -383,6 +383,23 @@ async fn the_first_item_has_a_deadline_and_each_after_it_a_limit() {
 }
 
 #[tokio::test]
+async fn an_upload_may_last_longer_than_its_first_item_may_take() {
+    const FIRST: Duration = Duration::from_millis(200);
+    // Interceptors on both sides don't cut it short either.
+    let through = |request: Request, next: Next| next.run(request);
+    for (way, client, _running) in ways(|| everything().intercept(through)).await {
+        let client = client.intercept(through);
+        // The second item comes when the time for the first has long passed.
+        let late = stream::once(async {
+            tokio::time::sleep(2 * FIRST).await;
+            2
+        });
+        let numbers = Streaming::new(stream::iter([1]).chain(late));
+        assert_eq!(within(sum::on(&client, 1, numbers).timeout(FIRST)).await, Ok(3), "{way}");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_takes_nothing_has_a_limit_too() {
     let dropped = Arc::new(Notify::new());
     let server = everything().inject(Producer { dropped: Arc::clone(&dropped), ..Producer::default() });

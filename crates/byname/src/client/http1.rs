@@ -123,7 +123,7 @@ impl Http1 {
 
     /// Asks the kernel whether the server has kept the connection open. tokio's own memory of the socket may be older
     /// than the server's goodbye.
-    fn look(&self) -> Result<(), String> {
+    pub(super) fn look(&self) -> Result<(), String> {
         let mut byte = [MaybeUninit::uninit()];
         match socket2::SockRef::from(&self.stream).peek(&mut byte) {
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),

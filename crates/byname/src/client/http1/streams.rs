@@ -1,17 +1,20 @@
 //! A request whose body goes out while it is made, and an answer that is read while it comes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Ends, HEAD, Http1, PIECE, ends, parse_head, says};
 use crate::returned::Failure;
 use crate::returned::items::{Batch, Items, Next, ROOM};
+use crate::timer::later;
 use crate::wire::lines;
 
 /// A request on its way, with what is streamed behind it.
@@ -20,7 +23,8 @@ pub(in crate::client) struct Outflow {
     items: Option<Items>,
     /// Some of it was written.
     has_begun: bool,
-    has_taken: bool,
+    /// When an item was last taken.
+    taken: Option<Instant>,
     /// Why the stream broke off: its end must not be written.
     failure: Option<Failure>,
 }
@@ -40,7 +44,7 @@ impl Outflow {
     pub(in crate::client) fn new(request: Vec<u8>, body: &Bytes, items: Option<Items>) -> Self {
         let mut wire = BytesMut::from(&request[..]);
         wire.extend_from_slice(body);
-        Self { wire, items, has_begun: false, has_taken: false, failure: None }
+        Self { wire, items, has_begun: false, taken: None, failure: None }
     }
 
     pub(in crate::client) fn has_begun(&self) -> bool {
@@ -51,6 +55,11 @@ impl Outflow {
         self.items.as_mut()
     }
 
+    /// Until when an answer is waited for: each item gives the call so much more time.
+    pub(in crate::client) fn until(&self, deadline: Instant, idle: Duration) -> Instant {
+        self.taken.map_or(deadline, |taken| later(taken, idle))
+    }
+
     /// Whether all has gone out.
     pub(in crate::client) fn has_ended(&self) -> bool {
         self.items.is_none() && self.wire.is_empty() && self.failure.is_none()
@@ -58,15 +67,14 @@ impl Outflow {
 
     /// Its items, where none was taken.
     pub(in crate::client) fn into_untouched(self) -> Option<Items> {
-        self.items.filter(|_| !self.has_taken)
+        self.items.filter(|_| self.taken.is_none())
     }
 
     /// Writes what there is; ready when all has gone out, or the stream has broken off.
     fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.wire.is_empty() {
-                let part = [IoSlice::new(&self.wire)];
-                match ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &part))? {
+                match ready!(Pin::new(&mut *stream).poll_write(cx, &self.wire))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     count => {
                         self.wire.advance(count);
@@ -79,7 +87,7 @@ impl Outflow {
             };
             match ready!(items.poll_next(cx, ROOM)) {
                 Next::Batch(Batch::Encoded(batch)) => {
-                    self.has_taken = true;
+                    self.taken = Some(Instant::now());
                     let length: usize = batch.rest().map(|item| item.len() + 1).sum();
                     self.wire.extend_from_slice(format!("{length:x}\r\n").as_bytes());
                     for item in batch.rest() {
@@ -130,11 +138,6 @@ enum Body {
 }
 
 impl Http1 {
-    /// Whether it can be used: see [`Http1::exchange`].
-    pub(in crate::client) fn check(&self) -> Result<(), String> {
-        self.look()
-    }
-
     /// Writes a request until it is all written or answered.
     pub(in crate::client) fn poll_request(
         &mut self,

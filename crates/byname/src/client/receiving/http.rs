@@ -34,7 +34,7 @@ impl Host {
         let unsent = |why: String, way| Exchanged { result: Err(Broken::Unsent(why)), way, is_kept: false };
         let items = outgoing.take_items();
         let (head, body, way) = self.request(outgoing, items.is_some());
-        if let Err(why) = connection.http1.check() {
+        if let Err(why) = connection.http1.look() {
             outgoing.put_items(items);
             return Ok(unsent(why, way));
         }
@@ -42,9 +42,12 @@ impl Host {
         if let Some(items) = out.items() {
             items.encode_in(Codec::Json);
         }
-        let written = poll_fn(|cx| connection.http1.poll_request(&mut out, cx));
-        let written = before(outgoing.deadline, written).await;
-        match written {
+        let (idle, mut timer) = (self.limits().stream_idle, Timer::default());
+        let written = poll_fn(|cx| match connection.http1.poll_request(&mut out, cx) {
+            Poll::Ready(written) => Poll::Ready(Some(written)),
+            Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
+        });
+        match written.await {
             None => return Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
             Some(Ok(Written::Failed(failure))) => {
                 return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
@@ -55,14 +58,14 @@ impl Host {
             }
             Some(_) => {}
         }
-        let limit = self.limits().message;
+        let (until, limit) = (out.until(outgoing.deadline, idle), self.limits().message);
         let answered = async {
             match connection.http1.stream().await? {
                 Some(begun) => Ok(Err(begun)),
                 None => connection.http1.answer(limit).await.map(Ok),
             }
         };
-        match before(outgoing.deadline, answered).await {
+        match before(until, answered).await {
             None => Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
             Some(Err(why)) => Ok(Exchanged { result: Err(Broken::Unknown(why)), way, is_kept: false }),
             Some(Ok(Ok((answer, keeps)))) => {
@@ -79,14 +82,13 @@ impl Host {
             Some(Ok(Err(begun))) => {
                 self.learn(&begun.headers);
                 let metadata = begun.headers.clone();
-                let idle = self.limits().stream_idle;
                 let mut items = Items::new(Receiving {
                     host: Arc::clone(self),
                     open: Some(Open { connection, begun, out, _permit: permit }),
                     lines: Lines::new(limit.saturating_add(64)),
                     name: outgoing.name.as_ref().into(),
                     timer: Timer::default(),
-                    until: outgoing.deadline,
+                    until,
                     idle,
                     has_begun: false,
                 });
