@@ -18,6 +18,7 @@ use serde_core::de::DeserializeOwned;
 use self::finite::Finite;
 pub(crate) use self::finite::Shape;
 pub(crate) use self::message_pack::{Kind, Reader, set_length, write_str};
+use crate::quote::beginning;
 
 /// What arguments and results are encoded in.
 ///
@@ -122,7 +123,7 @@ pub(crate) fn without_position(message: &str) -> Cow<'_, str> {
     };
     match message.len() {
         ..=LONGEST => message.into(),
-        _ => format!("{}…", &message[..message.floor_char_boundary(LONGEST)]).into(),
+        _ => format!("{}…", beginning(message, LONGEST)).into(),
     }
 }
 

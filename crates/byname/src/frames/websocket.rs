@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::format::HEADER;
 use super::{LONGEST, Violation};
+use crate::quote::beginning;
 
 /// The longest message that is taken: a longest frame with its header fits.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
@@ -199,7 +200,7 @@ impl Writer {
 
     /// `code` is one of RFC 6455, section 7.4.
     pub(crate) fn close(&mut self, code: u16, why: &str, out: &mut Vec<u8>) {
-        let why = &why[..why.floor_char_boundary(LONGEST_CONTROL - 2)];
+        let why = beginning(why, LONGEST_CONTROL - 2);
         self.write(CLOSE, &[&code.to_be_bytes(), why.as_bytes()], out);
     }
 

@@ -37,6 +37,7 @@ use crate::frames::{
     Assembly, Doorbell, Ended, Flows, GivenUp, Outbound, PIECE, Socket, Streams, Taken, Violation, wake,
 };
 use crate::places::Places;
+use crate::quote::beginning;
 use crate::registry::Entry;
 use crate::returned::{Failure, Returned, Value};
 use crate::timer::{Timer, later};
@@ -340,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let name = str::from_utf8(name).map_err(|_| Violation("a name is no UTF-8"))?;
         let entry = self.endpoint.dispatch().entry(name).cloned();
-        let name = name[..name.floor_char_boundary(NAME)].into();
+        let name = beginning(name, NAME).into();
         let at = usize::from(number);
         if self.names.len() <= at {
             self.names.resize_with(at + 1, || None);
