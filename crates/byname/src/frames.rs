@@ -21,7 +21,7 @@ pub(crate) mod websocket;
 pub(crate) use self::assembly::{Assembly, Taken};
 pub(crate) use self::doorbell::{Doorbell, Guard};
 pub(crate) use self::flows::{Flows, Found, Streams};
-pub(crate) use self::outbound::Outbound;
+pub(crate) use self::outbound::{Outbound, SPARE};
 pub(crate) use self::pump::{Pump, Pumped, wake};
 pub(crate) use self::socket::{Ended, GivenUp, Socket};
 

@@ -471,11 +471,12 @@ impl Host {
 
     /// Keeps a connection after an answer, for as long as its server will, unless nobody waits for it and calls go by
     /// frames meanwhile.
-    pub(super) fn keep(self: &Arc<Self>, connection: Connection, answered: Option<&HeaderMap>) {
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection, answered: Option<&HeaderMap>) {
         let by_frames = self.links.as_ref().is_some_and(|links| links.get(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
+        connection.http1.release();
         let said = answered.and_then(headers::keep_alive);
         let is_byname = answered.is_some_and(headers::is_byname);
         let until = match said {

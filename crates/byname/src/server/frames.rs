@@ -237,8 +237,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             at = at.min(look);
         }
+        let was_untidy = self.outbound.is_untidy();
         for tidy in [self.assembly.tidy(now), self.outbound.tidy(now)].into_iter().flatten() {
             at = at.min(tidy);
+        }
+        if was_untidy && !self.outbound.is_untidy() {
+            self.shared.lock().outbound.release();
         }
         if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use crate::arguments::Encoded;
 use crate::error::Error;
 use crate::frames::format::{self, Header, flag};
-use crate::frames::{Outbound, PIECE};
+use crate::frames::{Outbound, PIECE, SPARE};
 
 thread_local! {
     /// Where this thread's next call is written, so that it allocates nothing.
@@ -127,6 +127,10 @@ impl CallFrame {
 
 impl Drop for CallFrame {
     fn drop(&mut self) {
+        if self.payload.capacity() > SPARE {
+            // The thread may make no other call for as long as it lives.
+            return;
+        }
         self.payload.clear();
         let payload = std::mem::take(&mut self.payload);
         // On a thread that ends nothing is kept.
@@ -137,4 +141,27 @@ impl Drop for CallFrame {
 /// As it stands in the frame, where 0 is for who doesn't say.
 fn millis(left: Duration) -> [u8; 4] {
     u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_no_memory_of_a_call_beyond_its_bound() {
+        let kept = |length: usize| {
+            let write = |payload: &mut Vec<u8>| {
+                payload.resize(payload.len() + length, 7);
+                Ok(())
+            };
+            drop(CallFrame::by_name(Duration::from_secs(1), &HeaderMap::new(), write).unwrap());
+            let scratch = SCRATCH.take();
+            let capacity = scratch.capacity();
+            SCRATCH.set(scratch);
+            capacity
+        };
+        assert!((1000..SPARE).contains(&kept(1000)));
+        assert_eq!(kept(SPARE + 1), 0);
+        assert!((100_000..SPARE).contains(&kept(100_000)), "what is smaller is used again");
+    }
 }
