@@ -213,6 +213,7 @@ struct Repr {
     data: Option<Value>,
     retry_after: Option<Duration>,
     limit: Option<Cow<'static, str>>,
+    /// What an [`Internal`] was made of, for its `Debug`.
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -301,11 +302,6 @@ impl Error {
         self
     }
 
-    pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Arc::new(source));
-        self
-    }
-
     /// The function did not run.
     pub(crate) fn refused(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(code, message).executed_is(Executed::No)
@@ -350,11 +346,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+/// It has no source: the message says everything, and reports that print the sources behind it would say it twice.
+impl std::error::Error for Error {}
 
 /// The name under which [`Error`] serializes: it tells the encoder of a reply that a function returned ours.
 pub(crate) const SERDE_NAME: &str = "byname::Error";
@@ -582,14 +575,8 @@ impl<E: fmt::Debug> fmt::Display for CallError<E> {
     }
 }
 
-impl<E: fmt::Debug> std::error::Error for CallError<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            CallError::Method(_) => None,
-            CallError::Rpc(error) => Some(error),
-        }
-    }
-}
+/// It has no source: its `Display` says everything, and reports that print the sources behind it would say it twice.
+impl<E: fmt::Debug> std::error::Error for CallError<E> {}
 
 impl PartialEq for Error {
     /// Equal when they say the same on the wire; the source is not compared.
