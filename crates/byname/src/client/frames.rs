@@ -26,7 +26,7 @@ use self::streams::Run;
 pub(super) use self::streams::{Begun, Pumping, Upload};
 pub(super) use self::upgrades::Upgrades;
 use crate::call::Reply;
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
 use crate::frames::format::{self, Header, Hello, flag, kind};
 use crate::frames::{
@@ -663,7 +663,11 @@ pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Rep
     let error: Error =
         serde_json::from_slice(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
     let failure = match error.kind() {
-        Kind::Method => Failure::Method { error, data: Value::Encoded(codec, payload.slice_ref(rest)) },
+        Kind::Method => {
+            // An own error without data is `null`.
+            let data = if rest.is_empty() { codec::nothing(codec).into() } else { payload.slice_ref(rest) };
+            Failure::Method { error: error.data_is(None), data: Value::Encoded(codec, data) }
+        }
         Kind::Rpc => Failure::Rpc(error),
     };
     Ok(Reply { result: Err(failure), metadata })

@@ -328,7 +328,7 @@ impl Host {
             Some(Ok(stream)) => {
                 Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
             }
-            Some(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
+            Some(Err(why)) => Err(self.unreachable(&hint(&why))),
             None if until == outgoing.deadline => Err(self.late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
                 let why = format!("no answer within {:?} (`Limits::connect`)", self.limits.connect);

@@ -92,15 +92,15 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
     // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
     if let (Ok(error), Ok([data])) = (serde_json::from_slice::<Error>(text), members(text, &["data"], Others::Ignored))
     {
-        let data = data.map(|data| data.get().as_bytes()).filter(|data| data != b"null");
-        return match data {
-            Some(data) if error.kind() == Kind::Method => {
-                let data = Value::Encoded(Codec::Json, body.slice_ref(data));
-                Failure::Method { error: error.data_is(None), data }
-            }
-            // Once more, and with every digit or not at all.
-            data => error.data_is(data.and_then(|data| codec::decode(Codec::Json, data).ok())).into(),
-        };
+        let data = data.map(|data| data.get().as_bytes());
+        if error.kind() == Kind::Method {
+            // An own error without data is `null`.
+            let data = data.map_or_else(|| codec::nothing(Codec::Json).into(), |data| body.slice_ref(data));
+            return Failure::Method { error: error.data_is(None), data: Value::Encoded(Codec::Json, data) };
+        }
+        // Once more, and with every digit or not at all.
+        let data = data.and_then(|data| codec::decode::<Option<_>>(Codec::Json, data).ok().flatten());
+        return error.data_is(data).into();
     }
     if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
         return Error::refused(
