@@ -6,6 +6,7 @@ mod exact;
 mod finite;
 pub(crate) mod json;
 mod message_pack;
+mod private_keys;
 mod transcode;
 
 use std::borrow::Cow;

@@ -592,6 +592,11 @@ async fn arguments(page: &mut Page) {
         "Let the function take the type that holds it, or send it as text.",
     );
     page.add(
+        "An object has a key that serde_json keeps for itself",
+        raw(at, post("/rpc/echo", r#"[{"$serde_json::private::RawValue":"[1]"}]"#)).await,
+        "Give the key another name. serde_json would take the object for the JSON in its string, however deep that is nested.",
+    );
+    page.add(
         "A body by path is neither array nor object",
         raw(at, post("/rpc/add", "1")).await,
         "Put the arguments into brackets: `[1, 2]`, or `{\"a\": 1, \"b\": 2}`.",

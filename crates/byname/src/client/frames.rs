@@ -35,6 +35,7 @@ use crate::frames::{
 use crate::limits::Limits;
 use crate::returned::{Failure, Items, Returned, Value, items};
 use crate::timer::{Timer, later};
+use crate::wire;
 
 /// The names that a connection is told, each by a number; after so many another connection takes its place.
 const NAMES: u16 = 4096;
@@ -660,8 +661,7 @@ pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Rep
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = format::part(&mut rest)?;
-    let error: Error =
-        serde_json::from_slice(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
+    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
     let failure = match error.kind() {
         Kind::Method => {
             // An own error without data is `null`.

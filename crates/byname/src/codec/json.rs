@@ -1,11 +1,12 @@
 //! JSON, as serde_json writes and reads it, but exact.
 
 use serde_core::Serialize;
-use serde_core::de::DeserializeSeed;
+use serde_core::de::{DeserializeOwned, DeserializeSeed, Error as _};
 use serde_json::de::SliceRead;
 
 use super::exact::Exact;
 use super::finite::Finite;
+use super::private_keys::{Refused, has_private_key};
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
@@ -13,17 +14,28 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resu
 }
 
 /// Reads one value that fills `text` whole, of the deserializer of `text`. An integer is never rounded, unless for who
-/// asks for a float.
+/// asks for a float, and no object speaks for serde_json.
 pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     text: &[u8],
     json: &mut serde_json::Deserializer<SliceRead<'de>>,
     seed: S,
 ) -> Result<S::Value, serde_json::Error> {
+    refuse_private_keys(text)?;
     let value = match wide_integers(text) {
         wide if wide.is_empty() => seed.deserialize(&mut *json)?,
         wide => seed.deserialize(Exact::new(&mut *json, &wide))?,
     };
     json.end().map(|()| value)
+}
+
+/// As [`read`], but a large integer may be rounded: for what byname itself reads.
+pub(crate) fn read_loosely<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    refuse_private_keys(text)?;
+    serde_json::from_slice(text)
+}
+
+fn refuse_private_keys(text: &[u8]) -> Result<(), serde_json::Error> {
+    if has_private_key(text) { Err(serde_json::Error::custom(Refused)) } else { Ok(()) }
 }
 
 /// Whether arrays and objects in `text` are nested deeper than `limit`. Brackets in strings don't count.

@@ -23,10 +23,6 @@ pub(super) const DEEPEST: usize = 127;
 /// The extension type of an integer of more than 64 bits: two's complement, the highest byte first, in 17 bytes.
 const WIDE: u8 = 1;
 
-/// serde_json's names for text that stands for a value: of a `RawValue`, and of a `Number` with all its digits.
-const RAW: &str = "$serde_json::private::RawValue";
-const NUMBER: &str = "$serde_json::private::Number";
-
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     value.serialize(Finite::new(Writer::new(out)))

@@ -53,7 +53,7 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
                         out.push(b',');
                     }
                     if *keyed {
-                        serde_json::to_writer(&mut out, &*reader.key()?)?;
+                        serde_json::to_writer(&mut out, &*reader.any_key()?)?;
                         out.push(b':');
                     }
                     break;

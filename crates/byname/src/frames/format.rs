@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::{LONGEST, Violation};
+use crate::codec::json;
 
 /// What is agreed on in the handshake.
 pub(crate) const SUBPROTOCOL: &str = "byname.v1";
@@ -152,7 +153,7 @@ pub(crate) fn write_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) {
 /// Takes metadata off the front.
 pub(crate) fn read_metadata(bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
     let wrong = || Violation("metadata is no JSON object of header names to texts");
-    let object: Map<String, Value> = serde_json::from_slice(part(bytes)?).map_err(|_| wrong())?;
+    let object: Map<String, Value> = json::read_loosely(part(bytes)?).map_err(|_| wrong())?;
     let mut metadata = HeaderMap::new();
     for (name, values) in object {
         let name = HeaderName::try_from(name).map_err(|_| wrong())?;
@@ -199,7 +200,7 @@ impl Hello {
     /// Members that are missing are taken for the least that a peer must bear.
     pub(crate) fn read(payload: &[u8]) -> Result<Self, Violation> {
         let wrong = Violation("HELLO is no JSON object with a version");
-        let hello: Map<String, Value> = serde_json::from_slice(payload).map_err(|_| wrong.clone())?;
+        let hello: Map<String, Value> = json::read_loosely(payload).map_err(|_| wrong.clone())?;
         let version = hello.get("version").and_then(Value::as_u64).ok_or(wrong)?;
         if version != VERSION {
             return Err(Violation("HELLO is of another version than 1"));

@@ -90,7 +90,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         _ => body,
     };
     // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
-    if let (Ok(error), Ok([data])) = (serde_json::from_slice::<Error>(text), members(text, &["data"], Others::Ignored))
+    if let (Ok(error), Ok([data])) = (read_error(text), members(text, &["data"], Others::Ignored))
     {
         let data = data.map(|data| data.get().as_bytes());
         if error.kind() == Kind::Method {
@@ -130,4 +130,16 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         error = error.with_retry_after(std::time::Duration::from_secs(seconds));
     }
     error.into()
+}
+
+/// Reads ERROR. Its `data` is there if it can be read, and else the error stands without it.
+pub(crate) fn read_error(text: &[u8]) -> Result<Error, serde_json::Error> {
+    let [data] = members(text, &["data"], Others::Ignored)?;
+    let Some(data) = data.map(|data| data.get().as_bytes()) else {
+        return codec::json::read_loosely(text);
+    };
+    let start = data.as_ptr() as usize - text.as_ptr() as usize;
+    let without_data = [&text[..start], b"null", &text[start + data.len()..]].concat();
+    let error: Error = codec::json::read_loosely(&without_data)?;
+    Ok(error.data_is(codec::decode::<Option<_>>(Codec::Json, data).ok().flatten()))
 }

@@ -10,7 +10,8 @@ use serde_core::de::{
 };
 use serde_json::{Error, Number, Value};
 
-use super::{RAW, WIDE};
+use super::WIDE;
+use crate::codec::private_keys::{RAW, Refused, is_private};
 use crate::codec::{finite, transcode};
 
 /// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
@@ -335,9 +336,21 @@ impl<'de> Reader<'de> {
         Error::invalid_type(token.unexpected(), expected)
     }
 
-    /// The key of a map's entry.
+    /// The key of a map's entry, which is none of serde_json's own.
+    fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+        let key = self.any_key()?;
+        self.check(&key)?;
+        Ok(key)
+    }
+
     #[inline]
-    pub(in crate::codec) fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+    fn check(&mut self, key: &str) -> Result<(), Error> {
+        if is_private(key) { Err(self.lose(Refused)) } else { Ok(()) }
+    }
+
+    /// The key of a map's entry, whatever it is.
+    #[inline]
+    pub(in crate::codec) fn any_key(&mut self) -> Result<Cow<'de, str>, Error> {
         if let Some(text) = self.short_str() {
             return Ok(Cow::Borrowed(text));
         }
@@ -819,9 +832,10 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if let Some(text) = self.reader.short_str() {
+            self.reader.check(text)?;
             return visitor.visit_borrowed_str(text);
         }
-        match self.reader.unusual_key()? {
+        match self.reader.key()? {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),
         }

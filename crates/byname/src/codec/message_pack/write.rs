@@ -9,7 +9,8 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
-use super::{NUMBER, RAW, Reader, Token, WIDE};
+use super::{Reader, Token, WIDE};
+use crate::codec::private_keys::{NUMBER, RAW};
 use crate::codec::transcode;
 
 /// What begins with a length.
