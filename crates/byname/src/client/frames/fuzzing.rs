@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Asked, CallFrame, Driver, Ended, Link, read};
 use crate::arguments::Encoded;
 use crate::codec::Codec;
-use crate::frames::format::Hello;
+use crate::frames::payload::Hello;
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::websocket::Side;
 use crate::frames::{Found, LONGEST, Socket};

@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 
 use super::Connection;
 use crate::error::Error;
-use crate::frames::format::{Header, flag, kind};
+use crate::frames::payload::{Header, flag, kind};
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::websocket::{Side, Writer};
 use crate::server::Server;
