@@ -12,7 +12,7 @@ use crate::arguments::Encoded;
 use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
-use crate::places::Place;
+use crate::permits::Place;
 use crate::returned::{Failure, Items, Returned};
 
 /// A call, whichever way it came in: what interceptors see of it.

@@ -26,7 +26,7 @@ use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::panics::{Panicked, caught};
-use crate::places::{Place, Places};
+use crate::permits::{Place, Places};
 use crate::quote::quoted;
 use crate::registry::{Entry, Registry};
 use crate::returned::items::{self, Items, Next};

@@ -5,25 +5,26 @@
 //! to a TCP stream, and [`Doorbell`] is where others leave something for the connection. [`Flows`] says how far streams
 //! may go on, and [`Pump`] sends one.
 
-mod assembly;
-mod doorbell;
-mod flows;
-pub(crate) mod format;
+mod buffer_pool;
+mod flow_control;
+
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod keepalive;
-mod outbound;
-mod pump;
+pub(crate) mod payload;
+mod reassembly;
+mod shared_state;
 mod socket;
-mod spares;
+mod stream_sender;
 pub(crate) mod websocket;
+mod write_queue;
 
-pub(crate) use self::assembly::{Assembly, Taken};
-pub(crate) use self::doorbell::{Doorbell, Guard};
-pub(crate) use self::flows::{Flows, Found, Streams};
-pub(crate) use self::outbound::{Outbound, SPARE};
-pub(crate) use self::pump::{Pump, Pumped, wake};
+pub(crate) use self::flow_control::{Flows, Found, Streams};
+pub(crate) use self::reassembly::{Assembly, Taken};
+pub(crate) use self::shared_state::{Doorbell, Guard};
 pub(crate) use self::socket::{Ended, GivenUp, Socket};
+pub(crate) use self::stream_sender::{Pump, Pumped, wake};
+pub(crate) use self::write_queue::{Outbound, SPARE};
 
 use std::fmt;
 

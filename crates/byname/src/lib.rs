@@ -89,7 +89,7 @@ mod metadata;
 mod method;
 mod name;
 mod panics;
-mod places;
+mod permits;
 mod quote;
 mod registry;
 mod returned;

@@ -93,7 +93,8 @@ async fn what_breaks_websocket_is_closed_with_words() {
 #[tokio::test]
 async fn a_close_frame_that_may_be_sent_is_answered_by_one() {
     let running = Running::new(everything()).await;
-    for payload in [&b""[..], &[0x03, 0xe8], &[0x03, 0xe9, b'b', b'y', b'e'], &[0x0b, 0xb8], &[0x13, 0x87, 0xc3, 0xbc]] {
+    for payload in [&b""[..], &[0x03, 0xe8], &[0x03, 0xe9, b'b', b'y', b'e'], &[0x0b, 0xb8], &[0x13, 0x87, 0xc3, 0xbc]]
+    {
         let mut peer = Peer::calling(running.address, "add").await;
         peer.send(message(CLOSE, true, payload)).await;
         assert_eq!(peer.closed().await, (1000, String::new()), "{payload:?}");

@@ -4,7 +4,6 @@ mod calls;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod handshake;
-mod request;
 mod streams;
 mod upgrades;
 
@@ -21,14 +20,14 @@ use tokio::time::Instant;
 use self::calls::Calls;
 pub(super) use self::calls::Ended;
 pub(super) use self::handshake::open;
-pub(super) use self::request::CallFrame;
 use self::streams::Run;
 pub(super) use self::streams::{Begun, Pumping, Upload};
 pub(super) use self::upgrades::Upgrades;
 use crate::call::Reply;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
-use crate::frames::format::{self, Header, Hello, flag, kind};
+pub(super) use crate::frames::payload::call::CallFrame;
+use crate::frames::payload::{self, Header, Hello, flag, kind};
 use crate::frames::{
     self, Assembly, Doorbell, Flows, GivenUp, Guard, Outbound, Socket, Streams, Taken, Violation, wake,
 };
@@ -507,7 +506,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let codec = self.link.codec;
         // What has come of answers that nobody waits for any more makes room for others.
         self.assembly.keep(|id| state.calls.is_waiting(id));
-        while let Some((header, payload)) = format::next(&mut rest)? {
+        while let Some((header, payload)) = payload::next(&mut rest)? {
             if run.goes_on(&header) && payload.len() <= self.assembly.largest() {
                 let start = payload.as_ptr().addr() - message.as_ptr().addr();
                 run.spans.push(start..start + payload.len());
@@ -542,7 +541,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                 },
                 kind::CREDIT => {
-                    let more = format::number(&mut &payload[..], format::NO_CREDIT)?;
+                    let more = payload::number(&mut &payload[..], payload::NO_CREDIT)?;
                     self.wakers.extend(state.flows.credit(header.id, more));
                 }
                 kind::CANCEL => self.wakers.extend(state.flows.refuse(header.id)),
@@ -649,7 +648,7 @@ impl<S> Drop for Driver<S> {
 pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Reply, Violation> {
     let mut rest = &payload[..];
     let metadata = match header.has(flag::METADATA) {
-        true => format::read_metadata(&mut rest)?,
+        true => payload::read_metadata(&mut rest)?,
         false => http::HeaderMap::new(),
     };
     if header.kind == kind::END {
@@ -660,7 +659,7 @@ pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Rep
         let value = Value::Encoded(codec, payload.slice_ref(rest));
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
-    let error = format::part(&mut rest)?;
+    let error = payload::part(&mut rest)?;
     let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
     let failure = match error.kind() {
         Kind::Method => {

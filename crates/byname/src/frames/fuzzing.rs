@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::format::{self, Header, Hello, flag, kind};
+use super::payload::{self, Header, Hello, flag, kind};
 use super::websocket::{Message, Reader, Side, Writer};
 use super::{Assembly, PIECE, Taken, Violation};
 
@@ -80,7 +80,7 @@ pub fn frames(data: &[u8]) {
     let mut rest = data;
     loop {
         let before = rest;
-        match format::next(&mut rest) {
+        match payload::next(&mut rest) {
             Ok(Some((header, payload))) => {
                 let taken = &before[..before.len() - rest.len()];
                 assert_eq!(taken, [&header.write(), payload].concat());
@@ -99,19 +99,19 @@ fn read_payload(header: &Header, mut payload: &[u8]) {
         assert_eq!(Hello::read(&hello.write()), Ok(hello));
     }
     if header.has(flag::METADATA) {
-        let Ok(metadata) = format::read_metadata(&mut payload) else {
+        let Ok(metadata) = payload::read_metadata(&mut payload) else {
             return;
         };
         let mut again = Vec::new();
-        format::write_metadata(&metadata, &mut again);
+        payload::write_metadata(&metadata, &mut again);
         let mut again = again.as_slice();
-        assert_eq!(format::read_metadata(&mut again), Ok(metadata));
+        assert_eq!(payload::read_metadata(&mut again), Ok(metadata));
         assert!(again.is_empty());
     }
     let before = payload;
-    if let Ok(part) = format::part(&mut payload) {
+    if let Ok(part) = payload::part(&mut payload) {
         let mut again = Vec::new();
-        format::put_part(part, &mut again);
+        payload::put_part(part, &mut again);
         assert_eq!([&again, payload].concat(), before);
     }
 }
@@ -210,7 +210,7 @@ pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<Header>, Option<Violation
         };
         let mut rest = &frames[..];
         loop {
-            match format::next(&mut rest) {
+            match payload::next(&mut rest) {
                 Ok(Some((header, _))) => headers.push(header),
                 Ok(None) => break,
                 Err(cut) => {

@@ -304,7 +304,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
-    use crate::frames::format::{Header, kind};
+    use crate::frames::payload::{Header, kind};
 
     #[tokio::test]
     async fn a_socket_releases_the_memory_of_large_messages() {
@@ -336,7 +336,9 @@ mod tests {
         assert!(!reads.read.try_reclaim(2 * READ_ROOM + 1));
 
         let asked = now + Duration::from_secs(21);
-        assert!(reads.patience(false, Duration::MAX, now).is_ok() && reads.patience(false, Duration::MAX, asked).is_ok());
+        assert!(
+            reads.patience(false, Duration::MAX, now).is_ok() && reads.patience(false, Duration::MAX, asked).is_ok()
+        );
         assert!(!reads.read.try_reclaim(FIRST_READ + 1), "the peer is quiet");
     }
 }

@@ -31,12 +31,12 @@ use crate::call::{Args, Reply, Request};
 use crate::codec::Codec;
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
-use crate::frames::format::{self, Header, Hello, flag, kind};
+use crate::frames::payload::{self, Header, Hello, flag, kind};
 use crate::frames::websocket::Side;
 use crate::frames::{
     Assembly, Doorbell, Ended, Flows, GivenUp, Outbound, PIECE, Socket, Streams, Taken, Violation, wake,
 };
-use crate::places::Places;
+use crate::permits::Places;
 use crate::quote::beginning;
 use crate::registry::Entry;
 use crate::returned::{Failure, Returned, Value};
@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (mut now, mut calls) = (None, 0);
         while calls < AT_ONCE
             && self.outbound.len() < UNWRITTEN
-            && let Some((header, payload)) = format::next(&mut rest)?
+            && let Some((header, payload)) = payload::next(&mut rest)?
         {
             match header.kind {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
@@ -312,7 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 kind::CANCEL => self.cancel(header.id),
                 kind::CREDIT => {
-                    let more = format::number(&mut &payload[..], format::NO_CREDIT)?;
+                    let more = payload::number(&mut &payload[..], payload::NO_CREDIT)?;
                     wake([self.shared.lock().flows.credit(header.id, more)]);
                 }
                 kind::ITEM => self.item(&header, payload)?,
@@ -616,13 +616,13 @@ struct Asked<'p> {
 impl<'p> Asked<'p> {
     fn read(header: &Header, payload: &'p [u8]) -> Result<Self, Violation> {
         let mut rest = payload;
-        let timeout = format::number(&mut rest, "a call without a time-out")?;
-        let credit = if header.has(flag::STREAM) { format::number(&mut rest, format::NO_CREDIT)? } else { 0 };
+        let timeout = payload::number(&mut rest, "a call without a time-out")?;
+        let credit = if header.has(flag::STREAM) { payload::number(&mut rest, payload::NO_CREDIT)? } else { 0 };
         let metadata = match header.has(flag::METADATA) {
-            true => format::read_metadata(&mut rest)?,
+            true => payload::read_metadata(&mut rest)?,
             false => HeaderMap::new(),
         };
-        let positional = if header.has(flag::MIXED) { format::part(&mut rest)? } else { b"" };
+        let positional = if header.has(flag::MIXED) { payload::part(&mut rest)? } else { b"" };
         Ok(Self { timeout, credit, metadata, positional, keyword: rest })
     }
 }
@@ -654,7 +654,7 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
         return outbound.put_bytes(Header::new(kind::REPLY, 0, 0, id), value);
     }
     let start = outbound.open();
-    format::write_metadata(&metadata, outbound.buffer());
+    payload::write_metadata(&metadata, outbound.buffer());
     outbound.buffer().extend_from_slice(&value);
     outbound.close(start, Header::new(kind::REPLY, flag::METADATA, 0, id));
 }
@@ -669,9 +669,9 @@ fn put_failure(outbound: &mut Outbound, id: u64, failure: Failure, metadata: Hea
     let start = outbound.open();
     if !metadata.is_empty() {
         flags |= flag::METADATA;
-        format::write_metadata(&metadata, outbound.buffer());
+        payload::write_metadata(&metadata, outbound.buffer());
     }
-    format::put_part(&error, outbound.buffer());
+    payload::put_part(&error, outbound.buffer());
     outbound.buffer().extend_from_slice(&data);
     outbound.close(start, Header::new(kind::ERROR, flags, 0, id));
 }

@@ -32,7 +32,7 @@ use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
-use crate::places::Places;
+use crate::permits::Places;
 use crate::quote::{quoted, quoted_bytes};
 use crate::returned::{Failure, Items, Returned};
 use crate::timer::{before, later};

@@ -90,8 +90,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         _ => body,
     };
     // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
-    if let (Ok(error), Ok([data])) = (read_error(text), members(text, &["data"], Others::Ignored))
-    {
+    if let (Ok(error), Ok([data])) = (read_error(text), members(text, &["data"], Others::Ignored)) {
         let data = data.map(|data| data.get().as_bytes());
         if error.kind() == Kind::Method {
             // An own error without data is `null`.

@@ -14,7 +14,7 @@ use super::{Driver, Link};
 use crate::client::connect::connect;
 use crate::client::target::Target;
 use crate::codec::Codec;
-use crate::frames::format::{self, Hello, SUBPROTOCOL, kind};
+use crate::frames::payload::{self, Hello, SUBPROTOCOL, kind};
 use crate::frames::websocket::{self, Side};
 use crate::frames::{Ended, Outbound, Socket, Violation};
 use crate::limits::Limits;
@@ -130,7 +130,7 @@ async fn hello(socket: &mut Socket<TcpStream>) -> Result<(Hello, Bytes), Ended> 
         loop {
             if let Some(message) = socket.next()? {
                 let mut rest = &message[..];
-                return Poll::Ready(match format::next(&mut rest)? {
+                return Poll::Ready(match payload::next(&mut rest)? {
                     Some((header, payload)) if header.kind == kind::HELLO => {
                         Ok((Hello::read(payload)?, message.slice_ref(rest)))
                     }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Ended, Link, Sending, State, Status};
 use crate::codec::Codec;
-use crate::frames::format::{self, Header, flag, kind};
+use crate::frames::payload::{self, Header, flag, kind};
 use crate::frames::{Found, Pump, Pumped, Violation, wake};
 use crate::returned::Failure;
 use crate::returned::items::{Encoded, Items, Next, OVERHEAD, Source};
@@ -80,7 +80,7 @@ impl State {
     pub(super) fn item<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
         let mut rest = payload;
         if header.has(flag::METADATA) {
-            let metadata = format::read_metadata(&mut rest)?;
+            let metadata = payload::read_metadata(&mut rest)?;
             self.flows.keep_metadata(header.id, metadata);
         }
         Ok(rest)

@@ -14,7 +14,7 @@ use crate::client::frames::{Begun, CallFrame, Ended, Link, Pumping, Sending, Upl
 use crate::client::host::Host;
 use crate::client::outgoing::Outgoing;
 use crate::error::{Code, Error, Executed};
-use crate::frames::format::kind;
+use crate::frames::payload::kind;
 use crate::returned::items::{Batch, Items, Next, Source};
 use crate::returned::{Failure, Returned};
 use crate::timer::before;

@@ -15,8 +15,8 @@ use tokio::task::yield_now;
 
 use super::Connection;
 use crate::error::Error;
-use crate::frames::format::{Header, flag, kind};
 use crate::frames::fuzzing::{Scripted, headers, script};
+use crate::frames::payload::{Header, flag, kind};
 use crate::frames::websocket::{Side, Writer};
 use crate::server::Server;
 use crate::server::http::Endpoint;

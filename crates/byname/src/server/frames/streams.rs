@@ -13,7 +13,7 @@ use super::{Connection, Replies, put_failure, put_reply};
 use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
-use crate::frames::format::{self, Header, flag, kind};
+use crate::frames::payload::{self, Header, flag, kind};
 use crate::frames::{Doorbell, Found, Pump, Pumped, Taken, Violation, wake};
 use crate::returned::items::{Batch, Encoded, Items, Next, Source};
 use crate::returned::{Failure, Returned};
@@ -43,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
                     outbound.put(Header::new(kind::END, flags, 0, id), |frame| {
                         if !metadata.is_empty() {
-                            format::write_metadata(&metadata, frame);
+                            payload::write_metadata(&metadata, frame);
                         }
                     });
                 }

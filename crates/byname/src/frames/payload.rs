@@ -1,5 +1,7 @@
 //! One frame: a header of sixteen bytes and its payload.
 
+pub(crate) mod call;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 

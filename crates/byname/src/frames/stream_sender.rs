@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderMap;
 
-use super::flows::{Room, Streams};
-use super::format::{self, Header, flag, kind};
+use super::flow_control::{Room, Streams};
+use super::payload::{self, Header, flag, kind};
 use super::{Doorbell, PIECE};
 use crate::returned::Failure;
 use crate::returned::items::{Batch, Items, Next};
@@ -135,7 +135,7 @@ impl Pump {
             let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
             outbound.put(Header { flags, ..header }, |frame| {
                 if !metadata.is_empty() {
-                    format::write_metadata(&metadata, frame);
+                    payload::write_metadata(&metadata, frame);
                 }
                 frame.extend_from_slice(item);
             });

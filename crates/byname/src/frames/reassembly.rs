@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::format::{Header, flag};
-use super::spares::Spares;
+use super::buffer_pool::Spares;
+use super::payload::{Header, flag};
 use super::{PIECE, Violation};
 
 /// So many messages may be unfinished, or as many of one [`PIECE`] as the window holds: one without bytes costs too.
@@ -169,7 +169,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::format::kind;
+    use crate::frames::payload::kind;
 
     fn piece(id: u64, more: bool) -> Header {
         Header::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)

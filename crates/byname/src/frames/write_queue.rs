@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::PIECE;
-use super::format::{HEADER, Header, flag};
-use super::spares::Spares;
+use super::buffer_pool::Spares;
+use super::payload::{HEADER, Header, flag};
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -288,7 +288,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::format::{self, kind};
+    use crate::frames::payload::{self, kind};
     use crate::frames::websocket::{Message, Reader, Side};
     use crate::frames::{Assembly, Taken};
 
@@ -300,7 +300,7 @@ mod tests {
         let mut headers = Vec::new();
         while let Some(Message::Binary(message)) = reader.next(&mut wire).unwrap() {
             let mut rest = &message[..];
-            while let Some((header, _)) = format::next(&mut rest).unwrap() {
+            while let Some((header, _)) = payload::next(&mut rest).unwrap() {
                 headers.push(header);
             }
         }
@@ -325,7 +325,7 @@ mod tests {
             while let Some(message) = self.reader.next(&mut buffer).expect("what we write is right") {
                 let Message::Binary(frames) = message else { panic!("nothing else is written") };
                 let mut rest = &frames[..];
-                while let Some((header, payload)) = format::next(&mut rest).expect("frames are whole") {
+                while let Some((header, payload)) = payload::next(&mut rest).expect("frames are whole") {
                     match self.assembly.take(&header, payload).expect("the window is kept") {
                         Taken::Whole(whole) => self.came.push((header.id, whole.to_vec())),
                         Taken::Assembled(whole) => self.came.push((header.id, whole.to_vec())),

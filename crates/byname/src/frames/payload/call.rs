@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::{self as payload, Header, flag};
 use crate::arguments::Encoded;
 use crate::error::Error;
-use crate::frames::format::{self, Header, flag};
 use crate::frames::{Outbound, PIECE, SPARE};
 
 thread_local! {
@@ -21,7 +21,7 @@ const CALLS: u8 = 64;
 
 /// The payload of a CALL.
 #[derive(Debug)]
-pub(in crate::client) struct CallFrame {
+pub(crate) struct CallFrame {
     payload: Vec<u8>,
     flags: u8,
     /// The bytes of the arguments.
@@ -30,24 +30,18 @@ pub(in crate::client) struct CallFrame {
 
 impl CallFrame {
     /// A call with these arguments.
-    pub(in crate::client) fn new(left: Duration, headers: &HeaderMap, args: &Encoded) -> Self {
+    pub(crate) fn new(left: Duration, headers: &HeaderMap, args: &Encoded) -> Self {
         Self::with_streams(left, headers, args, false, false)
     }
 
     /// One whose answer is a stream, or that brings one.
-    pub(in crate::client) fn with_streams(
-        left: Duration,
-        headers: &HeaderMap,
-        args: &Encoded,
-        takes: bool,
-        brings: bool,
-    ) -> Self {
+    pub(crate) fn with_streams(left: Duration, headers: &HeaderMap, args: &Encoded, takes: bool, brings: bool) -> Self {
         let streams = if takes { flag::STREAM } else { 0 } | if brings { flag::ITEMS } else { 0 };
         let mut frame = Self::begin(left, headers, streams);
         let Encoded { codec: _, positional, keyword } = args;
         if !positional.is_empty() && !keyword.is_empty() {
             frame.flags |= flag::MIXED;
-            format::put_part(positional, &mut frame.payload);
+            payload::put_part(positional, &mut frame.payload);
         } else {
             frame.payload.extend_from_slice(positional);
         }
@@ -57,7 +51,7 @@ impl CallFrame {
     }
 
     /// A call whose arguments `write` appends by name.
-    pub(in crate::client) fn by_name(
+    pub(crate) fn by_name(
         left: Duration,
         headers: &HeaderMap,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
@@ -77,40 +71,40 @@ impl CallFrame {
         }
         if !headers.is_empty() {
             frame.flags |= flag::METADATA;
-            format::write_metadata(headers, &mut frame.payload);
+            payload::write_metadata(headers, &mut frame.payload);
         }
         frame
     }
 
     /// The bytes of its arguments.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// What is left of the time that the call is allowed.
-    pub(super) fn set_left(&mut self, left: Duration) {
+    pub(crate) fn set_left(&mut self, left: Duration) {
         self.payload[..4].copy_from_slice(&millis(left));
     }
 
     /// Whether a stream is taken for an answer.
-    pub(super) fn takes_stream(&self) -> bool {
+    pub(crate) fn takes_stream(&self) -> bool {
         self.flags & flag::STREAM != 0
     }
 
     /// Whether there is a stream in either direction.
-    pub(super) fn has_streams(&self) -> bool {
+    pub(crate) fn has_streams(&self) -> bool {
         self.flags & (flag::STREAM | flag::ITEMS) != 0
     }
 
     /// How much of the stream may be answered at first.
-    pub(super) fn set_credit(&mut self, credit: u32) {
+    pub(crate) fn set_credit(&mut self, credit: u32) {
         if self.takes_stream() {
             self.payload[4..8].copy_from_slice(&credit.to_be_bytes());
         }
     }
 
     /// Puts it into what goes out next, once.
-    pub(super) fn put(&mut self, header: Header, outbound: &mut Outbound) {
+    pub(crate) fn put(&mut self, header: Header, outbound: &mut Outbound) {
         let header = Header { flags: header.flags | self.flags, ..header };
         if self.payload.len() > PIECE {
             // What goes away is replaced by what has gone out.
