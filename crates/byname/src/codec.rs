@@ -94,6 +94,14 @@ pub(crate) fn deeper_than(codec: Codec, limit: usize, bytes: &[u8]) -> bool {
     }
 }
 
+/// The entries of a map, each value as it is encoded; `None` where it is no map.
+pub(crate) fn entries(codec: Codec, map: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
+    match codec {
+        Codec::MessagePack => message_pack::entries(map),
+        Codec::Json => json::entries(map),
+    }
+}
+
 /// What stands for nothing: `null`, `None`, `()`.
 pub(crate) fn nothing(codec: Codec) -> &'static [u8] {
     match codec {

@@ -334,13 +334,13 @@ pub fn names(data: &[u8]) {
 type Read = (Value, Option<u128>, Vec<f64>);
 
 /// A function of three arguments, of which two may be left out.
-fn three() -> Method {
+pub(crate) fn three() -> Method {
     let param = |name: &'static str, optional, default: Option<&'static str>| Param {
         name: name.into(),
         ty: "".into(),
         optional,
         default: default.map(Into::into),
-        default_packed: None,
+        default_packed: default.and_then(|text| codec::to_message_pack(text.as_bytes()).ok()),
     };
     Method {
         params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],

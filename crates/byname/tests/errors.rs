@@ -561,7 +561,7 @@ async fn arguments(page: &mut Page) {
             "An argument is unknown",
             "add",
             json!({"a": 1, "c": 2}),
-            "Compare the names with the signature; they are those in the server's code.",
+            "Compare the names with the signature; they are those in the server's code. `data.unknown_argument` has the name.",
         ),
         (
             "An argument has the wrong type",

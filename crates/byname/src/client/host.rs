@@ -120,7 +120,7 @@ impl Host {
 
     /// One call, sent as often as it may be. `first` is what its first attempt came to, where there was one.
     pub(super) async fn call(self: Arc<Self>, mut outgoing: Outgoing, mut first: Option<Reply>) -> Reply {
-        let mut attempts = Attempts::new(outgoing.idempotent);
+        let mut attempts = Attempts::new(outgoing.is_idempotent());
         loop {
             let done = match first.take() {
                 Some(done) => done,
@@ -133,6 +133,11 @@ impl Host {
                     return done;
                 }
             };
+            // At most once for each argument, and without a pause: the server is there and has answered.
+            if outgoing.remove_unknown(error) {
+                tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
+                continue;
+            }
             let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.is_spent) else {
                 return done;
             };

@@ -11,7 +11,7 @@ mod write;
 use serde_core::Serialize;
 
 pub(crate) use self::read::Reader;
-pub(super) use self::read::{Token, deeper_than};
+pub(super) use self::read::{Token, deeper_than, entries};
 pub(super) use self::write::Writer;
 pub(crate) use self::write::{Kind, set_length, write_str};
 pub(super) use self::write::{write_f64, write_signed, write_unsigned, write_wide};

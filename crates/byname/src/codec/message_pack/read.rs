@@ -65,6 +65,21 @@ pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
     reader.skip().is_err() && reader.open > limit
 }
 
+/// The entries of the map that `bytes` are, each value as it is encoded; `None` where they are no map.
+pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
+    let mut reader = Reader::new(bytes, super::DEEPEST);
+    let Ok(Token::Map(count)) = reader.token() else {
+        return None;
+    };
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let (key, value) = (reader.key().ok()?, reader.rest);
+        reader.skip().ok()?;
+        entries.push((key, &value[..value.len() - reader.rest.len()]));
+    }
+    reader.rest.is_empty().then_some(entries)
+}
+
 /// The most items that are made room for before they are read.
 const ROOM: usize = 256;
 
