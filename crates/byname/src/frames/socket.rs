@@ -13,7 +13,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::keepalive::{Keepalive, Next};
 use super::websocket::{Message, Reader, Side, Writer};
-use super::{Outbound, Violation};
+use super::{Violation, WriteQueue};
 use crate::timer::later;
 
 /// How much room there is for one read: at first, and at most. A read that fills it makes room for a larger one.
@@ -23,7 +23,7 @@ const READ: usize = 64 << 10;
 /// While more bytes of pongs than this wait to be written, nothing is read.
 const PONGS: usize = 64 << 10;
 
-/// Reads messages and writes what an [`Outbound`] has.
+/// Reads messages and writes what an [`WriteQueue`] has.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     stream: S,
@@ -161,21 +161,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Writes what waits, as far as the peer takes it. Ready when all is written.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, outbound: &mut Outbound) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, write_queue: &mut WriteQueue) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_flush(cx))?;
-            if outbound.is_empty() {
+            if write_queue.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.fill(outbound);
+            self.fill(write_queue);
         }
     }
 
     /// Takes over what goes out next.
-    pub(crate) fn fill(&mut self, outbound: &mut Outbound) {
+    pub(crate) fn fill(&mut self, write_queue: &mut WriteQueue) {
         self.make_room();
         self.has_begun = false;
-        outbound.fill(&mut self.writer, &mut self.wire);
+        write_queue.fill(&mut self.writer, &mut self.wire);
     }
 
     fn make_room(&mut self) {

@@ -32,7 +32,7 @@ use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
-use crate::permits::Places;
+use crate::permits::CallPermits;
 use crate::quote::{quoted, quoted_bytes};
 use crate::returned::{Failure, Items, Returned};
 use crate::timer::{before, later};
@@ -66,7 +66,7 @@ pub(super) struct Session {
     peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
-    functions: Arc<Places>,
+    functions: Arc<CallPermits>,
     /// Frames take over once the answer to the request that asked for them is out.
     upgrade: OnceLock<OnUpgrade>,
 }
@@ -136,7 +136,7 @@ impl Endpoint {
 
 impl Session {
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
-        let functions = Places::new(endpoint.functions());
+        let functions = CallPermits::new(endpoint.functions());
         Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
     }
 
@@ -198,7 +198,7 @@ struct Caller<'s> {
     began: Instant,
     deadline: Option<Instant>,
     /// What its connection may have running.
-    functions: &'s Arc<Places>,
+    functions: &'s Arc<CallPermits>,
     /// How it takes a stream.
     form: Form,
 }
@@ -521,7 +521,7 @@ impl Endpoint {
 
     /// Runs a call as one of its connection's.
     async fn run(&self, name: String, args: Args, streams: Streams, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
-        let Some(share) = caller.functions.take() else {
+        let Some(share) = caller.functions.try_acquire() else {
             let most = self.functions();
             let why =
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
