@@ -12,7 +12,7 @@ use crate::arguments::Encoded;
 use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
-use crate::permits::Place;
+use crate::permits::Permit;
 use crate::returned::{Failure, Items, Returned};
 
 /// A call, whichever way it came in: what interceptors see of it.
@@ -33,9 +33,9 @@ pub struct Request {
     /// What is known of the function; set where there are interceptors.
     pub(crate) method: Option<Known>,
     /// The right to run, where it was given already.
-    pub(crate) place: Option<Arc<Place>>,
+    pub(crate) permit: Option<Arc<Permit>>,
     /// Its part in what one connection may have running, until the function's end.
-    pub(crate) share: Option<Place>,
+    pub(crate) share: Option<Permit>,
     /// Memory for its result.
     pub(crate) room: Vec<u8>,
 }
@@ -58,7 +58,7 @@ impl Request {
             deadline: None,
             extensions: Extensions::new(),
             method: None,
-            place: None,
+            permit: None,
             share: None,
             room: Vec::new(),
         }

@@ -26,7 +26,7 @@ use crate::intercept::Chain;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::panics::{Panicked, caught};
-use crate::permits::{Place, Places};
+use crate::permits::{CallPermits, Permit};
 use crate::quote::quoted;
 use crate::registry::{Entry, Registry};
 use crate::returned::items::{self, Items, Next};
@@ -44,7 +44,7 @@ pub(crate) struct Dispatch {
     /// Whether callers may learn which names there are.
     listing: bool,
     interceptors: Chain,
-    places: Arc<Places>,
+    permits: Arc<CallPermits>,
     draining: AtomicBool,
     /// Streams are waited for no longer.
     parting: CancellationToken,
@@ -54,11 +54,11 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: Chain) -> Self {
-        let places = Places::new(limits.in_flight);
+        let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (draining, parting) = (AtomicBool::new(false), CancellationToken::new());
-        Self { registry, limits, listing, interceptors, places, draining, parting, patience }
+        Self { registry, limits, listing, interceptors, permits, draining, parting, patience }
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -115,18 +115,18 @@ impl Dispatch {
         reply
     }
 
-    /// Runs one call through the interceptors. It has its place from the start: they too are work in flight.
+    /// Runs one call through the interceptors. It has its permit from the start: they too are work in flight.
     fn intercepted(self: &Arc<Self>, method: Option<&Arc<Method>>, mut request: Request) -> BoxFuture<Reply> {
         let now = Instant::now();
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
         }
-        let Some(place) = self.places.take() else {
+        let Some(permit) = self.permits.try_acquire() else {
             return Box::pin(ready(self.overloaded().into()));
         };
         // Shared, for an interceptor may let go of the request, and a function may outlive its caller.
-        let place = Arc::new(place);
-        request.place = Some(Arc::clone(&place));
+        let permit = Arc::new(permit);
+        request.permit = Some(Arc::clone(&permit));
         request.method = method.cloned().map(Known::Shared);
         let own = method.and_then(|method| method.timeout);
         let (deadline, _) = self.deadline(own, request.deadline, now);
@@ -141,7 +141,7 @@ impl Dispatch {
         };
         let chain = self.interceptors.clone();
         Box::pin(async move {
-            let _place = place;
+            let _permit = permit;
             chain.run(request, deadline, Box::new(last)).await
         })
     }
@@ -168,11 +168,11 @@ impl Dispatch {
             deadline,
             extensions,
             method: _,
-            place,
+            permit,
             share,
             room,
         } = request;
-        let origin = Origin { metadata, extensions, peer, deadline, place, share, room, items, takes_stream };
+        let origin = Origin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream };
         let now = Instant::now();
         let begin = || match args {
             Args::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
@@ -210,7 +210,7 @@ impl Dispatch {
         source: Source<'_>,
     ) -> Result<Supervised, Error> {
         let method = &entry.handler.method;
-        let Origin { metadata, extensions, peer, deadline, place, share, room, items, takes_stream } = origin;
+        let Origin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream } = origin;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
         }
@@ -218,9 +218,9 @@ impl Dispatch {
             return Err(only_streams(&name));
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
-        let place = match place {
-            Some(place) => Held::Shared(place),
-            None => Held::Own(self.places.take().ok_or_else(|| self.overloaded())?),
+        let permit = match permit {
+            Some(permit) => Held::Shared(permit),
+            None => Held::Own(self.permits.try_acquire().ok_or_else(|| self.overloaded())?),
         };
         let codec = match &source {
             Source::Local(_) => None,
@@ -252,7 +252,7 @@ impl Dispatch {
             entry: Arc::clone(entry),
             output,
             slow_poll: self.limits.slow_poll,
-            _place: place,
+            _permit: permit,
             _share: share,
         };
         Ok(Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() })
@@ -309,7 +309,7 @@ impl Dispatch {
 
     /// Waits until no function is at work.
     pub(crate) async fn idle(&self) {
-        self.places.all_free().await;
+        self.permits.all_released().await;
     }
 
     /// Warns of the function that has kept a thread for so long, if it is one of these.
@@ -346,9 +346,9 @@ pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) deadline: Option<Instant>,
     /// The right to run, where it was given already.
-    pub(crate) place: Option<Arc<Place>>,
+    pub(crate) permit: Option<Arc<Permit>>,
     /// Its part in what one connection may have running.
-    pub(crate) share: Option<Place>,
+    pub(crate) share: Option<Permit>,
     /// Memory for its result.
     pub(crate) room: Vec<u8>,
     /// What the caller streams in.
@@ -409,17 +409,17 @@ struct Running {
     entry: Arc<Entry>,
     output: Output,
     slow_poll: Duration,
-    /// A function keeps its place in the limits until its end, even when nobody waits for it.
-    _place: Held,
-    _share: Option<Place>,
+    /// A function keeps its permit in the limits until its end, even when nobody waits for it.
+    _permit: Held,
+    _share: Option<Permit>,
 }
 
 /// A right to run.
 #[expect(dead_code, reason = "it is held, and given back when it is dropped")]
 enum Held {
-    Own(Place),
+    Own(Permit),
     /// With the interceptors that the call came through.
-    Shared(Arc<Place>),
+    Shared(Arc<Permit>),
 }
 
 impl Running {
@@ -501,7 +501,7 @@ pub(crate) struct Supervised {
 
 impl Supervised {
     /// Has it keep its part in what one connection may have running, as long as it runs.
-    pub(crate) fn keep(&mut self, share: Option<Place>) {
+    pub(crate) fn keep(&mut self, share: Option<Permit>) {
         if let Some(running) = &mut self.running {
             running._share = share;
         }

@@ -1,9 +1,9 @@
 //! Many calls on one connection: frames in the binary messages of a WebSocket. `docs/protocol.md` specifies them.
 //!
 //! What is here knows neither calls nor functions: [`format`] is what one frame looks like, [`websocket`] the messages
-//! around them, [`Outbound`] what waits to be written, [`Assembly`] what has come in pieces, [`Socket`] joins them
-//! to a TCP stream, and [`Doorbell`] is where others leave something for the connection. [`Flows`] says how far streams
-//! may go on, and [`Pump`] sends one.
+//! around them, [`WriteQueue`] what waits to be written, [`Assembly`] what has come in pieces, [`Socket`] joins them
+//! to a TCP stream, and [`SharedState`] is where others leave something for the connection. [`FlowControl`] says how far streams
+//! may go on, and [`StreamSender`] sends one.
 
 mod buffer_pool;
 mod flow_control;
@@ -11,20 +11,20 @@ mod flow_control;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod keepalive;
+mod message_assembly;
 pub(crate) mod payload;
-mod reassembly;
 mod shared_state;
 mod socket;
 mod stream_sender;
 pub(crate) mod websocket;
 mod write_queue;
 
-pub(crate) use self::flow_control::{Flows, Found, Streams};
-pub(crate) use self::reassembly::{Assembly, Taken};
-pub(crate) use self::shared_state::{Doorbell, Guard};
+pub(crate) use self::flow_control::{FlowControl, Found, SharedStreams};
+pub(crate) use self::message_assembly::{Assembly, Taken};
+pub(crate) use self::shared_state::{SharedState, StateGuard};
 pub(crate) use self::socket::{Ended, GivenUp, Socket};
-pub(crate) use self::stream_sender::{Pump, Pumped, wake};
-pub(crate) use self::write_queue::{Outbound, SPARE};
+pub(crate) use self::stream_sender::{SenderEnd, StreamSender, wake};
+pub(crate) use self::write_queue::{SPARE, WriteQueue};
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! How many of something there are at once: a count with a limit, whose end can be waited for.
+//! A counting semaphore for calls at work: [`CallPermits`].
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,63 +15,68 @@ use {
     loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// So many places, all free at first. A semaphore that nobody queues for, and that costs one operation to take or to
-/// give back.
+/// A semaphore without a queue: a permit is there or it is not. Taking one and giving one back costs one atomic
+/// operation each. The end of all work can be awaited.
 #[derive(Debug)]
-pub(crate) struct Places {
-    taken: AtomicUsize,
-    most: usize,
-    /// Somebody waits until all are free.
+pub(crate) struct CallPermits {
+    acquired: AtomicUsize,
+    limit: usize,
+    /// Somebody waits until all are released.
     is_awaited: AtomicBool,
-    free: Notify,
+    all_released: Notify,
 }
 
-/// A place that is taken, until this is dropped.
+/// The right to run one call. Dropping it releases it.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Places>);
+pub(crate) struct Permit(Arc<CallPermits>);
 
-impl Places {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), most, is_awaited: AtomicBool::new(false), free: Notify::new() })
+impl CallPermits {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            acquired: AtomicUsize::new(0),
+            limit,
+            is_awaited: AtomicBool::new(false),
+            all_released: Notify::new(),
+        })
     }
 
-    /// A place, unless all are taken.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
-        let another = |taken| (taken < self.most).then(|| taken + 1);
-        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
-        Some(Place(Arc::clone(self)))
+    /// A permit, unless all are acquired.
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        let another = |acquired| (acquired < self.limit).then(|| acquired + 1);
+        self.acquired.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
+        Some(Permit(Arc::clone(self)))
     }
 
-    /// Whether none can be taken now.
-    pub(crate) fn are_taken(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) >= self.most
+    /// Whether no permit is left.
+    pub(crate) fn are_exhausted(&self) -> bool {
+        self.acquired.load(Ordering::Relaxed) >= self.limit
     }
 
-    /// Waits until no place is taken.
-    pub(crate) async fn all_free(&self) {
+    /// Waits until all permits are released.
+    pub(crate) async fn all_released(&self) {
         loop {
-            let mut freed = pin!(self.free.notified());
-            // It counts from here on; so whatever is given back after the look is not missed.
-            freed.as_mut().enable();
+            let mut released = pin!(self.all_released.notified());
+            // From here on a notification counts, so a release after the check below is not missed.
+            released.as_mut().enable();
             self.is_awaited.store(true, Ordering::SeqCst);
-            // It writes as well, so that whoever gives back after it sees that somebody waits.
-            if self.taken.fetch_add(0, Ordering::SeqCst) == 0 {
+            // This writes as well, so that a later release sees that somebody waits.
+            if self.acquired.fetch_add(0, Ordering::SeqCst) == 0 {
                 return;
             }
-            freed.await;
+            released.await;
         }
     }
 
-    fn give_back(&self) {
-        if self.taken.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_awaited.load(Ordering::SeqCst) {
-            self.free.notify_waiters();
+    fn release(&self) {
+        if self.acquired.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_awaited.load(Ordering::SeqCst) {
+            self.all_released.notify_waiters();
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.0.release();
     }
 }
 
@@ -80,21 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_are_taken_than_there_are() {
-        let places = Places::new(2);
-        let (first, second) = (places.take(), places.take());
-        assert!(first.is_some() && second.is_some() && places.take().is_none() && places.are_taken());
+    fn no_more_are_acquired_than_there_are() {
+        let permits = CallPermits::new(2);
+        let (first, second) = (permits.try_acquire(), permits.try_acquire());
+        assert!(first.is_some() && second.is_some() && permits.try_acquire().is_none() && permits.are_exhausted());
         drop(first);
-        assert!(!places.are_taken());
-        assert!(places.take().is_some());
+        assert!(!permits.are_exhausted());
+        assert!(permits.try_acquire().is_some());
     }
 
     #[tokio::test]
-    async fn the_last_that_is_given_back_ends_the_waiting() {
-        let places = Places::new(2);
-        places.all_free().await;
-        let (first, second) = (places.take(), places.take());
-        let mut waiting = Box::pin(places.all_free());
+    async fn the_last_release_ends_the_waiting() {
+        let permits = CallPermits::new(2);
+        permits.all_released().await;
+        let (first, second) = (permits.try_acquire(), permits.try_acquire());
+        let mut waiting = Box::pin(permits.all_released());
         let mut is_waiting =
             async || std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await;
         assert!(is_waiting().await);
@@ -105,8 +110,8 @@ mod tests {
     }
 }
 
-/// What [`Places`] takes of tokio's `Notify`, as its documentation has it: whoever began to wait before a notification
-/// gets it.
+/// The part of tokio's `Notify` that [`CallPermits`] uses, as its documentation describes it: whoever began to wait
+/// before a notification gets it.
 #[cfg(byname_loom)]
 mod modelled {
     use std::pin::Pin;
@@ -175,12 +180,13 @@ mod loom_tests {
 
     /// A notification that is missed would be a deadlock, which loom reports.
     #[test]
-    fn whoever_waits_until_all_are_free_sees_the_last_given_back() {
+    fn whoever_waits_until_all_are_released_sees_the_last_release() {
         loom::model(|| {
-            let places = Places::new(2);
-            let takers = [places.take(), places.take()].map(|place| thread::spawn(move || drop(place)));
-            block_on(places.all_free());
-            assert_eq!(places.taken.load(Ordering::SeqCst), 0);
+            let permits = CallPermits::new(2);
+            let takers =
+                [permits.try_acquire(), permits.try_acquire()].map(|permit| thread::spawn(move || drop(permit)));
+            block_on(permits.all_released());
+            assert_eq!(permits.acquired.load(Ordering::SeqCst), 0);
             for taker in takers {
                 taker.join().expect("it doesn't panic");
             }

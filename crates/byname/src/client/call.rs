@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::frames::{Asked, CallFrame, Sending};
+use super::frames::{Asked, CallPayload, Sending};
 use super::outcome::Remote;
 use super::outgoing::Outgoing;
 use super::{Client, Way};
@@ -352,9 +352,9 @@ impl<A: Send, R> Call<A, R> {
             let mut frame = match encode {
                 Encode::Typed(write) => {
                     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
-                    CallFrame::by_name(allowed, headers, |payload| write(args, params, codec, payload))?
+                    CallPayload::by_name(allowed, headers, |payload| write(args, params, codec, payload))?
                 }
-                Encode::Encoded(encode) => CallFrame::new(allowed, headers, &encode(args, codec)?),
+                Encode::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
             let mut sending = link.call();
             return match sending.poll_send(Asked { name, deadline }, &mut frame, cx) {

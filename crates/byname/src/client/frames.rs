@@ -21,15 +21,16 @@ use self::calls::Calls;
 pub(super) use self::calls::Ended;
 pub(super) use self::handshake::open;
 use self::streams::Run;
-pub(super) use self::streams::{Begun, Pumping, Upload};
+pub(super) use self::streams::{Begun, Upload, UploadTask};
 pub(super) use self::upgrades::Upgrades;
 use crate::call::Reply;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
-pub(super) use crate::frames::payload::call::CallFrame;
-use crate::frames::payload::{self, Header, Hello, flag, kind};
+pub(super) use crate::frames::payload::call::CallPayload;
+use crate::frames::payload::{self, FrameHeader, Hello, flag, kind};
 use crate::frames::{
-    self, Assembly, Doorbell, Flows, GivenUp, Guard, Outbound, Socket, Streams, Taken, Violation, wake,
+    self, Assembly, FlowControl, GivenUp, SharedState, SharedStreams, Socket, StateGuard, Taken, Violation, WriteQueue,
+    wake,
 };
 use crate::limits::Limits;
 use crate::returned::{Failure, Items, Returned, Value, items};
@@ -53,7 +54,7 @@ const AGE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Link {
     /// The driver is who looks.
-    state: Doorbell<State>,
+    state: SharedState<State>,
     /// What values are in.
     codec: Codec,
     opened: Instant,
@@ -64,8 +65,8 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct State {
     calls: Calls,
-    outbound: Outbound,
-    flows: Flows,
+    write_queue: WriteQueue,
+    flows: FlowControl,
     /// How long the next item of a stream may take.
     stream_idle: Duration,
     /// The writes so far.
@@ -106,13 +107,13 @@ impl Link {
     fn new(server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
         let codecs = vec![codec.name().into()];
         let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs };
-        let mut outbound = Outbound::new();
-        outbound.set_window(server.window);
-        outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
+        let mut write_queue = WriteQueue::new();
+        write_queue.set_window(server.window);
+        write_queue.put(FrameHeader::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
         let state = State {
             calls: Calls::new(),
-            outbound,
-            flows: Flows::default(),
+            write_queue,
+            flows: FlowControl::default(),
             stream_idle: limits.stream_idle,
             writes: 0,
             names: BTreeMap::new(),
@@ -123,10 +124,10 @@ impl Link {
             tickets: 0,
             earliest: None,
         };
-        Self { state: Doorbell::new(state), codec, opened: now, until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)) }
+        Self { state: SharedState::new(state), codec, opened: now, until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)) }
     }
 
-    fn state(&self) -> Guard<'_, State> {
+    fn state(&self) -> StateGuard<'_, State> {
         self.state.lock()
     }
 
@@ -150,7 +151,7 @@ impl Link {
         if state.status == Status::Open {
             state.status = Status::Leaving;
         }
-        self.state.ring(state);
+        self.state.unlock_and_wake(state);
     }
 
     /// Sends a call.
@@ -163,7 +164,7 @@ impl Link {
     fn poll_send(
         &self,
         call: Asked<'_>,
-        frame: &mut CallFrame,
+        frame: &mut CallPayload,
         ticket: &mut Option<u64>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<u64, Unsent>> {
@@ -198,7 +199,7 @@ impl Link {
         let Some(number) = this.number(call.name) else {
             // A number is never given to another name, for a large call that bears it may not have gone out yet.
             this.status = Status::Leaving;
-            self.state.ring(state);
+            self.state.unlock_and_wake(state);
             return Poll::Ready(Err(Unsent::Over));
         };
         let id = this.calls.begin(this.writes, call.deadline, cx.waker().clone());
@@ -209,8 +210,8 @@ impl Link {
             let credit = this.flows.open(id, 0, frame.takes_stream());
             frame.set_credit(credit);
         }
-        frame.put(Header::new(kind::CALL, 0, number, id), &mut this.outbound);
-        self.state.ring(state);
+        frame.put(FrameHeader::new(kind::CALL, 0, number, id), &mut this.write_queue);
+        self.state.unlock_and_wake(state);
         Poll::Ready(Ok(id))
     }
 }
@@ -222,9 +223,9 @@ pub(super) struct Asked<'c> {
     pub(super) deadline: Instant,
 }
 
-impl Streams for State {
-    fn streams(&mut self) -> (&mut Flows, &mut Outbound) {
-        (&mut self.flows, &mut self.outbound)
+impl SharedStreams for State {
+    fn streams(&mut self) -> (&mut FlowControl, &mut WriteQueue) {
+        (&mut self.flows, &mut self.write_queue)
     }
 
     fn has_sent(&mut self, id: u64) {
@@ -240,7 +241,8 @@ impl State {
         }
         let number = u16::try_from(self.names.len()).ok().filter(|number| *number < NAMES)?;
         self.names.insert(name.into(), number);
-        self.outbound.put(Header::new(kind::NAME, 0, number, 0), |frame| frame.extend_from_slice(name.as_bytes()));
+        self.write_queue
+            .put(FrameHeader::new(kind::NAME, 0, number, 0), |frame| frame.extend_from_slice(name.as_bytes()));
         Some(number)
     }
 
@@ -279,7 +281,7 @@ impl Sending {
     pub(super) fn poll_send(
         &mut self,
         call: Asked<'_>,
-        frame: &mut CallFrame,
+        frame: &mut CallPayload,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
         let sent = ready!(self.link.poll_send(call, frame, &mut self.ticket, cx));
@@ -300,7 +302,7 @@ impl Sending {
     pub(super) fn poll(
         &mut self,
         call: Asked<'_>,
-        frame: &mut CallFrame,
+        frame: &mut CallPayload,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Ended, Unsent>> {
         if self.id.is_none()
@@ -328,13 +330,13 @@ impl Drop for Sending {
             && state.calls.remove(id)
         {
             leaves_a_place = true;
-            if !state.outbound.take_back(id) {
-                state.outbound.give_up(id);
-                state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
+            if !state.write_queue.take_back(id) {
+                state.write_queue.give_up(id);
+                state.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, id), |_| ());
             }
         }
         let next = if leaves_a_place { state.next_in_queue() } else { None };
-        self.link.state.ring(state);
+        self.link.state.unlock_and_wake(state);
         wake([next]);
         wake(closed);
     }
@@ -387,7 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, frames::Ended> {
-        self.link.state.register(cx);
+        self.link.state.register_task(cx);
         loop {
             let is_more = loop {
                 if self.unread.is_empty() {
@@ -403,15 +405,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.wakers.drain(..).for_each(Waker::wake);
             let blocked = loop {
                 if self.socket.has_written_all() {
-                    let mut state = self.link.state.look();
-                    if state.outbound.is_empty() {
+                    let mut state = self.link.state.lock_for_task();
+                    if state.write_queue.is_empty() {
                         break false;
                     }
                     state.writes += 1;
-                    self.socket.fill(&mut state.outbound);
+                    self.socket.fill(&mut state.write_queue);
                     if !state.flows.is_empty() {
-                        let State { flows, outbound, .. } = &mut *state;
-                        self.wakers.extend(flows.written(0, |id| outbound.holds(id)));
+                        let State { flows, write_queue, .. } = &mut *state;
+                        self.wakers.extend(flows.written(0, |id| write_queue.holds(id)));
                     }
                 }
                 if self.socket.poll_flush(cx)?.is_pending() {
@@ -443,7 +445,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             at = at.min(tidy);
         }
         let mut state = self.link.state();
-        if let Some(tidy) = state.outbound.tidy(now) {
+        if let Some(tidy) = state.write_queue.tidy(now) {
             at = at.min(tidy);
         }
         if state.earliest.is_some_and(|earliest| earliest <= now) {
@@ -474,7 +476,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn expire(&mut self, now: Instant) {
         let mut wakers = Vec::new();
         let mut state = self.link.state();
-        let State { calls, outbound, flows, earliest, .. } = &mut *state;
+        let State { calls, write_queue, flows, earliest, .. } = &mut *state;
         *earliest = None;
         let mut refused = Vec::new();
         let expired = |waiting: calls::Waiting| {
@@ -482,9 +484,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 *earliest = Some(earliest.map_or(waiting.deadline, |earliest| earliest.min(waiting.deadline)));
                 return None;
             }
-            if !outbound.take_back(waiting.id) {
-                outbound.give_up(waiting.id);
-                outbound.put(Header::new(kind::CANCEL, 0, 0, waiting.id), |_| ());
+            if !write_queue.take_back(waiting.id) {
+                write_queue.give_up(waiting.id);
+                write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, waiting.id), |_| ());
             }
             refused.extend(flows.refuse(waiting.id));
             Some(Ended::Late)
@@ -534,7 +536,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                     Taken::TooLarge => {
                         run.end(&mut state, &message, codec, &mut self.wakers)?;
-                        state.outbound.put(Header::new(kind::CANCEL, 0, 0, header.id), |_| ());
+                        state.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, header.id), |_| ());
                         self.wakers.extend(state.flows.refuse(header.id));
                         self.wakers.extend(state.calls.end(header.id, Ended::TooLarge));
                         self.wakers.extend(state.next_in_queue());
@@ -584,7 +586,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn end(&mut self, why: &Arc<str>) -> Over {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();
-        let State { calls, outbound, writes, status, .. } = &mut *state;
+        let State { calls, write_queue, writes, status, .. } = &mut *state;
         // Where nothing but HELLO was written, it was of no use either.
         let was_cut = *status == Status::Open && (calls.waiting() > 0 || *writes <= 1);
         *status = Status::Over;
@@ -592,7 +594,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
         let how = |waiting: calls::Waiting| {
             // The server runs nothing that it has not whole.
-            let unsent = outbound.holds(waiting.id) || waiting.write >= first_unwritten;
+            let unsent = write_queue.holds(waiting.id) || waiting.write >= first_unwritten;
             Some(if unsent { Ended::Unsent(Arc::clone(why)) } else { Ended::Unknown(Arc::clone(why)) })
         };
         calls.end_each(how, &mut wakers);
@@ -645,7 +647,7 @@ impl<S> Drop for Driver<S> {
 }
 
 /// What an answer says.
-pub(super) fn read(codec: Codec, header: &Header, payload: &Bytes) -> Result<Reply, Violation> {
+pub(super) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Result<Reply, Violation> {
     let mut rest = &payload[..];
     let metadata = match header.has(flag::METADATA) {
         true => payload::read_metadata(&mut rest)?,

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::budget::Budget;
 use super::connect::{addresses, connect};
-use super::frames::{self, CallFrame, Ended, Link, Unsent, too_large};
+use super::frames::{self, CallPayload, Ended, Link, Unsent, too_large};
 use super::http1::{Answer, Broken, Http1, Unread};
 use super::links::Links;
 use super::outcome::unasked_stream;
@@ -163,7 +163,7 @@ impl Host {
             }
             let mut sending = link.call();
             let left = outgoing.deadline.saturating_duration_since(Instant::now());
-            let mut frame = CallFrame::new(left, &outgoing.headers, &outgoing.args);
+            let mut frame = CallPayload::new(left, &outgoing.headers, &outgoing.args);
             let polled = poll_fn(|cx| sending.poll(outgoing.asked(), &mut frame, cx));
             let Some(ended) = before(outgoing.deadline, polled).await else {
                 let executed = if sending.is_queued() { Executed::No } else { Executed::Unknown };

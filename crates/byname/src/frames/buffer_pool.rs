@@ -1,4 +1,4 @@
-//! The memory of large messages, to be used again: [`Spares`].
+//! The memory of large messages, to be used again: [`BufferPool`].
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const KEPT: Duration = Duration::from_secs(1);
 /// gives back to the kernel and takes again costs a page fault for each 4 KiB, which is more than to read it. A state
 /// machine.
 #[derive(Debug)]
-pub(super) struct Spares {
+pub(super) struct BufferPool {
     /// The oldest first.
     kept: Vec<Bytes>,
     /// The most bytes that are kept.
@@ -27,7 +27,7 @@ pub(super) struct Spares {
     until: Option<Instant>,
 }
 
-impl Spares {
+impl BufferPool {
     pub(super) fn new(most: usize) -> Self {
         Self { kept: Vec::new(), most, is_used: false, until: None }
     }
@@ -81,7 +81,7 @@ impl Spares {
 mod tests {
     use super::*;
 
-    fn message(spares: &mut Spares, length: usize) -> Bytes {
+    fn message(spares: &mut BufferPool, length: usize) -> Bytes {
         let mut buffer = spares.take().unwrap_or_default();
         assert!(buffer.is_empty());
         buffer.resize(length, 7);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_once_nobody_has_it() {
-        let mut spares = Spares::new(10_000);
+        let mut spares = BufferPool::new(10_000);
         let first = message(&mut spares, 1000);
         let second = message(&mut spares, 1000);
         assert_ne!(first.as_ptr(), second.as_ptr(), "the first is still there");
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_allowed() {
-        let mut spares = Spares::new(3000);
+        let mut spares = BufferPool::new(3000);
         for length in [1000, 1000, 1500, 4000] {
             drop(message(&mut spares, length));
             assert!(spares.kept.iter().map(Bytes::len).sum::<usize>() <= 3000);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_not_used_for_a_while_is_let_go() {
-        let (mut spares, now) = (Spares::new(3000), Instant::now());
+        let (mut spares, now) = (BufferPool::new(3000), Instant::now());
         assert_eq!(spares.tidy(now), None);
         drop(message(&mut spares, 1000));
         assert_eq!(spares.tidy(now), Some(now + KEPT));

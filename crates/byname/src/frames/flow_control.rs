@@ -1,4 +1,4 @@
-//! The streams of the calls on one connection, as one side sees them: [`Flows`].
+//! The streams of the calls on one connection, as one side sees them: [`FlowControl`].
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use http::HeaderMap;
 
-use super::{Outbound, Violation};
+use super::{Violation, WriteQueue};
 use crate::codec::Codec;
 use crate::error::Error;
 use crate::returned::items::{Encoded, OVERHEAD, ROOM};
@@ -23,11 +23,11 @@ const UNWRITTEN: usize = 1 << 20;
 
 /// What is there of streams, and how far they may go on. A state machine.
 #[derive(Debug, Default)]
-pub(crate) struct Flows {
+pub(crate) struct FlowControl {
     flows: HashMap<u64, Flow>,
     /// Senders that wait for what others have put to be written.
     waiting: Vec<Waker>,
-    /// The bytes that wait to be written beside those in the outbound that is at hand.
+    /// The bytes that wait to be written beside those in the write_queue that is at hand.
     unwritten: usize,
     /// Whose last item is a large message that has not gone out, and must not be overtaken.
     large: Vec<u64>,
@@ -81,7 +81,7 @@ pub(crate) enum Found {
     Gone,
 }
 
-impl Flows {
+impl FlowControl {
     pub(crate) fn is_empty(&self) -> bool {
         self.flows.is_empty()
     }
@@ -319,9 +319,9 @@ fn window(streams: usize) -> usize {
     (SHARED / streams.max(1)).clamp(LEAST, MOST)
 }
 
-/// What both ends of a connection keep behind their [`Doorbell`](super::Doorbell).
-pub(crate) trait Streams {
-    fn streams(&mut self) -> (&mut Flows, &mut Outbound);
+/// What both ends of a connection keep behind their [`SharedState`](super::SharedState).
+pub(crate) trait SharedStreams {
+    fn streams(&mut self) -> (&mut FlowControl, &mut WriteQueue);
     /// Items of this call were sent.
     fn has_sent(&mut self, id: u64);
 }
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_item_may_go_beyond_its_credit_and_the_next_waits() {
-        let (mut flows, mut cx) = (Flows::default(), context());
+        let (mut flows, mut cx) = (FlowControl::default(), context());
         assert_eq!(flows.open(1, 20, false), 0);
         assert_eq!(flows.room(1, 0, &mut cx), Room::Bytes(20));
         flows.sent(1, 50, false);
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_a_large_item() {
-        let (mut flows, mut cx) = (Flows::default(), context());
+        let (mut flows, mut cx) = (FlowControl::default(), context());
         flows.open(1, 1000, false);
         flows.sent(1, 10, true);
         assert!(flows.room(1, 0, &mut cx) == Room::None && !flows.may_end(1, &mut cx));
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_is_let_go() {
-        let (mut flows, mut cx) = (Flows::default(), context());
+        let (mut flows, mut cx) = (FlowControl::default(), context());
         flows.open(1, 0, true);
         assert!(flows.came(1, items(1, 9)).is_ok() && flows.has_items(1));
         assert!(flows.stop_receiving(1) && !flows.stop_receiving(1), "it is said once");
@@ -403,8 +403,8 @@ mod tests {
 
     /// Two sides and what is on its way between them.
     struct World {
-        sender: Flows,
-        reader: Flows,
+        sender: FlowControl,
+        reader: FlowControl,
         /// Numbered items, or the end.
         there: VecDeque<Option<Encoded>>,
         back: VecDeque<u32>,
@@ -419,7 +419,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let (mut sender, mut reader) = (Flows::default(), Flows::default());
+            let (mut sender, mut reader) = (FlowControl::default(), FlowControl::default());
             let credit = reader.open(ID, 0, true);
             sender.open(ID, credit, false);
             Self {
@@ -540,7 +540,7 @@ mod tests {
 
         #[test]
         fn a_sender_without_credit_is_found_out(lengths in proptest::collection::vec(0..100_000usize, 1..30)) {
-            let mut reader = Flows::default();
+            let mut reader = FlowControl::default();
             let mut left = reader.open(ID, 0, true) as isize;
             for length in lengths {
                 let items = items(1, length);

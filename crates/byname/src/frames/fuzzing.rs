@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::payload::{self, Header, Hello, flag, kind};
+use super::payload::{self, FrameHeader, Hello, flag, kind};
 use super::websocket::{Message, Reader, Side, Writer};
 use super::{Assembly, PIECE, Taken, Violation};
 
@@ -92,7 +92,7 @@ pub fn frames(data: &[u8]) {
     }
 }
 
-fn read_payload(header: &Header, mut payload: &[u8]) {
+fn read_payload(header: &FrameHeader, mut payload: &[u8]) {
     if header.kind == kind::HELLO
         && let Ok(hello) = Hello::read(payload)
     {
@@ -126,7 +126,7 @@ pub fn assembly(data: &[u8]) {
     let mut assembly = Assembly::new(window, largest);
     let mut sent = HashMap::<(u8, u64), Vec<u8>>::new();
     for (at, &[what, id, length]) in steps.as_chunks::<3>().0.iter().enumerate() {
-        let mut header = Header::new(3 + (what >> 1 & 1), what & flag::MORE, 0, id.into());
+        let mut header = FrameHeader::new(3 + (what >> 1 & 1), what & flag::MORE, 0, id.into());
         let length = usize::from(length) << ((what >> 2 & 3) * 3);
         let (times, length) = match what >> 4 {
             0 => {
@@ -190,8 +190,8 @@ pub(crate) fn script(from: Side, mut data: &[u8], id: impl Fn(u8) -> u64, wire: 
             wire.extend_from_slice(&payload);
             continue;
         }
-        let header = Header::new(kind, flags & 0x3f, number.into(), id(whose));
-        message.extend_from_slice(&Header { length: payload.len() as u32, ..header }.write());
+        let header = FrameHeader::new(kind, flags & 0x3f, number.into(), id(whose));
+        message.extend_from_slice(&FrameHeader { length: payload.len() as u32, ..header }.write());
         message.extend_from_slice(&payload);
         if flags & 0x80 != 0 || data.is_empty() {
             writer.binary(&[&message], wire);
@@ -201,7 +201,7 @@ pub(crate) fn script(from: Side, mut data: &[u8], id: impl Fn(u8) -> u64, wire: 
 }
 
 /// The frames of all messages in `wire`, as `side` reads them, up to what is none.
-pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<Header>, Option<Violation>) {
+pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<FrameHeader>, Option<Violation>) {
     let (messages, mut violation) = messages(side, [wire]);
     let mut headers = Vec::new();
     for message in messages {

@@ -48,7 +48,7 @@ pub(crate) mod flag {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct FrameHeader {
     pub(crate) length: u32,
     pub(crate) kind: u8,
     pub(crate) flags: u8,
@@ -58,7 +58,7 @@ pub(crate) struct Header {
     pub(crate) id: u64,
 }
 
-impl Header {
+impl FrameHeader {
     pub(crate) fn new(kind: u8, flags: u8, number: u16, id: u64) -> Self {
         Self { length: 0, kind, flags, number, id }
     }
@@ -89,14 +89,14 @@ impl Header {
 }
 
 /// Takes the first frame off `bytes`: its header and payload. Frames are whole within a message.
-pub(crate) fn next<'b>(bytes: &mut &'b [u8]) -> Result<Option<(Header, &'b [u8])>, Violation> {
+pub(crate) fn next<'b>(bytes: &mut &'b [u8]) -> Result<Option<(FrameHeader, &'b [u8])>, Violation> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
         return match bytes.is_empty() {
             true => Ok(None),
             false => Err(Violation("a frame's header is cut off")),
         };
     };
-    let header = Header::read(header);
+    let header = FrameHeader::read(header);
     if header.length as usize > LONGEST {
         return Err(Violation("a frame is longer than 1 MiB; longer messages come in pieces"));
     }
@@ -227,16 +227,16 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_as_it_went() {
-        let header = Header { length: 3, ..Header::new(kind::CALL, flag::MIXED, 7, 1 << 40) };
-        let bytes = [&header.write()[..], b"abc", &Header::new(kind::CANCEL, 0, 0, 2).write()].concat();
+        let header = FrameHeader { length: 3, ..FrameHeader::new(kind::CALL, flag::MIXED, 7, 1 << 40) };
+        let bytes = [&header.write()[..], b"abc", &FrameHeader::new(kind::CANCEL, 0, 0, 2).write()].concat();
         let mut rest = bytes.as_slice();
         assert_eq!(next(&mut rest), Ok(Some((header, &b"abc"[..]))));
-        assert_eq!(next(&mut rest), Ok(Some((Header::new(kind::CANCEL, 0, 0, 2), &b""[..]))));
+        assert_eq!(next(&mut rest), Ok(Some((FrameHeader::new(kind::CANCEL, 0, 0, 2), &b""[..]))));
         assert_eq!(next(&mut rest), Ok(None));
         for cut in 1..HEADER + 3 {
             assert!(next(&mut &bytes[..cut]).is_err(), "{cut}");
         }
-        let long = Header { length: LONGEST as u32 + 1, ..header };
+        let long = FrameHeader { length: LONGEST as u32 + 1, ..header };
         assert!(next(&mut &long.write()[..]).is_err());
     }
 

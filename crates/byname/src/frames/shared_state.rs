@@ -1,4 +1,4 @@
-//! What callers leave for the one task that looks after a connection, and what wakes it.
+//! State that callers share with the task of a connection, and what wakes the task: [`SharedState`].
 
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
@@ -16,60 +16,61 @@ use loom::{
     sync::{Mutex, MutexGuard},
 };
 
-/// State behind a lock, and a task that is woken by the first who leaves something in it since the task looked last.
-/// The task registers each time it is polled, looks after that, and sleeps only when it found nothing to do.
+/// State behind a lock, and the waker of the one task that works on it. Callers change the state and wake the task; of
+/// several changes before the task has locked the state again, only the first wakes it. At each poll the task registers
+/// its waker first and locks the state after that, so no change is missed.
 #[derive(Debug)]
-pub(crate) struct Doorbell<T> {
-    shared: Mutex<Shared<T>>,
+pub(crate) struct SharedState<T> {
+    shared: Mutex<LockedState<T>>,
     task: AtomicWaker,
 }
 
 #[derive(Debug)]
-struct Shared<T> {
+struct LockedState<T> {
     state: T,
-    /// The task has been woken and will look.
+    /// The task is awake, and will lock the state.
     is_awake: bool,
 }
 
 /// The state, locked.
 #[derive(Debug)]
-pub(crate) struct Guard<'d, T>(MutexGuard<'d, Shared<T>>);
+pub(crate) struct StateGuard<'d, T>(MutexGuard<'d, LockedState<T>>);
 
-impl<T> Doorbell<T> {
-    /// The task is expected to look without being woken.
+impl<T> SharedState<T> {
+    /// The task is taken to be awake.
     pub(crate) fn new(state: T) -> Self {
-        Self { shared: Mutex::new(Shared { state, is_awake: true }), task: AtomicWaker::new() }
+        Self { shared: Mutex::new(LockedState { state, is_awake: true }), task: AtomicWaker::new() }
     }
 
-    pub(crate) fn lock(&self) -> Guard<'_, T> {
-        Guard(self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn lock(&self) -> StateGuard<'_, T> {
+        StateGuard(self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Wakes the task for what was left, where it doesn't look anyway.
-    pub(crate) fn ring(&self, mut left: Guard<'_, T>) {
-        if !std::mem::replace(&mut left.0.is_awake, true) {
-            drop(left);
+    /// Unlocks the state, which was changed, and wakes the task unless it is awake.
+    pub(crate) fn unlock_and_wake(&self, mut changed: StateGuard<'_, T>) {
+        if !std::mem::replace(&mut changed.0.is_awake, true) {
+            drop(changed);
             self.task.wake();
         }
     }
 
-    /// Says which task is to be woken.
-    pub(crate) fn register(&self, cx: &Context<'_>) {
+    /// Registers the waker of the task.
+    pub(crate) fn register_task(&self, cx: &Context<'_>) {
         #[cfg(not(byname_loom))]
         self.task.register(cx.waker());
         #[cfg(byname_loom)]
         self.task.register_by_ref(cx.waker());
     }
 
-    /// As [`lock`](Self::lock), for the task: whoever rings from here on wakes it.
-    pub(crate) fn look(&self) -> Guard<'_, T> {
-        let mut left = self.lock();
-        left.0.is_awake = false;
-        left
+    /// As [`lock`](Self::lock), for the task: the next change wakes it again.
+    pub(crate) fn lock_for_task(&self) -> StateGuard<'_, T> {
+        let mut state = self.lock();
+        state.0.is_awake = false;
+        state
     }
 }
 
-impl<T> Deref for Guard<'_, T> {
+impl<T> Deref for StateGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -77,7 +78,7 @@ impl<T> Deref for Guard<'_, T> {
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
+impl<T> DerefMut for StateGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0.state
     }
@@ -94,26 +95,26 @@ mod loom_tests {
 
     use super::*;
 
-    /// A wake-up that is lost would be a deadlock, which loom reports.
+    /// A lost wake-up would be a deadlock, which loom reports.
     #[test]
-    fn whatever_is_left_is_looked_at() {
+    fn every_change_is_seen_by_the_task() {
         // Without a bound on preemptions it takes minutes.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
-            let bell = Arc::new(Doorbell::new(0));
+            let shared = Arc::new(SharedState::new(0));
             let callers = [(); 2].map(|()| {
-                let bell = Arc::clone(&bell);
+                let shared = Arc::clone(&shared);
                 thread::spawn(move || {
-                    let mut left = bell.lock();
-                    *left += 1;
-                    bell.ring(left);
+                    let mut state = shared.lock();
+                    *state += 1;
+                    shared.unlock_and_wake(state);
                 })
             });
             let mut taken = 0;
             block_on(poll_fn(|cx| {
-                bell.register(cx);
-                taken += std::mem::take(&mut *bell.look());
+                shared.register_task(cx);
+                taken += std::mem::take(&mut *shared.lock_for_task());
                 if taken == 2 { Poll::Ready(()) } else { Poll::Pending }
             }));
             for caller in callers {

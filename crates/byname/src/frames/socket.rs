@@ -13,7 +13,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::keepalive::{Keepalive, Next};
 use super::websocket::{Message, Reader, Side, Writer};
-use super::{Outbound, Violation};
+use super::{Violation, WriteQueue};
 use crate::timer::later;
 
 /// How much room there is for one read: at first, and at most. A read that fills it makes room for a larger one.
@@ -28,7 +28,7 @@ const READ_ROOM: usize = 256 << 10;
 /// While more bytes of pongs than this wait to be written, nothing is read.
 const PONGS: usize = 64 << 10;
 
-/// Reads messages and writes what an [`Outbound`] has.
+/// Reads messages and writes what an [`WriteQueue`] has.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     stream: S,
@@ -173,21 +173,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Writes what waits, as far as the peer takes it. Ready when all is written.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, outbound: &mut Outbound) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, write_queue: &mut WriteQueue) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_flush(cx))?;
-            if outbound.is_empty() {
+            if write_queue.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.fill(outbound);
+            self.fill(write_queue);
         }
     }
 
     /// Takes over what goes out next.
-    pub(crate) fn fill(&mut self, outbound: &mut Outbound) {
+    pub(crate) fn fill(&mut self, write_queue: &mut WriteQueue) {
         self.make_room();
         self.has_begun = false;
-        outbound.fill(&mut self.writer, &mut self.wire);
+        write_queue.fill(&mut self.writer, &mut self.wire);
     }
 
     fn make_room(&mut self) {
@@ -304,7 +304,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
-    use crate::frames::payload::{Header, kind};
+    use crate::frames::payload::{FrameHeader, kind};
 
     #[tokio::test]
     async fn a_socket_releases_the_memory_of_large_messages() {
@@ -312,14 +312,14 @@ mod tests {
         let (near, far) = tokio::io::duplex(16 << 20);
         let mut writes = Socket::new(near, Side::Client, b"", now);
         let mut reads = Socket::new(far, Side::Server, b"", now);
-        let mut outbound = Outbound::new();
+        let mut write_queue = WriteQueue::new();
         // One message of almost 1 MiB in one frame, which others may send, and then many frames at once.
         let long = vec![7; (1 << 20) - 100];
         writes.writer.binary(&[&long], &mut writes.wire);
         for id in 0..4096 {
-            outbound.put(Header::new(kind::CALL, 0, 0, id), |frames| frames.extend_from_slice(&[7; 1000]));
+            write_queue.put(FrameHeader::new(kind::CALL, 0, 0, id), |frames| frames.extend_from_slice(&[7; 1000]));
         }
-        poll_fn(|cx| writes.poll_write(cx, &mut outbound)).await.unwrap();
+        poll_fn(|cx| writes.poll_write(cx, &mut write_queue)).await.unwrap();
         writes.make_room();
         assert!(writes.wire.capacity() <= WRITE_ROOM, "{}", writes.wire.capacity());
 

@@ -1,13 +1,13 @@
-//! From the items of a stream to frames: [`Pump`].
+//! From the items of a stream to frames: [`StreamSender`].
 
 use std::mem;
 use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderMap;
 
-use super::flow_control::{Room, Streams};
-use super::payload::{self, Header, flag, kind};
-use super::{Doorbell, PIECE};
+use super::flow_control::{Room, SharedStreams};
+use super::payload::{self, FrameHeader, flag, kind};
+use super::{PIECE, SharedState};
 use crate::returned::Failure;
 use crate::returned::items::{Batch, Items, Next};
 
@@ -15,23 +15,23 @@ use crate::returned::items::{Batch, Items, Next};
 const AT_ONCE: usize = 4;
 
 /// Sends one stream of a call, as far as its reader and the connection let it. A state machine, whose waiting is the
-/// [`Flows`](super::Flows)'.
-pub(crate) struct Pump {
+/// [`FlowControl`](super::FlowControl)'.
+pub(crate) struct StreamSender {
     /// What goes with the first item.
     metadata: HeaderMap,
     has_taken: bool,
     /// What was made before there was room for it: without it nobody would know whether there is more.
     held: Option<Batch>,
-    last: Option<Last>,
+    last: Option<LastSent>,
 }
 
-enum Last {
+enum LastSent {
     End,
     Failed(Failure),
 }
 
 /// How the sending of a stream ended. Its own end is not said yet.
-pub(crate) enum Pumped {
+pub(crate) enum SenderEnd {
     /// All its items are sent.
     End,
     /// The items before the failure are.
@@ -40,7 +40,7 @@ pub(crate) enum Pumped {
     Unwanted,
 }
 
-impl Pump {
+impl StreamSender {
     pub(crate) fn new(metadata: HeaderMap) -> Self {
         Self { metadata, has_taken: false, held: None, last: None }
     }
@@ -61,13 +61,13 @@ impl Pump {
     }
 
     /// Sends what there is, and room for.
-    pub(crate) fn poll<T: Streams>(
+    pub(crate) fn poll<T: SharedStreams>(
         &mut self,
-        bell: &Doorbell<T>,
+        shared: &SharedState<T>,
         id: u64,
         items: &mut Items,
         cx: &mut Context<'_>,
-    ) -> Poll<Pumped> {
+    ) -> Poll<SenderEnd> {
         let mut batches = 0;
         while self.last.is_none() {
             if batches >= AT_ONCE {
@@ -76,14 +76,14 @@ impl Pump {
                 return Poll::Pending;
             }
             batches += 1;
-            let mut state = bell.lock();
-            let (flows, outbound) = state.streams();
-            let room = flows.room(id, outbound.len(), cx);
+            let mut state = shared.lock();
+            let (flows, write_queue) = state.streams();
+            let room = flows.room(id, write_queue.len(), cx);
             drop(state);
             let room = match (room, self.held.take()) {
-                (Room::Unwanted, _) => return Poll::Ready(Pumped::Unwanted),
+                (Room::Unwanted, _) => return Poll::Ready(SenderEnd::Unwanted),
                 (Room::Bytes(_), Some(held)) => {
-                    self.put(bell, id, held);
+                    self.put(shared, id, held);
                     continue;
                 }
                 (Room::None, Some(held)) => {
@@ -98,42 +98,42 @@ impl Pump {
                 Next::Batch(batch) => {
                     self.has_taken = true;
                     match room {
-                        Some(_) => self.put(bell, id, batch),
+                        Some(_) => self.put(shared, id, batch),
                         None => self.held = Some(batch),
                     }
                 }
-                Next::End => self.last = Some(Last::End),
-                Next::Failed(failure) => self.last = Some(Last::Failed(failure)),
+                Next::End => self.last = Some(LastSent::End),
+                Next::Failed(failure) => self.last = Some(LastSent::Failed(failure)),
             }
         }
-        let mut state = bell.lock();
+        let mut state = shared.lock();
         if !state.streams().0.may_end(id, cx) {
             return Poll::Pending;
         }
         drop(state);
         Poll::Ready(match self.last.take() {
-            Some(Last::Failed(failure)) => Pumped::Failed(failure),
-            _ => Pumped::End,
+            Some(LastSent::Failed(failure)) => SenderEnd::Failed(failure),
+            _ => SenderEnd::End,
         })
     }
 
-    fn put<T: Streams>(&mut self, bell: &Doorbell<T>, id: u64, batch: Batch) {
+    fn put<T: SharedStreams>(&mut self, shared: &SharedState<T>, id: u64, batch: Batch) {
         // Items that go by frames were never left as they are.
         let Batch::Encoded(batch) = batch else {
             return;
         };
-        let mut state = bell.lock();
-        let (flows, outbound) = state.streams();
-        let (mut is_large, header) = (false, Header::new(kind::ITEM, 0, 0, id));
+        let mut state = shared.lock();
+        let (flows, write_queue) = state.streams();
+        let (mut is_large, header) = (false, FrameHeader::new(kind::ITEM, 0, 0, id));
         for item in batch.rest() {
             if self.metadata.is_empty() && item.len() <= PIECE {
-                outbound.put_small(header, item);
+                write_queue.put_small(header, item);
                 continue;
             }
             is_large |= item.len() > PIECE;
             let metadata = mem::take(&mut self.metadata);
             let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
-            outbound.put(Header { flags, ..header }, |frame| {
+            write_queue.put(FrameHeader { flags, ..header }, |frame| {
                 if !metadata.is_empty() {
                     payload::write_metadata(&metadata, frame);
                 }
@@ -142,7 +142,7 @@ impl Pump {
         }
         flows.sent(id, batch.cost(), is_large);
         state.has_sent(id);
-        bell.ring(state);
+        shared.unlock_and_wake(state);
     }
 }
 
@@ -161,19 +161,19 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::thread;
 
-    use super::super::{Flows, Outbound, Streams};
+    use super::super::{FlowControl, SharedStreams, WriteQueue};
     use super::*;
     use crate::codec::Codec;
     use crate::returned::items::{Encoded, Source};
 
     struct Side {
-        flows: Flows,
-        outbound: Outbound,
+        flows: FlowControl,
+        write_queue: WriteQueue,
     }
 
-    impl Streams for Side {
-        fn streams(&mut self) -> (&mut Flows, &mut Outbound) {
-            (&mut self.flows, &mut self.outbound)
+    impl SharedStreams for Side {
+        fn streams(&mut self) -> (&mut FlowControl, &mut WriteQueue) {
+            (&mut self.flows, &mut self.write_queue)
         }
 
         fn has_sent(&mut self, _: u64) {}
@@ -198,16 +198,16 @@ mod loom_tests {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
-            let mut flows = Flows::default();
+            let mut flows = FlowControl::default();
             flows.open(1, 1, false);
-            let bell = Arc::new(Doorbell::new(Side { flows, outbound: Outbound::new() }));
-            let pumping = Arc::clone(&bell);
+            let shared = Arc::new(SharedState::new(Side { flows, write_queue: WriteQueue::new() }));
+            let pumping = Arc::clone(&shared);
             let pump = thread::spawn(move || {
-                let (mut pump, mut items) = (Pump::new(HeaderMap::new()), Items::new(There(3)));
-                block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|how| matches!(how, Pumped::End))))
+                let (mut pump, mut items) = (StreamSender::new(HeaderMap::new()), Items::new(There(3)));
+                block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|how| matches!(how, SenderEnd::End))))
             });
             for _ in 0..2 {
-                let waker = bell.lock().flows.credit(1, 17);
+                let waker = shared.lock().flows.credit(1, 17);
                 wake([waker]);
             }
             assert!(pump.join().expect("it doesn't panic"));
@@ -219,15 +219,15 @@ mod loom_tests {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
-            let mut flows = Flows::default();
+            let mut flows = FlowControl::default();
             flows.open(1, 17, false);
-            let bell = Arc::new(Doorbell::new(Side { flows, outbound: Outbound::new() }));
-            let pumping = Arc::clone(&bell);
+            let shared = Arc::new(SharedState::new(Side { flows, write_queue: WriteQueue::new() }));
+            let pumping = Arc::clone(&shared);
             let pump = thread::spawn(move || {
-                let (mut pump, mut items) = (Pump::new(HeaderMap::new()), Items::new(There(200)));
+                let (mut pump, mut items) = (StreamSender::new(HeaderMap::new()), Items::new(There(200)));
                 block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|_| ())));
             });
-            let closed = bell.lock().flows.close(1);
+            let closed = shared.lock().flows.close(1);
             wake(closed);
             pump.join().expect("it doesn't panic");
         });

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::PIECE;
-use super::buffer_pool::Spares;
-use super::payload::{HEADER, Header, flag};
+use super::buffer_pool::BufferPool;
+use super::payload::{FrameHeader, HEADER, flag};
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -32,30 +32,30 @@ const IDLE: usize = 64 << 10;
 /// Whole frames in the order that they were put, and larger messages, of which pieces go out between them. A state
 /// machine.
 #[derive(Debug)]
-pub(crate) struct Outbound {
+pub(crate) struct WriteQueue {
     frames: Vec<u8>,
     /// Messages of which pieces go out in turn.
-    started: VecDeque<Large>,
+    started: VecDeque<LargeMessage>,
     /// Messages that wait for room in the peer's window.
-    waiting: VecDeque<Large>,
+    waiting: VecDeque<LargeMessage>,
     /// The bytes of all that have been started.
     unfinished: usize,
     /// How many bytes of unfinished messages the peer keeps.
     window: usize,
     queued: usize,
-    spares: Spares,
+    spares: BufferPool,
 }
 
 #[derive(Debug)]
-struct Large {
-    header: Header,
+struct LargeMessage {
+    header: FrameHeader,
     payload: Bytes,
     at: usize,
     /// How much of it has gone out since it was its turn.
     turn: usize,
 }
 
-impl Outbound {
+impl WriteQueue {
     pub(crate) fn new() -> Self {
         Self {
             frames: Vec::new(),
@@ -64,7 +64,7 @@ impl Outbound {
             unfinished: 0,
             window: 0,
             queued: 0,
-            spares: Spares::new(SPARE),
+            spares: BufferPool::new(SPARE),
         }
     }
 
@@ -83,15 +83,15 @@ impl Outbound {
     }
 
     /// Puts a frame whose payload is written by `write`.
-    pub(crate) fn put(&mut self, header: Header, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn put(&mut self, header: FrameHeader, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.open();
         write(&mut self.frames);
         self.close(start, header);
     }
 
     /// Puts a frame of which it is known that it goes in one piece.
-    pub(crate) fn put_small(&mut self, header: Header, payload: &[u8]) {
-        let header = Header { length: payload.len() as u32, ..header };
+    pub(crate) fn put_small(&mut self, header: FrameHeader, payload: &[u8]) {
+        let header = FrameHeader { length: payload.len() as u32, ..header };
         self.frames.extend_from_slice(&header.write());
         self.frames.extend_from_slice(payload);
     }
@@ -113,14 +113,14 @@ impl Outbound {
     }
 
     /// Ends the frame that began at `start`.
-    pub(crate) fn close(&mut self, start: usize, header: Header) {
+    pub(crate) fn close(&mut self, start: usize, header: FrameHeader) {
         let length = self.frames.len() - start - HEADER;
         if length > PIECE {
             let payload = Bytes::copy_from_slice(&self.frames[start + HEADER..]);
             self.frames.truncate(start);
             return self.put_large(header, payload);
         }
-        let header = Header { length: length as u32, ..header };
+        let header = FrameHeader { length: length as u32, ..header };
         self.frames[start..start + HEADER].copy_from_slice(&header.write());
     }
 
@@ -156,7 +156,7 @@ impl Outbound {
     }
 
     /// Puts a message that is there already.
-    pub(crate) fn put_bytes(&mut self, header: Header, payload: Bytes) {
+    pub(crate) fn put_bytes(&mut self, header: FrameHeader, payload: Bytes) {
         if payload.len() > PIECE {
             self.put_large(header, payload);
         } else {
@@ -178,9 +178,9 @@ impl Outbound {
         self.start();
     }
 
-    fn put_large(&mut self, header: Header, payload: Bytes) {
+    fn put_large(&mut self, header: FrameHeader, payload: Bytes) {
         self.queued += payload.len();
-        self.waiting.push_back(Large { header, payload, at: 0, turn: 0 });
+        self.waiting.push_back(LargeMessage { header, payload, at: 0, turn: 0 });
         self.start();
     }
 
@@ -198,7 +198,7 @@ impl Outbound {
 
     /// Takes back a message of which nothing has gone out; `false` where there is none such.
     pub(crate) fn take_back(&mut self, id: u64) -> bool {
-        let unsent = |large: &Large| large.header.id == id && large.at == 0;
+        let unsent = |large: &LargeMessage| large.header.id == id && large.at == 0;
         let large = match self.waiting.iter().position(unsent) {
             Some(at) => self.waiting.remove(at),
             None => self.remove_started(unsent),
@@ -216,7 +216,7 @@ impl Outbound {
 
     /// Gives up a message of which pieces may have gone out already.
     pub(crate) fn give_up(&mut self, id: u64) {
-        let of_it = |large: &Large| large.header.id == id;
+        let of_it = |large: &LargeMessage| large.header.id == id;
         let large = match self.waiting.iter().position(of_it) {
             Some(at) => self.waiting.remove(at),
             None => self.remove_started(of_it),
@@ -226,7 +226,7 @@ impl Outbound {
         }
     }
 
-    fn remove_started(&mut self, which: impl FnMut(&Large) -> bool) -> Option<Large> {
+    fn remove_started(&mut self, which: impl FnMut(&LargeMessage) -> bool) -> Option<LargeMessage> {
         let at = self.started.iter().position(which)?;
         let large = self.started.remove(at)?;
         self.unfinished -= large.payload.len();
@@ -259,7 +259,7 @@ impl Outbound {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let left = left.len() - piece.len();
-            let mut header = Header { length: piece.len() as u32, ..large.header };
+            let mut header = FrameHeader { length: piece.len() as u32, ..large.header };
             if left > 0 {
                 header.flags |= flag::MORE;
             }
@@ -293,9 +293,9 @@ mod tests {
     use crate::frames::{Assembly, Taken};
 
     /// The frames that go out next.
-    fn filled(outbound: &mut Outbound) -> Vec<Header> {
+    fn filled(write_queue: &mut WriteQueue) -> Vec<FrameHeader> {
         let mut wire = Vec::new();
-        outbound.fill(&mut Writer::new(Side::Server), &mut wire);
+        write_queue.fill(&mut Writer::new(Side::Server), &mut wire);
         let (mut reader, mut wire) = (Reader::new(Side::Client), wire.as_slice().into());
         let mut headers = Vec::new();
         while let Some(Message::Binary(message)) = reader.next(&mut wire).unwrap() {
@@ -337,38 +337,39 @@ mod tests {
         }
     }
 
-    fn call(id: u64) -> Header {
-        Header::new(kind::CALL, 0, 0, id)
+    fn call(id: u64) -> FrameHeader {
+        FrameHeader::new(kind::CALL, 0, 0, id)
     }
 
     #[test]
     fn a_small_message_passes_a_large_one() {
-        let (mut outbound, mut writer, mut peer) = (Outbound::new(), Writer::new(Side::Client), Peer::new(1 << 20));
-        outbound.set_window(1 << 20);
-        outbound.put_bytes(call(1), vec![1; 5 * PIECE].into());
-        outbound.put_bytes(call(2), vec![2; 9].into());
+        let (mut write_queue, mut writer, mut peer) =
+            (WriteQueue::new(), Writer::new(Side::Client), Peer::new(1 << 20));
+        write_queue.set_window(1 << 20);
+        write_queue.put_bytes(call(1), vec![1; 5 * PIECE].into());
+        write_queue.put_bytes(call(2), vec![2; 9].into());
         let mut order = Vec::new();
-        while !outbound.is_empty() {
+        while !write_queue.is_empty() {
             let mut wire = Vec::new();
-            outbound.fill(&mut writer, &mut wire);
+            write_queue.fill(&mut writer, &mut wire);
             assert!(wire.len() <= BATCH + 200, "not all goes at a time");
             peer.take(&wire);
             order.extend(peer.came.drain(..).map(|(id, _)| id));
         }
-        assert_eq!((order, outbound.len()), (vec![2, 1], 0));
+        assert_eq!((order, write_queue.len()), (vec![2, 1], 0));
     }
 
     #[test]
     fn large_messages_go_in_turns_and_one_that_is_nearly_done_ends() {
-        let mut outbound = Outbound::new();
-        outbound.set_window(1 << 30);
+        let mut write_queue = WriteQueue::new();
+        write_queue.set_window(1 << 30);
         let (long, short) = (3 * TURN, TURN + 100);
         for (id, length) in [(1, long), (2, short), (3, short)] {
-            outbound.put_bytes(call(id), vec![0; length].into());
+            write_queue.put_bytes(call(id), vec![0; length].into());
         }
         let mut order: Vec<u64> = Vec::new();
-        while !outbound.is_empty() {
-            order.extend(filled(&mut outbound).iter().map(|header| header.id));
+        while !write_queue.is_empty() {
+            order.extend(filled(&mut write_queue).iter().map(|header| header.id));
         }
         order.dedup();
         assert_eq!(order, [1, 2, 3, 1]);
@@ -376,47 +377,47 @@ mod tests {
 
     #[test]
     fn what_was_not_begun_can_be_taken_back_and_what_was_only_given_up() {
-        let (mut outbound, mut writer) = (Outbound::new(), Writer::new(Side::Client));
-        outbound.set_window(9 * PIECE);
+        let (mut write_queue, mut writer) = (WriteQueue::new(), Writer::new(Side::Client));
+        write_queue.set_window(9 * PIECE);
         for id in 1..=2 {
-            outbound.put_bytes(call(id), vec![0; 6 * PIECE].into());
+            write_queue.put_bytes(call(id), vec![0; 6 * PIECE].into());
         }
-        outbound.fill(&mut writer, &mut Vec::new());
-        assert!(!outbound.take_back(1) && outbound.holds(1) && outbound.take_back(2));
-        outbound.put_bytes(call(3), vec![0; 6 * PIECE].into());
-        assert!(outbound.holds(3) && !outbound.holds(2), "it waits for room in the window");
-        outbound.give_up(3);
-        outbound.give_up(1);
-        assert!(outbound.is_empty() && !outbound.holds(1) && !outbound.holds(3));
-        assert_eq!((outbound.len(), outbound.unfinished), (0, 0));
+        write_queue.fill(&mut writer, &mut Vec::new());
+        assert!(!write_queue.take_back(1) && write_queue.holds(1) && write_queue.take_back(2));
+        write_queue.put_bytes(call(3), vec![0; 6 * PIECE].into());
+        assert!(write_queue.holds(3) && !write_queue.holds(2), "it waits for room in the window");
+        write_queue.give_up(3);
+        write_queue.give_up(1);
+        assert!(write_queue.is_empty() && !write_queue.holds(1) && !write_queue.holds(3));
+        assert_eq!((write_queue.len(), write_queue.unfinished), (0, 0));
     }
 
     #[test]
     fn the_memory_of_many_frames_is_released() {
-        let (mut outbound, mut other, now) = (Outbound::new(), Outbound::new(), Instant::now());
+        let (mut write_queue, mut other, now) = (WriteQueue::new(), WriteQueue::new(), Instant::now());
         for id in 0..4096 {
             other.put(call(id), |frames| frames.extend_from_slice(&[7; 1000]));
         }
-        outbound.append(&mut other);
-        assert!(other.frames.capacity() <= ROOM && outbound.frames.capacity() > 4_000_000);
-        assert_eq!(filled(&mut outbound).len(), 4096);
-        assert!(outbound.frames.capacity() <= ROOM, "{}", outbound.frames.capacity());
-        let until = outbound.tidy(now).expect("it is released a second later");
-        assert!(outbound.is_untidy() && outbound.frames.capacity() > IDLE, "the next may be as many");
-        assert_eq!(outbound.tidy(until), None);
-        assert!(!outbound.is_untidy() && outbound.frames.capacity() <= IDLE, "{}", outbound.frames.capacity());
+        write_queue.append(&mut other);
+        assert!(other.frames.capacity() <= ROOM && write_queue.frames.capacity() > 4_000_000);
+        assert_eq!(filled(&mut write_queue).len(), 4096);
+        assert!(write_queue.frames.capacity() <= ROOM, "{}", write_queue.frames.capacity());
+        let until = write_queue.tidy(now).expect("it is released a second later");
+        assert!(write_queue.is_untidy() && write_queue.frames.capacity() > IDLE, "the next may be as many");
+        assert_eq!(write_queue.tidy(until), None);
+        assert!(!write_queue.is_untidy() && write_queue.frames.capacity() <= IDLE, "{}", write_queue.frames.capacity());
     }
 
     #[test]
     fn each_piece_says_what_the_message_has() {
-        let mut outbound = Outbound::new();
-        let header = Header::new(kind::CALL, flag::METADATA | flag::MIXED, 7, 1);
-        outbound.put_bytes(header, vec![0; PIECE + 1].into());
-        let [first, last] = [filled(&mut outbound), filled(&mut outbound)].concat()[..] else {
+        let mut write_queue = WriteQueue::new();
+        let header = FrameHeader::new(kind::CALL, flag::METADATA | flag::MIXED, 7, 1);
+        write_queue.put_bytes(header, vec![0; PIECE + 1].into());
+        let [first, last] = [filled(&mut write_queue), filled(&mut write_queue)].concat()[..] else {
             panic!("two pieces");
         };
-        assert_eq!(first, Header { length: PIECE as u32, flags: header.flags | flag::MORE, ..header });
-        assert_eq!(last, Header { length: 1, ..header });
+        assert_eq!(first, FrameHeader { length: PIECE as u32, flags: header.flags | flag::MORE, ..header });
+        assert_eq!(last, FrameHeader { length: 1, ..header });
     }
 
     proptest! {
@@ -425,52 +426,52 @@ mod tests {
             steps in proptest::collection::vec((0..6u8, prop_oneof![0..400usize, PIECE - 2..PIECE * 3]), 1..40),
             window in PIECE..PIECE * 8,
         ) {
-            let (mut outbound, mut writer, mut peer) = (Outbound::new(), Writer::new(Side::Client), Peer::new(window.max(PIECE * 3)));
-            outbound.set_window(window);
+            let (mut write_queue, mut writer, mut peer) = (WriteQueue::new(), Writer::new(Side::Client), Peer::new(window.max(PIECE * 3)));
+            write_queue.set_window(window);
             let mut sent = HashMap::new();
             for (id, (step, length)) in (1u64..).zip(steps) {
                 let payload = vec![id as u8; length];
                 match step {
                     0 => {
                         let mut wire = Vec::new();
-                        outbound.fill(&mut writer, &mut wire);
+                        write_queue.fill(&mut writer, &mut wire);
                         peer.take(&wire);
                     }
                     1 => {
-                        let start = outbound.open();
-                        outbound.buffer().extend_from_slice(&payload);
-                        prop_assert_eq!(outbound.since(start), &payload[..]);
-                        outbound.abandon(start);
+                        let start = write_queue.open();
+                        write_queue.buffer().extend_from_slice(&payload);
+                        prop_assert_eq!(write_queue.since(start), &payload[..]);
+                        write_queue.abandon(start);
                     }
                     2 if length > PIECE => {
-                        outbound.put_bytes(call(id), payload.into());
-                        prop_assert!(outbound.take_back(id));
+                        write_queue.put_bytes(call(id), payload.into());
+                        prop_assert!(write_queue.take_back(id));
                     }
                     3 => {
-                        let mut other = Outbound::new();
+                        let mut other = WriteQueue::new();
                         other.put_bytes(call(id), payload.clone().into());
-                        outbound.append(&mut other);
+                        write_queue.append(&mut other);
                         prop_assert!(other.is_empty());
                         prop_assert_eq!(other.queued, 0);
                         sent.insert(id, payload);
                     }
                     4 => {
-                        outbound.put(call(id), |out| out.extend_from_slice(&payload));
+                        write_queue.put(call(id), |out| out.extend_from_slice(&payload));
                         sent.insert(id, payload);
                     }
                     _ => {
-                        outbound.put_bytes(call(id), payload.clone().into());
+                        write_queue.put_bytes(call(id), payload.clone().into());
                         sent.insert(id, payload);
                     }
                 }
             }
-            while !outbound.is_empty() {
+            while !write_queue.is_empty() {
                 let mut wire = Vec::new();
-                outbound.fill(&mut writer, &mut wire);
+                write_queue.fill(&mut writer, &mut wire);
                 prop_assert!(!wire.is_empty(), "it goes on");
                 peer.take(&wire);
             }
-            prop_assert_eq!((outbound.len(), outbound.unfinished), (0, 0));
+            prop_assert_eq!((write_queue.len(), write_queue.unfinished), (0, 0));
             prop_assert_eq!(peer.came.len(), sent.len());
             for (id, payload) in peer.came {
                 prop_assert!(sent[&id] == payload);

@@ -31,12 +31,13 @@ use crate::call::{Args, Reply, Request};
 use crate::codec::Codec;
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
-use crate::frames::payload::{self, Header, Hello, flag, kind};
+use crate::frames::payload::{self, FrameHeader, Hello, flag, kind};
 use crate::frames::websocket::Side;
 use crate::frames::{
-    Assembly, Doorbell, Ended, Flows, GivenUp, Outbound, PIECE, Socket, Streams, Taken, Violation, wake,
+    Assembly, Ended, FlowControl, GivenUp, PIECE, SharedState, SharedStreams, Socket, Taken, Violation, WriteQueue,
+    wake,
 };
-use crate::permits::Places;
+use crate::permits::CallPermits;
 use crate::quote::beginning;
 use crate::registry::Entry;
 use crate::returned::{Failure, Returned, Value};
@@ -102,12 +103,12 @@ struct Connection<S> {
     /// When the messages in pieces of which nothing more has come are refused.
     look: Option<Instant>,
     /// Replies of functions that were polled here.
-    outbound: Outbound,
+    write_queue: WriteQueue,
     /// Calls that have a task of their own.
     running: HashMap<u64, AbortHandle>,
-    shared: Arc<Doorbell<Replies>>,
+    shared: Arc<SharedState<Replies>>,
     /// What functions may be running, those included that nobody waits for any more.
-    functions: Arc<Places>,
+    functions: Arc<CallPermits>,
     /// A call of those that run has a stream.
     has_streams: bool,
     last_id: u64,
@@ -126,14 +127,14 @@ struct Name {
 
 /// Where calls in tasks of their own leave their replies, and find what is streamed to them.
 struct Replies {
-    outbound: Outbound,
+    write_queue: WriteQueue,
     ended: Vec<u64>,
-    flows: Flows,
+    flows: FlowControl,
 }
 
-impl Streams for Replies {
-    fn streams(&mut self) -> (&mut Flows, &mut Outbound) {
-        (&mut self.flows, &mut self.outbound)
+impl SharedStreams for Replies {
+    fn streams(&mut self) -> (&mut FlowControl, &mut WriteQueue) {
+        (&mut self.flows, &mut self.write_queue)
     }
 
     fn has_sent(&mut self, _: u64) {}
@@ -145,10 +146,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
         let hello = Hello { message: limits.message, window, calls: CALLS, codecs };
-        let mut outbound = Outbound::new();
-        outbound.put(Header::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
+        let mut write_queue = WriteQueue::new();
+        write_queue.put(FrameHeader::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
         let now = Instant::now();
-        let replies = Replies { outbound: Outbound::new(), ended: Vec::new(), flows: Flows::default() };
+        let replies = Replies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
         Self {
             socket: Socket::new(stream, Side::Server, early, now),
             peer,
@@ -157,10 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             names: Vec::new(),
             assembly: Assembly::new(window, limits.message),
             look: None,
-            outbound,
+            write_queue,
             running: HashMap::new(),
-            shared: Arc::new(Doorbell::new(replies)),
-            functions: Places::new(CALLS),
+            shared: Arc::new(SharedState::new(replies)),
+            functions: CallPermits::new(CALLS),
             has_streams: false,
             last_id: 0,
             is_leaving: false,
@@ -180,9 +181,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes what has come, then writes what is there, as long as there is either.
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
-        self.shared.register(cx);
+        self.shared.register_task(cx);
         loop {
-            while self.outbound.len() < UNWRITTEN {
+            while self.write_queue.len() < UNWRITTEN {
                 if self.unread.is_empty() {
                     match self.socket.next()? {
                         Some(message) => self.unread = message,
@@ -194,14 +195,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     break;
                 }
             }
-            let is_more = self.outbound.len() >= UNWRITTEN || !self.unread.is_empty();
+            let is_more = self.write_queue.len() >= UNWRITTEN || !self.unread.is_empty();
             self.gather();
-            let unwritten = self.socket.poll_write(cx, &mut self.outbound)?.is_pending();
+            let unwritten = self.socket.poll_write(cx, &mut self.write_queue)?.is_pending();
             if self.has_streams {
                 self.let_streams_go_on();
             }
             if !unwritten {
-                let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.outbound.is_empty();
+                let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.write_queue.is_empty();
                 if self.is_leaving && is_done {
                     return Ok(Poll::Ready(Ended::Closed));
                 }
@@ -210,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     continue;
                 }
             }
-            if self.outbound.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
+            if self.write_queue.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
                 return self.wait(cx, unwritten);
             }
         }
@@ -237,12 +238,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             at = at.min(look);
         }
-        let was_untidy = self.outbound.is_untidy();
-        for tidy in [self.assembly.tidy(now), self.outbound.tidy(now)].into_iter().flatten() {
+        let was_untidy = self.write_queue.is_untidy();
+        for tidy in [self.assembly.tidy(now), self.write_queue.tidy(now)].into_iter().flatten() {
             at = at.min(tidy);
         }
-        if was_untidy && !self.outbound.is_untidy() {
-            self.shared.lock().outbound.release();
+        if was_untidy && !self.write_queue.is_untidy() {
+            self.shared.lock().write_queue.release();
         }
         if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
@@ -265,8 +266,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes the replies of calls that have ended elsewhere.
     fn gather(&mut self) {
-        let mut replies = self.shared.look();
-        self.outbound.append(&mut replies.outbound);
+        let mut replies = self.shared.lock_for_task();
+        self.write_queue.append(&mut replies.write_queue);
         if !replies.ended.is_empty() {
             for id in replies.ended.drain(..) {
                 self.running.remove(&id);
@@ -278,8 +279,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes no call after the last that has come, and says so.
     fn leave(&mut self) {
         self.is_leaving = true;
-        let last = Header::new(kind::GOAWAY, 0, 0, self.last_id);
-        self.outbound.put(last, |_| ());
+        let last = FrameHeader::new(kind::GOAWAY, 0, 0, self.last_id);
+        self.write_queue.put(last, |_| ());
     }
 
     /// Takes the frames of a message, or as many calls of it as are answered in one go and as there is room for.
@@ -288,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut rest = &message[..];
         let (mut now, mut calls) = (None, 0);
         while calls < AT_ONCE
-            && self.outbound.len() < UNWRITTEN
+            && self.write_queue.len() < UNWRITTEN
             && let Some((header, payload)) = payload::next(&mut rest)?
         {
             match header.kind {
@@ -330,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.codec.is_some() {
             return Err(Violation("HELLO comes once"));
         }
-        self.outbound.set_window(hello.window);
+        self.write_queue.set_window(hello.window);
         let [codec] = hello.codecs.as_slice() else {
             return Err(Violation("HELLO of a client names one codec of those that the server offers"));
         };
@@ -371,7 +372,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes a call, whose payload is `assembled` where it came in pieces.
     fn call(
         &mut self,
-        header: &Header,
+        header: &FrameHeader,
         payload: &[u8],
         assembled: Option<&Bytes>,
         now: Instant,
@@ -387,7 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (id, peer) = (header.id, Some(self.peer));
         let dispatch = self.endpoint.dispatch();
         // What is polled here is at work alone, unless it goes on elsewhere.
-        if self.functions.are_taken() {
+        if self.functions.are_exhausted() {
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
@@ -406,7 +407,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let args = Args::Encoded(Encoded { codec, positional: owned(positional), keyword: owned(keyword) });
             let (dispatch, name) = (Arc::clone(dispatch), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
-            (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.take());
+            (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
             if streams {
                 request.takes_stream = header.has(flag::STREAM);
                 self.stream(id, credit, header.has(flag::ITEMS), request);
@@ -414,7 +415,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             if assembled.is_some() {
                 // Its result may well be as large.
-                request.room = self.outbound.spare();
+                request.room = self.write_queue.spare();
             }
             self.spawn(id, name, async move { dispatch.run(request).await });
             return Ok(());
@@ -426,15 +427,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             extensions,
             peer,
             deadline,
-            place: None,
+            permit: None,
             share: None,
             room: Vec::new(),
             items: None,
             takes_stream: false,
         };
         let source = Source::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
-        let start = self.outbound.open();
-        let out = self.outbound.buffer();
+        let start = self.write_queue.open();
+        let out = self.write_queue.buffer();
         let run = || {
             let mut supervised = dispatch.begin(entry, Arc::clone(&name.name), origin, now, source)?;
             Ok(match poll_now(&mut supervised, out, cx) {
@@ -450,8 +451,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Tried::Done(result, metadata)) => (result, metadata),
             Ok(Tried::Running(mut supervised)) => {
                 let name = Arc::clone(&name.name);
-                supervised.keep(self.functions.take());
-                self.outbound.abandon(start);
+                supervised.keep(self.functions.try_acquire());
+                self.write_queue.abandon(start);
                 self.spawn(id, name, supervise(supervised, span));
                 return Ok(());
             }
@@ -459,23 +460,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         dispatch::record(&span, &result);
         let limit = dispatch.limits().message;
-        let value = self.outbound.since(start);
+        let value = self.write_queue.since(start);
         let result = match result {
             Ok(()) if metadata.is_empty() && value.len() <= limit => {
-                self.outbound.close(start, Header::new(kind::REPLY, 0, 0, id));
+                self.write_queue.close(start, FrameHeader::new(kind::REPLY, 0, 0, id));
                 return Ok(());
             }
             Ok(()) => Ok(Returned::Value(Value::Encoded(codec, Bytes::copy_from_slice(value)))),
             Err(failure) => Err(failure),
         };
-        self.outbound.abandon(start);
-        put_reply(&mut self.outbound, id, Reply { result, metadata }, limit, &name.name);
+        self.write_queue.abandon(start);
+        put_reply(&mut self.write_queue, id, Reply { result, metadata }, limit, &name.name);
         Ok(())
     }
 
     fn put(&mut self, id: u64, reply: Reply, name: &str) {
         let limit = self.endpoint.dispatch().limits().message;
-        put_reply(&mut self.outbound, id, reply, limit, name);
+        put_reply(&mut self.write_queue, id, reply, limit, name);
     }
 
     /// Gives a call a task of its own, so that it holds up no other.
@@ -485,23 +486,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let task = tokio::spawn(async move {
             let reply = work.await;
             let mut replies = shared.lock();
-            put_reply(&mut replies.outbound, id, reply, limit, &name);
+            put_reply(&mut replies.write_queue, id, reply, limit, &name);
             replies.ended.push(id);
-            shared.ring(replies);
+            shared.unlock_and_wake(replies);
         });
         self.running.insert(id, task.abort_handle());
     }
 
     fn cancel(&mut self, id: u64) {
         self.assembly.forget(kind::CALL, id);
-        self.outbound.give_up(id);
+        self.write_queue.give_up(id);
         if let Some(task) = self.running.remove(&id) {
             task.abort();
         }
         if self.has_streams {
             self.assembly.forget(kind::ITEM, id);
             let mut replies = self.shared.lock();
-            replies.outbound.give_up(id);
+            replies.write_queue.give_up(id);
             let closed = replies.flows.close(id);
             drop(replies);
             wake(closed);
@@ -547,7 +548,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             if !is_half_closed {
                 loop {
-                    if std::task::ready!(self.socket.poll_write(cx, &mut self.outbound)).is_err() {
+                    if std::task::ready!(self.socket.poll_write(cx, &mut self.write_queue)).is_err() {
                         return Poll::Ready(());
                     }
                     // After the replies, for nothing is read behind it.
@@ -614,7 +615,7 @@ struct Asked<'p> {
 }
 
 impl<'p> Asked<'p> {
-    fn read(header: &Header, payload: &'p [u8]) -> Result<Self, Violation> {
+    fn read(header: &FrameHeader, payload: &'p [u8]) -> Result<Self, Violation> {
         let mut rest = payload;
         let timeout = payload::number(&mut rest, "a call without a time-out")?;
         let credit = if header.has(flag::STREAM) { payload::number(&mut rest, payload::NO_CREDIT)? } else { 0 };
@@ -627,7 +628,7 @@ impl<'p> Asked<'p> {
     }
 }
 
-fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name: &str) {
+fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str) {
     let Reply { result, metadata } = reply;
     let value = match result {
         Ok(Returned::Value(Value::Encoded(_, value))) if value.len() <= limit => value,
@@ -638,42 +639,42 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
                 value.len()
             );
             let error = Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes);
-            return put_failure(outbound, id, error.into(), HeaderMap::new());
+            return put_failure(write_queue, id, error.into(), HeaderMap::new());
         }
         Ok(Returned::Value(Value::Local(_))) => {
             let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
-            return put_failure(outbound, id, error.into(), HeaderMap::new());
+            return put_failure(write_queue, id, error.into(), HeaderMap::new());
         }
         Ok(Returned::Stream(_)) => {
             let error = Error::new(Code::Internal, "a stream went astray, which is a defect of byname");
-            return put_failure(outbound, id, error.into(), HeaderMap::new());
+            return put_failure(write_queue, id, error.into(), HeaderMap::new());
         }
-        Err(failure) => return put_failure(outbound, id, failure, metadata),
+        Err(failure) => return put_failure(write_queue, id, failure, metadata),
     };
     if metadata.is_empty() {
-        return outbound.put_bytes(Header::new(kind::REPLY, 0, 0, id), value);
+        return write_queue.put_bytes(FrameHeader::new(kind::REPLY, 0, 0, id), value);
     }
-    let start = outbound.open();
-    payload::write_metadata(&metadata, outbound.buffer());
-    outbound.buffer().extend_from_slice(&value);
-    outbound.close(start, Header::new(kind::REPLY, flag::METADATA, 0, id));
+    let start = write_queue.open();
+    payload::write_metadata(&metadata, write_queue.buffer());
+    write_queue.buffer().extend_from_slice(&value);
+    write_queue.close(start, FrameHeader::new(kind::REPLY, flag::METADATA, 0, id));
 }
 
-fn put_failure(outbound: &mut Outbound, id: u64, failure: Failure, metadata: HeaderMap) {
+fn put_failure(write_queue: &mut WriteQueue, id: u64, failure: Failure, metadata: HeaderMap) {
     let (error, data) = match failure {
         Failure::Method { error, data: Value::Encoded(_, data) } => (error, data),
         Failure::Method { error, data: Value::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
     };
     let error = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
     let mut flags = 0;
-    let start = outbound.open();
+    let start = write_queue.open();
     if !metadata.is_empty() {
         flags |= flag::METADATA;
-        payload::write_metadata(&metadata, outbound.buffer());
+        payload::write_metadata(&metadata, write_queue.buffer());
     }
-    payload::put_part(&error, outbound.buffer());
-    outbound.buffer().extend_from_slice(&data);
-    outbound.close(start, Header::new(kind::ERROR, flags, 0, id));
+    payload::put_part(&error, write_queue.buffer());
+    write_queue.buffer().extend_from_slice(&data);
+    write_queue.close(start, FrameHeader::new(kind::ERROR, flags, 0, id));
 }
 
 fn timed_out(why: &str) -> Ended {

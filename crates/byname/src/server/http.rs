@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER, SEC_WEBSOCKET_VERSION, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER, SEC_WEBSOCKET_VERSION, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
@@ -34,7 +35,7 @@ use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
-use crate::permits::Places;
+use crate::permits::CallPermits;
 use crate::quote::{quoted, quoted_bytes};
 use crate::returned::{Failure, Items, Returned};
 use crate::timer::{before, later};
@@ -68,7 +69,7 @@ pub(super) struct Session {
     peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
-    functions: Arc<Places>,
+    functions: Arc<CallPermits>,
     /// Frames take over once the answer to the request that asked for them is out.
     upgrade: OnceLock<OnUpgrade>,
 }
@@ -138,7 +139,7 @@ impl Endpoint {
 
 impl Session {
     pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
-        let functions = Places::new(endpoint.functions());
+        let functions = CallPermits::new(endpoint.functions());
         Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
     }
 
@@ -204,7 +205,8 @@ async fn skip<B: RequestBody>(head: &Parts, body: Pin<&mut B>, activity: &Activi
         return;
     }
     // A client that waits to be asked for its body may send none, and to read is to ask.
-    let waits = head.headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let waits =
+        head.headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits || !body::skip(body).await {
         activity.leave_unread();
     }
@@ -568,7 +570,7 @@ impl Endpoint {
 
     /// Runs a call as one of its connection's.
     async fn run(&self, name: String, args: Args, streams: Streams, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
-        let Some(share) = caller.session.functions.take() else {
+        let Some(share) = caller.session.functions.try_acquire() else {
             let most = self.functions();
             let why =
                 format!("{most} functions that were called on this connection still run; wait until some have ended");

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::frames::payload::Header;
+use crate::frames::payload::FrameHeader;
 
 /// Ids grow by one with each call in their upper bits, so that a server can say up to which it answers; the lower bits
 /// say where the call stands here.
@@ -44,7 +44,7 @@ enum State {
 #[derive(Clone, Debug)]
 pub(in crate::client) enum Ended {
     /// With REPLY or ERROR.
-    Answered(Header, Bytes),
+    Answered(FrameHeader, Bytes),
     /// Its answer was larger than allowed.
     TooLarge,
     Late,
@@ -193,7 +193,7 @@ mod tests {
     use crate::frames::payload::kind;
 
     fn reply(text: &str) -> Ended {
-        Ended::Answered(Header::new(kind::REPLY, 0, 0, 0), Bytes::copy_from_slice(text.as_bytes()))
+        Ended::Answered(FrameHeader::new(kind::REPLY, 0, 0, 0), Bytes::copy_from_slice(text.as_bytes()))
     }
 
     fn answer(calls: &mut Calls, id: u64) -> Option<String> {

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::{Asked, CallFrame, Driver, Ended, Link, read};
+use super::{Asked, CallPayload, Driver, Ended, Link, read};
 use crate::arguments::Encoded;
 use crate::codec::Codec;
 use crate::frames::fuzzing::{Scripted, headers, script};
@@ -63,7 +63,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let takes_stream = steps.len().is_multiple_of(2);
     let mut poll_calls = |calls: &mut [super::Sending], ended: &mut [Option<()>]| {
         for (call, ended) in calls.iter_mut().zip(ended) {
-            let frame = &mut CallFrame::with_streams(hour, &HeaderMap::new(), &args, takes_stream, takes_stream);
+            let frame = &mut CallPayload::with_streams(hour, &HeaderMap::new(), &args, takes_stream, takes_stream);
             let polled = if ended.is_none() { call.poll(asked, frame, cx) } else { Poll::Pending };
             if let Some(id) = call.id {
                 let mut state = call.link.state();

@@ -16,7 +16,7 @@ use crate::client::target::Target;
 use crate::codec::Codec;
 use crate::frames::payload::{self, Hello, SUBPROTOCOL, kind};
 use crate::frames::websocket::{self, Side};
-use crate::frames::{Ended, Outbound, Socket, Violation};
+use crate::frames::{Ended, Socket, Violation, WriteQueue};
 use crate::limits::Limits;
 use crate::timer::{before, later};
 
@@ -138,7 +138,7 @@ async fn hello(socket: &mut Socket<TcpStream>) -> Result<(Hello, Bytes), Ended> 
                 });
             }
             // A ping may have come first.
-            let _ = socket.poll_write(cx, &mut Outbound::new())?;
+            let _ = socket.poll_write(cx, &mut WriteQueue::new())?;
             ready!(socket.poll_read(cx))?;
         }
     })

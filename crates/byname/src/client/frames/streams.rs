@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::{Ended, Link, Sending, State, Status};
 use crate::codec::Codec;
-use crate::frames::payload::{self, Header, flag, kind};
-use crate::frames::{Found, Pump, Pumped, Violation, wake};
+use crate::frames::payload::{self, FrameHeader, flag, kind};
+use crate::frames::{Found, SenderEnd, StreamSender, Violation, wake};
 use crate::returned::Failure;
 use crate::returned::items::{Encoded, Items, Next, OVERHEAD, Source};
 use crate::runtime;
@@ -31,7 +31,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Whether this is a further item in one piece.
-    pub(super) fn goes_on(&self, header: &Header) -> bool {
+    pub(super) fn goes_on(&self, header: &FrameHeader) -> bool {
         (header.kind, header.flags, header.id) == (kind::ITEM, 0, self.id) && !self.spans.is_empty()
     }
 
@@ -77,7 +77,7 @@ impl State {
     }
 
     /// The value of an item; what is before it is kept for whoever takes the first.
-    pub(super) fn item<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
+    pub(super) fn item<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
         let mut rest = payload;
         if header.has(flag::METADATA) {
             let metadata = payload::read_metadata(&mut rest)?;
@@ -116,8 +116,10 @@ impl Sending {
             if let Some(more) = more
                 && state.calls.is_waiting(id)
             {
-                state.outbound.put(Header::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(more.to_be_bytes()));
-                self.link.state.ring(state);
+                state
+                    .write_queue
+                    .put(FrameHeader::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(more.to_be_bytes()));
+                self.link.state.unlock_and_wake(state);
             }
             return Poll::Ready(Some(Ok(items)));
         }
@@ -137,14 +139,14 @@ impl Sending {
 
 /// What a call streams in, on its way.
 pub(in crate::client) struct Upload {
-    pump: Pump,
+    pump: StreamSender,
     items: Items,
 }
 
 impl Upload {
     pub(in crate::client) fn new(mut items: Items, codec: Codec) -> Self {
         items.encode_in(codec);
-        Self { pump: Pump::new(HeaderMap::new()), items }
+        Self { pump: StreamSender::new(HeaderMap::new()), items }
     }
 
     /// Sends what there is, once the call is sent; ready when no more is sent, with the failure where it broke off.
@@ -157,16 +159,16 @@ impl Upload {
 
     fn poll_on(&mut self, link: &Link, id: u64, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
         match ready!(self.pump.poll(&link.state, id, &mut self.items, cx)) {
-            Pumped::End => {
+            SenderEnd::End => {
                 let mut state = link.state();
                 if state.status != Status::Over {
-                    state.outbound.put(Header::new(kind::END, 0, 0, id), |_| ());
+                    state.write_queue.put(FrameHeader::new(kind::END, 0, 0, id), |_| ());
                 }
-                link.state.ring(state);
+                link.state.unlock_and_wake(state);
                 Poll::Ready(None)
             }
-            Pumped::Failed(failure) => Poll::Ready(Some(failure)),
-            Pumped::Unwanted => Poll::Ready(None),
+            SenderEnd::Failed(failure) => Poll::Ready(Some(failure)),
+            SenderEnd::Unwanted => Poll::Ready(None),
         }
     }
 
@@ -176,7 +178,7 @@ impl Upload {
         mut self,
         sending: &Sending,
         failure: Arc<Mutex<Option<Failure>>>,
-    ) -> Option<Pumping> {
+    ) -> Option<UploadTask> {
         let (id, link) = (sending.id?, Arc::clone(&sending.link));
         let task = runtime::spawn(&Handle::current(), async move {
             if let Some(failed) = poll_fn(|cx| self.poll_on(&link, id, cx)).await {
@@ -184,12 +186,12 @@ impl Upload {
                 // Its caller is told, and the server that nothing more comes.
                 let mut state = link.state();
                 let waker = state.calls.end(id, Ended::Late);
-                state.outbound.put(Header::new(kind::CANCEL, 0, 0, id), |_| ());
-                link.state.ring(state);
+                state.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, id), |_| ());
+                link.state.unlock_and_wake(state);
                 wake([waker]);
             }
         });
-        Some(Pumping(task.abort_handle()))
+        Some(UploadTask(task.abort_handle()))
     }
 
     /// Its items, where none was taken.
@@ -199,9 +201,9 @@ impl Upload {
 }
 
 /// An upload that goes on until this is dropped.
-pub(in crate::client) struct Pumping(AbortHandle);
+pub(in crate::client) struct UploadTask(AbortHandle);
 
-impl Drop for Pumping {
+impl Drop for UploadTask {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -10,7 +10,7 @@ use ::http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::call::Reply;
-use crate::client::frames::{Begun, CallFrame, Ended, Link, Pumping, Sending, Upload};
+use crate::client::frames::{Begun, CallPayload, Ended, Link, Sending, Upload, UploadTask};
 use crate::client::host::Host;
 use crate::client::outgoing::Outgoing;
 use crate::error::{Code, Error, Executed};
@@ -30,7 +30,7 @@ impl Host {
         let left = outgoing.deadline.saturating_duration_since(Instant::now());
         let items = outgoing.take_items();
         let mut frame =
-            CallFrame::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
+            CallPayload::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
         let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
         match before(outgoing.deadline, sent).await {
             Some(Ok(())) => {}
@@ -95,7 +95,7 @@ struct Receiving {
     name: Box<str>,
     allowed: Duration,
     /// What sends the caller's own stream meanwhile.
-    _upload: Option<Pumping>,
+    _upload: Option<UploadTask>,
     /// Why that broke off.
     failure: Arc<Mutex<Option<Failure>>>,
 }

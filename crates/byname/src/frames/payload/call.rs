@@ -1,4 +1,4 @@
-//! A call as its frame has it: [`CallFrame`].
+//! A call as its frame has it: [`CallPayload`].
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{self as payload, Header, flag};
+use super::{self as payload, FrameHeader, flag};
 use crate::arguments::Encoded;
 use crate::error::Error;
-use crate::frames::{Outbound, PIECE, SPARE};
+use crate::frames::{PIECE, SPARE, WriteQueue};
 
 thread_local! {
     /// Where this thread's next call is written, so that it allocates nothing.
@@ -21,14 +21,14 @@ const CALLS: u8 = 64;
 
 /// The payload of a CALL.
 #[derive(Debug)]
-pub(crate) struct CallFrame {
+pub(crate) struct CallPayload {
     payload: Vec<u8>,
     flags: u8,
     /// The bytes of the arguments.
     size: usize,
 }
 
-impl CallFrame {
+impl CallPayload {
     /// A call with these arguments.
     pub(crate) fn new(left: Duration, headers: &HeaderMap, args: &Encoded) -> Self {
         Self::with_streams(left, headers, args, false, false)
@@ -104,14 +104,14 @@ impl CallFrame {
     }
 
     /// Puts it into what goes out next, once.
-    pub(crate) fn put(&mut self, header: Header, outbound: &mut Outbound) {
-        let header = Header { flags: header.flags | self.flags, ..header };
+    pub(crate) fn put(&mut self, header: FrameHeader, write_queue: &mut WriteQueue) {
+        let header = FrameHeader { flags: header.flags | self.flags, ..header };
         if self.payload.len() > PIECE {
             // What goes away is replaced by what has gone out.
-            let payload = std::mem::replace(&mut self.payload, outbound.spare());
-            outbound.put_bytes(header, Bytes::from(payload));
+            let payload = std::mem::replace(&mut self.payload, write_queue.spare());
+            write_queue.put_bytes(header, Bytes::from(payload));
         } else {
-            outbound.put(header, |frames| frames.extend_from_slice(&self.payload));
+            write_queue.put(header, |frames| frames.extend_from_slice(&self.payload));
             if self.payload.capacity() > PIECE && fastrand::u8(..CALLS) == 0 {
                 self.payload = Vec::new();
             }
@@ -119,7 +119,7 @@ impl CallFrame {
     }
 }
 
-impl Drop for CallFrame {
+impl Drop for CallPayload {
     fn drop(&mut self) {
         if self.payload.capacity() > SPARE {
             // The thread may make no other call for as long as it lives.
@@ -148,7 +148,7 @@ mod tests {
                 payload.resize(payload.len() + length, 7);
                 Ok(())
             };
-            drop(CallFrame::by_name(Duration::from_secs(1), &HeaderMap::new(), write).unwrap());
+            drop(CallPayload::by_name(Duration::from_secs(1), &HeaderMap::new(), write).unwrap());
             let scratch = SCRATCH.take();
             let capacity = scratch.capacity();
             SCRATCH.set(scratch);

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use super::Connection;
 use crate::error::Error;
 use crate::frames::fuzzing::{Scripted, headers, script};
-use crate::frames::payload::{Header, flag, kind};
+use crate::frames::payload::{FrameHeader, flag, kind};
 use crate::frames::websocket::{Side, Writer};
 use crate::server::Server;
 use crate::server::http::Endpoint;
@@ -97,13 +97,13 @@ pub fn server_calls(data: &[u8]) {
             0 => br#"{"version":1,"codecs":["json"]}"#,
             _ => br#"{"version":1,"codecs":["msgpack"]}"#,
         };
-        let mut begin = vec![(Header::new(kind::HELLO, 0, 0, 0), hello)];
+        let mut begin = vec![(FrameHeader::new(kind::HELLO, 0, 0, 0), hello)];
         for (number, name) in (0..).zip(FUNCTIONS) {
-            begin.push((Header::new(kind::NAME, 0, number, 0), name.as_bytes()));
+            begin.push((FrameHeader::new(kind::NAME, 0, number, 0), name.as_bytes()));
         }
         let mut writer = Writer::new(Side::Client);
         for (header, payload) in begin {
-            let header = Header { length: payload.len() as u32, ..header };
+            let header = FrameHeader { length: payload.len() as u32, ..header };
             writer.binary(&[&header.write(), payload], &mut wire);
         }
     }

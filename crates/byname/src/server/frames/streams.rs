@@ -13,8 +13,8 @@ use super::{Connection, Replies, put_failure, put_reply};
 use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
-use crate::frames::payload::{self, Header, flag, kind};
-use crate::frames::{Doorbell, Found, Pump, Pumped, Taken, Violation, wake};
+use crate::frames::payload::{self, FrameHeader, flag, kind};
+use crate::frames::{Found, SenderEnd, SharedState, StreamSender, Taken, Violation, wake};
 use crate::returned::items::{Batch, Encoded, Items, Next, Source};
 use crate::returned::{Failure, Returned};
 use crate::timer::{Timer, later};
@@ -25,7 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
         if brings {
-            self.outbound.put(Header::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(granted.to_be_bytes()));
+            self.write_queue.put(FrameHeader::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(granted.to_be_bytes()));
             request.items = Some(Items::new(Uploaded { shared: Arc::clone(&self.shared), id }));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
@@ -37,30 +37,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 result => Last::Reply(Reply { result, metadata }),
             };
             let mut replies = shared.lock();
-            let outbound = &mut replies.outbound;
+            let write_queue = &mut replies.write_queue;
             match last {
                 Last::End(metadata) => {
                     let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
-                    outbound.put(Header::new(kind::END, flags, 0, id), |frame| {
+                    write_queue.put(FrameHeader::new(kind::END, flags, 0, id), |frame| {
                         if !metadata.is_empty() {
                             payload::write_metadata(&metadata, frame);
                         }
                     });
                 }
-                Last::Failed(failure, metadata) => put_failure(outbound, id, failure, metadata),
-                Last::Reply(reply) => put_reply(outbound, id, reply, limit, &name),
+                Last::Failed(failure, metadata) => put_failure(write_queue, id, failure, metadata),
+                Last::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
                 Last::Nothing => {}
             }
             let closed = replies.flows.close(id);
             replies.ended.push(id);
-            shared.ring(replies);
+            shared.unlock_and_wake(replies);
             wake(closed);
         });
         self.running.insert(id, task.abort_handle());
     }
 
     /// An item of what a caller streams in.
-    pub(super) fn item(&mut self, header: &Header, payload: &[u8]) -> Result<(), Violation> {
+    pub(super) fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
         if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
             self.assembly.forget(kind::ITEM, header.id);
             return Ok(());
@@ -87,10 +87,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Something was written: streams that wait for that are woken.
     pub(super) fn let_streams_go_on(&mut self) {
         let mut replies = self.shared.lock();
-        let unwritten = self.outbound.len();
-        let Replies { flows, outbound, .. } = &mut *replies;
+        let unwritten = self.write_queue.len();
+        let Replies { flows, write_queue, .. } = &mut *replies;
         self.has_streams = !flows.is_empty();
-        let wakers = flows.written(unwritten, |id| outbound.holds(id) || self.outbound.holds(id));
+        let wakers = flows.written(unwritten, |id| write_queue.holds(id) || self.write_queue.holds(id));
         drop(replies);
         wakers.into_iter().for_each(std::task::Waker::wake);
     }
@@ -107,14 +107,14 @@ enum Last {
 
 /// Sends the items of a stream, as its reader takes them.
 async fn send(
-    shared: &Doorbell<Replies>,
+    shared: &SharedState<Replies>,
     dispatch: &Dispatch,
     id: u64,
     mut items: Items,
     metadata: HeaderMap,
     name: &str,
 ) -> Last {
-    let mut pump = Pump::new(metadata);
+    let mut pump = StreamSender::new(metadata);
     let idle = dispatch.limits().stream_idle;
     let (mut timer, mut held_since) = (Timer::default(), None);
     let mut parting = pin!(dispatch.streams_end());
@@ -126,7 +126,7 @@ async fn send(
         }
         // While it is not asked for items, the function can't say that it is over.
         if parting.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Pumped::Failed(crate::dispatch::stopping(name).into()));
+            return Poll::Ready(SenderEnd::Failed(crate::dispatch::stopping(name).into()));
         }
         let since = *held_since.get_or_insert_with(Instant::now);
         timer.poll_at(cx, later(since, idle)).map(|()| {
@@ -135,20 +135,20 @@ async fn send(
                  it sooner, or raise it"
             );
             let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit("stream_idle");
-            Pumped::Failed(error.into())
+            SenderEnd::Failed(error.into())
         })
     })
     .await;
     match pumped {
-        Pumped::End => Last::End(pump.take_metadata()),
-        Pumped::Failed(failure) => Last::Failed(failure, pump.take_metadata()),
-        Pumped::Unwanted => Last::Nothing,
+        SenderEnd::End => Last::End(pump.take_metadata()),
+        SenderEnd::Failed(failure) => Last::Failed(failure, pump.take_metadata()),
+        SenderEnd::Unwanted => Last::Nothing,
     }
 }
 
 /// What a caller streams in, as its function reads it.
 struct Uploaded {
-    shared: Arc<Doorbell<Replies>>,
+    shared: Arc<SharedState<Replies>>,
     id: u64,
 }
 
@@ -158,9 +158,9 @@ impl Source for Uploaded {
         match replies.flows.take(self.id, cx) {
             Found::Items(items, more) => {
                 if let Some(more) = more {
-                    let header = Header::new(kind::CREDIT, 0, 0, self.id);
-                    replies.outbound.put(header, |frame| frame.extend(more.to_be_bytes()));
-                    self.shared.ring(replies);
+                    let header = FrameHeader::new(kind::CREDIT, 0, 0, self.id);
+                    replies.write_queue.put(header, |frame| frame.extend(more.to_be_bytes()));
+                    self.shared.unlock_and_wake(replies);
                 }
                 Poll::Ready(Next::Batch(Batch::Encoded(items)))
             }
@@ -180,8 +180,8 @@ impl Drop for Uploaded {
     fn drop(&mut self) {
         let mut replies = self.shared.lock();
         if replies.flows.stop_receiving(self.id) {
-            replies.outbound.put(Header::new(kind::CANCEL, 0, 0, self.id), |_| ());
-            self.shared.ring(replies);
+            replies.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, self.id), |_| ());
+            self.shared.unlock_and_wake(replies);
         }
     }
 }

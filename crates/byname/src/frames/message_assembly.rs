@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::buffer_pool::Spares;
-use super::payload::{Header, flag};
+use super::buffer_pool::BufferPool;
+use super::payload::{FrameHeader, flag};
 use super::{PIECE, Violation};
 
 /// So many messages may be unfinished, or as many of one [`PIECE`] as the window holds: one without bytes costs too.
@@ -24,7 +24,7 @@ pub(crate) struct Assembly {
     largest: usize,
     /// How long the last was that came whole: the next is made as much room for at once.
     likely: usize,
-    spares: Spares,
+    spares: BufferPool,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) enum Taken<'p> {
 
 impl Assembly {
     pub(crate) fn new(window: usize, largest: usize) -> Self {
-        Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: Spares::new(largest) }
+        Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: BufferPool::new(largest) }
     }
 
     /// The longest message that is taken.
@@ -67,7 +67,7 @@ impl Assembly {
     }
 
     /// Whether a frame goes on with a message that has begun.
-    pub(crate) fn has_begun(&self, header: &Header) -> bool {
+    pub(crate) fn has_begun(&self, header: &FrameHeader) -> bool {
         !self.parts.is_empty() && self.parts.contains_key(&(header.kind, header.id))
     }
 
@@ -76,7 +76,7 @@ impl Assembly {
         !self.parts.is_empty() && self.parts.values().any(|part| !matches!(part.state, State::Refused))
     }
 
-    pub(crate) fn take<'p>(&mut self, header: &Header, payload: &'p [u8]) -> Result<Taken<'p>, Violation> {
+    pub(crate) fn take<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<Taken<'p>, Violation> {
         let key = (header.kind, header.id);
         let more = header.has(flag::MORE);
         let begins = !self.has_begun(header);
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
     use crate::frames::payload::kind;
 
-    fn piece(id: u64, more: bool) -> Header {
-        Header::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)
+    fn piece(id: u64, more: bool) -> FrameHeader {
+        FrameHeader::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)
     }
 
     fn assembled(bytes: &'static [u8]) -> Taken<'static> {
