@@ -131,8 +131,12 @@ pub(crate) fn run_commands(chapter: &'static str, programs: &'static [Program]) 
                 kept.push_str(&shown);
             } else {
                 writeln!(kept, "{}", printed.trim_end()).unwrap();
-                writeln!(differences, "{chapter}.md:{}: $ {command}\nthe chapter shows:\n{shown}it prints:\n{printed}", at + 1)
-                    .unwrap();
+                writeln!(
+                    differences,
+                    "{chapter}.md:{}: $ {command}\nthe chapter shows:\n{shown}it prints:\n{printed}",
+                    at + 1
+                )
+                .unwrap();
             }
         }
         assert!(lines.peek().is_some(), "{chapter}.md:{}: the block has no end", at + 1);
@@ -257,7 +261,9 @@ fn an_ellipsis_stands_for_a_part_of_a_line_or_for_lines() {
 fn texts() -> Vec<(String, String)> {
     let pages = fs::read_dir(guide()).unwrap().map(|entry| entry.unwrap().path());
     let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    pages.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap())).collect()
+    pages
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 /// The blocks of a kind.
@@ -309,5 +315,9 @@ fn every_chapter_is_in_the_index_and_every_link_leads_somewhere() {
 /// As GitHub makes it of a heading.
 fn anchor_of(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();
-    words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+    words
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
 }

@@ -126,6 +126,42 @@ async fn a_message_in_fragments_with_pings_between_is_one_message() {
     assert_eq!(peer.frame().await.payload, b"3");
 }
 
+/// As over HTTP, where it is a 431: the default is 64 KiB, and HTTP/1.1 takes a hundred headers.
+#[tokio::test]
+async fn headers_that_are_too_large_or_too_many_refuse_their_call_and_no_other() {
+    let running = Running::new(everything()).await;
+    let mut peer = Peer::calling(running.address, "add").await;
+    let with = |id: u64, metadata: &str| {
+        let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
+        frame(CALL, METADATA, 0, id, [&60_000u32.to_be_bytes(), &length[..], metadata.as_bytes(), b"[1,2]"].concat())
+    };
+    let many = |count: usize| {
+        let headers: Vec<_> = (0..count).map(|at| format!(r#""x-{at}":"a""#)).collect();
+        format!("{{{}}}", headers.join(","))
+    };
+    // The name, the value and four bytes count, as they would in HTTP/1.1.
+    let large = |length: usize| format!(r#"{{"x-user":"{}"}}"#, "x".repeat(length - "x-user: \r\n".len()));
+    let several = format!(r#"{{"x-a":[{}]}}"#, vec![r#""""#; 101].join(","));
+    let spaces = format!("{{}}{}", " ".repeat(200_000));
+    let mut id = 0;
+    for too_much in [large(70_000), large(65_537), many(101), several, spaces] {
+        id += 1;
+        peer.say(with(id, &too_much)).await;
+        let refused = peer.frame().await;
+        assert_eq!(refused.id, id);
+        let error = refused.error();
+        let seen = ["code", "executed", "limit"].map(|member| error[member].as_str().unwrap());
+        assert_eq!(seen, ["resource_exhausted", "no", "header"], "{error}");
+        assert!(error["message"].as_str().unwrap().contains("65536 bytes (`Limits::header` of the server)"), "{error}");
+    }
+    for fits in [large(65_536), many(100)] {
+        id += 1;
+        peer.say(with(id, &fits)).await;
+        let reply = peer.frame().await;
+        assert_eq!((reply.kind, reply.id, &*reply.payload), (REPLY, id, &b"3"[..]), "{reply:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_breaks_the_frames_is_closed_with_words() {
     let running = Running::new(everything().function("stuck", std::future::pending::<()>)).await;

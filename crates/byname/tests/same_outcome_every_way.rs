@@ -10,7 +10,9 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Codec, Error, Internal, MethodError, Next, Request, Server, Transport, rpc};
+use byname::{
+    Call, CallError, Client, Code, Codec, Context, Error, Internal, MethodError, Next, Request, Server, Transport, rpc,
+};
 use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, answer, frame};
 use harness::{Caller, Running, Tap, peer, post, post_with, raw, within};
@@ -577,6 +579,222 @@ fn any_error<T>(result: Result<T, Error>) -> Result<T, CallError<()>> {
     result.map_err(CallError::Rpc)
 }
 
+// Headers.
+
+/// These headers of the call.
+#[rpc(readonly)]
+async fn seen(names: Vec<String>) -> Vec<Option<String>> {
+    let call = Context::current().unwrap();
+    names.iter().map(|name| call.header(name).map(str::to_owned)).collect()
+}
+
+/// Adds headers to its reply, as far as they are taken.
+#[rpc]
+async fn adds(headers: Vec<(String, String)>) -> Result<(), Error> {
+    let call = Context::current().unwrap();
+    headers.iter().try_for_each(|(name, value)| call.reply_header(name, value))
+}
+
+#[rpc]
+fn adds_and_streams(name: String, value: String) -> impl Stream<Item = Result<u8, Error>> {
+    let added = Context::current().unwrap().reply_header(&name, &value);
+    stream::iter([added.map(|()| 1)])
+}
+
+/// What it came to, with the values of one header of the reply.
+async fn with_header<A: Send>(call: Call<A, Result<(), CallError<Error>>>, name: &str) -> String {
+    match call.with_metadata().await {
+        Ok(((), metadata)) => {
+            let values: Vec<_> = metadata.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+            format!("{values:?}")
+        }
+        Err(error) => told(Err::<(), _>(error)),
+    }
+}
+
+fn headers() -> Vec<Row> {
+    let of_http = "it is HTTP's own; choose another name, such as one that begins with `x-`";
+    let of_protocol = "it is the protocol's own; a deadline is set by `.timeout(…)`";
+    let no_name = "expected a name of ASCII letters, digits, `-` and `_`, without spaces";
+    let no_value = "expected visible ASCII characters, with spaces and tabs only between them; send other text in \
+                    percent-encoding or base64, or as an argument";
+    let rejected = [
+        ("host", "elsewhere", "`host`", of_http),
+        ("Content-Type", "text/plain", "`content-type`", of_http),
+        ("content-length", "0", "`content-length`", of_http),
+        ("content-encoding", "gzip", "`content-encoding`", of_http),
+        ("transfer-encoding", "chunked", "`transfer-encoding`", of_http),
+        ("connection", "close", "`connection`", of_http),
+        ("keep-alive", "timeout=1", "`keep-alive`", of_http),
+        ("upgrade", "h2c", "`upgrade`", of_http),
+        ("http2-settings", "", "`http2-settings`", of_http),
+        ("te", "trailers", "`te`", of_http),
+        ("trailer", "x-a", "`trailer`", of_http),
+        ("expect", "100-continue", "`expect`", of_http),
+        ("accept", "text/event-stream", "`accept`", of_http),
+        ("accept-encoding", "gzip", "`accept-encoding`", of_http),
+        ("origin", "http://elsewhere", "`origin`", of_http),
+        ("sec-fetch-site", "cross-site", "`sec-fetch-site`", of_http),
+        ("proxy-authorization", "Basic YTpi", "`proxy-authorization`", of_http),
+        ("range", "bytes=0-1", "`range`", of_http),
+        ("if-none-match", "*", "`if-none-match`", of_http),
+        ("byname-timeout-ms", "1", "`byname-timeout-ms`", of_protocol),
+        ("byname-protocol", "2", "`byname-protocol`", of_protocol),
+        ("x y", "a", "`x y`", no_name),
+        ("", "a", "``", no_name),
+        ("x-a", "Zoë", "the value of `x-a`", no_value),
+        ("x-a", " a", "the value of `x-a`", no_value),
+        ("x-a", "a ", "the value of `x-a`", no_value),
+        ("x-a", "a\r\nb: c", "the value of `x-a`", no_value),
+        ("x-a", "a\0", "the value of `x-a`", no_value),
+    ];
+    let accepted = [
+        ("x-a", ""),
+        ("X-B", "a b\tc"),
+        ("x-c", "~!\"\\{}[],;="),
+        ("authorization", "Bearer 1"),
+        ("cookie", "a=1; b=2"),
+        ("accept-language", "de, en;q=0.5"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("idempotency-key", "7"),
+    ];
+    let mut rows = Vec::new();
+    for (name, value, what, why) in rejected {
+        let message = format!("{what} can't stand in a header: {why}");
+        rows.push(row(
+            format!("{name}: {value} on a call"),
+            move |client| async move { said(seen::on(&client, vec![]).header(name, value).await) },
+            refused(Code::InvalidArgument, &message),
+        ));
+        rows.push(row(
+            format!("{name}: {value} on a client"),
+            move |client| async move { told(client.header(name, value).call::<Value>("seen", (["x"],)).await) },
+            refused(Code::InvalidArgument, &message),
+        ));
+        rows.push(row(
+            format!("{name}: {value} on a stream"),
+            move |client| async move { both_of(unit_behind::on(&client).header(name, value)).await },
+            format!("{}; the end", refused(Code::InvalidArgument, &message)),
+        ));
+        rows.push(row(
+            format!("{name}: {value} by an interceptor"),
+            move |client| async move {
+                let sets = move |mut request: Request, next: Next| async move {
+                    request.set_header(name, value)?;
+                    Ok::<_, Error>(next.run(request).await)
+                };
+                said(seen::on(&client.intercept(sets), vec![]).await)
+            },
+            refused(Code::InvalidArgument, &message),
+        ));
+        rows.push(row(
+            format!("{name}: {value} on a reply"),
+            move |client| async move { told(adds::on(&client, vec![(name.to_owned(), value.to_owned())]).await) },
+            ran(Code::InvalidArgument, &message),
+        ));
+        rows.push(row(
+            format!("{name}: {value} on a stream's reply"),
+            move |client| async move { both_of(adds_and_streams::on(&client, name.to_owned(), value.to_owned())).await },
+            format!("{}; the end", ran(Code::InvalidArgument, &message)),
+        ));
+    }
+    for (name, value) in accepted {
+        rows.push(row(
+            format!("{name}: {value} on a call"),
+            move |client| async move { said(seen::on(&client, vec![name.to_owned()]).header(name, value).await) },
+            format!("{:?}", [Some(value)]),
+        ));
+        rows.push(row(
+            format!("{name}: {value} on a reply"),
+            move |client| async move {
+                with_header(adds::on(&client, vec![(name.to_owned(), value.to_owned())]), name).await
+            },
+            format!("{:?}", [value]),
+        ));
+    }
+    let many = |count: usize, bytes: usize| {
+        let value = "v".repeat(bytes - "x-00: \r\n".len());
+        (0..count).map(|at| (format!("x-{at:02}"), value.clone())).collect::<Vec<_>>()
+    };
+    let too_much = |count: usize, bytes: usize| {
+        format!(
+            "there are {count} headers of {bytes} bytes together, and a call or a reply may have 64 of 32768 bytes; send \
+             what is large as an argument or as the result"
+        )
+    };
+    for (count, each, fits) in
+        [(64, 512, true), (65, 10, false), (1, 32768, true), (1, 32769, false), (2, 16385, false)]
+    {
+        let set = many(count, each);
+        let values: Vec<_> = set.iter().map(|(_, value)| Some(value.clone())).collect();
+        let names: Vec<_> = set.iter().map(|(name, _)| name.clone()).collect();
+        let message = too_much(count, count * each);
+        let headers = set.clone();
+        rows.push(row(
+            format!("{count} headers of {each} bytes on a call"),
+            move |client| {
+                let call = seen::on(&client, names.clone());
+                let call = headers.iter().fold(call, |call, (name, value)| call.header(name, value));
+                async move { said(call.await) }
+            },
+            if fits { format!("{values:?}") } else { refused(Code::ResourceExhausted, &message) },
+        ));
+        rows.push(row(
+            format!("{count} headers of {each} bytes on a reply"),
+            move |client| {
+                let set = set.clone();
+                async move { with_header(adds::on(&client, set), "x-none").await }
+            },
+            if fits { "[]".to_owned() } else { ran(Code::ResourceExhausted, &message) },
+        ));
+    }
+    let [half, other] = ["a", "b"].map(|value| value.repeat(20_000));
+    let (one, two) = (half.clone(), other.clone());
+    rows.push(row(
+        "headers of a client and of a call, together too large",
+        move |client| {
+            let call = seen::on(&client.header("x-a", &one), vec![]).header("x-b", &two);
+            async move { said(call.await) }
+        },
+        refused(Code::ResourceExhausted, &too_much(2, 2 * (20_000 + 7))),
+    ));
+    let (one, two) = (half.clone(), other.clone());
+    rows.push(row(
+        "a header of a call in place of the client's",
+        move |client| {
+            let call = seen::on(&client.header("x-a", &one), vec!["x-a".to_owned()]).header("x-a", &two);
+            async move { said(call.await) }
+        },
+        format!("{:?}", [Some(&other)]),
+    ));
+    rows.push(row(
+        "headers of a call and of an interceptor, together too large",
+        move |client| {
+            let other = other.clone();
+            let sets = move |mut request: Request, next: Next| {
+                let other = other.clone();
+                async move {
+                    request.set_header("x-b", &other)?;
+                    Ok::<_, Error>(next.run(request).await)
+                }
+            };
+            let call = seen::on(&client.intercept(sets), vec![]).header("x-a", &half);
+            async move { said(call.await) }
+        },
+        refused(Code::ResourceExhausted, &too_much(2, 2 * (20_000 + 7))),
+    ));
+    rows.push(row(
+        "a header of a reply that is there twice",
+        |client| async move {
+            let twice = ["1", "2"].map(|value| ("x-a".to_owned(), value.to_owned()));
+            with_header(adds::on(&client, twice.into()), "x-a").await
+        },
+        r#"["1", "2"]"#,
+    ));
+    rows
+}
+
 fn serve() -> Server {
     serve_values(serve_own_errors(Server::new()))
         .method::<ours>()
@@ -591,6 +809,9 @@ fn serve() -> Server {
         .method::<no_number>()
         .method::<wrong_number>()
         .method::<no_number_behind>()
+        .method::<seen>()
+        .method::<adds>()
+        .method::<adds_and_streams>()
         .function("nothing", || async {})
 }
 
@@ -698,6 +919,11 @@ async fn values_of_every_shape() {
 #[tokio::test]
 async fn errors_that_are_not_the_functions_own() {
     check(&errors(), &ways(serve).await).await;
+}
+
+#[tokio::test]
+async fn headers_are_taken_or_rejected() {
+    check(&headers(), &ways(serve).await).await;
 }
 
 /// As others read it: `data` is there, and is `null`.

@@ -172,8 +172,14 @@ impl<A, R> Call<A, R> {
         self
     }
 
-    /// A header on this call, which the function reads by [`Context::header`]. One that can't stand in a header fails
-    /// the call, as do HTTP's own and `byname-…`, which is the protocol's.
+    /// A header on this call, which the function reads by [`Context::header`]. The call fails, and is not sent, for
+    ///
+    /// - a header that is HTTP's own (`host`, `content-type`, `accept`, `connection`, …) or the protocol's (`byname-…`);
+    /// - a value that is not visible ASCII, with spaces and tabs only between: other text goes in percent-encoding or
+    ///   base64;
+    /// - more than 64 headers, or more than 32 KiB of them, together with those of the client.
+    ///
+    /// So a call is refused or not whichever way it goes.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Some(prepared) = &mut self.prepared
             && let Err(error) = metadata::set(&mut prepared.headers, name, value)
@@ -340,6 +346,7 @@ impl<A: Send, R> Call<A, R> {
             }
             headers.extend(own);
         }
+        metadata::check_size(headers)?;
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         if !streams
@@ -527,9 +534,16 @@ impl Way {
         method: Option<&'static Method>,
         Time { deadline, allowed }: Time,
     ) -> BoxFuture<Reply> {
+        // Interceptors may have added some.
+        if let Err(error) = metadata::check_size(&request.metadata) {
+            return Box::pin(std::future::ready(error.into()));
+        }
         match self {
             Way::Local(dispatch) => {
                 let dispatch = Arc::clone(dispatch);
+                if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
+                    return Box::pin(std::future::ready(error.into()));
+                }
                 // What this side found out of the call has no authority on the other.
                 let mut request = Request { extensions: Extensions::new(), method: None, ..request };
                 if let (Some(caller), Args::Encoded(args)) = (method, &mut request.args)

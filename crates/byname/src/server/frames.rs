@@ -37,6 +37,7 @@ use crate::frames::{
     Assembly, Ended, FlowControl, GivenUp, PIECE, SharedState, SharedStreams, Socket, Taken, Violation, WriteQueue,
     wake,
 };
+use crate::metadata;
 use crate::permits::CallPermits;
 use crate::quote::beginning;
 use crate::registry::Entry;
@@ -382,7 +383,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Violation("a call of a number that stands for no name"));
         };
         let codec = self.codec.unwrap_or_default();
-        let Asked { timeout, credit, metadata, positional, keyword } = Asked::read(header, payload)?;
+        let most = self.endpoint.dispatch().limits().header;
+        let Asked { timeout, credit, metadata, positional, keyword } = Asked::read(header, payload, most)?;
+        let metadata = match metadata {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.put(header.id, error.into(), "");
+                return Ok(());
+            }
+        };
         let streams = header.has(flag::STREAM) || header.has(flag::ITEMS);
         let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
         let (id, peer) = (header.id, Some(self.peer));
@@ -609,23 +618,38 @@ struct Asked<'p> {
     timeout: u32,
     /// How much of a stream may be answered at first.
     credit: u32,
-    metadata: HeaderMap,
+    /// Or why they are not taken.
+    metadata: Result<HeaderMap, Error>,
     positional: &'p [u8],
     keyword: &'p [u8],
 }
 
 impl<'p> Asked<'p> {
-    fn read(header: &FrameHeader, payload: &'p [u8]) -> Result<Self, Violation> {
+    /// Reads one with headers of at most `most` bytes.
+    fn read(header: &FrameHeader, payload: &'p [u8], most: usize) -> Result<Self, Violation> {
         let mut rest = payload;
         let timeout = payload::number(&mut rest, "a call without a time-out")?;
         let credit = if header.has(flag::STREAM) { payload::number(&mut rest, payload::NO_CREDIT)? } else { 0 };
         let metadata = match header.has(flag::METADATA) {
-            true => payload::read_metadata(&mut rest)?,
-            false => HeaderMap::new(),
+            true => read_headers(&mut rest, most)?,
+            false => Ok(HeaderMap::new()),
         };
         let positional = if header.has(flag::MIXED) { payload::part(&mut rest)? } else { b"" };
         Ok(Self { timeout, credit, metadata, positional, keyword: rest })
     }
+}
+
+/// Takes the headers of a call off the front, of which there may be as many bytes as over HTTP.
+fn read_headers(rest: &mut &[u8], most: usize) -> Result<Result<HeaderMap, Error>, Violation> {
+    let mut behind = *rest;
+    let text = payload::part(&mut behind)?;
+    // Quotes and escapes make JSON longer, by twice at most for what a header can hold.
+    if text.len() / 2 > most.saturating_add(1024) {
+        *rest = behind;
+        return Ok(Err(metadata::too_large(most)));
+    }
+    let headers = payload::read_metadata(rest)?;
+    Ok(metadata::check_taken(&headers, most).map(|()| headers))
 }
 
 fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str) {

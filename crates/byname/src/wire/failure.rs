@@ -118,12 +118,20 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
         408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
         413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
+        431 => (
+            Code::ResourceExhausted,
+            "the headers of the call are too large for the server (`Limits::header`) or a proxy before it; send less in them",
+        ),
         429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
         500 => (Code::Internal, "the function failed; the server's log may say why"),
         502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
         _ => (Code::Unknown, "this is no answer of an RPC server"),
     };
     let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}"));
+    if status == 431 {
+        // It is said before anything is made of a request.
+        error = error.executed_is(Executed::No).of_limit("header");
+    }
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
     if let Some(seconds) = after {
         error = error.with_retry_after(std::time::Duration::from_secs(seconds));
