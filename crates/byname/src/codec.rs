@@ -115,7 +115,7 @@ pub(crate) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, String> {
     transcode::to_json(bytes).map_err(|error| error.to_string())
 }
 
-/// One value of JSON as MessagePack. An integer that needs more than 128 bits is an error.
+/// One value of JSON as MessagePack.
 pub(crate) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, String> {
     transcode::to_message_pack(text).map_err(|error| without_position(&error.to_string()).into_owned())
 }

@@ -355,11 +355,11 @@ async fn before_sending(page: &mut Page) {
         failed(local.call::<f64>("ratio", Args::new().arg(1.0).kwarg("b", f64::INFINITY)).await),
         "As with a stub. Where the arguments came from your own `Serialize`, the message bears its words.",
     );
-    let wide = RawValue::from_string("1".repeat(50)).unwrap();
+    let deep = RawValue::from_string(["[".repeat(10_001), "]".repeat(10_001)].concat()).unwrap();
     page.add(
         "The arguments of a call by name can't be MessagePack",
-        failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (wide,)).await),
-        "An `i128` or a `u128` is the widest integer that is sent; what is wider is text.",
+        failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (deep,)).await),
+        "No server takes arguments that are nested so deep; send a list, or parts that name each other.",
     );
     page.add(
         "A call waits inside async code",

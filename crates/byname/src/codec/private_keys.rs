@@ -5,6 +5,9 @@
 //! refused wherever it stands, before serde_json or a type that goes through serde's buffers sees it.
 
 use std::fmt;
+use std::sync::LazyLock;
+
+use serde_json::Number;
 
 /// The struct that a `RawValue` is written as, and the newtype that it is read as.
 pub(super) const RAW: &str = "$serde_json::private::RawValue";
@@ -14,6 +17,13 @@ pub(super) const NUMBER: &str = "$serde_json::private::Number";
 
 /// What all of them begin with.
 const PREFIX: &str = "$serde_json::private::";
+
+/// Whether a `Number` is written so: without that feature [`NUMBER`] is a name as any other.
+pub(super) fn numbers_are_text() -> bool {
+    static ARE_TEXT: LazyLock<bool> =
+        LazyLock::new(|| "1.00".parse::<Number>().is_ok_and(|number| number.to_string() == "1.00"));
+    *ARE_TEXT
+}
 
 /// Whether the key of an object is one of serde_json's own.
 #[inline]
