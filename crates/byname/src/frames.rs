@@ -1,15 +1,17 @@
 //! Many calls on one connection: frames in the binary messages of a WebSocket. `docs/protocol.md` specifies them.
 //!
-//! What is here knows neither calls nor functions: [`format`] is what one frame looks like, [`websocket`] the messages
-//! around them, [`WriteQueue`] what waits to be written, [`Assembly`] what has come in pieces, [`Socket`] joins them
-//! to a TCP stream, and [`SharedState`] is where others leave something for the connection. [`FlowControl`] says how far streams
-//! may go on, and [`StreamSender`] sends one.
+//! Nothing here knows of functions, nor of who calls them. A frame is its [`header`] and its [`payload`], and travels in
+//! the messages of [`websocket`]. A [`WriteQueue`] has the frames that wait to be written, an [`Assembly`] the messages of
+//! which only some pieces have come, and a [`Socket`] joins both to a TCP stream. Callers and the task of a connection meet
+//! in a [`SharedState`]. [`FlowControl`] says how far the streams of a connection may go on, and a [`StreamSender`] sends
+//! one.
 
 mod buffer_pool;
 mod flow_control;
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+pub(crate) mod header;
 mod keepalive;
 mod message_assembly;
 pub(crate) mod payload;
@@ -37,6 +39,9 @@ impl fmt::Display for Violation {
         write!(f, "the peer broke the protocol: {}", self.0)
     }
 }
+
+/// What is agreed on in the handshake.
+pub(crate) const SUBPROTOCOL: &str = "byname.v1";
 
 /// A message of more bytes than this travels in pieces of this size, so that others can go in between.
 pub(crate) const PIECE: usize = 64 << 10;

@@ -24,21 +24,18 @@ use self::streams::Run;
 pub(super) use self::streams::{Begun, Upload, UploadTask};
 pub(super) use self::upgrades::Upgrades;
 use crate::call::Reply;
-use crate::codec::{self, Codec};
-use crate::error::{Code, Error, Kind};
+use crate::codec::Codec;
+use crate::error::{Code, Error};
+use crate::frames::header::{self, FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
-use crate::frames::payload::{self, FrameHeader, Hello, flag, kind};
+use crate::frames::payload::{self, Hello, NAMES, put_cancel, reply, stream};
 use crate::frames::{
     self, Assembly, FlowControl, GivenUp, SharedState, SharedStreams, Socket, StateGuard, Taken, Violation, WriteQueue,
     wake,
 };
 use crate::limits::Limits;
-use crate::returned::{Failure, Items, Returned, Value, items};
+use crate::returned::{Items, Returned, items};
 use crate::timer::{Timer, later};
-use crate::wire;
-
-/// The names that a connection is told, each by a number; after so many another connection takes its place.
-const NAMES: u16 = 4096;
 
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
@@ -109,7 +106,7 @@ impl Link {
         let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs };
         let mut write_queue = WriteQueue::new();
         write_queue.set_window(server.window);
-        write_queue.put(FrameHeader::new(kind::HELLO, 0, 0, 0), |frame| frame.extend_from_slice(&hello.write()));
+        hello.put(&mut write_queue);
         let state = State {
             calls: Calls::new(),
             write_queue,
@@ -210,7 +207,7 @@ impl Link {
             let credit = this.flows.open(id, 0, frame.takes_stream());
             frame.set_credit(credit);
         }
-        frame.put(FrameHeader::new(kind::CALL, 0, number, id), &mut this.write_queue);
+        frame.put(number, id, &mut this.write_queue);
         self.state.unlock_and_wake(state);
         Poll::Ready(Ok(id))
     }
@@ -241,8 +238,7 @@ impl State {
         }
         let number = u16::try_from(self.names.len()).ok().filter(|number| *number < NAMES)?;
         self.names.insert(name.into(), number);
-        self.write_queue
-            .put(FrameHeader::new(kind::NAME, 0, number, 0), |frame| frame.extend_from_slice(name.as_bytes()));
+        payload::put_name(number, name, &mut self.write_queue);
         Some(number)
     }
 
@@ -332,7 +328,7 @@ impl Drop for Sending {
             leaves_a_place = true;
             if !state.write_queue.take_back(id) {
                 state.write_queue.give_up(id);
-                state.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, id), |_| ());
+                put_cancel(id, &mut state.write_queue);
             }
         }
         let next = if leaves_a_place { state.next_in_queue() } else { None };
@@ -486,7 +482,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             if !write_queue.take_back(waiting.id) {
                 write_queue.give_up(waiting.id);
-                write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, waiting.id), |_| ());
+                put_cancel(waiting.id, write_queue);
             }
             refused.extend(flows.refuse(waiting.id));
             Some(Ended::Late)
@@ -508,7 +504,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let codec = self.link.codec;
         // What has come of answers that nobody waits for any more makes room for others.
         self.assembly.keep(|id| state.calls.is_waiting(id));
-        while let Some((header, payload)) = payload::next(&mut rest)? {
+        while let Some((header, payload)) = header::next(&mut rest)? {
             if run.goes_on(&header) && payload.len() <= self.assembly.largest() {
                 let start = payload.as_ptr().addr() - message.as_ptr().addr();
                 run.spans.push(start..start + payload.len());
@@ -536,14 +532,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                     Taken::TooLarge => {
                         run.end(&mut state, &message, codec, &mut self.wakers)?;
-                        state.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, header.id), |_| ());
+                        put_cancel(header.id, &mut state.write_queue);
                         self.wakers.extend(state.flows.refuse(header.id));
                         self.wakers.extend(state.calls.end(header.id, Ended::TooLarge));
                         self.wakers.extend(state.next_in_queue());
                     }
                 },
                 kind::CREDIT => {
-                    let more = payload::number(&mut &payload[..], payload::NO_CREDIT)?;
+                    let more = stream::read_credit(payload)?;
                     self.wakers.extend(state.flows.credit(header.id, more));
                 }
                 kind::CANCEL => self.wakers.extend(state.flows.refuse(header.id)),
@@ -568,9 +564,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     if state.status == Status::Open {
                         state.status = Status::Leaving;
                     }
+                    let last = payload::read_go_away(&header);
                     let why: Arc<str> = "the server is stopping, and takes no further call on this connection".into();
-                    let beyond =
-                        |waiting: calls::Waiting| (waiting.id > header.id).then(|| Ended::Unsent(Arc::clone(&why)));
+                    let beyond = |waiting: calls::Waiting| (waiting.id > last).then(|| Ended::Unsent(Arc::clone(&why)));
                     state.calls.end_each(beyond, &mut self.wakers);
                     state.all_in_queue(&mut self.wakers);
                 }
@@ -648,30 +644,12 @@ impl<S> Drop for Driver<S> {
 
 /// What an answer says.
 pub(super) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Result<Reply, Violation> {
-    let mut rest = &payload[..];
-    let metadata = match header.has(flag::METADATA) {
-        true => payload::read_metadata(&mut rest)?,
-        false => http::HeaderMap::new(),
-    };
-    if header.kind == kind::END {
-        let empty = Items::new(streams::Nothing);
-        return Ok(Reply { result: Ok(Returned::Stream(empty)), metadata });
+    if header.kind != kind::END {
+        return reply::read(codec, header, payload);
     }
-    if header.kind == kind::REPLY {
-        let value = Value::Encoded(codec, payload.slice_ref(rest));
-        return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
-    }
-    let error = payload::part(&mut rest)?;
-    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
-    let failure = match error.kind() {
-        Kind::Method => {
-            // An own error without data is `null`.
-            let data = if rest.is_empty() { codec::nothing(codec).into() } else { payload.slice_ref(rest) };
-            Failure::Method { error: error.data_is(None), data: Value::Encoded(codec, data) }
-        }
-        Kind::Rpc => Failure::Rpc(error),
-    };
-    Ok(Reply { result: Err(failure), metadata })
+    let metadata = stream::read_end(header, payload)?;
+    let empty = Items::new(streams::Nothing);
+    Ok(Reply { result: Ok(Returned::Stream(empty)), metadata })
 }
 
 /// How many bytes of unfinished replies are kept.

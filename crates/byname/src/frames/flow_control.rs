@@ -1,118 +1,115 @@
-//! The streams of the calls on one connection, as one side sees them: [`FlowControl`].
+//! How far the streams of a connection may go on, as one side sees them: [`FlowControl`].
 
-use std::collections::{HashMap, VecDeque};
+mod credit;
+mod receiving;
+mod sending;
+
+use std::collections::HashMap;
 use std::mem;
-use std::ops::Range;
 use std::task::{Context, Waker};
 
 use http::HeaderMap;
 
+use self::receiving::ReceivingHalf;
+use self::sending::SendingHalf;
 use super::{Violation, WriteQueue};
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::returned::items::{Encoded, OVERHEAD, ROOM};
+use crate::returned::items::{Encoded, ROOM};
 
-/// How many bytes of items a reader lets its sender be ahead, headers included: so many at most, and at least, and all
-/// streams of a connection together about as many as these.
-const MOST: usize = 256 << 10;
-const LEAST: usize = 4 << 10;
+/// How many bytes of items a sender may be ahead of its reader, headers included: at most and at least for one stream,
+/// and about so many for all streams of a connection together.
+const MOST: u32 = 256 << 10;
+const LEAST: u32 = 4 << 10;
 const SHARED: usize = 4 << 20;
 
 /// While more bytes than this wait to be written, no further item is made.
 const UNWRITTEN: usize = 1 << 20;
 
-/// What is there of streams, and how far they may go on. A state machine.
+/// The streams of all calls on a connection, and who waits for them. What each may do is decided by its halves, which
+/// know no wakers: they return an event, and it is turned into a waker here.
 #[derive(Debug, Default)]
 pub(crate) struct FlowControl {
-    flows: HashMap<u64, Flow>,
-    /// Senders that wait for what others have put to be written.
+    calls: HashMap<u64, CallStreams>,
+    /// Senders that wait until frames are written.
     waiting: Vec<Waker>,
-    /// The bytes that wait to be written beside those in the write_queue that is at hand.
+    /// The bytes that wait to be written, beside those in the queue that is at hand.
     unwritten: usize,
-    /// Whose last item is a large message that has not gone out, and must not be overtaken.
+    /// The calls whose last item is a large message that was not written out yet. Nothing may overtake it.
     large: Vec<u64>,
 }
 
-/// The streams of one call: at most one in each direction.
+/// The streams of one call, at most one in each direction, and who waits for them.
 #[derive(Debug)]
-struct Flow {
-    /// What has come and was not read.
-    inbox: VecDeque<Encoded>,
-    /// Single items behind that, in one buffer: kept by itself each would take several times its cost.
-    growing: Growing,
-    held: usize,
-    /// What the peer may still send; its last item may go beyond.
-    left: isize,
-    /// What came with the first.
-    metadata: HeaderMap,
-    /// Whether items are wanted from the peer.
-    receives: bool,
-    /// How the peer's stream ended.
-    end: Option<Result<(), Error>>,
+struct CallStreams {
+    sending: SendingHalf,
+    receiving: ReceivingHalf,
+    sender: Option<Waker>,
     reader: Option<Waker>,
-    /// What may still be sent.
-    credit: isize,
-    writer: Option<Waker>,
-    /// The peer wants no more items.
-    is_unwanted: bool,
 }
 
-/// Whether there is room for items.
+/// What has to be done about a change of one half.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+enum FlowEvent {
+    Nothing,
+    WakeReader,
+    WakeSender,
+    /// The peer is to be told that no further item is wanted.
+    SendCancel,
+}
+
+/// Whether items may be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// For so many bytes; the last item may go beyond.
+    /// So many bytes; the last item may exceed them.
     Bytes(usize),
-    /// The sender is woken when it is to look again.
+    /// None now; the sender is woken when that may have changed.
     None,
-    /// There is nobody to read them any more.
+    /// Nobody reads them any more.
     Unwanted,
 }
 
 /// What a reader finds.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Items, and how much more the peer may send now.
+    /// Items, and the credit that the peer is to be sent for them.
     Items(Encoded, Option<u32>),
-    /// Nothing yet; the reader is woken.
+    /// Nothing yet; the reader is woken when that has changed.
     Nothing,
+    /// All items were read, and the stream is whole.
     End,
+    /// All items that came were read, and the stream was cut off.
     Cut(Error),
-    /// The call is over.
+    /// The call is over, or its stream is not wanted.
     Gone,
 }
 
 impl FlowControl {
     pub(crate) fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.calls.is_empty()
     }
 
-    /// Begins the streams of a call: `credit` is what may be sent at first. What comes back is what the peer may send,
-    /// where it `receives`.
+    /// Begins the streams of a call, which may send `credit` bytes at first. Returns what the peer may send, which is 0
+    /// unless this side `receives`.
     pub(crate) fn open(&mut self, id: u64, credit: u32, receives: bool) -> u32 {
-        let window = if receives { window(self.flows.len() + 1) } else { 0 };
-        let flow = Flow {
-            inbox: VecDeque::new(),
-            growing: Growing::default(),
-            held: 0,
-            left: window as isize,
-            metadata: HeaderMap::new(),
-            receives,
-            end: None,
+        let window = if receives { window(self.calls.len() + 1) } else { 0 };
+        let streams = CallStreams {
+            sending: SendingHalf::open(credit),
+            receiving: if receives { ReceivingHalf::open(window) } else { ReceivingHalf::refused() },
+            sender: None,
             reader: None,
-            credit: credit as isize,
-            writer: None,
-            is_unwanted: false,
         };
-        self.flows.insert(id, flow);
-        window as u32
+        self.calls.insert(id, streams);
+        window
     }
 
-    /// The call is over; whoever still sends or reads finds out.
+    /// The call is over; its reader and its sender are to be woken.
     #[must_use]
     pub(crate) fn close(&mut self, id: u64) -> [Option<Waker>; 2] {
         self.large.retain(|large| *large != id);
-        match self.flows.remove(&id) {
-            Some(flow) => [flow.reader, flow.writer],
+        match self.calls.remove(&id) {
+            Some(streams) => [streams.reader, streams.sender],
             None => [None, None],
         }
     }
@@ -120,133 +117,123 @@ impl FlowControl {
     /// All calls are over.
     #[must_use]
     pub(crate) fn close_all(&mut self) -> Vec<Waker> {
-        let flows = mem::take(&mut self.flows).into_values();
-        flows.flat_map(|flow| [flow.reader, flow.writer]).flatten().chain(mem::take(&mut self.waiting)).collect()
+        let calls = mem::take(&mut self.calls).into_values();
+        calls
+            .flat_map(|streams| [streams.reader, streams.sender])
+            .flatten()
+            .chain(mem::take(&mut self.waiting))
+            .collect()
     }
 
     /// The peer may be sent so many bytes more.
     pub(crate) fn credit(&mut self, id: u64, more: u32) -> Option<Waker> {
-        let flow = self.flows.get_mut(&id)?;
-        flow.credit = flow.credit.saturating_add(more as isize);
-        flow.writer.take()
+        let streams = self.calls.get_mut(&id)?;
+        let event = streams.sending.granted(more);
+        streams.waker(event)
     }
 
     /// The peer wants no more items of this call, or can't have them.
     pub(crate) fn refuse(&mut self, id: u64) -> Option<Waker> {
-        let flow = self.flows.get_mut(&id)?;
-        flow.is_unwanted = true;
-        flow.writer.take()
+        let streams = self.calls.get_mut(&id)?;
+        let event = streams.sending.refuse();
+        streams.waker(event)
     }
 
-    /// No peer can be sent anything any more; what has come can still be read.
+    /// The peer can't be sent anything any more. What has come can still be read.
     #[must_use]
     pub(crate) fn refuse_all(&mut self) -> Vec<Waker> {
         let mut wakers = mem::take(&mut self.waiting);
-        for flow in self.flows.values_mut() {
-            flow.is_unwanted = true;
-            wakers.extend(flow.writer.take());
+        for streams in self.calls.values_mut() {
+            let event = streams.sending.refuse();
+            wakers.extend(streams.waker(event));
         }
         wakers
     }
 
     /// Whether items of this call are wanted.
     pub(crate) fn receives(&self, id: u64) -> bool {
-        self.flows.get(&id).is_some_and(|flow| flow.receives && flow.end.is_none())
+        self.calls.get(&id).is_some_and(|streams| streams.receiving.is_open())
     }
 
-    /// Items have come. Those that nobody wants are let go.
+    /// Items have come. Those that nobody wants are dropped.
     pub(crate) fn came(&mut self, id: u64, items: Encoded) -> Result<Option<Waker>, Violation> {
-        let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.receives && flow.end.is_none()) else {
+        let Some(streams) = self.calls.get_mut(&id) else {
             return Ok(None);
         };
-        // Before the last there had to be some left, and so before those before it.
-        flow.charge(items.cost_before_the_last(), items.cost())?;
-        flow.inbox.extend(flow.growing.take());
-        flow.inbox.push_back(items);
-        Ok(flow.reader.take())
+        let event = streams.receiving.came(items)?;
+        Ok(streams.waker(event))
     }
 
-    /// An item has come, of which a copy is kept.
+    /// A single item has come, of which a copy is kept.
     pub(crate) fn came_alone(&mut self, id: u64, codec: Codec, item: &[u8]) -> Result<Option<Waker>, Violation> {
-        let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.receives && flow.end.is_none()) else {
+        let Some(streams) = self.calls.get_mut(&id) else {
             return Ok(None);
         };
-        flow.charge(0, item.len() + OVERHEAD)?;
-        flow.growing.codec = codec;
-        let start = flow.growing.bytes.len();
-        flow.growing.bytes.extend_from_slice(item);
-        flow.growing.spans.push(start..flow.growing.bytes.len());
-        Ok(flow.reader.take())
+        let event = streams.receiving.came_alone(codec, item)?;
+        Ok(streams.waker(event))
     }
 
     /// Whether there are items to be read.
     pub(crate) fn has_items(&self, id: u64) -> bool {
-        self.flows.get(&id).is_some_and(|flow| !flow.inbox.is_empty() || !flow.growing.spans.is_empty())
+        self.calls.get(&id).is_some_and(|streams| streams.receiving.has_items())
     }
 
+    /// What came with the first item.
     pub(crate) fn keep_metadata(&mut self, id: u64, metadata: HeaderMap) {
-        if let Some(flow) = self.flows.get_mut(&id) {
-            flow.metadata = metadata;
+        if let Some(streams) = self.calls.get_mut(&id) {
+            streams.receiving.keep_metadata(metadata);
         }
     }
 
     pub(crate) fn take_metadata(&mut self, id: u64) -> HeaderMap {
-        self.flows.get_mut(&id).map(|flow| mem::take(&mut flow.metadata)).unwrap_or_default()
+        self.calls.get_mut(&id).map(|streams| streams.receiving.take_metadata()).unwrap_or_default()
     }
 
-    /// The peer's stream has ended, or was cut.
+    /// The peer's stream has ended, or was cut off.
     pub(crate) fn ended(&mut self, id: u64, how: Result<(), Error>) -> Option<Waker> {
-        let flow = self.flows.get_mut(&id).filter(|flow| flow.end.is_none())?;
-        flow.end = Some(how);
-        flow.reader.take()
+        let streams = self.calls.get_mut(&id)?;
+        let event = streams.receiving.end(how);
+        streams.waker(event)
     }
 
     /// Takes what has come of a stream.
     pub(crate) fn take(&mut self, id: u64, cx: &mut Context<'_>) -> Found {
-        let window = window(self.flows.len());
-        let Some(flow) = self.flows.get_mut(&id) else {
+        let window = window(self.calls.len());
+        let Some(streams) = self.calls.get_mut(&id) else {
             return Found::Gone;
         };
-        if let Some(items) = flow.inbox.pop_front().or_else(|| flow.growing.take()) {
-            flow.held -= items.cost();
-            return Found::Items(items, flow.grant(window));
+        let found = streams.receiving.take(window);
+        if matches!(found, Found::Nothing) {
+            note(&mut streams.reader, cx);
         }
-        match &flow.end {
-            Some(Ok(())) => Found::End,
-            Some(Err(error)) => Found::Cut(error.clone()),
-            None => {
-                flow.reader = Some(cx.waker().clone());
-                Found::Nothing
-            }
-        }
+        found
     }
 
-    /// Its reader wants no more; whether the peer is to be told.
+    /// The reader of a stream wants no more; whether the peer is to be told.
     pub(crate) fn stop_receiving(&mut self, id: u64) -> bool {
-        let Some(flow) = self.flows.get_mut(&id) else {
-            return false;
-        };
-        (flow.inbox, flow.growing, flow.held) = (VecDeque::new(), Growing::default(), 0);
-        mem::replace(&mut flow.receives, false) && flow.end.is_none()
+        self.calls.get_mut(&id).is_some_and(|streams| streams.receiving.stop() == FlowEvent::SendCancel)
     }
 
-    /// How many items may be sent now, of which `unwritten` bytes wait to be written.
+    /// How much may be sent now, while `unwritten` bytes wait in the queue at hand.
     pub(crate) fn room(&mut self, id: u64, unwritten: usize, cx: &mut Context<'_>) -> Room {
-        let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.is_unwanted) else {
+        let Some(streams) = self.calls.get_mut(&id) else {
             return Room::Unwanted;
         };
-        flow.writer = Some(cx.waker().clone());
-        if flow.credit <= 0 {
+        let Some(allowed) = streams.sending.allowed() else {
+            return Room::Unwanted;
+        };
+        note(&mut streams.sender, cx);
+        if allowed == 0 {
             return Room::None;
         }
         if self.unwritten + unwritten >= UNWRITTEN || self.large.contains(&id) {
             self.waiting.push(cx.waker().clone());
             return Room::None;
         }
-        Room::Bytes(flow.credit.unsigned_abs().min(ROOM))
+        Room::Bytes(allowed.min(ROOM))
     }
 
-    /// Whether all items have gone out that must not be overtaken by the end of their stream.
+    /// Whether the end of a stream may be sent: all items that it must not overtake are written out.
     pub(crate) fn may_end(&mut self, id: u64, cx: &mut Context<'_>) -> bool {
         let may = !self.large.contains(&id);
         if !may {
@@ -255,17 +242,17 @@ impl FlowControl {
         may
     }
 
-    /// So much was sent, the last item by itself as a large message.
+    /// Items were sent, the last one as a large message by itself.
     pub(crate) fn sent(&mut self, id: u64, cost: usize, is_large: bool) {
-        if let Some(flow) = self.flows.get_mut(&id) {
-            flow.credit = flow.credit.saturating_sub_unsigned(cost);
+        if let Some(streams) = self.calls.get_mut(&id) {
+            streams.sending.sent(cost);
             if is_large {
                 self.large.push(id);
             }
         }
     }
 
-    /// Some was written: so much still waits in all. Who waits for that looks again.
+    /// Frames were written, and so many bytes still wait. Returns who is to be woken.
     #[must_use]
     pub(crate) fn written(&mut self, unwritten: usize, holds: impl Fn(u64) -> bool) -> Vec<Waker> {
         self.unwritten = unwritten;
@@ -274,52 +261,31 @@ impl FlowControl {
     }
 }
 
-/// Items that came one by one.
-#[derive(Debug, Default)]
-struct Growing {
-    codec: Codec,
-    bytes: Vec<u8>,
-    spans: Vec<Range<usize>>,
-}
-
-impl Growing {
-    fn take(&mut self) -> Option<Encoded> {
-        if self.spans.is_empty() {
-            return None;
+impl CallStreams {
+    /// Who is to be woken for an event.
+    fn waker(&mut self, event: FlowEvent) -> Option<Waker> {
+        match event {
+            FlowEvent::WakeReader => self.reader.take(),
+            FlowEvent::WakeSender => self.sender.take(),
+            FlowEvent::Nothing | FlowEvent::SendCancel => None,
         }
-        let bytes = mem::take(&mut self.bytes).into();
-        Some(Encoded::new(self.codec, bytes, mem::take(&mut self.spans)))
     }
 }
 
-impl Flow {
-    /// Takes what items cost from what the peer may send, of which some has to be left `before` the last.
-    fn charge(&mut self, before: usize, cost: usize) -> Result<(), Violation> {
-        if self.left.saturating_sub_unsigned(before) <= 0 {
-            return Err(Violation("an item was sent without credit"));
-        }
-        self.left = self.left.saturating_sub_unsigned(cost);
-        self.held += cost;
-        Ok(())
-    }
-
-    /// What the peer may send beside what it was told, once that is worth a frame.
-    fn grant(&mut self, window: usize) -> Option<u32> {
-        let more = (window as isize).saturating_sub(self.left).saturating_sub_unsigned(self.held);
-        if !self.receives || more * 2 < window as isize {
-            return None;
-        }
-        self.left += more;
-        u32::try_from(more).ok()
+/// Keeps the waker of who polls.
+fn note(waiting: &mut Option<Waker>, cx: &Context<'_>) {
+    match waiting {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *waiting = Some(cx.waker().clone()),
     }
 }
 
-/// How far ahead the sender of one of so many streams may be.
-fn window(streams: usize) -> usize {
-    (SHARED / streams.max(1)).clamp(LEAST, MOST)
+/// How far ahead of its reader the sender of one of so many streams may be.
+fn window(streams: usize) -> u32 {
+    u32::try_from(SHARED / streams.max(1)).unwrap_or(MOST).clamp(LEAST, MOST)
 }
 
-/// What both ends of a connection keep behind their [`SharedState`](super::SharedState).
+/// The state that both ends of a connection keep in a [`SharedState`](super::SharedState).
 pub(crate) trait SharedStreams {
     fn streams(&mut self) -> (&mut FlowControl, &mut WriteQueue);
     /// Items of this call were sent.
@@ -334,6 +300,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::returned::items::OVERHEAD;
 
     fn items(number: u32, length: usize) -> Encoded {
         let mut bytes = number.to_be_bytes().to_vec();
@@ -351,9 +318,9 @@ mod tests {
 
     #[test]
     fn streams_share_what_a_connection_keeps() {
-        assert_eq!([window(1), window(16), window(17)], [MOST, MOST, SHARED / 17]);
+        assert_eq!([window(1), window(16), window(17)], [MOST, MOST, SHARED as u32 / 17]);
         assert_eq!([window(1024), window(1 << 20)], [LEAST, LEAST]);
-        let all: usize = (1..=4096).map(window).sum();
+        let all: u32 = (1..=4096).map(window).sum();
         assert!(all < 50 << 20, "{all}");
     }
 
@@ -364,8 +331,8 @@ mod tests {
         assert_eq!(flows.room(1, 0, &mut cx), Room::Bytes(20));
         flows.sent(1, 50, false);
         assert_eq!(flows.room(1, 0, &mut cx), Room::None);
-        assert!(flows.credit(1, 30).is_some());
-        assert_eq!(flows.room(1, 0, &mut cx), Room::None, "30 were owed");
+        assert!(flows.credit(1, 30).is_none(), "30 were owed");
+        assert_eq!(flows.room(1, 0, &mut cx), Room::None);
         assert!(flows.credit(1, 1).is_some());
         assert_eq!(flows.room(1, 0, &mut cx), Room::Bytes(1));
         assert_eq!(flows.room(1, UNWRITTEN, &mut cx), Room::None, "others' bytes are in the way");
@@ -497,7 +464,7 @@ mod tests {
             for (step, length) in steps {
                 world.step(step, length);
                 // One item may go beyond.
-                prop_assert!(world.owed <= MOST + 400_000 + OVERHEAD, "{} bytes are kept", world.owed);
+                prop_assert!(world.owed <= MOST as usize + 400_000 + OVERHEAD, "{} bytes are kept", world.owed);
             }
             // Whoever goes on gets to the end: nobody waits for ever.
             for _ in 0..10_000 {
@@ -536,21 +503,6 @@ mod tests {
                 }
             };
             prop_assert!(cut && (world.read < world.sent) == is_lost);
-        }
-
-        #[test]
-        fn a_sender_without_credit_is_found_out(lengths in proptest::collection::vec(0..100_000usize, 1..30)) {
-            let mut reader = FlowControl::default();
-            let mut left = reader.open(ID, 0, true) as isize;
-            for length in lengths {
-                let items = items(1, length);
-                let cost = items.cost();
-                prop_assert_eq!(reader.came(ID, items).is_err(), left <= 0);
-                if left <= 0 {
-                    break;
-                }
-                left -= cost as isize;
-            }
         }
     }
 }

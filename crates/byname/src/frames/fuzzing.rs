@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::payload::{self, FrameHeader, Hello, flag, kind};
+use super::header::{self, FrameHeader, flag, kind};
+use super::payload::{self, Hello};
 use super::websocket::{Message, Reader, Side, Writer};
-use super::{Assembly, PIECE, Taken, Violation};
+use super::{Assembly, PIECE, Taken, Violation, WriteQueue};
 
 /// Which side reads, by the lowest bit; how many cuts there are, by the upper four; the cuts; what comes.
 pub fn websocket(data: &[u8]) {
@@ -80,7 +81,7 @@ pub fn frames(data: &[u8]) {
     let mut rest = data;
     loop {
         let before = rest;
-        match payload::next(&mut rest) {
+        match header::next(&mut rest) {
             Ok(Some((header, payload))) => {
                 let taken = &before[..before.len() - rest.len()];
                 assert_eq!(taken, [&header.write(), payload].concat());
@@ -210,7 +211,7 @@ pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<FrameHeader>, Option<Viol
         };
         let mut rest = &frames[..];
         loop {
-            match payload::next(&mut rest) {
+            match header::next(&mut rest) {
                 Ok(Some((header, _))) => headers.push(header),
                 Ok(None) => break,
                 Err(cut) => {
@@ -221,6 +222,24 @@ pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<FrameHeader>, Option<Viol
         }
     }
     (headers, violation)
+}
+
+/// The frames that go out next of a queue, with their payloads.
+#[cfg(test)]
+pub(crate) fn queued(queue: &mut WriteQueue) -> Vec<(FrameHeader, Vec<u8>)> {
+    let mut wire = Vec::new();
+    queue.fill(&mut Writer::new(Side::Server), &mut wire);
+    let (messages, violation) = messages(Side::Client, [&wire[..]]);
+    assert_eq!(violation, None);
+    let mut frames = Vec::new();
+    for message in messages {
+        let Message::Binary(message) = message else { panic!("a queue has frames only") };
+        let mut rest = &message[..];
+        while let Some((header, payload)) = header::next(&mut rest).expect("frames are whole") {
+            frames.push((header, payload.to_vec()));
+        }
+    }
+    frames
 }
 
 /// A stream that a script comes from, at most so many bytes at once, and that keeps what is written.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::buffer_pool::BufferPool;
-use super::payload::{FrameHeader, flag};
+use super::header::{FrameHeader, flag};
 use super::{PIECE, Violation};
 
 /// So many messages may be unfinished, or as many of one [`PIECE`] as the window holds: one without bytes costs too.
@@ -169,7 +169,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::payload::kind;
+    use crate::frames::header::kind;
 
     fn piece(id: u64, more: bool) -> FrameHeader {
         FrameHeader::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)

@@ -304,7 +304,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
-    use crate::frames::payload::{FrameHeader, kind};
+    use crate::frames::header::{FrameHeader, kind};
 
     #[tokio::test]
     async fn a_socket_releases_the_memory_of_large_messages() {

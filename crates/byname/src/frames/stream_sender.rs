@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderMap;
 
+use super::SharedState;
 use super::flow_control::{Room, SharedStreams};
-use super::payload::{self, FrameHeader, flag, kind};
-use super::{PIECE, SharedState};
+use super::payload::stream::put_item;
 use crate::returned::Failure;
 use crate::returned::items::{Batch, Items, Next};
 
@@ -124,21 +124,12 @@ impl StreamSender {
         };
         let mut state = shared.lock();
         let (flows, write_queue) = state.streams();
-        let (mut is_large, header) = (false, FrameHeader::new(kind::ITEM, 0, 0, id));
+        let mut is_large = false;
         for item in batch.rest() {
-            if self.metadata.is_empty() && item.len() <= PIECE {
-                write_queue.put_small(header, item);
-                continue;
+            is_large |= put_item(id, &self.metadata, item, write_queue);
+            if !self.metadata.is_empty() {
+                self.metadata = HeaderMap::new();
             }
-            is_large |= item.len() > PIECE;
-            let metadata = mem::take(&mut self.metadata);
-            let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
-            write_queue.put(FrameHeader { flags, ..header }, |frame| {
-                if !metadata.is_empty() {
-                    payload::write_metadata(&metadata, frame);
-                }
-                frame.extend_from_slice(item);
-            });
         }
         flows.sent(id, batch.cost(), is_large);
         state.has_sent(id);

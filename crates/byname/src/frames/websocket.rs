@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf, BytesMut};
 
-use super::payload::HEADER;
+use super::header::HEADER;
 use super::{LONGEST, Violation};
 use crate::quote::beginning;
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::PIECE;
 use super::buffer_pool::BufferPool;
-use super::payload::{FrameHeader, HEADER, flag};
+use super::header::{FrameHeader, HEADER, flag};
 use super::websocket::Writer;
 
 /// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
@@ -288,23 +288,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::payload::{self, kind};
+    use crate::frames::fuzzing::queued;
+    use crate::frames::header::{self, kind};
     use crate::frames::websocket::{Message, Reader, Side};
     use crate::frames::{Assembly, Taken};
 
-    /// The frames that go out next.
+    /// The headers of the frames that go out next.
     fn filled(write_queue: &mut WriteQueue) -> Vec<FrameHeader> {
-        let mut wire = Vec::new();
-        write_queue.fill(&mut Writer::new(Side::Server), &mut wire);
-        let (mut reader, mut wire) = (Reader::new(Side::Client), wire.as_slice().into());
-        let mut headers = Vec::new();
-        while let Some(Message::Binary(message)) = reader.next(&mut wire).unwrap() {
-            let mut rest = &message[..];
-            while let Some((header, _)) = payload::next(&mut rest).unwrap() {
-                headers.push(header);
-            }
-        }
-        headers
+        queued(write_queue).into_iter().map(|(header, _)| header).collect()
     }
 
     /// What a peer gets of what goes out.
@@ -325,7 +316,7 @@ mod tests {
             while let Some(message) = self.reader.next(&mut buffer).expect("what we write is right") {
                 let Message::Binary(frames) = message else { panic!("nothing else is written") };
                 let mut rest = &frames[..];
-                while let Some((header, payload)) = payload::next(&mut rest).expect("frames are whole") {
+                while let Some((header, payload)) = header::next(&mut rest).expect("frames are whole") {
                     match self.assembly.take(&header, payload).expect("the window is kept") {
                         Taken::Whole(whole) => self.came.push((header.id, whole.to_vec())),
                         Taken::Assembled(whole) => self.came.push((header.id, whole.to_vec())),

@@ -31,13 +31,14 @@ use crate::call::{Args, Reply, Request};
 use crate::codec::Codec;
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
-use crate::frames::payload::{self, FrameHeader, Hello, flag, kind};
+use crate::frames::header::{self, FrameHeader, kind};
+use crate::frames::payload::call::ReceivedCall;
+use crate::frames::payload::{self, Hello, reply, stream};
 use crate::frames::websocket::Side;
 use crate::frames::{
     Assembly, Ended, FlowControl, GivenUp, PIECE, SharedState, SharedStreams, Socket, Taken, Violation, WriteQueue,
     wake,
 };
-use crate::metadata;
 use crate::permits::CallPermits;
 use crate::quote::beginning;
 use crate::registry::Entry;
@@ -46,9 +47,6 @@ use crate::timer::{Timer, later};
 
 /// Calls that may be at work on one connection.
 pub(super) const CALLS: usize = 4096;
-
-/// Names that one connection may know by number.
-const NAMES: u16 = 4096;
 
 /// The longest part of a name that is kept: longer than any that a function can have.
 const NAME: usize = 256;
@@ -148,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
         let hello = Hello { message: limits.message, window, calls: CALLS, codecs };
         let mut write_queue = WriteQueue::new();
-        write_queue.put(FrameHeader::new(kind::HELLO, 0, 0, 0), |frames| frames.extend_from_slice(&hello.write()));
+        hello.put(&mut write_queue);
         let now = Instant::now();
         let replies = Replies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
         Self {
@@ -280,8 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes no call after the last that has come, and says so.
     fn leave(&mut self) {
         self.is_leaving = true;
-        let last = FrameHeader::new(kind::GOAWAY, 0, 0, self.last_id);
-        self.write_queue.put(last, |_| ());
+        payload::put_go_away(self.last_id, &mut self.write_queue);
     }
 
     /// Takes the frames of a message, or as many calls of it as are answered in one go and as there is room for.
@@ -291,12 +288,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (mut now, mut calls) = (None, 0);
         while calls < AT_ONCE
             && self.write_queue.len() < UNWRITTEN
-            && let Some((header, payload)) = payload::next(&mut rest)?
+            && let Some((header, payload)) = header::next(&mut rest)?
         {
             match header.kind {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
                 _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
-                kind::NAME => self.name(header.number, payload)?,
+                kind::NAME => self.name(&header, payload)?,
                 kind::CALL if !self.assembly.has_begun(&header) && !self.begin(header.id)? => {}
                 kind::CALL => {
                     let now = *now.get_or_insert_with(|| {
@@ -314,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 kind::CANCEL => self.cancel(header.id),
                 kind::CREDIT => {
-                    let more = payload::number(&mut &payload[..], payload::NO_CREDIT)?;
+                    let more = stream::read_credit(payload)?;
                     wake([self.shared.lock().flows.credit(header.id, more)]);
                 }
                 kind::ITEM => self.item(&header, payload)?,
@@ -341,11 +338,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn name(&mut self, number: u16, name: &[u8]) -> Result<(), Violation> {
-        if number >= NAMES {
-            return Err(Violation("the number of a name is 4096 or more"));
-        }
-        let name = str::from_utf8(name).map_err(|_| Violation("a name is no UTF-8"))?;
+    fn name(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
+        let (number, name) = payload::read_name(header, payload)?;
         let entry = self.endpoint.dispatch().entry(name).cloned();
         let name = beginning(name, NAME).into();
         let at = usize::from(number);
@@ -383,8 +377,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Violation("a call of a number that stands for no name"));
         };
         let codec = self.codec.unwrap_or_default();
-        let most = self.endpoint.dispatch().limits().header;
-        let Asked { timeout, credit, metadata, positional, keyword } = Asked::read(header, payload, most)?;
+        let call = ReceivedCall::read(header, payload, self.endpoint.dispatch().limits().header)?;
+        let streams = call.has_streams();
+        let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
         let metadata = match metadata {
             Ok(metadata) => metadata,
             Err(error) => {
@@ -392,8 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Ok(());
             }
         };
-        let streams = header.has(flag::STREAM) || header.has(flag::ITEMS);
-        let deadline = (timeout > 0).then(|| later(now, Duration::from_millis(timeout.into())));
+        let deadline = timeout.map(|timeout| later(now, timeout));
         let (id, peer) = (header.id, Some(self.peer));
         let dispatch = self.endpoint.dispatch();
         // What is polled here is at work alone, unless it goes on elsewhere.
@@ -418,8 +412,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
             if streams {
-                request.takes_stream = header.has(flag::STREAM);
-                self.stream(id, credit, header.has(flag::ITEMS), request);
+                request.takes_stream = credit.is_some();
+                self.stream(id, credit.unwrap_or_default(), brings_stream, request);
                 return Ok(());
             }
             if assembled.is_some() {
@@ -472,7 +466,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let value = self.write_queue.since(start);
         let result = match result {
             Ok(()) if metadata.is_empty() && value.len() <= limit => {
-                self.write_queue.close(start, FrameHeader::new(kind::REPLY, 0, 0, id));
+                reply::end_value(id, start, &mut self.write_queue);
                 return Ok(());
             }
             Ok(()) => Ok(Returned::Value(Value::Encoded(codec, Bytes::copy_from_slice(value)))),
@@ -612,93 +606,27 @@ enum Tried {
     Running(Supervised),
 }
 
-/// A call as it came.
-struct Asked<'p> {
-    /// In milliseconds; 0 where the caller doesn't say.
-    timeout: u32,
-    /// How much of a stream may be answered at first.
-    credit: u32,
-    /// Or why they are not taken.
-    metadata: Result<HeaderMap, Error>,
-    positional: &'p [u8],
-    keyword: &'p [u8],
-}
-
-impl<'p> Asked<'p> {
-    /// Reads one with headers of at most `most` bytes.
-    fn read(header: &FrameHeader, payload: &'p [u8], most: usize) -> Result<Self, Violation> {
-        let mut rest = payload;
-        let timeout = payload::number(&mut rest, "a call without a time-out")?;
-        let credit = if header.has(flag::STREAM) { payload::number(&mut rest, payload::NO_CREDIT)? } else { 0 };
-        let metadata = match header.has(flag::METADATA) {
-            true => read_headers(&mut rest, most)?,
-            false => Ok(HeaderMap::new()),
-        };
-        let positional = if header.has(flag::MIXED) { payload::part(&mut rest)? } else { b"" };
-        Ok(Self { timeout, credit, metadata, positional, keyword: rest })
-    }
-}
-
-/// Takes the headers of a call off the front, of which there may be as many bytes as over HTTP.
-fn read_headers(rest: &mut &[u8], most: usize) -> Result<Result<HeaderMap, Error>, Violation> {
-    let mut behind = *rest;
-    let text = payload::part(&mut behind)?;
-    // Quotes and escapes make JSON longer, by twice at most for what a header can hold.
-    if text.len() / 2 > most.saturating_add(1024) {
-        *rest = behind;
-        return Ok(Err(metadata::too_large(most)));
-    }
-    let headers = payload::read_metadata(rest)?;
-    Ok(metadata::check_taken(&headers, most).map(|()| headers))
-}
-
 fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str) {
     let Reply { result, metadata } = reply;
-    let value = match result {
-        Ok(Returned::Value(Value::Encoded(_, value))) if value.len() <= limit => value,
+    let error = match result {
+        Ok(Returned::Value(Value::Encoded(_, value))) if value.len() <= limit => {
+            return reply::put_value(id, &metadata, value, write_queue);
+        }
+        Err(failure) => return reply::put_failure(id, &metadata, failure, write_queue),
         Ok(Returned::Value(Value::Encoded(_, value))) => {
             let why = format!(
                 "the reply of `{name}` has {} bytes, more than {limit} (`Limits::message` of the server); return less, or \
                  raise it",
                 value.len()
             );
-            let error = Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes);
-            return put_failure(write_queue, id, error.into(), HeaderMap::new());
+            Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
         }
         Ok(Returned::Value(Value::Local(_))) => {
-            let error = Error::new(Code::Internal, "a value was not encoded, which is a defect of byname");
-            return put_failure(write_queue, id, error.into(), HeaderMap::new());
+            Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
         }
-        Ok(Returned::Stream(_)) => {
-            let error = Error::new(Code::Internal, "a stream went astray, which is a defect of byname");
-            return put_failure(write_queue, id, error.into(), HeaderMap::new());
-        }
-        Err(failure) => return put_failure(write_queue, id, failure, metadata),
+        Ok(Returned::Stream(_)) => Error::new(Code::Internal, "a stream went astray, which is a defect of byname"),
     };
-    if metadata.is_empty() {
-        return write_queue.put_bytes(FrameHeader::new(kind::REPLY, 0, 0, id), value);
-    }
-    let start = write_queue.open();
-    payload::write_metadata(&metadata, write_queue.buffer());
-    write_queue.buffer().extend_from_slice(&value);
-    write_queue.close(start, FrameHeader::new(kind::REPLY, flag::METADATA, 0, id));
-}
-
-fn put_failure(write_queue: &mut WriteQueue, id: u64, failure: Failure, metadata: HeaderMap) {
-    let (error, data) = match failure {
-        Failure::Method { error, data: Value::Encoded(_, data) } => (error, data),
-        Failure::Method { error, data: Value::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
-    };
-    let error = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
-    let mut flags = 0;
-    let start = write_queue.open();
-    if !metadata.is_empty() {
-        flags |= flag::METADATA;
-        payload::write_metadata(&metadata, write_queue.buffer());
-    }
-    payload::put_part(&error, write_queue.buffer());
-    write_queue.buffer().extend_from_slice(&data);
-    write_queue.close(start, FrameHeader::new(kind::ERROR, flags, 0, id));
+    reply::put_failure(id, &HeaderMap::new(), error.into(), write_queue);
 }
 
 fn timed_out(why: &str) -> Ended {

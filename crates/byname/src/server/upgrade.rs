@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, Version
 use hyper::upgrade::OnUpgrade;
 
 use crate::error::{Code, Error};
-use crate::frames::payload::SUBPROTOCOL;
+use crate::frames::SUBPROTOCOL;
 use crate::frames::websocket;
 
 /// Whether a request asks for a WebSocket.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::frames::payload::FrameHeader;
+use crate::frames::header::FrameHeader;
 
 /// Ids grow by one with each call in their upper bits, so that a server can say up to which it answers; the lower bits
 /// say where the call stands here.
@@ -190,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::payload::kind;
+    use crate::frames::header::kind;
 
     fn reply(text: &str) -> Ended {
         Ended::Answered(FrameHeader::new(kind::REPLY, 0, 0, 0), Bytes::copy_from_slice(text.as_bytes()))

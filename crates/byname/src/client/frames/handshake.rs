@@ -14,9 +14,10 @@ use super::{Driver, Link};
 use crate::client::connect::connect;
 use crate::client::target::Target;
 use crate::codec::Codec;
-use crate::frames::payload::{self, Hello, SUBPROTOCOL, kind};
+use crate::frames::header::{self, kind};
+use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, Side};
-use crate::frames::{Ended, Socket, Violation, WriteQueue};
+use crate::frames::{Ended, SUBPROTOCOL, Socket, Violation, WriteQueue};
 use crate::limits::Limits;
 use crate::timer::{before, later};
 
@@ -130,7 +131,7 @@ async fn hello(socket: &mut Socket<TcpStream>) -> Result<(Hello, Bytes), Ended> 
         loop {
             if let Some(message) = socket.next()? {
                 let mut rest = &message[..];
-                return Poll::Ready(match payload::next(&mut rest)? {
+                return Poll::Ready(match header::next(&mut rest)? {
                     Some((header, payload)) if header.kind == kind::HELLO => {
                         Ok((Hello::read(payload)?, message.slice_ref(rest)))
                     }

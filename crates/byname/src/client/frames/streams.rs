@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 use super::{Ended, Link, Sending, State, Status};
 use crate::codec::Codec;
-use crate::frames::payload::{self, FrameHeader, flag, kind};
+use crate::frames::header::{FrameHeader, flag, kind};
+use crate::frames::payload::put_cancel;
+use crate::frames::payload::stream::{put_credit, put_end, read_item};
 use crate::frames::{Found, SenderEnd, StreamSender, Violation, wake};
 use crate::returned::Failure;
 use crate::returned::items::{Encoded, Items, Next, OVERHEAD, Source};
@@ -78,12 +80,11 @@ impl State {
 
     /// The value of an item; what is before it is kept for whoever takes the first.
     pub(super) fn item<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
-        let mut rest = payload;
+        let (metadata, item) = read_item(header, payload)?;
         if header.has(flag::METADATA) {
-            let metadata = payload::read_metadata(&mut rest)?;
             self.flows.keep_metadata(header.id, metadata);
         }
-        Ok(rest)
+        Ok(item)
     }
 }
 
@@ -116,9 +117,7 @@ impl Sending {
             if let Some(more) = more
                 && state.calls.is_waiting(id)
             {
-                state
-                    .write_queue
-                    .put(FrameHeader::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(more.to_be_bytes()));
+                put_credit(id, more, &mut state.write_queue);
                 self.link.state.unlock_and_wake(state);
             }
             return Poll::Ready(Some(Ok(items)));
@@ -162,7 +161,7 @@ impl Upload {
             SenderEnd::End => {
                 let mut state = link.state();
                 if state.status != Status::Over {
-                    state.write_queue.put(FrameHeader::new(kind::END, 0, 0, id), |_| ());
+                    put_end(id, &HeaderMap::new(), &mut state.write_queue);
                 }
                 link.state.unlock_and_wake(state);
                 Poll::Ready(None)
@@ -186,7 +185,7 @@ impl Upload {
                 // Its caller is told, and the server that nothing more comes.
                 let mut state = link.state();
                 let waker = state.calls.end(id, Ended::Late);
-                state.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, id), |_| ());
+                put_cancel(id, &mut state.write_queue);
                 link.state.unlock_and_wake(state);
                 wake([waker]);
             }

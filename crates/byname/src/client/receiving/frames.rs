@@ -14,7 +14,7 @@ use crate::client::frames::{Begun, CallPayload, Ended, Link, Sending, Upload, Up
 use crate::client::host::Host;
 use crate::client::outgoing::Outgoing;
 use crate::error::{Code, Error, Executed};
-use crate::frames::payload::kind;
+use crate::frames::header::kind;
 use crate::returned::items::{Batch, Items, Next, Source};
 use crate::returned::{Failure, Returned};
 use crate::timer::before;

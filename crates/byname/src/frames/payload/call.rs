@@ -1,4 +1,4 @@
-//! A call as its frame has it: [`CallPayload`].
+//! CALL: [`CallPayload`] is what a client writes, [`ReceivedCall`] what a server reads.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,20 +6,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{self as payload, FrameHeader, flag};
+use super::stream::NO_CREDIT;
+use super::{number, part, put_part, read_metadata, write_any_metadata};
 use crate::arguments::Encoded;
 use crate::error::Error;
-use crate::frames::{PIECE, SPARE, WriteQueue};
+use crate::frames::header::{FrameHeader, flag, kind};
+use crate::frames::{PIECE, SPARE, Violation, WriteQueue};
+use crate::metadata;
 
 thread_local! {
     /// Where this thread's next call is written, so that it allocates nothing.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A thread whose calls have become small gives a larger buffer back after about so many.
+/// A thread whose calls have become small frees a larger buffer after about so many.
 const CALLS: u8 = 64;
 
-/// The payload of a CALL.
+/// The payload of a CALL: the time-out, the first credit of a stream that answers it, metadata, arguments.
 #[derive(Debug)]
 pub(crate) struct CallPayload {
     payload: Vec<u8>,
@@ -34,14 +37,14 @@ impl CallPayload {
         Self::with_streams(left, headers, args, false, false)
     }
 
-    /// One whose answer is a stream, or that brings one.
+    /// A call that takes a stream for its answer, or brings one.
     pub(crate) fn with_streams(left: Duration, headers: &HeaderMap, args: &Encoded, takes: bool, brings: bool) -> Self {
         let streams = if takes { flag::STREAM } else { 0 } | if brings { flag::ITEMS } else { 0 };
         let mut frame = Self::begin(left, headers, streams);
         let Encoded { codec: _, positional, keyword } = args;
         if !positional.is_empty() && !keyword.is_empty() {
             frame.flags |= flag::MIXED;
-            payload::put_part(positional, &mut frame.payload);
+            put_part(positional, &mut frame.payload);
         } else {
             frame.payload.extend_from_slice(positional);
         }
@@ -69,10 +72,7 @@ impl CallPayload {
         if frame.takes_stream() {
             frame.payload.extend_from_slice(&[0; 4]);
         }
-        if !headers.is_empty() {
-            frame.flags |= flag::METADATA;
-            payload::write_metadata(headers, &mut frame.payload);
-        }
+        frame.flags |= write_any_metadata(headers, &mut frame.payload);
         frame
     }
 
@@ -81,12 +81,12 @@ impl CallPayload {
         self.size
     }
 
-    /// What is left of the time that the call is allowed.
+    /// The time that is left of what the call is allowed.
     pub(crate) fn set_left(&mut self, left: Duration) {
         self.payload[..4].copy_from_slice(&millis(left));
     }
 
-    /// Whether a stream is taken for an answer.
+    /// Whether the answer may be a stream.
     pub(crate) fn takes_stream(&self) -> bool {
         self.flags & flag::STREAM != 0
     }
@@ -96,22 +96,22 @@ impl CallPayload {
         self.flags & (flag::STREAM | flag::ITEMS) != 0
     }
 
-    /// How much of the stream may be answered at first.
+    /// How many bytes of the stream that answers it may be sent at first.
     pub(crate) fn set_credit(&mut self, credit: u32) {
         if self.takes_stream() {
             self.payload[4..8].copy_from_slice(&credit.to_be_bytes());
         }
     }
 
-    /// Puts it into what goes out next, once.
-    pub(crate) fn put(&mut self, header: FrameHeader, write_queue: &mut WriteQueue) {
-        let header = FrameHeader { flags: header.flags | self.flags, ..header };
+    /// Puts it into the queue, once, as the call with this id of the function with this number.
+    pub(crate) fn put(&mut self, number: u16, id: u64, queue: &mut WriteQueue) {
+        let header = FrameHeader::new(kind::CALL, self.flags, number, id);
         if self.payload.len() > PIECE {
-            // What goes away is replaced by what has gone out.
-            let payload = std::mem::replace(&mut self.payload, write_queue.spare());
-            write_queue.put_bytes(header, Bytes::from(payload));
+            // The buffer is replaced by that of a message that has been written out.
+            let payload = std::mem::replace(&mut self.payload, queue.spare());
+            queue.put_bytes(header, Bytes::from(payload));
         } else {
-            write_queue.put(header, |frames| frames.extend_from_slice(&self.payload));
+            queue.put_small(header, &self.payload);
             if self.payload.capacity() > PIECE && fastrand::u8(..CALLS) == 0 {
                 self.payload = Vec::new();
             }
@@ -127,19 +127,153 @@ impl Drop for CallPayload {
         }
         self.payload.clear();
         let payload = std::mem::take(&mut self.payload);
-        // On a thread that ends nothing is kept.
+        // A thread that ends keeps nothing.
         let _ = SCRATCH.try_with(|scratch| scratch.set(payload));
     }
 }
 
-/// As it stands in the frame, where 0 is for who doesn't say.
+/// A time-out in the frame, where 0 stands for none.
 fn millis(left: Duration) -> [u8; 4] {
     u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1).to_be_bytes()
 }
 
+/// A call as its server reads it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ReceivedCall<'p> {
+    /// `None` where the caller doesn't say.
+    pub(crate) timeout: Option<Duration>,
+    /// The answer may be a stream, and how many bytes of it may be sent at first.
+    pub(crate) credit: Option<u32>,
+    /// The caller sends a stream.
+    pub(crate) brings_stream: bool,
+    /// Or why they are rejected.
+    pub(crate) metadata: Result<HeaderMap, Error>,
+    pub(crate) positional: &'p [u8],
+    /// The arguments by name where there are some by position, else all of them.
+    pub(crate) keyword: &'p [u8],
+}
+
+impl<'p> ReceivedCall<'p> {
+    /// Reads one whose metadata may have as many bytes as `most`, which is what a head may have over HTTP.
+    pub(crate) fn read(header: &FrameHeader, payload: &'p [u8], most: usize) -> Result<Self, Violation> {
+        let mut rest = payload;
+        let timeout = number(&mut rest, "a call without a time-out")?;
+        let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
+        let credit = if header.has(flag::STREAM) { Some(number(&mut rest, NO_CREDIT)?) } else { None };
+        let brings_stream = header.has(flag::ITEMS);
+        let metadata = match header.has(flag::METADATA) {
+            true => read_headers(&mut rest, most)?,
+            false => Ok(HeaderMap::new()),
+        };
+        let positional = if header.has(flag::MIXED) { part(&mut rest)? } else { b"" };
+        Ok(Self { timeout, credit, brings_stream, metadata, positional, keyword: rest })
+    }
+
+    /// Whether there is a stream in either direction.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.credit.is_some() || self.brings_stream
+    }
+}
+
+/// Takes the metadata of a call off the front.
+fn read_headers(rest: &mut &[u8], most: usize) -> Result<Result<HeaderMap, Error>, Violation> {
+    let mut behind = *rest;
+    let text = part(&mut behind)?;
+    // Quotes and escapes make JSON longer, by twice at most for what a header can hold.
+    if text.len() / 2 > most.saturating_add(1024) {
+        *rest = behind;
+        return Ok(Err(metadata::too_large(most)));
+    }
+    let headers = read_metadata(rest)?;
+    Ok(metadata::check_taken(&headers, most).map(|()| headers))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::codec::Codec;
+    use crate::frames::fuzzing::queued;
+    use crate::frames::payload::tests::metadata;
+
+    /// More than any metadata here has.
+    const MOST: usize = 64 << 10;
+
+    proptest! {
+        #[test]
+        fn a_call_comes_back_as_it_went(
+            left in 1..u64::from(u32::MAX),
+            metadata in metadata(),
+            positional: Vec<u8>,
+            keyword: Vec<u8>,
+            credit: Option<u32>,
+            brings_stream: bool,
+            number: u16,
+            id: u64,
+        ) {
+            let args = Encoded {
+                codec: Codec::Json,
+                positional: positional.clone().into(),
+                keyword: keyword.clone().into(),
+            };
+            let timeout = Duration::from_millis(left);
+            let takes = credit.is_some();
+            let mut call = CallPayload::with_streams(Duration::from_millis(9), &metadata, &args, takes, brings_stream);
+            prop_assert_eq!(call.size(), positional.len() + keyword.len());
+            prop_assert_eq!((call.takes_stream(), call.has_streams()), (takes, takes || brings_stream));
+            call.set_left(timeout);
+            call.set_credit(credit.unwrap_or_default());
+            let mut queue = WriteQueue::new();
+            call.put(number, id, &mut queue);
+            let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
+            prop_assert_eq!((header.kind, header.number, header.id), (kind::CALL, number, id));
+            let read = ReceivedCall::read(header, payload, MOST).unwrap();
+            prop_assert_eq!(read.has_streams(), takes || brings_stream);
+            // One kind of arguments alone says itself which it is.
+            let (positional, keyword) = match keyword.is_empty() {
+                true => (&b""[..], &positional[..]),
+                false => (&positional[..], &keyword[..]),
+            };
+            let timeout = Some(timeout);
+            let metadata = Ok(metadata);
+            prop_assert_eq!(read, ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword });
+        }
+
+        #[test]
+        fn arguments_by_name_come_back_as_they_went(metadata in metadata(), keyword: Vec<u8>) {
+            let write = |payload: &mut Vec<u8>| {
+                payload.extend_from_slice(&keyword);
+                Ok(())
+            };
+            let mut call = CallPayload::by_name(Duration::from_secs(1), &metadata, write).unwrap();
+            prop_assert_eq!(call.size(), keyword.len());
+            let mut queue = WriteQueue::new();
+            call.put(1, 2, &mut queue);
+            let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
+            let read = ReceivedCall::read(header, payload, MOST).unwrap();
+            prop_assert_eq!((read.positional, read.keyword, read.metadata), (&b""[..], &keyword[..], Ok(metadata)));
+        }
+
+        #[test]
+        fn a_call_that_is_cut_off_is_refused(cut in 0..22usize) {
+            let args = Encoded { codec: Codec::Json, positional: "[1]".into(), keyword: r#"{"b":2}"#.into() };
+            let metadata = HeaderMap::from_iter([("a".try_into().unwrap(), "b".try_into().unwrap())]);
+            let mut call = CallPayload::with_streams(Duration::from_secs(1), &metadata, &args, true, false);
+            let mut queue = WriteQueue::new();
+            call.put(1, 2, &mut queue);
+            let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
+            prop_assert!(ReceivedCall::read(header, &payload[..cut], MOST).is_err());
+        }
+    }
+
+    #[test]
+    fn a_call_whose_time_is_nearly_over_says_one_millisecond_and_a_zero_is_none() {
+        assert_eq!(millis(Duration::from_micros(10)), 1u32.to_be_bytes());
+        assert_eq!(millis(Duration::from_secs(1 << 32)), u32::MAX.to_be_bytes());
+        let read = ReceivedCall::read(&FrameHeader::new(kind::CALL, 0, 1, 1), &[0; 4], MOST).unwrap();
+        assert_eq!((read.timeout, read.credit, read.keyword), (None, None, &b""[..]));
+    }
 
     #[test]
     fn a_thread_keeps_no_memory_of_a_call_beyond_its_bound() {

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use super::Connection;
 use crate::error::Error;
 use crate::frames::fuzzing::{Scripted, headers, script};
-use crate::frames::payload::{FrameHeader, flag, kind};
+use crate::frames::header::{FrameHeader, flag, kind};
 use crate::frames::websocket::{Side, Writer};
 use crate::server::Server;
 use crate::server::http::Endpoint;

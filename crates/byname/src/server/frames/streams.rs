@@ -9,11 +9,14 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{Connection, Replies, put_failure, put_reply};
+use super::{Connection, Replies, put_reply};
 use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
-use crate::frames::payload::{self, FrameHeader, flag, kind};
+use crate::frames::header::{FrameHeader, kind};
+use crate::frames::payload::put_cancel;
+use crate::frames::payload::reply::put_failure;
+use crate::frames::payload::stream::{put_credit, put_end};
 use crate::frames::{Found, SenderEnd, SharedState, StreamSender, Taken, Violation, wake};
 use crate::returned::items::{Batch, Encoded, Items, Next, Source};
 use crate::returned::{Failure, Returned};
@@ -25,7 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
         if brings {
-            self.write_queue.put(FrameHeader::new(kind::CREDIT, 0, 0, id), |frame| frame.extend(granted.to_be_bytes()));
+            put_credit(id, granted, &mut self.write_queue);
             request.items = Some(Items::new(Uploaded { shared: Arc::clone(&self.shared), id }));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
@@ -39,15 +42,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let mut replies = shared.lock();
             let write_queue = &mut replies.write_queue;
             match last {
-                Last::End(metadata) => {
-                    let flags = if metadata.is_empty() { 0 } else { flag::METADATA };
-                    write_queue.put(FrameHeader::new(kind::END, flags, 0, id), |frame| {
-                        if !metadata.is_empty() {
-                            payload::write_metadata(&metadata, frame);
-                        }
-                    });
-                }
-                Last::Failed(failure, metadata) => put_failure(write_queue, id, failure, metadata),
+                Last::End(metadata) => put_end(id, &metadata, write_queue),
+                Last::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
                 Last::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
                 Last::Nothing => {}
             }
@@ -158,8 +154,7 @@ impl Source for Uploaded {
         match replies.flows.take(self.id, cx) {
             Found::Items(items, more) => {
                 if let Some(more) = more {
-                    let header = FrameHeader::new(kind::CREDIT, 0, 0, self.id);
-                    replies.write_queue.put(header, |frame| frame.extend(more.to_be_bytes()));
+                    put_credit(self.id, more, &mut replies.write_queue);
                     self.shared.unlock_and_wake(replies);
                 }
                 Poll::Ready(Next::Batch(Batch::Encoded(items)))
@@ -180,7 +175,7 @@ impl Drop for Uploaded {
     fn drop(&mut self) {
         let mut replies = self.shared.lock();
         if replies.flows.stop_receiving(self.id) {
-            replies.write_queue.put(FrameHeader::new(kind::CANCEL, 0, 0, self.id), |_| ());
+            put_cancel(self.id, &mut replies.write_queue);
             self.shared.unlock_and_wake(replies);
         }
     }
