@@ -1,5 +1,6 @@
 //! What a function can know of the call that it serves: [`Context`].
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -17,6 +18,26 @@ use crate::timer::later;
 
 tokio::task_local! {
     static CURRENT: Context;
+}
+
+thread_local! {
+    static MAY_BE_GONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Polls a call whose caller may have gone. The functions in it that are not done are told, and run on.
+pub(crate) fn while_caller_may_be_gone<T>(poll: impl FnOnce() -> T) -> T {
+    /// A panic must not leave it set.
+    struct Reset;
+
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            MAY_BE_GONE.set(false);
+        }
+    }
+
+    MAY_BE_GONE.set(true);
+    let _reset = Reset;
+    poll()
 }
 
 /// The call that a function serves: its metadata, caller, deadline and cancellation.
@@ -103,7 +124,8 @@ impl Context {
     }
 
     /// A token that is cancelled when the caller went away or its deadline passed. The function runs on all the
-    /// same, so that its state stays whole; watch the token to end early.
+    /// same, so that its state stays whole; watch the token to end early. Over HTTP/1 a caller that closed its half of the
+    /// connection counts as one that went away; should it still read, it gets what the function returns.
     pub fn cancellation(&self) -> CancellationToken {
         self.0.cancelled.get_or_init(CancellationToken::new).clone()
     }
@@ -167,6 +189,13 @@ impl Context {
 
     pub(crate) fn cancel(&self) {
         self.cancellation().cancel();
+    }
+
+    /// Tells the function, if what is polled now [may have no caller](while_caller_may_be_gone) any more.
+    pub(crate) fn cancel_if_caller_may_be_gone(&self) {
+        if MAY_BE_GONE.get() {
+            self.cancel();
+        }
     }
 
     /// Cancellation reaches the calls that a function makes only where nothing can be left half done.
