@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::metadata;
 use crate::timer::later;
+use crate::trace_context;
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -78,6 +79,8 @@ struct Inner {
     readonly: bool,
     cancelled: OnceLock<CancellationToken>,
     reply_metadata: OnceLock<Mutex<HeaderMap>>,
+    /// What its trace knows it by, once it says so to others.
+    span: OnceLock<u64>,
 }
 
 impl Context {
@@ -141,6 +144,15 @@ impl Context {
         metadata::append_to_reply(&mut headers.lock().unwrap_or_else(PoisonError::into_inner), name, value)
     }
 
+    /// The `traceparent` of what is done to serve this call: its caller's trace, with an id of this call's own for the
+    /// parent, always the same. Calls through a [`Client`](crate::Client) bear it by themselves; set it on requests that
+    /// are made in other ways. `None` where the caller named no trace, or not as
+    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/) has it.
+    pub fn traceparent(&self) -> Option<String> {
+        let value = trace_context::traceparent(&self.0.metadata, || self.span())?;
+        value.to_str().ok().map(str::to_owned)
+    }
+
     /// Spawns a task that serves the same call: [`Context::current`] is this one in it. A plain `tokio::spawn` is
     /// detached from the call on purpose.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
@@ -168,6 +180,7 @@ impl Context {
             readonly,
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
+            span: OnceLock::new(),
         }))
     }
 
@@ -180,6 +193,15 @@ impl Context {
             None => -by(base.saturating_duration_since(deadline)),
         };
         self.0.moved.store(moved, Ordering::Relaxed);
+    }
+
+    /// Puts the trace that this call belongs to, if any, among the headers of a call that it makes.
+    pub(crate) fn pass_trace_on(&self, made: &mut HeaderMap) {
+        trace_context::pass_on(&self.0.metadata, || self.span(), made);
+    }
+
+    fn span(&self) -> u64 {
+        *self.0.span.get_or_init(trace_context::new_span)
     }
 
     /// Runs `f` as part of this call.

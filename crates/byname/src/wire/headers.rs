@@ -17,8 +17,6 @@ pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: the time that the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1");
 pub(crate) const JSON: &str = "application/json";
