@@ -180,7 +180,9 @@ use proc_macro::TokenStream;
 /// # Options of an argument
 ///
 /// `#[rpc(default = EXPR)]` gives the value of an argument that a caller leaves out. The expression has the argument's
-/// type, a literal for `&str`, and is evaluated once, at the first use of the function.
+/// type, a literal for `&str`, and is evaluated once, at the first use of the function. A stub always sends the argument, so
+/// that the server's own default, which may be another, never takes the place of a value; `None` is sent as `null`. A server
+/// that doesn't know the argument yet gets the call once more without it, if the value is the default that the caller knows.
 ///
 /// ```
 /// # use byname::rpc;

@@ -3,11 +3,13 @@
 mod builder;
 mod decode;
 mod encode;
+mod unknown;
 
 pub use self::builder::Args;
 pub(crate) use self::decode::Missing;
 pub(crate) use self::decode::{Call, Source, decode, is_optional};
 pub(crate) use self::encode::{Encoded, encode_dynamic};
+pub(crate) use self::unknown::told as unknown_argument;
 pub use self::{decode::FromArguments, encode::ToArguments};
 
 use serde_core::Serialize;

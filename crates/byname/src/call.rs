@@ -87,11 +87,12 @@ impl Request {
         &self.metadata
     }
 
-    /// Sets a header, in place of what was there.
+    /// Sets a header, in place of what was there. On a client, headers that are together too large fail the call once it
+    /// is sent.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when name or value can't stand in a header, or the header is HTTP's own or the protocol's.
+    /// `invalid_argument` when name or value can't stand in a header, as [`Call::header`](crate::Call::header) says.
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
         metadata::set(&mut self.metadata, name, value)
     }
@@ -165,9 +166,9 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// As [`Request::set_header`].
+    /// As [`Context::reply_header`](crate::Context::reply_header).
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        metadata::set(&mut self.metadata, name, value)
+        metadata::set_in_reply(&mut self.metadata, name, value)
     }
 }
 

@@ -224,8 +224,7 @@ impl Client {
         self.scoped(|scope| scope.timeout = Some(timeout))
     }
 
-    /// The same service with a header on each call. One that can't stand in a header fails the calls, as do HTTP's own
-    /// and `byname-…`, which is the protocol's.
+    /// The same service with a header on each call. One that [`Call::header`] would refuse fails the calls.
     #[must_use]
     pub fn header(&self, name: &str, value: &str) -> Self {
         self.scoped(|scope| {

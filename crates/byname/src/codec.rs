@@ -6,6 +6,7 @@ mod exact;
 mod finite;
 pub(crate) mod json;
 mod message_pack;
+mod private_keys;
 mod transcode;
 
 use std::borrow::Cow;
@@ -18,6 +19,7 @@ use serde_core::de::DeserializeOwned;
 use self::finite::Finite;
 pub(crate) use self::finite::Shape;
 pub(crate) use self::message_pack::{Kind, Reader, set_length, write_str};
+use crate::quote::beginning;
 
 /// What arguments and results are encoded in.
 ///
@@ -92,6 +94,14 @@ pub(crate) fn deeper_than(codec: Codec, limit: usize, bytes: &[u8]) -> bool {
     }
 }
 
+/// The entries of a map, each value as it is encoded; `None` where it is no map.
+pub(crate) fn entries(codec: Codec, map: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
+    match codec {
+        Codec::MessagePack => message_pack::entries(map),
+        Codec::Json => json::entries(map),
+    }
+}
+
 /// What stands for nothing: `null`, `None`, `()`.
 pub(crate) fn nothing(codec: Codec) -> &'static [u8] {
     match codec {
@@ -105,7 +115,7 @@ pub(crate) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, String> {
     transcode::to_json(bytes).map_err(|error| error.to_string())
 }
 
-/// One value of JSON as MessagePack. An integer that needs more than 128 bits is an error.
+/// One value of JSON as MessagePack.
 pub(crate) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, String> {
     transcode::to_message_pack(text).map_err(|error| without_position(&error.to_string()).into_owned())
 }
@@ -122,7 +132,7 @@ pub(crate) fn without_position(message: &str) -> Cow<'_, str> {
     };
     match message.len() {
         ..=LONGEST => message.into(),
-        _ => format!("{}…", &message[..message.floor_char_boundary(LONGEST)]).into(),
+        _ => format!("{}…", beginning(message, LONGEST)).into(),
     }
 }
 

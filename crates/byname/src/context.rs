@@ -112,12 +112,11 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when name or value can't stand in a header.
+    /// As [`Call::header`](crate::Call::header): `invalid_argument` when name or value can't stand in a header,
+    /// `resource_exhausted` when the headers of the reply are too many or too large.
     pub fn reply_header(&self, name: &str, value: &str) -> Result<(), Error> {
-        let (name, value) = metadata::parse(name, value)?;
         let headers = self.0.reply_metadata.get_or_init(Mutex::default);
-        headers.lock().unwrap_or_else(PoisonError::into_inner).append(name, value);
-        Ok(())
+        metadata::append_to_reply(&mut headers.lock().unwrap_or_else(PoisonError::into_inner), name, value)
     }
 
     /// Spawns a task that serves the same call: [`Context::current`] is this one in it. A plain `tokio::spawn` is

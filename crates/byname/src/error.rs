@@ -213,6 +213,7 @@ struct Repr {
     data: Option<Value>,
     retry_after: Option<Duration>,
     limit: Option<Cow<'static, str>>,
+    /// What an [`Internal`] was made of, for its `Debug`.
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -232,10 +233,10 @@ impl Error {
         }))
     }
 
-    /// The same error with a JSON value for the caller's program to read.
+    /// The same error with a JSON value for the caller's program to read. `null` is no data.
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Value>) -> Self {
-        self.0.data = Some(data.into());
+        self.0.data = Some(data.into()).filter(|data| !data.is_null());
         self
     }
 
@@ -266,7 +267,7 @@ impl Error {
         self.0.kind
     }
 
-    /// What the other side attached: with [`Kind::Method`] the function's own error.
+    /// What the other side attached: with [`Kind::Method`] the function's own error, which may be `null`.
     pub fn data(&self) -> Option<&Value> {
         self.0.data.as_ref()
     }
@@ -298,11 +299,6 @@ impl Error {
 
     pub(crate) fn of_limit(mut self, knob: &'static str) -> Self {
         self.0.limit = Some(Cow::Borrowed(knob));
-        self
-    }
-
-    pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.0.source = Some(Arc::new(source));
         self
     }
 
@@ -350,11 +346,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+/// It has no source: the message says everything, and reports that print the sources behind it would say it twice.
+impl std::error::Error for Error {}
 
 /// The name under which [`Error`] serializes: it tells the encoder of a reply that a function returned ours.
 pub(crate) const SERDE_NAME: &str = "byname::Error";
@@ -404,6 +397,8 @@ impl<'de> Deserialize<'de> for Error {
             };
             read.map_err(|why| D::Error::custom(format_args!("`{name}`: {why}")))?;
         }
+        // The own error of a function is there even where it is `null`.
+        let data = data.or_else(|| (kind == Some(Kind::Method)).then_some(Value::Null));
         Ok(Self(Box::new(Repr {
             code: code.ok_or_else(|| D::Error::missing_field("code"))?,
             message: message.map(Cow::Owned).ok_or_else(|| D::Error::missing_field("message"))?,
@@ -550,7 +545,7 @@ impl CallError<Value> {
                     )
                     .executed_is(Executed::Yes)
                     .kind_is(Kind::Method)
-                    .with_data(value),
+                    .data_is(Some(value)),
                 ),
             },
         }
@@ -582,14 +577,8 @@ impl<E: fmt::Debug> fmt::Display for CallError<E> {
     }
 }
 
-impl<E: fmt::Debug> std::error::Error for CallError<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            CallError::Method(_) => None,
-            CallError::Rpc(error) => Some(error),
-        }
-    }
-}
+/// It has no source: its `Display` says everything, and reports that print the sources behind it would say it twice.
+impl<E: fmt::Debug> std::error::Error for CallError<E> {}
 
 impl PartialEq for Error {
     /// Equal when they say the same on the wire; the source is not compared.
@@ -634,9 +623,13 @@ mod tests {
     fn an_error_is_read_by_its_members() {
         let read = |text: &str| serde_json::from_str::<Error>(text).map_err(|why| why.to_string());
         let least = r#""code":"aborted","message":"m","executed":"no","kind":"method""#;
-        let known = Error::new(Code::Aborted, "m").executed_is(Executed::No).kind_is(Kind::Method);
-        assert_eq!(read(&format!("{{{least}}}")), Ok(known.clone()));
-        assert_eq!(read(&format!(r#"{{"newer":[1],"data":null,"limit":null,{least}}}"#)), Ok(known));
+        let own = Error::new(Code::Aborted, "m").executed_is(Executed::No).kind_is(Kind::Method);
+        let own = own.data_is(Some(Value::Null));
+        let ours = Error::refused(Code::Aborted, "m");
+        for (least, known) in [(least.to_owned(), own), (least.replace("method", "rpc"), ours)] {
+            assert_eq!(read(&format!("{{{least}}}")), Ok(known.clone()));
+            assert_eq!(read(&format!(r#"{{"newer":[1],"data":null,"limit":null,{least}}}"#)), Ok(known));
+        }
         for (text, words) in [
             (least.replace("aborted", "teapot"), "`code`: `teapot` is no code"),
             (least.replace("no", "maybe"), "`executed`: `maybe` is no `executed`"),

@@ -26,7 +26,7 @@ pub(crate) use self::message_assembly::{Assembly, Taken};
 pub(crate) use self::shared_state::{SharedState, StateGuard};
 pub(crate) use self::socket::{Ended, GivenUp, Socket};
 pub(crate) use self::stream_sender::{SenderEnd, StreamSender, wake};
-pub(crate) use self::write_queue::WriteQueue;
+pub(crate) use self::write_queue::{SPARE, WriteQueue};
 
 use std::fmt;
 

@@ -2,9 +2,11 @@
 //! takes any bytes, must not panic, and asserts what has to hold of whatever it could read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use serde_core::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -189,12 +191,15 @@ pub fn message_pack(data: &[u8]) {
     }
 }
 
-/// Integers: exact or an error, whatever takes them.
+/// Any JSON: it comes as what it is, with nothing in it that speaks for a library. Integers are exact or an error, whatever
+/// takes them.
 pub fn integers(data: &[u8]) {
     if codec::deeper_than(Codec::Json, 100, data) {
         return;
     }
     if let Ok(value) = codec::decode::<Value>(Codec::Json, data) {
+        let plain: Plain = serde_json::from_slice(data).expect("it is JSON");
+        assert_eq!(Plain::from(&value), plain);
         let mut again = Vec::new();
         codec::encode(Codec::Json, &value, &mut again).expect("what was read can be written");
         assert_eq!(codec::decode::<Value>(Codec::Json, &again).expect("what was written is read"), value);
@@ -212,6 +217,82 @@ pub fn integers(data: &[u8]) {
     }
 }
 
+/// JSON without its leaves, read by a type that serde_json knows nothing of.
+#[derive(Debug, PartialEq)]
+enum Plain {
+    Leaf,
+    Array(Vec<Plain>),
+    Object(BTreeMap<String, Plain>),
+}
+
+impl From<&Value> for Plain {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Array(items) => Plain::Array(items.iter().map(Plain::from).collect()),
+            Value::Object(members) => {
+                Plain::Object(members.iter().map(|(name, value)| (name.clone(), value.into())).collect())
+            }
+            _ => Plain::Leaf,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReadPlain)
+    }
+}
+
+struct ReadPlain;
+
+impl<'de> Visitor<'de> for ReadPlain {
+    type Value = Plain;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Plain, E> {
+        Ok(Plain::Leaf)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Plain, E> {
+        Ok(Plain::Leaf)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Plain, E> {
+        Ok(Plain::Leaf)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Plain, E> {
+        Ok(Plain::Leaf)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Plain, E> {
+        Ok(Plain::Leaf)
+    }
+
+    fn visit_unit<E>(self) -> Result<Plain, E> {
+        Ok(Plain::Leaf)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Plain::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry()? {
+            members.insert(name, value);
+        }
+        Ok(Plain::Object(members))
+    }
+}
+
 /// An answer's status, a byte each for its way and its reason, and its body.
 pub fn received_error(data: &[u8]) {
     let Some((&[high, low, way], body)) = data.split_first_chunk() else {
@@ -226,7 +307,12 @@ pub fn received_error(data: &[u8]) {
     headers.insert(headers::PROTOCOL, headers::VERSION);
     match reply(way_in, "f", status, reason, &headers, &body) {
         Ok(_) => assert!((200..300).contains(&status), "{status} is no success"),
-        Err(Failure::Method { error, .. } | Failure::Rpc(error)) => {
+        Err(failure) => {
+            let error = match failure {
+                // The data is beside it.
+                Failure::Method { error, .. } => error.data_is(Some(Value::Null)),
+                Failure::Rpc(error) => error,
+            };
             let shown = error.to_string();
             assert!(!shown.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{shown:?}");
             let text = serde_json::to_string(&error).expect("an error can be written");
@@ -253,13 +339,13 @@ pub fn names(data: &[u8]) {
 type Read = (Value, Option<u128>, Vec<f64>);
 
 /// A function of three arguments, of which two may be left out.
-fn three() -> Method {
+pub(crate) fn three() -> Method {
     let param = |name: &'static str, optional, default: Option<&'static str>| Param {
         name: name.into(),
         ty: "".into(),
         optional,
         default: default.map(Into::into),
-        default_packed: None,
+        default_packed: default.and_then(|text| codec::to_message_pack(text.as_bytes()).ok()),
     };
     Method {
         params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],
@@ -298,6 +384,7 @@ mod tests {
             text("\\{\"fun\":\"[a-z_.\\\\u0]{0,9}\",\"args\":\\[[0-9, ]{0,9}\\],\"kwargs\":\\{(\"[ab]\":[0-9]{1,3})?\\}\\}"),
             text("(\\[|\\{\"jsonrpc\":)[\\[\\]{}\",:0-9a-z\\\\]{0,60}"),
             text("\\[?\\{(\"ext\":1,)?\"jsonrpc\":\"[12].0\",\"method\":\"[a-z\\\\u0]{0,9}\"(,\"params\":(\\[[0-9, ]{0,9}\\]|\\{\\}|null))?(,\"id\":(1.0|null|\"\\\\ud800\"|\\[\\]))?\\}(,1){0,4}\\]?"),
+            text("(\\[|\\[1,|\\{\"[abc]\":){0,3}\\{\"(\\$|\\\\u0024)serde_json::private::(RawValue|Number)?\" ?:(\"[\\[\\]1-9]{0,9}\"|1)\\}[\\]}]{0,3}"),
             packed(),
             text(number),
             "-?[0-9]{1,40}".prop_map(|integer| format!("[{integer},{integer}]").into_bytes()),
@@ -320,6 +407,8 @@ mod tests {
             any::<i128>().prop_map(|value| in_message_pack(&value)),
             any::<f64>().prop_filter_map("NaN", |value| value.is_finite().then(|| in_message_pack(&value))),
             "[abc]".prop_map(|value| in_message_pack(&value)),
+            "\\$serde_json::private::(RawValue|Number)?"
+                .prop_map(|key| in_message_pack(&BTreeMap::from([(key, "[1]")]))),
             (0x80..=0x95u8).prop_map(|marker| vec![marker]),
             any::<u8>().prop_map(|byte| vec![byte]),
         ];
@@ -356,7 +445,7 @@ mod tests {
         prop_oneof![
             "\\{\"version\":[12](,\"(calls|window|message)\":[0-9]{1,9})?(,\"codecs\":\\[(\"json\"|\"msgpack\"|1)\\])?\\}"
                 .prop_map(String::into_bytes),
-            "(\\[[12](,[12])?\\]|\\{\"(a|b|value)\":[12]\\})".prop_map(|args| [&[0; 4], args.as_bytes()].concat()),
+            "(\\[[12](,[12])?\\]|\\{\"(a|b|value)\":([12]|\\{\"\\$serde_json::private::RawValue\":\"\\[1\\]\"\\})\\})".prop_map(|args| [&[0; 4], args.as_bytes()].concat()),
             part("\\{\"x-[ab]\":(\"a\"|\\[(\"a\",)?\"b\"\\]|1)\\}"),
             part("\\{\"code\":\"aborted\",\"message\":\"\",\"executed\":\"no\",\"kind\":\"(rpc|method)\"\\}"),
             proptest::collection::vec(any::<u8>(), 0..100),
@@ -413,6 +502,7 @@ mod tests {
                 &br#"{"fun":"f","args":[1],"kwargs":{"b":2}}"#[..],
                 REQUEST,
                 b"[1,2]",
+                br#"{"a":[{"$serde_json::private::RawValue":"[[1]]"}]}"#,
                 b"\x02\x91\x01\x82\xa1b\x02\xa1c\x91\x03",
                 b"a=1&b=2",
                 b"timeout=5",

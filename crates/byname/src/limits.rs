@@ -48,7 +48,8 @@ pub struct Limits {
     /// Server: how many requests one batch of JSON-RPC may have, notifications included; a larger one is refused as a
     /// whole. Each of them counts as one call by every other limit. 100.
     pub batch: usize,
-    /// Server: the size of a request's header in bytes, first line included. 64 KiB.
+    /// Server: the size of a request's header in bytes, first line included, and of the headers that a call by frames or
+    /// within the process has. 64 KiB. A client sends at most 32 KiB of headers on a call.
     pub header: usize,
     /// Client: connections to one host, kept alive or in use. 128.
     pub connections: usize,

@@ -1,13 +1,55 @@
-//! Headers that users give, checked.
+//! Headers that users give: which there may be, what may stand in them, and how large they may be together.
+//!
+//! There is one rule for every way of calling, so that a call which works by frames works over HTTP as well.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
 use crate::quote::quoted;
 
-/// Headers by which HTTP says where a message and a connection end.
-const OF_HTTP: [&str; 7] =
-    ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+/// Headers that say something to HTTP itself, and that byname, or whatever is on the way, writes and obeys.
+const OF_HTTP: [&str; 23] = [
+    // Where a message ends, and what becomes of the connection.
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    // Whom a request is for, and what page it comes from.
+    "host",
+    "max-forwards",
+    "origin",
+    // What the body is, and which bodies the caller takes.
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    // Whether to answer in full.
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "range",
+];
+
+/// As [`OF_HTTP`], by how a name begins: what is between proxies, and what only browsers may say.
+const FAMILIES_OF_HTTP: [&str; 3] = ["access-control-request-", "proxy-", "sec-"];
+
+/// How many bytes the headers of a call or of a reply may have together: half of what a server takes by default
+/// (`Limits::header`), so that there is room for HTTP's own.
+const LARGEST: usize = 32 << 10;
+
+/// How many headers there may be: HTTP/1.1 servers take about a hundred, HTTP's own included.
+const MOST: usize = 64;
+
+/// How many headers of a call a server takes by frames: as many as it takes over HTTP/1.1.
+const MOST_TAKEN: usize = 100;
 
 /// Checks a header.
 pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
@@ -17,16 +59,32 @@ pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)
     let name: HeaderName = name
         .parse()
         .map_err(|_| invalid(quoted(name), "expected a name of ASCII letters, digits, `-` and `_`, without spaces"))?;
-    if OF_HTTP.contains(&name.as_str()) {
-        return Err(invalid(quoted(name.as_str()), "it is HTTP's own and says where a message ends"));
+    let is_of_http =
+        |name: &str| OF_HTTP.contains(&name) || FAMILIES_OF_HTTP.iter().any(|family| name.starts_with(family));
+    if is_of_http(name.as_str()) {
+        return Err(invalid(
+            quoted(name.as_str()),
+            "it is HTTP's own; choose another name, such as one that begins with `x-`",
+        ));
     }
     if name.as_str().starts_with("byname-") {
         return Err(invalid(quoted(name.as_str()), "it is the protocol's own; a deadline is set by `.timeout(…)`"));
     }
     // The value may be a secret, which has no place in a message.
-    let value: HeaderValue = value.parse().map_err(|_| {
-        invalid(format!("the value of `{name}`"), "expected visible ASCII characters and spaces, without line breaks")
-    })?;
+    let no_value = || {
+        invalid(
+            format!("the value of `{name}`"),
+            "expected visible ASCII characters, with spaces and tabs only between them; send other text in \
+             percent-encoding or base64, or as an argument",
+        )
+    };
+    let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
+    let is_text = value.bytes().all(|byte| byte.is_ascii_graphic() || is_blank(byte));
+    let is_padded = value.bytes().next().is_some_and(is_blank) || value.bytes().next_back().is_some_and(is_blank);
+    if !is_text || is_padded {
+        return Err(no_value());
+    }
+    let value = value.parse().map_err(|_| no_value())?;
     Ok((name, value))
 }
 
@@ -35,4 +93,115 @@ pub(crate) fn set(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()
     let (name, value) = parse(name, value)?;
     headers.insert(name, value);
     Ok(())
+}
+
+/// Adds a header to those of a reply, beside others of its name.
+pub(crate) fn append_to_reply(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Error> {
+    let (name, value) = parse(name, value)?;
+    check(headers.len() + 1, size(headers) + written(&name, &value))?;
+    headers.append(name, value);
+    Ok(())
+}
+
+/// Sets a header of a reply, in place of what was there.
+pub(crate) fn set_in_reply(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Error> {
+    let (name, value) = parse(name, value)?;
+    let others = headers.iter().filter(|(other, _)| **other != name);
+    let (count, bytes) = others
+        .fold((1, written(&name, &value)), |(count, bytes), (name, value)| (count + 1, bytes + written(name, value)));
+    check(count, bytes)?;
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// Whether the headers that a call is to carry are few and small enough.
+pub(crate) fn check_size(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.is_empty() { Ok(()) } else { check(headers.len(), size(headers)) }
+}
+
+fn check(count: usize, bytes: usize) -> Result<(), Error> {
+    if bytes <= LARGEST && count <= MOST {
+        return Ok(());
+    }
+    let why = format!(
+        "there are {count} headers of {bytes} bytes together, and a call or a reply may have {MOST} of {LARGEST} bytes; \
+         send what is large as an argument or as the result"
+    );
+    Err(Error::refused(Code::ResourceExhausted, why))
+}
+
+/// Whether a server takes so many headers of a call, of at most `limit` bytes together, which did not come over HTTP.
+pub(crate) fn check_taken(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
+    if headers.is_empty() || (size(headers) <= limit && headers.len() <= MOST_TAKEN) {
+        return Ok(());
+    }
+    Err(too_large(limit))
+}
+
+/// The headers of a call are more than a server takes.
+pub(crate) fn too_large(limit: usize) -> Error {
+    let why = format!(
+        "the headers of the call are larger than {limit} bytes (`Limits::header` of the server) or more than \
+         {MOST_TAKEN}; send less in them, or raise it"
+    );
+    Error::refused(Code::ResourceExhausted, why).of_limit("header")
+}
+
+/// How many bytes HTTP/1.1 writes for them.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| written(name, value)).sum()
+}
+
+fn written(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + ": \r\n".len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_http_own_is_refused_in_every_case() {
+        for name in
+            ["Host", "content-type", "TE", "proxy-authorization", "Sec-Fetch-Site", "access-control-request-method"]
+        {
+            let why = parse(name, "x").unwrap_err();
+            assert_eq!(
+                (why.code(), why.message().contains("it is HTTP's own")),
+                (Code::InvalidArgument, true),
+                "{why}"
+            );
+        }
+        for name in ["x-host", "authorization", "cookie", "accept-language", "content-language", "secret", "proxy"] {
+            assert!(parse(name, "x").is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_visible_ascii_and_arrives_as_it_went() {
+        for value in ["", "a", "a b\tc", "~!\"\\"] {
+            assert_eq!(parse("x", value).unwrap().1.to_str().unwrap(), value);
+        }
+        for value in ["Zoë", " a", "a ", "\ta", " ", "a\nb", "a\0", "\u{7f}"] {
+            assert!(parse("x", value).is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn headers_are_limited_in_bytes_and_in_number() {
+        let of = |count: usize, bytes: usize| {
+            let name = |at: usize| HeaderName::try_from(format!("x-{at:03}")).unwrap();
+            let value = HeaderValue::try_from("v".repeat(bytes / count - "x-000: \r\n".len())).unwrap();
+            (0..count).map(|at| (name(at), value.clone())).collect::<HeaderMap>()
+        };
+        assert_eq!(size(&of(4, LARGEST)), LARGEST);
+        assert!(check_size(&of(4, LARGEST)).is_ok() && check_size(&of(MOST, 6400)).is_ok());
+        for too_much in [of(4, LARGEST + 4), of(MOST + 1, 6500)] {
+            assert_eq!(check_size(&too_much).unwrap_err().code(), Code::ResourceExhausted);
+        }
+        assert!(check_taken(&of(4, 2000), 2000).is_ok() && check_taken(&of(MOST_TAKEN, 2000), 2000).is_ok());
+        for too_much in [of(4, 2004), of(MOST_TAKEN + 1, 2000)] {
+            assert_eq!(check_taken(&too_much, 2000).unwrap_err().limit(), Some("header"));
+        }
+    }
 }

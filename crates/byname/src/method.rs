@@ -54,14 +54,14 @@ pub struct Param {
     pub ty: Cow<'static, str>,
     /// It is an `Option` and may be left out.
     pub optional: bool,
-    /// What it is when it is left out, as JSON.
+    /// What it is when it is left out, as JSON. A stub sends it even so.
     pub default: Option<String>,
     /// The same as MessagePack.
     pub(crate) default_packed: Option<Vec<u8>>,
 }
 
 impl Param {
-    /// What is left out by a stub that encodes it to this.
+    /// Its default in that codec.
     pub(crate) fn encoded_default(&self, codec: Codec) -> Option<&[u8]> {
         match codec {
             Codec::MessagePack => self.default_packed.as_deref(),
@@ -117,6 +117,13 @@ impl Method {
             _ => format!("unknown argument {}", quoted(name)),
         };
         self.params.iter().position(|param| param.name == name).ok_or_else(unknown)
+    }
+
+    /// The name of an argument, where it has none of that name.
+    #[cold]
+    pub(crate) fn unknown(&self, name: &str) -> Option<Box<str>> {
+        let mut params = self.params.iter().chain(&self.takes);
+        params.all(|param| param.name != name).then(|| name.into())
     }
 
     /// The same method under a prefix.

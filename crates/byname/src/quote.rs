@@ -27,6 +27,16 @@ pub(crate) fn quoted_bytes(text: &[u8]) -> String {
     quoted(&String::from_utf8_lossy(text))
 }
 
+/// At most the first `longest` bytes of `text`, without a part of a character at the end.
+/// The standard library has this as `str::floor_char_boundary`, since Rust 1.91.
+pub(crate) fn beginning(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +49,15 @@ mod tests {
         assert_eq!(quoted(&"x".repeat(128)), format!("`{}`", "x".repeat(128)));
         assert_eq!(quoted(&"x".repeat(129)), format!("`{}…`", "x".repeat(128)));
         assert_eq!(quoted_bytes(b"\xff"), "`\u{fffd}`");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let text = "aé€😀"; // of 1, 2, 3 and 4 bytes
+        let beginnings = [(0, ""), (1, "a"), (2, "a"), (3, "aé"), (5, "aé"), (6, "aé€"), (9, "aé€"), (10, text)];
+        for (longest, expected) in beginnings {
+            assert_eq!(beginning(text, longest), expected, "{longest}");
+        }
+        assert_eq!(beginning(text, usize::MAX), text);
     }
 }

@@ -10,7 +10,7 @@ mod object;
 pub(crate) mod path;
 pub(crate) mod plain;
 
-pub(crate) use self::failure::{Refusal, status};
+pub(crate) use self::failure::{Refusal, read_error, status};
 
 use bytes::Bytes;
 use http::HeaderMap;

@@ -504,7 +504,7 @@ async fn where_nothing_listens_the_call_did_not_run_and_the_error_asks_for_the_s
     for words in ["is the server running there?", &format!("http://{address}/rpc"), "can't connect"] {
         assert!(error.message().contains(words), "{error}");
     }
-    assert!(std::error::Error::source(&error).is_some(), "the system's own error is kept");
+    assert!(error.message().contains("Connection refused"), "the system's own words are in it: {error}");
     let again = log.lines().into_iter().filter(|line| line.contains("sending `f` again")).count();
     assert_eq!(again, 2, "three attempts, whatever the function");
 }
@@ -558,4 +558,27 @@ async fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
     let running = Running::new(Server::new().function("peer", peer)).await;
     let client = Client::new(&format!("localhost:{}", running.address.port())).unwrap();
     assert_eq!(within(client.call::<String>("peer", ())).await, Ok("127.0.0.1".to_owned()));
+}
+
+/// What reports print: an error and its sources, one behind the other.
+#[tokio::test]
+async fn a_report_of_an_error_says_everything_once() {
+    let server = Foreign::answering(answer("503 Service Unavailable", "", "")).await;
+    let refused = server.client().call::<u8>("add", ()).await.unwrap_err();
+    let error = refused.rpc().unwrap().clone();
+    let said = "unavailable: `add` was answered 503 Service Unavailable: a proxy has no server to pass the call to, or the \
+                server is not up";
+    assert_eq!(format!("{:#}", anyhow::Error::from(refused)), said);
+    assert_eq!(format!("{:#}", anyhow::Error::from(error)), said);
+    let own = anyhow::Error::from(CallError::Method("no"));
+    assert_eq!(format!("{own:#}"), "the function returned \"no\"");
+
+    // The operating system's words are in the message. Nobody listens at this address, and it is taken.
+    let (_socket, address) = nothing_there();
+    let taken = Server::new().serve(&*address).until(std::future::pending()).bind().await.unwrap_err();
+    let refused = Client::new(&address).unwrap().call::<u8>("add", ()).await.unwrap_err();
+    for (error, words) in [(anyhow::Error::from(taken), "in use"), (anyhow::Error::from(refused), "refused")] {
+        let report = format!("{error:#}");
+        assert_eq!((report.as_str(), report.matches(words).count()), (error.to_string().as_str(), 1));
+    }
 }

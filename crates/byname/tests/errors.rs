@@ -315,11 +315,31 @@ async fn before_sending(page: &mut Page) {
             "Trim what was read from a file, and encode what is no ASCII, such as by base64. The value is not repeated in \
              the message, because it may be a secret.",
         ),
-        ("A header is HTTP's own", "content-length", "1", "Don't set it: it is sent as it has to be."),
+        (
+            "A header is HTTP's own",
+            "content-length",
+            "1",
+            "Don't set what byname sends by itself. What HTTP gives a meaning, such as `host` or `accept`, would change the \
+             call over HTTP and do nothing by frames: give what your function is to read a name of its own.",
+        ),
         ("A header is the protocol's own", "byname-timeout-ms", "1", "Use `.timeout(…)` on the call or on the client."),
     ] {
         page.add(title, failed(local.header(name, value).call::<()>("nothing", ()).await), remedy);
     }
+    page.add(
+        "The headers are too large",
+        failed(local.header("x-user", &"x".repeat(40_000)).call::<()>("nothing", ()).await),
+        "Headers are for what stands beside a call, such as who is calling. The bound is fixed, and is the same for a \
+         reply, which a function sets by `Context::reply_header`.",
+    );
+    let narrow = everything().limits(|limits| limits.header = 1000);
+    let narrow = Client::local(&narrow).unwrap().header("x-user", &"x".repeat(1000));
+    page.add(
+        "The headers are too large for the server",
+        failed(narrow.call::<()>("nothing", ()).await),
+        "Raise `Limits::header` of the server, which is 64 KiB by default and counts headers that come by frames or within \
+         the process as it does those over HTTP. There it answers 431.",
+    );
     page.add(
         "The arguments are one value",
         failed(local.call::<Value>("echo", 7).await),
@@ -335,11 +355,11 @@ async fn before_sending(page: &mut Page) {
         failed(local.call::<f64>("ratio", Args::new().arg(1.0).kwarg("b", f64::INFINITY)).await),
         "As with a stub. Where the arguments came from your own `Serialize`, the message bears its words.",
     );
-    let wide = RawValue::from_string("1".repeat(50)).unwrap();
+    let deep = RawValue::from_string(["[".repeat(10_001), "]".repeat(10_001)].concat()).unwrap();
     page.add(
         "The arguments of a call by name can't be MessagePack",
-        failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (wide,)).await),
-        "An `i128` or a `u128` is the widest integer that is sent; what is wider is text.",
+        failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (deep,)).await),
+        "No server takes arguments that are nested so deep; send a list, or parts that name each other.",
     );
     page.add(
         "A call waits inside async code",
@@ -475,6 +495,10 @@ async fn answers(page: &mut Page) {
         ("408 Request Timeout", "Allow more where the time is set, most likely in a proxy."),
         ("413 Content Too Large", "Send less at once, or raise the proxy's limit as well as `Limits::message`."),
         ("429 Too Many Requests", "Call less often; `Error::retry_after` says when to come again, if the answer did."),
+        (
+            "431 Request Header Fields Too Large",
+            "Find out what adds the headers, most often cookies or a proxy, or raise `Limits::header` of the server.",
+        ),
         ("500 Internal Server Error", "Read the server's log: the answer bears nothing that byname can read."),
         ("503 Service Unavailable", "Start the server, or wait until it has started."),
     ];
@@ -561,7 +585,7 @@ async fn arguments(page: &mut Page) {
             "An argument is unknown",
             "add",
             json!({"a": 1, "c": 2}),
-            "Compare the names with the signature; they are those in the server's code.",
+            "Compare the names with the signature; they are those in the server's code. `data.unknown_argument` has the name.",
         ),
         (
             "An argument has the wrong type",
@@ -590,6 +614,11 @@ async fn arguments(page: &mut Page) {
         "An integer needs more than 64 bits",
         raw(at, post("/rpc/echo", "[18446744073709551617]")).await,
         "Let the function take the type that holds it, or send it as text.",
+    );
+    page.add(
+        "An object has a key that serde_json keeps for itself",
+        raw(at, post("/rpc/echo", r#"[{"$serde_json::private::RawValue":"[1]"}]"#)).await,
+        "Give the key another name. serde_json would take the object for the JSON in its string, however deep that is nested.",
     );
     page.add(
         "A body by path is neither array nor object",

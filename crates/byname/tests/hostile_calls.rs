@@ -6,9 +6,9 @@ mod harness;
 use std::panic::panic_any;
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Error, Executed, Server};
+use byname::{CallError, Client, Code, Codec, Error, Executed, Server};
 use harness::foreign::{BYNAME, Foreign, answer, ret};
-use harness::{Caller, Log, Raw, Running, everything, get, post, raw, within};
+use harness::{Caller, Log, Raw, Running, Tap, everything, get, post, raw, within};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -97,6 +97,82 @@ async fn a_deep_error_is_still_the_error_that_it_says() {
     assert!([Code::Aborted, Code::Unknown].contains(&error.code()), "{error}");
     let server = Foreign::answering(said("method")).await;
     assert!(within(server.client().call::<Value>("f", ())).await.is_err());
+}
+
+/// The key by which serde_json says to itself that a string holds JSON.
+const PRIVATE: &str = "$serde_json::private::RawValue";
+
+/// Strings of JSON in strings of JSON: arrays in each other, of which no bracket is outside of a string, and more of them
+/// than the stack of a debug build can bear.
+fn hidden_depth() -> Value {
+    let open = "[".repeat(125);
+    let innermost = Value::from(open.as_str());
+    (0..11).fold(innermost, |inner, _| json!({PRIVATE: format!("{open}{inner}")}))
+}
+
+#[tokio::test]
+async fn an_object_does_not_speak_for_serde_json() {
+    const WORDS: &str =
+        "an object has a key that begins with `$serde_json::private::`, which serde_json keeps for itself";
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    let hidden = hidden_depth();
+    assert!(hidden.to_string().len() < 30_000, "{}", hidden.to_string().len());
+    let escaped = hidden.to_string().replacen('$', "\\u0024", 1);
+    for object in [&hidden.to_string(), &escaped, &format!(r#"[{{"a":{{"{PRIVATE}":"[1]"}}}}]"#)] {
+        for (path, body) in [
+            ("/rpc/echo", format!("[{object}]")),
+            ("/rpc/echo", format!("{{\"value\":{object}}}")),
+            ("/rpc", format!("{{\"fun\":\"echo\",\"args\":[{object}]}}")),
+            ("/rpc", format!("{{\"fun\":\"echo\",\"kwargs\":{{\"value\":{object}}}}}")),
+        ] {
+            let answer = call(&mut caller, path, &body).await;
+            invalid(&answer);
+            assert!(answer.body.contains(WORDS), "{answer:?}");
+        }
+        let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":[{object}]}}");
+        let answer = call(&mut caller, "/rpc", &body).await.json();
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    }
+    assert_eq!(call(&mut caller, "/rpc/echo", format!("[\"{PRIVATE}\"]")).await.json(), PRIVATE);
+
+    let (_taps, clients): (Vec<_>, Vec<_>) =
+        [Tap::client_by_frames(&running, Codec::MessagePack).await, Tap::client_by_frames(&running, Codec::Json).await]
+            .into_iter()
+            .unzip();
+    for client in [running.client()].into_iter().chain(clients) {
+        for args in [json!([hidden]), json!({"value": {"a": [{PRIVATE: "1"}]}})] {
+            let error = rpc(within(client.call::<Value>("echo", args)).await);
+            assert_eq!((error.code(), error.executed()), (Code::InvalidArgument, Executed::No), "{error}");
+            assert!(error.message().contains(WORDS), "{error}");
+        }
+        assert_eq!(
+            within(client.call::<Value>("echo", (json!({"a": PRIVATE}),))).await.unwrap(),
+            json!({"a": PRIVATE})
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reply_does_not_speak_for_serde_json() {
+    let hidden = hidden_depth();
+    let server = Foreign::answering(ret(&hidden.to_string())).await;
+    let error = rpc(within(server.client().call::<Value>("f", ())).await);
+    assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes), "{error}");
+    assert!(error.message().contains("which serde_json keeps for itself"), "{error}");
+    for kind in ["rpc", "method"] {
+        for member in ["data", "other"] {
+            let said =
+                format!(r#"{{"code":"aborted","message":"m","executed":"no","kind":"{kind}","{member}":{hidden}}}"#);
+            let server = Foreign::answering(answer("409 Conflict", BYNAME, &format!("{{\"err\":{said}}}"))).await;
+            let failure = within(server.client().call::<Value>("f", ())).await.unwrap_err();
+            let error = failure.rpc().expect("what can't be read is no error of the function's own");
+            assert!(error.data().is_none(), "{error:?}");
+            if (kind, member) == ("rpc", "data") {
+                assert_eq!((error.code(), error.message()), (Code::Aborted, "m"), "the error stands without its data");
+            }
+        }
+    }
 }
 
 // Numbers.

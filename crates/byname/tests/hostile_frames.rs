@@ -73,8 +73,31 @@ async fn what_breaks_websocket_is_closed_with_words() {
         (masked(vec![0; (1 << 20) + 17]), "longer than a frame may be"),
         ([&[BINARY, 0x80 | 127][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat(), "longer than a frame may be"),
         ([message(0x02, true, vec![0; 1 << 20]), message(0, true, [0; 17])].concat(), "longer than a frame may be"),
+        (vec![BINARY, 0x80 | 126, 0, 5, 0, 0, 0, 0], "more bytes than it needs"),
+        (message(CLOSE, true, [3]), "a close frame of one byte"),
+        (message(CLOSE, true, 0u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 999u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 1004u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 1005u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 1006u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 1015u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 1016u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 2999u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, 5000u16.to_be_bytes()), "a code that must not be sent"),
+        (message(CLOSE, true, [0x03, 0xe8, 0xff]), "is not UTF-8"),
     ] {
         breaks(&running, bytes, words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_frame_that_may_be_sent_is_answered_by_one() {
+    let running = Running::new(everything()).await;
+    for payload in [&b""[..], &[0x03, 0xe8], &[0x03, 0xe9, b'b', b'y', b'e'], &[0x0b, 0xb8], &[0x13, 0x87, 0xc3, 0xbc]]
+    {
+        let mut peer = Peer::calling(running.address, "add").await;
+        peer.send(message(CLOSE, true, payload)).await;
+        assert_eq!(peer.closed().await, (1000, String::new()), "{payload:?}");
     }
 }
 
@@ -101,6 +124,42 @@ async fn a_message_in_fragments_with_pings_between_is_one_message() {
     assert_eq!(peer.next().await, Came::Pong(b"1".into()));
     assert_eq!(peer.next().await, Came::Pong(b"2".into()));
     assert_eq!(peer.frame().await.payload, b"3");
+}
+
+/// As over HTTP, where it is a 431: the default is 64 KiB, and HTTP/1.1 takes a hundred headers.
+#[tokio::test]
+async fn headers_that_are_too_large_or_too_many_refuse_their_call_and_no_other() {
+    let running = Running::new(everything()).await;
+    let mut peer = Peer::calling(running.address, "add").await;
+    let with = |id: u64, metadata: &str| {
+        let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
+        frame(CALL, METADATA, 0, id, [&60_000u32.to_be_bytes(), &length[..], metadata.as_bytes(), b"[1,2]"].concat())
+    };
+    let many = |count: usize| {
+        let headers: Vec<_> = (0..count).map(|at| format!(r#""x-{at}":"a""#)).collect();
+        format!("{{{}}}", headers.join(","))
+    };
+    // The name, the value and four bytes count, as they would in HTTP/1.1.
+    let large = |length: usize| format!(r#"{{"x-user":"{}"}}"#, "x".repeat(length - "x-user: \r\n".len()));
+    let several = format!(r#"{{"x-a":[{}]}}"#, vec![r#""""#; 101].join(","));
+    let spaces = format!("{{}}{}", " ".repeat(200_000));
+    let mut id = 0;
+    for too_much in [large(70_000), large(65_537), many(101), several, spaces] {
+        id += 1;
+        peer.say(with(id, &too_much)).await;
+        let refused = peer.frame().await;
+        assert_eq!(refused.id, id);
+        let error = refused.error();
+        let seen = ["code", "executed", "limit"].map(|member| error[member].as_str().unwrap());
+        assert_eq!(seen, ["resource_exhausted", "no", "header"], "{error}");
+        assert!(error["message"].as_str().unwrap().contains("65536 bytes (`Limits::header` of the server)"), "{error}");
+    }
+    for fits in [large(65_536), many(100)] {
+        id += 1;
+        peer.say(with(id, &fits)).await;
+        let reply = peer.frame().await;
+        assert_eq!((reply.kind, reply.id, &*reply.payload), (REPLY, id, &b"3"[..]), "{reply:?}");
+    }
 }
 
 #[tokio::test]
@@ -519,6 +578,11 @@ async fn a_handshake_that_is_not_right_is_refused_and_the_connection_goes_on() {
         ("sec-websocket-key", None, 400),
         ("sec-websocket-key", Some(""), 400),
         ("sec-websocket-key", Some("c2hvcnQ="), 400),
+        // Each of the two is there twice.
+        ("sec-websocket-key", Some("dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
+        ("sec-websocket-version", Some("13\r\nsec-websocket-version: 13"), 426),
+        ("sec-websocket-version", Some("13\r\nsec-websocket-version: 8"), 426),
+        ("sec-websocket-version", Some("13, 8"), 426),
         ("sec-websocket-key", Some("not base64 at all!!!!!!!"), 400),
         ("sec-websocket-protocol", None, 400),
         ("sec-websocket-protocol", Some("chat"), 400),

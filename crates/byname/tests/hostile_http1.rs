@@ -3,7 +3,9 @@
 
 mod harness;
 
+use byname::rpc;
 use harness::{Caller, Running, everything, get, post, raw, within};
+use tokio::io::AsyncWriteExt;
 
 /// Ends the connection by a call that would be counted, so that a request which was smuggled in shows.
 const LAST: &str =
@@ -397,6 +399,128 @@ async fn the_body_of_a_refused_call_is_no_request() {
     }
 }
 
+/// Calls that are answered before their bodies are read, each with the status.
+const REFUSED_EARLY: [(&str, u16); 12] = [
+    ("POST /rpc/nothing HTTP/1.1\r\n", 400),
+    ("POST /rpc/nothing HTTP/1.1\r\nhost: evil.test\r\n", 421),
+    ("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\norigin: http://evil.test\r\n", 403),
+    ("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-encoding: gzip\r\n", 415),
+    ("POST /rpc HTTP/1.1\r\nhost: localhost\r\nsec-fetch-site: same-origin\r\ncontent-type: text/plain\r\n", 415),
+    ("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\nbyname-timeout-ms: x\r\n", 400),
+    ("PUT /rpc/nothing HTTP/1.1\r\nhost: localhost\r\n", 405),
+    ("PUT /rpc HTTP/1.1\r\nhost: localhost\r\n", 405),
+    ("POST /elsewhere HTTP/1.1\r\nhost: localhost\r\n", 404),
+    ("GET /rpc/add?a=1&b=2 HTTP/1.1\r\nhost: localhost\r\n", 200),
+    ("GET /rpc/!live HTTP/1.1\r\nhost: localhost\r\n", 200),
+    ("POST /rpc/sum?x=%ff HTTP/1.1\r\nhost: localhost\r\n", 400),
+];
+
+#[rpc]
+async fn sum(numbers: byname::Streaming<i64>) -> i64 {
+    let mut numbers = numbers;
+    let mut sum = 0;
+    while let Some(number) = numbers.next().await {
+        sum += number.unwrap_or(0);
+    }
+    sum
+}
+
+#[tokio::test]
+async fn the_body_of_a_refused_call_may_come_after_its_head() {
+    let running = Running::new(everything().method::<sum>().limits(|limits| limits.message = 1000)).await;
+    let too_large = ("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\n", 413);
+    let body = " ".repeat(1001);
+    let (length, chunked) = (format!("content-length: {}", body.len()), "transfer-encoding: chunked");
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (head, status) in REFUSED_EARLY.into_iter().chain([too_large]) {
+        for (framing, body) in [(length.as_str(), &body), (chunked, &chunks)] {
+            let mut caller = Caller::to(running.address).await;
+            caller.send(format!("{head}{framing}\r\n\r\n")).await;
+            // Meanwhile the server has seen the head.
+            assert_eq!(raw(running.address, post("/rpc/nothing", "")).await.status, 200);
+            caller.send(body).await;
+            let answer = caller.answer().await;
+            assert_eq!(answer.status, status, "{head}{framing}: {answer:?}");
+            // It goes on where the body came in time, as it does unless this machine is very busy.
+            if answer.header("connection") == "close" {
+                assert_eq!(caller.rest().await, "", "{head}{framing}");
+            } else {
+                assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.body, "3", "{head}{framing}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_call_whose_body_is_long_or_does_not_come_ends_its_connection_and_says_so() {
+    let running = Running::new(everything().method::<sum>()).await;
+    let body = " ".repeat(1 << 20);
+    for (head, status) in REFUSED_EARLY {
+        let long = format!("{head}content-length: {}\r\n\r\n", body.len());
+        let chunks = format!("{head}transfer-encoding: chunked\r\n\r\n");
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        for (head, body) in [(&long, &body), (&chunks, &chunk)] {
+            let mut caller = Caller::to(running.address).await;
+            caller.send(head).await;
+            // All of it is taken, so that the answer is not lost.
+            let sent = caller.stream.write_all(body.as_bytes()).await;
+            let answer = caller.answer().await;
+            assert_eq!((answer.status, answer.header("connection")), (status, "close"), "{head}: {answer:?}");
+            assert!(sent.is_ok(), "{head}: {sent:?}");
+            assert_eq!(caller.rest().await, "", "{head}");
+        }
+    }
+    let mut caller = Caller::to(running.address).await;
+    caller.send("PUT /rpc/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n").await;
+    let answer = caller.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (405, "close"), "it did not come: {answer:?}");
+    caller.send("0123456789").await;
+    assert_eq!(caller.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_to_its_end_ends_its_connection_and_says_so() {
+    let running = Running::new(everything().method::<sum>().method::<first>()).await;
+    // It is all there.
+    let mut caller = Caller::to(running.address).await;
+    assert_eq!(caller.ask(post("/rpc/first", "1\n2\n3\n")).await.body, "1");
+    assert_eq!(caller.ask(post("/rpc/sum", "1\n2\n3\n")).await.body, "6");
+    // More of it would come.
+    for path in ["/rpc/first", "/rpc/sum?factor=2"] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n1\n2\n")).await;
+        let answer = caller.answer().await;
+        assert_eq!(answer.header("connection"), "close", "{path}: {answer:?}");
+        caller.send(" ".repeat(96)).await;
+        assert_eq!(caller.rest().await, "");
+    }
+}
+
+#[rpc]
+async fn first(numbers: byname::Streaming<i64>) -> i64 {
+    let mut numbers = numbers;
+    numbers.next().await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_malformed_loses_no_answer_of_the_calls_before_it() {
+    let running = Running::new(everything()).await;
+    let good = post("/rpc/counter.bump", "[]");
+    let bad = "POST /rpc/counter.bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n";
+    let all = [good.repeat(500), bad.to_owned(), good.repeat(499)].concat();
+    for round in 1..=20 {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(&all).await;
+        for nth in 1..=500 {
+            assert_eq!(caller.answer().await.body, (500 * (round - 1) + nth).to_string());
+        }
+        let refused = caller.answer().await;
+        assert_eq!((refused.status, refused.header("connection")), (400, "close"));
+        assert_eq!(caller.rest().await, "");
+    }
+    assert_eq!(bumped(&running).await, 20 * 500);
+}
+
 #[tokio::test]
 async fn a_body_that_was_announced_and_not_wanted_is_no_request() {
     let running = Running::new(everything().limits(|limits| limits.message = 1000)).await;
@@ -409,7 +533,8 @@ async fn a_body_that_was_announced_and_not_wanted_is_no_request() {
     ] {
         let mut caller = Caller::to(running.address).await;
         let head = format!("POST /rpc/nothing HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n{headers}\r\n");
-        assert_eq!(caller.ask(head).await.status, status, "{headers}");
+        let answer = caller.ask(head).await;
+        assert_eq!((answer.status, answer.header("connection")), (status, "close"), "{headers}");
         // A client that heard the refusal sends no body, and its next call must not be taken for one.
         caller.send(&smuggled).await;
         assert_eq!(caller.rest().await, "", "{headers}: the connection had ended");

@@ -196,6 +196,36 @@ async fn a_stream_that_is_never_read_holds_up_no_other() {
     assert_eq!(body.len(), (1 << 20) + 2, "and it is whole once somebody reads it");
 }
 
+#[tokio::test]
+async fn a_call_over_http_2_that_is_refused_early_ends_its_stream_alone() {
+    let running = Running::new(everything()).await;
+    // Its body comes after the answer.
+    let mut http2 = Http2::to(running.address, &[]).await;
+    for stream in [1, 5, 9] {
+        http2.send(frame(HEADERS, END_HEADERS, stream, &fields("PUT", "/rpc/add"))).await;
+        let refused = http2.until(HEADERS).await;
+        assert_eq!(refused.stream, stream);
+        http2.send(frame(DATA, END_STREAM, stream, b"[1,2]")).await;
+        http2.send(post(stream + 2, "/rpc/add", "[1,2]")).await;
+        loop {
+            let data = http2.until(DATA).await;
+            if data.stream == stream + 2 {
+                assert_eq!(data.payload, b"3");
+                break;
+            }
+        }
+    }
+    // More than the windows hold goes unread.
+    let mut send = honest(&running, |_| ()).await;
+    for _ in 0..20 {
+        let mut refused = asks(&running, "/rpc/add", vec![b' '; 1 << 20]);
+        refused.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        assert_eq!(within(send.send_request(refused)).await.unwrap().status(), 415);
+        let answer = within(send.send_request(asks(&running, "/rpc/add", "[1,2]"))).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "3");
+    }
+}
+
 /// Sends `piece` until the server ends the connection, at most so often, and gives the error that it ended with.
 async fn flooded_by(prelude: &[u8], piece: &[u8], most: usize) -> Option<u32> {
     let running = Running::new(everything()).await;

@@ -4,8 +4,8 @@ mod harness;
 
 use std::time::Duration;
 
-use byname::{Client, Context, Limits, Server, rpc};
-use harness::{Caller, Gate, Log, Raw, Running, everything, get, post, post_with, raw, verb, within};
+use byname::{Client, Code, Codec, Context, Executed, Limits, Server, rpc};
+use harness::{Caller, Gate, Log, Raw, Running, Tap, everything, get, post, post_with, raw, verb, within};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
@@ -300,6 +300,36 @@ async fn header_limits_a_head_and_the_log_says_so() {
     let running = limited(|limits| limits.header = 1 << 20).await;
     let large = verb("GET", "/rpc/add?a=1&b=2", &format!("x: {}\r\n", "y".repeat(900_000)));
     assert_eq!(raw(running.address, large).await.body, "3", "a larger limit is kept as well");
+}
+
+/// As [`header_limits_a_head_and_the_log_says_so`], for callers that are byname's, whichever way they come.
+#[tokio::test]
+async fn header_limits_the_headers_of_a_call_whichever_way_it_comes() {
+    let small = || everything().limits(|limits| limits.header = 1000);
+    let running = Running::new(small()).await;
+    let mut clients =
+        vec![running.client(), Client::local(&small()).unwrap(), Client::local(&small()).unwrap().encoded(true)];
+    let mut taps = Vec::new();
+    for codec in [Codec::MessagePack, Codec::Json] {
+        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        clients.push(client);
+        taps.push(tap);
+    }
+    let over_http: Vec<_> = taps.iter().map(Tap::over_http).collect();
+    for client in clients {
+        for _ in 0..10 {
+            let many = client.header("x-user", &"x".repeat(1000)).call::<Value>("whoami", ()).await.unwrap_err();
+            let error = many.rpc().unwrap();
+            assert_eq!((error.code(), error.executed()), (Code::ResourceExhausted, Executed::No), "{error}");
+            assert_eq!(error.limit(), Some("header"), "{error}");
+            assert!(error.message().contains("`Limits::header`"), "{error}");
+            // Over HTTP the head has others beside it.
+            let fits = "x".repeat(700);
+            let who = client.header("x-user", &fits).call::<Value>("whoami", ()).await.unwrap();
+            assert_eq!(who["x-user"], fits);
+        }
+    }
+    assert_eq!(taps.iter().map(Tap::over_http).collect::<Vec<_>>(), over_http, "every call of theirs went by frames");
 }
 
 #[tokio::test]

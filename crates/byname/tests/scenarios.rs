@@ -3,7 +3,8 @@
 
 mod harness;
 
-use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, rpc};
+use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, Transport, rpc};
+use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, ret};
 use harness::{Caller, Running, Tap, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
@@ -11,6 +12,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// A call and what it must come to.
@@ -351,6 +353,73 @@ async fn integers_beyond_64_bits_are_never_rounded() {
         assert_eq!(client.call::<u64>("echo", (u64::MAX,)).await.unwrap(), u64::MAX);
     }
     assert_eq!([&in_message_pack, &in_json].map(Tap::over_http), before, "every call of theirs went by frames");
+}
+
+/// An error that keeps the digits it was given.
+#[derive(Debug, Deserialize, Serialize)]
+struct Refused {
+    value: Box<RawValue>,
+}
+
+#[rpc]
+async fn digits(value: Box<RawValue>) -> Box<RawValue> {
+    value
+}
+
+#[rpc]
+async fn refuse_digits(value: Box<RawValue>) -> Result<(), Refused> {
+    Err(Refused { value })
+}
+
+#[rpc]
+fn stream_digits(value: Box<RawValue>) -> impl Stream<Item = Result<Box<RawValue>, Refused>> {
+    stream::iter([Ok(value.clone()), Err(Refused { value })])
+}
+
+/// Before a client changes to frames and after it.
+#[tokio::test]
+async fn a_number_keeps_its_digits_by_every_way() {
+    let server = || {
+        let server = byname::Server::new().method::<digits>().method::<refuse_digits>().method::<stream_digits>();
+        server.method::<harness::nothing>()
+    };
+    let running = Running::new(server()).await;
+    let local = || Client::local(&server()).unwrap().encoded(true);
+    let (tap, by_message_pack) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    let (json_tap, by_json) = Tap::client_by_frames(&running, Codec::Json).await;
+    let before = [&tap, &json_tap].map(Tap::over_http);
+    let over_http = running.client_by(Transport::Http);
+    let clients = [over_http, by_message_pack, by_json, local().codec(Codec::Json), local().codec(Codec::MessagePack)];
+    for number in [
+        "12345678901234567890.12",
+        "1.50",
+        "-0",
+        "1E400",
+        "0.1000000000000000055511151231257827021181583404541015625",
+        "99999999999999999999",
+        "340282366920938463463374607431768211456",
+    ] {
+        for text in [number.to_owned(), format!(r#"{{"a":[{number}]}}"#)] {
+            let value = RawValue::from_string(text.clone()).unwrap();
+            for (at, client) in clients.iter().enumerate() {
+                let face = || format!("{text} by client {at}");
+                assert_eq!(digits::on(client, value.clone()).await.unwrap().get(), text, "{}", face());
+                let by_name = client.call::<Box<RawValue>>("digits", (value.clone(),)).await.unwrap();
+                assert_eq!(by_name.get(), text, "{}", face());
+                let Err(CallError::Method(own)) = refuse_digits::on(client, value.clone()).await else {
+                    panic!("{}: expected the function's own error", face());
+                };
+                assert_eq!(own.value.get(), text, "{}", face());
+                let mut items = std::pin::pin!(stream_digits::on(client, value.clone()));
+                assert_eq!(items.next().await.unwrap().unwrap().get(), text, "{}", face());
+                let Some(Err(CallError::Method(own))) = items.next().await else {
+                    panic!("{}: expected the stream's own error", face());
+                };
+                assert_eq!(own.value.get(), text, "{}", face());
+            }
+        }
+    }
+    assert_eq!([&tap, &json_tap].map(Tap::over_http), before, "every call of theirs went by frames");
 }
 
 #[derive(Deserialize, Serialize)]

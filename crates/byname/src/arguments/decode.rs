@@ -6,7 +6,7 @@ use std::fmt;
 use serde_core::Deserialize;
 use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Argument;
+use super::{Argument, unknown};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::{Method, Param};
@@ -82,6 +82,11 @@ fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Er
     let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
     let params = &method.params;
     let mut slots = A::slots();
+    let mut unknown = None;
+    let invalid_or_unknown = |why: String, name: Option<Box<str>>| match name {
+        Some(name) => unknown::says(invalid(why), &name),
+        None => invalid(why),
+    };
     match source {
         Source::Local(tuple) => {
             let tuple =
@@ -94,7 +99,7 @@ fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Er
                     continue;
                 }
                 // It counts the depth as it goes.
-                let into = Into::<A> { slots: &mut slots, method };
+                let into = Into::<A> { slots: &mut slots, method, unknown: &mut unknown };
                 if let Err(error) = codec::Reader::new(part, nesting).whole(into) {
                     return Err(in_json_words::<A>(method, positional, keyword, nesting)
                         .unwrap_or_else(|| invalid(codec::without_position(&error.to_string()).into_owned())));
@@ -107,15 +112,17 @@ fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Er
             }
             for part in [positional, keyword] {
                 if !part.is_empty() {
-                    let into = Into::<A> { slots: &mut slots, method };
-                    json(part, into)
-                        .map_err(|error| invalid(codec::without_position(&error.to_string()).into_owned()))?;
+                    let into = Into::<A> { slots: &mut slots, method, unknown: &mut unknown };
+                    if let Err(error) = json(part, into) {
+                        let why = codec::without_position(&error.to_string()).into_owned();
+                        return Err(invalid_or_unknown(why, unknown));
+                    }
                 }
             }
         }
         Source::Query(pairs) => {
             for (name, text) in pairs {
-                let index = method.param(name).map_err(&invalid)?;
+                let index = method.param(name).map_err(|why| invalid_or_unknown(why, method.unknown(name)))?;
                 // As a value and not as a bare `str`: an `Option` or a newtype of a string takes it too.
                 let string = serde_json::Value::String(text.clone());
                 let fresh = A::fill(&mut slots, index, string).or_else(|_| {
@@ -181,6 +188,8 @@ fn wrong(name: &str, why: &dyn fmt::Display) -> String {
 struct Into<'s, A: FromArguments> {
     slots: &'s mut A::Slots,
     method: &'s Method,
+    /// Where the name of an argument goes that the function doesn't have.
+    unknown: &'s mut Option<Box<str>>,
 }
 
 impl<'de, A: FromArguments> DeserializeSeed<'de> for Into<'_, A> {
@@ -225,7 +234,7 @@ impl<'de, A: FromArguments> Visitor<'de> for Into<'_, A> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some(index) = map.next_key_seed(Key(self.method))? {
+        while let Some(index) = map.next_key_seed(Key { method: self.method, unknown: self.unknown })? {
             map.next_value_seed(Slot::<A> { slots: self.slots, index, method: self.method })?;
         }
         Ok(())
@@ -267,7 +276,10 @@ impl<'de, A: FromArguments> DeserializeSeed<'de> for Fill<'_, A> {
 }
 
 /// An argument's name, as its index.
-struct Key<'m>(&'m Method);
+struct Key<'s> {
+    method: &'s Method,
+    unknown: &'s mut Option<Box<str>>,
+}
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = usize;
@@ -285,7 +297,10 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: serde_core::de::Error>(self, name: &str) -> Result<usize, E> {
-        self.0.param(name).map_err(E::custom)
+        self.method.param(name).map_err(|why| {
+            *self.unknown = self.method.unknown(name);
+            E::custom(why)
+        })
     }
 }
 

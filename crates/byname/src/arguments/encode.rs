@@ -59,8 +59,8 @@ impl Encoded {
 
 /// A stub's arguments: a tuple of up to sixteen.
 pub trait ToArguments: Send {
-    /// Appends them by name, as one map. What the server fills in itself is left out: `None`, and values equal to
-    /// their default; so a new client can call an old server.
+    /// Appends them by name, as one map. Only what can't be misread is left out: a `None` without a default. A value
+    /// equal to its default is sent, for the server may have another default.
     #[doc(hidden)]
     fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error>;
     /// Takes the stream out, where one goes with the call.
@@ -91,25 +91,12 @@ impl<'o> Keyword<'o> {
 
     fn add<T: Serialize>(&mut self, value: &T, param: &Param) -> Result<(), Error> {
         let before = self.out.len();
-        match self.codec {
-            Codec::MessagePack => codec::write_str(&param.name, self.out),
-            Codec::Json => {
-                if self.count > 0 {
-                    self.out.push(b',');
-                }
-                self.out.push(b'"');
-                self.out.extend_from_slice(param.name.as_bytes());
-                self.out.extend_from_slice(b"\":");
-            }
-        }
+        put_name(self.codec, self.count == 0, &param.name, self.out);
         let at = self.out.len();
         codec::encode(self.codec, value, self.out).map_err(|why| {
             Error::refused(Code::InvalidArgument, format!("argument `{}` can't be encoded: {why}", param.name))
         })?;
-        let encoded = &self.out[at..];
-        let is_none = || encoded == codec::nothing(self.codec);
-        if (param.optional && is_none()) || param.encoded_default(self.codec).is_some_and(|default| encoded == default)
-        {
+        if param.optional && param.default.is_none() && self.out[at..] == *codec::nothing(self.codec) {
             self.out.truncate(before);
         } else {
             self.count += 1;
@@ -121,6 +108,22 @@ impl<'o> Keyword<'o> {
         match self.codec {
             Codec::MessagePack => codec::set_length(self.out, self.start, codec::Kind::Map, 0, self.count),
             Codec::Json => self.out.push(b'}'),
+        }
+    }
+}
+
+/// Appends the name of an argument, of which there may be others before. It is an identifier and needs no escapes.
+#[inline]
+pub(super) fn put_name(codec: Codec, is_first: bool, name: &str, out: &mut Vec<u8>) {
+    match codec {
+        Codec::MessagePack => codec::write_str(name, out),
+        Codec::Json => {
+            if !is_first {
+                out.push(b',');
+            }
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
         }
     }
 }
@@ -182,9 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn stubs_leave_out_what_the_server_fills_in() {
-        let params = [param("a", false, None), param("b", true, None), param("c", false, Some("10"))];
-        let keyword = |args: (Option<u8>, Option<u8>, u8)| {
+    fn stubs_leave_out_only_what_cannot_be_misread() {
+        let params = [
+            param("a", false, None),
+            param("b", true, None),
+            param("c", false, Some("10")),
+            param("d", true, Some("10")),
+        ];
+        let keyword = |args: (Option<u8>, Option<u8>, u8, Option<u8>)| {
             let mut out = Vec::new();
             args.to_keyword(&params, Codec::Json, &mut out).unwrap();
             let mut packed = b"before".to_vec();
@@ -192,9 +200,9 @@ mod tests {
             assert_eq!(codec::to_json(&packed[6..]).unwrap(), out);
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(keyword((Some(1), Some(2), 3)), r#"{"a":1,"b":2,"c":3}"#);
-        assert_eq!(keyword((None, None, 10)), r#"{"a":null}"#, "only what may be left out is");
-        assert_eq!(keyword((Some(1), None, 3)), r#"{"a":1,"c":3}"#);
+        assert_eq!(keyword((Some(1), Some(2), 3, Some(4))), r#"{"a":1,"b":2,"c":3,"d":4}"#);
+        assert_eq!(keyword((None, None, 10, None)), r#"{"a":null,"c":10,"d":null}"#, "defaults are sent");
+        assert_eq!(keyword((Some(1), None, 3, Some(10))), r#"{"a":1,"c":3,"d":10}"#);
     }
 
     #[test]

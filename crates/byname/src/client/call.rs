@@ -172,8 +172,14 @@ impl<A, R> Call<A, R> {
         self
     }
 
-    /// A header on this call, which the function reads by [`Context::header`]. One that can't stand in a header fails
-    /// the call, as do HTTP's own and `byname-…`, which is the protocol's.
+    /// A header on this call, which the function reads by [`Context::header`]. The call fails, and is not sent, for
+    ///
+    /// - a header that is HTTP's own (`host`, `content-type`, `accept`, `connection`, …) or the protocol's (`byname-…`);
+    /// - a value that is not visible ASCII, with spaces and tabs only between: other text goes in percent-encoding or
+    ///   base64;
+    /// - more than 64 headers, or more than 32 KiB of them, together with those of the client.
+    ///
+    /// So a call is refused or not whichever way it goes.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Some(prepared) = &mut self.prepared
             && let Err(error) = metadata::set(&mut prepared.headers, name, value)
@@ -340,6 +346,7 @@ impl<A: Send, R> Call<A, R> {
             }
             headers.extend(own);
         }
+        metadata::check_size(headers)?;
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         if !streams
@@ -392,7 +399,7 @@ impl<A: Send, R> Call<A, R> {
     /// The call as interceptors and functions in this process see it.
     fn by_request(&mut self, way: &Way, time: Time, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
-        let (method, idempotent) = (prepared.method, prepared.is_idempotent());
+        let method = prepared.method;
         let (upload, largest) = (prepared.upload.take(), way.limits().message);
         let scope = Arc::clone(&prepared.client.scope);
         let args = match (way, prepared.as_they_are) {
@@ -408,11 +415,11 @@ impl<A: Send, R> Call<A, R> {
         let is_as_it_is = matches!(&request.args, Args::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() {
-            return Ok(way.send(request, idempotent, time));
+            return Ok(way.send(request, method, time));
         }
         request.method = method.map(Known::Static);
         let (chain, way) = (scope.interceptors.clone(), way.clone());
-        let last = Box::new(move |request| way.send(request, idempotent, time));
+        let last = Box::new(move |request| way.send(request, method, time));
         Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
     }
 
@@ -426,7 +433,7 @@ impl<A: Send, R> Call<A, R> {
         let outgoing = Outgoing {
             name: self.name.clone(),
             args: prepared.encoded(codec)?,
-            idempotent: prepared.is_idempotent(),
+            method: prepared.method,
             deadline: time.deadline,
             allowed: time.allowed,
             headers: prepared.headers,
@@ -446,10 +453,6 @@ impl<A: Send, R> Call<A, R> {
 }
 
 impl<A> Prepared<A> {
-    fn is_idempotent(&self) -> bool {
-        self.method.is_some_and(|method| method.idempotent)
-    }
-
     fn encoded(&self, codec: Codec) -> Result<Encoded, Error> {
         let write = match self.encode {
             Encode::Typed(write) => write,
@@ -525,12 +528,29 @@ impl Way {
         }
     }
 
-    fn send(&self, request: Request, idempotent: bool, Time { deadline, allowed }: Time) -> BoxFuture<Reply> {
+    fn send(
+        &self,
+        request: Request,
+        method: Option<&'static Method>,
+        Time { deadline, allowed }: Time,
+    ) -> BoxFuture<Reply> {
+        // Interceptors may have added some.
+        if let Err(error) = metadata::check_size(&request.metadata) {
+            return Box::pin(std::future::ready(error.into()));
+        }
         match self {
             Way::Local(dispatch) => {
                 let dispatch = Arc::clone(dispatch);
+                if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
+                    return Box::pin(std::future::ready(error.into()));
+                }
                 // What this side found out of the call has no authority on the other.
-                let request = Request { extensions: Extensions::new(), method: None, ..request };
+                let mut request = Request { extensions: Extensions::new(), method: None, ..request };
+                if let (Some(caller), Args::Encoded(args)) = (method, &mut request.args)
+                    && let Some(entry) = dispatch.entry(&request.name)
+                {
+                    args.remove_unknown_defaults(caller, &entry.handler.method);
+                }
                 Box::pin(async move { dispatch.run(request).await })
             }
             Way::Remote(host) => {
@@ -541,17 +561,8 @@ impl Way {
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
                 let items = Mutex::new(items);
-                let outgoing = Outgoing {
-                    name,
-                    args,
-                    idempotent,
-                    headers,
-                    deadline,
-                    allowed,
-                    items,
-                    is_spent: false,
-                    takes_stream,
-                };
+                let outgoing =
+                    Outgoing { name, args, method, headers, deadline, allowed, items, is_spent: false, takes_stream };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }

@@ -120,7 +120,7 @@ impl Host {
 
     /// One call, sent as often as it may be. `first` is what its first attempt came to, where there was one.
     pub(super) async fn call(self: Arc<Self>, mut outgoing: Outgoing, mut first: Option<Reply>) -> Reply {
-        let mut attempts = Attempts::new(outgoing.idempotent);
+        let mut attempts = Attempts::new(outgoing.is_idempotent());
         loop {
             let done = match first.take() {
                 Some(done) => done,
@@ -133,6 +133,11 @@ impl Host {
                     return done;
                 }
             };
+            // At most once for each argument, and without a pause: the server is there and has answered.
+            if outgoing.remove_unknown(error) {
+                tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
+                continue;
+            }
             let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.is_spent) else {
                 return done;
             };
@@ -328,7 +333,7 @@ impl Host {
             Some(Ok(stream)) => {
                 Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
             }
-            Some(Err(why)) => Err(self.unreachable(&hint(&why)).caused_by(why)),
+            Some(Err(why)) => Err(self.unreachable(&hint(&why))),
             None if until == outgoing.deadline => Err(self.late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
                 let why = format!("no answer within {:?} (`Limits::connect`)", self.limits.connect);
@@ -471,11 +476,12 @@ impl Host {
 
     /// Keeps a connection after an answer, for as long as its server will, unless nobody waits for it and calls go by
     /// frames meanwhile.
-    pub(super) fn keep(self: &Arc<Self>, connection: Connection, answered: Option<&HeaderMap>) {
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection, answered: Option<&HeaderMap>) {
         let by_frames = self.links.as_ref().is_some_and(|links| links.get(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
+        connection.http1.release();
         let said = answered.and_then(headers::keep_alive);
         let is_byname = answered.is_some_and(headers::is_byname);
         let until = match said {

@@ -31,11 +31,16 @@ const PIECE: usize = 8 << 10;
 /// How much room is made at most for what the server says will come.
 const AHEAD: usize = 1 << 20;
 
+/// A connection without a call keeps no buffer that had more room than this.
+const KEPT: usize = 32 << 10;
+
 /// A connection that is not in use, or is in use by its holder alone.
 pub(super) struct Http1<S = TcpStream> {
     stream: S,
     /// What was read and not used yet. Empty between two calls.
     read: BytesMut,
+    /// The most room that `read` has had. What was split off shares its memory, so its own capacity doesn't show it.
+    most_room: usize,
 }
 
 /// An answer as it came.
@@ -160,7 +165,7 @@ impl Http1 {
 
 impl<S: AsyncRead + Unpin> Http1<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new() }
+        Self { stream, read: BytesMut::new(), most_room: 0 }
     }
 
     /// Reads what there is; 0 at the end of the connection.
@@ -168,7 +173,16 @@ impl<S: AsyncRead + Unpin> Http1<S> {
         if self.is_full() {
             self.read.reserve(PIECE);
         }
+        self.most_room = self.most_room.max(self.read.capacity());
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+    }
+
+    /// Releases the memory of a large answer. To be called between two calls.
+    pub(super) fn release(&mut self) {
+        if self.most_room > KEPT {
+            self.read = BytesMut::from(&self.read[..]);
+            self.most_room = 0;
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -458,6 +472,27 @@ mod tests {
             let (result, again) = come(pieces).await;
             assert!(result.is_ok_and(|answer| answer.body.is_err()) && !again, "{pieces:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_releases_the_memory_of_a_large_answer() {
+        let large = vec![b'x'; 5 << 20];
+        let counted = [b"HTTP/1.1 200 OK\r\ncontent-length: 5242880\r\n\r\n", &large[..]].concat();
+        let chunk = [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n500000\r\n", &large[..]].concat();
+        let chunked = [&chunk, &b"\r\n0\r\n\r\n"[..]].concat();
+        for answer in [counted, chunked] {
+            let mut connection = Http1::new(&answer[..]);
+            let (Answer { body, .. }, keeps) = connection.answer(8 << 20).await.unwrap();
+            assert!(keeps && body.unwrap().len() == large.len());
+            connection.release();
+            // The body is gone: what can be used again is all that the buffer holds.
+            assert!(!connection.read.try_reclaim(2 * KEPT + 1));
+        }
+        let small = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
+        let mut connection = Http1::new(&small[..]);
+        connection.answer(10).await.unwrap();
+        connection.release();
+        assert!(connection.read.try_reclaim(PIECE / 2), "a small buffer is used again");
     }
 
     #[tokio::test]

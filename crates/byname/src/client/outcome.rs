@@ -42,7 +42,7 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
             // The function returns a `Result` that this side knows nothing of.
             Err(Failure::Method { error, data: Value::Encoded(codec, data) }) => {
                 Err(match codec::decode::<serde_json::Value>(codec, &data) {
-                    Ok(data) => error.with_data(data),
+                    Ok(data) => error.data_is(Some(data)),
                     Err(_) => error,
                 })
             }

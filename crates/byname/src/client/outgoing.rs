@@ -8,16 +8,18 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::frames::Asked;
-use crate::arguments::Encoded;
+use crate::arguments::{Encoded, unknown_argument};
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::method::Method;
 use crate::returned::Items;
 
 /// A call ready to go, its types erased.
 pub(super) struct Outgoing {
     pub(super) name: Cow<'static, str>,
     pub(super) args: Encoded,
-    pub(super) idempotent: bool,
+    /// What its stub knows of it; nothing in a call by name.
+    pub(super) method: Option<&'static Method>,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Instant,
     /// What the deadline was when the call began, for words.
@@ -36,6 +38,20 @@ impl Outgoing {
             self.args = self.args.clone().into_codec(codec)?;
         }
         Ok(())
+    }
+
+    /// It may be sent again when it is unknown whether it ran.
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.method.is_some_and(|method| method.idempotent)
+    }
+
+    /// Removes the argument that the server doesn't know, if that is what it says and if the value is the caller's
+    /// default: the call can be sent again as it is now.
+    pub(super) fn remove_unknown(&mut self, error: &Error) -> bool {
+        match (unknown_argument(error), self.method) {
+            (Some(name), Some(method)) if !self.is_spent => self.args.remove_default(method, name),
+            _ => false,
+        }
     }
 
     /// Whether it has a stream in either direction.

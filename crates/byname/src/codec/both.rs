@@ -268,10 +268,104 @@ fn what_cannot_be_sent_cannot_be_sent_in_either() {
     refused(BTreeMap::from([([1], 1)]));
     refused(BTreeMap::from([(None::<u8>, 1)]));
     refused(BTreeMap::from([(BTreeMap::from([(1, 1)]), 1)]));
-    let far = RawValue::from_string("1".repeat(50)).unwrap();
-    assert!(encode(Codec::MessagePack, &far, &mut Vec::new()).unwrap_err().contains("more than 128 bits"));
-    assert!(to_message_pack(b"[1e999]").unwrap_err().contains("out of range"));
     assert!(to_message_pack(b"[1,]").is_err());
+}
+
+/// Sends a number in both codecs, through a `RawValue`: alone, inside of a value, and by way of the other codec.
+fn keeps_its_digits(number: &str) {
+    for text in
+        [number.to_owned(), format!("[{number}]"), format!(r#"{{"a":[0.5,{{"b":{number}}},"x"],"c":{number}}}"#)]
+    {
+        let raw = RawValue::from_string(text.clone()).unwrap();
+        for codec in [Codec::MessagePack, Codec::Json] {
+            let mut sent = Vec::new();
+            encode(codec, &raw, &mut sent).unwrap();
+            assert_eq!(decode::<Box<RawValue>>(codec, &sent).unwrap().get(), text, "{codec:?}");
+        }
+        assert_eq!(to_json(&packed(&raw)).unwrap(), text.as_bytes());
+        received(&packed(&raw), text.as_bytes());
+    }
+}
+
+#[test]
+fn a_number_keeps_its_digits_in_either() {
+    for number in [
+        "12345678901234567890.12",
+        "-12345678901234567890.12",
+        "1.50",
+        "0.10",
+        "100",
+        "1e2",
+        "1E2",
+        "1e+2",
+        "1e02",
+        "-0",
+        "-0.0",
+        "-0e0",
+        "0e-7",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "0.1000000000000000055511151231257827021181583404541015625",
+        "179769313486231580793728971405301e276",
+        "18446744073709551615",
+        "18446744073709551616",
+        "18446744073709551616.0",
+        "340282366920938463463374607431768211455",
+        "340282366920938463463374607431768211456",
+        "-170141183460469231731687303715884105728",
+        "-170141183460469231731687303715884105729",
+        &"9".repeat(50),
+        &"9".repeat(300),
+        &format!("0.{}", "3".repeat(70_000)),
+        "100000000000000.0",
+        "1e14",
+        "3.4028235e38",
+        "-2123446.25",
+    ] {
+        keeps_its_digits(number);
+    }
+    // What a float shows is a float, and nothing that others would have to know of.
+    assert_eq!(to_message_pack(b"1.5").unwrap(), packed(&1.5));
+    assert_eq!(to_message_pack(b"-0.0").unwrap(), packed(&-0.0));
+    assert_eq!(to_message_pack(b"1.50").unwrap(), b"\xc7\x04\x021.50");
+    for float in [1e14f32, 0.1, f32::MAX, f32::MIN_POSITIVE, 16777216.0, -2123446.25] {
+        let text = serde_json::to_string(&float).unwrap();
+        let packed = to_message_pack(text.as_bytes()).unwrap();
+        assert!([0xca, 0xcb].contains(&packed[0]), "{text}: {packed:x?}");
+    }
+}
+
+/// `cargo test -p byname --lib --features serde_json/arbitrary_precision with_arbitrary_precision -- --ignored`
+#[test]
+#[ignore = "it needs serde_json's feature `arbitrary_precision`"]
+fn with_arbitrary_precision_a_value_keeps_its_digits_in_either() {
+    assert!(private_keys::numbers_are_text(), "this is for a serde_json with the feature `arbitrary_precision`");
+    proptest!(config(1000), |(number in "-?(0|[1-9][0-9]{0,42})(\\.[0-9]{1,40})?(e[+-][0-9]{1,4})?")| {
+        for text in [number.clone(), format!(r#"{{"a":[{number}]}}"#)] {
+            let value: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(value.to_string(), text.as_str(), "serde_json keeps it");
+            for codec in [Codec::MessagePack, Codec::Json] {
+                let mut sent = Vec::new();
+                encode(codec, &value, &mut sent).unwrap();
+                let came = decode::<Value>(codec, &sent).map(|value| value.to_string());
+                prop_assert_eq!(came.as_deref(), Ok(text.as_str()), "{:?}", codec);
+            }
+        }
+    });
+}
+
+#[test]
+fn any_number_keeps_its_digits_in_either() {
+    proptest!(config(300), |(number in "-?(0|[1-9][0-9]{0,42})(\\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?")| {
+        keeps_its_digits(&number);
+    });
+    proptest!(config(100), |(number in any::<f64>())| {
+        prop_assert_eq!(to_message_pack(number.to_string().as_bytes()).is_ok(), number.is_finite());
+        if number.is_finite() {
+            keeps_its_digits(&serde_json::to_string(&number).unwrap());
+        }
+    });
 }
 
 #[test]
@@ -363,6 +457,10 @@ fn what_others_write_is_read() {
     assert_eq!(read(b"\xd3\0\0\0\0\0\0\0\x05").unwrap(), "5");
     assert_eq!(read(b"\xdd\0\0\0\x01\xdb\0\0\0\x01x").unwrap(), r#"["x"]"#);
     assert_eq!(read(b"\xca\x3d\xcc\xcc\xcd").unwrap(), "0.1");
+    for digits in [&b"\xc7\x02\x0212"[..], b"\xc8\0\x02\x0212", b"\xc9\0\0\0\x02\x0212", b"\xd5\x0212"] {
+        assert_eq!(read(digits).unwrap(), "12");
+        assert_eq!(decode::<i8>(Codec::MessagePack, digits), Ok(12));
+    }
     for (bytes, words) in [
         (&b""[..], "ends in the middle"),
         (b"\x91", "ends in the middle"),
@@ -373,6 +471,16 @@ fn what_others_write_is_read() {
         (b"\xc1", "0xc1 begins no value"),
         (b"\xd6\xff\0\0\0\0", "0xd6 begins no value"),
         (b"\xc7\x11\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "0xc7 begins no value"),
+        (b"\xc7\x11\x01\0\0\0\0", "ends in the middle"),
+        (b"\xc7\x03\x02[1]", "0xc7 begins no value"),
+        (b"\xc7\x03\x02 12", "0xc7 begins no value"),
+        (b"\xd5\x021 ", "0xd5 begins no value"),
+        (b"\xd5\x0201", "0xd5 begins no value"),
+        (b"\xd5\x021.", "0xd5 begins no value"),
+        (b"\xd5\x02\xff1", "0xd5 begins no value"),
+        (b"\xc7\0\x02", "0xc7 begins no value"),
+        (b"\xd8\x021", "ends in the middle"),
+        (b"\xc9\xff\xff\xff\xff\x021", "ends in the middle"),
         (b"\xa1\xff", "no UTF-8"),
         (b"\x81\x90\x01", "key must be a string"),
         (b"\xcb\x7f\xf8\0\0\0\0\0\0", "NaN is no JSON number"),
@@ -452,6 +560,11 @@ fn near() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(0xc0..=0xdfu8, 1..2),
         any::<i64>().prop_map(|value| packed(&value)),
         any::<i128>().prop_map(|value| packed(&value)),
+        "-?[0-9]{1,25}(\\.[0-9]{1,9})?(e-?[0-9]{1,3})?".prop_map(|digits| {
+            let mut out = Vec::new();
+            message_pack::write_digits(&digits, &mut out).unwrap();
+            out
+        }),
         any::<f32>().prop_filter_map("NaN", |value| value.is_finite().then(|| packed(&value))),
         "[a-bA-Z]{0,40}".prop_map(|value| packed(&value)),
         value().prop_map(|value| packed(&value)),

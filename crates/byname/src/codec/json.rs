@@ -1,11 +1,16 @@
 //! JSON, as serde_json writes and reads it, but exact.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use serde_core::Serialize;
-use serde_core::de::DeserializeSeed;
+use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::de::SliceRead;
+use serde_json::value::RawValue;
 
 use super::exact::Exact;
 use super::finite::Finite;
+use super::private_keys::{Refused, has_private_key};
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
@@ -13,17 +18,53 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resu
 }
 
 /// Reads one value that fills `text` whole, of the deserializer of `text`. An integer is never rounded, unless for who
-/// asks for a float.
+/// asks for a float, and no object speaks for serde_json.
 pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     text: &[u8],
     json: &mut serde_json::Deserializer<SliceRead<'de>>,
     seed: S,
 ) -> Result<S::Value, serde_json::Error> {
+    refuse_private_keys(text)?;
     let value = match wide_integers(text) {
         wide if wide.is_empty() => seed.deserialize(&mut *json)?,
         wide => seed.deserialize(Exact::new(&mut *json, &wide))?,
     };
     json.end().map(|()| value)
+}
+
+/// As [`read`], but a large integer may be rounded: for what byname itself reads.
+pub(crate) fn read_loosely<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    refuse_private_keys(text)?;
+    serde_json::from_slice(text)
+}
+
+fn refuse_private_keys(text: &[u8]) -> Result<(), serde_json::Error> {
+    if has_private_key(text) { Err(serde_json::Error::custom(Refused)) } else { Ok(()) }
+}
+
+/// The entries of the object that `text` is, each value as it is encoded; `None` where it is no object.
+pub(super) fn entries(text: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let entries = json.deserialize_map(Entries).ok()?;
+    json.end().is_ok().then_some(entries)
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<(Cow<'de, str>, &'de [u8])>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut entries = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+            entries.push((Cow::Owned(name), value.get().as_bytes()));
+        }
+        Ok(entries)
+    }
 }
 
 /// Whether arrays and objects in `text` are nested deeper than `limit`. Brackets in strings don't count.

@@ -3,7 +3,7 @@
 //!
 //! What JSON can't tell apart is one thing here too: what a type writes as bytes is read by whoever takes an array of
 //! numbers, and an `f32` by whoever takes an `f64`, as the number that JSON would show. An integer of more than 64 bits is
-//! an extension.
+//! an extension, and so is a number that has other digits than its `f64` would show.
 
 mod read;
 mod write;
@@ -11,10 +11,10 @@ mod write;
 use serde_core::Serialize;
 
 pub(crate) use self::read::Reader;
-pub(super) use self::read::{Token, deeper_than};
+pub(super) use self::read::{Token, deeper_than, entries};
 pub(super) use self::write::Writer;
 pub(crate) use self::write::{Kind, set_length, write_str};
-pub(super) use self::write::{write_f64, write_signed, write_unsigned, write_wide};
+pub(super) use self::write::{write_digits, write_f32, write_f64, write_signed, write_unsigned, write_wide};
 use super::finite::Finite;
 
 /// How deep a reply may be nested: where serde_json stops, so that both are read or neither.
@@ -23,9 +23,8 @@ pub(super) const DEEPEST: usize = 127;
 /// The extension type of an integer of more than 64 bits: two's complement, the highest byte first, in 17 bytes.
 const WIDE: u8 = 1;
 
-/// serde_json's names for text that stands for a value: of a `RawValue`, and of a `Number` with all its digits.
-const RAW: &str = "$serde_json::private::RawValue";
-const NUMBER: &str = "$serde_json::private::Number";
+/// The extension type of a number as JSON has it: for digits that nothing else keeps.
+const DIGITS: u8 = 2;
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {

@@ -1,11 +1,13 @@
 //! From one codec to the other, without types: every digit stays, or it is an error.
 
+use serde_core::Serialize;
 use serde_core::de::Error as _;
 use serde_json::Error;
 use serde_json::value::RawValue;
 
 use super::message_pack::{
-    Kind, Reader, Token, set_length, write_f64, write_signed, write_str, write_unsigned, write_wide,
+    Kind, Reader, Token, set_length, write_digits, write_f32, write_f64, write_signed, write_str, write_unsigned,
+    write_wide,
 };
 
 /// The deepest that is rewritten: far deeper than any limit of calls, and an end for what is hostile.
@@ -35,6 +37,7 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
             Token::NegativeWide(value) => serde_json::to_writer(&mut out, &value)?,
             Token::Single(value) => serde_json::to_writer(&mut out, &value)?,
             Token::Double(value) => serde_json::to_writer(&mut out, &value)?,
+            Token::Digits(text) => out.extend_from_slice(text.as_bytes()),
             Token::Str(text) => serde_json::to_writer(&mut out, text)?,
             Token::Bytes(bytes) => serde_json::to_writer(&mut out, bytes)?,
         }
@@ -53,7 +56,7 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
                         out.push(b',');
                     }
                     if *keyed {
-                        serde_json::to_writer(&mut out, &*reader.key()?)?;
+                        serde_json::to_writer(&mut out, &*reader.any_key()?)?;
                         out.push(b':');
                     }
                     break;
@@ -141,17 +144,29 @@ fn number(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
         } else if let Ok(value) = text.parse::<i128>() {
             write_wide(true, value.to_be_bytes(), out);
         } else {
-            return Err(Error::custom("an integer needs more than 128 bits: send it as a string"));
+            return write_digits(text, out);
         }
         return Ok(());
     }
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() => write_f64(value, out),
-        _ => return Err(Error::custom("number out of range")),
+    // A float says the same only where it would be shown with these digits: 1.50 is not 1.5 to whoever counts in cents.
+    match (text.parse::<f64>(), text.parse::<f32>()) {
+        (Ok(value), _) if is_shown_as(&value, text) => write_f64(value, out),
+        (_, Ok(value)) if is_shown_as(&value, text) => write_f32(value, out),
+        _ => return write_digits(text, out),
     }
     Ok(())
 }
 
+/// Whether JSON shows a float as this text.
+fn is_shown_as<T: Serialize>(value: &T, text: &str) -> bool {
+    let mut shown = std::io::Cursor::new([0; 32]);
+    let written = serde_json::to_writer(&mut shown, value).is_ok();
+    written && shown.get_ref().get(..shown.position() as usize) == Some(text.as_bytes())
+}
+
 fn too_deep(open: usize) -> Result<(), Error> {
-    if open <= DEEPEST { Ok(()) } else { Err(Error::custom("recursion limit exceeded")) }
+    if open <= DEEPEST {
+        return Ok(());
+    }
+    Err(Error::custom(format_args!("arrays and objects are nested deeper than {DEEPEST}; send them flatter")))
 }

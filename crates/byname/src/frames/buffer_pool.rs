@@ -54,6 +54,16 @@ impl BufferPool {
         self.is_used = true;
     }
 
+    /// Something large was used that is released together with what is kept here.
+    pub(super) fn used(&mut self) {
+        self.is_used = true;
+    }
+
+    /// Whether anything is to be released later.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_used || self.until.is_some()
+    }
+
     /// Lets go of what was not used for a while. When to ask again, where something is kept.
     pub(super) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         if std::mem::take(&mut self.is_used) {

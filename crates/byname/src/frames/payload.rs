@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::header::{FrameHeader, flag, kind};
 use super::{LONGEST, Violation, WriteQueue};
+use crate::codec::json;
 
 /// The version in HELLO.
 const VERSION: u64 = 1;
@@ -124,7 +125,7 @@ pub(crate) fn write_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) {
 /// Takes metadata off the front.
 pub(crate) fn read_metadata(bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
     let wrong = || Violation("metadata is no JSON object of header names to texts");
-    let object: Map<String, Value> = serde_json::from_slice(part(bytes)?).map_err(|_| wrong())?;
+    let object: Map<String, Value> = json::read_loosely(part(bytes)?).map_err(|_| wrong())?;
     let mut metadata = HeaderMap::new();
     for (name, values) in object {
         let name = HeaderName::try_from(name).map_err(|_| wrong())?;

@@ -20,6 +20,11 @@ use crate::timer::later;
 const FIRST_READ: usize = 4 << 10;
 const READ: usize = 64 << 10;
 
+/// What was written leaves no more room than this for what is written next, and what was read no more than this for what
+/// is read next.
+const WRITE_ROOM: usize = 5 << 18;
+const READ_ROOM: usize = 256 << 10;
+
 /// While more bytes of pongs than this wait to be written, nothing is read.
 const PONGS: usize = 64 << 10;
 
@@ -30,6 +35,8 @@ pub(crate) struct Socket<S> {
     read: BytesMut,
     /// Room for the next read.
     room: usize,
+    /// The most room that `read` has had. Messages that were taken share its memory, so its own capacity doesn't show it.
+    most_room: usize,
     reader: Reader,
     writer: Writer,
     wire: Vec<u8>,
@@ -99,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             stream,
             read,
             room: FIRST_READ,
+            most_room: 0,
             reader: Reader::new(side),
             writer: Writer::new(side),
             wire: Vec::new(),
@@ -144,9 +152,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
+        if self.most_room > READ_ROOM && self.read.is_empty() {
+            self.release_read();
+        }
         if self.read.capacity() - self.read.len() < self.room / 4 {
             self.read.reserve(self.room);
         }
+        self.most_room = self.most_room.max(self.read.capacity());
         let there_is = self.read.capacity() - self.read.len();
         match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
             0 => Poll::Ready(Err(Ended::Closed)),
@@ -181,7 +193,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn make_room(&mut self) {
         if self.has_written_all() {
             self.wire.clear();
+            self.wire.shrink_to(WRITE_ROOM);
             self.written = 0;
+        }
+    }
+
+    fn release_read(&mut self) {
+        self.read = BytesMut::from(&self.read[..]);
+        (self.room, self.most_room) = (FIRST_READ, 0);
+    }
+
+    /// Releases memory that a quiet connection doesn't need.
+    fn release(&mut self) {
+        if self.has_written_all() {
+            (self.wire, self.written) = (Vec::new(), 0);
+        }
+        if self.read.is_empty() {
+            self.release_read();
         }
     }
 
@@ -231,6 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let at = match self.keepalive.next(now) {
             Next::At(at) => at,
             Next::Ask => {
+                self.release();
                 self.writer.ping(&mut self.wire);
                 return Ok(now);
             }
@@ -267,5 +296,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::frames::header::{FrameHeader, kind};
+
+    #[tokio::test]
+    async fn a_socket_releases_the_memory_of_large_messages() {
+        let now = Instant::now();
+        let (near, far) = tokio::io::duplex(16 << 20);
+        let mut writes = Socket::new(near, Side::Client, b"", now);
+        let mut reads = Socket::new(far, Side::Server, b"", now);
+        let mut write_queue = WriteQueue::new();
+        // One message of almost 1 MiB in one frame, which others may send, and then many frames at once.
+        let long = vec![7; (1 << 20) - 100];
+        writes.writer.binary(&[&long], &mut writes.wire);
+        for id in 0..4096 {
+            write_queue.put(FrameHeader::new(kind::CALL, 0, 0, id), |frames| frames.extend_from_slice(&[7; 1000]));
+        }
+        poll_fn(|cx| writes.poll_write(cx, &mut write_queue)).await.unwrap();
+        writes.make_room();
+        assert!(writes.wire.capacity() <= WRITE_ROOM, "{}", writes.wire.capacity());
+
+        let mut longest = 0;
+        let mut left = long.len() + 4096 * 1016;
+        while left > 0 {
+            poll_fn(|cx| reads.poll_read(cx)).await.unwrap();
+            while let Some(message) = reads.next().unwrap() {
+                left -= message.len();
+                longest = longest.max(message.len());
+            }
+        }
+        assert_eq!(longest, long.len());
+        assert!(!reads.read.try_reclaim(2 * READ_ROOM + 1));
+
+        let asked = now + Duration::from_secs(21);
+        assert!(
+            reads.patience(false, Duration::MAX, now).is_ok() && reads.patience(false, Duration::MAX, asked).is_ok()
+        );
+        assert!(!reads.read.try_reclaim(FIRST_READ + 1), "the peer is quiet");
     }
 }

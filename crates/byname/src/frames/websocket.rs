@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::header::HEADER;
 use super::{LONGEST, Violation};
+use crate::quote::beginning;
 
 /// The longest message that is taken: a longest frame with its header fits.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
@@ -76,7 +77,10 @@ impl Reader {
                 mask(&mut payload, key);
             }
             match (frame.opcode, frame.is_final, self.fragments.take()) {
-                (CLOSE, ..) => return Ok(Some(Message::Close)),
+                (CLOSE, ..) => {
+                    check_close(&payload)?;
+                    return Ok(Some(Message::Close));
+                }
                 (PING, _, fragments) => {
                     self.fragments = fragments;
                     return Ok(Some(Message::Ping(payload)));
@@ -131,6 +135,14 @@ impl Reader {
         if length > LONGEST_MESSAGE as u64 {
             return Err(Violation("a WebSocket message is longer than a frame may be"));
         }
+        let least = match second & 0x7f {
+            126 => 126,
+            127 => 1 << 16,
+            _ => 0,
+        };
+        if length < least {
+            return Err(Violation("a length of WebSocket in more bytes than it needs"));
+        }
         let length = length as usize;
         if opcode >= CLOSE && (!is_final || length > LONGEST_CONTROL) {
             return Err(Violation("a control frame of WebSocket is in fragments or too long"));
@@ -141,6 +153,23 @@ impl Reader {
             (Side::Server, _) => return Ok(None),
         };
         Ok(Some(Frame { is_final, opcode, mask, payload: at..at + length }))
+    }
+}
+
+/// What a close frame may bear: nothing, or a code and a reason (RFC 6455, sections 5.5.1 and 7.4).
+fn check_close(payload: &[u8]) -> Result<(), Violation> {
+    let (code, reason) = match payload {
+        [] => return Ok(()),
+        [_] => return Err(Violation("a close frame of one byte, where a code has two")),
+        [a, b, reason @ ..] => (u16::from_be_bytes([*a, *b]), reason),
+    };
+    // The first of these ranges is what IANA has registered; 1004, 1005, 1006 and 1015 never stand in a frame.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Violation("a close frame with a code that must not be sent"));
+    }
+    match str::from_utf8(reason) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Violation("a close frame whose reason is not UTF-8")),
     }
 }
 
@@ -171,7 +200,7 @@ impl Writer {
 
     /// `code` is one of RFC 6455, section 7.4.
     pub(crate) fn close(&mut self, code: u16, why: &str, out: &mut Vec<u8>) {
-        let why = &why[..why.floor_char_boundary(LONGEST_CONTROL - 2)];
+        let why = beginning(why, LONGEST_CONTROL - 2);
         self.write(CLOSE, &[&code.to_be_bytes(), why.as_bytes()], out);
     }
 
@@ -269,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_breaks_the_protocol_is_refused() {
-        let wrong: [(&str, Side, &[u8]); 10] = [
+        let wrong: [(&str, Side, &[u8]); 12] = [
             ("unmasked from a client", Side::Server, &[0x82, 0x00]),
             ("masked from a server", Side::Client, &[0x82, 0x80, 0, 0, 0, 0]),
             ("a reserved bit", Side::Client, &[0xc2, 0x00]),
@@ -280,9 +309,28 @@ mod tests {
             ("a continuation of nothing", Side::Client, &[0x80, 0x00]),
             ("a message within another", Side::Client, &[0x02, 0x00, 0x82, 0x00]),
             ("too long", Side::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0x11, 0, 0]),
+            ("a length in two bytes too many", Side::Client, &[0x82, 126, 0, 125]),
+            ("a length in six bytes too many", Side::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]),
         ];
         for (what, side, bytes) in wrong {
             assert!(read(side, bytes).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_close_frame_bears_nothing_or_a_code_that_may_be_sent_and_text() {
+        let close = |payload: &[u8]| read(Side::Client, &[&[0x88, payload.len() as u8], payload].concat());
+        assert_eq!(close(b""), Ok(vec![Message::Close]));
+        for code in 0..=u16::MAX {
+            let may_be_sent = matches!(
+                code,
+                1000 | 1001 | 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 1011 | 1012 | 1013 | 1014 | 3000..=4999
+            );
+            assert_eq!(close(&code.to_be_bytes()).is_ok(), may_be_sent, "{code}");
+        }
+        assert_eq!(close(&[0x03, 0xe8, 0xc3, 0xbc]), Ok(vec![Message::Close]));
+        for wrong in [&[0x03][..], &[0x03, 0xe8, 0xfc], &[0x03, 0xe8, 0xed, 0xa0, 0x80]] {
+            assert!(close(wrong).is_err(), "{wrong:?}");
         }
     }
 

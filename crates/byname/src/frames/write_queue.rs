@@ -22,7 +22,12 @@ const BATCH: usize = 256 << 10;
 const TURN: usize = 1 << 20;
 
 /// So much memory of messages that have gone out is kept for others.
-const SPARE: usize = 4 << 20;
+pub(crate) const SPARE: usize = 4 << 20;
+
+/// Frames that have gone out leave no more room than this for the next, and no more than [`IDLE`] once none of them took
+/// that much for a second.
+const ROOM: usize = 1 << 20;
+const IDLE: usize = 64 << 10;
 
 /// Whole frames in the order that they were put, and larger messages, of which pieces go out between them. A state
 /// machine.
@@ -131,7 +136,23 @@ impl WriteQueue {
 
     /// Lets go of memory that was not used for a while. When to ask again, where there is some.
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
-        self.spares.tidy(now)
+        let at = self.spares.tidy(now);
+        if at.is_none() {
+            self.release();
+        }
+        at
+    }
+
+    /// Whether [`tidy`](Self::tidy) has something to release later.
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.spares.is_in_use()
+    }
+
+    /// Releases what many frames at once took.
+    pub(crate) fn release(&mut self) {
+        if self.frames.is_empty() {
+            self.frames.shrink_to(IDLE);
+        }
     }
 
     /// Puts a message that is there already.
@@ -145,7 +166,11 @@ impl WriteQueue {
 
     /// Moves what waits in another one, of which nothing has gone out, to the end of this.
     pub(crate) fn append(&mut self, other: &mut Self) {
+        if other.frames.len() > IDLE {
+            self.spares.used();
+        }
         self.frames.append(&mut other.frames);
+        other.frames.shrink_to(ROOM);
         self.queued += std::mem::take(&mut other.queued);
         other.unfinished = 0;
         self.waiting.append(&mut other.started);
@@ -223,7 +248,11 @@ impl WriteQueue {
             writer.binary(&[now], wire);
             rest = later;
         }
+        if self.frames.len() > IDLE {
+            self.spares.used();
+        }
         self.frames.clear();
+        self.frames.shrink_to(ROOM);
         while wire.len() < BATCH
             && let Some(large) = self.started.front_mut()
         {
@@ -352,6 +381,22 @@ mod tests {
         write_queue.give_up(1);
         assert!(write_queue.is_empty() && !write_queue.holds(1) && !write_queue.holds(3));
         assert_eq!((write_queue.len(), write_queue.unfinished), (0, 0));
+    }
+
+    #[test]
+    fn the_memory_of_many_frames_is_released() {
+        let (mut write_queue, mut other, now) = (WriteQueue::new(), WriteQueue::new(), Instant::now());
+        for id in 0..4096 {
+            other.put(call(id), |frames| frames.extend_from_slice(&[7; 1000]));
+        }
+        write_queue.append(&mut other);
+        assert!(other.frames.capacity() <= ROOM && write_queue.frames.capacity() > 4_000_000);
+        assert_eq!(filled(&mut write_queue).len(), 4096);
+        assert!(write_queue.frames.capacity() <= ROOM, "{}", write_queue.frames.capacity());
+        let until = write_queue.tidy(now).expect("it is released a second later");
+        assert!(write_queue.is_untidy() && write_queue.frames.capacity() > IDLE, "the next may be as many");
+        assert_eq!(write_queue.tidy(until), None);
+        assert!(!write_queue.is_untidy() && write_queue.frames.capacity() <= IDLE, "{}", write_queue.frames.capacity());
     }
 
     #[test]

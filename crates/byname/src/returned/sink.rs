@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde_core::Serialize;
 
-use super::items::{Batch, Encoded, OVERHEAD};
+use super::items::{Batch, Encoded, OVERHEAD, ROOM};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 
@@ -91,10 +91,28 @@ impl Sink {
             None => self.local.take().map(|item| Batch::Local(Some(item))),
             Some(_) if self.spans.is_empty() => None,
             Some(codec) => {
-                self.likely = (self.bytes.len(), self.spans.len());
+                // A small item would be held in the memory that a large one took.
+                self.likely = (self.bytes.len().min(ROOM), self.spans.len());
                 let bytes = Bytes::from(mem::take(&mut self.bytes));
                 Some(Batch::Encoded(Encoded::new(codec, bytes, mem::take(&mut self.spans))))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_item_is_not_held_in_the_memory_of_a_large_one() {
+        let mut sink = Sink::new(Some(Codec::Json), 8 << 20);
+        for length in [5 << 20, 1] {
+            assert!(sink.push("x".repeat(length)).is_ok());
+            if length == 1 {
+                assert!(sink.bytes.capacity() <= ROOM, "{}", sink.bytes.capacity());
+            }
+            assert!(sink.take().is_some());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -32,8 +32,9 @@ pub(super) struct Until {
     pub(super) by_caller: bool,
 }
 
-/// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call.
-pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until) -> Result<Bytes, Error> {
+/// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call. What is left
+/// of one that is refused is for the caller to [skip](skip).
+pub(super) async fn read<B: RequestBody>(mut body: Pin<&mut B>, limits: &Limits, until: Until) -> Result<Bytes, Error> {
     let Until { deadline, by_caller } = until;
     let too_large = || {
         let limit = limits.message;
@@ -45,7 +46,6 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
     if body.size_hint().lower() > limits.message as u64 {
         return Err(too_large());
     }
-    let mut body = pin!(body);
     let mut whole = Bytes::new();
     let mut more = BytesMut::new();
     let mut timer = Timer::default();
@@ -92,6 +92,40 @@ pub(super) async fn read<B: RequestBody>(body: B, limits: &Limits, until: Until)
     Ok(if more.is_empty() { whole } else { more.freeze() })
 }
 
+/// The most of a body that is read for nothing, so that its connection can go on.
+const SKIPPED: u64 = 256 << 10;
+
+/// How long a body that nobody wants is waited for.
+const SKIPPED_FOR: Duration = Duration::from_millis(500);
+
+/// Reads a body that nobody wants to its end, unless that is far or late; whether the end was reached.
+pub(super) async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
+    if body.size_hint().lower() > SKIPPED {
+        return false;
+    }
+    let until = later(Instant::now(), SKIPPED_FOR);
+    let (mut timer, mut skipped) = (Timer::default(), 0);
+    poll_fn(|cx| {
+        loop {
+            if body.is_end_stream() {
+                return Poll::Ready(true);
+            }
+            match body.as_mut().poll_frame(cx) {
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(Ok(frame))) => {
+                    skipped += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                    if skipped > SKIPPED {
+                        return Poll::Ready(false);
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Pending => return timer.poll_at(cx, until).map(|()| false),
+            }
+        }
+    })
+    .await
+}
+
 /// The rest of a body doesn't come.
 pub(super) fn stalled(limit: Duration) -> Error {
     let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole");
@@ -117,9 +151,10 @@ pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> E
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::pin::Pin;
+    use std::pin::pin;
     use std::task::Context;
 
+    use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
     use tokio::time::sleep;
 
@@ -148,7 +183,27 @@ mod tests {
     async fn refused(data: &'static [u8]) -> Error {
         let limits = Limits { body_progress: Duration::from_secs(10), ..Limits::default() };
         let until = Until { deadline: Instant::now() + Duration::from_secs(60), by_caller: true };
-        read(Ticking { data, tick: Box::pin(sleep(Duration::ZERO)) }, &limits, until).await.unwrap_err()
+        read(pin!(ticking(data)), &limits, until).await.unwrap_err()
+    }
+
+    fn ticking(data: &'static [u8]) -> Ticking {
+        Ticking { data, tick: Box::pin(sleep(Duration::ZERO)) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_wants_is_read_up_to_a_size_and_for_a_while() {
+        let begun = Instant::now();
+        assert!(skip(pin!(Full::new(Bytes::from_static(b"all there")))).await);
+        let most = Bytes::from(vec![0; SKIPPED as usize]);
+        assert!(skip(pin!(Full::new(most.clone()))).await);
+        assert!(!skip(pin!(Full::new(Bytes::from([most, Bytes::from_static(b"x")].concat())))).await);
+        assert!(begun.elapsed().is_zero());
+        assert!(!skip(pin!(ticking(b"x"))).await);
+        assert_eq!(begun.elapsed(), SKIPPED_FOR);
+        // Without a length: it ends when too much has come.
+        let pieces = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 1000]))));
+        assert!(!skip(pin!(StreamBody::new(pieces))).await);
+        assert_eq!(begun.elapsed(), SKIPPED_FOR);
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,6 +40,7 @@ use crate::frames::{
     wake,
 };
 use crate::permits::CallPermits;
+use crate::quote::beginning;
 use crate::registry::Entry;
 use crate::returned::{Failure, Returned, Value};
 use crate::timer::{Timer, later};
@@ -236,8 +237,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             at = at.min(look);
         }
+        let was_untidy = self.write_queue.is_untidy();
         for tidy in [self.assembly.tidy(now), self.write_queue.tidy(now)].into_iter().flatten() {
             at = at.min(tidy);
+        }
+        if was_untidy && !self.write_queue.is_untidy() {
+            self.shared.lock().write_queue.release();
         }
         if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
@@ -336,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn name(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
         let (number, name) = payload::read_name(header, payload)?;
         let entry = self.endpoint.dispatch().entry(name).cloned();
-        let name = name[..name.floor_char_boundary(NAME)].into();
+        let name = beginning(name, NAME).into();
         let at = usize::from(number);
         if self.names.len() <= at {
             self.names.resize_with(at + 1, || None);
@@ -372,9 +377,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Violation("a call of a number that stands for no name"));
         };
         let codec = self.codec.unwrap_or_default();
-        let call = ReceivedCall::read(header, payload)?;
+        let call = ReceivedCall::read(header, payload, self.endpoint.dispatch().limits().header)?;
         let streams = call.has_streams();
         let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
+        let metadata = match metadata {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.put(header.id, error.into(), "");
+                return Ok(());
+            }
+        };
         let deadline = timeout.map(|timeout| later(now, timeout));
         let (id, peer) = (header.id, Some(self.peer));
         let dispatch = self.endpoint.dispatch();

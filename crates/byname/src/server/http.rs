@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::mem::take;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, SEC_WEBSOCKET_VERSION, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER, SEC_WEBSOCKET_VERSION, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
@@ -160,19 +163,24 @@ pub(super) async fn answer<B: RequestBody>(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let working = session.activity.begin();
     let endpoint = &*session.endpoint;
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let mut body = Some(body);
     let version = head.version;
     let is_get = head.method == Verb::GET;
     let target = endpoint.target(head.uri.path());
     let says_idle = version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, Target::Path(_)));
-    let mut out = endpoint.route(&session, head, body).await;
+    let mut out = endpoint.route(&session, &mut head, &mut body).await;
+    if let Some(body) = body {
+        // It was answered unread. The next request can come only behind it.
+        skip(&head, pin!(body), &session.activity).await;
+    }
     let headers = out.headers_mut();
     headers.insert(headers::PROTOCOL, headers::VERSION);
     headers.insert(headers::WAYS, endpoint.ways.clone());
     if says_idle {
         headers.insert(headers::KEEP_ALIVE, endpoint.keep_alive.clone());
     }
-    if version <= Version::HTTP_11 && !endpoint.dispatch.is_ready() {
+    if version <= Version::HTTP_11 && (!endpoint.dispatch.is_ready() || session.activity.has_left_unread()) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         session.activity.announce_end();
     }
@@ -190,21 +198,34 @@ pub(super) async fn answer<B: RequestBody>(
     Ok(out.map(|content| ReplyBody::new(content, working)))
 }
 
+/// Reads over what is left of a request's body, if that costs little; if not, its connection has no further request. Over
+/// HTTP/2 the stream ends with its answer, whatever was read of it.
+async fn skip<B: RequestBody>(head: &Parts, body: Pin<&mut B>, activity: &Activity) {
+    if head.version > Version::HTTP_11 || body.is_end_stream() {
+        return;
+    }
+    // A client that waits to be asked for its body may send none, and to read is to ask.
+    let waits =
+        head.headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits || !body::skip(body).await {
+        activity.leave_unread();
+    }
+}
+
 type Out = Response<Content>;
 
 /// Where a call comes from and until when it is waited for.
 struct Caller<'s> {
-    peer: Option<SocketAddr>,
+    session: &'s Session,
     began: Instant,
     deadline: Option<Instant>,
-    /// What its connection may have running.
-    functions: &'s Arc<CallPermits>,
     /// How it takes a stream.
     form: Form,
 }
 
 impl Endpoint {
-    async fn route(&self, session: &Session, mut head: Parts, body: impl RequestBody) -> Out {
+    /// What is answered; `body` is left where it wasn't looked at.
+    async fn route<B: RequestBody>(&self, session: &Session, head: &mut Parts, body: &mut Option<B>) -> Out {
         let began = Instant::now();
         let target = self.target(head.uri.path());
         let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
@@ -213,10 +234,10 @@ impl Endpoint {
             out.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return out;
         }
-        let known = session.is_known(&head);
+        let known = session.is_known(head);
         let host = match session.host.get().map(HeaderValue::to_str) {
             Some(Ok(host)) if known => Ok(host),
-            _ => self.gate.host(&head),
+            _ => self.gate.host(head),
         };
         let host = match host {
             Ok(host) => host,
@@ -224,8 +245,8 @@ impl Endpoint {
         };
         // Orchestrators probe by address, whatever name the server goes by; these two say nothing of it.
         match target {
-            Target::Live => return probe(&head, true),
-            Target::Ready => return probe(&head, self.dispatch.is_ready()),
+            Target::Live => return probe(head, true),
+            Target::Ready => return probe(head, self.dispatch.is_ready()),
             _ => {}
         }
         if !known {
@@ -237,12 +258,12 @@ impl Endpoint {
                 let _ = session.host.set(host.clone());
             }
         }
-        let origin = match self.gate.origin(&head, host) {
+        let origin = match self.gate.origin(head, host) {
             Ok(origin) => origin.cloned(),
             Err(turned) => return turn(way, turned),
         };
-        if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(&head) {
-            return match upgrade::grant(&mut head, self.dispatch.is_ready()) {
+        if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(head) {
+            return match upgrade::grant(head, self.dispatch.is_ready()) {
                 Ok((granted, connection)) => {
                     // There is one at most: nothing is read of HTTP after the answer that grants it.
                     let _ = session.upgrade.set(connection);
@@ -262,7 +283,7 @@ impl Endpoint {
             Err(error) => return refuse(way, error, None),
         };
         let form = Form::asked_for(&head.headers);
-        let caller = Caller { peer: session.peer, began, deadline, functions: &session.functions, form };
+        let caller = Caller { session, began, deadline, form };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
             preflight()
         } else {
@@ -300,21 +321,21 @@ impl Endpoint {
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
-    async fn plain(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
+    async fn plain<B: RequestBody>(&self, head: &mut Parts, body: &mut Option<B>, caller: Caller<'_>) -> Out {
         if head.method != Verb::POST {
-            return refuse_verb(Way::Plain, &head, "POST");
+            return refuse_verb(Way::Plain, head, "POST");
         }
         if self.plain && lines::is(&head.headers) {
             return self.plain_lines(head, body, caller).await;
         }
-        match self.body(&head, body, &caller, None).await {
+        match self.body(head, body, &caller, None).await {
             Ok(body) => match plain::read(&body) {
                 // Boxed, so that the other ways don't carry its size.
                 Err(_) if self.json_rpc && json_rpc::is(&body) => {
-                    Box::pin(self.json_rpc(body, head.headers, caller)).await
+                    Box::pin(self.json_rpc(body, take(&mut head.headers), caller)).await
                 }
                 _ if !self.plain => self.nothing(Way::Plain, head.uri.path()),
-                Ok((name, args)) => self.call(Way::Plain, name, Args::Encoded(args), head.headers, caller).await,
+                Ok((name, args)) => self.call(Way::Plain, name, Args::Encoded(args), head, caller).await,
                 Err(error) => refuse(Way::Plain, error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
@@ -322,12 +343,12 @@ impl Endpoint {
     }
 
     /// A call whose first line is what a plain body is, and whose others are the items of its stream.
-    async fn plain_lines(&self, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
+    async fn plain_lines<B: RequestBody>(&self, head: &mut Parts, body: &mut Option<B>, caller: Caller<'_>) -> Out {
         let limits = self.dispatch.limits();
-        if let Err(turned) = self.takes_body(&head, &body) {
-            return turn(Way::Plain, turned);
-        }
-        let mut lines = RequestLines::new(body, limits.message);
+        let mut lines = match self.lines(head, body, &caller) {
+            Ok(lines) => lines,
+            Err(turned) => return turn(Way::Plain, turned),
+        };
         let until = caller.deadline.unwrap_or_else(|| later(caller.began, self.dispatch.patience(None)));
         let first = match before(until, poll_fn(|cx| lines.poll_line(cx))).await {
             Some(Ok(line)) => line.unwrap_or_default(),
@@ -337,7 +358,7 @@ impl Endpoint {
         match plain::read(&first) {
             Ok((name, args)) => {
                 let (args, items) = (Args::Encoded(args), Items::new(lines));
-                self.call_with(Way::Plain, name, args, Some(items), head.headers, caller).await
+                self.call_with(Way::Plain, name, args, Some(items), head, caller).await
             }
             Err(error) => refuse(Way::Plain, error, None),
         }
@@ -406,29 +427,35 @@ impl Endpoint {
         (Some(body), reply.metadata)
     }
 
-    async fn by_path(&self, name: String, head: Parts, body: impl RequestBody, caller: Caller<'_>) -> Out {
+    async fn by_path<B: RequestBody>(
+        &self,
+        name: String,
+        head: &mut Parts,
+        body: &mut Option<B>,
+        caller: Caller<'_>,
+    ) -> Out {
         if head.method == Verb::POST && self.dispatch.takes_stream(&name) {
-            if let Err(turned) = self.takes_body(&head, &body) {
-                return turn(Way::Path, turned);
-            }
             let args = match head.uri.query().map_or_else(|| Ok(Vec::new()), path::read_query) {
                 Ok(pairs) => Args::Query(pairs),
                 Err(error) => return refuse(Way::Path, error, None),
             };
-            let items = Items::new(RequestLines::new(body, self.dispatch.limits().message));
-            return self.call_with(Way::Path, name, args, Some(items), head.headers, caller).await;
+            let items = match self.lines(head, body, &caller) {
+                Ok(lines) => Items::new(lines),
+                Err(turned) => return turn(Way::Path, turned),
+            };
+            return self.call_with(Way::Path, name, args, Some(items), head, caller).await;
         }
         let args = match head.method {
-            Verb::POST => match self.body(&head, body, &caller, Some(&name)).await {
+            Verb::POST => match self.body(head, body, &caller, Some(&name)).await {
                 Ok(body) => path::read(body).map(Args::Encoded),
                 Err(turned) => return turn(Way::Path, turned),
             },
-            verb => match self.dispatch.is_readonly(&name) {
-                Some(true) if verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
+            ref verb => match self.dispatch.is_readonly(&name) {
+                Some(true) if *verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
                 Some(readonly) => {
                     let allowed = if readonly { "POST, GET" } else { "POST" };
-                    let refused = Args::Refused(wrong_verb(Some(&name), &verb, head.uri.path(), allowed));
-                    let mut out = self.call(Way::Path, name, refused, head.headers, caller).await;
+                    let refused = Args::Refused(wrong_verb(Some(&name), verb, head.uri.path(), allowed));
+                    let mut out = self.call(Way::Path, name, refused, head, caller).await;
                     if out.status() == StatusCode::METHOD_NOT_ALLOWED {
                         out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
                     }
@@ -438,17 +465,17 @@ impl Endpoint {
             },
         };
         match args {
-            Ok(args) => self.call(Way::Path, name, args, head.headers, caller).await,
+            Ok(args) => self.call(Way::Path, name, args, head, caller).await,
             Err(error) => refuse(Way::Path, error, None),
         }
     }
 
-    /// Whether a body says that it is of a kind that is taken.
-    fn takes_body(&self, head: &Parts, body: &impl RequestBody) -> Result<(), Turned> {
-        self.gate.content_type(&head.headers, !body.is_end_stream())?;
+    /// Takes the body, if it says that it is of a kind that is taken.
+    fn takes_body<B: RequestBody>(&self, head: &Parts, body: &mut Option<B>) -> Result<B, Turned> {
+        self.gate.content_type(&head.headers, body.as_ref().is_some_and(|body| !body.is_end_stream()))?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         let Some(encoding) = encoding else {
-            return Ok(());
+            return Ok(body.take().expect("a body is taken once"));
         };
         let encoding = quoted_bytes(encoding.as_bytes());
         let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
@@ -456,24 +483,46 @@ impl Endpoint {
         Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error })
     }
 
-    /// Reads the body of a call of this name, which may stand in the body itself.
-    async fn body(
+    /// The body of a call, line by line.
+    fn lines<B: RequestBody>(
         &self,
         head: &Parts,
-        body: impl RequestBody,
+        body: &mut Option<B>,
+        caller: &Caller<'_>,
+    ) -> Result<RequestLines<B>, Turned> {
+        let body = self.takes_body(head, body)?;
+        Ok(RequestLines::new(body, self.dispatch.limits().message, Arc::clone(&caller.session.activity)))
+    }
+
+    /// Reads the body of a call of this name, which may stand in the body itself.
+    async fn body<B: RequestBody>(
+        &self,
+        head: &Parts,
+        body: &mut Option<B>,
         caller: &Caller<'_>,
         name: Option<&str>,
     ) -> Result<Bytes, Turned> {
-        self.takes_body(head, &body)?;
+        let mut body = pin!(self.takes_body(head, body)?);
         let until = match caller.deadline {
             Some(deadline) => Until { deadline, by_caller: true },
             None => Until { deadline: later(caller.began, self.dispatch.patience(name)), by_caller: false },
         };
-        body::read(body, self.dispatch.limits(), until).await.map_err(plainly)
+        match body::read(body.as_mut(), self.dispatch.limits(), until).await {
+            Ok(body) => Ok(body),
+            Err(error) => {
+                let activity = &caller.session.activity;
+                match error.limit() {
+                    Some("message") => skip(head, body, activity).await,
+                    // It was waited for already, or has broken off.
+                    _ => activity.leave_unread(),
+                }
+                Err(plainly(error))
+            }
+        }
     }
 
-    async fn call(&self, way: Way, name: String, args: Args, metadata: HeaderMap, caller: Caller<'_>) -> Out {
-        self.call_with(way, name, args, None, metadata, caller).await
+    async fn call(&self, way: Way, name: String, args: Args, head: &mut Parts, caller: Caller<'_>) -> Out {
+        self.call_with(way, name, args, None, head, caller).await
     }
 
     /// A call, and what its caller streams in.
@@ -483,14 +532,14 @@ impl Endpoint {
         name: String,
         args: Args,
         items: Option<Items>,
-        metadata: HeaderMap,
+        head: &mut Parts,
         caller: Caller<'_>,
     ) -> Out {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
         let refused = matches!(args, Args::Refused(_));
         let streams = Streams { items, takes_stream: true };
-        let Reply { result, metadata } = self.run(name, args, streams, metadata, &caller).await;
+        let Reply { result, metadata } = self.run(name, args, streams, take(&mut head.headers), &caller).await;
         let of_function = is_of_function(&result);
         let answered = match result {
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
@@ -521,14 +570,14 @@ impl Endpoint {
 
     /// Runs a call as one of its connection's.
     async fn run(&self, name: String, args: Args, streams: Streams, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
-        let Some(share) = caller.functions.try_acquire() else {
+        let Some(share) = caller.session.functions.try_acquire() else {
             let most = self.functions();
             let why =
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
         let mut request = Request::new(name.into(), args, metadata);
-        (request.peer, request.deadline, request.share) = (caller.peer, caller.deadline, Some(share));
+        (request.peer, request.deadline, request.share) = (caller.session.peer, caller.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         self.dispatch.run(request).await
     }

@@ -325,7 +325,7 @@ fn cannot_listen(at: &str, why: io::Error) -> Error {
         io::ErrorKind::PermissionDenied => "; ports below 1024 are the superuser's",
         _ => "",
     };
-    Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}")).caused_by(why)
+    Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}"))
 }
 
 /// Ends when the process is asked to: SIGTERM (what orchestrators send) or ctrl-c.

@@ -54,6 +54,8 @@ impl Server {
     /// `.endpoint("/")` answers at the very place of mounting. A caller's address is known where the outer server puts a
     /// [`SocketAddr`] into the request's extensions.
     ///
+    /// Every layer of tower-http fits around it, directly and through axum.
+    ///
     /// What concerns a call holds as ever: [`Limits`](crate::Limits)' `call`, `message`, `body_progress`, `nesting` and
     /// `in_flight`, deadlines, interceptors, and the rules about `Host`, as on an address that others can reach: name
     /// yours by [`hosts`](Self::hosts). Pages of other sites call by [`origins`](Self::origins), whatever a layer for CORS

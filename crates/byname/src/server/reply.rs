@@ -39,16 +39,24 @@ pub(super) enum Content {
 }
 
 /// A reply's body. The call counts as at work until it has been handed over.
-#[derive(Debug)]
+///
+/// The default is the empty body of an answer that a layer gives in the place of byname.
+#[derive(Debug, Default)]
 pub struct ReplyBody {
     content: Content,
-    working: Working,
+    working: Option<Working>,
 }
 
 impl ReplyBody {
     pub(super) fn new(content: Content, mut working: Working) -> Self {
         working.has_progressed();
-        Self { content, working }
+        Self { content, working: Some(working) }
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
     }
 }
 
@@ -61,9 +69,9 @@ impl Body for ReplyBody {
         let data = match content {
             Content::Whole(data) if data.is_empty() => return Poll::Ready(None),
             Content::Whole(data) => {
-                let piece = match working.is_one_of_many() {
-                    true => PIECE.min(data.len()),
-                    false => data.len(),
+                let piece = match working {
+                    Some(working) if working.is_one_of_many() => PIECE.min(data.len()),
+                    _ => data.len(),
                 };
                 data.split_to(piece)
             }
@@ -72,12 +80,16 @@ impl Body for ReplyBody {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     // It is the function that is waited for, not the client.
-                    working.takes_no_more();
+                    if let Some(working) = working {
+                        working.takes_no_more();
+                    }
                     return Poll::Pending;
                 }
             },
         };
-        working.has_progressed();
+        if let Some(working) = working {
+            working.has_progressed();
+        }
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

@@ -1,13 +1,15 @@
 //! Streams over HTTP: the lines of an answer, and those of a request.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
+use super::watch::Activity;
 use crate::codec::Codec;
 use crate::error::{Code, Error};
 use crate::returned::items::{Batch, Encoded, Items, Next, ROOM, Source};
@@ -69,16 +71,30 @@ impl StreamBody {
 }
 
 /// The lines of a request's body, each an item.
-pub(super) struct RequestLines<B> {
+pub(super) struct RequestLines<B: RequestBody> {
     body: Pin<Box<B>>,
     lines: Lines,
     has_ended: bool,
     longest: usize,
+    activity: Arc<Activity>,
+}
+
+impl<B: RequestBody> Drop for RequestLines<B> {
+    fn drop(&mut self) {
+        if self.has_ended || self.body.is_end_stream() {
+            return;
+        }
+        // What is there already may be all.
+        let rest = self.body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+        if !matches!(rest, Poll::Ready(None)) && !self.body.is_end_stream() {
+            self.activity.leave_unread();
+        }
+    }
 }
 
 impl<B: RequestBody> RequestLines<B> {
-    pub(super) fn new(body: B, longest: usize) -> Self {
-        Self { body: Box::pin(body), lines: Lines::new(longest), has_ended: false, longest }
+    pub(super) fn new(body: B, longest: usize, activity: Arc<Activity>) -> Self {
+        Self { body: Box::pin(body), lines: Lines::new(longest), has_ended: false, longest, activity }
     }
 
     /// The next line.
@@ -109,7 +125,11 @@ impl<B: RequestBody> RequestLines<B> {
                         }
                     }
                 }
-                Some(Err(why)) => return Poll::Ready(Err(body::broken(&*why.into()))),
+                Some(Err(why)) => {
+                    self.has_ended = true;
+                    self.activity.leave_unread();
+                    return Poll::Ready(Err(body::broken(&*why.into())));
+                }
             }
         }
     }

@@ -25,17 +25,17 @@ pub(super) fn grant(head: &mut Parts, is_ready: bool) -> Result<(Response<Bytes>
     if !names(headers, &CONNECTION, "upgrade") {
         return Err(wrong(StatusCode::BAD_REQUEST, "`upgrade: websocket` came without `connection: upgrade`"));
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let why = "`sec-websocket-version` must be 13, there is no other";
+    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let why = "`sec-websocket-version` must be 13 and there once";
         return Err(wrong(StatusCode::UPGRADE_REQUIRED, why));
     }
     if !names(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         let why = "this endpoint speaks `byname.v1` over WebSocket: ask for it by `sec-websocket-protocol`";
         return Err(wrong(StatusCode::BAD_REQUEST, why));
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| websocket::is_key(key.as_bytes()));
+    let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| websocket::is_key(key.as_bytes()));
     let Some(key) = key else {
-        let why = "`sec-websocket-key` must be sixteen bytes in base64";
+        let why = "`sec-websocket-key` must be there once, sixteen bytes in base64";
         return Err(wrong(StatusCode::BAD_REQUEST, why));
     };
     if !is_ready {
@@ -55,6 +55,12 @@ pub(super) fn grant(head: &mut Parts, is_ready: bool) -> Result<(Response<Bytes>
     headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept).expect("base64 can stand in a header"));
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     Ok((granted, upgrade))
+}
+
+/// The value of a header that is there once.
+fn only<'h>(headers: &'h HeaderMap, header: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(header).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether a list in a header has this word.

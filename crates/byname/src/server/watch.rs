@@ -33,6 +33,8 @@ pub(super) struct Activity {
     announced: AtomicBool,
     /// The server ends, and this connection with it.
     parting: AtomicBool,
+    /// The body of the request that is being answered was not read to its end, and won't be.
+    unread: AtomicBool,
 }
 
 /// A call at work. Dropping it ends it.
@@ -50,6 +52,7 @@ impl Activity {
             ended: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             parting: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             is_shared,
             replies: Default::default(),
             half: AtomicUsize::new(0),
@@ -85,6 +88,15 @@ impl Activity {
     /// From now on no further call is read.
     pub(super) fn part(&self) {
         self.parting.store(true, Ordering::Relaxed);
+    }
+
+    /// The rest of a request's body is not read, so that no other request can be found behind it.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_left_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     fn has_ended(&self) -> bool {
@@ -124,9 +136,12 @@ impl Drop for Working {
     }
 }
 
-/// How long a connection of a server that ends is read from after its end was sent: what crossed it on the way is to
-/// meet an open socket, for the reset of a closed one can destroy what the peer has not read yet.
+/// How long a connection is read from after its end was sent: what crossed it on the way is to meet an open socket, for
+/// the reset of a closed one can destroy what the peer has not read yet.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long at most, where more comes all the time: the rest of a body that was refused.
+const LONGEST_LINGER: Duration = Duration::from_secs(5);
 
 /// What an HTTP/1 peer is told that knew nothing of the end: a call that crosses it was not run, and nothing that comes
 /// after it will be. HTTP means 408 for a request that is on its way when the server gives up waiting.
@@ -149,16 +164,21 @@ pub(super) struct Watched {
     reading: Timer,
     writing: Timer,
     replying: Timer,
-    linger: Duration,
+    /// How long is waited for the peer at the end, and how long at most if more comes all the time.
+    linger: (Duration, Duration),
+    /// The peer sends nothing more.
+    has_end: bool,
     parting: Option<Parting>,
 }
 
-/// The end of a connection that the server begins: a goodbye to who needs one, our half closed, and what still comes
+/// The end of a connection that this side begins: a goodbye to who needs one, our half closed, and what still comes
 /// read over.
 #[derive(Debug)]
 struct Parting {
     goodbye: Bytes,
     is_half_closed: bool,
+    /// When the next bytes must have come.
+    next: Instant,
     until: Instant,
 }
 
@@ -258,7 +278,8 @@ impl Watched {
             reading: Timer::default(),
             writing: Timer::default(),
             replying: Timer::default(),
-            linger: linger(limits),
+            linger: (linger(limits), LONGEST_LINGER.min(limits.drain / 4)),
+            has_end: false,
             parting: None,
         }
     }
@@ -304,14 +325,20 @@ impl Watched {
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let needs_goodbye = self.needs_goodbye();
-        let parting = self.parting.get_or_insert_with(|| Parting {
-            goodbye: if needs_goodbye { not_waited_for(GOODBYE).into() } else { Bytes::new() },
-            is_half_closed: false,
-            until: later(Instant::now(), self.linger),
+        let is_told = self.activity.parting.load(Ordering::Relaxed);
+        let needs_goodbye = is_told && self.needs_goodbye();
+        let (linger, longest) = self.linger;
+        let parting = self.parting.get_or_insert_with(|| {
+            let now = Instant::now();
+            Parting {
+                goodbye: if needs_goodbye { not_waited_for(GOODBYE).into() } else { Bytes::new() },
+                is_half_closed: false,
+                next: later(now, linger),
+                until: later(now, if is_told { linger } else { longest }),
+            }
         });
-        match parting.poll(&mut self.stream, cx) {
-            Poll::Pending => self.writing.poll_at(cx, parting.until).map(Ok),
+        match parting.poll(&mut self.stream, linger, cx) {
+            Poll::Pending => self.writing.poll_at(cx, parting.next.min(parting.until)).map(Ok),
             ended => ended,
         }
     }
@@ -319,7 +346,7 @@ impl Watched {
 
 impl Parting {
     /// Ready when the peer has closed as well. No call is read any more once this has begun, so the goodbye is true.
-    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, stream: &mut TcpStream, linger: Duration, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.goodbye.is_empty() {
             let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.goodbye))?;
             self.goodbye.advance(count);
@@ -328,13 +355,18 @@ impl Parting {
             ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
             self.is_half_closed = true;
         }
-        let mut unread = [0; 1024];
+        let mut unread = [0; 4096];
         loop {
             let mut unread = ReadBuf::new(&mut unread);
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut unread))?;
             if unread.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            let now = Instant::now();
+            if now >= self.until {
+                return Poll::Ready(Ok(()));
+            }
+            self.next = later(now, linger);
         }
     }
 }
@@ -358,9 +390,11 @@ impl AsyncRead for Watched {
             return Poll::Ready(Ok(()));
         }
         let working = !this.activity.is_idle();
+        let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Pending => {}
             ready => {
+                this.has_end = buf.filled().len() == before;
                 this.quiet.has_read(working, Instant::now());
                 return ready;
             }
@@ -430,7 +464,8 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.activity.parting.load(Ordering::Relaxed) {
+        // HTTP/2 says itself up to where it answers, and a peer that has ended sends nothing that could cross the end.
+        if self.activity.parting.load(Ordering::Relaxed) || self.quiet.has_headers && !self.has_end {
             return self.poll_part(cx);
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

@@ -90,17 +90,16 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         _ => body,
     };
     // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
-    if let (Ok(error), Ok([data])) = (serde_json::from_slice::<Error>(text), members(text, &["data"], Others::Ignored))
-    {
-        let data = data.map(|data| data.get().as_bytes()).filter(|data| data != b"null");
-        return match data {
-            Some(data) if error.kind() == Kind::Method => {
-                let data = Value::Encoded(Codec::Json, body.slice_ref(data));
-                Failure::Method { error: error.data_is(None), data }
-            }
-            // Once more, and with every digit or not at all.
-            data => error.data_is(data.and_then(|data| codec::decode(Codec::Json, data).ok())).into(),
-        };
+    if let (Ok(error), Ok([data])) = (read_error(text), members(text, &["data"], Others::Ignored)) {
+        let data = data.map(|data| data.get().as_bytes());
+        if error.kind() == Kind::Method {
+            // An own error without data is `null`.
+            let data = data.map_or_else(|| codec::nothing(Codec::Json).into(), |data| body.slice_ref(data));
+            return Failure::Method { error: error.data_is(None), data: Value::Encoded(Codec::Json, data) };
+        }
+        // Once more, and with every digit or not at all.
+        let data = data.and_then(|data| codec::decode::<Option<_>>(Codec::Json, data).ok().flatten());
+        return error.data_is(data).into();
     }
     if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
         return Error::refused(
@@ -119,15 +118,35 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
         408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
         413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
+        431 => (
+            Code::ResourceExhausted,
+            "the headers of the call are too large for the server (`Limits::header`) or a proxy before it; send less in them",
+        ),
         429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
         500 => (Code::Internal, "the function failed; the server's log may say why"),
         502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
         _ => (Code::Unknown, "this is no answer of an RPC server"),
     };
     let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}"));
+    if status == 431 {
+        // It is said before anything is made of a request.
+        error = error.executed_is(Executed::No).of_limit("header");
+    }
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
     if let Some(seconds) = after {
         error = error.with_retry_after(std::time::Duration::from_secs(seconds));
     }
     error.into()
+}
+
+/// Reads ERROR. Its `data` is there if it can be read, and else the error stands without it.
+pub(crate) fn read_error(text: &[u8]) -> Result<Error, serde_json::Error> {
+    let [data] = members(text, &["data"], Others::Ignored)?;
+    let Some(data) = data.map(|data| data.get().as_bytes()) else {
+        return codec::json::read_loosely(text);
+    };
+    let start = data.as_ptr() as usize - text.as_ptr() as usize;
+    let without_data = [&text[..start], b"null", &text[start + data.len()..]].concat();
+    let error: Error = codec::json::read_loosely(&without_data)?;
+    Ok(error.data_is(codec::decode::<Option<_>>(Codec::Json, data).ok().flatten()))
 }

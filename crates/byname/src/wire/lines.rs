@@ -103,10 +103,15 @@ pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<Line>, String> {
     })
 }
 
+/// What remains of a long line's memory once the line was taken: no more than this.
+const KEPT: usize = 256 << 10;
+
 /// Cuts what comes into lines.
 #[derive(Debug)]
 pub(crate) struct Lines {
     rest: BytesMut,
+    /// The most room that `rest` has had. A line that was taken shares its memory, so its own capacity doesn't show it.
+    most_room: usize,
     /// So much of the rest has no line break.
     looked: usize,
     /// The longest line.
@@ -119,11 +124,12 @@ pub(crate) struct TooLong;
 
 impl Lines {
     pub(crate) fn new(longest: usize) -> Self {
-        Self { rest: BytesMut::new(), looked: 0, longest }
+        Self { rest: BytesMut::new(), most_room: 0, looked: 0, longest }
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
+        self.most_room = self.most_room.max(self.rest.capacity());
     }
 
     /// The next line that is whole and not empty, without its break.
@@ -131,6 +137,7 @@ impl Lines {
         loop {
             let Some(at) = memchr::memchr(b'\n', &self.rest[self.looked..]) else {
                 self.looked = self.rest.len();
+                self.release();
                 return if self.looked > self.longest { Err(TooLong) } else { Ok(None) };
             };
             let end = self.looked + at + 1;
@@ -146,12 +153,21 @@ impl Lines {
         }
     }
 
+    /// Releases the memory of a long line, once what is left is short: that is copied once for each such line.
+    fn release(&mut self) {
+        if self.most_room > KEPT && self.rest.len() <= KEPT / 2 {
+            self.rest = BytesMut::from(&self.rest[..]);
+            self.most_room = self.rest.capacity();
+        }
+    }
+
     /// Puts a line back that was taken last.
     pub(crate) fn put_back(&mut self, line: &[u8]) {
         let rest = self.rest.split();
         self.rest.extend_from_slice(line);
         self.rest.extend_from_slice(b"\n");
         self.rest.extend_from_slice(&rest);
+        self.most_room = self.most_room.max(self.rest.capacity());
         self.looked = 0;
     }
 
@@ -199,6 +215,20 @@ mod tests {
         let mut lines = Lines::new(3);
         lines.put(b"123456\n");
         assert!(lines.next().is_err());
+    }
+
+    #[test]
+    fn the_memory_of_a_long_line_is_released_though_another_has_begun() {
+        let mut lines = Lines::new(8 << 20);
+        let long = vec![b'x'; 5 << 20];
+        for piece in long.chunks(10_000).chain([&b"\nshort"[..]]) {
+            lines.put(piece);
+        }
+        assert_eq!(lines.next().unwrap().unwrap().len(), long.len());
+        assert!(lines.next().unwrap().is_none());
+        assert!(!lines.rest.try_reclaim(KEPT + 1));
+        lines.put(b"er\n");
+        assert_eq!(lines.next().unwrap().unwrap(), "shorter");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub const MIXED: u8 = 4;
 /// The first byte of a WebSocket frame that is the only one of its message.
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
+pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

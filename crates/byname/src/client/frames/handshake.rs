@@ -97,18 +97,30 @@ fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(why) => return Err(format!("the answer is no HTTP: {why}")),
     };
-    let field = |name: &str| {
-        let mut named = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-        named.next().map(|field| field.value.trim_ascii())
+    let fields = |name: &'static str| {
+        let named = head.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value.trim_ascii())
+    };
+    let is_only = |name: &'static str, value: &[u8]| fields(name).eq([value]);
+    let lists = |name: &'static str, word: &[u8]| {
+        let mut items = fields(name).flat_map(|list| list.split(|&byte| byte == b','));
+        items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
     };
     if head.code != Some(101) {
         return Err(format!("the answer is {}, not 101", head.code.unwrap_or_default()));
     }
-    if field("sec-websocket-accept") != Some(websocket::accept(key.as_bytes()).as_bytes()) {
+    // What follows is RFC 6455, section 4.1.
+    if !lists("upgrade", b"websocket") || !lists("connection", b"upgrade") {
+        return Err("the answer is 101, but to another protocol than WebSocket".into());
+    }
+    if !is_only("sec-websocket-accept", websocket::accept(key.as_bytes()).as_bytes()) {
         return Err("the answer is not to this request".into());
     }
-    if field("sec-websocket-protocol") != Some(SUBPROTOCOL.as_bytes()) {
+    if !is_only("sec-websocket-protocol", SUBPROTOCOL.as_bytes()) {
         return Err("the other side speaks another protocol over WebSocket".into());
+    }
+    if fields("sec-websocket-extensions").next().is_some() {
+        return Err("the other side uses an extension of WebSocket that it was not asked for".into());
     }
     Ok(Some(length))
 }
@@ -150,10 +162,19 @@ mod tests {
         let right = head("101 Switching Protocols", accept, "byname.v1");
         assert_eq!(granted(right.as_bytes(), key), Ok(Some(right.len() - 4)));
         assert_eq!(granted(&right.as_bytes()[..40], key), Ok(None));
+        let other_letters = right.replace("connection: upgrade", "Connection: keep-alive, Upgrade");
+        assert!(granted(other_letters.replace("websocket\r\n", "WebSocket\r\n").as_bytes(), key).is_ok());
         for wrong in [
             head("200 OK", accept, "byname.v1"),
             head("101 x", "AAAA", "byname.v1"),
             head("101 x", accept, "chat"),
+            head("101 x", accept, "byname.v1\r\nsec-websocket-protocol: byname.v1"),
+            head("101 x", accept, "byname.v1\r\nsec-websocket-extensions: permessage-deflate"),
+            head("101 x", &format!("{accept}\r\nsec-websocket-accept: {accept}"), "byname.v1"),
+            right.replace("upgrade: websocket", "upgrade: h2c"),
+            right.replace("upgrade: websocket\r\n", ""),
+            right.replace("connection: upgrade", "connection: keep-alive"),
+            right.replace("connection: upgrade\r\n", ""),
             "SSH-2.0\r\n".to_owned(),
         ] {
             assert!(granted(wrong.as_bytes(), key).is_err(), "{wrong}");

@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Ends, HEAD, Http1, PIECE, ends, parse_head, says};
+use super::{Ends, HEAD, Http1, KEPT, PIECE, ends, parse_head, says};
 use crate::returned::Failure;
 use crate::returned::items::{Batch, Items, Next, ROOM};
 use crate::timer::later;
@@ -19,7 +19,9 @@ use crate::wire::lines;
 
 /// A request on its way, with what is streamed behind it.
 pub(in crate::client) struct Outflow {
-    wire: BytesMut,
+    wire: Vec<u8>,
+    /// How much of it has been written.
+    written: usize,
     items: Option<Items>,
     /// Some of it was written.
     has_begun: bool,
@@ -42,9 +44,9 @@ pub(in crate::client) enum Written {
 impl Outflow {
     /// A request; one with items says that its body is chunked, and ends without a chunk.
     pub(in crate::client) fn new(request: Vec<u8>, body: &Bytes, items: Option<Items>) -> Self {
-        let mut wire = BytesMut::from(&request[..]);
+        let mut wire = request;
         wire.extend_from_slice(body);
-        Self { wire, items, has_begun: false, taken: None, failure: None }
+        Self { wire, written: 0, items, has_begun: false, taken: None, failure: None }
     }
 
     pub(in crate::client) fn has_begun(&self) -> bool {
@@ -70,16 +72,24 @@ impl Outflow {
         self.items.filter(|_| self.taken.is_none())
     }
 
+    /// So much more was written. The memory of a large item is not kept for the next.
+    fn wrote(&mut self, count: usize) {
+        self.written += count;
+        self.has_begun = true;
+        if self.written == self.wire.len() {
+            self.written = 0;
+            self.wire.clear();
+            self.wire.shrink_to(KEPT);
+        }
+    }
+
     /// Writes what there is; ready when all has gone out, or the stream has broken off.
     fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.wire.is_empty() {
-                match ready!(Pin::new(&mut *stream).poll_write(cx, &self.wire))? {
+                match ready!(Pin::new(&mut *stream).poll_write(cx, &self.wire[self.written..]))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    count => {
-                        self.wire.advance(count);
-                        self.has_begun = true;
-                    }
+                    count => self.wrote(count),
                 }
             }
             let Some(items) = &mut self.items else {
@@ -266,5 +276,19 @@ impl<S: AsyncRead + Unpin> Http1<S> {
     /// Whether the connection takes another call, once its answer has been read.
     pub(in crate::client) fn takes_another(&self, begun: &Begun) -> bool {
         begun.keeps && self.read.is_empty() && matches!(begun.body, Body::Ended | Body::Counted(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_goes_out_releases_the_memory_of_a_large_item() {
+        let mut out = Outflow::new(vec![0; 100], &Bytes::from(vec![0; 5 << 20]), None);
+        out.wrote(1 << 20);
+        assert!(!out.has_ended());
+        out.wrote((4 << 20) + 100);
+        assert!(out.has_ended() && out.wire.capacity() <= KEPT, "{}", out.wire.capacity());
     }
 }

@@ -65,6 +65,8 @@ impl Host {
                 let Some(reply) = self.ended(&outgoing.name, outgoing.allowed, link, Ok(ended)) else {
                     return self.send_again(upload, outgoing);
                 };
+                // The answer may say that the call did not run.
+                outgoing.put_items(upload.and_then(Upload::into_untouched));
                 Some(reply)
             }
             Err(failure) => Some(Reply { result: Err(failure), metadata: HeaderMap::new() }),

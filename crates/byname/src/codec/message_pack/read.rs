@@ -8,9 +8,12 @@ use serde_core::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess,
     Unexpected, VariantAccess, Visitor,
 };
+use serde_json::de::SliceRead;
+use serde_json::value::RawValue;
 use serde_json::{Error, Number, Value};
 
-use super::{RAW, WIDE};
+use super::{DIGITS, WIDE};
+use crate::codec::private_keys::{RAW, Refused, is_private};
 use crate::codec::{finite, transcode};
 
 /// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
@@ -37,6 +40,8 @@ pub(in crate::codec) enum Token<'de> {
     NegativeWide(i128),
     Single(f32),
     Double(f64),
+    /// A number as JSON has it.
+    Digits(&'de str),
     Str(&'de str),
     Bytes(&'de [u8]),
     /// Its length.
@@ -62,6 +67,21 @@ pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
     }
     let mut reader = Reader::new(bytes, limit);
     reader.skip().is_err() && reader.open > limit
+}
+
+/// The entries of the map that `bytes` are, each value as it is encoded; `None` where they are no map.
+pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
+    let mut reader = Reader::new(bytes, super::DEEPEST);
+    let Ok(Token::Map(count)) = reader.token() else {
+        return None;
+    };
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let (key, value) = (reader.key().ok()?, reader.rest);
+        reader.skip().ok()?;
+        entries.push((key, &value[..value.len() - reader.rest.len()]));
+    }
+    reader.rest.is_empty().then_some(entries)
 }
 
 /// The most items that are made room for before they are read.
@@ -198,17 +218,22 @@ impl<'de> Reader<'de> {
 
     #[cold]
     fn extension(&mut self, marker: u8) -> Result<Token<'de>, Error> {
-        if marker == 0xc7
-            && let Some((&[17, WIDE, sign, ref low @ ..], rest)) = self.rest.split_first_chunk::<19>()
-        {
-            let (unsigned, signed) = (u128::from_be_bytes(*low), i128::from_be_bytes(*low));
-            self.rest = rest;
-            match sign {
-                0 => return Ok(u64::try_from(unsigned).map_or(Token::Wide(unsigned), Token::Unsigned)),
-                0xff if signed < 0 => {
-                    return Ok(i64::try_from(signed).map_or(Token::NegativeWide(signed), Token::Negative));
-                }
-                _ => {}
+        let length = match marker {
+            0xc7 => Some(self.u8()?.into()),
+            0xc8 => Some(self.u16()?.into()),
+            0xc9 => Some(self.u32()? as usize),
+            0xd4..=0xd8 => Some(1 << (marker - 0xd4)),
+            _ => None,
+        };
+        if let Some(length) = length {
+            let (kind, bytes) = (self.u8()?, self.bytes(length)?);
+            let token = match kind {
+                WIDE => wide(bytes),
+                DIGITS => digits(bytes),
+                _ => None,
+            };
+            if let Some(token) = token {
+                return Ok(token);
             }
         }
         Err(self.lose(format_args!("0x{marker:02x} begins no value of MessagePack that JSON has as well")))
@@ -335,9 +360,21 @@ impl<'de> Reader<'de> {
         Error::invalid_type(token.unexpected(), expected)
     }
 
-    /// The key of a map's entry.
+    /// The key of a map's entry, which is none of serde_json's own.
+    fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+        let key = self.any_key()?;
+        self.check(&key)?;
+        Ok(key)
+    }
+
     #[inline]
-    pub(in crate::codec) fn key(&mut self) -> Result<Cow<'de, str>, Error> {
+    fn check(&mut self, key: &str) -> Result<(), Error> {
+        if is_private(key) { Err(self.lose(Refused)) } else { Ok(()) }
+    }
+
+    /// The key of a map's entry, whatever it is.
+    #[inline]
+    pub(in crate::codec) fn any_key(&mut self) -> Result<Cow<'de, str>, Error> {
         if let Some(text) = self.short_str() {
             return Ok(Cow::Borrowed(text));
         }
@@ -354,6 +391,46 @@ impl<'de> Reader<'de> {
 
 fn signed<'de>(value: i64) -> Token<'de> {
     u64::try_from(value).map_or(Token::Negative(value), Token::Unsigned)
+}
+
+fn wide<'de>(bytes: &[u8]) -> Option<Token<'de>> {
+    let (&sign, low) = bytes.split_first()?;
+    let low = low.try_into().ok()?;
+    let (unsigned, signed) = (u128::from_be_bytes(low), i128::from_be_bytes(low));
+    match sign {
+        0 => Some(u64::try_from(unsigned).map_or(Token::Wide(unsigned), Token::Unsigned)),
+        0xff if signed < 0 => Some(i64::try_from(signed).map_or(Token::NegativeWide(signed), Token::Negative)),
+        _ => None,
+    }
+}
+
+/// What is a number to JSON, and nothing else.
+fn digits(bytes: &[u8]) -> Option<Token<'_>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let is_number = matches!(bytes, [b'-' | b'0'..=b'9', ..]) && matches!(bytes, [.., b'0'..=b'9']);
+    (is_number && serde_json::from_str::<&RawValue>(text).is_ok()).then_some(Token::Digits(text))
+}
+
+/// Reads a number as it is read from JSON.
+#[cold]
+fn from_digits<'de, T>(
+    text: &'de str,
+    read: impl FnOnce(&mut serde_json::Deserializer<SliceRead<'de>>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut json = serde_json::Deserializer::from_slice(text.as_bytes());
+    let value = read(&mut json)?;
+    json.end().map(|()| value)
+}
+
+/// Takes what comes.
+struct Any<V>(V);
+
+impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Any<V> {
+    type Value = V::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        deserializer.deserialize_any(self.0)
+    }
 }
 
 fn trailing() -> Error {
@@ -383,6 +460,7 @@ impl<'de> Token<'de> {
             Token::NegativeWide(value) => Unexpected::Float(value as f64),
             Token::Single(value) => Unexpected::Float(as_shown(value)),
             Token::Double(value) => Unexpected::Float(value),
+            Token::Digits(text) => Unexpected::Other(text),
             Token::Str(text) => Unexpected::Str(text),
             Token::Bytes(_) | Token::Array(_) => Unexpected::Seq,
             Token::Map(_) => Unexpected::Map,
@@ -419,6 +497,7 @@ macro_rules! numbers {
                 Token::NegativeWide(value) => visitor.visit_f64(value as f64),
                 Token::Single(value) => visitor.visit_f64(as_shown(value)),
                 Token::Double(value) => visitor.visit_f64(value),
+                Token::Digits(text) => from_digits(text, |json| json.$method(visitor)),
                 token => Err(self.mismatch(&token, &visitor)),
             }
         })*
@@ -455,10 +534,13 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             Token::Bool(value) => visitor.visit_bool(value),
             Token::Unsigned(value) => visitor.visit_u64(value),
             Token::Negative(value) => visitor.visit_i64(value),
-            Token::Wide(value) => Err(rounded(value as f64)),
-            Token::NegativeWide(value) => Err(rounded(value as f64)),
+            Token::Wide(value) => wide_number(Number::from_u128(value), value as f64, visitor),
+            Token::NegativeWide(value) => wide_number(Number::from_i128(value), value as f64, visitor),
             Token::Single(value) => visitor.visit_f64(as_shown(value)),
             Token::Double(value) => visitor.visit_f64(value),
+            Token::Digits(text) => {
+                from_digits(text, |json| crate::codec::json::read(text.as_bytes(), json, Any(visitor)))
+            }
             Token::Str(text) => visitor.visit_borrowed_str(text),
             Token::Bytes(bytes) => octets(bytes, visitor),
             Token::Array(length) => self.array(length, visitor),
@@ -487,6 +569,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
                 Err(_) => Err(out_of_range()),
             },
             Token::NegativeWide(value) => visitor.visit_i128(value),
+            Token::Digits(text) => from_digits(text, |json| json.deserialize_i128(visitor)),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
@@ -496,6 +579,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             Token::Unsigned(value) => visitor.visit_u128(value.into()),
             Token::Wide(value) => visitor.visit_u128(value),
             Token::Negative(_) | Token::NegativeWide(_) => Err(out_of_range()),
+            Token::Digits(text) => from_digits(text, |json| json.deserialize_u128(visitor)),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
@@ -510,6 +594,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             Token::NegativeWide(value) => visitor.visit_f64(single(value as f64)?),
             Token::Single(value) => visitor.visit_f32(value),
             Token::Double(value) => visitor.visit_f64(single(value)?),
+            Token::Digits(text) => from_digits(text, |json| json.deserialize_f32(visitor)),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
@@ -657,10 +742,14 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 }
 
-/// What serde_json's `Value` would make of an integer that it can't hold; see [`exact`](crate::codec::exact).
+/// An integer of more than 64 bits for a type that takes what comes: exact if serde_json's `Number` can hold it, and else
+/// refused; see [`exact`](crate::codec::exact).
 #[cold]
-fn rounded(value: f64) -> Error {
-    Error::custom(crate::codec::exact::rounded(value))
+fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor: V) -> Result<V::Value, Error> {
+    match number {
+        Some(number) => number.deserialize_any(visitor),
+        None => Err(Error::custom(crate::codec::exact::rounded(near))),
+    }
 }
 
 #[cold]
@@ -819,9 +908,10 @@ impl<'de> Deserializer<'de> for Key<'_, 'de> {
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if let Some(text) = self.reader.short_str() {
+            self.reader.check(text)?;
             return visitor.visit_borrowed_str(text);
         }
-        match self.reader.unusual_key()? {
+        match self.reader.key()? {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),
         }

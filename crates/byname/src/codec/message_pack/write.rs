@@ -9,7 +9,8 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
-use super::{NUMBER, RAW, Reader, Token, WIDE};
+use super::{DIGITS, Reader, Token, WIDE};
+use crate::codec::private_keys::{NUMBER, RAW, numbers_are_text};
 use crate::codec::transcode;
 
 /// What begins with a length.
@@ -163,6 +164,30 @@ pub(in crate::codec) fn write_wide(negative: bool, bytes: [u8; 16], out: &mut Ve
     out.extend_from_slice(&bytes);
 }
 
+/// A number as JSON has it, with every digit.
+pub(in crate::codec) fn write_digits(number: &str, out: &mut Vec<u8>) -> Result<(), Error> {
+    write_extension(DIGITS, number.as_bytes(), out)
+}
+
+fn write_extension(kind: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    let length = most(bytes.len())? as u32;
+    out.reserve(bytes.len() + 6);
+    match length.to_be_bytes() {
+        [0, 0, 0, d] => out.extend_from_slice(&[0xc7, d, kind]),
+        [0, 0, c, d] => out.extend_from_slice(&[0xc8, c, d, kind]),
+        [a, b, c, d] => out.extend_from_slice(&[0xc9, a, b, c, d, kind]),
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Appends a float, which is finite.
+#[inline]
+pub(in crate::codec) fn write_f32(value: f32, out: &mut Vec<u8>) {
+    let [a, b, c, d] = value.to_be_bytes();
+    out.extend_from_slice(&[0xca, a, b, c, d]);
+}
+
 /// Appends a float, which is finite.
 #[inline]
 pub(in crate::codec) fn write_f64(value: f64, out: &mut Vec<u8>) {
@@ -245,8 +270,7 @@ impl<'o> Serializer for Writer<'o> {
     }
 
     fn serialize_f32(self, value: f32) -> Result<(), Error> {
-        let [a, b, c, d] = value.to_be_bytes();
-        self.out.extend_from_slice(&[0xca, a, b, c, d]);
+        write_f32(value, self.out);
         Ok(())
     }
 
@@ -340,7 +364,8 @@ impl<'o> Serializer for Writer<'o> {
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Fields<'o>, Error> {
         Ok(match name {
-            RAW | NUMBER => Fields::Text(self.out),
+            RAW => Fields::Text(self.out),
+            NUMBER if numbers_are_text() => Fields::Text(self.out),
             _ => Fields::Map(self.compound(Kind::Map, Some(length))),
         })
     }

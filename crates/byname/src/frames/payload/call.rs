@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::stream::NO_CREDIT;
-use super::{number, part, put_part, read_any_metadata, write_any_metadata};
+use super::{number, part, put_part, read_metadata, write_any_metadata};
 use crate::arguments::Encoded;
 use crate::error::Error;
 use crate::frames::header::{FrameHeader, flag, kind};
-use crate::frames::{PIECE, Violation, WriteQueue};
+use crate::frames::{PIECE, SPARE, Violation, WriteQueue};
+use crate::metadata;
 
 thread_local! {
     /// Where this thread's next call is written, so that it allocates nothing.
@@ -120,6 +121,10 @@ impl CallPayload {
 
 impl Drop for CallPayload {
     fn drop(&mut self) {
+        if self.payload.capacity() > SPARE {
+            // The thread may make no other call for as long as it lives.
+            return;
+        }
         self.payload.clear();
         let payload = std::mem::take(&mut self.payload);
         // A thread that ends keeps nothing.
@@ -133,7 +138,7 @@ fn millis(left: Duration) -> [u8; 4] {
 }
 
 /// A call as its server reads it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ReceivedCall<'p> {
     /// `None` where the caller doesn't say.
     pub(crate) timeout: Option<Duration>,
@@ -141,20 +146,25 @@ pub(crate) struct ReceivedCall<'p> {
     pub(crate) credit: Option<u32>,
     /// The caller sends a stream.
     pub(crate) brings_stream: bool,
-    pub(crate) metadata: HeaderMap,
+    /// Or why they are rejected.
+    pub(crate) metadata: Result<HeaderMap, Error>,
     pub(crate) positional: &'p [u8],
     /// The arguments by name where there are some by position, else all of them.
     pub(crate) keyword: &'p [u8],
 }
 
 impl<'p> ReceivedCall<'p> {
-    pub(crate) fn read(header: &FrameHeader, payload: &'p [u8]) -> Result<Self, Violation> {
+    /// Reads one whose metadata may have as many bytes as `most`, which is what a head may have over HTTP.
+    pub(crate) fn read(header: &FrameHeader, payload: &'p [u8], most: usize) -> Result<Self, Violation> {
         let mut rest = payload;
         let timeout = number(&mut rest, "a call without a time-out")?;
         let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
         let credit = if header.has(flag::STREAM) { Some(number(&mut rest, NO_CREDIT)?) } else { None };
         let brings_stream = header.has(flag::ITEMS);
-        let metadata = read_any_metadata(header, &mut rest)?;
+        let metadata = match header.has(flag::METADATA) {
+            true => read_headers(&mut rest, most)?,
+            false => Ok(HeaderMap::new()),
+        };
         let positional = if header.has(flag::MIXED) { part(&mut rest)? } else { b"" };
         Ok(Self { timeout, credit, brings_stream, metadata, positional, keyword: rest })
     }
@@ -165,6 +175,19 @@ impl<'p> ReceivedCall<'p> {
     }
 }
 
+/// Takes the metadata of a call off the front.
+fn read_headers(rest: &mut &[u8], most: usize) -> Result<Result<HeaderMap, Error>, Violation> {
+    let mut behind = *rest;
+    let text = part(&mut behind)?;
+    // Quotes and escapes make JSON longer, by twice at most for what a header can hold.
+    if text.len() / 2 > most.saturating_add(1024) {
+        *rest = behind;
+        return Ok(Err(metadata::too_large(most)));
+    }
+    let headers = read_metadata(rest)?;
+    Ok(metadata::check_taken(&headers, most).map(|()| headers))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -173,6 +196,9 @@ mod tests {
     use crate::codec::Codec;
     use crate::frames::fuzzing::queued;
     use crate::frames::payload::tests::metadata;
+
+    /// More than any metadata here has.
+    const MOST: usize = 64 << 10;
 
     proptest! {
         #[test]
@@ -202,7 +228,7 @@ mod tests {
             call.put(number, id, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
             prop_assert_eq!((header.kind, header.number, header.id), (kind::CALL, number, id));
-            let read = ReceivedCall::read(header, payload).unwrap();
+            let read = ReceivedCall::read(header, payload, MOST).unwrap();
             prop_assert_eq!(read.has_streams(), takes || brings_stream);
             // One kind of arguments alone says itself which it is.
             let (positional, keyword) = match keyword.is_empty() {
@@ -210,6 +236,7 @@ mod tests {
                 false => (&positional[..], &keyword[..]),
             };
             let timeout = Some(timeout);
+            let metadata = Ok(metadata);
             prop_assert_eq!(read, ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword });
         }
 
@@ -224,8 +251,8 @@ mod tests {
             let mut queue = WriteQueue::new();
             call.put(1, 2, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
-            let read = ReceivedCall::read(header, payload).unwrap();
-            prop_assert_eq!((read.positional, read.keyword, read.metadata), (&b""[..], &keyword[..], metadata));
+            let read = ReceivedCall::read(header, payload, MOST).unwrap();
+            prop_assert_eq!((read.positional, read.keyword, read.metadata), (&b""[..], &keyword[..], Ok(metadata)));
         }
 
         #[test]
@@ -236,7 +263,7 @@ mod tests {
             let mut queue = WriteQueue::new();
             call.put(1, 2, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
-            prop_assert!(ReceivedCall::read(header, &payload[..cut]).is_err());
+            prop_assert!(ReceivedCall::read(header, &payload[..cut], MOST).is_err());
         }
     }
 
@@ -244,7 +271,25 @@ mod tests {
     fn a_call_whose_time_is_nearly_over_says_one_millisecond_and_a_zero_is_none() {
         assert_eq!(millis(Duration::from_micros(10)), 1u32.to_be_bytes());
         assert_eq!(millis(Duration::from_secs(1 << 32)), u32::MAX.to_be_bytes());
-        let read = ReceivedCall::read(&FrameHeader::new(kind::CALL, 0, 1, 1), &[0; 4]).unwrap();
+        let read = ReceivedCall::read(&FrameHeader::new(kind::CALL, 0, 1, 1), &[0; 4], MOST).unwrap();
         assert_eq!((read.timeout, read.credit, read.keyword), (None, None, &b""[..]));
+    }
+
+    #[test]
+    fn a_thread_keeps_no_memory_of_a_call_beyond_its_bound() {
+        let kept = |length: usize| {
+            let write = |payload: &mut Vec<u8>| {
+                payload.resize(payload.len() + length, 7);
+                Ok(())
+            };
+            drop(CallPayload::by_name(Duration::from_secs(1), &HeaderMap::new(), write).unwrap());
+            let scratch = SCRATCH.take();
+            let capacity = scratch.capacity();
+            SCRATCH.set(scratch);
+            capacity
+        };
+        assert!((1000..SPARE).contains(&kept(1000)));
+        assert_eq!(kept(SPARE + 1), 0);
+        assert!((100_000..SPARE).contains(&kept(100_000)), "what is smaller is used again");
     }
 }

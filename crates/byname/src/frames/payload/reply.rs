@@ -5,11 +5,12 @@ use http::HeaderMap;
 
 use super::{part, put_part, read_any_metadata, write_any_metadata};
 use crate::call::Reply;
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Error, Kind};
 use crate::frames::header::{FrameHeader, kind};
 use crate::frames::{Violation, WriteQueue};
 use crate::returned::{Failure, Returned, Value};
+use crate::wire;
 
 /// REPLY: the value that a function returned, encoded.
 pub(crate) fn put_value(id: u64, metadata: &HeaderMap, value: Bytes, queue: &mut WriteQueue) {
@@ -50,10 +51,13 @@ pub(crate) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Resul
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = part(&mut rest)?;
-    let error: Error =
-        serde_json::from_slice(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
+    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
     let failure = match error.kind() {
-        Kind::Method => Failure::Method { error, data: Value::Encoded(codec, payload.slice_ref(rest)) },
+        Kind::Method => {
+            // An own error without data is `null`.
+            let data = if rest.is_empty() { codec::nothing(codec).into() } else { payload.slice_ref(rest) };
+            Failure::Method { error: error.data_is(None), data: Value::Encoded(codec, data) }
+        }
         Kind::Rpc => Failure::Rpc(error),
     };
     Ok(Reply { result: Err(failure), metadata })
@@ -123,6 +127,7 @@ mod tests {
             };
             let (kind, reply) = read_back(|queue| put_failure(7, &metadata, own, queue));
             let Err(Failure::Method { error: read, data: own }) = reply.result else { panic!("the function's error") };
+            let data = if data.is_empty() { codec::nothing(Codec::MessagePack).to_vec() } else { data };
             prop_assert_eq!((kind, read, encoded(own), reply.metadata), (kind::ERROR, error, data, metadata));
         }
     }

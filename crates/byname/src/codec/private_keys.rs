@@ -1,0 +1,203 @@
+//! The names that serde_json keeps for itself, and the refusal of objects that use them.
+//!
+//! serde_json says by an object with one of these keys that a text stands for a value. Its `Value` believes that of any
+//! object: it would read a string from the wire as JSON, with no regard to how deep the whole is nested. So a key like that is
+//! refused wherever it stands, before serde_json or a type that goes through serde's buffers sees it.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde_json::Number;
+
+/// The struct that a `RawValue` is written as, and the newtype that it is read as.
+pub(super) const RAW: &str = "$serde_json::private::RawValue";
+
+/// The struct that a `Number` is written as where the program has serde_json's feature `arbitrary_precision`.
+pub(super) const NUMBER: &str = "$serde_json::private::Number";
+
+/// What all of them begin with.
+const PREFIX: &str = "$serde_json::private::";
+
+/// Whether a `Number` is written so: without that feature [`NUMBER`] is a name as any other.
+pub(super) fn numbers_are_text() -> bool {
+    static ARE_TEXT: LazyLock<bool> =
+        LazyLock::new(|| "1.00".parse::<Number>().is_ok_and(|number| number.to_string() == "1.00"));
+    *ARE_TEXT
+}
+
+/// Whether the key of an object is one of serde_json's own.
+#[inline]
+pub(super) fn is_private(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// What is said of an object with such a key.
+pub(super) struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object has a key that begins with `{PREFIX}`, which serde_json keeps for itself: rename the key")
+    }
+}
+
+/// Whether an object in the JSON `text` has such a key, however it is written.
+pub(super) fn has_private_key(text: &[u8]) -> bool {
+    // Such a key has each letter as it is or as `\u00` and two digits. Hardly any text has a dollar or such an escape.
+    let is_suspicious = |at: usize| match &text[at..] {
+        [b'\\', b'u', b'0', b'0', b'2'..=b'7', ..] => true,
+        rest => rest.starts_with(PREFIX.as_bytes()),
+    };
+    memchr::memchr2_iter(b'$', b'\\', text).any(is_suspicious) && a_key_is_private(text)
+}
+
+#[cold]
+fn a_key_is_private(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'"', rest) {
+        let (string, behind) = rest[at..].split_at(super::json::string_length(&rest[at..]));
+        let is_key = behind.trim_ascii_start().starts_with(b":");
+        if is_key && serde_json::from_slice::<String>(string).is_ok_and(|key| is_private(&key)) {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde::de::{DeserializeOwned, IgnoredAny};
+    use serde_json::value::RawValue;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::codec::{Codec, decode, encode, to_json, to_message_pack};
+
+    #[test]
+    fn these_are_the_names_that_serde_json_has() {
+        let raw = RawValue::from_string("[1]".into()).unwrap();
+        let mut packed = Vec::new();
+        encode(Codec::MessagePack, &raw, &mut packed).unwrap();
+        assert_eq!(packed, b"\x91\x01", "a struct of this name is written as what its text says");
+        assert_eq!(serde_json::from_value::<Value>(json!({RAW: "[1]"})).unwrap(), json!([1]), "it is still private");
+        assert!([RAW, NUMBER].into_iter().all(is_private));
+    }
+
+    const SPELLINGS: [&str; 5] = [
+        r"$serde_json::private::RawValue",
+        r"\u0024serde_json::private::RawValue",
+        r"$serde\u005Fjson::private::\u0052awValue",
+        r"$serde_json::private::Number",
+        r"$serde_json::private::",
+    ];
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "it is only read")]
+    struct Flat {
+        #[serde(flatten)]
+        rest: BTreeMap<String, Value>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[allow(dead_code, reason = "it is only read")]
+    enum Untagged {
+        Any(Value),
+    }
+
+    fn refused<T: DeserializeOwned + Debug>(text: &str) {
+        let packed = to_message_pack(text.as_bytes()).unwrap();
+        for (codec, bytes) in [(Codec::Json, text.as_bytes()), (Codec::MessagePack, &packed)] {
+            assert_eq!(decode::<T>(codec, bytes).unwrap_err(), Refused.to_string(), "{codec:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_refused_wherever_it_stands_and_however_it_is_written() {
+        for key in SPELLINGS {
+            for text in [
+                format!(r#"{{"{key}":"[1]"}}"#),
+                format!(r#"[{{"a": {{"b" : 1, "{key}" : "[1]"}}}}]"#),
+                format!(r#"{{"a":{{"é\n\"\\":[{{"{key}"{}:1}}]}}}}"#, "\n\t "),
+            ] {
+                refused::<Value>(&text);
+                refused::<Box<RawValue>>(&text);
+                refused::<IgnoredAny>(&text);
+                refused::<Untagged>(&text);
+            }
+            refused::<Flat>(&format!(r#"{{"a":{{"{key}":"[1]"}}}}"#));
+            refused::<Flat>(&format!(r#"{{"{key}":"[1]"}}"#));
+            refused::<BTreeMap<String, String>>(&format!(r#"{{"{key}":"[1]"}}"#));
+            refused::<BTreeMap<String, Option<Value>>>(&format!(r#"{{"a":{{"{key}":null}}}}"#));
+        }
+    }
+
+    #[test]
+    fn the_same_text_is_fine_where_it_is_no_key() {
+        for text in [
+            format!(r#"["{RAW}",{{"a":"{RAW}"}},"{{\"{RAW}\":1}}"]"#),
+            format!(r#"{{"a{RAW}":"$","\\u0024serde_json::private::":"\\"}}"#),
+            r#"{"$serde_json":1,"$serde_json::private":2,"$":"\u0024"}"#.to_owned(),
+        ] {
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(decode::<Value>(Codec::Json, text.as_bytes()).unwrap(), value);
+            let packed = to_message_pack(text.as_bytes()).unwrap();
+            assert_eq!(decode::<Value>(Codec::MessagePack, &packed).unwrap(), value);
+        }
+    }
+
+    /// Each string is read with a depth of its own, so some kilobytes hold more levels than a stack.
+    #[test]
+    fn strings_in_strings_are_not_read_as_json() {
+        let mut text = "1".to_owned();
+        for _ in 0..5 {
+            text = format!("{}{}{}", "[".repeat(100), text, "]".repeat(100));
+            text = format!("{{{}:{}}}", Value::from(RAW), Value::from(text));
+        }
+        assert!(text.len() < 20_000, "{}", text.len());
+        refused::<Value>(&text);
+        refused::<Vec<Flat>>(&format!("[{{\"a\":{text}}}]"));
+    }
+
+    /// A type that swallows the error has not read the rest.
+    #[test]
+    fn the_refusal_is_not_swallowed() {
+        #[derive(Debug)]
+        struct Lenient;
+        impl<'de> Deserialize<'de> for Lenient {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let _ = Value::deserialize(deserializer);
+                Ok(Self)
+            }
+        }
+        refused::<Vec<Lenient>>(&format!(r#"[{{"{RAW}":"1"}}]"#));
+    }
+
+    proptest! {
+        #[test]
+        fn no_private_key_is_missed(
+            parts in proptest::collection::vec("[a-z\"\\\\{}\\[\\],: ]{0,3}", 0..6),
+            escaped in proptest::collection::vec(any::<bool>(), PREFIX.len()),
+            at in 0..6usize,
+        ) {
+            let letters = PREFIX.chars().zip(&escaped);
+            let key: String = letters
+                .map(|(letter, escaped)| if *escaped { format!("\\u{:04x}", u32::from(letter)) } else { letter.into() })
+                .collect();
+            // What stands around it is anything that a value may be.
+            let mut values: Vec<Value> = parts.into_iter().map(Value::from).collect();
+            values.insert(at.min(values.len()), json!({"here": 1}));
+            let text = Value::from(values).to_string().replace("{\"here\"", &format!("{{\"{key}\""));
+            prop_assert!(has_private_key(text.as_bytes()), "{}", text);
+            prop_assert!(decode::<Value>(Codec::Json, text.as_bytes()).is_err());
+            let packed = to_message_pack(text.as_bytes()).unwrap();
+            prop_assert!(decode::<Value>(Codec::MessagePack, &packed).is_err());
+            prop_assert!(to_json(&packed).is_ok(), "so that the refusal has JSON's words");
+        }
+    }
+}

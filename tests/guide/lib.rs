@@ -1,0 +1,1 @@
+//! Nothing: the guide is in `docs/guide`, its test in `guide.rs`.
