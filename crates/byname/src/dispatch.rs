@@ -511,6 +511,22 @@ impl Supervised {
         }
     }
 
+    /// Nobody waits for the outcome: the caller was answered, or is gone. The function is told, and runs to its end by
+    /// itself unless it is `readonly`.
+    fn let_run_on(&mut self) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        running.context.cancel();
+        if running.context.is_readonly() {
+            return;
+        }
+        let to_its_end = async move {
+            std::future::poll_fn(|cx| running.poll(cx)).await;
+        };
+        runtime::spawn(&runtime::current(), to_its_end.in_current_span());
+    }
+
     /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure. How long this
     /// keeps the thread is for the caller to watch.
     pub(crate) fn poll_into(
@@ -519,11 +535,11 @@ impl Supervised {
         out: &mut Vec<u8>,
     ) -> Poll<(Result<(), Failure>, HeaderMap)> {
         let Some(running) = &mut self.running else {
-            return Poll::Pending;
+            polled_after_its_end();
         };
         let start = out.len();
         let Output::Encoded(codec, own) = &mut running.output else {
-            return Poll::Pending;
+            unreachable!("only a function with one encoded result is polled inline");
         };
         let codec = *codec;
         std::mem::swap(out, own);
@@ -553,7 +569,7 @@ impl Future for Supervised {
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Reply> {
         let this = &mut *self;
         let Some(running) = &mut this.running else {
-            return Poll::Pending;
+            polled_after_its_end();
         };
         if let Poll::Ready(outcome) = running.poll(cx) {
             let metadata = running.context.take_reply_metadata();
@@ -566,8 +582,14 @@ impl Future for Supervised {
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
-        Poll::Ready(late_by(&running.entry.handler.method.name, this.allowed, this.set_by).into())
+        let late = late_by(&running.entry.handler.method.name, this.allowed, this.set_by);
+        this.let_run_on();
+        Poll::Ready(late.into())
     }
+}
+
+fn polled_after_its_end() -> ! {
+    panic!("a call was polled after it had ended, which is a defect of byname");
 }
 
 /// A function had no answer at its deadline.
@@ -589,18 +611,7 @@ fn late_by(name: &str, allowed: Duration, set_by: SetBy) -> Error {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        let Some(mut running) = self.running.take() else {
-            return;
-        };
-        running.context.cancel();
-        if running.context.is_readonly() {
-            return;
-        }
-        // Nobody waits for the outcome: it was answered, or its caller is gone.
-        let to_its_end = async move {
-            std::future::poll_fn(|cx| running.poll(cx)).await;
-        };
-        runtime::spawn(&runtime::current(), to_its_end.in_current_span());
+        self.let_run_on();
     }
 }
 
@@ -719,6 +730,53 @@ mod tests {
         let late = Request { deadline: Some(Instant::now()), ..request("ran", "not even JSON") };
         let late = error(dispatch.run(late).await);
         assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::No));
+    }
+
+    fn supervised(dispatch: &Dispatch, name: &str) -> Supervised {
+        let entry = dispatch.entry(name).unwrap();
+        let source =
+            crate::arguments::Source::Encoded { codec: Codec::Json, positional: b"[]", keyword: b"", nesting: 9 };
+        let origin = Origin {
+            metadata: HeaderMap::new(),
+            extensions: Extensions::new(),
+            peer: None,
+            deadline: None,
+            permit: None,
+            share: None,
+            room: Vec::new(),
+            items: None,
+            takes_stream: false,
+        };
+        dispatch.begin(entry, name.into(), origin, Instant::now(), source).unwrap()
+    }
+
+    /// Without the check it would wait for ever.
+    #[tokio::test]
+    #[should_panic(expected = "a call was polled after it had ended")]
+    async fn polling_a_call_after_its_reply_panics() {
+        let one = Handler::function("one".into(), PLACE, || async { 1 });
+        let mut call = supervised(&dispatch([one], Limits::default()), "one");
+        assert_eq!(text((&mut call).await), "1");
+        let _ = futures_util::poll!(&mut call);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a call was polled after it had ended")]
+    async fn polling_a_call_inline_after_its_reply_panics() {
+        let one = Handler::function("one".into(), PLACE, || async { 1 });
+        let mut call = supervised(&dispatch([one], Limits::default()), "one");
+        let (mut out, cx) = (Vec::new(), &mut std::task::Context::from_waker(std::task::Waker::noop()));
+        assert!(call.poll_into(cx, &mut out).is_ready() && out == b"1");
+        let _ = call.poll_into(cx, &mut out);
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "a call was polled after it had ended")]
+    async fn polling_a_call_after_its_deadline_panics() {
+        let slow = Handler::function("slow".into(), PLACE, std::future::pending::<()>);
+        let mut call = supervised(&dispatch([slow], Limits::default()), "slow");
+        assert_eq!(error((&mut call).await).code(), Code::DeadlineExceeded);
+        let _ = futures_util::poll!(&mut call);
     }
 
     #[tokio::test]

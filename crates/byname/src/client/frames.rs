@@ -286,12 +286,19 @@ impl Sending {
 
     /// How it ended, once it is sent.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let Some(id) = self.id else {
-            return Poll::Pending;
-        };
+        let id = self.sent_id();
         let ended = ready!(self.link.state().calls.poll(id, cx));
         self.id = None;
         Poll::Ready(ended)
+    }
+
+    /// The id of a call that is sent and has not ended.
+    ///
+    /// # Panics
+    ///
+    /// When it is not sent, or has ended: nothing would ever wake who polls it.
+    fn sent_id(&self) -> u64 {
+        self.id.expect("a call by frames is polled once it is sent, and not after its end")
     }
 
     /// Both: how it ended, or that it was not sent.
@@ -353,6 +360,7 @@ pub(super) struct Driver<S> {
     write_progress: Duration,
     timer: Timer,
     wakers: Vec<Waker>,
+    has_ended: bool,
 }
 
 /// How a connection came to its end.
@@ -377,6 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             write_progress: limits.write_progress,
             timer: Timer::default(),
             wakers: Vec::new(),
+            has_ended: false,
         }
     }
 
@@ -608,6 +617,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Over> {
         let this = &mut *self;
+        assert!(!this.has_ended, "the driver of a connection was polled after its end, which is a defect of byname");
         let why: Arc<str> = match this.try_poll(cx) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {
@@ -623,6 +633,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
             }
             Err(ended) => ended.to_string().into(),
         };
+        this.has_ended = true;
         Poll::Ready(this.end(&why))
     }
 }
@@ -668,4 +679,34 @@ pub(super) fn too_large(name: &str, size: usize, largest: usize) -> Error {
          the server); send less, or raise it"
     );
     Error::refused(Code::ResourceExhausted, why).of_limit("message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::frames::fuzzing::Scripted;
+    use crate::frames::websocket::Side;
+
+    fn link() -> Arc<Link> {
+        let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new() };
+        Arc::new(Link::new(server, Codec::Json, &Limits::default(), Instant::now(), 0.5))
+    }
+
+    /// Without the check it would wait for ever.
+    #[test]
+    #[should_panic(expected = "a call by frames is polled once it is sent")]
+    fn polling_a_call_that_is_not_sent_for_its_end_panics() {
+        let _ = link().call().poll_ended(&mut Context::from_waker(Waker::noop()));
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the driver of a connection was polled after its end")]
+    async fn polling_a_driver_after_its_end_panics() {
+        let socket = Socket::new(Scripted::new(Vec::new(), 100), Side::Client, &[], Instant::now());
+        let mut driver = Driver::new(link(), socket, Bytes::new(), &Limits::default());
+        (&mut driver).await;
+        (&mut driver).await;
+    }
 }

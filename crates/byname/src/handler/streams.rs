@@ -182,7 +182,7 @@ impl<S: Stream, E> Future for Yields<S, E> {
         let mut this = self.project();
         let mut taken = Taken::now();
         let Some(yielded) = taken.0.as_deref_mut() else {
-            return Poll::Pending;
+            unreachable!("it was lent before the poll");
         };
         yielded.is_flowing = true;
         loop {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
@@ -23,6 +23,8 @@ pub struct Items {
     source: Pin<Box<dyn Source>>,
     /// What has come already.
     first: Option<Next>,
+    /// The source has said that there are no more.
+    has_ended: bool,
 }
 
 /// Who makes items, or brings them from elsewhere.
@@ -46,14 +48,22 @@ pub(crate) enum Next {
 
 impl Items {
     pub(crate) fn new(source: impl Source + 'static) -> Self {
-        Self { source: Box::pin(source), first: None }
+        Self { source: Box::pin(source), first: None, has_ended: false }
     }
 
+    /// See [`Source::poll_next`].
+    ///
+    /// # Panics
+    ///
+    /// When it is asked again after [`Next::End`] or [`Next::Failed`].
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Next> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(first),
-            None => self.source.as_mut().poll_next(cx, room),
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(first);
         }
+        assert!(!self.has_ended, "items were asked for after their end, which is a defect of byname");
+        let next = ready!(self.source.as_mut().poll_next(cx, room));
+        self.has_ended = !matches!(next, Next::Batch(_));
+        Poll::Ready(next)
     }
 
     /// See [`Source::encode_in`].
@@ -156,4 +166,46 @@ impl Encoded {
 
 fn cost(span: &Range<usize>) -> usize {
     span.len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::error::{Code, Error};
+
+    struct Once(Option<Next>);
+
+    impl Source for Once {
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<Next> {
+            self.0.take().map_or(Poll::Pending, Poll::Ready)
+        }
+    }
+
+    /// Without the check it would wait for ever.
+    fn asked_twice(next: Next) -> Poll<Next> {
+        let mut items = Items::new(Once(Some(next)));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(items.poll_next(cx, 1).is_ready());
+        items.poll_next(cx, 1)
+    }
+
+    #[test]
+    fn items_go_on_after_a_batch() {
+        let batch = Batch::Encoded(Encoded::one(Codec::Json, Bytes::from_static(b"1")));
+        assert!(asked_twice(Next::Batch(batch)).is_pending());
+    }
+
+    #[test]
+    #[should_panic(expected = "items were asked for after their end")]
+    fn asking_after_the_end_panics() {
+        let _ = asked_twice(Next::End);
+    }
+
+    #[test]
+    #[should_panic(expected = "items were asked for after their end")]
+    fn asking_after_a_failure_panics_and_does_not_look_like_the_end() {
+        let _ = asked_twice(Next::Failed(Error::new(Code::Cancelled, "cut").into()));
+    }
 }

@@ -98,20 +98,16 @@ pub(in crate::client) enum Begun {
 impl Sending {
     /// Once it is sent: whether it ended, or the first items came.
     pub(in crate::client) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Begun> {
-        let Some(id) = self.id else {
-            return Poll::Pending;
-        };
+        let id = self.sent_id();
         if self.link.state().flows.has_items(id) {
             return Poll::Ready(Begun::Items);
         }
         self.poll_ended(cx).map(Begun::Ended)
     }
 
-    /// The next items of a stream that has begun, or how it ended; `None` once that was said.
-    pub(in crate::client) fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Encoded, Ended>>> {
-        let Some(id) = self.id else {
-            return Poll::Ready(None);
-        };
+    /// The next items of a stream that has begun, or how it ended.
+    pub(in crate::client) fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Result<Encoded, Ended>> {
+        let id = self.sent_id();
         let mut state = self.link.state();
         if let Found::Items(items, more) = state.flows.take(id, cx) {
             if let Some(more) = more
@@ -120,14 +116,14 @@ impl Sending {
                 put_credit(id, more, &mut state.write_queue);
                 self.link.state.unlock_and_wake(state);
             }
-            return Poll::Ready(Some(Ok(items)));
+            return Poll::Ready(Ok(items));
         }
         let ended = ready!(state.calls.poll(id, cx));
         let closed = state.flows.close(id);
         drop(state);
         wake(closed);
         self.id = None;
-        Poll::Ready(Some(Err(ended)))
+        Poll::Ready(Err(ended))
     }
 
     /// What goes with the first item.
@@ -150,10 +146,7 @@ impl Upload {
 
     /// Sends what there is, once the call is sent; ready when no more is sent, with the failure where it broke off.
     pub(in crate::client) fn poll(&mut self, sending: &Sending, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
-        let Some(id) = sending.id else {
-            return Poll::Pending;
-        };
-        self.poll_on(&sending.link, id, cx)
+        self.poll_on(&sending.link, sending.sent_id(), cx)
     }
 
     fn poll_on(&mut self, link: &Link, id: u64, cx: &mut Context<'_>) -> Poll<Option<Failure>> {

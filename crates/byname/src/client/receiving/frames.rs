@@ -142,9 +142,8 @@ impl Receiving {
 impl Source for Receiving {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<Next> {
         Poll::Ready(match ready!(self.sending.poll_items(cx)) {
-            Some(Ok(items)) => Next::Batch(Batch::Encoded(items)),
-            Some(Err(ended)) => self.ended(ended),
-            None => Next::End,
+            Ok(items) => Next::Batch(Batch::Encoded(items)),
+            Err(ended) => self.ended(ended),
         })
     }
 }
