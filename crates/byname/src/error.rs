@@ -349,15 +349,12 @@ impl fmt::Debug for Error {
 /// It has no source: the message says everything, and reports that print the sources behind it would say it twice.
 impl std::error::Error for Error {}
 
-/// The name under which [`Error`] serializes: it tells the encoder of a reply that a function returned ours.
-pub(crate) const SERDE_NAME: &str = "byname::Error";
-
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Repr { code, message, executed, kind, data, retry_after, limit, source: _ } = &*self.0;
         let optional = [data.is_some(), retry_after.is_some(), limit.is_some()];
         let len = 4 + optional.into_iter().filter(|given| *given).count();
-        let mut members = serializer.serialize_struct(SERDE_NAME, len)?;
+        let mut members = serializer.serialize_struct("Error", len)?;
         members.serialize_field("code", code)?;
         members.serialize_field("message", message)?;
         members.serialize_field("executed", executed)?;
