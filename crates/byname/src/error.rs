@@ -329,24 +329,16 @@ impl fmt::Display for Error {
     }
 }
 
+/// What a person reads where `main` returns one: as [`Display`](fmt::Display), and a line for each source.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Repr { code, message, executed, kind, data, retry_after, limit, source } = &*self.0;
-        let mut out = f.debug_struct("Error");
-        out.field("code", code).field("message", message).field("executed", executed).field("kind", kind);
-        if let Some(data) = data {
-            out.field("data", data);
+        fmt::Display::fmt(self, f)?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            write!(f, "\ncaused by: {source}")?;
+            cause = source.source();
         }
-        if let Some(after) = retry_after {
-            out.field("retry_after", after);
-        }
-        if let Some(limit) = limit {
-            out.field("limit", limit);
-        }
-        if let Some(source) = source {
-            out.field("source", source);
-        }
-        out.finish()
+        Ok(())
     }
 }
 
@@ -498,7 +490,7 @@ pub trait MethodError {
 ///
 /// It does not become an [`Error`], which has no place for the function's own. Where `E` is [`Error`] too, such a call
 /// fails with `Rpc` only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum CallError<E> {
     /// The function ran and returned this.
     Method(E),
@@ -582,6 +574,16 @@ impl<E: fmt::Debug> fmt::Display for CallError<E> {
     }
 }
 
+/// As [`Error`]'s.
+impl<E: fmt::Debug> fmt::Debug for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Method(_) => fmt::Display::fmt(self, f),
+            CallError::Rpc(error) => fmt::Debug::fmt(error, f),
+        }
+    }
+}
+
 impl<E: fmt::Debug> std::error::Error for CallError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -618,6 +620,19 @@ mod tests {
         // -32000 is a function's own error, -32600 and -32700 are what can't be read.
         let taken = [-32000, -32600, -32700].into_iter().chain(Code::ALL.map(Code::json_rpc_code));
         assert_eq!(taken.collect::<std::collections::BTreeSet<_>>().len(), 3 + Code::ALL.len());
+    }
+
+    #[test]
+    fn a_main_that_fails_prints_what_a_person_reads() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let error = Error::new(Code::Unavailable, "can't connect to data:80").caused_by(refused);
+        let expected = "unavailable: can't connect to data:80\ncaused by: connection refused";
+        assert_eq!(format!("{error:?}"), expected);
+        assert_eq!(format!("{:?}", CallError::<u8>::Rpc(error)), expected);
+        assert_eq!(format!("{:?}", CallError::Method("gone")), "the function returned \"gone\"");
+        let internal = format!("{:?}", Internal::from(std::io::Error::other("the disk is full")));
+        assert!(internal.starts_with("internal: the function failed"), "{internal}");
+        assert!(internal.ends_with("\ncaused by: the disk is full"), "{internal}");
     }
 
     #[test]
