@@ -336,7 +336,9 @@ mod tests {
         assert!(!reads.read.try_reclaim(2 * READ_ROOM + 1));
 
         let asked = now + Duration::from_secs(21);
-        assert!(reads.patience(false, Duration::MAX, now).is_ok() && reads.patience(false, Duration::MAX, asked).is_ok());
+        assert!(
+            reads.patience(false, Duration::MAX, now).is_ok() && reads.patience(false, Duration::MAX, asked).is_ok()
+        );
         assert!(!reads.read.try_reclaim(FIRST_READ + 1), "the peer is quiet");
     }
 }
