@@ -234,7 +234,8 @@ fn starts_function(input: ParseStream) -> bool {
             || ahead.peek(Token![unsafe])
             || ahead.peek(Token![extern])
             || ahead.peek(LitStr);
-        let taken = if ahead.peek(LitStr) { ahead.parse::<LitStr>().is_ok() } else { ahead.call(Ident::parse_any).is_ok() };
+        let taken =
+            if ahead.peek(LitStr) { ahead.parse::<LitStr>().is_ok() } else { ahead.call(Ident::parse_any).is_ok() };
         if !qualifier || !taken {
             return false;
         }
