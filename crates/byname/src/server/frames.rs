@@ -28,7 +28,7 @@ use super::http::Endpoint;
 use super::watch::linger;
 use crate::arguments::{Encoded, Source};
 use crate::call::{Args, Reply, Request};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::format::{self, Header, Hello, flag, kind};
@@ -526,8 +526,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn too_large(&mut self, id: u64) {
         let limit = self.endpoint.dispatch().limits().message;
+        let shorter = codec::shorter(self.codec.unwrap_or_default());
         let why = format!(
-            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it"
+            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
         self.put(id, error.into(), "");
@@ -650,13 +651,8 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
     let Reply { result, metadata } = reply;
     let value = match result {
         Ok(Returned::Value(Value::Encoded(_, value))) if value.len() <= limit => value,
-        Ok(Returned::Value(Value::Encoded(_, value))) => {
-            let why = format!(
-                "the reply of `{name}` has {} bytes, more than {limit} (`Limits::message` of the server); return less, or \
-                 raise it",
-                value.len()
-            );
-            let error = Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes);
+        Ok(Returned::Value(Value::Encoded(codec, value))) => {
+            let error = too_large(name, codec, value.len(), limit);
             return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
         Ok(Returned::Value(Value::Local(_))) => {
@@ -667,6 +663,13 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
             let error = Error::new(Code::Internal, "a stream went astray, which is a defect of byname");
             return put_failure(outbound, id, error.into(), HeaderMap::new());
         }
+        Err(Failure::Method { data: Value::Encoded(codec, data), .. }) if data.len() > limit => {
+            let error = too_large(name, codec, data.len(), limit);
+            return put_failure(outbound, id, error.into(), HeaderMap::new());
+        }
+        Err(Failure::Rpc(error)) if error.data().is_some() => {
+            return put_own(outbound, id, error, metadata, limit, name);
+        }
         Err(failure) => return put_failure(outbound, id, failure, metadata),
     };
     if metadata.is_empty() {
@@ -676,6 +679,27 @@ fn put_reply(outbound: &mut Outbound, id: u64, reply: Reply, limit: usize, name:
     format::write_metadata(&metadata, outbound.buffer());
     outbound.buffer().extend_from_slice(&value);
     outbound.close(start, Header::new(kind::REPLY, flag::METADATA, 0, id));
+}
+
+/// An error of ours that a function made, with data of its own.
+fn put_own(outbound: &mut Outbound, id: u64, error: Error, metadata: HeaderMap, limit: usize, name: &str) {
+    match serde_json::to_vec(&error).map_or(0, |text| text.len()) {
+        length if length > limit => {
+            let error = too_large(name, Codec::Json, length, limit);
+            put_failure(outbound, id, error.into(), HeaderMap::new());
+        }
+        _ => put_failure(outbound, id, error.into(), metadata),
+    }
+}
+
+/// What a function returned is larger than the server sends.
+fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
+    let shorter = codec::shorter(codec);
+    let why = format!(
+        "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
+         raise it{shorter}"
+    );
+    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
 }
 
 fn put_failure(outbound: &mut Outbound, id: u64, failure: Failure, metadata: HeaderMap) {

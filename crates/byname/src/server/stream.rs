@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::returned::items::{Batch, Encoded, Items, Next, ROOM, Source};
 use crate::timer::{Timer, later};
@@ -91,8 +91,9 @@ impl<B: RequestBody> RequestLines<B> {
                 Err(TooLong) => {
                     let why = format!(
                         "a line of the request has more than {} bytes (`Limits::message` of the server); send shorter \
-                         ones, or raise it",
-                        self.longest
+                         ones, or raise it{}",
+                        self.longest,
+                        codec::shorter(Codec::Json)
                     );
                     return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit("message")));
                 }
