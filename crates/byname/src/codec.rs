@@ -49,6 +49,16 @@ impl Codec {
     }
 }
 
+/// What a limit of size says besides of a value in this codec: one that is too long as JSON may fit as MessagePack.
+pub(crate) fn shorter(codec: Codec) -> &'static str {
+    match codec {
+        Codec::MessagePack => "",
+        Codec::Json => {
+            "; JSON writes a `Vec<u8>` up to four times as long as frames in MessagePack do: for bytes use `byname::Bytes`"
+        }
+    }
+}
+
 /// Appends `value`. NaN and infinities are an error, where serde_json alone would write `null`.
 pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     match codec {

@@ -11,7 +11,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use byname::{
-    Call, CallError, Client, Code, Codec, Context, Error, Internal, MethodError, Next, Request, Server, Transport, rpc,
+    Call, CallError, Client, Code, Codec, Context, Error, Internal, Limits, MethodError, Next, Request, Server,
+    Streaming, Transport, rpc,
 };
 use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, answer, frame};
@@ -32,10 +33,12 @@ struct Way {
     open: Option<(Running, Option<Tap>)>,
 }
 
+type Came = Pin<Box<dyn Future<Output = String> + Send>>;
+
 /// A call, and what it comes to, as text.
 struct Row {
     name: String,
-    call: Box<dyn Fn(Client) -> Pin<Box<dyn Future<Output = String> + Send>>>,
+    call: Box<dyn Fn(Client) -> Came>,
     expected: String,
     /// Not for a client in the process that hands values over as they are.
     needs_encoding: bool,
@@ -924,6 +927,144 @@ async fn errors_that_are_not_the_functions_own() {
 #[tokio::test]
 async fn headers_are_taken_or_rejected() {
     check(&headers(), &ways(serve).await).await;
+}
+
+// What is too large: `Limits::message` counts what is sent, so a value may fit in one codec and not in the other.
+
+#[rpc(readonly)]
+async fn large(size: usize) -> Vec<u8> {
+    vec![100; size]
+}
+
+#[rpc(readonly)]
+async fn large_error(size: usize) -> Result<(), Vec<u8>> {
+    Err(vec![100; size])
+}
+
+/// Its data is JSON whatever the codec.
+#[rpc(readonly)]
+async fn large_of_ours(size: usize) -> Result<(), Error> {
+    Err(Error::new(Code::Aborted, "m").with_data(vec![100; size]))
+}
+
+#[rpc(readonly)]
+fn large_item(size: usize) -> impl Stream<Item = Vec<u8>> {
+    stream::iter([vec![], vec![100; size]])
+}
+
+#[rpc]
+async fn takes(bytes: Vec<u8>) -> usize {
+    bytes.len()
+}
+
+#[rpc]
+async fn takes_items(mut items: Streaming<Vec<u8>>) -> Result<usize, Error> {
+    let mut size = 0;
+    while let Some(item) = items.next().await {
+        size += item?.len();
+    }
+    Ok(size)
+}
+
+/// What a call of each came to. `Bytes` are named where JSON made it too large.
+async fn sizes(client: &Client, size: usize) -> [(&'static str, String); 6] {
+    let brief = |error: &Error| {
+        let (limit, is_told) = (error.limit().unwrap_or("no limit"), error.message().contains("`byname::Bytes`"));
+        assert!(error.message().contains("`Limits::message`"), "{error}");
+        format!("{}, {:?}, {limit}{}", error.code(), error.executed(), if is_told { ", in JSON" } else { "" })
+    };
+    let own = |error: CallError<Error>| brief(error.rpc().unwrap());
+    let reply = large::on(client, size).await.map_or_else(|error| brief(&error), |_| "fits".into());
+    let error = match large_error::on(client, size).await {
+        Err(CallError::Rpc(error)) => brief(&error),
+        own => own.map_or_else(|_| "fits".to_owned(), |()| panic!("it fails")),
+    };
+    let ours = match large_of_ours::on(client, size).await.unwrap_err().rpc() {
+        Some(error) if error.code() == Code::Aborted => "fits".to_owned(),
+        error => brief(error.unwrap()),
+    };
+    let mut items = large_item::on(client, size);
+    assert!(items.next().await.unwrap().unwrap().is_empty());
+    let item = items.next().await.unwrap().map_or_else(|error| brief(&error), |_| "fits".into());
+    let argument = takes::on(client, vec![100; size]).await.map_or_else(|error| brief(&error), |_| "fits".into());
+    let upload = takes_items::on(client, Streaming::new(stream::iter([vec![], vec![100; size]])));
+    let upload = upload.await.map_or_else(own, |_| "fits".into());
+    [("reply", reply), ("own error", error), ("ours", ours), ("item", item), ("argument", argument), ("upload", upload)]
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_so_by_every_way_of_its_codec_and_the_error_says_what_is_shorter() {
+    let server = |message: usize| {
+        serve()
+            .method::<large>()
+            .method::<large_error>()
+            .method::<large_of_ours>()
+            .method::<large_item>()
+            .method::<takes>()
+            .method::<takes_items>()
+            .limits(|limits| limits.message = message)
+    };
+    let (small, usual) = (1000, 4 << 20);
+    // Which of them are too large, and whether the function is known to have run.
+    let by_server = [
+        ("reply", "Yes"),
+        ("own error", "Yes"),
+        ("ours", "Yes"),
+        ("item", "Yes"),
+        ("argument", "No"),
+        ("upload", "Yes"),
+    ];
+    let by_client = [
+        ("reply", "Yes"),
+        // Of an error that is too large nothing is read, and it may be one that says that the function did not run.
+        ("own error", "Unknown"),
+        ("ours", "Unknown"),
+        ("item", "Yes"),
+        ("argument", "fits"),
+        ("upload", "Unknown"),
+    ];
+    for (servers, clients, too_large) in [(small, usual, by_server), (usual, small, by_client)] {
+        let running = Running::new(server(servers)).await;
+        let limits = |limits: &mut Limits| limits.message = clients;
+        let without_path = Running::new(server(servers).path(false)).await;
+        let [plain, path] = [&without_path, &running].map(|running| {
+            let builder = Client::builder(&format!("{}/rpc", running.address)).transport(Transport::Http);
+            builder.limits(limits).build().unwrap()
+        });
+        path.call::<()>("nothing", ()).await.unwrap();
+        let (in_json, json) = Tap::limited_client_by_frames(&running, Codec::Json, limits).await;
+        let (in_message_pack, message_pack) = Tap::limited_client_by_frames(&running, Codec::MessagePack, limits).await;
+        let over_http = [&in_json, &in_message_pack].map(Tap::over_http);
+        // A size that fits in MessagePack alone, and one that fits in neither.
+        for (size, fits_in_message_pack) in [(300, true), (1100, false)] {
+            let expected = |is_json: bool| {
+                too_large.map(|(what, executed)| {
+                    // The data of an error of ours is JSON in either, which only its server sees.
+                    let is_ours = what == "ours";
+                    let in_json = if is_json || is_ours && servers == small { ", in JSON" } else { "" };
+                    let came = match executed {
+                        "fits" => "fits".to_owned(),
+                        _ if fits_in_message_pack && !is_json && !is_ours => "fits".to_owned(),
+                        executed => format!("resource_exhausted, {executed}, message{in_json}"),
+                    };
+                    (what, came)
+                })
+            };
+            for (way, client, is_json) in [
+                ("plain", &plain, true),
+                ("path", &path, true),
+                ("frames in JSON", &json, true),
+                ("frames in MessagePack", &message_pack, false),
+            ] {
+                // Often enough to be polled inline.
+                for _ in 0..10 {
+                    let came = sizes(client, size).await;
+                    assert_eq!(came, expected(is_json), "{size} by {way}; the limits are {servers} and {clients}");
+                }
+            }
+        }
+        assert_eq!([&in_json, &in_message_pack].map(Tap::over_http), over_http, "every call went by frames");
+    }
 }
 
 /// As others read it: `data` is there, and is `null`.

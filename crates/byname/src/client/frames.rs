@@ -24,8 +24,8 @@ use self::streams::Run;
 pub(super) use self::streams::{Begun, Upload, UploadTask};
 pub(super) use self::upgrades::Upgrades;
 use crate::call::Reply;
-use crate::codec::Codec;
-use crate::error::{Code, Error};
+use crate::codec::{self, Codec};
+use crate::error::{Code, Error, Executed};
 use crate::frames::header::{self, FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
 use crate::frames::payload::{self, Hello, NAMES, put_cancel, reply, stream};
@@ -543,7 +543,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         run.end(&mut state, &message, codec, &mut self.wakers)?;
                         put_cancel(header.id, &mut state.write_queue);
                         self.wakers.extend(state.flows.refuse(header.id));
-                        self.wakers.extend(state.calls.end(header.id, Ended::TooLarge));
+                        self.wakers.extend(state.calls.end(header.id, Ended::TooLarge(Executed::Yes)));
                         self.wakers.extend(state.next_in_queue());
                     }
                 },
@@ -559,7 +559,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         Taken::Part => continue,
                         Taken::Whole(payload) => Ended::Answered(header, message.slice_ref(payload)),
                         Taken::Assembled(whole) => Ended::Answered(header, whole),
-                        Taken::TooLarge => Ended::TooLarge,
+                        // An ERROR may say that it did not.
+                        Taken::TooLarge if header.kind == kind::ERROR => Ended::TooLarge(Executed::Unknown),
+                        Taken::TooLarge => Ended::TooLarge(Executed::Yes),
                     };
                     self.wakers.extend(state.calls.end(header.id, ended));
                     self.wakers.extend(state.next_in_queue());
@@ -673,10 +675,11 @@ fn timed_out(why: &str) -> frames::Ended {
 }
 
 /// A request that is larger than the server takes.
-pub(super) fn too_large(name: &str, size: usize, largest: usize) -> Error {
+pub(super) fn too_large(name: &str, codec: Codec, size: usize, largest: usize) -> Error {
+    let shorter = codec::shorter(codec);
     let why = format!(
         "the request of `{name}` has {size} bytes, more than the {largest} that the server takes (`Limits::message` of \
-         the server); send less, or raise it"
+         the server); send less, or raise it{shorter}"
     );
     Error::refused(Code::ResourceExhausted, why).of_limit("message")
 }

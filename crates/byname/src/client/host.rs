@@ -27,7 +27,7 @@ use super::pool::Pool;
 use super::retry::Attempts;
 use super::target::Target;
 use crate::call::Reply;
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::returned::{Failure, Returned, Value};
@@ -211,7 +211,7 @@ impl Host {
                 );
                 Some(Error::refused(Code::ResourceExhausted, why).of_limit("waiting").into())
             }
-            Err(Unsent::TooLarge(size, largest)) => Some(too_large(name, size, largest).into()),
+            Err(Unsent::TooLarge(size, largest)) => Some(too_large(name, link.codec(), size, largest).into()),
         }
     }
 
@@ -224,7 +224,7 @@ impl Host {
                     return Error::new(Code::Internal, why).into();
                 }
             },
-            Ended::TooLarge => return self.too_large(name, Executed::Yes).into(),
+            Ended::TooLarge(executed) => return self.too_large(name, link.codec(), executed).into(),
             Ended::Late => return self.late(name, allowed, Executed::Unknown).into(),
             Ended::Unsent(why) => (why, Executed::No, "before", "it did not run"),
             Ended::Unknown(why) => (why, Executed::Unknown, "after", "it may have run"),
@@ -233,10 +233,11 @@ impl Host {
         Error::new(Code::Unavailable, why).executed_is(executed).into()
     }
 
-    fn too_large(&self, name: &str, executed: Executed) -> Error {
-        let limit = self.limits.message;
+    fn too_large(&self, name: &str, codec: Codec, executed: Executed) -> Error {
+        let (limit, shorter) = (self.limits.message, codec::shorter(codec));
         let why = format!(
-            "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise it"
+            "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise \
+             it{shorter}"
         );
         Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(executed)
     }
@@ -473,7 +474,7 @@ impl Host {
             }
             Err(Unread::TooLarge) => {
                 let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
-                let error = self.too_large(name, executed);
+                let error = self.too_large(name, Codec::Json, executed);
                 return Reply { result: Err(error.into()), metadata: answer.headers };
             }
         };

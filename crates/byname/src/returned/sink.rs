@@ -75,9 +75,10 @@ impl Sink {
         if end - start > self.largest {
             self.bytes.truncate(start);
             let why = format!(
-                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise it",
+                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise it{}",
                 end - start,
-                self.largest
+                self.largest,
+                codec::shorter(codec)
             );
             return Err(Unfit::TooLarge(Error::new(Code::ResourceExhausted, why).of_limit("message")));
         }

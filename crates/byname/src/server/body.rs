@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::Body;
 use tokio::time::Instant;
 
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::limits::Limits;
 use crate::timer::{Timer, later};
@@ -38,8 +39,9 @@ pub(super) async fn read<B: RequestBody>(mut body: Pin<&mut B>, limits: &Limits,
     let Until { deadline, by_caller } = until;
     let too_large = || {
         let limit = limits.message;
+        let shorter = codec::shorter(Codec::Json);
         let why = format!(
-            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise it"
+            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
         );
         Error::refused(Code::ResourceExhausted, why).of_limit("message")
     };

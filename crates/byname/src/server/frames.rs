@@ -28,7 +28,7 @@ use super::http::Endpoint;
 use super::watch::linger;
 use crate::arguments::{Encoded, Source};
 use crate::call::{Args, Reply, Request};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::dispatch::{self, Origin, Supervised};
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::{self, FrameHeader, kind};
@@ -526,8 +526,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn too_large(&mut self, id: u64) {
         let limit = self.endpoint.dispatch().limits().message;
+        let shorter = codec::shorter(self.codec.unwrap_or_default());
         let why = format!(
-            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it"
+            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
         self.put(id, error.into(), "");
@@ -612,21 +613,34 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
         Ok(Returned::Value(Value::Encoded(_, value))) if value.len() <= limit => {
             return reply::put_value(id, &metadata, value, write_queue);
         }
-        Err(failure) => return reply::put_failure(id, &metadata, failure, write_queue),
-        Ok(Returned::Value(Value::Encoded(_, value))) => {
-            let why = format!(
-                "the reply of `{name}` has {} bytes, more than {limit} (`Limits::message` of the server); return less, or \
-                 raise it",
-                value.len()
-            );
-            Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+        Err(Failure::Method { data: Value::Encoded(codec, data), .. }) if data.len() > limit => {
+            too_large(name, codec, data.len(), limit)
         }
+        Err(Failure::Rpc(error)) if error.data().is_some() => {
+            // The data is what a function attached, and may be of any size.
+            match serde_json::to_vec(&error).map_or(0, |text| text.len()) {
+                length if length > limit => too_large(name, Codec::Json, length, limit),
+                _ => return reply::put_failure(id, &metadata, error.into(), write_queue),
+            }
+        }
+        Err(failure) => return reply::put_failure(id, &metadata, failure, write_queue),
+        Ok(Returned::Value(Value::Encoded(codec, value))) => too_large(name, codec, value.len(), limit),
         Ok(Returned::Value(Value::Local(_))) => {
             Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
         }
         Ok(Returned::Stream(_)) => Error::new(Code::Internal, "a stream went astray, which is a defect of byname"),
     };
     reply::put_failure(id, &HeaderMap::new(), error.into(), write_queue);
+}
+
+/// What a function returned is larger than the server sends.
+fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
+    let shorter = codec::shorter(codec);
+    let why = format!(
+        "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
+         raise it{shorter}"
+    );
+    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
 }
 
 fn timed_out(why: &str) -> Ended {

@@ -32,7 +32,7 @@ use super::upgrade;
 use super::watch::Activity;
 use crate::arguments::Encoded;
 use crate::call::{Args, Reply, Request};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
@@ -423,7 +423,8 @@ impl Endpoint {
             let (length, limit) = (body.len(), self.dispatch.limits().message);
             let why = format!(
                 "the reply of `{said}` has {length} bytes, and all replies of an answer together have at most {limit} \
-                 (`Limits::message` of the server)"
+                 (`Limits::message` of the server){}",
+                codec::shorter(Codec::Json)
             );
             return (Some(json_rpc::failure(&id, &does_not_fit(why).into())), HeaderMap::new());
         }
@@ -568,7 +569,8 @@ impl Endpoint {
         if of_function && length > limit {
             let why = format!(
                 "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
-                 return less, or raise it"
+                 return less, or raise it{}",
+                codec::shorter(Codec::Json)
             );
             return refuse(way, does_not_fit(why), None);
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::body::{self, RequestBody};
 use super::http::half_closed;
 use super::watch::Activity;
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::returned::items::{Batch, Encoded, Items, Next, ROOM, Source};
 use crate::timer::{Timer, later};
@@ -117,8 +117,9 @@ impl<B: RequestBody> RequestLines<B> {
                 Err(TooLong) => {
                     let why = format!(
                         "a line of the request has more than {} bytes (`Limits::message` of the server); send shorter \
-                         ones, or raise it",
-                        self.longest
+                         ones, or raise it{}",
+                        self.longest,
+                        codec::shorter(Codec::Json)
                     );
                     return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit("message")));
                 }

@@ -127,7 +127,8 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
         _ => (Code::Unknown, "this is no answer of an RPC server"),
     };
-    let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}"));
+    let shorter = if status == 413 { codec::shorter(Codec::Json) } else { "" };
+    let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));
     if status == 431 {
         // It is said before anything is made of a request.
         error = error.executed_is(Executed::No).of_limit("header");

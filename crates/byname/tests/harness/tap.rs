@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use byname::{Client, Codec, Transport};
+use byname::{Client, Codec, Limits, Transport};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,10 +39,23 @@ impl Tap {
         Self::client_by_frames_calling(server, codec, "nothing").await
     }
 
+    /// As [`client_by_frames`](Self::client_by_frames), with other limits.
+    pub async fn limited_client_by_frames(
+        server: &Running,
+        codec: Codec,
+        limits: impl FnOnce(&mut Limits),
+    ) -> (Self, Client) {
+        Self::gone_over(server, codec, "nothing", limits).await
+    }
+
     /// As [`client_by_frames`](Self::client_by_frames), by calls of a function of this name.
     pub async fn client_by_frames_calling(server: &Running, codec: Codec, name: &str) -> (Self, Client) {
+        Self::gone_over(server, codec, name, |_| ()).await
+    }
+
+    async fn gone_over(server: &Running, codec: Codec, name: &str, limits: impl FnOnce(&mut Limits)) -> (Self, Client) {
         let tap = Self::before(server.address).await;
-        let builder = Client::builder(&format!("{}/rpc", tap.address)).codec(codec);
+        let builder = Client::builder(&format!("{}/rpc", tap.address)).codec(codec).limits(limits);
         let client = builder.build().unwrap();
         within(async {
             while tap.calls_by_frames() == 0 {

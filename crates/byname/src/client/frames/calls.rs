@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::error::Executed;
 use crate::frames::header::FrameHeader;
 
 /// Ids grow by one with each call in their upper bits, so that a server can say up to which it answers; the lower bits
@@ -45,8 +46,8 @@ enum State {
 pub(in crate::client) enum Ended {
     /// With REPLY or ERROR.
     Answered(FrameHeader, Bytes),
-    /// Its answer was larger than allowed.
-    TooLarge,
+    /// Its answer was larger than allowed; whether the function ran, as far as an answer tells that is not kept.
+    TooLarge(Executed),
     Late,
     /// Nothing of it was sent, or the server will not run it.
     Unsent(Arc<str>),

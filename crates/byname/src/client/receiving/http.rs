@@ -15,7 +15,7 @@ use crate::client::host::{Connection, Exchanged, Host};
 use crate::client::http1::{Begun, Broken, Outflow, Written};
 use crate::client::outcome::unasked_stream;
 use crate::client::outgoing::Outgoing;
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed};
 use crate::returned::Returned;
 use crate::returned::items::{Batch, Encoded, Items, Next, Source};
@@ -166,8 +166,9 @@ impl Receiving {
                     let limit = self.host.limits().message;
                     let why = format!(
                         "an item of the stream of `{}` is larger than {limit} bytes (`Limits::message` of the client); ask \
-                         for smaller ones, or raise it",
-                        self.name
+                         for smaller ones, or raise it{}",
+                        self.name,
+                        codec::shorter(Codec::Json)
                     );
                     let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
                     return Poll::Ready(Next::Failed(error.executed_is(Executed::Yes).into()));

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Replies, put_reply};
 use crate::call::{Reply, Request};
+use crate::codec;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::{FrameHeader, kind};
@@ -70,7 +71,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let limit = self.endpoint.dispatch().limits().message;
                 let why = format!(
                     "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it \
-                     smaller, or raise it"
+                     smaller, or raise it{}",
+                    codec::shorter(codec)
                 );
                 let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
                 self.shared.lock().flows.ended(header.id, Err(error))
