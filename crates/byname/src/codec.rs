@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod both;
+mod bytes;
 mod exact;
 mod finite;
 pub(crate) mod json;
@@ -16,6 +17,7 @@ use std::marker::PhantomData;
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
+pub use self::bytes::Bytes;
 use self::finite::Finite;
 pub(crate) use self::finite::Shape;
 pub(crate) use self::message_pack::{Kind, Reader, set_length, write_str};

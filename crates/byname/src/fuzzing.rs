@@ -161,6 +161,8 @@ pub fn message_pack(data: &[u8]) {
     };
     let (positional, keyword) = data.split_at(data.len().min(first.into()));
     let method = three();
+    // It is text in JSON, and yet an array reads it.
+    let has_bin = data.iter().any(|byte| (0xc4..=0xc6).contains(byte));
     let read = |codec, positional: &[u8], keyword: &[u8]| {
         arguments::decode::<Read>(&method, call(Source::Encoded { codec, positional, keyword, nesting: 5 }))
     };
@@ -176,6 +178,7 @@ pub fn message_pack(data: &[u8]) {
         (Ok(positional), Ok(keyword)) => match read(Codec::Json, &positional, &keyword) {
             // An array of numbers may be bytes in MessagePack, which are no deeper than a string.
             Err(error) if error.limit() == Some("nesting") => {}
+            Err(_) if has_bin => {}
             json => assert_eq!(came, json),
         },
         _ => assert!(came.is_err()),
@@ -185,7 +188,9 @@ pub fn message_pack(data: &[u8]) {
         let text: &[u8] = &text;
         assert_eq!(codec::decode::<Value>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
         assert_eq!(codec::decode::<Maps>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
-        assert_eq!(codec::decode::<Vec<i128>>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
+        assert_eq!(codec::decode::<byname::Bytes>(Codec::MessagePack, data), codec::decode(Codec::Json, text));
+        let integers = codec::decode::<Vec<i128>>(Codec::MessagePack, data);
+        assert!(has_bin || integers == codec::decode(Codec::Json, text));
         let again = codec::to_message_pack(text).expect("it is JSON");
         assert_eq!(codec::decode::<Value>(Codec::MessagePack, &again), codec::decode(Codec::Json, text));
     }
@@ -410,6 +415,7 @@ mod tests {
             "\\$serde_json::private::(RawValue|Number)?"
                 .prop_map(|key| in_message_pack(&BTreeMap::from([(key, "[1]")]))),
             (0x80..=0x95u8).prop_map(|marker| vec![marker]),
+            any::<Vec<u8>>().prop_map(|bytes| in_message_pack(&byname::Bytes::from(bytes))),
             any::<u8>().prop_map(|byte| vec![byte]),
         ];
         (0u8..20, proptest::collection::vec(piece, 0..8))

@@ -105,7 +105,7 @@ pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
 pub use call::{Reply, Request};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
-pub use codec::Codec;
+pub use codec::{Bytes, Codec};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]

@@ -670,6 +670,12 @@ async fn arguments(page: &mut Page) {
         raw(at, post("/rpc/echo", "[18446744073709551617]")).await,
         "Let the function take the type that holds it, or send it as text.",
     );
+    let bytes = Running::new(Server::new().function("bytes", |bytes: byname::Bytes| async move { bytes.len() })).await;
+    page.add(
+        "The text of bytes is no base64",
+        raw(bytes.address, post("/rpc/bytes", r#"["AAE=\n"]"#)).await,
+        "Leave out spaces and line breaks, and use the standard alphabet or the one for URLs, with or without padding.",
+    );
     page.add(
         "An object has a key that serde_json keeps for itself",
         raw(at, post("/rpc/echo", r#"[{"$serde_json::private::RawValue":"[1]"}]"#)).await,

@@ -430,6 +430,57 @@ async fn an_enum_that_is_called_result_is_a_value() {
     }
 }
 
+#[rpc(readonly)]
+fn reversed(bytes: byname::Bytes) -> byname::Bytes {
+    bytes.iter().rev().copied().collect()
+}
+
+#[rpc]
+fn each(bytes: byname::Bytes) -> impl Stream<Item = Result<byname::Bytes, byname::Bytes>> {
+    stream::iter([Ok(bytes.clone()), Err(bytes)])
+}
+
+/// And to who takes any value, text: before a client changes to frames and after it.
+#[tokio::test]
+async fn bytes_are_bytes_by_every_way() {
+    let server = || byname::Server::new().method::<reversed>().method::<each>().method::<harness::nothing>();
+    let running = Running::new(server()).await;
+    let local = || Client::local(&server()).unwrap();
+    let (tap, by_message_pack) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    let (_json_tap, by_json) = Tap::client_by_frames(&running, Codec::Json).await;
+    let over_http = running.client_by(Transport::Http);
+    let bytes: byname::Bytes = (0..=255).collect();
+    let back: byname::Bytes = (0..=255).rev().collect();
+    for client in [over_http, by_message_pack, by_json, local(), local().encoded(true)] {
+        assert_eq!(reversed::on(&client, bytes.clone()).await.unwrap(), back);
+        let by_name = client.call::<Value>("reversed", (byname::Bytes::from_static(b"\0\x01"),)).await.unwrap();
+        assert_eq!(by_name, "AQA=");
+        for same in [json!(["AAE"]), json!({"bytes": [0, 1]})] {
+            assert_eq!(client.call::<byname::Bytes>("reversed", same).await.unwrap(), b"\x01\0");
+        }
+        let mut items = std::pin::pin!(each::on(&client, bytes.clone()));
+        assert_eq!(items.next().await.unwrap().unwrap(), bytes);
+        let Some(Err(CallError::Method(own))) = items.next().await else {
+            panic!("expected the stream's own error");
+        };
+        assert_eq!(own, bytes);
+    }
+    // As they are, and not a text or a number for each.
+    let sent: Vec<_> = tap.frames().into_iter().filter(|frame| frame.payload.len() > 256).collect();
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    for frame in sent {
+        assert!(frame.payload.windows(256).any(|window| bytes == *window), "{frame:?}");
+    }
+    let ask = async |path: &str| {
+        let came = raw(running.address, get(path)).await;
+        (came.status, came.body)
+    };
+    assert_eq!(ask("/rpc/reversed?bytes=AAE%3D").await, (200, r#""AQA=""#.into()));
+    assert_eq!(ask("/rpc/reversed?bytes=-_8").await, (200, r#""//s=""#.into()));
+    let (status, body) = ask("/rpc/reversed?bytes=%21").await;
+    assert_eq!(status, 400, "{body}");
+}
+
 /// An error that keeps the digits it was given.
 #[derive(Debug, Deserialize, Serialize)]
 struct Refused {

@@ -150,18 +150,29 @@ fn same<U: DeserializeOwned + Debug>(packed: &[u8], json: &[u8]) -> String {
     from_json
 }
 
+macro_rules! all {
+    ($packed:expr, $json:expr, $($type:ty),* $(,)?) => { $(same::<$type>($packed, $json);)* };
+}
+
 /// Every receiver there is.
 fn received(packed: &[u8], json: &[u8]) {
-    macro_rules! all {
-        ($($type:ty),* $(,)?) => { $(same::<$type>(packed, json);)* };
-    }
     all!(
+        packed, json, Bytes,
         (), bool, i8, i16, i32, i64, i128, u8, u16, u32, u64, u128, f32, f64, char, String, Unit, Name, Point, Flat, Shapes,
         Untagged, Adjacent, Internal, Color, Octets, Value, Box<RawValue>, Option<u8>, Option<Vec<f32>>, Vec<u8>, Vec<Value>,
         Vec<Option<i64>>, Vec<Octets>, (u8,), (u8, u8), [i64; 3], (String, Vec<f32>), BTreeMap<String, u8>, BTreeMap<i64, Value>,
         BTreeMap<u8, u8>, BTreeMap<bool, u8>, BTreeMap<Color, Value>, BTreeMap<char, f64>, BTreeMap<i128, u8>,
         BTreeMap<u128, u8>, BTreeMap<Option<u8>, u8>, Result<u8, String>, Result<Value, Name>, Vec<Shapes>, Vec<Untagged>,
         BTreeMap<String, Shapes>, std::net::IpAddr, std::time::Duration, serde::de::IgnoredAny, crate::Error, Box<str>,
+    );
+}
+
+/// Those who make no difference between `bin` and its base64. An array of numbers is read from `bin` too, for the sake of
+/// others who write bytes so, but never from text.
+fn received_with_bin(packed: &[u8], json: &[u8]) {
+    all!(
+        packed, json, (), bool, u8, i128, f32, f64, char, String, Unit, Name, Color, Value, Box<RawValue>, Bytes, Option<Bytes>,
+        BTreeMap<String, u8>, BTreeMap<String, Value>, serde::de::IgnoredAny, std::net::IpAddr, crate::Error, Box<str>,
     );
 }
 
@@ -389,7 +400,135 @@ fn structs_are_maps_and_numbers_are_short() {
     assert_eq!(packed(&[Shapes::Unit, Shapes::New(7)]), b"\x92\xa4Unit\x81\xa3New\x07");
     assert_eq!(packed(&BTreeMap::from([(-5, ())])), b"\x81\xa2-5\xc0");
     assert_eq!(packed(&(1u128 << 64)), [&[0xc7, 17, 1][..], &[0; 8], &[1], &[0; 8]].concat());
-    assert_eq!(packed(&Octets(vec![1, 2])), b"\xc4\x02\x01\x02");
+    assert_eq!(packed(&Bytes::from(vec![1, 2])), b"\xc4\x02\x01\x02");
+    assert_eq!(packed(&Octets(vec![1, 2])), b"\xc7\x02\x03\x01\x02");
+}
+
+#[test]
+fn bytes_are_bin_and_base64() {
+    let read = |codec, text: &[u8]| decode::<Bytes>(codec, text);
+    for length in [0, 1, 2, 3, 255, 256, 65_535, 65_536, 100_000] {
+        let bytes: Bytes = (0..length).map(|n| n as u8).collect();
+        let (packed, text) = (packed(&bytes), json(&bytes));
+        assert_eq!(
+            packed.len(),
+            length
+                + if length < 256 {
+                    2
+                } else if length < 65_536 {
+                    3
+                } else {
+                    5
+                }
+        );
+        assert_eq!(text.len(), length.div_ceil(3) * 4 + 2);
+        assert_eq!(read(Codec::MessagePack, &packed).as_ref(), Ok(&bytes));
+        assert_eq!(read(Codec::Json, &text).as_ref(), Ok(&bytes));
+        assert_eq!(to_json(&packed).unwrap(), text);
+        assert_eq!(read(Codec::MessagePack, &to_message_pack(&text).unwrap()).as_ref(), Ok(&bytes), "text is read too");
+        received_with_bin(&packed, &text);
+        // As an array of numbers, of either kind.
+        let numbers = bytes.to_vec();
+        for codec in [Codec::MessagePack, Codec::Json] {
+            let (mut array, mut octets) = (Vec::new(), Vec::new());
+            encode(codec, &numbers, &mut array).unwrap();
+            encode(codec, &Octets(numbers.clone()), &mut octets).unwrap();
+            assert_eq!(read(codec, &array).as_ref(), Ok(&bytes));
+            assert_eq!(read(codec, &octets).as_ref(), Ok(&bytes));
+        }
+        assert_eq!(decode::<Vec<u8>>(Codec::MessagePack, &packed), Ok(numbers.clone()));
+        assert_eq!(decode::<Octets>(Codec::MessagePack, &packed), Ok(Octets(numbers)));
+    }
+    let bytes = Bytes::from(vec![0xfb, 0xff, 1]);
+    both((Some(&bytes), None::<Bytes>).1);
+    for (text, came) in [
+        (r#""+/8B""#, &[0xfb, 0xff, 1][..]),
+        (r#""-_8B""#, &[0xfb, 0xff, 1]),
+        (r#""AA==""#, &[0]),
+        (r#""AA""#, &[0]),
+        (r#""AAE=""#, &[0, 1]),
+        (r#""AAE""#, &[0, 1]),
+        (r#""\u0041A""#, &[0]),
+        ("[0,255]", &[0, 255]),
+        ("[]", &[]),
+        (r#""""#, &[]),
+    ] {
+        assert_eq!(read(Codec::Json, text.as_bytes()).unwrap(), came, "{text}");
+        assert_eq!(read(Codec::MessagePack, &to_message_pack(text.as_bytes()).unwrap()).unwrap(), came, "{text}");
+    }
+    for (text, words) in [
+        (r#""+_8B""#, "invalid base64 at byte 0 of 4, expected bytes, as base64 text or as an array of numbers"),
+        (r#""AA E""#, "invalid base64 at byte 2 of 4"),
+        (r#""AAE=\n""#, "invalid base64 at byte"),
+        (r#""A""#, "invalid base64 at byte"),
+        (r#""AB""#, "invalid base64 at byte 1 of 2"),
+        (r#""é""#, "invalid base64 at byte 0 of 2"),
+        ("[256]", "invalid value: integer `256`, expected u8"),
+        ("[-1]", "expected u8"),
+        ("7", "invalid type: integer `7`, expected bytes, as base64 text or as an array of numbers"),
+        ("null", "expected bytes"),
+        ("{}", "expected bytes"),
+    ] {
+        let why = read(Codec::Json, text.as_bytes()).unwrap_err();
+        assert!(why.contains(words), "{text}: {why}");
+        assert_eq!(read(Codec::MessagePack, &to_message_pack(text.as_bytes()).unwrap()).unwrap_err(), why);
+    }
+}
+
+/// In every place of a value: as a member that serde buffers, as an item, as a variant's content, behind another name.
+#[test]
+fn bytes_may_stand_anywhere() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Inner {
+        bytes: Bytes,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Any {
+        Bytes(Bytes),
+        Number(u8),
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Transparent(Bytes);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Newtype(Bytes);
+    /// Called as ours, and none.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename = "Bytes")]
+    struct Called(std::net::IpAddr);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct All {
+        #[serde(flatten)]
+        inner: Inner,
+        any: Any,
+        list: Vec<Option<Bytes>>,
+        map: BTreeMap<String, Bytes>,
+        variant: Result<Bytes, Box<Bytes>>,
+        transparent: Transparent,
+        newtype: Newtype,
+        called: Called,
+    }
+    let bytes = || Bytes::from_static(b"\0\xff");
+    let all = All {
+        inner: Inner { bytes: bytes() },
+        any: Any::Bytes(bytes()),
+        list: vec![Some(bytes()), None],
+        map: BTreeMap::from([("a".into(), bytes())]),
+        variant: Err(Box::new(bytes())),
+        transparent: Transparent(bytes()),
+        newtype: Newtype(bytes()),
+        called: Called([127, 0, 0, 1].into()),
+    };
+    let (packed, text) = (packed(&all), json(&all));
+    assert_eq!(to_json(&packed).unwrap(), text);
+    assert_eq!(packed.windows(4).filter(|bytes| bytes == b"\xc4\x02\0\xff").count(), 7, "each is bin");
+    assert_eq!(decode::<All>(Codec::MessagePack, &packed).as_ref(), Ok(&all));
+    assert_eq!(decode::<All>(Codec::Json, &text).as_ref(), Ok(&all));
+    assert_eq!(decode::<Value>(Codec::MessagePack, &packed), decode::<Value>(Codec::Json, &text));
+    assert_eq!(serde_json::from_str::<All>(&serde_json::to_string(&all).unwrap()).unwrap(), all, "by serde_json alone");
+    let by_others = rmp_serde::to_vec_named(&bytes()).unwrap();
+    assert_eq!(rmp_serde::from_slice::<Bytes>(&by_others).unwrap(), bytes(), "by a format of bytes");
 }
 
 /// rmp-serde is what others use in Rust.
@@ -567,6 +706,8 @@ fn near() -> impl Strategy<Value = Vec<u8>> {
         }),
         any::<f32>().prop_filter_map("NaN", |value| value.is_finite().then(|| packed(&value))),
         "[a-bA-Z]{0,40}".prop_map(|value| packed(&value)),
+        any::<Vec<u8>>().prop_map(|bytes| packed(&Octets(bytes))),
+        any::<Vec<u8>>().prop_map(|bytes| packed(&Bytes::from(bytes))),
         value().prop_map(|value| packed(&value)),
     ];
     proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
@@ -589,12 +730,16 @@ fn any_bytes_are_refused_or_what_they_are_as_json() {
     proptest!(config(1500), |(bytes in near(), limit in 0usize..5)| {
         match to_json(&bytes) {
             Ok(text) => {
-                received(&bytes, &text);
-                // Bytes are one value, and an array in JSON.
+                if bytes.iter().any(|byte| (0xc4..=0xc6).contains(byte)) {
+                    received_with_bin(&bytes, &text);
+                } else {
+                    received(&bytes, &text);
+                }
+                // Octets are one value, and an array in JSON.
                 let deep = deeper_than(Codec::MessagePack, limit, &bytes);
                 let deep_as_json = deeper_than(Codec::Json, limit, &text);
-                let may_have_bytes = bytes.iter().any(|byte| (0xc4..=0xc6).contains(byte));
-                prop_assert!(deep == deep_as_json || may_have_bytes && !deep, "{deep} {deep_as_json}");
+                let may_have_octets = bytes.iter().any(|byte| matches!(byte, 0xc7..=0xc9 | 0xd4..=0xd8));
+                prop_assert!(deep == deep_as_json || may_have_octets && !deep, "{deep} {deep_as_json}");
             }
             Err(_) => {
                 prop_assert!(decode::<Value>(Codec::MessagePack, &bytes).is_err());

@@ -61,6 +61,11 @@ impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
     }
 }
 
+/// Whether `T` is a `U` on its way through [`Finite`].
+pub(super) fn is_checked<T: ?Sized, U>() -> bool {
+    type_name::<T>() == type_name::<Checked<'_, U>>()
+}
+
 pub(super) fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {
     E::custom(format_args!("{value} is no JSON number: NaN and infinities can't be sent, use an Option or a string"))
 }

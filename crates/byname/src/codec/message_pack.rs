@@ -1,8 +1,8 @@
 //! MessagePack, as far as JSON has the same: maps have strings for keys, structs are maps by field name, enums are tagged
 //! as in JSON. So a value is the same to whoever receives it, whichever codec it came in.
 //!
-//! What JSON can't tell apart is one thing here too: what a type writes as bytes is read by whoever takes an array of
-//! numbers, and an `f32` by whoever takes an `f64`, as the number that JSON would show. An integer of more than 64 bits is
+//! What JSON can't tell apart is one thing here too: what a type writes as bytes is an array of numbers to whoever receives
+//! it, unless the type is `Bytes`, and an `f32` by whoever takes an `f64`, as the number that JSON would show. An integer of more than 64 bits is
 //! an extension, and so is a number that has other digits than its `f64` would show.
 
 mod read;
@@ -25,6 +25,10 @@ const WIDE: u8 = 1;
 
 /// The extension type of a number as JSON has it: for digits that nothing else keeps.
 const DIGITS: u8 = 2;
+
+/// The extension type of an array of numbers from 0 to 255, a byte each: what types other than [`Bytes`](super::Bytes)
+/// write as bytes. In JSON it is an array, where [`Bytes`](super::Bytes) are text.
+const OCTETS: u8 = 3;
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {

@@ -5,6 +5,7 @@ use serde_core::de::Error as _;
 use serde_json::Error;
 use serde_json::value::RawValue;
 
+use super::bytes::in_base64;
 use super::message_pack::{
     Kind, Reader, Token, set_length, write_digits, write_f32, write_f64, write_signed, write_str, write_unsigned,
     write_wide,
@@ -39,7 +40,8 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
             Token::Double(value) => serde_json::to_writer(&mut out, &value)?,
             Token::Digits(text) => out.extend_from_slice(text.as_bytes()),
             Token::Str(text) => serde_json::to_writer(&mut out, text)?,
-            Token::Bytes(bytes) => serde_json::to_writer(&mut out, bytes)?,
+            Token::Bytes(bytes) => serde_json::to_writer(&mut out, &in_base64(bytes))?,
+            Token::Octets(bytes) => serde_json::to_writer(&mut out, bytes)?,
         }
         too_deep(open.len())?;
         loop {

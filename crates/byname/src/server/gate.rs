@@ -79,10 +79,10 @@ impl Gate {
         }
     }
 
-    /// A browser sends forms and plain text across sites without asking; only JSON makes it ask first.
+    /// A browser sends forms and plain text across sites without asking; JSON and bytes as such make it ask first.
     pub(super) fn content_type(&self, headers: &HeaderMap, has_body: bool) -> Result<(), Turned> {
         let browser = || headers.contains_key(SEC_FETCH_SITE) || headers.contains_key(ORIGIN);
-        if !has_body || !(self.require_json || browser()) || is_json(headers) {
+        if !has_body || !(self.require_json || browser()) || is_asked_for(headers) {
             return Ok(());
         }
         let is = match headers.get(CONTENT_TYPE) {
@@ -173,10 +173,12 @@ fn same_origin(origin: &str, host: &str) -> bool {
     whole(authority) == whole(host)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a page of another site must ask before it sends a body of this type.
+fn is_asked_for(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim();
-    essence.eq_ignore_ascii_case("application/json") || lines::is(headers)
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    is("application/json") || is("application/octet-stream") || lines::is(headers)
 }
 
 #[cfg(test)]
@@ -263,5 +265,18 @@ mod tests {
         assert_eq!(knock(&gate, &text[..2]), 200, "the original client sends no JSON content type");
         gate.require_json = true;
         assert_eq!(knock(&gate, &text[..2]), 415);
+        for (content_type, status) in [
+            ("application/json", 200),
+            ("application/octet-stream", 200),
+            ("Application/Octet-Stream; x=y", 200),
+            ("application/octet-streams", 415),
+            ("application/x-www-form-urlencoded", 415),
+            ("multipart/form-data; boundary=x", 415),
+            ("", 415),
+        ] {
+            let page = [("host", "localhost"), ("content-type", content_type), ("sec-fetch-site", "same-origin")];
+            assert_eq!(knock(&gate, &page), status, "{content_type}");
+            assert_eq!(knock(&gate, &page[..2]), status, "{content_type}");
+        }
     }
 }

@@ -12,7 +12,8 @@ use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 use serde_json::{Error, Number, Value};
 
-use super::{DIGITS, WIDE};
+use super::{DIGITS, OCTETS, WIDE};
+use crate::codec::bytes::{in_base64, is_visitor};
 use crate::codec::private_keys::{RAW, Refused, is_private};
 use crate::codec::{finite, transcode};
 
@@ -43,7 +44,10 @@ pub(in crate::codec) enum Token<'de> {
     /// A number as JSON has it.
     Digits(&'de str),
     Str(&'de str),
+    /// Text in JSON: base64.
     Bytes(&'de [u8]),
+    /// An array of numbers in JSON.
+    Octets(&'de [u8]),
     /// Its length.
     Array(usize),
     /// How many entries it has.
@@ -230,6 +234,7 @@ impl<'de> Reader<'de> {
             let token = match kind {
                 WIDE => wide(bytes),
                 DIGITS => digits(bytes),
+                OCTETS => Some(Token::Octets(bytes)),
                 _ => None,
             };
             if let Some(token) = token {
@@ -462,7 +467,8 @@ impl<'de> Token<'de> {
             Token::Double(value) => Unexpected::Float(value),
             Token::Digits(text) => Unexpected::Other(text),
             Token::Str(text) => Unexpected::Str(text),
-            Token::Bytes(_) | Token::Array(_) => Unexpected::Seq,
+            Token::Bytes(bytes) => Unexpected::Bytes(bytes),
+            Token::Octets(_) | Token::Array(_) => Unexpected::Seq,
             Token::Map(_) => Unexpected::Map,
         }
     }
@@ -542,7 +548,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
                 from_digits(text, |json| crate::codec::json::read(text.as_bytes(), json, Any(visitor)))
             }
             Token::Str(text) => visitor.visit_borrowed_str(text),
-            Token::Bytes(bytes) => octets(bytes, visitor),
+            Token::Bytes(bytes) => visitor.visit_string(in_base64(bytes)),
+            Token::Octets(bytes) => octets(bytes, visitor),
             Token::Array(length) => self.array(length, visitor),
             Token::Map(entries) => self.map(entries, visitor),
         }
@@ -610,6 +617,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         }
         match self.token()? {
             Token::Str(text) => visitor.visit_borrowed_str(text),
+            Token::Bytes(bytes) => visitor.visit_string(in_base64(bytes)),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
@@ -621,7 +629,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.token()? {
             Token::Str(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
-            Token::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Token::Bytes(bytes) | Token::Octets(bytes) => visitor.visit_borrowed_bytes(bytes),
             Token::Array(length) => self.array(length, visitor),
             token => Err(self.mismatch(&token, &visitor)),
         }
@@ -660,6 +668,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             let text = String::from_utf8(text).map_err(Error::custom)?;
             return visitor.visit_map(MapDeserializer::new(std::iter::once((RAW, text))));
         }
+        if is_visitor::<V>() && matches!(self.rest, [0xc4..=0xc9 | 0xd4..=0xd8, ..]) {
+            return self.deserialize_bytes(visitor);
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -669,7 +680,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         }
         match self.token()? {
             Token::Array(length) => self.array(length, visitor),
-            Token::Bytes(bytes) => octets(bytes, visitor),
+            Token::Bytes(bytes) | Token::Octets(bytes) => octets(bytes, visitor),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
@@ -706,7 +717,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         match self.token()? {
             Token::Map(entries) => self.fields(entries, fields, visitor),
             Token::Array(length) => self.array(length, visitor),
-            Token::Bytes(bytes) => octets(bytes, visitor),
+            Token::Bytes(bytes) | Token::Octets(bytes) => octets(bytes, visitor),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
@@ -719,6 +730,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     ) -> Result<V::Value, Error> {
         match self.token()? {
             Token::Str(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
+            Token::Bytes(bytes) => visitor.visit_enum(in_base64(bytes).into_deserializer()),
             Token::Map(1) => {
                 self.enter()?;
                 let value = visitor.visit_enum(&mut *self)?;

@@ -9,7 +9,9 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
-use super::{DIGITS, Reader, Token, WIDE};
+use super::{DIGITS, OCTETS, Reader, Token, WIDE};
+use crate::codec::bytes::Content;
+use crate::codec::finite::is_checked;
 use crate::codec::private_keys::{NUMBER, RAW, numbers_are_text};
 use crate::codec::transcode;
 
@@ -198,11 +200,13 @@ pub(in crate::codec) fn write_f64(value: f64, out: &mut Vec<u8>) {
 /// Appends one value.
 pub(in crate::codec) struct Writer<'o> {
     out: &'o mut Vec<u8>,
+    /// What comes is the content of a `Bytes`.
+    is_content: bool,
 }
 
 impl<'o> Writer<'o> {
     pub(in crate::codec) fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out }
+        Self { out, is_content: false }
     }
 
     fn compound(self, kind: Kind, length: Option<usize>) -> Compound<'o> {
@@ -290,6 +294,9 @@ impl<'o> Serializer for Writer<'o> {
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
+        if !self.is_content {
+            return write_extension(OCTETS, value, self.out);
+        }
         let length = most(value.len())? as u32;
         self.out.reserve(value.len() + 5);
         match length.to_be_bytes() {
@@ -323,7 +330,7 @@ impl<'o> Serializer for Writer<'o> {
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Error> {
-        value.serialize(self)
+        value.serialize(Self { is_content: is_checked::<T, Content<'_>>(), ..self })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -378,6 +385,10 @@ impl<'o> Serializer for Writer<'o> {
         length: usize,
     ) -> Result<Compound<'o>, Error> {
         Ok(self.variant(variant).compound(Kind::Map, Some(length)))
+    }
+
+    fn is_human_readable(&self) -> bool {
+        !self.is_content
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
