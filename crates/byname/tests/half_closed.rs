@@ -173,7 +173,10 @@ async fn a_function_that_only_reads_is_dropped_for_a_caller_that_half_closes_and
         }
         let answer = caller.rest().await;
         assert!(answer.contains(expected), "{request}: {answer}");
-        assert!(answer.contains("the caller closed its half") && answer.contains(r#""executed":"unknown""#), "{answer}");
+        assert!(
+            answer.contains("the caller closed its half") && answer.contains(r#""executed":"unknown""#),
+            "{answer}"
+        );
     }
 }
 

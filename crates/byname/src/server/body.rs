@@ -34,11 +34,7 @@ pub(super) struct Until {
 
 /// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call. What is left
 /// of one that is refused is for the caller to [skip](skip).
-pub(super) async fn read<B: RequestBody>(
-    mut body: Pin<&mut B>,
-    limits: &Limits,
-    until: Until,
-) -> Result<Bytes, Error> {
+pub(super) async fn read<B: RequestBody>(mut body: Pin<&mut B>, limits: &Limits, until: Until) -> Result<Bytes, Error> {
     let Until { deadline, by_caller } = until;
     let too_large = || {
         let limit = limits.message;

@@ -392,8 +392,12 @@ pub async fn gone_over(client: &Client, upgraded: &Notify) {
 pub fn frame(kind: u8, flags: u8, id: u64, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap();
     let header = [&length.to_be_bytes()[..], &[kind, flags, 0, 0], &id.to_be_bytes()].concat();
-    let all = u16::try_from(header.len() + payload.len()).unwrap().to_be_bytes();
-    [&[0x82, 126], &all[..], &header, payload].concat()
+    let all = u16::try_from(header.len() + payload.len()).unwrap();
+    let length = match all {
+        0..126 => vec![all as u8],
+        _ => [&[126], &all.to_be_bytes()[..]].concat(),
+    };
+    [&[0x82], &length[..], &header, payload].concat()
 }
 
 /// An answer with a body, without a word of byname.
