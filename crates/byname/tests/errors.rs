@@ -22,6 +22,7 @@ use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
 
@@ -733,6 +734,11 @@ async fn forever() {
     pending().await
 }
 
+#[rpc(readonly)]
+async fn reads_forever() {
+    pending::<()>().await;
+}
+
 async fn functions(page: &mut Page) {
     page.section("The function");
     let local = Client::local(&everything()).unwrap();
@@ -955,6 +961,11 @@ async fn http(page: &mut Page) {
         "The answer's `allow` header says which verbs there are.",
     );
     page.add(
+        "The method of HTTP is unknown",
+        raw(at, verb("BREW", "/rpc/add", "")).await,
+        "Call by POST. What a proxy or a library sends in its place is a mistake there.",
+    );
+    page.add(
         "GET of a function that isn't readonly",
         raw(at, get("/rpc/counter.bump?by=1")).await,
         "Call it by POST, or declare it `#[rpc(readonly)]` if it changes nothing: browsers and proxies repeat GETs.",
@@ -978,6 +989,11 @@ async fn http(page: &mut Page) {
         let request = [b"GET /rpc/add?a=1&b=2 HTTP/1.1\r\n", header, b"\r\n"].concat();
         page.add(title, raw(at, request).await, remedy);
     }
+    page.add(
+        "The target is a host",
+        raw(at, "POST localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n").await,
+        "Only CONNECT has such a target, and byname is no proxy: send the path, as `/rpc/add`.",
+    );
     page.add(
         "The host and the target differ",
         raw(at, "GET http://evil.test/rpc/add?a=1&b=2 HTTP/1.1\r\nhost: localhost\r\n\r\n").await,
@@ -1052,6 +1068,15 @@ async fn http(page: &mut Page) {
         of_json(serde_json::from_slice(&body).unwrap()),
         "The caller went away while it sent the request, and the function did not run. Mostly only the log sees it.",
     );
+    let running = Running::new(Server::new().method::<reads_forever>()).await;
+    let mut caller = Caller::to(running.address).await;
+    caller.send(get("/rpc/reads_forever")).await;
+    caller.stream.shutdown().await.unwrap();
+    page.add(
+        "The caller closed its half of the connection",
+        caller.answer().await,
+        "Close only once the answer is there; in nc, leave `-N` away. Functions that are not `readonly` are answered.",
+    );
 }
 
 /// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
@@ -1098,6 +1123,13 @@ async fn by_frames(page: &mut Page) {
             "An upgrade without a key",
             format!("{upgrade}{connection}{version}{protocol}sec-websocket-key: key\r\n"),
             "Leave the handshake to a library of WebSocket.",
+        ),
+        (
+            "An upgrade with a body",
+            format!(
+                "{upgrade}{connection}{version}{protocol}sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\ncontent-length: 5\r\n"
+            ),
+            "Send frames once the answer is there.",
         ),
     ];
     for (title, headers, remedy) in cases {
@@ -1338,6 +1370,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the head of the answer is too long", "as above"),
     ("the answer is no HTTP: ", "as above"),
     ("the answer is {}, not 101", "as above"),
+    ("the answer is 101, but to another protocol", "as above"),
+    ("uses an extension of WebSocket", "as above"),
     ("the answer is not to this request", "as above"),
     ("the other side speaks another protocol over WebSocket", "as above"),
     ("passes no upgrade on", "a server that is mounted in another offers no frames"),

@@ -558,7 +558,7 @@ async fn an_upgrade_is_not_taken() {
     let connect = "CONNECT localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n";
     let running = Running::new(everything()).await;
     let statuses = statuses(&running, connect).await;
-    assert_eq!(statuses[0], 404, "there is no tunnel");
+    assert_eq!(statuses[0], 501, "there is no tunnel");
     assert_eq!(bumped(&running).await, statuses.len() - 1);
 }
 

@@ -3,6 +3,7 @@
 mod harness;
 
 use byname::{Error, Server, rpc};
+use futures_util::Stream;
 use harness::{Caller, Log, Raw, Running, everything, get, post, post_with, raw, verb};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Bytes;
@@ -287,40 +288,151 @@ async fn a_get_never_changes_anything() {
     let answer = caller.ask(get("/rpc/counter.bump?by=5")).await;
     let message = problem(&answer, 405, "unimplemented", "no");
     assert!(message.contains("POST"), "{message}");
-    assert_eq!(answer.header("allow"), "POST");
+    assert_eq!(answer.header("allow"), "POST, OPTIONS");
     assert_eq!(caller.ask(post("/rpc/counter.total", "")).await.body, "0");
 }
 
 #[tokio::test]
 async fn other_verbs_are_told_which_would_do() {
     let running = Running::new(everything()).await;
-    for (path, allowed) in [
-        ("/rpc", "POST"),
-        ("/rpc/add", "POST, GET"),
-        ("/rpc/nothing", "POST"),
-        ("/rpc/!live", "GET, HEAD"),
-        ("/rpc/!ready", "GET, HEAD"),
+    for (path, allowed, words) in [
+        ("/rpc", "POST, OPTIONS", "POST"),
+        ("/rpc/add", "GET, HEAD, POST, OPTIONS", "POST or GET"),
+        ("/rpc/nothing", "POST, OPTIONS", "POST"),
+        ("/rpc/!live", "GET, HEAD, OPTIONS", "GET"),
+        ("/rpc/!ready", "GET, HEAD, OPTIONS", "GET"),
     ] {
-        for other in ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "BREW"] {
-            if allowed.contains(other) {
-                continue;
-            }
-            let mut caller = Caller::to(running.address).await;
-            caller.send(verb(other, path, "connection: close\r\n")).await;
-            let answer = caller.rest().await;
-            assert!(answer.starts_with("HTTP/1.1 405 "), "{other} {path}: {answer}");
-            assert!(answer.contains(&format!("\r\nallow: {allowed}\r\n")), "{other} {path}: {answer}");
-            let body = answer.split_once("\r\n\r\n").unwrap().1;
-            if other == "HEAD" {
-                assert_eq!(body, "");
-            } else {
-                assert!(body.contains(&format!("`{other}` calls nothing at `{path}`; use {allowed}")), "{body}");
-            }
+        let mut caller = Caller::to(running.address).await;
+        for other in ["PUT", "DELETE", "PATCH", "TRACE"] {
+            let answer = caller.ask(verb(other, path, "")).await;
+            assert_eq!((answer.status, answer.header("allow")), (405, allowed), "{other} {path}: {answer:?}");
+            assert!(
+                answer.body.contains(&format!("`{other}` calls nothing at `{path}`; use {words}")),
+                "{other} {path}: {answer:?}"
+            );
         }
+        for unknown in ["BREW", "post", "QUERY"] {
+            let answer = caller.ask(verb(unknown, path, "")).await;
+            assert_eq!((answer.status, answer.header("allow")), (501, ""), "{unknown} {path}: {answer:?}");
+            assert!(answer.body.contains(&format!("`{unknown}` is no method that this server knows")), "{answer:?}");
+        }
+        let answer = caller.ask(verb("OPTIONS", path, "")).await;
+        assert_eq!((answer.status, answer.header("allow"), &*answer.body), (204, allowed, ""), "{path}: {answer:?}");
+        assert_eq!(answer.header("byname-protocol"), "1");
     }
     let answer = raw(running.address, get("/rpc")).await;
     plainly(&answer, 405, "unimplemented", "no");
-    assert_eq!(answer.header("allow"), "POST");
+    assert_eq!(answer.header("allow"), "POST, OPTIONS");
+}
+
+#[tokio::test]
+async fn options_asks_what_there_is_and_calls_nothing() {
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for (path, status, allowed) in [
+        ("*", 204, "GET, HEAD, POST, OPTIONS"),
+        ("/rpc/counter.bump?by=5", 204, "POST, OPTIONS"),
+        ("/rpc/counter.bump", 204, "POST, OPTIONS"),
+        ("/rpc/none", 404, ""),
+        ("/elsewhere", 404, ""),
+    ] {
+        let answer = caller.ask(verb("OPTIONS", path, "")).await;
+        assert_eq!((answer.status, answer.header("allow")), (status, allowed), "{path}: {answer:?}");
+    }
+    // With a body, which is ignored.
+    let body = post("/rpc/counter.bump", "[5]").replace("POST", "OPTIONS");
+    assert_eq!(caller.ask(body).await.status, 204);
+    assert_eq!(caller.ask(post("/rpc/counter.total", "")).await.body, "0");
+}
+
+/// An answer on a connection that ends behind it: its status, its fields but the date, in order, and what else came.
+async fn head_of(running: &Running, method: &str, path: &str) -> (String, Vec<String>, String) {
+    let mut caller = Caller::to(running.address).await;
+    caller.send(verb(method, path, "connection: close\r\n")).await;
+    let answer = caller.rest().await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.split("\r\n").map(str::to_owned);
+    let status = lines.next().unwrap();
+    let mut fields: Vec<_> = lines.filter(|line| !line.starts_with("date")).collect();
+    fields.sort();
+    (status, fields, body.to_owned())
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_without_the_body() {
+    let running = Running::new(everything().method::<countdown>()).await;
+    for path in [
+        "/rpc/add?a=1&b=2",
+        "/rpc/add?a=1",
+        "/rpc/echo?value=%22long%22",
+        "/rpc/counter.total",
+        "/rpc/none",
+        "/rpc/!live",
+        "/rpc/!ready",
+        "/elsewhere",
+    ] {
+        let (status, head, body) = head_of(&running, "GET", path).await;
+        assert!(!body.is_empty(), "{path}");
+        assert_eq!(head_of(&running, "HEAD", path).await, (status, head, String::new()), "{path}");
+    }
+    // What a function that streams says is not made for it.
+    let (status, head, body) = head_of(&running, "HEAD", "/rpc/countdown?from=3").await;
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", ""));
+    assert!(head.contains(&"content-type: application/x-ndjson".to_owned()), "{head:?}");
+    assert!(!head.iter().any(|field| field.starts_with("content-length")), "{head:?}");
+    // It is a call like GET, and changes nothing.
+    let (status, head, _) = head_of(&running, "HEAD", "/rpc/counter.bump").await;
+    assert_eq!(status, "HTTP/1.1 405 Method Not Allowed");
+    assert!(head.contains(&"allow: POST, OPTIONS".to_owned()), "{head:?}");
+    assert_eq!(raw(running.address, post("/rpc/counter.total", "")).await.body, "0");
+}
+
+#[rpc(readonly)]
+fn countdown(from: u64) -> impl Stream<Item = u64> {
+    futures_util::stream::iter((1..=from).rev())
+}
+
+#[tokio::test]
+async fn head_over_http_2_has_no_body_either() {
+    let running = Running::new(everything()).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..2 {
+        let request = hyper::Request::head(format!("http://{}/rpc/add?a=1&b=20", running.address));
+        let answer = send.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["content-length"]), (200, &"2".parse().unwrap()));
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "");
+    }
+}
+
+#[tokio::test]
+async fn a_target_may_be_a_url_and_a_host_alone_is_none() {
+    let running = Running::new(everything().endpoint("/")).await;
+    let call = |target: &str, host: &str| format!("POST {target} HTTP/1.1\r\n{host}content-length: 5\r\n\r\n[1,2]");
+    for (target, host, status) in [
+        ("/add", "host: localhost\r\n", 200),
+        ("http://localhost/add", "host: localhost\r\n", 200),
+        ("http://LOCALHOST/add", "host: localhost\r\n", 200),
+        // RFC 9112, section 3.2: a request of HTTP/1.1 has a host, whatever its target.
+        ("http://localhost/add", "", 400),
+        ("http://localhost/add", "host: 127.0.0.1\r\n", 400),
+        ("http://evil.test/add", "host: evil.test\r\n", 421),
+        ("localhost:80", "host: localhost:80\r\n", 400),
+        ("localhost", "host: localhost\r\n", 400),
+    ] {
+        let answer = raw(running.address, call(target, host)).await;
+        assert_eq!(answer.status, status, "{target} {host}: {answer:?}");
+    }
+    let connect = raw(running.address, "CONNECT localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n").await;
+    assert_eq!(connect.status, 501, "there is no tunnel: {connect:?}");
+}
+
+#[tokio::test]
+async fn a_refused_encoding_says_which_is_taken() {
+    let running = Running::new(everything()).await;
+    let answer = raw(running.address, post_with("/rpc/add", "content-encoding: gzip\r\n", "[1,2]")).await;
+    assert_eq!((answer.status, answer.header("accept-encoding")), (415, "identity"));
 }
 
 #[tokio::test]

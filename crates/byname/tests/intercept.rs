@@ -94,13 +94,16 @@ async fn no_way_in_goes_around_an_interceptor() {
         get("/rpc/whoami"),
         get("/rpc/erase?what=all"),
         get("/rpc/nothing"),
+        verb("OPTIONS", "/rpc/erase", ""),
+        verb("OPTIONS", "/rpc/nothing", ""),
+        verb("PUT", "/rpc/erase", ""),
     ] {
         let answer = raw(running.address, request.clone()).await;
         assert_eq!(answer.status, 401, "nothing is told of what is there: {request:?}: {answer:?}");
         assert!(!answer.body.contains("erase"), "{answer:?}");
     }
     let answer = raw(running.address, verb("GET", "/rpc/erase?what=all", "authorization: Bearer 0000\r\n")).await;
-    assert_eq!((answer.status, answer.header("allow")), (405, "POST"), "{answer:?}");
+    assert_eq!((answer.status, answer.header("allow")), (405, "POST, OPTIONS"), "{answer:?}");
     assert_eq!(answer.json()["status"], 405);
     for probe in ["/rpc/!live", "/rpc/!ready"] {
         assert_eq!(raw(running.address, get(probe)).await.status, 200, "an orchestrator has no token");

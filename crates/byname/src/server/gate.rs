@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::error::{Code, Error};
 use crate::quote::{quoted, quoted_bytes};
@@ -115,6 +115,8 @@ fn turned(status: StatusCode, code: Code, why: String) -> Turned {
     Turned { status, error: Error::refused(code, why) }
 }
 
+const NO_HOST: &str = "the `Host` header is missing; say what name the server is called by";
+
 /// The one host that a request names.
 fn host(head: &Parts) -> Result<&str, String> {
     let mut headers = head.headers.get_all(HOST).iter();
@@ -131,13 +133,18 @@ fn host(head: &Parts) -> Result<&str, String> {
         None => None,
     };
     let target = head.uri.authority().map(Authority::as_str);
+    if target.is_some() && head.uri.scheme().is_none() && head.method != Method::CONNECT {
+        return Err("the request's target is a host alone, expected a path, or a whole URL".into());
+    }
     let host = match (target, header) {
+        // In HTTP/2 the target stands for it.
+        (Some(_), None) if head.version == Version::HTTP_11 => return Err(NO_HOST.into()),
         (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
             let (header, target) = (quoted(header), quoted(target));
             return Err(format!("`Host` is {header}, but the request's target is {target}; expected one name"));
         }
         (Some(host), _) | (None, Some(host)) => host,
-        (None, None) => return Err("the `Host` header is missing; say what name the server is called by".into()),
+        (None, None) => return Err(NO_HOST.into()),
     };
     // `Authority` accepts user names, which have no place here; what it refuses (paths, spaces) has none either.
     match host.parse::<Authority>() {

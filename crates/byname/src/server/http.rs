@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER, SEC_WEBSOCKET_VERSION, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RETRY_AFTER,
+    SEC_WEBSOCKET_VERSION, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
@@ -168,7 +168,8 @@ pub(super) async fn answer<B: RequestBody>(
     let (mut head, body) = request.into_parts();
     let mut body = Some(body);
     let version = head.version;
-    let is_get = head.method == Verb::GET;
+    let is_head = head.method == Verb::HEAD;
+    let is_get = is_head || head.method == Verb::GET;
     let target = endpoint.target(head.uri.path());
     let says_idle = version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, Target::Path(_)));
     let mut out = endpoint.route(&session, &mut head, &mut body).await;
@@ -190,6 +191,9 @@ pub(super) async fn answer<B: RequestBody>(
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    if is_head {
+        leave_out_body(&mut out);
+    }
     if version == Version::HTTP_2 {
         out.extensions_mut().clear();
         // The original's 502 is told from a proxy's by its reason, which HTTP/2 doesn't carry.
@@ -198,6 +202,16 @@ pub(super) async fn answer<B: RequestBody>(
         }
     }
     Ok(out.map(|content| ReplyBody::new(content, working)))
+}
+
+/// The answer to a HEAD is that to a GET, without the body.
+fn leave_out_body(out: &mut Out) {
+    let body = take(out.body_mut());
+    if let Content::Whole(body) = body
+        && out.status() != StatusCode::NO_CONTENT
+    {
+        out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
 }
 
 /// Reads over what is left of a request's body, if that costs little; if not, its connection has no further request. Over
@@ -245,6 +259,10 @@ impl Endpoint {
             Ok(host) => host,
             Err(turned) => return turn(way, turned),
         };
+        if !is_known_verb(&head.method) {
+            let why = format!("{} is no method that this server knows; use POST", quoted(head.method.as_str()));
+            return refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_IMPLEMENTED));
+        }
         // Orchestrators probe by address, whatever name the server goes by; these two say nothing of it.
         match target {
             Target::Live => return probe(head, true),
@@ -265,7 +283,8 @@ impl Endpoint {
             Err(turned) => return turn(way, turned),
         };
         if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(head) {
-            return match upgrade::grant(head, self.dispatch.is_ready()) {
+            let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+            return match upgrade::grant(head, has_body, self.dispatch.is_ready()) {
                 Ok((granted, connection)) => {
                     // There is one at most: nothing is read of HTTP after the answer that grants it.
                     let _ = session.upgrade.set(connection);
@@ -274,7 +293,10 @@ impl Endpoint {
                 Err((status, error)) => {
                     let mut out = refuse(way, error, Some(status));
                     if status == StatusCode::UPGRADE_REQUIRED {
-                        out.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                        let headers = out.headers_mut();
+                        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                     }
                     out
                 }
@@ -295,6 +317,8 @@ impl Endpoint {
                     let name = name.to_owned();
                     self.by_path(name, head, body, caller).await
                 }
+                // The server as a whole.
+                _ if head.method == Verb::OPTIONS && head.uri.path() == "*" => allowing(Verbs::Read),
                 _ => self.nothing(way, head.uri.path()),
             }
         };
@@ -325,7 +349,7 @@ impl Endpoint {
 
     async fn plain<B: RequestBody>(&self, head: &mut Parts, body: &mut Option<B>, caller: Caller<'_>) -> Out {
         if head.method != Verb::POST {
-            return refuse_verb(Way::Plain, head, "POST");
+            return refuse_verb(Way::Plain, head, Verbs::Call);
         }
         if self.plain && lines::is(&head.headers) {
             return self.plain_lines(head, body, caller).await;
@@ -455,13 +479,19 @@ impl Endpoint {
                 Err(turned) => return turn(Way::Path, turned),
             },
             ref verb => match self.dispatch.is_readonly(&name) {
-                Some(true) if *verb == Verb::GET => path::read_query(head.uri.query().unwrap_or("")).map(Args::Query),
+                Some(true) if [Verb::GET, Verb::HEAD].contains(verb) => {
+                    path::read_query(head.uri.query().unwrap_or("")).map(Args::Query)
+                }
                 Some(readonly) => {
-                    let allowed = if readonly { "POST, GET" } else { "POST" };
+                    let allowed = if readonly { Verbs::Read } else { Verbs::Call };
                     let refused = Args::Refused(wrong_verb(Some(&name), verb, head.uri.path(), allowed));
+                    let is_question = *verb == Verb::OPTIONS;
                     let mut out = self.call(Way::Path, name, refused, head, caller).await;
                     if out.status() == StatusCode::METHOD_NOT_ALLOWED {
-                        out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+                        if is_question {
+                            return allowing(allowed);
+                        }
+                        out.headers_mut().insert(ALLOW, allowed.header());
                     }
                     return out;
                 }
@@ -660,7 +690,11 @@ fn plainly(error: Error) -> Turned {
 }
 
 fn turn(way: Way, turned: Turned) -> Out {
-    refuse(way, turned.error, Some(turned.status))
+    let mut out = refuse(way, turned.error, Some(turned.status));
+    if turned.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        out.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    out
 }
 
 fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> Out {
@@ -669,20 +703,65 @@ fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> Out {
     finish(refusal.answer(way, status), HeaderMap::new())
 }
 
-fn wrong_verb(name: Option<&str>, verb: &Verb, path: &str, allowed: &'static str) -> Error {
-    let why = match (name, allowed) {
-        (Some(name), "POST") if verb == Verb::GET => {
+/// The methods of HTTP that something answers to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verbs {
+    /// A function, or the endpoint.
+    Call,
+    /// A function that changes nothing.
+    Read,
+    Probe,
+}
+
+impl Verbs {
+    fn header(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Call => "POST, OPTIONS",
+            Self::Read => "GET, HEAD, POST, OPTIONS",
+            Self::Probe => "GET, HEAD, OPTIONS",
+        })
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Call => "POST",
+            Self::Read => "POST or GET",
+            Self::Probe => "GET",
+        }
+    }
+}
+
+/// Whether a method is known at all: another one is not wrong here, it is wrong everywhere.
+fn is_known_verb(verb: &Verb) -> bool {
+    let others = [Verb::HEAD, Verb::OPTIONS, Verb::PUT, Verb::DELETE, Verb::PATCH, Verb::TRACE];
+    *verb == Verb::POST || *verb == Verb::GET || others.contains(verb)
+}
+
+fn wrong_verb(name: Option<&str>, verb: &Verb, path: &str, allowed: Verbs) -> Error {
+    let why = match name {
+        Some(name) if allowed == Verbs::Call && [Verb::GET, Verb::HEAD].contains(verb) => {
             format!("{verb} may only call `readonly` functions, and {} is none; use POST", quoted(name))
         }
-        _ => format!("{} calls nothing at {}; use {allowed}", quoted(verb.as_str()), quoted(path)),
+        _ => format!("{} calls nothing at {}; use {}", quoted(verb.as_str()), quoted(path), allowed.words()),
     };
     Error::refused(Code::Unimplemented, why)
 }
 
-fn refuse_verb(way: Way, head: &Parts, allowed: &'static str) -> Out {
+fn refuse_verb(way: Way, head: &Parts, allowed: Verbs) -> Out {
+    if head.method == Verb::OPTIONS {
+        return allowing(allowed);
+    }
     let error = wrong_verb(None, &head.method, head.uri.path(), allowed);
     let mut out = refuse(way, error, Some(StatusCode::METHOD_NOT_ALLOWED));
-    out.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    out.headers_mut().insert(ALLOW, allowed.header());
+    out
+}
+
+/// What OPTIONS is answered.
+fn allowing(verbs: Verbs) -> Out {
+    let mut out = Response::new(Content::default());
+    *out.status_mut() = StatusCode::NO_CONTENT;
+    out.headers_mut().insert(ALLOW, verbs.header());
     out
 }
 
@@ -707,7 +786,7 @@ fn finish(answered: Answered, metadata: HeaderMap) -> Out {
 
 fn probe(head: &Parts, well: bool) -> Out {
     if head.method != Verb::GET && head.method != Verb::HEAD {
-        return refuse_verb(Way::Path, head, "GET, HEAD");
+        return refuse_verb(Way::Path, head, Verbs::Probe);
     }
     let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
     let body = Bytes::from_static(text.as_bytes());

@@ -19,7 +19,11 @@ pub(super) fn is_asked_for(head: &Parts) -> bool {
 }
 
 /// The answer after which the connection bears frames, and the connection; or why there is none.
-pub(super) fn grant(head: &mut Parts, is_ready: bool) -> Result<(Response<Bytes>, OnUpgrade), (StatusCode, Error)> {
+pub(super) fn grant(
+    head: &mut Parts,
+    has_body: bool,
+    is_ready: bool,
+) -> Result<(Response<Bytes>, OnUpgrade), (StatusCode, Error)> {
     let wrong = |status, why: &'static str| (status, Error::refused(Code::InvalidArgument, why));
     let headers = &head.headers;
     if !names(headers, &CONNECTION, "upgrade") {
@@ -38,6 +42,10 @@ pub(super) fn grant(head: &mut Parts, is_ready: bool) -> Result<(Response<Bytes>
         let why = "`sec-websocket-key` must be there once, sixteen bytes in base64";
         return Err(wrong(StatusCode::BAD_REQUEST, why));
     };
+    if has_body {
+        let why = "a handshake of WebSocket has no body: its bytes would be read as frames";
+        return Err(wrong(StatusCode::BAD_REQUEST, why));
+    }
     if !is_ready {
         let why = "the server is stopping and takes no new connection; connect to another one";
         return Err((StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)));
