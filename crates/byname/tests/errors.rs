@@ -635,7 +635,7 @@ async fn arguments(page: &mut Page) {
     );
     let running = Running::new(everything()).await;
     let at = running.address;
-    let too_long = Client::new(&format!("{at}/rpc/add")).unwrap();
+    let too_long = Client::new(format!("{at}/rpc/add")).unwrap();
     page.add(
         "The client's address ends with the function's name",
         failed(too_long.call::<i64>("add", (1, 2)).await),

@@ -37,7 +37,7 @@ impl Tap {
     /// A client that has gone over to frames in this codec, which the connection itself tells.
     pub async fn client_by_frames(server: &Running, codec: Codec) -> (Self, Client) {
         let tap = Self::before(server.address).await;
-        let builder = Client::builder(&format!("{}/rpc", tap.address)).codec(codec);
+        let builder = Client::builder(format!("{}/rpc", tap.address)).codec(codec);
         let client = builder.build().unwrap();
         within(async {
             while tap.calls_by_frames() == 0 {
