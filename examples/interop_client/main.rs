@@ -203,7 +203,7 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     // No scheme, as in the original.
-    let data = Client::new(&format!("{address}/rpc")).expect("an address");
+    let data = Client::new(format!("{address}/rpc")).expect("an address");
     let tests: &[Test] = &tests![
         by_position,
         by_keyword,

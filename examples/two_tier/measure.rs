@@ -85,7 +85,7 @@ impl Plan {
 pub async fn sweep(page: &Page, plan: &Plan, data_tier: &Tier, business_tier: &Tier) -> Result<Vec<Row>, Failure> {
     let store = Store::on(&data_tier.client()?);
     // So many that no caller ever waits at the door: only the connections behind it change.
-    let shop = Client::builder(&business_tier.url())
+    let shop = Client::builder(business_tier.url())
         .transport(Transport::Http)
         .limits(|limits| limits.connections = plan.callers)
         .build()?;

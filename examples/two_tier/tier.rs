@@ -45,7 +45,7 @@ impl Tier {
 
     pub fn client(&self) -> Result<Client, Failure> {
         // What is measured here is HTTP's connections, kept or not.
-        Ok(Client::builder(&self.url()).transport(Transport::Http).build()?)
+        Ok(Client::builder(self.url()).transport(Transport::Http).build()?)
     }
 
     /// Closes its stdin, which ends it. One that doesn't end is killed when `self` is dropped.

@@ -52,7 +52,7 @@ impl Peer for Byname {
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Calling>> {
-        let client = || (self.client)(Client::builder(&format!("{server}/rpc"))).build();
+        let client = || (self.client)(Client::builder(format!("{server}/rpc"))).build();
         let clients = (0..self.clients).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
         let dealt = clients.iter().cycle().take(slots);
         Ok(dealt.map(|client| Calling { client: client.clone(), by: self.by }).collect())

@@ -61,6 +61,9 @@ use crate::runtime;
 /// A client works from any async runtime and from plain threads, and may live in a `static`: each connection belongs to
 /// the tokio runtime that opened it, and a call made outside of tokio runs on one background thread that all clients
 /// share. Nothing is connected before the first call.
+///
+/// Tests with tokio's clock paused use [`Client::local`]: while a socket is waited for, a paused clock advances to the next
+/// deadline, and the call fails with `deadline_exceeded`.
 #[derive(Clone)]
 pub struct Client {
     scope: Arc<Scope>,

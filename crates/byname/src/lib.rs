@@ -18,7 +18,7 @@
 //!     tokio::spawn(server.into_future());
 //!
 //!     // Another service.
-//!     let data = Client::new(&format!("{address}/rpc"))?;
+//!     let data = Client::new(format!("{address}/rpc"))?;
 //!     assert_eq!(add(1, 2).await, 3); // local, untouched
 //!     assert_eq!(add::on(&data, 1, 2).await?, 3); // remote, typed, the same item
 //!     assert_eq!(data.call::<i64>("add", (1, 2)).await?, 3); // by name

@@ -183,7 +183,7 @@ async fn the_endpoint_can_be_anywhere() {
             }
         })
         .await;
-        let client = Client::new(&format!("http://{}{end}", server.address)).unwrap();
+        let client = Client::new(format!("http://{}{end}", server.address)).unwrap();
         three(&client, ()).await;
         three(&client, ()).await;
         assert_eq!(server.paths(), [plain, path]);

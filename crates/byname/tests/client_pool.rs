@@ -100,7 +100,7 @@ async fn ten_thousand_calls_at_once_go_through_the_128_connections() {
             bound.await
         })
     });
-    let client = Client::new(&listening.recv().unwrap().to_string()).unwrap().timeout(50 * S);
+    let client = Client::new(listening.recv().unwrap().to_string()).unwrap().timeout(50 * S);
     let mut calls: JoinSet<_> = (0..10_000u32)
         .map(|n| {
             let call = client.call::<(u32, u16)>("peer", (n,));
@@ -318,7 +318,7 @@ async fn many_connections_that_the_server_closed_cost_a_call_nothing() {
 #[tokio::test]
 async fn a_server_that_was_replaced_is_found_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Client::new(&listener.local_addr().unwrap().to_string()).unwrap();
+    let client = Client::new(listener.local_addr().unwrap().to_string()).unwrap();
     for generation in 0..3u8 {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let until = async {

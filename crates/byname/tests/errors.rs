@@ -660,7 +660,7 @@ async fn arguments(page: &mut Page) {
     );
     let running = Running::new(everything()).await;
     let at = running.address;
-    let too_long = Client::new(&format!("{at}/rpc/add")).unwrap();
+    let too_long = Client::new(format!("{at}/rpc/add")).unwrap();
     page.add(
         "The client's address ends with the function's name",
         failed(too_long.call::<i64>("add", (1, 2)).await),
@@ -1360,6 +1360,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("`kind`: rpc or method", "as above"),
     ("the function returned ", "how a function's own error is displayed, which is no message of byname"),
     ("this process", "how a client is displayed for debugging"),
+    ("caused by: ", "how the sources of an error are displayed for debugging"),
+    ("; another ctrl-c ends the process", "a part of a line of the log"),
     ("no func found err", "the original's words for an unknown name, which are a reason of HTTP"),
     ("plain, path, json-rpc", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),

@@ -48,7 +48,7 @@ fn server() -> Server {
 
 async fn serve(server: Server) -> Client {
     let bound = server.serve("127.0.0.1:0").until(std::future::pending()).bind().await.expect("a free port");
-    let client = Client::builder(&bound.local_addr().to_string()).build().expect("an address");
+    let client = Client::builder(bound.local_addr().to_string()).build().expect("an address");
     tokio::spawn(bound.into_future());
     client
 }

@@ -29,7 +29,7 @@ async fn large() -> String {
 async fn gone_over() -> Client {
     let server = Server::new().method::<way>().method::<count>().method::<large>();
     let bound = server.serve("127.0.0.1:0").until(std::future::pending()).bind().await.expect("a free port");
-    let client = Client::builder(&bound.local_addr().to_string()).build().expect("an address");
+    let client = Client::builder(bound.local_addr().to_string()).build().expect("an address");
     tokio::spawn(bound.into_future());
     let over = async {
         while way::on(&client).await.expect("it is served") != "frames" {

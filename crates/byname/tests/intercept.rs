@@ -58,7 +58,7 @@ fn guarded() -> Server {
 async fn clients(server: Server) -> (Running, Vec<Client>) {
     let local = Client::local(&server).unwrap();
     let running = Running::new(server).await;
-    let plain = Client::new(&format!("{}/rpc", running.address)).unwrap();
+    let plain = Client::new(format!("{}/rpc", running.address)).unwrap();
     let all = vec![plain, local.encoded(true), local];
     (running, all)
 }

@@ -97,7 +97,7 @@ async fn json_rpc_is_spoken_where_it_is_mounted() {
 #[tokio::test]
 async fn clients_call_what_is_mounted_as_they_call_a_server() {
     let app = Router::new().nest_service("/api", functions().into_service().unwrap());
-    let client = Client::new(&format!("{}/api/rpc", serving(app).await)).unwrap();
+    let client = Client::new(format!("{}/api/rpc", serving(app).await)).unwrap();
     for n in 0..10 {
         assert_eq!(add::on(&client, n, 1).await.unwrap(), n + 1);
     }
@@ -142,7 +142,7 @@ async fn layers_work_around_the_calls() {
     let address = serving(app).await;
     assert_eq!(raw(address, post("/api/rpc/add", "[1,2]")).await.header("server"), "outer");
 
-    let client = Client::new(&format!("{address}/api/rpc")).unwrap();
+    let client = Client::new(format!("{address}/api/rpc")).unwrap();
     let large = client.call::<String>("echo", ("x".repeat(2000),)).await.unwrap_err();
     assert_eq!(large.rpc().unwrap().code(), Code::ResourceExhausted, "{large}");
     let late = client.call::<()>("hold", ()).await.unwrap_err();

@@ -96,7 +96,7 @@ async fn serve(server: Server) -> Running {
 }
 
 fn client(port: u16, transport: Transport) -> ClientBuilder {
-    Client::builder(&format!("{THERE}:{port}/rpc")).transport(transport)
+    Client::builder(format!("{THERE}:{port}/rpc")).transport(transport)
 }
 
 /// A server or a client whose process has died, as far as its peers can know: its sockets are closed by nobody but the

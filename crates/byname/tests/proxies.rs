@@ -137,7 +137,7 @@ impl Proxy {
     }
 
     fn client(&self) -> Client {
-        Client::builder(&format!("{}/rpc", self.address)).build().unwrap()
+        Client::builder(format!("{}/rpc", self.address)).build().unwrap()
     }
 }
 

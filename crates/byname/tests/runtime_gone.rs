@@ -49,7 +49,7 @@ fn a_call_that_waits_to_be_sent_again_goes_on_in_another_runtime() {
     // Bound, so that nobody else listens there.
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let client = byname::Client::new(&format!("{}/rpc", nobody.local_addr().unwrap())).unwrap();
+    let client = byname::Client::new(format!("{}/rpc", nobody.local_addr().unwrap())).unwrap();
     for in_none in [false, true] {
         let first = one_thread();
         let mut log = Log::new();

@@ -152,7 +152,7 @@ pub(super) async fn streams(page: &mut Page) {
         raw(small.address, post("/rpc/sum", &"1".repeat(2000))).await,
         "Each line is an item: check that there are line breaks between them.",
     );
-    let picky = Client::builder(&running.address.to_string()).transport(Transport::Http);
+    let picky = Client::builder(running.address.to_string()).transport(Transport::Http);
     let picky = picky.limits(|limits| limits.message = 1000).build().unwrap();
     page.add(
         "An item is larger than the client takes",
@@ -165,7 +165,7 @@ pub(super) async fn streams(page: &mut Page) {
         ended(once::on(&Client::local(&server().limits(|limits| limits.stream_idle = SHORT)).unwrap())).await,
         "Where silence is usual the function says something now and then, or both sides raise the limit.",
     );
-    let builder = Client::builder(&running.address.to_string()).transport(Transport::Http);
+    let builder = Client::builder(running.address.to_string()).transport(Transport::Http);
     let impatient = builder.limits(|limits| limits.stream_idle = SHORT).build().unwrap();
     page.add(
         "The client hears nothing of a stream for too long, over HTTP",
@@ -173,7 +173,7 @@ pub(super) async fn streams(page: &mut Page) {
         "As above, by the limit of the client.",
     );
     let tap = Tap::before(running.address).await;
-    let builder = Client::builder(&tap.address.to_string()).limits(|limits| limits.stream_idle = SHORT);
+    let builder = Client::builder(tap.address.to_string()).limits(|limits| limits.stream_idle = SHORT);
     let impatient = builder.build().unwrap();
     while tap.calls_by_frames() == 0 {
         within(impatient.call::<Value>("nothing", ())).await.unwrap();

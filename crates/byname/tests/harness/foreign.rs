@@ -166,7 +166,7 @@ impl Foreign {
 
     /// For a client that takes frames where this server offers them.
     pub fn builder(&self) -> ClientBuilder {
-        Client::builder(&self.url())
+        Client::builder(self.url())
     }
 
     /// How many connections were opened in all.

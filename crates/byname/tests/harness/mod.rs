@@ -224,7 +224,7 @@ impl Running {
     }
 
     pub fn client_by(&self, transport: Transport) -> Client {
-        Client::builder(&format!("{}/rpc", self.address)).transport(transport).build().unwrap()
+        Client::builder(format!("{}/rpc", self.address)).transport(transport).build().unwrap()
     }
 
     /// Tells it to stop.

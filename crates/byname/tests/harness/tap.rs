@@ -55,7 +55,7 @@ impl Tap {
 
     async fn gone_over(server: &Running, codec: Codec, name: &str, limits: impl FnOnce(&mut Limits)) -> (Self, Client) {
         let tap = Self::before(server.address).await;
-        let builder = Client::builder(&format!("{}/rpc", tap.address)).codec(codec).limits(limits);
+        let builder = Client::builder(format!("{}/rpc", tap.address)).codec(codec).limits(limits);
         let client = builder.build().unwrap();
         within(async {
             while tap.calls_by_frames() == 0 {
