@@ -67,7 +67,11 @@ async fn a_function_in_pieces() {
     let signatures = [text::method(), fallible::method(), streams::method()].map(byname::Method::signature);
     assert_eq!(
         signatures,
-        ["text(a: String) -> String", "fallible(a: u8) -> Result<u8, String>", "streams(a: u8) -> impl Stream<Item = u8>"]
+        [
+            "text(a: String) -> String",
+            "fallible(a: u8) -> Result<u8, String>",
+            "streams(a: u8) -> impl Stream<Item = u8>"
+        ]
     );
 }
 
@@ -76,6 +80,7 @@ async fn a_type_in_pieces() {
     macro_rules! function {
         ($name:ident, $of:path, $lifetime:lifetime, $length:literal, $count:expr, $item:ty) => {
             #[rpc]
+            #[allow(clippy::too_many_arguments, clippy::ptr_arg, reason = "each has a type of another kind")]
             async fn $name(
                 a: $of,
                 b: Cow<$lifetime, str>,
@@ -299,7 +304,11 @@ async fn methods_and_statements() {
     }
     struct Held;
     block!(Held { async fn get(&self, #[rpc(default = 1)] a: u8) -> u8 { a } });
-    statement!(async fn single(a: u8) -> u8 { a });
+    statement!(
+        async fn single(a: u8) -> u8 {
+            a
+        }
+    );
     let client = local(Server::new().method::<single>().inject(Held));
     assert_eq!(client.call::<u8>("get", ()).await.unwrap(), 1);
     assert_eq!(single::on(&client, 3).await, Ok(3));
@@ -326,11 +335,19 @@ async fn a_block_in_pieces() {
     }
     block!(Db, "db", DbCaller, self, pub(crate) get, a, u8, Result<u8, String>, { Ok(self.0 + a) }, 2, readonly);
     struct Second;
-    block_of!(inner::Third, "third", { fn get(&self) -> u8 { 3 } });
+    block_of!(inner::Third, "third", {
+        fn get(&self) -> u8 {
+            3
+        }
+    });
     mod inner {
         pub(super) struct Third;
     }
-    block_of!(Second, "second", { fn get(&self, a: &str) -> String { a.into() } });
+    block_of!(Second, "second", {
+        fn get(&self, a: &str) -> String {
+            a.into()
+        }
+    });
     let client = local(Server::new().inject(Db(1)).inject(Second).inject(inner::Third));
     assert_eq!(DbCaller::on(&client).get(1).await, Ok(2));
     assert_eq!(Db::on(&client).get(1).await, Ok(2));
