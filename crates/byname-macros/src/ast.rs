@@ -206,14 +206,9 @@ impl<Head, Other: ToTokens> ToTokens for Members<Head, Other> {
     }
 }
 
-/// Whether `path` names this attribute.
+/// Whether `path` names this attribute. What stands before is anything: the library may have another name here.
 pub(crate) fn is_rpc(path: &Path) -> bool {
-    let mut segments = path.segments.iter().map(|segment| segment.ident.unraw());
-    match (segments.next(), segments.next(), segments.next()) {
-        (Some(rpc), None, None) => rpc == "rpc",
-        (Some(byname), Some(rpc), None) => byname == "byname" && rpc == "rpc",
-        _ => false,
-    }
+    path.segments.last().is_some_and(|last| last.ident.unraw() == "rpc")
 }
 
 enum Kind {

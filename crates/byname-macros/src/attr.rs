@@ -4,10 +4,11 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Result, Token};
+use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Path, Result, Token};
 
 use crate::errors::Errors;
 use crate::invisible::visible;
+use crate::library::Library;
 
 /// What was said in the parentheses. Which of it may be said depends on the place.
 #[derive(Default)]
@@ -21,6 +22,7 @@ pub(crate) struct Options {
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) default: Option<Expr>,
+    pub(crate) library: Option<Path>,
 }
 
 /// Where an attribute stands.
@@ -31,6 +33,8 @@ pub(crate) enum Place {
     Block,
     Contract,
     ContractMethod,
+    /// The `impl` of a contract.
+    Implementation,
     Argument,
 }
 
@@ -104,6 +108,11 @@ impl Options {
         };
         Options::parse(tokens, place, errors)
     }
+
+    /// Where the expansion finds the library.
+    pub(crate) fn library(&self) -> Library {
+        Library { chosen: self.library.clone() }
+    }
 }
 
 impl Place {
@@ -128,6 +137,7 @@ impl Place {
         match self {
             Place::Function | Place::Method | Place::ContractMethod => "name = \"…\"",
             Place::Block | Place::Contract => "prefix = \"…\"",
+            Place::Implementation => "crate = …",
             Place::Argument => "default = …",
         }
     }
@@ -139,6 +149,7 @@ impl Place {
             Place::Block => "an `impl` block",
             Place::Contract => "a contract",
             Place::ContractMethod => "a contract's method",
+            Place::Implementation => "the `impl` of a contract",
             Place::Argument => "an argument",
         }
     }
@@ -202,7 +213,11 @@ impl Setting {
             return None;
         };
         if !known.places.contains(&place) {
-            errors.at(&self.key, format_args!("`{key}` is no option of {}", place.a()), known.elsewhere);
+            let elsewhere = match place {
+                Place::Implementation => "write it at the trait, which callers and services share",
+                _ => known.elsewhere,
+            };
+            errors.at(&self.key, format_args!("`{key}` is no option of {}", place.a()), elsewhere);
             return None;
         }
         Some(known)
@@ -250,6 +265,22 @@ impl Setting {
             format_args!("`{}` wants the name of a type, without quotes", self.key),
             example(&self.key),
         );
+        None
+    }
+
+    fn path(&self, errors: &mut Errors) -> Option<Path> {
+        if let Some(Expr::Path(path)) = &self.value
+            && path.qself.is_none()
+            && path.path.segments.iter().all(|segment| segment.arguments.is_none())
+        {
+            return Some(path.path.clone());
+        }
+        let help = match &self.value {
+            Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => format!("write `{} = {}`", self.key, text.value()),
+            _ => example(&self.key),
+        };
+        let wrong = format_args!("`{}` wants the path of byname, without quotes", self.key);
+        errors.at(self.value_or_key(), wrong, help);
         None
     }
 
@@ -342,6 +373,14 @@ const KNOWN: &[Known] = &[
         elsewhere: ON_CALLED,
         repeats: false,
         set: |options, setting, errors| options.timeout_ms = timeout(setting, errors),
+    },
+    Known {
+        name: "crate",
+        places: &[Place::Function, Place::Block, Place::Contract, Place::Implementation],
+        example: "crate = my_framework::byname",
+        elsewhere: "it goes on the function, the `impl` block or the trait around this",
+        repeats: false,
+        set: |options, setting, errors| options.library = setting.path(errors),
     },
     Known {
         name: "default",
@@ -490,6 +529,14 @@ mod tests {
         assert!(mistakes.is_empty() && options.readonly);
         let (_, mistakes) = parse(quote!(blocking), Place::ContractMethod);
         assert!(mistakes[0].contains("tokio::task::spawn_blocking"), "{mistakes:?}");
+        for place in [Place::Function, Place::Block, Place::Contract, Place::Implementation] {
+            let (options, mistakes) = parse(quote!(crate = ::a::b), place);
+            assert!(mistakes.is_empty(), "{mistakes:?}");
+            assert_eq!(options.library().to_token_stream().to_string(), quote!(::a::b).to_string());
+        }
+        for place in [Place::Method, Place::ContractMethod, Place::Argument] {
+            assert_eq!(parse(quote!(crate = a), place).1.len(), 1);
+        }
         let (options, mistakes) = parse(quote!(default = Vec::<(u8, u8)>::new()), Place::Argument);
         assert!(mistakes.is_empty() && options.default.is_some());
     }

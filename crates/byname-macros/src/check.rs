@@ -18,9 +18,11 @@ pub(crate) use contract::contract;
 pub(crate) use function::{free, inside_a_block};
 
 use crate::errors::Errors;
+use crate::library::Library;
 
 /// A function or a method that can be called from elsewhere.
 pub(crate) struct Function {
+    pub(crate) library: Library,
     pub(crate) ident: Ident,
     pub(crate) vis: Visibility,
     /// The type that `on` belongs to; of no use to a method.
@@ -135,6 +137,7 @@ pub(crate) struct Contract {
 
 /// The type whose methods make the calls.
 pub(crate) struct Client {
+    pub(crate) library: Library,
     pub(crate) stub: Ident,
     pub(crate) vis: Visibility,
     /// Those of the item that it is made of.

@@ -77,8 +77,8 @@ fn block(options: TokenStream, written: &ast::Block) -> TokenStream {
 
 fn implementation(options: TokenStream, path: &Path, written: &ast::Block) -> TokenStream {
     let mut errors = Errors::default();
-    check::implementation(written, options, &mut errors);
-    let expansion = contract::implementation(path, written);
+    let library = check::implementation(written, options, &mut errors);
+    let expansion = contract::implementation(&library, path, written);
     with_errors(&errors, quote!(#written #expansion))
 }
 
@@ -234,6 +234,56 @@ mod tests {
         );
         assert!(text.starts_with("trait Users<T>") && !text.contains("for UsersClient"), "{text}");
         assert_eq!(errors(&text), 3);
+    }
+
+    #[test]
+    fn the_library_is_where_the_option_says_and_nowhere_else() {
+        let function = quote! {
+            async fn all(a: &str, #[rpc(default = 1)] b: u8, c: Streaming<u8>) -> impl Stream<Item = Result<u8, E>> {}
+        };
+        let items = [
+            function.clone(),
+            quote!(
+                async fn add(a: i64) -> i64;
+            ),
+            quote!(
+                fn slow(a: &[u8]) -> Result<(), E> {}
+            ),
+            quote!(impl Counter { async fn get(&self, #[a::b::rpc(default = 1)] a: u8) -> u8 { a } fn bump(&self) {} }),
+            quote! {
+                trait Users {
+                    async fn get(&self, #[rpc(default = 1)] id: u64) -> Result<User, UserError>;
+                    fn all(&self) -> impl Stream<Item = Result<User, UserError>>;
+                }
+            },
+            quote!(impl Users for Db { async fn get(&self, id: u64) -> Result<User, UserError> {} }),
+            // Mistakes, around which there are stand-ins.
+            quote!(
+                fn wrong(a: &mut i64) -> i64 {}
+            ),
+            quote!(impl Counter { fn new() -> Self {} fn get(&self) {} }),
+            quote!(
+                trait Users {
+                    fn count(&self) -> Result<u64, UserError>;
+                    async fn all(&self) -> impl Stream<Item = Result<User, UserError>>;
+                }
+            ),
+        ];
+        for item in items {
+            let text = expanded(quote!(crate = my::rpc), item.clone());
+            assert!(text.contains("my::rpc::"), "{text}");
+            assert!(!text.contains("byname::") && !text.contains("::my::rpc"), "{text}");
+            assert!(!text.contains("#[a::b::rpc"), "{text}");
+            let text = expanded(quote!(crate = ::other), item);
+            assert!(text.contains("::other::") && !text.contains("byname::"), "{text}");
+        }
+        let text = expanded(
+            quote!(blocking, crate = my::rpc),
+            quote!(
+                fn slow() {}
+            ),
+        );
+        assert!(text.contains("my::rpc::__private::blocking") && !text.contains("byname::"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod check;
 mod errors;
 mod expand;
 mod invisible;
+mod library;
 mod place;
 mod text;
 
@@ -105,7 +106,7 @@ use proc_macro::TokenStream;
 ///
 /// The trait is a *contract*, in a crate of its own that the service and its callers share. The service implements it, and
 /// so does the client that is made of it, `UsersClient`: code that takes `&impl Users` runs on either, in tests on
-/// whatever implements it. All its methods can be called; the options stand here, and none at an implementation.
+/// whatever implements it. All its methods can be called; the options stand here, and none but `crate` at an implementation.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};
@@ -169,6 +170,7 @@ use proc_macro::TokenStream;
 /// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
 /// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
 /// | `blocking` | no | Not in contracts: the function, not `async`, keeps its thread busy: it runs on a thread that may be. |
+/// | `crate = my_framework::byname` | `::byname` | Functions only: where the library is, if it has another name or is handed on by another crate. |
 /// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |
 ///
 /// # Options of an `impl` block or a trait
@@ -177,6 +179,7 @@ use proc_macro::TokenStream;
 /// | --- | --- | --- |
 /// | `prefix = "counter"` | none | Stands before each method's name, aliases included, with a dot: `counter.bump`. |
 /// | `stub = RemoteCounter` | the type's name and `Client` | The name of the type whose methods make the calls. |
+/// | `crate = my_framework::byname` | `::byname` | Where the library is; also on the `impl` of a contract. |
 ///
 /// # Options of an argument
 ///

@@ -30,6 +30,11 @@ pub trait Declared {
     fn method() -> &'static Method;
 }
 
+/// Whether a function stands in the crate of this name.
+pub fn is_in_crate(spec: &MethodSpec, name: &str) -> bool {
+    spec.module.split("::").next() == Some(name)
+}
+
 /// Whether an argument of this type may be left out.
 pub fn optional<T: Argument>() -> bool {
     arguments::is_optional::<T>()

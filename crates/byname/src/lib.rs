@@ -141,10 +141,10 @@ macro_rules! server {
         )
     };
     ($($name:ident),+ $(,)?) => {{
-        $(use $name as _;)+
+        $(use ::$name as _;)+
         $crate::Server::new()$(.registered(
             ::core::concat!("crate `", ::core::stringify!($name), "`"),
-            |spec| spec.module.split("::").next() == ::core::option::Option::Some(::core::stringify!($name)),
+            |spec| $crate::__private::is_in_crate(spec, ::core::stringify!($name)),
         ))+
     }};
 }

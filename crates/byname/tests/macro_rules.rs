@@ -80,6 +80,7 @@ async fn a_type_in_pieces() {
     macro_rules! function {
         ($name:ident, $of:path, $lifetime:lifetime, $length:literal, $count:expr, $item:ty) => {
             #[rpc]
+            #[allow(clippy::too_many_arguments, clippy::ptr_arg, reason = "each has a type of another kind")]
             async fn $name(
                 a: $of,
                 b: Cow<$lifetime, str>,

@@ -11,6 +11,7 @@ use crate::ast::{self, Body, Member};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
 use crate::invisible::bare;
+use crate::library::Library;
 
 const HOME: Home = Home { place: Place::Method, elsewhere: "move it to an `impl` block without `#[rpc]`" };
 
@@ -19,7 +20,9 @@ pub(crate) fn block(block: &ast::Block, options: Options, errors: &mut Errors) -
     function::once(&block.rpc, errors);
     let ident = head(&block.head, errors)?;
     let chosen = members::chosen_stub(&options, errors);
-    let within = Within { prefix: members::prefix(&options, errors), ty: Some(&block.head.self_ty) };
+    let library = options.library();
+    let within =
+        Within { library: library.clone(), prefix: members::prefix(&options, errors), ty: Some(&block.head.self_ty) };
     let stub = chosen.unwrap_or_else(|| {
         let name = format!("{}Client", ident.unraw());
         Ident::new(&name, ident.span())
@@ -37,20 +40,14 @@ pub(crate) fn block(block: &ast::Block, options: Options, errors: &mut Errors) -
     Some(Block {
         ty: (*block.head.self_ty).clone(),
         has_on,
-        client: Client { stub, vis: most_visible(&methods), cfgs: cfgs(&block.attrs), methods },
+        client: Client { library, stub, vis: most_visible(&methods), cfgs: cfgs(&block.attrs), methods },
     })
 }
 
-/// Checks the `impl` of a contract, all of whose options stand in the contract.
-pub(crate) fn implementation(block: &ast::Block, options: TokenStream, errors: &mut Errors) {
+/// Checks the `impl` of a contract, whose options stand in the contract, but for where the library is.
+pub(crate) fn implementation(block: &ast::Block, options: TokenStream, errors: &mut Errors) -> Library {
     function::once(&block.rpc, errors);
-    if !options.is_empty() {
-        errors.at(
-            options,
-            "the `impl` of a contract has no options",
-            "write them at the trait, which callers and services share",
-        );
-    }
+    let options = Options::parse(options, Place::Implementation, errors);
     for member in &block.members {
         let Member::Function(function) = member else {
             continue;
@@ -65,6 +62,7 @@ pub(crate) fn implementation(block: &ast::Block, options: TokenStream, errors: &
             );
         }
     }
+    options.library()
 }
 
 /// The name of the type that the block is about.

@@ -20,7 +20,8 @@ pub(crate) fn contract(contract: &ast::Contract, options: Options, errors: &mut 
     let named = |what: &str| Ident::new(&format!("{}{what}", ident.unraw()), ident.span());
     let plain = head(&contract.head, errors);
     let stub = members::chosen_stub(&options, errors).unwrap_or_else(|| named("Client"));
-    let within = Within { prefix: members::prefix(&options, errors), ty: None };
+    let library = options.library();
+    let within = Within { library: library.clone(), prefix: members::prefix(&options, errors), ty: None };
     let further = |written: &ast::Function, checked: &Function, errors: &mut Errors| {
         method(ident, written, checked, errors);
     };
@@ -36,7 +37,7 @@ pub(crate) fn contract(contract: &ast::Contract, options: Options, errors: &mut 
         ident: ident.clone(),
         marker: named("Contract"),
         implementable: plain && contract.members.iter().all(|member| matches!(member, Member::Function(_))),
-        client: Client { stub, vis: vis.clone(), cfgs: cfgs(&contract.attrs), methods },
+        client: Client { library, stub, vis: vis.clone(), cfgs: cfgs(&contract.attrs), methods },
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Argument, Function, Manner, Name, Output, OutputKind, Passing, Takes
 use crate::ast::{self, Body};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
+use crate::library::Library;
 use crate::text;
 
 /// As many as the library has tuples for.
@@ -21,6 +22,7 @@ const TAKEN: &[&str] = &[
 
 /// What a method takes from its block or its contract.
 pub(super) struct Within<'a> {
+    pub(super) library: Library,
     pub(super) prefix: Option<String>,
     /// What `Self` is, in a block.
     pub(super) ty: Option<&'a Type>,
@@ -30,7 +32,7 @@ pub(super) struct Within<'a> {
 pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Errors) -> Function {
     once(&function.rpc, errors);
     let mut checked = check(function, options, None, errors);
-    if stub(&checked.stub, errors) {
+    if stub(&checked.stub, &checked.library, errors) {
         checked.stub = format_ident!("{}_rpc", checked.stub.unraw());
     }
     checked
@@ -74,9 +76,9 @@ pub(super) fn once(others: &[Attribute], errors: &mut Errors) {
 }
 
 /// Refuses a type's name that would hide something that is used everywhere.
-pub(super) fn stub(stub: &Ident, errors: &mut Errors) -> bool {
+pub(super) fn stub(stub: &Ident, library: &Library, errors: &mut Errors) -> bool {
     let name = stub.unraw().to_string();
-    let taken = TAKEN.contains(&name.as_str());
+    let taken = TAKEN.contains(&name.as_str()) || library.begins_with(&name);
     if taken {
         errors.at(
             stub,
@@ -89,11 +91,15 @@ pub(super) fn stub(stub: &Ident, errors: &mut Errors) -> bool {
 
 fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>, errors: &mut Errors) -> Function {
     let signature = &function.signature;
+    let library = match within {
+        Some(within) => within.library.clone(),
+        None => options.library(),
+    };
     qualifiers(function, errors);
     let generic = generics(signature, errors);
     let mut written = function.arguments.as_slice();
     let takes = takes(&mut written, generic, within, errors);
-    let arguments = arguments(written, generic, within, errors);
+    let arguments = arguments(written, generic, within, &library, errors);
     let output = match &signature.output {
         ReturnType::Default => Output { ty: quote!(()), kind: OutputKind::Value, streams: false },
         ReturnType::Type(_, ty) if generic => {
@@ -114,6 +120,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
     let mut attrs = function.attrs.iter();
     let deprecated = attrs.find(|attribute| attribute.path().is_ident("deprecated"));
     Function {
+        library,
         ident: signature.ident.clone(),
         vis: function.vis.clone(),
         stub: options.stub.unwrap_or_else(|| signature.ident.clone()),
@@ -218,6 +225,7 @@ fn arguments(
     written: &[ast::Argument],
     generic: bool,
     within: Option<&Within<'_>>,
+    library: &Library,
     errors: &mut Errors,
 ) -> Vec<Argument> {
     if let Some(surplus) = written.get(MOST_ARGUMENTS) {
@@ -242,7 +250,7 @@ fn arguments(
         let ident = argument_name(&argument.pat, errors);
         let ty = said_outside(&argument.ty, within);
         let (passing, owned) =
-            if generic { (Passing::Unknown, ty.to_token_stream()) } else { types::argument(&ty, errors) };
+            if generic { (Passing::Unknown, ty.to_token_stream()) } else { types::argument(&ty, library, errors) };
         arguments.push(Argument {
             ident: ident.unwrap_or_else(|| format_ident!("argument_{index}")),
             text: types::owned_text(&ty),

@@ -62,7 +62,7 @@ pub(super) fn methods<Other>(
 
 /// The stub's name that was chosen, if it is a good one.
 pub(super) fn chosen_stub(options: &Options, errors: &mut Errors) -> Option<Ident> {
-    options.stub.as_ref().filter(|stub| !function::stub(stub, errors)).cloned()
+    options.stub.as_ref().filter(|stub| !function::stub(stub, &options.library(), errors)).cloned()
 }
 
 /// The prefix, if it is a good one.

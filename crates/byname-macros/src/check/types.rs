@@ -7,15 +7,16 @@ use syn::{GenericArgument, Ident, PathArguments, Type, TypeParamBound, TypeRefer
 use super::{Output, OutputKind, Passing, ResultPlaces};
 use crate::errors::Errors;
 use crate::invisible::bare;
+use crate::library::Library;
 use crate::place::at;
 use crate::text;
 
 /// How an argument of this type is passed, and what the server holds of it.
-pub(super) fn argument(ty: &Type, errors: &mut Errors) -> (Passing, TokenStream) {
+pub(super) fn argument(ty: &Type, library: &Library, errors: &mut Errors) -> (Passing, TokenStream) {
     let before = errors.len();
     let (passing, owned) = match bare(ty) {
         Type::Reference(reference) => {
-            (Passing::Borrowed(bare(&reference.elem).to_token_stream()), referent(reference, errors))
+            (Passing::Borrowed(bare(&reference.elem).to_token_stream()), referent(reference, library, errors))
         }
         ty => {
             decoded(ty, "an argument", errors);
@@ -127,7 +128,7 @@ pub(super) fn find_self(tokens: TokenStream) -> Option<Ident> {
 }
 
 /// What the server holds for a borrowed argument.
-fn referent(reference: &TypeReference, errors: &mut Errors) -> TokenStream {
+fn referent(reference: &TypeReference, byname: &Library, errors: &mut Errors) -> TokenStream {
     let elem = bare(&reference.elem);
     if let Some(mutability) = reference.mutability {
         errors.at(
@@ -151,7 +152,7 @@ fn referent(reference: &TypeReference, errors: &mut Errors) -> TokenStream {
     } else {
         decoded(elem, "an argument", errors);
     }
-    at(&elem.to_token_stream(), quote!(<#elem as ::byname::__private::Borrowed>::Owned))
+    at(&elem.to_token_stream(), quote!(<#elem as #byname::__private::Borrowed>::Owned))
 }
 
 /// Refuses what can't be decoded whatever it stands for: borrows, and types without a name.
@@ -237,7 +238,7 @@ mod tests {
 
     fn refused(ty: Type) -> Option<String> {
         let mut errors = Errors::default();
-        argument(&ty, &mut errors);
+        argument(&ty, &Library::default(), &mut errors);
         errors.messages().pop()
     }
 

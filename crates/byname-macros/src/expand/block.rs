@@ -8,7 +8,7 @@ use crate::check::{Block, Client};
 use crate::text;
 
 pub(super) fn expand(block: &Block) -> TokenStream {
-    let Block { ty, client: Client { cfgs, methods, .. }, .. } = block;
+    let Block { ty, client: Client { library: byname, cfgs, methods, .. }, .. } = block;
     let item = item(block);
     let stubs = client::methods(&block.client);
     let handlers = handler::handlers(methods, &quote!(Self), &quote!(Self));
@@ -17,9 +17,9 @@ pub(super) fn expand(block: &Block) -> TokenStream {
         #(#cfgs)*
         const _: () = {
             #stubs
-            const _: () = ::byname::__private::shared::<#ty>();
-            impl ::byname::Instance for #ty {
-                fn bind(this: ::std::sync::Arc<Self>) -> ::std::vec::Vec<::byname::__private::Handler> {
+            const _: () = #byname::__private::shared::<#ty>();
+            impl #byname::Instance for #ty {
+                fn bind(this: ::std::sync::Arc<Self>) -> ::std::vec::Vec<#byname::__private::Handler> {
                     #handlers
                 }
             }
@@ -29,7 +29,7 @@ pub(super) fn expand(block: &Block) -> TokenStream {
 
 /// Stands in for the expansion when there is an error, so that no other error follows.
 pub(super) fn fallback(block: &Block) -> TokenStream {
-    let Block { ty, client: Client { cfgs, .. }, .. } = block;
+    let Block { ty, client: Client { library: byname, cfgs, .. }, .. } = block;
     let item = item(block);
     let stubs = client::never(&block.client);
     let never = never();
@@ -37,15 +37,15 @@ pub(super) fn fallback(block: &Block) -> TokenStream {
         #item
         #stubs
         #(#cfgs)*
-        impl ::byname::Instance for #ty {
-            fn bind(_: ::std::sync::Arc<Self>) -> ::std::vec::Vec<::byname::__private::Handler> { #never }
+        impl #byname::Instance for #ty {
+            fn bind(_: ::std::sync::Arc<Self>) -> ::std::vec::Vec<#byname::__private::Handler> { #never }
         }
     }
 }
 
 /// The type that makes the calls, and the way to it from the block's own type.
 fn item(block: &Block) -> TokenStream {
-    let Block { ty, client: Client { vis, cfgs, .. }, .. } = block;
+    let Block { ty, client: Client { library: byname, vis, cfgs, .. }, .. } = block;
     let item = client::item(&block.client, &text::normalised(ty));
     let stub = client::ident(&block.client);
     let on = (!block.has_on).then(|| {
@@ -53,7 +53,7 @@ fn item(block: &Block) -> TokenStream {
             #(#cfgs)*
             impl #ty {
                 /// The same methods where `client` points to.
-                #vis fn on(client: &::byname::Client) -> #stub {
+                #vis fn on(client: &#byname::Client) -> #stub {
                     #stub::on(client)
                 }
             }

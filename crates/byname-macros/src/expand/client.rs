@@ -9,7 +9,7 @@ use crate::place::{all_at, unlinted};
 
 /// The type, and its `on`. `of` is what it calls the methods of, for people.
 pub(super) fn item(client: &Client, of: &str) -> TokenStream {
-    let Client { vis, cfgs, .. } = client;
+    let Client { library: byname, vis, cfgs, .. } = client;
     let stub = ident(client);
     // The compiler shows it whole where its name is taken already.
     let item = all_at(stub.span(), quote!(#vis struct #stub));
@@ -19,12 +19,12 @@ pub(super) fn item(client: &Client, of: &str) -> TokenStream {
         #(#cfgs)*
         #[derive(::core::clone::Clone)]
         #item {
-            client: ::byname::Client,
+            client: #byname::Client,
         }
         #(#cfgs)*
         impl #stub {
             /// Calls go where `client` points to.
-            #vis fn on(client: &::byname::Client) -> Self {
+            #vis fn on(client: &#byname::Client) -> Self {
                 Self { client: ::core::clone::Clone::clone(client) }
             }
         }
@@ -75,14 +75,14 @@ pub(super) fn method_static(index: usize) -> Ident {
 }
 
 fn known(index: usize, method: &Function) -> TokenStream {
-    let cfgs = &method.cfgs;
+    let Function { library: byname, cfgs, .. } = method;
     let name = method_static(index);
     let spec = spec::spec(method);
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
-        static #name: ::std::sync::LazyLock<::byname::__private::Method> = {
-            static __BYNAME_SPEC: ::byname::__private::MethodSpec = #spec;
-            ::std::sync::LazyLock::new(|| ::byname::__private::Method::new(&__BYNAME_SPEC))
+        static #name: ::std::sync::LazyLock<#byname::__private::Method> = {
+            static __BYNAME_SPEC: #byname::__private::MethodSpec = #spec;
+            ::std::sync::LazyLock::new(|| #byname::__private::Method::new(&__BYNAME_SPEC))
         };
     }
 }

@@ -9,6 +9,7 @@ use super::{client, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
 use crate::invisible::{bare, bare_mut};
+use crate::library::Library;
 use crate::place::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
@@ -21,7 +22,7 @@ pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStrea
     let marker = marker_impl(contract, &handlers);
     let checks = methods.iter().map(|method| {
         let cfgs = &method.cfgs;
-        output::converts(&method.output).map(|check| quote!(#(#cfgs)* #check))
+        output::converts(&method.library, &method.output).map(|check| quote!(#(#cfgs)* #check))
     });
     quote_spanned! {Span::mixed_site()=>
         #item
@@ -53,7 +54,7 @@ pub(super) fn fallback(written: &ast::Contract, contract: &Contract) -> TokenStr
 }
 
 /// What `#[rpc]` on the `impl` of a contract adds to it: the type can be injected.
-pub(super) fn implementation(path: &Path, written: &ast::Block) -> TokenStream {
+pub(super) fn implementation(byname: &Library, path: &Path, written: &ast::Block) -> TokenStream {
     let ty = &written.head.self_ty;
     let (generics, _, clause) = written.head.generics.split_for_impl();
     let cfgs = check::cfgs(&written.attrs);
@@ -63,12 +64,12 @@ pub(super) fn implementation(path: &Path, written: &ast::Block) -> TokenStream {
     let call = quote_spanned!(here=> this.__byname_handlers());
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
-        impl #generics ::byname::Instance for #ty #clause {
-            fn bind(this: ::std::sync::Arc<Self>) -> ::std::vec::Vec<::byname::__private::Handler> {
+        impl #generics #byname::Instance for #ty #clause {
+            fn bind(this: ::std::sync::Arc<Self>) -> ::std::vec::Vec<#byname::__private::Handler> {
                 fn handlers<__BynameService: #path>(
                     this: ::std::sync::Arc<__BynameService>,
-                ) -> ::std::vec::Vec<::byname::__private::Handler> {
-                    use ::byname::__private::NoContract as _;
+                ) -> ::std::vec::Vec<#byname::__private::Handler> {
+                    use #byname::__private::NoContract as _;
                     #call
                 }
                 handlers(this)
@@ -82,8 +83,9 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
     let ast::Contract { attrs, head, .. } = written;
     let ItemTrait { vis, unsafety, trait_token, ident, generics, supertraits, .. } = head;
     let clause = &generics.where_clause;
+    let byname = &contract.client.library;
     let members = written.members.iter().map(|member| match member {
-        Member::Function(function) => method(function, bodies),
+        Member::Function(function) => method(byname, function, bodies),
         Member::Other(other) => other.to_token_stream(),
     });
     // Those that were asked for besides are an error, which should be the only one.
@@ -95,11 +97,11 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
     let bind = contract.implementable.then(|| {
         quote_spanned! {Span::mixed_site()=>
             #[doc(hidden)]
-            fn __byname_handlers(self: ::std::sync::Arc<Self>) -> ::std::vec::Vec<::byname::__private::Handler>
+            fn __byname_handlers(self: ::std::sync::Arc<Self>) -> ::std::vec::Vec<#byname::__private::Handler>
             where
                 Self: ::core::marker::Sized,
             {
-                <#marker as ::byname::Contract<::std::sync::Arc<Self>>>::handlers(self)
+                <#marker as #byname::Contract<::std::sync::Arc<Self>>>::handlers(self)
             }
         }
     });
@@ -114,7 +116,7 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
 }
 
 /// A method with the future that it returns, which an `async fn` implements as well. Where there is an error it has a body.
-fn method(function: &ast::Function, body: bool) -> TokenStream {
+fn method(byname: &Library, function: &ast::Function, body: bool) -> TokenStream {
     let ast::Function { attrs, vis, .. } = function;
     let mut signature = function.signature.clone();
     if signature.asyncness.take().is_some() {
@@ -135,9 +137,9 @@ fn method(function: &ast::Function, body: bool) -> TokenStream {
     signature.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sized));
     let never = match &signature.output {
         _ if streams && function.signature.asyncness.is_some() => {
-            quote!(async { ::byname::__private::no_stream() })
+            quote!(async { #byname::__private::no_stream() })
         }
-        _ if streams => quote!(::byname::__private::no_stream()),
+        _ if streams => quote!(#byname::__private::no_stream()),
         ReturnType::Type(_, ty) if matches!(bare(ty), Type::ImplTrait(_)) => {
             let never = never();
             quote!(async { #never })
@@ -177,7 +179,7 @@ fn types(contract: &Contract) -> TokenStream {
 /// The client's methods as the trait has them: with one error, which a failed call becomes.
 fn client_impl(contract: &Contract) -> TokenStream {
     let Contract { ident, client, .. } = contract;
-    let stub = client::ident(client);
+    let (byname, stub) = (&client.library, client::ident(client));
     let methods = client.methods.iter().map(|method| {
         let Function { ident, cfgs, deprecated, arguments, takes, output, .. } = method;
         let allow = deprecated.as_ref().map(|_| quote!(#[allow(deprecated)]));
@@ -192,9 +194,9 @@ fn client_impl(contract: &Contract) -> TokenStream {
                 fn #ident(
                     &self,
                     #(#names: #types),*
-                ) -> impl ::byname::__private::Stream<Item = #output> + ::core::marker::Send {
-                    use ::byname::__private::{ConvertsStreamFit as _, ConvertsStreamUnfit as _};
-                    ::byname::__private::ConvertsStream(#stub::#ident(self, #(#names),*)).convert()
+                ) -> impl #byname::__private::Stream<Item = #output> + ::core::marker::Send {
+                    use #byname::__private::{ConvertsStreamFit as _, ConvertsStreamUnfit as _};
+                    #byname::__private::ConvertsStream(#stub::#ident(self, #(#names),*)).convert()
                 }
             };
         }
@@ -202,8 +204,8 @@ fn client_impl(contract: &Contract) -> TokenStream {
             #(#cfgs)*
             #allow
             async fn #ident(&self, #(#names: #types),*) -> #output {
-                use ::byname::__private::{ConvertsFit as _, ConvertsUnfit as _};
-                ::byname::__private::Converts(#stub::#ident(self, #(#names),*)).convert().await
+                use #byname::__private::{ConvertsFit as _, ConvertsUnfit as _};
+                #byname::__private::Converts(#stub::#ident(self, #(#names),*)).convert().await
             }
         }
     });
@@ -212,20 +214,18 @@ fn client_impl(contract: &Contract) -> TokenStream {
 
 /// What a server needs to serve an instance by the contract, or an `Arc` of one.
 fn marker_impl(contract: &Contract, handlers: &TokenStream) -> TokenStream {
-    let ident = &contract.ident;
+    let (byname, ident) = (&contract.client.library, &contract.ident);
     let marker = unlinted(&contract.marker);
     quote_spanned! {Span::mixed_site()=>
-        #[diagnostic::do_not_recommend]
-        impl<__BynameService: #ident> ::byname::Contract<__BynameService> for #marker {
-            fn handlers(instance: __BynameService) -> ::std::vec::Vec<::byname::__private::Handler> {
-                <Self as ::byname::Contract<::std::sync::Arc<__BynameService>>>::handlers(::std::sync::Arc::new(instance))
+        impl<__BynameService: #ident> #byname::Contract<__BynameService> for #marker {
+            fn handlers(instance: __BynameService) -> ::std::vec::Vec<#byname::__private::Handler> {
+                <Self as #byname::Contract<::std::sync::Arc<__BynameService>>>::handlers(::std::sync::Arc::new(instance))
             }
         }
-        #[diagnostic::do_not_recommend]
-        impl<__BynameService: #ident> ::byname::Contract<::std::sync::Arc<__BynameService>> for #marker {
+        impl<__BynameService: #ident> #byname::Contract<::std::sync::Arc<__BynameService>> for #marker {
             fn handlers(
                 this: ::std::sync::Arc<__BynameService>,
-            ) -> ::std::vec::Vec<::byname::__private::Handler> {
+            ) -> ::std::vec::Vec<#byname::__private::Handler> {
                 #handlers
             }
         }

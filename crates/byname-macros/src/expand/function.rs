@@ -26,8 +26,8 @@ pub(super) fn expand(function: &Function) -> TokenStream {
 
 /// Stands in for the expansion when there is an error, so that no other error follows.
 pub(super) fn fallback(function: &Function) -> TokenStream {
-    let ty = stub_ident(function);
-    let receiver = quote_spanned!(Span::mixed_site()=> _: &::byname::Client,);
+    let (byname, ty) = (&function.library, stub_ident(function));
+    let receiver = quote_spanned!(Span::mixed_site()=> _: &#byname::Client,);
     let never = never();
     let on = stub::never(function, &on_ident(function), &receiver);
     let stub = struct_and_impl(function, &ty, &on);
@@ -35,22 +35,22 @@ pub(super) fn fallback(function: &Function) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         #stub
         #(#cfgs)*
-        impl ::byname::__private::Declared for #ty {
-            fn method() -> &'static ::byname::__private::Method { #never }
+        impl #byname::__private::Declared for #ty {
+            fn method() -> &'static #byname::__private::Method { #never }
         }
         #(#cfgs)*
-        impl ::byname::Function for #ty {
-            fn handler() -> ::byname::__private::Handler { #never }
+        impl #byname::Function for #ty {
+            fn handler() -> #byname::__private::Handler { #never }
         }
     }
 }
 
 /// The type of the function's name, and its `on`.
 fn item(function: &Function) -> TokenStream {
-    let ty = stub_ident(function);
-    let method = quote_spanned!(Span::mixed_site()=> <Self as ::byname::__private::Declared>::method());
+    let (byname, ty) = (&function.library, stub_ident(function));
+    let method = quote_spanned!(Span::mixed_site()=> <Self as #byname::__private::Declared>::method());
     let client = quote_spanned!(Span::mixed_site()=> client);
-    let receiver = quote!(#client: &::byname::Client,);
+    let receiver = quote!(#client: &#byname::Client,);
     let on = stub::on(function, &on_ident(function), &receiver, &client, &method);
     struct_and_impl(function, &ty, &on)
 }
@@ -78,14 +78,14 @@ fn on_ident(function: &Function) -> Ident {
 }
 
 fn declared(function: &Function) -> TokenStream {
-    let ty = stub_ident(function);
+    let (byname, ty) = (&function.library, stub_ident(function));
     let spec = spec::spec(function);
     quote_spanned! {Span::mixed_site()=>
-        static __BYNAME_SPEC: ::byname::__private::MethodSpec = #spec;
-        impl ::byname::__private::Declared for #ty {
-            fn method() -> &'static ::byname::__private::Method {
-                static METHOD: ::std::sync::LazyLock<::byname::__private::Method> =
-                    ::std::sync::LazyLock::new(|| ::byname::__private::Method::new(&__BYNAME_SPEC));
+        static __BYNAME_SPEC: #byname::__private::MethodSpec = #spec;
+        impl #byname::__private::Declared for #ty {
+            fn method() -> &'static #byname::__private::Method {
+                static METHOD: ::std::sync::LazyLock<#byname::__private::Method> =
+                    ::std::sync::LazyLock::new(|| #byname::__private::Method::new(&__BYNAME_SPEC));
                 &METHOD
             }
         }
@@ -93,19 +93,20 @@ fn declared(function: &Function) -> TokenStream {
 }
 
 fn served(function: &Function) -> TokenStream {
-    let ty = stub_ident(function);
-    let method = quote_spanned!(Span::mixed_site()=> <#ty as ::byname::__private::Declared>::method());
+    let (byname, ty) = (&function.library, stub_ident(function));
+    let method = quote_spanned!(Span::mixed_site()=> <#ty as #byname::__private::Declared>::method());
     let ident = &function.ident;
     let handler = handler::handler(function, &method, &quote!(#ident), None);
     let allow = function.deprecated.as_ref().map(|_| quote!(#[allow(deprecated)]));
     quote_spanned! {Span::mixed_site()=>
-        impl ::byname::Function for #ty {
+        impl #byname::Function for #ty {
             #allow
-            fn handler() -> ::byname::__private::Handler { #handler }
+            fn handler() -> #byname::__private::Handler { #handler }
         }
-        ::byname::__private::inventory::submit! {
-            ::byname::__private::Registration {
-                handler: <#ty as ::byname::Function>::handler,
+        use #byname::__private::inventory::submit as __byname_submit;
+        __byname_submit! {
+            #byname::__private::Registration {
+                handler: <#ty as #byname::Function>::handler,
                 spec: &__BYNAME_SPEC,
             }
         }

@@ -42,6 +42,7 @@ pub(super) fn handler(
 ) -> TokenStream {
     // What the compiler says of the future is said at the function's name.
     let here = Span::mixed_site().located_at(function.ident.span());
+    let byname = function.library.at(here);
     let owned = function.arguments.iter().map(|argument| &argument.owned);
     let arguments = stub::streamed(function, quote!((#(#owned,)*)));
     // Names of our own, as an argument may be called what the function is called.
@@ -51,28 +52,28 @@ pub(super) fn handler(
     let ty = instance.as_ref().map_or_else(|| quote!(()), |instance| instance.ty.clone());
     let output = &function.output.ty;
     let (ok, err) = match function.output.kind {
-        OutputKind::Result(_) => (output::ok(output), output::err(output)),
+        OutputKind::Result(_) => (output::ok(&function.library, output), output::err(&function.library, output)),
         _ => (output.clone(), quote!(())),
     };
-    let serves = quote_spanned!(here=> (&::byname::__private::Serves::<#ty, #arguments, #ok, #err>::new()));
+    let serves = quote_spanned!(here=> (&#byname::__private::Serves::<#ty, #arguments, #ok, #err>::new()));
     let future = future(function, callee, this, &names, &serves, here);
     let pattern = match function.takes {
-        Some(_) => quote_spanned!(here=> ::byname::__private::Streamed((#(#names,)*), stream)),
+        Some(_) => quote_spanned!(here=> #byname::__private::Streamed((#(#names,)*), stream)),
         None => quote_spanned!(here=> (#(#names,)*)),
     };
     let closure = match this {
         None => quote_spanned!(here=> |#pattern| #future),
         Some(this) => quote_spanned! {here=>
             {
-                let #this = ::std::sync::Arc::clone(&#this);
+                let #this = ::core::clone::Clone::clone(&#this);
                 move |#pattern| {
-                    let #this = ::std::sync::Arc::clone(&#this);
+                    let #this = ::core::clone::Clone::clone(&#this);
                     #future
                 }
             }
         },
     };
-    let code = code(here);
+    let code = code(&byname, here);
     let serve = match (&function.output.kind, function.output.streams) {
         (OutputKind::Result(_), false) => quote_spanned!(here=> fallible(#method, #code, #closure)),
         (_, false) => quote_spanned!(here=> plain(#method, #closure)),
@@ -81,16 +82,16 @@ pub(super) fn handler(
     };
     quote_spanned! {here=>
         {
-            use ::byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
-            use ::byname::__private::{ServesFit as _, ServesUnfit as _};
+            use #byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
+            use #byname::__private::{ServesFit as _, ServesUnfit as _};
             #serves.#serve
         }
     }
 }
 
 /// What says the code of a function's own error.
-fn code(here: Span) -> TokenStream {
-    quote_spanned!(here=> |error| (&::byname::__private::CodeOf(error)).code())
+fn code(byname: &TokenStream, here: Span) -> TokenStream {
+    quote_spanned!(here=> |error| (&#byname::__private::CodeOf(error)).code())
 }
 
 fn future(
@@ -101,6 +102,7 @@ fn future(
     serves: &TokenStream,
     here: Span,
 ) -> TokenStream {
+    let byname = function.library.at(here);
     let mut borrows = this.is_some();
     let this = this.map(|this| quote!(&#this,));
     let mut arguments = Vec::new();
@@ -113,14 +115,14 @@ fn future(
         }
     }
     if function.takes.is_some() {
-        arguments.push(quote_spanned!(here=> ::byname::__private::stream(stream)));
+        arguments.push(quote_spanned!(here=> #byname::__private::stream(stream)));
     }
     let mut call = quote_spanned!(here=> #callee(#this #(#arguments),*));
     if function.output.streams {
         if function.manner == Manner::Async {
             call = quote_spanned!(here=> #call.await);
         }
-        let code = code(here);
+        let code = code(&byname, here);
         let yields = match function.output.kind {
             OutputKind::Result(_) => quote_spanned!(here=> yields_fallible(#code, #call)),
             _ => quote_spanned!(here=> yields(#call)),
@@ -133,6 +135,6 @@ fn future(
         Manner::Async if !borrows => call,
         Manner::Async => quote_spanned!(here=> async move { #call.await }),
         Manner::Inline => quote_spanned!(here=> async move { #call }),
-        Manner::Blocking => quote_spanned!(here=> ::byname::__private::blocking(move || #call)),
+        Manner::Blocking => quote_spanned!(here=> #byname::__private::blocking(move || #call)),
     }
 }

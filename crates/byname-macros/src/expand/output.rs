@@ -4,73 +4,77 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
 use crate::check::{Function, Output, OutputKind, Takes};
+use crate::library::Library;
 use crate::place::{at, ends};
 
 /// The type of a success of a function that returns a `Result`, which may be an alias.
-pub(super) fn ok(result: &TokenStream) -> TokenStream {
-    at(result, quote!(<#result as ::byname::__private::Returned>::Ok))
+pub(super) fn ok(byname: &Library, result: &TokenStream) -> TokenStream {
+    at(result, quote!(<#result as #byname::__private::Returned>::Ok))
 }
 
-pub(super) fn err(result: &TokenStream) -> TokenStream {
-    at(result, quote!(<#result as ::byname::__private::Returned>::Err))
+pub(super) fn err(byname: &Library, result: &TokenStream) -> TokenStream {
+    at(result, quote!(<#result as #byname::__private::Returned>::Err))
 }
 
 /// Refuses results and items that can't be sent. Nothing else asks it of them, so there is one error, and
 /// it stands where the type does.
 pub(super) fn checks(function: &Function) -> TokenStream {
-    let output = value_checks(&function.output);
+    let byname = &function.library;
+    let output = value_checks(byname, &function.output);
     let stream = function.takes.iter().map(|Takes { item, .. }| {
-        quote_spanned!(Span::mixed_site()=> const _: () = ::byname::__private::streamed::<#item>();)
+        quote_spanned!(Span::mixed_site()=> const _: () = #byname::__private::streamed::<#item>();)
     });
     quote!(#output #(#stream)*)
 }
 
-fn value_checks(output: &Output) -> Option<TokenStream> {
+fn value_checks(byname: &Library, output: &Output) -> Option<TokenStream> {
     let ty = &output.ty;
     match &output.kind {
         OutputKind::Unknown => None,
         OutputKind::Value => {
-            let hidden_result = hidden_result(ty);
+            let hidden_result = hidden_result(byname, ty);
             Some(quote_spanned! {Span::mixed_site()=>
-                const _: () = ::byname::__private::returned::<#ty>();
+                const _: () = #byname::__private::returned::<#ty>();
                 #hidden_result
             })
         }
         OutputKind::Result(places) => {
-            let ok = at(&places.ok, ok(ty));
-            let err = at(&places.err, err(ty));
+            let ok = at(&places.ok, ok(byname, ty));
+            let err = at(&places.err, err(byname, ty));
             Some(quote_spanned! {Span::mixed_site()=>
-                const _: () = ::byname::__private::returned::<#ok>();
-                const _: () = ::byname::__private::returned::<#err>();
+                const _: () = #byname::__private::returned::<#ok>();
+                const _: () = #byname::__private::returned::<#err>();
             })
         }
     }
 }
 
 /// A `Result` under another name would go out as a success.
-fn hidden_result(ty: &TokenStream) -> TokenStream {
+fn hidden_result(library: &Library, ty: &TokenStream) -> TokenStream {
     let (first, last) = ends(ty);
+    let byname = library.at(last);
     let arguments = quote_spanned! {last=>
         (
-            !::byname::__private::IsResult::<#ty>::VALUE,
+            !#byname::__private::IsResult::<#ty>::VALUE,
             "this is a `Result` under another name: its errors would go out as successes\n\
              help: write `Result<…>` or a path that ends in `Result`, such as `io::Result<…>`"
         )
     };
     let assert = quote_spanned!(first=> ::core::assert! #arguments);
+    let byname = library;
     quote_spanned! {Span::mixed_site()=>
         const _: () = {
-            use ::byname::__private::NotResult as _;
+            use #byname::__private::NotResult as _;
             #assert
         };
     }
 }
 
 /// Refuses an error of a contract that a failed call could not become.
-pub(super) fn converts(output: &Output) -> Option<TokenStream> {
+pub(super) fn converts(byname: &Library, output: &Output) -> Option<TokenStream> {
     let OutputKind::Result(places) = &output.kind else {
         return None;
     };
-    let err = at(&places.err, err(&output.ty));
-    Some(quote_spanned!(Span::mixed_site()=> const _: () = ::byname::__private::converts::<#err>();))
+    let err = at(&places.err, err(byname, &output.ty));
+    Some(quote_spanned!(Span::mixed_site()=> const _: () = #byname::__private::converts::<#err>();))
 }

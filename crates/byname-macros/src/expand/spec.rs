@@ -5,13 +5,14 @@ use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 
 use crate::check::{Argument, Function, Manner, OutputKind, Takes};
+use crate::library::Library;
 use crate::text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
-    let Function { doc, idempotent, readonly, .. } = function;
+    let Function { library: byname, doc, idempotent, readonly, .. } = function;
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
-    let params = function.arguments.iter().map(param);
+    let params = function.arguments.iter().map(|argument| param(byname, argument));
     let mut returns = text::normalised(&function.output.ty);
     if function.output.streams {
         returns = format!("impl Stream<Item = {returns}>");
@@ -26,7 +27,7 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
     let signature = signature(function, &returns);
     quote_spanned! {Span::mixed_site()=>
-        ::byname::__private::MethodSpec {
+        #byname::__private::MethodSpec {
             name: #name,
             aliases: &[#(#aliases),*],
             doc: #doc,
@@ -48,7 +49,7 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     }
 }
 
-fn param(argument: &Argument) -> TokenStream {
+fn param(byname: &Library, argument: &Argument) -> TokenStream {
     let Argument { ty, owned, text, .. } = argument;
     let name = argument.ident.unraw().to_string();
     // The default has the declared type, so that `&str` takes a literal.
@@ -56,15 +57,15 @@ fn param(argument: &Argument) -> TokenStream {
         quote_spanned! {Span::mixed_site()=>
             || {
                 let value: #ty = #default;
-                ::byname::__private::encode_default::<#ty>(&value)
+                #byname::__private::encode_default::<#ty>(&value)
             }
         }
     }));
     quote_spanned! {Span::mixed_site()=>
-        ::byname::__private::ParamSpec {
+        #byname::__private::ParamSpec {
             name: #name,
             ty: #text,
-            optional: ::byname::__private::optional::<#owned>,
+            optional: #byname::__private::optional::<#owned>,
             default: #default,
         }
     }

@@ -16,6 +16,7 @@ pub(super) fn on(
     client: &TokenStream,
     method: &TokenStream,
 ) -> TokenStream {
+    let byname = &function.library;
     let arguments = function.arguments.iter().map(|argument| &argument.ident);
     let call = if borrows(function) { quote!(call_borrowed) } else { quote!(call) };
     let tuple = tuple(function);
@@ -23,18 +24,18 @@ pub(super) fn on(
     let arguments = quote!((#(#arguments,)*));
     let arguments = match &function.takes {
         Some(Takes { ident, .. }) => {
-            quote!(::byname::__private::Streamed(#arguments, ::core::option::Option::Some(#ident)))
+            quote!(#byname::__private::Streamed(#arguments, ::core::option::Option::Some(#ident)))
         }
         None => arguments,
     };
     let mut body = quote_spanned! {Span::mixed_site()=>
-        (&::byname::__private::Calls::<#tuple, #result>::new()).#call(#client, #method, #arguments)
+        (&#byname::__private::Calls::<#tuple, #result>::new()).#call(#client, #method, #arguments)
     };
     if function.output.streams {
-        body = quote_spanned!(Span::mixed_site()=> ::byname::StreamCall::new(#body));
+        body = quote_spanned!(Span::mixed_site()=> #byname::StreamCall::new(#body));
     }
     let body = quote_spanned! {Span::mixed_site()=>
-        use ::byname::__private::{CallsFit as _, CallsUnfit as _};
+        use #byname::__private::{CallsFit as _, CallsUnfit as _};
         #body
     };
     signature(function, name, receiver, &body)
@@ -53,7 +54,7 @@ pub(super) fn never(function: &Function, name: &Ident, receiver: &TokenStream) -
 
 /// The signature of that function, around any body.
 fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &TokenStream) -> TokenStream {
-    let Function { vis, deprecated, arguments, output, .. } = function;
+    let Function { library: byname, vis, deprecated, arguments, output, .. } = function;
     let doc = doc(function);
     let borrows = borrows(function).then(|| lifetime().to_token_stream());
     let unknown = matches!(output.kind, OutputKind::Unknown).then(unknown);
@@ -74,7 +75,7 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
         #(#[doc = #doc])*
         #deprecated
         #many
-        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> ::byname::#call<#tuple, #result> {
+        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> #byname::#call<#tuple, #result> {
             #body
         }
     }
@@ -87,16 +88,16 @@ fn borrows(function: &Function) -> bool {
 
 /// What comes back: our error around a plain value, both errors where the function has its own.
 fn result(function: &Function) -> TokenStream {
-    let ty = &function.output.ty;
+    let (byname, ty) = (&function.library, &function.output.ty);
     match &function.output.kind {
-        OutputKind::Value => quote!(::core::result::Result<#ty, ::byname::Error>),
+        OutputKind::Value => quote!(::core::result::Result<#ty, #byname::Error>),
         OutputKind::Result(_) => {
-            let (ok, err) = (output::ok(ty), output::err(ty));
-            quote!(::core::result::Result<#ok, ::byname::CallError<#err>>)
+            let (ok, err) = (output::ok(byname, ty), output::err(byname, ty));
+            quote!(::core::result::Result<#ok, #byname::CallError<#err>>)
         }
         OutputKind::Unknown => {
             let ty = unknown();
-            quote!(::core::result::Result<#ty, ::byname::Error>)
+            quote!(::core::result::Result<#ty, #byname::Error>)
         }
     }
 }
@@ -113,8 +114,9 @@ fn tuple(function: &Function) -> TokenStream {
 
 /// These arguments, and the stream behind them where there is one.
 pub(super) fn streamed(function: &Function, values: TokenStream) -> TokenStream {
+    let byname = &function.library;
     match &function.takes {
-        Some(Takes { item, .. }) => quote!(::byname::__private::Streamed<#values, #item>),
+        Some(Takes { item, .. }) => quote!(#byname::__private::Streamed<#values, #item>),
         None => values,
     }
 }
