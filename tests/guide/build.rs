@@ -171,8 +171,8 @@ mod grpc {
         let balance = Method::builder()
             .name("balance")
             .route_name("Balance")
-            .input_type("BalanceRequest")
-            .output_type("BalanceReply")
+            .input_type("super::BalanceRequest")
+            .output_type("super::BalanceReply")
             .codec_path("tonic_prost::ProstCodec")
             .build();
         let service = Service::builder().package("bank").name("Bank").method(balance).build();
@@ -181,8 +181,7 @@ mod grpc {
              pub struct BalanceRequest { #[prost(uint64, tag = \"1\")] pub account: u64 }\n\
              #[derive(Clone, PartialEq, ::prost::Message)]\n\
              pub struct BalanceReply { #[prost(int64, tag = \"1\")] pub cents: i64 }\n";
-        let services =
-            fs::read_to_string(out.join("bank.Bank.rs")).unwrap().replace("super::Balance", "super::Balance");
+        let services = fs::read_to_string(out.join("bank.Bank.rs")).unwrap();
         fs::write(out.join("bank.rs"), format!("{messages}{services}")).unwrap();
     }
 }

@@ -18,6 +18,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use socket2::{Domain, Socket, Type};
@@ -68,9 +69,12 @@ pub(crate) fn at(chapter: &'static str, line: usize, port: u16, address: &'stati
     Box::leak(format!("127.0.0.1:{here}{}", behind.unwrap_or_default()).into_boxed_str())
 }
 
+/// By chapter, line and port as the chapter has it.
+type Ports = HashMap<(String, usize, u16), (Socket, u16)>;
+
 /// A free port, which stays free for its program: it is bound by a socket that doesn't listen.
 fn port_for(chapter: &str, line: usize, port: u16) -> u16 {
-    static PORTS: LazyLock<Mutex<HashMap<(String, usize, u16), (Socket, u16)>>> = LazyLock::new(Mutex::default);
+    static PORTS: LazyLock<Mutex<Ports>> = LazyLock::new(Mutex::default);
     let mut ports = locked(&PORTS);
     let (_, chosen) = ports.entry((chapter.to_owned(), line, port)).or_insert_with(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -206,10 +210,12 @@ impl Bench {
             if !self.started.contains(&program.line) {
                 self.started.push(program.line);
                 let running = thread::spawn(program.run);
+                let latest = Instant::now() + Duration::from_secs(60);
                 while TcpStream::connect((Ipv4Addr::LOCALHOST, here)).is_err() {
                     if running.is_finished() {
                         panic!("{}.md:{}: it ended at once: {:?}", self.chapter, program.line, running.join());
                     }
+                    assert!(Instant::now() < latest, "{}.md:{}: nothing listens", self.chapter, program.line);
                     thread::yield_now();
                 }
             }

@@ -12,6 +12,8 @@ use syn::{
     Type, Variadic, Visibility,
 };
 
+use crate::invisible::{visible_end, visible_group};
+
 pub(crate) enum Item {
     Function(Function),
     Block(Block),
@@ -22,6 +24,7 @@ pub(crate) enum Item {
 
 impl Item {
     pub(crate) fn parse(item: &TokenStream) -> Result<Self> {
+        let item = &visible_end(item.clone());
         let kind = |input: ParseStream| {
             input.call(Attribute::parse_outer)?;
             input.parse::<Visibility>()?;
@@ -91,7 +94,7 @@ impl Parse for Function {
             }
         }
         let variadic = signature.variadic.take();
-        let body = if input.peek(Token![;]) { Body::None(input.parse()?) } else { Body::Braces(input.parse()?) };
+        let body = if input.peek(Token![;]) { Body::None(input.parse()?) } else { Body::Braces(visible_group(input)?) };
         Ok(Function { attrs, rpc, vis, signature, arguments, variadic, body })
     }
 }
@@ -231,7 +234,9 @@ fn starts_function(input: ParseStream) -> bool {
             || ahead.peek(Token![unsafe])
             || ahead.peek(Token![extern])
             || ahead.peek(LitStr);
-        if !qualifier || ahead.parse::<TokenTree>().is_err() {
+        let taken =
+            if ahead.peek(LitStr) { ahead.parse::<LitStr>().is_ok() } else { ahead.call(Ident::parse_any).is_ok() };
+        if !qualifier || !taken {
             return false;
         }
     }

@@ -7,6 +7,7 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Result, Token};
 
 use crate::errors::Errors;
+use crate::invisible::visible;
 
 /// What was said in the parentheses. Which of it may be said depends on the place.
 #[derive(Default)]
@@ -165,7 +166,7 @@ impl Setting {
             if input.is_empty() || input.peek(Token![,]) {
                 return Err(syn::Error::new_spanned(&key, format!("`{key} =` wants a value\nhelp: {}", example(&key))));
             }
-            Some(input.parse()?)
+            Some(visible(&input.parse()?).clone())
         } else if input.is_empty() || input.peek(Token![,]) {
             None
         } else {

@@ -4,6 +4,8 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 
+use crate::invisible::visible;
+
 /// Writes tokens the same way whatever compiler prints them: the text is part of a signature's
 /// fingerprint.
 pub(crate) fn normalised(tokens: impl ToTokens) -> String {
@@ -28,7 +30,7 @@ pub(crate) fn doc(attrs: &[Attribute]) -> String {
 
 fn doc_text(attribute: &Attribute) -> Option<String> {
     match &attribute.meta {
-        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => match visible(&meta.value) {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
             _ => None,
         },

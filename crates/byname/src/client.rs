@@ -18,7 +18,6 @@ mod stream;
 mod target;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,15 +119,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when it is no such address; `https://` is refused by name until byname speaks TLS.
-    pub fn new(url: &str) -> Result<Self, Error> {
+    /// `invalid_argument` when it is no such address, with what to write instead; `https://` is refused by name until byname speaks TLS.
+    pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
 
     /// A client with other limits.
-    pub fn builder(url: &str) -> ClientBuilder {
+    pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
         let (transport, codec) = (Transport::default(), Codec::default());
-        ClientBuilder { url: url.into(), limits: Limits::default(), addresses: Vec::new(), transport, codec }
+        ClientBuilder { url: url.as_ref().into(), limits: Limits::default(), addresses: Vec::new(), transport, codec }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
@@ -294,7 +293,7 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     url: String,
     limits: Limits,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<String>,
     transport: Transport,
     codec: Codec,
 }
@@ -306,16 +305,17 @@ impl ClientBuilder {
         self
     }
 
-    /// The addresses of the service's replicas, in place of those that the name in the URL has. As with a name's, each
-    /// new connection of HTTP goes to the first that takes it, and frames are spread over up to four of them.
+    /// The addresses of the service's replicas, as text or as [`SocketAddr`](std::net::SocketAddr)s, in place of those
+    /// that the name in the URL has. As with a name's, each new connection of HTTP goes to the first that takes it, those
+    /// where calls timed out last, and frames are spread over up to four of them.
     ///
     /// ```
-    /// let replicas = ["10.0.0.1:8080".parse()?, "10.0.0.2:8080".parse()?];
+    /// let replicas = ["10.0.0.1:8080", "10.0.0.2:8080"];
     /// let data = byname::Client::builder("data.internal/rpc").addresses(replicas).build()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), byname::Error>(())
     /// ```
-    pub fn addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.addresses.extend(addresses);
+    pub fn addresses<A: ToString>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.addresses.extend(addresses.into_iter().map(|address| address.to_string()));
         self
     }
 
@@ -338,7 +338,7 @@ impl ClientBuilder {
     /// As [`Client::new`].
     pub fn build(self) -> Result<Client, Error> {
         let mut target = target::Target::parse(&self.url)?;
-        target.addresses = self.addresses;
+        target.addresses = self.addresses.iter().map(|address| target::replica(address)).collect::<Result<_, _>>()?;
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let host = Host::new(target, self.limits, frames);
         Ok(Client { scope: Arc::new(Scope::new(Way::Remote(Arc::new(host)))) })

@@ -63,8 +63,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T, out: &mut V
 pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<Shape, String> {
     let shape = Cell::new(Shape::Value);
     match codec {
-        Codec::MessagePack => value.serialize(Finite::watching(message_pack::Writer::new(out), &shape)),
-        Codec::Json => value.serialize(Finite::watching(&mut serde_json::Serializer::new(out), &shape)),
+        Codec::MessagePack => value.serialize(Finite::returned::<T>(message_pack::Writer::new(out), &shape)),
+        Codec::Json => value.serialize(Finite::returned::<T>(&mut serde_json::Serializer::new(out), &shape)),
     }
     .map_err(|error| error.to_string())?;
     Ok(shape.get())
@@ -197,10 +197,54 @@ mod tests {
         let mut out = Vec::new();
         let ours: Result<(), crate::Error> = Err(crate::Error::new(crate::Code::NotFound, "x"));
         assert_eq!(encode_returned(Codec::Json, &ours, &mut out).unwrap(), Shape::Ours);
-        assert_eq!(
-            encode_returned(Codec::Json, &vec![Ok::<u8, ()>(1)], &mut Vec::new()).unwrap(),
-            Shape::Value,
-            "only at the top"
-        );
+        let internal: Result<(), crate::Internal> = Err(std::io::Error::other("x").into());
+        assert_eq!(encode_returned(Codec::Json, &internal, &mut Vec::new()).unwrap(), Shape::Ours);
+        let twice: Result<Result<u8, ()>, ()> = Ok(Err(()));
+        let mut out = Vec::new();
+        assert_eq!(encode_returned(Codec::Json, &twice, &mut out).unwrap(), Shape::Ok);
+        assert_eq!(out, br#"{"Err":null}"#, "only at the top");
+    }
+
+    #[test]
+    fn what_is_no_result_is_a_value_whatever_it_is_called() {
+        mod mine {
+            #[derive(serde::Serialize)]
+            pub(super) enum Result<T> {
+                Ok(T),
+                Err(T),
+            }
+        }
+        #[derive(Serialize)]
+        #[serde(rename = "Result")]
+        enum Outcome {
+            Err(u8),
+        }
+        #[derive(Serialize)]
+        #[serde(rename = "byname::Error")]
+        struct Own {
+            code: u8,
+        }
+        #[derive(Serialize)]
+        #[serde(transparent)]
+        struct Around(crate::Error);
+
+        fn is<T: Serialize>(value: T, shape: Shape, text: &str) {
+            let mut out = Vec::new();
+            assert_eq!(encode_returned(Codec::Json, &value, &mut out).unwrap(), shape, "{text}");
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+            let mut out = Vec::new();
+            assert_eq!(encode_returned(Codec::MessagePack, &value, &mut out).unwrap(), shape, "{text}");
+            assert_eq!(to_json(&out).unwrap(), text.as_bytes());
+        }
+        is(mine::Result::Ok(1), Shape::Value, r#"{"Ok":1}"#);
+        is(mine::Result::Err(Ok::<u8, ()>(1)), Shape::Value, r#"{"Err":{"Ok":1}}"#);
+        is(Outcome::Err(1), Shape::Value, r#"{"Err":1}"#);
+        is(vec![Ok::<u8, ()>(1)], Shape::Value, r#"[{"Ok":1}]"#);
+        is(Box::new(Err::<(), u8>(1)), Shape::Value, r#"{"Err":1}"#);
+        is(Err::<(), _>(Own { code: 1 }), Shape::Err, r#"{"code":1}"#);
+        let ours = crate::Error::new(crate::Code::NotFound, "x");
+        let text = serde_json::to_string(&ours).unwrap();
+        is(Err::<(), _>(Around(ours.clone())), Shape::Err, &text);
+        is(Err::<(), _>(vec![ours]), Shape::Err, &format!("[{text}]"));
     }
 }

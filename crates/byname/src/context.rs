@@ -1,5 +1,6 @@
 //! What a function can know of the call that it serves: [`Context`].
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,9 +15,30 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::metadata;
 use crate::timer::later;
+use crate::trace_context;
 
 tokio::task_local! {
     static CURRENT: Context;
+}
+
+thread_local! {
+    static MAY_BE_GONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Polls a call whose caller may have gone. The functions in it that are not done are told, and run on.
+pub(crate) fn while_caller_may_be_gone<T>(poll: impl FnOnce() -> T) -> T {
+    /// A panic must not leave it set.
+    struct Reset;
+
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            MAY_BE_GONE.set(false);
+        }
+    }
+
+    MAY_BE_GONE.set(true);
+    let _reset = Reset;
+    poll()
 }
 
 /// The call that a function serves: its metadata, caller, deadline and cancellation.
@@ -57,6 +79,8 @@ struct Inner {
     readonly: bool,
     cancelled: OnceLock<CancellationToken>,
     reply_metadata: OnceLock<Mutex<HeaderMap>>,
+    /// What its trace knows it by, once it says so to others.
+    span: OnceLock<u64>,
 }
 
 impl Context {
@@ -103,7 +127,8 @@ impl Context {
     }
 
     /// A token that is cancelled when the caller went away or its deadline passed. The function runs on all the
-    /// same, so that its state stays whole; watch the token to end early.
+    /// same, so that its state stays whole; watch the token to end early. Over HTTP/1 a caller that closed its half of the
+    /// connection counts as one that went away; should it still read, it gets what the function returns.
     pub fn cancellation(&self) -> CancellationToken {
         self.0.cancelled.get_or_init(CancellationToken::new).clone()
     }
@@ -117,6 +142,15 @@ impl Context {
     pub fn reply_header(&self, name: &str, value: &str) -> Result<(), Error> {
         let headers = self.0.reply_metadata.get_or_init(Mutex::default);
         metadata::append_to_reply(&mut headers.lock().unwrap_or_else(PoisonError::into_inner), name, value)
+    }
+
+    /// The `traceparent` of what is done to serve this call: its caller's trace, with an id of this call's own for the
+    /// parent, always the same. Calls through a [`Client`](crate::Client) bear it by themselves; set it on requests that
+    /// are made in other ways. `None` where the caller named no trace, or not as
+    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/) has it.
+    pub fn traceparent(&self) -> Option<String> {
+        let value = trace_context::traceparent(&self.0.metadata, || self.span())?;
+        value.to_str().ok().map(str::to_owned)
     }
 
     /// Spawns a task that serves the same call: [`Context::current`] is this one in it. A plain `tokio::spawn` is
@@ -146,6 +180,7 @@ impl Context {
             readonly,
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
+            span: OnceLock::new(),
         }))
     }
 
@@ -160,6 +195,15 @@ impl Context {
         self.0.moved.store(moved, Ordering::Relaxed);
     }
 
+    /// Puts the trace that this call belongs to, if any, among the headers of a call that it makes.
+    pub(crate) fn pass_trace_on(&self, made: &mut HeaderMap) {
+        trace_context::pass_on(&self.0.metadata, || self.span(), made);
+    }
+
+    fn span(&self) -> u64 {
+        *self.0.span.get_or_init(trace_context::new_span)
+    }
+
     /// Runs `f` as part of this call.
     pub(crate) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), f)
@@ -167,6 +211,13 @@ impl Context {
 
     pub(crate) fn cancel(&self) {
         self.cancellation().cancel();
+    }
+
+    /// Tells the function, if what is polled now [may have no caller](while_caller_may_be_gone) any more.
+    pub(crate) fn cancel_if_caller_may_be_gone(&self) {
+        if MAY_BE_GONE.get() {
+            self.cancel();
+        }
     }
 
     /// Cancellation reaches the calls that a function makes only where nothing can be left half done.

@@ -438,7 +438,11 @@ impl Running {
         let poll = || context.enter(|| invocation.as_mut().poll_into(cx, output));
         let polled = caught(poll);
         let outcome = match polled {
-            Ok(polled) => std::task::ready!(polled),
+            Ok(Poll::Ready(outcome)) => outcome,
+            Ok(Poll::Pending) => {
+                context.cancel_if_caller_may_be_gone();
+                return Poll::Pending;
+            }
             Err(Panicked) => {
                 let name = &self.entry.handler.method.name;
                 tracing::error!(rpc.method = %name, "`{name}` panicked; its caller sees `internal`");

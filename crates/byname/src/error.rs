@@ -6,7 +6,6 @@ pub use self::internal::Internal;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_core::de::{DeserializeOwned, Error as _};
@@ -213,8 +212,6 @@ struct Repr {
     data: Option<Value>,
     retry_after: Option<Duration>,
     limit: Option<Cow<'static, str>>,
-    /// What an [`Internal`] was made of, for its `Debug`.
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -229,7 +226,6 @@ impl Error {
             data: None,
             retry_after: None,
             limit: None,
-            source: None,
         }))
     }
 
@@ -325,39 +321,22 @@ impl fmt::Display for Error {
     }
 }
 
+/// As its [`Display`](fmt::Display), which is what a person reads where `main` returns one.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Repr { code, message, executed, kind, data, retry_after, limit, source } = &*self.0;
-        let mut out = f.debug_struct("Error");
-        out.field("code", code).field("message", message).field("executed", executed).field("kind", kind);
-        if let Some(data) = data {
-            out.field("data", data);
-        }
-        if let Some(after) = retry_after {
-            out.field("retry_after", after);
-        }
-        if let Some(limit) = limit {
-            out.field("limit", limit);
-        }
-        if let Some(source) = source {
-            out.field("source", source);
-        }
-        out.finish()
+        fmt::Display::fmt(self, f)
     }
 }
 
 /// It has no source: the message says everything, and reports that print the sources behind it would say it twice.
 impl std::error::Error for Error {}
 
-/// The name under which [`Error`] serializes: it tells the encoder of a reply that a function returned ours.
-pub(crate) const SERDE_NAME: &str = "byname::Error";
-
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Repr { code, message, executed, kind, data, retry_after, limit, source: _ } = &*self.0;
+        let Repr { code, message, executed, kind, data, retry_after, limit } = &*self.0;
         let optional = [data.is_some(), retry_after.is_some(), limit.is_some()];
         let len = 4 + optional.into_iter().filter(|given| *given).count();
-        let mut members = serializer.serialize_struct(SERDE_NAME, len)?;
+        let mut members = serializer.serialize_struct("Error", len)?;
         members.serialize_field("code", code)?;
         members.serialize_field("message", message)?;
         members.serialize_field("executed", executed)?;
@@ -407,7 +386,6 @@ impl<'de> Deserialize<'de> for Error {
             data,
             retry_after: retry_after.map(Duration::from_millis),
             limit: limit.map(Cow::Owned),
-            source: None,
         })))
     }
 }
@@ -493,7 +471,7 @@ pub trait MethodError {
 ///
 /// It does not become an [`Error`], which has no place for the function's own. Where `E` is [`Error`] too, such a call
 /// fails with `Rpc` only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum CallError<E> {
     /// The function ran and returned this.
     Method(E),
@@ -577,11 +555,21 @@ impl<E: fmt::Debug> fmt::Display for CallError<E> {
     }
 }
 
+/// As [`Error`]'s.
+impl<E: fmt::Debug> fmt::Debug for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Method(_) => fmt::Display::fmt(self, f),
+            CallError::Rpc(error) => fmt::Debug::fmt(error, f),
+        }
+    }
+}
+
 /// It has no source: its `Display` says everything, and reports that print the sources behind it would say it twice.
 impl<E: fmt::Debug> std::error::Error for CallError<E> {}
 
 impl PartialEq for Error {
-    /// Equal when they say the same on the wire; the source is not compared.
+    /// Equal when they say the same on the wire.
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (&*self.0, &*other.0);
         a.code == b.code
@@ -607,6 +595,18 @@ mod tests {
         // -32000 is a function's own error, -32600 and -32700 are what can't be read.
         let taken = [-32000, -32600, -32700].into_iter().chain(Code::ALL.map(Code::json_rpc_code));
         assert_eq!(taken.collect::<std::collections::BTreeSet<_>>().len(), 3 + Code::ALL.len());
+    }
+
+    #[test]
+    fn a_main_that_fails_prints_what_a_person_reads() {
+        let error = Error::new(Code::Unavailable, "can't connect to data:80");
+        let expected = "unavailable: can't connect to data:80";
+        assert_eq!(format!("{error:?}"), expected);
+        assert_eq!(format!("{:?}", CallError::<u8>::Rpc(error)), expected);
+        assert_eq!(format!("{:?}", CallError::Method("gone")), "the function returned \"gone\"");
+        let internal = format!("{:?}", Internal::from(std::io::Error::other("the disk is full")));
+        assert!(internal.starts_with("internal: the function failed"), "{internal}");
+        assert!(internal.ends_with("\ncaused by: the disk is full"), "{internal}");
     }
 
     #[test]

@@ -325,7 +325,7 @@ callables! {
 }
 
 pin_project_lite::pin_project! {
-    /// A function whose result is a value, or a `Result` that only its serialization shows.
+    /// A function whose result is a value, or a `Result` that shows when it is encoded.
     struct Plain<Fut> {
         #[pin]
         future: Fut,

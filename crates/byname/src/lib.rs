@@ -98,6 +98,7 @@ mod server;
 mod streaming;
 mod threads;
 mod timer;
+mod trace_context;
 mod wire;
 
 pub use arguments::{Args, Argument, Returns};

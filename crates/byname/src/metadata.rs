@@ -124,8 +124,8 @@ fn check(count: usize, bytes: usize) -> Result<(), Error> {
         return Ok(());
     }
     let why = format!(
-        "there are {count} headers of {bytes} bytes together, and a call or a reply may have {MOST} of {LARGEST} bytes; \
-         send what is large as an argument or as the result"
+        "the headers have {bytes} bytes in {count} fields, and a call or a reply may have {LARGEST} in {MOST}; send what \
+         is large as an argument or as the result"
     );
     Err(Error::refused(Code::ResourceExhausted, why))
 }

@@ -9,6 +9,8 @@ mod join;
 mod listen;
 mod mount;
 mod reply;
+#[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
+mod signals;
 mod stream;
 mod upgrade;
 mod watch;
@@ -24,7 +26,9 @@ use crate::handler::{Callable, Contract, Function, Handler, Inject, Registration
 use crate::intercept::{Chain, Next};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
+use crate::quote::quoted;
 use crate::registry::Registry;
+use crate::wire::path;
 
 /// What a process serves. Nothing is served that isn't named here.
 ///
@@ -173,7 +177,8 @@ impl Server {
         self
     }
 
-    /// The path of the endpoint, `/rpc` unless told otherwise.
+    /// The path of the endpoint, `/rpc` unless told otherwise. It is written as it stands in a URL, percent-encoded where
+    /// that is needed; any other fails the start.
     pub fn endpoint(mut self, path: &str) -> Self {
         self.endpoint = format!("/{}", path.trim_matches('/'));
         self
@@ -235,7 +240,11 @@ impl Server {
     }
 
     /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one) or at a listener that is bound already,
-    /// until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]).
+    /// until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and
+    /// `[::1]`, on one port; any other name is the first of its addresses that can be bound.
+    ///
+    /// The first signal drains. Another ctrl-c during the drain ends the process at once, and so does either signal once
+    /// this future has ended or was dropped.
     ///
     /// # Errors
     ///
@@ -266,8 +275,12 @@ impl Server {
         self
     }
 
-    /// As [`dispatch`](Self::dispatch), of a server that must serve something.
+    /// As [`dispatch`](Self::dispatch), of a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
+        path::check(&self.endpoint).map_err(|why| {
+            let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
+            Error::refused(Code::InvalidArgument, why)
+        })?;
         let dispatch = self.dispatch(private)?;
         if dispatch.methods().len() == 0 {
             return Err(Error::refused(

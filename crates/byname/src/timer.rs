@@ -15,6 +15,13 @@ pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
     from.checked_add(wait).unwrap_or_else(|| from + Duration::from_secs(100 * 365 * 24 * 3600))
 }
 
+/// Whether tokio's clock is ahead of the real one: it was paused, as tests do, and has been advanced.
+pub(crate) fn is_ahead() -> bool {
+    // In this order, so that a clock that runs is never ahead.
+    let tokios = Instant::now().into_std();
+    tokios > std::time::Instant::now()
+}
+
 /// Waits until `deadline`, in whatever runtime.
 pub(crate) async fn until(deadline: Instant) {
     let mut timer = Timer::default();

@@ -15,6 +15,7 @@ pub(crate) use self::failure::{Refusal, read_error, status};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::error::{Code, Error, Executed};
 use crate::returned::Failure;
 
 /// The ways of calling that HTTP/1 and HTTP/2 carry.
@@ -45,6 +46,10 @@ pub(crate) fn reply(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Bytes, Failure> {
+    if let Some(why) = headers::foreign_coding(name, headers) {
+        let executed = if (200..300).contains(&status) { Executed::Yes } else { Executed::Unknown };
+        return Err(Error::new(Code::Internal, why).executed_is(executed).into());
+    }
     let value = match way {
         _ if !(200..300).contains(&status) => return Err(failure::read(name, status, reason, headers, body)),
         Way::Plain => plain::value(name, status, body),

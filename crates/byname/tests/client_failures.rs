@@ -5,7 +5,8 @@ mod harness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Context, Error, Executed, Server};
+use byname::{CallError, Client, Code, Context, Error, Executed, Server, Transport};
+use futures_util::future::join_all;
 use harness::foreign::{BYNAME, Foreign, answer, crowded, ret};
 use harness::{Log, Running, add, nothing, within};
 use serde_json::Value;
@@ -491,8 +492,56 @@ async fn a_client_of_several_addresses_calls_the_first_that_takes_it() {
     }
     assert_eq!((first.opened(), second.opened()), (1, 1));
     assert_eq!(first.requests()[0].header("host"), "service.invalid");
-    let client = Client::builder("http://127.0.0.1/rpc").addresses([dead.parse().unwrap()]).build().unwrap();
+    let client = Client::builder("http://127.0.0.1/rpc").addresses([dead]).build().unwrap();
     assert_eq!(rpc(f(&client).await).executed(), Executed::No);
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_answer_is_called_once_while_another_is_healthy() {
+    let (frozen, healthy) = (Foreign::holding(ret("1")).await, Foreign::answering(ret("2")).await);
+    let client = Client::builder("service.invalid/rpc").addresses([frozen.address, healthy.address]);
+    let client = client.transport(Transport::Http).build().unwrap();
+    let error = rpc(f(&client.timeout(Duration::from_millis(20))).await);
+    assert_eq!((error.code(), error.executed()), (Code::DeadlineExceeded, Executed::Unknown));
+    for _ in 0..3 {
+        assert_eq!(f(&client).await, Ok(2));
+    }
+    assert_eq!((frozen.requests().len(), healthy.requests().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_replica_that_answered_late_is_called_again() {
+    let (slow, other) = (Foreign::holding(ret("1")).await, Foreign::answering(ret("2")).await);
+    let client = Client::builder("service.invalid/rpc").addresses([slow.address, other.address]);
+    let client = client.transport(Transport::Http).build().unwrap();
+    let error = rpc(f(&client.timeout(Duration::from_millis(20))).await);
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(f(&client).await, Ok(2));
+    slow.release(10);
+    // Its late answer comes by itself. Then its connection is kept, and one call more than there are others takes it.
+    let called_again = async {
+        let mut calls = 1;
+        while !join_all((0..calls).map(|_| f(&client))).await.contains(&Ok(1)) {
+            calls += 1;
+        }
+    };
+    within(called_again).await;
+}
+
+#[tokio::test]
+async fn an_answer_in_a_coding_that_nobody_asked_for_is_named() {
+    let coded = format!("{BYNAME}content-encoding: gzip\r\n");
+    for (status, executed) in [("200 OK", Executed::Yes), ("503 Service Unavailable", Executed::Unknown)] {
+        check(&answer(status, &coded, "secret"), Code::Internal, executed, &["`content-encoding: gzip`", "proxy"])
+            .await;
+    }
+    let lines = format!("{coded}content-type: application/x-ndjson\r\n");
+    let server = Foreign::ending_after(answer("200 OK", &lines, "secret")).await;
+    let error = rpc(within(server.client().stream::<u8>("f", ()).next()).await.unwrap());
+    assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes));
+    assert!(error.message().contains("`content-encoding: gzip`"), "{error}");
+    let identity = format!("{BYNAME}content-encoding: Identity\r\n");
+    assert_eq!(f(&Foreign::answering(answer("200 OK", &identity, "{\"ret\": 1}")).await.client()).await, Ok(1));
 }
 
 #[tokio::test]

@@ -400,3 +400,21 @@ async fn a_call_gives_way_to_others_on_its_thread() {
     assert_eq!(within(sum).await, Ok(3));
     assert!(polls < 20, "{polls} polls for one call: it keeps its thread busy");
 }
+
+// Tests with a paused clock.
+
+#[test]
+fn a_call_that_times_out_because_the_clock_is_paused_says_so() {
+    let (_runtime, silent) = foreign_beside(Foreign::holding(ret("1")));
+    let client = silent.client();
+    let error = one_thread().block_on(async {
+        tokio::time::pause();
+        rpc(client.call::<u8>("f", ()).await)
+    });
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(error.message().contains("tokio's clock is paused in this runtime"), "{error}");
+    let error =
+        one_thread().block_on(async { rpc(client.timeout(Duration::from_millis(1)).call::<u8>("f", ()).await) });
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(!error.message().contains("paused"), "{error}");
+}

@@ -5,9 +5,10 @@ mod harness;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use byname::{Client, Context, Server, rpc};
+use byname::{Client, Codec, Context, Server, rpc};
+use futures_util::{Stream, stream};
 use harness::foreign::{self, Foreign};
-use harness::{Caller, Running, everything, get, post, post_with, raw, whoami, within};
+use harness::{Caller, Running, Tap, everything, get, post, post_with, raw, whoami, within};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -168,9 +169,133 @@ async fn calls_made_while_serving_inherit_what_is_left_of_the_time_and_the_trace
     for asked in asked {
         let left: u64 = asked.header("byname-timeout-ms").parse().unwrap();
         assert!(left > 0 && left <= 5000, "{left}");
-        assert_eq!(asked.header("traceparent"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let (before, after) = ("00-0af7651916cd43dd8448eb211c80319c-", "-01");
+        let traceparent = asked.header("traceparent");
+        let span = traceparent.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).unwrap_or(traceparent);
+        assert!(span.len() == 16 && span != "b7ad6b7169203331", "the parent is the call that is served: {traceparent}");
         assert_eq!(asked.header("tracestate"), "a=1,b=2");
         assert_eq!((asked.header("authorization"), asked.header("x-user")), ("", ""), "authority is never inherited");
+    }
+}
+
+/// A function on whose behalf another is called: what it knows of its trace, and what the two called ones are told.
+fn traced(inner: &Client) -> Server {
+    let (one, two, three) = (inner.clone(), inner.clone(), inner.clone());
+    let own = || Context::current().unwrap().traceparent();
+    Server::new()
+        .function("asks", move || {
+            let inner = one.clone();
+            async move {
+                let told =
+                    [inner.call::<Value>("told", ()).await.unwrap(), inner.call::<Value>("told", ()).await.unwrap()];
+                (own(), told)
+            }
+        })
+        .function("asks_by_itself", move || {
+            let inner = two.clone();
+            async move {
+                let call = inner.call::<Value>("told", ());
+                call.header("traceparent", "00-11111111111111111111111111111111-2222222222222222-00").await.unwrap()
+            }
+        })
+        .function("passes_on", move || {
+            let inner = three.clone();
+            async move { (own(), inner.call::<Value>("asks", ()).await.unwrap()) }
+        })
+        .function("told", || async {
+            let call = Context::current().unwrap();
+            let told =
+                |name: &str| call.metadata().get_all(name).iter().map(|value| value.to_str().unwrap().to_owned());
+            [told("traceparent").collect::<Vec<_>>(), told("tracestate").collect()]
+        })
+}
+
+/// What [`traced`] serves, over HTTP and by frames, and within the process.
+async fn traced_every_way() -> (Vec<(String, Client)>, impl Sized) {
+    let inner = Running::new(traced(&Client::new("localhost:1").unwrap())).await;
+    let middle = Running::new(traced(&inner.client())).await;
+    let outer = Running::new(traced(&middle.client())).await;
+    let mut ways = vec![("HTTP".to_owned(), outer.client())];
+    let mut open = vec![];
+    for codec in [Codec::MessagePack, Codec::Json] {
+        let (one, by_frames) = Tap::client_by_frames_calling(&inner, codec, "told").await;
+        let middle = Running::new(traced(&by_frames)).await;
+        let (two, by_frames) = Tap::client_by_frames_calling(&middle, codec, "told").await;
+        let outer = Running::new(traced(&by_frames)).await;
+        let (three, client) = Tap::client_by_frames_calling(&outer, codec, "told").await;
+        ways.push((format!("frames in {codec:?}"), client));
+        open.push((middle, outer, [one, two, three]));
+    }
+    let inner_local = Client::local(&traced(&Client::new("localhost:1").unwrap())).unwrap();
+    let middle_local = Client::local(&traced(&inner_local)).unwrap();
+    ways.push(("in process".to_owned(), Client::local(&traced(&middle_local)).unwrap()));
+    (ways, (inner, middle, outer, open))
+}
+
+/// The id of a span in a trace that is recorded.
+#[track_caller]
+fn span(traceparent: &Value) -> String {
+    let text = traceparent.as_str().unwrap();
+    let span = text.strip_prefix("00-0af7651916cd43dd8448eb211c80319c-").and_then(|rest| rest.strip_suffix("-01"));
+    let span = span.unwrap_or_else(|| panic!("{text} is of another trace"));
+    assert!(span.len() == 16 && span.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
+    span.to_owned()
+}
+
+#[tokio::test]
+async fn the_id_of_a_call_that_is_served_is_the_parent_of_those_that_it_makes() {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (ways, _open) = traced_every_way().await;
+    for (way, client) in ways {
+        let client = client.header("traceparent", trace).header("tracestate", "a=1,b=2");
+        let mut spans = std::collections::BTreeSet::from(["b7ad6b7169203331".to_owned()]);
+        for round in 0..3 {
+            // Three deep: each is the parent of the next, and of all that it calls.
+            let came = client.call::<Value>("passes_on", ()).await.unwrap();
+            let (first, second, told) = (&came[0], &came[1][0], &came[1][1]);
+            assert_eq!(*told, json!([[[second], ["a=1,b=2"]], [[second], ["a=1,b=2"]]]), "{way}");
+            spans.extend([span(first), span(second)]);
+            assert_eq!(spans.len(), 1 + 2 * (round + 1), "{way}: every call that is served has another");
+        }
+        let told = client.call::<Value>("asks_by_itself", ()).await.unwrap();
+        assert_eq!(told, json!([["00-11111111111111111111111111111111-2222222222222222-00"], []]), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_trace_that_is_none_is_not_passed_on_and_none_is_made_up() {
+    let (ways, _open) = traced_every_way().await;
+    for (way, client) in ways {
+        let none = json!([null, [[[], []], [[], []]]]);
+        assert_eq!(client.call::<Value>("asks", ()).await.unwrap(), none, "{way}");
+        let told = client.call::<Value>("told", ()).await.unwrap();
+        assert_eq!(told, json!([[], []]), "{way}: outside of a call there is no trace");
+        let wrong = client
+            .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331")
+            .header("tracestate", "a=1");
+        assert_eq!(wrong.call::<Value>("asks", ()).await.unwrap(), none, "{way}");
+    }
+}
+
+/// Says what it is told, from within its stream.
+#[rpc(readonly)]
+fn streams_what_is_told() -> impl Stream<Item = Value> {
+    stream::once(async {
+        let inner = Client::local(&traced(&Client::new("localhost:1").unwrap())).unwrap();
+        let told = inner.call::<Value>("told", ()).await.unwrap();
+        json!([Context::current().unwrap().traceparent(), told[0][0]])
+    })
+}
+
+#[tokio::test]
+async fn calls_that_a_stream_makes_are_of_its_trace() {
+    let running = Running::new(Server::new().method::<streams_what_is_told>().method::<harness::nothing>()).await;
+    let (_tap, by_frames) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    for client in [running.client(), by_frames] {
+        let client = client.header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let told = streams_what_is_told::on(&client).next().await.unwrap().unwrap();
+        assert_eq!(span(&told[0]), span(&told[1]));
+        assert_ne!(span(&told[0]), "b7ad6b7169203331");
     }
 }
 

@@ -184,10 +184,32 @@ async fn at_the_start(page: &mut Page) {
         failed(one().serve(taken.local_addr().unwrap()).await),
         "Find the process that has the port (`ss -ltnp`) and stop it, or serve at another port.",
     );
+    let bad = [
+        (
+            "The address is only a port",
+            "8080",
+            "`127.0.0.1` is reached from this machine only, `0.0.0.0` from others too, over IPv4; `[::]` over IPv6 as well.",
+        ),
+        ("The address has no port", "localhost", "Write the address with its port, or with port 0 for a free one."),
+        ("The address has a scheme", "http://localhost:8080", "Leave the scheme out: a server's address is no URL."),
+        ("The address has a path", "localhost:8080/rpc", "Leave the path out, and set it by `Server::endpoint`."),
+        ("The address has a space", "localhost: 8080", "Trim what was read from a file or a variable."),
+        ("The address of a server has no host", ":http", "Write an address or a name of this machine before the port."),
+        ("The port of a server is none", "localhost:http", "Write the port as a number."),
+        ("An IPv6 address has no brackets", "::1:8080", "Put the address in brackets, so that its end can be seen."),
+    ];
+    for (title, address, remedy) in bad {
+        page.add(title, failed(one().serve(address).await), remedy);
+    }
     page.add(
-        "The address is no address",
-        failed(one().serve("8080").await),
-        "Write the address with its port. `127.0.0.1` is reached from this machine only, `0.0.0.0` from others too.",
+        "The endpoint's path is not percent-encoded",
+        refused(one().endpoint("/ü")).await,
+        "Write the path as the message has it, or choose one of letters and digits. Clients are given the same path.",
+    );
+    page.add(
+        "The endpoint's path has dots that mean something",
+        refused(one().endpoint("/a/../rpc")).await,
+        "Write the path that is meant. `..` is the parent and `.` the same place, and clients leave both out.",
     );
     page.add(
         "The address isn't this machine's",
@@ -279,7 +301,14 @@ async fn addresses(page: &mut Page) {
             "localhost/rpc?x=1",
             "Take out what follows the path; arguments belong to the call.",
         ),
-        ("The address has no host", "http://:8080/rpc", "Write the host before the port."),
+        ("The address of a client is only a port", "9101", "Write the host before the port."),
+        ("The address has no host", "http:///rpc", "Write the host before the path."),
+        ("The address of a client has a space", "local host/rpc", "Trim what was read from a file or a variable."),
+        (
+            "The address's path is not percent-encoded",
+            "localhost/ü",
+            "Write the path as the message has it, and as the server has it.",
+        ),
         ("The host is none", "[x]:8080/rpc", "Only an IPv6 address stands in brackets."),
         ("The port is none", "localhost:99999/rpc", "Write the port that the server says at its start."),
         (
@@ -287,11 +316,16 @@ async fn addresses(page: &mut Page) {
             "localhost:0/rpc",
             "Port 0 lets a server choose; `Bound::local_addr` says which one it took.",
         ),
-        ("The address can't be read", "local host/rpc", "Look for spaces and other signs that an address can't have."),
+        ("The address can't be read", "local|host/rpc", "Look for signs that an address can't have."),
     ];
     for (title, url, remedy) in bad {
         page.add(title, failed(Client::new(url)), remedy);
     }
+    page.add(
+        "A replica's address is none",
+        failed(Client::builder("data.internal/rpc").addresses(["data-1:8080"]).build()),
+        "Give the IP addresses of the replicas. A name goes into the URL: all addresses that it has are used.",
+    );
 }
 
 async fn before_sending(page: &mut Page) {
@@ -407,6 +441,21 @@ async fn connecting(page: &mut Page) {
         "A firewall that drops packets looks like this, and so does a server that accepts nothing any more. Raise \
          `Limits::connect` only where the way is long.",
     );
+    let silent = Foreign::holding("").await;
+    let client = silent.client();
+    let paused = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::pause();
+            failed(client.call::<u8>("add", (1, 2)).await)
+        })
+    });
+    page.add(
+        "A test has paused the clock",
+        paused.await.unwrap(),
+        "tokio advances a paused clock when its runtime has nothing to do, and waiting for a socket is nothing to do: a \
+         server in another runtime or process has no time to answer. Test against `Client::local`, which has no socket.",
+    );
     let client = Client::new(&url).unwrap();
     page.add(
         "The deadline passed before the call was sent",
@@ -506,6 +555,12 @@ async fn answers(page: &mut Page) {
         let bytes = answer(status, "content-type: text/html\r\n", "<html></html>");
         page.add(&format!("Answered {status}"), answered_by(bytes).await, remedy);
     }
+    page.add(
+        "The answer is compressed",
+        answered_by(answer("200 OK", "content-encoding: gzip\r\n", "")).await,
+        "Switch compression off for byname's paths: at nginx `gzip off`, with tower-http a `CompressionLayer` around other \
+         routes only.",
+    );
     page.add(
         "Answered by the original that there is no such function",
         answered_by(answer("502 no func found err", "", "")).await,

@@ -74,8 +74,75 @@ async fn an_address_that_cannot_be_had_is_named() {
     assert!(error.message().contains(&address.to_string()) && error.message().contains("port 0"), "{error}");
     let error = one().serve(address).await.unwrap_err();
     assert!(error.message().contains(&address.to_string()), "{error}");
-    let error = one().serve("8080").await.unwrap_err();
-    assert!(error.message().contains("expected host:port, such as 127.0.0.1:8080"), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_surely_a_mistake_is_refused_with_what_to_write() {
+    let port = "expected 127.0.0.1:9130 for callers on this machine, or 0.0.0.0:9130 for all";
+    let host_and_port = "expected host:port, such as 127.0.0.1:8080";
+    for (address, words) in [
+        (":9130", port),
+        ("9130", port),
+        ("localhost", host_and_port),
+        ("[::1]", host_and_port),
+        ("", host_and_port),
+        ("http://localhost:9130", "it has a scheme"),
+        ("localhost:9130/rpc", "`Server::endpoint`"),
+        ("localhost: 9130", "it has a space"),
+        ("localhost:http", "its port is no number up to 65535"),
+        ("localhost:65536", "its port is no number up to 65535"),
+        ("localhost:+80", "its port is no number up to 65535"),
+        ("::1:80", "such as [::1]:8080"),
+        (":http", "it has no host"),
+    ] {
+        let error = one().serve(address).await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (Code::InvalidArgument, Executed::No), "{address}");
+        assert!(error.message().contains(words), "{address}: {error}");
+    }
+}
+
+/// Whether this machine has IPv6.
+fn has_ipv6() -> bool {
+    std::net::TcpListener::bind("[::1]:0").is_ok()
+}
+
+#[tokio::test]
+async fn localhost_is_both_of_its_addresses() {
+    let expected = if has_ipv6() { vec!["127.0.0.1", "::1"] } else { vec!["127.0.0.1"] };
+    let bound = one().serve("localhost:0").until(std::future::pending()).bind().await.unwrap();
+    let addresses = bound.local_addrs().to_vec();
+    assert_eq!(addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(), expected);
+    assert!(addresses.iter().all(|address| address.port() == bound.local_addr().port()));
+    let served = tokio::spawn(bound.into_future());
+    for address in addresses {
+        assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3", "{address}");
+    }
+    served.abort();
+}
+
+#[tokio::test]
+async fn localhost_does_not_start_where_one_of_its_addresses_is_taken() {
+    for taken in ["127.0.0.1:0", "[::1]:0"].into_iter().take(if has_ipv6() { 2 } else { 1 }) {
+        let held = std::net::TcpListener::bind(taken).unwrap();
+        let taken = held.local_addr().unwrap();
+        let error = one().serve(format!("localhost:{}", taken.port())).await.unwrap_err();
+        assert!(error.message().contains(&taken.to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_no_client_can_reach_is_refused_with_what_to_write() {
+    for (path, words) in [("/ü", "`/%C3%BC`"), ("a b", "`/a%20b`"), ("/rpc?x", "`/rpc%3Fx`"), ("/../rpc", "`..`")] {
+        let error = one().endpoint(path).serve("127.0.0.1:0").await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().contains(words), "{error}");
+        let error = one().endpoint(path).into_service().unwrap_err();
+        assert!(error.message().contains(words), "{error}");
+    }
+    let running = Running::new(one().endpoint("/%C3%BC")).await;
+    assert_eq!(raw(running.address, post("/%C3%BC/add", "[1,2]")).await.body, "3");
+    let client = Client::new(format!("{}/%C3%BC", running.address)).unwrap();
+    assert_eq!(add::on(&client, 1, 2).await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -108,7 +175,7 @@ impl Aliased {
 #[tokio::test]
 async fn an_address_that_is_not_of_this_machine_fails_with_one_that_could_be() {
     // No label of a name is as long, so that no resolver asks another machine.
-    for address in ["192.0.2.1:0".to_owned(), format!("{}:0", "x".repeat(64)), ":0".to_owned()] {
+    for address in ["192.0.2.1:0".to_owned(), format!("{}:0", "x".repeat(64))] {
         let error = one().serve(&*address).bind().await.unwrap_err();
         assert_eq!(error.code(), Code::Unavailable, "{error}");
         assert!(error.message().contains("; expected host:port of this machine, such as 127.0.0.1:8080"), "{error}");
@@ -398,6 +465,61 @@ async fn sigterm_and_sigint_drain() {
         assert_eq!((answer.json(), answer.header("connection")), (json!("released"), "close"), "{signal}");
         child.said("drained").await;
         assert!(child.ended().await.success(), "{signal}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn another_ctrl_c_in_the_drain_ends_the_process_and_the_log_says_so() {
+    use std::os::unix::process::ExitStatusExt;
+    const CHILD: &str = "BYNAME_TEST_SERVES";
+    if std::env::var_os(CHILD).is_some() {
+        tracing_subscriber::fmt().init();
+        return serve_until_told().await.unwrap();
+    }
+    for (first, second, ended_by) in [("INT", "INT", Some(2)), ("TERM", "INT", Some(2)), ("TERM", "TERM", None)] {
+        let mut child = Process::run("another_ctrl_c_in_the_drain_ends_the_process_and_the_log_says_so", CHILD, "1");
+        let address = child.said("listening ").await.parse().unwrap();
+        let mut held = Caller::to(address).await;
+        held.send(post("/rpc/hold", "")).await;
+        child.said("holding").await;
+        child.signal(first).await;
+        child.said("draining: no new calls, 30s for those in flight; another ctrl-c ends the process at once").await;
+        child.signal(second).await;
+        if ended_by.is_none() {
+            // Orchestrators and shells may repeat it.
+            child.tell("released").await;
+            assert_eq!(held.answer().await.json(), json!("released"));
+        }
+        assert_eq!(child.ended().await.signal(), ended_by, "{first} {second}");
+    }
+}
+
+/// What the child of the next test runs: a process goes on without its server.
+async fn serve_and_be_aborted() {
+    let bound = one().serve("127.0.0.1:0").bind().await.unwrap();
+    let address = bound.local_addr();
+    let served = tokio::spawn(bound.into_future());
+    assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
+    served.abort();
+    assert!(served.await.unwrap_err().is_cancelled());
+    println!("aborted");
+    std::future::pending().await
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_process_whose_server_was_aborted_ends_by_a_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    const CHILD: &str = "BYNAME_TEST_SERVES";
+    if std::env::var_os(CHILD).is_some() {
+        return serve_and_be_aborted().await;
+    }
+    for (signal, number) in [("TERM", 15), ("INT", 2)] {
+        let mut child = Process::run("a_process_whose_server_was_aborted_ends_by_a_signal", CHILD, "1");
+        child.said("aborted").await;
+        child.signal(signal).await;
+        assert_eq!(child.ended().await.signal(), Some(number));
     }
 }
 

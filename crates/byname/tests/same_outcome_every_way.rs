@@ -719,8 +719,8 @@ fn headers() -> Vec<Row> {
     };
     let too_much = |count: usize, bytes: usize| {
         format!(
-            "there are {count} headers of {bytes} bytes together, and a call or a reply may have 64 of 32768 bytes; send \
-             what is large as an argument or as the result"
+            "the headers have {bytes} bytes in {count} fields, and a call or a reply may have 32768 in 64; send what is \
+             large as an argument or as the result"
         )
     };
     for (count, each, fits) in

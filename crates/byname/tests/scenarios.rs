@@ -355,6 +355,81 @@ async fn integers_beyond_64_bits_are_never_rounded() {
     assert_eq!([&in_message_pack, &in_json].map(Tap::over_http), before, "every call of theirs went by frames");
 }
 
+mod mine {
+    use serde::{Deserialize, Serialize};
+
+    /// Called as the standard one, and none.
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    pub(crate) enum Result<T> {
+        Ok(T),
+        Err(String),
+    }
+
+    /// Called as byname's own, and none.
+    #[derive(Debug, PartialEq, Deserialize, Serialize)]
+    #[serde(rename = "byname::Error")]
+    pub(crate) struct Error {
+        pub(crate) code: u8,
+    }
+}
+use mine::Result as Outcome;
+
+#[derive(Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename = "Result")]
+enum Renamed {
+    Err(u8),
+}
+
+#[rpc]
+fn outcome(fail: bool) -> Outcome<u8> {
+    if fail { Outcome::Err("no".into()) } else { Outcome::Ok(1) }
+}
+
+#[rpc]
+fn renamed() -> Renamed {
+    Renamed::Err(1)
+}
+
+#[rpc]
+fn outcomes() -> impl Stream<Item = Outcome<u8>> {
+    stream::iter([outcome(true), outcome(false)])
+}
+
+/// A type is what the compiler says, whatever serde calls it.
+#[tokio::test]
+async fn an_enum_that_is_called_result_is_a_value() {
+    let server = || {
+        byname::Server::new()
+            .method::<outcome>()
+            .method::<renamed>()
+            .method::<outcomes>()
+            .method::<harness::nothing>()
+            .function("outcome_too", |fail: bool| async move { outcome(fail) })
+            .function("own", |_: bool| async { Err::<(), _>(mine::Error { code: 1 }) })
+            .function("boxed", |_: bool| async { Box::new(Err::<(), _>(1)) })
+    };
+    let running = Running::new(server()).await;
+    let local = || Client::local(&server()).unwrap();
+    let (_tap, by_message_pack) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    let (_json_tap, by_json) = Tap::client_by_frames(&running, Codec::Json).await;
+    let over_http = running.client_by(Transport::Http);
+    for client in [over_http, by_message_pack, by_json, local(), local().encoded(true)] {
+        assert_eq!(outcome::on(&client, true).await.unwrap(), Outcome::Err("no".into()));
+        assert_eq!(outcome::on(&client, false).await.unwrap(), Outcome::Ok(1));
+        assert_eq!(renamed::on(&client).await.unwrap(), Renamed::Err(1));
+        let items: Vec<_> = outcomes::on(&client).map(Result::unwrap).collect().await;
+        assert_eq!(items, [Outcome::Err("no".into()), Outcome::Ok(1)]);
+        for name in ["outcome", "outcome_too"] {
+            assert_eq!(client.call::<Value>(name, (true,)).await.unwrap(), json!({"Err": "no"}), "{name}");
+        }
+        assert_eq!(client.call::<Value>("boxed", (true,)).await.unwrap(), json!({"Err": 1}));
+        let Err(CallError::Method(own)) = client.call::<Value>("own", (true,)).await else {
+            panic!("expected the function's own error");
+        };
+        assert_eq!(own, json!({"code": 1}));
+    }
+}
+
 /// An error that keeps the digits it was given.
 #[derive(Debug, Deserialize, Serialize)]
 struct Refused {

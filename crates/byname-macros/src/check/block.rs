@@ -10,6 +10,7 @@ use super::{Block, Client, Function, cfgs};
 use crate::ast::{self, Body, Member};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
+use crate::invisible::bare;
 
 const HOME: Home = Home { place: Place::Method, elsewhere: "move it to an `impl` block without `#[rpc]`" };
 
@@ -76,7 +77,7 @@ fn head(head: &ItemImpl, errors: &mut Errors) -> Option<Ident> {
         );
         return None;
     }
-    match &*head.self_ty {
+    match bare(&head.self_ty) {
         Type::Path(path) if path.qself.is_none() => path.path.segments.last().map(|last| last.ident.clone()),
         ty => {
             errors.at(

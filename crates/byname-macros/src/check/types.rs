@@ -6,6 +6,7 @@ use syn::{GenericArgument, Ident, PathArguments, Type, TypeParamBound, TypeRefer
 
 use super::{Output, OutputKind, Passing, ResultPlaces};
 use crate::errors::Errors;
+use crate::invisible::bare;
 use crate::place::at;
 use crate::text;
 
@@ -226,15 +227,6 @@ fn result(ty: &Type) -> Option<ResultPlaces> {
     .map(ToTokens::to_token_stream);
     let mut side = || sides.next().unwrap_or_else(|| ty.to_token_stream());
     Some(ResultPlaces { ok: side(), err: side() })
-}
-
-/// The type without parentheses, or the invisible ones of a macro, around it.
-fn bare(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => bare(&group.elem),
-        Type::Paren(paren) => bare(&paren.elem),
-        ty => ty,
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 use super::{client, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
+use crate::invisible::{bare, bare_mut};
 use crate::place::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
@@ -123,7 +124,7 @@ fn method(function: &ast::Function, body: bool) -> TokenStream {
         };
         signature.output = parse_quote!(-> #future);
     } else if let ReturnType::Type(_, ty) = &mut signature.output
-        && let Type::ImplTrait(stream) = &mut **ty
+        && let Type::ImplTrait(stream) = bare_mut(ty)
     {
         stream.bounds.push(parse_quote!(::core::marker::Send));
     }
@@ -137,7 +138,7 @@ fn method(function: &ast::Function, body: bool) -> TokenStream {
             quote!(async { ::byname::__private::no_stream() })
         }
         _ if streams => quote!(::byname::__private::no_stream()),
-        ReturnType::Type(_, ty) if matches!(**ty, Type::ImplTrait(_)) => {
+        ReturnType::Type(_, ty) if matches!(bare(ty), Type::ImplTrait(_)) => {
             let never = never();
             quote!(async { #never })
         }

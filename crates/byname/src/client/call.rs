@@ -32,7 +32,6 @@ use crate::returned::{Failure, Returned};
 use crate::runtime::{self, BoxFuture};
 use crate::streaming::Streaming;
 use crate::timer::later;
-use crate::wire::headers;
 
 /// A call that is sent when it is first polled: `add::on(&client, 1, 2).await`.
 ///
@@ -337,12 +336,9 @@ impl<A: Send, R> Call<A, R> {
 
         if serving.is_some() || !scope.headers.is_empty() {
             let own = std::mem::replace(headers, scope.headers.clone());
-            if let Some(serving) = &serving {
-                for trace in [headers::TRACEPARENT, headers::TRACESTATE] {
-                    if let Some(value) = serving.metadata().get(&trace) {
-                        headers.insert(trace, value.clone());
-                    }
-                }
+            // Who names another trace for the call means that one.
+            if let Some(serving) = serving.as_ref().filter(|_| !own.contains_key("traceparent")) {
+                serving.pass_trace_on(headers);
             }
             headers.extend(own);
         }

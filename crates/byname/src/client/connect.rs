@@ -26,8 +26,8 @@ pub(super) async fn addresses(target: &Target) -> io::Result<Vec<SocketAddr>> {
     Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.collect())
 }
 
-/// Connects to the first of the addresses that answers.
-pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+/// Connects to the first of the addresses that answers, and says which one that is.
+pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<(SocketAddr, TcpStream)> {
     let mut addresses = addresses.into_iter();
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -46,7 +46,7 @@ pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream>
             }
         };
         match ended {
-            Ok(stream) => return Ok(stream),
+            Ok(connected) => return Ok(connected),
             Err(why) => last = why,
         }
     }
@@ -66,8 +66,8 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     .await
 }
 
-async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+async fn open(address: SocketAddr) -> io::Result<(SocketAddr, TcpStream)> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok((address, stream))
 }

@@ -2,10 +2,11 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
 use crate::returned::{Failure, Returned, Value};
 use crate::runtime::{self, BoxFuture};
-use crate::timer::{Timer, before, later, until};
+use crate::timer::{self, Timer, before, later, until};
 use crate::wire::{Way, headers, path, plain, reply};
 
 /// How long a connection to a server that isn't byname's and doesn't say is kept: less than any server closes it after.
@@ -39,6 +40,10 @@ const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
 
 /// Up to this size a body is written in one piece with its head.
 const ONE_PIECE: usize = 16 << 10;
+
+/// What else there is to say of a time-out in a test.
+const PAUSED: &str = "; tokio's clock is paused in this runtime, which advances it to the next time-out while a socket is \
+                      waited for: test with `Client::local`, or let the clock run";
 
 /// Everything that clones of a client share.
 pub(super) struct Host {
@@ -60,6 +65,8 @@ pub(super) struct Host {
 /// A connection, and what stays with it from call to call.
 pub(super) struct Connection {
     pub(super) http1: Http1,
+    /// Where it goes.
+    pub(super) address: SocketAddr,
     /// Where it was opened: elsewhere nobody would tell when its socket is ready.
     runtime: Handle,
     /// Waits for the deadline of each call in turn.
@@ -328,15 +335,21 @@ impl Host {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
-        let connecting = async { connect(addresses(&self.target).await?).await };
+        let connecting = async {
+            let mut addresses = addresses(&self.target).await?;
+            self.pool().addresses.order(&mut addresses);
+            connect(addresses).await
+        };
         match before(until, connecting).await {
-            Some(Ok(stream)) => {
-                Ok(Connection { http1: Http1::new(stream), runtime: Handle::current(), timer: Timer::default() })
+            Some(Ok((address, stream))) => {
+                let (http1, timer) = (Http1::new(stream), Timer::default());
+                Ok(Connection { http1, address, runtime: Handle::current(), timer })
             }
             Some(Err(why)) => Err(self.unreachable(&hint(&why))),
             None if until == outgoing.deadline => Err(self.late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
-                let why = format!("no answer within {:?} (`Limits::connect`)", self.limits.connect);
+                let paused = if timer::is_ahead() { PAUSED } else { "" };
+                let why = format!("no answer within {:?} (`Limits::connect`){paused}", self.limits.connect);
                 Err(self.unreachable(&why).of_limit("connect"))
             }
         }
@@ -362,7 +375,10 @@ impl Host {
             Executed::No => "it was not sent",
             _ => "it may have run, or be running",
         };
-        let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with `.timeout(…)`");
+        let mut why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with `.timeout(…)`");
+        if timer::is_ahead() {
+            why.push_str(PAUSED);
+        }
         Error::new(Code::DeadlineExceeded, why).executed_is(executed)
     }
 
@@ -491,15 +507,21 @@ impl Host {
             None => UNKNOWN_IDLE,
         };
         let until = later(Instant::now(), until.min(self.limits.pool_idle));
-        let owner = connection.runtime.id();
+        let (address, owner) = (connection.address, connection.runtime.id());
         let mut pool = self.pool();
+        pool.addresses.answered(address);
         let sweeper = (!self.sweeping.swap(true, Ordering::Relaxed)).then(|| connection.runtime.clone());
-        pool.put(connection, owner, until);
+        pool.put(connection, address, owner, until);
         drop(pool);
         if let Some(runtime) = sweeper {
             let task = runtime::spawn(&runtime, sweep(Sweeping(Arc::downgrade(self))));
             *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         }
+    }
+
+    /// A call by this connection was not answered in time: the next goes to another address, where there is one.
+    pub(super) fn timed_out(&self, address: SocketAddr) {
+        self.pool().addresses.timed_out(address);
     }
 
     /// When the sweeper has to look again; `None` ends it. All under the lock, so that what is kept later starts another.
@@ -618,6 +640,7 @@ struct Exchange {
 
 struct Running {
     work: BoxFuture<(Result<Answer, Broken>, Option<Http1>)>,
+    address: SocketAddr,
     runtime: Handle,
     timer: Timer,
     permit: OwnedSemaphorePermit,
@@ -625,10 +648,10 @@ struct Running {
 
 impl Exchange {
     fn start(host: &Arc<Host>, connection: Connection, permit: OwnedSemaphorePermit, outgoing: &Outgoing) -> Self {
-        let Connection { http1, runtime, timer } = connection;
+        let Connection { http1, address, runtime, timer } = connection;
         let (head, body, way) = host.request(outgoing, false);
         let work = Box::pin(http1.exchange(head, body, host.limits.message));
-        let running = Some(Running { work, runtime, timer, permit });
+        let running = Some(Running { work, address, runtime, timer, permit });
         Self { host: Arc::clone(host), running, way, deadline: outgoing.deadline }
     }
 }
@@ -643,14 +666,16 @@ impl Future for Exchange {
             return Poll::Ready(None);
         };
         let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
-            return running.timer.poll_at(cx, this.deadline).map(|()| None);
+            ready!(running.timer.poll_at(cx, this.deadline));
+            this.host.timed_out(running.address);
+            return Poll::Ready(None);
         };
         let is_kept = http1.is_some();
-        if let Some(Running { runtime, timer, permit, .. }) = this.running.take() {
+        if let Some(Running { address, runtime, timer, permit, .. }) = this.running.take() {
             // First the connection, then the permit: whoever waits for it finds one.
             if let Some(http1) = http1 {
                 let answered = result.as_ref().ok().map(|answer| &answer.headers);
-                this.host.keep(Connection { http1, runtime, timer }, answered);
+                this.host.keep(Connection { http1, address, runtime, timer }, answered);
             }
             drop(permit);
         }
@@ -660,16 +685,20 @@ impl Future for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let Some(Running { work, runtime, timer, permit }) = self.running.take() else {
+        let Some(Running { work, address, runtime, timer, permit }) = self.running.take() else {
             return;
         };
         let host = Arc::clone(&self.host);
         let until = later(Instant::now(), host.limits.abandoned);
         // Where its socket is, which need not be where the call was dropped.
         runtime::spawn(&runtime, async move {
-            if let Ok((result, Some(http1))) = timeout_at(until, work).await {
-                let answered = result.as_ref().ok().map(|answer| &answer.headers);
-                host.keep(Connection { http1, runtime: Handle::current(), timer }, answered);
+            match timeout_at(until, work).await {
+                Ok((result, Some(http1))) => {
+                    let answered = result.as_ref().ok().map(|answer| &answer.headers);
+                    host.keep(Connection { http1, address, runtime: Handle::current(), timer }, answered);
+                }
+                Ok((_, None)) => {}
+                Err(_) => host.timed_out(address),
             }
             drop(permit);
         });

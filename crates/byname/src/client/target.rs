@@ -7,6 +7,7 @@ use http::uri::{Authority, Uri};
 
 use crate::error::{Code, Error};
 use crate::quote::quoted;
+use crate::wire::path;
 
 /// `http://host:port/path`.
 #[derive(Clone, Debug)]
@@ -47,15 +48,30 @@ impl Target {
             }
             Some(_) => return Err(refuse("what stands before `://` is no scheme")),
         };
+        let (before, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if before.is_empty() {
+            return Err(refuse("it has no host"));
+        }
+        let digits = before.strip_prefix(':').unwrap_or(before);
+        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refuse(&format!("it has no host, only a port; for this machine write localhost:{digits}")));
+        }
+        if rest.contains(char::is_whitespace) {
+            return Err(refuse("it has a space"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err(refuse("it has a query or a fragment"));
+        }
+        // The words about a path repeat it, and it may hold a password where it holds an `@`.
+        if let Err(why) = path::check(path) {
+            return Err(refuse(if path.contains('@') { "its path must be percent-encoded" } else { &why }));
+        }
         let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
         let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
         if authority.contains('@') {
             return Err(refuse(
                 "it has a user name, which byname would not send; use `Client::header` for credentials",
             ));
-        }
-        if uri.query().is_some() || rest.contains('#') {
-            return Err(refuse("it has a query or a fragment"));
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it has no host"))?;
         // The parser lets anything stand between brackets and behind them.
@@ -73,7 +89,7 @@ impl Target {
         if port == 0 {
             return Err(refuse("nothing listens at port 0"));
         }
-        let path = if rest.contains('/') { uri.path().trim_end_matches('/') } else { "/rpc" };
+        let path = if path.is_empty() { "/rpc" } else { path.trim_end_matches('/') };
         Ok(Self {
             host: bare.to_owned(),
             port,
@@ -81,6 +97,20 @@ impl Target {
             authority: HeaderValue::try_from(authority).map_err(|why| refuse(&why.to_string()))?,
             addresses: Vec::new(),
         })
+    }
+}
+
+/// One of several addresses of a service.
+pub(super) fn replica(address: &str) -> Result<SocketAddr, Error> {
+    match address.parse::<SocketAddr>() {
+        Ok(parsed) if parsed.port() > 0 => Ok(parsed),
+        _ => {
+            let address = quoted(address);
+            let why = format!(
+                "{address} is no address of a replica; expected an IP address and a port, such as 10.0.0.1:8080"
+            );
+            Err(Error::refused(Code::InvalidArgument, why))
+        }
     }
 }
 
@@ -123,6 +153,14 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_is_an_address_with_a_port() {
+        assert_eq!(replica("10.0.0.1:8080").unwrap(), SocketAddr::from(([10, 0, 0, 1], 8080)));
+        for bad in ["10.0.0.1", "8080", ":8080", "localhost:8080", "10.0.0.1:0", "10.0.0.1:65536", "::1:80", ""] {
+            assert!(replica(bad).unwrap_err().message().contains("such as 10.0.0.1:8080"), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_is_no_address_says_why() {
         let why = |url: &str| Target::parse(url).expect_err(url).message().to_owned();
         assert!(why("https://localhost/rpc").contains("https:// is not supported yet"));
@@ -130,6 +168,13 @@ mod tests {
         assert!(why("user:pass@localhost/rpc").contains("user name"));
         assert!(why("localhost/rpc?x=1").contains("query"));
         assert!(why("http://user:pass@localhost/rpc").contains("`http://…@localhost/rpc`"));
+        for port in ["9101", ":9101", "9101/rpc", "http://9101"] {
+            assert!(why(port).contains("it has no host, only a port; for this machine write localhost:9101"), "{port}");
+        }
+        assert!(why("localhost:http").contains("its port is no number up to 65535"));
+        assert!(why("local host:80").contains("it has a space") && why("localhost:80 ").contains("it has a space"));
+        assert!(why("localhost/ü").contains("its path must be percent-encoded: `/%C3%BC`"));
+        assert!(why("localhost/a/../b").contains("`..`"));
         for bad in [
             "",
             "/rpc",
@@ -165,6 +210,8 @@ mod tests {
             "user:secret@localhost/?to=http://other",
             "secret@localhost",
             "user:secret@",
+            "user:99999/secret ü@localhost",
+            "user:99999/secretü@localhost",
         ] {
             let error = Target::parse(url).expect_err(url);
             assert!(!format!("{error:?} {error}").contains("secret"), "{error}");

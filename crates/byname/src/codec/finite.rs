@@ -1,5 +1,6 @@
 //! A serializer around a serializer, that refuses the numbers JSON can't hold.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::fmt::Display;
 
@@ -21,7 +22,20 @@ pub(crate) enum Shape {
     Ours,
 }
 
-/// Wraps a serializer; with `top`, the outermost `Result` is opened and reported there.
+/// Whether this is the standard `Result`, under whatever alias. Serde's name for a type says nothing of it: any enum may be
+/// called `Result`. The path that the compiler has for a type is the type's own.
+fn is_result<T: ?Sized>() -> bool {
+    let result = type_name::<Result<(), ()>>();
+    let path = result.split_inclusive('<').next().unwrap_or(result);
+    type_name::<T>().starts_with(path)
+}
+
+/// Whether this is what byname itself fails with.
+fn is_ours<E: ?Sized>() -> bool {
+    [type_name::<crate::Error>(), type_name::<crate::Internal>()].contains(&type_name::<E>())
+}
+
+/// Wraps a serializer; with `top`, the value is a `Result`, which is opened and reported there.
 pub(super) struct Finite<'s, S> {
     inner: S,
     top: Option<&'s Cell<Shape>>,
@@ -32,8 +46,9 @@ impl<'s, S> Finite<'s, S> {
         Self { inner, top: None }
     }
 
-    pub(super) fn watching(inner: S, top: &'s Cell<Shape>) -> Self {
-        Self { inner, top: Some(top) }
+    /// For what a function returned, a `T`.
+    pub(super) fn returned<T>(inner: S, shape: &'s Cell<Shape>) -> Self {
+        Self { inner, top: is_result::<T>().then_some(shape) }
     }
 }
 
@@ -110,11 +125,15 @@ impl<'s, S: Serializer> Serializer for Finite<'s, S> {
         value: &T,
     ) -> Result<S::Ok, S::Error> {
         match self.top {
-            Some(top) if name == "Result" && top.get() == Shape::Value => {
-                top.set(if variant == "Ok" { Shape::Ok } else { Shape::Err });
-                value.serialize(self)
+            Some(top) => {
+                top.set(match variant {
+                    "Ok" => Shape::Ok,
+                    _ if is_ours::<T>() => Shape::Ours,
+                    _ => Shape::Err,
+                });
+                value.serialize(Finite::new(self.inner))
             }
-            _ => self.inner.serialize_newtype_variant(name, at, variant, &Checked(value)),
+            None => self.inner.serialize_newtype_variant(name, at, variant, &Checked(value)),
         }
     }
 
@@ -145,12 +164,6 @@ impl<'s, S: Serializer> Serializer for Finite<'s, S> {
     }
 
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        if let Some(top) = self.top
-            && name == crate::error::SERDE_NAME
-            && top.get() == Shape::Err
-        {
-            top.set(Shape::Ours);
-        }
         self.inner.serialize_struct(name, len).map(Finite::new)
     }
 

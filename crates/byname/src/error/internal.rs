@@ -1,7 +1,6 @@
 //! Errors that are nobody's business but the log's: [`Internal`].
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -28,14 +27,17 @@ use super::{Code, Error};
 /// ```
 ///
 /// It is no [`std::error::Error`], or it could not be made of them all.
-pub struct Internal(Error);
+pub struct Internal {
+    /// As callers see it.
+    told: Error,
+    /// What it was made of, which never leaves the process.
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
 
 impl Internal {
     /// As callers see it.
     pub(crate) fn told(&self) -> Error {
-        let mut told = self.0.clone();
-        told.0.source = None;
-        told
+        self.told.clone()
     }
 }
 
@@ -55,32 +57,37 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Internal {
         let at = std::panic::Location::caller();
         tracing::error!(error.id = %id, at = %at, "a function failed, error id `{id}`: {chain}");
         let said = format!("the function failed; its server's log says why, under the error id `{id}`");
-        let mut internal = Error::new(Code::Internal, said);
-        internal.0.source = Some(Arc::from(error));
-        Self(internal)
+        Self { told: Error::new(Code::Internal, said), cause: Some(error) }
     }
 }
 
 impl fmt::Display for Internal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.message())
+        f.write_str(self.told.message())
     }
 }
 
+/// What a person reads where `main` returns one, with a line for each cause.
 impl fmt::Debug for Internal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.told, f)?;
+        let mut cause = self.cause.as_deref().map(|cause| cause as &dyn std::error::Error);
+        while let Some(error) = cause {
+            write!(f, "\ncaused by: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
 impl Serialize for Internal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        self.told.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Internal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Error::deserialize(deserializer).map(Self)
+        Error::deserialize(deserializer).map(|told| Self { told, cause: None })
     }
 }

@@ -71,6 +71,8 @@ pub(super) async fn serve(
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
+        // A caller may close its half behind its request and read the answer.
+        http1.half_close(true);
         http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
         let connection = pin!(http1.serve_connection(io, service).with_upgrades());
         let end = |connection: Pin<&mut _>| {

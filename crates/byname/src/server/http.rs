@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use super::watch::Activity;
 use crate::arguments::Encoded;
 use crate::call::{Args, Reply, Request};
 use crate::codec::Codec;
+use crate::context::while_caller_may_be_gone;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limits;
@@ -378,7 +380,8 @@ impl Endpoint {
                 // Less a comma for each, and the brackets.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
                 let call = |asked| self.json_rpc_call(asked, metadata.clone(), &caller, &room);
-                let replies = join(asked.into_iter().map(call)).await;
+                let is_half_closed = || caller.session.activity.is_half_closed();
+                let replies = join(asked.into_iter().map(call), is_half_closed).await;
                 // Headers that a function sets are about its own reply, and here they would be about all.
                 let replies: Vec<_> = replies.into_iter().filter_map(|(reply, _)| reply).collect();
                 let body = (!replies.is_empty()).then(|| json_rpc::together(&replies));
@@ -402,7 +405,7 @@ impl Endpoint {
         };
         let said = name.clone();
         let none = Streams { items: None, takes_stream: false };
-        let reply = self.run(name, Args::Encoded(args), none, metadata, caller).await;
+        let reply = self.run(name, &said, Args::Encoded(args), none, metadata, caller).await;
         let Some(id) = asked.id else {
             return (None, reply.metadata);
         };
@@ -539,7 +542,7 @@ impl Endpoint {
         let said = name.clone();
         let refused = matches!(args, Args::Refused(_));
         let streams = Streams { items, takes_stream: true };
-        let Reply { result, metadata } = self.run(name, args, streams, take(&mut head.headers), &caller).await;
+        let Reply { result, metadata } = self.run(name, &said, args, streams, take(&mut head.headers), &caller).await;
         let of_function = is_of_function(&result);
         let answered = match result {
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
@@ -547,7 +550,11 @@ impl Endpoint {
                 (Some(value), Way::Path) => path::success(value),
                 (None, _) => return refuse(way, not_encoded(), None),
             },
-            Ok(Returned::Stream(items)) => return reply::stream(items, caller.form, metadata),
+            Ok(Returned::Stream(items)) => {
+                let readonly = self.dispatch.is_readonly(&said) == Some(true);
+                let reader = readonly.then(|| (Arc::clone(&caller.session.activity), said));
+                return reply::stream(items, caller.form, reader, metadata);
+            }
             Err(failure) => {
                 let refusal = Refusal::from(failure);
                 let status = match refusal.status(way) {
@@ -568,8 +575,16 @@ impl Endpoint {
         finish(answered, metadata)
     }
 
-    /// Runs a call as one of its connection's.
-    async fn run(&self, name: String, args: Args, streams: Streams, metadata: HeaderMap, caller: &Caller<'_>) -> Reply {
+    /// Runs a call as one of its connection's; `said` is its name once more.
+    async fn run(
+        &self,
+        name: String,
+        said: &str,
+        args: Args,
+        streams: Streams,
+        metadata: HeaderMap,
+        caller: &Caller<'_>,
+    ) -> Reply {
         let Some(share) = caller.session.functions.try_acquire() else {
             let most = self.functions();
             let why =
@@ -579,7 +594,23 @@ impl Endpoint {
         let mut request = Request::new(name.into(), args, metadata);
         (request.peer, request.deadline, request.share) = (caller.session.peer, caller.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
-        self.dispatch.run(request).await
+        // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
+        let mut is_to_be_told = request.items.is_none();
+        let mut running = pin!(self.dispatch.run(request));
+        poll_fn(|cx| {
+            let polled = running.as_mut().poll(cx);
+            if polled.is_ready() || !caller.session.activity.is_half_closed() {
+                return polled;
+            }
+            if self.dispatch.is_readonly(said) == Some(true) {
+                return Poll::Ready(half_closed(said).into());
+            }
+            if std::mem::take(&mut is_to_be_told) {
+                return while_caller_may_be_gone(|| running.as_mut().poll(cx));
+            }
+            polled
+        })
+        .await
     }
 
     /// How many functions one connection may have running, those included that nobody waits for any more: as many as
@@ -602,6 +633,15 @@ fn is_of_function(result: &Result<Returned, Failure>) -> bool {
         Ok(_) | Err(Failure::Method { .. }) => true,
         Err(Failure::Rpc(error)) => error.data().is_some(),
     }
+}
+
+/// A function that only reads is not run to its end for a caller that has probably gone.
+pub(super) fn half_closed(name: &str) -> Error {
+    let why = format!(
+        "the caller closed its half of the connection while `{name}` was at work, which is `readonly` and was dropped; \
+         keep the connection open until the answer is there"
+    );
+    Error::new(Code::Cancelled, why).executed_is(Executed::Unknown)
 }
 
 fn does_not_fit(why: String) -> Error {

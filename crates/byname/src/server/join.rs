@@ -6,11 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Runs all of them at once, as a part of the task that waits for them, and gives what they came to, in their order.
-pub(super) async fn join<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+/// Runs all of them at once, as a part of the task that waits for them, and gives what they came to, in their order. Once
+/// `concerns_all` says so, each is polled once more, whether it was woken or not.
+pub(super) async fn join<F: Future>(
+    futures: impl IntoIterator<Item = F>,
+    concerns_all: impl Fn() -> bool,
+) -> Vec<F::Output> {
     let task = Arc::new(Mutex::new(Waker::noop().clone()));
     let mut parts: Vec<_> = futures.into_iter().map(|future| Part::new(future, &task)).collect();
+    let mut has_concerned_all = false;
     poll_fn(|cx| {
+        if !has_concerned_all && concerns_all() {
+            has_concerned_all = true;
+            parts.iter().for_each(|part| part.signal.came.store(true, Ordering::Release));
+        }
         task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(cx.waker());
         let waiting = parts.iter_mut().map(Part::poll).filter(Poll::is_pending).count();
         if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }
@@ -74,8 +83,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_they_come_to_is_in_their_order() {
-        assert_eq!(join([ready(1), ready(2)]).await, [1, 2]);
-        assert!(join(std::iter::empty::<std::future::Ready<u8>>()).await.is_empty());
+        assert_eq!(join([ready(1), ready(2)], || false).await, [1, 2]);
+        assert!(join(std::iter::empty::<std::future::Ready<u8>>(), || false).await.is_empty());
         let (send, receive): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
         let ends = async {
             for (at, send) in send.into_iter().enumerate().rev() {
@@ -83,12 +92,13 @@ mod tests {
                 send.send(at).unwrap();
             }
         };
-        let (came, ()) = tokio::join!(join(receive), ends);
+        let (came, ()) = tokio::join!(join(receive, || false), ends);
         assert_eq!(came, [Ok(0), Ok(1), Ok(2)]);
     }
 
     #[tokio::test]
-    async fn only_who_was_woken_is_polled() {
+    async fn only_who_was_woken_is_polled_but_for_what_concerns_all() {
+        let concerns_all = Cell::new(false);
         let polls = [const { Cell::new(0) }; 2];
         let (send, receive): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel::<()>()).unzip();
         let counted = receive.into_iter().zip(&polls).map(|(mut receive, polls)| {
@@ -97,15 +107,18 @@ mod tests {
                 Pin::new(&mut receive).poll(cx)
             })
         });
-        let mut joined = Box::pin(join(counted));
+        let mut joined = Box::pin(join(counted, || concerns_all.get()));
         let mut poll = || joined.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         assert!(!poll() && !poll());
         let mut send = send.into_iter();
         send.next().unwrap().send(()).unwrap();
         assert!(!poll());
         assert_eq!([polls[0].get(), polls[1].get()], [2, 1]);
+        concerns_all.set(true);
+        assert!(!poll() && !poll());
+        assert_eq!([polls[0].get(), polls[1].get()], [2, 2]);
         send.next().unwrap().send(()).unwrap();
         assert!(poll());
-        assert_eq!([polls[0].get(), polls[1].get()], [2, 2]);
+        assert_eq!([polls[0].get(), polls[1].get()], [2, 3]);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::Server;
 use super::connection;
 use super::http::Endpoint;
+use super::signals::ToldBySignals;
 use super::watchdog::Watchdog;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
@@ -87,7 +88,8 @@ impl Serve {
         Self { server, at, until: None }
     }
 
-    /// Drains when this future ends, in place of SIGTERM and ctrl-c.
+    /// Drains when this future ends, in place of SIGTERM and ctrl-c. A program that handles signals itself says so by
+    /// this: without it, both signals end the process at once when no server is left.
     pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Some(Box::pin(end));
         self
@@ -109,12 +111,13 @@ impl Serve {
     ///
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let listener = listener(self.at.0).await?;
-        let address = listener.local_addr().map_err(|why| cannot_listen("the given listener", why))?;
-        let private = address.ip().is_loopback();
+        let listeners = listeners(self.at.0).await?;
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
+        let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
+        let private = addresses.iter().all(|address| address.ip().is_loopback());
         let dispatch = self.server.something(private)?;
         let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private, false);
-        Ok(Bound { listener, address, endpoint: Arc::new(endpoint), until: self.until })
+        Ok(Bound { listeners, addresses, endpoint: Arc::new(endpoint), until: self.until })
     }
 }
 
@@ -130,22 +133,28 @@ impl IntoFuture for Serve {
 /// A server that is bound and serves when awaited.
 #[must_use = "a server serves when this is awaited"]
 pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
+    /// At least one, and as many addresses.
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
     endpoint: Arc<Endpoint>,
     until: Option<BoxFuture<()>>,
 }
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Bound").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
 impl Bound {
-    /// The address, with the port that was taken.
+    /// The address, with the port that was taken; of `localhost` the first of its two.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// All addresses: two of `localhost`, one of anything else.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 }
 
@@ -159,17 +168,24 @@ impl IntoFuture for Bound {
 }
 
 async fn run(bound: Bound) -> Result<(), Error> {
-    let Bound { listener, address, endpoint, until } = bound;
-    let mut until = match until {
-        Some(until) => until,
-        None => told_to_stop()?,
+    let Bound { mut listeners, addresses, endpoint, until } = bound;
+    // Dropped with this future, at the end or before: from then on signals end the process again.
+    let (by_signals, mut until) = match until {
+        Some(until) => (None, until),
+        None => {
+            let failed = |why: io::Error| Error::refused(Code::Internal, format!("can't wait for signals: {why}"));
+            let (by_signals, told) = ToldBySignals::new().map_err(failed)?;
+            (Some(by_signals), told)
+        }
     };
     let dispatch = endpoint.dispatch();
     for method in dispatch.methods() {
         let package = method.source.package;
         info!(rpc.method = %method.name, package, "serving `{}` of {package}", method.signature());
     }
-    info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
+    for address in addresses {
+        info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
+    }
 
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
@@ -178,21 +194,37 @@ async fn run(bound: Bound) -> Result<(), Error> {
     loop {
         let accepted = poll_fn(|cx| match until.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => listener.poll_accept(cx).map(Some),
+            Poll::Pending => poll_accept(&listeners, cx).map(Some),
         });
         match accepted.await {
             None => break,
-            Some(Ok((stream, peer))) => serve_one(stream, peer, &endpoint, &stopped),
+            Some(Ok((stream, peer))) => {
+                serve_one(stream, peer, &endpoint, &stopped);
+                // The other one's turn.
+                listeners.rotate_left(1);
+            }
             Some(Err(why)) => not_accepted(why).await,
         }
     }
     // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
-    accept_the_last(listener, &endpoint, &stopped);
+    for listener in listeners {
+        accept_the_last(listener, &endpoint, &stopped);
+    }
     drop(ends);
     // Whoever has written a call by now is to be heard: the sockets are looked at once more.
     tokio::task::yield_now().await;
     drop(stopped);
-    drain(&endpoint, stop).await
+    let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
+    drain(&endpoint, stop, hint).await
+}
+
+fn poll_accept(listeners: &[TcpListener], cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    for listener in listeners {
+        if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+            return Poll::Ready(accepted);
+        }
+    }
+    Poll::Pending
 }
 
 /// A server that wants calls, until this is dropped.
@@ -245,10 +277,10 @@ fn accept_the_last(listener: TcpListener, endpoint: &Arc<Endpoint>, stopped: &wa
     }
 }
 
-async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error> {
+async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>, hint: &str) -> Result<(), Error> {
     let dispatch = endpoint.dispatch();
     let limit = dispatch.limits().drain;
-    info!("draining: no new calls, {:?} for those in flight", limit);
+    info!("draining: no new calls, {limit:?} for those in flight{hint}");
     let _ = stop.send(());
     let ended = async {
         stop.closed().await;
@@ -278,32 +310,117 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>) -> Result<(), Error
     Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit("drain"))
 }
 
-async fn listener(at: At) -> Result<TcpListener, Error> {
+/// Never none.
+async fn listeners(at: At) -> Result<Vec<TcpListener>, Error> {
     match at {
-        At::Name(name) => named(&name).await.map_err(|why| cannot_listen(&quoted(&name), why)),
-        At::Address(address) => listen_at(address).map_err(|why| cannot_listen(&quoted(&address.to_string()), why)),
+        At::Name(name) => named(&name).await,
+        At::Address(address) => match listen_at(address) {
+            Ok(listener) => Ok(vec![listener]),
+            Err(why) => Err(cannot_listen(&quoted(&address.to_string()), why)),
+        },
         At::Std(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener))
+            .map(|listener| vec![listener])
             .map_err(|why| cannot_listen("the given listener", why)),
-        At::Tokio(listener) => Ok(listener),
+        At::Tokio(listener) => Ok(vec![listener]),
     }
 }
 
-/// At the first address of the name that can be bound.
-async fn named(name: &str) -> io::Result<TcpListener> {
+/// At both addresses of `localhost`, and at the first address of any other name that can be bound: which of several are
+/// this machine's, and which of these others may reach, is for whoever starts the server to say.
+async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
+    let (host, port) = host_and_port(name)?;
+    if host.eq_ignore_ascii_case("localhost") {
+        return localhost(port);
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let unknown = |why: io::Error| cannot_listen(&quoted(name), io::Error::new(io::ErrorKind::NotFound, why));
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let unknown = |why: io::Error| match why.kind() {
-        io::ErrorKind::InvalidInput => why,
-        _ => io::Error::new(io::ErrorKind::NotFound, why),
-    };
-    for address in tokio::net::lookup_host(name).await.map_err(unknown)? {
+    for address in tokio::net::lookup_host((host, port)).await.map_err(unknown)? {
         match listen_at(address) {
-            Ok(listener) => return Ok(listener),
+            Ok(listener) => return Ok(vec![listener]),
             Err(why) => last = why,
         }
     }
-    Err(last)
+    Err(cannot_listen(&quoted(name), last))
+}
+
+/// An address taken apart, or what it should be.
+fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
+    let refuse = |why: String| {
+        let why = format!("can't listen at {}: {why}", quoted(name));
+        Err(Error::refused(Code::InvalidArgument, why))
+    };
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let only_port = name.strip_prefix(':').unwrap_or(name);
+    if is_port(only_port) {
+        let why = format!(
+            "it has no address; expected 127.0.0.1:{only_port} for callers on this machine, or 0.0.0.0:{only_port} for all"
+        );
+        return refuse(why);
+    }
+    const EXPECTED: &str = "expected host:port, such as 127.0.0.1:8080";
+    if name.contains("://") {
+        return refuse(format!("it has a scheme; {EXPECTED}"));
+    }
+    if name.contains('/') {
+        return refuse(format!("it has a path, which `Server::endpoint` sets; {EXPECTED}"));
+    }
+    if name.contains(char::is_whitespace) {
+        return refuse(format!("it has a space; {EXPECTED}"));
+    }
+    let (host, port) = match name.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => return refuse(format!("it has no port; {EXPECTED}")),
+    };
+    if host.is_empty() {
+        return refuse(format!("it has no host; {EXPECTED}"));
+    }
+    if host.contains(':') && !host.starts_with('[') {
+        return refuse("an IPv6 address stands in brackets; expected [address]:port, such as [::1]:8080".to_owned());
+    }
+    match port.parse() {
+        Ok(port) if is_port(name.rsplit(':').next().unwrap_or_default()) => Ok((host, port)),
+        _ => refuse(format!("its port is no number up to 65535; {EXPECTED}")),
+    }
+}
+
+/// So many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
+const TRIES: usize = 16;
+
+/// At 127.0.0.1 and `[::1]`, on the same port. Clients try either first.
+fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut missing = None;
+        for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let taken = listeners.first().and_then(|first| first.local_addr().ok());
+            let address = SocketAddr::new(ip, taken.map_or(port, |taken| taken.port()));
+            match listen_at(address) {
+                Ok(listener) => listeners.push(listener),
+                // Not there, as IPv6 is where it is switched off.
+                Err(why) if !is_refusal(&why) => missing = Some((address, why)),
+                Err(_) if port == 0 && taken.is_some() && tries < TRIES => {
+                    listeners.clear();
+                    break;
+                }
+                Err(why) => return Err(cannot_listen(&quoted(&address.to_string()), why)),
+            }
+        }
+        match missing {
+            _ if !listeners.is_empty() => return Ok(listeners),
+            Some((address, why)) => return Err(cannot_listen(&quoted(&address.to_string()), why)),
+            None => {}
+        }
+    }
+}
+
+/// Whether an address is there, and not to be had.
+fn is_refusal(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
@@ -318,7 +435,6 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 fn cannot_listen(at: &str, why: io::Error) -> Error {
     let hint = match why.kind() {
         io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
-        io::ErrorKind::InvalidInput => "; expected host:port, such as 127.0.0.1:8080",
         io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable => {
             "; expected host:port of this machine, such as 127.0.0.1:8080"
         }
@@ -326,27 +442,6 @@ fn cannot_listen(at: &str, why: io::Error) -> Error {
         _ => "",
     };
     Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}"))
-}
-
-/// Ends when the process is asked to: SIGTERM (what orchestrators send) or ctrl-c.
-fn told_to_stop() -> Result<BoxFuture<()>, Error> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let failed = |why: io::Error| Error::refused(Code::Internal, format!("can't wait for signals: {why}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        Ok(Box::pin(poll_fn(move |cx| {
-            if terminate.poll_recv(cx).is_ready() || interrupt.poll_recv(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        })))
-    }
-    #[cfg(not(unix))]
-    Ok(Box::pin(async {
-        let _ = tokio::signal::ctrl_c().await;
-    }))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,16 +11,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::stream::StreamBody;
-use super::watch::Working;
+use super::watch::{Activity, Working};
 use crate::returned::Items;
 use crate::wire::lines::Form;
 
 /// Asks nginx, and those who took it over, to pass items on as they come.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The answer that a stream is.
-pub(super) fn stream(items: Items, form: Form, metadata: HeaderMap) -> Response<Content> {
-    let mut out = Response::new(Content::Stream(StreamBody::new(items, form)));
+/// The answer that a stream is; it ends with its `reader`, if that is there.
+pub(super) fn stream(
+    items: Items,
+    form: Form,
+    reader: Option<(Arc<Activity>, String)>,
+    metadata: HeaderMap,
+) -> Response<Content> {
+    let mut out = Response::new(Content::Stream(StreamBody::new(items, form, reader)));
     *out.headers_mut() = metadata;
     let headers = out.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));

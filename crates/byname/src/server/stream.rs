@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
 use super::body::{self, RequestBody};
+use super::http::half_closed;
 use super::watch::Activity;
 use crate::codec::Codec;
 use crate::error::{Code, Error};
@@ -27,11 +28,13 @@ pub(super) struct StreamBody {
     count: u64,
     timer: Timer,
     last: Instant,
+    /// The connection and the name of a stream that changes nothing: it ends once its reader may have gone.
+    reader: Option<(Arc<Activity>, String)>,
 }
 
 impl StreamBody {
-    pub(super) fn new(items: Items, form: Form) -> Self {
-        Self { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now() }
+    pub(super) fn new(items: Items, form: Form, reader: Option<(Arc<Activity>, String)>) -> Self {
+        Self { items: Some(items), form, count: 0, timer: Timer::default(), last: Instant::now(), reader }
     }
 
     /// What goes out next; `None` at the end.
@@ -57,6 +60,13 @@ impl StreamBody {
                 self.items = None;
             }
             Poll::Pending => {
+                if let Some((activity, name)) = &self.reader
+                    && activity.is_half_closed()
+                {
+                    self.form.failure(half_closed(name).into(), &mut out);
+                    self.items = None;
+                    return Poll::Ready(Some(out.into()));
+                }
                 ready!(self.timer.poll_at(cx, later(self.last, BEAT)));
                 out.extend_from_slice(self.form.beat());
             }
@@ -176,7 +186,7 @@ mod tests {
             (Form::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
         ] {
             let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
-            let mut body = StreamBody::new(items, form);
+            let mut body = StreamBody::new(items, form, None);
             let mut all = Vec::new();
             while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
                 all.extend_from_slice(&piece);

@@ -35,6 +35,8 @@ pub(super) struct Activity {
     parting: AtomicBool,
     /// The body of the request that is being answered was not read to its end, and won't be.
     unread: AtomicBool,
+    /// The peer has closed its half: it sends nothing more, and may still read.
+    half_closed: AtomicBool,
 }
 
 /// A call at work. Dropping it ends it.
@@ -53,6 +55,7 @@ impl Activity {
             announced: AtomicBool::new(false),
             parting: AtomicBool::new(false),
             unread: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             is_shared,
             replies: Default::default(),
             half: AtomicUsize::new(0),
@@ -97,6 +100,11 @@ impl Activity {
 
     pub(super) fn has_left_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Whether an HTTP/1 peer has closed its half while a call was at work. It may have gone, or wait for its answer.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
     }
 
     fn has_ended(&self) -> bool {
@@ -296,6 +304,21 @@ impl Watched {
         let _ = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
     }
 
+    /// Looks whether the peer of a call at work has closed its half, or is gone, which is an error.
+    fn look_for_the_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut next = [0; 1];
+        if self.early.is_empty()
+            && let Poll::Ready(count) = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut next))
+            && count? == 0
+        {
+            self.has_end = true;
+            self.activity.half_closed.store(true, Ordering::Relaxed);
+            // The call looks at it when it is polled.
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
     /// Whether a reply has waited for too long to be taken.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(half_ends) = self.quiet.replies_stall(self.activity.has_replies(), Instant::now()) {
@@ -460,6 +483,10 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes whenever it is polled, and reads nothing while a call is at work.
+        if self.quiet.has_headers && !self.has_end && !self.activity.is_idle() {
+            self.look_for_the_end(cx)?;
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Way;
@@ -17,8 +18,6 @@ pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: the time that the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1");
 pub(crate) const JSON: &str = "application/json";
@@ -43,6 +42,19 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
             ),
         )),
     }
+}
+
+/// Client: why the body of an answer can't be read, where it is compressed. byname asks for no coding.
+pub(crate) fn foreign_coding(name: &str, headers: &HeaderMap) -> Option<String> {
+    let coding = headers.get(CONTENT_ENCODING)?;
+    if coding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return None;
+    }
+    Some(format!(
+        "the reply of `{name}` has `content-encoding: {}`, which byname neither asks for nor decodes; switch compression \
+         off for this path, in the proxy or the layer before its server",
+        quoted_bytes(coding.as_bytes()).trim_matches('`')
+    ))
 }
 
 /// Whether an answer comes from a byname server, of a version that is understood.

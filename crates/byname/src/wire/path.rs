@@ -5,13 +5,48 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::{Answered, headers};
 use crate::arguments::Encoded;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::quote::quoted;
+
+/// What a path can't bear as it is (RFC 3986, section 3.3). A percent sign is looked at by itself.
+const ENCODED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Both: whether the path of an endpoint arrives as it is written; else why not, and how to write it.
+pub(crate) fn check(path: &str) -> Result<(), String> {
+    if let Some(dots) = path.split('/').find(|segment| matches!(*segment, "." | "..")) {
+        return Err(format!("its segment `{dots}` is resolved before a path is sent; write the path without it"));
+    }
+    let is_hex = |text: &str| text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let mut parts = path.split('%');
+    let mut right = utf8_percent_encode(parts.next().unwrap_or_default(), ENCODED).to_string();
+    for part in parts {
+        right.push_str(if is_hex(part) { "%" } else { "%25" });
+        right.extend(utf8_percent_encode(part, ENCODED));
+    }
+    match right == path {
+        true => Ok(()),
+        false => Err(format!("its path must be percent-encoded: {}", quoted(&right))),
+    }
+}
 
 /// Server: the arguments of a POST.
 pub(crate) fn read(body: Bytes) -> Result<Encoded, Error> {

@@ -392,8 +392,11 @@ pub async fn gone_over(client: &Client, upgraded: &Notify) {
 pub fn frame(kind: u8, flags: u8, id: u64, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap();
     let header = [&length.to_be_bytes()[..], &[kind, flags, 0, 0], &id.to_be_bytes()].concat();
-    let all = u16::try_from(header.len() + payload.len()).unwrap().to_be_bytes();
-    [&[0x82, 126], &all[..], &header, payload].concat()
+    let all = u16::try_from(header.len() + payload.len()).unwrap();
+    match u8::try_from(all) {
+        Ok(all @ ..126) => [&[0x82, all], &header[..], payload].concat(),
+        _ => [&[0x82, 126], &all.to_be_bytes()[..], &header, payload].concat(),
+    }
 }
 
 /// An answer with a body, without a word of byname.

@@ -36,12 +36,17 @@ impl Tap {
 
     /// A client that has gone over to frames in this codec, which the connection itself tells.
     pub async fn client_by_frames(server: &Running, codec: Codec) -> (Self, Client) {
+        Self::client_by_frames_calling(server, codec, "nothing").await
+    }
+
+    /// As [`client_by_frames`](Self::client_by_frames), by calls of a function of this name.
+    pub async fn client_by_frames_calling(server: &Running, codec: Codec, name: &str) -> (Self, Client) {
         let tap = Self::before(server.address).await;
         let builder = Client::builder(&format!("{}/rpc", tap.address)).codec(codec);
         let client = builder.build().unwrap();
         within(async {
             while tap.calls_by_frames() == 0 {
-                client.call::<Value>("nothing", ()).await.unwrap();
+                client.call::<Value>(name, ()).await.unwrap();
                 yield_now().await;
             }
         })

@@ -54,8 +54,7 @@ struct Opened {
 }
 
 async fn try_open(target: &Target, addresses: Vec<SocketAddr>) -> Result<Opened, String> {
-    let mut stream = connect(addresses).await.map_err(|why| why.to_string())?;
-    let address = stream.peer_addr().map_err(|why| why.to_string())?;
+    let (address, mut stream) = connect(addresses).await.map_err(|why| why.to_string())?;
     let key = websocket::key();
     let path = if target.path.is_empty() { "/" } else { &target.path };
     let request = [

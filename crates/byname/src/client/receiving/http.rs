@@ -20,6 +20,7 @@ use crate::error::{Code, Error, Executed};
 use crate::returned::Returned;
 use crate::returned::items::{Batch, Encoded, Items, Next, Source};
 use crate::timer::{Timer, before, later};
+use crate::wire::headers;
 use crate::wire::lines::{self, Line, Lines, TooLong};
 
 impl Host {
@@ -47,8 +48,13 @@ impl Host {
             Poll::Ready(written) => Poll::Ready(Some(written)),
             Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
         });
+        let address = connection.address;
+        let late = || {
+            self.timed_out(address);
+            Reply::from(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown))
+        };
         match written.await {
-            None => return Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
+            None => return Err(late()),
             Some(Ok(Written::Failed(failure))) => {
                 return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
             }
@@ -66,7 +72,7 @@ impl Host {
             }
         };
         match before(until, answered).await {
-            None => Err(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown).into()),
+            None => Err(late()),
             Some(Err(why)) => Ok(Exchanged { result: Err(Broken::Unknown(why)), way, is_kept: false }),
             Some(Ok(Ok((answer, keeps)))) => {
                 let is_kept = keeps && out.has_ended();
@@ -80,6 +86,9 @@ impl Host {
                 Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
             }
             Some(Ok(Err(begun))) => {
+                if let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers) {
+                    return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
+                }
                 self.learn(&begun.headers);
                 let metadata = begun.headers.clone();
                 let mut items = Items::new(Receiving {
