@@ -43,8 +43,8 @@ impl fmt::Display for Violation {
 /// What is agreed on in the handshake.
 pub(crate) const SUBPROTOCOL: &str = "byname.v1";
 
-/// A message of more bytes than this travels in pieces of this size, so that others can go in between.
+/// A message of more bytes than this travels in pieces of this size, so that others can travel between them.
 pub(crate) const PIECE: usize = 64 << 10;
 
-/// The longest frame that is taken, payload only. Longer messages come in pieces.
+/// The longest payload of one frame. Longer messages come in pieces.
 pub(crate) const LONGEST: usize = 1 << 20;

@@ -40,22 +40,22 @@ use crate::timer::{Timer, later};
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
 
-/// So many answers are handed out in one go, so that the next calls go out while the server works on the others.
+/// After so many answers the task yields, so that the next calls are written while the server works on the others.
 const AT_ONCE: usize = 32;
 
-/// How old a connection gets before another takes its place, give or take a quarter: so calls move on to servers that
-/// have come since.
+/// After about this time, give or take a quarter, another connection replaces this one, so that calls reach servers that
+/// were added since.
 const AGE: Duration = Duration::from_secs(300);
 
-/// A connection, as its callers see it. Whoever has sent something wakes the driver, which writes all there is at once.
+/// A connection, as its callers see it. A caller that sends something wakes the driver, which writes all frames at once.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The driver is who looks.
+    /// Its task is the driver.
     state: SharedState<State>,
-    /// What values are in.
+    /// The codec of values.
     codec: Codec,
     opened: Instant,
-    /// When another connection is to take its place.
+    /// When another connection replaces it.
     until: Instant,
 }
 
@@ -66,25 +66,25 @@ struct State {
     flows: FlowControl,
     /// How long the next item of a stream may take.
     stream_idle: Duration,
-    /// The writes so far.
+    /// The number of writes so far.
     writes: u64,
     names: BTreeMap<Box<str>, u16>,
     status: Status,
-    /// What the server said of itself.
+    /// The server's HELLO.
     server: Hello,
-    /// Calls that wait for others to end, since the server takes no more at once, in the order that they came.
+    /// Calls that wait until others end, because the server accepts no more at once, in their order.
     queue: BTreeMap<u64, Waker>,
     most_queued: usize,
-    /// The places in the queue that have been given out.
+    /// The tickets for the queue that were given out.
     tickets: u64,
-    /// No call ends by its deadline before this.
+    /// No deadline of a call is before this.
     earliest: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Open,
-    /// Calls that wait are answered, and no others are begun.
+    /// Calls in flight are answered, and no others begin.
     Leaving,
     Over,
 }
@@ -92,11 +92,11 @@ enum Status {
 /// Why a call was not sent.
 #[derive(Debug)]
 pub(super) enum Unsent {
-    /// The connection takes no further call.
+    /// The connection accepts no further call.
     Over,
-    /// The arguments are larger than the server takes: so many bytes, of at most so many.
+    /// The arguments are larger than the server accepts: their bytes, and the most that it accepts.
     TooLarge(usize, usize),
-    /// So many others wait for a place among the calls in flight already.
+    /// The queue is full: how many calls wait in it.
     Crowded(usize),
 }
 
@@ -128,7 +128,7 @@ impl Link {
         self.state.lock()
     }
 
-    /// What values are in on this connection.
+    /// The codec of values on this connection.
     pub(super) fn codec(&self) -> Codec {
         self.codec
     }
@@ -137,12 +137,12 @@ impl Link {
         self.state().status == Status::Open
     }
 
-    /// When another connection is to take its place.
+    /// When another connection replaces it.
     pub(super) fn until(&self) -> Instant {
         self.until
     }
 
-    /// Begins no further call; the connection ends with the last that waits.
+    /// Accepts no further call. The connection ends with the last call in flight.
     pub(super) fn leave(&self) {
         let mut state = self.state();
         if state.status == Status::Open {
@@ -151,13 +151,13 @@ impl Link {
         self.state.unlock_and_wake(state);
     }
 
-    /// Sends a call.
+    /// Begins a call, which is not sent yet.
     pub(super) fn call(self: &Arc<Self>) -> Sending {
         Sending { link: Arc::clone(self), id: None, ticket: None }
     }
 
-    /// Puts a call into what goes out next; `Pending` while the server takes no more at once. Who has waited for that
-    /// has a `ticket`.
+    /// Puts a call into the write queue. `Pending` while the server accepts no more at once; the call then has a `ticket`
+    /// for the queue.
     fn poll_send(
         &self,
         call: Asked<'_>,
@@ -190,11 +190,11 @@ impl Link {
         }
         if let Some(ticket) = ticket.take() {
             this.queue.remove(&ticket);
-            // It has less left than it was allowed.
+            // A part of its time has passed in the queue.
             frame.set_left(call.deadline.saturating_duration_since(Instant::now()));
         }
         let Some(number) = this.number(call.name) else {
-            // A number is never given to another name, for a large call that bears it may not have gone out yet.
+            // A number is never reused for another name: a large call with that number may not be written yet.
             this.status = Status::Leaving;
             self.state.unlock_and_wake(state);
             return Poll::Ready(Err(Unsent::Over));
@@ -213,7 +213,7 @@ impl Link {
     }
 }
 
-/// What is called, and until when.
+/// The name and the deadline of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'c> {
     pub(super) name: &'c str,
@@ -231,7 +231,7 @@ impl SharedStreams for State {
 }
 
 impl State {
-    /// The number that stands for a name, which the server is told at its first use; `None` when there are no more.
+    /// The number that stands for a name. The server is told at its first use. `None` when there are no more numbers.
     fn number(&mut self, name: &str) -> Option<u16> {
         if let Some(number) = self.names.get(name) {
             return Some(*number);
@@ -242,24 +242,24 @@ impl State {
         Some(number)
     }
 
-    /// A call has ended: who has waited longest for that may try, and keeps its place until it has.
+    /// A call has ended, so the first call of the queue may be sent.
     fn next_in_queue(&mut self) -> Option<Waker> {
         self.queue.pop_first().map(|(_, waker)| waker)
     }
 
-    /// Many calls have ended, or all will: whoever waits looks again.
+    /// Many calls have ended, or all will: all calls of the queue are woken.
     fn all_in_queue(&mut self, wakers: &mut Vec<Waker>) {
         wakers.extend(std::mem::take(&mut self.queue).into_values());
     }
 }
 
-/// A call on its way. Dropping it is giving up: a call that has not started is not run.
+/// A call on its way. Dropping it cancels the call: one that has not started is not run.
 #[derive(Debug)]
 pub(super) struct Sending {
     link: Arc<Link>,
-    /// Once it is sent.
+    /// Its id, once it is sent and until it has ended.
     id: Option<u64>,
-    /// Its place among those that wait for others to end.
+    /// Its place in the queue.
     ticket: Option<u64>,
 }
 
@@ -268,12 +268,12 @@ impl Sending {
         &self.link
     }
 
-    /// Whether it waits for others to end before it can be sent.
+    /// Whether it waits in the queue.
     pub(super) fn is_queued(&self) -> bool {
         self.id.is_none()
     }
 
-    /// Sends it; ready once it is sent, and then whoever polled is woken at its end.
+    /// Sends it. Ready once it is sent; the task that polled is then woken at its end.
     pub(super) fn poll_send(
         &mut self,
         call: Asked<'_>,
@@ -301,7 +301,7 @@ impl Sending {
         self.id.expect("a call by frames is polled once it is sent, and not after its end")
     }
 
-    /// Both: how it ended, or that it was not sent.
+    /// Sends it and waits for its end; or why it was not sent.
     pub(super) fn poll(
         &mut self,
         call: Asked<'_>,
@@ -327,7 +327,7 @@ impl Drop for Sending {
             Some(id) if !state.flows.is_empty() => state.flows.close(id),
             _ => [None, None],
         };
-        // Who is no longer in the queue had been woken to take a place in flight.
+        // A call that is no longer in the queue was woken to be sent, and passes that on.
         let mut leaves_a_place = self.ticket.is_some_and(|ticket| state.queue.remove(&ticket).is_none());
         if let Some(id) = self.id
             && state.calls.remove(id)
@@ -345,18 +345,18 @@ impl Drop for Sending {
     }
 }
 
-/// What reads and writes a connection; it ends with it.
+/// The task that reads and writes a connection. It ends with the connection.
 #[derive(Debug)]
 pub(super) struct Driver<S> {
     link: Arc<Link>,
     socket: Socket<S>,
-    /// The rest of a message, of which the first answers were handed out already.
+    /// The rest of a message whose first answers were delivered.
     unread: Bytes,
     assembly: Assembly,
     /// How long a connection without a call is kept.
     idle: Duration,
     idle_since: Instant,
-    /// How long the server may take to read what is written.
+    /// How long the server may accept nothing that is written.
     write_progress: Duration,
     timer: Timer,
     wakers: Vec<Waker>,
@@ -367,7 +367,7 @@ pub(super) struct Driver<S> {
 #[derive(Debug)]
 pub(super) struct Over {
     pub(super) why: Arc<str>,
-    /// Calls waited, or none was ever sent, and nobody had said that it would end.
+    /// It ended without notice, while calls were in flight or before any was sent.
     pub(super) was_cut: bool,
     pub(super) age: Duration,
 }
@@ -425,10 +425,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     break true;
                 }
             };
-            // Those whose streams may go on.
+            // Streams that may continue.
             self.wakers.drain(..).for_each(Waker::wake);
             if is_more {
-                // First those who have just been answered: what they call next goes out while the rest is read.
+                // First the callers that were just answered: their next calls are written while the rest is read.
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
@@ -438,7 +438,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Nothing can be done now: until when to wait, and what then.
+    /// Nothing can be done now: waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::Ended> {
         let now = Instant::now();
         let mut at = match self.socket.patience(blocked, self.write_progress, now) {
@@ -503,7 +503,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes the frames of a message, or as many answers of it as are handed out in one go; whether there are more.
+    /// Reads the frames of a message, up to [`AT_ONCE`] answers. Returns whether there are more.
     fn take(&mut self) -> Result<bool, Violation> {
         let message = std::mem::take(&mut self.unread);
         let mut rest = &message[..];
@@ -511,7 +511,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut state = self.link.state();
         let mut run = Run::default();
         let codec = self.link.codec;
-        // What has come of answers that nobody waits for any more makes room for others.
+        // Pieces of answers that nobody waits for any more are dropped.
         self.assembly.keep(|id| state.calls.is_waiting(id));
         while let Some((header, payload)) = header::next(&mut rest)? {
             if run.goes_on(&header) && payload.len() <= self.assembly.largest() {
@@ -523,7 +523,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 // Nobody waits for it any more.
                 kind::REPLY | kind::ERROR | kind::ITEM | kind::END if !state.calls.is_waiting(header.id) => {}
                 kind::ITEM => match self.assembly.take(&header, payload)? {
-                    // What goes on with it is no item by itself.
+                    // The next frame of this item is no item by itself.
                     Taken::Part => run.end(&mut state, &message, codec, &mut self.wakers)?,
                     Taken::Whole(item) => {
                         if run.id != header.id || header.has(flag::METADATA) {
@@ -589,18 +589,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(false)
     }
 
-    /// The calls that wait will not be answered.
+    /// The connection is over: the calls in flight are not answered.
     fn end(&mut self, why: &Arc<str>) -> Over {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();
         let State { calls, write_queue, writes, status, .. } = &mut *state;
-        // Where nothing but HELLO was written, it was of no use either.
+        // A connection on which nothing but HELLO was written was of no use either.
         let was_cut = *status == Status::Open && (calls.waiting() > 0 || *writes <= 1);
         *status = Status::Over;
-        // Nothing has been written of the last write, or it was never begun.
+        // The first write of which no byte was written.
         let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
         let how = |waiting: calls::Waiting| {
-            // The server runs nothing that it has not whole.
+            // The server runs no call that it has not completely.
             let unsent = write_queue.holds(waiting.id) || waiting.write >= first_unwritten;
             Some(if unsent { Ended::Unsent(Arc::clone(why)) } else { Ended::Unknown(Arc::clone(why)) })
         };
@@ -624,7 +624,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {
                 this.socket.close(1000, "");
-                // As much as goes at once: the server notices the end anyway.
+                // As far as possible without waiting: the server notices the end anyway.
                 let _ = this.socket.poll_flush(cx);
                 "it was no longer needed".into()
             }
@@ -641,7 +641,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 }
 
 impl<S> Drop for Driver<S> {
-    /// Its runtime is gone, or the client: nobody will answer.
+    /// Its runtime or its client is gone: the calls in flight are not answered.
     fn drop(&mut self) {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();

@@ -1,4 +1,4 @@
-//! The memory of large messages, to be used again: [`BufferPool`].
+//! Buffers of large messages, which the next large messages reuse: [`BufferPool`].
 
 use std::time::Duration;
 
@@ -7,22 +7,21 @@ use tokio::time::Instant;
 
 use crate::timer::later;
 
-/// So many are kept at most.
+/// The most buffers that are kept.
 const MOST: usize = 4;
 
-/// How long they are kept when no large message comes.
+/// How long buffers are kept when no large message comes.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// Messages that were handed on, whose memory the next ones take once nobody has them any more. Memory that an allocator
-/// gives back to the kernel and takes again costs a page fault for each 4 KiB, which is more than to read it. A state
-/// machine.
+/// Messages whose memory is reused once nobody else holds them. Memory that the allocator returns to the kernel and takes
+/// again costs a page fault for each 4 KiB, which costs more than reading it. A state machine.
 #[derive(Debug)]
 pub(super) struct BufferPool {
     /// The oldest first.
     kept: Vec<Bytes>,
     /// The most bytes that are kept.
     most: usize,
-    /// Something was kept since it was looked at last.
+    /// A buffer was kept since the last [`tidy`](Self::tidy).
     is_used: bool,
     until: Option<Instant>,
 }
@@ -36,12 +35,12 @@ impl BufferPool {
     pub(super) fn take(&mut self) -> Option<Vec<u8>> {
         let free = self.kept.iter().position(Bytes::is_unique)?;
         let mut spare = self.kept.remove(free).try_into_mut().ok()?;
-        // What is left would be moved to the front.
+        // Otherwise the rest of the message would be moved to the front.
         spare.clear();
         Some(spare.into())
     }
 
-    /// Keeps what a message is in.
+    /// Keeps the buffer of a message.
     pub(super) fn keep(&mut self, message: &Bytes) {
         if message.len() > self.most {
             return;
@@ -64,7 +63,7 @@ impl BufferPool {
         self.is_used || self.until.is_some()
     }
 
-    /// Lets go of what was not used for a while. When to ask again, where something is kept.
+    /// Frees buffers that were not used for a while. Returns when to call this again, if any are kept.
     pub(super) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         if std::mem::take(&mut self.is_used) {
             self.until = Some(later(now, KEPT));

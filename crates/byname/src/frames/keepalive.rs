@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use crate::timer::later;
 
-/// How long a connection may be quiet before its peer is asked whether it is there, and how long it may take to say so.
+/// How long a connection may be quiet before a ping, and how long its answer may take.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// A state machine: no clock.
+/// A state machine without a clock.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
     heard: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Keepalive {
 /// What is to be done about a quiet peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Look again then.
+    /// Nothing before this time.
     At(Instant),
     Ask,
     Dead,

@@ -1,4 +1,4 @@
-//! Messages that come in pieces.
+//! Messages that come in pieces: [`Assembly`].
 
 use std::collections::HashMap;
 
@@ -9,20 +9,21 @@ use super::buffer_pool::BufferPool;
 use super::header::{FrameHeader, flag};
 use super::{PIECE, Violation};
 
-/// So many messages may be unfinished, or as many of one [`PIECE`] as the window holds: one without bytes costs too.
+/// The most unfinished messages, unless the window has room for more of one [`PIECE`]. A message without bytes costs
+/// memory too.
 const UNFINISHED: usize = 4096;
 
-/// The pieces that have come of messages that are not whole yet. A state machine.
+/// The received pieces of messages that are not complete. A state machine.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     /// By kind and id.
     parts: HashMap<(u8, u64), Part>,
     kept: usize,
-    /// The most that is kept, of all messages together.
+    /// The most bytes that are kept, of all messages together.
     window: usize,
     /// The largest message.
     largest: usize,
-    /// How long the last was that came whole: the next is made as much room for at once.
+    /// The length of the last complete message, and some more. The next one gets as much room at once.
     likely: usize,
     spares: BufferPool,
 }
@@ -30,29 +31,29 @@ pub(crate) struct Assembly {
 #[derive(Debug)]
 struct Part {
     state: State,
-    /// Nothing of it has come since the last look.
+    /// Nothing of it came since the last [`refuse_still`](Assembly::refuse_still).
     is_still: bool,
 }
 
 #[derive(Debug)]
 enum State {
     Kept(Vec<u8>),
-    /// Nothing is kept of it, and its sender is told at its end.
+    /// Nothing of it is kept. Its sender is told at its end.
     TooLarge,
-    /// Its sender has been told already; what still comes of it is read over.
+    /// Its sender was told. The rest of it is ignored.
     Refused,
 }
 
-/// What a frame came to.
+/// What a frame completes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken<'p> {
     /// A whole message in one piece.
     Whole(&'p [u8]),
-    /// A whole message that came in several.
+    /// A whole message that came in several pieces.
     Assembled(Bytes),
-    /// More of it is to come, or it was refused before.
+    /// Nothing yet, or a message that was refused before.
     Part,
-    /// The end of a message that is larger than allowed, of which nothing was kept.
+    /// A message that is larger than allowed. Nothing of it was kept.
     TooLarge,
 }
 
@@ -66,12 +67,12 @@ impl Assembly {
         self.largest
     }
 
-    /// Whether a frame goes on with a message that has begun.
+    /// Whether a frame continues a message.
     pub(crate) fn has_begun(&self, header: &FrameHeader) -> bool {
         !self.parts.is_empty() && self.parts.contains_key(&(header.kind, header.id))
     }
 
-    /// Whether a message is expected of which something has come.
+    /// Whether the rest of some message is expected.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.parts.is_empty() && self.parts.values().any(|part| !matches!(part.state, State::Refused))
     }
@@ -89,7 +90,7 @@ impl Assembly {
         if begins && self.parts.len() >= UNFINISHED.max(self.window / PIECE) {
             return Err(Violation("more unfinished messages than 4096"));
         }
-        // As much as that for each of them is no more than what may come of all.
+        // The room for all messages together stays within the window.
         let likely = if (self.parts.len() + 1).saturating_mul(self.likely) <= self.window { self.likely } else { 0 };
         let part = self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(Vec::new()), is_still: false });
         // A piece without bytes is no progress.
@@ -126,12 +127,12 @@ impl Assembly {
         })
     }
 
-    /// Lets go of memory that was not used for a while. When to ask again, where there is some.
+    /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         self.spares.tidy(now)
     }
 
-    /// Refuses the messages of which nothing has come since this was asked last, and gives their kinds and ids.
+    /// Refuses the messages of which nothing came since the last call of this. Returns their kinds and ids.
     pub(crate) fn refuse_still(&mut self) -> Vec<(u8, u64)> {
         let mut refused = Vec::new();
         for (key, part) in &mut self.parts {
@@ -146,7 +147,7 @@ impl Assembly {
         refused
     }
 
-    /// Lets go of the messages of all ids but those that are `wanted`.
+    /// Drops the messages of all ids that are not `wanted`.
     pub(crate) fn keep(&mut self, mut wanted: impl FnMut(u64) -> bool) {
         let kept = &mut self.kept;
         self.parts.retain(|(_, id), part| {
@@ -158,7 +159,7 @@ impl Assembly {
         });
     }
 
-    /// Lets go of a message that won't be finished.
+    /// Drops a message that won't be completed.
     pub(crate) fn forget(&mut self, kind: u8, id: u64) {
         if let Some(Part { state: State::Kept(bytes), .. }) = self.parts.remove(&(kind, id)) {
             self.kept -= bytes.len();

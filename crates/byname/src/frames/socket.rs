@@ -1,4 +1,4 @@
-//! A TCP connection that bears frames.
+//! A TCP connection that carries frames: [`Socket`].
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use super::websocket::{Message, Reader, Side, Writer};
 use super::{Violation, WriteQueue};
 use crate::timer::later;
 
-/// How much room there is for one read: at first, and at most. A read that fills it makes room for a larger one.
+/// The room for one read, at first and at most. After a read that fills it the next one gets more.
 const FIRST_READ: usize = 4 << 10;
 const READ: usize = 64 << 10;
 
@@ -28,7 +28,7 @@ const READ_ROOM: usize = 256 << 10;
 /// While more bytes of pongs than this wait to be written, nothing is read.
 const PONGS: usize = 64 << 10;
 
-/// Reads messages and writes what an [`WriteQueue`] has.
+/// Reads messages, and writes the frames of a [`WriteQueue`].
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
     stream: S,
@@ -41,28 +41,28 @@ pub(crate) struct Socket<S> {
     writer: Writer,
     wire: Vec<u8>,
     written: usize,
-    /// Something has been written of what was handed over last.
+    /// Some bytes were written of what was taken from the queue last.
     has_begun: bool,
-    /// The peer took no more when something was last written.
+    /// The peer accepted no more bytes at the last write.
     is_full: bool,
-    /// It took something after that.
+    /// The peer accepted bytes after it had accepted none.
     has_progressed: bool,
-    /// The bytes of pongs since all was written.
+    /// The bytes of pongs since everything was written.
     pongs: usize,
-    /// The peer has said that it ends.
+    /// The peer has sent a close frame.
     is_closed: bool,
-    /// Something has come since this was asked last.
+    /// Something came since the last [`patience`](Self::patience).
     has_read: bool,
     keepalive: Keepalive,
     blocked_since: Option<Instant>,
 }
 
-/// Why a peer is waited for no longer.
+/// Why a connection is given up.
 #[derive(Debug)]
 pub(crate) enum GivenUp {
-    /// It doesn't say whether it is there.
+    /// The peer does not answer a ping.
     Silent,
-    /// It takes nothing of what is written.
+    /// The peer accepts nothing that is written.
     Stalled,
 }
 
@@ -98,7 +98,7 @@ impl From<Violation> for Ended {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// `early` was read from the stream before.
+    /// `early` are bytes that were read from the stream before.
     pub(crate) fn new(stream: S, side: Side, early: &[u8], now: Instant) -> Self {
         let mut read = BytesMut::with_capacity(FIRST_READ.max(early.len()));
         read.extend_from_slice(early);
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// The next message of frames that has come whole.
+    /// The next complete message of frames.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Violation> {
         while let Some(message) = self.reader.next(&mut self.read)? {
             match message {
@@ -143,12 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Ok(None)
     }
 
-    /// Reads what has come. An end is an error, whoever announced it.
+    /// Reads from the stream. Its end is an error, announced or not.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         if self.is_closed {
             return Poll::Ready(Err(Ended::Closed));
         }
-        // Who takes no pongs may ask for no more; the next is read once they are written.
+        // A peer that accepts no pongs gets no more of them. Reading continues once they are written.
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
@@ -172,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Writes what waits, as far as the peer takes it. Ready when all is written.
+    /// Writes the frames of the queue, as far as the peer accepts them. Ready when all are written.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, write_queue: &mut WriteQueue) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_flush(cx))?;
@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Takes over what goes out next.
+    /// Takes what is to be written next from the queue.
     pub(crate) fn fill(&mut self, write_queue: &mut WriteQueue) {
         self.make_room();
         self.has_begun = false;
@@ -213,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Writes what was taken over. Ready when all is written.
+    /// Writes what was taken from the queue. Ready when all is written.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.wire.len() {
             let polled = Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]);
@@ -231,18 +231,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether all that was handed over has been written.
+    /// Whether everything that was taken from the queue is written.
     pub(crate) fn has_written_all(&self) -> bool {
         self.written == self.wire.len()
     }
 
-    /// Whether not a byte has been written of what was handed over last.
+    /// Whether no byte is written of what was taken from the queue last.
     pub(crate) fn has_written_none(&self) -> bool {
         !self.has_begun
     }
 
-    /// Until when the peer may go on as it is, and it is asked whether it is there; to be called when nothing can be done.
-    /// `is_blocked` says that it takes no more of what is written, for which it has `write_progress`.
+    /// Until when the peer may stay as it is. Sends a ping where that is due. To be called when nothing else can be done.
+    /// `is_blocked` says that the peer accepts no more bytes, which it may do for `write_progress`.
     pub(crate) fn patience(
         &mut self,
         is_blocked: bool,
@@ -272,17 +272,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if until <= now { Err(GivenUp::Stalled) } else { Ok(at.min(until)) }
     }
 
-    /// Whether the peer has said that it ends, and was answered.
+    /// Whether the peer has sent a close frame, and was answered.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// Says why it ends: a code of RFC 6455, section 7.4.
+    /// Sends a close frame with a code of RFC 6455, section 7.4.
     pub(crate) fn close(&mut self, code: u16, why: &str) {
         self.writer.close(code, why, &mut self.wire);
     }
 
-    /// Reads over what still comes, until the peer has closed as well.
+    /// Ignores what still comes, until the peer has closed as well.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.read.clear();

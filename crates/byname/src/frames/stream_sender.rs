@@ -1,4 +1,4 @@
-//! From the items of a stream to frames: [`StreamSender`].
+//! Sends the items of one stream as frames: [`StreamSender`].
 
 use std::mem;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,16 +11,16 @@ use super::payload::stream::put_item;
 use crate::returned::Failure;
 use crate::returned::items::{Batch, Items, Next};
 
-/// So many batches are made before others have their turn, the connection among them.
+/// After so many batches the task yields, so that the connection and other calls continue.
 const AT_ONCE: usize = 4;
 
-/// Sends one stream of a call, as far as its reader and the connection let it. A state machine, whose waiting is the
-/// [`FlowControl`](super::FlowControl)'.
+/// Sends one stream of a call, as far as its reader and the connection allow. A state machine;
+/// [`FlowControl`](super::FlowControl) keeps its waker while it waits.
 pub(crate) struct StreamSender {
-    /// What goes with the first item.
+    /// Goes out with the first item.
     metadata: HeaderMap,
     has_taken: bool,
-    /// What was made before there was room for it: without it nobody would know whether there is more.
+    /// Items that were made before there was room for them. Only asking for items shows whether there are more.
     held: Option<Batch>,
     last: Option<LastSent>,
 }
@@ -30,13 +30,13 @@ enum LastSent {
     Failed(Failure),
 }
 
-/// How the sending of a stream ended. Its own end is not said yet.
+/// How the sending of a stream ended. The peer was not told yet.
 pub(crate) enum SenderEnd {
-    /// All its items are sent.
+    /// All items are sent.
     End,
-    /// The items before the failure are.
+    /// All items before the failure are sent.
     Failed(Failure),
-    /// Nobody wants more.
+    /// The peer wants no more items.
     Unwanted,
 }
 
@@ -45,22 +45,22 @@ impl StreamSender {
         Self { metadata, has_taken: false, held: None, last: None }
     }
 
-    /// Whether an item was taken, and would be missing elsewhere.
+    /// Whether an item was taken from the stream, so that the stream is no longer whole.
     pub(crate) fn has_taken(&self) -> bool {
         self.has_taken
     }
 
-    /// Whether it is the reader that is waited for, or the connection.
+    /// Whether it waits for the reader or for the connection, and not for items.
     pub(crate) fn is_held_up(&self) -> bool {
         self.held.is_some()
     }
 
-    /// What was to go with the first item, where there was none.
+    /// The metadata of a stream without items.
     pub(crate) fn take_metadata(&mut self) -> HeaderMap {
         mem::take(&mut self.metadata)
     }
 
-    /// Sends what there is, and room for.
+    /// Sends the items that there are and that there is room for.
     pub(crate) fn poll<T: SharedStreams>(
         &mut self,
         shared: &SharedState<T>,
@@ -71,7 +71,7 @@ impl StreamSender {
         let mut batches = 0;
         while self.last.is_none() {
             if batches >= AT_ONCE {
-                // What there is goes out while more is made.
+                // The items so far are written while more are made.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -93,7 +93,7 @@ impl StreamSender {
                 (Room::Bytes(room), None) => Some(room),
                 (Room::None, None) => None,
             };
-            // Whoever gives room or cuts the stream wakes its writer too, which `room` has noted.
+            // `room` has kept the waker, so this is also woken when there is room or the stream is refused.
             match ready!(items.poll_next(cx, room.unwrap_or(1))) {
                 Next::Batch(batch) => {
                     self.has_taken = true;
@@ -118,7 +118,7 @@ impl StreamSender {
     }
 
     fn put<T: SharedStreams>(&mut self, shared: &SharedState<T>, id: u64, batch: Batch) {
-        // Items that go by frames were never left as they are.
+        // Items that are sent by frames are always encoded.
         let Batch::Encoded(batch) = batch else {
             return;
         };
@@ -185,42 +185,44 @@ mod loom_tests {
 
     /// A wake-up that is lost would be a deadlock, which loom reports.
     #[test]
-    fn a_pump_goes_on_with_the_credit_that_another_thread_gives() {
+    fn a_stream_sender_goes_on_with_the_credit_that_another_thread_gives() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
             let mut flows = FlowControl::default();
             flows.open(1, 1, false);
             let shared = Arc::new(SharedState::new(Side { flows, write_queue: WriteQueue::new() }));
-            let pumping = Arc::clone(&shared);
-            let pump = thread::spawn(move || {
-                let (mut pump, mut items) = (StreamSender::new(HeaderMap::new()), Items::new(There(3)));
-                block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|how| matches!(how, SenderEnd::End))))
+            let sending = Arc::clone(&shared);
+            let sender = thread::spawn(move || {
+                let (mut sender, mut items) = (StreamSender::new(HeaderMap::new()), Items::new(There(3)));
+                block_on(poll_fn(|cx| {
+                    sender.poll(&*sending, 1, &mut items, cx).map(|how| matches!(how, SenderEnd::End))
+                }))
             });
             for _ in 0..2 {
                 let waker = shared.lock().flows.credit(1, 17);
                 wake([waker]);
             }
-            assert!(pump.join().expect("it doesn't panic"));
+            assert!(sender.join().expect("it doesn't panic"));
         });
     }
 
     #[test]
-    fn a_pump_ends_when_another_thread_closes_its_call() {
+    fn a_stream_sender_ends_when_another_thread_closes_its_call() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
             let mut flows = FlowControl::default();
             flows.open(1, 17, false);
             let shared = Arc::new(SharedState::new(Side { flows, write_queue: WriteQueue::new() }));
-            let pumping = Arc::clone(&shared);
-            let pump = thread::spawn(move || {
-                let (mut pump, mut items) = (StreamSender::new(HeaderMap::new()), Items::new(There(200)));
-                block_on(poll_fn(|cx| pump.poll(&*pumping, 1, &mut items, cx).map(|_| ())));
+            let sending = Arc::clone(&shared);
+            let sender = thread::spawn(move || {
+                let (mut sender, mut items) = (StreamSender::new(HeaderMap::new()), Items::new(There(200)));
+                block_on(poll_fn(|cx| sender.poll(&*sending, 1, &mut items, cx).map(|_| ())));
             });
             let closed = shared.lock().flows.close(1);
             wake(closed);
-            pump.join().expect("it doesn't panic");
+            sender.join().expect("it doesn't panic");
         });
     }
 }

@@ -1,4 +1,4 @@
-//! What waits to be written on one connection.
+//! The frames that wait to be written on one connection: [`WriteQueue`].
 
 use std::collections::VecDeque;
 
@@ -10,18 +10,18 @@ use super::buffer_pool::BufferPool;
 use super::header::{FrameHeader, HEADER, flag};
 use super::websocket::Writer;
 
-/// About as much goes out in one WebSocket message, so that the peer works on the first part while the rest is on its
+/// The approximate size of a WebSocket message, so that the peer works on the first frames while the next are on their
 /// way.
 const MESSAGE: usize = 16 << 10;
 
-/// About as much of large messages is handed to the socket at once: what a small one that comes then has to wait for.
+/// About how many bytes of large messages the socket takes at once. A small message that comes then waits for these.
 const BATCH: usize = 256 << 10;
 
-/// After about so much of a large message it is another's turn: as most are shorter, one arrives while the next is on its
-/// way, and not all at the same time.
+/// After about so many bytes of one large message another one continues. Most large messages are shorter than this, so
+/// they arrive one after the other and not all at the same time.
 const TURN: usize = 1 << 20;
 
-/// So much memory of messages that have gone out is kept for others.
+/// The most bytes of written messages whose buffers are kept for others.
 pub(crate) const SPARE: usize = 4 << 20;
 
 /// Frames that have gone out leave no more room than this for the next, and no more than [`IDLE`] once none of them took
@@ -29,16 +29,16 @@ pub(crate) const SPARE: usize = 4 << 20;
 const ROOM: usize = 1 << 20;
 const IDLE: usize = 64 << 10;
 
-/// Whole frames in the order that they were put, and larger messages, of which pieces go out between them. A state
+/// Whole frames in the order in which they were put, and large messages, whose pieces go out between them. A state
 /// machine.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
     frames: Vec<u8>,
-    /// Messages of which pieces go out in turn.
+    /// Messages whose pieces go out in turn.
     started: VecDeque<LargeMessage>,
     /// Messages that wait for room in the peer's window.
     waiting: VecDeque<LargeMessage>,
-    /// The bytes of all that have been started.
+    /// The bytes of all started messages, each counted whole.
     unfinished: usize,
     /// How many bytes of unfinished messages the peer keeps.
     window: usize,
@@ -51,7 +51,7 @@ struct LargeMessage {
     header: FrameHeader,
     payload: Bytes,
     at: usize,
-    /// How much of it has gone out since it was its turn.
+    /// How many bytes went out in its present turn.
     turn: usize,
 }
 
@@ -68,7 +68,7 @@ impl WriteQueue {
         }
     }
 
-    /// What the peer said of its window.
+    /// Sets the window that the peer announced.
     pub(crate) fn set_window(&mut self, window: usize) {
         self.window = window;
     }
@@ -77,7 +77,7 @@ impl WriteQueue {
         self.frames.is_empty() && self.started.is_empty() && self.waiting.is_empty()
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait to be written.
     pub(crate) fn len(&self) -> usize {
         self.frames.len() + self.queued
     }
@@ -89,14 +89,14 @@ impl WriteQueue {
         self.close(start, header);
     }
 
-    /// Puts a frame of which it is known that it goes in one piece.
+    /// Puts a frame whose payload is at most one piece.
     pub(crate) fn put_small(&mut self, header: FrameHeader, payload: &[u8]) {
         let header = FrameHeader { length: payload.len() as u32, ..header };
         self.frames.extend_from_slice(&header.write());
         self.frames.extend_from_slice(payload);
     }
 
-    /// Begins a frame at the end of what waits; its payload is written into [`buffer`](Self::buffer).
+    /// Begins a frame at the end of the queue. Its payload is appended to [`buffer`](Self::buffer).
     pub(crate) fn open(&mut self) -> usize {
         let start = self.frames.len();
         self.frames.extend_from_slice(&[0; HEADER]);
@@ -107,7 +107,7 @@ impl WriteQueue {
         &mut self.frames
     }
 
-    /// What was written of the frame that began at `start`.
+    /// The payload so far of the frame that began at `start`.
     pub(crate) fn since(&self, start: usize) -> &[u8] {
         &self.frames[start + HEADER..]
     }
@@ -124,17 +124,17 @@ impl WriteQueue {
         self.frames[start..start + HEADER].copy_from_slice(&header.write());
     }
 
-    /// Takes back the frame that began at `start`.
+    /// Removes the frame that began at `start`.
     pub(crate) fn abandon(&mut self, start: usize) {
         self.frames.truncate(start);
     }
 
-    /// The memory of a large message that has gone out, to write another one in; empty where there is none.
+    /// The buffer of a large message that was written, for another one; a new one where there is none.
     pub(crate) fn spare(&mut self) -> Vec<u8> {
         self.spares.take().unwrap_or_default()
     }
 
-    /// Lets go of memory that was not used for a while. When to ask again, where there is some.
+    /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         let at = self.spares.tidy(now);
         if at.is_none() {
@@ -155,7 +155,7 @@ impl WriteQueue {
         }
     }
 
-    /// Puts a message that is there already.
+    /// Puts a message whose payload has a buffer of its own.
     pub(crate) fn put_bytes(&mut self, header: FrameHeader, payload: Bytes) {
         if payload.len() > PIECE {
             self.put_large(header, payload);
@@ -164,7 +164,7 @@ impl WriteQueue {
         }
     }
 
-    /// Moves what waits in another one, of which nothing has gone out, to the end of this.
+    /// Moves the contents of another queue, of which nothing was written, to the end of this one.
     pub(crate) fn append(&mut self, other: &mut Self) {
         if other.frames.len() > IDLE {
             self.spares.used();
@@ -187,7 +187,7 @@ impl WriteQueue {
     fn start(&mut self) {
         while let Some(next) = self.waiting.front() {
             let all = self.unfinished + next.payload.len();
-            // One alone always goes: whether it is too large is the peer's to say.
+            // A single message always starts. The peer decides whether it is too large.
             if all > self.window && !self.started.is_empty() {
                 return;
             }
@@ -196,7 +196,7 @@ impl WriteQueue {
         }
     }
 
-    /// Takes back a message of which nothing has gone out; `false` where there is none such.
+    /// Removes a message of which nothing was written. Returns `false` if there is none.
     pub(crate) fn take_back(&mut self, id: u64) -> bool {
         let unsent = |large: &LargeMessage| large.header.id == id && large.at == 0;
         let large = match self.waiting.iter().position(unsent) {
@@ -209,12 +209,12 @@ impl WriteQueue {
         large.is_some()
     }
 
-    /// Whether there is more of this large message to go out, so that the peer can't have it whole.
+    /// Whether a part of this large message is still to be written, so the peer can't have it whole.
     pub(crate) fn holds(&self, id: u64) -> bool {
         self.started.iter().chain(&self.waiting).any(|large| large.header.id == id)
     }
 
-    /// Gives up a message of which pieces may have gone out already.
+    /// Removes the rest of a message of which pieces may have been written.
     pub(crate) fn give_up(&mut self, id: u64) {
         let of_it = |large: &LargeMessage| large.header.id == id;
         let large = match self.waiting.iter().position(of_it) {
@@ -234,7 +234,7 @@ impl WriteQueue {
         Some(large)
     }
 
-    /// Hands over what goes out next, as WebSocket messages.
+    /// Appends what is to be written next to `wire`, as WebSocket messages.
     pub(crate) fn fill(&mut self, writer: &mut Writer, wire: &mut Vec<u8>) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! A connection that bears frames: many calls at once, answered as they end.
+//! A connection of frames on the server: many calls at once, answered in the order in which they end.
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
@@ -45,16 +45,16 @@ use crate::registry::Entry;
 use crate::returned::{Failure, Returned, Value};
 use crate::timer::{Timer, later};
 
-/// Calls that may be at work on one connection.
+/// The most calls in flight on one connection.
 pub(super) const CALLS: usize = 4096;
 
-/// The longest part of a name that is kept: longer than any that a function can have.
+/// The longest part of a name that is kept: longer than the name of any function.
 const NAME: usize = 256;
 
 /// While more bytes than this wait to be written, no further call is read.
 const UNWRITTEN: usize = 1 << 20;
 
-/// So many calls are answered in one go, while their caller works on the answers to those before.
+/// After so many calls their answers are written, so that the caller works on them while the next calls are answered.
 const AT_ONCE: usize = 32;
 
 /// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
@@ -93,38 +93,38 @@ struct Connection<S> {
     socket: Socket<S>,
     endpoint: Arc<Endpoint>,
     peer: SocketAddr,
-    /// What values are in, once the client has said it.
+    /// The codec of values, once the client has said it.
     codec: Option<Codec>,
-    /// The rest of a message, of which the first calls were answered already, or for which there was no room.
+    /// The rest of a message whose first calls were answered, or for which there was no room.
     unread: Bytes,
     names: Vec<Option<Name>>,
     assembly: Assembly,
-    /// When the messages in pieces of which nothing more has come are refused.
+    /// When messages of which no further piece came are refused.
     look: Option<Instant>,
-    /// Replies of functions that were polled here.
+    /// Replies of functions that were polled inline.
     write_queue: WriteQueue,
     /// Calls that have a task of their own.
     running: HashMap<u64, AbortHandle>,
     shared: Arc<SharedState<Replies>>,
-    /// What functions may be running, those included that nobody waits for any more.
+    /// Permits for the functions of this connection, including those that nobody waits for any more.
     functions: Arc<CallPermits>,
-    /// A call of those that run has a stream.
+    /// Some call in flight has a stream.
     has_streams: bool,
     last_id: u64,
     is_leaving: bool,
     last_call: Instant,
-    /// When the last call that was polled here gave its thread back.
+    /// When the last inline poll ended.
     clock: std::time::Instant,
     timer: Timer,
 }
 
-/// What a name on this connection stands for.
+/// What the number of a name stands for.
 struct Name {
     name: Arc<str>,
     entry: Option<Arc<Entry>>,
 }
 
-/// Where calls in tasks of their own leave their replies, and find what is streamed to them.
+/// What the tasks of calls share with the connection: their replies, and the streams of their calls.
 struct Replies {
     write_queue: WriteQueue,
     ended: Vec<u64>,
@@ -178,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes what has come, then writes what is there, as long as there is either.
+    /// Reads and answers what has come, then writes, until neither can go on.
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Ended>, Ended> {
         self.shared.register_task(cx);
         loop {
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Ok(Poll::Ready(Ended::Closed));
                 }
                 if is_more {
-                    // There is room for the calls that have come already.
+                    // There is room again for calls that have come.
                     continue;
                 }
             }
@@ -216,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Nothing can be done now: until when to wait, and what then.
+    /// Nothing can be done now: waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<Ended>, Ended> {
         let now = Instant::now();
         let limits = self.endpoint.dispatch().limits();
@@ -248,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let until = later(self.last_call, limits.idle);
             if until <= now {
                 if self.is_leaving {
-                    // What had begun to come doesn't come.
+                    // The rest of an unfinished message does not come.
                     return Ok(Poll::Ready(Ended::Closed));
                 }
                 self.leave();
@@ -263,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Poll::Pending)
     }
 
-    /// Takes the replies of calls that have ended elsewhere.
+    /// Takes over the replies of calls that ended in their tasks.
     fn gather(&mut self) {
         let mut replies = self.shared.lock_for_task();
         self.write_queue.append(&mut replies.write_queue);
@@ -275,13 +275,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes no call after the last that has come, and says so.
+    /// Accepts no call after the last that has come, and says so by GOAWAY.
     fn leave(&mut self) {
         self.is_leaving = true;
         payload::put_go_away(self.last_id, &mut self.write_queue);
     }
 
-    /// Takes the frames of a message, or as many calls of it as are answered in one go and as there is room for.
+    /// Reads the frames of a message, up to [`AT_ONCE`] calls and while there is room for answers.
     fn take(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
         let message = std::mem::take(&mut self.unread);
         let mut rest = &message[..];
@@ -350,7 +350,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// A call begins to come; whether it is taken. Small ones may overtake it until it is whole.
+    /// The first piece of a call has come. Returns whether the call is accepted. Small calls may overtake it.
     fn begin(&mut self, id: u64) -> Result<bool, Violation> {
         if id == 0 || self.running.contains_key(&id) {
             return Err(Violation("the id of a call is 0 or that of another one"));
@@ -364,7 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(true)
     }
 
-    /// Takes a call, whose payload is `assembled` where it came in pieces.
+    /// Answers a call or begins it, whose payload is `assembled` if it came in pieces.
     fn call(
         &mut self,
         header: &FrameHeader,
@@ -390,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let deadline = timeout.map(|timeout| later(now, timeout));
         let (id, peer) = (header.id, Some(self.peer));
         let dispatch = self.endpoint.dispatch();
-        // What is polled here is at work alone, unless it goes on elsewhere.
+        // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
@@ -399,7 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         let quick = name.entry.as_ref().filter(|entry| {
-            // What is large takes its time to read, whatever the function does with it.
+            // Large arguments take time to decode, however quick the function is.
             entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted() && !streams
         });
         let Some(entry) = quick else {
@@ -417,7 +417,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Ok(());
             }
             if assembled.is_some() {
-                // Its result may well be as large.
+                // Its result is probably as large.
                 request.room = self.write_queue.spare();
             }
             self.spawn(id, name, async move { dispatch.run(request).await });
@@ -482,7 +482,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         put_reply(&mut self.write_queue, id, reply, limit, name);
     }
 
-    /// Gives a call a task of its own, so that it holds up no other.
+    /// Gives a call a task of its own, so that it delays no other.
     fn spawn(&mut self, id: u64, name: Arc<str>, work: impl Future<Output = Reply> + Send + 'static) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
@@ -512,7 +512,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Refuses the calls of which nothing more has come for a while.
+    /// Refuses the calls of which nothing came for a while.
     fn refuse_still(&mut self) {
         let limit = self.endpoint.dispatch().limits().body_progress;
         for (kind, id) in self.assembly.refuse_still() {
@@ -534,13 +534,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.put(id, error.into(), "");
     }
 
-    /// Says why the connection ends, and lets the peer read it.
+    /// Sends why the connection ends, and gives the peer time to read it.
     async fn part(mut self, ended: Ended) {
         let mut close = match &ended {
             Ended::Closed if self.socket.is_closed() => None,
             Ended::Closed => Some((1001, String::new())),
             Ended::Violation(violation) => Some((1002, violation.to_string())),
-            // Whatever is written would not arrive.
+            // Nothing that is written would arrive.
             Ended::Io(_) => return,
         };
         let until = later(Instant::now(), linger(self.endpoint.dispatch().limits()));
@@ -555,7 +555,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if std::task::ready!(self.socket.poll_write(cx, &mut self.write_queue)).is_err() {
                         return Poll::Ready(());
                     }
-                    // After the replies, for nothing is read behind it.
+                    // After the replies, because the peer reads nothing behind it.
                     match close.take() {
                         Some((code, why)) => self.socket.close(code, &why),
                         None => break,
@@ -571,7 +571,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 impl<S> Drop for Connection<S> {
-    /// Who called has gone: what has started runs on by itself, unless it is `readonly`.
+    /// The caller is gone. Functions that have started run to their end, unless they are `readonly`.
     fn drop(&mut self) {
         for task in self.running.values() {
             task.abort();

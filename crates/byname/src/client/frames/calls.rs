@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use crate::error::Executed;
 use crate::frames::header::FrameHeader;
 
-/// Ids grow by one with each call in their upper bits, so that a server can say up to which it answers; the lower bits
-/// say where the call stands here.
+/// The upper bits of an id count the calls, so that a server can say up to which call it answers. The lower bits are the
+/// slot of the call.
 const PLACE: u32 = 20;
 
-/// The most calls that there are places for.
+/// The most slots.
 pub(super) const MOST: usize = 1 << PLACE;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Slot {
     id: u64,
-    /// The write that it goes out with, counted from the first on the connection.
+    /// The number of the write that sends it, counted from the first on the connection.
     write: u64,
     deadline: Instant,
     state: State,
@@ -41,7 +41,7 @@ enum State {
     Ended(Ended),
 }
 
-/// How a call ended here.
+/// How a call ended.
 #[derive(Clone, Debug)]
 pub(in crate::client) enum Ended {
     /// With REPLY or ERROR.
@@ -51,7 +51,7 @@ pub(in crate::client) enum Ended {
     Late,
     /// Nothing of it was sent, or the server will not run it.
     Unsent(Arc<str>),
-    /// It was sent, and nobody knows.
+    /// It was sent, and whether it ran is unknown.
     Unknown(Arc<str>),
 }
 
@@ -60,12 +60,12 @@ impl Calls {
         Self { slots: Vec::new(), free: Vec::new(), begun: 0, waiting: 0 }
     }
 
-    /// The calls that wait for an answer.
+    /// How many calls wait for an answer.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Begins a call, of which `waker` is woken at its end; it must be polled or removed later on.
+    /// Begins a call, whose `waker` is woken at its end. It must be polled or removed later.
     pub(super) fn begin(&mut self, write: u64, deadline: Instant, waker: Waker) -> u64 {
         let at = self.free.pop().unwrap_or(self.slots.len() as u32);
         self.begun += 1;
@@ -89,14 +89,14 @@ impl Calls {
         self.slot(id).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
     }
 
-    /// Gives a call that still waits more time, or less.
+    /// Changes the deadline of a call.
     pub(super) fn set_deadline(&mut self, id: u64, deadline: Instant) {
         if let Some(slot) = self.slot(id) {
             slot.deadline = deadline;
         }
     }
 
-    /// Who waits for a call, which goes on: it looks again, and says then whom to wake.
+    /// The waker of a call that has not ended. The next poll registers it again.
     pub(super) fn waker(&mut self, id: u64) -> Option<Waker> {
         match &mut self.slot(id)?.state {
             State::Waiting(waker) => waker.take(),
@@ -104,7 +104,7 @@ impl Calls {
         }
     }
 
-    /// Ends a call that still waits; whoever waits for it is to be woken. A call that is gone needs no answer.
+    /// Ends a call that still waits, and returns its waker. A call that is gone needs no answer.
     pub(super) fn end(&mut self, id: u64, ended: Ended) -> Option<Waker> {
         let slot = self.slot(id)?;
         let State::Waiting(waker) = &mut slot.state else {
@@ -116,7 +116,7 @@ impl Calls {
         waker
     }
 
-    /// How a call ended, which also forgets it.
+    /// How a call ended. Its slot is then free.
     pub(super) fn poll(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Ended> {
         let lost = || Poll::Ready(Ended::Unknown("the call was forgotten, which is a defect of byname".into()));
         let Some(slot) = self.slot(id) else {
@@ -140,7 +140,7 @@ impl Calls {
         }
     }
 
-    /// Forgets a call; whether it still waited.
+    /// Removes a call. Returns whether it still waited.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let Some(slot) = self.slot(id) else {
             return false;
@@ -160,7 +160,7 @@ impl Calls {
         self.free.push(at as u32);
     }
 
-    /// Ends every call that still waits and that `how` has an end for.
+    /// Ends every waiting call for which `how` returns an end.
     pub(super) fn end_each(&mut self, mut how: impl FnMut(Waiting) -> Option<Ended>, wakers: &mut Vec<Waker>) {
         for slot in &mut self.slots {
             let State::Waiting(waker) = &mut slot.state else {

@@ -24,7 +24,7 @@ use crate::returned::items::{Encoded, Items, Next, OVERHEAD, Source};
 use crate::runtime;
 use crate::timer::later;
 
-/// Items of one stream that came one after the other in a message.
+/// Items of one stream that stand one after the other in a message.
 #[derive(Default)]
 pub(super) struct Run {
     pub(super) id: u64,
@@ -32,12 +32,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Whether this is a further item in one piece.
+    /// Whether this is another item of it, in one piece.
     pub(super) fn goes_on(&self, header: &FrameHeader) -> bool {
         (header.kind, header.flags, header.id) == (kind::ITEM, 0, self.id) && !self.spans.is_empty()
     }
 
-    /// Hands them over.
+    /// Delivers them.
     pub(super) fn end(
         &mut self,
         state: &mut State,
@@ -51,7 +51,7 @@ impl Run {
         let spans = mem::take(&mut self.spans);
         let length: usize = spans.iter().map(Range::len).sum();
         let cost = length + spans.len() * OVERHEAD;
-        // A few items would keep the whole message, of which most is others'.
+        // A few items would keep the memory of the whole message.
         let items = if cost < message.len() / 4 {
             let (mut own, mut at) = (Vec::with_capacity(length), 0);
             let moved = spans.into_iter().map(|span| {
@@ -69,7 +69,7 @@ impl Run {
 }
 
 impl State {
-    /// Items have come, which give their call more time.
+    /// Items have come. They extend the deadline of their call.
     pub(super) fn came(&mut self, id: u64, items: Encoded, wakers: &mut Vec<Waker>) -> Result<(), Violation> {
         self.flows.came(id, items)?;
         let idle = self.stream_idle;
@@ -78,7 +78,7 @@ impl State {
         Ok(())
     }
 
-    /// The value of an item; what is before it is kept for whoever takes the first.
+    /// The value of an item. Its metadata is kept for the reader.
     pub(super) fn item<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
         let (metadata, item) = read_item(header, payload)?;
         if header.has(flag::METADATA) {
@@ -88,7 +88,7 @@ impl State {
     }
 }
 
-/// What a call with streams came to at first.
+/// The first event of a call with streams.
 pub(in crate::client) enum Begun {
     /// Items have come.
     Items,
@@ -96,7 +96,7 @@ pub(in crate::client) enum Begun {
 }
 
 impl Sending {
-    /// Once it is sent: whether it ended, or the first items came.
+    /// Waits for the first items or for the end, once it is sent.
     pub(in crate::client) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Begun> {
         let id = self.sent_id();
         if self.link.state().flows.has_items(id) {
@@ -126,31 +126,32 @@ impl Sending {
         Poll::Ready(Err(ended))
     }
 
-    /// What goes with the first item.
+    /// The metadata that came with the first item.
     pub(in crate::client) fn take_metadata(&mut self) -> HeaderMap {
         self.id.map_or_else(HeaderMap::new, |id| self.link.state().flows.take_metadata(id))
     }
 }
 
-/// What a call streams in, on its way.
+/// Sends the caller's stream.
 pub(in crate::client) struct Upload {
-    pump: StreamSender,
+    sender: StreamSender,
     items: Items,
 }
 
 impl Upload {
     pub(in crate::client) fn new(mut items: Items, codec: Codec) -> Self {
         items.encode_in(codec);
-        Self { pump: StreamSender::new(HeaderMap::new()), items }
+        Self { sender: StreamSender::new(HeaderMap::new()), items }
     }
 
-    /// Sends what there is, once the call is sent; ready when no more is sent, with the failure where it broke off.
+    /// Sends the items that there are, once the call is sent. Ready when no more are sent, with the failure if the stream
+    /// broke off.
     pub(in crate::client) fn poll(&mut self, sending: &Sending, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
         self.poll_on(&sending.link, sending.sent_id(), cx)
     }
 
     fn poll_on(&mut self, link: &Link, id: u64, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
-        match ready!(self.pump.poll(&link.state, id, &mut self.items, cx)) {
+        match ready!(self.sender.poll(&link.state, id, &mut self.items, cx)) {
             SenderEnd::End => {
                 let mut state = link.state();
                 if state.status != Status::Over {
@@ -164,8 +165,8 @@ impl Upload {
         }
     }
 
-    /// Goes on by itself until the call ends or what comes back is dropped. Where it breaks off, `failure` says why and the
-    /// call ends.
+    /// Continues in a task until the call ends or the returned value is dropped. If the stream breaks off, `failure` says
+    /// why, and the call ends.
     pub(in crate::client) fn spawn(
         mut self,
         sending: &Sending,
@@ -175,7 +176,7 @@ impl Upload {
         let task = runtime::spawn(&Handle::current(), async move {
             if let Some(failed) = poll_fn(|cx| self.poll_on(&link, id, cx)).await {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
-                // Its caller is told, and the server that nothing more comes.
+                // The caller and the server learn that nothing more comes.
                 let mut state = link.state();
                 let waker = state.calls.end(id, Ended::Late);
                 put_cancel(id, &mut state.write_queue);
@@ -186,13 +187,13 @@ impl Upload {
         Some(UploadTask(task.abort_handle()))
     }
 
-    /// Its items, where none was taken.
+    /// Its items, if none was taken.
     pub(in crate::client) fn into_untouched(self) -> Option<Items> {
-        (!self.pump.has_taken()).then_some(self.items)
+        (!self.sender.has_taken()).then_some(self.items)
     }
 }
 
-/// An upload that goes on until this is dropped.
+/// A task that sends a stream until this is dropped.
 pub(in crate::client) struct UploadTask(AbortHandle);
 
 impl Drop for UploadTask {

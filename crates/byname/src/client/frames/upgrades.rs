@@ -1,4 +1,4 @@
-//! Whether to go over to frames. A state machine: no sockets, no clock.
+//! Whether to open a connection of frames. A state machine without sockets and without a clock.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::timer::later;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// So many connections in a row that are cut in the middle of calls are enough.
+/// After so many connections in a row that were cut during calls, no further one is opened for a while.
 const CUTS: u32 = 3;
 
-/// A connection that has lived for so long was no proxy's that cuts them.
+/// A connection that lived for so long was not cut by a proxy that cuts all of them.
 const LONG_LIVED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Upgrades {
         self.failures = 0;
     }
 
-    /// A connection has ended; `was_cut` if calls waited on it and nobody had said that it would.
+    /// A connection has ended; `was_cut` if it ended without notice during calls.
     pub(in crate::client) fn ended(&mut self, was_cut: bool, age: Duration, now: Instant, jitter: f64) {
         if !was_cut || age >= LONG_LIVED {
             self.cuts = 0;

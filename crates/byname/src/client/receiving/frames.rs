@@ -20,7 +20,7 @@ use crate::returned::{Failure, Returned};
 use crate::timer::before;
 
 impl Host {
-    /// One attempt of a call that has a stream, up to its first item or its end; nothing where it was not sent.
+    /// One attempt of a call that has a stream, up to its first item or its end. `None` if it was not sent.
     pub(in crate::client) async fn stream_by_frames(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -73,7 +73,7 @@ impl Host {
         }
     }
 
-    /// A call was not run; it goes again where nothing was taken of what it brings.
+    /// The call was not run. It is sent again if nothing was taken of its own stream.
     fn send_again(&self, upload: Option<Upload>, outgoing: &mut Outgoing) -> Option<Reply> {
         outgoing.put_items(upload.and_then(Upload::into_untouched));
         outgoing.is_spent.then(|| {
@@ -88,15 +88,15 @@ impl Host {
     }
 }
 
-/// The stream that a call is answered by, as its reader takes it.
+/// The stream that answers a call.
 struct Receiving {
     sending: Sending,
     host: Arc<Host>,
     name: Box<str>,
     allowed: Duration,
-    /// What sends the caller's own stream meanwhile.
+    /// The task that sends the caller's stream meanwhile.
     _upload: Option<UploadTask>,
-    /// Why that broke off.
+    /// Why the caller's stream broke off.
     failure: Arc<Mutex<Option<Failure>>>,
 }
 

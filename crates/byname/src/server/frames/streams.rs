@@ -1,4 +1,4 @@
-//! The calls of a connection of frames that have a stream, in either direction.
+//! Calls by frames that have a stream, in either direction, on the server.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -24,7 +24,7 @@ use crate::returned::{Failure, Returned};
 use crate::timer::{Timer, later};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Runs a call whose caller takes a stream, of which `credit` may be sent at first, or `brings` one.
+    /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
     pub(super) fn stream(&mut self, id: u64, credit: u32, brings: bool, mut request: Request) {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.running.insert(id, task.abort_handle());
     }
 
-    /// An item of what a caller streams in.
+    /// An item of the caller's stream.
     pub(super) fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
         if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
             self.assembly.forget(kind::ITEM, header.id);
@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// Something was written: streams that wait for that are woken.
+    /// Frames were written: streams that waited for that are woken.
     pub(super) fn let_streams_go_on(&mut self) {
         let mut replies = self.shared.lock();
         let unwritten = self.write_queue.len();
@@ -94,16 +94,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// What a call ends with, with the metadata that no item bore.
+/// How a call ends, with the metadata that no item carried.
 enum Last {
     End(HeaderMap),
     Failed(Failure, HeaderMap),
     Reply(Reply),
-    /// Whoever called has gone.
+    /// The caller is gone.
     Nothing,
 }
 
-/// Sends the items of a stream, as its reader takes them.
+/// Sends the items of a stream, as its reader allows.
 async fn send(
     shared: &SharedState<Replies>,
     dispatch: &Dispatch,
@@ -112,17 +112,17 @@ async fn send(
     metadata: HeaderMap,
     name: &str,
 ) -> Last {
-    let mut pump = StreamSender::new(metadata);
+    let mut sender = StreamSender::new(metadata);
     let idle = dispatch.limits().stream_idle;
     let (mut timer, mut held_since) = (Timer::default(), None);
     let mut parting = pin!(dispatch.streams_end());
-    let pumped = poll_fn(|cx| {
-        let polled = pump.poll(shared, id, &mut items, cx);
-        if polled.is_ready() || !pump.is_held_up() {
+    let ended = poll_fn(|cx| {
+        let polled = sender.poll(shared, id, &mut items, cx);
+        if polled.is_ready() || !sender.is_held_up() {
             held_since = None;
             return polled;
         }
-        // While it is not asked for items, the function can't say that it is over.
+        // A function that is not asked for items does not notice that the server stops.
         if parting.as_mut().poll(cx).is_ready() {
             return Poll::Ready(SenderEnd::Failed(crate::dispatch::stopping(name).into()));
         }
@@ -137,14 +137,14 @@ async fn send(
         })
     })
     .await;
-    match pumped {
-        SenderEnd::End => Last::End(pump.take_metadata()),
-        SenderEnd::Failed(failure) => Last::Failed(failure, pump.take_metadata()),
+    match ended {
+        SenderEnd::End => Last::End(sender.take_metadata()),
+        SenderEnd::Failed(failure) => Last::Failed(failure, sender.take_metadata()),
         SenderEnd::Unwanted => Last::Nothing,
     }
 }
 
-/// What a caller streams in, as its function reads it.
+/// The caller's stream, as its function reads it.
 struct Uploaded {
     shared: Arc<SharedState<Replies>>,
     id: u64,
@@ -173,7 +173,7 @@ impl Source for Uploaded {
 }
 
 impl Drop for Uploaded {
-    /// The function has read all it wants.
+    /// The function reads no more.
     fn drop(&mut self) {
         let mut replies = self.shared.lock();
         if replies.flows.stop_receiving(self.id) {
