@@ -6,9 +6,9 @@ mod encode;
 mod unknown;
 
 pub use self::builder::Args;
-pub(crate) use self::decode::Missing;
-pub(crate) use self::decode::{Call, Source, decode, is_optional};
-pub(crate) use self::encode::{Encoded, encode_dynamic};
+pub(crate) use self::decode::MissingArgument;
+pub(crate) use self::decode::{ArgumentSource, CallInput, decode, is_optional};
+pub(crate) use self::encode::{EncodedArguments, encode_dynamic};
 pub(crate) use self::unknown::told as unknown_argument;
 pub use self::{decode::FromArguments, encode::ToArguments};
 

@@ -1,21 +1,21 @@
 //! A client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
 
-mod budget;
 mod call;
-mod connect;
-pub(crate) mod frames;
+mod connection_pool;
+pub(crate) mod frame_connection;
+mod frame_connections;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod host;
-mod http1;
-mod links;
-mod outcome;
-mod outgoing;
-mod pool;
-mod receiving;
+mod http1_connection;
+mod outgoing_call;
+mod reply_stream;
 mod retry;
-mod stream;
-mod target;
+mod retry_budget;
+mod service_host;
+mod service_url;
+mod stream_call;
+mod tcp_connect;
+mod typed_result;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,18 +28,18 @@ use serde_json::Value;
 
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
-use self::host::Host;
-pub use self::outcome::Remote;
-pub use self::stream::StreamCall;
+use self::service_host::ServiceHost;
+pub use self::stream_call::StreamCall;
+pub use self::typed_result::Remote;
 
-use crate::call::{Reply, Request};
 use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
-use crate::intercept::{Chain, Next};
+use crate::interceptor::{InterceptorChain, Next};
 use crate::limits::Limits;
 use crate::metadata;
 use crate::name;
+use crate::request::{Reply, Request};
 use crate::runtime;
 
 /// A handle on one service. Cheap to clone; clones share their connections.
@@ -66,7 +66,7 @@ use crate::runtime;
 /// deadline, and the call fails with `deadline_exceeded`.
 #[derive(Clone)]
 pub struct Client {
-    scope: Arc<Scope>,
+    scope: Arc<CallScope>,
 }
 
 /// What calls travel by.
@@ -84,26 +84,26 @@ pub enum Transport {
 
 /// Where calls go.
 #[derive(Clone)]
-enum Way {
-    Remote(Arc<Host>),
+enum Route {
+    Remote(Arc<ServiceHost>),
     Local(Arc<Dispatch>),
 }
 
 /// What calls through one handle have in common.
 #[derive(Clone)]
-struct Scope {
-    way: Way,
+struct CallScope {
+    way: Route,
     prefix: String,
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
     encoded: bool,
     codec: Codec,
-    interceptors: Chain,
+    interceptors: InterceptorChain,
 }
 
-impl Scope {
-    fn new(way: Way) -> Self {
+impl CallScope {
+    fn new(way: Route) -> Self {
         Self {
             way,
             prefix: String::new(),
@@ -112,7 +112,7 @@ impl Scope {
             refused: None,
             encoded: false,
             codec: Codec::default(),
-            interceptors: Chain::default(),
+            interceptors: InterceptorChain::default(),
         }
     }
 }
@@ -134,7 +134,7 @@ impl Client {
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
-        let scope = Scope { codec: Codec::Json, ..Scope::new(Way::Local(dispatch)) };
+        let scope = CallScope { codec: Codec::Json, ..CallScope::new(Route::Local(dispatch)) };
         Self { scope: Arc::new(scope) }
     }
 
@@ -161,7 +161,7 @@ impl Client {
     ///
     /// ```
     /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut lines = data.stream::<String>("follow", ("/var/log/syslog",));
+    /// let mut lines = data.stream_call::<String>("follow", ("/var/log/syslog",));
     /// while let Some(line) = lines.next().await {
     ///     println!("{}", line?);
     /// }
@@ -273,8 +273,8 @@ impl Client {
         self.scoped(|scope| scope.codec = codec)
     }
 
-    fn scoped(&self, change: impl FnOnce(&mut Scope)) -> Self {
-        let mut scope = Scope::clone(&self.scope);
+    fn scoped(&self, change: impl FnOnce(&mut CallScope)) -> Self {
+        let mut scope = CallScope::clone(&self.scope);
         change(&mut scope);
         Self { scope: Arc::new(scope) }
     }
@@ -283,8 +283,8 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = match &self.scope.way {
-            Way::Remote(host) => host.url(),
-            Way::Local(_) => "this process".into(),
+            Route::Remote(host) => host.url(),
+            Route::Local(_) => "this process".into(),
         };
         f.debug_struct("Client").field("to", &to).field("prefix", &self.scope.prefix).finish_non_exhaustive()
     }
@@ -340,10 +340,11 @@ impl ClientBuilder {
     ///
     /// As [`Client::new`].
     pub fn build(self) -> Result<Client, Error> {
-        let mut target = target::Target::parse(&self.url)?;
-        target.addresses = self.addresses.iter().map(|address| target::replica(address)).collect::<Result<_, _>>()?;
+        let mut target = service_url::ServiceUrl::parse(&self.url)?;
+        target.addresses =
+            self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
-        let host = Host::new(target, self.limits, frames);
-        Ok(Client { scope: Arc::new(Scope::new(Way::Remote(Arc::new(host)))) })
+        let host = ServiceHost::new(target, self.limits, frames);
+        Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(host)))) })
     }
 }

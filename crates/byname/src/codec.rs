@@ -1,10 +1,10 @@
 //! Values to bytes and back: [`Codec`]. Whichever it is, the same values are taken and refused, with the same words.
 
-#[cfg(test)]
-mod both;
 mod bytes;
-mod exact;
-mod finite;
+#[cfg(test)]
+mod equivalence;
+mod exact_integers;
+mod finite_floats;
 pub(crate) mod json;
 mod message_pack;
 mod private_keys;
@@ -18,10 +18,10 @@ use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 pub use self::bytes::Bytes;
-use self::finite::Finite;
-pub(crate) use self::finite::Shape;
-pub(crate) use self::message_pack::{Kind, Reader, set_length, write_str};
-use crate::quote::beginning;
+use self::finite_floats::FiniteFloats;
+pub(crate) use self::finite_floats::ResultShape;
+pub(crate) use self::message_pack::{LengthKind, MessagePackReader, set_length, write_str};
+use crate::escape::beginning;
 
 /// What arguments and results are encoded in.
 ///
@@ -72,11 +72,13 @@ pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T, out: &mut V
 
 /// As [`encode`], for what a function returned: of a `Result`, under whatever name, the inside is written and the
 /// answer says which side it was. So an error never goes out as `{"ret": {"Err": …}}`.
-pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<Shape, String> {
-    let shape = Cell::new(Shape::Value);
+pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<ResultShape, String> {
+    let shape = Cell::new(ResultShape::Value);
     match codec {
-        Codec::MessagePack => value.serialize(Finite::returned::<T>(message_pack::Writer::new(out), &shape)),
-        Codec::Json => value.serialize(Finite::returned::<T>(&mut serde_json::Serializer::new(out), &shape)),
+        Codec::MessagePack => {
+            value.serialize(FiniteFloats::returned::<T>(message_pack::MessagePackWriter::new(out), &shape))
+        }
+        Codec::Json => value.serialize(FiniteFloats::returned::<T>(&mut serde_json::Serializer::new(out), &shape)),
     }
     .map_err(|error| error.to_string())?;
     Ok(shape.get())
@@ -85,14 +87,16 @@ pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut V
 /// Reads one value that fills `bytes` whole. An integer is never rounded, unless for who asks for a float.
 pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
     match codec {
-        Codec::MessagePack => Reader::new(bytes, message_pack::DEEPEST).whole(PhantomData::<T>).map_err(|error| {
-            // In JSON's words, which are what people know.
-            let json = to_json(bytes).map(|text| decode::<T>(Codec::Json, &text));
-            match json {
-                Ok(Err(why)) => why,
-                _ => without_position(&error.to_string()).into_owned(),
-            }
-        }),
+        Codec::MessagePack => {
+            MessagePackReader::new(bytes, message_pack::DEEPEST).whole(PhantomData::<T>).map_err(|error| {
+                // In JSON's words, which are what people know.
+                let json = to_json(bytes).map(|text| decode::<T>(Codec::Json, &text));
+                match json {
+                    Ok(Err(why)) => why,
+                    _ => without_position(&error.to_string()).into_owned(),
+                }
+            })
+        }
         Codec::Json => json::read(bytes, &mut serde_json::Deserializer::from_slice(bytes), PhantomData::<T>)
             .map_err(|error| without_position(&error.to_string()).into_owned()),
     }
@@ -203,17 +207,17 @@ mod tests {
             let shape = encode_returned(Codec::Json, &value, &mut out).unwrap();
             (shape, String::from_utf8(out).unwrap())
         };
-        assert_eq!(returned(Ok(1)), (Shape::Ok, "1".into()));
-        assert_eq!(returned(Err("no".into())), (Shape::Err, r#""no""#.into()));
+        assert_eq!(returned(Ok(1)), (ResultShape::Ok, "1".into()));
+        assert_eq!(returned(Err("no".into())), (ResultShape::Err, r#""no""#.into()));
 
         let mut out = Vec::new();
         let ours: Result<(), crate::Error> = Err(crate::Error::new(crate::Code::NotFound, "x"));
-        assert_eq!(encode_returned(Codec::Json, &ours, &mut out).unwrap(), Shape::Ours);
+        assert_eq!(encode_returned(Codec::Json, &ours, &mut out).unwrap(), ResultShape::Ours);
         let internal: Result<(), crate::Internal> = Err(std::io::Error::other("x").into());
-        assert_eq!(encode_returned(Codec::Json, &internal, &mut Vec::new()).unwrap(), Shape::Ours);
+        assert_eq!(encode_returned(Codec::Json, &internal, &mut Vec::new()).unwrap(), ResultShape::Ours);
         let twice: Result<Result<u8, ()>, ()> = Ok(Err(()));
         let mut out = Vec::new();
-        assert_eq!(encode_returned(Codec::Json, &twice, &mut out).unwrap(), Shape::Ok);
+        assert_eq!(encode_returned(Codec::Json, &twice, &mut out).unwrap(), ResultShape::Ok);
         assert_eq!(out, br#"{"Err":null}"#, "only at the top");
     }
 
@@ -240,7 +244,7 @@ mod tests {
         #[serde(transparent)]
         struct Around(crate::Error);
 
-        fn is<T: Serialize>(value: T, shape: Shape, text: &str) {
+        fn is<T: Serialize>(value: T, shape: ResultShape, text: &str) {
             let mut out = Vec::new();
             assert_eq!(encode_returned(Codec::Json, &value, &mut out).unwrap(), shape, "{text}");
             assert_eq!(String::from_utf8(out).unwrap(), text);
@@ -248,15 +252,15 @@ mod tests {
             assert_eq!(encode_returned(Codec::MessagePack, &value, &mut out).unwrap(), shape, "{text}");
             assert_eq!(to_json(&out).unwrap(), text.as_bytes());
         }
-        is(mine::Result::Ok(1), Shape::Value, r#"{"Ok":1}"#);
-        is(mine::Result::Err(Ok::<u8, ()>(1)), Shape::Value, r#"{"Err":{"Ok":1}}"#);
-        is(Outcome::Err(1), Shape::Value, r#"{"Err":1}"#);
-        is(vec![Ok::<u8, ()>(1)], Shape::Value, r#"[{"Ok":1}]"#);
-        is(Box::new(Err::<(), u8>(1)), Shape::Value, r#"{"Err":1}"#);
-        is(Err::<(), _>(Own { code: 1 }), Shape::Err, r#"{"code":1}"#);
+        is(mine::Result::Ok(1), ResultShape::Value, r#"{"Ok":1}"#);
+        is(mine::Result::Err(Ok::<u8, ()>(1)), ResultShape::Value, r#"{"Err":{"Ok":1}}"#);
+        is(Outcome::Err(1), ResultShape::Value, r#"{"Err":1}"#);
+        is(vec![Ok::<u8, ()>(1)], ResultShape::Value, r#"[{"Ok":1}]"#);
+        is(Box::new(Err::<(), u8>(1)), ResultShape::Value, r#"{"Err":1}"#);
+        is(Err::<(), _>(Own { code: 1 }), ResultShape::Err, r#"{"code":1}"#);
         let ours = crate::Error::new(crate::Code::NotFound, "x");
         let text = serde_json::to_string(&ours).unwrap();
-        is(Err::<(), _>(Around(ours.clone())), Shape::Err, &text);
-        is(Err::<(), _>(vec![ours]), Shape::Err, &format!("[{text}]"));
+        is(Err::<(), _>(Around(ours.clone())), ResultShape::Err, &text);
+        is(Err::<(), _>(vec![ours]), ResultShape::Err, &format!("[{text}]"));
     }
 }

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::deadline::later;
 use crate::error::Error;
 use crate::metadata;
-use crate::timer::later;
 use crate::trace_context;
 
 tokio::task_local! {
@@ -65,10 +65,10 @@ pub(crate) fn while_caller_may_be_gone<T>(poll: impl FnOnce() -> T) -> T {
 /// # });
 /// ```
 #[derive(Clone, Debug)]
-pub struct Context(Arc<Inner>);
+pub struct Context(Arc<ContextInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct ContextInner {
     method: Arc<str>,
     metadata: HeaderMap,
     extensions: Extensions,
@@ -170,7 +170,7 @@ impl Context {
         deadline: Instant,
         readonly: bool,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ContextInner {
             method,
             metadata,
             extensions,

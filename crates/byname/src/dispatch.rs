@@ -1,6 +1,6 @@
 //! Find, admit, decode, run, catch: a call's way through the server, without sockets.
 
-mod producing;
+mod streaming_function;
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
 
-use self::producing::Producing;
-use crate::arguments::{Call, Source};
-use crate::call::{Args, Known, Reply, Request};
+use self::streaming_function::FunctionItems;
+use crate::arguments::{ArgumentSource, CallInput};
+use crate::catch_panic::{Panicked, caught};
 use crate::codec::Codec;
 use crate::context::Context;
+use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::handler::{Invocation, Outcome, Output, TypeIds, Yielded};
-use crate::intercept::Chain;
+use crate::escape::quoted;
+use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
+use crate::interceptor::InterceptorChain;
 use crate::limits::Limits;
 use crate::method::Method;
-use crate::panics::{Panicked, caught};
+use crate::outcome::items::{self, Items, NextItems};
+use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::permits::{CallPermits, Permit};
-use crate::quote::quoted;
-use crate::registry::{Entry, Registry};
-use crate::returned::items::{self, Items, Next};
-use crate::returned::{Failure, Returned, Value};
+use crate::registry::{Registry, RegistryEntry};
+use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::timer::{Timer, later};
 
 /// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
 const DEEPEST: usize = 128;
@@ -43,7 +43,7 @@ pub(crate) struct Dispatch {
     limits: Limits,
     /// Whether callers may learn which names there are.
     listing: bool,
-    interceptors: Chain,
+    interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
     draining: AtomicBool,
     /// Streams are waited for no longer.
@@ -53,7 +53,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: Chain) -> Self {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: InterceptorChain) -> Self {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
@@ -127,7 +127,7 @@ impl Dispatch {
         // Shared, for an interceptor may let go of the request, and a function may outlive its caller.
         let permit = Arc::new(permit);
         request.permit = Some(Arc::clone(&permit));
-        request.method = method.cloned().map(Known::Shared);
+        request.method = method.cloned().map(MethodRef::Shared);
         let own = method.and_then(|method| method.timeout);
         let (deadline, _) = self.deadline(own, request.deadline, now);
         let this = Arc::clone(self);
@@ -147,17 +147,17 @@ impl Dispatch {
     }
 
     /// Until when a call is waited for, and who says so.
-    fn deadline(&self, own: Option<Duration>, callers: Option<Instant>, now: Instant) -> (Instant, SetBy) {
+    fn deadline(&self, own: Option<Duration>, callers: Option<Instant>, now: Instant) -> (Instant, DeadlineSetter) {
         let own = own.map(|own| later(now, own));
         match (callers, own) {
-            (Some(deadline), Some(own)) if own < deadline => (own, SetBy::Function),
-            (Some(deadline), _) => (deadline, SetBy::Caller),
-            (None, Some(own)) => (own, SetBy::Function),
-            (None, None) => (later(now, self.limits.call), SetBy::Limit),
+            (Some(deadline), Some(own)) if own < deadline => (own, DeadlineSetter::Function),
+            (Some(deadline), _) => (deadline, DeadlineSetter::Caller),
+            (None, Some(own)) => (own, DeadlineSetter::Function),
+            (None, None) => (later(now, self.limits.call), DeadlineSetter::Limit),
         }
     }
 
-    async fn admit(&self, entry: &Arc<Entry>, request: Request) -> Reply {
+    async fn admit(&self, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
         let Request {
             name,
             args,
@@ -172,13 +172,13 @@ impl Dispatch {
             share,
             room,
         } = request;
-        let origin = Origin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream };
+        let origin = CallOrigin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream };
         let now = Instant::now();
         let begin = || match args {
-            Args::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
-            Args::Query(pairs) => self.begin(entry, name, origin, now, Source::Query(&pairs)),
-            Args::Local(tuple) => self.begin(entry, name, origin, now, Source::Local(tuple)),
-            Args::Refused(error) => Err(error),
+            CallArguments::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
+            CallArguments::Query(pairs) => self.begin(entry, name, origin, now, ArgumentSource::Query(&pairs)),
+            CallArguments::Local(tuple) => self.begin(entry, name, origin, now, ArgumentSource::Local(tuple)),
+            CallArguments::Refused(error) => Err(error),
         };
         let begun = entry.piece(self.limits.slow_poll, begin);
         match begun {
@@ -189,12 +189,12 @@ impl Dispatch {
     }
 
     /// Runs a function that streams up to its first item: what fails before that fails the call.
-    async fn stream(&self, supervised: Supervised) -> Reply {
+    async fn stream(&self, supervised: SupervisedCall) -> Reply {
         let Some(context) = supervised.running.as_ref().map(|running| running.context.clone()) else {
             unreachable!("nobody has polled it");
         };
         let parting = self.parting.clone().cancelled_owned();
-        let mut items = Items::new(Producing::new(supervised, self.limits.stream_idle, parting));
+        let mut items = Items::new(FunctionItems::new(supervised, self.limits.stream_idle, parting));
         let result = items.begin().await.map(|()| Returned::Stream(items));
         Reply { result, metadata: context.take_reply_metadata() }
     }
@@ -203,14 +203,14 @@ impl Dispatch {
     /// the thread is for the caller to watch.
     pub(crate) fn begin(
         &self,
-        entry: &Arc<Entry>,
+        entry: &Arc<RegistryEntry>,
         name: Arc<str>,
-        origin: Origin,
+        origin: CallOrigin,
         now: Instant,
-        source: Source<'_>,
-    ) -> Result<Supervised, Error> {
+        source: ArgumentSource<'_>,
+    ) -> Result<SupervisedCall, Error> {
         let method = &entry.handler.method;
-        let Origin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream } = origin;
+        let CallOrigin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream } = origin;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
         }
@@ -219,26 +219,26 @@ impl Dispatch {
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
         let permit = match permit {
-            Some(permit) => Held::Shared(permit),
-            None => Held::Own(self.permits.try_acquire().ok_or_else(|| self.overloaded())?),
+            Some(permit) => HeldPermit::Shared(permit),
+            None => HeldPermit::Own(self.permits.try_acquire().ok_or_else(|| self.overloaded())?),
         };
         let codec = match &source {
-            Source::Local(_) => None,
-            Source::Encoded { codec, .. } => Some(*codec),
-            Source::Query(_) => Some(Codec::Json),
+            ArgumentSource::Local(_) => None,
+            ArgumentSource::Encoded { codec, .. } => Some(*codec),
+            ArgumentSource::Query(_) => Some(Codec::Json),
         };
         let output = match codec {
-            _ if method.streams => Output::Stream(Some(Box::new(Yielded::new(codec, self.limits.message)))),
-            None => Output::Local(None),
-            Some(codec) => Output::Encoded(codec, room),
+            _ if method.streams => ResultTarget::Stream(Some(Box::new(YieldedItems::new(codec, self.limits.message)))),
+            None => ResultTarget::Local(None),
+            Some(codec) => ResultTarget::Encoded(codec, room),
         };
         let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
-            Items::new(Moving { items, context: context.clone(), idle, gone })
+            Items::new(IncomingItems { items, context: context.clone(), idle, gone })
         });
-        let call = Call { args: source, items, nesting: self.nesting() };
+        let call = CallInput { args: source, items, nesting: self.nesting() };
         let begun = caught(|| entry.handler.begin(call));
         let invocation = match begun {
             Ok(invocation) => invocation?,
@@ -246,7 +246,7 @@ impl Dispatch {
             Err(Panicked) => return Err(panicked(&method.name)),
         };
         entry.begin();
-        let running = Running {
+        let running = RunningFunction {
             invocation: Some(invocation),
             context,
             entry: Arc::clone(entry),
@@ -255,7 +255,7 @@ impl Dispatch {
             _permit: permit,
             _share: share,
         };
-        Ok(Supervised { running: Some(running), allowed: deadline - now, set_by, timer: Timer::default() })
+        Ok(SupervisedCall { running: Some(running), allowed: deadline - now, set_by, timer: DeadlineTimer::default() })
     }
 
     /// How deep arguments may be nested.
@@ -264,7 +264,7 @@ impl Dispatch {
     }
 
     /// The function of this name or alias.
-    pub(crate) fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+    pub(crate) fn entry(&self, name: &str) -> Option<&Arc<RegistryEntry>> {
         self.registry.get(name)
     }
 
@@ -340,7 +340,7 @@ pub(crate) fn record<T>(span: &Span, result: &Result<T, Failure>) {
 }
 
 /// What is known of a call beside its name and arguments.
-pub(crate) struct Origin {
+pub(crate) struct CallOrigin {
     pub(crate) metadata: HeaderMap,
     pub(crate) extensions: Extensions,
     pub(crate) peer: Option<SocketAddr>,
@@ -358,7 +358,7 @@ pub(crate) struct Origin {
 }
 
 /// What a caller streams in, each item of which gives the call more time.
-struct Moving {
+struct IncomingItems {
     items: Items,
     context: Context,
     idle: Duration,
@@ -366,11 +366,11 @@ struct Moving {
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl items::Source for Moving {
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, room: usize) -> Poll<Next> {
+impl items::ItemSource for IncomingItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, room: usize) -> Poll<NextItems> {
         if self.gone.as_mut().poll(cx).is_ready() {
             let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
-            return Poll::Ready(Next::Failed(Error::new(Code::Cancelled, why).into()));
+            return Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()));
         }
         let next = std::task::ready!(self.items.poll_next(cx, room));
         self.context.set_deadline(later(Instant::now(), self.idle));
@@ -403,35 +403,35 @@ fn panicked(name: &str) -> Error {
 }
 
 /// A function that has started.
-struct Running {
+struct RunningFunction {
     invocation: Option<Pin<Box<dyn Invocation>>>,
     context: Context,
-    entry: Arc<Entry>,
-    output: Output,
+    entry: Arc<RegistryEntry>,
+    output: ResultTarget,
     slow_poll: Duration,
     /// A function keeps its permit in the limits until its end, even when nobody waits for it.
-    _permit: Held,
+    _permit: HeldPermit,
     _share: Option<Permit>,
 }
 
 /// A right to run.
 #[expect(dead_code, reason = "it is held, and given back when it is dropped")]
-enum Held {
+enum HeldPermit {
     Own(Permit),
     /// With the interceptors that the call came through.
     Shared(Arc<Permit>),
 }
 
-impl Running {
+impl RunningFunction {
     /// Polls it as a piece of its function.
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<FunctionResult> {
         let entry = Arc::clone(&self.entry);
         entry.piece(self.slow_poll, || self.poll_unwatched(cx))
     }
 
-    fn poll_unwatched(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
+    fn poll_unwatched(&mut self, cx: &mut std::task::Context<'_>) -> Poll<FunctionResult> {
         let Some(invocation) = &mut self.invocation else {
-            return Poll::Ready(Outcome::Rpc(panicked(&self.entry.handler.method.name)));
+            return Poll::Ready(FunctionResult::Rpc(panicked(&self.entry.handler.method.name)));
         };
         let output = &mut self.output;
         let context = &self.context;
@@ -446,23 +446,25 @@ impl Running {
             Err(Panicked) => {
                 let name = &self.entry.handler.method.name;
                 tracing::error!(rpc.method = %name, "`{name}` panicked; its caller sees `internal`");
-                Outcome::Rpc(panicked(name))
+                FunctionResult::Rpc(panicked(name))
             }
         };
-        if !matches!(outcome, Outcome::Items) {
+        if !matches!(outcome, FunctionResult::Items) {
             self.let_go();
         }
         Poll::Ready(outcome)
     }
 
     /// What a function came to that gave no value; `data` is what it left in its output.
-    fn failure(&self, outcome: Outcome, data: impl FnOnce() -> Value) -> Failure {
+    fn failure(&self, outcome: FunctionResult, data: impl FnOnce() -> ReturnedValue) -> Failure {
         let name = &self.entry.handler.method.name;
         let why = match outcome {
-            Outcome::Method(code) => return Failure::Method { error: Failure::method_error(name, code), data: data() },
-            Outcome::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
-            Outcome::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
-            Outcome::Ok | Outcome::Items => {
+            FunctionResult::Method(code) => {
+                return Failure::Method { error: Failure::method_error(name, code), data: data() };
+            }
+            FunctionResult::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
+            FunctionResult::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
+            FunctionResult::Ok | FunctionResult::Items => {
                 format!("`{name}` gave a value that went astray, which is a defect of byname")
             }
         };
@@ -479,7 +481,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningFunction {
     fn drop(&mut self) {
         self.let_go();
         self.entry.end();
@@ -488,22 +490,22 @@ impl Drop for Running {
 
 /// Who set the deadline of a call.
 #[derive(Clone, Copy)]
-enum SetBy {
+enum DeadlineSetter {
     Caller,
     Function,
     Limit,
 }
 
 /// A running function with somebody waiting for it.
-pub(crate) struct Supervised {
-    running: Option<Running>,
+pub(crate) struct SupervisedCall {
+    running: Option<RunningFunction>,
     allowed: Duration,
-    set_by: SetBy,
+    set_by: DeadlineSetter,
     /// Armed only when the function isn't done at its first poll.
-    timer: Timer,
+    timer: DeadlineTimer,
 }
 
-impl Supervised {
+impl SupervisedCall {
     /// Has it keep its part in what one connection may have running, as long as it runs.
     pub(crate) fn keep(&mut self, share: Option<Permit>) {
         if let Some(running) = &mut self.running {
@@ -538,21 +540,21 @@ impl Supervised {
             polled_after_its_end();
         };
         let start = out.len();
-        let Output::Encoded(codec, own) = &mut running.output else {
+        let ResultTarget::Encoded(codec, own) = &mut running.output else {
             unreachable!("only a function with one encoded result is polled inline");
         };
         let codec = *codec;
         std::mem::swap(out, own);
         let polled = running.poll_unwatched(cx);
-        if let Output::Encoded(_, own) = &mut running.output {
+        if let ResultTarget::Encoded(_, own) = &mut running.output {
             std::mem::swap(out, own);
         }
         let Poll::Ready(outcome) = polled else {
             return Poll::Pending;
         };
         let result = match outcome {
-            Outcome::Ok => Ok(()),
-            outcome => Err(running.failure(outcome, || Value::Encoded(codec, out.split_off(start).into()))),
+            FunctionResult::Ok => Ok(()),
+            outcome => Err(running.failure(outcome, || ReturnedValue::Encoded(codec, out.split_off(start).into()))),
         };
         if result.is_err() {
             out.truncate(start);
@@ -563,7 +565,7 @@ impl Supervised {
     }
 }
 
-impl Future for Supervised {
+impl Future for SupervisedCall {
     type Output = Reply;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Reply> {
@@ -573,9 +575,9 @@ impl Future for Supervised {
         };
         if let Poll::Ready(outcome) = running.poll(cx) {
             let metadata = running.context.take_reply_metadata();
-            let output = std::mem::replace(&mut running.output, Output::Local(None));
+            let output = std::mem::replace(&mut running.output, ResultTarget::Local(None));
             let result = match outcome {
-                Outcome::Ok => Ok(Returned::Value(output.into_value())),
+                FunctionResult::Ok => Ok(Returned::Value(output.into_value())),
                 outcome => Err(running.failure(outcome, || output.into_value())),
             };
             this.running = None;
@@ -593,23 +595,23 @@ fn polled_after_its_end() -> ! {
 }
 
 /// A function had no answer at its deadline.
-fn late_by(name: &str, allowed: Duration, set_by: SetBy) -> Error {
+fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
     let knob = match set_by {
-        SetBy::Caller => "`.timeout(…)` on the call",
-        SetBy::Function => "`#[rpc(timeout = \"…\")]` on the function",
-        SetBy::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
+        DeadlineSetter::Caller => "`.timeout(…)` on the call",
+        DeadlineSetter::Function => "`#[rpc(timeout = \"…\")]` on the function",
+        DeadlineSetter::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
     };
     let why = format!(
         "`{name}` did not answer within {allowed:?}; it was told and may still be running. Allow more with {knob}"
     );
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
-        SetBy::Limit => error.of_limit("call"),
+        DeadlineSetter::Limit => error.of_limit("call"),
         _ => error,
     }
 }
 
-impl Drop for Supervised {
+impl Drop for SupervisedCall {
     fn drop(&mut self) {
         self.let_run_on();
     }
@@ -618,7 +620,7 @@ impl Drop for Supervised {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arguments::Encoded;
+    use crate::arguments::EncodedArguments;
     use crate::handler::Handler;
     use crate::method::Source;
 
@@ -629,12 +631,12 @@ mod tests {
         for handler in handlers {
             registry.add(handler).unwrap();
         }
-        Arc::new(Dispatch::new(registry, limits, true, Chain::default()))
+        Arc::new(Dispatch::new(registry, limits, true, InterceptorChain::default()))
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
-        let args = Encoded::by_position(Codec::Json, positional.into());
-        Request::new(name.into(), Args::Encoded(args), Default::default())
+        let args = EncodedArguments::by_position(Codec::Json, positional.into());
+        Request::new(name.into(), CallArguments::Encoded(args), Default::default())
     }
 
     fn error(reply: Reply) -> Error {
@@ -732,11 +734,15 @@ mod tests {
         assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::No));
     }
 
-    fn supervised(dispatch: &Dispatch, name: &str) -> Supervised {
+    fn supervised(dispatch: &Dispatch, name: &str) -> SupervisedCall {
         let entry = dispatch.entry(name).unwrap();
-        let source =
-            crate::arguments::Source::Encoded { codec: Codec::Json, positional: b"[]", keyword: b"", nesting: 9 };
-        let origin = Origin {
+        let source = crate::arguments::ArgumentSource::Encoded {
+            codec: Codec::Json,
+            positional: b"[]",
+            keyword: b"",
+            nesting: 9,
+        };
+        let origin = CallOrigin {
             metadata: HeaderMap::new(),
             extensions: Extensions::new(),
             peer: None,

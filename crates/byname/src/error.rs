@@ -201,10 +201,10 @@ impl Kind {
 /// A function may return it as its own error (`Result<T, byname::Error>`); then the caller sees this very code and
 /// message, as [`CallError::Rpc`], with [`Executed::Yes`].
 #[derive(Clone)]
-pub struct Error(Box<Repr>);
+pub struct Error(Box<ErrorRepr>);
 
 #[derive(Clone)]
-struct Repr {
+struct ErrorRepr {
     code: Code,
     message: Cow<'static, str>,
     executed: Executed,
@@ -218,7 +218,7 @@ impl Error {
     /// An error of this code, for a function to return. Whether the function ran is [`Executed::Unknown`] until the
     /// error has crossed a hop; the caller of the function sees [`Executed::Yes`].
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Repr {
+        Self(Box::new(ErrorRepr {
             code,
             message: message.into(),
             executed: Executed::Unknown,
@@ -333,7 +333,7 @@ impl std::error::Error for Error {}
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Repr { code, message, executed, kind, data, retry_after, limit } = &*self.0;
+        let ErrorRepr { code, message, executed, kind, data, retry_after, limit } = &*self.0;
         let optional = [data.is_some(), retry_after.is_some(), limit.is_some()];
         let len = 4 + optional.into_iter().filter(|given| *given).count();
         let mut members = serializer.serialize_struct("Error", len)?;
@@ -378,7 +378,7 @@ impl<'de> Deserialize<'de> for Error {
         }
         // The own error of a function is there even where it is `null`.
         let data = data.or_else(|| (kind == Some(Kind::Method)).then_some(Value::Null));
-        Ok(Self(Box::new(Repr {
+        Ok(Self(Box::new(ErrorRepr {
             code: code.ok_or_else(|| D::Error::missing_field("code"))?,
             message: message.map(Cow::Owned).ok_or_else(|| D::Error::missing_field("message"))?,
             executed: executed.ok_or_else(|| D::Error::missing_field("executed"))?,

@@ -1,8 +1,8 @@
 //! Many calls on one connection: frames in the binary messages of a WebSocket. `docs/protocol.md` specifies them.
 //!
 //! Nothing here knows of functions, nor of who calls them. A frame is its [`header`] and its [`payload`], and travels in
-//! the messages of [`websocket`]. A [`WriteQueue`] has the frames that wait to be written, an [`Assembly`] the messages of
-//! which only some pieces have come, and a [`Socket`] joins both to a TCP stream. Callers and the task of a connection meet
+//! the messages of [`websocket`]. A [`WriteQueue`] has the frames that wait to be written, an [`MessageAssembly`] the messages of
+//! which only some pieces have come, and a [`FrameSocket`] joins both to a TCP stream. Callers and the task of a connection meet
 //! in a [`SharedState`]. [`FlowControl`] says how far the streams of a connection may go on, and a [`StreamSender`] sends
 //! one.
 
@@ -22,9 +22,9 @@ pub(crate) mod websocket;
 mod write_queue;
 
 pub(crate) use self::flow_control::{FlowControl, Found, SharedStreams};
-pub(crate) use self::message_assembly::{Assembly, Taken};
+pub(crate) use self::message_assembly::{Assembled, MessageAssembly};
 pub(crate) use self::shared_state::{SharedState, StateGuard};
-pub(crate) use self::socket::{Ended, GivenUp, Socket};
+pub(crate) use self::socket::{FrameSocket, GivenUp, SocketEnd};
 pub(crate) use self::stream_sender::{SenderEnd, StreamSender, wake};
 pub(crate) use self::write_queue::{SPARE, WriteQueue};
 

@@ -10,8 +10,8 @@ use serde_core::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::arguments::{self, Encoded, Source};
-pub use crate::client::frames::fuzzing::client_answers;
+use crate::arguments::{self, ArgumentSource, EncodedArguments};
+pub use crate::client::frame_connection::fuzzing::client_answers;
 pub use crate::client::fuzzing::{response, url};
 use crate::codec::{self, Codec};
 use crate::error::Error;
@@ -19,9 +19,9 @@ pub use crate::frames::fuzzing::{assembly, frames, websocket};
 use crate::handler::Handler;
 use crate::method::{Method, Param, Source as Place};
 use crate::name;
-use crate::returned::Failure;
-pub use crate::server::frames::fuzzing::server_calls;
-use crate::wire::{Way, headers, json_rpc, path, plain, reply};
+use crate::outcome::Failure;
+pub use crate::server::frame_connection::fuzzing::server_calls;
+use crate::wire::{Way, headers, json_rpc, path_way, plain_way, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
@@ -49,14 +49,14 @@ pub const TARGETS: [Target; 17] = [
 
 /// The body of a call on the plain way: what is read is written back as the same call.
 pub fn envelope(data: &[u8]) {
-    let Ok((name, args)) = plain::read(&Bytes::copy_from_slice(data)) else {
+    let Ok((name, args)) = plain_way::read(&Bytes::copy_from_slice(data)) else {
         return;
     };
     if name::check(&name).is_err() {
         return;
     }
-    let again = plain::write(&name, &args);
-    let (name_again, args_again) = plain::read(&again.into()).expect("what was read is written");
+    let again = plain_way::write(&name, &args);
+    let (name_again, args_again) = plain_way::read(&again.into()).expect("what was read is written");
     assert_eq!(name_again, name);
     let or =
         |part: &Bytes, empty: &'static [u8]| if part.is_empty() { Bytes::from_static(empty) } else { part.clone() };
@@ -68,10 +68,10 @@ pub fn envelope(data: &[u8]) {
 pub fn json_rpc(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     let is = json_rpc::is(&body);
-    assert!(!is || plain::read(&body).is_err(), "no body is both");
+    assert!(!is || plain_way::read(&body).is_err(), "no body is both");
     let asked = match json_rpc::read(&body, 3) {
-        json_rpc::Message::Single(asked) => vec![asked],
-        json_rpc::Message::Batch(asked) => asked,
+        json_rpc::JsonRpcBody::Single(asked) => vec![asked],
+        json_rpc::JsonRpcBody::Batch(asked) => asked,
     };
     assert!((1..=3).contains(&asked.len()));
     for asked in asked {
@@ -94,9 +94,9 @@ pub fn json_rpc(data: &[u8]) {
 /// The body of a call by path: by position or by name, never both.
 pub fn path_body(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    if let Ok(args) = path::read(body.clone()) {
+    if let Ok(args) = path_way::read(body.clone()) {
         assert!(args.positional.is_empty() || args.keyword.is_empty());
-        let again = path::read(path::write(&args).expect("one kind only")).expect("what was read is written");
+        let again = path_way::read(path_way::write(&args).expect("one kind only")).expect("what was read is written");
         assert!(again.keyword == args.keyword || args.keyword.is_empty());
     }
 }
@@ -106,13 +106,13 @@ pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let Ok(pairs) = path::read_query(text) else {
+    let Ok(pairs) = path_way::read_query(text) else {
         return;
     };
     let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let again: Vec<_> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
-    assert_eq!(path::read_query(&again.join("&")).expect("it was text"), pairs);
-    let _ = sum().begin(call(Source::Query(&pairs)));
+    assert_eq!(path_way::read_query(&again.join("&")).expect("it was text"), pairs);
+    let _ = sum().begin(call(ArgumentSource::Query(&pairs)));
 }
 
 /// Headers of both sides: the time that is left, and how long a connection is kept.
@@ -143,13 +143,13 @@ pub fn arguments(data: &[u8]) {
     let method = three();
     let Ok(read) = arguments::decode::<Read>(
         &method,
-        call(Source::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }),
+        call(ArgumentSource::Encoded { codec: Codec::Json, positional, keyword, nesting: 128 }),
     ) else {
         return;
     };
     let mut again = Vec::new();
     codec::encode(Codec::Json, &(&read.0, read.1, &read.2), &mut again).expect("what was read can be written");
-    let source = Source::Encoded { codec: Codec::Json, positional: &again, keyword: &[], nesting: 128 };
+    let source = ArgumentSource::Encoded { codec: Codec::Json, positional: &again, keyword: &[], nesting: 128 };
     assert_eq!(arguments::decode::<Read>(&method, call(source)).expect("what was written is read"), read);
 }
 
@@ -164,13 +164,14 @@ pub fn message_pack(data: &[u8]) {
     // It is text in JSON, and yet an array reads it.
     let has_bin = data.iter().any(|byte| (0xc4..=0xc6).contains(byte));
     let read = |codec, positional: &[u8], keyword: &[u8]| {
-        arguments::decode::<Read>(&method, call(Source::Encoded { codec, positional, keyword, nesting: 5 }))
+        arguments::decode::<Read>(&method, call(ArgumentSource::Encoded { codec, positional, keyword, nesting: 5 }))
     };
     let came = read(Codec::MessagePack, positional, keyword);
     if let Ok(read) = &came {
         let mut again = Vec::new();
         codec::encode(Codec::MessagePack, &(&read.0, read.1, &read.2), &mut again).expect("what was read is written");
-        let source = Source::Encoded { codec: Codec::MessagePack, positional: &again, keyword: &[], nesting: 128 };
+        let source =
+            ArgumentSource::Encoded { codec: Codec::MessagePack, positional: &again, keyword: &[], nesting: 128 };
         assert_eq!(&arguments::decode::<Read>(&method, call(source)).expect("what was written is read"), read);
     }
     let json = |part: &[u8]| if part.is_empty() { Ok(Vec::new()) } else { codec::to_json(part) };
@@ -334,8 +335,8 @@ pub fn names(data: &[u8]) {
     };
     if name::check(name).is_ok() {
         assert!(name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
-        let (again, _) =
-            plain::read(&plain::write(name, &Encoded::none(Codec::Json)).into()).expect("a name needs no escape");
+        let (again, _) = plain_way::read(&plain_way::write(name, &EncodedArguments::none(Codec::Json)).into())
+            .expect("a name needs no escape");
         assert_eq!(again, name);
     }
 }
@@ -360,8 +361,8 @@ pub(crate) fn three() -> Method {
 
 /// A function of two integers.
 /// A call without a stream.
-fn call(args: Source<'_>) -> arguments::Call<'_> {
-    arguments::Call { args, items: None, nesting: 128 }
+fn call(args: ArgumentSource<'_>) -> arguments::CallInput<'_> {
+    arguments::CallInput { args, items: None, nesting: 128 }
 }
 
 fn sum() -> Handler {
@@ -520,11 +521,11 @@ mod tests {
                 target(bytes);
             }
         }
-        assert!(plain::read(&Bytes::from_static(br#"{"fun":"f","args":[1]}"#)).is_ok());
-        let json_rpc::Message::Batch(asked) = json_rpc::read(&Bytes::from_static(REQUEST), 3) else {
+        assert!(plain_way::read(&Bytes::from_static(br#"{"fun":"f","args":[1]}"#)).is_ok());
+        let json_rpc::JsonRpcBody::Batch(asked) = json_rpc::read(&Bytes::from_static(REQUEST), 3) else {
             panic!("an array is a batch");
         };
         assert!(asked.iter().all(|asked| asked.call.is_ok()));
-        assert!(path::read_query("a=1&b=2").is_ok_and(|pairs| pairs.len() == 2));
+        assert!(path_way::read_query("a=1&b=2").is_ok_and(|pairs| pairs.len() == 2));
     }
 }

@@ -1,6 +1,6 @@
 //! A function as behaviour: from encoded arguments to an encoded reply. Types are erased here and nowhere else.
 
-mod streams;
+mod streaming_function;
 
 use std::any::TypeId;
 use std::fmt;
@@ -10,52 +10,52 @@ use std::task::{Context, Poll, ready};
 
 use serde_core::Serialize;
 
-pub(crate) use self::streams::Yielded;
-pub use self::streams::Yields;
+pub(crate) use self::streaming_function::YieldedItems;
+pub use self::streaming_function::Yields;
 use crate::arguments::{self, Argument, FromArguments};
-use crate::codec::{self, Codec, Shape};
+use crate::codec::{self, Codec, ResultShape};
 use crate::error::{Code, Error, Executed, Internal};
 use crate::method::{Method, MethodSpec, Param, Source};
-use crate::returned::Value;
+use crate::outcome::ReturnedValue;
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
 #[derive(Clone)]
 pub struct Handler {
     pub(crate) method: Arc<Method>,
-    begin: Begin,
+    begin: BeginFn,
     types: TypeIds,
 }
 
-type Begin = Arc<dyn Fn(&Method, arguments::Call<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
+type BeginFn = Arc<dyn Fn(&Method, arguments::CallInput<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
 
 /// A function at work.
 pub(crate) trait Invocation: Send {
     /// Runs it on; when it is done, its result is in `out`.
-    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome>;
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ResultTarget) -> Poll<FunctionResult>;
 }
 
 /// Where a result goes.
-pub(crate) enum Output {
+pub(crate) enum ResultTarget {
     /// Appended to what is there.
     Encoded(Codec, Vec<u8>),
     /// The value as it is, for a caller in this process.
     Local(Option<Box<dyn std::any::Any + Send>>),
     /// The items of a stream, which are taken out as they come; only a poll of the function leaves it empty meanwhile.
-    Stream(Option<Box<Yielded>>),
+    Stream(Option<Box<YieldedItems>>),
 }
 
-impl Output {
-    pub(crate) fn into_value(self) -> Value {
+impl ResultTarget {
+    pub(crate) fn into_value(self) -> ReturnedValue {
         match self {
-            Output::Encoded(codec, bytes) => Value::Encoded(codec, bytes.into()),
-            Output::Local(value) => Value::Local(value.unwrap_or_else(|| Box::new(()))),
-            Output::Stream(_) => Value::Local(Box::new(())),
+            ResultTarget::Encoded(codec, bytes) => ReturnedValue::Encoded(codec, bytes.into()),
+            ResultTarget::Local(value) => ReturnedValue::Local(value.unwrap_or_else(|| Box::new(()))),
+            ResultTarget::Stream(_) => ReturnedValue::Local(Box::new(())),
         }
     }
 }
 
-/// What [`Output`] holds once a function is done.
-pub(crate) enum Outcome {
+/// What [`ResultTarget`] holds once a function is done.
+pub(crate) enum FunctionResult {
     /// A value, or the end of a stream.
     Ok,
     /// More items, and the function goes on.
@@ -108,7 +108,7 @@ impl Handler {
         T: Serialize + Send + 'static,
         E: Serialize + Send + 'static,
     {
-        let begin = move |method: &Method, call: arguments::Call<'_>| {
+        let begin = move |method: &Method, call: arguments::CallInput<'_>| {
             let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(Fallible { future, code }) as Pin<Box<dyn Invocation>>)
         };
@@ -125,9 +125,9 @@ impl Handler {
         T: 'static,
         E: 'static,
     {
-        let begin = move |method: &Method, call: arguments::Call<'_>| {
+        let begin = move |method: &Method, call: arguments::CallInput<'_>| {
             let future = function(arguments::decode::<A>(method, call)?);
-            Ok(Box::pin(streams::Streams { future, has_ended: false }) as Pin<Box<dyn Invocation>>)
+            Ok(Box::pin(streaming_function::Streams { future, has_ended: false }) as Pin<Box<dyn Invocation>>)
         };
         Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
     }
@@ -178,7 +178,7 @@ impl Handler {
         Fut: Future<Output = T> + Send + 'static,
         T: Serialize + Send + 'static,
     {
-        let begin = move |method: &Method, call: arguments::Call<'_>| {
+        let begin = move |method: &Method, call: arguments::CallInput<'_>| {
             let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(Plain { future }) as Pin<Box<dyn Invocation>>)
         };
@@ -186,7 +186,7 @@ impl Handler {
     }
 
     /// Decodes the arguments and makes the invocation, which does nothing before it is polled.
-    pub(crate) fn begin(&self, call: arguments::Call<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
+    pub(crate) fn begin(&self, call: arguments::CallInput<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
         (self.begin)(&self.method, call)
     }
 
@@ -336,27 +336,27 @@ impl<Fut> Invocation for Plain<Fut>
 where
     Fut: Future<Output: Serialize + Send + 'static> + Send,
 {
-    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome> {
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ResultTarget) -> Poll<FunctionResult> {
         let value = ready!(self.project().future.poll(cx));
         Poll::Ready(match out {
-            Output::Stream(_) => Outcome::Unencodable("it returns no stream".into()),
-            Output::Local(slot) => {
+            ResultTarget::Stream(_) => FunctionResult::Unencodable("it returns no stream".into()),
+            ResultTarget::Local(slot) => {
                 *slot = Some(Box::new(value));
-                Outcome::Ok
+                FunctionResult::Ok
             }
-            Output::Encoded(codec, bytes) => {
+            ResultTarget::Encoded(codec, bytes) => {
                 let start = bytes.len();
                 match codec::encode_returned(*codec, &value, bytes) {
-                    Ok(Shape::Value | Shape::Ok) => Outcome::Ok,
-                    Ok(Shape::Err) => Outcome::Method(Code::Unknown),
-                    Ok(Shape::Ours) => {
+                    Ok(ResultShape::Value | ResultShape::Ok) => FunctionResult::Ok,
+                    Ok(ResultShape::Err) => FunctionResult::Method(Code::Unknown),
+                    Ok(ResultShape::Ours) => {
                         let ours = codec::decode(*codec, &bytes[start..]);
                         bytes.truncate(start);
-                        ours.map_or_else(Outcome::Unencodable, Outcome::Rpc)
+                        ours.map_or_else(FunctionResult::Unencodable, FunctionResult::Rpc)
                     }
                     Err(why) => {
                         bytes.truncate(start);
-                        Outcome::Unencodable(why)
+                        FunctionResult::Unencodable(why)
                     }
                 }
             }
@@ -379,47 +379,49 @@ where
     T: Serialize + Send + 'static,
     E: Serialize + Send + 'static,
 {
-    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut Output) -> Poll<Outcome> {
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ResultTarget) -> Poll<FunctionResult> {
         let this = self.project();
         let result = ready!(this.future.poll(cx));
         Poll::Ready(match (result, &mut *out) {
-            (Ok(value), Output::Encoded(codec, bytes)) => encoded(*codec, &value, bytes, Outcome::Ok),
-            (Ok(value), Output::Local(slot)) => {
+            (Ok(value), ResultTarget::Encoded(codec, bytes)) => encoded(*codec, &value, bytes, FunctionResult::Ok),
+            (Ok(value), ResultTarget::Local(slot)) => {
                 *slot = Some(Box::new(value));
-                Outcome::Ok
+                FunctionResult::Ok
             }
-            (Ok(_), Output::Stream(_)) => Outcome::Unencodable("it returns no stream".into()),
+            (Ok(_), ResultTarget::Stream(_)) => FunctionResult::Unencodable("it returns no stream".into()),
             (Err(error), out) => own_error(error, *this.code, out),
         })
     }
 }
 
 /// What a function's `Err` comes to; its own error is in `out`, and ours is not.
-fn own_error<E: Serialize + Send + 'static>(error: E, code: fn(&E) -> Code, out: &mut Output) -> Outcome {
+fn own_error<E: Serialize + Send + 'static>(error: E, code: fn(&E) -> Code, out: &mut ResultTarget) -> FunctionResult {
     let any: &dyn std::any::Any = &error;
     let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
     if let Some(ours) = ours {
-        return Outcome::Rpc(ours.executed_is(Executed::Yes));
+        return FunctionResult::Rpc(ours.executed_is(Executed::Yes));
     }
     let code = code(&error);
     match out {
-        Output::Encoded(codec, bytes) => encoded(*codec, &error, bytes, Outcome::Method(code)),
-        Output::Local(slot) => {
+        ResultTarget::Encoded(codec, bytes) => encoded(*codec, &error, bytes, FunctionResult::Method(code)),
+        ResultTarget::Local(slot) => {
             *slot = Some(Box::new(error));
-            Outcome::Method(code)
+            FunctionResult::Method(code)
         }
-        Output::Stream(_) => Outcome::Unencodable("its error went astray, which is a defect of byname".into()),
+        ResultTarget::Stream(_) => {
+            FunctionResult::Unencodable("its error went astray, which is a defect of byname".into())
+        }
     }
 }
 
 /// Appends `value`, which comes to `outcome`, or nothing.
-fn encoded<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>, outcome: Outcome) -> Outcome {
+fn encoded<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>, outcome: FunctionResult) -> FunctionResult {
     let start = bytes.len();
     match codec::encode(codec, value, bytes) {
         Ok(()) => outcome,
         Err(why) => {
             bytes.truncate(start);
-            Outcome::Unencodable(why)
+            FunctionResult::Unencodable(why)
         }
     }
 }

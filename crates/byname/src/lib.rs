@@ -21,7 +21,7 @@
 //!     let data = Client::new(format!("{address}/rpc"))?;
 //!     assert_eq!(add(1, 2).await, 3); // local, untouched
 //!     assert_eq!(add::on(&data, 1, 2).await?, 3); // remote, typed, the same item
-//!     assert_eq!(data.call::<i64>("add", (1, 2)).await?, 3); // by name
+//!     assert_eq!(data.request::<i64>("add", (1, 2)).await?, 3); // by name
 //!     Ok(())
 //! }
 //! ```
@@ -69,41 +69,40 @@
 extern crate self as byname;
 
 #[doc(hidden)]
-#[path = "export.rs"]
+#[path = "macro_support.rs"]
 pub mod __private;
 mod arguments;
-mod call;
+mod catch_panic;
 mod client;
 mod codec;
 mod context;
+mod deadline;
 mod dispatch;
 mod error;
+mod escape;
 mod frames;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handler;
-mod intercept;
+mod in_process;
+mod interceptor;
 mod limits;
-mod local;
 mod metadata;
 mod method;
 mod name;
-mod panics;
+mod outcome;
 mod permits;
-mod quote;
 mod registry;
-mod returned;
+mod request;
+mod running_functions;
 mod runtime;
 mod server;
-mod streaming;
-mod threads;
-mod timer;
+mod stream_argument;
 mod trace_context;
 mod wire;
 
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::rpc;
-pub use call::{Reply, Request};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
 pub use codec::{Bytes, Codec};
 pub use context::Context;
@@ -112,11 +111,12 @@ pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 pub use handler::Handler;
 pub use handler::{Callable, Contract, Function, Inject, Instance};
 pub use http::{Extensions, HeaderMap};
-pub use intercept::Next;
+pub use interceptor::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
+pub use request::{Reply, Request};
 pub use server::{Bound, HttpService, Listen, Serve, Server};
-pub use streaming::Streaming;
+pub use stream_argument::Streaming;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
-use crate::quote::quoted;
+use crate::escape::quoted;
 
 /// Headers that say something to HTTP itself, and that byname, or whatever is on the way, writes and obeys.
 const OF_HTTP: [&str; 23] = [

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::quote::quoted;
+use crate::escape::quoted;
 
 /// What is known of a function that can be called: for dispatch, for lists, for people.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The grammar of names on the wire.
 
-use crate::quote::quoted;
+use crate::escape::quoted;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 128;

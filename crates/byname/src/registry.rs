@@ -9,17 +9,17 @@ use crate::error::{Code, Error};
 use crate::handler::Handler;
 use crate::method::Method;
 use crate::name;
-use crate::threads;
+use crate::running_functions;
 
 /// The functions of a server, by name.
 #[derive(Default)]
 pub(crate) struct Registry {
     by_name: HashMap<String, usize>,
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<RegistryEntry>>,
 }
 
 /// A function and how many calls of it are at work.
-pub(crate) struct Entry {
+pub(crate) struct RegistryEntry {
     pub(crate) handler: Handler,
     active: AtomicUsize,
     /// It has been warned of.
@@ -43,7 +43,7 @@ impl Registry {
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
         let index = self.entries.len();
-        self.entries.push(Arc::new(Entry {
+        self.entries.push(Arc::new(RegistryEntry {
             handler,
             active: AtomicUsize::new(0),
             is_known_slow: AtomicBool::new(false),
@@ -71,7 +71,7 @@ impl Registry {
         Ok(())
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<RegistryEntry>> {
         self.by_name.get(name).map(|&at| &self.entries[at])
     }
 
@@ -116,7 +116,7 @@ impl Registry {
     }
 }
 
-impl Entry {
+impl RegistryEntry {
     pub(crate) fn begin(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
@@ -147,7 +147,7 @@ impl Entry {
 
     /// As [`piece`](Self::piece), from a time that the caller has just looked at; the end comes back.
     pub(crate) fn piece_from<T>(&self, began: Instant, limit: Duration, run: impl FnOnce() -> T) -> (T, Instant) {
-        let done = threads::run(self.id(), began, run);
+        let done = running_functions::run(self.id(), began, run);
         let ended = Instant::now();
         let took = ended.saturating_duration_since(began);
         self.learn(took);

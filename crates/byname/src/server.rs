@@ -1,34 +1,34 @@
 //! A server: functions in, calls answered. [`Server`], [`Serve`], [`Bound`].
 
-mod body;
+mod blocking_watchdog;
 mod connection;
-pub(crate) mod frames;
-mod gate;
+mod connection_timeouts;
+pub(crate) mod frame_connection;
+mod host_and_origin;
 mod http;
-mod join;
+mod join_all;
 mod listen;
-mod mount;
-mod reply;
+mod request_body;
+mod response_body;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
-mod stream;
-mod upgrade;
-mod watch;
-mod watchdog;
+mod stream_body;
+mod tower_service;
+mod websocket_upgrade;
 
 pub use self::listen::{Bound, Listen, Serve};
-pub use self::mount::HttpService;
+pub use self::tower_service::HttpService;
 
-use crate::call::{Reply, Request};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
+use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, Handler, Inject, Registration};
-use crate::intercept::{Chain, Next};
+use crate::interceptor::{InterceptorChain, Next};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
-use crate::quote::quoted;
 use crate::registry::Registry;
-use crate::wire::path;
+use crate::request::{Reply, Request};
+use crate::wire::path_way;
 
 /// What a process serves. Nothing is served that isn't named here.
 ///
@@ -60,7 +60,7 @@ pub struct Server {
     json_rpc: bool,
     frames: bool,
     require_json: bool,
-    interceptors: Chain,
+    interceptors: InterceptorChain,
 }
 
 impl Default for Server {
@@ -85,7 +85,7 @@ impl Server {
             json_rpc: true,
             frames: true,
             require_json: false,
-            interceptors: Chain::default(),
+            interceptors: InterceptorChain::default(),
         }
     }
 
@@ -277,7 +277,7 @@ impl Server {
 
     /// As [`dispatch`](Self::dispatch), of a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
-        path::check(&self.endpoint).map_err(|why| {
+        path_way::check(&self.endpoint).map_err(|why| {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;

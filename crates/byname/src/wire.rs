@@ -2,21 +2,21 @@
 //!
 //! `docs/protocol.md` specifies it byte by byte.
 
-mod failure;
+mod error_object;
 pub(crate) mod headers;
+mod json_object;
 pub(crate) mod json_rpc;
-pub(crate) mod lines;
-mod object;
-pub(crate) mod path;
-pub(crate) mod plain;
+pub(crate) mod path_way;
+pub(crate) mod plain_way;
+pub(crate) mod stream_lines;
 
-pub(crate) use self::failure::{Refusal, read_error, status};
+pub(crate) use self::error_object::{WireError, read_error, status};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::error::{Code, Error, Executed};
-use crate::returned::Failure;
+use crate::outcome::Failure;
 
 /// The ways of calling that HTTP/1 and HTTP/2 carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Way {
 
 /// A reply as far as HTTP is concerned.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answered {
+pub(crate) struct HttpReply {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
     /// `retry-after`, in whole seconds.
@@ -51,9 +51,9 @@ pub(crate) fn reply(
         return Err(Error::new(Code::Internal, why).executed_is(executed).into());
     }
     let value = match way {
-        _ if !(200..300).contains(&status) => return Err(failure::read(name, status, reason, headers, body)),
-        Way::Plain => plain::value(name, status, body),
-        Way::Path => path::value(name, status, headers, body),
+        _ if !(200..300).contains(&status) => return Err(error_object::read(name, status, reason, headers, body)),
+        Way::Plain => plain_way::value(name, status, body),
+        Way::Path => path_way::value(name, status, headers, body),
     };
     value.map_err(Failure::from)
 }

@@ -196,7 +196,7 @@ fn client_impl(contract: &Contract) -> TokenStream {
                     #(#names: #types),*
                 ) -> impl #byname::__private::Stream<Item = #output> + ::core::marker::Send {
                     use #byname::__private::{ConvertsStreamFit as _, ConvertsStreamUnfit as _};
-                    #byname::__private::ConvertsStream(#stub::#ident(self, #(#names),*)).convert()
+                    #byname::__private::StreamErrorConverter(#stub::#ident(self, #(#names),*)).convert()
                 }
             };
         }
@@ -205,7 +205,7 @@ fn client_impl(contract: &Contract) -> TokenStream {
             #allow
             async fn #ident(&self, #(#names: #types),*) -> #output {
                 use #byname::__private::{ConvertsFit as _, ConvertsUnfit as _};
-                #byname::__private::Converts(#stub::#ident(self, #(#names),*)).convert().await
+                #byname::__private::ErrorConverter(#stub::#ident(self, #(#names),*)).convert().await
             }
         }
     });

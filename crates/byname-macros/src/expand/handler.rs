@@ -55,10 +55,10 @@ pub(super) fn handler(
         OutputKind::Result(_) => (output::ok(&function.library, output), output::err(&function.library, output)),
         _ => (output.clone(), quote!(())),
     };
-    let serves = quote_spanned!(here=> (&#byname::__private::Serves::<#ty, #arguments, #ok, #err>::new()));
+    let serves = quote_spanned!(here=> (&#byname::__private::HandlerMaker::<#ty, #arguments, #ok, #err>::new()));
     let future = future(function, callee, this, &names, &serves, here);
     let pattern = match function.takes {
-        Some(_) => quote_spanned!(here=> #byname::__private::Streamed((#(#names,)*), stream)),
+        Some(_) => quote_spanned!(here=> #byname::__private::ArgumentsWithStream((#(#names,)*), stream)),
         None => quote_spanned!(here=> (#(#names,)*)),
     };
     let closure = match this {

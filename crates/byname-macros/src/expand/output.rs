@@ -9,11 +9,11 @@ use crate::place::{at, ends};
 
 /// The type of a success of a function that returns a `Result`, which may be an alias.
 pub(super) fn ok(byname: &Library, result: &TokenStream) -> TokenStream {
-    at(result, quote!(<#result as #byname::__private::Returned>::Ok))
+    at(result, quote!(<#result as #byname::__private::ReturnValue>::Ok))
 }
 
 pub(super) fn err(byname: &Library, result: &TokenStream) -> TokenStream {
-    at(result, quote!(<#result as #byname::__private::Returned>::Err))
+    at(result, quote!(<#result as #byname::__private::ReturnValue>::Err))
 }
 
 /// Refuses results and items that can't be sent. Nothing else asks it of them, so there is one error, and

@@ -24,12 +24,12 @@ pub(super) fn on(
     let arguments = quote!((#(#arguments,)*));
     let arguments = match &function.takes {
         Some(Takes { ident, .. }) => {
-            quote!(#byname::__private::Streamed(#arguments, ::core::option::Option::Some(#ident)))
+            quote!(#byname::__private::ArgumentsWithStream(#arguments, ::core::option::Option::Some(#ident)))
         }
         None => arguments,
     };
     let mut body = quote_spanned! {Span::mixed_site()=>
-        (&#byname::__private::Calls::<#tuple, #result>::new()).#call(#client, #method, #arguments)
+        (&#byname::__private::CallMaker::<#tuple, #result>::new()).#call(#client, #method, #arguments)
     };
     if function.output.streams {
         body = quote_spanned!(Span::mixed_site()=> #byname::StreamCall::new(#body));
@@ -116,7 +116,7 @@ fn tuple(function: &Function) -> TokenStream {
 pub(super) fn streamed(function: &Function, values: TokenStream) -> TokenStream {
     let byname = &function.library;
     match &function.takes {
-        Some(Takes { item, .. }) => quote!(#byname::__private::Streamed<#values, #item>),
+        Some(Takes { item, .. }) => quote!(#byname::__private::ArgumentsWithStream<#values, #item>),
         None => values,
     }
 }

@@ -1,8 +1,8 @@
 //! Arguments put together by hand, for calls by name.
 
-use super::encode::Encoded;
+use super::encode::EncodedArguments;
 use crate::codec::{self, Codec};
-use crate::quote::quoted;
+use crate::escape::quoted;
 use bytes::Bytes;
 use serde_core::Serialize;
 
@@ -58,12 +58,12 @@ impl Args {
         }
     }
 
-    pub(super) fn encoded(&self) -> Result<Encoded, String> {
+    pub(super) fn encoded(&self) -> Result<EncodedArguments, String> {
         if let Some(why) = &self.failed {
             return Err(why.clone());
         }
         let close = |part: &[u8], end: u8| if part.is_empty() { Bytes::new() } else { [part, &[end]].concat().into() };
-        Ok(Encoded {
+        Ok(EncodedArguments {
             codec: Codec::Json,
             positional: close(&self.positional, b']'),
             keyword: close(&self.keyword, b'}'),
@@ -75,7 +75,7 @@ impl Serialize for Args {
     /// `{"args": […], "kwargs": {…}}`, for whoever serializes it elsewhere than in a call.
     fn serialize<S: serde_core::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde_core::ser::{Error as _, SerializeStruct};
-        let Encoded { positional, keyword, .. } = self.encoded().map_err(S::Error::custom)?;
+        let EncodedArguments { positional, keyword, .. } = self.encoded().map_err(S::Error::custom)?;
         let raw = |part: Bytes, empty: &str| {
             let text = if part.is_empty() {
                 empty.into()

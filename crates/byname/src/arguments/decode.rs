@@ -10,7 +10,7 @@ use super::{Argument, unknown};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::{Method, Param};
-use crate::returned::Items;
+use crate::outcome::Items;
 
 /// A function's arguments: a tuple of up to sixteen.
 pub trait FromArguments: Send + Sized + 'static {
@@ -23,7 +23,7 @@ pub trait FromArguments: Send + Sized + 'static {
     fn fill<'de, D: Deserializer<'de>>(slots: &mut Self::Slots, index: usize, value: D) -> Result<bool, D::Error>;
     /// The tuple, or the first argument that is missing.
     #[doc(hidden)]
-    fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing>;
+    fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, MissingArgument>;
     /// Takes the stream that came with the call, or gives it back where there is no argument for one.
     #[doc(hidden)]
     fn take_items(&mut self, items: Items, _: &Method, _: usize) -> Result<(), Items> {
@@ -37,8 +37,8 @@ pub trait FromArguments: Send + Sized + 'static {
 }
 
 /// What a function is called with.
-pub(crate) struct Call<'a> {
-    pub(crate) args: Source<'a>,
+pub(crate) struct CallInput<'a> {
+    pub(crate) args: ArgumentSource<'a>,
     /// What its caller streams in.
     pub(crate) items: Option<Items>,
     /// How deep its items may be nested.
@@ -47,10 +47,10 @@ pub(crate) struct Call<'a> {
 
 /// The index of an argument that is missing.
 #[derive(Debug)]
-pub struct Missing(usize);
+pub struct MissingArgument(usize);
 
 /// Where arguments come from.
-pub(crate) enum Source<'a> {
+pub(crate) enum ArgumentSource<'a> {
     /// An array and a map; empty is none. Neither may be nested deeper than `nesting`.
     Encoded { codec: Codec, positional: &'a [u8], keyword: &'a [u8], nesting: usize },
     /// Text by name: each is tried as a string first, then as JSON.
@@ -60,9 +60,9 @@ pub(crate) enum Source<'a> {
 }
 
 /// Reads the arguments of `method`. Every error names the argument, in the same words whatever the source.
-pub(crate) fn decode<A: FromArguments>(method: &Method, call: Call<'_>) -> Result<A, Error> {
+pub(crate) fn decode<A: FromArguments>(method: &Method, call: CallInput<'_>) -> Result<A, Error> {
     let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
-    let Call { args, items, nesting } = call;
+    let CallInput { args, items, nesting } = call;
     let mut args = values::<A>(method, args)?;
     if let Some(items) = items
         && args.take_items(items, method, nesting).is_err()
@@ -78,7 +78,7 @@ pub(crate) fn decode<A: FromArguments>(method: &Method, call: Call<'_>) -> Resul
 }
 
 /// Reads all arguments but a stream.
-fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Error> {
+fn values<A: FromArguments>(method: &Method, source: ArgumentSource<'_>) -> Result<A, Error> {
     let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
     let params = &method.params;
     let mut slots = A::slots();
@@ -88,31 +88,31 @@ fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Er
         None => invalid(why),
     };
     match source {
-        Source::Local(tuple) => {
+        ArgumentSource::Local(tuple) => {
             let tuple =
                 tuple.downcast::<A>().map_err(|_| invalid("a caller in this process sent other types".into()))?;
             return Ok(*tuple);
         }
-        Source::Encoded { codec: Codec::MessagePack, positional, keyword, nesting } => {
+        ArgumentSource::Encoded { codec: Codec::MessagePack, positional, keyword, nesting } => {
             for part in [positional, keyword] {
                 if part.is_empty() {
                     continue;
                 }
                 // It counts the depth as it goes.
-                let into = Into::<A> { slots: &mut slots, method, unknown: &mut unknown };
-                if let Err(error) = codec::Reader::new(part, nesting).whole(into) {
+                let into = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut unknown };
+                if let Err(error) = codec::MessagePackReader::new(part, nesting).whole(into) {
                     return Err(in_json_words::<A>(method, positional, keyword, nesting)
                         .unwrap_or_else(|| invalid(codec::without_position(&error.to_string()).into_owned())));
                 }
             }
         }
-        Source::Encoded { codec: Codec::Json, positional, keyword, nesting } => {
+        ArgumentSource::Encoded { codec: Codec::Json, positional, keyword, nesting } => {
             if [positional, keyword].iter().any(|part| codec::deeper_than(Codec::Json, nesting, part)) {
                 return Err(too_deep(nesting));
             }
             for part in [positional, keyword] {
                 if !part.is_empty() {
-                    let into = Into::<A> { slots: &mut slots, method, unknown: &mut unknown };
+                    let into = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut unknown };
                     if let Err(error) = json(part, into) {
                         let why = codec::without_position(&error.to_string()).into_owned();
                         return Err(invalid_or_unknown(why, unknown));
@@ -120,14 +120,14 @@ fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Er
                 }
             }
         }
-        Source::Query(pairs) => {
+        ArgumentSource::Query(pairs) => {
             for (name, text) in pairs {
                 let index = method.param(name).map_err(|why| invalid_or_unknown(why, method.unknown(name)))?;
                 // As a value and not as a bare `str`: an `Option` or a newtype of a string takes it too.
                 let string = serde_json::Value::String(text.clone());
                 let fresh = A::fill(&mut slots, index, string).or_else(|_| {
                     let text = text.as_bytes();
-                    let fill = Fill::<A> { slots: &mut slots, index };
+                    let fill = FillSeed::<A> { slots: &mut slots, index };
                     codec::json::read(text, &mut serde_json::Deserializer::from_slice(text), fill)
                 });
                 match fresh {
@@ -138,10 +138,11 @@ fn values<A: FromArguments>(method: &Method, source: Source<'_>) -> Result<A, Er
             }
         }
     }
-    A::finish(slots, params).map_err(|Missing(index)| invalid(format!("argument `{}` is missing", params[index].name)))
+    A::finish(slots, params)
+        .map_err(|MissingArgument(index)| invalid(format!("argument `{}` is missing", params[index].name)))
 }
 
-fn json<A: FromArguments>(text: &[u8], into: Into<'_, A>) -> Result<(), serde_json::Error> {
+fn json<A: FromArguments>(text: &[u8], into: SlotFiller<'_, A>) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(text);
     // The depth is counted already; serde_json would stop one short of it, in other words.
     json.disable_recursion_limit();
@@ -161,7 +162,7 @@ fn in_json_words<A: FromArguments>(
     }
     let json = |part: &[u8]| if part.is_empty() { Ok(Vec::new()) } else { codec::to_json(part) };
     let (positional, keyword) = (json(positional).ok()?, json(keyword).ok()?);
-    let source = Source::Encoded { codec: Codec::Json, positional: &positional, keyword: &keyword, nesting };
+    let source = ArgumentSource::Encoded { codec: Codec::Json, positional: &positional, keyword: &keyword, nesting };
     values::<A>(method, source).err()
 }
 
@@ -173,7 +174,7 @@ fn too_deep(limit: usize) -> Error {
 
 /// Whether an argument of this type may be left out: it is an `Option`, under whatever name.
 pub(crate) fn is_optional<T: Argument>() -> bool {
-    T::deserialize(LeftOut).is_ok()
+    T::deserialize(OmittedArgument).is_ok()
 }
 
 fn twice(name: &str) -> String {
@@ -185,14 +186,14 @@ fn wrong(name: &str, why: &dyn fmt::Display) -> String {
 }
 
 /// Fills the slots from one array or object.
-struct Into<'s, A: FromArguments> {
+struct SlotFiller<'s, A: FromArguments> {
     slots: &'s mut A::Slots,
     method: &'s Method,
     /// Where the name of an argument goes that the function doesn't have.
     unknown: &'s mut Option<Box<str>>,
 }
 
-impl<'de, A: FromArguments> DeserializeSeed<'de> for Into<'_, A> {
+impl<'de, A: FromArguments> DeserializeSeed<'de> for SlotFiller<'_, A> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -200,7 +201,7 @@ impl<'de, A: FromArguments> DeserializeSeed<'de> for Into<'_, A> {
     }
 }
 
-impl<'de, A: FromArguments> Visitor<'de> for Into<'_, A> {
+impl<'de, A: FromArguments> Visitor<'de> for SlotFiller<'_, A> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -214,7 +215,7 @@ impl<'de, A: FromArguments> Visitor<'de> for Into<'_, A> {
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
         let count = self.method.params.len();
         for index in 0..count {
-            let slot = Slot::<A> { slots: self.slots, index, method: self.method };
+            let slot = ArgumentSlot::<A> { slots: self.slots, index, method: self.method };
             if seq.next_element_seed(slot)?.is_none() {
                 return Ok(());
             }
@@ -234,21 +235,21 @@ impl<'de, A: FromArguments> Visitor<'de> for Into<'_, A> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some(index) = map.next_key_seed(Key { method: self.method, unknown: self.unknown })? {
-            map.next_value_seed(Slot::<A> { slots: self.slots, index, method: self.method })?;
+        while let Some(index) = map.next_key_seed(ArgumentKey { method: self.method, unknown: self.unknown })? {
+            map.next_value_seed(ArgumentSlot::<A> { slots: self.slots, index, method: self.method })?;
         }
         Ok(())
     }
 }
 
 /// One argument's place.
-struct Slot<'s, A: FromArguments> {
+struct ArgumentSlot<'s, A: FromArguments> {
     slots: &'s mut A::Slots,
     index: usize,
     method: &'s Method,
 }
 
-impl<'de, A: FromArguments> DeserializeSeed<'de> for Slot<'_, A> {
+impl<'de, A: FromArguments> DeserializeSeed<'de> for ArgumentSlot<'_, A> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -262,12 +263,12 @@ impl<'de, A: FromArguments> DeserializeSeed<'de> for Slot<'_, A> {
 }
 
 /// [`FromArguments::fill`].
-struct Fill<'s, A: FromArguments> {
+struct FillSeed<'s, A: FromArguments> {
     slots: &'s mut A::Slots,
     index: usize,
 }
 
-impl<'de, A: FromArguments> DeserializeSeed<'de> for Fill<'_, A> {
+impl<'de, A: FromArguments> DeserializeSeed<'de> for FillSeed<'_, A> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -276,12 +277,12 @@ impl<'de, A: FromArguments> DeserializeSeed<'de> for Fill<'_, A> {
 }
 
 /// An argument's name, as its index.
-struct Key<'s> {
+struct ArgumentKey<'s> {
     method: &'s Method,
     unknown: &'s mut Option<Box<str>>,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for ArgumentKey<'_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
@@ -289,7 +290,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for ArgumentKey<'_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -305,9 +306,9 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// A deserializer for what was left out: only an `Option` can be made of it.
-struct LeftOut;
+struct OmittedArgument;
 
-impl<'de> Deserializer<'de> for LeftOut {
+impl<'de> Deserializer<'de> for OmittedArgument {
     type Error = serde_core::de::value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
@@ -333,13 +334,13 @@ fn fill_one<'de, T: Deserialize<'de>, D: Deserializer<'de>>(slot: &mut Option<T>
     Ok(true)
 }
 
-fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> Result<T, Missing> {
+fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> Result<T, MissingArgument> {
     if let Some(value) = slot {
         return Ok(value);
     }
     match &params[index].default {
-        Some(default) => codec::decode(Codec::Json, default.as_bytes()).map_err(|_| Missing(index)),
-        None => T::deserialize(LeftOut).map_err(|_| Missing(index)),
+        Some(default) => codec::decode(Codec::Json, default.as_bytes()).map_err(|_| MissingArgument(index)),
+        None => T::deserialize(OmittedArgument).map_err(|_| MissingArgument(index)),
     }
 }
 
@@ -391,7 +392,7 @@ macro_rules! tuples {
             }
 
             #[allow(unused_variables, reason = "the empty tuple uses none")]
-            fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, Missing> {
+            fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, MissingArgument> {
                 Ok(($(finish_one(slots.$index, $index, params)?,)*))
             }
         }

@@ -6,21 +6,21 @@ use bytes::Bytes;
 use serde_core::Serialize;
 
 use super::Args;
-use super::decode::Source;
+use super::decode::ArgumentSource;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::Param;
-use crate::returned::items::Upload;
+use crate::outcome::items::CallStream;
 
 /// Encoded arguments: an array and a map, each empty where there is none of the kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedArguments {
     pub(crate) codec: Codec,
     pub(crate) positional: Bytes,
     pub(crate) keyword: Bytes,
 }
 
-impl Encoded {
+impl EncodedArguments {
     pub(crate) fn none(codec: Codec) -> Self {
         Self { codec, positional: Bytes::new(), keyword: Bytes::new() }
     }
@@ -52,8 +52,8 @@ impl Encoded {
     }
 
     /// What a function's arguments are read from.
-    pub(crate) fn source(&self, nesting: usize) -> Source<'_> {
-        Source::Encoded { codec: self.codec, positional: &self.positional, keyword: &self.keyword, nesting }
+    pub(crate) fn source(&self, nesting: usize) -> ArgumentSource<'_> {
+        ArgumentSource::Encoded { codec: self.codec, positional: &self.positional, keyword: &self.keyword, nesting }
     }
 }
 
@@ -65,25 +65,25 @@ pub trait ToArguments: Send {
     fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error>;
     /// Takes the stream out, where one goes with the call.
     #[doc(hidden)]
-    fn take_stream(&mut self) -> Option<Upload> {
+    fn take_stream(&mut self) -> Option<CallStream> {
         None
     }
 }
 
 /// A map of arguments that is being written.
-struct Keyword<'o> {
+struct KeywordMap<'o> {
     codec: Codec,
     out: &'o mut Vec<u8>,
     start: usize,
     count: usize,
 }
 
-impl<'o> Keyword<'o> {
+impl<'o> KeywordMap<'o> {
     fn new(codec: Codec, out: &'o mut Vec<u8>) -> Self {
         let start = out.len();
         match codec {
             // There is room for the fifteen that one byte can count; the sixteenth needs two more.
-            Codec::MessagePack => codec::Kind::Map.begin(0, out),
+            Codec::MessagePack => codec::LengthKind::Map.begin(0, out),
             Codec::Json => out.push(b'{'),
         }
         Self { codec, out, start, count: 0 }
@@ -106,7 +106,7 @@ impl<'o> Keyword<'o> {
 
     fn end(self) {
         match self.codec {
-            Codec::MessagePack => codec::set_length(self.out, self.start, codec::Kind::Map, 0, self.count),
+            Codec::MessagePack => codec::set_length(self.out, self.start, codec::LengthKind::Map, 0, self.count),
             Codec::Json => self.out.push(b'}'),
         }
     }
@@ -134,7 +134,7 @@ macro_rules! tuples {
             #[allow(unused_variables, reason = "the empty tuple uses none")]
             fn to_keyword(&self, params: &[Param], codec: Codec, out: &mut Vec<u8>) -> Result<(), Error> {
                 #[allow(unused_mut, reason = "the empty tuple adds none")]
-                let mut keyword = Keyword::new(codec, out);
+                let mut keyword = KeywordMap::new(codec, out);
                 $(keyword.add(&self.$index, &params[$index])?;)*
                 keyword.end();
                 Ok(())
@@ -146,7 +146,7 @@ super::decode::for_every_arity!(tuples);
 
 /// The arguments of a call by name: a tuple or sequence is by position, a struct or map by name, `()` none, and
 /// [`Args`] says itself.
-pub(crate) fn encode_dynamic<A: Serialize + 'static>(name: &str, args: &A) -> Result<Encoded, Error> {
+pub(crate) fn encode_dynamic<A: Serialize + 'static>(name: &str, args: &A) -> Result<EncodedArguments, Error> {
     let unencodable = |why: String| {
         Error::refused(Code::InvalidArgument, format!("the arguments of `{name}` can't be encoded: {why}"))
     };
@@ -156,9 +156,9 @@ pub(crate) fn encode_dynamic<A: Serialize + 'static>(name: &str, args: &A) -> Re
     let mut text = Vec::new();
     codec::encode(Codec::Json, args, &mut text).map_err(unencodable)?;
     match text.first() {
-        Some(b'[') => Ok(Encoded::by_position(Codec::Json, text.into())),
-        Some(b'{') => Ok(Encoded::by_name(Codec::Json, text.into())),
-        _ if text == b"null" => Ok(Encoded::none(Codec::Json)),
+        Some(b'[') => Ok(EncodedArguments::by_position(Codec::Json, text.into())),
+        Some(b'{') => Ok(EncodedArguments::by_name(Codec::Json, text.into())),
+        _ if text == b"null" => Ok(EncodedArguments::none(Codec::Json)),
         _ => Err(Error::refused(
             Code::InvalidArgument,
             format!(
@@ -207,13 +207,13 @@ mod tests {
 
     #[test]
     fn a_name_and_its_arguments() {
-        let parts = |encoded: Encoded| {
+        let parts = |encoded: EncodedArguments| {
             (
                 String::from_utf8(encoded.positional.to_vec()).unwrap(),
                 String::from_utf8(encoded.keyword.to_vec()).unwrap(),
             )
         };
-        let dynamic = |encoded: Result<Encoded, Error>| encoded.map(parts).unwrap();
+        let dynamic = |encoded: Result<EncodedArguments, Error>| encoded.map(parts).unwrap();
         assert_eq!(dynamic(encode_dynamic("f", &(1, "x"))), ("[1,\"x\"]".into(), "".into()));
         assert_eq!(dynamic(encode_dynamic("f", &vec![1])), ("[1]".into(), "".into()));
         assert_eq!(dynamic(encode_dynamic("f", &())), ("".into(), "".into()));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Encoded;
+use super::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed};
 use crate::method::{Method, Param};
@@ -26,7 +26,7 @@ pub(crate) fn told(error: &Error) -> Option<&str> {
     error.data()?.get(MEMBER)?.as_str()
 }
 
-impl Encoded {
+impl EncodedArguments {
     /// Removes the argument of this name if its value is its default at the caller, `method`. The function that doesn't
     /// know the argument then does what it did before there was one.
     pub(crate) fn remove_default(&mut self, method: &Method, name: &str) -> bool {
@@ -63,7 +63,7 @@ fn without(codec: Codec, map: &[u8], param: &Param) -> Option<Vec<u8>> {
     let rest = entries.iter().filter(|(name, _)| *name != param.name);
     let mut out = Vec::with_capacity(map.len());
     match codec {
-        Codec::MessagePack => codec::Kind::Map.begin(entries.len() - 1, &mut out),
+        Codec::MessagePack => codec::LengthKind::Map.begin(entries.len() - 1, &mut out),
         Codec::Json => out.push(b'{'),
     }
     for (at, (name, value)) in rest.enumerate() {
@@ -98,7 +98,7 @@ mod tests {
             let encoded = |c: &[f64]| {
                 let mut keyword = Vec::new();
                 (7, Some(1), c).to_keyword(&method.params, codec, &mut keyword).unwrap();
-                Encoded::by_name(codec, keyword.into())
+                EncodedArguments::by_name(codec, keyword.into())
             };
             let mut other = encoded(&[1.5, 2.0]);
             for name in ["a", "b", "c", "d"] {

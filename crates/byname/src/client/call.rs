@@ -13,25 +13,25 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::frames::{Asked, CallPayload, Sending};
-use super::outcome::Remote;
-use super::outgoing::Outgoing;
-use super::{Client, Way};
-use crate::arguments::{Argument, Encoded, ToArguments, encode_dynamic};
-use crate::call::{Args, Known, Reply, Request};
+use super::frame_connection::{CallHead, CallPayload, FrameCall};
+use super::outgoing_call::OutgoingCall;
+use super::typed_result::Remote;
+use super::{Client, Route};
+use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
 use crate::codec::Codec;
 use crate::context::Context;
+use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
 use crate::limits::Limits;
 use crate::metadata;
 use crate::method::{Method, Param};
 use crate::name;
-use crate::returned::items::Upload;
-use crate::returned::{Failure, Returned};
+use crate::outcome::items::CallStream;
+use crate::outcome::{Failure, Returned};
+use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::streaming::Streaming;
-use crate::timer::later;
+use crate::stream_argument::Streaming;
 
 /// A call that is sent when it is first polled: `add::on(&client, 1, 2).await`.
 ///
@@ -42,58 +42,58 @@ use crate::timer::later;
 pub struct Call<A, R> {
     name: Cow<'static, str>,
     /// What it takes to send it, and to send it again; nothing once it goes another way than by frames.
-    prepared: Option<Prepared<A>>,
-    progress: Progress,
+    prepared: Option<PreparedCall<A>>,
+    progress: CallState,
     /// From what came back to what the caller sees; a pointer, so that a call is a future whatever `R` is.
     read: fn(&str, Result<Returned, Failure>) -> R,
 }
 
-struct Prepared<A> {
+struct PreparedCall<A> {
     client: Client,
     method: Option<&'static Method>,
     args: A,
-    encode: Encode<A>,
+    encode: ArgumentsEncoder<A>,
     /// For a caller in the same process: the arguments as they are, and the types they are of.
-    as_they_are: Option<AsTheyAre<A>>,
+    as_they_are: Option<LocalArguments<A>>,
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
     /// What it streams in.
-    upload: Option<Upload>,
+    upload: Option<CallStream>,
     takes_stream: bool,
 }
 
-enum Progress {
+enum CallState {
     Unsent,
     /// By frames, at its first attempt.
-    Frames(Sending, Time),
+    Frames(FrameCall, CallDeadline),
     Any(BoxFuture<Reply>),
     Over,
 }
 
 /// When a call is to end, and how long that was when it began.
 #[derive(Clone, Copy)]
-struct Time {
+struct CallDeadline {
     deadline: Instant,
     allowed: Duration,
 }
 
-type AsTheyAre<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
+type LocalArguments<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
 
-type Append<A> = fn(&A, &[Param], Codec, &mut Vec<u8>) -> Result<(), Error>;
+type AppendArguments<A> = fn(&A, &[Param], Codec, &mut Vec<u8>) -> Result<(), Error>;
 
 /// How arguments are encoded.
-enum Encode<A> {
+enum ArgumentsEncoder<A> {
     /// Each by its name; they can be appended to anything.
-    Typed(Append<A>),
+    Typed(AppendArguments<A>),
     /// They are encoded already, and are put into that codec.
-    Encoded(fn(&A, Codec) -> Result<Encoded, Error>),
+    Encoded(fn(&A, Codec) -> Result<EncodedArguments, Error>),
 }
 
 /// The arguments of a call by name, in its type: `Call<ByName, Result<T, CallError<Value>>>` is what [`Client::call`]
 /// returns whatever they are, for they are encoded at once. The call borrows nothing.
 #[derive(Debug)]
-pub struct ByName(Encoded);
+pub struct ByName(EncodedArguments);
 
 /// A typed stub's call whose arguments are all owned.
 pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
@@ -105,7 +105,7 @@ pub(crate) fn call<A: ToArguments + 'static, R: Remote>(
     let as_they_are: fn(A) -> Box<dyn Any + Send> = |args| Box::new(args);
     let as_they_are = Some((as_they_are, R::types::<A>()));
     let name = Cow::Borrowed(&*method.name);
-    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), as_they_are, upload)
+    Call::new(client, name, Some(method), args, ArgumentsEncoder::Typed(A::to_keyword), as_they_are, upload)
 }
 
 /// A typed stub's call with borrowed arguments: it is encoded even within the process.
@@ -115,15 +115,15 @@ pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
     mut args: A,
 ) -> Call<A, R> {
     let (upload, name) = (args.take_stream(), Cow::Borrowed(&*method.name));
-    Call::new(client, name, Some(method), args, Encode::Typed(A::to_keyword), None, upload)
+    Call::new(client, name, Some(method), args, ArgumentsEncoder::Typed(A::to_keyword), None, upload)
 }
 
 pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Serialize + 'static)) -> Call<ByName, R> {
     let named = name::check(name).map_err(|why| Error::refused(Code::InvalidArgument, why));
     let encoded = named.and_then(|()| encode_dynamic(name, args));
     let refused = encoded.as_ref().err().cloned();
-    let args = ByName(encoded.unwrap_or_else(|_| Encoded::none(Codec::Json)));
-    let encode = Encode::Encoded(|args: &ByName, codec| args.0.clone().into_codec(codec));
+    let args = ByName(encoded.unwrap_or_else(|_| EncodedArguments::none(Codec::Json)));
+    let encode = ArgumentsEncoder::Encoded(|args: &ByName, codec| args.0.clone().into_codec(codec));
     let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None, None);
     if let Some(prepared) = &mut call.prepared {
         prepared.refused = prepared.refused.take().or(refused);
@@ -137,9 +137,9 @@ impl<A, R> Call<A, R> {
         name: Cow<'static, str>,
         method: Option<&'static Method>,
         args: A,
-        encode: Encode<A>,
-        as_they_are: Option<AsTheyAre<A>>,
-        upload: Option<Upload>,
+        encode: ArgumentsEncoder<A>,
+        as_they_are: Option<LocalArguments<A>>,
+        upload: Option<CallStream>,
     ) -> Self
     where
         R: Remote,
@@ -147,7 +147,7 @@ impl<A, R> Call<A, R> {
         let refused = client.scope.refused.clone();
         let client = client.clone();
         let headers = HeaderMap::new();
-        let prepared = Prepared {
+        let prepared = PreparedCall {
             client,
             method,
             args,
@@ -159,7 +159,7 @@ impl<A, R> Call<A, R> {
             upload,
             takes_stream: false,
         };
-        Self { name, prepared: Some(prepared), progress: Progress::Unsent, read: R::read }
+        Self { name, prepared: Some(prepared), progress: CallState::Unsent, read: R::read }
     }
 
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
@@ -197,7 +197,7 @@ impl<A, R> Call<A, R> {
 
     /// Whether its function is in this process.
     pub(super) fn is_local(&self) -> bool {
-        self.prepared.as_ref().is_some_and(|prepared| matches!(prepared.client.scope.way, Way::Local(_)))
+        self.prepared.as_ref().is_some_and(|prepared| matches!(prepared.client.scope.way, Route::Local(_)))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -261,9 +261,9 @@ impl<A: Send, R> Call<A, R> {
     pub(super) fn poll_reply(&mut self, cx: &mut Task<'_>) -> Poll<Reply> {
         let done = loop {
             match &mut self.progress {
-                Progress::Unsent => match self.start(cx) {
+                CallState::Unsent => match self.start(cx) {
                     Ok(progress) => {
-                        let waits = matches!(progress, Progress::Frames(..));
+                        let waits = matches!(progress, CallState::Frames(..));
                         self.progress = progress;
                         if waits {
                             return Poll::Pending;
@@ -271,9 +271,9 @@ impl<A: Send, R> Call<A, R> {
                     }
                     Err(error) => break Reply::from(error),
                 },
-                Progress::Frames(sending, time) => {
+                CallState::Frames(sending, time) => {
                     let (ended, time) = (ready!(sending.poll_ended(cx)), *time);
-                    let Some(Way::Remote(host)) = self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
+                    let Some(Route::Remote(host)) = self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
                         unreachable!("it was sent by frames");
                     };
@@ -282,7 +282,7 @@ impl<A: Send, R> Call<A, R> {
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = sending.link().codec();
                             match self.by_host(time, codec, reply) {
-                                Ok(call) => self.progress = Progress::Any(on_a_runtime(call)),
+                                Ok(call) => self.progress = CallState::Any(on_a_runtime(call)),
                                 Err(error) => break Reply::from(error),
                             }
                         }
@@ -292,25 +292,26 @@ impl<A: Send, R> Call<A, R> {
                         }
                     }
                 }
-                Progress::Any(call) => {
+                CallState::Any(call) => {
                     // It may have begun in a runtime and go on where there is none.
                     let outside = Handle::try_current().is_err().then(runtime::current);
                     let _entered = outside.as_ref().map(Handle::enter);
                     break ready!(call.as_mut().poll(cx));
                 }
-                Progress::Over => panic!("a call was polled after it had ended"),
+                CallState::Over => panic!("a call was polled after it had ended"),
             }
         };
-        (self.progress, self.prepared) = (Progress::Over, None);
+        (self.progress, self.prepared) = (CallState::Over, None);
         Poll::Ready(done)
     }
 
     /// Sends it by frames, or begins to send it another way.
-    fn start(&mut self, cx: &mut Task<'_>) -> Result<Progress, Error> {
+    fn start(&mut self, cx: &mut Task<'_>) -> Result<CallState, Error> {
         let Some(prepared) = &mut self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
-        let Prepared { client, method, args, encode, timeout, headers, refused, upload, takes_stream, .. } = prepared;
+        let PreparedCall { client, method, args, encode, timeout, headers, refused, upload, takes_stream, .. } =
+            prepared;
         let streams = *takes_stream || upload.is_some();
         let scope = &client.scope;
         if let Some(error) = refused.take() {
@@ -332,7 +333,7 @@ impl<A: Send, R> Call<A, R> {
             let why = format!("no time was left to call `{name}`; allow more with `.timeout(…)`");
             return Err(Error::refused(Code::DeadlineExceeded, why));
         }
-        let time = Time { deadline, allowed };
+        let time = CallDeadline { deadline, allowed };
 
         if serving.is_some() || !scope.headers.is_empty() {
             let own = std::mem::replace(headers, scope.headers.clone());
@@ -348,43 +349,43 @@ impl<A: Send, R> Call<A, R> {
         if !streams
             && scope.interceptors.is_empty()
             && span.is_disabled()
-            && let Way::Remote(host) = &scope.way
+            && let Route::Remote(host) = &scope.way
             && let Some(link) = host.link()
         {
             let codec = link.codec();
             let mut frame = match encode {
-                Encode::Typed(write) => {
+                ArgumentsEncoder::Typed(write) => {
                     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
                     CallPayload::by_name(allowed, headers, |payload| write(args, params, codec, payload))?
                 }
-                Encode::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
+                ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
             let mut sending = link.call();
-            return match sending.poll_send(Asked { name, deadline }, &mut frame, cx) {
-                Poll::Ready(Ok(())) => Ok(Progress::Frames(sending, time)),
+            return match sending.poll_send(CallHead { name, deadline }, &mut frame, cx) {
+                Poll::Ready(Ok(())) => Ok(CallState::Frames(sending, time)),
                 Poll::Ready(Err(unsent)) => {
                     let reply = host.ended(name, allowed, &link, Err(unsent));
-                    Ok(Progress::Any(on_a_runtime(self.by_host(time, codec, reply)?)))
+                    Ok(CallState::Any(on_a_runtime(self.by_host(time, codec, reply)?)))
                 }
                 // Nobody but itself looks at its deadline before it is sent.
-                Poll::Pending => Ok(Progress::Any(on_a_runtime(self.by_host(time, codec, None)?))),
+                Poll::Pending => Ok(CallState::Any(on_a_runtime(self.by_host(time, codec, None)?))),
             };
         }
-        Ok(Progress::Any(self.start_anyhow(time, span)?))
+        Ok(CallState::Any(self.start_anyhow(time, span)?))
     }
 
     /// Sends it whichever way it goes.
-    fn start_anyhow(&mut self, time: Time, span: tracing::Span) -> Result<BoxFuture<Reply>, Error> {
+    fn start_anyhow(&mut self, time: CallDeadline, span: tracing::Span) -> Result<BoxFuture<Reply>, Error> {
         let Some(prepared) = &self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
         let scope = Arc::clone(&prepared.client.scope);
         let codec = match &scope.way {
-            Way::Local(_) => scope.codec,
-            Way::Remote(host) => host.link().map_or(Codec::Json, |link| link.codec()),
+            Route::Local(_) => scope.codec,
+            Route::Remote(host) => host.link().map_or(Codec::Json, |link| link.codec()),
         };
         let call = match &scope.way {
-            Way::Remote(_) if scope.interceptors.is_empty() => self.by_host(time, codec, None)?,
+            Route::Remote(_) if scope.interceptors.is_empty() => self.by_host(time, codec, None)?,
             way => self.by_request(way, time, codec)?,
         };
         // A span that nobody watches would still be entered and left at each poll.
@@ -393,40 +394,40 @@ impl<A: Send, R> Call<A, R> {
     }
 
     /// The call as interceptors and functions in this process see it.
-    fn by_request(&mut self, way: &Way, time: Time, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
+    fn by_request(&mut self, way: &Route, time: CallDeadline, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
         let method = prepared.method;
         let (upload, largest) = (prepared.upload.take(), way.limits().message);
         let scope = Arc::clone(&prepared.client.scope);
         let args = match (way, prepared.as_they_are) {
-            (Way::Local(dispatch), Some((as_they_are, types)))
+            (Route::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded && dispatch.takes(&self.name, types) =>
             {
-                Args::Local(as_they_are(prepared.args))
+                CallArguments::Local(as_they_are(prepared.args))
             }
-            _ => Args::Encoded(prepared.encoded(codec)?),
+            _ => CallArguments::Encoded(prepared.encoded(codec)?),
         };
         let mut request = Request::new((&*self.name).into(), args, prepared.headers);
         (request.deadline, request.takes_stream) = (Some(time.deadline), prepared.takes_stream);
-        let is_as_it_is = matches!(&request.args, Args::Local(_));
+        let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() {
             return Ok(way.send(request, method, time));
         }
-        request.method = method.map(Known::Static);
+        request.method = method.map(MethodRef::Static);
         let (chain, way) = (scope.interceptors.clone(), way.clone());
         let last = Box::new(move |request| way.send(request, method, time));
         Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
     }
 
     /// The call by its host. `first` is what its first attempt came to, where there was one.
-    fn by_host(&mut self, time: Time, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
+    fn by_host(&mut self, time: CallDeadline, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
         let upload = prepared.upload.take();
-        let Way::Remote(host) = &prepared.client.scope.way else {
+        let Route::Remote(host) = &prepared.client.scope.way else {
             unreachable!("a call within the process has no host");
         };
-        let outgoing = Outgoing {
+        let outgoing = OutgoingCall {
             name: self.name.clone(),
             args: prepared.encoded(codec)?,
             method: prepared.method,
@@ -440,7 +441,7 @@ impl<A: Send, R> Call<A, R> {
         Ok(Box::pin(Arc::clone(host).call(outgoing, first)))
     }
 
-    fn taken(&mut self) -> Prepared<A> {
+    fn taken(&mut self) -> PreparedCall<A> {
         match self.prepared.take() {
             Some(prepared) => prepared,
             None => unreachable!("it is kept until the call goes its way for good"),
@@ -448,16 +449,16 @@ impl<A: Send, R> Call<A, R> {
     }
 }
 
-impl<A> Prepared<A> {
-    fn encoded(&self, codec: Codec) -> Result<Encoded, Error> {
+impl<A> PreparedCall<A> {
+    fn encoded(&self, codec: Codec) -> Result<EncodedArguments, Error> {
         let write = match self.encode {
-            Encode::Typed(write) => write,
-            Encode::Encoded(encode) => return encode(&self.args, codec),
+            ArgumentsEncoder::Typed(write) => write,
+            ArgumentsEncoder::Encoded(encode) => return encode(&self.args, codec),
         };
         let params = self.method.map(|method| method.params.as_slice()).unwrap_or_default();
         let mut keyword = Vec::with_capacity(128);
         write(&self.args, params, codec, &mut keyword)?;
-        Ok(Encoded::by_name(codec, keyword.into()))
+        Ok(EncodedArguments::by_name(codec, keyword.into()))
     }
 }
 
@@ -516,11 +517,11 @@ fn inside_async(name: &str) -> Error {
     Error::refused(Code::FailedPrecondition, why)
 }
 
-impl Way {
+impl Route {
     fn limits(&self) -> &Limits {
         match self {
-            Way::Remote(host) => host.limits(),
-            Way::Local(dispatch) => dispatch.limits(),
+            Route::Remote(host) => host.limits(),
+            Route::Local(dispatch) => dispatch.limits(),
         }
     }
 
@@ -528,37 +529,48 @@ impl Way {
         &self,
         request: Request,
         method: Option<&'static Method>,
-        Time { deadline, allowed }: Time,
+        CallDeadline { deadline, allowed }: CallDeadline,
     ) -> BoxFuture<Reply> {
         // Interceptors may have added some.
         if let Err(error) = metadata::check_size(&request.metadata) {
             return Box::pin(std::future::ready(error.into()));
         }
         match self {
-            Way::Local(dispatch) => {
+            Route::Local(dispatch) => {
                 let dispatch = Arc::clone(dispatch);
                 if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
                     return Box::pin(std::future::ready(error.into()));
                 }
                 // What this side found out of the call has no authority on the other.
                 let mut request = Request { extensions: Extensions::new(), method: None, ..request };
-                if let (Some(caller), Args::Encoded(args)) = (method, &mut request.args)
+                if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
                     && let Some(entry) = dispatch.entry(&request.name)
                 {
                     args.remove_unknown_defaults(caller, &entry.handler.method);
                 }
                 Box::pin(async move { dispatch.run(request).await })
             }
-            Way::Remote(host) => {
-                let Request { name, args: Args::Encoded(args), metadata: headers, items, takes_stream, .. } = request
+            Route::Remote(host) => {
+                let Request {
+                    name, args: CallArguments::Encoded(args), metadata: headers, items, takes_stream, ..
+                } = request
                 else {
                     let why = "the arguments were not encoded, which is a defect of byname";
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
                 let items = Mutex::new(items);
-                let outgoing =
-                    Outgoing { name, args, method, headers, deadline, allowed, items, is_spent: false, takes_stream };
+                let outgoing = OutgoingCall {
+                    name,
+                    args,
+                    method,
+                    headers,
+                    deadline,
+                    allowed,
+                    items,
+                    is_spent: false,
+                    takes_stream,
+                };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }

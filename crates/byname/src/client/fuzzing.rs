@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::http1::{Answer, Http1};
-use super::target::Target;
+use super::http1_connection::{Http1Connection, HttpResponse};
+use super::service_url::ServiceUrl;
 
 /// An answer in HTTP/1.1, head and body, and the end of the connection.
 pub fn response(data: &[u8]) {
@@ -21,8 +21,8 @@ pub fn response(data: &[u8]) {
     assert_eq!(format!("{whole:?}"), format!("{bytewise:?}"), "it is the same in pieces");
 }
 
-fn read(pieces: Pieces<'_>, limit: usize) -> Result<(Answer, bool), String> {
-    let mut http1 = Http1::new(pieces);
+fn read(pieces: Pieces<'_>, limit: usize) -> Result<(HttpResponse, bool), String> {
+    let mut http1 = Http1Connection::new(pieces);
     match pin!(http1.answer(limit)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
         Poll::Pending => panic!("it waits for more than there is"),
@@ -49,11 +49,11 @@ pub fn url(data: &[u8]) {
     let Ok(url) = std::str::from_utf8(data) else {
         return;
     };
-    if let Ok(target) = Target::parse(url) {
+    if let Ok(target) = ServiceUrl::parse(url) {
         let authority = target.authority.to_str().expect("it stands in a header");
         assert!(target.port != 0 && !target.host.is_empty() && !authority.contains(['@', ' ', '/']), "{target:?}");
         assert!(target.path.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{target:?}");
-        let again = Target::parse(&format!("http://{authority}{}/", target.path)).expect("as it is sent");
+        let again = ServiceUrl::parse(&format!("http://{authority}{}/", target.path)).expect("as it is sent");
         assert_eq!((&again.host, again.port, &again.path), (&target.host, target.port, &target.path));
     }
 }

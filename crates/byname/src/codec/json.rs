@@ -8,13 +8,13 @@ use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
-use super::exact::Exact;
-use super::finite::Finite;
+use super::exact_integers::ExactIntegers;
+use super::finite_floats::FiniteFloats;
 use super::private_keys::{Refused, has_private_key};
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    value.serialize(Finite::new(&mut serde_json::Serializer::new(out)))
+    value.serialize(FiniteFloats::new(&mut serde_json::Serializer::new(out)))
 }
 
 /// Reads one value that fills `text` whole, of the deserializer of `text`. An integer is never rounded, unless for who
@@ -27,7 +27,7 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     refuse_private_keys(text)?;
     let value = match wide_integers(text) {
         wide if wide.is_empty() => seed.deserialize(&mut *json)?,
-        wide => seed.deserialize(Exact::new(&mut *json, &wide))?,
+        wide => seed.deserialize(ExactIntegers::new(&mut *json, &wide))?,
     };
     json.end().map(|()| value)
 }

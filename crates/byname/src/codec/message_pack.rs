@@ -10,12 +10,12 @@ mod write;
 
 use serde_core::Serialize;
 
-pub(crate) use self::read::Reader;
+pub(crate) use self::read::MessagePackReader;
 pub(super) use self::read::{Token, deeper_than, entries};
-pub(super) use self::write::Writer;
-pub(crate) use self::write::{Kind, set_length, write_str};
+pub(super) use self::write::MessagePackWriter;
+pub(crate) use self::write::{LengthKind, set_length, write_str};
 pub(super) use self::write::{write_digits, write_f32, write_f64, write_signed, write_unsigned, write_wide};
-use super::finite::Finite;
+use super::finite_floats::FiniteFloats;
 
 /// How deep a reply may be nested: where serde_json stops, so that both are read or neither.
 pub(super) const DEEPEST: usize = 127;
@@ -32,5 +32,5 @@ const OCTETS: u8 = 3;
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    value.serialize(Finite::new(Writer::new(out)))
+    value.serialize(FiniteFloats::new(MessagePackWriter::new(out)))
 }

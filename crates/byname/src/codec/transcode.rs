@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::bytes::in_base64;
 use super::message_pack::{
-    Kind, Reader, Token, set_length, write_digits, write_f32, write_f64, write_signed, write_str, write_unsigned,
-    write_wide,
+    LengthKind, MessagePackReader, Token, set_length, write_digits, write_f32, write_f64, write_signed, write_str,
+    write_unsigned, write_wide,
 };
 
 /// The deepest that is rewritten: far deeper than any limit of calls, and an end for what is hostile.
@@ -16,7 +16,7 @@ const DEEPEST: usize = 10_000;
 
 /// One value of MessagePack, which fills `bytes`, as JSON.
 pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut reader = Reader::new(bytes, 0);
+    let mut reader = MessagePackReader::new(bytes, 0);
     let mut out = Vec::with_capacity(bytes.len() * 2);
     // Of what is open, how many items are to come, and whether they have keys.
     let mut open: Vec<(usize, bool)> = Vec::new();
@@ -79,14 +79,14 @@ pub(super) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, Error> {
     while let Some(first) = rest.bytes().next() {
         let length = match first {
             b'[' | b'{' => {
-                let kind = if first == b'[' { Kind::Array } else { Kind::Map };
+                let kind = if first == b'[' { LengthKind::Array } else { LengthKind::Map };
                 open.push((out.len(), 0));
                 too_deep(open.len())?;
                 kind.begin(0, &mut out);
                 1
             }
             b']' | b'}' => {
-                let kind = if first == b']' { Kind::Array } else { Kind::Map };
+                let kind = if first == b']' { LengthKind::Array } else { LengthKind::Map };
                 let Some((start, behind)) = open.pop() else {
                     return Err(Error::custom("a bracket too many"));
                 };

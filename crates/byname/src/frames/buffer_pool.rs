@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::timer::later;
+use crate::deadline::later;
 
 /// The most buffers that are kept.
 const MOST: usize = 4;

@@ -15,7 +15,7 @@ use self::sending::SendingHalf;
 use super::{Violation, WriteQueue};
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::returned::items::{Encoded, ROOM};
+use crate::outcome::items::{EncodedItems, ROOM};
 
 /// How many bytes of items a sender may be ahead of its reader, headers included: at most and at least for one stream,
 /// and about so many for all streams of a connection together.
@@ -74,7 +74,7 @@ pub(crate) enum Room {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// Items, and the credit that the peer is to be sent for them.
-    Items(Encoded, Option<u32>),
+    Items(EncodedItems, Option<u32>),
     /// Nothing yet; the reader is woken when that has changed.
     Nothing,
     /// All items were read, and the stream is whole.
@@ -156,7 +156,7 @@ impl FlowControl {
     }
 
     /// Items have come. Those that nobody wants are dropped.
-    pub(crate) fn came(&mut self, id: u64, items: Encoded) -> Result<Option<Waker>, Violation> {
+    pub(crate) fn came(&mut self, id: u64, items: EncodedItems) -> Result<Option<Waker>, Violation> {
         let Some(streams) = self.calls.get_mut(&id) else {
             return Ok(None);
         };
@@ -300,12 +300,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::returned::items::OVERHEAD;
+    use crate::outcome::items::OVERHEAD;
 
-    fn items(number: u32, length: usize) -> Encoded {
+    fn items(number: u32, length: usize) -> EncodedItems {
         let mut bytes = number.to_be_bytes().to_vec();
         bytes.resize(length.max(4), 0);
-        Encoded::one(Codec::Json, Bytes::from(bytes))
+        EncodedItems::one(Codec::Json, Bytes::from(bytes))
     }
 
     fn number(item: &[u8]) -> u32 {
@@ -373,7 +373,7 @@ mod tests {
         sender: FlowControl,
         reader: FlowControl,
         /// Numbered items, or the end.
-        there: VecDeque<Option<Encoded>>,
+        there: VecDeque<Option<EncodedItems>>,
         back: VecDeque<u32>,
         sent: u32,
         read: u32,

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header::{self, FrameHeader, flag, kind};
 use super::payload::{self, Hello};
-use super::websocket::{Message, Reader, Side, Writer};
-use super::{Assembly, PIECE, Taken, Violation, WriteQueue};
+use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
+use super::{Assembled, MessageAssembly, PIECE, Violation, WriteQueue};
 
 /// Which side reads, by the lowest bit; how many cuts there are, by the upper four; the cuts; what comes.
 pub fn websocket(data: &[u8]) {
@@ -22,7 +22,11 @@ pub fn websocket(data: &[u8]) {
     let Some((cuts, bytes)) = rest.split_at_checked(usize::from(first >> 4)) else {
         return;
     };
-    let (side, other) = if first & 1 == 0 { (Side::Client, Side::Server) } else { (Side::Server, Side::Client) };
+    let (side, other) = if first & 1 == 0 {
+        (WebSocketRole::Client, WebSocketRole::Server)
+    } else {
+        (WebSocketRole::Server, WebSocketRole::Client)
+    };
     let whole = messages(side, [bytes]);
     assert_eq!(messages(side, bytes.chunks(1)), whole, "it is the same byte for byte");
     let mut later = bytes;
@@ -34,21 +38,21 @@ pub fn websocket(data: &[u8]) {
     }
     pieces.push(later);
     assert_eq!(messages(side, pieces), whole, "it is the same in pieces");
-    let (mut writer, mut again) = (Writer::new(other), Vec::new());
+    let (mut writer, mut again) = (WebSocketWriter::new(other), Vec::new());
     for message in &whole.0 {
         match message {
-            Message::Binary(payload) => writer.binary(&[payload], &mut again),
-            Message::Ping(payload) => writer.pong(payload, &mut again),
-            Message::Pong => writer.ping(&mut again),
-            Message::Close => writer.close(1000, "", &mut again),
+            WebSocketMessage::Binary(payload) => writer.binary(&[payload], &mut again),
+            WebSocketMessage::Ping(payload) => writer.pong(payload, &mut again),
+            WebSocketMessage::Pong => writer.ping(&mut again),
+            WebSocketMessage::Close => writer.close(1000, "", &mut again),
         }
     }
     let (again, violation) = messages(side, [&again[..]]);
     assert_eq!((again.len(), violation), (whole.0.len(), None));
     for (again, message) in again.into_iter().zip(whole.0) {
         match message {
-            Message::Ping(_) => assert_eq!(again, Message::Pong),
-            Message::Pong => assert_eq!(again, Message::Ping(BytesMut::new())),
+            WebSocketMessage::Ping(_) => assert_eq!(again, WebSocketMessage::Pong),
+            WebSocketMessage::Pong => assert_eq!(again, WebSocketMessage::Ping(BytesMut::new())),
             message => assert_eq!(again, message),
         }
     }
@@ -56,10 +60,10 @@ pub fn websocket(data: &[u8]) {
 
 /// What is read of bytes that come in pieces: the messages up to the close, and what then breaks the protocol.
 pub(crate) fn messages<'p>(
-    side: Side,
+    side: WebSocketRole,
     pieces: impl IntoIterator<Item = &'p [u8]>,
-) -> (Vec<Message>, Option<Violation>) {
-    let (mut reader, mut buffer, mut messages) = (Reader::new(side), BytesMut::new(), Vec::new());
+) -> (Vec<WebSocketMessage>, Option<Violation>) {
+    let (mut reader, mut buffer, mut messages) = (WebSocketReader::new(side), BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
@@ -68,7 +72,7 @@ pub(crate) fn messages<'p>(
                 Ok(Some(message)) => messages.push(message),
                 Err(violation) => return (messages, Some(violation)),
             }
-            if messages.last() == Some(&Message::Close) {
+            if messages.last() == Some(&WebSocketMessage::Close) {
                 return (messages, None);
             }
         }
@@ -124,7 +128,7 @@ pub fn assembly(data: &[u8]) {
         return;
     };
     let (window, largest) = (usize::from(window) * 64, usize::from(largest) * 64);
-    let mut assembly = Assembly::new(window, largest);
+    let mut assembly = MessageAssembly::new(window, largest);
     let mut sent = HashMap::<(u8, u64), Vec<u8>>::new();
     for (at, &[what, id, length]) in steps.as_chunks::<3>().0.iter().enumerate() {
         let mut header = FrameHeader::new(3 + (what >> 1 & 1), what & flag::MORE, 0, id.into());
@@ -153,17 +157,17 @@ pub fn assembly(data: &[u8]) {
             so_far.extend_from_slice(&payload);
             let all = so_far.len();
             match assembly.take(&header, &payload) {
-                Ok(Taken::Part) => assert!(header.has(flag::MORE)),
-                Ok(whole @ (Taken::Whole(_) | Taken::Assembled(_))) => {
+                Ok(Assembled::Part) => assert!(header.has(flag::MORE)),
+                Ok(whole @ (Assembled::Whole(_) | Assembled::Assembled(_))) => {
                     assert!(!header.has(flag::MORE) && all <= largest);
                     let whole = match &whole {
-                        Taken::Assembled(whole) => whole,
-                        Taken::Whole(whole) => *whole,
+                        Assembled::Assembled(whole) => whole,
+                        Assembled::Whole(whole) => *whole,
                         _ => unreachable!("it is whole"),
                     };
                     assert_eq!(sent.remove(&key).as_deref(), Some(whole));
                 }
-                Ok(Taken::TooLarge) => {
+                Ok(Assembled::TooLarge) => {
                     assert!(!header.has(flag::MORE) && all > largest);
                     sent.remove(&key);
                 }
@@ -181,8 +185,8 @@ pub fn assembly(data: &[u8]) {
 
 /// What a peer sends, in WebSocket messages: five bytes a frame (kind, flags, number, whose, length) and its payload. The
 /// highest flag ends a message, the next repeats the payload; bytes of the kind 255 go out as they are.
-pub(crate) fn script(from: Side, mut data: &[u8], id: impl Fn(u8) -> u64, wire: &mut Vec<u8>) {
-    let (mut writer, mut message) = (Writer::new(from), Vec::new());
+pub(crate) fn script(from: WebSocketRole, mut data: &[u8], id: impl Fn(u8) -> u64, wire: &mut Vec<u8>) {
+    let (mut writer, mut message) = (WebSocketWriter::new(from), Vec::new());
     while let Some((&[kind, flags, number, whose, length], rest)) = data.split_first_chunk() {
         let (payload, rest) = rest.split_at(usize::from(length).min(rest.len()));
         data = rest;
@@ -202,11 +206,11 @@ pub(crate) fn script(from: Side, mut data: &[u8], id: impl Fn(u8) -> u64, wire: 
 }
 
 /// The frames of all messages in `wire`, as `side` reads them, up to what is none.
-pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<FrameHeader>, Option<Violation>) {
+pub(crate) fn headers(side: WebSocketRole, wire: &[u8]) -> (Vec<FrameHeader>, Option<Violation>) {
     let (messages, mut violation) = messages(side, [wire]);
     let mut headers = Vec::new();
     for message in messages {
-        let Message::Binary(frames) = message else {
+        let WebSocketMessage::Binary(frames) = message else {
             continue;
         };
         let mut rest = &frames[..];
@@ -228,12 +232,12 @@ pub(crate) fn headers(side: Side, wire: &[u8]) -> (Vec<FrameHeader>, Option<Viol
 #[cfg(test)]
 pub(crate) fn queued(queue: &mut WriteQueue) -> Vec<(FrameHeader, Vec<u8>)> {
     let mut wire = Vec::new();
-    queue.fill(&mut Writer::new(Side::Server), &mut wire);
-    let (messages, violation) = messages(Side::Client, [&wire[..]]);
+    queue.fill(&mut WebSocketWriter::new(WebSocketRole::Server), &mut wire);
+    let (messages, violation) = messages(WebSocketRole::Client, [&wire[..]]);
     assert_eq!(violation, None);
     let mut frames = Vec::new();
     for message in messages {
-        let Message::Binary(message) = message else { panic!("a queue has frames only") };
+        let WebSocketMessage::Binary(message) = message else { panic!("a queue has frames only") };
         let mut rest = &message[..];
         while let Some((header, payload)) = header::next(&mut rest).expect("frames are whole") {
             frames.push((header, payload.to_vec()));

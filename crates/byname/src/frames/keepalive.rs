@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::timer::later;
+use crate::deadline::later;
 
 /// How long a connection may be quiet before a ping, and how long its answer may take.
 const QUIET: Duration = Duration::from_secs(20);
@@ -18,7 +18,7 @@ pub(crate) struct Keepalive {
 
 /// What is to be done about a quiet peer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum KeepaliveAction {
     /// Nothing before this time.
     At(Instant),
     Ask,
@@ -35,15 +35,15 @@ impl Keepalive {
         (self.heard, self.asked) = (now, None);
     }
 
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
+    pub(crate) fn next(&mut self, now: Instant) -> KeepaliveAction {
         match self.asked {
-            Some(asked) if now >= later(asked, QUIET) => Next::Dead,
-            Some(asked) => Next::At(later(asked, QUIET)),
+            Some(asked) if now >= later(asked, QUIET) => KeepaliveAction::Dead,
+            Some(asked) => KeepaliveAction::At(later(asked, QUIET)),
             None if now >= later(self.heard, QUIET) => {
                 self.asked = Some(now);
-                Next::Ask
+                KeepaliveAction::Ask
             }
-            None => Next::At(later(self.heard, QUIET)),
+            None => KeepaliveAction::At(later(self.heard, QUIET)),
         }
     }
 }
@@ -56,13 +56,13 @@ mod tests {
     fn a_quiet_peer_is_asked_once_and_then_given_up() {
         let (now, s) = (Instant::now(), Duration::from_secs);
         let mut keepalive = Keepalive::new(now);
-        assert_eq!(keepalive.next(now + s(19)), Next::At(now + s(20)));
+        assert_eq!(keepalive.next(now + s(19)), KeepaliveAction::At(now + s(20)));
         keepalive.heard(now + s(19));
-        assert_eq!(keepalive.next(now + s(20)), Next::At(now + s(39)));
-        assert_eq!(keepalive.next(now + s(39)), Next::Ask);
-        assert_eq!(keepalive.next(now + s(39)), Next::At(now + s(59)));
+        assert_eq!(keepalive.next(now + s(20)), KeepaliveAction::At(now + s(39)));
+        assert_eq!(keepalive.next(now + s(39)), KeepaliveAction::Ask);
+        assert_eq!(keepalive.next(now + s(39)), KeepaliveAction::At(now + s(59)));
         keepalive.heard(now + s(50));
-        assert_eq!(keepalive.next(now + s(70)), Next::Ask);
-        assert_eq!(keepalive.next(now + s(90)), Next::Dead);
+        assert_eq!(keepalive.next(now + s(70)), KeepaliveAction::Ask);
+        assert_eq!(keepalive.next(now + s(90)), KeepaliveAction::Dead);
     }
 }

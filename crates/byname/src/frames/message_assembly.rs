@@ -1,4 +1,4 @@
-//! Messages that come in pieces: [`Assembly`].
+//! Messages that come in pieces: [`MessageAssembly`].
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ const UNFINISHED: usize = 4096;
 
 /// The received pieces of messages that are not complete. A state machine.
 #[derive(Debug)]
-pub(crate) struct Assembly {
+pub(crate) struct MessageAssembly {
     /// By kind and id.
-    parts: HashMap<(u8, u64), Part>,
+    parts: HashMap<(u8, u64), MessagePart>,
     kept: usize,
     /// The most bytes that are kept, of all messages together.
     window: usize,
@@ -29,14 +29,14 @@ pub(crate) struct Assembly {
 }
 
 #[derive(Debug)]
-struct Part {
-    state: State,
+struct MessagePart {
+    state: AssemblyState,
     /// Nothing of it came since the last [`refuse_still`](Assembly::refuse_still).
     is_still: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum AssemblyState {
     Kept(Vec<u8>),
     /// Nothing of it is kept. Its sender is told at its end.
     TooLarge,
@@ -46,7 +46,7 @@ enum State {
 
 /// What a frame completes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken<'p> {
+pub(crate) enum Assembled<'p> {
     /// A whole message in one piece.
     Whole(&'p [u8]),
     /// A whole message that came in several pieces.
@@ -57,7 +57,7 @@ pub(crate) enum Taken<'p> {
     TooLarge,
 }
 
-impl Assembly {
+impl MessageAssembly {
     pub(crate) fn new(window: usize, largest: usize) -> Self {
         Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: BufferPool::new(largest) }
     }
@@ -74,17 +74,17 @@ impl Assembly {
 
     /// Whether the rest of some message is expected.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.parts.is_empty() && self.parts.values().any(|part| !matches!(part.state, State::Refused))
+        !self.parts.is_empty() && self.parts.values().any(|part| !matches!(part.state, AssemblyState::Refused))
     }
 
-    pub(crate) fn take<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<Taken<'p>, Violation> {
+    pub(crate) fn take<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<Assembled<'p>, Violation> {
         let key = (header.kind, header.id);
         let more = header.has(flag::MORE);
         let begins = !self.has_begun(header);
         if begins && !more {
             return Ok(match payload.len() > self.largest {
-                true => Taken::TooLarge,
-                false => Taken::Whole(payload),
+                true => Assembled::TooLarge,
+                false => Assembled::Whole(payload),
             });
         }
         if begins && self.parts.len() >= UNFINISHED.max(self.window / PIECE) {
@@ -92,13 +92,16 @@ impl Assembly {
         }
         // The room for all messages together stays within the window.
         let likely = if (self.parts.len() + 1).saturating_mul(self.likely) <= self.window { self.likely } else { 0 };
-        let part = self.parts.entry(key).or_insert_with(|| Part { state: State::Kept(Vec::new()), is_still: false });
+        let part = self
+            .parts
+            .entry(key)
+            .or_insert_with(|| MessagePart { state: AssemblyState::Kept(Vec::new()), is_still: false });
         // A piece without bytes is no progress.
         part.is_still &= payload.is_empty();
-        if let State::Kept(bytes) = &mut part.state {
+        if let AssemblyState::Kept(bytes) = &mut part.state {
             if bytes.len() + payload.len() > self.largest {
                 self.kept -= bytes.len();
-                part.state = State::TooLarge;
+                part.state = AssemblyState::TooLarge;
             } else {
                 self.kept += payload.len();
                 if bytes.is_empty() && likely > payload.len() {
@@ -112,18 +115,18 @@ impl Assembly {
             return Err(Violation("more bytes of unfinished messages than the window that was announced"));
         }
         if more {
-            return Ok(Taken::Part);
+            return Ok(Assembled::Part);
         }
         Ok(match self.parts.remove(&key).map(|part| part.state) {
-            Some(State::Kept(whole)) => {
+            Some(AssemblyState::Kept(whole)) => {
                 self.kept -= whole.len();
                 self.likely = whole.len() + whole.len() / 16;
                 let whole = Bytes::from(whole);
                 self.spares.keep(&whole);
-                Taken::Assembled(whole)
+                Assembled::Assembled(whole)
             }
-            Some(State::TooLarge) => Taken::TooLarge,
-            Some(State::Refused) | None => Taken::Part,
+            Some(AssemblyState::TooLarge) => Assembled::TooLarge,
+            Some(AssemblyState::Refused) | None => Assembled::Part,
         })
     }
 
@@ -136,10 +139,10 @@ impl Assembly {
     pub(crate) fn refuse_still(&mut self) -> Vec<(u8, u64)> {
         let mut refused = Vec::new();
         for (key, part) in &mut self.parts {
-            if matches!(part.state, State::Refused) || !std::mem::replace(&mut part.is_still, true) {
+            if matches!(part.state, AssemblyState::Refused) || !std::mem::replace(&mut part.is_still, true) {
                 continue;
             }
-            if let State::Kept(bytes) = std::mem::replace(&mut part.state, State::Refused) {
+            if let AssemblyState::Kept(bytes) = std::mem::replace(&mut part.state, AssemblyState::Refused) {
                 self.kept -= bytes.len();
             }
             refused.push(*key);
@@ -152,7 +155,7 @@ impl Assembly {
         let kept = &mut self.kept;
         self.parts.retain(|(_, id), part| {
             let is_wanted = wanted(*id);
-            if !is_wanted && let State::Kept(bytes) = &part.state {
+            if !is_wanted && let AssemblyState::Kept(bytes) = &part.state {
                 *kept -= bytes.len();
             }
             is_wanted
@@ -161,7 +164,7 @@ impl Assembly {
 
     /// Drops a message that won't be completed.
     pub(crate) fn forget(&mut self, kind: u8, id: u64) {
-        if let Some(Part { state: State::Kept(bytes), .. }) = self.parts.remove(&(kind, id)) {
+        if let Some(MessagePart { state: AssemblyState::Kept(bytes), .. }) = self.parts.remove(&(kind, id)) {
             self.kept -= bytes.len();
         }
     }
@@ -176,16 +179,16 @@ mod tests {
         FrameHeader::new(kind::CALL, if more { flag::MORE } else { 0 }, 0, id)
     }
 
-    fn assembled(bytes: &'static [u8]) -> Taken<'static> {
-        Taken::Assembled(Bytes::from_static(bytes))
+    fn assembled(bytes: &'static [u8]) -> Assembled<'static> {
+        Assembled::Assembled(Bytes::from_static(bytes))
     }
 
     #[test]
     fn pieces_of_several_messages_may_interleave() {
-        let mut assembly = Assembly::new(100, 100);
-        assert_eq!(assembly.take(&piece(1, true), b"ab"), Ok(Taken::Part));
-        assert_eq!(assembly.take(&piece(2, true), b"xy"), Ok(Taken::Part));
-        assert_eq!(assembly.take(&piece(3, false), b"whole"), Ok(Taken::Whole(b"whole")));
+        let mut assembly = MessageAssembly::new(100, 100);
+        assert_eq!(assembly.take(&piece(1, true), b"ab"), Ok(Assembled::Part));
+        assert_eq!(assembly.take(&piece(2, true), b"xy"), Ok(Assembled::Part));
+        assert_eq!(assembly.take(&piece(3, false), b"whole"), Ok(Assembled::Whole(b"whole")));
         assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(assembled(b"abc")));
         assert_eq!(assembly.take(&piece(2, false), b""), Ok(assembled(b"xy")));
         assert_eq!(assembly.kept, 0);
@@ -193,45 +196,45 @@ mod tests {
 
     #[test]
     fn a_message_that_is_too_large_is_said_to_be_at_its_end_and_nothing_of_it_is_kept() {
-        let mut assembly = Assembly::new(100, 3);
-        assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Taken::Part));
+        let mut assembly = MessageAssembly::new(100, 3);
+        assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Assembled::Part));
         for _ in 0..100 {
-            assert_eq!(assembly.take(&piece(1, true), b"defg"), Ok(Taken::Part));
+            assert_eq!(assembly.take(&piece(1, true), b"defg"), Ok(Assembled::Part));
             assert_eq!(assembly.kept, 0);
         }
-        assert_eq!(assembly.take(&piece(1, false), b"h"), Ok(Taken::TooLarge));
-        assert_eq!(assembly.take(&piece(1, false), b"new"), Ok(Taken::Whole(b"new")));
-        assert_eq!(assembly.take(&piece(1, false), b"four"), Ok(Taken::TooLarge));
+        assert_eq!(assembly.take(&piece(1, false), b"h"), Ok(Assembled::TooLarge));
+        assert_eq!(assembly.take(&piece(1, false), b"new"), Ok(Assembled::Whole(b"new")));
+        assert_eq!(assembly.take(&piece(1, false), b"four"), Ok(Assembled::TooLarge));
     }
 
     #[test]
     fn a_message_that_stands_still_is_refused_and_the_rest_of_it_read_over() {
-        let mut assembly = Assembly::new(100, 100);
+        let mut assembly = MessageAssembly::new(100, 100);
         for id in [1, 2] {
-            assert_eq!(assembly.take(&piece(id, true), b"ab"), Ok(Taken::Part));
+            assert_eq!(assembly.take(&piece(id, true), b"ab"), Ok(Assembled::Part));
         }
         assert!(assembly.refuse_still().is_empty(), "both have just come");
-        assert_eq!(assembly.take(&piece(1, true), b""), Ok(Taken::Part));
-        assert_eq!(assembly.take(&piece(2, true), b"c"), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(1, true), b""), Ok(Assembled::Part));
+        assert_eq!(assembly.take(&piece(2, true), b"c"), Ok(Assembled::Part));
         assert_eq!(assembly.refuse_still(), [(kind::CALL, 1)]);
         assert_eq!((assembly.kept, assembly.is_waiting()), (3, true));
         assert_eq!(assembly.take(&piece(2, false), b"d"), Ok(assembled(b"abcd")));
         assert!(!assembly.is_waiting() && assembly.refuse_still().is_empty());
-        assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(1, false), b"c"), Ok(Assembled::Part));
         assert!(!assembly.has_begun(&piece(1, false)));
     }
 
     #[test]
     fn as_much_room_is_made_as_the_last_message_took_and_no_more_than_the_window_for_all() {
-        let mut assembly = Assembly::new(3000, 3000);
-        let room = |assembly: &Assembly, id| match &assembly.parts[&(kind::CALL, id)].state {
-            State::Kept(bytes) => bytes.capacity(),
+        let mut assembly = MessageAssembly::new(3000, 3000);
+        let room = |assembly: &MessageAssembly, id| match &assembly.parts[&(kind::CALL, id)].state {
+            AssemblyState::Kept(bytes) => bytes.capacity(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(assembly.take(&piece(1, true), &[1; 900]), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(1, true), &[1; 900]), Ok(Assembled::Part));
         assert_eq!(assembly.take(&piece(1, false), &[1; 60]), Ok(assembled(&[1; 960])));
         for id in 2..=4 {
-            assert_eq!(assembly.take(&piece(id, true), &[1; 9]), Ok(Taken::Part));
+            assert_eq!(assembly.take(&piece(id, true), &[1; 9]), Ok(Assembled::Part));
         }
         assert!([2, 3].iter().all(|id| room(&assembly, *id) >= 1020));
         assert!(room(&assembly, 4) < 100, "it is one too many");
@@ -239,10 +242,10 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_the_window_and_what_is_forgotten_makes_room() {
-        let mut assembly = Assembly::new(4, 4);
-        assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Taken::Part));
+        let mut assembly = MessageAssembly::new(4, 4);
+        assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Assembled::Part));
         assembly.forget(kind::CALL, 1);
-        assert_eq!(assembly.take(&piece(2, true), b"abcd"), Ok(Taken::Part));
+        assert_eq!(assembly.take(&piece(2, true), b"abcd"), Ok(Assembled::Part));
         assert!(assembly.take(&piece(3, true), b"e").is_err());
     }
 }

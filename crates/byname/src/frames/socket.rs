@@ -1,4 +1,4 @@
-//! A TCP connection that carries frames: [`Socket`].
+//! A TCP connection that carries frames: [`FrameSocket`].
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use super::keepalive::{Keepalive, Next};
-use super::websocket::{Message, Reader, Side, Writer};
+use super::keepalive::{Keepalive, KeepaliveAction};
+use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
 use super::{Violation, WriteQueue};
-use crate::timer::later;
+use crate::deadline::later;
 
 /// The room for one read, at first and at most. After a read that fills it the next one gets more.
 const FIRST_READ: usize = 4 << 10;
@@ -30,15 +30,15 @@ const PONGS: usize = 64 << 10;
 
 /// Reads messages, and writes the frames of a [`WriteQueue`].
 #[derive(Debug)]
-pub(crate) struct Socket<S> {
+pub(crate) struct FrameSocket<S> {
     stream: S,
     read: BytesMut,
     /// Room for the next read.
     room: usize,
     /// The most room that `read` has had. Messages that were taken share its memory, so its own capacity doesn't show it.
     most_room: usize,
-    reader: Reader,
-    writer: Writer,
+    reader: WebSocketReader,
+    writer: WebSocketWriter,
     wire: Vec<u8>,
     written: usize,
     /// Some bytes were written of what was taken from the queue last.
@@ -68,14 +68,14 @@ pub(crate) enum GivenUp {
 
 /// Why a connection ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum SocketEnd {
     /// The peer closed it.
     Closed,
     Violation(Violation),
     Io(io::Error),
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for SocketEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the peer closed it"),
@@ -85,21 +85,21 @@ impl fmt::Display for Ended {
     }
 }
 
-impl From<io::Error> for Ended {
+impl From<io::Error> for SocketEnd {
     fn from(why: io::Error) -> Self {
         Self::Io(why)
     }
 }
 
-impl From<Violation> for Ended {
+impl From<Violation> for SocketEnd {
     fn from(violation: Violation) -> Self {
         Self::Violation(violation)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     /// `early` are bytes that were read from the stream before.
-    pub(crate) fn new(stream: S, side: Side, early: &[u8], now: Instant) -> Self {
+    pub(crate) fn new(stream: S, side: WebSocketRole, early: &[u8], now: Instant) -> Self {
         let mut read = BytesMut::with_capacity(FIRST_READ.max(early.len()));
         read.extend_from_slice(early);
         Self {
@@ -107,8 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             read,
             room: FIRST_READ,
             most_room: 0,
-            reader: Reader::new(side),
-            writer: Writer::new(side),
+            reader: WebSocketReader::new(side),
+            writer: WebSocketWriter::new(side),
             wire: Vec::new(),
             written: 0,
             has_begun: false,
@@ -126,14 +126,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Violation> {
         while let Some(message) = self.reader.next(&mut self.read)? {
             match message {
-                Message::Binary(frames) => return Ok(Some(frames.freeze())),
-                Message::Ping(payload) => {
+                WebSocketMessage::Binary(frames) => return Ok(Some(frames.freeze())),
+                WebSocketMessage::Ping(payload) => {
                     self.make_room();
                     self.pongs += payload.len() + 2;
                     self.writer.pong(&payload, &mut self.wire);
                 }
-                Message::Pong => {}
-                Message::Close => {
+                WebSocketMessage::Pong => {}
+                WebSocketMessage::Close => {
                     self.is_closed = true;
                     self.writer.close(1000, "", &mut self.wire);
                     return Ok(None);
@@ -144,9 +144,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Reads from the stream. Its end is an error, announced or not.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketEnd>> {
         if self.is_closed {
-            return Poll::Ready(Err(Ended::Closed));
+            return Poll::Ready(Err(SocketEnd::Closed));
         }
         // A peer that accepts no pongs gets no more of them. Reading continues once they are written.
         if self.pongs >= PONGS {
@@ -161,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.most_room = self.most_room.max(self.read.capacity());
         let there_is = self.read.capacity() - self.read.len();
         match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))? {
-            0 => Poll::Ready(Err(Ended::Closed)),
+            0 => Poll::Ready(Err(SocketEnd::Closed)),
             count => {
                 if count == there_is {
                     self.room = (self.room * 4).min(READ);
@@ -257,13 +257,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.blocked_since = None;
         }
         let at = match self.keepalive.next(now) {
-            Next::At(at) => at,
-            Next::Ask => {
+            KeepaliveAction::At(at) => at,
+            KeepaliveAction::Ask => {
                 self.release();
                 self.writer.ping(&mut self.wire);
                 return Ok(now);
             }
-            Next::Dead => return Err(GivenUp::Silent),
+            KeepaliveAction::Dead => return Err(GivenUp::Silent),
         };
         if !is_blocked {
             return Ok(at);
@@ -310,8 +310,8 @@ mod tests {
     async fn a_socket_releases_the_memory_of_large_messages() {
         let now = Instant::now();
         let (near, far) = tokio::io::duplex(16 << 20);
-        let mut writes = Socket::new(near, Side::Client, b"", now);
-        let mut reads = Socket::new(far, Side::Server, b"", now);
+        let mut writes = FrameSocket::new(near, WebSocketRole::Client, b"", now);
+        let mut reads = FrameSocket::new(far, WebSocketRole::Server, b"", now);
         let mut write_queue = WriteQueue::new();
         // One message of almost 1 MiB in one frame, which others may send, and then many frames at once.
         let long = vec![7; (1 << 20) - 100];

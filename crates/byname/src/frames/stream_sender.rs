@@ -8,8 +8,8 @@ use http::HeaderMap;
 use super::SharedState;
 use super::flow_control::{Room, SharedStreams};
 use super::payload::stream::put_item;
-use crate::returned::Failure;
-use crate::returned::items::{Batch, Items, Next};
+use crate::outcome::Failure;
+use crate::outcome::items::{ItemBatch, Items, NextItems};
 
 /// After so many batches the task yields, so that the connection and other calls continue.
 const AT_ONCE: usize = 4;
@@ -21,7 +21,7 @@ pub(crate) struct StreamSender {
     metadata: HeaderMap,
     has_taken: bool,
     /// Items that were made before there was room for them. Only asking for items shows whether there are more.
-    held: Option<Batch>,
+    held: Option<ItemBatch>,
     last: Option<LastSent>,
 }
 
@@ -95,15 +95,15 @@ impl StreamSender {
             };
             // `room` has kept the waker, so this is also woken when there is room or the stream is refused.
             match ready!(items.poll_next(cx, room.unwrap_or(1))) {
-                Next::Batch(batch) => {
+                NextItems::Batch(batch) => {
                     self.has_taken = true;
                     match room {
                         Some(_) => self.put(shared, id, batch),
                         None => self.held = Some(batch),
                     }
                 }
-                Next::End => self.last = Some(LastSent::End),
-                Next::Failed(failure) => self.last = Some(LastSent::Failed(failure)),
+                NextItems::End => self.last = Some(LastSent::End),
+                NextItems::Failed(failure) => self.last = Some(LastSent::Failed(failure)),
             }
         }
         let mut state = shared.lock();
@@ -117,9 +117,9 @@ impl StreamSender {
         })
     }
 
-    fn put<T: SharedStreams>(&mut self, shared: &SharedState<T>, id: u64, batch: Batch) {
+    fn put<T: SharedStreams>(&mut self, shared: &SharedState<T>, id: u64, batch: ItemBatch) {
         // Items that are sent by frames are always encoded.
-        let Batch::Encoded(batch) = batch else {
+        let ItemBatch::Encoded(batch) = batch else {
             return;
         };
         let mut state = shared.lock();
@@ -155,7 +155,7 @@ mod loom_tests {
     use super::super::{FlowControl, SharedStreams, WriteQueue};
     use super::*;
     use crate::codec::Codec;
-    use crate::returned::items::{Encoded, Source};
+    use crate::outcome::items::{EncodedItems, ItemSource};
 
     struct Side {
         flows: FlowControl,
@@ -173,13 +173,16 @@ mod loom_tests {
     /// So many items, each there at once.
     struct There(u8);
 
-    impl Source for There {
-        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<Next> {
+    impl ItemSource for There {
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<NextItems> {
             if self.0 == 0 {
-                return Poll::Ready(Next::End);
+                return Poll::Ready(NextItems::End);
             }
             self.0 -= 1;
-            Poll::Ready(Next::Batch(Batch::Encoded(Encoded::one(Codec::Json, bytes::Bytes::from_static(b"1")))))
+            Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(
+                Codec::Json,
+                bytes::Bytes::from_static(b"1"),
+            ))))
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::header::HEADER;
 use super::{LONGEST, Violation};
-use crate::quote::beginning;
+use crate::escape::beginning;
 
 /// The longest message that is taken: a longest frame with its header fits.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
@@ -26,14 +26,14 @@ const PONG: u8 = 10;
 
 /// Which end of the connection this is: what a client sends is masked, what a server sends isn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum WebSocketRole {
     Client,
     Server,
 }
 
 /// What the peer sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub(crate) enum WebSocketMessage {
     Binary(BytesMut),
     Ping(BytesMut),
     Pong,
@@ -42,27 +42,27 @@ pub(crate) enum Message {
 
 /// Reads messages. A state machine: bytes in, messages out.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    side: Side,
+pub(crate) struct WebSocketReader {
+    side: WebSocketRole,
     /// The part that has come of a message in fragments.
     fragments: Option<BytesMut>,
 }
 
 /// The header of one WebSocket frame.
-struct Frame {
+struct WebSocketFrame {
     is_final: bool,
     opcode: u8,
     mask: Option<[u8; 4]>,
     payload: Range<usize>,
 }
 
-impl Reader {
-    pub(crate) fn new(side: Side) -> Self {
+impl WebSocketReader {
+    pub(crate) fn new(side: WebSocketRole) -> Self {
         Self { side, fragments: None }
     }
 
     /// Takes the next message off the front of `buffer`; `None` until more of it has come.
-    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Message>, Violation> {
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<WebSocketMessage>, Violation> {
         loop {
             let Some(frame) = self.frame(buffer)? else {
                 return Ok(None);
@@ -79,17 +79,17 @@ impl Reader {
             match (frame.opcode, frame.is_final, self.fragments.take()) {
                 (CLOSE, ..) => {
                     check_close(&payload)?;
-                    return Ok(Some(Message::Close));
+                    return Ok(Some(WebSocketMessage::Close));
                 }
                 (PING, _, fragments) => {
                     self.fragments = fragments;
-                    return Ok(Some(Message::Ping(payload)));
+                    return Ok(Some(WebSocketMessage::Ping(payload)));
                 }
                 (PONG, _, fragments) => {
                     self.fragments = fragments;
-                    return Ok(Some(Message::Pong));
+                    return Ok(Some(WebSocketMessage::Pong));
                 }
-                (BINARY, true, None) => return Ok(Some(Message::Binary(payload))),
+                (BINARY, true, None) => return Ok(Some(WebSocketMessage::Binary(payload))),
                 (BINARY, false, None) => self.fragments = Some(payload),
                 (CONTINUATION, is_final, Some(mut whole)) => {
                     if whole.len() + payload.len() > LONGEST_MESSAGE {
@@ -97,7 +97,7 @@ impl Reader {
                     }
                     whole.extend_from_slice(&payload);
                     if is_final {
-                        return Ok(Some(Message::Binary(whole)));
+                        return Ok(Some(WebSocketMessage::Binary(whole)));
                     }
                     self.fragments = Some(whole);
                 }
@@ -107,7 +107,7 @@ impl Reader {
         }
     }
 
-    fn frame(&self, bytes: &[u8]) -> Result<Option<Frame>, Violation> {
+    fn frame(&self, bytes: &[u8]) -> Result<Option<WebSocketFrame>, Violation> {
         let &[first, second, ..] = bytes else {
             return Ok(None);
         };
@@ -118,7 +118,7 @@ impl Reader {
         if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
             return Err(Violation("an unknown opcode of WebSocket"));
         }
-        if (second & 0x80 != 0) != (self.side == Side::Server) {
+        if (second & 0x80 != 0) != (self.side == WebSocketRole::Server) {
             return Err(Violation("what a client sends must be masked, and what a server sends must not"));
         }
         let (length, at) = match second & 0x7f {
@@ -148,11 +148,11 @@ impl Reader {
             return Err(Violation("a control frame of WebSocket is in fragments or too long"));
         }
         let (mask, at) = match (self.side, bytes.get(at..at + 4)) {
-            (Side::Client, _) => (None, at),
-            (Side::Server, Some(&[a, b, c, d])) => (Some([a, b, c, d]), at + 4),
-            (Side::Server, _) => return Ok(None),
+            (WebSocketRole::Client, _) => (None, at),
+            (WebSocketRole::Server, Some(&[a, b, c, d])) => (Some([a, b, c, d]), at + 4),
+            (WebSocketRole::Server, _) => return Ok(None),
         };
-        Ok(Some(Frame { is_final, opcode, mask, payload: at..at + length }))
+        Ok(Some(WebSocketFrame { is_final, opcode, mask, payload: at..at + length }))
     }
 }
 
@@ -175,14 +175,14 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
 
 /// Writes messages.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct WebSocketWriter {
     /// What a client's keys come from: keyed by the operating system's randomness, and so not to be foreseen.
     keys: Option<(RandomState, u64)>,
 }
 
-impl Writer {
-    pub(crate) fn new(side: Side) -> Self {
-        Self { keys: (side == Side::Client).then(|| (RandomState::new(), 0)) }
+impl WebSocketWriter {
+    pub(crate) fn new(side: WebSocketRole) -> Self {
+        Self { keys: (side == WebSocketRole::Client).then(|| (RandomState::new(), 0)) }
     }
 
     /// Appends one binary message of these parts.
@@ -271,8 +271,8 @@ mod tests {
 
     use super::*;
 
-    fn read(side: Side, bytes: &[u8]) -> Result<Vec<Message>, Violation> {
-        let (mut reader, mut buffer, mut messages) = (Reader::new(side), BytesMut::from(bytes), Vec::new());
+    fn read(side: WebSocketRole, bytes: &[u8]) -> Result<Vec<WebSocketMessage>, Violation> {
+        let (mut reader, mut buffer, mut messages) = (WebSocketReader::new(side), BytesMut::from(bytes), Vec::new());
         while let Some(message) = reader.next(&mut buffer)? {
             messages.push(message);
         }
@@ -288,29 +288,29 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_specification() {
-        assert!(read(Side::Client, &[0x81, 0x05, b'H', b'e', b'l', b'l', b'o']).is_err(), "text");
+        assert!(read(WebSocketRole::Client, &[0x81, 0x05, b'H', b'e', b'l', b'l', b'o']).is_err(), "text");
         let masked = [0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-        assert_eq!(read(Side::Server, &masked), Ok(vec![Message::Binary(b"Hello"[..].into())]));
+        assert_eq!(read(WebSocketRole::Server, &masked), Ok(vec![WebSocketMessage::Binary(b"Hello"[..].into())]));
         let fragments = [0x02, 0x03, b'H', b'e', b'l', 0x89, 0x01, b'x', 0x80, 0x02, b'l', b'o'];
-        let read_over = vec![Message::Ping(b"x"[..].into()), Message::Binary(b"Hello"[..].into())];
-        assert_eq!(read(Side::Client, &fragments), Ok(read_over));
+        let read_over = vec![WebSocketMessage::Ping(b"x"[..].into()), WebSocketMessage::Binary(b"Hello"[..].into())];
+        assert_eq!(read(WebSocketRole::Client, &fragments), Ok(read_over));
     }
 
     #[test]
     fn what_breaks_the_protocol_is_refused() {
-        let wrong: [(&str, Side, &[u8]); 12] = [
-            ("unmasked from a client", Side::Server, &[0x82, 0x00]),
-            ("masked from a server", Side::Client, &[0x82, 0x80, 0, 0, 0, 0]),
-            ("a reserved bit", Side::Client, &[0xc2, 0x00]),
-            ("an unknown opcode", Side::Client, &[0x83, 0x00]),
-            ("text", Side::Client, &[0x81, 0x00]),
-            ("a ping in fragments", Side::Client, &[0x09, 0x00]),
-            ("a ping that is too long", Side::Client, &[0x89, 126, 0, 126]),
-            ("a continuation of nothing", Side::Client, &[0x80, 0x00]),
-            ("a message within another", Side::Client, &[0x02, 0x00, 0x82, 0x00]),
-            ("too long", Side::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0x11, 0, 0]),
-            ("a length in two bytes too many", Side::Client, &[0x82, 126, 0, 125]),
-            ("a length in six bytes too many", Side::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]),
+        let wrong: [(&str, WebSocketRole, &[u8]); 12] = [
+            ("unmasked from a client", WebSocketRole::Server, &[0x82, 0x00]),
+            ("masked from a server", WebSocketRole::Client, &[0x82, 0x80, 0, 0, 0, 0]),
+            ("a reserved bit", WebSocketRole::Client, &[0xc2, 0x00]),
+            ("an unknown opcode", WebSocketRole::Client, &[0x83, 0x00]),
+            ("text", WebSocketRole::Client, &[0x81, 0x00]),
+            ("a ping in fragments", WebSocketRole::Client, &[0x09, 0x00]),
+            ("a ping that is too long", WebSocketRole::Client, &[0x89, 126, 0, 126]),
+            ("a continuation of nothing", WebSocketRole::Client, &[0x80, 0x00]),
+            ("a message within another", WebSocketRole::Client, &[0x02, 0x00, 0x82, 0x00]),
+            ("too long", WebSocketRole::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0x11, 0, 0]),
+            ("a length in two bytes too many", WebSocketRole::Client, &[0x82, 126, 0, 125]),
+            ("a length in six bytes too many", WebSocketRole::Client, &[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]),
         ];
         for (what, side, bytes) in wrong {
             assert!(read(side, bytes).is_err(), "{what}");
@@ -319,8 +319,8 @@ mod tests {
 
     #[test]
     fn a_close_frame_bears_nothing_or_a_code_that_may_be_sent_and_text() {
-        let close = |payload: &[u8]| read(Side::Client, &[&[0x88, payload.len() as u8], payload].concat());
-        assert_eq!(close(b""), Ok(vec![Message::Close]));
+        let close = |payload: &[u8]| read(WebSocketRole::Client, &[&[0x88, payload.len() as u8], payload].concat());
+        assert_eq!(close(b""), Ok(vec![WebSocketMessage::Close]));
         for code in 0..=u16::MAX {
             let may_be_sent = matches!(
                 code,
@@ -328,7 +328,7 @@ mod tests {
             );
             assert_eq!(close(&code.to_be_bytes()).is_ok(), may_be_sent, "{code}");
         }
-        assert_eq!(close(&[0x03, 0xe8, 0xc3, 0xbc]), Ok(vec![Message::Close]));
+        assert_eq!(close(&[0x03, 0xe8, 0xc3, 0xbc]), Ok(vec![WebSocketMessage::Close]));
         for wrong in [&[0x03][..], &[0x03, 0xe8, 0xfc], &[0x03, 0xe8, 0xed, 0xa0, 0x80]] {
             assert!(close(wrong).is_err(), "{wrong:?}");
         }
@@ -342,15 +342,15 @@ mod tests {
             cuts in proptest::collection::vec(1..40usize, 1..20),
             from_client in any::<bool>(),
         ) {
-            let (from, to) = if from_client { (Side::Client, Side::Server) } else { (Side::Server, Side::Client) };
-            let (mut writer, mut wire) = (Writer::new(from), Vec::new());
+            let (from, to) = if from_client { (WebSocketRole::Client, WebSocketRole::Server) } else { (WebSocketRole::Server, WebSocketRole::Client) };
+            let (mut writer, mut wire) = (WebSocketWriter::new(from), Vec::new());
             let long = vec![7; long];
             for message in messages.iter().chain([&long]) {
                 let (a, b) = message.split_at(message.len() / 3);
                 writer.binary(&[a, b], &mut wire);
                 writer.ping(&mut wire);
             }
-            let (mut reader, mut buffer, mut came) = (Reader::new(to), BytesMut::new(), Vec::new());
+            let (mut reader, mut buffer, mut came) = (WebSocketReader::new(to), BytesMut::new(), Vec::new());
             let mut cuts = cuts.iter().cycle();
             let mut rest = wire.as_slice();
             while !rest.is_empty() {
@@ -358,7 +358,7 @@ mod tests {
                 buffer.extend_from_slice(now);
                 rest = later;
                 while let Some(message) = reader.next(&mut buffer).unwrap() {
-                    if let Message::Binary(payload) = message {
+                    if let WebSocketMessage::Binary(payload) = message {
                         came.push(payload.to_vec());
                     }
                 }
@@ -369,7 +369,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), server in any::<bool>()) {
-            let _ = read(if server { Side::Server } else { Side::Client }, &bytes);
+            let _ = read(if server { WebSocketRole::Server } else { WebSocketRole::Client }, &bytes);
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::PIECE;
 use super::buffer_pool::BufferPool;
 use super::header::{FrameHeader, HEADER, flag};
-use super::websocket::Writer;
+use super::websocket::WebSocketWriter;
 
 /// The approximate size of a WebSocket message, so that the peer works on the first frames while the next are on their
 /// way.
@@ -235,7 +235,7 @@ impl WriteQueue {
     }
 
     /// Appends what is to be written next to `wire`, as WebSocket messages.
-    pub(crate) fn fill(&mut self, writer: &mut Writer, wire: &mut Vec<u8>) {
+    pub(crate) fn fill(&mut self, writer: &mut WebSocketWriter, wire: &mut Vec<u8>) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
             let mut end = 0;
@@ -290,8 +290,8 @@ mod tests {
     use super::*;
     use crate::frames::fuzzing::queued;
     use crate::frames::header::{self, kind};
-    use crate::frames::websocket::{Message, Reader, Side};
-    use crate::frames::{Assembly, Taken};
+    use crate::frames::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole};
+    use crate::frames::{Assembled, MessageAssembly};
 
     /// The headers of the frames that go out next.
     fn filled(write_queue: &mut WriteQueue) -> Vec<FrameHeader> {
@@ -300,27 +300,27 @@ mod tests {
 
     /// What a peer gets of what goes out.
     struct Peer {
-        reader: Reader,
-        assembly: Assembly,
+        reader: WebSocketReader,
+        assembly: MessageAssembly,
         came: Vec<(u64, Vec<u8>)>,
     }
 
     impl Peer {
         fn new(window: usize) -> Self {
-            let assembly = Assembly::new(window, usize::MAX);
-            Self { reader: Reader::new(Side::Server), assembly, came: Vec::new() }
+            let assembly = MessageAssembly::new(window, usize::MAX);
+            Self { reader: WebSocketReader::new(WebSocketRole::Server), assembly, came: Vec::new() }
         }
 
         fn take(&mut self, wire: &[u8]) {
             let mut buffer = BytesMut::from(wire);
             while let Some(message) = self.reader.next(&mut buffer).expect("what we write is right") {
-                let Message::Binary(frames) = message else { panic!("nothing else is written") };
+                let WebSocketMessage::Binary(frames) = message else { panic!("nothing else is written") };
                 let mut rest = &frames[..];
                 while let Some((header, payload)) = header::next(&mut rest).expect("frames are whole") {
                     match self.assembly.take(&header, payload).expect("the window is kept") {
-                        Taken::Whole(whole) => self.came.push((header.id, whole.to_vec())),
-                        Taken::Assembled(whole) => self.came.push((header.id, whole.to_vec())),
-                        Taken::Part | Taken::TooLarge => {}
+                        Assembled::Whole(whole) => self.came.push((header.id, whole.to_vec())),
+                        Assembled::Assembled(whole) => self.came.push((header.id, whole.to_vec())),
+                        Assembled::Part | Assembled::TooLarge => {}
                     }
                 }
             }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_small_message_passes_a_large_one() {
         let (mut write_queue, mut writer, mut peer) =
-            (WriteQueue::new(), Writer::new(Side::Client), Peer::new(1 << 20));
+            (WriteQueue::new(), WebSocketWriter::new(WebSocketRole::Client), Peer::new(1 << 20));
         write_queue.set_window(1 << 20);
         write_queue.put_bytes(call(1), vec![1; 5 * PIECE].into());
         write_queue.put_bytes(call(2), vec![2; 9].into());
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_was_not_begun_can_be_taken_back_and_what_was_only_given_up() {
-        let (mut write_queue, mut writer) = (WriteQueue::new(), Writer::new(Side::Client));
+        let (mut write_queue, mut writer) = (WriteQueue::new(), WebSocketWriter::new(WebSocketRole::Client));
         write_queue.set_window(9 * PIECE);
         for id in 1..=2 {
             write_queue.put_bytes(call(id), vec![0; 6 * PIECE].into());
@@ -417,7 +417,7 @@ mod tests {
             steps in proptest::collection::vec((0..6u8, prop_oneof![0..400usize, PIECE - 2..PIECE * 3]), 1..40),
             window in PIECE..PIECE * 8,
         ) {
-            let (mut write_queue, mut writer, mut peer) = (WriteQueue::new(), Writer::new(Side::Client), Peer::new(window.max(PIECE * 3)));
+            let (mut write_queue, mut writer, mut peer) = (WriteQueue::new(), WebSocketWriter::new(WebSocketRole::Client), Peer::new(window.max(PIECE * 3)));
             write_queue.set_window(window);
             let mut sent = HashMap::new();
             for (id, (step, length)) in (1u64..).zip(steps) {

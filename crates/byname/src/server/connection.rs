@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::frames;
-use super::http::{Endpoint, STREAMS, Session, answer};
-use super::watch::{Activity, Watched, linger};
+use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
+use super::frame_connection;
+use super::http::{STREAMS, ServerEndpoint, Session, answer};
 use crate::limits::Limits;
 
 /// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
@@ -36,7 +36,7 @@ const PING: Duration = Duration::from_secs(20);
 pub(super) async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = endpoint.dispatch().limits().clone();
@@ -47,12 +47,12 @@ pub(super) async fn serve(
             return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)");
         }
         None => {
-            let activity = Arc::new(Activity::new(false));
-            return Watched::new(stream, Bytes::new(), peer, activity, &limits, true).part().await;
+            let activity = Arc::new(ConnectionActivity::new(false));
+            return TimedSocket::new(stream, Bytes::new(), peer, activity, &limits, true).part().await;
         }
     };
-    let activity = Arc::new(Activity::new(is_http2));
-    let io = TokioIo::new(Watched::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
+    let activity = Arc::new(ConnectionActivity::new(is_http2));
+    let io = TokioIo::new(TimedSocket::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
     let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(peer)));
     let served = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&served), request));
@@ -94,17 +94,17 @@ pub(super) async fn serve(
 }
 
 /// Frames go on where HTTP ended.
-async fn upgraded(upgrade: OnUpgrade, peer: SocketAddr, endpoint: Arc<Endpoint>, stopped: watch::Receiver<()>) {
+async fn upgraded(upgrade: OnUpgrade, peer: SocketAddr, endpoint: Arc<ServerEndpoint>, stopped: watch::Receiver<()>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Watched>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TimedSocket>>() else {
         return debug!(%peer, "a connection was not the one that had asked for frames, which is a defect of byname");
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frames::serve(stream, early.into(), peer, endpoint, stopped).await;
+    frame_connection::serve(stream, early.into(), peer, endpoint, stopped).await;
 }
 
 /// The first bytes, and whether they are HTTP/2; `None` when nothing is asked in time.

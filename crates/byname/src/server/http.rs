@@ -23,35 +23,35 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::Server;
-use super::body::{self, RequestBody, Until};
-use super::gate::{Gate, Turned, transfer_coding};
-use super::join::join;
-use super::reply::{self, Content, ReplyBody};
-use super::stream::RequestLines;
-use super::upgrade;
-use super::watch::Activity;
-use crate::arguments::Encoded;
-use crate::call::{Args, Reply, Request};
+use super::connection_timeouts::ConnectionActivity;
+use super::host_and_origin::{Rejection, RequestRules, transfer_coding};
+use super::join_all::join;
+use super::request_body::{self, BodyDeadline, RequestBody};
+use super::response_body::{self, ReplyBody, ReplyContent};
+use super::stream_body::RequestLines;
+use super::websocket_upgrade;
+use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
+use crate::deadline::{before, later};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
+use crate::escape::{quoted, quoted_bytes};
 use crate::limits::Limits;
+use crate::outcome::{Failure, Items, Returned};
 use crate::permits::CallPermits;
-use crate::quote::{quoted, quoted_bytes};
-use crate::returned::{Failure, Items, Returned};
-use crate::timer::{before, later};
-use crate::wire::lines::{self, Form};
-use crate::wire::{Answered, Refusal, Way, headers, json_rpc, path, plain};
+use crate::request::{CallArguments, Reply, Request};
+use crate::wire::stream_lines::{self, StreamFormat};
+use crate::wire::{HttpReply, Way, WireError, headers, json_rpc, path_way, plain_way};
 
 /// Calls at once on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
 
 /// What all connections of a server share.
-pub(super) struct Endpoint {
+pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     frames: bool,
-    gate: Gate,
+    gate: RequestRules,
     path: String,
     plain: bool,
     by_path: bool,
@@ -66,8 +66,8 @@ pub(super) struct Endpoint {
 
 /// One connection, as its requests see it.
 pub(super) struct Session {
-    endpoint: Arc<Endpoint>,
-    activity: Arc<Activity>,
+    endpoint: Arc<ServerEndpoint>,
+    activity: Arc<ConnectionActivity>,
     peer: Option<SocketAddr>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
@@ -77,7 +77,7 @@ pub(super) struct Session {
 }
 
 /// What a request asks for.
-enum Target<'p> {
+enum RequestTarget<'p> {
     /// A call, its name in the body.
     Plain,
     /// A call of this name.
@@ -89,10 +89,10 @@ enum Target<'p> {
     Nothing,
 }
 
-impl Endpoint {
+impl ServerEndpoint {
     pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, is_mounted: bool) -> Self {
         let frames = server.frames && !is_mounted;
-        let gate = Gate {
+        let gate = RequestRules {
             private,
             hosts: server.hosts.clone(),
             origins: server.origins.clone(),
@@ -125,22 +125,26 @@ impl Endpoint {
         &self.path
     }
 
-    fn target<'p>(&self, path: &'p str) -> Target<'p> {
+    fn target<'p>(&self, path: &'p str) -> RequestTarget<'p> {
         let rest = if self.path == "/" { path } else { path.strip_prefix(self.path.as_str()).unwrap_or("-") };
         match rest {
-            "" | "/" => Target::Plain,
-            "/!live" => Target::Live,
-            "/!ready" => Target::Ready,
+            "" | "/" => RequestTarget::Plain,
+            "/!live" => RequestTarget::Live,
+            "/!ready" => RequestTarget::Ready,
             _ => match rest.strip_prefix('/') {
-                Some(name) => Target::Path(name),
-                None => Target::Nothing,
+                Some(name) => RequestTarget::Path(name),
+                None => RequestTarget::Nothing,
             },
         }
     }
 }
 
 impl Session {
-    pub(super) fn new(endpoint: Arc<Endpoint>, activity: Arc<Activity>, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn new(
+        endpoint: Arc<ServerEndpoint>,
+        activity: Arc<ConnectionActivity>,
+        peer: Option<SocketAddr>,
+    ) -> Self {
         let functions = CallPermits::new(endpoint.functions());
         Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
     }
@@ -171,7 +175,8 @@ pub(super) async fn answer<B: RequestBody>(
     let is_head = head.method == Verb::HEAD;
     let is_get = is_head || head.method == Verb::GET;
     let target = endpoint.target(head.uri.path());
-    let says_idle = version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, Target::Path(_)));
+    let says_idle =
+        version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, RequestTarget::Path(_)));
     let mut out = endpoint.route(&session, &mut head, &mut body).await;
     if let Some(body) = body {
         // It was answered unread. The next request can come only behind it.
@@ -205,9 +210,9 @@ pub(super) async fn answer<B: RequestBody>(
 }
 
 /// The answer to a HEAD is that to a GET, without the body.
-fn leave_out_body(out: &mut Out) {
+fn leave_out_body(out: &mut HttpAnswer) {
     let body = take(out.body_mut());
-    if let Content::Whole(body) = body
+    if let ReplyContent::Whole(body) = body
         && out.status() != StatusCode::NO_CONTENT
     {
         out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -216,35 +221,35 @@ fn leave_out_body(out: &mut Out) {
 
 /// Reads over what is left of a request's body, if that costs little; if not, its connection has no further request. Over
 /// HTTP/2 the stream ends with its answer, whatever was read of it.
-async fn skip<B: RequestBody>(head: &Parts, body: Pin<&mut B>, activity: &Activity) {
+async fn skip<B: RequestBody>(head: &Parts, body: Pin<&mut B>, activity: &ConnectionActivity) {
     if head.version > Version::HTTP_11 || body.is_end_stream() {
         return;
     }
     // A client that waits to be asked for its body may send none, and to read is to ask.
     let waits =
         head.headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if waits || !body::skip(body).await {
+    if waits || !request_body::skip(body).await {
         activity.leave_unread();
     }
 }
 
-type Out = Response<Content>;
+type HttpAnswer = Response<ReplyContent>;
 
 /// Where a call comes from and until when it is waited for.
-struct Caller<'s> {
+struct CallerInfo<'s> {
     session: &'s Session,
     began: Instant,
     deadline: Option<Instant>,
     /// How it takes a stream.
-    form: Form,
+    form: StreamFormat,
 }
 
-impl Endpoint {
+impl ServerEndpoint {
     /// What is answered; `body` is left where it wasn't looked at.
-    async fn route<B: RequestBody>(&self, session: &Session, head: &mut Parts, body: &mut Option<B>) -> Out {
+    async fn route<B: RequestBody>(&self, session: &Session, head: &mut Parts, body: &mut Option<B>) -> HttpAnswer {
         let began = Instant::now();
         let target = self.target(head.uri.path());
-        let way = if matches!(target, Target::Plain) { Way::Plain } else { Way::Path };
+        let way = if matches!(target, RequestTarget::Plain) { Way::Plain } else { Way::Path };
         if let Err(turned) = transfer_coding(&head.headers) {
             let mut out = turn(way, turned);
             out.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -265,8 +270,8 @@ impl Endpoint {
         }
         // Orchestrators probe by address, whatever name the server goes by; these two say nothing of it.
         match target {
-            Target::Live => return probe(head, true),
-            Target::Ready => return probe(head, self.dispatch.is_ready()),
+            RequestTarget::Live => return probe(head, true),
+            RequestTarget::Ready => return probe(head, self.dispatch.is_ready()),
             _ => {}
         }
         if !known {
@@ -282,13 +287,13 @@ impl Endpoint {
             Ok(origin) => origin.cloned(),
             Err(turned) => return turn(way, turned),
         };
-        if self.frames && matches!(target, Target::Plain) && upgrade::is_asked_for(head) {
+        if self.frames && matches!(target, RequestTarget::Plain) && websocket_upgrade::is_asked_for(head) {
             let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-            return match upgrade::grant(head, has_body, self.dispatch.is_ready()) {
+            return match websocket_upgrade::grant(head, has_body, self.dispatch.is_ready()) {
                 Ok((granted, connection)) => {
                     // There is one at most: nothing is read of HTTP after the answer that grants it.
                     let _ = session.upgrade.set(connection);
-                    granted.map(Content::Whole)
+                    granted.map(ReplyContent::Whole)
                 }
                 Err((status, error)) => {
                     let mut out = refuse(way, error, Some(status));
@@ -306,14 +311,14 @@ impl Endpoint {
             Ok(timeout) => timeout.map(|timeout| later(began, timeout)),
             Err(error) => return refuse(way, error, None),
         };
-        let form = Form::asked_for(&head.headers);
-        let caller = Caller { session, began, deadline, form };
+        let form = StreamFormat::asked_for(&head.headers);
+        let caller = CallerInfo { session, began, deadline, form };
         let mut out = if head.method == Verb::OPTIONS && origin.is_some() {
             preflight()
         } else {
             match target {
-                Target::Plain if self.plain || self.json_rpc => self.plain(head, body, caller).await,
-                Target::Path(name) if self.by_path => {
+                RequestTarget::Plain if self.plain || self.json_rpc => self.plain(head, body, caller).await,
+                RequestTarget::Path(name) if self.by_path => {
                     let name = name.to_owned();
                     self.by_path(name, head, body, caller).await
                 }
@@ -329,7 +334,7 @@ impl Endpoint {
         out
     }
 
-    fn nothing(&self, way: Way, asked: &str) -> Out {
+    fn nothing(&self, way: Way, asked: &str) -> HttpAnswer {
         // Where this is mounted is known to the outer server alone.
         let mount = if self.is_mounted { "…" } else { "" };
         let (path, asked) = (format!("{mount}{}", self.path), quoted(&format!("{mount}{asked}")));
@@ -347,21 +352,26 @@ impl Endpoint {
         refuse(way, Error::refused(Code::Unimplemented, why), Some(StatusCode::NOT_FOUND))
     }
 
-    async fn plain<B: RequestBody>(&self, head: &mut Parts, body: &mut Option<B>, caller: Caller<'_>) -> Out {
+    async fn plain<B: RequestBody>(
+        &self,
+        head: &mut Parts,
+        body: &mut Option<B>,
+        caller: CallerInfo<'_>,
+    ) -> HttpAnswer {
         if head.method != Verb::POST {
             return refuse_verb(Way::Plain, head, Verbs::Call);
         }
-        if self.plain && lines::is(&head.headers) {
+        if self.plain && stream_lines::is(&head.headers) {
             return self.plain_lines(head, body, caller).await;
         }
         match self.body(head, body, &caller, None).await {
-            Ok(body) => match plain::read(&body) {
+            Ok(body) => match plain_way::read(&body) {
                 // Boxed, so that the other ways don't carry its size.
                 Err(_) if self.json_rpc && json_rpc::is(&body) => {
                     Box::pin(self.json_rpc(body, take(&mut head.headers), caller)).await
                 }
                 _ if !self.plain => self.nothing(Way::Plain, head.uri.path()),
-                Ok((name, args)) => self.call(Way::Plain, name, Args::Encoded(args), head, caller).await,
+                Ok((name, args)) => self.call(Way::Plain, name, CallArguments::Encoded(args), head, caller).await,
                 Err(error) => refuse(Way::Plain, error, None),
             },
             Err(turned) => turn(Way::Plain, turned),
@@ -369,7 +379,12 @@ impl Endpoint {
     }
 
     /// A call whose first line is what a plain body is, and whose others are the items of its stream.
-    async fn plain_lines<B: RequestBody>(&self, head: &mut Parts, body: &mut Option<B>, caller: Caller<'_>) -> Out {
+    async fn plain_lines<B: RequestBody>(
+        &self,
+        head: &mut Parts,
+        body: &mut Option<B>,
+        caller: CallerInfo<'_>,
+    ) -> HttpAnswer {
         let limits = self.dispatch.limits();
         let mut lines = match self.lines(head, body, &caller) {
             Ok(lines) => lines,
@@ -379,28 +394,28 @@ impl Endpoint {
         let first = match before(until, poll_fn(|cx| lines.poll_line(cx))).await {
             Some(Ok(line)) => line.unwrap_or_default(),
             Some(Err(error)) => return refuse(Way::Plain, error.executed_is(Executed::No), None),
-            None => return refuse(Way::Plain, body::stalled(limits.body_progress), None),
+            None => return refuse(Way::Plain, request_body::stalled(limits.body_progress), None),
         };
-        match plain::read(&first) {
+        match plain_way::read(&first) {
             Ok((name, args)) => {
-                let (args, items) = (Args::Encoded(args), Items::new(lines));
+                let (args, items) = (CallArguments::Encoded(args), Items::new(lines));
                 self.call_with(Way::Plain, name, args, Some(items), head, caller).await
             }
             Err(error) => refuse(Way::Plain, error, None),
         }
     }
 
-    async fn json_rpc(&self, body: Bytes, metadata: HeaderMap, caller: Caller<'_>) -> Out {
+    async fn json_rpc(&self, body: Bytes, metadata: HeaderMap, caller: CallerInfo<'_>) -> HttpAnswer {
         let limits = self.dispatch.limits();
         match json_rpc::read(&body, limits.batch) {
-            json_rpc::Message::Single(asked) => {
+            json_rpc::JsonRpcBody::Single(asked) => {
                 let room = AtomicUsize::new(limits.message);
                 let (reply, metadata) = self.json_rpc_call(asked, metadata, &caller, &room).await;
                 // Nobody asked for the headers of a notification either.
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
                 finish(json_rpc::answer(reply), metadata)
             }
-            json_rpc::Message::Batch(asked) => {
+            json_rpc::JsonRpcBody::Batch(asked) => {
                 // Less a comma for each, and the brackets.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
                 let call = |asked| self.json_rpc_call(asked, metadata.clone(), &caller, &room);
@@ -418,9 +433,9 @@ impl Endpoint {
     /// the order of coming: so one answer never holds more than fits, however many calls it is to.
     async fn json_rpc_call(
         &self,
-        asked: json_rpc::Asked,
+        asked: json_rpc::JsonRpcRequest,
         metadata: HeaderMap,
-        caller: &Caller<'_>,
+        caller: &CallerInfo<'_>,
         room: &AtomicUsize,
     ) -> (Option<Bytes>, HeaderMap) {
         let (name, args) = match asked.call {
@@ -428,8 +443,8 @@ impl Endpoint {
             Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
         };
         let said = name.clone();
-        let none = Streams { items: None, takes_stream: false };
-        let reply = self.run(name, &said, Args::Encoded(args), none, metadata, caller).await;
+        let none = StreamsOfCall { items: None, takes_stream: false };
+        let reply = self.run(name, &said, CallArguments::Encoded(args), none, metadata, caller).await;
         let Some(id) = asked.id else {
             return (None, reply.metadata);
         };
@@ -460,11 +475,11 @@ impl Endpoint {
         name: String,
         head: &mut Parts,
         body: &mut Option<B>,
-        caller: Caller<'_>,
-    ) -> Out {
+        caller: CallerInfo<'_>,
+    ) -> HttpAnswer {
         if head.method == Verb::POST && self.dispatch.takes_stream(&name) {
-            let args = match head.uri.query().map_or_else(|| Ok(Vec::new()), path::read_query) {
-                Ok(pairs) => Args::Query(pairs),
+            let args = match head.uri.query().map_or_else(|| Ok(Vec::new()), path_way::read_query) {
+                Ok(pairs) => CallArguments::Query(pairs),
                 Err(error) => return refuse(Way::Path, error, None),
             };
             let items = match self.lines(head, body, &caller) {
@@ -475,16 +490,16 @@ impl Endpoint {
         }
         let args = match head.method {
             Verb::POST => match self.body(head, body, &caller, Some(&name)).await {
-                Ok(body) => path::read(body).map(Args::Encoded),
+                Ok(body) => path_way::read(body).map(CallArguments::Encoded),
                 Err(turned) => return turn(Way::Path, turned),
             },
             ref verb => match self.dispatch.is_readonly(&name) {
                 Some(true) if [Verb::GET, Verb::HEAD].contains(verb) => {
-                    path::read_query(head.uri.query().unwrap_or("")).map(Args::Query)
+                    path_way::read_query(head.uri.query().unwrap_or("")).map(CallArguments::Query)
                 }
                 Some(readonly) => {
                     let allowed = if readonly { Verbs::Read } else { Verbs::Call };
-                    let refused = Args::Refused(wrong_verb(Some(&name), verb, head.uri.path(), allowed));
+                    let refused = CallArguments::Refused(wrong_verb(Some(&name), verb, head.uri.path(), allowed));
                     let is_question = *verb == Verb::OPTIONS;
                     let mut out = self.call(Way::Path, name, refused, head, caller).await;
                     if out.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -495,7 +510,7 @@ impl Endpoint {
                     }
                     return out;
                 }
-                None => Ok(Args::Encoded(Encoded::none(Codec::Json))),
+                None => Ok(CallArguments::Encoded(EncodedArguments::none(Codec::Json))),
             },
         };
         match args {
@@ -505,7 +520,7 @@ impl Endpoint {
     }
 
     /// Takes the body, if it says that it is of a kind that is taken.
-    fn takes_body<B: RequestBody>(&self, head: &Parts, body: &mut Option<B>) -> Result<B, Turned> {
+    fn takes_body<B: RequestBody>(&self, head: &Parts, body: &mut Option<B>) -> Result<B, Rejection> {
         self.gate.content_type(&head.headers, body.as_ref().is_some_and(|body| !body.is_end_stream()))?;
         let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
         let Some(encoding) = encoding else {
@@ -514,7 +529,7 @@ impl Endpoint {
         let encoding = quoted_bytes(encoding.as_bytes());
         let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
         let error = Error::refused(Code::InvalidArgument, why);
-        Err(Turned { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error })
+        Err(Rejection { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, error })
     }
 
     /// The body of a call, line by line.
@@ -522,8 +537,8 @@ impl Endpoint {
         &self,
         head: &Parts,
         body: &mut Option<B>,
-        caller: &Caller<'_>,
-    ) -> Result<RequestLines<B>, Turned> {
+        caller: &CallerInfo<'_>,
+    ) -> Result<RequestLines<B>, Rejection> {
         let body = self.takes_body(head, body)?;
         Ok(RequestLines::new(body, self.dispatch.limits().message, Arc::clone(&caller.session.activity)))
     }
@@ -533,15 +548,15 @@ impl Endpoint {
         &self,
         head: &Parts,
         body: &mut Option<B>,
-        caller: &Caller<'_>,
+        caller: &CallerInfo<'_>,
         name: Option<&str>,
-    ) -> Result<Bytes, Turned> {
+    ) -> Result<Bytes, Rejection> {
         let mut body = pin!(self.takes_body(head, body)?);
         let until = match caller.deadline {
-            Some(deadline) => Until { deadline, by_caller: true },
-            None => Until { deadline: later(caller.began, self.dispatch.patience(name)), by_caller: false },
+            Some(deadline) => BodyDeadline { deadline, by_caller: true },
+            None => BodyDeadline { deadline: later(caller.began, self.dispatch.patience(name)), by_caller: false },
         };
-        match body::read(body.as_mut(), self.dispatch.limits(), until).await {
+        match request_body::read(body.as_mut(), self.dispatch.limits(), until).await {
             Ok(body) => Ok(body),
             Err(error) => {
                 let activity = &caller.session.activity;
@@ -555,7 +570,14 @@ impl Endpoint {
         }
     }
 
-    async fn call(&self, way: Way, name: String, args: Args, head: &mut Parts, caller: Caller<'_>) -> Out {
+    async fn call(
+        &self,
+        way: Way,
+        name: String,
+        args: CallArguments,
+        head: &mut Parts,
+        caller: CallerInfo<'_>,
+    ) -> HttpAnswer {
         self.call_with(way, name, args, None, head, caller).await
     }
 
@@ -564,30 +586,30 @@ impl Endpoint {
         &self,
         way: Way,
         name: String,
-        args: Args,
+        args: CallArguments,
         items: Option<Items>,
         head: &mut Parts,
-        caller: Caller<'_>,
-    ) -> Out {
+        caller: CallerInfo<'_>,
+    ) -> HttpAnswer {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
-        let refused = matches!(args, Args::Refused(_));
-        let streams = Streams { items, takes_stream: true };
+        let refused = matches!(args, CallArguments::Refused(_));
+        let streams = StreamsOfCall { items, takes_stream: true };
         let Reply { result, metadata } = self.run(name, &said, args, streams, take(&mut head.headers), &caller).await;
         let of_function = is_of_function(&result);
         let answered = match result {
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
-                (Some(value), Way::Plain) => plain::success(&value),
-                (Some(value), Way::Path) => path::success(value),
+                (Some(value), Way::Plain) => plain_way::success(&value),
+                (Some(value), Way::Path) => path_way::success(value),
                 (None, _) => return refuse(way, not_encoded(), None),
             },
             Ok(Returned::Stream(items)) => {
                 let readonly = self.dispatch.is_readonly(&said) == Some(true);
                 let reader = readonly.then(|| (Arc::clone(&caller.session.activity), said));
-                return reply::stream(items, caller.form, reader, metadata);
+                return response_body::stream(items, caller.form, reader, metadata);
             }
             Err(failure) => {
-                let refusal = Refusal::from(failure);
+                let refusal = WireError::from(failure);
                 let status = match refusal.status(way) {
                     404 if refused => 405,
                     status => status,
@@ -612,10 +634,10 @@ impl Endpoint {
         &self,
         name: String,
         said: &str,
-        args: Args,
-        streams: Streams,
+        args: CallArguments,
+        streams: StreamsOfCall,
         metadata: HeaderMap,
-        caller: &Caller<'_>,
+        caller: &CallerInfo<'_>,
     ) -> Reply {
         let Some(share) = caller.session.functions.try_acquire() else {
             let most = self.functions();
@@ -654,7 +676,7 @@ impl Endpoint {
 }
 
 /// The streams of a call.
-struct Streams {
+struct StreamsOfCall {
     items: Option<Items>,
     takes_stream: bool,
 }
@@ -684,12 +706,12 @@ fn not_encoded() -> Error {
     Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
 }
 
-fn plainly(error: Error) -> Turned {
+fn plainly(error: Error) -> Rejection {
     let status = StatusCode::from_u16(crate::wire::status(&error)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Turned { status, error }
+    Rejection { status, error }
 }
 
-fn turn(way: Way, turned: Turned) -> Out {
+fn turn(way: Way, turned: Rejection) -> HttpAnswer {
     let mut out = refuse(way, turned.error, Some(turned.status));
     if turned.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         out.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -697,8 +719,8 @@ fn turn(way: Way, turned: Turned) -> Out {
     out
 }
 
-fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> Out {
-    let refusal = Refusal::from(Failure::Rpc(error));
+fn refuse(way: Way, error: Error, status: Option<StatusCode>) -> HttpAnswer {
+    let refusal = WireError::from(Failure::Rpc(error));
     let status = status.map_or_else(|| refusal.status(way), |status| status.as_u16());
     finish(refusal.answer(way, status), HeaderMap::new())
 }
@@ -747,7 +769,7 @@ fn wrong_verb(name: Option<&str>, verb: &Verb, path: &str, allowed: Verbs) -> Er
     Error::refused(Code::Unimplemented, why)
 }
 
-fn refuse_verb(way: Way, head: &Parts, allowed: Verbs) -> Out {
+fn refuse_verb(way: Way, head: &Parts, allowed: Verbs) -> HttpAnswer {
     if head.method == Verb::OPTIONS {
         return allowing(allowed);
     }
@@ -758,16 +780,16 @@ fn refuse_verb(way: Way, head: &Parts, allowed: Verbs) -> Out {
 }
 
 /// What OPTIONS is answered.
-fn allowing(verbs: Verbs) -> Out {
-    let mut out = Response::new(Content::default());
+fn allowing(verbs: Verbs) -> HttpAnswer {
+    let mut out = Response::new(ReplyContent::default());
     *out.status_mut() = StatusCode::NO_CONTENT;
     out.headers_mut().insert(ALLOW, verbs.header());
     out
 }
 
-fn finish(answered: Answered, metadata: HeaderMap) -> Out {
-    let Answered { status, content_type, retry_after, body } = answered;
-    let mut out = Response::new(Content::Whole(body));
+fn finish(answered: HttpReply, metadata: HeaderMap) -> HttpAnswer {
+    let HttpReply { status, content_type, retry_after, body } = answered;
+    let mut out = Response::new(ReplyContent::Whole(body));
     *out.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status == 502 {
         out.extensions_mut().insert(ReasonPhrase::from_static(headers::NO_FUNC.as_bytes()));
@@ -784,17 +806,17 @@ fn finish(answered: Answered, metadata: HeaderMap) -> Out {
     out
 }
 
-fn probe(head: &Parts, well: bool) -> Out {
+fn probe(head: &Parts, well: bool) -> HttpAnswer {
     if head.method != Verb::GET && head.method != Verb::HEAD {
         return refuse_verb(Way::Path, head, Verbs::Probe);
     }
     let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
     let body = Bytes::from_static(text.as_bytes());
-    finish(Answered { status, content_type: "text/plain", retry_after: None, body }, HeaderMap::new())
+    finish(HttpReply { status, content_type: "text/plain", retry_after: None, body }, HeaderMap::new())
 }
 
-fn preflight() -> Out {
-    let mut out = Response::new(Content::Whole(Bytes::new()));
+fn preflight() -> HttpAnswer {
+    let mut out = Response::new(ReplyContent::Whole(Bytes::new()));
     *out.status_mut() = StatusCode::NO_CONTENT;
     let headers = out.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));

@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Server;
+use super::blocking_watchdog::Watchdog;
 use super::connection;
-use super::http::Endpoint;
+use super::http::ServerEndpoint;
 use super::signals::ToldBySignals;
-use super::watchdog::Watchdog;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
-use crate::quote::quoted;
+use crate::escape::quoted;
 use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
@@ -29,10 +29,10 @@ const BACKLOG: u32 = 1024;
 
 /// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is bound already.
 #[derive(Debug)]
-pub struct Listen(At);
+pub struct Listen(ListenAddress);
 
 #[derive(Debug)]
-enum At {
+enum ListenAddress {
     Name(String),
     Address(SocketAddr),
     Std(std::net::TcpListener),
@@ -41,31 +41,31 @@ enum At {
 
 impl From<&str> for Listen {
     fn from(name: &str) -> Self {
-        Self(At::Name(name.into()))
+        Self(ListenAddress::Name(name.into()))
     }
 }
 
 impl From<String> for Listen {
     fn from(name: String) -> Self {
-        Self(At::Name(name))
+        Self(ListenAddress::Name(name))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self(At::Address(address))
+        Self(ListenAddress::Address(address))
     }
 }
 
 impl From<std::net::TcpListener> for Listen {
     fn from(listener: std::net::TcpListener) -> Self {
-        Self(At::Std(listener))
+        Self(ListenAddress::Std(listener))
     }
 }
 
 impl From<TcpListener> for Listen {
     fn from(listener: TcpListener) -> Self {
-        Self(At::Tokio(listener))
+        Self(ListenAddress::Tokio(listener))
     }
 }
 
@@ -116,7 +116,7 @@ impl Serve {
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
         let private = addresses.iter().all(|address| address.ip().is_loopback());
         let dispatch = self.server.something(private)?;
-        let endpoint = Endpoint::new(&self.server, Arc::new(dispatch), private, false);
+        let endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
         Ok(Bound { listeners, addresses, endpoint: Arc::new(endpoint), until: self.until })
     }
 }
@@ -136,7 +136,7 @@ pub struct Bound {
     /// At least one, and as many addresses.
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<ServerEndpoint>,
     until: Option<BoxFuture<()>>,
 }
 
@@ -190,7 +190,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
     // Dropped before `stop` is, also where this future is dropped: connections that are woken find it said.
-    let ends = Ends(dispatch);
+    let ends = EndReadiness(dispatch);
     loop {
         let accepted = poll_fn(|cx| match until.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
@@ -228,15 +228,15 @@ fn poll_accept(listeners: &[TcpListener], cx: &mut Context<'_>) -> Poll<io::Resu
 }
 
 /// A server that wants calls, until this is dropped.
-struct Ends<'d>(&'d Dispatch);
+struct EndReadiness<'d>(&'d Dispatch);
 
-impl Drop for Ends<'_> {
+impl Drop for EndReadiness<'_> {
     fn drop(&mut self) {
         self.0.stop_being_ready();
     }
 }
 
-fn serve_one(stream: TcpStream, peer: SocketAddr, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+fn serve_one(stream: TcpStream, peer: SocketAddr, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
     let _ = stream.set_nodelay(true);
     let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
     runtime::spawn(&Handle::current(), connection);
@@ -259,7 +259,7 @@ fn is_of_one(why: &io::Error) -> bool {
 
 /// Closes a listener. What the kernel has accepted for us would be reset with it: that is served, and told to close.
 /// The kernel itself is asked, until the very moment of closing, since tokio knows only what it was told a while ago.
-fn accept_the_last(listener: TcpListener, endpoint: &Arc<Endpoint>, stopped: &watch::Receiver<()>) {
+fn accept_the_last(listener: TcpListener, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
     let Ok(listener) = listener.into_std() else {
         return;
     };
@@ -277,7 +277,7 @@ fn accept_the_last(listener: TcpListener, endpoint: &Arc<Endpoint>, stopped: &wa
     }
 }
 
-async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>, hint: &str) -> Result<(), Error> {
+async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hint: &str) -> Result<(), Error> {
     let dispatch = endpoint.dispatch();
     let limit = dispatch.limits().drain;
     info!("draining: no new calls, {limit:?} for those in flight{hint}");
@@ -311,19 +311,19 @@ async fn drain(endpoint: &Endpoint, stop: watch::Sender<()>, hint: &str) -> Resu
 }
 
 /// Never none.
-async fn listeners(at: At) -> Result<Vec<TcpListener>, Error> {
+async fn listeners(at: ListenAddress) -> Result<Vec<TcpListener>, Error> {
     match at {
-        At::Name(name) => named(&name).await,
-        At::Address(address) => match listen_at(address) {
+        ListenAddress::Name(name) => named(&name).await,
+        ListenAddress::Address(address) => match listen_at(address) {
             Ok(listener) => Ok(vec![listener]),
             Err(why) => Err(cannot_listen(&quoted(&address.to_string()), why)),
         },
-        At::Std(listener) => listener
+        ListenAddress::Std(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener))
             .map(|listener| vec![listener])
             .map_err(|why| cannot_listen("the given listener", why)),
-        At::Tokio(listener) => Ok(vec![listener]),
+        ListenAddress::Tokio(listener) => Ok(vec![listener]),
     }
 }
 

@@ -6,28 +6,28 @@ use bytes::Bytes;
 use serde_core::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::object::{Others, has, members};
-use super::{Answered, Refusal, headers};
-use crate::arguments::Encoded;
+use super::json_object::{UnknownMembers, has, members};
+use super::{HttpReply, WireError, headers};
+use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
 
 /// What a body asks for.
-pub(crate) enum Message {
+pub(crate) enum JsonRpcBody {
     /// One request, or what is refused as a whole.
-    Single(Asked),
-    Batch(Vec<Asked>),
+    Single(JsonRpcRequest),
+    Batch(Vec<JsonRpcRequest>),
 }
 
 /// One request of a body.
-pub(crate) struct Asked {
+pub(crate) struct JsonRpcRequest {
     /// As it was written; `null` where none can be told. Without one it is a notification, which is not answered.
     pub(crate) id: Option<Bytes>,
-    pub(crate) call: Result<(String, Encoded), NoCall>,
+    pub(crate) call: Result<(String, EncodedArguments), InvalidRequest>,
 }
 
 /// Why something is no request.
-pub(crate) struct NoCall {
+pub(crate) struct InvalidRequest {
     json_rpc_code: i32,
     error: Error,
 }
@@ -42,10 +42,10 @@ pub(crate) fn is(body: &[u8]) -> bool {
 }
 
 /// Server: the requests of a body. Of a batch of more than `most` none is read.
-pub(crate) fn read(body: &Bytes, most: usize) -> Message {
+pub(crate) fn read(body: &Bytes, most: usize) -> JsonRpcBody {
     let is_batch = body.trim_ascii_start().starts_with(b"[");
-    let read = if is_batch { batch(body, most) } else { single(body).map(Message::Single) };
-    read.unwrap_or_else(|no_call| Message::Single(Asked { id: Some(NULL), call: Err(no_call) }))
+    let read = if is_batch { batch(body, most) } else { single(body).map(JsonRpcBody::Single) };
+    read.unwrap_or_else(|no_call| JsonRpcBody::Single(JsonRpcRequest { id: Some(NULL), call: Err(no_call) }))
 }
 
 /// Server: a success.
@@ -54,7 +54,7 @@ pub(crate) fn success(id: &[u8], value: &[u8]) -> Bytes {
 }
 
 /// Server: a failure.
-pub(crate) fn failure(id: &[u8], refusal: &Refusal) -> Bytes {
+pub(crate) fn failure(id: &[u8], refusal: &WireError) -> Bytes {
     let code = match refusal.error().kind() {
         Kind::Method => OWN,
         Kind::Rpc => refusal.error().code().json_rpc_code(),
@@ -63,8 +63,8 @@ pub(crate) fn failure(id: &[u8], refusal: &Refusal) -> Bytes {
 }
 
 /// Server: what a request is answered that is none.
-pub(crate) fn no_call(id: &[u8], no_call: NoCall) -> Bytes {
-    error(id, no_call.json_rpc_code, &Refusal::from(no_call.error))
+pub(crate) fn no_call(id: &[u8], no_call: InvalidRequest) -> Bytes {
+    error(id, no_call.json_rpc_code, &WireError::from(no_call.error))
 }
 
 /// Server: the replies of a batch in one.
@@ -79,12 +79,12 @@ pub(crate) fn together(replies: &[Bytes]) -> Bytes {
 }
 
 /// Server: the answer; none where everything was a notification.
-pub(crate) fn answer(body: Option<Bytes>) -> Answered {
+pub(crate) fn answer(body: Option<Bytes>) -> HttpReply {
     let status = if body.is_some() { 200 } else { 204 };
-    Answered { status, content_type: headers::JSON, retry_after: None, body: body.unwrap_or_default() }
+    HttpReply { status, content_type: headers::JSON, retry_after: None, body: body.unwrap_or_default() }
 }
 
-fn error(id: &[u8], code: i32, refusal: &Refusal) -> Bytes {
+fn error(id: &[u8], code: i32, refusal: &WireError) -> Bytes {
     let message = serde_json::to_vec(refusal.error().message()).unwrap_or_else(|_| b"\"\"".to_vec());
     let (code, whole) = (code.to_string(), refusal.json());
     [
@@ -102,57 +102,57 @@ fn error(id: &[u8], code: i32, refusal: &Refusal) -> Bytes {
     .into()
 }
 
-fn single(body: &Bytes) -> Result<Asked, NoCall> {
+fn single(body: &Bytes) -> Result<JsonRpcRequest, InvalidRequest> {
     let asked = request(body, body);
     if asked.call.is_err() {
         // What is wrong with the request was found first, but if the text is no JSON, that counts. Unlike `IgnoredAny`
         // this sees to UTF-8 as well.
-        serde_json::from_slice::<&RawValue>(body).map_err(|why| NoCall::text(&why))?;
+        serde_json::from_slice::<&RawValue>(body).map_err(|why| InvalidRequest::text(&why))?;
     }
     Ok(asked)
 }
 
-fn batch(body: &Bytes, most: usize) -> Result<Message, NoCall> {
+fn batch(body: &Bytes, most: usize) -> Result<JsonRpcBody, InvalidRequest> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let read = json.deserialize_seq(Items { most }).and_then(|items| json.end().map(|()| items));
-    let (items, count) = read.map_err(|why| NoCall::text(&why))?;
+    let read = json.deserialize_seq(BatchItems { most }).and_then(|items| json.end().map(|()| items));
+    let (items, count) = read.map_err(|why| InvalidRequest::text(&why))?;
     if count > most {
         let why = format!("the batch has {count} requests, more than {most} (`Limits::batch` of the server)");
         let error = Error::refused(Code::ResourceExhausted, why).of_limit("batch");
-        return Err(NoCall { json_rpc_code: Code::ResourceExhausted.json_rpc_code(), error });
+        return Err(InvalidRequest { json_rpc_code: Code::ResourceExhausted.json_rpc_code(), error });
     }
     if count == 0 {
-        return Err(NoCall::request("a batch has at least one"));
+        return Err(InvalidRequest::request("a batch has at least one"));
     }
-    Ok(Message::Batch(items.into_iter().map(|item| request(body, item.get().as_bytes())).collect()))
+    Ok(JsonRpcBody::Batch(items.into_iter().map(|item| request(body, item.get().as_bytes())).collect()))
 }
 
 /// The request that `text`, a part of `body`, is.
-fn request(body: &Bytes, text: &[u8]) -> Asked {
+fn request(body: &Bytes, text: &[u8]) -> JsonRpcRequest {
     // `ext` is kept for what may come, as on the plain way.
     let [version, method, params, id, _] =
-        match members(text, &["jsonrpc", "method", "params", "id", "ext"], Others::Refused) {
+        match members(text, &["jsonrpc", "method", "params", "id", "ext"], UnknownMembers::Refused) {
             Ok(members) => members,
             Err(why) => {
                 // Its sender finds the answer by the id, if there is one beyond doubt.
-                let id = match members(text, &["id"], Others::Ignored) {
+                let id = match members(text, &["id"], UnknownMembers::Ignored) {
                     Ok([Some(id)]) => own_id(body, id),
                     _ => None,
                 };
-                let call = Err(NoCall::request(&codec::without_position(&why.to_string())));
-                return Asked { id: id.or(Some(NULL)), call };
+                let call = Err(InvalidRequest::request(&codec::without_position(&why.to_string())));
+                return JsonRpcRequest { id: id.or(Some(NULL)), call };
             }
         };
     let call = call(body, version, method, params);
     match id.map(|id| own_id(body, id)) {
-        Some(Some(id)) => Asked { id: Some(id), call },
+        Some(Some(id)) => JsonRpcRequest { id: Some(id), call },
         Some(None) => {
-            let call = call.and_then(|_| Err(NoCall::request("`id` must be a string, a number or null")));
-            Asked { id: Some(NULL), call }
+            let call = call.and_then(|_| Err(InvalidRequest::request("`id` must be a string, a number or null")));
+            JsonRpcRequest { id: Some(NULL), call }
         }
-        None if call.is_ok() => Asked { id: None, call },
+        None if call.is_ok() => JsonRpcRequest { id: None, call },
         // A notification is a request too: what is none is answered.
-        None => Asked { id: Some(NULL), call },
+        None => JsonRpcRequest { id: Some(NULL), call },
     }
 }
 
@@ -161,26 +161,26 @@ fn call(
     version: Option<&RawValue>,
     method: Option<&RawValue>,
     params: Option<&RawValue>,
-) -> Result<(String, Encoded), NoCall> {
+) -> Result<(String, EncodedArguments), InvalidRequest> {
     let text = |raw: &RawValue| codec::decode::<String>(Codec::Json, raw.get().as_bytes());
     match version.map(text) {
         Some(Ok(version)) if version == "2.0" => {}
-        Some(_) => return Err(NoCall::request("`jsonrpc` must be \"2.0\"")),
-        None => return Err(NoCall::request("missing field `jsonrpc`")),
+        Some(_) => return Err(InvalidRequest::request("`jsonrpc` must be \"2.0\"")),
+        None => return Err(InvalidRequest::request("missing field `jsonrpc`")),
     }
-    let method = method.ok_or_else(|| NoCall::request("missing field `method`"))?;
-    let name = text(method).map_err(|why| NoCall::request(&format!("`method`: {why}")))?;
+    let method = method.ok_or_else(|| InvalidRequest::request("missing field `method`"))?;
+    let name = text(method).map_err(|why| InvalidRequest::request(&format!("`method`: {why}")))?;
     let slice = |raw: &RawValue| body.slice_ref(raw.get().as_bytes());
     let args = match params {
-        None => Encoded::none(Codec::Json),
+        None => EncodedArguments::none(Codec::Json),
         Some(raw) => match raw.get().as_bytes().first() {
-            Some(b'[') => Encoded::by_position(Codec::Json, slice(raw)),
-            Some(b'{') => Encoded::by_name(Codec::Json, slice(raw)),
+            Some(b'[') => EncodedArguments::by_position(Codec::Json, slice(raw)),
+            Some(b'{') => EncodedArguments::by_name(Codec::Json, slice(raw)),
             // Not in the specification, but in many a client.
-            Some(b'n') => Encoded::none(Codec::Json),
+            Some(b'n') => EncodedArguments::none(Codec::Json),
             _ => {
                 let why = "`params` must be an array (arguments by position) or an object (by name)";
-                return Err(NoCall::request(why));
+                return Err(InvalidRequest::request(why));
             }
         },
     };
@@ -193,7 +193,7 @@ fn own_id(body: &Bytes, id: &RawValue) -> Option<Bytes> {
     may_be.then(|| body.slice_ref(id.get().as_bytes()))
 }
 
-impl NoCall {
+impl InvalidRequest {
     /// The body is no JSON.
     fn text(why: &serde_json::Error) -> Self {
         // Here the position is one in the body, as its sender sees it.
@@ -211,11 +211,11 @@ impl NoCall {
 }
 
 /// The items of an array, still encoded, and how many there are. Those beyond `most` are only counted.
-struct Items {
+struct BatchItems {
     most: usize,
 }
 
-impl<'a> Visitor<'a> for Items {
+impl<'a> Visitor<'a> for BatchItems {
     type Value = (Vec<&'a RawValue>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,10 +250,10 @@ mod tests {
     }
 
     /// Whether it is a batch, and its requests.
-    fn all(message: Message) -> (bool, Vec<Asked>) {
+    fn all(message: JsonRpcBody) -> (bool, Vec<JsonRpcRequest>) {
         match message {
-            Message::Single(asked) => (false, vec![asked]),
-            Message::Batch(asked) => (true, asked),
+            JsonRpcBody::Single(asked) => (false, vec![asked]),
+            JsonRpcBody::Batch(asked) => (true, asked),
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
 
     fn asked(body: &'static str, most: usize) -> (bool, Vec<Said>) {
         let (batch, asked) = all(read(&Bytes::from_static(body.as_bytes()), most));
-        let said = |asked: Asked| {
+        let said = |asked: JsonRpcRequest| {
             let call =
                 asked.call.map(|(name, args)| format!("{name}{}{}", text(&args.positional), text(&args.keyword)));
             (asked.id.as_ref().map(text), call.map_err(|no_call| no_call.json_rpc_code))
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn replies_are_written_as_the_specification_has_them() {
         assert_eq!(text(&success(b"1e3", b"[1]")), r#"{"jsonrpc":"2.0","result":[1],"id":1e3}"#);
-        let error = Refusal::from(Error::refused(Code::NotFound, "no \"x\""));
+        let error = WireError::from(Error::refused(Code::NotFound, "no \"x\""));
         let first = text(&failure(b"\"a\"", &error));
         assert_eq!(
             first,

@@ -15,10 +15,10 @@ use serde_json::{Error, Number, Value};
 use super::{DIGITS, OCTETS, WIDE};
 use crate::codec::bytes::{in_base64, is_visitor};
 use crate::codec::private_keys::{RAW, Refused, is_private};
-use crate::codec::{finite, transcode};
+use crate::codec::{finite_floats, transcode};
 
 /// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
-pub(crate) struct Reader<'de> {
+pub(crate) struct MessagePackReader<'de> {
     rest: &'de [u8],
     /// How many arrays and maps have begun and not ended.
     open: usize,
@@ -55,7 +55,7 @@ pub(in crate::codec) enum Token<'de> {
 }
 
 /// An integer of at most 64 bits.
-enum Integer {
+enum MessagePackInteger {
     Unsigned(u64),
     Negative(i64),
 }
@@ -69,13 +69,13 @@ pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
     if bytes.len() <= limit {
         return false;
     }
-    let mut reader = Reader::new(bytes, limit);
+    let mut reader = MessagePackReader::new(bytes, limit);
     reader.skip().is_err() && reader.open > limit
 }
 
 /// The entries of the map that `bytes` are, each value as it is encoded; `None` where they are no map.
 pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
-    let mut reader = Reader::new(bytes, super::DEEPEST);
+    let mut reader = MessagePackReader::new(bytes, super::DEEPEST);
     let Ok(Token::Map(count)) = reader.token() else {
         return None;
     };
@@ -91,7 +91,7 @@ pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8]
 /// The most items that are made room for before they are read.
 const ROOM: usize = 256;
 
-impl<'de> Reader<'de> {
+impl<'de> MessagePackReader<'de> {
     pub(crate) fn new(bytes: &'de [u8], deepest: usize) -> Self {
         Self { rest: bytes, open: 0, deepest, lost: false }
     }
@@ -160,7 +160,7 @@ impl<'de> Reader<'de> {
 
     /// An integer of at most 64 bits, if one comes next: what [`token`](Self::token) says too, in fewer steps.
     #[inline]
-    fn integer(&mut self) -> Option<Integer> {
+    fn integer(&mut self) -> Option<MessagePackInteger> {
         let (value, rest): (i64, _) = match *self.rest {
             [value @ 0..=0x7f, ref rest @ ..] => (value.into(), rest),
             [value @ 0xe0..=0xff, ref rest @ ..] => ((value as i8).into(), rest),
@@ -169,7 +169,7 @@ impl<'de> Reader<'de> {
             [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
             [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => {
                 self.rest = rest;
-                return Some(Integer::Unsigned(u64::from_be_bytes([a, b, c, d, e, f, g, h])));
+                return Some(MessagePackInteger::Unsigned(u64::from_be_bytes([a, b, c, d, e, f, g, h])));
             }
             [0xd0, a, ref rest @ ..] => ((a as i8).into(), rest),
             [0xd1, a, b, ref rest @ ..] => (i16::from_be_bytes([a, b]).into(), rest),
@@ -178,7 +178,7 @@ impl<'de> Reader<'de> {
             _ => return None,
         };
         self.rest = rest;
-        Some(u64::try_from(value).map_or(Integer::Negative(value), Integer::Unsigned))
+        Some(u64::try_from(value).map_or(MessagePackInteger::Negative(value), MessagePackInteger::Unsigned))
     }
 
     /// A string of at most 255 bytes, if one comes next; see [`integer`](Self::integer).
@@ -256,7 +256,7 @@ impl<'de> Reader<'de> {
     }
 
     fn finite(&mut self, value: f64) -> Result<(), Error> {
-        if value.is_finite() { Ok(()) } else { Err(finite::not_finite(value)) }
+        if value.is_finite() { Ok(()) } else { Err(finite_floats::not_finite(value)) }
     }
 
     fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Error> {
@@ -328,7 +328,7 @@ impl<'de> Reader<'de> {
 
     fn array<V: Visitor<'de>>(&mut self, length: usize, visitor: V) -> Result<V::Value, Error> {
         self.enter()?;
-        let mut items = Items { reader: self, left: length };
+        let mut items = ArrayItems { reader: self, left: length };
         let value = visitor.visit_seq(&mut items)?;
         if items.left > 0 {
             return Err(trailing());
@@ -349,7 +349,7 @@ impl<'de> Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         self.enter()?;
-        let mut entries = Entries { reader: self, left: entries, likely: fields.iter() };
+        let mut entries = MapEntries { reader: self, left: entries, likely: fields.iter() };
         let value = visitor.visit_map(&mut entries)?;
         if entries.left > 0 {
             return Err(trailing());
@@ -492,8 +492,8 @@ macro_rules! numbers {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             match self.integer() {
-                Some(Integer::Unsigned(value)) => return visitor.visit_u64(value),
-                Some(Integer::Negative(value)) => return visitor.visit_i64(value),
+                Some(MessagePackInteger::Unsigned(value)) => return visitor.visit_u64(value),
+                Some(MessagePackInteger::Negative(value)) => return visitor.visit_i64(value),
                 None => {}
             }
             match self.token()? {
@@ -510,7 +510,7 @@ macro_rules! numbers {
     };
 }
 
-impl<'de> Deserializer<'de> for &mut Reader<'de> {
+impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     type Error = Error;
 
     numbers! {
@@ -755,12 +755,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 }
 
 /// An integer of more than 64 bits for a type that takes what comes: exact if serde_json's `Number` can hold it, and else
-/// refused; see [`exact`](crate::codec::exact).
+/// refused; see [`exact`](crate::codec::exact_integers).
 #[cold]
 fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor: V) -> Result<V::Value, Error> {
     match number {
         Some(number) => number.deserialize_any(visitor),
-        None => Err(Error::custom(crate::codec::exact::rounded(near))),
+        None => Err(Error::custom(crate::codec::exact_integers::rounded(near))),
     }
 }
 
@@ -770,12 +770,12 @@ fn out_of_range() -> Error {
 }
 
 /// The items of an array.
-struct Items<'r, 'de> {
-    reader: &'r mut Reader<'de>,
+struct ArrayItems<'r, 'de> {
+    reader: &'r mut MessagePackReader<'de>,
     left: usize,
 }
 
-impl<'de> SeqAccess<'de> for &mut Items<'_, 'de> {
+impl<'de> SeqAccess<'de> for &mut ArrayItems<'_, 'de> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
@@ -792,14 +792,14 @@ impl<'de> SeqAccess<'de> for &mut Items<'_, 'de> {
 }
 
 /// The entries of a map. A struct's fields are mostly written in the order that the type has them in.
-struct Entries<'r, 'de> {
-    reader: &'r mut Reader<'de>,
+struct MapEntries<'r, 'de> {
+    reader: &'r mut MessagePackReader<'de>,
     left: usize,
     /// The keys that have not come, as far as they come in order.
     likely: std::slice::Iter<'static, &'static str>,
 }
 
-impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
+impl<'de> MapAccess<'de> for &mut MapEntries<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
@@ -808,7 +808,7 @@ impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
         }
         self.left -= 1;
         let likely = self.likely.next().copied().unwrap_or_default();
-        seed.deserialize(Key { reader: self.reader, likely }).map(Some)
+        seed.deserialize(MapKey { reader: self.reader, likely }).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
@@ -822,14 +822,14 @@ impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
 
 /// Bytes as the numbers that JSON has for them.
 fn octets<'de, V: Visitor<'de>>(bytes: &'de [u8], visitor: V) -> Result<V::Value, Error> {
-    let mut octets = Octets(bytes.iter());
+    let mut octets = BytesSequence(bytes.iter());
     let value = visitor.visit_seq(&mut octets)?;
     if octets.0.len() > 0 { Err(trailing()) } else { Ok(value) }
 }
 
-struct Octets<'de>(std::slice::Iter<'de, u8>);
+struct BytesSequence<'de>(std::slice::Iter<'de, u8>);
 
-impl<'de> SeqAccess<'de> for &mut Octets<'de> {
+impl<'de> SeqAccess<'de> for &mut BytesSequence<'de> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
@@ -842,17 +842,17 @@ impl<'de> SeqAccess<'de> for &mut Octets<'de> {
 }
 
 /// The variant of an enum and what is in it: the one entry of a map.
-impl<'de> EnumAccess<'de> for &mut Reader<'de> {
+impl<'de> EnumAccess<'de> for &mut MessagePackReader<'de> {
     type Error = Error;
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
-        let variant = seed.deserialize(Key { reader: &mut *self, likely: "" })?;
+        let variant = seed.deserialize(MapKey { reader: &mut *self, likely: "" })?;
         Ok((variant, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for &mut Reader<'de> {
+impl<'de> VariantAccess<'de> for &mut MessagePackReader<'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
@@ -874,8 +874,8 @@ impl<'de> VariantAccess<'de> for &mut Reader<'de> {
 
 /// The key of a map's entry: a string, of which integers, floats and booleans can be made as in JSON. Others write such keys
 /// as they are, and they are read as their text.
-struct Key<'r, 'de> {
-    reader: &'r mut Reader<'de>,
+struct MapKey<'r, 'de> {
+    reader: &'r mut MessagePackReader<'de>,
     /// What it is likely to be; known to be UTF-8, it need not be looked at again.
     likely: &'static str,
 }
@@ -905,7 +905,7 @@ fn number_in_key<T: serde_core::de::DeserializeOwned>(text: &str) -> Result<T, E
     serde_json::from_str(text)
 }
 
-impl<'de> Deserializer<'de> for Key<'_, 'de> {
+impl<'de> Deserializer<'de> for MapKey<'_, 'de> {
     type Error = Error;
 
     integer_keys! {

@@ -9,44 +9,44 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
-use super::{DIGITS, OCTETS, Reader, Token, WIDE};
+use super::{DIGITS, MessagePackReader, OCTETS, Token, WIDE};
 use crate::codec::bytes::Content;
-use crate::codec::finite::is_checked;
+use crate::codec::finite_floats::is_checked;
 use crate::codec::private_keys::{NUMBER, RAW, numbers_are_text};
 use crate::codec::transcode;
 
 /// What begins with a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LengthKind {
     Str,
     Array,
     Map,
 }
 
-impl Kind {
+impl LengthKind {
     /// The first byte of an empty one.
     const fn empty(self) -> u8 {
         match self {
-            Kind::Str => 0xa0,
-            Kind::Array => 0x90,
-            Kind::Map => 0x80,
+            LengthKind::Str => 0xa0,
+            LengthKind::Array => 0x90,
+            LengthKind::Map => 0x80,
         }
     }
 
     /// The longest whose length stands in the first byte.
     const fn short(self) -> usize {
         match self {
-            Kind::Str => 31,
-            Kind::Array | Kind::Map => 15,
+            LengthKind::Str => 31,
+            LengthKind::Array | LengthKind::Map => 15,
         }
     }
 
     /// The first byte where the length stands in one, in two and in four bytes.
     const fn long(self) -> (Option<u8>, u8, u8) {
         match self {
-            Kind::Str => (Some(0xd9), 0xda, 0xdb),
-            Kind::Array => (None, 0xdc, 0xdd),
-            Kind::Map => (None, 0xde, 0xdf),
+            LengthKind::Str => (Some(0xd9), 0xda, 0xdb),
+            LengthKind::Array => (None, 0xdc, 0xdd),
+            LengthKind::Map => (None, 0xde, 0xdf),
         }
     }
 
@@ -80,7 +80,7 @@ fn most(length: usize) -> Result<usize, Error> {
 }
 
 /// Gives the one at `start` another length than the one it was begun with.
-pub(crate) fn set_length(out: &mut Vec<u8>, start: usize, kind: Kind, begun: usize, length: usize) {
+pub(crate) fn set_length(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, length: usize) {
     if begun <= kind.short() && length <= kind.short() {
         out[start] = kind.empty() | length as u8;
     } else {
@@ -89,7 +89,7 @@ pub(crate) fn set_length(out: &mut Vec<u8>, start: usize, kind: Kind, begun: usi
 }
 
 #[cold]
-fn begin_anew(out: &mut Vec<u8>, start: usize, kind: Kind, begun: usize, length: usize) {
+fn begin_anew(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, length: usize) {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     kind.begin(begun, &mut before);
     kind.begin(length, &mut after);
@@ -99,7 +99,7 @@ fn begin_anew(out: &mut Vec<u8>, start: usize, kind: Kind, begun: usize, length:
 /// Appends a string that is no longer than 4 GiB.
 #[inline]
 pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
-    Kind::Str.begin(text.len(), out);
+    LengthKind::Str.begin(text.len(), out);
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -110,7 +110,7 @@ fn write_name(name: &'static str, out: &mut Vec<u8>) {
     match short.get_mut(1..=name.len()) {
         Some(text) => {
             text.copy_from_slice(name.as_bytes());
-            short[0] = Kind::Str.empty() | name.len() as u8;
+            short[0] = LengthKind::Str.empty() | name.len() as u8;
             out.extend_from_slice(&short[..=name.len()]);
         }
         None => write_str(name, out),
@@ -198,18 +198,18 @@ pub(in crate::codec) fn write_f64(value: f64, out: &mut Vec<u8>) {
 }
 
 /// Appends one value.
-pub(in crate::codec) struct Writer<'o> {
+pub(in crate::codec) struct MessagePackWriter<'o> {
     out: &'o mut Vec<u8>,
     /// What comes is the content of a `Bytes`.
     is_content: bool,
 }
 
-impl<'o> Writer<'o> {
+impl<'o> MessagePackWriter<'o> {
     pub(in crate::codec) fn new(out: &'o mut Vec<u8>) -> Self {
         Self { out, is_content: false }
     }
 
-    fn compound(self, kind: Kind, length: Option<usize>) -> Compound<'o> {
+    fn compound(self, kind: LengthKind, length: Option<usize>) -> Compound<'o> {
         // It is a hint: the items are counted.
         let begun = length.filter(|length| most(*length).is_ok()).unwrap_or(0);
         let start = self.out.len();
@@ -219,7 +219,7 @@ impl<'o> Writer<'o> {
 
     /// What a variant with content begins with: a map of one entry, by the variant's name.
     fn variant(self, variant: &'static str) -> Self {
-        Kind::Map.begin(1, self.out);
+        LengthKind::Map.begin(1, self.out);
         write_str(variant, self.out);
         self
     }
@@ -234,7 +234,7 @@ macro_rules! integers {
     };
 }
 
-impl<'o> Serializer for Writer<'o> {
+impl<'o> Serializer for MessagePackWriter<'o> {
     type Ok = ();
     type Error = Error;
     type SerializeSeq = Compound<'o>;
@@ -344,15 +344,15 @@ impl<'o> Serializer for Writer<'o> {
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Compound<'o>, Error> {
-        Ok(self.compound(Kind::Array, length))
+        Ok(self.compound(LengthKind::Array, length))
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Compound<'o>, Error> {
-        Ok(self.compound(Kind::Array, Some(length)))
+        Ok(self.compound(LengthKind::Array, Some(length)))
     }
 
     fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Compound<'o>, Error> {
-        Ok(self.compound(Kind::Array, Some(length)))
+        Ok(self.compound(LengthKind::Array, Some(length)))
     }
 
     fn serialize_tuple_variant(
@@ -362,18 +362,18 @@ impl<'o> Serializer for Writer<'o> {
         variant: &'static str,
         length: usize,
     ) -> Result<Compound<'o>, Error> {
-        Ok(self.variant(variant).compound(Kind::Array, Some(length)))
+        Ok(self.variant(variant).compound(LengthKind::Array, Some(length)))
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Compound<'o>, Error> {
-        Ok(self.compound(Kind::Map, length))
+        Ok(self.compound(LengthKind::Map, length))
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Fields<'o>, Error> {
         Ok(match name {
             RAW => Fields::Text(self.out),
             NUMBER if numbers_are_text() => Fields::Text(self.out),
-            _ => Fields::Map(self.compound(Kind::Map, Some(length))),
+            _ => Fields::Map(self.compound(LengthKind::Map, Some(length))),
         })
     }
 
@@ -384,7 +384,7 @@ impl<'o> Serializer for Writer<'o> {
         variant: &'static str,
         length: usize,
     ) -> Result<Compound<'o>, Error> {
-        Ok(self.variant(variant).compound(Kind::Map, Some(length)))
+        Ok(self.variant(variant).compound(LengthKind::Map, Some(length)))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -393,10 +393,10 @@ impl<'o> Serializer for Writer<'o> {
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
         let start = self.out.len();
-        self.out.push(Kind::Str.empty());
+        self.out.push(LengthKind::Str.empty());
         write!(self.out, "{value}").map_err(Error::custom)?;
         let length = most(self.out.len() - start - 1)?;
-        set_length(self.out, start, Kind::Str, 0, length);
+        set_length(self.out, start, LengthKind::Str, 0, length);
         Ok(())
     }
 }
@@ -405,7 +405,7 @@ impl<'o> Serializer for Writer<'o> {
 pub(in crate::codec) struct Compound<'o> {
     out: &'o mut Vec<u8>,
     start: usize,
-    kind: Kind,
+    kind: LengthKind,
     /// The length that it was begun with.
     begun: usize,
     /// How many items there are so far.
@@ -416,7 +416,7 @@ impl Compound<'_> {
     #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.length += 1;
-        value.serialize(Writer::new(self.out))
+        value.serialize(MessagePackWriter::new(self.out))
     }
 
     #[inline(always)]
@@ -476,7 +476,7 @@ impl SerializeMap for Compound<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
         let start = self.out.len();
-        key.serialize(Writer::new(self.out))?;
+        key.serialize(MessagePackWriter::new(self.out))?;
         match self.out[start] {
             0xa0..=0xbf | 0xd9..=0xdb => Ok(()),
             _ => key_as_text(self.out, start),
@@ -496,7 +496,7 @@ impl SerializeMap for Compound<'_> {
 #[cold]
 fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
     let key = out.split_off(start);
-    let text = match Reader::new(&key, 0).token()? {
+    let text = match MessagePackReader::new(&key, 0).token()? {
         Token::Single(value) => serde_json::to_string(&value)?,
         Token::Double(value) => serde_json::to_string(&value)?,
         token => token.into_key().ok_or_else(|| Error::custom("key must be a string"))?.into_owned(),
@@ -509,8 +509,8 @@ fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
 #[cold]
 fn json_text<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut text = Vec::new();
-    value.serialize(Writer::new(&mut text))?;
-    match Reader::new(&text, 0).token()? {
+    value.serialize(MessagePackWriter::new(&mut text))?;
+    match MessagePackReader::new(&text, 0).token()? {
         Token::Str(text) => out.extend_from_slice(&transcode::to_message_pack(text.as_bytes())?),
         _ => return Err(Error::custom("no JSON text")),
     }

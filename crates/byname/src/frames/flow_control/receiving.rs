@@ -11,14 +11,14 @@ use super::{FlowEvent, Found};
 use crate::codec::Codec;
 use crate::error::Error;
 use crate::frames::Violation;
-use crate::returned::items::{Encoded, OVERHEAD};
+use crate::outcome::items::{EncodedItems, OVERHEAD};
 
 /// A state machine.
 #[derive(Debug)]
 pub(super) struct ReceivingHalf {
     state: Receiving,
     /// Items that were not read.
-    inbox: VecDeque<Encoded>,
+    inbox: VecDeque<EncodedItems>,
     /// Single items behind those, in one buffer: each in a buffer of its own would take several times its cost.
     growing: Growing,
     /// What all unread items cost.
@@ -74,7 +74,7 @@ impl ReceivingHalf {
     }
 
     /// Items have come. They are dropped where the half isn't open.
-    pub(super) fn came(&mut self, items: Encoded) -> Result<FlowEvent, Violation> {
+    pub(super) fn came(&mut self, items: EncodedItems) -> Result<FlowEvent, Violation> {
         if !self.is_open() {
             return Ok(FlowEvent::Nothing);
         }
@@ -177,12 +177,12 @@ impl Growing {
         self.spans.push(start..self.bytes.len());
     }
 
-    fn take(&mut self) -> Option<Encoded> {
+    fn take(&mut self) -> Option<EncodedItems> {
         if self.spans.is_empty() {
             return None;
         }
         let bytes = mem::take(&mut self.bytes).into();
-        Some(Encoded::new(self.codec, bytes, mem::take(&mut self.spans)))
+        Some(EncodedItems::new(self.codec, bytes, mem::take(&mut self.spans)))
     }
 }
 
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
     use crate::error::Code;
 
-    fn items(length: usize) -> Encoded {
-        Encoded::one(Codec::Json, Bytes::from(vec![0; length]))
+    fn items(length: usize) -> EncodedItems {
+        EncodedItems::one(Codec::Json, Bytes::from(vec![0; length]))
     }
 
     #[test]

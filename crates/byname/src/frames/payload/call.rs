@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use super::stream::NO_CREDIT;
 use super::{number, part, put_part, read_metadata, write_any_metadata};
-use crate::arguments::Encoded;
+use crate::arguments::EncodedArguments;
 use crate::error::Error;
 use crate::frames::header::{FrameHeader, flag, kind};
 use crate::frames::{PIECE, SPARE, Violation, WriteQueue};
@@ -33,15 +33,21 @@ pub(crate) struct CallPayload {
 
 impl CallPayload {
     /// A call with these arguments.
-    pub(crate) fn new(left: Duration, headers: &HeaderMap, args: &Encoded) -> Self {
+    pub(crate) fn new(left: Duration, headers: &HeaderMap, args: &EncodedArguments) -> Self {
         Self::with_streams(left, headers, args, false, false)
     }
 
     /// A call that takes a stream for its answer, or brings one.
-    pub(crate) fn with_streams(left: Duration, headers: &HeaderMap, args: &Encoded, takes: bool, brings: bool) -> Self {
+    pub(crate) fn with_streams(
+        left: Duration,
+        headers: &HeaderMap,
+        args: &EncodedArguments,
+        takes: bool,
+        brings: bool,
+    ) -> Self {
         let streams = if takes { flag::STREAM } else { 0 } | if brings { flag::ITEMS } else { 0 };
         let mut frame = Self::begin(left, headers, streams);
-        let Encoded { codec: _, positional, keyword } = args;
+        let EncodedArguments { codec: _, positional, keyword } = args;
         if !positional.is_empty() && !keyword.is_empty() {
             frame.flags |= flag::MIXED;
             put_part(positional, &mut frame.payload);
@@ -212,7 +218,7 @@ mod tests {
             number: u16,
             id: u64,
         ) {
-            let args = Encoded {
+            let args = EncodedArguments {
                 codec: Codec::Json,
                 positional: positional.clone().into(),
                 keyword: keyword.clone().into(),
@@ -257,7 +263,7 @@ mod tests {
 
         #[test]
         fn a_call_that_is_cut_off_is_refused(cut in 0..22usize) {
-            let args = Encoded { codec: Codec::Json, positional: "[1]".into(), keyword: r#"{"b":2}"#.into() };
+            let args = EncodedArguments { codec: Codec::Json, positional: "[1]".into(), keyword: r#"{"b":2}"#.into() };
             let metadata = HeaderMap::from_iter([("a".try_into().unwrap(), "b".try_into().unwrap())]);
             let mut call = CallPayload::with_streams(Duration::from_secs(1), &metadata, &args, true, false);
             let mut queue = WriteQueue::new();

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{part, put_part, read_any_metadata, write_any_metadata};
-use crate::call::Reply;
 use crate::codec::{self, Codec};
 use crate::error::{Error, Kind};
 use crate::frames::header::{FrameHeader, kind};
 use crate::frames::{Violation, WriteQueue};
-use crate::returned::{Failure, Returned, Value};
+use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::request::Reply;
 use crate::wire;
 
 /// REPLY: the value that a function returned, encoded.
@@ -31,8 +31,8 @@ pub(crate) fn end_value(id: u64, start: usize, queue: &mut WriteQueue) {
 /// ERROR: the error as JSON, and the function's own error in the codec of the connection.
 pub(crate) fn put_failure(id: u64, metadata: &HeaderMap, failure: Failure, queue: &mut WriteQueue) {
     let (error, data) = match failure {
-        Failure::Method { error, data: Value::Encoded(_, data) } => (error, data),
-        Failure::Method { error, data: Value::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
+        Failure::Method { error, data: ReturnedValue::Encoded(_, data) } => (error, data),
+        Failure::Method { error, data: ReturnedValue::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
     };
     let error = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
     let start = queue.open();
@@ -47,7 +47,7 @@ pub(crate) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Resul
     let mut rest = &payload[..];
     let metadata = read_any_metadata(header, &mut rest)?;
     if header.kind == kind::REPLY {
-        let value = Value::Encoded(codec, payload.slice_ref(rest));
+        let value = ReturnedValue::Encoded(codec, payload.slice_ref(rest));
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = part(&mut rest)?;
@@ -56,7 +56,7 @@ pub(crate) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Resul
         Kind::Method => {
             // An own error without data is `null`.
             let data = if rest.is_empty() { codec::nothing(codec).into() } else { payload.slice_ref(rest) };
-            Failure::Method { error: error.data_is(None), data: Value::Encoded(codec, data) }
+            Failure::Method { error: error.data_is(None), data: ReturnedValue::Encoded(codec, data) }
         }
         Kind::Rpc => Failure::Rpc(error),
     };
@@ -83,9 +83,9 @@ mod tests {
         (header.kind, read(Codec::MessagePack, header, &payload.clone().into()).unwrap())
     }
 
-    fn encoded(value: Value) -> Vec<u8> {
+    fn encoded(value: ReturnedValue) -> Vec<u8> {
         match value {
-            Value::Encoded(Codec::MessagePack, bytes) => bytes.into(),
+            ReturnedValue::Encoded(Codec::MessagePack, bytes) => bytes.into(),
             _ => panic!("it is in the codec of the connection"),
         }
     }
@@ -123,7 +123,7 @@ mod tests {
             let error = error.kind_is(Kind::Method);
             let own = Failure::Method {
                 error: error.clone(),
-                data: Value::Encoded(Codec::MessagePack, data.clone().into()),
+                data: ReturnedValue::Encoded(Codec::MessagePack, data.clone().into()),
             };
             let (kind, reply) = read_back(|queue| put_failure(7, &metadata, own, queue));
             let Err(Failure::Method { error: read, data: own }) = reply.result else { panic!("the function's error") };

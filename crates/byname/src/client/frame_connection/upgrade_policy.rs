@@ -1,0 +1,92 @@
+//! Whether to open a connection of frames. A state machine without sockets and without a clock.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::deadline::later;
+
+/// The first pause after an upgrade that failed, and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// After so many connections in a row that were cut during calls, no further one is opened for a while.
+const CUTS: u32 = 3;
+
+/// A connection that lived for so long was not cut by a proxy that cuts all of them.
+const LONG_LIVED: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(in crate::client) struct Upgrades {
+    not_before: Option<Instant>,
+    failures: u32,
+    cuts: u32,
+}
+
+impl Upgrades {
+    pub(in crate::client) fn may_try(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    /// The server, or a proxy before it, did not upgrade. `jitter` is random, from 0 to 1.
+    pub(in crate::client) fn failed(&mut self, now: Instant, jitter: f64) {
+        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures += 1;
+        self.pause(now, pause, jitter);
+    }
+
+    pub(in crate::client) fn opened(&mut self) {
+        self.failures = 0;
+    }
+
+    /// A connection has ended; `was_cut` if it ended without notice during calls.
+    pub(in crate::client) fn ended(&mut self, was_cut: bool, age: Duration, now: Instant, jitter: f64) {
+        if !was_cut || age >= LONG_LIVED {
+            self.cuts = 0;
+            return;
+        }
+        self.cuts += 1;
+        if self.cuts >= CUTS {
+            self.cuts = 0;
+            self.pause(now, LONGEST, jitter);
+        }
+    }
+
+    fn pause(&mut self, now: Instant, pause: Duration, jitter: f64) {
+        self.not_before = Some(later(now, pause.mul_f64(0.75 + jitter / 2.0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_minute_and_begin_anew() {
+        let (now, s) = (Instant::now(), Duration::from_secs);
+        let mut upgrades = Upgrades::default();
+        assert!(upgrades.may_try(now));
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            upgrades.failed(now, 0.5);
+            assert!(!upgrades.may_try(now + s(seconds) - Duration::from_millis(1)), "{seconds}");
+            assert!(upgrades.may_try(now + s(seconds)), "{seconds}");
+        }
+        upgrades.opened();
+        upgrades.failed(now, 1.0);
+        assert!(!upgrades.may_try(now + s(1)) && upgrades.may_try(now + s(2)));
+    }
+
+    #[test]
+    fn connections_that_are_cut_in_mid_call_again_and_again_are_given_up_for_a_while() {
+        let (now, s) = (Instant::now(), Duration::from_secs);
+        let mut upgrades = Upgrades::default();
+        for (was_cut, age) in
+            [(true, 1), (true, 1), (false, 1), (true, 1), (true, 1), (true, 100), (true, 1), (true, 1)]
+        {
+            upgrades.ended(was_cut, s(age), now, 0.5);
+            assert!(upgrades.may_try(now));
+        }
+        upgrades.ended(true, s(1), now, 0.5);
+        assert!(!upgrades.may_try(now + s(59)) && upgrades.may_try(now + s(60)));
+    }
+}

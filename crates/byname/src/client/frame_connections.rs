@@ -1,0 +1,256 @@
+//! The connections of one host that many calls share, opened once the server has offered it: for each runtime one, or
+//! several where the host's name has several addresses.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Id};
+use tokio::time::Instant;
+
+use super::frame_connection::{FrameConnection, Upgrades, open};
+use super::service_url::ServiceUrl;
+use super::tcp_connect::addresses;
+use crate::codec::Codec;
+use crate::deadline::{before, later};
+use crate::limits::Limits;
+use crate::runtime;
+
+/// Over at most so many addresses of a name calls are spread.
+const SPREAD: usize = 4;
+
+/// How often it is looked whether another connection is needed.
+const LOOK: Duration = Duration::from_secs(10);
+
+pub(super) struct FrameConnections {
+    target: ServiceUrl,
+    limits: Limits,
+    /// What they carry, where the server can read it.
+    codec: Codec,
+    /// Told of each runtime whose calls go by frames from now on.
+    opened: Box<dyn Fn(Id) + Send + Sync>,
+    known: Mutex<KnownOffer>,
+}
+
+#[derive(Debug, Default)]
+struct KnownOffer {
+    /// The server has offered it before: a client that makes one call needs no connection for many.
+    was_offered: bool,
+    members: Vec<RuntimeConnections>,
+    upgrades: Upgrades,
+}
+
+/// The connections of one runtime.
+#[derive(Debug)]
+struct RuntimeConnections {
+    runtime: Id,
+    /// The oldest first.
+    links: Vec<(SocketAddr, Arc<FrameConnection>)>,
+    /// As many as there are addresses to spread calls over.
+    wanted: usize,
+    /// One is being opened.
+    is_opening: bool,
+}
+
+impl FrameConnections {
+    pub(super) fn new(
+        target: ServiceUrl,
+        limits: Limits,
+        codec: Codec,
+        opened: impl Fn(Id) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { target, limits, codec, opened: Box::new(opened), known: Mutex::default() })
+    }
+
+    /// The connection that the next call of this runtime goes by: any of them.
+    pub(super) fn get(&self, runtime: Id) -> Option<Arc<FrameConnection>> {
+        let mut known = self.known();
+        let (_, link) = match known.member(runtime)?.links.as_slice() {
+            [] => return None,
+            [only] => only,
+            // Taking turns, a caller that looks twice for each call would never see every second one.
+            many => &many[fastrand::usize(..many.len())],
+        };
+        Some(Arc::clone(link))
+    }
+
+    /// The server takes frames: a connection is opened in the background, unless there is one or it is too early.
+    pub(super) fn offered(self: &Arc<Self>) {
+        let runtime = Handle::current();
+        let mut known = self.known();
+        if std::mem::replace(&mut known.was_offered, true) && known.begin(runtime.id(), Instant::now()) {
+            drop(known);
+            self.start(&runtime);
+        }
+    }
+
+    /// A connection takes no further call.
+    pub(super) fn forget(&self, link: &Arc<FrameConnection>) {
+        let mut known = self.known();
+        for member in &mut known.members {
+            member.links.retain(|(_, known)| !Arc::ptr_eq(known, link));
+        }
+        known.members.retain(|member| !member.links.is_empty() || member.is_opening);
+    }
+
+    /// Opens another connection of this runtime if one is needed.
+    fn look(self: &Arc<Self>, runtime: &Handle) {
+        let mut known = self.known();
+        if known.member(runtime.id()).is_some() && known.begin(runtime.id(), Instant::now()) {
+            drop(known);
+            self.start(runtime);
+        }
+    }
+
+    fn start(self: &Arc<Self>, runtime: &Handle) {
+        let opening = OpeningGuard { links: Arc::downgrade(self), runtime: runtime.id() };
+        runtime::spawn(runtime, keep(opening));
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownOffer> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KnownOffer {
+    fn member(&mut self, runtime: Id) -> Option<&mut RuntimeConnections> {
+        self.members.iter_mut().find(|member| member.runtime == runtime)
+    }
+
+    /// Whether another connection is to be opened for this runtime, which counts as begun then.
+    fn begin(&mut self, runtime: Id, now: Instant) -> bool {
+        if !self.upgrades.may_try(now) {
+            return false;
+        }
+        let Some(member) = self.member(runtime) else {
+            self.members.push(RuntimeConnections { runtime, links: Vec::new(), wanted: 1, is_opening: true });
+            return true;
+        };
+        let needs_one = member.links.len() < member.wanted || member.links.iter().any(|(_, link)| link.until() <= now);
+        needs_one && !std::mem::replace(&mut member.is_opening, true)
+    }
+}
+
+impl RuntimeConnections {
+    /// Those of the addresses that another connection is tried to, the best first. Calls are spread over addresses of one
+    /// family alone, for the two of a server are often the same machine.
+    fn candidates(&mut self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let family = self.links.first().map(|(address, _)| *address).or(addresses.first().copied());
+        let is_of_family = |address: &SocketAddr| family.is_some_and(|family| family.is_ipv4() == address.is_ipv4());
+        fastrand::shuffle(&mut addresses);
+        addresses.sort_by_key(|address| !is_of_family(address));
+        self.wanted = addresses.iter().filter(|address| is_of_family(address)).count().clamp(1, SPREAD);
+        let is_linked = |address: &SocketAddr| self.links.iter().any(|(linked, _)| linked == address);
+        let (linked, free): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_linked);
+        match self.links.first() {
+            // The first connection may go anywhere.
+            None => free,
+            // Another beside those that there are.
+            Some(_) if self.links.len() < self.wanted => free.into_iter().filter(is_of_family).collect(),
+            // One in place of the oldest.
+            Some((oldest, _)) => {
+                let again = linked.into_iter().filter(|address| address == oldest);
+                free.into_iter().filter(is_of_family).chain(again).collect()
+            }
+        }
+    }
+
+    /// Calls go by this connection as well from now on; the one that it replaces comes back.
+    fn install(&mut self, address: SocketAddr, link: &Arc<FrameConnection>) -> Option<Arc<FrameConnection>> {
+        let old = match self.links.iter().position(|(linked, _)| *linked == address) {
+            None if self.links.len() >= self.wanted => Some(0),
+            same => same,
+        };
+        let old = old.map(|at| self.links.remove(at).1);
+        self.links.push((address, Arc::clone(link)));
+        old
+    }
+}
+
+impl Drop for FrameConnections {
+    /// With the last client go its connections, once the calls that wait are answered.
+    fn drop(&mut self) {
+        for (_, link) in self.known().members.iter_mut().flat_map(|member| member.links.drain(..)) {
+            link.leave();
+        }
+    }
+}
+
+/// Opens a connection and drives it to its end.
+async fn keep(opening: OpeningGuard) {
+    let Some(links) = opening.links.upgrade() else {
+        return;
+    };
+    let runtime = Handle::current();
+    let candidates = match addresses(&links.target).await {
+        Ok(addresses) => links.known().member(opening.runtime).map(|member| member.candidates(addresses)),
+        Err(why) => return links.failed(&why.to_string()),
+    };
+    let opened = open(&links.target, candidates.unwrap_or_default(), links.codec, &links.limits).await;
+    let (address, mut driver) = match opened {
+        Ok(opened) => opened,
+        Err(why) => return links.failed(&why),
+    };
+    let link = Arc::clone(driver.link());
+    let old = {
+        let mut known = links.known();
+        known.upgrades.opened();
+        known.member(opening.runtime).and_then(|member| member.install(address, &link))
+    };
+    if let Some(old) = old {
+        old.leave();
+    }
+    (links.opened)(opening.runtime);
+    let weak = Weak::clone(&opening.links);
+    drop(opening);
+    // There may be more addresses.
+    links.look(&runtime);
+    drop(links);
+
+    let mut at = link.until().min(later(Instant::now(), LOOK));
+    let over = loop {
+        match before(at, &mut driver).await {
+            Some(over) => break over,
+            None => {
+                if let Some(links) = weak.upgrade()
+                    && link.is_open()
+                {
+                    links.look(&runtime);
+                }
+                at = later(Instant::now(), LOOK);
+            }
+        }
+    };
+    if let Some(links) = weak.upgrade() {
+        tracing::debug!("a connection of frames with {} ended: {}", links.target.url(), over.why);
+        links.known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
+        links.forget(&link);
+        // Where none is left, the next answer over HTTP offers another.
+        links.look(&runtime);
+    }
+}
+
+impl FrameConnections {
+    fn failed(&self, why: &str) {
+        self.known().upgrades.failed(Instant::now(), fastrand::f64());
+        tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
+    }
+}
+
+/// A connection that is being opened, until this is dropped.
+struct OpeningGuard {
+    links: Weak<FrameConnections>,
+    runtime: Id,
+}
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        if let Some(links) = self.links.upgrade() {
+            let mut known = links.known();
+            if let Some(member) = known.member(self.runtime) {
+                member.is_opening = false;
+            }
+            known.members.retain(|member| !member.links.is_empty() || member.is_opening);
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! One HTTP/1.1 connection, read and written by whoever calls through it: no task of its own, no channel between
+//! threads, nothing to wake but the caller.
+
+mod streaming_exchange;
+
+pub(super) use self::streaming_exchange::{BegunResponse, Outflow, Written};
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::escape::{quoted, quoted_bytes};
+use crate::wire::stream_lines;
+
+/// The largest head of an answer, and the most fields in it.
+const HEAD: usize = 64 << 10;
+const FIELDS: usize = 100;
+
+/// How much is read at once, and the size up to which copying a body is cheaper than giving its buffer away.
+const PIECE: usize = 8 << 10;
+
+/// How much room is made at most for what the server says will come.
+const AHEAD: usize = 1 << 20;
+
+/// A connection without a call keeps no buffer that had more room than this.
+const KEPT: usize = 32 << 10;
+
+/// A connection that is not in use, or is in use by its holder alone.
+pub(super) struct Http1Connection<S = TcpStream> {
+    stream: S,
+    /// What was read and not used yet. Empty between two calls.
+    read: BytesMut,
+    /// The most room that `read` has had. What was split off shares its memory, so its own capacity doesn't show it.
+    most_room: usize,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(super) struct HttpResponse {
+    pub(super) status: u16,
+    pub(super) reason: Option<Bytes>,
+    pub(super) headers: HeaderMap,
+    /// Only the end of the connection says where the body ends.
+    pub(super) is_open_ended: bool,
+    pub(super) body: Result<Bytes, UnreadBody>,
+}
+
+/// Why a body was not read, or not to its end.
+#[derive(Debug)]
+pub(super) enum UnreadBody {
+    /// It is larger than the limit.
+    TooLarge,
+    /// It is a stream, which nobody asked for.
+    Stream,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum ExchangeError {
+    /// Not a byte of the request was written.
+    Unsent(String),
+    /// Some was, and the function may have run.
+    Unknown(String),
+}
+
+/// The first part of an answer.
+struct ResponseHead {
+    is_http11: bool,
+    status: u16,
+    reason: Option<Bytes>,
+    headers: HeaderMap,
+}
+
+impl ResponseHead {
+    /// 100 and its like announce the answer. 101 would change the protocol, which nobody asked for.
+    fn is_announcement(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+}
+
+/// Where a body ends.
+#[derive(Debug, PartialEq, Eq)]
+enum BodyEnd {
+    After(u64),
+    Chunked,
+    /// With the connection.
+    Open,
+}
+
+impl Http1Connection {
+    /// Sends one request and reads its answer, a body of at most `limit` bytes. The connection comes back if it can be
+    /// used again.
+    pub(super) async fn exchange(
+        mut self,
+        head: Vec<u8>,
+        body: Bytes,
+        limit: usize,
+    ) -> (Result<HttpResponse, ExchangeError>, Option<Self>) {
+        if let Err(why) = self.look() {
+            return (Err(ExchangeError::Unsent(why)), None);
+        }
+        let mut request = HttpRequestWriter { head: head.into(), body };
+        let length = request.remaining();
+        let written = poll_fn(|cx| self.poll_write(cx, &mut request)).await;
+        let (result, again) = match written {
+            Err(why) if request.remaining() == length => return (Err(ExchangeError::Unsent(why.to_string())), None),
+            // A server that wants no more of the request may have said why before it closed.
+            Err(why) => match self.answer(limit).await {
+                Ok((answer, _)) => (Ok(answer), false),
+                Err(_) => (Err(why.to_string()), false),
+            },
+            Ok(()) => match self.answer(limit).await {
+                Ok((answer, keeps)) => (Ok(answer), keeps && request.remaining() == 0 && self.read.is_empty()),
+                Err(why) => (Err(why), false),
+            },
+        };
+        (result.map_err(ExchangeError::Unknown), again.then_some(self))
+    }
+
+    /// Asks the kernel whether the server has kept the connection open. tokio's own memory of the socket may be older
+    /// than the server's goodbye.
+    pub(super) fn look(&self) -> Result<(), String> {
+        let mut byte = [MaybeUninit::uninit()];
+        match socket2::SockRef::from(&self.stream).peek(&mut byte) {
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(why) => Err(why.to_string()),
+            Ok(0) => Err("the server had closed it".into()),
+            Ok(_) => Err("the server said something that nobody had asked for".into()),
+        }
+    }
+
+    /// Writes the request, or as much of it as the server wants before it answers.
+    fn poll_write(&mut self, cx: &mut Context<'_>, request: &mut HttpRequestWriter) -> Poll<io::Result<()>> {
+        while request.remaining() > 0 {
+            let written = match request.body.is_empty() {
+                true => Pin::new(&mut self.stream).poll_write(cx, &request.head),
+                false => {
+                    let parts = [io::IoSlice::new(&request.head), io::IoSlice::new(&request.body)];
+                    Pin::new(&mut self.stream).poll_write_vectored(cx, &parts)
+                }
+            };
+            match written? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => request.advance(count),
+                // An answer to half a request is a refusal: it is read, and the rest is not sent.
+                Poll::Pending => match ready!(self.poll_read(cx))? {
+                    0 => return Poll::Ready(Ok(())),
+                    _ if self.is_answered() => return Poll::Ready(Ok(())),
+                    _ => {}
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Http1Connection<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, read: BytesMut::new(), most_room: 0 }
+    }
+
+    /// Reads what there is; 0 at the end of the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.is_full() {
+            self.read.reserve(PIECE);
+        }
+        self.most_room = self.most_room.max(self.read.capacity());
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+    }
+
+    /// Releases the memory of a large answer. To be called between two calls.
+    pub(super) fn release(&mut self) {
+        if self.most_room > KEPT {
+            self.read = BytesMut::from(&self.read[..]);
+            self.most_room = 0;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.read.capacity() - self.read.len() < PIECE / 2
+    }
+
+    /// Whether there is an answer, or what is none; announcements of one are taken away.
+    fn is_answered(&mut self) -> bool {
+        loop {
+            let mut rest = self.read.clone();
+            match parse_head(&mut rest) {
+                Ok(Some(head)) if head.is_announcement() => self.read = rest,
+                Ok(None) => return self.read.len() > HEAD,
+                _ => return true,
+            }
+        }
+    }
+
+    async fn more(&mut self, missing: &str) -> Result<(), String> {
+        match poll_fn(|cx| self.poll_read(cx)).await {
+            Ok(0) => Err(format!("the server closed it {missing}")),
+            Ok(_) => Ok(()),
+            Err(why) => Err(why.to_string()),
+        }
+    }
+
+    /// Reads one answer, and whether the connection can be used after it.
+    pub(super) async fn answer(&mut self, limit: usize) -> Result<(HttpResponse, bool), String> {
+        let head = loop {
+            match parse_head(&mut self.read)? {
+                Some(head) if head.is_announcement() => {}
+                Some(head) => break head,
+                None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
+                None => self.more("before it answered").await?,
+            }
+        };
+        let ResponseHead { is_http11, status, reason, headers } = head;
+        let (ends, is_clear) = ends(status, &headers)?;
+        let says = |what: &str| says(&headers, what);
+        let keeps = is_clear && if is_http11 { !says("close") } else { says("keep-alive") };
+        let body = match ends {
+            _ if status == 200 && stream_lines::is(&headers) => Err(UnreadBody::Stream),
+            BodyEnd::After(length) if length > limit as u64 => Err(UnreadBody::TooLarge),
+            BodyEnd::After(length) => Ok(self.counted(length as usize).await?),
+            BodyEnd::Chunked => self.chunked(limit).await?,
+            BodyEnd::Open => self.open_ended(limit).await?,
+        };
+        let keeps = keeps && ends != BodyEnd::Open && body.is_ok();
+        Ok((HttpResponse { status, reason, headers, is_open_ended: ends == BodyEnd::Open, body }, keeps))
+    }
+
+    async fn counted(&mut self, length: usize) -> Result<Bytes, String> {
+        while self.read.len() < length {
+            if self.is_full() {
+                self.read.reserve((length - self.read.len()).min(AHEAD));
+            }
+            self.more("in the middle of its answer").await?;
+        }
+        Ok(self.take(length))
+    }
+
+    async fn chunked(&mut self, limit: usize) -> Result<Result<Bytes, UnreadBody>, String> {
+        let mut body = BytesMut::new();
+        loop {
+            let length = loop {
+                match httparse::parse_chunk_size(&self.read) {
+                    Ok(httparse::Status::Complete((used, length))) => {
+                        self.read.advance(used);
+                        break length;
+                    }
+                    Ok(httparse::Status::Partial) if self.read.len() < PIECE => {
+                        self.more("in the middle of its answer").await?;
+                    }
+                    _ => return Err("its body is badly chunked".into()),
+                }
+            };
+            if length == 0 {
+                break;
+            }
+            if length > limit.saturating_sub(body.len()) as u64 {
+                return Ok(Err(UnreadBody::TooLarge));
+            }
+            let chunk = self.counted((length as usize).saturating_add(2)).await?;
+            let Some(chunk) = chunk.strip_suffix(b"\r\n") else {
+                return Err("its body is badly chunked".into());
+            };
+            body.extend_from_slice(chunk);
+        }
+        // Trailers are read over up to the empty line.
+        loop {
+            let line = self.read.windows(2).position(|end| end == b"\r\n");
+            match line {
+                Some(0) => break self.read.advance(2),
+                Some(length) => self.read.advance(length + 2),
+                None if self.read.len() < HEAD => self.more("in the middle of its answer").await?,
+                None => return Err("its body is badly chunked".into()),
+            }
+        }
+        Ok(Ok(body.freeze()))
+    }
+
+    async fn open_ended(&mut self, limit: usize) -> Result<Result<Bytes, UnreadBody>, String> {
+        loop {
+            if self.read.len() > limit {
+                return Ok(Err(UnreadBody::TooLarge));
+            }
+            match poll_fn(|cx| self.poll_read(cx)).await {
+                Ok(0) => return Ok(Ok(self.take(self.read.len()))),
+                Ok(_) => {}
+                Err(why) => return Err(why.to_string()),
+            }
+        }
+    }
+
+    /// Takes bytes that are there. A small body is copied, so that the buffer stays for the next.
+    fn take(&mut self, length: usize) -> Bytes {
+        if length >= PIECE {
+            return self.read.split_to(length).freeze();
+        }
+        let body = Bytes::copy_from_slice(&self.read[..length]);
+        self.read.advance(length);
+        body
+    }
+}
+
+/// A request, and what of it is still to be written.
+struct HttpRequestWriter {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl HttpRequestWriter {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_head = count.min(self.head.len());
+        self.head.advance(of_head);
+        self.body.advance(count - of_head);
+    }
+}
+
+/// Takes a head off the front, once it is whole.
+fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut response, read, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(why) => return Err(format!("what it answered is no HTTP: {why}")),
+    };
+    // All values share one copy.
+    let head = Bytes::copy_from_slice(&read[..length]);
+    let start = read.as_ptr().addr();
+    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let at = field.value.as_ptr().addr().saturating_sub(start);
+        // An empty one may stand anywhere.
+        let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
+            return Err(format!("its header {} is no header", quoted(field.name)));
+        };
+        headers.append(name, value);
+    }
+    let status = response.code.unwrap_or_default();
+    // The usual reasons say nothing that the status doesn't.
+    let reason = response.reason.filter(|reason| !reason.is_empty() && status >= 300);
+    let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
+    let is_http11 = response.version == Some(1);
+    read.advance(length);
+    Ok(Some(ResponseHead { is_http11, status, reason, headers }))
+}
+
+/// Where the body of an answer ends (RFC 9112, section 6.3), and whether that is said in one way only.
+fn ends(status: u16, headers: &HeaderMap) -> Result<(BodyEnd, bool), String> {
+    if status == 204 || status == 304 || status < 200 {
+        return Ok((BodyEnd::After(0), status >= 200));
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
+        let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+        let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+        return Ok((if is_chunked { BodyEnd::Chunked } else { BodyEnd::Open }, lengths.next().is_none()));
+    }
+    let Some(length) = lengths.next() else {
+        return Ok((BodyEnd::Open, true));
+    };
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(parsed) if lengths.all(|other| other == length) => Ok((BodyEnd::After(parsed), true)),
+        _ => Err(format!("its `content-length` is {}, expected one number", quoted_bytes(length.as_bytes()))),
+    }
+}
+
+/// Whether `connection` lists a word.
+fn says(headers: &HeaderMap, word: &str) -> bool {
+    let lists = headers.get_all(CONNECTION).into_iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What comes of a connection whose server answers with these pieces and then closes.
+    async fn come(pieces: &'static [&'static str]) -> (Result<HttpResponse, ExchangeError>, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut request = [0; 4];
+            stream.read_exact(&mut request).await.unwrap();
+            for piece in pieces {
+                stream.write_all(piece.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        let (result, again) =
+            Http1Connection::new(client).exchange(b"he".to_vec(), Bytes::from_static(b"ad"), 10).await;
+        server.await.unwrap();
+        (result, again.is_some())
+    }
+
+    async fn body(pieces: &'static [&'static str]) -> (String, bool) {
+        let (result, again) = come(pieces).await;
+        let body = result.unwrap().body.unwrap();
+        (String::from_utf8(body.to_vec()).unwrap(), again)
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_where_its_answer_says() {
+        let text = |text: &str, again| (text.to_owned(), again);
+        assert_eq!(body(&["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"]).await, text("abc", true));
+        assert_eq!(
+            body(&["HTTP/1.1 2", "00 OK\r\ncontent-le", "ngth: 3\r\n\r", "\na", "b", "c"]).await,
+            text("abc", true)
+        );
+        let chunked =
+            ["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r", "\nc\r\n0\r\nt: 1\r\n\r\n"];
+        assert_eq!(body(Box::leak(Box::new(chunked))).await, text("abc", true));
+        assert_eq!(body(&["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n"]).await, text("", true));
+        assert_eq!(body(&["HTTP/1.1 200 OK\r\n\r\nab", "c"]).await, text("abc", false));
+        assert_eq!(
+            body(&["HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 0\r\n\r\n"]).await,
+            text("", false)
+        );
+        assert_eq!(body(&["HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na"]).await, text("a", false));
+        let kept = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\na";
+        assert_eq!(body(Box::leak(Box::new([kept]))).await, text("a", true));
+        let both = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+        assert_eq!(body(Box::leak(Box::new([both]))).await, text("", false), "said in two ways");
+        let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nabc";
+        assert_eq!(body(Box::leak(Box::new([surplus]))).await, text("a", false), "more than was asked for");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_or_no_answer_is_an_error() {
+        for pieces in [
+            &[""] as &[&str],
+            &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n"],
+            &["HTTP/1.1 200 OK\r\ncontent-le"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"],
+            &["HTTP/1.1 200 OK\r\ncontent-length: +3\r\n\r\nabc"],
+            &["SMTP ready\r\n\r\n"],
+        ] {
+            let (result, again) = come(pieces).await;
+            assert!(matches!(result, Err(ExchangeError::Unknown(_))) && !again, "{pieces:?}: {result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_not_read() {
+        for pieces in [
+            &["HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n"] as &[&str],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\n12345678\r\n3\r\n"],
+            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n"],
+            &["HTTP/1.1 200 OK\r\n\r\n12345678901"],
+        ] {
+            let (result, again) = come(pieces).await;
+            assert!(result.is_ok_and(|answer| answer.body.is_err()) && !again, "{pieces:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_releases_the_memory_of_a_large_answer() {
+        let large = vec![b'x'; 5 << 20];
+        let counted = [b"HTTP/1.1 200 OK\r\ncontent-length: 5242880\r\n\r\n", &large[..]].concat();
+        let chunk = [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n500000\r\n", &large[..]].concat();
+        let chunked = [&chunk, &b"\r\n0\r\n\r\n"[..]].concat();
+        for answer in [counted, chunked] {
+            let mut connection = Http1Connection::new(&answer[..]);
+            let (HttpResponse { body, .. }, keeps) = connection.answer(8 << 20).await.unwrap();
+            assert!(keeps && body.unwrap().len() == large.len());
+            connection.release();
+            // The body is gone: what can be used again is all that the buffer holds.
+            assert!(!connection.read.try_reclaim(2 * KEPT + 1));
+        }
+        let small = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
+        let mut connection = Http1Connection::new(&small[..]);
+        connection.answer(10).await.unwrap();
+        connection.release();
+        assert!(connection.read.try_reclaim(PIECE / 2), "a small buffer is used again");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_is_noticed_before_a_byte_goes_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let (result, again) = Http1Connection::new(client).exchange(b"head".to_vec(), Bytes::new(), 10).await;
+        assert!(matches!(result, Err(ExchangeError::Unsent(_))) && again.is_none(), "{result:?}");
+    }
+}

@@ -1,0 +1,296 @@
+//! A request whose body goes out while it is made, and an answer that is read while it comes.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::{BodyEnd, HEAD, Http1Connection, KEPT, PIECE, ends, parse_head, says};
+use crate::deadline::later;
+use crate::outcome::Failure;
+use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
+use crate::wire::stream_lines;
+
+/// A request on its way, with what is streamed behind it.
+pub(in crate::client) struct Outflow {
+    wire: Vec<u8>,
+    /// How much of it has been written.
+    written: usize,
+    items: Option<Items>,
+    /// Some of it was written.
+    has_begun: bool,
+    /// When an item was last taken.
+    taken: Option<Instant>,
+    /// Why the stream broke off: its end must not be written.
+    failure: Option<Failure>,
+}
+
+/// What comes of the writing of a request.
+pub(in crate::client) enum Written {
+    /// All of it.
+    All,
+    /// There is an answer already, or the server has closed.
+    Answered,
+    /// The stream broke off.
+    Failed(Failure),
+}
+
+impl Outflow {
+    /// A request; one with items says that its body is chunked, and ends without a chunk.
+    pub(in crate::client) fn new(request: Vec<u8>, body: &Bytes, items: Option<Items>) -> Self {
+        let mut wire = request;
+        wire.extend_from_slice(body);
+        Self { wire, written: 0, items, has_begun: false, taken: None, failure: None }
+    }
+
+    pub(in crate::client) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    pub(in crate::client) fn items(&mut self) -> Option<&mut Items> {
+        self.items.as_mut()
+    }
+
+    /// Until when an answer is waited for: each item gives the call so much more time.
+    pub(in crate::client) fn until(&self, deadline: Instant, idle: Duration) -> Instant {
+        self.taken.map_or(deadline, |taken| later(taken, idle))
+    }
+
+    /// Whether all has gone out.
+    pub(in crate::client) fn has_ended(&self) -> bool {
+        self.items.is_none() && self.wire.is_empty() && self.failure.is_none()
+    }
+
+    /// Its items, where none was taken.
+    pub(in crate::client) fn into_untouched(self) -> Option<Items> {
+        self.items.filter(|_| self.taken.is_none())
+    }
+
+    /// So much more was written. The memory of a large item is not kept for the next.
+    fn wrote(&mut self, count: usize) {
+        self.written += count;
+        self.has_begun = true;
+        if self.written == self.wire.len() {
+            self.written = 0;
+            self.wire.clear();
+            self.wire.shrink_to(KEPT);
+        }
+    }
+
+    /// Writes what there is; ready when all has gone out, or the stream has broken off.
+    fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.wire.is_empty() {
+                match ready!(Pin::new(&mut *stream).poll_write(cx, &self.wire[self.written..]))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => self.wrote(count),
+                }
+            }
+            let Some(items) = &mut self.items else {
+                return Poll::Ready(Ok(()));
+            };
+            match ready!(items.poll_next(cx, ROOM)) {
+                NextItems::Batch(ItemBatch::Encoded(batch)) => {
+                    self.taken = Some(Instant::now());
+                    let length: usize = batch.rest().map(|item| item.len() + 1).sum();
+                    self.wire.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+                    for item in batch.rest() {
+                        self.wire.extend_from_slice(item);
+                        self.wire.extend_from_slice(b"\n");
+                    }
+                    self.wire.extend_from_slice(b"\r\n");
+                }
+                NextItems::Batch(ItemBatch::Local(_)) | NextItems::End => {
+                    self.items = None;
+                    self.wire.extend_from_slice(b"0\r\n\r\n");
+                }
+                NextItems::Failed(failure) => {
+                    self.items = None;
+                    self.failure = Some(failure);
+                }
+            }
+        }
+    }
+}
+
+/// The head of an answer whose body is read as it comes.
+pub(in crate::client) struct BegunResponse {
+    pub(in crate::client) status: u16,
+    pub(in crate::client) headers: HeaderMap,
+    body: BodyPosition,
+    keeps: bool,
+}
+
+impl BegunResponse {
+    /// Whether it is a stream.
+    pub(in crate::client) fn is_stream(&self) -> bool {
+        self.status == 200 && stream_lines::is(&self.headers)
+    }
+}
+
+/// Where in a body the reader stands.
+#[derive(Debug)]
+enum BodyPosition {
+    Counted(u64),
+    Open,
+    /// Before the size of a chunk.
+    Size,
+    /// In a chunk, or behind it.
+    Chunk(u64),
+    Trailers,
+    Ended,
+}
+
+impl Http1Connection {
+    /// Writes a request until it is all written or answered.
+    pub(in crate::client) fn poll_request(
+        &mut self,
+        out: &mut Outflow,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Written>> {
+        match out.poll_write(&mut self.stream, cx) {
+            Poll::Ready(Ok(())) => {
+                return Poll::Ready(Ok(match out.failure.take() {
+                    Some(failure) => Written::Failed(failure),
+                    None => Written::All,
+                }));
+            }
+            Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
+            Poll::Pending => {}
+        }
+        loop {
+            match ready!(self.poll_read(cx))? {
+                0 => return Poll::Ready(Ok(Written::Answered)),
+                _ if self.is_answered() => return Poll::Ready(Ok(Written::Answered)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes on writing while the answer is read.
+    pub(in crate::client) fn poll_rest(&mut self, out: &mut Outflow, cx: &mut Context<'_>) -> Option<Failure> {
+        // Where nothing more can be written the server has its reasons, which its answer says.
+        let _ = out.poll_write(&mut self.stream, cx);
+        out.failure.take()
+    }
+}
+
+impl<S: AsyncRead + Unpin> Http1Connection<S> {
+    /// Looks at the head of an answer that is a stream, and takes it off; one that is none stays for
+    /// [`answer`](Self::answer).
+    pub(in crate::client) async fn stream(&mut self) -> Result<Option<BegunResponse>, String> {
+        loop {
+            let mut rest = self.read.clone();
+            match parse_head(&mut rest)? {
+                Some(head) if head.is_announcement() => self.read = rest,
+                Some(head) => {
+                    let (ends, is_clear) = ends(head.status, &head.headers)?;
+                    let keeps = is_clear && head.is_http11 && !says(&head.headers, "close");
+                    let body = match ends {
+                        BodyEnd::After(length) => BodyPosition::Counted(length),
+                        BodyEnd::Chunked => BodyPosition::Size,
+                        BodyEnd::Open => BodyPosition::Open,
+                    };
+                    let begun = BegunResponse { status: head.status, headers: head.headers, body, keeps };
+                    if !begun.is_stream() {
+                        return Ok(None);
+                    }
+                    self.read = rest;
+                    return Ok(Some(begun));
+                }
+                None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
+                None => self.more("before it answered").await?,
+            }
+        }
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub(in crate::client) fn poll_body(
+        &mut self,
+        begun: &mut BegunResponse,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, String>> {
+        const CUT: &str = "the server closed it in the middle of its answer";
+        const CHUNKED: &str = "its body is badly chunked";
+        loop {
+            match &mut begun.body {
+                BodyPosition::Ended | BodyPosition::Counted(0) => return Poll::Ready(Ok(None)),
+                BodyPosition::Counted(left) if !self.read.is_empty() => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                    *left -= length as u64;
+                    return Poll::Ready(Ok(Some(self.read.split_to(length).freeze())));
+                }
+                BodyPosition::Open if !self.read.is_empty() => {
+                    return Poll::Ready(Ok(Some(self.read.split().freeze())));
+                }
+                BodyPosition::Size => match httparse::parse_chunk_size(&self.read) {
+                    Ok(httparse::Status::Complete((used, length))) => {
+                        self.read.advance(used);
+                        begun.body = if length == 0 { BodyPosition::Trailers } else { BodyPosition::Chunk(length) };
+                        continue;
+                    }
+                    Ok(httparse::Status::Partial) if self.read.len() < PIECE => {}
+                    _ => return Poll::Ready(Err(CHUNKED.into())),
+                },
+                BodyPosition::Chunk(0) if self.read.len() >= 2 => {
+                    if !self.read.starts_with(b"\r\n") {
+                        return Poll::Ready(Err(CHUNKED.into()));
+                    }
+                    self.read.advance(2);
+                    begun.body = BodyPosition::Size;
+                    continue;
+                }
+                BodyPosition::Chunk(left) if *left > 0 && !self.read.is_empty() => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                    *left -= length as u64;
+                    return Poll::Ready(Ok(Some(self.read.split_to(length).freeze())));
+                }
+                BodyPosition::Trailers => match self.read.windows(2).position(|end| end == b"\r\n") {
+                    Some(0) => {
+                        self.read.advance(2);
+                        begun.body = BodyPosition::Ended;
+                        continue;
+                    }
+                    Some(length) => {
+                        self.read.advance(length + 2);
+                        continue;
+                    }
+                    None if self.read.len() < HEAD => {}
+                    None => return Poll::Ready(Err(CHUNKED.into())),
+                },
+                _ => {}
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if matches!(begun.body, BodyPosition::Open) => begun.body = BodyPosition::Ended,
+                Ok(0) => return Poll::Ready(Err(CUT.into())),
+                Ok(_) => {}
+                Err(why) => return Poll::Ready(Err(why.to_string())),
+            }
+        }
+    }
+
+    /// Whether the connection takes another call, once its answer has been read.
+    pub(in crate::client) fn takes_another(&self, begun: &BegunResponse) -> bool {
+        begun.keeps && self.read.is_empty() && matches!(begun.body, BodyPosition::Ended | BodyPosition::Counted(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_goes_out_releases_the_memory_of_a_large_item() {
+        let mut out = Outflow::new(vec![0; 100], &Bytes::from(vec![0; 5 << 20]), None);
+        out.wrote(1 << 20);
+        assert!(!out.has_ended());
+        out.wrote((4 << 20) + 100);
+        assert!(out.has_ended() && out.wire.capacity() <= KEPT, "{}", out.wire.capacity());
+    }
+}

@@ -1,0 +1,158 @@
+//! Calls by frames that have a stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::client::frame_connection::{
+    BegunStream, CallPayload, FrameCall, FrameCallEnd, FrameConnection, FrameUpload, UploadTask,
+};
+use crate::client::outgoing_call::OutgoingCall;
+use crate::client::service_host::ServiceHost;
+use crate::deadline::before;
+use crate::error::{Code, Error, Executed};
+use crate::frames::header::kind;
+use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::{Failure, Returned};
+use crate::request::Reply;
+
+impl ServiceHost {
+    /// One attempt of a call that has a stream, up to its first item or its end. `None` if it was not sent.
+    pub(in crate::client) async fn stream_by_frames(
+        self: &Arc<Self>,
+        link: &Arc<FrameConnection>,
+        outgoing: &mut OutgoingCall,
+    ) -> Option<Reply> {
+        let mut sending = link.call();
+        let left = outgoing.deadline.saturating_duration_since(Instant::now());
+        let items = outgoing.take_items();
+        let mut frame =
+            CallPayload::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
+        let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
+        match before(outgoing.deadline, sent).await {
+            Some(Ok(())) => {}
+            Some(Err(unsent)) => {
+                outgoing.put_items(items);
+                return self.ended(&outgoing.name, outgoing.allowed, link, Err(unsent));
+            }
+            None => return Some(self.late(&outgoing.name, outgoing.allowed, Executed::No).into()),
+        }
+        let mut upload = items.map(|items| FrameUpload::new(items, link.codec()));
+        let mut is_uploaded = false;
+        let begun = poll_fn(|cx| {
+            if let Some(upload) = &mut upload
+                && !is_uploaded
+                && let Poll::Ready(ended) = upload.poll(&sending, cx)
+            {
+                is_uploaded = true;
+                if let Some(failure) = ended {
+                    return Poll::Ready(Err(failure));
+                }
+            }
+            sending.poll_begun(cx).map(Ok)
+        });
+        match begun.await {
+            Ok(BegunStream::Items) => {
+                let upload = upload.filter(|_| !is_uploaded);
+                let metadata = sending.take_metadata();
+                let receiving =
+                    FrameReplyItems::new(sending, upload, Arc::clone(self), &outgoing.name, outgoing.allowed);
+                Some(Reply { result: Ok(Returned::Stream(Items::new(receiving))), metadata })
+            }
+            Ok(BegunStream::Ended(ended)) => {
+                let Some(reply) = self.ended(&outgoing.name, outgoing.allowed, link, Ok(ended)) else {
+                    return self.send_again(upload, outgoing);
+                };
+                // The answer may say that the call did not run.
+                outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
+                Some(reply)
+            }
+            Err(failure) => Some(Reply { result: Err(failure), metadata: HeaderMap::new() }),
+        }
+    }
+
+    /// The call was not run. It is sent again if nothing was taken of its own stream.
+    fn send_again(&self, upload: Option<FrameUpload>, outgoing: &mut OutgoingCall) -> Option<Reply> {
+        outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
+        outgoing.is_spent.then(|| {
+            let why = format!(
+                "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; call \
+                 again with the whole stream",
+                self.url(),
+                outgoing.name
+            );
+            Error::refused(Code::Unavailable, why).into()
+        })
+    }
+}
+
+/// The stream that answers a call.
+struct FrameReplyItems {
+    sending: FrameCall,
+    host: Arc<ServiceHost>,
+    name: Box<str>,
+    allowed: Duration,
+    /// The task that sends the caller's stream meanwhile.
+    _upload: Option<UploadTask>,
+    /// Why the caller's stream broke off.
+    failure: Arc<Mutex<Option<Failure>>>,
+}
+
+impl FrameReplyItems {
+    fn new(
+        sending: FrameCall,
+        upload: Option<FrameUpload>,
+        host: Arc<ServiceHost>,
+        name: &str,
+        allowed: Duration,
+    ) -> Self {
+        let failure = Arc::<Mutex<_>>::default();
+        let upload = upload.and_then(|upload| upload.spawn(&sending, Arc::clone(&failure)));
+        Self { sending, host, name: name.into(), allowed, _upload: upload, failure }
+    }
+
+    fn ended(&self, ended: FrameCallEnd) -> NextItems {
+        if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return NextItems::Failed(failure);
+        }
+        match ended {
+            FrameCallEnd::Answered(header, _) if header.kind == kind::END => NextItems::End,
+            FrameCallEnd::Unsent(why) | FrameCallEnd::Unknown(why) => {
+                let why = format!("the stream of `{}` broke off: {why}", self.name);
+                NextItems::Failed(Error::new(Code::Unavailable, why).executed_is(Executed::Yes).into())
+            }
+            FrameCallEnd::Late => {
+                let idle = self.host.limits().stream_idle;
+                let why = format!(
+                    "the stream of `{}` had no item for {idle:?} (`Limits::stream_idle` of the client); send one now and \
+                     then, or raise it",
+                    self.name
+                );
+                let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes);
+                NextItems::Failed(error.of_limit("stream_idle").into())
+            }
+            ended => match self.host.ended(&self.name, self.allowed, self.sending.link(), Ok(ended)) {
+                Some(Reply { result: Err(failure), .. }) => NextItems::Failed(failure),
+                Some(Reply { result: Ok(Returned::Stream(_)), .. }) => NextItems::End,
+                _ => {
+                    let why = format!("a single value came amid the stream of `{}`", self.name);
+                    NextItems::Failed(Error::new(Code::Internal, why).executed_is(Executed::Yes).into())
+                }
+            },
+        }
+    }
+}
+
+impl ItemSource for FrameReplyItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        Poll::Ready(match ready!(self.sending.poll_items(cx)) {
+            Ok(items) => NextItems::Batch(ItemBatch::Encoded(items)),
+            Err(ended) => self.ended(ended),
+        })
+    }
+}

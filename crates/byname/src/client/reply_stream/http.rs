@@ -1,0 +1,220 @@
+//! Calls over HTTP that have a stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::client::http1_connection::{BegunResponse, ExchangeError, Outflow, Written};
+use crate::client::outgoing_call::OutgoingCall;
+use crate::client::service_host::{HttpOutcome, PooledConnection, ServiceHost};
+use crate::client::typed_result::unasked_stream;
+use crate::codec::{self, Codec};
+use crate::deadline::{DeadlineTimer, before, later};
+use crate::error::{Code, Error, Executed};
+use crate::outcome::Returned;
+use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
+use crate::request::Reply;
+use crate::wire::headers;
+use crate::wire::stream_lines::{self, LineSplitter, LineTooLong, StreamLine};
+
+impl ServiceHost {
+    /// One attempt, up to the first item or the answer; nothing where the connection turned out to be closed before
+    /// anything was sent on it.
+    pub(in crate::client) async fn stream_over_http(
+        self: &Arc<Self>,
+        mut connection: PooledConnection,
+        permit: OwnedSemaphorePermit,
+        outgoing: &mut OutgoingCall,
+    ) -> Result<HttpOutcome, Reply> {
+        let unsent = |why: String, way| HttpOutcome { result: Err(ExchangeError::Unsent(why)), way, is_kept: false };
+        let items = outgoing.take_items();
+        let (head, body, way) = self.request(outgoing, items.is_some());
+        if let Err(why) = connection.http1.look() {
+            outgoing.put_items(items);
+            return Ok(unsent(why, way));
+        }
+        let mut out = Outflow::new(head, &body, items);
+        if let Some(items) = out.items() {
+            items.encode_in(Codec::Json);
+        }
+        let (idle, mut timer) = (self.limits().stream_idle, DeadlineTimer::default());
+        let written = poll_fn(|cx| match connection.http1.poll_request(&mut out, cx) {
+            Poll::Ready(written) => Poll::Ready(Some(written)),
+            Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
+        });
+        let address = connection.address;
+        let late = || {
+            self.timed_out(address);
+            Reply::from(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown))
+        };
+        match written.await {
+            None => return Err(late()),
+            Some(Ok(Written::Failed(failure))) => {
+                return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
+            }
+            Some(Err(why)) if !out.has_begun() => {
+                outgoing.put_items(out.into_untouched());
+                return Ok(unsent(why.to_string(), way));
+            }
+            Some(_) => {}
+        }
+        let (until, limit) = (out.until(outgoing.deadline, idle), self.limits().message);
+        let answered = async {
+            match connection.http1.stream().await? {
+                Some(begun) => Ok(Err(begun)),
+                None => connection.http1.answer(limit).await.map(Ok),
+            }
+        };
+        match before(until, answered).await {
+            None => Err(late()),
+            Some(Err(why)) => Ok(HttpOutcome { result: Err(ExchangeError::Unknown(why)), way, is_kept: false }),
+            Some(Ok(Ok((answer, keeps)))) => {
+                let is_kept = keeps && out.has_ended();
+                outgoing.put_items(out.into_untouched());
+                if is_kept {
+                    self.keep(connection, Some(&answer.headers));
+                }
+                Ok(HttpOutcome { result: Ok(answer), way, is_kept })
+            }
+            Some(Ok(Err(begun))) if !outgoing.takes_stream => {
+                Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
+            }
+            Some(Ok(Err(begun))) => {
+                if let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers) {
+                    return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
+                }
+                self.learn(&begun.headers);
+                let metadata = begun.headers.clone();
+                let mut items = Items::new(HttpReplyItems {
+                    host: Arc::clone(self),
+                    open: Some(OpenResponse { connection, begun, out, _permit: permit }),
+                    lines: LineSplitter::new(limit.saturating_add(64)),
+                    name: outgoing.name.as_ref().into(),
+                    timer: DeadlineTimer::default(),
+                    until,
+                    idle,
+                    has_begun: false,
+                });
+                let result = items.begin().await.map(|()| Returned::Stream(items));
+                Err(Reply { result, metadata })
+            }
+        }
+    }
+}
+
+/// A stream as it comes over HTTP.
+struct HttpReplyItems {
+    host: Arc<ServiceHost>,
+    open: Option<OpenResponse>,
+    lines: LineSplitter,
+    name: Box<str>,
+    timer: DeadlineTimer,
+    until: Instant,
+    idle: Duration,
+    has_begun: bool,
+}
+
+struct OpenResponse {
+    connection: PooledConnection,
+    begun: BegunResponse,
+    out: Outflow,
+    /// To use the connection.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HttpReplyItems {
+    fn broken(&self, code: Code, why: &str) -> NextItems {
+        let why = format!("the stream of `{}` broke off: {why}", self.name);
+        NextItems::Failed(Error::new(code, why).executed_is(Executed::Yes).into())
+    }
+
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<NextItems> {
+        let Some(OpenResponse { connection, begun, out, .. }) = &mut self.open else {
+            return Poll::Ready(NextItems::End);
+        };
+        if let Some(failure) = connection.http1.poll_rest(out, cx) {
+            return Poll::Ready(NextItems::Failed(failure));
+        }
+        let mut bytes = Vec::new();
+        let mut spans = Vec::new();
+        loop {
+            match self.lines.next() {
+                Ok(Some(line)) => match stream_lines::read(&self.name, &line) {
+                    Ok(Some(StreamLine::Item(item))) => {
+                        spans.push(bytes.len()..bytes.len() + item.len());
+                        bytes.extend_from_slice(&item);
+                        continue;
+                    }
+                    // What came before it goes first.
+                    Ok(Some(_)) | Err(_) if !spans.is_empty() => self.lines.put_back(&line),
+                    Ok(Some(StreamLine::End)) => return Poll::Ready(NextItems::End),
+                    Ok(Some(StreamLine::Failed(failure))) => return Poll::Ready(NextItems::Failed(failure)),
+                    Ok(None) => continue,
+                    Err(why) => {
+                        return Poll::Ready(self.broken(Code::Internal, &format!("a line of it is no item: {why}")));
+                    }
+                },
+                Ok(None) => {}
+                Err(LineTooLong) if !spans.is_empty() => {}
+                Err(LineTooLong) => {
+                    let limit = self.host.limits().message;
+                    let why = format!(
+                        "an item of the stream of `{}` is larger than {limit} bytes (`Limits::message` of the client); ask \
+                         for smaller ones, or raise it{}",
+                        self.name,
+                        codec::shorter(Codec::Json)
+                    );
+                    let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                    return Poll::Ready(NextItems::Failed(error.executed_is(Executed::Yes).into()));
+                }
+            }
+            if !spans.is_empty() {
+                self.has_begun = true;
+                self.until = later(Instant::now(), self.idle);
+                let items = EncodedItems::new(Codec::Json, bytes.into(), spans);
+                return Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)));
+            }
+            match connection.http1.poll_body(begun, cx) {
+                Poll::Ready(Ok(Some(data))) => self.lines.put(&data),
+                Poll::Ready(Ok(None)) => return Poll::Ready(self.broken(Code::Unavailable, "it ended without `end`")),
+                Poll::Ready(Err(why)) => return Poll::Ready(self.broken(Code::Unavailable, &why)),
+                Poll::Pending => {
+                    ready!(self.timer.poll_at(cx, self.until));
+                    let idle = self.idle;
+                    let why = match self.has_begun {
+                        true => format!("no item came for {idle:?} (`Limits::stream_idle` of the client)"),
+                        false => "no item came before its deadline; allow more with `.timeout(…)`".to_owned(),
+                    };
+                    return Poll::Ready(self.broken(Code::DeadlineExceeded, &why));
+                }
+            }
+        }
+    }
+}
+
+impl ItemSource for HttpReplyItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        let this = &mut *self;
+        let next = ready!(this.try_poll(cx));
+        if matches!(next, NextItems::End)
+            && let Some(mut open) = this.open.take()
+        {
+            // The end of the body comes with that of the stream, or the connection isn't worth waiting for.
+            let ended = open.connection.http1.poll_body(&mut open.begun, cx);
+            let OpenResponse { connection, begun, out, _permit } = open;
+            if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && connection.http1.takes_another(&begun) {
+                this.host.keep(connection, Some(&begun.headers));
+            }
+        }
+        if matches!(next, NextItems::Failed(_)) {
+            this.open = None;
+        }
+        Poll::Ready(next)
+    }
+}

@@ -1,0 +1,221 @@
+//! Where a service is: the URL of a client, taken apart.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use http::HeaderValue;
+use http::uri::{Authority, Uri};
+
+use crate::error::{Code, Error};
+use crate::escape::quoted;
+use crate::wire::path_way;
+
+/// `http://host:port/path`.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceUrl {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Without a slash at its end.
+    pub(super) path: String,
+    /// What the `Host` header says.
+    pub(super) authority: HeaderValue,
+    /// In place of those that the host's name has; none to look that up.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl ServiceUrl {
+    pub(super) fn url(&self) -> String {
+        format!("http://{}{}", self.authority.to_str().unwrap_or_default(), self.path)
+    }
+
+    pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        let refuse = |why: &str| {
+            let why = format!(
+                "{} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc",
+                quoted(&without_credentials(url))
+            );
+            Error::refused(Code::InvalidArgument, why)
+        };
+        let rest = match url.split_once("://") {
+            None => url,
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return Err(refuse(
+                    "https:// is not supported yet, byname speaks no TLS; call it over http:// or a proxy",
+                ));
+            }
+            Some((scheme, _)) if is_scheme(scheme) => {
+                return Err(refuse(&format!("`{scheme}` is no scheme that byname knows")));
+            }
+            Some(_) => return Err(refuse("what stands before `://` is no scheme")),
+        };
+        let (before, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if before.is_empty() {
+            return Err(refuse("it has no host"));
+        }
+        let digits = before.strip_prefix(':').unwrap_or(before);
+        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refuse(&format!("it has no host, only a port; for this machine write localhost:{digits}")));
+        }
+        if rest.contains(char::is_whitespace) {
+            return Err(refuse("it has a space"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err(refuse("it has a query or a fragment"));
+        }
+        // The words about a path repeat it, and it may hold a password where it holds an `@`.
+        if let Err(why) = path_way::check(path) {
+            return Err(refuse(if path.contains('@') { "its path must be percent-encoded" } else { &why }));
+        }
+        let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        if authority.contains('@') {
+            return Err(refuse(
+                "it has a user name, which byname would not send; use `Client::header` for credentials",
+            ));
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it has no host"))?;
+        // The parser lets anything stand between brackets and behind them.
+        let bare = host.strip_prefix('[').map_or(Some(host), |rest| rest.strip_suffix(']'));
+        let is_host = bare.is_some_and(|bare| bare == host || bare.parse::<Ipv6Addr>().is_ok());
+        let behind = authority.strip_prefix(host).filter(|behind| behind.is_empty() || behind.starts_with(':'));
+        let (Some(bare), true, Some(_)) = (bare, is_host, behind) else {
+            return Err(refuse("its host is no name and no address"));
+        };
+        let port = match uri.authority().and_then(Authority::port) {
+            Some(port) => port.as_u16(),
+            None if authority.len() > host.len() => return Err(refuse("its port is no number up to 65535")),
+            None => 80,
+        };
+        if port == 0 {
+            return Err(refuse("nothing listens at port 0"));
+        }
+        let path = if path.is_empty() { "/rpc" } else { path.trim_end_matches('/') };
+        Ok(Self {
+            host: bare.to_owned(),
+            port,
+            path: path.to_owned(),
+            authority: HeaderValue::try_from(authority).map_err(|why| refuse(&why.to_string()))?,
+            addresses: Vec::new(),
+        })
+    }
+}
+
+/// One of several addresses of a service.
+pub(super) fn replica(address: &str) -> Result<SocketAddr, Error> {
+    match address.parse::<SocketAddr>() {
+        Ok(parsed) if parsed.port() > 0 => Ok(parsed),
+        _ => {
+            let address = quoted(address);
+            let why = format!(
+                "{address} is no address of a replica; expected an IP address and a port, such as 10.0.0.1:8080"
+            );
+            Err(Error::refused(Code::InvalidArgument, why))
+        }
+    }
+}
+
+/// The URL as it may stand in a message and, from there, in a log. A password that wasn't escaped may hold a slash or
+/// what looks like a scheme, so where the host names no user, everything up to the last `@` may be one.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) if is_scheme(&url[..at]) => url.split_at(at + "://".len()),
+        _ => ("", url),
+    };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rfind('@').or_else(|| rest.rfind('@')) {
+        Some(at) => format!("{scheme}…{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_people_write_them() {
+        let parts = |url: &str| {
+            let target = ServiceUrl::parse(url).unwrap_or_else(|error| panic!("{error}"));
+            let authority = target.authority.to_str().unwrap().to_owned();
+            (target.host, target.port, target.path, authority)
+        };
+        let local = |port: u16, path: &str, authority: &str| ("localhost".into(), port, path.into(), authority.into());
+        assert_eq!(parts("localhost:8080/rpc"), local(8080, "/rpc", "localhost:8080"));
+        assert_eq!(parts("http://localhost:8080/rpc/"), local(8080, "/rpc", "localhost:8080"));
+        assert_eq!(parts("HTTP://localhost"), local(80, "/rpc", "localhost"));
+        assert_eq!(parts("localhost/a/b"), local(80, "/a/b", "localhost"));
+        assert_eq!(parts("localhost:80/"), local(80, "", "localhost:80"));
+        assert_eq!(parts("[::1]:7/x"), ("::1".into(), 7, "/x".into(), "[::1]:7".into()));
+    }
+
+    #[test]
+    fn a_replica_is_an_address_with_a_port() {
+        assert_eq!(replica("10.0.0.1:8080").unwrap(), SocketAddr::from(([10, 0, 0, 1], 8080)));
+        for bad in ["10.0.0.1", "8080", ":8080", "localhost:8080", "10.0.0.1:0", "10.0.0.1:65536", "::1:80", ""] {
+            assert!(replica(bad).unwrap_err().message().contains("such as 10.0.0.1:8080"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_why() {
+        let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
+        assert!(why("https://localhost/rpc").contains("https:// is not supported yet"));
+        assert!(why("ftp://localhost").contains("`ftp`"));
+        assert!(why("user:pass@localhost/rpc").contains("user name"));
+        assert!(why("localhost/rpc?x=1").contains("query"));
+        assert!(why("http://user:pass@localhost/rpc").contains("`http://…@localhost/rpc`"));
+        for port in ["9101", ":9101", "9101/rpc", "http://9101"] {
+            assert!(why(port).contains("it has no host, only a port; for this machine write localhost:9101"), "{port}");
+        }
+        assert!(why("localhost:http").contains("its port is no number up to 65535"));
+        assert!(why("local host:80").contains("it has a space") && why("localhost:80 ").contains("it has a space"));
+        assert!(why("localhost/ü").contains("its path must be percent-encoded: `/%C3%BC`"));
+        assert!(why("localhost/a/../b").contains("`..`"));
+        for bad in [
+            "",
+            "/rpc",
+            ":8080/rpc",
+            "localhost:99999",
+            "localhost:0",
+            "a b",
+            "localhost:x/rpc",
+            "[],=51:5",
+            "[]",
+            "[x]:80",
+            "[::1]x:80",
+            "[::1",
+        ] {
+            assert!(why(bad).contains("expected host:port/path"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_message_bears_a_password() {
+        for url in [
+            "user:secret@localhost/rpc",
+            "http://user:secret@localhost/rpc",
+            "https://user:secret@localhost/rpc",
+            "ftp://user:secret@localhost",
+            "user:secret@localhost/rpc?x=1",
+            "user:secret@localhost:99999",
+            "user:secret word@localhost",
+            "user:se@secret@localhost",
+            "user:99999/secret@localhost",
+            "http://user:99999/se?secret@localhost",
+            "user:secret://@localhost",
+            "user:secret@localhost/?to=http://other",
+            "secret@localhost",
+            "user:secret@",
+            "user:99999/secret ü@localhost",
+            "user:99999/secretü@localhost",
+        ] {
+            let error = ServiceUrl::parse(url).expect_err(url);
+            assert!(!format!("{error:?} {error}").contains("secret"), "{error}");
+        }
+        assert_eq!(without_credentials("http://localhost:1/a?b"), "http://localhost:1/a?b");
+    }
+}

@@ -1,0 +1,204 @@
+//! A call whose answer is a stream: [`StreamCall`].
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+
+use super::call::Call;
+use super::typed_result::Remote;
+use crate::arguments::Argument;
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
+use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::stream_argument::Streaming;
+
+/// A stream that is called for when it is first polled: `follow::on(&client, 7)`.
+///
+/// Its items are those that the function yields, each as a `Result`: an `Err` is the last, and says why there are no
+/// more. A stream that ends without one is whole; one that was cut off never is. It owns what it needs, is `Send`, and
+/// `'static` where its arguments are. Dropping it stops the function's stream where it stands.
+///
+/// Items are made and sent as far as they are read, and some ahead: over frames up to 256 KiB of them, less where many
+/// streams share a connection. Over HTTP a stream has one of [`Limits::connections`](crate::Limits::connections) to itself
+/// until its end.
+///
+/// ```
+/// use byname::{rpc, Client, Server};
+/// use futures_util::{Stream, stream};
+///
+/// /// Counts down.
+/// #[rpc(readonly)]
+/// fn countdown(from: u32) -> impl Stream<Item = u32> {
+///     stream::iter((1..=from).rev())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// let data = Client::local(&Server::new().method::<countdown>())?;
+/// let mut numbers = countdown::on(&data, 3);
+/// while let Some(number) = numbers.next().await {
+///     println!("{}", number?);
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "a stream is called for when it is polled"]
+pub struct StreamCall<A, R> {
+    progress: StreamCallState<A, R>,
+}
+
+enum StreamCallState<A, R> {
+    /// And how much is asked for at once.
+    Calling(Call<A, R>, usize),
+    Flowing(OpenStream<R>),
+    Over,
+}
+
+/// A stream that has begun.
+struct OpenStream<R> {
+    name: Box<str>,
+    items: Items,
+    batch: Option<ItemBatch>,
+    read: fn(&str, Result<Returned, Failure>) -> R,
+    read_item: fn(&str, Codec, &[u8]) -> R,
+    /// How much is asked for at once.
+    room: usize,
+}
+
+impl<A, R> StreamCall<A, R> {
+    /// Made by the attribute's expansion of a call.
+    #[doc(hidden)]
+    pub fn new(mut call: Call<A, R>) -> Self {
+        call.take_a_stream();
+        // Within the process nothing is made before it is asked for.
+        let room = if call.is_local() { 1 } else { ROOM };
+        Self { progress: StreamCallState::Calling(call, room) }
+    }
+
+    /// How long the first item may take, from the first poll, in place of the client's and the function's own. Those
+    /// after it have [`Limits::stream_idle`](crate::Limits::stream_idle) each. As [`Call::timeout`] besides.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.change(|call| call.timeout(timeout))
+    }
+
+    /// A header on this call; see [`Call::header`].
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.change(|call| call.header(name, value))
+    }
+
+    fn change(self, change: impl FnOnce(Call<A, R>) -> Call<A, R>) -> Self {
+        let progress = match self.progress {
+            StreamCallState::Calling(call, room) => StreamCallState::Calling(change(call), room),
+            other => other,
+        };
+        Self { progress }
+    }
+}
+
+impl<R> StreamCall<super::ByName, R> {
+    /// The stream that the function takes, in a call by name.
+    pub fn streaming<T: Argument>(self, stream: Streaming<T>) -> Self {
+        self.change(|call| call.streaming(stream))
+    }
+}
+
+impl<A: Send, R: Remote> StreamCall<A, R> {
+    /// The next item, or `None` at the end. Dropping what this returns loses nothing.
+    pub async fn next(&mut self) -> Option<R> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl<R> OpenStream<R> {
+    fn poll_next(&mut self, cx: &mut Task<'_>) -> Poll<Option<R>> {
+        loop {
+            let item = match &mut self.batch {
+                Some(ItemBatch::Encoded(batch)) => {
+                    let codec = batch.codec;
+                    batch.take().map(|item| (self.read_item)(&self.name, codec, item))
+                }
+                Some(ItemBatch::Local(item)) => {
+                    item.take().map(|item| (self.read)(&self.name, Ok(Returned::Value(ReturnedValue::Local(item)))))
+                }
+                None => None,
+            };
+            if let Some(item) = item {
+                return Poll::Ready(Some(item));
+            }
+            match ready!(self.items.poll_next(cx, self.room)) {
+                NextItems::Batch(batch) => self.batch = Some(batch),
+                NextItems::End => return Poll::Ready(None),
+                NextItems::Failed(failure) => {
+                    let failed = (self.read)(&self.name, Err(failure));
+                    return Poll::Ready(Some(failed));
+                }
+            }
+        }
+    }
+}
+
+/// Arguments are never pinned.
+impl<A, R> Unpin for StreamCall<A, R> {}
+
+impl<A: Send, R: Remote> Stream for StreamCall<A, R> {
+    type Item = R;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<R>> {
+        loop {
+            match &mut self.progress {
+                StreamCallState::Calling(call, room) => {
+                    let room = *room;
+                    let reply = ready!(call.poll_reply(cx));
+                    let name: Box<str> = call.name().into();
+                    let flowing = |items| OpenStream {
+                        name: name.clone(),
+                        items,
+                        batch: None,
+                        read: R::read,
+                        read_item: R::read_item,
+                        room,
+                    };
+                    self.progress = match reply.result {
+                        Ok(Returned::Stream(items)) => StreamCallState::Flowing(flowing(items)),
+                        Ok(Returned::Value(_)) => {
+                            self.progress = StreamCallState::Over;
+                            return Poll::Ready(Some(R::read(&name, Err(no_stream(&name).into()))));
+                        }
+                        Err(failure) => {
+                            self.progress = StreamCallState::Over;
+                            return Poll::Ready(Some(R::read(&name, Err(failure))));
+                        }
+                    };
+                }
+                StreamCallState::Flowing(flowing) => {
+                    let item = ready!(flowing.poll_next(cx));
+                    if item.as_ref().is_none_or(R::is_failure) {
+                        self.progress = StreamCallState::Over;
+                    }
+                    return Poll::Ready(item);
+                }
+                StreamCallState::Over => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl<A, R> fmt::Debug for StreamCall<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.progress {
+            StreamCallState::Calling(call, _) => f.debug_tuple("StreamCall").field(&call.name()).finish(),
+            StreamCallState::Flowing(flowing) => f.debug_tuple("StreamCall").field(&flowing.name).finish(),
+            StreamCallState::Over => f.write_str("StreamCall"),
+        }
+    }
+}
+
+fn no_stream(name: &str) -> Error {
+    let why =
+        format!("`{name}` returned a single value, and was called for a stream; call it by its stub or `Client::call`");
+    Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes)
+}

@@ -1,0 +1,73 @@
+//! Opening a TCP connection to one of a service's addresses.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::service_url::ServiceUrl;
+
+/// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// The addresses of a service, those that were given or those that its name has.
+pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<SocketAddr>> {
+    if !target.addresses.is_empty() {
+        return Ok(target.addresses.clone());
+    }
+    if let Ok(address) = target.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, target.port)]);
+    }
+    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.collect())
+}
+
+/// Connects to the first of the addresses that answers, and says which one that is.
+pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<(SocketAddr, TcpStream)> {
+    let mut addresses = addresses.into_iter();
+    let mut attempts = Vec::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match addresses.next() {
+            Some(address) => attempts.push(Box::pin(open(address))),
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        let ended = if addresses.len() == 0 {
+            first(&mut attempts).await
+        } else {
+            match tokio::time::timeout(NEXT_ADDRESS, first(&mut attempts)).await {
+                Ok(ended) => ended,
+                Err(_) => continue,
+            }
+        };
+        match ended {
+            Ok(connected) => return Ok(connected),
+            Err(why) => last = why,
+        }
+    }
+}
+
+/// What the first of them to end gives; the others stay.
+async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
+    poll_fn(|cx| {
+        for at in 0..attempts.len() {
+            if let Poll::Ready(output) = Pin::new(&mut attempts[at]).poll(cx) {
+                attempts.swap_remove(at);
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn open(address: SocketAddr) -> io::Result<(SocketAddr, TcpStream)> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok((address, stream))
+}

@@ -1,0 +1,353 @@
+//! A deserializer around a deserializer, that refuses the integers which would be rounded.
+//!
+//! An integer beyond `i64` and `u64` is given as an `f64` to a type that takes what comes, like `serde_json::Value`,
+//! and its last digits are gone. Types that ask for an `f64`, an `i128` or a `u128` get what they asked for:
+//! JavaScript writes the float 1e20 as 100000000000000000000.
+
+use std::fmt;
+
+use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+
+/// What is said of an integer near `value`.
+pub(super) fn rounded(value: f64) -> String {
+    format!(
+        "an integer near {value:e} needs more than 64 bits and would be rounded: send it as a string, or take it as an f64, \
+         i128 or u128"
+    )
+}
+
+/// Wraps a deserializer and all that it hands out.
+///
+/// A visitor isn't told how a float was written, so these go by its value: 18446744073709551617.0 is refused too, if
+/// the same text has 18446744073709551617.
+pub(super) struct ExactIntegers<'w, T> {
+    inner: T,
+    /// The text's [`wide_integers`](super::json).
+    wide: &'w [u64],
+    /// Of a visitor: it takes what comes.
+    any: bool,
+}
+
+impl<'w, T> ExactIntegers<'w, T> {
+    pub(super) fn new(inner: T, wide: &'w [u64]) -> Self {
+        Self { inner, wide, any: false }
+    }
+
+    fn with<U>(&self, inner: U) -> ExactIntegers<'w, U> {
+        ExactIntegers::new(inner, self.wide)
+    }
+}
+
+macro_rules! deserialize {
+    ($($method:ident($($name:ident: $type:ty),*)),*) => {$(
+        fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, D::Error> {
+            let visitor = self.with(visitor);
+            self.inner.$method($($name,)* visitor)
+        }
+    )*};
+}
+
+// What serde buffers (of untagged and internally tagged enums, and of flattened structs) comes by `deserialize_any`.
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ExactIntegers<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(ExactIntegers { inner: visitor, wide: self.wide, any: true })
+    }
+
+    deserialize! {
+        deserialize_bool(), deserialize_i8(), deserialize_i16(), deserialize_i32(), deserialize_i64(),
+        deserialize_i128(), deserialize_u8(), deserialize_u16(), deserialize_u32(), deserialize_u64(),
+        deserialize_u128(), deserialize_f32(), deserialize_f64(), deserialize_char(), deserialize_str(),
+        deserialize_string(), deserialize_bytes(), deserialize_byte_buf(), deserialize_option(), deserialize_unit(),
+        deserialize_unit_struct(name: &'static str), deserialize_newtype_struct(name: &'static str),
+        deserialize_seq(), deserialize_tuple(len: usize), deserialize_tuple_struct(name: &'static str, len: usize),
+        deserialize_map(), deserialize_struct(name: &'static str, fields: &'static [&'static str]),
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]), deserialize_identifier(),
+        deserialize_ignored_any()
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+macro_rules! visit {
+    ($($method:ident($type:ty)),*) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> { self.inner.$method(value) })*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for ExactIntegers<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    visit! {
+        visit_bool(bool), visit_i8(i8), visit_i16(i16), visit_i32(i32), visit_i64(i64), visit_i128(i128),
+        visit_u8(u8), visit_u16(u16), visit_u32(u32), visit_u64(u64), visit_u128(u128), visit_f32(f32),
+        visit_char(char), visit_str(&str), visit_borrowed_str(&'de str), visit_string(String), visit_bytes(&[u8]),
+        visit_borrowed_bytes(&'de [u8]), visit_byte_buf(Vec<u8>)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        if self.any && self.wide.binary_search(&value.to_bits()).is_ok() {
+            return Err(E::custom(rounded(value)));
+        }
+        self.inner.visit_f64(value)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
+        let value = self.with(value);
+        self.inner.visit_some(value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit()
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
+        let value = self.with(value);
+        self.inner.visit_newtype_struct(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        let seq = self.with(seq);
+        self.inner.visit_seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        let map = self.with(map);
+        self.inner.visit_map(map)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
+        let data = self.with(data);
+        self.inner.visit_enum(data)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for ExactIntegers<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        let deserializer = self.with(deserializer);
+        self.inner.deserialize(deserializer)
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ExactIntegers<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let seed = self.with(seed);
+        self.inner.next_element_seed(seed)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ExactIntegers<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let seed = self.with(seed);
+        self.inner.next_key_seed(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let seed = self.with(seed);
+        self.inner.next_value_seed(seed)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+impl<'de, 'w, A: EnumAccess<'de>> EnumAccess<'de> for ExactIntegers<'w, A> {
+    type Error = A::Error;
+    type Variant = ExactIntegers<'w, A::Variant>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
+        let seed = self.with(seed);
+        let (value, variant) = self.inner.variant_seed(seed)?;
+        Ok((value, ExactIntegers::new(variant, self.wide)))
+    }
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for ExactIntegers<'_, A> {
+    type Error = A::Error;
+
+    fn unit_variant(self) -> Result<(), A::Error> {
+        self.inner.unit_variant()
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
+        let seed = self.with(seed);
+        self.inner.newtype_variant_seed(seed)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
+        let visitor = self.with(visitor);
+        self.inner.tuple_variant(len, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        let visitor = self.with(visitor);
+        self.inner.struct_variant(fields, visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+    use serde_json::value::RawValue;
+
+    use crate::codec::{Codec, decode};
+
+    /// 2^64 + 1
+    const WIDE: &str = "18446744073709551617";
+
+    fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+        decode(Codec::Json, text.as_bytes())
+    }
+
+    fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) {
+        let why = read::<T>(text).unwrap_err();
+        assert!(why.contains("needs more than 64 bits and would be rounded: send it as a string"), "{text}: {why}");
+    }
+
+    #[test]
+    fn an_integer_is_refused_before_it_is_rounded() {
+        for wide in [WIDE, "18446744073709551616", "-9223372036854775809", "100000000000000000001", &"9".repeat(300)] {
+            refused::<Value>(wide);
+            refused::<Value>(&format!(r#"{{"a": [0, "\"{{", [{{"b": {wide}}}]]}}"#));
+            refused::<Vec<Option<(u8, Value)>>>(&format!("[null,[1,{wide} ]]"));
+            refused::<BTreeMap<u8, Result<Value, Box<Value>>>>(&format!(r#"{{"1":{{"Err":{wide}}}}}"#));
+        }
+        assert!(read::<Value>(WIDE).unwrap_err().starts_with("an integer near 1.8446744073709552e19 needs"));
+    }
+
+    #[test]
+    fn what_fits_and_what_is_no_integer_stays_as_it_is() {
+        for fine in [
+            "18446744073709551615",
+            "-9223372036854775808",
+            r#""18446744073709551617""#,
+            r#"{"18446744073709551617":["\\\"18446744073709551617",0]}"#,
+        ] {
+            assert_eq!(read::<Value>(fine).unwrap().to_string(), fine);
+        }
+        for (float, value) in [
+            ("12345678901234567890.0", 12345678901234567890.0),
+            ("12345678901234567890e-1", 1234567890123456789.0),
+            ("0.18446744073709551617", 0.184_467_440_737_095_5),
+            ("1E300", 1e300),
+            ("1e-00000000000000000020", 1e-20),
+        ] {
+            assert_eq!(read::<Value>(float).unwrap(), value);
+            assert_eq!(read::<(Value, u128)>(&format!("[{float},{WIDE}]")).unwrap().0, value, "beside a wide integer");
+        }
+        assert_eq!(read::<f64>("100000000000000000000").unwrap(), 1e20, "as JavaScript writes it");
+        assert_eq!(read::<Vec<Option<f32>>>("[-100000000000000000000]").unwrap(), [Some(-1e20)]);
+        assert_eq!(read::<u128>(&u128::MAX.to_string()).unwrap(), u128::MAX);
+        assert_eq!(read::<(i128,)>(&format!("[{}]", i128::MIN)).unwrap(), (i128::MIN,));
+        assert_eq!(read::<Box<RawValue>>(WIDE).unwrap().get(), WIDE);
+        assert!(read::<u64>(WIDE).unwrap_err().contains("expected u64"));
+        let extra = read::<BTreeMap<String, u8>>(r#"{"a":1}, 18446744073709551617"#).unwrap_err();
+        assert!(extra.starts_with("trailing"), "{extra}");
+    }
+
+    /// The wrapper hands on whatever serde asks for.
+    #[test]
+    fn everything_is_read_beside_a_wide_integer() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        enum Shapes {
+            Unit,
+            New(u8),
+            Tuple(u8, i8),
+            Struct { a: u128, b: Option<()> },
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Unit;
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Name(String);
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct All {
+            shapes: Vec<Shapes>,
+            unit: Unit,
+            name: Name,
+            pair: (char, bool),
+            keys: BTreeMap<i64, f32>,
+            small: (i8, i16, i32, i64, u8, u16, u32, u64),
+            maybe: (Option<Name>, Option<u8>),
+            any: Value,
+        }
+        let text = format!(
+            r#"{{"shapes": ["Unit", {{"New": 1}}, {{"Tuple": [2, -3]}}, {{"Struct": {{"a": {WIDE}, "b": null}}}}],
+            "unit": null, "name": "\u00e9", "pair": ["c", true], "keys": {{"-7": 0.5}}, "ignored": [{WIDE}],
+            "small": [-1, -2, -3, -4, 5, 6, 7, 8], "maybe": [null, 1], "any": [null, {{"a": -1.5}}, "x"]}}"#
+        );
+        let all = All {
+            shapes: vec![
+                Shapes::Unit,
+                Shapes::New(1),
+                Shapes::Tuple(2, -3),
+                Shapes::Struct { a: (1 << 64) + 1, b: None },
+            ],
+            unit: Unit,
+            name: Name("é".into()),
+            pair: ('c', true),
+            keys: BTreeMap::from([(-7, 0.5)]),
+            small: (-1, -2, -3, -4, 5, 6, 7, 8),
+            maybe: (None, Some(1)),
+            any: serde_json::json!([null, {"a": -1.5}, "x"]),
+        };
+        assert_eq!(read::<All>(&text).unwrap(), all);
+    }
+
+    /// serde reads these as what comes, before it knows what is wanted, and can't hold 128 bits there. So an `f64`
+    /// inside is refused with the rest: it takes `1e20`, but not 100000000000000000000.
+    #[test]
+    fn what_serde_buffers_is_read_as_what_comes() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(untagged)]
+        enum Number {
+            Whole(i64),
+            Float(f64),
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Flat {
+            direct: f64,
+            #[serde(flatten)]
+            inner: Inner,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Inner {
+            x: f64,
+        }
+        refused::<Number>(WIDE);
+        refused::<Vec<Number>>("[100000000000000000000]");
+        assert_eq!(read::<Vec<Number>>("[1e20, 7]").unwrap(), [Number::Float(1e20), Number::Whole(7)]);
+        refused::<Flat>(r#"{"direct": 0, "x": 100000000000000000000}"#);
+        let flat = read::<Flat>(r#"{"direct": 100000000000000000000, "x": 2e20}"#);
+        assert_eq!(flat.unwrap(), Flat { direct: 1e20, inner: Inner { x: 2e20 } });
+    }
+}

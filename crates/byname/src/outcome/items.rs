@@ -1,0 +1,211 @@
+//! The items of a stream on their way, types erased: [`Items`], in [`ItemBatch`]es.
+
+use std::any::Any;
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::Failure;
+use crate::codec::Codec;
+
+/// What an item costs beside its bytes, in whatever counts bytes: its header, in frames.
+pub(crate) const OVERHEAD: usize = 16;
+
+/// The most bytes that are asked for at once, so that the first go out while the others are made.
+pub(crate) const ROOM: usize = 16 << 10;
+
+/// A sequence of items. Dropping it stops whoever makes them.
+pub struct Items {
+    source: Pin<Box<dyn ItemSource>>,
+    /// What has come already.
+    first: Option<NextItems>,
+    /// The source has said that there are no more.
+    has_ended: bool,
+}
+
+/// Who makes items, or brings them from elsewhere.
+pub(crate) trait ItemSource: Send {
+    /// The next items: those that are there, up to about `room` bytes of them and at least one. After [`NextItems::End`] and
+    /// [`NextItems::Failed`] it is not asked again.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<NextItems>;
+
+    /// Has items encoded in that codec that have not been; whoever was given them in one keeps to it.
+    fn encode_in(self: Pin<&mut Self>, _: Codec) {}
+}
+
+/// What comes next.
+pub(crate) enum NextItems {
+    Batch(ItemBatch),
+    /// There are no more.
+    End,
+    /// There are no more, and that is not all there were to be.
+    Failed(Failure),
+}
+
+impl Items {
+    pub(crate) fn new(source: impl ItemSource + 'static) -> Self {
+        Self { source: Box::pin(source), first: None, has_ended: false }
+    }
+
+    /// See [`ItemSource::poll_next`].
+    ///
+    /// # Panics
+    ///
+    /// When it is asked again after [`NextItems::End`] or [`NextItems::Failed`].
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<NextItems> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(first);
+        }
+        assert!(!self.has_ended, "items were asked for after their end, which is a defect of byname");
+        let next = ready!(self.source.as_mut().poll_next(cx, room));
+        self.has_ended = !matches!(next, NextItems::Batch(_));
+        Poll::Ready(next)
+    }
+
+    /// See [`ItemSource::encode_in`].
+    pub(crate) fn encode_in(&mut self, codec: Codec) {
+        self.source.as_mut().encode_in(codec);
+    }
+
+    /// Waits for what comes first: a failure stands for the whole call, anything else is left for the next who asks.
+    pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
+        match poll_fn(|cx| self.poll_next(cx, 1)).await {
+            NextItems::Failed(failure) => Err(failure),
+            first => {
+                self.first = Some(first);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A stream that a call brings, before it is known what its items are to be encoded in.
+pub struct CallStream {
+    typed: Box<dyn Any + Send>,
+    encode: ItemEncoder,
+}
+
+type ItemEncoder = fn(Box<dyn Any + Send>, Option<Codec>, usize) -> Items;
+
+impl CallStream {
+    pub(crate) fn new(typed: Box<dyn Any + Send>, encode: ItemEncoder) -> Self {
+        Self { typed, encode }
+    }
+
+    /// Its items in that codec, none larger than that; as they are where there is no codec.
+    pub(crate) fn items(self, codec: Option<Codec>, largest: usize) -> Items {
+        (self.encode)(self.typed, codec, largest)
+    }
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Items")
+    }
+}
+
+/// Items that have come, at least one.
+#[derive(Debug)]
+pub(crate) enum ItemBatch {
+    Encoded(EncodedItems),
+    /// One as it is, within the process.
+    Local(Option<Box<dyn Any + Send>>),
+}
+
+/// Items somewhere in these bytes, in their order.
+#[derive(Debug)]
+pub(crate) struct EncodedItems {
+    pub(crate) codec: Codec,
+    bytes: Bytes,
+    spans: Vec<Range<usize>>,
+    /// Those before it were taken.
+    at: usize,
+    /// What those that were not taken cost, as [`OVERHEAD`] has it.
+    cost: usize,
+}
+
+impl EncodedItems {
+    pub(crate) fn new(codec: Codec, bytes: Bytes, spans: Vec<Range<usize>>) -> Self {
+        let cost = spans.iter().map(cost).sum();
+        Self { codec, bytes, spans, at: 0, cost }
+    }
+
+    /// One item that is all of these bytes.
+    pub(crate) fn one(codec: Codec, bytes: Bytes) -> Self {
+        let whole = 0..bytes.len();
+        Self::new(codec, bytes, vec![whole])
+    }
+
+    /// What those cost that were not taken.
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// The same without the last.
+    pub(crate) fn cost_before_the_last(&self) -> usize {
+        self.cost - self.spans[self.at..].last().map_or(0, cost)
+    }
+
+    /// Those that were not taken.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = &[u8]> {
+        self.spans[self.at..].iter().map(|span| &self.bytes[span.clone()])
+    }
+
+    /// The next one.
+    pub(crate) fn take(&mut self) -> Option<&[u8]> {
+        let span = self.spans.get(self.at)?;
+        self.at += 1;
+        self.cost -= cost(span);
+        Some(&self.bytes[span.clone()])
+    }
+}
+
+fn cost(span: &Range<usize>) -> usize {
+    span.len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::error::{Code, Error};
+
+    struct Once(Option<NextItems>);
+
+    impl ItemSource for Once {
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+            self.0.take().map_or(Poll::Pending, Poll::Ready)
+        }
+    }
+
+    /// Without the check it would wait for ever.
+    fn asked_twice(next: NextItems) -> Poll<NextItems> {
+        let mut items = Items::new(Once(Some(next)));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(items.poll_next(cx, 1).is_ready());
+        items.poll_next(cx, 1)
+    }
+
+    #[test]
+    fn items_go_on_after_a_batch() {
+        let batch = ItemBatch::Encoded(EncodedItems::one(Codec::Json, Bytes::from_static(b"1")));
+        assert!(asked_twice(NextItems::Batch(batch)).is_pending());
+    }
+
+    #[test]
+    #[should_panic(expected = "items were asked for after their end")]
+    fn asking_after_the_end_panics() {
+        let _ = asked_twice(NextItems::End);
+    }
+
+    #[test]
+    #[should_panic(expected = "items were asked for after their end")]
+    fn asking_after_a_failure_panics_and_does_not_look_like_the_end() {
+        let _ = asked_twice(NextItems::Failed(Error::new(Code::Cancelled, "cut").into()));
+    }
+}

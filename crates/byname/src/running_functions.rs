@@ -1,0 +1,109 @@
+//! What each thread runs of the user's code at this moment, for whoever looks from another thread.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+static ALL: Mutex<Vec<Weak<WatchedThread>>> = Mutex::new(Vec::new());
+
+/// Times are counted from here, so that one fits into a number.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+thread_local! {
+    static OWN: Arc<WatchedThread> = WatchedThread::known();
+}
+
+/// One thread. Only itself writes here.
+#[derive(Default)]
+struct WatchedThread {
+    now: AtomicUsize,
+    /// In nanoseconds; 0 while it runs nothing, and while `now` changes.
+    since: AtomicU64,
+}
+
+impl WatchedThread {
+    fn known() -> Arc<Self> {
+        let thread = Arc::<Self>::default();
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|thread| thread.strong_count() > 0);
+        all.push(Arc::downgrade(&thread));
+        thread
+    }
+
+    fn put(&self, now: usize, since: u64) {
+        self.since.store(0, Ordering::Release);
+        self.now.store(now, Ordering::Release);
+        self.since.store(since, Ordering::Release);
+    }
+
+    fn get(&self) -> (usize, u64) {
+        (self.now.load(Ordering::Acquire), self.since.load(Ordering::Acquire))
+    }
+}
+
+/// What a thread ran before, and runs again once this is dropped, also by a panic.
+struct RestoreOnDrop(usize, u64);
+
+impl Drop for RestoreOnDrop {
+    fn drop(&mut self) {
+        let _ = OWN.try_with(|own| own.put(self.0, self.1));
+    }
+}
+
+/// Runs a piece of whatever `id` stands for, which others can see meanwhile.
+pub(crate) fn run<T>(id: usize, began: Instant, piece: impl FnOnce() -> T) -> T {
+    let since = began.saturating_duration_since(*BEGINNING).as_nanos();
+    let _before = OWN.try_with(|own| {
+        let (now, since_then) = own.get();
+        own.put(id, u64::try_from(since).unwrap_or(u64::MAX).max(1));
+        RestoreOnDrop(now, since_then)
+    });
+    piece()
+}
+
+/// What threads have been running without a break for `limit` at least, and for how long.
+pub(crate) fn kept_for(limit: Duration) -> Vec<(usize, Duration)> {
+    let now = BEGINNING.elapsed();
+    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = all.iter().filter_map(Weak::upgrade).filter_map(|thread| {
+        let since = thread.since.load(Ordering::Acquire);
+        let (id, still) = thread.get();
+        let took = now.saturating_sub(Duration::from_nanos(since));
+        (since != 0 && since == still && took >= limit).then_some((id, took))
+    });
+    kept.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What this test's thread runs, by ids that no other test has.
+    fn seen(limit: Duration) -> Vec<usize> {
+        kept_for(limit).into_iter().map(|(id, _)| id).filter(|id| [1, 2].contains(id)).collect()
+    }
+
+    #[test]
+    fn what_a_thread_runs_is_seen_until_it_ends_also_where_one_runs_another() {
+        assert!(seen(Duration::ZERO).is_empty());
+        run(1, Instant::now(), || {
+            assert_eq!(seen(Duration::ZERO), [1]);
+            assert!(seen(Duration::MAX).is_empty());
+            run(2, Instant::now(), || assert_eq!(seen(Duration::ZERO), [2]));
+            assert_eq!(seen(Duration::ZERO), [1]);
+        });
+        assert!(seen(Duration::ZERO).is_empty());
+        let panicked = std::panic::catch_unwind(|| run(1, Instant::now(), || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert!(seen(Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_forgotten() {
+        let ended = std::thread::spawn(|| OWN.with(Arc::downgrade)).join().unwrap();
+        assert_eq!(ended.strong_count(), 0);
+        std::thread::spawn(|| OWN.with(|_| ())).join().unwrap();
+        let all = ALL.lock().unwrap();
+        assert!(!all.iter().any(|thread| thread.ptr_eq(&ended)));
+    }
+}

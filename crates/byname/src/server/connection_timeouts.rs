@@ -1,0 +1,548 @@
+//! A socket that knows how long it has been quiet, and how to part from its peer.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::deadline::{DeadlineTimer, later};
+use crate::limits::Limits;
+
+/// The calls at work on one connection, counted by the service and read by the socket.
+#[derive(Debug)]
+pub(super) struct ConnectionActivity {
+    working: AtomicUsize,
+    /// One has ended since the socket last looked.
+    ended: AtomicBool,
+    /// Many calls share the connection, which is HTTP/2: that the socket is written says nothing of one reply.
+    is_shared: bool,
+    /// Replies that wait to be taken, by the half of the [period](Quiet::replies_stall) that they last progressed in.
+    replies: [AtomicUsize; 2],
+    half: AtomicUsize,
+    /// A reply has said that the connection ends with it.
+    announced: AtomicBool,
+    /// The server ends, and this connection with it.
+    parting: AtomicBool,
+    /// The body of the request that is being answered was not read to its end, and won't be.
+    unread: AtomicBool,
+    /// The peer has closed its half: it sends nothing more, and may still read.
+    half_closed: AtomicBool,
+}
+
+/// A call at work. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct CallGuard {
+    activity: Arc<ConnectionActivity>,
+    /// Where it is counted among the replies, once it has one.
+    reply: Option<usize>,
+}
+
+impl ConnectionActivity {
+    pub(super) fn new(is_shared: bool) -> Self {
+        Self {
+            working: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            is_shared,
+            replies: Default::default(),
+            half: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> CallGuard {
+        self.working.fetch_add(1, Ordering::Relaxed);
+        CallGuard { activity: Arc::clone(self), reply: None }
+    }
+
+    fn has_replies(&self) -> bool {
+        self.replies.iter().any(|replies| replies.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Begins the next half of a period; whether a reply has waited since before the last one began.
+    fn next_half(&self) -> bool {
+        let next = 1 - self.half.load(Ordering::Relaxed);
+        let stalled = self.replies[next].load(Ordering::Relaxed) > 0;
+        self.half.store(next, Ordering::Relaxed);
+        stalled
+    }
+
+    fn is_idle(&self) -> bool {
+        self.working.load(Ordering::Relaxed) == 0
+    }
+
+    /// The reply that goes out now says that the connection ends with it.
+    pub(super) fn announce_end(&self) {
+        self.announced.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on no further call is read.
+    pub(super) fn part(&self) {
+        self.parting.store(true, Ordering::Relaxed);
+    }
+
+    /// The rest of a request's body is not read, so that no other request can be found behind it.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_left_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Whether an HTTP/1 peer has closed its half while a call was at work. It may have gone, or wait for its answer.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) && self.ended.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl CallGuard {
+    /// Whether other calls go on beside it on the same connection.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.activity.is_shared
+    }
+
+    /// There is a reply, or a piece of it was taken.
+    pub(super) fn has_progressed(&mut self) {
+        if self.activity.is_shared {
+            let half = self.activity.half.load(Ordering::Relaxed);
+            self.activity.replies[half].fetch_add(1, Ordering::Relaxed);
+            self.takes_no_more();
+            self.reply = Some(half);
+        }
+    }
+
+    /// The client has taken what there is of the reply.
+    pub(super) fn takes_no_more(&mut self) {
+        if let Some(half) = self.reply.take() {
+            self.activity.replies[half].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.takes_no_more();
+        self.activity.ended.store(true, Ordering::Relaxed);
+        self.activity.working.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a connection is read from after its end was sent: what crossed it on the way is to meet an open socket, for
+/// the reset of a closed one can destroy what the peer has not read yet.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long at most, where more comes all the time: the rest of a body that was refused.
+const LONGEST_LINGER: Duration = Duration::from_secs(5);
+
+/// What an HTTP/1 peer is told that knew nothing of the end: a call that crosses it was not run, and nothing that comes
+/// after it will be. HTTP means 408 for a request that is on its way when the server gives up waiting.
+const GOODBYE: &str = r#"{"err":{"code":"unavailable","message":"the server is stopping and had closed this connection before the call came; it was not run","executed":"no","kind":"rpc"}}"#;
+
+/// What is waited for at the end of a connection, with the server's limit on all of its ending in mind.
+pub(super) fn linger(limits: &Limits) -> Duration {
+    LINGER.min(limits.drain / 4)
+}
+
+/// A socket that ends with an error when its peer is idle for too long, is slow with a header, or doesn't take what
+/// is written. The pauses within a body are the service's to watch.
+pub(super) struct TimedSocket {
+    stream: TcpStream,
+    /// Bytes that were read before it was known who would read them.
+    early: Bytes,
+    peer: SocketAddr,
+    activity: Arc<ConnectionActivity>,
+    quiet: SocketTimeouts,
+    reading: DeadlineTimer,
+    writing: DeadlineTimer,
+    replying: DeadlineTimer,
+    /// How long is waited for the peer at the end, and how long at most if more comes all the time.
+    linger: (Duration, Duration),
+    /// The peer sends nothing more.
+    has_end: bool,
+    parting: Option<LingeringClose>,
+}
+
+/// The end of a connection that this side begins: a goodbye to who needs one, our half closed, and what still comes
+/// read over.
+#[derive(Debug)]
+struct LingeringClose {
+    goodbye: Bytes,
+    is_half_closed: bool,
+    /// When the next bytes must have come.
+    next: Instant,
+    until: Instant,
+}
+
+/// Since when nothing has happened, and what should have. No clock of its own.
+#[derive(Debug)]
+struct SocketTimeouts {
+    limits: SocketTimeoutLimits,
+    /// Only HTTP/1 has a header that can be slow; between two frames of HTTP/2 a connection is idle.
+    has_headers: bool,
+    /// When the first byte of a header came, while no call was at work.
+    header_since: Option<Instant>,
+    /// When something last happened: on HTTP/1 any byte, on HTTP/2 a call, for its peer answers pings for ever.
+    last: Instant,
+    write_blocked_since: Option<Instant>,
+    /// When the half of a period began in which replies are counted, while there are any.
+    half_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct SocketTimeoutLimits {
+    idle: Duration,
+    header_read: Duration,
+    write_progress: Duration,
+}
+
+impl SocketTimeouts {
+    fn new(limits: &Limits, has_headers: bool, now: Instant) -> Self {
+        let limits = SocketTimeoutLimits {
+            idle: limits.idle,
+            header_read: limits.header_read,
+            write_progress: limits.write_progress,
+        };
+        Self { limits, has_headers, header_since: None, last: now, write_blocked_since: None, half_since: None }
+    }
+
+    fn has_read(&mut self, working: bool, now: Instant) {
+        if self.has_headers {
+            self.last = now;
+            if !working {
+                self.header_since.get_or_insert(now);
+            }
+        }
+    }
+
+    fn has_written(&mut self, now: Instant) {
+        self.write_blocked_since = None;
+        if self.has_headers {
+            self.last = now;
+            // A reply went out, so the next byte to come begins a header.
+            self.header_since = None;
+        }
+    }
+
+    fn has_called(&mut self, now: Instant) {
+        self.last = now;
+    }
+
+    /// When to give up reading, and the limit that says so. While a call is at work, or the rest of its answer waits to
+    /// be taken, there is no need to read.
+    fn read_deadline(&self, working: bool) -> Option<(Instant, &'static str)> {
+        let answering = self.has_headers && self.write_blocked_since.is_some();
+        match self.header_since {
+            _ if working || answering => None,
+            Some(since) => Some((later(since, self.limits.header_read), "header_read")),
+            None => Some((later(self.last, self.limits.idle), "idle")),
+        }
+    }
+
+    /// When to look whether a reply of HTTP/2 has waited for too long: its stream may have no window while the others
+    /// are busy. Each is given one `Limits::write_progress` at least and two at most.
+    fn replies_stall(&mut self, are_any: bool, now: Instant) -> Option<Instant> {
+        if self.has_headers || !are_any {
+            self.half_since = None;
+            return None;
+        }
+        Some(later(*self.half_since.get_or_insert(now), self.limits.write_progress))
+    }
+
+    fn write_deadline(&mut self, now: Instant) -> Instant {
+        later(*self.write_blocked_since.get_or_insert(now), self.limits.write_progress)
+    }
+}
+
+impl TimedSocket {
+    pub(super) fn new(
+        stream: TcpStream,
+        early: Bytes,
+        peer: SocketAddr,
+        activity: Arc<ConnectionActivity>,
+        limits: &Limits,
+        has_headers: bool,
+    ) -> Self {
+        let quiet = SocketTimeouts::new(limits, has_headers, Instant::now());
+        Self {
+            stream,
+            early,
+            peer,
+            activity,
+            quiet,
+            reading: DeadlineTimer::default(),
+            writing: DeadlineTimer::default(),
+            replying: DeadlineTimer::default(),
+            linger: (linger(limits), LONGEST_LINGER.min(limits.drain / 4)),
+            has_end: false,
+            parting: None,
+        }
+    }
+
+    /// The socket, and what was read of it before.
+    pub(super) fn into_inner(self) -> (TcpStream, Bytes) {
+        (self.stream, self.early)
+    }
+
+    /// Parts from a peer that has not asked anything.
+    pub(super) async fn part(mut self) {
+        self.activity.part();
+        // Whatever goes wrong here, the peer is gone.
+        let _ = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
+    }
+
+    /// Looks whether the peer of a call at work has closed its half, or is gone, which is an error.
+    fn look_for_the_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut next = [0; 1];
+        if self.early.is_empty()
+            && let Poll::Ready(count) = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut next))
+            && count? == 0
+        {
+            self.has_end = true;
+            self.activity.half_closed.store(true, Ordering::Relaxed);
+            // The call looks at it when it is polled.
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Whether a reply has waited for too long to be taken.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(half_ends) = self.quiet.replies_stall(self.activity.has_replies(), Instant::now()) {
+            ready!(self.replying.poll_at(cx, half_ends));
+            if self.activity.next_half() {
+                return Poll::Ready(());
+            }
+            self.quiet.half_since = None;
+        }
+        Poll::Pending
+    }
+
+    fn give_up(&self, limit: &str) -> io::Error {
+        debug!(peer = %self.peer, "closed a connection that was too quiet (`Limits::{limit}`)");
+        if limit == "header_read" {
+            // Nothing else is being written between two calls, so this can't land inside another reply.
+            let body = r#"{"err":{"code":"deadline_exceeded","message":"the header was too slow (`Limits::header_read` of the server)","executed":"no","kind":"rpc","limit":"header_read"}}"#;
+            let _ = self.stream.try_write(&not_waited_for(body));
+        }
+        io::Error::new(io::ErrorKind::TimedOut, format!("`Limits::{limit}`"))
+    }
+
+    /// Whether the peer may believe that this connection takes another call.
+    fn needs_goodbye(&self) -> bool {
+        // HTTP/2 has its own, which says up to which call it will answer.
+        self.quiet.has_headers && !self.activity.announced.load(Ordering::Relaxed)
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_told = self.activity.parting.load(Ordering::Relaxed);
+        let needs_goodbye = is_told && self.needs_goodbye();
+        let (linger, longest) = self.linger;
+        let parting = self.parting.get_or_insert_with(|| {
+            let now = Instant::now();
+            LingeringClose {
+                goodbye: if needs_goodbye { not_waited_for(GOODBYE).into() } else { Bytes::new() },
+                is_half_closed: false,
+                next: later(now, linger),
+                until: later(now, if is_told { linger } else { longest }),
+            }
+        });
+        match parting.poll(&mut self.stream, linger, cx) {
+            Poll::Pending => self.writing.poll_at(cx, parting.next.min(parting.until)).map(Ok),
+            ended => ended,
+        }
+    }
+}
+
+impl LingeringClose {
+    /// Ready when the peer has closed as well. No call is read any more once this has begun, so the goodbye is true.
+    fn poll(&mut self, stream: &mut TcpStream, linger: Duration, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.goodbye.is_empty() {
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.goodbye))?;
+            self.goodbye.advance(count);
+        }
+        if !self.is_half_closed {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            self.is_half_closed = true;
+        }
+        let mut unread = [0; 4096];
+        loop {
+            let mut unread = ReadBuf::new(&mut unread);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut unread))?;
+            if unread.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let now = Instant::now();
+            if now >= self.until {
+                return Poll::Ready(Ok(()));
+            }
+            self.next = later(now, linger);
+        }
+    }
+}
+
+/// An answer to a request that was not waited for, and that has not run.
+fn not_waited_for(body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+impl AsyncRead for TimedSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.early.is_empty() {
+            let count = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early[..count]);
+            this.early.advance(count);
+            this.quiet.has_read(!this.activity.is_idle(), Instant::now());
+            return Poll::Ready(Ok(()));
+        }
+        let working = !this.activity.is_idle();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Pending => {}
+            ready => {
+                this.has_end = buf.filled().len() == before;
+                this.quiet.has_read(working, Instant::now());
+                return ready;
+            }
+        }
+        if !this.quiet.has_headers && (working || this.activity.has_ended()) {
+            this.quiet.has_called(Instant::now());
+        }
+        if !this.quiet.has_headers && this.poll_stalled(cx).is_ready() {
+            return Poll::Ready(Err(this.give_up("write_progress")));
+        }
+        match this.quiet.read_deadline(working) {
+            Some((deadline, limit)) if this.reading.poll_in_one_task(cx, deadline).is_ready() => {
+                Poll::Ready(Err(this.give_up(limit)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl TimedSocket {
+    /// After an answer that took a while hyper reads only once something has come, so that reading doesn't begin to wait
+    /// for the next call: this does.
+    fn wait_for_the_next(&mut self, cx: &mut Context<'_>) {
+        if self.quiet.has_headers
+            && let Some((deadline, _)) = self.quiet.read_deadline(!self.activity.is_idle())
+            && self.reading.poll_in_one_task(cx, deadline).is_ready()
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn after_write<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.quiet.has_written(Instant::now());
+            self.wait_for_the_next(cx);
+            return polled;
+        }
+        let deadline = self.quiet.write_deadline(Instant::now());
+        match self.writing.poll_at(cx, deadline) {
+            Poll::Ready(()) => Poll::Ready(Err(self.give_up("write_progress"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for TimedSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.after_write(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.after_write(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes whenever it is polled, and reads nothing while a call is at work.
+        if self.quiet.has_headers && !self.has_end && !self.activity.is_idle() {
+            self.look_for_the_end(cx)?;
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // HTTP/2 says itself up to where it answers, and a peer that has ended sends nothing that could cross the end.
+        if self.activity.parting.load(Ordering::Relaxed) || self.quiet.has_headers && !self.has_end {
+            return self.poll_part(cx);
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_idle_until_a_header_begins() {
+        let now = Instant::now();
+        let s = Duration::from_secs;
+        let mut quiet = SocketTimeouts::new(&Limits::default(), true, now);
+        assert_eq!(quiet.read_deadline(false), Some((now + s(75), "idle")));
+        quiet.has_read(false, now + s(5));
+        quiet.has_read(false, now + s(9));
+        assert_eq!(quiet.read_deadline(false), Some((now + s(15), "header_read")), "a second piece gives no more time");
+        assert_eq!(quiet.read_deadline(true), None, "the call's own deadline counts now");
+        quiet.has_written(now + s(20));
+        assert_eq!(quiet.read_deadline(false), Some((now + s(95), "idle")));
+    }
+
+    #[test]
+    fn pings_keep_no_connection() {
+        let now = Instant::now();
+        let s = Duration::from_secs;
+        let mut quiet = SocketTimeouts::new(&Limits::default(), false, now);
+        quiet.has_called(now + s(10));
+        for ping in [20, 40, 60, 80] {
+            quiet.has_written(now + s(ping));
+            quiet.has_read(false, now + s(ping));
+        }
+        assert_eq!(quiet.read_deadline(false), Some((now + s(85), "idle")));
+    }
+
+    #[test]
+    fn writing_must_progress() {
+        let now = Instant::now();
+        let s = Duration::from_secs;
+        let mut quiet = SocketTimeouts::new(&Limits::default(), true, now);
+        assert_eq!(quiet.write_deadline(now), now + s(30));
+        assert_eq!(quiet.write_deadline(now + s(7)), now + s(30));
+        assert_eq!(quiet.read_deadline(false), None, "the next call can't come before");
+        quiet.has_written(now + s(8));
+        assert_eq!(quiet.read_deadline(false), Some((now + s(83), "idle")));
+        assert_eq!(quiet.write_deadline(now + s(9)), now + s(39));
+    }
+}

@@ -1,0 +1,653 @@
+//! A connection of frames on the server: many calls at once, answered in the order in which they end.
+
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
+mod stream_calls;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::str;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
+use tracing::{Instrument as _, debug};
+
+use super::connection_timeouts::linger;
+use super::http::ServerEndpoint;
+use super::request_body;
+use crate::arguments::{ArgumentSource, EncodedArguments};
+use crate::codec::{self, Codec};
+use crate::deadline::{DeadlineTimer, later};
+use crate::dispatch::{self, CallOrigin, SupervisedCall};
+use crate::error::{Code, Error, Executed};
+use crate::escape::beginning;
+use crate::frames::header::{self, FrameHeader, kind};
+use crate::frames::payload::call::ReceivedCall;
+use crate::frames::payload::{self, Hello, reply, stream};
+use crate::frames::websocket::WebSocketRole;
+use crate::frames::{
+    Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
+    Violation, WriteQueue, wake,
+};
+use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::permits::CallPermits;
+use crate::registry::RegistryEntry;
+use crate::request::{CallArguments, Reply, Request};
+
+/// The most calls in flight on one connection.
+pub(super) const CALLS: usize = 4096;
+
+/// The longest part of a name that is kept: longer than the name of any function.
+const NAME: usize = 256;
+
+/// While more bytes than this wait to be written, no further call is read.
+const UNWRITTEN: usize = 1 << 20;
+
+/// After so many calls their answers are written, so that the caller works on them while the next calls are answered.
+const AT_ONCE: usize = 32;
+
+/// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
+const WINDOW: usize = 4;
+
+/// Serves one connection from its upgrade to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    early: Bytes,
+    peer: SocketAddr,
+    endpoint: Arc<ServerEndpoint>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let mut connection = FrameServer::new(stream, &early, peer, endpoint);
+    let mut stop = pin!(stopped.changed());
+    let (mut is_told, mut listening) = (false, false);
+    let ended = poll_fn(|cx| {
+        let polled = connection.poll(cx);
+        let wants_calls = connection.endpoint.dispatch().is_ready();
+        if polled.is_pending() && !is_told && (!listening || !wants_calls) {
+            listening = true;
+            if stop.as_mut().poll(cx).is_ready() {
+                is_told = true;
+                connection.leave();
+                return connection.poll(cx);
+            }
+        }
+        polled
+    })
+    .await;
+    debug!(%peer, "a connection of frames ended: {ended}");
+    connection.part(ended).await;
+}
+
+struct FrameServer<S> {
+    socket: FrameSocket<S>,
+    endpoint: Arc<ServerEndpoint>,
+    peer: SocketAddr,
+    /// The codec of values, once the client has said it.
+    codec: Option<Codec>,
+    /// The rest of a message whose first calls were answered, or for which there was no room.
+    unread: Bytes,
+    names: Vec<Option<NumberedName>>,
+    assembly: MessageAssembly,
+    /// When messages of which no further piece came are refused.
+    look: Option<Instant>,
+    /// Replies of functions that were polled inline.
+    write_queue: WriteQueue,
+    /// Calls that have a task of their own.
+    running: HashMap<u64, AbortHandle>,
+    shared: Arc<SharedState<SharedReplies>>,
+    /// Permits for the functions of this connection, including those that nobody waits for any more.
+    functions: Arc<CallPermits>,
+    /// Some call in flight has a stream.
+    has_streams: bool,
+    last_id: u64,
+    is_leaving: bool,
+    last_call: Instant,
+    /// When the last inline poll ended.
+    clock: std::time::Instant,
+    timer: DeadlineTimer,
+}
+
+/// What the number of a name stands for.
+struct NumberedName {
+    name: Arc<str>,
+    entry: Option<Arc<RegistryEntry>>,
+}
+
+/// What the tasks of calls share with the connection: their replies, and the streams of their calls.
+struct SharedReplies {
+    write_queue: WriteQueue,
+    ended: Vec<u64>,
+    flows: FlowControl,
+}
+
+impl SharedStreams for SharedReplies {
+    fn streams(&mut self) -> (&mut FlowControl, &mut WriteQueue) {
+        (&mut self.flows, &mut self.write_queue)
+    }
+
+    fn has_sent(&mut self, _: u64) {}
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
+    fn new(stream: S, early: &[u8], peer: SocketAddr, endpoint: Arc<ServerEndpoint>) -> Self {
+        let limits = endpoint.dispatch().limits();
+        let window = limits.message.saturating_mul(WINDOW);
+        let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
+        let hello = Hello { message: limits.message, window, calls: CALLS, codecs };
+        let mut write_queue = WriteQueue::new();
+        hello.put(&mut write_queue);
+        let now = Instant::now();
+        let replies =
+            SharedReplies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
+        Self {
+            socket: FrameSocket::new(stream, WebSocketRole::Server, early, now),
+            peer,
+            codec: None,
+            unread: Bytes::new(),
+            names: Vec::new(),
+            assembly: MessageAssembly::new(window, limits.message),
+            look: None,
+            write_queue,
+            running: HashMap::new(),
+            shared: Arc::new(SharedState::new(replies)),
+            functions: CallPermits::new(CALLS),
+            has_streams: false,
+            last_id: 0,
+            is_leaving: false,
+            last_call: now,
+            clock: now.into_std(),
+            timer: DeadlineTimer::default(),
+            endpoint,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SocketEnd> {
+        match self.try_poll(cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(ended)) | Err(ended) => Poll::Ready(ended),
+        }
+    }
+
+    /// Reads and answers what has come, then writes, until neither can go on.
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<SocketEnd>, SocketEnd> {
+        self.shared.register_task(cx);
+        loop {
+            while self.write_queue.len() < UNWRITTEN {
+                if self.unread.is_empty() {
+                    match self.socket.next()? {
+                        Some(message) => self.unread = message,
+                        None => break,
+                    }
+                }
+                self.take(cx)?;
+                if !self.unread.is_empty() {
+                    break;
+                }
+            }
+            let is_more = self.write_queue.len() >= UNWRITTEN || !self.unread.is_empty();
+            self.gather();
+            let unwritten = self.socket.poll_write(cx, &mut self.write_queue)?.is_pending();
+            if self.has_streams {
+                self.let_streams_go_on();
+            }
+            if !unwritten {
+                let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.write_queue.is_empty();
+                if self.is_leaving && is_done {
+                    return Ok(Poll::Ready(SocketEnd::Closed));
+                }
+                if is_more {
+                    // There is room again for calls that have come.
+                    continue;
+                }
+            }
+            if self.write_queue.len() >= UNWRITTEN || self.socket.poll_read(cx)?.is_pending() {
+                return self.wait(cx, unwritten);
+            }
+        }
+    }
+
+    /// Nothing can be done now: waits until something is due, and does it.
+    fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<SocketEnd>, SocketEnd> {
+        let now = Instant::now();
+        let limits = self.endpoint.dispatch().limits();
+        let mut at = match self.socket.patience(unwritten, limits.write_progress, now) {
+            Ok(at) => at,
+            Err(GivenUp::Silent) => return Err(timed_out("the client no longer answers")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the client takes no replies (`Limits::write_progress`)")),
+        };
+        if !self.assembly.is_waiting() {
+            self.look = None;
+        } else {
+            let look = *self.look.get_or_insert_with(|| later(now, limits.body_progress));
+            if look <= now {
+                self.look = None;
+                self.refuse_still();
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            at = at.min(look);
+        }
+        let was_untidy = self.write_queue.is_untidy();
+        for tidy in [self.assembly.tidy(now), self.write_queue.tidy(now)].into_iter().flatten() {
+            at = at.min(tidy);
+        }
+        if was_untidy && !self.write_queue.is_untidy() {
+            self.shared.lock().write_queue.release();
+        }
+        if !unwritten && self.running.is_empty() {
+            let until = later(self.last_call, limits.idle);
+            if until <= now {
+                if self.is_leaving {
+                    // The rest of an unfinished message does not come.
+                    return Ok(Poll::Ready(SocketEnd::Closed));
+                }
+                self.leave();
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            at = at.min(until);
+        }
+        if self.timer.poll_at(cx, at).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// Takes over the replies of calls that ended in their tasks.
+    fn gather(&mut self) {
+        let mut replies = self.shared.lock_for_task();
+        self.write_queue.append(&mut replies.write_queue);
+        if !replies.ended.is_empty() {
+            for id in replies.ended.drain(..) {
+                self.running.remove(&id);
+            }
+            self.last_call = Instant::now();
+        }
+    }
+
+    /// Accepts no call after the last that has come, and says so by GOAWAY.
+    fn leave(&mut self) {
+        self.is_leaving = true;
+        payload::put_go_away(self.last_id, &mut self.write_queue);
+    }
+
+    /// Reads the frames of a message, up to [`AT_ONCE`] calls and while there is room for answers.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+        let message = std::mem::take(&mut self.unread);
+        let mut rest = &message[..];
+        let (mut now, mut calls) = (None, 0);
+        while calls < AT_ONCE
+            && self.write_queue.len() < UNWRITTEN
+            && let Some((header, payload)) = header::next(&mut rest)?
+        {
+            match header.kind {
+                kind::HELLO => self.greet(&Hello::read(payload)?)?,
+                _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
+                kind::NAME => self.name(&header, payload)?,
+                kind::CALL if !self.assembly.has_begun(&header) && !self.begin(header.id)? => {}
+                kind::CALL => {
+                    let now = *now.get_or_insert_with(|| {
+                        let now = Instant::now();
+                        (self.last_call, self.clock) = (now, std::time::Instant::now());
+                        now
+                    });
+                    match self.assembly.take(&header, payload)? {
+                        Assembled::Part => {}
+                        Assembled::Whole(call) => self.call(&header, call, None, now, cx)?,
+                        Assembled::Assembled(call) => self.call(&header, &call, Some(&call), now, cx)?,
+                        Assembled::TooLarge => self.too_large(header.id),
+                    }
+                    calls += 1;
+                }
+                kind::CANCEL => self.cancel(header.id),
+                kind::CREDIT => {
+                    let more = stream::read_credit(payload)?;
+                    wake([self.shared.lock().flows.credit(header.id, more)]);
+                }
+                kind::ITEM => self.item(&header, payload)?,
+                kind::END => wake([self.shared.lock().flows.ended(header.id, Ok(()))]),
+                _ => {}
+            }
+        }
+        if !rest.is_empty() {
+            self.unread = message.slice_ref(rest);
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
+        if self.codec.is_some() {
+            return Err(Violation("HELLO comes once"));
+        }
+        self.write_queue.set_window(hello.window);
+        let [codec] = hello.codecs.as_slice() else {
+            return Err(Violation("HELLO of a client names one codec of those that the server offers"));
+        };
+        let unknown = Violation("HELLO of a client names one codec of those that the server offers");
+        self.codec = Some(Codec::named(codec).ok_or(unknown)?);
+        Ok(())
+    }
+
+    fn name(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
+        let (number, name) = payload::read_name(header, payload)?;
+        let entry = self.endpoint.dispatch().entry(name).cloned();
+        let name = beginning(name, NAME).into();
+        let at = usize::from(number);
+        if self.names.len() <= at {
+            self.names.resize_with(at + 1, || None);
+        }
+        self.names[at] = Some(NumberedName { name, entry });
+        Ok(())
+    }
+
+    /// The first piece of a call has come. Returns whether the call is accepted. Small calls may overtake it.
+    fn begin(&mut self, id: u64) -> Result<bool, Violation> {
+        if id == 0 || self.running.contains_key(&id) {
+            return Err(Violation("the id of a call is 0 or that of another one"));
+        }
+        if self.is_leaving {
+            let why = "the server is stopping and takes no further call on this connection; it was not run";
+            self.put(id, Error::refused(Code::Unavailable, why).into(), "");
+            return Ok(false);
+        }
+        self.last_id = self.last_id.max(id);
+        Ok(true)
+    }
+
+    /// Answers a call or begins it, whose payload is `assembled` if it came in pieces.
+    fn call(
+        &mut self,
+        header: &FrameHeader,
+        payload: &[u8],
+        assembled: Option<&Bytes>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Violation> {
+        let Some(Some(name)) = self.names.get(usize::from(header.number)) else {
+            return Err(Violation("a call of a number that stands for no name"));
+        };
+        let codec = self.codec.unwrap_or_default();
+        let call = ReceivedCall::read(header, payload, self.endpoint.dispatch().limits().header)?;
+        let streams = call.has_streams();
+        let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
+        let metadata = match metadata {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.put(header.id, error.into(), "");
+                return Ok(());
+            }
+        };
+        let deadline = timeout.map(|timeout| later(now, timeout));
+        let (id, peer) = (header.id, Some(self.peer));
+        let dispatch = self.endpoint.dispatch();
+        // A function that is polled inline needs a permit only if it goes on in a task.
+        if self.functions.are_exhausted() {
+            let why =
+                format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
+            let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
+            self.put(id, busy.into(), "");
+            return Ok(());
+        }
+        let quick = name.entry.as_ref().filter(|entry| {
+            // Large arguments take time to decode, however quick the function is.
+            entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted() && !streams
+        });
+        let Some(entry) = quick else {
+            let owned = |part| match assembled {
+                Some(whole) => whole.slice_ref(part),
+                None => Bytes::copy_from_slice(part),
+            };
+            let args = CallArguments::Encoded(EncodedArguments {
+                codec,
+                positional: owned(positional),
+                keyword: owned(keyword),
+            });
+            let (dispatch, name) = (Arc::clone(dispatch), Arc::clone(&name.name));
+            let mut request = Request::new(Arc::clone(&name), args, metadata);
+            (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
+            if streams {
+                request.takes_stream = credit.is_some();
+                self.stream(id, credit.unwrap_or_default(), brings_stream, request);
+                return Ok(());
+            }
+            if assembled.is_some() {
+                // Its result is probably as large.
+                request.room = self.write_queue.spare();
+            }
+            self.spawn(id, name, async move { dispatch.run(request).await });
+            return Ok(());
+        };
+        let span = dispatch::span(&entry.handler.method);
+        let extensions = Extensions::new();
+        let origin = CallOrigin {
+            metadata,
+            extensions,
+            peer,
+            deadline,
+            permit: None,
+            share: None,
+            room: Vec::new(),
+            items: None,
+            takes_stream: false,
+        };
+        let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
+        let start = self.write_queue.open();
+        let out = self.write_queue.buffer();
+        let run = || {
+            let mut supervised = dispatch.begin(entry, Arc::clone(&name.name), origin, now, source)?;
+            Ok(match poll_now(&mut supervised, out, cx) {
+                Poll::Ready((result, metadata)) => InlinePoll::Done(result, metadata),
+                Poll::Pending => InlinePoll::Running(supervised),
+            })
+        };
+        let run = || entry.piece_from(self.clock, dispatch.limits().slow_poll, run);
+        // A span that nobody watches would still be entered and left.
+        let (tried, ended) = if span.is_disabled() { run() } else { span.in_scope(run) };
+        self.clock = ended;
+        let (result, metadata) = match tried {
+            Ok(InlinePoll::Done(result, metadata)) => (result, metadata),
+            Ok(InlinePoll::Running(mut supervised)) => {
+                let name = Arc::clone(&name.name);
+                supervised.keep(self.functions.try_acquire());
+                self.write_queue.abandon(start);
+                self.spawn(id, name, supervise(supervised, span));
+                return Ok(());
+            }
+            Err(error) => (Err(Failure::Rpc(error)), HeaderMap::new()),
+        };
+        dispatch::record(&span, &result);
+        let limit = dispatch.limits().message;
+        let value = self.write_queue.since(start);
+        let result = match result {
+            Ok(()) if metadata.is_empty() && value.len() <= limit => {
+                reply::end_value(id, start, &mut self.write_queue);
+                return Ok(());
+            }
+            Ok(()) => Ok(Returned::Value(ReturnedValue::Encoded(codec, Bytes::copy_from_slice(value)))),
+            Err(failure) => Err(failure),
+        };
+        self.write_queue.abandon(start);
+        put_reply(&mut self.write_queue, id, Reply { result, metadata }, limit, &name.name);
+        Ok(())
+    }
+
+    fn put(&mut self, id: u64, reply: Reply, name: &str) {
+        let limit = self.endpoint.dispatch().limits().message;
+        put_reply(&mut self.write_queue, id, reply, limit, name);
+    }
+
+    /// Gives a call a task of its own, so that it delays no other.
+    fn spawn(&mut self, id: u64, name: Arc<str>, work: impl Future<Output = Reply> + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        let limit = self.endpoint.dispatch().limits().message;
+        let task = tokio::spawn(async move {
+            let reply = work.await;
+            let mut replies = shared.lock();
+            put_reply(&mut replies.write_queue, id, reply, limit, &name);
+            replies.ended.push(id);
+            shared.unlock_and_wake(replies);
+        });
+        self.running.insert(id, task.abort_handle());
+    }
+
+    fn cancel(&mut self, id: u64) {
+        self.assembly.forget(kind::CALL, id);
+        self.write_queue.give_up(id);
+        if let Some(task) = self.running.remove(&id) {
+            task.abort();
+        }
+        if self.has_streams {
+            self.assembly.forget(kind::ITEM, id);
+            let mut replies = self.shared.lock();
+            replies.write_queue.give_up(id);
+            let closed = replies.flows.close(id);
+            drop(replies);
+            wake(closed);
+        }
+    }
+
+    /// Refuses the calls of which nothing came for a while.
+    fn refuse_still(&mut self) {
+        let limit = self.endpoint.dispatch().limits().body_progress;
+        for (kind, id) in self.assembly.refuse_still() {
+            if kind == kind::ITEM {
+                wake([self.shared.lock().flows.ended(id, Err(request_body::stalled(limit)))]);
+            } else {
+                self.put(id, request_body::stalled(limit).into(), "");
+            }
+        }
+    }
+
+    fn too_large(&mut self, id: u64) {
+        let limit = self.endpoint.dispatch().limits().message;
+        let shorter = codec::shorter(self.codec.unwrap_or_default());
+        let why = format!(
+            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
+        );
+        let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
+        self.put(id, error.into(), "");
+    }
+
+    /// Sends why the connection ends, and gives the peer time to read it.
+    async fn part(mut self, ended: SocketEnd) {
+        let mut close = match &ended {
+            SocketEnd::Closed if self.socket.is_closed() => None,
+            SocketEnd::Closed => Some((1001, String::new())),
+            SocketEnd::Violation(violation) => Some((1002, violation.to_string())),
+            // Nothing that is written would arrive.
+            SocketEnd::Io(_) => return,
+        };
+        let until = later(Instant::now(), linger(self.endpoint.dispatch().limits()));
+        let mut timer = DeadlineTimer::default();
+        let mut is_half_closed = false;
+        poll_fn(|cx| {
+            if timer.poll_at(cx, until).is_ready() {
+                return Poll::Ready(());
+            }
+            if !is_half_closed {
+                loop {
+                    if std::task::ready!(self.socket.poll_write(cx, &mut self.write_queue)).is_err() {
+                        return Poll::Ready(());
+                    }
+                    // After the replies, because the peer reads nothing behind it.
+                    match close.take() {
+                        Some((code, why)) => self.socket.close(code, &why),
+                        None => break,
+                    }
+                }
+                let _ = std::task::ready!(self.socket.poll_shutdown(cx));
+                is_half_closed = true;
+            }
+            self.socket.poll_end(cx)
+        })
+        .await;
+    }
+}
+
+impl<S> Drop for FrameServer<S> {
+    /// The caller is gone. Functions that have started run to their end, unless they are `readonly`.
+    fn drop(&mut self) {
+        for task in self.running.values() {
+            task.abort();
+        }
+        let gone = self.shared.lock().flows.close_all();
+        gone.into_iter().for_each(Waker::wake);
+    }
+}
+
+async fn supervise(supervised: SupervisedCall, span: tracing::Span) -> Reply {
+    let reply = supervised.instrument(span.clone()).await;
+    dispatch::record(&span, &reply.result);
+    reply
+}
+
+/// Polls a function once, with a budget of its own.
+fn poll_now(
+    supervised: &mut SupervisedCall,
+    out: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<(Result<(), Failure>, HeaderMap)> {
+    let once = pin!(unconstrained(poll_fn(|cx| Poll::Ready(supervised.poll_into(cx, out)))));
+    match once.poll(cx) {
+        Poll::Ready(polled) => polled,
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// What came of a call that was begun on its connection's own task.
+enum InlinePoll {
+    /// It is done, and its value is in the frame that was opened for it.
+    Done(Result<(), Failure>, HeaderMap),
+    Running(SupervisedCall),
+}
+
+fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str) {
+    let Reply { result, metadata } = reply;
+    let error = match result {
+        Ok(Returned::Value(ReturnedValue::Encoded(_, value))) if value.len() <= limit => {
+            return reply::put_value(id, &metadata, value, write_queue);
+        }
+        Err(Failure::Method { data: ReturnedValue::Encoded(codec, data), .. }) if data.len() > limit => {
+            too_large(name, codec, data.len(), limit)
+        }
+        Err(Failure::Rpc(error)) if error.data().is_some() => {
+            // The data is what a function attached, and may be of any size.
+            match serde_json::to_vec(&error).map_or(0, |text| text.len()) {
+                length if length > limit => too_large(name, Codec::Json, length, limit),
+                _ => return reply::put_failure(id, &metadata, error.into(), write_queue),
+            }
+        }
+        Err(failure) => return reply::put_failure(id, &metadata, failure, write_queue),
+        Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) => too_large(name, codec, value.len(), limit),
+        Ok(Returned::Value(ReturnedValue::Local(_))) => {
+            Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
+        }
+        Ok(Returned::Stream(_)) => Error::new(Code::Internal, "a stream went astray, which is a defect of byname"),
+    };
+    reply::put_failure(id, &HeaderMap::new(), error.into(), write_queue);
+}
+
+/// What a function returned is larger than the server sends.
+fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
+    let shorter = codec::shorter(codec);
+    let why = format!(
+        "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
+         raise it{shorter}"
+    );
+    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+}
+
+fn timed_out(why: &str) -> SocketEnd {
+    SocketEnd::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+}

@@ -1,0 +1,184 @@
+//! Calls by frames that have a stream, in either direction, on the server.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{FrameServer, SharedReplies, put_reply};
+use crate::codec;
+use crate::deadline::{DeadlineTimer, later};
+use crate::dispatch::Dispatch;
+use crate::error::{Code, Error, Executed};
+use crate::frames::header::{FrameHeader, kind};
+use crate::frames::payload::put_cancel;
+use crate::frames::payload::reply::put_failure;
+use crate::frames::payload::stream::{put_credit, put_end};
+use crate::frames::{Assembled, Found, SenderEnd, SharedState, StreamSender, Violation, wake};
+use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::{Failure, Returned};
+use crate::request::{Reply, Request};
+
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
+    /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
+    pub(super) fn stream(&mut self, id: u64, credit: u32, brings: bool, mut request: Request) {
+        self.has_streams = true;
+        let granted = self.shared.lock().flows.open(id, credit, brings);
+        if brings {
+            put_credit(id, granted, &mut self.write_queue);
+            request.items = Some(Items::new(UploadedItems { shared: Arc::clone(&self.shared), id }));
+        }
+        let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
+        let task = tokio::spawn(async move {
+            let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
+            let Reply { result, metadata } = dispatch.run(request).await;
+            let last = match result {
+                Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, items, metadata, &name).await,
+                result => StreamReply::Reply(Reply { result, metadata }),
+            };
+            let mut replies = shared.lock();
+            let write_queue = &mut replies.write_queue;
+            match last {
+                StreamReply::End(metadata) => put_end(id, &metadata, write_queue),
+                StreamReply::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
+                StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
+                StreamReply::Nothing => {}
+            }
+            let closed = replies.flows.close(id);
+            replies.ended.push(id);
+            shared.unlock_and_wake(replies);
+            wake(closed);
+        });
+        self.running.insert(id, task.abort_handle());
+    }
+
+    /// An item of the caller's stream.
+    pub(super) fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
+        if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
+            self.assembly.forget(kind::ITEM, header.id);
+            return Ok(());
+        }
+        let codec = self.codec.unwrap_or_default();
+        let reader = match self.assembly.take(header, payload)? {
+            Assembled::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
+            Assembled::Assembled(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
+            Assembled::Part => return Ok(()),
+            Assembled::TooLarge => {
+                let limit = self.endpoint.dispatch().limits().message;
+                let why = format!(
+                    "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it \
+                     smaller, or raise it{}",
+                    codec::shorter(codec)
+                );
+                let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                self.shared.lock().flows.ended(header.id, Err(error))
+            }
+        };
+        wake([reader]);
+        Ok(())
+    }
+
+    /// Frames were written: streams that waited for that are woken.
+    pub(super) fn let_streams_go_on(&mut self) {
+        let mut replies = self.shared.lock();
+        let unwritten = self.write_queue.len();
+        let SharedReplies { flows, write_queue, .. } = &mut *replies;
+        self.has_streams = !flows.is_empty();
+        let wakers = flows.written(unwritten, |id| write_queue.holds(id) || self.write_queue.holds(id));
+        drop(replies);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+/// How a call ends, with the metadata that no item carried.
+enum StreamReply {
+    End(HeaderMap),
+    Failed(Failure, HeaderMap),
+    Reply(Reply),
+    /// The caller is gone.
+    Nothing,
+}
+
+/// Sends the items of a stream, as its reader allows.
+async fn send(
+    shared: &SharedState<SharedReplies>,
+    dispatch: &Dispatch,
+    id: u64,
+    mut items: Items,
+    metadata: HeaderMap,
+    name: &str,
+) -> StreamReply {
+    let mut sender = StreamSender::new(metadata);
+    let idle = dispatch.limits().stream_idle;
+    let (mut timer, mut held_since) = (DeadlineTimer::default(), None);
+    let mut parting = pin!(dispatch.streams_end());
+    let ended = poll_fn(|cx| {
+        let polled = sender.poll(shared, id, &mut items, cx);
+        if polled.is_ready() || !sender.is_held_up() {
+            held_since = None;
+            return polled;
+        }
+        // A function that is not asked for items does not notice that the server stops.
+        if parting.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(SenderEnd::Failed(crate::dispatch::stopping(name).into()));
+        }
+        let since = *held_since.get_or_insert_with(Instant::now);
+        timer.poll_at(cx, later(since, idle)).map(|()| {
+            let why = format!(
+                "no item of the stream of `{name}` was taken for {idle:?} (`Limits::stream_idle` of the server); read \
+                 it sooner, or raise it"
+            );
+            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit("stream_idle");
+            SenderEnd::Failed(error.into())
+        })
+    })
+    .await;
+    match ended {
+        SenderEnd::End => StreamReply::End(sender.take_metadata()),
+        SenderEnd::Failed(failure) => StreamReply::Failed(failure, sender.take_metadata()),
+        SenderEnd::Unwanted => StreamReply::Nothing,
+    }
+}
+
+/// The caller's stream, as its function reads it.
+struct UploadedItems {
+    shared: Arc<SharedState<SharedReplies>>,
+    id: u64,
+}
+
+impl ItemSource for UploadedItems {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        let mut replies = self.shared.lock();
+        match replies.flows.take(self.id, cx) {
+            Found::Items(items, more) => {
+                if let Some(more) = more {
+                    put_credit(self.id, more, &mut replies.write_queue);
+                    self.shared.unlock_and_wake(replies);
+                }
+                Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)))
+            }
+            Found::Nothing => Poll::Pending,
+            Found::End => Poll::Ready(NextItems::End),
+            Found::Cut(error) => Poll::Ready(NextItems::Failed(error.into())),
+            Found::Gone => {
+                let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
+                Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()))
+            }
+        }
+    }
+}
+
+impl Drop for UploadedItems {
+    /// The function reads no more.
+    fn drop(&mut self) {
+        let mut replies = self.shared.lock();
+        if replies.flows.stop_receiving(self.id) {
+            put_cancel(self.id, &mut replies.write_queue);
+            self.shared.unlock_and_wake(replies);
+        }
+    }
+}

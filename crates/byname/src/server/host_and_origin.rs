@@ -1,0 +1,289 @@
+//! Who may knock: the rules about `Host` and `Origin`, which keep web pages out. Pure.
+
+use std::net::Ipv4Addr;
+
+use http::header::{CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+
+use crate::error::{Code, Error};
+use crate::escape::{quoted, quoted_bytes};
+use crate::wire::stream_lines;
+
+/// What a browser says of the page that a request comes from.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The rules of one server.
+#[derive(Debug)]
+pub(super) struct RequestRules {
+    /// Bound to an address that only this machine reaches.
+    pub(super) private: bool,
+    pub(super) hosts: Vec<String>,
+    pub(super) origins: Vec<String>,
+    pub(super) require_json: bool,
+}
+
+/// A request that is turned away.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    pub(super) status: StatusCode,
+    pub(super) error: Error,
+}
+
+impl RequestRules {
+    /// Checks the host alone.
+    pub(super) fn host<'r>(&self, head: &'r Parts) -> Result<&'r str, Rejection> {
+        let host = host(head).map_err(|why| turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))?;
+        Ok(host)
+    }
+
+    /// Whether `host` is one of this server's names.
+    pub(super) fn is_ours(&self, host: &str) -> Result<(), Rejection> {
+        let name = without_port(host);
+        let listed = || {
+            let listed = |ours: &String| ours.eq_ignore_ascii_case(host) || ours.eq_ignore_ascii_case(name);
+            self.hosts.iter().any(listed)
+        };
+        let ours = if self.private { is_loopback(name) || listed() } else { self.hosts.is_empty() || listed() };
+        if ours {
+            return Ok(());
+        }
+        let why = format!("{} is no name of this server; if it should be, add it with `Server::hosts`", quoted(host));
+        Err(turned(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, why))
+    }
+
+    /// Checks what a browser says of the page that calls; the origin comes back where it is foreign but allowed.
+    pub(super) fn origin<'r>(&self, head: &'r Parts, host: &str) -> Result<Option<&'r HeaderValue>, Rejection> {
+        let foreign = |why: &str| {
+            let why = format!("{why}; if its pages may call, add it with `Server::origins`");
+            Err(turned(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
+        };
+        if is_twice(&head.headers, &ORIGIN) || is_twice(&head.headers, &SEC_FETCH_SITE) {
+            return foreign("this request says twice what page it comes from");
+        }
+        let origin = head.headers.get(ORIGIN);
+        let allowed = origin.filter(|origin| self.origins.iter().any(|ours| ours.as_bytes() == origin.as_bytes()));
+        if allowed.is_some() {
+            return Ok(allowed);
+        }
+        match head.headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+            Some(b"same-origin" | b"none") => return Ok(None),
+            Some(_) => return foreign("this request comes from a web page of another site"),
+            None => {}
+        }
+        match origin.map(|origin| origin.to_str()) {
+            None => Ok(None),
+            Some(Ok(origin)) if same_origin(origin, host) => Ok(None),
+            Some(origin) => foreign(&format!("origin {} is another site", quoted(origin.unwrap_or("?")))),
+        }
+    }
+
+    /// A browser sends forms and plain text across sites without asking; JSON and bytes as such make it ask first.
+    pub(super) fn content_type(&self, headers: &HeaderMap, has_body: bool) -> Result<(), Rejection> {
+        let browser = || headers.contains_key(SEC_FETCH_SITE) || headers.contains_key(ORIGIN);
+        if !has_body || !(self.require_json || browser()) || is_asked_for(headers) {
+            return Ok(());
+        }
+        let is = match headers.get(CONTENT_TYPE) {
+            Some(given) => format!("is {}", quoted_bytes(given.as_bytes())),
+            None => "is missing".to_owned(),
+        };
+        let why = format!("`content-type` {is}, expected `application/json` for a request with a body");
+        Err(turned(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, why))
+    }
+}
+
+/// A request whose body is coded otherwise than as chunks, or more than once, is one whose end a proxy may see elsewhere:
+/// hyper looks at the last coding only.
+pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
+    let Some(coding) = headers.get(TRANSFER_ENCODING) else {
+        return Ok(());
+    };
+    if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !is_twice(headers, &TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let why = "`transfer-encoding` must be `chunked`, once, or absent".to_owned();
+    Err(turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))
+}
+
+fn is_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
+}
+
+fn turned(status: StatusCode, code: Code, why: String) -> Rejection {
+    Rejection { status, error: Error::refused(code, why) }
+}
+
+const NO_HOST: &str = "the `Host` header is missing; say what name the server is called by";
+
+/// The one host that a request names.
+fn host(head: &Parts) -> Result<&str, String> {
+    let mut headers = head.headers.get_all(HOST).iter();
+    let header = headers.next();
+    if headers.next().is_some() {
+        return Err("there are two `Host` headers, expected one".into());
+    }
+    let header = match header {
+        Some(value) => Some(
+            value
+                .to_str()
+                .map_err(|_| "`Host` is not ASCII, expected a name or an address, and maybe a port".to_owned())?,
+        ),
+        None => None,
+    };
+    let target = head.uri.authority().map(Authority::as_str);
+    if target.is_some() && head.uri.scheme().is_none() && head.method != Method::CONNECT {
+        return Err("the request's target is a host alone, expected a path, or a whole URL".into());
+    }
+    let host = match (target, header) {
+        // In HTTP/2 the target stands for it.
+        (Some(_), None) if head.version == Version::HTTP_11 => return Err(NO_HOST.into()),
+        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
+            let (header, target) = (quoted(header), quoted(target));
+            return Err(format!("`Host` is {header}, but the request's target is {target}; expected one name"));
+        }
+        (Some(host), _) | (None, Some(host)) => host,
+        (None, None) => return Err(NO_HOST.into()),
+    };
+    // `Authority` accepts user names, which have no place here; what it refuses (paths, spaces) has none either.
+    match host.parse::<Authority>() {
+        Ok(authority) if !host.contains('@') && !authority.host().is_empty() => Ok(host),
+        _ => Err(format!("`Host` is {}, expected a name or an address, and maybe a port", quoted(host))),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+        || name == "[::1]"
+        || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether `origin` is the site that `host` names. The scheme is the proxy's business, the port is not.
+fn same_origin(origin: &str, host: &str) -> bool {
+    let (authority, default) = match origin.split_once("://") {
+        Some(("http", authority)) => (authority, ":80"),
+        Some(("https", authority)) => (authority, ":443"),
+        _ => return false,
+    };
+    let whole = |host: &str| {
+        let port = if without_port(host) == host { default } else { "" };
+        format!("{host}{port}").to_ascii_lowercase()
+    };
+    whole(authority) == whole(host)
+}
+
+/// Whether a page of another site must ask before it sends a body of this type.
+fn is_asked_for(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    is("application/json") || is("application/octet-stream") || stream_lines::is(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(private: bool, hosts: &[&str], origins: &[&str]) -> RequestRules {
+        let owned = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
+        RequestRules { private, hosts: owned(hosts), origins: owned(origins), require_json: false }
+    }
+
+    fn head(headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::post("/rpc");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn knock(gate: &RequestRules, headers: &[(&str, &str)]) -> u16 {
+        let head = head(headers);
+        let passed = gate.host(&head).and_then(|host| {
+            gate.is_ours(host)?;
+            gate.origin(&head, host)?;
+            gate.content_type(&head.headers, true)
+        });
+        passed.map_or_else(|turned| turned.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn host_is_named_once_and_well() {
+        let open = gate(false, &[], &[]);
+        for good in ["localhost", "a.b:80", "127.0.0.1:8080", "[::1]:80", "[::1]", "any.name"] {
+            assert_eq!(knock(&open, &[("host", good)]), 200, "{good}");
+        }
+        for bad in ["user@host", "host/path", "a b", "", ":80"] {
+            assert_eq!(knock(&open, &[("host", bad)]), 400, "{bad}");
+        }
+        assert_eq!(knock(&open, &[]), 400);
+        assert_eq!(knock(&open, &[("host", "a"), ("host", "a")]), 400);
+    }
+
+    #[test]
+    fn a_rebound_name_is_not_ours() {
+        let private = gate(true, &["data.internal"], &[]);
+        for ours in ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.9.9.9:1", "[::1]:80", "data.internal:7"] {
+            assert_eq!(knock(&private, &[("host", ours)]), 200, "{ours}");
+        }
+        for foreign in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test", "10.0.0.1"] {
+            assert_eq!(knock(&private, &[("host", foreign)]), 421, "{foreign}");
+        }
+        let public = gate(false, &["data.internal"], &[]);
+        assert_eq!(knock(&public, &[("host", "localhost")]), 421);
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_turned_away() {
+        let gate = gate(true, &[], &["https://app.example"]);
+        let json = ("content-type", "application/json; charset=utf-8");
+        let call = |headers: &[(&str, &str)]| {
+            let mut all = vec![("host", "localhost:8080"), json];
+            all.extend_from_slice(headers);
+            knock(&gate, &all)
+        };
+        assert_eq!(call(&[]), 200);
+        assert_eq!(call(&[("sec-fetch-site", "same-origin")]), 200);
+        assert_eq!(call(&[("sec-fetch-site", "none")]), 200);
+        assert_eq!(call(&[("sec-fetch-site", "cross-site")]), 403);
+        assert_eq!(call(&[("sec-fetch-site", "same-site")]), 403);
+        assert_eq!(call(&[("origin", "http://localhost:8080")]), 200);
+        assert_eq!(call(&[("origin", "http://localhost")]), 403);
+        assert_eq!(call(&[("origin", "http://evil.test")]), 403);
+        assert_eq!(call(&[("origin", "null")]), 403);
+        assert_eq!(call(&[("origin", "https://app.example"), ("sec-fetch-site", "cross-site")]), 200);
+        // The page's own word that it is the same site goes before the origin, which a proxy may have renamed.
+        assert_eq!(call(&[("sec-fetch-site", "same-origin"), ("origin", "https://public.name")]), 200);
+    }
+
+    #[test]
+    fn browsers_and_the_careful_must_send_json() {
+        let text = [("host", "localhost"), ("content-type", "text/plain"), ("sec-fetch-site", "same-origin")];
+        let mut gate = gate(true, &[], &[]);
+        assert_eq!(knock(&gate, &text), 415);
+        assert_eq!(knock(&gate, &text[..2]), 200, "the original client sends no JSON content type");
+        gate.require_json = true;
+        assert_eq!(knock(&gate, &text[..2]), 415);
+        for (content_type, status) in [
+            ("application/json", 200),
+            ("application/octet-stream", 200),
+            ("Application/Octet-Stream; x=y", 200),
+            ("application/octet-streams", 415),
+            ("application/x-www-form-urlencoded", 415),
+            ("multipart/form-data; boundary=x", 415),
+            ("", 415),
+        ] {
+            let page = [("host", "localhost"), ("content-type", content_type), ("sec-fetch-site", "same-origin")];
+            assert_eq!(knock(&gate, &page), status, "{content_type}");
+            assert_eq!(knock(&gate, &page[..2]), status, "{content_type}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The bodies of requests.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::body::Body;
+use tokio::time::Instant;
+
+use crate::codec::{self, Codec};
+use crate::deadline::{DeadlineTimer, later};
+use crate::error::{Code, Error};
+use crate::limits::Limits;
+
+/// What a request's body can be: hyper's own, or one that came through the layers of another server.
+pub trait RequestBody:
+    Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+/// Until when a body may take to come.
+pub(super) struct BodyDeadline {
+    pub(super) deadline: Instant,
+    /// The caller named it, so it is no limit of the server's.
+    pub(super) by_caller: bool,
+}
+
+/// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call. What is left
+/// of one that is refused is for the caller to [skip](skip).
+pub(super) async fn read<B: RequestBody>(
+    mut body: Pin<&mut B>,
+    limits: &Limits,
+    until: BodyDeadline,
+) -> Result<Bytes, Error> {
+    let BodyDeadline { deadline, by_caller } = until;
+    let too_large = || {
+        let limit = limits.message;
+        let shorter = codec::shorter(Codec::Json);
+        let why = format!(
+            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
+        );
+        Error::refused(Code::ResourceExhausted, why).of_limit("message")
+    };
+    if body.size_hint().lower() > limits.message as u64 {
+        return Err(too_large());
+    }
+    let mut whole = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut timer = DeadlineTimer::default();
+    while !body.is_end_stream() {
+        let mut pause_ends = None;
+        let frame = poll_fn(|cx| {
+            match body.as_mut().poll_frame(cx) {
+                // HTTP/2 has frames without data, which are no progress however many come.
+                Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(|data| !data.has_remaining()) => {
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(frame) => return Poll::Ready(Ok(frame)),
+                Poll::Pending => {}
+            }
+            let pause_ends = *pause_ends.get_or_insert_with(|| later(Instant::now(), limits.body_progress));
+            timer.poll_at(cx, pause_ends.min(deadline)).map(|()| Err(pause_ends < deadline))
+        });
+        let data = match frame.await {
+            Ok(None) => break,
+            // Of `Bytes` this is no copy.
+            Ok(Some(Ok(frame))) => {
+                frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
+            }
+            Ok(Some(Err(why))) => return Err(broken(&*why.into())),
+            Err(true) => return Err(stalled(limits.body_progress)),
+            Err(false) => {
+                let knob = if by_caller { "" } else { ", or raise `Limits::call` of the server" };
+                let why = format!("the deadline of the call passed before its body was there; allow more time{knob}");
+                let error = Error::refused(Code::DeadlineExceeded, why);
+                return Err(if by_caller { error } else { error.of_limit("call") });
+            }
+        };
+        if whole.len() + more.len() + data.len() > limits.message {
+            return Err(too_large());
+        }
+        // Nearly every body is one piece, which needs no copy.
+        if whole.is_empty() && more.is_empty() {
+            whole = data;
+        } else {
+            more.extend_from_slice(&std::mem::take(&mut whole));
+            more.extend_from_slice(&data);
+        }
+    }
+    Ok(if more.is_empty() { whole } else { more.freeze() })
+}
+
+/// The most of a body that is read for nothing, so that its connection can go on.
+const SKIPPED: u64 = 256 << 10;
+
+/// How long a body that nobody wants is waited for.
+const SKIPPED_FOR: Duration = Duration::from_millis(500);
+
+/// Reads a body that nobody wants to its end, unless that is far or late; whether the end was reached.
+pub(super) async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
+    if body.size_hint().lower() > SKIPPED {
+        return false;
+    }
+    let until = later(Instant::now(), SKIPPED_FOR);
+    let (mut timer, mut skipped) = (DeadlineTimer::default(), 0);
+    poll_fn(|cx| {
+        loop {
+            if body.is_end_stream() {
+                return Poll::Ready(true);
+            }
+            match body.as_mut().poll_frame(cx) {
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(Ok(frame))) => {
+                    skipped += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                    if skipped > SKIPPED {
+                        return Poll::Ready(false);
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Pending => return timer.poll_at(cx, until).map(|()| false),
+            }
+        }
+    })
+    .await
+}
+
+/// The rest of a body doesn't come.
+pub(super) fn stalled(limit: Duration) -> Error {
+    let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole");
+    Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress")
+}
+
+/// A body that did not come whole, or is none.
+pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
+    let mut source = None;
+    while let Some(error) = cause {
+        source = source.or(error.downcast_ref::<io::Error>().map(io::Error::kind));
+        cause = error.source();
+    }
+    match source {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+            Error::refused(Code::InvalidArgument, format!("the request's body is badly chunked: {why}"))
+        }
+        _ => Error::refused(Code::Cancelled, format!("the request's body broke off: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+    use std::task::Context;
+
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Gives this data every second.
+    struct Ticking {
+        data: &'static [u8],
+        tick: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl Body for Ticking {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            std::task::ready!(self.tick.as_mut().poll(cx));
+            self.tick.set(sleep(Duration::from_secs(1)));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.data)))))
+        }
+    }
+
+    async fn refused(data: &'static [u8]) -> Error {
+        let limits = Limits { body_progress: Duration::from_secs(10), ..Limits::default() };
+        let until = BodyDeadline { deadline: Instant::now() + Duration::from_secs(60), by_caller: true };
+        read(pin!(ticking(data)), &limits, until).await.unwrap_err()
+    }
+
+    fn ticking(data: &'static [u8]) -> Ticking {
+        Ticking { data, tick: Box::pin(sleep(Duration::ZERO)) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_wants_is_read_up_to_a_size_and_for_a_while() {
+        let begun = Instant::now();
+        assert!(skip(pin!(Full::new(Bytes::from_static(b"all there")))).await);
+        let most = Bytes::from(vec![0; SKIPPED as usize]);
+        assert!(skip(pin!(Full::new(most.clone()))).await);
+        assert!(!skip(pin!(Full::new(Bytes::from([most, Bytes::from_static(b"x")].concat())))).await);
+        assert!(begun.elapsed().is_zero());
+        assert!(!skip(pin!(ticking(b"x"))).await);
+        assert_eq!(begun.elapsed(), SKIPPED_FOR);
+        // Without a length: it ends when too much has come.
+        let pieces = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 1000]))));
+        assert!(!skip(pin!(StreamBody::new(pieces))).await);
+        assert_eq!(begun.elapsed(), SKIPPED_FOR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_without_data_are_no_progress_however_many_come() {
+        let begun = Instant::now();
+        assert_eq!(refused(b"").await.limit(), Some("body_progress"));
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        // A body that goes on has until its deadline.
+        assert_eq!(refused(b"x").await.limit(), None);
+        assert_eq!(begun.elapsed().as_secs(), 70);
+    }
+}

@@ -1,0 +1,115 @@
+//! The bodies of replies.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::connection_timeouts::{CallGuard, ConnectionActivity};
+use super::stream_body::StreamBody;
+use crate::outcome::Items;
+use crate::wire::stream_lines::StreamFormat;
+
+/// Asks nginx, and those who took it over, to pass items on as they come.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The answer that a stream is; it ends with its `reader`, if that is there.
+pub(super) fn stream(
+    items: Items,
+    form: StreamFormat,
+    reader: Option<(Arc<ConnectionActivity>, String)>,
+    metadata: HeaderMap,
+) -> Response<ReplyContent> {
+    let mut out = Response::new(ReplyContent::Stream(StreamBody::new(items, form, reader)));
+    *out.headers_mut() = metadata;
+    let headers = out.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    out
+}
+
+/// Over HTTP/2 a reply is handed over in pieces of at most this size, so that one which nobody takes shows.
+const PIECE: usize = 64 << 10;
+
+/// What a reply says.
+#[derive(Debug)]
+pub(super) enum ReplyContent {
+    Whole(Bytes),
+    Stream(StreamBody),
+}
+
+/// A reply's body. The call counts as at work until it has been handed over.
+///
+/// The default is the empty body of an answer that a layer gives in the place of byname.
+#[derive(Debug, Default)]
+pub struct ReplyBody {
+    content: ReplyContent,
+    working: Option<CallGuard>,
+}
+
+impl ReplyBody {
+    pub(super) fn new(content: ReplyContent, mut working: CallGuard) -> Self {
+        working.has_progressed();
+        Self { content, working: Some(working) }
+    }
+}
+
+impl Default for ReplyContent {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { content, working } = &mut *self;
+        let data = match content {
+            ReplyContent::Whole(data) if data.is_empty() => return Poll::Ready(None),
+            ReplyContent::Whole(data) => {
+                let piece = match working {
+                    Some(working) if working.is_one_of_many() => PIECE.min(data.len()),
+                    _ => data.len(),
+                };
+                data.split_to(piece)
+            }
+            ReplyContent::Stream(stream) => match stream.poll_data(cx) {
+                Poll::Ready(Some(data)) => data,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // It is the function that is waited for, not the client.
+                    if let Some(working) = working {
+                        working.takes_no_more();
+                    }
+                    return Poll::Pending;
+                }
+            },
+        };
+        if let Some(working) = working {
+            working.has_progressed();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            ReplyContent::Whole(data) => data.is_empty(),
+            ReplyContent::Stream(stream) => stream.has_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            ReplyContent::Whole(data) => SizeHint::with_exact(data.len() as u64),
+            ReplyContent::Stream(_) => SizeHint::default(),
+        }
+    }
+}

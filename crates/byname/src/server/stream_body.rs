@@ -1,0 +1,198 @@
+//! Streams over HTTP: the lines of an answer, and those of a request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::time::Instant;
+
+use super::connection_timeouts::ConnectionActivity;
+use super::http::half_closed;
+use super::request_body::{self, RequestBody};
+use crate::codec::{self, Codec};
+use crate::deadline::{DeadlineTimer, later};
+use crate::error::{Code, Error};
+use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
+use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
+
+/// How long a stream is silent before it says so.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// The items of a stream as they go out.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    items: Option<Items>,
+    form: StreamFormat,
+    count: u64,
+    timer: DeadlineTimer,
+    last: Instant,
+    /// The connection and the name of a stream that changes nothing: it ends once its reader may have gone.
+    reader: Option<(Arc<ConnectionActivity>, String)>,
+}
+
+impl StreamBody {
+    pub(super) fn new(items: Items, form: StreamFormat, reader: Option<(Arc<ConnectionActivity>, String)>) -> Self {
+        Self { items: Some(items), form, count: 0, timer: DeadlineTimer::default(), last: Instant::now(), reader }
+    }
+
+    /// What goes out next; `None` at the end.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(items) = &mut self.items else {
+            return Poll::Ready(None);
+        };
+        let mut out = Vec::new();
+        match items.poll_next(cx, ROOM) {
+            Poll::Ready(NextItems::Batch(ItemBatch::Encoded(batch))) => {
+                for item in batch.rest() {
+                    self.form.item(item, &mut out);
+                    self.count += 1;
+                }
+            }
+            // What goes out over HTTP is encoded.
+            Poll::Ready(NextItems::Batch(ItemBatch::Local(_)) | NextItems::End) => {
+                self.form.end(self.count, &mut out);
+                self.items = None;
+            }
+            Poll::Ready(NextItems::Failed(failure)) => {
+                self.form.failure(failure, &mut out);
+                self.items = None;
+            }
+            Poll::Pending => {
+                if let Some((activity, name)) = &self.reader
+                    && activity.is_half_closed()
+                {
+                    self.form.failure(half_closed(name).into(), &mut out);
+                    self.items = None;
+                    return Poll::Ready(Some(out.into()));
+                }
+                ready!(self.timer.poll_at(cx, later(self.last, BEAT)));
+                out.extend_from_slice(self.form.beat());
+            }
+        }
+        self.last = Instant::now();
+        Poll::Ready(Some(out.into()))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.items.is_none()
+    }
+}
+
+/// The lines of a request's body, each an item.
+pub(super) struct RequestLines<B: RequestBody> {
+    body: Pin<Box<B>>,
+    lines: LineSplitter,
+    has_ended: bool,
+    longest: usize,
+    activity: Arc<ConnectionActivity>,
+}
+
+impl<B: RequestBody> Drop for RequestLines<B> {
+    fn drop(&mut self) {
+        if self.has_ended || self.body.is_end_stream() {
+            return;
+        }
+        // What is there already may be all.
+        let rest = self.body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+        if !matches!(rest, Poll::Ready(None)) && !self.body.is_end_stream() {
+            self.activity.leave_unread();
+        }
+    }
+}
+
+impl<B: RequestBody> RequestLines<B> {
+    pub(super) fn new(body: B, longest: usize, activity: Arc<ConnectionActivity>) -> Self {
+        Self { body: Box::pin(body), lines: LineSplitter::new(longest), has_ended: false, longest, activity }
+    }
+
+    /// The next line.
+    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            match self.lines.next() {
+                Ok(Some(line)) => return Poll::Ready(Ok(Some(line))),
+                Ok(None) if self.has_ended => return Poll::Ready(Ok(self.lines.last())),
+                Ok(None) => {}
+                Err(LineTooLong) => {
+                    let why = format!(
+                        "a line of the request has more than {} bytes (`Limits::message` of the server); send shorter \
+                         ones, or raise it{}",
+                        self.longest,
+                        codec::shorter(Codec::Json)
+                    );
+                    return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit("message")));
+                }
+            }
+            match ready!(self.body.as_mut().poll_frame(cx)) {
+                None => self.has_ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(mut data) = frame.into_data() {
+                        while data.has_remaining() {
+                            let chunk = data.chunk();
+                            self.lines.put(chunk);
+                            let length = chunk.len();
+                            data.advance(length);
+                        }
+                    }
+                }
+                Some(Err(why)) => {
+                    self.has_ended = true;
+                    self.activity.leave_unread();
+                    return Poll::Ready(Err(request_body::broken(&*why.into())));
+                }
+            }
+        }
+    }
+}
+
+impl<B: RequestBody> ItemSource for RequestLines<B> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        Poll::Ready(match ready!(self.poll_line(cx)) {
+            Ok(Some(line)) => NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::Json, line))),
+            Ok(None) => NextItems::End,
+            Err(error) => NextItems::Failed(error.into()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// An item each minute, and an end.
+    struct Slow {
+        left: u8,
+        next: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl ItemSource for Slow {
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+            if self.left == 0 {
+                return Poll::Ready(NextItems::End);
+            }
+            ready!(self.next.as_mut().poll(cx));
+            self.left -= 1;
+            self.next.set(tokio::time::sleep(Duration::from_secs(60)));
+            Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::Json, Bytes::from_static(b"1")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_items_says_that_it_is_there() {
+        for (form, expected) in [
+            (StreamFormat::Lines, "\n\n\n{\"item\":1}\n\n\n\n{\"item\":1}\n{\"end\":2}\n"),
+            (StreamFormat::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
+        ] {
+            let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
+            let mut body = StreamBody::new(items, form, None);
+            let mut all = Vec::new();
+            while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
+                all.extend_from_slice(&piece);
+            }
+            assert_eq!(String::from_utf8(all).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! ERROR on the wire: written by the server, read by the client.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::json_object::{UnknownMembers, members};
+use super::{HttpReply, Way, headers};
+use crate::codec::{self, Codec};
+use crate::error::{Code, Error, Executed, Kind};
+use crate::outcome::{Failure, ReturnedValue};
+
+/// A failure as it goes out: ERROR, and the function's own error as JSON.
+pub(crate) struct WireError {
+    error: Error,
+    data: Option<Bytes>,
+}
+
+impl From<Failure> for WireError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rpc(error) => Self { error, data: None },
+            Failure::Method { error, data } => Self { error, data: data.into_json() },
+        }
+    }
+}
+
+impl From<Error> for WireError {
+    fn from(error: Error) -> Self {
+        Failure::Rpc(error).into()
+    }
+}
+
+impl WireError {
+    /// ERROR as one JSON object.
+    pub(super) fn json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec(&self.error).unwrap_or_else(|_| b"{}".to_vec());
+        if let Some(data) = &self.data {
+            text.pop();
+            text.extend_from_slice(b",\"data\":");
+            text.extend_from_slice(data);
+            text.push(b'}');
+        }
+        text
+    }
+
+    /// As the way in wants it, with the code's status or the one that HTTP asks for.
+    pub(crate) fn answer(&self, way: Way, status: u16) -> HttpReply {
+        let error = self.json();
+        let (content_type, body) = match way {
+            Way::Plain => (headers::JSON, [b"{\"err\":", error.as_slice(), b"}"].concat()),
+            Way::Path => {
+                let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+                let detail = serde_json::to_string(self.error.message()).unwrap_or_default();
+                let title = title.unwrap_or(self.error.code().as_str());
+                let head = format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail},"#);
+                (headers::PROBLEM, [head.as_bytes(), &error[1..]].concat())
+            }
+        };
+        // Whole seconds, rounded up: a client that reads only this one must not come too early.
+        let retry_after = self.error.retry_after().map(|after| after.as_millis().div_ceil(1000) as u64);
+        HttpReply { status, content_type, retry_after, body: body.into() }
+    }
+
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+
+    pub(crate) fn status(&self, way: Way) -> u16 {
+        match (self.error.kind(), way, self.error.code(), self.error.executed()) {
+            (Kind::Method, ..) => 422,
+            // A function that ran and says `unimplemented` itself is another matter.
+            (_, Way::Plain, Code::Unimplemented, Executed::No) => 502,
+            _ => status(&self.error),
+        }
+    }
+}
+
+/// The HTTP status of an error of ours.
+pub(crate) fn status(error: &Error) -> u16 {
+    match error.limit() {
+        Some("message") if error.executed() == Executed::No => 413,
+        _ => error.code().http_status(),
+    }
+}
+
+/// Reads an answer that is no success.
+pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &Bytes) -> Failure {
+    let text = match members(body, &["err"], UnknownMembers::Ignored) {
+        Ok([Some(err)]) => err.get().as_bytes(),
+        _ => body,
+    };
+    // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
+    if let (Ok(error), Ok([data])) = (read_error(text), members(text, &["data"], UnknownMembers::Ignored)) {
+        let data = data.map(|data| data.get().as_bytes());
+        if error.kind() == Kind::Method {
+            // An own error without data is `null`.
+            let data = data.map_or_else(|| codec::nothing(Codec::Json).into(), |data| body.slice_ref(data));
+            return Failure::Method { error: error.data_is(None), data: ReturnedValue::Encoded(Codec::Json, data) };
+        }
+        // Once more, and with every digit or not at all.
+        let data = data.and_then(|data| codec::decode::<Option<_>>(Codec::Json, data).ok().flatten());
+        return error.data_is(data).into();
+    }
+    if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
+        return Error::refused(
+            Code::Unimplemented,
+            format!("the server has no function named `{name}`; is it registered there?"),
+        )
+        .into();
+    }
+    let reason = reason.map(String::from_utf8_lossy).filter(|reason| !reason.is_empty());
+    let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let words = reason.as_deref().or(standard).unwrap_or("no reason");
+    let (code, what) = match status {
+        400 => (Code::InvalidArgument, "the server, or a proxy before it, did not accept the request"),
+        401 => (Code::Unauthenticated, "the server, or a proxy before it, wants credentials"),
+        403 => (Code::PermissionDenied, "the server, or a proxy before it, refuses the call"),
+        404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
+        408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
+        413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
+        431 => (
+            Code::ResourceExhausted,
+            "the headers of the call are too large for the server (`Limits::header`) or a proxy before it; send less in them",
+        ),
+        429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
+        500 => (Code::Internal, "the function failed; the server's log may say why"),
+        502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
+        _ => (Code::Unknown, "this is no answer of an RPC server"),
+    };
+    let shorter = if status == 413 { codec::shorter(Codec::Json) } else { "" };
+    let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));
+    if status == 431 {
+        // It is said before anything is made of a request.
+        error = error.executed_is(Executed::No).of_limit("header");
+    }
+    let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
+    if let Some(seconds) = after {
+        error = error.with_retry_after(std::time::Duration::from_secs(seconds));
+    }
+    error.into()
+}
+
+/// Reads ERROR. Its `data` is there if it can be read, and else the error stands without it.
+pub(crate) fn read_error(text: &[u8]) -> Result<Error, serde_json::Error> {
+    let [data] = members(text, &["data"], UnknownMembers::Ignored)?;
+    let Some(data) = data.map(|data| data.get().as_bytes()) else {
+        return codec::json::read_loosely(text);
+    };
+    let start = data.as_ptr() as usize - text.as_ptr() as usize;
+    let without_data = [&text[..start], b"null", &text[start + data.len()..]].concat();
+    let error: Error = codec::json::read_loosely(&without_data)?;
+    Ok(error.data_is(codec::decode::<Option<_>>(Codec::Json, data).ok().flatten()))
+}

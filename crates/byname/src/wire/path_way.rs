@@ -1,0 +1,107 @@
+//! The name in the path: `POST /rpc/add` with the arguments as the body, answered by the bare value; `GET` for what
+//! only reads.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::{HttpReply, headers};
+use crate::arguments::EncodedArguments;
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::escape::quoted;
+
+/// What a path can't bear as it is (RFC 3986, section 3.3). A percent sign is looked at by itself.
+const ENCODED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Both: whether the path of an endpoint arrives as it is written; else why not, and how to write it.
+pub(crate) fn check(path: &str) -> Result<(), String> {
+    if let Some(dots) = path.split('/').find(|segment| matches!(*segment, "." | "..")) {
+        return Err(format!("its segment `{dots}` is resolved before a path is sent; write the path without it"));
+    }
+    let is_hex = |text: &str| text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let mut parts = path.split('%');
+    let mut right = utf8_percent_encode(parts.next().unwrap_or_default(), ENCODED).to_string();
+    for part in parts {
+        right.push_str(if is_hex(part) { "%" } else { "%25" });
+        right.extend(utf8_percent_encode(part, ENCODED));
+    }
+    match right == path {
+        true => Ok(()),
+        false => Err(format!("its path must be percent-encoded: {}", quoted(&right))),
+    }
+}
+
+/// Server: the arguments of a POST.
+pub(crate) fn read(body: Bytes) -> Result<EncodedArguments, Error> {
+    let text = body.trim_ascii();
+    match text.first() {
+        None => Ok(EncodedArguments::none(Codec::Json)),
+        Some(b'[') => Ok(EncodedArguments::by_position(Codec::Json, body)),
+        Some(b'{') => Ok(EncodedArguments::by_name(Codec::Json, body)),
+        Some(_) if text == b"null" => Ok(EncodedArguments::none(Codec::Json)),
+        Some(_) => Err(Error::refused(
+            Code::InvalidArgument,
+            "the body must be a JSON array (arguments by position) or a JSON object (by name), or empty",
+        )),
+    }
+}
+
+/// Server: the arguments of a GET, as a form would write them. What is no UTF-8 is an error: a form's own rules would put
+/// another character in its place.
+pub(crate) fn read_query(query: &str) -> Result<Vec<(String, String)>, Error> {
+    let text = |encoded: &str| {
+        let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
+        let no_text = || format!("{} in the query is no UTF-8, expected text in percent-encoding", quoted(encoded));
+        decoded.map_err(|_| Error::refused(Code::InvalidArgument, no_text()))
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| Ok((text(name)?, text(value)?)))
+        .collect()
+}
+
+/// Server: a success.
+pub(crate) fn success(value: Bytes) -> HttpReply {
+    HttpReply { status: 200, content_type: headers::JSON, retry_after: None, body: value }
+}
+
+/// Client: the body of a call; `None` for arguments that only the plain way can carry, some by position and some by
+/// name.
+pub(crate) fn write(args: &EncodedArguments) -> Option<Bytes> {
+    match (args.positional.is_empty(), args.keyword.is_empty()) {
+        (false, false) => None,
+        (false, true) => Some(args.positional.clone()),
+        (true, false) => Some(args.keyword.clone()),
+        (true, true) => Some(Bytes::from_static(b"[]")),
+    }
+}
+
+/// Client: the value of a success, still encoded.
+pub(super) fn value(name: &str, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
+    // Any web server answers 200 to something; the header tells that this value is a function's.
+    if headers::is_byname(headers) {
+        return Ok(body.clone());
+    }
+    let why = format!(
+        "`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`); what is at its address now?"
+    );
+    Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
+}

@@ -1,0 +1,268 @@
+//! Streams as lines: JSON a line (NDJSON), or server-sent events.
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+use super::error_object::{self, WireError};
+use super::json_object::{UnknownMembers, members};
+use crate::codec;
+use crate::outcome::Failure;
+
+/// The content type of JSON a line.
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
+const EVENTS: &str = "text/event-stream";
+
+/// How a stream is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFormat {
+    /// `{"item": …}`, and at the end `{"end": …}` or `{"err": ERROR}`.
+    Lines,
+    /// Items are messages; `end` and `err` are events of these names.
+    Events,
+}
+
+impl StreamFormat {
+    /// What the caller asks for.
+    pub(crate) fn asked_for(headers: &HeaderMap) -> Self {
+        let accepts = headers.get_all(ACCEPT).into_iter().filter_map(|accept| accept.to_str().ok());
+        let events = |one: &str| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS);
+        if accepts.flat_map(|accept| accept.split(',')).any(events) { Self::Events } else { Self::Lines }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Lines => NDJSON,
+            Self::Events => EVENTS,
+        }
+    }
+
+    /// An item, which is JSON without line breaks.
+    pub(crate) fn item(self, json: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Lines => put(out, [b"{\"item\":", json, b"}\n"]),
+            Self::Events => put(out, [b"data: ", json, b"\n\n"]),
+        }
+    }
+
+    /// The end, after so many items.
+    pub(crate) fn end(self, count: u64, out: &mut Vec<u8>) {
+        let line = match self {
+            Self::Lines => format!("{{\"end\":{count}}}\n"),
+            Self::Events => format!("event: end\ndata: {count}\n\n"),
+        };
+        out.extend_from_slice(line.as_bytes());
+    }
+
+    /// The end that should not have been.
+    pub(crate) fn failure(self, failure: Failure, out: &mut Vec<u8>) {
+        let error = WireError::from(failure).json();
+        match self {
+            Self::Lines => put(out, [b"{\"err\":", error.as_slice(), b"}\n"]),
+            Self::Events => put(out, [b"event: err\ndata: ", error.as_slice(), b"\n\n"]),
+        }
+    }
+
+    /// Nothing, so that whoever is between sees that the connection is in use.
+    pub(crate) fn beat(self) -> &'static [u8] {
+        match self {
+            Self::Lines => b"\n",
+            Self::Events => b":\n\n",
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
+    parts.into_iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Whether a body is JSON a line.
+pub(crate) fn is(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    [NDJSON, "application/ndjson", "application/jsonl"].iter().any(|known| essence.eq_ignore_ascii_case(known))
+}
+
+/// A line of an answer.
+pub(crate) enum StreamLine {
+    Item(Bytes),
+    End,
+    Failed(Failure),
+}
+
+/// Client: reads one line; `None` for one that says nothing that is known.
+pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<StreamLine>, String> {
+    let [item, end, err] = members(line, &["item", "end", "err"], UnknownMembers::Ignored)
+        .map_err(|why| codec::without_position(&why.to_string()).into_owned())?;
+    Ok(match (item, end, err) {
+        (Some(item), _, _) => Some(StreamLine::Item(line.slice_ref(item.get().as_bytes()))),
+        (_, Some(_), _) => Some(StreamLine::End),
+        (_, _, Some(_)) => Some(StreamLine::Failed(error_object::read(name, 500, None, &HeaderMap::new(), line))),
+        _ => None,
+    })
+}
+
+/// What remains of a long line's memory once the line was taken: no more than this.
+const KEPT: usize = 256 << 10;
+
+/// Cuts what comes into lines.
+#[derive(Debug)]
+pub(crate) struct LineSplitter {
+    rest: BytesMut,
+    /// The most room that `rest` has had. A line that was taken shares its memory, so its own capacity doesn't show it.
+    most_room: usize,
+    /// So much of the rest has no line break.
+    looked: usize,
+    /// The longest line.
+    longest: usize,
+}
+
+/// A line is longer than it may be.
+#[derive(Debug)]
+pub(crate) struct LineTooLong;
+
+impl LineSplitter {
+    pub(crate) fn new(longest: usize) -> Self {
+        Self { rest: BytesMut::new(), most_room: 0, looked: 0, longest }
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        self.most_room = self.most_room.max(self.rest.capacity());
+    }
+
+    /// The next line that is whole and not empty, without its break.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, LineTooLong> {
+        loop {
+            let Some(at) = memchr::memchr(b'\n', &self.rest[self.looked..]) else {
+                self.looked = self.rest.len();
+                self.release();
+                return if self.looked > self.longest { Err(LineTooLong) } else { Ok(None) };
+            };
+            let end = self.looked + at + 1;
+            if end > self.longest.saturating_add(2) {
+                return Err(LineTooLong);
+            }
+            let line = self.rest.split_to(end).freeze();
+            self.looked = 0;
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                return Ok(Some(line.slice_ref(text)));
+            }
+        }
+    }
+
+    /// Releases the memory of a long line, once what is left is short: that is copied once for each such line.
+    fn release(&mut self) {
+        if self.most_room > KEPT && self.rest.len() <= KEPT / 2 {
+            self.rest = BytesMut::from(&self.rest[..]);
+            self.most_room = self.rest.capacity();
+        }
+    }
+
+    /// Puts a line back that was taken last.
+    pub(crate) fn put_back(&mut self, line: &[u8]) {
+        let rest = self.rest.split();
+        self.rest.extend_from_slice(line);
+        self.rest.extend_from_slice(b"\n");
+        self.rest.extend_from_slice(&rest);
+        self.most_room = self.most_room.max(self.rest.capacity());
+        self.looked = 0;
+    }
+
+    /// What is left at the end, where the last line has no break.
+    pub(crate) fn last(&mut self) -> Option<Bytes> {
+        let line = self.rest.split().freeze();
+        self.looked = 0;
+        let text = line.trim_ascii();
+        (!text.is_empty()).then(|| line.slice_ref(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(pieces: &[&str]) -> Vec<String> {
+        let (mut lines, mut came) = (LineSplitter::new(100), Vec::new());
+        let mut text = |line: Bytes| came.push(String::from_utf8(line.to_vec()).unwrap());
+        for piece in pieces {
+            lines.put(piece.as_bytes());
+            while let Some(line) = lines.next().unwrap() {
+                text(line);
+            }
+        }
+        lines.last().into_iter().for_each(text);
+        came
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_come() {
+        for pieces in [&["1\n\r\n 2\r\n", "3"][..], &["1", "\n\n2", "\n", "\n3"], &["1\n2\n3\n"]] {
+            assert_eq!(lines(pieces), ["1", "2", "3"], "{pieces:?}");
+        }
+        assert!(lines(&["\n", " \n"]).is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_before_it_is_whole() {
+        let mut lines = LineSplitter::new(3);
+        lines.put(b"123\n12");
+        assert_eq!(lines.next().unwrap().unwrap(), "123");
+        lines.put(b"34");
+        assert!(lines.next().is_err());
+        let mut lines = LineSplitter::new(3);
+        lines.put(b"123456\n");
+        assert!(lines.next().is_err());
+    }
+
+    #[test]
+    fn the_memory_of_a_long_line_is_released_though_another_has_begun() {
+        let mut lines = LineSplitter::new(8 << 20);
+        let long = vec![b'x'; 5 << 20];
+        for piece in long.chunks(10_000).chain([&b"\nshort"[..]]) {
+            lines.put(piece);
+        }
+        assert_eq!(lines.next().unwrap().unwrap().len(), long.len());
+        assert!(lines.next().unwrap().is_none());
+        assert!(!lines.rest.try_reclaim(KEPT + 1));
+        lines.put(b"er\n");
+        assert_eq!(lines.next().unwrap().unwrap(), "shorter");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut out = Vec::new();
+        StreamFormat::Lines.item(b"[1]", &mut out);
+        StreamFormat::Lines.end(1, &mut out);
+        StreamFormat::Lines.failure(crate::error::Error::new(crate::error::Code::Internal, "why").into(), &mut out);
+        let (mut lines, mut read_lines) = (LineSplitter::new(1000), Vec::new());
+        lines.put(&out);
+        while let Some(line) = lines.next().unwrap() {
+            read_lines.push(read("f", &line).unwrap().unwrap());
+        }
+        let [StreamLine::Item(item), StreamLine::End, StreamLine::Failed(Failure::Rpc(error))] = read_lines.as_slice()
+        else {
+            panic!("{} lines", read_lines.len());
+        };
+        assert_eq!((&item[..], error.message()), (&b"[1]"[..], "why"));
+        assert!(read("f", &Bytes::from_static(b"{\"ext\":1}")).unwrap().is_none());
+        assert!(read("f", &Bytes::from_static(b"[1]")).is_err());
+    }
+
+    #[test]
+    fn events_are_for_who_asks() {
+        let form = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            StreamFormat::asked_for(&headers)
+        };
+        assert_eq!(form("text/html, Text/Event-Stream;q=0.9"), StreamFormat::Events);
+        assert_eq!(form("*/*"), StreamFormat::Lines);
+        let mut out = Vec::new();
+        StreamFormat::Events.item(b"7", &mut out);
+        StreamFormat::Events.end(1, &mut out);
+        assert_eq!(out, b"data: 7\n\nevent: end\ndata: 1\n\n");
+    }
+}
