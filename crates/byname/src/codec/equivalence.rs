@@ -340,7 +340,7 @@ fn a_number_keeps_its_digits_in_either() {
     assert_eq!(to_message_pack(b"1.5").unwrap(), packed(&1.5));
     assert_eq!(to_message_pack(b"-0.0").unwrap(), packed(&-0.0));
     assert_eq!(to_message_pack(b"1.50").unwrap(), b"\xc7\x04\x021.50");
-    for float in [1e14f32, 0.1, f32::MAX, f32::MIN_POSITIVE, 16777216.0, -2123446.25] {
+    for float in [1e14f32, 0.1, f32::MAX, f32::MIN_POSITIVE, 16777216.0, -8_493_785f32 / 4.0] {
         let text = serde_json::to_string(&float).unwrap();
         let packed = to_message_pack(text.as_bytes()).unwrap();
         assert!([0xca, 0xcb].contains(&packed[0]), "{text}: {packed:x?}");
