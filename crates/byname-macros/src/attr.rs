@@ -21,8 +21,25 @@ pub(crate) struct Options {
     pub(crate) readonly: bool,
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
-    pub(crate) default: Option<Expr>,
+    pub(crate) default: Option<DefaultValue>,
     pub(crate) library: Option<Path>,
+}
+
+/// What an argument is that was left out.
+#[derive(Clone)]
+pub(crate) enum DefaultValue {
+    Expr(Expr),
+    /// What `Default` makes of its type; the word that says so.
+    OfType(Ident),
+}
+
+impl ToTokens for DefaultValue {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            DefaultValue::Expr(expr) => expr.to_tokens(tokens),
+            DefaultValue::OfType(word) => word.to_tokens(tokens),
+        }
+    }
 }
 
 /// Where an attribute stands.
@@ -388,13 +405,11 @@ const KNOWN: &[Known] = &[
         example: "default = 10",
         elsewhere: "it goes on an argument: `#[rpc(default = 10)] limit: u32`",
         repeats: false,
-        set: |options, setting, errors| match &setting.value {
-            Some(value) => options.default = Some(value.clone()),
-            None => errors.at(
-                &setting.key,
-                "`default` wants a value",
-                "write `#[rpc(default = 10)]`; an `Option` may be left out without a default",
-            ),
+        set: |options, setting, _| {
+            options.default = Some(match &setting.value {
+                Some(value) => DefaultValue::Expr(value.clone()),
+                None => DefaultValue::OfType(setting.key.clone()),
+            });
         },
     },
 ];
@@ -538,7 +553,9 @@ mod tests {
             assert_eq!(parse(quote!(crate = a), place).1.len(), 1);
         }
         let (options, mistakes) = parse(quote!(default = Vec::<(u8, u8)>::new()), Place::Argument);
-        assert!(mistakes.is_empty() && options.default.is_some());
+        assert!(mistakes.is_empty() && matches!(options.default, Some(DefaultValue::Expr(_))));
+        let (options, mistakes) = parse(quote!(default), Place::Argument);
+        assert!(mistakes.is_empty() && matches!(options.default, Some(DefaultValue::OfType(_))));
     }
 
     #[test]

@@ -11,12 +11,13 @@ mod name;
 mod types;
 
 use proc_macro2::{TokenStream, TokenTree};
-use syn::{Attribute, Expr, Ident, ReturnType, Type, Visibility};
+use syn::{Attribute, Ident, ReturnType, Type, Visibility};
 
 pub(crate) use block::{block, implementation};
 pub(crate) use contract::contract;
 pub(crate) use function::{free, inside_a_block};
 
+use crate::attr::DefaultValue;
 use crate::errors::Errors;
 use crate::library::Library;
 
@@ -67,7 +68,7 @@ pub(crate) struct Argument {
     pub(crate) owned: TokenStream,
     /// The same for people, as the wire bears it: `String` for `&str`.
     pub(crate) text: String,
-    pub(crate) default: Option<Expr>,
+    pub(crate) default: Option<DefaultValue>,
 }
 
 /// An argument that is a `Streaming`.
@@ -82,6 +83,8 @@ pub(crate) enum Passing {
     Owned,
     /// A reference to this type.
     Borrowed(TokenStream),
+    /// An `Option` of one.
+    OptionBorrowed(TokenStream),
     /// There is an error about it, anything may be passed.
     Unknown,
 }

@@ -50,8 +50,8 @@ use proc_macro::TokenStream;
 /// `server!()`.
 ///
 /// **Arguments** and results are any types that implement serde's `Serialize` and `Deserialize` and are
-/// `Send + 'static`, sixteen arguments at most. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call; other borrows
-/// are refused. Each argument has a name, because callers may pass it by that. An `Option`, under whatever alias, may be
+/// `Send + 'static`, sixteen arguments at most. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call, inside an `Option`
+/// too; other borrows are refused. Each argument has a name, because callers may pass it by that. An `Option`, under whatever alias, may be
 /// left out by callers, and so may an argument with a default.
 ///
 /// **Results** whose type's path ends in `Result` (`io::Result<T>`, an alias of your own) can fail. A `Result` under
@@ -184,7 +184,8 @@ use proc_macro::TokenStream;
 /// # Options of an argument
 ///
 /// `#[rpc(default = EXPR)]` gives the value of an argument that a caller leaves out. The expression has the argument's
-/// type, a literal for `&str`, and is evaluated once, at the first use of the function. A stub always sends the argument, so
+/// type, a literal for `&str`, and is evaluated once, at the first use of the function. Bare `#[rpc(default)]` is what
+/// `Default` makes of the type. A stub always sends the argument, so
 /// that the server's own default, which may be another, never takes the place of a value; `None` is sent as `null`. A server
 /// that doesn't know the argument yet gets the call once more without it, if the value is the default that the caller knows.
 ///

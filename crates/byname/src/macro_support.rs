@@ -133,6 +133,11 @@ impl Borrowed for std::ffi::CStr {
     type Owned = std::ffi::CString;
 }
 
+/// An argument that the function borrows inside an `Option`.
+pub fn borrowed<O: std::borrow::Borrow<T>, T: ?Sized>(owned: &Option<O>) -> Option<&T> {
+    owned.as_ref().map(O::borrow)
+}
+
 /// The two sides of a `Result`, whatever alias it is written with.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is called `Result` but is none",

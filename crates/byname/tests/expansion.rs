@@ -42,6 +42,12 @@ mod strict {
         }
     }
 
+    /// Borrows.
+    #[rpc]
+    pub(crate) fn borrows(text: Option<&str>, #[rpc(default)] numbers: Option<&[u8]>) -> usize {
+        text.map_or(0, str::len) + numbers.map_or(0, <[u8]>::len)
+    }
+
     /// Its names are those that the expansion could use itself.
     #[rpc]
     pub(crate) fn names(
@@ -189,6 +195,63 @@ async fn arguments_that_may_be_left_out() {
     let params = &find::method_data().params;
     assert!(!params[0].optional && params[5].optional, "aliases of `Option` included");
     assert_eq!(params[2].default.as_deref(), Some("\"en\""));
+}
+
+#[tokio::test]
+async fn defaults_of_the_type() {
+    #[rpc]
+    async fn all(
+        #[rpc(default)] number: i64,
+        #[rpc(default)] text: String,
+        #[rpc(default)] borrowed: &str,
+        #[rpc(default)] numbers: &[u8],
+        #[rpc(default)] counts: &std::collections::BTreeMap<String, u8>,
+        #[rpc(default)] maybe: Option<u8>,
+    ) -> String {
+        format!("{number} {text:?} {borrowed:?} {numbers:?} {counts:?} {maybe:?}")
+    }
+
+    let client = local(Server::new().method::<all>());
+    assert_eq!(client.call::<String>("all", ()).await.unwrap(), r#"0 "" "" [] {} None"#);
+    let counts = [("a".to_owned(), 1)].into();
+    let called = all::on(&client, 1, "b".into(), "c", &[2], &counts, Some(3)).await;
+    assert_eq!(called.as_deref(), Ok(r#"1 "b" "c" [2] {"a": 1} Some(3)"#));
+    assert_eq!(all::method_data().params[4].default.as_deref(), Some("{}"));
+}
+
+#[tokio::test]
+async fn borrows_inside_an_option() {
+    #[rpc]
+    async fn all(
+        text: Option<&str>,
+        numbers: Option<&[i64]>,
+        point: Option<&Point>,
+        path: std::option::Option<&Path>,
+        #[rpc(default = Some("x"))] other: Option<&str>,
+    ) -> String {
+        tokio::task::yield_now().await;
+        format!("{text:?} {numbers:?} {:?} {path:?} {other:?}", point.map(|point| point.x))
+    }
+
+    struct Held;
+
+    #[rpc]
+    impl Held {
+        fn length(&self, text: Option<&str>, numbers: &[u8]) -> usize {
+            text.map_or(0, str::len) + numbers.len()
+        }
+    }
+
+    let client = local(Server::new().method::<all>().inject(Held));
+    assert_eq!(client.call::<String>("all", ()).await.unwrap(), r#"None None None None Some("x")"#);
+    let point = Point { x: 1, y: 2 };
+    let (numbers, text) = (vec![1, 2], String::from("a"));
+    let called = all::on(&client, Some(&text), Some(&numbers), Some(&point), Some(Path::new("/b")), None).await;
+    assert_eq!(called.as_deref(), Ok(r#"Some("a") Some([1, 2]) Some(1) Some("/b") None"#));
+    let types: Vec<_> = all::method_data().params.iter().map(|param| param.ty.to_string()).collect();
+    assert_eq!(types, ["Option<String>", "Option<Vec<i64>>", "Option<Point>", "Option<Path>", "Option<String>"]);
+    assert!(all::method_data().params.iter().all(|param| param.optional));
+    assert_eq!(Held::on(&client).length(Some("ab"), &[1]).await, Ok(3));
 }
 
 /// The same functions, declared by somebody who doesn't know that they may fail.

@@ -145,7 +145,11 @@ mod bare {
     #[::byname::rpc(prefix = "users")]
     pub(super) trait Users {
         #[::byname::rpc(readonly, timeout = "1s")]
-        async fn user(&self, id: u64) -> ::core::result::Result<u64, ::byname::Error>;
+        async fn user(
+            &self,
+            id: u64,
+            name: ::core::option::Option<&str>,
+        ) -> ::core::result::Result<u64, ::byname::Error>;
         fn users(&self) -> impl ::futures_core::Stream<Item = ::core::result::Result<u64, ::byname::Error>>;
     }
 
@@ -153,8 +157,12 @@ mod bare {
 
     #[::byname::rpc]
     impl Users for Db {
-        async fn user(&self, id: u64) -> ::core::result::Result<u64, ::byname::Error> {
-            ::core::result::Result::Ok(id)
+        async fn user(
+            &self,
+            id: u64,
+            name: ::core::option::Option<&str>,
+        ) -> ::core::result::Result<u64, ::byname::Error> {
+            ::core::result::Result::Ok(id + ::core::option::Option::map_or(name, 0, |name| name.len() as u64))
         }
 
         fn users(&self) -> impl ::futures_core::Stream<Item = ::core::result::Result<u64, ::byname::Error>> {
@@ -180,8 +188,8 @@ async fn no_prelude_is_needed() {
     assert_eq!(bare::middle::on(&client, &[1, 2]).await, Ok(1));
     assert_eq!(bare::repeat::on(&client, byname::Streaming::from(vec![5])).next().await, Some(Ok(5)));
     assert_eq!(bare::CounterClient::on(&client).get().await, Ok(1));
-    assert_eq!(bare::UsersClient::on(&client).user(7).await, Ok(7));
-    assert_eq!(bare::Db.user(7).await, Ok(7));
+    assert_eq!(bare::UsersClient::on(&client).user(7, Some("a")).await, Ok(8));
+    assert_eq!(bare::Db.user(7, None).await, Ok(7));
     // It links the library's crate, which has no functions to serve.
     let none = Client::local(&bare::of_a_crate()).unwrap_err();
     assert!(none.message().contains("crate `byname`"), "{none}");

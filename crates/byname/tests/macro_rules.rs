@@ -29,6 +29,7 @@ async fn a_function_in_pieces() {
         function!(pub(crate) changed, mut a, Vec<u8>, usize, { a.push(1); a.len() });
         function!(pub(super) text, a, &str, String, { a.to_uppercase() });
         function!(pub slice, a, &[u8], (u8, usize), { (a[0], a.len()) });
+        function!(pub lent, a, Option<&str>, usize, { a.map_or(0, str::len) });
         function!(pub maybe, a, Option<u8>, Option<u8>, { a });
         function!(pub fallible, a, u8, Result<u8, String>, { if a > 1 { Err("large".into()) } else { Ok(a) } });
         function!(pub streams, a, u8, impl Stream<Item = u8>, { stream::iter(0..a) });
@@ -44,6 +45,7 @@ async fn a_function_in_pieces() {
         .method::<changed>()
         .method::<text>()
         .method::<slice>()
+        .method::<lent>()
         .method::<maybe>()
         .method::<fallible>()
         .method::<streams>()
@@ -56,6 +58,7 @@ async fn a_function_in_pieces() {
     assert_eq!(changed::on(&client, vec![1]).await, Ok(2));
     assert_eq!(text::on(&client, "a").await, Ok("A".into()));
     assert_eq!(slice::on(&client, &[1, 2]).await, Ok((1, 2)));
+    assert_eq!(lent::on(&client, Some("ab")).await, Ok(2));
     assert_eq!(maybe::on(&client, None).await, Ok(None));
     assert_eq!(client.call::<Option<u8>>("maybe", ()).await.unwrap(), None);
     assert_eq!(fallible::on(&client, 1).await, Ok(1));

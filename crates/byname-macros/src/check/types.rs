@@ -18,10 +18,17 @@ pub(super) fn argument(ty: &Type, library: &Library, errors: &mut Errors) -> (Pa
         Type::Reference(reference) => {
             (Passing::Borrowed(bare(&reference.elem).to_token_stream()), referent(reference, library, errors))
         }
-        ty => {
-            decoded(ty, "an argument", errors);
-            (Passing::Owned, ty.to_token_stream())
-        }
+        ty => match option_of(ty).map(bare) {
+            Some(Type::Reference(reference)) => {
+                let owned = referent(reference, library, errors);
+                let owned = quote!(::core::option::Option<#owned>);
+                (Passing::OptionBorrowed(bare(&reference.elem).to_token_stream()), at(&ty.to_token_stream(), owned))
+            }
+            _ => {
+                decoded(ty, "an argument", errors);
+                (Passing::Owned, ty.to_token_stream())
+            }
+        },
     };
     if errors.len() > before {
         return (Passing::Unknown, owned);
@@ -78,15 +85,25 @@ pub(super) fn stream_item(ty: &Type) -> Option<&Type> {
 
 /// `T`, where the type is a `Streaming<T>`.
 pub(super) fn streaming_item(ty: &Type) -> Option<&Type> {
-    let Type::Path(path) = bare(ty) else {
+    only_argument(bare(ty), "Streaming")
+}
+
+/// `T`, where the type is written as an `Option<T>`.
+fn option_of(ty: &Type) -> Option<&Type> {
+    only_argument(ty, "Option")
+}
+
+/// `T`, where the type is a path that ends in `name<T>`.
+fn only_argument<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
+    let Type::Path(path) = ty else {
         return None;
     };
-    let streaming = path.path.segments.last().filter(|last| path.qself.is_none() && last.ident == "Streaming")?;
-    let PathArguments::AngleBracketed(arguments) = &streaming.arguments else {
+    let last = path.path.segments.last().filter(|last| path.qself.is_none() && last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
         return None;
     };
     match arguments.args.first() {
-        Some(GenericArgument::Type(item)) if arguments.args.len() == 1 => Some(item),
+        Some(GenericArgument::Type(only)) if arguments.args.len() == 1 => Some(only),
         _ => None,
     }
 }
@@ -97,7 +114,10 @@ pub(super) fn owned_text(ty: &Type) -> String {
         Type::Reference(reference) => owned_text(&reference.elem),
         Type::Path(path) if path.path.is_ident("str") => "String".into(),
         Type::Slice(slice) => format!("Vec<{}>", text::normalised(&slice.elem)),
-        ty => text::normalised(ty),
+        ty => match option_of(ty).map(bare) {
+            Some(Type::Reference(reference)) => format!("Option<{}>", owned_text(&reference.elem)),
+            _ => text::normalised(ty),
+        },
     }
 }
 
@@ -244,12 +264,16 @@ mod tests {
 
     #[test]
     fn arguments_that_work() {
-        let good: [Type; 9] = [
+        let good: [Type; 13] = [
             parse_quote!(i64),
             parse_quote!(&str),
             parse_quote!(&[Vec<u8>]),
             parse_quote!(&Option<(i64, String)>),
             parse_quote!((&Point)),
+            parse_quote!(Option<&str>),
+            parse_quote!(std::option::Option<&[u8]>),
+            parse_quote!((Option<(&Point)>)),
+            parse_quote!(Option<&Option<u8>>),
             parse_quote!(Cow<'static, str>),
             parse_quote!([u8; 4]),
             parse_quote!(<A as B>::C),
@@ -263,11 +287,16 @@ mod tests {
 
     #[test]
     fn arguments_that_are_refused() {
-        let bad: [(Type, &str); 10] = [
+        let bad: [(Type, &str); 15] = [
             (parse_quote!(&mut Vec<u8>), "take `Vec<u8>`"),
             (parse_quote!(&'static str), "write `&str`, or take `String`"),
             (parse_quote!(&'a [u8]), "write `&[u8]`, or take `Vec<u8>`"),
-            (parse_quote!(Option<&str>), "hold a borrow"),
+            (parse_quote!(Option<&mut str>), "take `String`"),
+            (parse_quote!(Option<&'a str>), "write `&str`, or take `String`"),
+            (parse_quote!(Option<&&str>), "hold a borrow"),
+            (parse_quote!(Option<Option<&str>>), "hold a borrow"),
+            (parse_quote!(&Option<&str>), "hold a borrow"),
+            (parse_quote!(Vec<&str>), "hold a borrow"),
             (parse_quote!(&[&str]), "hold a borrow"),
             (parse_quote!(&&str), "hold a borrow"),
             (parse_quote!(Cow<'_, str>), "write `'static`"),

@@ -107,12 +107,14 @@ fn future(
     let this = this.map(|this| quote!(&#this,));
     let mut arguments = Vec::new();
     for (argument, name) in function.arguments.iter().zip(names) {
-        if let Passing::Borrowed(_) = argument.passing {
-            borrows = true;
-            arguments.push(quote!(&#name));
-        } else {
-            arguments.push(quote!(#name));
-        }
+        arguments.push(match &argument.passing {
+            Passing::Borrowed(_) => quote!(&#name),
+            Passing::OptionBorrowed(referent) => {
+                quote_spanned!(here=> #byname::__private::borrowed::<_, #referent>(&#name))
+            }
+            Passing::Owned | Passing::Unknown => quote!(#name),
+        });
+        borrows |= matches!(argument.passing, Passing::Borrowed(_) | Passing::OptionBorrowed(_));
     }
     if function.takes.is_some() {
         arguments.push(quote_spanned!(here=> #byname::__private::stream(stream)));

@@ -1,9 +1,10 @@
 //! What is known of a function at compile time, as a constant.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 
+use crate::attr::DefaultValue;
 use crate::check::{Argument, Function, Manner, OutputKind, Takes};
 use crate::library::Library;
 use crate::text;
@@ -50,13 +51,21 @@ pub(super) fn spec(function: &Function) -> TokenStream {
 }
 
 fn param(byname: &Library, argument: &Argument) -> TokenStream {
-    let Argument { ty, owned, text, .. } = argument;
+    let Argument { ty, owned, text, default, .. } = argument;
     let name = argument.ident.unraw().to_string();
-    // The default has the declared type, so that `&str` takes a literal.
-    let default = option(argument.default.as_ref().map(|default| {
+    let default = option(default.as_ref().map(|default| {
+        let (ty, value) = match default {
+            // It has the declared type, so that `&str` takes a literal.
+            DefaultValue::Expr(expr) => (ty.to_token_stream(), expr.to_token_stream()),
+            // Of what is borrowed there may be none, but of what it is borrowed from.
+            DefaultValue::OfType(word) => {
+                let here = Span::mixed_site().located_at(word.span());
+                (owned.clone(), quote_spanned!(here=> ::core::default::Default::default()))
+            }
+        };
         quote_spanned! {Span::mixed_site()=>
             || {
-                let value: #ty = #default;
+                let value: #ty = #value;
                 #byname::__private::encode_default::<#ty>(&value)
             }
         }

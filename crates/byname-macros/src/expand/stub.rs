@@ -82,7 +82,7 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
 }
 
 fn borrows(function: &Function) -> bool {
-    let borrowed = |argument: &Argument| matches!(argument.passing, Passing::Borrowed(_));
+    let borrowed = |argument: &Argument| matches!(argument.passing, Passing::Borrowed(_) | Passing::OptionBorrowed(_));
     function.arguments.iter().any(borrowed)
 }
 
@@ -128,6 +128,10 @@ fn passed(argument: &Argument) -> TokenStream {
         Passing::Borrowed(referent) => {
             let lifetime = lifetime();
             quote!(&#lifetime #referent)
+        }
+        Passing::OptionBorrowed(referent) => {
+            let lifetime = lifetime();
+            quote!(::core::option::Option<&#lifetime #referent>)
         }
         Passing::Unknown => quote!(impl ::core::marker::Sized),
     }

@@ -13,7 +13,7 @@ pub async fn constant(name: &'static str) -> usize {
 }
 
 #[rpc]
-pub async fn maybe(name: Option<&str>) -> bool {
+pub async fn maybe(name: Option<Option<&str>>) -> bool {
     name.is_some()
 }
 

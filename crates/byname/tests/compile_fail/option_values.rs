@@ -28,8 +28,8 @@ pub async fn h() {}
 pub async fn i() {}
 
 #[rpc]
-pub async fn j(#[rpc(default)] a: i64) {
-    let _ = a;
+pub async fn j(#[rpc(default, default = 1)] a: i64, #[rpc(default(1))] b: i64) {
+    let _ = (a, b);
 }
 
 #[rpc]

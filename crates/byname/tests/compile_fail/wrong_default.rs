@@ -5,4 +5,9 @@ pub async fn greet(#[rpc(default = 1)] name: &str, #[rpc(default = "one")] times
     name.repeat(times as usize)
 }
 
+#[rpc]
+pub async fn ping(#[rpc(default)] address: &std::net::IpAddr) {
+    let _ = address;
+}
+
 fn main() {}
