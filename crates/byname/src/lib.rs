@@ -21,7 +21,7 @@
 //!     let data = Client::new(format!("{address}/rpc"))?;
 //!     assert_eq!(add(1, 2).await, 3); // local, untouched
 //!     assert_eq!(add::on(&data, 1, 2).await?, 3); // remote, typed, the same item
-//!     assert_eq!(data.request::<i64>("add", (1, 2)).await?, 3); // by name
+//!     assert_eq!(data.call::<i64>("add", (1, 2)).await?, 3); // by name
 //!     Ok(())
 //! }
 //! ```
