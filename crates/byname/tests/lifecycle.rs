@@ -5,9 +5,10 @@ mod harness;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use byname::{Client, Code, Error, Executed, Server, Transport, rpc, server};
+use byname::{Client, Code, Error, Executed, Server, rpc, server};
 use harness::foreign::skip;
 use harness::frames::{self, Http2};
+use harness::peer::{self, Peer};
 use harness::{Caller, Counter, Gate, Log, Process, Raw, Running, add, everything, get, post, raw, within};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -318,15 +319,14 @@ async fn a_server_told_to_stop_is_not_ready_and_serves_for_the_drain_delay() {
     let server = everything().limits(|limits| limits.drain_delay = Duration::from_secs(60));
     let mut running = Running::new(server).await;
     let address = running.address;
-    let by_frames = running.client_by(Transport::Frames);
-    assert_eq!(add::on(&by_frames, 1, 2).await.unwrap(), 3);
+    let mut by_frames = Peer::calling(address, "add").await;
     let mut kept = Caller::to(address).await;
     let ready = kept.ask(get("/rpc/!ready")).await;
     assert_eq!((ready.status, ready.body.as_str()), (200, "ok\n"));
 
     running.stop();
     not_ready(address).await;
-    for _ in 0..2 {
+    for id in 1..=2 {
         let ready = kept.ask(get("/rpc/!ready")).await;
         assert_eq!((ready.status, ready.body.as_str(), ready.header("connection")), (503, "draining\n", ""));
         let live = kept.ask(get("/rpc/!live")).await;
@@ -336,8 +336,9 @@ async fn a_server_told_to_stop_is_not_ready_and_serves_for_the_drain_delay() {
             let answer = caller.ask(post("/rpc/add", "[1,2]")).await;
             assert_eq!((answer.body.as_str(), answer.header("connection")), ("3", ""), "{answer:?}");
         }
-        for client in [&by_frames, &running.client_by(Transport::Frames)] {
-            assert_eq!(add::on(client, 1, 2).await.unwrap(), 3, "over connections of frames, kept and new");
+        for peer in [&mut by_frames, &mut Peer::calling(address, "add").await] {
+            peer.say(peer::call(0, id, "[1,2]")).await;
+            assert_eq!(peer.frame().await.kind, peer::REPLY);
         }
         skip(Duration::from_secs(25)).await;
     }
@@ -345,6 +346,7 @@ async fn a_server_told_to_stop_is_not_ready_and_serves_for_the_drain_delay() {
     skip(Duration::from_secs(10)).await;
     refused(address).await;
     said_goodbye(&kept.answer().await);
+    assert_eq!(by_frames.frame().await.kind, peer::GOAWAY);
     drop(by_frames);
     within(running.stopped()).await.unwrap();
 }
@@ -543,8 +545,14 @@ async fn a_signal_ends_readiness_first_and_another_ctrl_c_in_the_delay_ends_the_
         Err(_) => {}
     }
     for signal in ["TERM", "INT"] {
+        // The first answer says that signals are waited for.
+        let serving = async |child: &mut Process| {
+            let address = child.said("listening ").await.parse().unwrap();
+            assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
+            address
+        };
         let mut child = Process::run(NAME, CHILD, "never ends");
-        let address = child.said("listening ").await.parse().unwrap();
+        let address = serving(&mut child).await;
         child.signal(signal).await;
         child.said("told to stop: not ready any more, and calls are served for").await;
         not_ready(address).await;
@@ -553,7 +561,7 @@ async fn a_signal_ends_readiness_first_and_another_ctrl_c_in_the_delay_ends_the_
         assert_eq!(child.ended().await.signal(), Some(2), "{signal}");
 
         let mut child = Process::run(NAME, CHILD, "ends");
-        child.said("listening ").await;
+        serving(&mut child).await;
         child.signal(signal).await;
         child.said("drained").await;
         assert!(child.ended().await.success(), "{signal}");
