@@ -46,6 +46,8 @@ pub(crate) struct Dispatch {
     listing: bool,
     interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
+    /// `!ready` is answered 503, while calls are taken as before.
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Streams are waited for no longer.
     parting: CancellationToken,
@@ -58,8 +60,8 @@ impl Dispatch {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
-        let (draining, parting) = (AtomicBool::new(false), CancellationToken::new());
-        Self { registry, limits, listing, interceptors, permits, draining, parting, patience }
+        let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
+        Self { registry, limits, listing, interceptors, permits, leaving, draining, parting, patience }
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -307,6 +309,15 @@ impl Dispatch {
 
     pub(crate) fn stop_being_ready(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `!ready` says that the server wants new calls: it stops saying so before calls are refused.
+    pub(crate) fn looks_ready(&self) -> bool {
+        self.is_ready() && !self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop_looking_ready(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Ends the streams that have not ended by themselves.

@@ -271,7 +271,7 @@ impl ServerEndpoint {
         // Orchestrators probe by address, whatever name the server goes by; these two say nothing of it.
         match target {
             RequestTarget::Live => return probe(head, true),
-            RequestTarget::Ready => return probe(head, self.dispatch.is_ready()),
+            RequestTarget::Ready => return probe(head, self.dispatch.looks_ready()),
             _ => {}
         }
         if !known {
