@@ -25,7 +25,7 @@ use tracing::{Instrument as _, debug};
 
 use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
-use super::request_body;
+use super::http::request_body;
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
