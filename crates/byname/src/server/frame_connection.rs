@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
-use super::request_body;
+use super::http::request_body;
 use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
