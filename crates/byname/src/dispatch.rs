@@ -194,7 +194,9 @@ impl Dispatch {
         let origin = CallOrigin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream };
         let now = Instant::now();
         let begin = || match args {
-            CallArguments::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
+            CallArguments::Encoded(args) => {
+                self.begin(entry, name, origin, now, ArgumentSource::encoded(&args, self.nesting()))
+            }
             CallArguments::Query(pairs) => self.begin(entry, name, origin, now, ArgumentSource::Query(&pairs)),
             CallArguments::Local(tuple) => self.begin(entry, name, origin, now, ArgumentSource::Local(tuple)),
             CallArguments::Refused(error) => Err(error),
