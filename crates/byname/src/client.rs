@@ -163,7 +163,7 @@ impl Client {
     ///
     /// ```
     /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut lines = data.stream_call::<String>("follow", ("/var/log/syslog",));
+    /// let mut lines = data.stream::<String>("follow", ("/var/log/syslog",));
     /// while let Some(line) = lines.next().await {
     ///     println!("{}", line?);
     /// }

@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::connection_timeouts::ConnectionActivity;
-use super::http::half_closed;
 use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Executed};
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
+use crate::server::connection_timeouts::ConnectionActivity;
 use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
 
 /// How long a stream is silent before it says so.
@@ -78,6 +77,15 @@ impl StreamBody {
     pub(super) fn has_ended(&self) -> bool {
         self.items.is_none()
     }
+}
+
+/// A function that only reads is not run to its end for a caller that has probably gone.
+pub(super) fn half_closed(name: &str) -> Error {
+    let why = format!(
+        "the caller closed its half of the connection while `{name}` was at work, which is `readonly` and was dropped; \
+         keep the connection open until the answer is there"
+    );
+    Error::new(Code::Cancelled, why).executed_is(Executed::Unknown)
 }
 
 /// The lines of a request's body, each an item.

@@ -10,9 +10,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::connection_timeouts::{CallGuard, ConnectionActivity};
 use super::stream_body::StreamBody;
 use crate::outcome::Items;
+use crate::server::connection_timeouts::{CallGuard, ConnectionActivity};
 use crate::wire::stream_lines::StreamFormat;
 
 /// Asks nginx, and those who took it over, to pass items on as they come.
