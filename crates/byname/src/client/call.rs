@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
+use super::Client;
 use super::frame_connection::{CallHead, CallPayload, FrameCall};
-use super::outgoing_call::OutgoingCall;
+use super::outgoing_call::{CallDeadline, OutgoingCall};
+use super::route::Route;
 use super::typed_result::Remote;
-use super::{Client, Route};
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
-use crate::limits::Limits;
 use crate::metadata;
 use crate::method::{Method, Param};
 use crate::name;
@@ -71,13 +71,6 @@ enum CallState {
     Frames(FrameCall, CallDeadline),
     Any(BoxFuture<Reply>),
     Over,
-}
-
-/// When a call is to end, and how long that was when it began.
-#[derive(Clone, Copy)]
-struct CallDeadline {
-    deadline: Instant,
-    allowed: Duration,
 }
 
 type LocalArguments<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
@@ -528,66 +521,6 @@ fn inside_async(name: &str) -> Error {
          inside `tokio::task::spawn_blocking` or an `#[rpc(blocking)]` function"
     );
     Error::refused(Code::FailedPrecondition, why)
-}
-
-impl Route {
-    fn limits(&self) -> &Limits {
-        match self {
-            Route::Remote(host) => host.limits(),
-            Route::Local(dispatch) => dispatch.limits(),
-        }
-    }
-
-    fn send(
-        &self,
-        request: Request,
-        method: Option<&'static Method>,
-        CallDeadline { deadline, allowed }: CallDeadline,
-    ) -> BoxFuture<Reply> {
-        // Interceptors may have added some.
-        if let Err(error) = metadata::check_size(&request.metadata) {
-            return Box::pin(std::future::ready(error.into()));
-        }
-        match self {
-            Route::Local(dispatch) => {
-                let dispatch = Arc::clone(dispatch);
-                if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
-                    return Box::pin(std::future::ready(error.into()));
-                }
-                // What this side found out of the call has no authority on the other.
-                let mut request = Request { extensions: Extensions::new(), method: None, ..request };
-                if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
-                    && let Some(entry) = dispatch.entry(&request.name)
-                {
-                    args.remove_unknown_defaults(caller, &entry.handler.method);
-                }
-                Box::pin(async move { dispatch.run(request).await })
-            }
-            Route::Remote(host) => {
-                let Request {
-                    name, args: CallArguments::Encoded(args), metadata: headers, items, takes_stream, ..
-                } = request
-                else {
-                    let why = "the arguments were not encoded, which is a defect of byname";
-                    return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
-                };
-                let name = Cow::Owned(name.as_ref().to_owned());
-                let items = Mutex::new(items);
-                let outgoing = OutgoingCall {
-                    name,
-                    args,
-                    method,
-                    headers,
-                    deadline,
-                    allowed,
-                    items,
-                    is_spent: false,
-                    takes_stream,
-                };
-                Box::pin(Arc::clone(host).call(outgoing, None))
-            }
-        }
-    }
 }
 
 /// Sockets and timers need tokio: outside of it the call runs on the shared background thread.
