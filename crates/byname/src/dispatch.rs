@@ -26,7 +26,7 @@ use crate::error::{Code, Error, Executed};
 use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -301,7 +301,9 @@ impl Dispatch {
     fn overloaded(&self) -> Error {
         let limit = self.limits.in_flight;
         let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
-        Error::refused(Code::ResourceExhausted, why).of_limit("in_flight").with_retry_after(Duration::from_millis(100))
+        Error::refused(Code::ResourceExhausted, why)
+            .of_limit(Limit::InFlight)
+            .with_retry_after(Duration::from_millis(100))
     }
 
     /// Whether the server wants new calls.
@@ -632,7 +634,7 @@ fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
     );
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
-        DeadlineSetter::Limit => error.of_limit("call"),
+        DeadlineSetter::Limit => error.of_limit(Limit::Call),
         _ => error,
     }
 }

@@ -7,6 +7,7 @@ use super::json_object::{UnknownMembers, members};
 use super::{HttpReply, Way, headers};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
+use crate::limits::Limit;
 use crate::outcome::{Failure, ReturnedValue};
 
 /// A failure as it is sent: the ERROR object, and the function's own error as JSON.
@@ -131,7 +132,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
     let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));
     if status == 431 {
         // This error is sent before the request is read.
-        error = error.executed_is(Executed::No).of_limit("header");
+        error = error.executed_is(Executed::No).of_limit(Limit::Header);
     }
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
     if let Some(seconds) = after {

@@ -19,6 +19,7 @@ use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
 use crate::frames::payload::stream::{put_credit, put_end};
 use crate::frames::{Assembled, Found, SenderEnd, SharedState, StreamSender, Violation, wake};
+use crate::limits::Limit;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
@@ -82,7 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                      smaller, or raise it{}",
                     codec::shorter(codec)
                 );
-                let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                let error = Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message);
                 self.shared.lock().flows.ended(header.id, Err(error))
             }
         };
@@ -140,7 +141,7 @@ async fn send(
                 "no item of the stream of `{name}` was taken for {idle:?} (`Limits::stream_idle` of the server); read \
                  it sooner, or raise it"
             );
-            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit("stream_idle");
+            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle);
             SenderEnd::Failed(error.into())
         })
     })
