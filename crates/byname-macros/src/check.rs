@@ -109,6 +109,8 @@ pub(crate) enum OutputKind {
 pub(crate) struct ResultPlaces {
     pub(crate) ok: TokenStream,
     pub(crate) err: TokenStream,
+    /// Both are written: the places are the sides.
+    pub(crate) are_sides: bool,
 }
 
 /// How the server runs it.

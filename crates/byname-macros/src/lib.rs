@@ -62,13 +62,16 @@ use proc_macro::TokenStream;
 /// arguments. A stream is taken as the last argument, a `Streaming<T>`.
 ///
 /// **Without a body** it is a declaration, the typed stub for callers that don't have the server's code. It can't be
-/// called locally or served.
+/// called locally or served; a call of it is a compile error.
 ///
 /// ```
 /// # use byname::rpc;
 /// #[rpc]
 /// pub async fn add(a: i64, b: i64) -> i64;
 /// ```
+///
+/// **In a test** `add::fake(|a, b| async move { a - b })` answers in place of `add`: `Server::inject` takes it. The closure
+/// has the function's arguments, owned, and its result.
 ///
 /// # On an `impl` block
 ///
@@ -107,6 +110,8 @@ use proc_macro::TokenStream;
 /// The trait is a *contract*, in a crate of its own that the service and its callers share. The service implements it, and
 /// so does the client that is made of it, `UsersClient`: code that takes `&impl Users` runs on either, in tests on
 /// whatever implements it. All its methods can be called; the options stand here, and none but `crate` at an implementation.
+/// A third type, `UsersContract`, serves an instance by `Server::contract`, and makes fakes of single methods for tests:
+/// `UsersContract::get(|id| async move { … })`.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};

@@ -133,11 +133,16 @@ impl Handler {
     }
 
     /// Any callable at run time.
-    pub(crate) fn function<A, F>(name: String, source: Source, function: F) -> Self
+    pub(crate) fn function<A, F>(name: FunctionNames, source: Source, function: F) -> Self
     where
         A: FromArguments,
         F: Callable<A>,
     {
+        let FunctionNames { name, arguments } = name;
+        let argument = |at: usize| match &arguments {
+            Some(names) => names[at].clone(),
+            None => format!("arg{at}"),
+        };
         let params = F::param_types().into_iter().enumerate();
         let method = Method {
             name: name.into(),
@@ -145,7 +150,7 @@ impl Handler {
             doc: "".into(),
             params: params
                 .map(|(at, (ty, optional))| Param {
-                    name: format!("arg{at}").into(),
+                    name: argument(at).into(),
                     ty: ty.into(),
                     optional,
                     default: None,
@@ -261,6 +266,40 @@ pub trait Contract<T> {
     fn handlers(instance: T) -> Vec<Handler>;
 }
 
+/// A function that answers in place of an `#[rpc]` function, for tests: [`Server::inject`](crate::Server::inject) takes it.
+/// The stub makes it of a closure with the types of the function, `add::fake(|a, b| async move { … })`, and the type beside a
+/// contract one of each method, `UsersContract::get(|id| async move { … })`.
+///
+/// ```
+/// use byname::{Client, Server, rpc};
+///
+/// #[rpc]
+/// async fn add(a: i64, b: i64) -> i64; // the service has the body
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// let fake = add::fake(|a, b| async move { a + b + 1000 });
+/// let data = Client::local(&Server::new().inject(fake))?;
+/// assert_eq!(add::on(&data, 1, 2).await?, 1003);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a fake answers nothing before `Server::inject`"]
+pub struct Fake(Handler);
+
+impl Fake {
+    #[doc(hidden)]
+    pub fn new(handler: Handler) -> Self {
+        Self(handler)
+    }
+}
+
+impl Inject for Fake {
+    fn handlers(self) -> Vec<Handler> {
+        vec![self.0]
+    }
+}
+
 /// A function of a package, as `server!` finds it.
 #[derive(Debug)]
 pub struct Registration {
@@ -274,10 +313,12 @@ inventory::collect!(Registration);
 
 /// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be injected as a function",
+    message = "`{Self}` can't be served as a function",
     label = "expected an async function or a closure that returns a future, with up to 16 arguments",
-    note = "its arguments implement `serde::Serialize` and `serde::Deserialize`, its result `serde::Serialize`, and \
-            its future is `Send`; write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
+    note = "arguments are owned: `String` for `&str`, `Vec<T>` for `&[T]`; an `#[rpc]` function may borrow them",
+    note = "arguments implement `serde::Serialize` and `serde::Deserialize`, the result implements `serde::Serialize`, and \
+            the future is `Send`",
+    note = "write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
 )]
 pub trait Callable<A>: Send + Sync + 'static {
     /// What it returns.
@@ -293,6 +334,38 @@ pub trait Callable<A>: Send + Sync + 'static {
     #[doc(hidden)]
     fn param_types() -> Vec<(&'static str, bool)>;
 }
+
+/// The name of a function for [`Server::function`](crate::Server::function), by itself or with the names of its arguments:
+/// `"add"` or `("add", ["a", "b"])`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name a function and its arguments",
+    label = "expected a name, or a name and the names of all arguments",
+    note = "write `\"add\"`, or `(\"add\", [\"a\", \"b\"])` for a function of two arguments"
+)]
+pub trait FunctionName<A> {
+    #[doc(hidden)]
+    fn names(self) -> FunctionNames;
+}
+
+/// What [`FunctionName`] says.
+#[derive(Debug)]
+pub struct FunctionNames {
+    name: String,
+    /// As many as the function has.
+    arguments: Option<Vec<String>>,
+}
+
+macro_rules! function_names {
+    ($($name:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<A> FunctionName<A> for $name {
+            fn names(self) -> FunctionNames {
+                FunctionNames { name: self.into(), arguments: None }
+            }
+        }
+    )*};
+}
+function_names!(&str, String, &String, Box<str>, std::borrow::Cow<'_, str>);
 
 macro_rules! callables {
     ($(($($type:ident),*))*) => {$(
@@ -312,6 +385,16 @@ macro_rules! callables {
 
             fn param_types() -> Vec<(&'static str, bool)> {
                 vec![$((std::any::type_name::<$type>(), arguments::is_optional::<$type>())),*]
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl<Name: Into<String>, Word: Into<String>, $($type),*> FunctionName<($($type,)*)>
+            for (Name, [Word; <[&str]>::len(&[$(stringify!($type)),*])])
+        {
+            fn names(self) -> FunctionNames {
+                let arguments = self.1.into_iter().map(Into::into).collect();
+                FunctionNames { name: self.0.into(), arguments: Some(arguments) }
             }
         }
     )*};

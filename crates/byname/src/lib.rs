@@ -110,7 +110,7 @@ pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
-pub use handler::{Callable, Contract, Function, Inject, Instance};
+pub use handler::{Callable, Contract, Fake, Function, FunctionName, Inject, Instance};
 pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits::Limits;

@@ -30,6 +30,17 @@ pub trait Declared {
     fn method() -> &'static Method;
 }
 
+/// What a function without a body is called on in this process: nothing has [`HasBody`] here.
+#[derive(Debug)]
+pub struct Declaration<'body>(PhantomData<&'body ()>);
+
+/// Never implemented.
+#[diagnostic::on_unimplemented(
+    message = "`{F}` has no body here: it is declared for callers of another service",
+    label = "call it where it is served: `{F}::on(&client, …)`"
+)]
+pub trait HasBody<F> {}
+
 /// Whether a function stands in the crate of this name.
 pub fn is_in_crate(spec: &MethodSpec, name: &str) -> bool {
     spec.module.split("::").next() == Some(name)

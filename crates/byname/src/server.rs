@@ -16,7 +16,7 @@ pub use self::tower_service::HttpService;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::escape::quoted;
-use crate::handler::{Callable, Contract, Function, Handler, Inject, Registration};
+use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits::Limits;
 use crate::method::{MethodSpec, Source};
@@ -89,7 +89,8 @@ impl Server {
         self
     }
 
-    /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`.
+    /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`. In tests it also
+    /// takes a [`Fake`](crate::Fake) of one function.
     pub fn inject(mut self, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers());
         self
@@ -110,22 +111,25 @@ impl Server {
         self
     }
 
-    /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are known by
-    /// position, and as `arg0`, `arg1`, …, and they are owned: `String`, not `&str`.
+    /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are owned:
+    /// `String`, not `&str`. Callers pass them by position, and by name where they are named: a typed stub passes all by
+    /// name. Without names they are `arg0`, `arg1`, ….
     ///
     /// ```
     /// # use byname::Server;
-    /// Server::new().function("double", |n: i64| async move { n * 2 });
+    /// Server::new()
+    ///     .function("double", |n: i64| async move { n * 2 })
+    ///     .function(("divide", ["a", "b"]), |a: i64, b: i64| async move { a / b });
     /// ```
     #[track_caller]
     pub fn function<A: crate::arguments::FromArguments>(
         mut self,
-        name: impl Into<String>,
+        name: impl FunctionName<A>,
         function: impl Callable<A>,
     ) -> Self {
         let at = std::panic::Location::caller();
         let source = Source { package: "", module: "Server::function", file: at.file(), line: at.line() };
-        self.handlers.push(Handler::function(name.into(), source, function));
+        self.handlers.push(Handler::function(name.names(), source, function));
         self
     }
 

@@ -239,6 +239,11 @@ async fn at_the_start(page: &mut Page) {
         "`server!()` has every function of the package already. Two instances of a type go by `inject_as`.",
     );
     page.add(
+        "Two arguments have one name",
+        refused(one().function(("divide", ["a", "a"]), |a: i64, b: i64| async move { a / b })).await,
+        "Give each argument of the closure a name of its own, in the order of the closure's arguments.",
+    );
+    page.add(
         "A name is no name",
         refused(one().function("no name", || async {})).await,
         "Give the function a name within the grammar; what stands in the code may differ from it.",

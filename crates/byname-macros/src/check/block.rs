@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use syn::ext::IdentExt;
-use syn::{Ident, ImplItem, ItemImpl, Type, Visibility};
+use syn::{Ident, ImplItem, ItemImpl, Type, Visibility, parse_quote};
 
 use super::function::{self, Within};
 use super::members::{self, Home};
@@ -109,6 +109,8 @@ fn body(function: &ast::Function, errors: &mut Errors) {
     }
 }
 
+/// How visible the client is: as its methods, but at least in the whole crate, so that a call of a private method from
+/// elsewhere is an error at that method.
 fn most_visible(methods: &[Function]) -> Visibility {
     let rank = |vis: &Visibility| match vis {
         Visibility::Public(_) => 3,
@@ -116,5 +118,6 @@ fn most_visible(methods: &[Function]) -> Visibility {
         Visibility::Restricted(_) => 1,
         Visibility::Inherited => 0,
     };
-    methods.iter().map(|method| &method.vis).max_by_key(|vis| rank(vis)).cloned().unwrap_or(Visibility::Inherited)
+    let most = methods.iter().map(|method| &method.vis).max_by_key(|vis| rank(vis));
+    most.filter(|vis| rank(vis) > 1).cloned().unwrap_or_else(|| parse_quote!(pub(crate)))
 }

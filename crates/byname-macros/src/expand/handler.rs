@@ -90,7 +90,7 @@ pub(super) fn handler(
 }
 
 /// What says the code of a function's own error.
-fn code(byname: &TokenStream, here: Span) -> TokenStream {
+pub(super) fn code(byname: &TokenStream, here: Span) -> TokenStream {
     quote_spanned!(here=> |error| (&#byname::__private::CodeOf(error)).code())
 }
 

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::Lifetime;
 
 use super::output;
-use crate::check::{Argument, Function, OutputKind, Passing, Takes};
+use crate::check::{Argument, Function, OutputKind, Passing, ResultPlaces, Takes};
 
 /// The function that makes the call: `receiver` is what it takes before the arguments, `client`
 /// and `method` are expressions.
@@ -68,14 +68,17 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
     let inputs = inputs.chain(stream);
     let call = if output.streams { quote!(StreamCall) } else { quote!(Call) };
     let tuple = tuple(function);
-    let result = result(function);
+    let result = written_result(function);
     // The function's author was told already; the client, or `self`, is one more.
     let many = (arguments.len() >= 7).then(|| quote!(#[allow(clippy::too_many_arguments)]));
+    // The compiler shows the signature from its first to its last token: at the name of the function.
+    let here = Span::mixed_site().located_at(name.span());
+    let (first, last) = (quote_spanned!(here=> fn), quote_spanned!(here=> >));
     quote_spanned! {Span::mixed_site()=>
         #(#[doc = #doc])*
         #deprecated
         #many
-        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> #byname::#call<#tuple, #result> {
+        #vis #first #name<#(#generics),*>(#receiver #(#inputs),*) -> #byname::#call<#tuple, #result #last {
             #body
         }
     }
@@ -99,6 +102,18 @@ fn result(function: &Function) -> TokenStream {
             let ty = unknown();
             quote!(::core::result::Result<#ty, #byname::Error>)
         }
+    }
+}
+
+/// The same as people read it in the documentation. The body has the other: a type that is called `Result` and has its sides
+/// elsewhere is an error there.
+fn written_result(function: &Function) -> TokenStream {
+    let byname = &function.library;
+    match &function.output.kind {
+        OutputKind::Result(ResultPlaces { ok, err, are_sides: true }) => {
+            quote!(::core::result::Result<#ok, #byname::CallError<#err>>)
+        }
+        _ => result(function),
     }
 }
 
@@ -139,7 +154,7 @@ fn passed(argument: &Argument) -> TokenStream {
 
 /// The documentation, up to its first example: it would be tested once more here. Where there is none, the compiler may
 /// say so of the function, and has nothing to say of this.
-fn doc(function: &Function) -> Vec<String> {
+pub(super) fn doc(function: &Function) -> Vec<String> {
     if function.doc.is_empty() {
         return vec![format!(" Calls `{}`.", function.name.text)];
     }
