@@ -77,6 +77,11 @@ impl HttpConnections {
         self.frames.as_ref()
     }
 
+    /// How often one of these connections was used.
+    pub(super) fn uses(&self) -> u64 {
+        self.pool().uses
+    }
+
     /// A connection for one call, and whether it was used before. The permit is for this call.
     pub(super) async fn get(
         &self,
@@ -142,6 +147,7 @@ impl HttpConnections {
         };
         match before(until, connecting).await {
             Some(Ok((address, stream))) => {
+                self.pool().uses += 1;
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
             }
