@@ -1,12 +1,12 @@
 //! The runtime that callers without one share, and tasks on any.
 
+mod tokio_budget;
+
 use std::pin::Pin;
 use std::sync::LazyLock;
-use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
-use tokio::task::coop::poll_proceed;
 
 /// One thread, started at its first use and never ended: a runtime must not be dropped in async code.
 static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
@@ -21,25 +21,7 @@ pub(crate) fn current() -> Handle {
 
 /// Runs a future on this thread, which it blocks; gives it back where the thread is inside async code.
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, F> {
-    if is_polling() { Err(future) } else { Ok(current().block_on(future)) }
-}
-
-/// Whether tokio is polling a task on this thread. To have a runtime says nothing, for threads that may block have one
-/// too; but only what is polled has a budget, and a budget can be used up.
-fn is_polling() -> bool {
-    // More than tokio gives a task; what was taken is given back when these are dropped, the last first.
-    const BEYOND: usize = 1024;
-    let mut taken = Vec::new();
-    let mut cx = Context::from_waker(Waker::noop());
-    let polling = (0..BEYOND).any(|_| match poll_proceed(&mut cx) {
-        Poll::Ready(proceed) => {
-            taken.push(proceed);
-            false
-        }
-        Poll::Pending => true,
-    });
-    while taken.pop().is_some() {}
-    polling
+    if tokio_budget::is_polling() { Err(future) } else { Ok(current().block_on(future)) }
 }
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
