@@ -67,11 +67,20 @@ impl WireError {
 
     pub(crate) fn status(&self, way: Way) -> u16 {
         match (self.error.kind(), way, self.error.code(), self.error.executed()) {
-            (Kind::Method, ..) => 422,
+            (Kind::Method, _, code, _) => own_status(code),
             // A function that ran and says `unimplemented` itself is another matter.
             (_, Way::Plain, Code::Unimplemented, Executed::No) => 502,
             _ => status(&self.error),
         }
+    }
+}
+
+/// The HTTP status of a function's own error of this code. Proxies and clients repeat a call after a 5xx or a 429, though
+/// the function ran, and 499 says that the caller went away: those three are 422.
+fn own_status(code: Code) -> u16 {
+    match code.http_status() {
+        429 | 499 | 500.. => 422,
+        status => status,
     }
 }
 
