@@ -1,4 +1,6 @@
-//! Reads the options in the parentheses of `#[rpc(…)]`.
+//! Reads the options in the parentheses of `#[rpc(…)]`, and the attributes of `#[derive(MethodError)]`.
+
+mod method_error;
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -6,6 +8,7 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Path, Result, Token};
 
+pub(crate) use self::method_error::{ErrorOptions, ErrorPlace};
 use crate::errors::Errors;
 use crate::invisible::visible;
 use crate::library::Library;

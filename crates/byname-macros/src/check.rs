@@ -7,6 +7,7 @@ mod block;
 mod contract;
 mod function;
 mod members;
+mod method_error;
 mod name;
 mod types;
 
@@ -16,6 +17,7 @@ use syn::{Attribute, Ident, ReturnType, Type, Visibility};
 pub(crate) use block::{block, implementation};
 pub(crate) use contract::contract;
 pub(crate) use function::{free, inside_a_block};
+pub(crate) use method_error::{ErrorCase, OwnError, own_error};
 
 use crate::attr::DefaultValue;
 use crate::errors::Errors;

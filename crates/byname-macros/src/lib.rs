@@ -1,6 +1,6 @@
-//! The `#[rpc]` attribute of [byname](https://docs.rs/byname). Use it through that crate.
+//! The `#[rpc]` attribute and `#[derive(MethodError)]` of [byname](https://docs.rs/byname). Use them through that crate.
 //!
-//! It works in stages, each a pure function over tokens: `attr` reads the options, `ast` the item, `check` decides what
+//! They work in stages, each a pure function over tokens: `attr` reads the options, `ast` the item, `check` decides what
 //! both mean and collects what is wrong, `expand` writes the item back with what makes it callable from elsewhere.
 
 mod ast;
@@ -227,4 +227,44 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()
+}
+
+/// Implements the trait of the same name for a struct or an enum: the code of a function's own error, and its message.
+///
+/// ```
+/// use std::fmt;
+///
+/// use byname::MethodError;
+///
+/// #[derive(Debug, serde::Serialize, serde::Deserialize, MethodError)]
+/// #[code(failed_precondition)]
+/// enum BankError {
+///     #[code(not_found)]
+///     NoSuchAccount(u64),
+///     Overdrawn { missing: u64 },
+///     /// Its `Display` is for the log only.
+///     #[code(internal)]
+///     #[method_error(message = false)]
+///     Ledger,
+/// }
+///
+/// impl fmt::Display for BankError {
+///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+///         match self {
+///             BankError::NoSuchAccount(id) => write!(f, "there is no account {id}"),
+///             BankError::Overdrawn { missing } => write!(f, "{missing} are missing"),
+///             BankError::Ledger => write!(f, "/var/ledger is not readable"),
+///         }
+///     }
+/// }
+/// ```
+///
+/// | attribute | where | what it does |
+/// | --- | --- | --- |
+/// | `#[code(not_found)]` | a variant, or the type: for a struct, or for variants without one | The code, as on the wire. Without it: `unknown`. |
+/// | `#[method_error(message = false)]` | a variant, or the type | Callers read the beginning of the value, and not the `Display`. On the type no `Display` is needed. |
+/// | `#[method_error(crate = my_framework::byname)]` | the type | Where the library is, if it has another name. |
+#[proc_macro_derive(MethodError, attributes(code, method_error))]
+pub fn method_error(item: TokenStream) -> TokenStream {
+    expand::method_error(item.into()).into()
 }

@@ -487,8 +487,8 @@ impl RunningFunction {
     fn failure(&self, outcome: FunctionResult, data: impl FnOnce() -> ReturnedValue) -> Failure {
         let name = &self.entry.handler.method.name;
         let why = match outcome {
-            FunctionResult::Method(code) => {
-                return Failure::Method { error: Failure::method_error(name, code), data: data() };
+            FunctionResult::Method(code, message) => {
+                return Failure::Method { error: Failure::method_error(name, code, message), data: data() };
             }
             FunctionResult::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
             FunctionResult::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),

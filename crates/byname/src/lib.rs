@@ -103,7 +103,7 @@ mod trace_context;
 mod wire;
 
 pub use arguments::{Args, Argument, Returns};
-pub use byname_macros::rpc;
+pub use byname_macros::{MethodError, rpc};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
 pub use codec::{Bytes, Codec};
 pub use context::Context;

@@ -41,7 +41,7 @@ impl From<Error> for Seen {
     }
 }
 
-impl<E: std::fmt::Debug> From<CallError<E>> for Seen {
+impl<E: std::fmt::Debug + 'static> From<CallError<E>> for Seen {
     fn from(error: CallError<E>) -> Self {
         match error {
             CallError::Rpc(error) => error.into(),

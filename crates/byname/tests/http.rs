@@ -162,15 +162,15 @@ async fn near_names_are_told_only_where_listing_is_on() {
 }
 
 #[tokio::test]
-async fn a_functions_own_error_is_422_and_whole() {
+async fn a_functions_own_error_has_the_status_of_its_code_and_is_whole() {
     let running = Running::new(everything()).await;
     let answer = raw(running.address, post("/rpc", r#"{"fun": "withdraw", "args": ["ada", 107]}"#)).await;
-    plainly(&answer, 422, "failed_precondition", "yes");
+    plainly(&answer, 400, "failed_precondition", "yes");
     let whole = &answer.json()["err"];
     assert_eq!((&whole["kind"], &whole["data"]), (&json!("method"), &json!({"Overdrawn": {"by": 7}})));
 
     let answer = raw(running.address, post("/rpc/withdraw", r#"{"account": "bob", "amount": 1}"#)).await;
-    problem(&answer, 422, "not_found", "yes");
+    problem(&answer, 404, "not_found", "yes");
     assert_eq!((&answer.json()["kind"], &answer.json()["data"]), (&json!("method"), &json!("NoSuchAccount")));
 }
 
@@ -444,7 +444,7 @@ async fn every_answer_says_what_the_server_is() {
         (post("/rpc", "?"), 400),
         (post("/rpc", r#"{"fun": "none"}"#), 502),
         (post("/rpc/none", ""), 404),
-        (post("/rpc/withdraw", r#"["bob", 1]"#), 422),
+        (post("/rpc/withdraw", r#"["bob", 1]"#), 404),
         (post("/rpc/panics", r#"["x"]"#), 500),
         (post("/rpc/add", &" ".repeat(1001)), 413),
         (post("/elsewhere", ""), 404),

@@ -68,11 +68,20 @@ impl WireError {
 
     pub(crate) fn status(&self, way: Way) -> u16 {
         match (self.error.kind(), way, self.error.code(), self.error.executed()) {
-            (Kind::Method, ..) => 422,
+            (Kind::Method, _, code, _) => own_status(code),
             // A function that ran may return `unimplemented` itself. That error is not this one.
             (_, Way::Plain, Code::Unimplemented, Executed::No) => 502,
             _ => status(&self.error),
         }
+    }
+}
+
+/// The HTTP status of an error of this code that the function returned. Proxies and clients repeat a call after a 5xx or a
+/// 429, although the function ran, and 499 means that the caller went away. Those become 422.
+fn own_status(code: Code) -> u16 {
+    match code.http_status() {
+        429 | 499 | 500.. => 422,
+        status => status,
     }
 }
 
