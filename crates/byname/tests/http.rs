@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use byname::{Error, Server, rpc};
 use futures_util::Stream;
 use harness::{Caller, Log, Raw, Running, everything, get, post, post_with, raw, verb};
@@ -794,6 +796,68 @@ async fn pages_of_named_origins_may_call() {
     let asked = "origin: https://evil.test\r\naccess-control-request-method: POST\r\n";
     let answer = raw(running.address, verb("OPTIONS", "/rpc/add", asked)).await;
     problem(&answer, 403, "permission_denied", "no");
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_are_told_what_else_they_may_do() {
+    let running = Running::new(everything().origins(["https://app.example"]).cors(|cors| {
+        cors.allow_headers(["x-user", "X-Tenant"])
+            .expose_headers(["x-served", "retry-after"])
+            .allow_credentials(true)
+            .max_age(Duration::from_millis(600_999))
+    }))
+    .await;
+    let page = "origin: https://app.example\r\nsec-fetch-site: cross-site\r\n";
+    let asked = format!("{page}access-control-request-method: GET\r\naccess-control-request-headers: x-user\r\n");
+    let leave = raw(running.address, verb("OPTIONS", "/rpc/whoami", &asked)).await;
+    assert_eq!((leave.status, leave.header("access-control-allow-origin")), (204, "https://app.example"), "{leave:?}");
+    assert_eq!(leave.header("access-control-allow-credentials"), "true");
+    assert_eq!(leave.header("access-control-max-age"), "600");
+    assert_eq!(
+        leave.header("access-control-allow-headers"),
+        "authorization, byname-timeout-ms, content-type, idempotency-key, traceparent, tracestate, x-user, X-Tenant"
+    );
+    for (request, status) in [
+        (verb("GET", "/rpc/whoami", &format!("{page}x-user: ada\r\n")), 200),
+        (verb("GET", "/rpc/none", page), 404),
+        // What a page did wrong, it may read.
+        (verb("GET", "/rpc/whoami", &format!("{page}byname-timeout-ms: soon\r\n")), 400),
+    ] {
+        let answer = raw(running.address, request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), "https://app.example", "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        assert_eq!(answer.header("access-control-expose-headers"), "x-served, retry-after");
+        assert_eq!(answer.header("access-control-max-age"), "", "it is about preflights");
+    }
+    for others in ["", "origin: http://localhost\r\n", "origin: https://evil.test\r\n"] {
+        let answer = raw(running.address, verb("GET", "/rpc/whoami", others)).await;
+        let granted = answer.headers.keys().find(|name| name.starts_with("access-control-"));
+        assert_eq!(granted, None, "{others}");
+    }
+}
+
+#[tokio::test]
+async fn what_browsers_would_not_do_for_a_page_fails_the_start() {
+    let start = |server: Server| match server.into_service() {
+        Ok(_) => None,
+        Err(error) => Some(error.message().to_owned()),
+    };
+    let credentials = || everything().cors(|cors| cors.allow_credentials(true));
+    let named = credentials().origins(["https://app.example"]).cors(|cors| cors.allow_headers(["x-user"]));
+    assert_eq!(start(named), None);
+    assert_eq!(start(everything().cors(|cors| cors.allow_headers(["*"]).expose_headers(["*"]))), None);
+    for (server, named) in [
+        (credentials().origins(["https://app.example", "*"]), "`Server::origins` has `*`"),
+        (credentials().origins(["https://*.example"]), "`Server::origins` has `https://*.example`"),
+        (credentials().cors(|cors| cors.allow_headers(["*"])), "`Cors::allow_headers` has `*`"),
+        (credentials().cors(|cors| cors.expose_headers(["*"])), "`Cors::expose_headers` has `*`"),
+        (everything().cors(|cors| cors.allow_headers(["x-a, x-b"])), "`Cors::allow_headers`: `x-a, x-b`"),
+        (everything().cors(|cors| cors.expose_headers([""])), "`Cors::expose_headers`: ``"),
+    ] {
+        let message = start(server).unwrap();
+        assert!(message.contains(named), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
 use self::answer::{HttpAnswer, Rejection};
+pub use self::cors::Cors;
+use self::cors::CorsHeaders;
 use self::host_and_origin::RequestRules;
 pub(super) use self::request_body::RequestBody;
 pub(super) use self::response_body::ReplyBody;
@@ -53,6 +55,7 @@ pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     frames: bool,
     gate: RequestRules,
+    cors: CorsHeaders,
     path: String,
     plain: bool,
     by_path: bool,
@@ -106,6 +109,7 @@ impl ServerEndpoint {
             dispatch,
             frames,
             gate,
+            cors: CorsHeaders::new(&server.cors),
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
