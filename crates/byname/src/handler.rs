@@ -160,6 +160,8 @@ impl Handler {
             readonly: false,
             blocking: false,
             timeout: None,
+            max_age: None,
+            public: false,
             fingerprint: 0,
             source,
         };

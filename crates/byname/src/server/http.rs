@@ -5,6 +5,7 @@
 mod admitted_request;
 mod answer;
 mod builtin;
+mod caching;
 mod cors;
 mod host_and_origin;
 mod join_all;
@@ -31,6 +32,7 @@ use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
 use self::answer::{HttpAnswer, Rejection};
+use self::caching::MayBeKept;
 pub use self::cors::Cors;
 use self::cors::CorsHeaders;
 use self::host_and_origin::RequestRules;
@@ -211,7 +213,9 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if out.extensions_mut().remove::<MayBeKept>().is_none() {
+            out.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
     }
     if is_head {
         leave_out_body(&mut out);
@@ -230,7 +234,7 @@ pub(super) async fn answer<B: RequestBody>(
 fn leave_out_body(out: &mut HttpAnswer) {
     let body = take(out.body_mut());
     if let ReplyContent::Whole(body) = body
-        && out.status() != StatusCode::NO_CONTENT
+        && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&out.status())
     {
         out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

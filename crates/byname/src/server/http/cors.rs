@@ -123,6 +123,9 @@ impl CorsHeaders {
     pub(super) fn allow(&self, headers: &mut HeaderMap, origin: HeaderValue) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.extend(self.of_answer.clone());
-        headers.append(VARY, HeaderValue::from_static("origin"));
+        let mut varies = headers.get_all(VARY).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        if !varies.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"origin")) {
+            headers.append(VARY, HeaderValue::from_static("origin"));
+        }
     }
 }
