@@ -15,7 +15,7 @@ const BUILTINS: &[Builtin] = &[
     // Is the process alive?
     Builtin { name: "!live", is_probe: true, reply: |_| probed(true) },
     // Does it want calls?
-    Builtin { name: "!ready", is_probe: true, reply: |endpoint| probed(endpoint.dispatch().is_ready()) },
+    Builtin { name: "!ready", is_probe: true, reply: |endpoint| probed(endpoint.dispatch().looks_ready()) },
 ];
 
 /// What answers to a reserved name.
