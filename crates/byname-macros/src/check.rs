@@ -45,6 +45,9 @@ pub(crate) struct Function {
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
     pub(crate) timeout_ms: Option<u64>,
+    /// How many seconds an answer may be kept, and whether by caches of many users.
+    pub(crate) max_age_s: Option<u32>,
+    pub(crate) public: bool,
     pub(crate) has_body: bool,
 }
 

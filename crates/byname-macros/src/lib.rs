@@ -174,6 +174,8 @@ use proc_macro::TokenStream;
 /// | `readonly` | no | It changes nothing: a GET may call it, it may be sent again, and it is dropped when its caller goes away. Implies `idempotent`. |
 /// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
 /// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
+/// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may keep a success that it got by GET. A whole number of `s`, `m`, `h` or `d`. |
+/// | `public` | no | With `max_age`: proxies and other caches of many users may keep it too. The answer must not depend on who asks. |
 /// | `blocking` | no | Not in contracts: the function, not `async`, keeps its thread busy: it runs on a thread that may be. |
 /// | `crate = my_framework::byname` | `::byname` | Functions only: where the library is, if it has another name or is handed on by another crate. |
 /// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |

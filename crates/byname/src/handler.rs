@@ -169,6 +169,8 @@ impl Handler {
             readonly: false,
             blocking: false,
             timeout: None,
+            max_age: None,
+            public: false,
             fingerprint: 0,
             source,
         };

@@ -10,6 +10,7 @@ mod listen;
 mod signals;
 mod tower_service;
 
+pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
 
@@ -48,6 +49,7 @@ pub struct Server {
     endpoint: String,
     hosts: Vec<String>,
     origins: Vec<String>,
+    cors: Cors,
     listing: Option<bool>,
     plain: bool,
     path: bool,
@@ -73,6 +75,7 @@ impl Server {
             endpoint: "/rpc".into(),
             hosts: Vec::new(),
             origins: Vec::new(),
+            cors: Cors::default(),
             listing: None,
             plain: true,
             path: true,
@@ -190,11 +193,31 @@ impl Server {
         self
     }
 
-    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own. A layer for CORS around
-    /// the server doesn't let them.
+    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own. The server answers
+    /// preflights itself: it needs no layer for CORS around it, and such a layer lets no page in. What pages may do beside
+    /// calling is set by [`cors`](Self::cors).
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));
+        self
+    }
+
+    /// What the pages of [`origins`](Self::origins) may do beside calling: set other headers, read the headers of answers,
+    /// send cookies. Without `origins` it has no effect.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// use std::time::Duration;
+    ///
+    /// Server::new().origins(["https://app.example"]).cors(|cors| {
+    ///     cors.allow_headers(["x-tenant"])
+    ///         .expose_headers(["x-total-count"])
+    ///         .allow_credentials(true)
+    ///         .max_age(Duration::from_secs(600))
+    /// });
+    /// ```
+    pub fn cors(mut self, change: impl FnOnce(Cors) -> Cors) -> Self {
+        self.cors = change(self.cors);
         self
     }
 
@@ -279,6 +302,7 @@ impl Server {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;
+        self.cors.check(&self.origins)?;
         let dispatch = self.dispatch(private)?;
         if dispatch.methods().len() == 0 {
             return Err(Error::refused(

@@ -213,6 +213,16 @@ async fn at_the_start(page: &mut Page) {
         "Write the path that is meant. `..` is the parent and `.` the same place, and clients leave both out.",
     );
     page.add(
+        "Credentials of any page",
+        refused(one().origins(["*"]).cors(|cors| cors.allow_credentials(true))).await,
+        "Name each origin whose pages may call, and each header. Browsers send no credentials where a `*` stands.",
+    );
+    page.add(
+        "A header of CORS has no name",
+        refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
+        "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
+    );
+    page.add(
         "The address isn't this machine's",
         failed(one().serve("192.0.2.1:8080").await),
         "Give an address that `ip address` lists, or `0.0.0.0` for all of them. A server's address is no URL: it has neither \
