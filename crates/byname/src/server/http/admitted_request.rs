@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
-use super::stream_body::{RequestLines, half_closed};
+use super::stream_body::{RequestLines, StreamReader, half_closed};
 use super::{ServerEndpoint, Session};
 use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
@@ -124,7 +124,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             },
             Ok(Returned::Stream(items)) => {
                 let readonly = dispatch.is_readonly(&said) == Some(true);
-                let reader = readonly.then(|| (Arc::clone(&self.caller.session.activity), said));
+                let activity = Arc::clone(&self.caller.session.activity);
+                let reader = StreamReader { activity, readonly: readonly.then_some(said) };
                 return Ok(response_body::stream(items, form, reader, metadata));
             }
             Err(failure) => {
