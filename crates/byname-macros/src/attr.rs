@@ -13,7 +13,7 @@ use crate::errors::Errors;
 use crate::invisible::visible;
 use crate::library::Library;
 
-/// What was said in the parentheses. Which of it may be said depends on the place.
+/// The options in the parentheses. Which options are allowed depends on the place.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
@@ -37,11 +37,11 @@ pub(crate) struct MaxAge {
     pub(crate) text: LitStr,
 }
 
-/// What an argument is that was left out.
+/// The value of an argument that a caller leaves out.
 #[derive(Clone)]
 pub(crate) enum DefaultValue {
     Expr(Expr),
-    /// What `Default` makes of its type; the word that says so.
+    /// `Default::default()` of its type. The word `default` in the attribute.
     OfType(Ident),
 }
 
@@ -54,7 +54,7 @@ impl ToTokens for DefaultValue {
     }
 }
 
-/// Where an attribute stands.
+/// The kind of item that an attribute is on.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Place {
     Function,
@@ -68,7 +68,7 @@ pub(crate) enum Place {
 }
 
 impl Options {
-    /// Reads what stands in the parentheses of the attribute itself.
+    /// Reads the options in the parentheses of the attribute itself.
     pub(crate) fn parse(tokens: TokenStream, place: Place, errors: &mut Errors) -> Self {
         let mut settings = Vec::new();
         let list = |input: ParseStream| {
@@ -82,7 +82,7 @@ impl Options {
                 }
                 if !input.is_empty() && !input.peek(Token![,]) {
                     let unexpected: TokenTree = input.parse()?;
-                    errors.at(unexpected, "expected a comma", "options have commas between them");
+                    errors.at(unexpected, "expected a comma", "separate options with commas");
                     skip_to_comma(input)?;
                 }
                 input.parse::<Option<Token![,]>>()?;
@@ -108,7 +108,7 @@ impl Options {
         options
     }
 
-    /// Reads the attributes that stand inside an item, on a method or on an argument.
+    /// Reads the attributes inside an item, on a method or on an argument.
     pub(crate) fn from_attributes(attrs: &[Attribute], place: Place, errors: &mut Errors) -> Self {
         if let Some(second) = attrs.get(1) {
             errors.at(
@@ -124,7 +124,7 @@ impl Options {
                 Meta::NameValue(_) => {
                     errors.at(
                         attribute,
-                        "`#[rpc]` has its options in parentheses",
+                        "the options of `#[rpc]` go in parentheses",
                         format_args!("write `#[rpc({})]`", place.example()),
                     );
                     return Options::default();
@@ -145,10 +145,10 @@ impl Options {
 }
 
 impl Place {
-    /// What an attribute without options would mean here, if it meant anything.
+    /// Why an attribute without options is an error here.
     fn bare(self) -> &'static str {
         match self {
-            Place::Argument => "`#[rpc]` on an argument says nothing without an option",
+            Place::Argument => "`#[rpc]` on an argument needs an option",
             Place::ContractMethod => "every method of a contract is exported already",
             _ => "every method with `&self` in this block is exported already",
         }
@@ -204,7 +204,7 @@ impl Setting {
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
-                return Err(syn::Error::new_spanned(&key, format!("`{key} =` wants a value\nhelp: {}", example(&key))));
+                return Err(syn::Error::new_spanned(&key, format!("`{key} =` needs a value\nhelp: {}", example(&key))));
             }
             Some(visible(&input.parse()?).clone())
         } else if input.is_empty() || input.peek(Token![,]) {
@@ -246,7 +246,7 @@ impl Setting {
                 Place::Implementation => "write it at the trait, which callers and services share",
                 _ => known.elsewhere,
             };
-            errors.at(&self.key, format_args!("`{key}` is no option of {}", place.a()), elsewhere);
+            errors.at(&self.key, format_args!("`{key}` is not an option of {}", place.a()), elsewhere);
             return None;
         }
         Some(known)
@@ -264,14 +264,14 @@ impl Setting {
                     }
                     _ => example(&self.key),
                 };
-                let wrong = format_args!("`{}` wants a text in quotes", self.key);
+                let wrong = format_args!("`{}` expects a text in quotes", self.key);
                 errors.at(self.value_or_key(), wrong, help);
                 None
             }
         }
     }
 
-    /// An option that is only named.
+    /// An option without a value.
     fn flag(&self, errors: &mut Errors) -> bool {
         if let Some(value) = &self.value {
             errors.at(
@@ -291,7 +291,7 @@ impl Setting {
         }
         errors.at(
             self.value_or_key(),
-            format_args!("`{}` wants the name of a type, without quotes", self.key),
+            format_args!("`{}` expects the name of a type, without quotes", self.key),
             example(&self.key),
         );
         None
@@ -308,7 +308,7 @@ impl Setting {
             Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => format!("write `{} = {}`", self.key, text.value()),
             _ => example(&self.key),
         };
-        let wrong = format_args!("`{}` wants the path of byname, without quotes", self.key);
+        let wrong = format_args!("`{}` expects the path of byname, without quotes", self.key);
         errors.at(self.value_or_key(), wrong, help);
         None
     }
@@ -321,7 +321,7 @@ impl Setting {
     }
 }
 
-/// One option and everything that is known of it.
+/// One option and everything that is known about it.
 struct Known {
     name: &'static str,
     places: &'static [Place],
@@ -484,21 +484,21 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
         "s" => 1_000,
         "m" => 60_000,
         "" => return Err(("a time-out needs a unit", GRAMMAR)),
-        _ => return Err(("this is no time-out", GRAMMAR)),
+        _ => return Err(("this is not a time-out", GRAMMAR)),
     };
     if number.is_empty() {
-        return Err(("this is no time-out", GRAMMAR));
+        return Err(("this is not a time-out", GRAMMAR));
     }
     let milliseconds = number.parse::<u64>().ok();
     match milliseconds.and_then(|number| number.checked_mul(factor)) {
         Some(0) => Err((
             "with a time-out of zero every call would fail",
-            "leave it out, and calls have the time that the limits say",
+            "leave it out to use `Limits::call`",
         )),
         Some(milliseconds) => Ok(milliseconds),
         None => Err((
             "this time-out is too long to count",
-            "no call may last for ever: choose one that somebody would wait for",
+            "every call has a deadline: choose a shorter time-out",
         )),
     }
 }
@@ -556,7 +556,7 @@ fn skip_to_comma(input: ParseStream) -> Result<()> {
     Ok(())
 }
 
-/// How many letters must be put in, taken out or changed to come from one word to the other.
+/// The edit distance of two words: letters inserted, removed or changed.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.bytes().enumerate() {

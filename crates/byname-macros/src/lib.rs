@@ -51,11 +51,11 @@ use proc_macro::TokenStream;
 ///
 /// **Arguments** and results are any types that implement serde's `Serialize` and `Deserialize` and are
 /// `Send + 'static`, sixteen arguments at most. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call, inside an `Option`
-/// too; other borrows are refused. Each argument has a name, because callers may pass it by that. An `Option`, under whatever alias, may be
-/// left out by callers, and so may an argument with a default.
+/// too; other borrows are rejected. Each argument has a name, because callers may pass it by name. Callers may leave out an
+/// `Option`, under any alias, and an argument with a default.
 ///
 /// **Results** whose type's path ends in `Result` (`io::Result<T>`, an alias of your own) can fail. A `Result` under
-/// another name is refused, since its errors would go out as successes. Futures must be `Send`.
+/// another name is rejected, because its errors would be sent as successes. Futures must be `Send`.
 ///
 /// **A stream** is returned as `impl Stream<Item = T>`, or of `Result<T, E>`, by a function that is `async` or not: the stub
 /// then returns a `StreamCall`, a stream of what a `Call` would give. It must be `Send`; it may borrow the instance and the
@@ -219,13 +219,13 @@ use proc_macro::TokenStream;
 ///
 /// The documentation comment goes to callers (`Method::doc`) and to the stub, there without its examples. `#[cfg]` on
 /// the function, the method or the block counts for the stub as well, `#[deprecated]` warns its callers. `#[cfg]` on an
-/// argument is refused.
+/// argument is rejected.
 ///
 /// # Errors
 ///
-/// What can't be called is refused by the compiler, at the place of the mistake and with the remedy: generic, `unsafe`,
+/// The compiler rejects what can't be called, at the place of the mistake and with the remedy: generic, `unsafe`,
 /// `const` and `extern` functions, `&mut` and nested borrows, `impl Trait`, patterns in place of a name, types without
-/// serde, futures that are not `Send`, options that don't exist or stand in the wrong place.
+/// serde, futures that are not `Send`, unknown options and options in the wrong place.
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()

@@ -219,8 +219,8 @@ impl fmt::Debug for Handler {
 
 /// An `#[rpc]` function, as [`Server::method`](crate::Server::method) takes it. The attribute implements it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no `#[rpc]` function that can be served",
-    label = "expected the name of a function that bears `#[rpc]` and has a body",
+    message = "`{Self}` is not an `#[rpc]` function that can be served",
+    label = "expected the name of a function that has `#[rpc]` and a body",
     note = "a declaration without a body is for callers only; closures and other functions go to `Server::function`"
 )]
 pub trait Function {
@@ -228,7 +228,7 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
+/// A type with an `impl` block that has `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
 /// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
 pub trait Instance: Sized + 'static {
     #[doc(hidden)]
@@ -238,7 +238,7 @@ pub trait Instance: Sized + 'static {
 /// What [`Server::inject`](crate::Server::inject) takes: an [`Instance`], or an [`Arc`] of one.
 #[diagnostic::on_unimplemented(
     message = "the methods of `{Self}` can't be served",
-    label = "expected an instance of a type whose `impl` block bears `#[rpc]`, or an `Arc` of one",
+    label = "expected an instance of a type whose `impl` block has `#[rpc]`, or an `Arc` of one",
     note = "write `#[rpc]` above the `impl` block that has the methods"
 )]
 pub trait Inject {
@@ -300,6 +300,7 @@ impl Fake {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Inject for Fake {
     fn handlers(self) -> Vec<Handler> {
         vec![self.0]

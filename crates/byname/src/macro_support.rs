@@ -516,8 +516,8 @@ impl<T> NoContract for Arc<T> {}
 
 /// Implemented by nothing: its message is what matters.
 #[diagnostic::on_unimplemented(
-    message = "this trait is no contract",
-    label = "expected a trait that bears `#[rpc]`",
+    message = "this trait is not a contract",
+    label = "expected a trait that has `#[rpc]`",
     note = "write `#[rpc]` above the trait, or remove it from this `impl` block"
 )]
 pub trait OfContract {}

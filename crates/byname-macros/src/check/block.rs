@@ -70,7 +70,7 @@ fn head(head: &ItemImpl, errors: &mut Errors) -> Option<Ident> {
     if !head.generics.params.is_empty() {
         errors.at(
             &head.generics.params,
-            "a block whose methods are called by their names can't be generic",
+            "an `impl` block with `#[rpc]` can't be generic",
             "write it for one type, such as `impl Store<String>`",
         );
         return None;
@@ -104,7 +104,7 @@ fn body(function: &ast::Function, errors: &mut Errors) {
         errors.at(
             semicolon,
             "a method in an `impl` block needs a body",
-            "write one; only functions outside of blocks can be declared without",
+            "write one; only a function outside of blocks can be declared without one",
         );
     }
 }

@@ -1,5 +1,5 @@
-//! A contract: the trait with futures that are `Send`, the client that implements it, and the glue that serves whatever
-//! else does.
+//! A contract: the trait with futures that are `Send`, the client that implements it, and the code that serves other
+//! implementations.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -90,7 +90,7 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
         Member::Function(function) => method(byname, function, bodies),
         Member::Other(other) => other.to_token_stream(),
     });
-    // Those that were asked for besides are an error, which should be the only one.
+    // Other supertraits are an error already, which must stay the only one.
     let besides = bodies.then(|| {
         let supertraits = supertraits.iter();
         quote!(#(#supertraits +)*)

@@ -60,7 +60,7 @@ fn item(function: &Function) -> TokenStream {
 
 fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenStream {
     let Function { vis, cfgs, .. } = function;
-    // The compiler shows it whole where its name is taken already.
+    // The compiler shows all of it if its name is taken already.
     let item = all_at(ty.span(), quote!(#vis struct #ty));
     // A function has its own page in the documentation; of a declaration there is only this.
     let doc = if function.has_body {
@@ -111,7 +111,7 @@ fn stub_ident(function: &Function) -> Ident {
     unlinted(&function.stub)
 }
 
-/// `on`, which is found where the function is.
+/// `on`, with the location of the function.
 fn on_ident(function: &Function) -> Ident {
     shown_here("on", function)
 }

@@ -16,14 +16,9 @@ use crate::error::{Code, Error, Executed};
 use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
 use crate::frames::payload::stream::{put_credit, put_end};
-<<<<<<< HEAD
-use crate::frames::{Assembled, Found, SenderEnd, SharedState, StreamSender, Violation, wake};
-use crate::limits::Limit;
-use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
-=======
 use crate::frames::{Found, SenderEnd, SharedState, StreamSender, wake};
+use crate::limits::Limit;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
->>>>>>> b-client
 use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
 use crate::request::{Reply, Request};
@@ -33,32 +28,6 @@ pub(super) fn uploaded(shared: &Arc<SharedState<SharedReplies>>, id: u64) -> Ite
     Items::new(UploadedItems { shared: Arc::clone(shared), id })
 }
 
-<<<<<<< HEAD
-    /// An item of the caller's stream.
-    pub(super) fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
-        if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
-            self.assembly.forget(kind::ITEM, header.id);
-            return Ok(());
-        }
-        let codec = self.codec.unwrap_or_default();
-        let reader = match self.assembly.take(header, payload)? {
-            Assembled::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
-            Assembled::Assembled(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
-            Assembled::Part => return Ok(()),
-            Assembled::TooLarge => {
-                let limit = self.endpoint.dispatch().limits().message;
-                let why = format!(
-                    "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it \
-                     smaller, or raise it{}",
-                    codec::shorter(codec)
-                );
-                let error = Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message);
-                self.shared.lock().flows.ended(header.id, Err(error))
-            }
-        };
-        wake([reader]);
-        Ok(())
-=======
 /// Runs a call that has a stream, and sends its answer.
 pub(super) async fn answer(
     shared: Arc<SharedState<SharedReplies>>,
@@ -80,7 +49,6 @@ pub(super) async fn answer(
         StreamReply::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
         StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
         StreamReply::Nothing => {}
->>>>>>> b-client
     }
     let closed = replies.flows.close(id);
     replies.ended.push(id);
@@ -95,7 +63,7 @@ pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
          it{}",
         codec::shorter(codec)
     );
-    Error::new(Code::ResourceExhausted, why).of_limit("message")
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }
 
 /// How a call ends, with the metadata that no item carried.
