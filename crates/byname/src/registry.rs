@@ -159,6 +159,15 @@ impl RegistryEntry {
         }
     }
 
+    /// Runs what stands around the function. Its time counts like that of the function, but there is no warning, which
+    /// would name the function.
+    pub(crate) fn time<T>(&self, run: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = run();
+        self.learn(began.elapsed());
+        done
+    }
+
     /// Runs one poll of the function. Logs a warning if it took longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
         self.piece_from(Instant::now(), limit, run).0
