@@ -314,6 +314,8 @@ pub struct Registration {
     pub handler: fn() -> Handler,
     /// What is known of it.
     pub spec: &'static MethodSpec,
+    /// Where Rust finds it, its crate first.
+    pub path: &'static str,
 }
 
 inventory::collect!(Registration);

@@ -20,7 +20,7 @@ use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits::Limits;
-use crate::method::{MethodSpec, Source};
+use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
 use crate::wire::path_way;
@@ -221,7 +221,8 @@ impl Server {
         self
     }
 
-    /// Whether callers may learn names: an unknown name is answered with near ones. On by default on a loopback address
+    /// Whether callers may learn names: an unknown name is answered with near ones, or with how to serve the `#[rpc]`
+    /// function of that name. On by default on a loopback address
     /// without [`hosts`](Self::hosts), else off.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
@@ -258,6 +259,22 @@ impl Server {
     pub fn require_json(mut self, on: bool) -> Self {
         self.require_json = on;
         self
+    }
+
+    /// The functions that this server serves, in the order in which they were added.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 });
+    /// let names: Vec<_> = server.methods().map(|method| &*method.name).collect();
+    /// assert_eq!(names, ["double"]);
+    /// ```
+    ///
+    /// An `#[rpc]` function that is linked into the program but is not served was perhaps forgotten. The log names such
+    /// functions at the start, and callers of one learn it where [`listing`](Self::listing) is on. Methods of an `impl`
+    /// block are unknown until an instance is injected.
+    pub fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
+        self.handlers.iter().map(|handler| &*handler.method)
     }
 
     /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one) or at a listener that is bound already,

@@ -184,6 +184,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
         let package = method.source.package;
         info!(rpc.method = %method.name, package, "serving `{}` of {package}", method.signature());
     }
+    dispatch.log_not_served();
     for address in addresses {
         info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
     }
