@@ -461,15 +461,9 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
     }
     let milliseconds = number.parse::<u64>().ok();
     match milliseconds.and_then(|number| number.checked_mul(factor)) {
-        Some(0) => Err((
-            "with a time-out of zero every call would fail",
-            "leave it out to use `Limits::call`",
-        )),
+        Some(0) => Err(("with a time-out of zero every call would fail", "leave it out to use `Limits::call`")),
         Some(milliseconds) => Ok(milliseconds),
-        None => Err((
-            "this time-out is too long to count",
-            "every call has a deadline: choose a shorter time-out",
-        )),
+        None => Err(("this time-out is too long to count", "every call has a deadline: choose a shorter time-out")),
     }
 }
 

@@ -361,7 +361,13 @@ macro_rules! function_names {
         #[diagnostic::do_not_recommend]
         impl<A> FunctionName<A> for $name {
             fn names(self) -> FunctionNames {
-                FunctionNames { name: self.into(), arguments: None }
+                self.into()
+            }
+        }
+
+        impl From<$name> for FunctionNames {
+            fn from(name: $name) -> Self {
+                Self { name: name.into(), arguments: None }
             }
         }
     )*};

@@ -25,7 +25,8 @@ pub(super) fn fake(function: &Function, name: &Ident, vis: &TokenStream, method:
         quote_spanned!(Span::mixed_site()=> ::core::future::Future<Output = #returned> + ::core::marker::Send + 'static)
     };
     let handler = made(function, method);
-    let doc = format!(" A fake of `{}`, for `Server::inject` in tests: `closure` answers its calls.", function.name.text);
+    let doc =
+        format!(" A fake of `{}`, for `Server::inject` in tests: `closure` answers its calls.", function.name.text);
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
         #[allow(dead_code, clippy::type_complexity)]
@@ -68,10 +69,9 @@ fn made(function: &Function, method: &TokenStream) -> TokenStream {
     let (serve, future) = match (fallible, function.output.streams) {
         (false, false) => (quote!(plain), quote_spanned!(Span::mixed_site()=> #call.await)),
         (true, false) => (quote!(fallible), quote_spanned!(Span::mixed_site()=> #call.await)),
-        (false, true) => (
-            quote!(stream),
-            quote_spanned!(Span::mixed_site()=> let stream = #maker.yields(#call); stream.await),
-        ),
+        (false, true) => {
+            (quote!(stream), quote_spanned!(Span::mixed_site()=> let stream = #maker.yields(#call); stream.await))
+        }
         (true, true) => (
             quote!(stream_fallible),
             quote_spanned!(Span::mixed_site()=> let stream = #maker.yields_fallible(#code, #call); stream.await),
