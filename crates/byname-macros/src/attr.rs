@@ -1,4 +1,6 @@
-//! Reads the options in the parentheses of `#[rpc(…)]`.
+//! Reads the options in the parentheses of `#[rpc(…)]`, and the attributes of `#[derive(MethodError)]`.
+
+mod method_error;
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -6,6 +8,7 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Path, Result, Token};
 
+pub(crate) use self::method_error::{ErrorOptions, ErrorPlace};
 use crate::errors::Errors;
 use crate::invisible::visible;
 use crate::library::Library;
@@ -21,8 +24,17 @@ pub(crate) struct Options {
     pub(crate) readonly: bool,
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
+    pub(crate) max_age: Option<MaxAge>,
+    /// The word that says so.
+    pub(crate) public: Option<Ident>,
     pub(crate) default: Option<DefaultValue>,
     pub(crate) library: Option<Path>,
+}
+
+/// How long an answer may be kept, and the text that says so.
+pub(crate) struct MaxAge {
+    pub(crate) seconds: u32,
+    pub(crate) text: LitStr,
 }
 
 /// The value of an argument that a caller leaves out.
@@ -392,6 +404,24 @@ const KNOWN: &[Known] = &[
         set: |options, setting, errors| options.timeout_ms = timeout(setting, errors),
     },
     Known {
+        name: "max_age",
+        places: CALLED,
+        example: "max_age = \"60s\"",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.max_age = max_age(setting, errors),
+    },
+    Known {
+        name: "public",
+        places: CALLED,
+        example: "public",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| {
+            options.public = setting.flag(errors).then(|| setting.key.clone());
+        },
+    },
+    Known {
         name: "crate",
         places: &[Place::Function, Place::Block, Place::Contract, Place::Implementation],
         example: "crate = my_framework::byname",
@@ -467,6 +497,52 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
     }
 }
 
+fn max_age(setting: &Setting, errors: &mut Errors) -> Option<MaxAge> {
+    if let Some(Expr::Lit(ExprLit { lit: Lit::Int(number), .. })) = &setting.value {
+        let unit = match number.suffix() {
+            "" => "s",
+            suffix => suffix,
+        };
+        errors.at(
+            number,
+            "an age needs a unit, and quotes",
+            format_args!("write `max_age = \"{}{unit}\"`", number.base10_digits()),
+        );
+        return None;
+    }
+    let text = setting.string(errors)?;
+    match seconds(&text.value()) {
+        Ok(seconds) => Some(MaxAge { seconds, text }),
+        Err((wrong, help)) => {
+            errors.at(&text, wrong, help);
+            None
+        }
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<u32, (&'static str, &'static str)> {
+    const GRAMMAR: &str = "write a whole number and a unit: `\"60s\"`, `\"5m\"`, `\"2h\"` or `\"1d\"`";
+    let unit_at = text.find(|letter: char| !letter.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "" => return Err(("an age needs a unit", GRAMMAR)),
+        _ => return Err(("this is no age", GRAMMAR)),
+    };
+    if number.is_empty() {
+        return Err(("this is no age", GRAMMAR));
+    }
+    // Caches count to 2³¹ seconds (RFC 9111, section 1.2.2).
+    let seconds = number.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.filter(|seconds| *seconds <= 1 << 31).ok_or((
+        "this age is longer than caches can count",
+        "choose a shorter one: `\"365d\"` is for what never changes",
+    ))
+}
+
 fn skip_to_comma(input: ParseStream) -> Result<()> {
     while !input.is_empty() && !input.peek(Token![,]) {
         input.parse::<TokenTree>()?;
@@ -516,6 +592,8 @@ mod tests {
                 idempotent,
                 blocking,
                 timeout = "2s",
+                max_age = "60s",
+                public,
                 stub = r#type,
             ),
             Place::Function,
@@ -525,6 +603,7 @@ mod tests {
         assert_eq!(options.aliases.iter().map(LitStr::value).collect::<Vec<_>>(), ["c", "d"]);
         assert!(options.readonly && options.idempotent && options.blocking.is_some());
         assert_eq!(options.timeout_ms, Some(2_000));
+        assert!(options.max_age.is_some_and(|max_age| max_age.seconds == 60) && options.public.is_some());
         assert_eq!(options.stub.unwrap(), "r#type");
     }
 
@@ -577,6 +656,17 @@ mod tests {
         }
         for text in ["", "5", "s", "0ms", "1.5s", "1 s", "-1s", "1h", "9999999999999999999m", "99999999999999999999s"] {
             assert!(milliseconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages() {
+        for (text, expected) in [("0s", 0), ("60s", 60), ("5m", 300), ("2h", 7_200), ("365d", 31_536_000)] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        assert_eq!(seconds("2147483648s"), Ok(1 << 31));
+        for text in ["", "5", "s", "1.5s", "1 s", "-1s", "50ms", "2147483649s", "9999999999s", "99999d"] {
+            assert!(seconds(text).is_err(), "{text}");
         }
     }
 

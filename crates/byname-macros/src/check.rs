@@ -7,6 +7,7 @@ mod block;
 mod contract;
 mod function;
 mod members;
+mod method_error;
 mod name;
 mod types;
 
@@ -16,6 +17,7 @@ use syn::{Attribute, Ident, ReturnType, Type, Visibility};
 pub(crate) use block::{block, implementation};
 pub(crate) use contract::contract;
 pub(crate) use function::{free, inside_a_block};
+pub(crate) use method_error::{ErrorCase, OwnError, own_error};
 
 use crate::attr::DefaultValue;
 use crate::errors::Errors;
@@ -43,6 +45,9 @@ pub(crate) struct Function {
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
     pub(crate) timeout_ms: Option<u64>,
+    /// How many seconds an answer may be kept, and whether by caches of many users.
+    pub(crate) max_age_s: Option<u32>,
+    pub(crate) public: bool,
     pub(crate) has_body: bool,
 }
 

@@ -6,6 +6,7 @@ mod contract;
 mod fake;
 mod function;
 mod handler;
+mod method_error;
 mod output;
 mod spec;
 mod stub;
@@ -39,6 +40,11 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
             with_errors(&errors, item)
         }
     }
+}
+
+/// The derive macro: what it adds to the type.
+pub(crate) fn method_error(item: TokenStream) -> TokenStream {
+    method_error::expand(item)
 }
 
 fn function(options: TokenStream, written: &ast::Function) -> TokenStream {

@@ -1,6 +1,6 @@
-//! The `#[rpc]` attribute of [byname](https://docs.rs/byname). Use it through that crate.
+//! The `#[rpc]` attribute and `#[derive(MethodError)]` of [byname](https://docs.rs/byname). Use them through that crate.
 //!
-//! It works in stages, each a pure function over tokens: `attr` reads the options, `ast` the item, `check` decides what
+//! They work in stages, each a pure function over tokens: `attr` reads the options, `ast` the item, `check` decides what
 //! both mean and collects what is wrong, `expand` writes the item back with what makes it callable from elsewhere.
 
 mod ast;
@@ -174,6 +174,8 @@ use proc_macro::TokenStream;
 /// | `readonly` | no | It changes nothing: a GET may call it, it may be sent again, and it is dropped when its caller goes away. Implies `idempotent`. |
 /// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
 /// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
+/// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may keep a success that it got by GET. A whole number of `s`, `m`, `h` or `d`. |
+/// | `public` | no | With `max_age`: proxies and other caches of many users may keep it too. The answer must not depend on who asks. |
 /// | `blocking` | no | Not in contracts: the function, not `async`, keeps its thread busy: it runs on a thread that may be. |
 /// | `crate = my_framework::byname` | `::byname` | Functions only: where the library is, if it has another name or is handed on by another crate. |
 /// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |
@@ -227,4 +229,44 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()
+}
+
+/// Implements the trait of the same name for a struct or an enum: the code of a function's own error, and its message.
+///
+/// ```
+/// use std::fmt;
+///
+/// use byname::MethodError;
+///
+/// #[derive(Debug, serde::Serialize, serde::Deserialize, MethodError)]
+/// #[code(failed_precondition)]
+/// enum BankError {
+///     #[code(not_found)]
+///     NoSuchAccount(u64),
+///     Overdrawn { missing: u64 },
+///     /// Its `Display` is for the log only.
+///     #[code(internal)]
+///     #[method_error(message = false)]
+///     Ledger,
+/// }
+///
+/// impl fmt::Display for BankError {
+///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+///         match self {
+///             BankError::NoSuchAccount(id) => write!(f, "there is no account {id}"),
+///             BankError::Overdrawn { missing } => write!(f, "{missing} are missing"),
+///             BankError::Ledger => write!(f, "/var/ledger is not readable"),
+///         }
+///     }
+/// }
+/// ```
+///
+/// | attribute | where | what it does |
+/// | --- | --- | --- |
+/// | `#[code(not_found)]` | a variant, or the type: for a struct, or for variants without one | The code, as on the wire. Without it: `unknown`. |
+/// | `#[method_error(message = false)]` | a variant, or the type | Callers read the beginning of the value, and not the `Display`. On the type no `Display` is needed. |
+/// | `#[method_error(crate = my_framework::byname)]` | the type | Where the library is, if it has another name. |
+#[proc_macro_derive(MethodError, attributes(code, method_error))]
+pub fn method_error(item: TokenStream) -> TokenStream {
+    expand::method_error(item.into()).into()
 }

@@ -14,9 +14,9 @@ pub(crate) use self::streaming_function::YieldedItems;
 pub use self::streaming_function::Yields;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::codec::{self, Codec, ResultShape};
-use crate::error::{Code, Error, Executed, Internal};
+use crate::error::{Code, Error, Executed, Internal, MethodErrorSummary};
 use crate::method::{Method, MethodSpec, Param, Source};
-use crate::outcome::ReturnedValue;
+use crate::outcome::{OwnMessage, ReturnedValue};
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ pub(crate) enum FunctionResult {
     /// More items, and the function goes on.
     Items,
     /// The function's own error.
-    Method(Code),
+    Method(Code, OwnMessage),
     /// Ours, and nothing is in the output.
     Rpc(Error),
     /// It can't be encoded, and why.
@@ -98,9 +98,13 @@ impl Handler {
         Self::whole(method.clone(), function)
     }
 
-    /// A function that returns a `Result`; `code` is what its own errors go out under.
+    /// A function that returns a `Result`; `summary` says what its own errors go out under.
     #[doc(hidden)]
-    pub fn fallible<A, F, Fut, T, E>(method: &'static Method, code: fn(&E) -> Code, function: F) -> Self
+    pub fn fallible<A, F, Fut, T, E>(
+        method: &'static Method,
+        summary: fn(&E) -> MethodErrorSummary,
+        function: F,
+    ) -> Self
     where
         A: FromArguments,
         F: Fn(A) -> Fut + Send + Sync + 'static,
@@ -110,7 +114,7 @@ impl Handler {
     {
         let begin = move |method: &Method, call: arguments::CallInput<'_>| {
             let future = function(arguments::decode::<A>(method, call)?);
-            Ok(Box::pin(Fallible { future, code }) as Pin<Box<dyn Invocation>>)
+            Ok(Box::pin(Fallible { future, summary }) as Pin<Box<dyn Invocation>>)
         };
         Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
     }
@@ -165,6 +169,8 @@ impl Handler {
             readonly: false,
             blocking: false,
             timeout: None,
+            max_age: None,
+            public: false,
             fingerprint: 0,
             source,
         };
@@ -308,6 +314,8 @@ pub struct Registration {
     pub handler: fn() -> Handler,
     /// What is known of it.
     pub spec: &'static MethodSpec,
+    /// Where Rust finds it, its crate first.
+    pub path: &'static str,
 }
 
 inventory::collect!(Registration);
@@ -438,7 +446,9 @@ where
                 let start = bytes.len();
                 match codec::encode_returned(*codec, &value, bytes) {
                     Ok(ResultShape::Value | ResultShape::Ok) => FunctionResult::Ok,
-                    Ok(ResultShape::Err) => FunctionResult::Method(Code::Unknown),
+                    Ok(ResultShape::Err) => {
+                        FunctionResult::Method(Code::Unknown, OwnMessage::value(*codec, &bytes[start..]))
+                    }
                     Ok(ResultShape::Ours) => {
                         let ours = codec::decode(*codec, &bytes[start..]);
                         bytes.truncate(start);
@@ -459,7 +469,7 @@ pin_project_lite::pin_project! {
     struct Fallible<Fut, E> {
         #[pin]
         future: Fut,
-        code: fn(&E) -> Code,
+        summary: fn(&E) -> MethodErrorSummary,
     }
 }
 
@@ -479,24 +489,47 @@ where
                 FunctionResult::Ok
             }
             (Ok(_), ResultTarget::Stream(_)) => FunctionResult::Unencodable("it returns no stream".into()),
-            (Err(error), out) => own_error(error, *this.code, out),
+            (Err(error), out) => own_error(error, *this.summary, out),
         })
     }
 }
 
 /// What a function's `Err` comes to; its own error is in `out`, and ours is not.
-fn own_error<E: Serialize + Send + 'static>(error: E, code: fn(&E) -> Code, out: &mut ResultTarget) -> FunctionResult {
+fn own_error<E: Serialize + Send + 'static>(
+    error: E,
+    summary: fn(&E) -> MethodErrorSummary,
+    out: &mut ResultTarget,
+) -> FunctionResult {
     let any: &dyn std::any::Any = &error;
     let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
     if let Some(ours) = ours {
         return FunctionResult::Rpc(ours.executed_is(Executed::Yes));
     }
-    let code = code(&error);
+    let MethodErrorSummary { code, message } = summary(&error);
+    let said = message.map(OwnMessage::text);
     match out {
-        ResultTarget::Encoded(codec, bytes) => encoded(*codec, &error, bytes, FunctionResult::Method(code)),
+        ResultTarget::Encoded(codec, bytes) => {
+            let start = bytes.len();
+            match codec::encode(*codec, &error, bytes) {
+                Ok(()) => {
+                    let message = said.unwrap_or_else(|| OwnMessage::value(*codec, &bytes[start..]));
+                    FunctionResult::Method(code, message)
+                }
+                Err(why) => {
+                    bytes.truncate(start);
+                    FunctionResult::Unencodable(why)
+                }
+            }
+        }
         ResultTarget::Local(slot) => {
+            // Interceptors of this process see the message that other processes would get.
+            let message = said.unwrap_or_else(|| {
+                let mut json = Vec::new();
+                let encoded = codec::encode(Codec::Json, &error, &mut json);
+                OwnMessage::value(Codec::Json, encoded.map_or(b"", |()| &json))
+            });
             *slot = Some(Box::new(error));
-            FunctionResult::Method(code)
+            FunctionResult::Method(code, message)
         }
         ResultTarget::Stream(_) => {
             FunctionResult::Unencodable("its error went astray, which is a defect of byname".into())

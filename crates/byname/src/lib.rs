@@ -103,7 +103,7 @@ mod trace_context;
 mod wire;
 
 pub use arguments::{Args, Argument, Returns};
-pub use byname_macros::rpc;
+pub use byname_macros::{MethodError, rpc};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
 pub use codec::{Bytes, Codec};
 pub use context::Context;
@@ -116,7 +116,7 @@ pub use interceptor::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
 pub use request::{Reply, Request};
-pub use server::{Bound, HttpService, Listen, Serve, Server};
+pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
 pub use stream_argument::Streaming;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.

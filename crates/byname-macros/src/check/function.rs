@@ -115,6 +115,8 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
             "remove `blocking`, and make the items on a thread that sends them over a channel",
         );
     }
+    let streams = output.streams || takes.is_some();
+    kept_answers(&options, streams, errors);
     let prefix = within.and_then(|within| within.prefix.as_deref());
     let (name, aliases) = names(&signature.ident, &options, prefix, errors);
     let mut attrs = function.attrs.iter();
@@ -136,7 +138,31 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         idempotent: options.idempotent || options.readonly,
         readonly: options.readonly,
         timeout_ms: options.timeout_ms,
+        max_age_s: options.max_age.map(|max_age| max_age.seconds),
+        public: options.public.is_some(),
         has_body: matches!(function.body, Body::Braces(_)),
+    }
+}
+
+/// Refuses what is said of keeping answers where none would be kept.
+fn kept_answers(options: &Options, streams: bool, errors: &mut Errors) {
+    match (&options.max_age, &options.public) {
+        (Some(max_age), _) if !options.readonly => errors.at(
+            &max_age.text,
+            "`max_age` is for `readonly` functions: a call that is answered from a cache runs nothing",
+            "add `readonly` if the function changes nothing, or remove `max_age`",
+        ),
+        (Some(max_age), _) if streams => errors.at(
+            &max_age.text,
+            "`max_age` is for functions without streams: a cache keeps no stream",
+            "remove `max_age`, or return the items in a `Vec`",
+        ),
+        (None, Some(public)) => errors.at(
+            public,
+            "`public` says who may keep an answer, and without `max_age` nobody may",
+            "add `max_age = \"60s\"`, or remove `public`",
+        ),
+        _ => {}
     }
 }
 

@@ -65,7 +65,7 @@ fn made(function: &Function, method: &TokenStream) -> TokenStream {
     };
     let inputs = names.iter().map(|name| quote!(#name)).chain(stream);
     let call = quote_spanned!(Span::mixed_site()=> closure(#(#inputs),*));
-    let code = handler::code(&quote!(#byname), Span::mixed_site());
+    let summary = handler::summary(&quote!(#byname), Span::mixed_site());
     let (serve, future) = match (fallible, function.output.streams) {
         (false, false) => (quote!(plain), quote_spanned!(Span::mixed_site()=> #call.await)),
         (true, false) => (quote!(fallible), quote_spanned!(Span::mixed_site()=> #call.await)),
@@ -74,16 +74,16 @@ fn made(function: &Function, method: &TokenStream) -> TokenStream {
         }
         (true, true) => (
             quote!(stream_fallible),
-            quote_spanned!(Span::mixed_site()=> let stream = #maker.yields_fallible(#code, #call); stream.await),
+            quote_spanned!(Span::mixed_site()=> let stream = #maker.yields_fallible(#summary, #call); stream.await),
         ),
     };
-    let code = (fallible && !function.output.streams).then(|| quote!(#code,));
+    let summary = (fallible && !function.output.streams).then(|| quote!(#summary,));
     quote_spanned! {Span::mixed_site()=>
         {
-            use #byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
+            use #byname::__private::{SummaryOfAny as _, SummaryOfMethodError as _};
             use #byname::__private::{ServesFit as _, ServesUnfit as _};
             let closure = ::std::sync::Arc::new(closure);
-            #maker.#serve(#method, #code move |#pattern| {
+            #maker.#serve(#method, #summary move |#pattern| {
                 let closure = ::core::clone::Clone::clone(&closure);
                 async move { #future }
             })

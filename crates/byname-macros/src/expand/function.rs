@@ -151,6 +151,7 @@ fn served(function: &Function) -> TokenStream {
             #byname::__private::Registration {
                 handler: <#ty as #byname::Function>::handler,
                 spec: &__BYNAME_SPEC,
+                path: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#ident)),
             }
         }
     }

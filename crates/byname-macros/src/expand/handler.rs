@@ -73,25 +73,25 @@ pub(super) fn handler(
             }
         },
     };
-    let code = code(&byname, here);
+    let summary = summary(&byname, here);
     let serve = match (&function.output.kind, function.output.streams) {
-        (OutputKind::Result(_), false) => quote_spanned!(here=> fallible(#method, #code, #closure)),
+        (OutputKind::Result(_), false) => quote_spanned!(here=> fallible(#method, #summary, #closure)),
         (_, false) => quote_spanned!(here=> plain(#method, #closure)),
         (OutputKind::Result(_), true) => quote_spanned!(here=> stream_fallible(#method, #closure)),
         (_, true) => quote_spanned!(here=> stream(#method, #closure)),
     };
     quote_spanned! {here=>
         {
-            use #byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
+            use #byname::__private::{SummaryOfAny as _, SummaryOfMethodError as _};
             use #byname::__private::{ServesFit as _, ServesUnfit as _};
             #serves.#serve
         }
     }
 }
 
-/// What says the code of a function's own error.
-pub(super) fn code(byname: &TokenStream, here: Span) -> TokenStream {
-    quote_spanned!(here=> |error| (&#byname::__private::CodeOf(error)).code())
+/// The closure that asks a function's own error for its code and its message.
+pub(super) fn summary(byname: &TokenStream, here: Span) -> TokenStream {
+    quote_spanned!(here=> |error| (&#byname::__private::OwnError(error)).summary())
 }
 
 fn future(
@@ -124,9 +124,9 @@ fn future(
         if function.manner == Manner::Async {
             call = quote_spanned!(here=> #call.await);
         }
-        let code = code(&byname, here);
+        let summary = summary(&byname, here);
         let yields = match function.output.kind {
-            OutputKind::Result(_) => quote_spanned!(here=> yields_fallible(#code, #call)),
+            OutputKind::Result(_) => quote_spanned!(here=> yields_fallible(#summary, #call)),
             _ => quote_spanned!(here=> yields(#call)),
         };
         // The stream may borrow what the future owns.

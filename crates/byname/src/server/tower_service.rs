@@ -67,6 +67,7 @@ impl Server {
         let announced = self.limits.idle.min(IDLE);
         self.limits.idle = announced;
         let dispatch = self.something(false)?;
+        dispatch.log_not_served();
         let endpoint = ServerEndpoint::new(&self, Arc::new(dispatch), false, true);
         Ok(HttpService { endpoint: Arc::new(endpoint) })
     }
