@@ -224,7 +224,7 @@ async fn a_stub_reaches_a_closure_whose_arguments_are_named() {
 #[test]
 fn two_arguments_of_one_name_are_an_error_at_the_start() {
     let server = Server::new().function(("add", ["a", "a"]), |a: i64, b: i64| async move { a + b });
-    let error = Client::local(&server).err().expect("a name that means two things");
+    let error = Client::local(&server).expect_err("a name that means two things");
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().starts_with("two arguments of `add` are named `a`: "), "{error}");
     assert!(error.message().contains("tests/fakes.rs"), "{error}");
