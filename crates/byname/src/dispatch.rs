@@ -26,7 +26,7 @@ use crate::error::{Code, Error, Executed};
 use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -327,7 +327,9 @@ impl Dispatch {
     fn overloaded(&self) -> Error {
         let limit = self.limits.in_flight;
         let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
-        Error::refused(Code::ResourceExhausted, why).of_limit("in_flight").with_retry_after(Duration::from_millis(100))
+        Error::refused(Code::ResourceExhausted, why)
+            .of_limit(Limit::InFlight)
+            .with_retry_after(Duration::from_millis(100))
     }
 
     /// Whether the server wants new calls.
@@ -511,8 +513,8 @@ impl RunningFunction {
     fn failure(&self, outcome: FunctionResult, data: impl FnOnce() -> ReturnedValue) -> Failure {
         let name = &self.entry.handler.method.name;
         let why = match outcome {
-            FunctionResult::Method(code) => {
-                return Failure::Method { error: Failure::method_error(name, code), data: data() };
+            FunctionResult::Method(code, message) => {
+                return Failure::Method { error: Failure::method_error(name, code, message), data: data() };
             }
             FunctionResult::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
             FunctionResult::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
@@ -658,7 +660,7 @@ fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
     );
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
-        DeadlineSetter::Limit => error.of_limit("call"),
+        DeadlineSetter::Limit => error.of_limit(Limit::Call),
         _ => error,
     }
 }

@@ -39,9 +39,17 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// If a name is taken, with both places in the source, or if it is not a valid name.
+    /// If a name is taken, with both places in the source, if it is not a valid name, or if two arguments have one name.
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
+        let params = &method.params;
+        if let Some((_, twin)) =
+            params.iter().enumerate().find(|(at, param)| params[..*at].iter().any(|other| other.name == param.name))
+        {
+            let why =
+                format!("two arguments of `{}` are named `{}`: {}; rename one", method.name, twin.name, place(&method));
+            return Err(Error::refused(Code::InvalidArgument, why));
+        }
         let index = self.entries.len();
         self.entries.push(Arc::new(RegistryEntry {
             handler,

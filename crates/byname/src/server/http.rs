@@ -5,6 +5,7 @@
 mod admitted_request;
 mod answer;
 mod builtin;
+mod caching;
 mod cors;
 mod host_and_origin;
 mod join_all;
@@ -31,6 +32,9 @@ use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
 use self::answer::{HttpAnswer, Rejection};
+use self::caching::MayBeKept;
+pub use self::cors::Cors;
+use self::cors::CorsHeaders;
 use self::host_and_origin::RequestRules;
 pub(super) use self::request_body::RequestBody;
 pub(super) use self::response_body::ReplyBody;
@@ -53,6 +57,7 @@ pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     frames: bool,
     gate: RequestRules,
+    cors: CorsHeaders,
     path: String,
     plain: bool,
     by_path: bool,
@@ -108,6 +113,7 @@ impl ServerEndpoint {
             dispatch,
             frames,
             gate,
+            cors: CorsHeaders::new(&server.cors),
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
@@ -214,7 +220,9 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if out.extensions_mut().remove::<MayBeKept>().is_none() {
+            out.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
     }
     if is_head {
         leave_out_body(&mut out);
@@ -233,7 +241,7 @@ pub(super) async fn answer<B: RequestBody>(
 fn leave_out_body(out: &mut HttpAnswer) {
     let body = take(out.body_mut());
     if let ReplyContent::Whole(body) = body
-        && out.status() != StatusCode::NO_CONTENT
+        && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&out.status())
     {
         out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

@@ -21,6 +21,7 @@ use super::signals::ToldBySignals;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::escape::quoted;
+use crate::limits::Limit;
 use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
@@ -324,7 +325,7 @@ async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hint: &str) -
     let why =
         format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
     warn!("{why}");
-    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit("drain"))
+    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit(Limit::Drain))
 }
 
 /// Never none.
