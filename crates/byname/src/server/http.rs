@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
+use http::{Extensions, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
@@ -78,6 +78,8 @@ pub(super) struct Session {
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
     functions: Arc<CallPermits>,
+    /// What the layers of an outer server have found out about its one request.
+    extensions: Extensions,
     /// Frames take over once the answer to the request that asked for them is out.
     upgrade: OnceLock<OnUpgrade>,
 }
@@ -165,7 +167,12 @@ impl Session {
         peer: Option<SocketAddr>,
     ) -> Self {
         let functions = CallPermits::new(endpoint.functions());
-        Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
+        Self { endpoint, activity, peer, host: OnceLock::new(), functions, extensions: Extensions::new(), upgrade: OnceLock::new() }
+    }
+
+    /// The session of one request whose connection is an outer server's.
+    pub(super) fn of_one_request(endpoint: Arc<ServerEndpoint>, peer: Option<SocketAddr>, extensions: Extensions) -> Self {
+        Self { extensions, ..Self::new(endpoint, Arc::new(ConnectionActivity::new(false)), peer) }
     }
 
     /// The connection itself, where frames were asked for and granted.

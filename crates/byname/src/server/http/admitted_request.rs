@@ -175,6 +175,8 @@ impl<'r> CallerInfo<'r> {
         let mut request = Request::new(name.into(), args, metadata);
         (request.peer, request.deadline, request.share) = (self.session.peer, self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
+        // A batch has several calls.
+        request.extensions = self.session.extensions.clone();
         // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
         let mut is_to_be_told = request.items.is_none();
         let mut running = pin!(dispatch.run(request));
