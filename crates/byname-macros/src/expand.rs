@@ -3,8 +3,10 @@
 mod block;
 mod client;
 mod contract;
+mod fake;
 mod function;
 mod handler;
+mod method_error;
 mod output;
 mod spec;
 mod stub;
@@ -38,6 +40,11 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
             with_errors(&errors, item)
         }
     }
+}
+
+/// The derive macro: what it adds to the type.
+pub(crate) fn method_error(item: TokenStream) -> TokenStream {
+    method_error::expand(item)
 }
 
 fn function(options: TokenStream, written: &ast::Function) -> TokenStream {
@@ -141,8 +148,9 @@ mod tests {
                 pub async fn add(a: i64) -> i64;
             ),
         );
-        assert!(text.starts_with("#[doc(hidden)]pub struct add{}"), "{text}");
+        assert!(text.starts_with("#[doc = \" Calls `add`.\"]pub struct add{}"), "{text}");
         assert!(text.contains("Declared for add") && !text.contains("inventory"), "{text}");
+        assert!(text.contains("HasBody<add>"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod internal;
 
 pub use self::internal::Internal;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use serde_core::de::{DeserializeOwned, Error as _};
 use serde_core::ser::SerializeStruct;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use crate::escape::excerpt;
+use crate::limits::Limit;
 
 /// What went wrong: gRPC's sixteen codes, in snake case on the wire.
 ///
@@ -34,23 +38,95 @@ use serde_json::{Map, Value};
 /// | `data_loss` | 500 | -32015 | data is gone or corrupt |
 /// | `unauthenticated` | 401 | -32016 | the caller is not known |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the table above says what each one means")]
 pub enum Code {
+    /// The caller gave the call up before it ended. A server answers it when its caller has gone, and nobody is
+    /// expected to read it. If the time ran out, use [`DeadlineExceeded`](Code::DeadlineExceeded).
+    ///
+    /// HTTP status 499. Whether a caller may repeat the call depends on [`Error::executed`].
     Cancelled,
+    /// No other code fits, or nothing is known about the error. A function's own error without a code has this one. If
+    /// your own code is at fault, use [`Internal`](Code::Internal).
+    ///
+    /// HTTP status 500. A caller should not repeat the call: nothing says that it would help.
     Unknown,
+    /// The arguments are wrong, whatever state the system is in. If they would be right in another state, use
+    /// [`FailedPrecondition`](Code::FailedPrecondition); if a value is only past the end of something,
+    /// [`OutOfRange`](Code::OutOfRange).
+    ///
+    /// HTTP status 400. A caller must change the arguments before it repeats the call.
     InvalidArgument,
+    /// The time for the call ran out. The function may still be running, or may have succeeded. If a server refuses
+    /// because it has too much to do, it uses [`Unavailable`](Code::Unavailable).
+    ///
+    /// HTTP status 504. A caller may repeat the call with more time if the function is idempotent.
     DeadlineExceeded,
+    /// A thing that the caller asked for does not exist, such as a user of that id. If the function itself does not
+    /// exist, the code is [`Unimplemented`](Code::Unimplemented). If the caller may not know whether it exists, use
+    /// this and not [`PermissionDenied`](Code::PermissionDenied).
+    ///
+    /// HTTP status 404. A caller should not repeat the call.
     NotFound,
+    /// A thing that the function should create exists. If two callers change the same thing at once, use
+    /// [`Aborted`](Code::Aborted).
+    ///
+    /// HTTP status 409. A caller should not repeat the call; after a first attempt without an answer this often means
+    /// success.
     AlreadyExists,
+    /// The caller is known, and may not do this. If the caller is not known, use
+    /// [`Unauthenticated`](Code::Unauthenticated); if it has used up its quota,
+    /// [`ResourceExhausted`](Code::ResourceExhausted).
+    ///
+    /// HTTP status 403. A caller should not repeat the call with the same credentials.
     PermissionDenied,
+    /// A limit or a quota is used up: too many calls, a message that is too large, a full disk. If the server as a
+    /// whole can't serve now, use [`Unavailable`](Code::Unavailable).
+    ///
+    /// HTTP status 429, 413 if a message is too large. A caller may repeat the call later, after
+    /// [`Error::retry_after`]; one whose message is too large must send less.
     ResourceExhausted,
+    /// The system is not in the state that the function needs: an account has too little money, a directory is not
+    /// empty. If a caller can repeat only this call with success, use [`Unavailable`](Code::Unavailable); if it must
+    /// begin a longer sequence again, [`Aborted`](Code::Aborted).
+    ///
+    /// HTTP status 400. A caller must change the state before it repeats the call.
     FailedPrecondition,
+    /// Another operation got in the way: a transaction failed, a version had changed. If no other operation was
+    /// involved, use [`FailedPrecondition`](Code::FailedPrecondition).
+    ///
+    /// HTTP status 409. A caller may repeat the whole sequence, from reading the value that it wanted to change.
     Aborted,
+    /// A value is past the end of something: a page after the last one, an offset behind the end of a file. Unlike
+    /// [`InvalidArgument`](Code::InvalidArgument) it may become valid when the thing grows. A caller that reads until
+    /// the end looks for this code.
+    ///
+    /// HTTP status 400. A caller should not repeat the call until the thing has changed.
     OutOfRange,
+    /// There is no function of that name, or it does not support this. If the function exists and a thing does not, use
+    /// [`NotFound`](Code::NotFound).
+    ///
+    /// HTTP status 404. A caller should not repeat the call: another version of the server would be needed.
     Unimplemented,
+    /// Something is broken: the function panicked, or a value can't be encoded or decoded.
+    /// [`Internal`](crate::Internal) gives it to every failure that callers can do nothing about. If data is lost, use
+    /// [`DataLoss`](Code::DataLoss).
+    ///
+    /// HTTP status 500. A caller should not repeat the call; a person must look at the server's log.
     Internal,
+    /// The service can't be reached, or can't serve now: nothing listens, the connection broke, the server stops. Among
+    /// the codes for "not now" it is the one that asks for the same call again.
+    ///
+    /// HTTP status 503. A caller may repeat the call after a pause if [`Error::executed`] is `no` or the function is
+    /// idempotent.
     Unavailable,
+    /// Data is lost or corrupt, for good. If it is only not readable now, use [`Unavailable`](Code::Unavailable) or
+    /// [`Internal`](Code::Internal).
+    ///
+    /// HTTP status 500. A caller should not repeat the call.
     DataLoss,
+    /// The caller has no credentials, or they are not valid. If they are valid and don't suffice, use
+    /// [`PermissionDenied`](Code::PermissionDenied).
+    ///
+    /// HTTP status 401. A caller may repeat the call with other credentials.
     Unauthenticated,
 }
 
@@ -97,7 +173,8 @@ impl Code {
         }
     }
 
-    /// The HTTP status that an error of this code is answered with.
+    /// The HTTP status that an error of this code is answered with. For a function's own error it is 422 where this is 429, 499
+    /// or 5xx.
     pub const fn http_status(self) -> u16 {
         match self {
             Code::Cancelled => 499,
@@ -293,8 +370,8 @@ impl Error {
         self
     }
 
-    pub(crate) fn of_limit(mut self, knob: &'static str) -> Self {
-        self.0.limit = Some(Cow::Borrowed(knob));
+    pub(crate) fn of_limit(mut self, limit: Limit) -> Self {
+        self.0.limit = Some(Cow::Borrowed(limit.as_str()));
         self
     }
 
@@ -317,7 +394,17 @@ impl fmt::Display for Error {
                 _ => f.write_str(part)?,
             }
         }
-        Ok(())
+        // The value of a function's own error, unless the message has it.
+        match (self.0.kind, &self.0.data) {
+            (Kind::Method, Some(data)) => {
+                let data = excerpt(data, LONGEST_SHOWN);
+                if !self.0.message.contains(&data) {
+                    write!(f, " (the function returned {data})")?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -421,26 +508,67 @@ words! {
     Kind: "`kind`: rpc or method", [Kind::Rpc, Kind::Method];
 }
 
-/// The code under which a function's own error goes out. Without it the code is [`Code::Unknown`].
+/// What a function's own error says to callers that don't know its type: a [`Code`], and a message in words.
+///
+/// The derive macro of the same name takes the code from `#[code(…)]`, and the message from `Display`:
 ///
 /// ```
+/// use std::fmt;
+///
 /// use byname::{Code, MethodError};
 ///
-/// #[derive(serde::Serialize, serde::Deserialize)]
-/// enum BankError { NoSuchAccount, Overdrawn { by: u64 } }
+/// #[derive(Debug, serde::Serialize, serde::Deserialize, MethodError)]
+/// enum BankError {
+///     #[code(not_found)]
+///     NoSuchAccount(u64),
+///     #[code(failed_precondition)]
+///     Overdrawn { missing: u64 },
+/// }
 ///
-/// impl MethodError for BankError {
-///     fn code(&self) -> Code {
+/// impl fmt::Display for BankError {
+///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 ///         match self {
-///             BankError::NoSuchAccount => Code::NotFound,
-///             BankError::Overdrawn { .. } => Code::FailedPrecondition,
+///             BankError::NoSuchAccount(id) => write!(f, "there is no account {id}"),
+///             BankError::Overdrawn { missing } => write!(f, "{missing} are missing"),
 ///         }
 ///     }
 /// }
+///
+/// assert_eq!(BankError::NoSuchAccount(7).code(), Code::NotFound);
+/// assert_eq!(BankError::NoSuchAccount(7).message().unwrap(), "there is no account 7");
 /// ```
+///
+/// The code gives the HTTP status too, by [the table](Code), but 422 where that would be 429, 499 or 5xx: proxies and clients
+/// would repeat a call whose function ran. The value goes out whole in any case, as [`data`](Error::data).
+///
+/// A type without this trait has the code [`Code::Unknown`], and its message is the beginning of its value as JSON: a text that
+/// its author did not mean for callers is not sent.
+///
+/// The [derive macro](macro@crate::MethodError) lists its attributes.
 pub trait MethodError {
-    /// The code; the HTTP status of a function's own error is 422 whatever it is.
+    /// The code.
     fn code(&self) -> Code;
+
+    /// What people read, at most 4,096 bytes. `None` stands for the beginning of the value as JSON, at most 256 bytes.
+    fn message(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What a function's own error says beside its value.
+#[derive(Debug)]
+pub struct MethodErrorSummary {
+    /// [`MethodError::code`].
+    pub code: Code,
+    /// [`MethodError::message`].
+    pub message: Option<String>,
+}
+
+impl MethodErrorSummary {
+    /// Of an error that is no [`MethodError`].
+    pub(crate) fn of_any<E>(_: &E) -> Self {
+        Self { code: Code::Unknown, message: None }
+    }
 }
 
 /// Why a call of a function that itself returns `Result<T, E>` failed, or a call by name, whose `E` is a JSON value.
@@ -470,7 +598,9 @@ pub trait MethodError {
 /// ```
 ///
 /// It does not become an [`Error`], which has no place for the function's own. Where `E` is [`Error`] too, such a call
-/// fails with `Rpc` only.
+/// fails with `Rpc` only, and `?` makes one of both.
+///
+/// Its `Display` shows the function's own error as `Debug` does, or as JSON after a call by name, at most 1,024 bytes of it.
 #[derive(Clone, PartialEq)]
 pub enum CallError<E> {
     /// The function ran and returned this.
@@ -538,25 +668,55 @@ impl<E> From<Error> for CallError<E> {
 
 /// A function whose own error is [`Error`] fails with that and nothing else, so `?` passes its failure on in another
 /// such function.
-impl From<CallError<Error>> for Error {
-    fn from(error: CallError<Error>) -> Self {
+impl<E: BynameError> From<CallError<E>> for Error {
+    fn from(error: CallError<E>) -> Self {
         match error {
-            CallError::Method(error) | CallError::Rpc(error) => error,
+            CallError::Method(error) => error.into_rpc(),
+            CallError::Rpc(error) => error,
         }
     }
 }
 
-impl<E: fmt::Debug> fmt::Display for CallError<E> {
+/// What a function's own error must be for `?` to make an [`Error`] of its [`CallError`]. Of the words here `rustc` shows the
+/// name and the label only.
+#[diagnostic::on_unimplemented(
+    message = "the function's own error `{Self}` can't become a `byname::Error`",
+    label = "`byname::Error` has no place for `{Self}`: match on `CallError::Method` and `CallError::Rpc`, or return \
+             `byname::Internal`, `Box<dyn Error>` or an error of your own that is `From<CallError<{Self}>>`"
+)]
+pub trait BynameError {
+    #[doc(hidden)]
+    fn into_rpc(self) -> Error;
+}
+
+impl BynameError for Error {
+    fn into_rpc(self) -> Error {
+        self
+    }
+}
+
+/// The most bytes that are printed of a function's own error.
+const LONGEST_SHOWN: usize = 1024;
+
+/// The function's own error, be it of its type or as JSON, escaped and bounded: the other side wrote it.
+fn shown<E: fmt::Debug + 'static>(error: &E) -> String {
+    match (error as &dyn Any).downcast_ref::<Value>() {
+        Some(value) => excerpt(value, LONGEST_SHOWN),
+        None => excerpt(format_args!("{error:?}"), LONGEST_SHOWN),
+    }
+}
+
+impl<E: fmt::Debug + 'static> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Method(error) => write!(f, "the function returned {error:?}"),
+            CallError::Method(error) => write!(f, "the function returned {}", shown(error)),
             CallError::Rpc(error) => error.fmt(f),
         }
     }
 }
 
 /// As [`Error`]'s.
-impl<E: fmt::Debug> fmt::Debug for CallError<E> {
+impl<E: fmt::Debug + 'static> fmt::Debug for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CallError::Method(_) => fmt::Display::fmt(self, f),
@@ -566,7 +726,7 @@ impl<E: fmt::Debug> fmt::Debug for CallError<E> {
 }
 
 /// It has no source: its `Display` says everything, and reports that print the sources behind it would say it twice.
-impl<E: fmt::Debug> std::error::Error for CallError<E> {}
+impl<E: fmt::Debug + 'static> std::error::Error for CallError<E> {}
 
 impl PartialEq for Error {
     /// Equal when they say the same on the wire.
@@ -614,7 +774,7 @@ mod tests {
         let error = Error::refused(Code::ResourceExhausted, "too many")
             .with_data(serde_json::json!({"now": 7}))
             .with_retry_after(Duration::from_millis(250))
-            .of_limit("in_flight");
+            .of_limit(Limit::InFlight);
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
     }
@@ -641,6 +801,27 @@ mod tests {
             assert!(why.contains(words), "{text}: {why}");
         }
         assert!(read(r#"["aborted","m","no","method"]"#).is_err());
+    }
+
+    #[test]
+    fn a_functions_own_error_is_printed_as_it_is_written_in_json_or_rust() {
+        let value = serde_json::json!({"NotFound": {"id": 7, "name": "\u{1b}[2J\u{202e}"}});
+        let by_name = CallError::Method(value.clone());
+        let expected = r#"{"NotFound":{"id":7,"name":"\u001b[2J\u{202e}"}}"#;
+        assert_eq!(by_name.to_string(), format!("the function returned {expected}"));
+        assert_eq!(format!("{by_name:?}"), by_name.to_string());
+        assert_eq!(CallError::Method(Some(7)).to_string(), "the function returned Some(7)");
+
+        let untyped = Error::new(Code::NotFound, "no user 7").kind_is(Kind::Method).data_is(Some(value));
+        assert_eq!(untyped.to_string(), format!("not_found: no user 7 (the function returned {expected})"));
+        let said = format!("`f` returned its own error: {expected}");
+        let once = Error(Box::new(ErrorRepr { message: said.clone().into(), ..(*untyped.0).clone() }));
+        assert_eq!(once.to_string(), format!("not_found: {said}"), "the data is printed once");
+
+        let long = CallError::Method(Value::from("x".repeat(2000))).to_string();
+        assert_eq!(long, format!("the function returned \"{}…", "x".repeat(1023)));
+        let long = CallError::Method("x".repeat(2000)).to_string();
+        assert_eq!(long, format!("the function returned \"{}…", "x".repeat(1023)));
     }
 
     #[test]

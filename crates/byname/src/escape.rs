@@ -1,5 +1,7 @@
 //! Text of others in messages: escaped and cut.
 
+use std::fmt::{self, Write as _};
+
 /// The most characters of such a text in a message.
 const LONGEST: usize = 128;
 
@@ -27,6 +29,39 @@ pub(crate) fn quoted_bytes(text: &[u8]) -> String {
     quoted(&String::from_utf8_lossy(text))
 }
 
+/// The beginning of `what`: at most `longest` bytes. Characters that could move a cursor are escaped. `…` stands for the
+/// rest, which is not formatted.
+pub(crate) fn excerpt(what: impl fmt::Display, longest: usize) -> String {
+    let mut excerpt = Excerpt { text: String::new(), longest };
+    // The only error is that there is more.
+    if write!(excerpt, "{what}").is_err() {
+        excerpt.text.push('…');
+    }
+    excerpt.text
+}
+
+struct Excerpt {
+    text: String,
+    longest: usize,
+}
+
+impl fmt::Write for Excerpt {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            let before = self.text.len();
+            match c {
+                '"' | '\'' | '\\' => self.text.push(c),
+                _ => self.text.extend(c.escape_debug()),
+            }
+            if self.text.len() > self.longest {
+                self.text.truncate(before);
+                return Err(fmt::Error);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// At most the first `longest` bytes of `text`, cut between characters.
 /// The standard library has this as `str::floor_char_boundary`, since Rust 1.91.
 pub(crate) fn beginning(text: &str, longest: usize) -> &str {
@@ -49,6 +84,16 @@ mod tests {
         assert_eq!(quoted(&"x".repeat(128)), format!("`{}`", "x".repeat(128)));
         assert_eq!(quoted(&"x".repeat(129)), format!("`{}…`", "x".repeat(128)));
         assert_eq!(quoted_bytes(b"\xff"), "`\u{fffd}`");
+    }
+
+    #[test]
+    fn an_excerpt_moves_no_cursor_and_ends_between_characters() {
+        assert_eq!(excerpt(r#"{"a":"\u0001 é '"}"#, 99), r#"{"a":"\u0001 é '"}"#);
+        assert_eq!(excerpt("a\u{1b}[2J\n\u{202e}", 99), "a\\u{1b}[2J\\n\\u{202e}");
+        assert_eq!(excerpt("x".repeat(8), 8), "x".repeat(8));
+        assert_eq!(excerpt("x".repeat(9), 8), "xxxxxxxx…");
+        assert_eq!(excerpt("aaa€", 5), "aaa…", "of the last character two bytes would fit");
+        assert_eq!(excerpt("aaa\u{1b}", 5), "aaa…", "an escape is not cut");
     }
 
     #[test]

@@ -14,9 +14,9 @@ pub(crate) use self::streaming_function::YieldedItems;
 pub use self::streaming_function::Yields;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::codec::{self, Codec, ResultShape};
-use crate::error::{Code, Error, Executed, Internal};
+use crate::error::{Code, Error, Executed, Internal, MethodErrorSummary};
 use crate::method::{Method, MethodSpec, Param, Source};
-use crate::outcome::ReturnedValue;
+use crate::outcome::{OwnMessage, ReturnedValue};
 
 /// A function that can be called, with what is known of it. `#[rpc]` makes them.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ pub(crate) enum FunctionResult {
     /// More items, and the function goes on.
     Items,
     /// The function's own error.
-    Method(Code),
+    Method(Code, OwnMessage),
     /// Ours, and nothing is in the output.
     Rpc(Error),
     /// It can't be encoded, and why.
@@ -98,9 +98,13 @@ impl Handler {
         Self::whole(method.clone(), function)
     }
 
-    /// A function that returns a `Result`; `code` is what its own errors go out under.
+    /// A function that returns a `Result`; `summary` says what its own errors go out under.
     #[doc(hidden)]
-    pub fn fallible<A, F, Fut, T, E>(method: &'static Method, code: fn(&E) -> Code, function: F) -> Self
+    pub fn fallible<A, F, Fut, T, E>(
+        method: &'static Method,
+        summary: fn(&E) -> MethodErrorSummary,
+        function: F,
+    ) -> Self
     where
         A: FromArguments,
         F: Fn(A) -> Fut + Send + Sync + 'static,
@@ -110,7 +114,7 @@ impl Handler {
     {
         let begin = move |method: &Method, call: arguments::CallInput<'_>| {
             let future = function(arguments::decode::<A>(method, call)?);
-            Ok(Box::pin(Fallible { future, code }) as Pin<Box<dyn Invocation>>)
+            Ok(Box::pin(Fallible { future, summary }) as Pin<Box<dyn Invocation>>)
         };
         Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
     }
@@ -133,11 +137,16 @@ impl Handler {
     }
 
     /// Any callable at run time.
-    pub(crate) fn function<A, F>(name: String, source: Source, function: F) -> Self
+    pub(crate) fn function<A, F>(name: FunctionNames, source: Source, function: F) -> Self
     where
         A: FromArguments,
         F: Callable<A>,
     {
+        let FunctionNames { name, arguments } = name;
+        let argument = |at: usize| match &arguments {
+            Some(names) => names[at].clone(),
+            None => format!("arg{at}"),
+        };
         let params = F::param_types().into_iter().enumerate();
         let method = Method {
             name: name.into(),
@@ -145,7 +154,7 @@ impl Handler {
             doc: "".into(),
             params: params
                 .map(|(at, (ty, optional))| Param {
-                    name: format!("arg{at}").into(),
+                    name: argument(at).into(),
                     ty: ty.into(),
                     optional,
                     default: None,
@@ -160,6 +169,8 @@ impl Handler {
             readonly: false,
             blocking: false,
             timeout: None,
+            max_age: None,
+            public: false,
             fingerprint: 0,
             source,
         };
@@ -208,8 +219,8 @@ impl fmt::Debug for Handler {
 
 /// An `#[rpc]` function, as [`Server::method`](crate::Server::method) takes it. The attribute implements it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no `#[rpc]` function that can be served",
-    label = "expected the name of a function that bears `#[rpc]` and has a body",
+    message = "`{Self}` is not an `#[rpc]` function that can be served",
+    label = "expected the name of a function that has `#[rpc]` and a body",
     note = "a declaration without a body is for callers only; closures and other functions go to `Server::function`"
 )]
 pub trait Function {
@@ -217,7 +228,7 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
+/// A type with an `impl` block that has `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
 /// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
 pub trait Instance: Sized + 'static {
     #[doc(hidden)]
@@ -227,7 +238,7 @@ pub trait Instance: Sized + 'static {
 /// What [`Server::inject`](crate::Server::inject) takes: an [`Instance`], or an [`Arc`] of one.
 #[diagnostic::on_unimplemented(
     message = "the methods of `{Self}` can't be served",
-    label = "expected an instance of a type whose `impl` block bears `#[rpc]`, or an `Arc` of one",
+    label = "expected an instance of a type whose `impl` block has `#[rpc]`, or an `Arc` of one",
     note = "write `#[rpc]` above the `impl` block that has the methods"
 )]
 pub trait Inject {
@@ -261,6 +272,41 @@ pub trait Contract<T> {
     fn handlers(instance: T) -> Vec<Handler>;
 }
 
+/// A function that answers in place of an `#[rpc]` function, for tests: [`Server::inject`](crate::Server::inject) takes it.
+/// The stub makes it of a closure with the types of the function, `add::fake(|a, b| async move { … })`, and the type beside a
+/// contract one of each method, `UsersContract::get(|id| async move { … })`.
+///
+/// ```
+/// use byname::{Client, Server, rpc};
+///
+/// #[rpc]
+/// async fn add(a: i64, b: i64) -> i64; // the service has the body
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// let fake = add::fake(|a, b| async move { a + b + 1000 });
+/// let data = Client::local(&Server::new().inject(fake))?;
+/// assert_eq!(add::on(&data, 1, 2).await?, 1003);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a fake answers nothing before `Server::inject`"]
+pub struct Fake(Handler);
+
+impl Fake {
+    #[doc(hidden)]
+    pub fn new(handler: Handler) -> Self {
+        Self(handler)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Inject for Fake {
+    fn handlers(self) -> Vec<Handler> {
+        vec![self.0]
+    }
+}
+
 /// A function of a package, as `server!` finds it.
 #[derive(Debug)]
 pub struct Registration {
@@ -268,16 +314,20 @@ pub struct Registration {
     pub handler: fn() -> Handler,
     /// What is known of it.
     pub spec: &'static MethodSpec,
+    /// Where Rust finds it, its crate first.
+    pub path: &'static str,
 }
 
 inventory::collect!(Registration);
 
 /// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be injected as a function",
+    message = "`{Self}` can't be served as a function",
     label = "expected an async function or a closure that returns a future, with up to 16 arguments",
-    note = "its arguments implement `serde::Serialize` and `serde::Deserialize`, its result `serde::Serialize`, and \
-            its future is `Send`; write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
+    note = "arguments are owned: `String` for `&str`, `Vec<T>` for `&[T]`; an `#[rpc]` function may borrow them",
+    note = "arguments implement `serde::Serialize` and `serde::Deserialize`, the result implements `serde::Serialize`, and \
+            the future is `Send`",
+    note = "write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
 )]
 pub trait Callable<A>: Send + Sync + 'static {
     /// What it returns.
@@ -293,6 +343,44 @@ pub trait Callable<A>: Send + Sync + 'static {
     #[doc(hidden)]
     fn param_types() -> Vec<(&'static str, bool)>;
 }
+
+/// The name of a function for [`Server::function`](crate::Server::function), by itself or with the names of its arguments:
+/// `"add"` or `("add", ["a", "b"])`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name a function and its arguments",
+    label = "expected a name, or a name and the names of all arguments",
+    note = "write `\"add\"`, or `(\"add\", [\"a\", \"b\"])` for a function of two arguments"
+)]
+pub trait FunctionName<A> {
+    #[doc(hidden)]
+    fn names(self) -> FunctionNames;
+}
+
+/// What [`FunctionName`] says.
+#[derive(Debug)]
+pub struct FunctionNames {
+    name: String,
+    /// As many as the function has.
+    arguments: Option<Vec<String>>,
+}
+
+macro_rules! function_names {
+    ($($name:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<A> FunctionName<A> for $name {
+            fn names(self) -> FunctionNames {
+                self.into()
+            }
+        }
+
+        impl From<$name> for FunctionNames {
+            fn from(name: $name) -> Self {
+                Self { name: name.into(), arguments: None }
+            }
+        }
+    )*};
+}
+function_names!(&str, String, &String, Box<str>, std::borrow::Cow<'_, str>);
 
 macro_rules! callables {
     ($(($($type:ident),*))*) => {$(
@@ -312,6 +400,16 @@ macro_rules! callables {
 
             fn param_types() -> Vec<(&'static str, bool)> {
                 vec![$((std::any::type_name::<$type>(), arguments::is_optional::<$type>())),*]
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl<Name: Into<String>, Word: Into<String>, $($type),*> FunctionName<($($type,)*)>
+            for (Name, [Word; <[&str]>::len(&[$(stringify!($type)),*])])
+        {
+            fn names(self) -> FunctionNames {
+                let arguments = self.1.into_iter().map(Into::into).collect();
+                FunctionNames { name: self.0.into(), arguments: Some(arguments) }
             }
         }
     )*};
@@ -348,7 +446,9 @@ where
                 let start = bytes.len();
                 match codec::encode_returned(*codec, &value, bytes) {
                     Ok(ResultShape::Value | ResultShape::Ok) => FunctionResult::Ok,
-                    Ok(ResultShape::Err) => FunctionResult::Method(Code::Unknown),
+                    Ok(ResultShape::Err) => {
+                        FunctionResult::Method(Code::Unknown, OwnMessage::value(*codec, &bytes[start..]))
+                    }
                     Ok(ResultShape::Ours) => {
                         let ours = codec::decode(*codec, &bytes[start..]);
                         bytes.truncate(start);
@@ -369,7 +469,7 @@ pin_project_lite::pin_project! {
     struct Fallible<Fut, E> {
         #[pin]
         future: Fut,
-        code: fn(&E) -> Code,
+        summary: fn(&E) -> MethodErrorSummary,
     }
 }
 
@@ -389,24 +489,47 @@ where
                 FunctionResult::Ok
             }
             (Ok(_), ResultTarget::Stream(_)) => FunctionResult::Unencodable("it returns no stream".into()),
-            (Err(error), out) => own_error(error, *this.code, out),
+            (Err(error), out) => own_error(error, *this.summary, out),
         })
     }
 }
 
 /// What a function's `Err` comes to; its own error is in `out`, and ours is not.
-fn own_error<E: Serialize + Send + 'static>(error: E, code: fn(&E) -> Code, out: &mut ResultTarget) -> FunctionResult {
+fn own_error<E: Serialize + Send + 'static>(
+    error: E,
+    summary: fn(&E) -> MethodErrorSummary,
+    out: &mut ResultTarget,
+) -> FunctionResult {
     let any: &dyn std::any::Any = &error;
     let ours = any.downcast_ref::<Error>().cloned().or_else(|| any.downcast_ref().map(Internal::told));
     if let Some(ours) = ours {
         return FunctionResult::Rpc(ours.executed_is(Executed::Yes));
     }
-    let code = code(&error);
+    let MethodErrorSummary { code, message } = summary(&error);
+    let said = message.map(OwnMessage::text);
     match out {
-        ResultTarget::Encoded(codec, bytes) => encoded(*codec, &error, bytes, FunctionResult::Method(code)),
+        ResultTarget::Encoded(codec, bytes) => {
+            let start = bytes.len();
+            match codec::encode(*codec, &error, bytes) {
+                Ok(()) => {
+                    let message = said.unwrap_or_else(|| OwnMessage::value(*codec, &bytes[start..]));
+                    FunctionResult::Method(code, message)
+                }
+                Err(why) => {
+                    bytes.truncate(start);
+                    FunctionResult::Unencodable(why)
+                }
+            }
+        }
         ResultTarget::Local(slot) => {
+            // Interceptors of this process see the message that other processes would get.
+            let message = said.unwrap_or_else(|| {
+                let mut json = Vec::new();
+                let encoded = codec::encode(Codec::Json, &error, &mut json);
+                OwnMessage::value(Codec::Json, encoded.map_or(b"", |()| &json))
+            });
             *slot = Some(Box::new(error));
-            FunctionResult::Method(code)
+            FunctionResult::Method(code, message)
         }
         ResultTarget::Stream(_) => {
             FunctionResult::Unencodable("its error went astray, which is a defect of byname".into())

@@ -1,5 +1,7 @@
 //! What the expansion of `#[rpc]` and `server!` refers to. Nothing here is for users.
 
+pub use std::string::String;
+
 pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
@@ -19,7 +21,7 @@ use crate::arguments::{self, Argument, Returns};
 use crate::client::{self, Call, Client, Remote, StreamCall};
 use crate::codec::{self, Codec};
 use crate::context::Context;
-use crate::error::{CallError, Code, Error, MethodError};
+use crate::error::{CallError, Code, Error, MethodError, MethodErrorSummary};
 use crate::handler::NoError;
 pub use crate::stream_argument::ArgumentsWithStream;
 use crate::stream_argument::Streaming;
@@ -29,6 +31,17 @@ pub trait Declared {
     /// What is known of it.
     fn method() -> &'static Method;
 }
+
+/// What a function without a body is called on in this process: nothing has [`HasBody`] here.
+#[derive(Debug)]
+pub struct Declaration<'body>(PhantomData<&'body ()>);
+
+/// Never implemented.
+#[diagnostic::on_unimplemented(
+    message = "`{F}` has no body here: it is declared for callers of another service",
+    label = "call it where it is served: `{F}::on(&client, …)`"
+)]
+pub trait HasBody<F> {}
 
 /// Whether a function stands in the crate of this name.
 pub fn is_in_crate(spec: &MethodSpec, name: &str) -> bool {
@@ -173,31 +186,51 @@ pub trait NotResult {
 
 impl<T> NotResult for IsResult<T> {}
 
-/// The code of a function's own error, by autoref: the first trait where there is a [`MethodError`], else the second.
+/// What a function's own error says of itself, by autoref: the first trait where there is a [`MethodError`], else the
+/// second.
 #[derive(Debug)]
-pub struct CodeOf<'a, E>(pub &'a E);
+pub struct OwnError<'a, E>(pub &'a E);
 
-/// See [`CodeOf`].
-pub trait CodeOfMethodError {
+/// See [`OwnError`].
+pub trait SummaryOfMethodError {
     /// What the error says.
-    fn code(&self) -> Code;
+    fn summary(&self) -> MethodErrorSummary;
 }
 
-impl<E: MethodError> CodeOfMethodError for CodeOf<'_, E> {
-    fn code(&self) -> Code {
-        self.0.code()
+impl<E: MethodError> SummaryOfMethodError for OwnError<'_, E> {
+    fn summary(&self) -> MethodErrorSummary {
+        MethodErrorSummary { code: self.0.code(), message: self.0.message() }
     }
 }
 
-/// See [`CodeOf`].
-pub trait CodeOfAny {
-    /// `unknown`.
-    fn code(&self) -> Code;
+/// See [`OwnError`].
+pub trait SummaryOfAny {
+    /// Nothing.
+    fn summary(&self) -> MethodErrorSummary;
 }
 
-impl<E> CodeOfAny for &CodeOf<'_, E> {
-    fn code(&self) -> Code {
-        Code::Unknown
+impl<E> SummaryOfAny for &OwnError<'_, E> {
+    fn summary(&self) -> MethodErrorSummary {
+        MethodErrorSummary::of_any(self.0)
+    }
+}
+
+/// What `#[derive(MethodError)]` takes as the message of an error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no `Display`, which `MethodError` takes as its message",
+    label = "expected a type that implements `std::fmt::Display`",
+    note = "implement `Display`, by hand or by `#[derive(thiserror::Error)]`, or write `#[method_error(message = false)]`: \
+            callers then read the beginning of the value"
+)]
+pub trait MessageOfDisplay {
+    /// Its text.
+    fn message(&self) -> String;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: std::fmt::Display> MessageOfDisplay for E {
+    fn message(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -274,7 +307,7 @@ pub trait ServesFit<A, T, E> {
         F: Fn(A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static;
     /// For a function that returns a `Result`.
-    fn fallible<F, Fut>(&self, method: &'static Method, code: fn(&E) -> Code, function: F) -> Handler
+    fn fallible<F, Fut>(&self, method: &'static Method, summary: fn(&E) -> MethodErrorSummary, function: F) -> Handler
     where
         F: Fn(A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static;
@@ -291,7 +324,11 @@ pub trait ServesFit<A, T, E> {
     /// Runs a stream of values to its end.
     fn yields<S: Stream<Item = T>>(&self, stream: S) -> Yields<S, E>;
     /// Runs a stream of results to its end or its first error.
-    fn yields_fallible<S: Stream<Item = Result<T, E>>>(&self, code: fn(&E) -> Code, stream: S) -> Yields<S, E>;
+    fn yields_fallible<S: Stream<Item = Result<T, E>>>(
+        &self,
+        summary: fn(&E) -> MethodErrorSummary,
+        stream: S,
+    ) -> Yields<S, E>;
 }
 
 impl<I: Send + Sync, A: FromArguments, T: Returns, E: Returns> ServesFit<A, T, E> for HandlerMaker<I, A, T, E> {
@@ -303,12 +340,12 @@ impl<I: Send + Sync, A: FromArguments, T: Returns, E: Returns> ServesFit<A, T, E
         Handler::plain(method, function)
     }
 
-    fn fallible<F, Fut>(&self, method: &'static Method, code: fn(&E) -> Code, function: F) -> Handler
+    fn fallible<F, Fut>(&self, method: &'static Method, summary: fn(&E) -> MethodErrorSummary, function: F) -> Handler
     where
         F: Fn(A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        Handler::fallible(method, code, function)
+        Handler::fallible(method, summary, function)
     }
 
     fn stream<F, Fut>(&self, method: &'static Method, function: F) -> Handler
@@ -331,8 +368,12 @@ impl<I: Send + Sync, A: FromArguments, T: Returns, E: Returns> ServesFit<A, T, E
         Yields::plain(stream)
     }
 
-    fn yields_fallible<S: Stream<Item = Result<T, E>>>(&self, code: fn(&E) -> Code, stream: S) -> Yields<S, E> {
-        Yields::fallible(stream, code)
+    fn yields_fallible<S: Stream<Item = Result<T, E>>>(
+        &self,
+        summary: fn(&E) -> MethodErrorSummary,
+        stream: S,
+    ) -> Yields<S, E> {
+        Yields::fallible(stream, summary)
     }
 }
 
@@ -343,7 +384,7 @@ pub trait ServesUnfit<A, T, E> {
         unreachable!("the compiler refuses these types")
     }
     /// Never called.
-    fn fallible<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: fn(&E) -> Code, _: F) -> Handler {
+    fn fallible<F: Fn(A) -> Fut, Fut>(&self, _: &'static Method, _: fn(&E) -> MethodErrorSummary, _: F) -> Handler {
         unreachable!("the compiler refuses these types")
     }
     /// Never called.
@@ -359,7 +400,7 @@ pub trait ServesUnfit<A, T, E> {
         unreachable!("the compiler refuses these types")
     }
     /// Never called.
-    fn yields_fallible<S>(&self, _: fn(&E) -> Code, _: S) -> Pending<()> {
+    fn yields_fallible<S>(&self, _: fn(&E) -> MethodErrorSummary, _: S) -> Pending<()> {
         unreachable!("the compiler refuses these types")
     }
 }
@@ -475,8 +516,8 @@ impl<T> NoContract for Arc<T> {}
 
 /// Implemented by nothing: its message is what matters.
 #[diagnostic::on_unimplemented(
-    message = "this trait is no contract",
-    label = "expected a trait that bears `#[rpc]`",
+    message = "this trait is not a contract",
+    label = "expected a trait that has `#[rpc]`",
     note = "write `#[rpc]` above the trait, or remove it from this `impl` block"
 )]
 pub trait OfContract {}

@@ -10,6 +10,7 @@ use bytes::Bytes;
 pub(crate) use self::items::Items;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
+use crate::escape::{beginning, excerpt};
 
 /// What a function returned.
 pub enum Returned {
@@ -46,10 +47,49 @@ pub enum Failure {
 
 impl Failure {
     /// The ERROR object, without data, for an error that the function returned.
-    pub(crate) fn method_error(name: &str, code: Code) -> Error {
-        Error::new(code, format!("`{name}` returned its own error, see `data`"))
-            .executed_is(Executed::Yes)
-            .kind_is(Kind::Method)
+    pub(crate) fn method_error(name: &str, code: Code, message: OwnMessage) -> Error {
+        let message = match message {
+            OwnMessage::Text(text) => text,
+            OwnMessage::Value(value) => format!("`{name}` returned its own error: {value}"),
+        };
+        Error::new(code, message).executed_is(Executed::Yes).kind_is(Kind::Method)
+    }
+}
+
+/// What the message of a function's own error is made of.
+pub(crate) enum OwnMessage {
+    /// The error's own words.
+    Text(String),
+    /// It has none: the beginning of its value as JSON.
+    Value(String),
+}
+
+impl OwnMessage {
+    /// The most bytes of the error's own words. They stand beside the value, and no limit counts them.
+    const LONGEST_TEXT: usize = 4096;
+    /// The most bytes of the value, which goes out whole as `data`.
+    const LONGEST_VALUE: usize = 256;
+
+    pub(crate) fn text(mut text: String) -> Self {
+        let fits = beginning(&text, Self::LONGEST_TEXT).len();
+        if fits < text.len() {
+            text.truncate(fits);
+            text.push('…');
+        }
+        OwnMessage::Text(text)
+    }
+
+    /// Of an error whose value was encoded.
+    pub(crate) fn value(codec: Codec, value: &[u8]) -> Self {
+        let transcoded;
+        let json = match codec {
+            Codec::Json => value,
+            Codec::MessagePack => {
+                transcoded = codec::to_json(value).unwrap_or_default();
+                &transcoded
+            }
+        };
+        OwnMessage::Value(excerpt(std::str::from_utf8(json).unwrap_or_default(), Self::LONGEST_VALUE))
     }
 }
 

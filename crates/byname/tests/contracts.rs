@@ -261,7 +261,7 @@ async fn others_call_it_by_its_names() {
     let answer = raw(running.address, get("/rpc/users.get?id=1")).await;
     assert_eq!((answer.status, answer.json()), (200, json!({"id": 1, "name": "Ada"})), "it is `readonly`");
     let answer = raw(running.address, get("/rpc/users.get?id=9")).await;
-    assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("not_found")), "its error has a code");
+    assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("not_found")), "its error has a code");
     let answer = raw(running.address, get("/rpc/users.whoami")).await;
     assert_eq!(answer.status, 405);
 }

@@ -167,7 +167,7 @@ async fn an_answer_is_written_byte_by_byte_as_the_protocol_has_it() {
     assert_eq!(answer(&both).await, r#"[{"jsonrpc":"2.0","result":3,"id":1.0},{"jsonrpc":"2.0","result":3,"id":1}]"#);
     assert_eq!(
         answer(&call("withdraw", r#","params":["ada",101],"id":"w""#)).await,
-        r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"`withdraw` returned its own error, see `data`","data":{"code":"failed_precondition","message":"`withdraw` returned its own error, see `data`","executed":"yes","kind":"method","data":{"Overdrawn":{"by":1}}}},"id":"w"}"#
+        r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"`withdraw` returned its own error: {\"Overdrawn\":{\"by\":1}}","data":{"code":"failed_precondition","message":"`withdraw` returned its own error: {\"Overdrawn\":{\"by\":1}}","executed":"yes","kind":"method","data":{"Overdrawn":{"by":1}}}},"id":"w"}"#
     );
 }
 

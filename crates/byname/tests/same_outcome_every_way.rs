@@ -175,6 +175,14 @@ macro_rules! own_errors {
             }
         )*
 
+        /// The same functions for callers that don't know that they can fail.
+        mod untyped {
+            $(
+                #[byname::rpc]
+                pub(super) async fn $at_once() -> u8;
+            )*
+        }
+
         fn serve_own_errors(server: Server) -> Server {
             server$(.method::<$at_once>().method::<$first>().method::<$behind>())*
         }
@@ -196,6 +204,15 @@ macro_rules! own_errors {
                         told(client.call::<u8>(name, ()).await.map_err(CallError::error::<$($type)+>))
                     },
                     own($value),
+                ));
+                let json = serde_json::to_string(&$value).unwrap();
+                // What JSON leaves as it is and a terminal would not.
+                let json = json.replace('\u{2028}', r"\u{2028}").replace('\u{7f}', r"\u{7f}");
+                let message = format!("`{name}` returned its own error: {json}");
+                rows.push(row(
+                    concat!(stringify!($at_once), ", its message"),
+                    |client| async move { untyped::$at_once::on(&client).await.unwrap_err().message().to_owned() },
+                    message,
                 ));
                 rows.push(row(
                     stringify!($first),
@@ -524,7 +541,7 @@ fn errors() -> Vec<Row> {
         row(
             "an own error where none is expected",
             |client| async move { said(misread::infallible::on(&client).await) },
-            "unknown, Yes, Method, None, None, Some(Null): `unit` returned its own error, see `data`",
+            "unknown, Yes, Method, None, None, Some(Null): `unit` returned its own error: null",
         ),
         row(
             "null where a number is expected",
@@ -1072,7 +1089,7 @@ async fn what_is_too_large_is_so_by_every_way_of_its_codec_and_the_error_says_wh
 async fn null_is_written_as_the_data_of_an_own_error() {
     let running = Running::new(serve()).await;
     let own = json!({
-        "code": "unknown", "message": "`unit` returned its own error, see `data`", "executed": "yes", "kind": "method",
+        "code": "unknown", "message": "`unit` returned its own error: null", "executed": "yes", "kind": "method",
         "data": null,
     });
     let plain = raw(running.address, post("/rpc", r#"{"fun":"unit"}"#)).await;

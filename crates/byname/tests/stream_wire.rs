@@ -106,7 +106,7 @@ async fn lines_and_events_are_as_the_protocol_has_them() {
         assert!(head.contains(&format!("content-type: {content_type}")), "{head}");
         assert_eq!(body, expected, "{request}");
     }
-    let error = r#"{"code":"unknown","message":"`fails` returned its own error, see `data`","executed":"yes","kind":"method","data":"no\nmore"}"#;
+    let error = r#"{"code":"unknown","message":"`fails` returned its own error: \"no\\nmore\"","executed":"yes","kind":"method","data":"no\nmore"}"#;
     let (_, body) = whole(&running, &post("/rpc/fails", "[2]")).await;
     assert_eq!(body, format!("{{\"item\":0}}\n{{\"item\":1}}\n{{\"err\":{error}}}\n"));
     let (_, body) = whole(&running, &verb("GET", "/rpc/fails?after=1", accept)).await;

@@ -28,6 +28,24 @@ pub async fn sum(mut numbers: Streaming<i64>) -> Result<i64, Error> {
     Ok(sum)
 }
 
+/// What can go wrong.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize, rpc::MethodError)]
+#[method_error(crate = ::rpc)]
+#[code(aborted)]
+pub struct TooLate;
+
+impl std::fmt::Display for TooLate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("too late")
+    }
+}
+
+/// Fails.
+#[rpc::rpc(crate = ::rpc)]
+pub async fn late() -> Result<(), TooLate> {
+    Err(TooLate)
+}
+
 /// Counts.
 #[derive(Debug)]
 pub struct Counter;
@@ -61,7 +79,7 @@ impl Users for Db {
 
 #[cfg(test)]
 mod tests {
-    use rpc::Client;
+    use rpc::{CallError, Client, Code, MethodError};
 
     use super::*;
 
@@ -72,6 +90,8 @@ mod tests {
         assert_eq!(declared::on(&client, 1, 2).await?, 3);
         assert_eq!(half::on(&client, "abcd").await, Ok("ab".into()));
         assert_eq!(sum::on(&client, Streaming::from(vec![1, 2])).await, Ok(3));
+        assert_eq!(late::on(&client).await, Err(CallError::Method(TooLate)));
+        assert_eq!((TooLate.code(), TooLate.message()), (Code::Aborted, Some("too late".into())));
         assert_eq!(Counter::on(&client).total().await?, 7);
         assert_eq!(UsersClient::on(&client).user(1).await, Ok("user 1".into()));
         Ok(())

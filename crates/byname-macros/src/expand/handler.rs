@@ -26,7 +26,7 @@ pub(super) fn handlers(methods: &[Function], ty: &TokenStream, callees: &TokenSt
     }
 }
 
-/// What a method is called on.
+/// The instance that a method is called on.
 pub(super) struct Instance<'a> {
     /// The variable that holds it in an `Arc`.
     this: &'a Ident,
@@ -40,12 +40,12 @@ pub(super) fn handler(
     callee: &TokenStream,
     instance: Option<Instance<'_>>,
 ) -> TokenStream {
-    // What the compiler says of the future is said at the function's name.
+    // The compiler's errors about the future are shown at the function's name.
     let here = Span::mixed_site().located_at(function.ident.span());
     let byname = function.library.at(here);
     let owned = function.arguments.iter().map(|argument| &argument.owned);
     let arguments = stub::streamed(function, quote!((#(#owned,)*)));
-    // Names of our own, as an argument may be called what the function is called.
+    // Generated names, because an argument may have the name of the function.
     let names: Vec<Ident> =
         (0..function.arguments.len()).map(|index| format_ident!("argument_{index}", span = here)).collect();
     let this = instance.as_ref().map(|instance| instance.this);
@@ -73,25 +73,25 @@ pub(super) fn handler(
             }
         },
     };
-    let code = code(&byname, here);
+    let summary = summary(&byname, here);
     let serve = match (&function.output.kind, function.output.streams) {
-        (OutputKind::Result(_), false) => quote_spanned!(here=> fallible(#method, #code, #closure)),
+        (OutputKind::Result(_), false) => quote_spanned!(here=> fallible(#method, #summary, #closure)),
         (_, false) => quote_spanned!(here=> plain(#method, #closure)),
         (OutputKind::Result(_), true) => quote_spanned!(here=> stream_fallible(#method, #closure)),
         (_, true) => quote_spanned!(here=> stream(#method, #closure)),
     };
     quote_spanned! {here=>
         {
-            use #byname::__private::{CodeOfAny as _, CodeOfMethodError as _};
+            use #byname::__private::{SummaryOfAny as _, SummaryOfMethodError as _};
             use #byname::__private::{ServesFit as _, ServesUnfit as _};
             #serves.#serve
         }
     }
 }
 
-/// What says the code of a function's own error.
-fn code(byname: &TokenStream, here: Span) -> TokenStream {
-    quote_spanned!(here=> |error| (&#byname::__private::CodeOf(error)).code())
+/// The closure that asks a function's own error for its code and its message.
+pub(super) fn summary(byname: &TokenStream, here: Span) -> TokenStream {
+    quote_spanned!(here=> |error| (&#byname::__private::OwnError(error)).summary())
 }
 
 fn future(
@@ -124,16 +124,16 @@ fn future(
         if function.manner == Manner::Async {
             call = quote_spanned!(here=> #call.await);
         }
-        let code = code(&byname, here);
+        let summary = summary(&byname, here);
         let yields = match function.output.kind {
-            OutputKind::Result(_) => quote_spanned!(here=> yields_fallible(#code, #call)),
+            OutputKind::Result(_) => quote_spanned!(here=> yields_fallible(#summary, #call)),
             _ => quote_spanned!(here=> yields(#call)),
         };
         // The stream may borrow what the future owns.
         return quote_spanned!(here=> async move { let stream = #serves.#yields; stream.await });
     }
     match function.manner {
-        // The function's own future will do, where it borrows nothing.
+        // The function's own future is enough if it borrows nothing.
         Manner::Async if !borrows => call,
         Manner::Async => quote_spanned!(here=> async move { #call.await }),
         Manner::Inline => quote_spanned!(here=> async move { #call }),

@@ -9,7 +9,7 @@ use serde_core::Serialize;
 
 use super::{FunctionResult, Invocation, ResultTarget, own_error};
 use crate::codec::Codec;
-use crate::error::{Code, Executed};
+use crate::error::{Executed, MethodErrorSummary};
 use crate::outcome::ReturnedValue;
 use crate::outcome::items::ItemBatch;
 use crate::outcome::sink::{ItemSink, UnfitItem};
@@ -76,9 +76,9 @@ impl YieldedItems {
         }
     }
 
-    fn fail<E: Serialize + Send + 'static>(&mut self, error: E, code: fn(&E) -> Code) {
+    fn fail<E: Serialize + Send + 'static>(&mut self, error: E, summary: fn(&E) -> MethodErrorSummary) {
         let mut data = self.output();
-        let outcome = own_error(error, code, &mut data);
+        let outcome = own_error(error, summary, &mut data);
         self.failure = Some((outcome, data));
     }
 }
@@ -144,15 +144,15 @@ pin_project_lite::pin_project! {
     pub struct Yields<S: Stream, E> {
         #[pin]
         stream: S,
-        put: fn(&mut YieldedItems, S::Item, fn(&E) -> Code) -> bool,
-        code: fn(&E) -> Code,
+        put: fn(&mut YieldedItems, S::Item, fn(&E) -> MethodErrorSummary) -> bool,
+        summary: fn(&E) -> MethodErrorSummary,
     }
 }
 
 impl<S: Stream<Item: Serialize + Send + 'static>, E> Yields<S, E> {
     /// A stream of values.
     pub(crate) fn plain(stream: S) -> Self {
-        Self { stream, put: |yielded, item, _| yielded.push(item), code: |_| Code::Unknown }
+        Self { stream, put: |yielded, item, _| yielded.push(item), summary: MethodErrorSummary::of_any }
     }
 }
 
@@ -163,15 +163,15 @@ where
     E: Serialize + Send + 'static,
 {
     /// A stream of results, whose first error is its end.
-    pub(crate) fn fallible(stream: S, code: fn(&E) -> Code) -> Self {
-        let put = |yielded: &mut YieldedItems, item: Result<T, E>, code: fn(&E) -> Code| match item {
+    pub(crate) fn fallible(stream: S, summary: fn(&E) -> MethodErrorSummary) -> Self {
+        let put = |yielded: &mut YieldedItems, item: Result<T, E>, summary: fn(&E) -> MethodErrorSummary| match item {
             Ok(item) => yielded.push(item),
             Err(error) => {
-                yielded.fail(error, code);
+                yielded.fail(error, summary);
                 true
             }
         };
-        Self { stream, put, code }
+        Self { stream, put, summary }
     }
 }
 
@@ -188,7 +188,7 @@ impl<S: Stream, E> Future for Yields<S, E> {
         loop {
             match this.stream.as_mut().poll_next(cx) {
                 Poll::Ready(Some(item)) => {
-                    if (this.put)(yielded, item, *this.code) {
+                    if (this.put)(yielded, item, *this.summary) {
                         // Whoever takes items asks for more without being woken.
                         return Poll::Pending;
                     }

@@ -39,6 +39,7 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
     Violation, WriteQueue, wake,
 };
+use crate::limits::Limit;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::permits::CallPermits;
@@ -553,7 +554,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let why = format!(
             "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
         );
-        let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
+        let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message);
         self.put(id, error.into(), "");
     }
 
@@ -637,7 +638,7 @@ fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
         "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
          raise it{shorter}"
     );
-    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
 }
 
 fn timed_out(why: &str) -> SocketEnd {

@@ -17,6 +17,7 @@ use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
 use crate::frames::payload::stream::{put_credit, put_end};
 use crate::frames::{Found, SenderEnd, SharedState, StreamSender, wake};
+use crate::limits::Limit;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
@@ -62,7 +63,7 @@ pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
          it{}",
         codec::shorter(codec)
     );
-    Error::new(Code::ResourceExhausted, why).of_limit("message")
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }
 
 /// How a call ends, with the metadata that no item carried.
@@ -103,7 +104,7 @@ async fn send(
                 "no item of the stream of `{name}` was taken for {idle:?} (`Limits::stream_idle` of the server); read \
                  it sooner, or raise it"
             );
-            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit("stream_idle");
+            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle);
             SenderEnd::Failed(error.into())
         })
     })
