@@ -1,14 +1,17 @@
 //! Arguments between Rust tuples and the wire: by position, by name, or both.
 
+mod arities;
 mod builder;
 mod decode;
 mod encode;
+mod encoded;
 mod unknown;
 
 pub use self::builder::Args;
 pub(crate) use self::decode::MissingArgument;
 pub(crate) use self::decode::{ArgumentSource, CallInput, decode, is_optional};
-pub(crate) use self::encode::{EncodedArguments, encode_dynamic};
+pub(crate) use self::encode::encode_dynamic;
+pub(crate) use self::encoded::EncodedArguments;
 pub(crate) use self::unknown::told as unknown_argument;
 pub use self::{decode::FromArguments, encode::ToArguments};
 

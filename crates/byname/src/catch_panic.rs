@@ -1,11 +1,11 @@
-//! The user's code, whose panics end nobody else's work.
+//! Runs code of the user and catches its panics, so that a panic ends only its own call.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The user's code has panicked.
+/// Code of the user has panicked.
 pub(crate) struct Panicked;
 
-/// Runs the user's code. What was thrown is of no use to anyone, and may panic once more when it is dropped.
+/// Runs code of the user. The payload of a panic is not used, and it may panic again when it is dropped.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|thrown| {
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(thrown))) {

@@ -1,19 +1,27 @@
 //! A client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
 
 mod call;
+mod call_errors;
 mod connection_pool;
+mod frame_attempt;
 pub(crate) mod frame_connection;
-mod frame_connections;
+mod frame_connection_set;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod http1_connection;
+mod http_attempt;
+mod http_connections;
+mod http_exchange;
+mod http_request;
 mod outgoing_call;
 mod reply_stream;
 mod retry;
 mod retry_budget;
+mod route;
 mod service_host;
 mod service_url;
 mod stream_call;
+mod sweeper;
 mod tcp_connect;
 mod typed_result;
 
@@ -28,6 +36,7 @@ use serde_json::Value;
 
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
+use self::route::Route;
 use self::service_host::ServiceHost;
 pub use self::stream_call::StreamCall;
 pub use self::typed_result::Remote;
@@ -80,13 +89,6 @@ pub enum Transport {
     Frames,
     /// HTTP/1.1 alone.
     Http,
-}
-
-/// Where calls go.
-#[derive(Clone)]
-enum Route {
-    Remote(Arc<ServiceHost>),
-    Local(Arc<Dispatch>),
 }
 
 /// What calls through one handle have in common.
@@ -161,7 +163,7 @@ impl Client {
     ///
     /// ```
     /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut lines = data.stream_call::<String>("follow", ("/var/log/syslog",));
+    /// let mut lines = data.stream::<String>("follow", ("/var/log/syslog",));
     /// while let Some(line) = lines.next().await {
     ///     println!("{}", line?);
     /// }

@@ -6,6 +6,7 @@ mod equivalence;
 mod exact_integers;
 mod finite_floats;
 pub(crate) mod json;
+mod json_scan;
 mod message_pack;
 mod private_keys;
 mod transcode;
@@ -106,7 +107,7 @@ pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<
 pub(crate) fn deeper_than(codec: Codec, limit: usize, bytes: &[u8]) -> bool {
     match codec {
         Codec::MessagePack => message_pack::deeper_than(limit, bytes),
-        Codec::Json => json::deeper_than(limit, bytes),
+        Codec::Json => json_scan::deeper_than(limit, bytes),
     }
 }
 

@@ -25,9 +25,9 @@ thread_local! {
     static MAY_BE_GONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Polls a call whose caller may have gone. The functions in it that are not done are told, and run on.
+/// Polls a call whose caller may have gone away. Functions in it that have not ended are told so and run on.
 pub(crate) fn while_caller_may_be_gone<T>(poll: impl FnOnce() -> T) -> T {
-    /// A panic must not leave it set.
+    /// Resets the flag also after a panic.
     struct Reset;
 
     impl Drop for Reset {
@@ -43,10 +43,9 @@ pub(crate) fn while_caller_may_be_gone<T>(poll: impl FnOnce() -> T) -> T {
 
 /// The call that a function serves: its metadata, caller, deadline and cancellation.
 ///
-/// There is no context parameter. [`Context::current`] is the call of the running function, `None` when the function is
-/// called locally. It holds in everything the function awaits in its own task, in the body of a stream that it returns, and in
-/// `#[rpc(blocking)]` functions;
-/// [`Context::spawn`] carries it into another task.
+/// There is no context parameter. [`Context::current`] gives the call that the running function serves. It is `None` if the
+/// function was called locally. It is valid in everything that the function awaits in its own task, in the body of a stream
+/// that the function returns, and in `#[rpc(blocking)]` functions. [`Context::spawn`] carries it into another task.
 ///
 /// ```
 /// use byname::{rpc, Context};
@@ -74,17 +73,17 @@ struct ContextInner {
     extensions: Extensions,
     peer: Option<SocketAddr>,
     deadline: Instant,
-    /// By how many microseconds a stream has moved the deadline.
+    /// How far a stream has extended the deadline, in microseconds.
     moved: AtomicI64,
     readonly: bool,
     cancelled: OnceLock<CancellationToken>,
     reply_metadata: OnceLock<Mutex<HeaderMap>>,
-    /// What its trace knows it by, once it says so to others.
+    /// The span id of this call. It is made when the first call that needs it is made.
     span: OnceLock<u64>,
 }
 
 impl Context {
-    /// The call that is being served, if one is.
+    /// The call that is being served; `None` if there is none.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
@@ -94,7 +93,7 @@ impl Context {
         &self.0.method
     }
 
-    /// One header of the call, or the first of its name; `None` too where it isn't text.
+    /// The first header of this name; `None` also if its value is not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0.metadata.get(name)?.to_str().ok()
     }
@@ -104,19 +103,18 @@ impl Context {
         &self.0.metadata
     }
 
-    /// What the server's interceptors found out about the call, by type; see
-    /// [`Server::intercept`](crate::Server::intercept).
+    /// Values that the server's interceptors set, by type. See [`Server::intercept`](crate::Server::intercept).
     pub fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }
 
-    /// The address of the caller, or of the proxy before it; `None` in a call within the process.
+    /// The address of the caller, or of the proxy in front of the server. `None` for a call within the process.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.peer
     }
 
-    /// When the caller stops waiting. Calls made meanwhile inherit it. Where a stream is returned or taken, each item
-    /// moves it to [`Limits::stream_idle`](crate::Limits::stream_idle) from then.
+    /// When the caller stops waiting. Calls that the function makes inherit it. If the function returns or takes a stream,
+    /// each item extends it to [`Limits::stream_idle`](crate::Limits::stream_idle) from then on.
     pub fn deadline(&self) -> Instant {
         let moved = self.0.moved.load(Ordering::Relaxed);
         let by = Duration::from_micros(moved.unsigned_abs());
@@ -126,9 +124,9 @@ impl Context {
         }
     }
 
-    /// A token that is cancelled when the caller went away or its deadline passed. The function runs on all the
-    /// same, so that its state stays whole; watch the token to end early. Over HTTP/1 a caller that closed its half of the
-    /// connection counts as one that went away; should it still read, it gets what the function returns.
+    /// A token that is cancelled when the caller goes away or the deadline passes. The function runs on, so that its state
+    /// stays consistent. Watch the token to end early. Over HTTP/1 a caller that closes its half of the connection counts as
+    /// gone; if it still reads, it gets the result.
     pub fn cancellation(&self) -> CancellationToken {
         self.0.cancelled.get_or_init(CancellationToken::new).clone()
     }
@@ -137,24 +135,24 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// As [`Call::header`](crate::Call::header): `invalid_argument` when name or value can't stand in a header,
-    /// `resource_exhausted` when the headers of the reply are too many or too large.
+    /// As [`Call::header`](crate::Call::header): `invalid_argument` if the name or the value is not allowed,
+    /// `resource_exhausted` if the reply has too many headers or too large ones.
     pub fn reply_header(&self, name: &str, value: &str) -> Result<(), Error> {
         let headers = self.0.reply_metadata.get_or_init(Mutex::default);
         metadata::append_to_reply(&mut headers.lock().unwrap_or_else(PoisonError::into_inner), name, value)
     }
 
-    /// The `traceparent` of what is done to serve this call: its caller's trace, with an id of this call's own for the
-    /// parent, always the same. Calls through a [`Client`](crate::Client) bear it by themselves; set it on requests that
-    /// are made in other ways. `None` where the caller named no trace, or not as
-    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/) has it.
+    /// The `traceparent` for requests that this function makes: the trace of the caller, and a span id of this call as the
+    /// parent. The id stays the same during the call. Calls through a [`Client`](crate::Client) carry it by themselves; set
+    /// it on other requests. `None` if the caller sent no `traceparent`, or one that is not valid
+    /// [W3C Trace Context](https://www.w3.org/TR/trace-context/).
     pub fn traceparent(&self) -> Option<String> {
         let value = trace_context::traceparent(&self.0.metadata, || self.span())?;
         value.to_str().ok().map(str::to_owned)
     }
 
-    /// Spawns a task that serves the same call: [`Context::current`] is this one in it. A plain `tokio::spawn` is
-    /// detached from the call on purpose.
+    /// Spawns a task in which [`Context::current`] is this call. A plain `tokio::spawn` is detached from the call on
+    /// purpose.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
@@ -184,7 +182,7 @@ impl Context {
         }))
     }
 
-    /// An item has come or gone: the caller goes on waiting.
+    /// An item was received or sent, so the caller waits longer.
     pub(crate) fn set_deadline(&self, deadline: Instant) {
         let base = self.0.deadline;
         let by = |wait: Duration| i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
@@ -195,7 +193,7 @@ impl Context {
         self.0.moved.store(moved, Ordering::Relaxed);
     }
 
-    /// Puts the trace that this call belongs to, if any, among the headers of a call that it makes.
+    /// Adds the trace of this call, if there is one, to the headers of a call that the function makes.
     pub(crate) fn pass_trace_on(&self, made: &mut HeaderMap) {
         trace_context::pass_on(&self.0.metadata, || self.span(), made);
     }
@@ -204,7 +202,7 @@ impl Context {
         *self.0.span.get_or_init(trace_context::new_span)
     }
 
-    /// Runs `f` as part of this call.
+    /// Runs `f` as a part of this call.
     pub(crate) fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), f)
     }
@@ -213,14 +211,14 @@ impl Context {
         self.cancellation().cancel();
     }
 
-    /// Tells the function, if what is polled now [may have no caller](while_caller_may_be_gone) any more.
+    /// Tells the function if its caller [may have gone away](while_caller_may_be_gone).
     pub(crate) fn cancel_if_caller_may_be_gone(&self) {
         if MAY_BE_GONE.get() {
             self.cancel();
         }
     }
 
-    /// Cancellation reaches the calls that a function makes only where nothing can be left half done.
+    /// Cancellation reaches the calls that a function makes only if nothing can be left half done.
     pub(crate) fn is_readonly(&self) -> bool {
         self.0.readonly
     }

@@ -1,4 +1,4 @@
-//! A timer for deadlines that move with every call.
+//! Deadlines, and a timer for deadlines that move with every call.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -10,25 +10,25 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::runtime;
 
-/// `wait` after `from`. A time that the clock can't show is as good as never, which here is a century.
+/// The time `wait` after `from`. If the clock cannot represent it, it is a century later, which means never.
 pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
     from.checked_add(wait).unwrap_or_else(|| from + Duration::from_secs(100 * 365 * 24 * 3600))
 }
 
-/// Whether tokio's clock is ahead of the real one: it was paused, as tests do, and has been advanced.
+/// Whether tokio's clock is ahead of the real one, because a test paused and advanced it.
 pub(crate) fn is_ahead() -> bool {
-    // In this order, so that a clock that runs is never ahead.
+    // In this order a clock that was not paused is never ahead.
     let tokios = Instant::now().into_std();
     tokios > std::time::Instant::now()
 }
 
-/// Waits until `deadline`, in whatever runtime.
+/// Waits until `deadline`, in any runtime.
 pub(crate) async fn until(deadline: Instant) {
     let mut timer = DeadlineTimer::default();
     poll_fn(|cx| timer.poll_at(cx, deadline)).await;
 }
 
-/// What `future` gives, or nothing at the deadline, in whatever runtime.
+/// The output of `future`, or `None` at the deadline, in any runtime.
 pub(crate) async fn before<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut timer = DeadlineTimer::default();
@@ -39,10 +39,10 @@ pub(crate) async fn before<F: Future>(deadline: Instant, future: F) -> Option<F:
     .await
 }
 
-/// Waits for deadlines that mostly move later and are hardly ever reached: it stays armed at an early one and looks
-/// again when that fires, so that moving a deadline costs nothing.
+/// A timer for deadlines that mostly move later and are hardly ever reached. It stays armed at an early deadline and looks
+/// again when that fires. So moving the deadline costs nothing.
 ///
-/// tokio's own panics where the runtime that it was made in is gone; a call can be polled in another one after that.
+/// tokio's timer panics if the runtime that made it is gone. A call can be polled in another runtime after that.
 #[derive(Debug, Default)]
 pub(crate) struct DeadlineTimer(Option<ArmedTimer>);
 
@@ -53,8 +53,8 @@ struct ArmedTimer {
 }
 
 impl DeadlineTimer {
-    /// As [`poll_at`](Self::poll_at), for a timer that is only ever polled by one task: nothing is looked at while it
-    /// is armed early enough and has not fired.
+    /// As [`poll_at`](Self::poll_at), for a timer that only one task ever polls. It checks nothing while it is armed early
+    /// enough and has not fired.
     pub(crate) fn poll_in_one_task(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         match &self.0 {
             Some(ArmedTimer { sleep, .. }) if sleep.deadline() <= deadline && !sleep.is_elapsed() => Poll::Pending,
@@ -62,7 +62,7 @@ impl DeadlineTimer {
         }
     }
 
-    /// Ready once `deadline` has passed; otherwise the task is woken by then.
+    /// Ready after `deadline`. Otherwise the task is woken by then.
     pub(crate) fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = &mut self.armed(deadline).sleep;
         if sleep.deadline() > deadline {
@@ -77,7 +77,7 @@ impl DeadlineTimer {
         Poll::Pending
     }
 
-    /// The timer of the runtime that polls now.
+    /// The timer of the runtime that polls this.
     fn armed(&mut self, deadline: Instant) -> &mut ArmedTimer {
         let now_in = runtime::current();
         if self.0.as_ref().is_some_and(|armed| armed.runtime != now_in.id()) {

@@ -1,10 +1,11 @@
 //! Find, admit, decode, run, catch: a call's way through the server, without sockets.
 
+pub(crate) mod inline;
 mod streaming_function;
 
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -45,6 +46,8 @@ pub(crate) struct Dispatch {
     listing: bool,
     interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
+    /// `!ready` is answered 503, while calls are taken as before.
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Streams are waited for no longer.
     parting: CancellationToken,
@@ -57,8 +60,8 @@ impl Dispatch {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
-        let (draining, parting) = (AtomicBool::new(false), CancellationToken::new());
-        Self { registry, limits, listing, interceptors, permits, draining, parting, patience }
+        let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
+        Self { registry, limits, listing, interceptors, permits, leaving, draining, parting, patience }
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -97,26 +100,31 @@ impl Dispatch {
     /// Runs one call. Dropping the future is the caller going away: a function that has started runs to its end by
     /// itself, unless it is `readonly`.
     pub(crate) async fn run(self: &Arc<Self>, request: Request) -> Reply {
-        let Some(entry) = self.registry.get(&request.name) else {
+        let entry = self.registry.get(&request.name);
+        self.run_found(entry, request).await
+    }
+
+    /// As [`run`](Self::run), for a name that was looked up before; `entry` is what was found.
+    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
+        let Some(entry) = entry else {
             if self.interceptors.is_empty() {
                 return self.unknown(&request.name).into();
             }
             // Whether there is such a function is not for everyone to know.
             return self.intercepted(None, request).await;
         };
-        let method = &entry.handler.method;
-        let span = span(method);
+        let span = span(&entry.handler.method);
         let reply = if self.interceptors.is_empty() {
             self.admit(entry, request).instrument(span.clone()).await
         } else {
-            self.intercepted(Some(method), request).instrument(span.clone()).await
+            self.intercepted(Some(entry), request).instrument(span.clone()).await
         };
         record(&span, &reply.result);
         reply
     }
 
     /// Runs one call through the interceptors. It has its permit from the start: they too are work in flight.
-    fn intercepted(self: &Arc<Self>, method: Option<&Arc<Method>>, mut request: Request) -> BoxFuture<Reply> {
+    fn intercepted(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> BoxFuture<Reply> {
         let now = Instant::now();
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
@@ -127,14 +135,19 @@ impl Dispatch {
         // Shared, for an interceptor may let go of the request, and a function may outlive its caller.
         let permit = Arc::new(permit);
         request.permit = Some(Arc::clone(&permit));
+        let method = entry.map(|entry| &entry.handler.method);
         request.method = method.cloned().map(MethodRef::Shared);
         let own = method.and_then(|method| method.timeout);
         let (deadline, _) = self.deadline(own, request.deadline, now);
-        let this = Arc::clone(self);
-        let last = |request: Request| -> BoxFuture<Reply> {
+        let (this, name) = (Arc::clone(self), Arc::clone(&request.name));
+        let (found, timed) = (entry.cloned(), entry.cloned());
+        let last = move |request: Request| -> BoxFuture<Reply> {
             Box::pin(async move {
-                match this.registry.get(&request.name) {
-                    Some(entry) => this.admit(entry, request).await,
+                // An interceptor can only pass on a request that it was given, but that may be one of another call.
+                let entry =
+                    if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
+                match entry {
+                    Some(entry) => this.admit(&entry, request).await,
                     None => this.unknown(&request.name).into(),
                 }
             })
@@ -142,7 +155,13 @@ impl Dispatch {
         let chain = self.interceptors.clone();
         Box::pin(async move {
             let _permit = permit;
-            chain.run(request, deadline, Box::new(last)).await
+            let mut running = pin!(chain.run(request, deadline, Box::new(last)));
+            poll_fn(|cx| match &timed {
+                // What interceptors take delays others on the connection as well.
+                Some(entry) => entry.time(|| running.as_mut().poll(cx)),
+                None => running.as_mut().poll(cx),
+            })
+            .await
         })
     }
 
@@ -175,7 +194,9 @@ impl Dispatch {
         let origin = CallOrigin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream };
         let now = Instant::now();
         let begin = || match args {
-            CallArguments::Encoded(args) => self.begin(entry, name, origin, now, args.source(self.nesting())),
+            CallArguments::Encoded(args) => {
+                self.begin(entry, name, origin, now, ArgumentSource::encoded(&args, self.nesting()))
+            }
             CallArguments::Query(pairs) => self.begin(entry, name, origin, now, ArgumentSource::Query(&pairs)),
             CallArguments::Local(tuple) => self.begin(entry, name, origin, now, ArgumentSource::Local(tuple)),
             CallArguments::Refused(error) => Err(error),
@@ -201,7 +222,7 @@ impl Dispatch {
 
     /// Admits a call and decodes its arguments; its function starts when what comes back is polled. How long this keeps
     /// the thread is for the caller to watch.
-    pub(crate) fn begin(
+    fn begin(
         &self,
         entry: &Arc<RegistryEntry>,
         name: Arc<str>,
@@ -259,7 +280,7 @@ impl Dispatch {
     }
 
     /// How deep arguments may be nested.
-    pub(crate) fn nesting(&self) -> usize {
+    fn nesting(&self) -> usize {
         self.limits.nesting.min(DEEPEST)
     }
 
@@ -268,12 +289,7 @@ impl Dispatch {
         self.registry.get(name)
     }
 
-    /// Whether calls go through interceptors, which see them before anything else does.
-    pub(crate) fn is_intercepted(&self) -> bool {
-        !self.interceptors.is_empty()
-    }
-
-    pub(crate) fn unknown(&self, name: &str) -> Error {
+    fn unknown(&self, name: &str) -> Error {
         let near = if self.listing { self.registry.near(name) } else { Vec::new() };
         let hint = match near.as_slice() {
             [] => String::new(),
@@ -295,6 +311,15 @@ impl Dispatch {
 
     pub(crate) fn stop_being_ready(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `!ready` says that the server wants new calls: it stops saying so before calls are refused.
+    pub(crate) fn looks_ready(&self) -> bool {
+        self.is_ready() && !self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop_looking_ready(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Ends the streams that have not ended by themselves.
@@ -324,12 +349,12 @@ impl Dispatch {
 }
 
 /// The span of one call. The name in it is the registered one, so that there are never more names than functions.
-pub(crate) fn span(method: &Method) -> Span {
+fn span(method: &Method) -> Span {
     tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty)
 }
 
 /// Says in a call's span what it came to.
-pub(crate) fn record<T>(span: &Span, result: &Result<T, Failure>) {
+fn record<T>(span: &Span, result: &Result<T, Failure>) {
     if !span.is_disabled() {
         let code = match result {
             Ok(_) => "ok",
@@ -340,21 +365,22 @@ pub(crate) fn record<T>(span: &Span, result: &Result<T, Failure>) {
 }
 
 /// What is known of a call beside its name and arguments.
-pub(crate) struct CallOrigin {
-    pub(crate) metadata: HeaderMap,
-    pub(crate) extensions: Extensions,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) deadline: Option<Instant>,
-    /// The right to run, where it was given already.
-    pub(crate) permit: Option<Arc<Permit>>,
+#[derive(Default)]
+struct CallOrigin {
+    metadata: HeaderMap,
+    extensions: Extensions,
+    peer: Option<SocketAddr>,
+    deadline: Option<Instant>,
+    /// The right to run, if it was given before.
+    permit: Option<Arc<Permit>>,
     /// Its part in what one connection may have running.
-    pub(crate) share: Option<Permit>,
+    share: Option<Permit>,
     /// Memory for its result.
-    pub(crate) room: Vec<u8>,
-    /// What the caller streams in.
-    pub(crate) items: Option<Items>,
+    room: Vec<u8>,
+    /// The caller's stream.
+    items: Option<Items>,
     /// The caller takes a stream for an answer.
-    pub(crate) takes_stream: bool,
+    takes_stream: bool,
 }
 
 /// What a caller streams in, each item of which gives the call more time.
@@ -507,7 +533,7 @@ pub(crate) struct SupervisedCall {
 
 impl SupervisedCall {
     /// Has it keep its part in what one connection may have running, as long as it runs.
-    pub(crate) fn keep(&mut self, share: Option<Permit>) {
+    fn keep(&mut self, share: Option<Permit>) {
         if let Some(running) = &mut self.running {
             running._share = share;
         }
@@ -531,7 +557,7 @@ impl SupervisedCall {
 
     /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure. How long this
     /// keeps the thread is for the caller to watch.
-    pub(crate) fn poll_into(
+    fn poll_into(
         &mut self,
         cx: &mut std::task::Context<'_>,
         out: &mut Vec<u8>,
@@ -742,17 +768,7 @@ mod tests {
             keyword: b"",
             nesting: 9,
         };
-        let origin = CallOrigin {
-            metadata: HeaderMap::new(),
-            extensions: Extensions::new(),
-            peer: None,
-            deadline: None,
-            permit: None,
-            share: None,
-            room: Vec::new(),
-            items: None,
-            takes_stream: false,
-        };
+        let origin = CallOrigin::default();
         dispatch.begin(entry, name.into(), origin, Instant::now(), source).unwrap()
     }
 
@@ -783,6 +799,46 @@ mod tests {
         let mut call = supervised(&dispatch([slow], Limits::default()), "slow");
         assert_eq!(error((&mut call).await).code(), Code::DeadlineExceeded);
         let _ = futures_util::poll!(&mut call);
+    }
+
+    fn intercepted<F, Fut>(handlers: impl IntoIterator<Item = Handler>, interceptor: F) -> Arc<Dispatch>
+    where
+        F: Fn(Request, crate::interceptor::Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + Send + 'static,
+    {
+        let mut registry = Registry::default();
+        for handler in handlers {
+            registry.add(handler).unwrap();
+        }
+        let mut chain = InterceptorChain::default();
+        chain.push(interceptor);
+        Arc::new(Dispatch::new(registry, Limits::default(), true, chain))
+    }
+
+    #[tokio::test]
+    async fn an_interceptor_that_passes_on_another_request_runs_the_function_of_that_one() {
+        let functions =
+            [("one", 1), ("two", 2)].map(|(name, it)| Handler::function(name.into(), PLACE, move || async move { it }));
+        let dispatch = intercepted(functions, |asked, next| async move {
+            let other = if asked.name() == "one" { "two" } else { "nothing" };
+            next.run(request(other, "[]")).await
+        });
+        assert_eq!(text(dispatch.run(request("one", "[]")).await), "2");
+        assert_eq!(error(dispatch.run(request("two", "[]")).await).code(), Code::Unimplemented);
+    }
+
+    #[tokio::test]
+    async fn a_function_behind_an_interceptor_that_keeps_the_thread_is_not_quick() {
+        let one = Handler::function("one".into(), PLACE, || async { 1 });
+        let dispatch = intercepted([one], |request, next| async move {
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_millis(1) {}
+            next.run(request).await
+        });
+        for _ in 0..20 {
+            assert_eq!(text(dispatch.run(request("one", "[]")).await), "1");
+            assert!(!dispatch.entry("one").unwrap().is_quick());
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
-//! What others wrote, as it stands in a message.
+//! Text of others in messages: escaped and cut.
 
 use std::fmt::{self, Write as _};
 
-/// The most characters of it that a message bears.
+/// The most characters of such a text in a message.
 const LONGEST: usize = 128;
 
-/// `text` in backticks, with what could move a cursor or end the quote escaped. The end of a long one is left out.
+/// `text` in backticks. Characters that could move a cursor or end the quote are escaped. A long text is cut.
 pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST) + 2);
     out.push('`');
@@ -24,7 +24,7 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
-/// As [`quoted`], of a header's value.
+/// As [`quoted`], for the value of a header.
 pub(crate) fn quoted_bytes(text: &[u8]) -> String {
     quoted(&String::from_utf8_lossy(text))
 }
@@ -62,7 +62,7 @@ impl fmt::Write for Excerpt {
     }
 }
 
-/// At most the first `longest` bytes of `text`, without a part of a character at the end.
+/// At most the first `longest` bytes of `text`, cut between characters.
 /// The standard library has this as `str::floor_char_boundary`, since Rust 1.91.
 pub(crate) fn beginning(text: &str, longest: usize) -> &str {
     let mut end = text.len().min(longest);

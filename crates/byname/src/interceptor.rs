@@ -1,4 +1,4 @@
-//! Interception: what stands between a call and its function, the same on both sides. [`Next`].
+//! Interceptors: code of the user between a call and its function, on the server and on the client. [`Next`].
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use crate::outcome::Failure;
 use crate::request::{Reply, Request};
 use crate::runtime::BoxFuture;
 
-/// What comes behind an interceptor: the next one, and at the end the function.
+/// The rest of a call behind an interceptor: the next interceptor, and at the end the function.
 ///
 /// See [`Server::intercept`](crate::Server::intercept).
 pub struct Next {
@@ -27,7 +27,7 @@ pub struct Next {
 }
 
 impl Next {
-    /// Goes on with the call. An interceptor that doesn't, refuses it: then the function does not run.
+    /// Runs the rest of the call. If an interceptor does not call this, the function does not run.
     pub async fn run(mut self, request: Request) -> Reply {
         let interceptor = self.chain.0.get(self.at).map(Arc::clone);
         if let Some(interceptor) = interceptor {
@@ -50,7 +50,7 @@ impl fmt::Debug for Next {
 type Interceptor = Arc<dyn Fn(Request, Next) -> BoxFuture<Reply> + Send + Sync>;
 type InnermostCall = Box<dyn FnOnce(Request) -> BoxFuture<Reply> + Send>;
 
-/// Interceptors, the outermost first.
+/// All interceptors of a server or a client. The first is the outermost.
 #[derive(Clone, Default)]
 pub(crate) struct InterceptorChain(Arc<Vec<Interceptor>>);
 
@@ -71,7 +71,7 @@ impl InterceptorChain {
         self.0.is_empty()
     }
 
-    /// Runs a call through all of them, and then `last`, until `deadline`.
+    /// Runs a call through all interceptors and then through `last`, until `deadline`.
     pub(crate) async fn run(&self, request: Request, deadline: Instant, last: InnermostCall) -> Reply {
         let (name, brings_items) = (request.name.clone(), request.items.is_some());
         let progress = Arc::<CallProgress>::default();
@@ -84,7 +84,7 @@ impl InterceptorChain {
         let (mut run, mut timer) = (pin!(run), DeadlineTimer::default());
         let run = poll_fn(|cx| match run.as_mut().poll(cx) {
             Poll::Ready(ran) => Poll::Ready(Some(ran)),
-            // Each item that the call brings gives it more time, which what comes behind the interceptors sees to.
+            // Each item that the caller sends extends the deadline. The code behind the interceptors applies it.
             Poll::Pending if brings_items && progress.has_reached() => Poll::Pending,
             Poll::Pending => timer.poll_at(cx, deadline).map(|()| None),
         });
@@ -110,7 +110,7 @@ impl fmt::Debug for InterceptorChain {
     }
 }
 
-/// How far a call came: what an interceptor's own error doesn't say, this does.
+/// How far a call came. An error that an interceptor makes does not say whether the function ran; this does.
 #[derive(Default)]
 struct CallProgress(AtomicU8);
 
@@ -136,7 +136,7 @@ impl CallProgress {
         }
     }
 
-    /// The reply, its error with what is known of the function.
+    /// Adds to an error whether the function ran, as far as it is known.
     fn say(&self, reply: Reply) -> Reply {
         let Reply { result, metadata } = reply;
         let result = result.map_err(|failure| match failure {

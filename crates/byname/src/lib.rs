@@ -21,7 +21,7 @@
 //!     let data = Client::new(format!("{address}/rpc"))?;
 //!     assert_eq!(add(1, 2).await, 3); // local, untouched
 //!     assert_eq!(add::on(&data, 1, 2).await?, 3); // remote, typed, the same item
-//!     assert_eq!(data.request::<i64>("add", (1, 2)).await?, 3); // by name
+//!     assert_eq!(data.call::<i64>("add", (1, 2)).await?, 3); // by name
 //!     Ok(())
 //! }
 //! ```
@@ -40,30 +40,31 @@
 //!
 //! # The life of a call
 //!
-//! A stub puts the arguments into a [`Call`], a lazy future. Its first poll encodes them, takes what is left of the time
-//! of the call that is being served, if one is ([`Context`]), and asks for one of the host's connections. The server reads
-//! the head, checks where the request comes from, reads the body, finds the function by name, makes sure that there is
-//! room for one more, decodes the arguments and runs it. The reply comes back the same way. What fails on the way is an
-//! [`Error`], with a [`Code`] that says what, and an [`Executed`] that says whether the function ran; what the function
-//! itself returns as `Err` is [`CallError::Method`].
+//! 1. A stub puts the arguments into a [`Call`]. A `Call` is a lazy future.
+//! 2. Its first poll encodes the arguments, fixes the deadline and takes a connection. If the caller is itself serving a
+//!    call, the deadline is at most the one of that call ([`Context`]).
+//! 3. The server reads the head, checks where the request comes from, and reads the body.
+//! 4. It finds the function by name, checks the limits, decodes the arguments and runs the function.
+//! 5. The reply comes back the same way. A failure is an [`Error`]: its [`Code`] says what went wrong, its [`Executed`] says
+//!    whether the function ran. If the function itself returned `Err`, the caller gets [`CallError::Method`].
 //!
-//! A function may also return a sequence, `impl Stream<Item = T>`, and take one, [`Streaming`], as its last argument: its stub
-//! gives a [`StreamCall`], whose items come as they are made and as far as they are read.
+//! A function may also return a sequence, `impl Stream<Item = T>`, and take one as its last argument, [`Streaming`]. Its stub
+//! gives a [`StreamCall`], whose items arrive while they are made.
 //!
 //! # What is promised
 //!
-//! - At most once by default: a call is sent again only when it provably did not run. At least once where the function
-//!   is declared `idempotent` or `readonly`.
-//! - Every call has a deadline, 30 s unless told otherwise. At its deadline the caller is answered; the function is told
-//!   by [`Context::cancellation`] and runs on.
-//! - A function that has started runs to its end, even when its caller goes away, so that its state stays whole;
-//!   `readonly` functions are dropped.
-//! - A stream that was cut off never looks complete: its last item is an error. Dropping it stops whoever makes its items,
-//!   and a reader that is slow slows nobody else.
-//! - No order between calls; order only within a stream.
-//! - A server serves what it is given and nothing else, on a loopback address answers only to loopback names, and refuses
-//!   web pages of other sites.
-//! - Every limit is in [`Limits`], and an error about one names it.
+//! - **At most once by default.** A call is sent again only if it provably did not run. A function that is declared
+//!   `idempotent` or `readonly` runs at least once.
+//! - **Every call has a deadline**, 30 s by default. At the deadline the caller gets an error. The function is told by
+//!   [`Context::cancellation`] and runs on.
+//! - **A function that has started runs to its end**, even if its caller goes away. So its state stays consistent. A
+//!   `readonly` function is dropped instead.
+//! - **A truncated stream never looks complete.** Its last item is an error. Dropping a stream stops the function that makes
+//!   its items. A slow reader slows nobody else.
+//! - **Calls have no order.** Only the items of one stream have one.
+//! - **A server is closed by default.** It serves only what you give it. At a loopback address it answers only to loopback
+//!   names. It rejects requests from web pages of other sites.
+//! - **Every limit is in [`Limits`].** An error about a limit names it.
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;

@@ -38,8 +38,11 @@ pub struct Limits {
     /// Client: how long a connection without a call is kept. Less where the server announces less; at most 4 s where
     /// it announces nothing and is no byname. 60 s.
     pub pool_idle: Duration,
-    /// Server: how long calls in flight may take to end once the server is told to stop, and their connections with
-    /// them. A peer that doesn't close a connection that has ended is waited for half a second of it at most. 30 s.
+    /// Server: how long calls are served as before once the server is told to stop, while `!ready` is answered 503. Only
+    /// then the listener closes and the drain begins. For orchestrators and balancers that go on sending connections
+    /// until they have seen it; `docs/guide/deploying.md` says which. 0 s.
+    pub drain_delay: Duration,
+    /// Server: how long calls in flight may take to end once the drain has begun, and their connections with them. A peer that doesn't close a connection that has ended is waited for half a second of it at most. 30 s.
     pub drain: Duration,
     /// The largest request and the largest reply, in bytes of the body; the replies of a batch count together. 4 MiB.
     pub message: usize,
@@ -77,6 +80,7 @@ impl Default for Limits {
             write_progress: Duration::from_secs(30),
             idle: Duration::from_secs(75),
             pool_idle: Duration::from_secs(60),
+            drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
             message: 4 << 20,
             nesting: 128,

@@ -5,8 +5,8 @@ use crate::escape::quoted;
 /// The longest name, in bytes.
 const LONGEST: usize = 128;
 
-/// Whether `name` is `[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*`, at most 128 bytes and not JSON-RPC's own.
-/// The error says what is wrong with it.
+/// Checks that `name` is `[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*`, at most 128 bytes and not JSON-RPC's own.
+/// The error says what is wrong with the name.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.len() > LONGEST {
         return Err(format!("{} has {} bytes, a name has at most {LONGEST}", quoted(name), name.len()));

@@ -1,4 +1,4 @@
-//! What comes back of a call: [`Returned`], or a [`Failure`].
+//! The outcome of a call: [`Returned`], or a [`Failure`].
 
 pub(crate) mod items;
 pub(crate) mod sink;
@@ -12,22 +12,22 @@ use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
 use crate::escape::{beginning, excerpt};
 
-/// What a function gave back.
+/// What a function returned.
 pub enum Returned {
     Value(ReturnedValue),
-    /// A sequence of items, which ends or fails later on.
+    /// A stream of items. It ends or fails later.
     Stream(Items),
 }
 
 /// One value.
 pub enum ReturnedValue {
     Encoded(Codec, Bytes),
-    /// The value itself, for a caller in this process.
+    /// The value itself, for a caller in the same process.
     Local(Box<dyn Any + Send>),
 }
 
 impl ReturnedValue {
-    /// As JSON; `None` for a value that was never encoded.
+    /// The value as JSON; `None` if it was never encoded.
     pub(crate) fn into_json(self) -> Option<Bytes> {
         match self {
             ReturnedValue::Encoded(Codec::Json, text) => Some(text),
@@ -37,16 +37,16 @@ impl ReturnedValue {
     }
 }
 
-/// Why there is no reply.
+/// Why a call failed.
 pub enum Failure {
-    /// The function's own error: ERROR without its data, and the data.
+    /// The function returned `Err`. `error` is the ERROR object without its data, `data` is the value.
     Method { error: Error, data: ReturnedValue },
-    /// Ours.
+    /// The call itself failed.
     Rpc(Error),
 }
 
 impl Failure {
-    /// The function's own error as ERROR without its `data`.
+    /// The ERROR object, without data, for an error that the function returned.
     pub(crate) fn method_error(name: &str, code: Code, message: OwnMessage) -> Error {
         let message = match message {
             OwnMessage::Text(text) => text,

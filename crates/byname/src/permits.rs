@@ -1,4 +1,4 @@
-//! A counting semaphore for calls at work: [`CallPermits`].
+//! A counting semaphore for calls that run: [`CallPermits`].
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use {
     loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// A semaphore without a queue: a permit is there or it is not. Taking one and giving one back costs one atomic
-/// operation each. The end of all work can be awaited.
+/// A semaphore without a queue. To acquire or release a permit costs one atomic operation. A caller can wait until all
+/// permits are released.
 #[derive(Debug)]
 pub(crate) struct CallPermits {
     acquired: AtomicUsize,
     limit: usize,
-    /// Somebody waits until all are released.
+    /// A caller waits until all permits are released.
     is_awaited: AtomicBool,
     all_released: Notify,
 }
 
-/// The right to run one call. Dropping it releases it.
+/// The permit to run one call. Dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<CallPermits>);
 
@@ -40,7 +40,7 @@ impl CallPermits {
         })
     }
 
-    /// A permit, unless all are acquired.
+    /// A permit; `None` if all are acquired.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let another = |acquired| (acquired < self.limit).then(|| acquired + 1);
         self.acquired.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
@@ -56,10 +56,10 @@ impl CallPermits {
     pub(crate) async fn all_released(&self) {
         loop {
             let mut released = pin!(self.all_released.notified());
-            // From here on a notification counts, so a release after the check below is not missed.
+            // A notification counts from here on, so a release after the check below is not missed.
             released.as_mut().enable();
             self.is_awaited.store(true, Ordering::SeqCst);
-            // This writes as well, so that a later release sees that somebody waits.
+            // This writes too, so that a later release sees the waiting caller.
             if self.acquired.fetch_add(0, Ordering::SeqCst) == 0 {
                 return;
             }
@@ -178,7 +178,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// A notification that is missed would be a deadlock, which loom reports.
+    /// A missed notification is a deadlock, which loom reports.
     #[test]
     fn whoever_waits_until_all_are_released_sees_the_last_release() {
         loom::model(|| {

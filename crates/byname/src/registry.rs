@@ -18,18 +18,18 @@ pub(crate) struct Registry {
     entries: Vec<Arc<RegistryEntry>>,
 }
 
-/// A function and how many calls of it are at work.
+/// A function, and how many calls of it run now.
 pub(crate) struct RegistryEntry {
     pub(crate) handler: Handler,
     active: AtomicUsize,
-    /// It has been warned of.
+    /// A warning about it was logged already.
     is_known_slow: AtomicBool,
-    /// How many times in a row it gave its thread back at once.
+    /// How many polls in a row were short.
     quick: AtomicU8,
 }
 
-/// A function is proven quick by so many polls in a row, each shorter than [`QUICK`], and no longer is after one of
-/// [`SLOW`].
+/// After this many polls in a row that are shorter than [`QUICK`], a function counts as quick. One poll of [`SLOW`] ends
+/// that.
 const PROVEN: u8 = 8;
 const QUICK: Duration = Duration::from_micros(50);
 const SLOW: Duration = Duration::from_micros(200);
@@ -39,7 +39,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When a name is taken, with both places, or is none.
+    /// If a name is taken, with both places in the source, or if it is not a valid name.
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
         let index = self.entries.len();
@@ -79,13 +79,13 @@ impl Registry {
         self.entries.iter().map(|entry| &*entry.handler.method)
     }
 
-    /// Up to three names that look like this one.
+    /// Up to three registered names that are similar to this one.
     pub(crate) fn near(&self, name: &str) -> Vec<&str> {
-        // A name longer than any that can be registered is near to none, and comparing it would cost.
+        // A name that is longer than any registered one has no similar name, and the comparison would be slow.
         if name.len() > 256 {
             return Vec::new();
         }
-        // A method asked for under its type's name, or without its prefix, is likely the one that is meant.
+        // A name with the type in front, or without the prefix, likely means this method.
         let last = |name: &str| name.rfind('.').map_or(0, |dot| dot + 1);
         let word = &name[last(name)..];
         let likeness = |known: &str| {
@@ -101,14 +101,14 @@ impl Registry {
         near.into_iter().take(3).map(|(_, known)| known).collect()
     }
 
-    /// Warns of the function that has kept a thread for so long, if it is one of these.
+    /// Logs a warning about the function that has kept a thread for so long, if it is registered here.
     pub(crate) fn kept(&self, id: usize, took: Duration, limit: Duration) {
         if let Some(entry) = self.entries.iter().find(|entry| entry.id() == id) {
             entry.kept(took, limit);
         }
     }
 
-    /// The functions at work now, with how many calls of each.
+    /// The functions that run now, with the number of calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
         let active =
             self.entries.iter().map(|entry| (&*entry.handler.method.name, entry.active.load(Ordering::Relaxed)));
@@ -125,7 +125,7 @@ impl RegistryEntry {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether it may run where others wait behind it: so far it has always given its thread back at once.
+    /// Whether it may be polled on a task that others wait for: its last polls were all short.
     pub(crate) fn is_quick(&self) -> bool {
         self.quick.load(Ordering::Relaxed) >= PROVEN
     }
@@ -135,17 +135,26 @@ impl RegistryEntry {
         if took >= SLOW {
             self.quick.store(0, Ordering::Relaxed);
         } else if took < QUICK && proven < PROVEN {
-            // Calls that end at the same time may count as one, which is no matter.
+            // Calls that end at the same time may count as one. That does no harm.
             self.quick.store(proven + 1, Ordering::Relaxed);
         }
     }
 
-    /// Runs a piece of the function, and warns of one that kept its thread for longer than `limit`.
+    /// Runs what stands around the function. Its time counts like that of the function, but there is no warning, which
+    /// would name the function.
+    pub(crate) fn time<T>(&self, run: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = run();
+        self.learn(began.elapsed());
+        done
+    }
+
+    /// Runs one poll of the function. Logs a warning if it took longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
         self.piece_from(Instant::now(), limit, run).0
     }
 
-    /// As [`piece`](Self::piece), from a time that the caller has just looked at; the end comes back.
+    /// As [`piece`](Self::piece), but `from` is a time that the caller has just read. Returns the time of the end.
     pub(crate) fn piece_from<T>(&self, began: Instant, limit: Duration, run: impl FnOnce() -> T) -> (T, Instant) {
         let done = running_functions::run(self.id(), began, run);
         let ended = Instant::now();
@@ -157,12 +166,12 @@ impl RegistryEntry {
         (done, ended)
     }
 
-    /// Stands for this function among those that threads run.
+    /// Identifies this function among those that threads run.
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Warns of this function, once, which kept its thread or still does.
+    /// Logs a warning, once, that this function kept its thread or still keeps it.
     fn kept(&self, took: Duration, limit: Duration) {
         if !self.is_known_slow.swap(true, Ordering::Relaxed) {
             let name = &self.handler.method.name;

@@ -1,4 +1,4 @@
-//! The vocabulary of a call: [`Request`], [`Reply`], [`Failure`]. No transport, no types of the user's.
+//! A call and its reply without transport and without the user's types: [`Request`], [`Reply`], [`Failure`].
 
 use std::any::Any;
 use std::fmt;
@@ -15,32 +15,32 @@ use crate::method::Method;
 use crate::outcome::{Failure, Items, Returned};
 use crate::permits::Permit;
 
-/// A call, whichever way it came in: what interceptors see of it.
+/// A call as interceptors see it. It is the same for every way in.
 pub struct Request {
     pub(crate) name: Arc<str>,
     pub(crate) args: CallArguments,
-    /// What the caller streams in.
+    /// The stream that the caller sends.
     pub(crate) items: Option<Items>,
-    /// The caller takes a stream for an answer.
+    /// The caller accepts a stream as the reply.
     pub(crate) takes_stream: bool,
-    /// Headers, or what stands for them.
+    /// The headers of the request, or the metadata of the frame.
     pub(crate) metadata: HeaderMap,
     pub(crate) peer: Option<SocketAddr>,
-    /// When the caller stops waiting; `None` where it didn't say.
+    /// When the caller stops waiting; `None` if it did not say so.
     pub(crate) deadline: Option<Instant>,
-    /// What interceptors found out, such as who is calling.
+    /// Values that interceptors set, such as the identity of the caller.
     pub(crate) extensions: Extensions,
-    /// What is known of the function; set where there are interceptors.
+    /// The description of the function. It is set only if there are interceptors.
     pub(crate) method: Option<MethodRef>,
-    /// The right to run, where it was given already.
+    /// The permit of `Limits::in_flight`, if it was acquired already.
     pub(crate) permit: Option<Arc<Permit>>,
-    /// Its part in what one connection may have running, until the function's end.
+    /// The permit of its connection. It is held until the function ends.
     pub(crate) share: Option<Permit>,
-    /// Memory for its result.
+    /// A buffer to encode the result into.
     pub(crate) room: Vec<u8>,
 }
 
-/// A function's description, on the server's side or a stub's.
+/// The description of a function, of the server or of a stub.
 pub(crate) enum MethodRef {
     Shared(Arc<Method>),
     Static(&'static Method),
@@ -64,12 +64,13 @@ impl Request {
         }
     }
 
-    /// The name that was called, which may be an alias: rules about functions go by [`method`](Self::method).
+    /// The name that was called. It may be an alias; rules about functions use [`method`](Self::method).
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The function that was called; `None` where the server has none of that name, and in a client's call by name.
+    /// The function that was called. `None` if the server has no function of that name, and for a call by name on a
+    /// client.
     pub fn method(&self) -> Option<&Method> {
         match self.method.as_ref()? {
             MethodRef::Shared(method) => Some(method),
@@ -77,7 +78,7 @@ impl Request {
         }
     }
 
-    /// One header, or the first of its name; `None` too where it isn't text.
+    /// The first header of this name; `None` also if its value is not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.metadata.get(name)?.to_str().ok()
     }
@@ -87,17 +88,17 @@ impl Request {
         &self.metadata
     }
 
-    /// Sets a header, in place of what was there. On a client, headers that are together too large fail the call once it
-    /// is sent.
+    /// Sets a header and replaces values that it had. On a client, a call whose headers are too large together fails when
+    /// it is sent.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when name or value can't stand in a header, as [`Call::header`](crate::Call::header) says.
+    /// `invalid_argument` if the name or the value is not allowed, as for [`Call::header`](crate::Call::header).
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
         metadata::set(&mut self.metadata, name, value)
     }
 
-    /// The address of the caller, or of the proxy before it; `None` within the process and on the caller's side.
+    /// The address of the caller, or of the proxy in front of the server. `None` within the process and on a client.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
@@ -107,13 +108,13 @@ impl Request {
         self.deadline
     }
 
-    /// What interceptors before this one left here, by type.
+    /// Values that earlier interceptors set, by type.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// A place for what this interceptor found out, by type. On a server the function reads it from
-    /// [`Context::extensions`](crate::Context::extensions). It never leaves the process.
+    /// Where this interceptor puts values, by type. On a server the function reads them from
+    /// [`Context::extensions`](crate::Context::extensions). They never leave the process.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }
@@ -125,31 +126,33 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The arguments, still encoded.
+/// The arguments of a call, not decoded yet.
 pub(crate) enum CallArguments {
     Encoded(EncodedArguments),
-    /// `a=1&b=2`, decoded from percent signs.
+    /// A query such as `a=1&b=2`, percent-decoded.
     Query(Vec<(String, String)>),
-    /// The tuple itself, from a caller in this process.
+    /// The tuple itself, from a caller in the same process.
     Local(Box<dyn Any + Send>),
-    /// None: what came can't be a call of this function, and this is said to whom the interceptors let pass.
+    /// The request cannot be a call of this function. The error is answered after the interceptors, which see the call
+    /// first.
     Refused(Error),
 }
 
-/// What a call came to: a value, a stream that has begun, or an error, and the headers that go with it. An [`Error`]
-/// becomes one by `.into()`, and so does a `Result<Reply, Error>`.
+/// The reply of a call: a value, a stream that has begun, or an error, with its headers. `.into()` makes one of an
+/// [`Error`] and of a `Result<Reply, Error>`.
 pub struct Reply {
     pub(crate) result: Result<Returned, Failure>,
     pub(crate) metadata: HeaderMap,
 }
 
 impl Reply {
-    /// The code of the error, the function's own included; `None` for a success, and for a stream that has begun.
+    /// The code of the error, also of an error that the function returned. `None` for a success and for a stream that has
+    /// begun.
     pub fn code(&self) -> Option<Code> {
         self.error().map(Error::code)
     }
 
-    /// The error. A function's own has the kind [`Kind::Method`](crate::Kind::Method), and not its data.
+    /// The error. If the function returned it, its kind is [`Kind::Method`](crate::Kind::Method) and its data is not here.
     pub fn error(&self) -> Option<&Error> {
         match &self.result {
             Ok(_) => None,
@@ -157,12 +160,12 @@ impl Reply {
         }
     }
 
-    /// The headers that go with it.
+    /// The headers of the reply.
     pub fn metadata(&self) -> &HeaderMap {
         &self.metadata
     }
 
-    /// Sets a header, in place of what was there.
+    /// Sets a header and replaces values that it had.
     ///
     /// # Errors
     ///

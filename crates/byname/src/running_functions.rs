@@ -1,4 +1,4 @@
-//! What each thread runs of the user's code at this moment, for whoever looks from another thread.
+//! Which function of the user each thread runs at this moment, readable from other threads.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 static ALL: Mutex<Vec<Weak<WatchedThread>>> = Mutex::new(Vec::new());
 
-/// Times are counted from here, so that one fits into a number.
+/// The origin of times, so that a time fits into one atomic number.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     static OWN: Arc<WatchedThread> = WatchedThread::known();
 }
 
-/// One thread. Only itself writes here.
+/// One thread. Only the thread itself writes here.
 #[derive(Default)]
 struct WatchedThread {
     now: AtomicUsize,
-    /// In nanoseconds; 0 while it runs nothing, and while `now` changes.
+    /// In nanoseconds; 0 while the thread runs nothing, and while `now` changes.
     since: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ impl WatchedThread {
     }
 }
 
-/// What a thread ran before, and runs again once this is dropped, also by a panic.
+/// Restores what the thread ran before when it is dropped, also after a panic.
 struct RestoreOnDrop(usize, u64);
 
 impl Drop for RestoreOnDrop {
@@ -50,7 +50,7 @@ impl Drop for RestoreOnDrop {
     }
 }
 
-/// Runs a piece of whatever `id` stands for, which others can see meanwhile.
+/// Runs one poll of the function that `id` identifies. Other threads can see it meanwhile.
 pub(crate) fn run<T>(id: usize, began: Instant, piece: impl FnOnce() -> T) -> T {
     let since = began.saturating_duration_since(*BEGINNING).as_nanos();
     let _before = OWN.try_with(|own| {
@@ -61,7 +61,7 @@ pub(crate) fn run<T>(id: usize, began: Instant, piece: impl FnOnce() -> T) -> T 
     piece()
 }
 
-/// What threads have been running without a break for `limit` at least, and for how long.
+/// Functions that have run on a thread without a break for `limit` or longer, with the time.
 pub(crate) fn kept_for(limit: Duration) -> Vec<(usize, Duration)> {
     let now = BEGINNING.elapsed();
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);

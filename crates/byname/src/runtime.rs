@@ -1,4 +1,4 @@
-//! The runtime that callers without one share, and tasks on any.
+//! The runtime that callers without one share, and tasks on any runtime.
 
 use std::pin::Pin;
 use std::sync::LazyLock;
@@ -8,26 +8,26 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio::task::coop::poll_proceed;
 
-/// One thread, started at its first use and never ended: a runtime must not be dropped in async code.
+/// It has one thread, which starts at the first use and never ends, because a runtime must not be dropped in async code.
 static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
     let build = Builder::new_multi_thread().worker_threads(1).thread_name("byname").enable_all().build();
     build.expect("the operating system refused byname's background thread")
 });
 
-/// The runtime of the caller, or the shared one where it has none.
+/// The runtime of the caller, or the shared one if the caller has none.
 pub(crate) fn current() -> Handle {
     Handle::try_current().unwrap_or_else(|_| BACKGROUND.handle().clone())
 }
 
-/// Runs a future on this thread, which it blocks; gives it back where the thread is inside async code.
+/// Runs a future on this thread and blocks the thread. Returns the future if the thread is inside async code.
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, F> {
     if is_polling() { Err(future) } else { Ok(current().block_on(future)) }
 }
 
-/// Whether tokio is polling a task on this thread. To have a runtime says nothing, for threads that may block have one
-/// too; but only what is polled has a budget, and a budget can be used up.
+/// Whether tokio is polling a task on this thread. Threads that may block have a runtime too, so the presence of one is no
+/// answer. But only a task that is being polled has a budget, and a budget can be used up.
 fn is_polling() -> bool {
-    // More than tokio gives a task; what was taken is given back when these are dropped, the last first.
+    // This is more than tokio gives a task. The budget is restored when these are dropped, in reverse order.
     const BEYOND: usize = 1024;
     let mut taken = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
@@ -44,8 +44,8 @@ fn is_polling() -> bool {
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Starts what nobody waits for. Boxed, since each type of task that tokio is given takes a copy of its machinery in
-/// every user's build.
+/// Starts a task that nobody waits for. The future is boxed, because tokio's code is compiled once for each type of task,
+/// in every user's build.
 pub(crate) fn spawn(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let work: BoxFuture<()> = Box::pin(work);
     runtime.spawn(work)

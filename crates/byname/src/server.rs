@@ -4,17 +4,11 @@ mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 pub(crate) mod frame_connection;
-mod host_and_origin;
 mod http;
-mod join_all;
 mod listen;
-mod request_body;
-mod response_body;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
-mod stream_body;
 mod tower_service;
-mod websocket_upgrade;
 
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;

@@ -18,11 +18,10 @@ use crate::outcome::Failure;
 use crate::outcome::items::{CallStream, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::outcome::sink::{ItemSink, UnfitItem};
 
-/// A stream that a function takes as its last argument: what its caller sends, item by item, while it runs.
+/// A stream that a function takes as its last argument. It gives the items that the caller sends while the function runs.
 ///
-/// It gives `Ok` for each item. An `Err` is its last: what was to come does not, because the caller has gone or what it
-/// sent can't be read; so a stream that was cut off never looks complete. A caller makes one of any stream of items, or
-/// of what there is already by `from` or `collect`.
+/// Each item is an `Ok`. An `Err` is the last one: the caller has gone away, or an item can't be read. So a truncated stream
+/// never looks complete. A caller makes a `Streaming` from any stream of items, or from a collection by `from` or `collect`.
 ///
 /// ```
 /// use byname::{rpc, Client, Error, Server, Streaming};
@@ -52,13 +51,13 @@ impl<T: Send + 'static> Streaming<T> {
         Self(Box::pin(InfallibleItems(Box::pin(stream))))
     }
 
-    /// The items of a stream that may break off: its first `Err` is the last that comes of it. A function in another
-    /// process is told that the stream broke off, and not why.
+    /// The items of a stream that may fail. Its first `Err` ends it. A function in another process is told that the stream
+    /// failed, and not why.
     pub fn fallible(stream: impl Stream<Item = Result<T, Error>> + Send + 'static) -> Self {
         Self(Box::pin(stream))
     }
 
-    /// The next item; `None` at the end. Dropping what this returns loses nothing.
+    /// The next item; `None` at the end. It is cancel-safe: dropping the future loses no item.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
     }
@@ -91,7 +90,7 @@ impl<T> fmt::Debug for Streaming<T> {
     }
 }
 
-/// Items that are there already.
+/// Items that exist already.
 struct ReadyItems<T>(std::vec::IntoIter<T>);
 
 impl<T> Unpin for ReadyItems<T> {}
@@ -104,7 +103,7 @@ impl<T> Stream for ReadyItems<T> {
     }
 }
 
-/// A stream that can't break off.
+/// A stream that can't fail.
 struct InfallibleItems<S>(Pin<Box<S>>);
 
 impl<S: Stream> Stream for InfallibleItems<S> {
@@ -116,7 +115,7 @@ impl<S: Stream> Stream for InfallibleItems<S> {
 }
 
 impl<T: Argument> Streaming<T> {
-    /// What a function reads of what its caller sends.
+    /// The stream as the function reads it.
     pub(crate) fn received(items: Items, name: Arc<str>, nesting: usize) -> Self {
         Self(Box::pin(DecodingStream {
             items: Some(items),
@@ -128,7 +127,7 @@ impl<T: Argument> Streaming<T> {
         }))
     }
 
-    /// What a caller sends.
+    /// The stream as the caller sends it.
     pub(crate) fn upload(self) -> CallStream {
         let encode = |typed: Box<dyn Any + Send>, codec: Option<Codec>, largest: usize| {
             let stream = typed.downcast::<Self>().map(|stream| *stream).unwrap_or_else(|_| Self::from(Vec::new()));
@@ -138,11 +137,11 @@ impl<T: Argument> Streaming<T> {
     }
 }
 
-/// A caller's stream, encoded as it comes.
+/// Encodes the items of a caller's stream while they are made.
 struct EncodingStream<T> {
     stream: Option<Streaming<T>>,
     sink: ItemSink,
-    /// Why it broke off, to be said after the items before that.
+    /// Why the stream failed. It is reported after the items before the failure.
     failure: Option<Error>,
 }
 
@@ -187,7 +186,7 @@ impl<T: Argument> ItemSource for EncodingStream<T> {
     }
 }
 
-/// A tuple of arguments, and the stream behind them.
+/// A tuple of arguments and the stream argument behind them.
 #[derive(Debug)]
 pub struct ArgumentsWithStream<A, T>(pub A, pub Option<Streaming<T>>);
 
@@ -227,12 +226,12 @@ impl<A: ToArguments, T: Argument> ToArguments for ArgumentsWithStream<A, T> {
     }
 }
 
-/// What a caller sends, decoded as the function reads it.
+/// Decodes the items of the caller while the function reads them.
 struct DecodingStream<T> {
     items: Option<Items>,
     batch: Option<ItemBatch>,
     count: u64,
-    /// Of the argument, for words.
+    /// The name of the argument, for error messages.
     name: Arc<str>,
     nesting: usize,
     item: std::marker::PhantomData<fn() -> T>,

@@ -1,4 +1,4 @@
-//! Calls and replies as HTTP heads and bodies, both sides of each way in. Pure: no sockets, no clock.
+//! Calls and replies as HTTP heads and bodies, for both sides of each way in. It is pure: no sockets, no clock.
 //!
 //! `docs/protocol.md` specifies it byte by byte.
 
@@ -27,7 +27,7 @@ pub(crate) enum Way {
     Path,
 }
 
-/// A reply as far as HTTP is concerned.
+/// The HTTP form of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HttpReply {
     pub(crate) status: u16,
@@ -37,7 +37,7 @@ pub(crate) struct HttpReply {
     pub(crate) body: Bytes,
 }
 
-/// Client: the value of an answer, still encoded, or the failure.
+/// Client: the value of a reply, not decoded, or the failure.
 pub(crate) fn reply(
     way: Way,
     name: &str,

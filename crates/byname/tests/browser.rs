@@ -1,5 +1,6 @@
 //! What web pages of other sites can make a browser send, and what a page could make of an answer.
-//! `http.rs` and the tests of `server::host_and_origin` hold the rules; here they are tried in the ways that browsers have.
+//! `http.rs` and the tests of `server::http::host_and_origin` hold the rules; here they are tried in the ways that browsers
+//! have.
 
 mod harness;
 

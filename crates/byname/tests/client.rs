@@ -269,13 +269,13 @@ async fn a_header_that_can_not_stand_in_one_fails_the_call_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn stubs_leave_out_what_is_none_or_the_default() {
+async fn stubs_send_defaults_and_leave_out_what_is_none() {
     let server = Foreign::answering(ret("\"\"")).await;
     let client = server.client();
     greet::on(&client, "Ada", "hello".into(), None).await.unwrap();
     greet::on(&client, "Ada", "salut".into(), Some('!')).await.unwrap();
     let sent: Vec<_> = server.requests().iter().map(harness::foreign::Asked::json).collect();
-    assert_eq!(sent[0], json!({"fun": "greet", "args": [], "kwargs": {"name": "Ada"}}));
+    assert_eq!(sent[0], json!({"fun": "greet", "args": [], "kwargs": {"name": "Ada", "greeting": "hello"}}));
     let all = json!({"name": "Ada", "greeting": "salut", "mark": "!"});
     assert_eq!(sent[1], json!({"fun": "greet", "args": [], "kwargs": all}));
 }

@@ -1364,6 +1364,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("; another ctrl-c ends the process", "a part of a line of the log"),
     ("no func found err", "the original's words for an unknown name, which are a reason of HTTP"),
     ("plain, path, json-rpc", "the value of a header"),
+    ("POST, OPTIONS", "the value of a header"),
+    ("GET, HEAD, OPTIONS", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
     ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
     ("authorization, byname-timeout-ms", "the headers that pages may send"),

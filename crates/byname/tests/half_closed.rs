@@ -9,7 +9,7 @@ use std::time::Duration;
 use byname::{Context, Next, Request, Server, Streaming, rpc};
 use futures_util::Stream;
 use harness::{Caller, Counter, Gate, Running, everything, get, post, post_with, raw, within};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 /// Sends a request with the end right behind it, and gives all that comes.
@@ -141,6 +141,15 @@ impl Waiting {
         })
     }
 
+    fn begun(&self) -> impl Stream<Item = u8> {
+        futures_util::stream::unfold(0, move |next| async move {
+            if next == 1 {
+                self.wait().await;
+            }
+            Some((next, next + 1))
+        })
+    }
+
     async fn told(&self) -> String {
         self.0.send("started").unwrap();
         Context::current().unwrap().cancellation().cancelled().await;
@@ -195,6 +204,22 @@ async fn a_function_is_told_that_its_caller_may_be_gone_and_what_it_returns_is_s
         caller.stream.shutdown().await.unwrap();
         assert_eq!(body(&caller.rest().await), expected);
     }
+}
+
+#[tokio::test]
+async fn a_stream_whose_reader_has_gone_ends_soon() {
+    let (say, mut said) = mpsc::unbounded_channel();
+    let running = Running::new(Server::new().inject(Waiting(say))).await;
+    let mut caller = Caller::to(running.address).await;
+    caller.send(post("/rpc/begun", "")).await;
+    assert_eq!(within(said.recv()).await, Some("started"));
+    // With nothing left to read the socket is closed by a FIN, as it would be by one that waits.
+    let mut came = Vec::new();
+    while !came.ends_with(b"{\"item\":0}\n\r\n") {
+        assert!(within(caller.stream.read_buf(&mut came)).await.unwrap() > 0);
+    }
+    drop(caller);
+    assert_eq!(within(said.recv()).await, Some("dropped"));
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use byname::{Args, Client, Code, Context, Error, Executed, Kind, Next, Reply, Request, Server, rpc};
-use harness::{Running, get, post, post_with, raw, verb};
+use byname::{Args, Client, Code, Codec, Context, Error, Executed, Kind, Next, Reply, Request, Server, rpc};
+use harness::{Running, Tap, get, post, post_with, raw, verb, within};
 use serde_json::{Value, json};
 
 #[derive(Clone)]
@@ -394,5 +394,66 @@ async fn a_client_can_refuse_a_call_before_it_is_sent() {
         let refused = refused.rpc().unwrap();
         assert_eq!((refused.code(), refused.executed()), (Code::FailedPrecondition, Executed::No));
         assert_eq!(*seen.lock().unwrap(), [("erase".to_owned(), true), ("erase".to_owned(), false)]);
+    }
+}
+
+/// The task that this call runs in.
+#[rpc(readonly)]
+async fn task() -> String {
+    tokio::task::id().to_string()
+}
+
+/// Without one for each call: that of the connection runs quick functions itself, and the interceptors around them.
+#[tokio::test]
+async fn quick_functions_behind_an_interceptor_run_in_the_task_of_their_connection() {
+    let server = Server::new().function("nothing", || async {}).method::<task>();
+    let server = server.intercept(|request: Request, next: Next| async move { next.run(request).await });
+    let running = Running::new(server).await;
+    let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    within(async {
+        let mut last = task::on(&client).await.unwrap();
+        loop {
+            let this = task::on(&client).await.unwrap();
+            if this == last {
+                break;
+            }
+            last = this;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_interceptor_that_waits_delays_no_other_call_of_its_connection() {
+    let waiting = Arc::new(tokio::sync::Semaphore::new(0));
+    let door = Arc::clone(&waiting);
+    let server = Server::new().function("nothing", || async {}).method::<task>();
+    let server = server.intercept(move |request: Request, next: Next| {
+        let door = Arc::clone(&door);
+        async move {
+            if request.header("x-waits").is_some() {
+                door.acquire().await.unwrap().forget();
+            }
+            let mut reply = next.run(request).await;
+            reply.set_header("x-seen", "yes")?;
+            Ok::<_, Error>(reply)
+        }
+    });
+    let running = Running::new(server).await;
+    let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    // Enough for the function to be quick.
+    for _ in 0..50 {
+        task::on(&client).await.unwrap();
+    }
+    let held = client.header("x-waits", "yes");
+    let held: Vec<_> = (0..3).map(|_| tokio::spawn(task::on(&held).with_metadata())).collect();
+    for _ in 0..50 {
+        let (_, metadata) = task::on(&client).with_metadata().await.unwrap();
+        assert_eq!(metadata["x-seen"], "yes");
+    }
+    waiting.add_permits(held.len());
+    for held in held {
+        let (_, metadata) = within(held).await.unwrap().unwrap();
+        assert_eq!(metadata["x-seen"], "yes");
     }
 }

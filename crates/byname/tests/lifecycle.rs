@@ -8,6 +8,7 @@ use std::time::Duration;
 use byname::{Client, Code, Error, Executed, Server, rpc, server};
 use harness::foreign::skip;
 use harness::frames::{self, Http2};
+use harness::peer::{self, Peer};
 use harness::{Caller, Counter, Gate, Log, Process, Raw, Running, add, everything, get, post, raw, within};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -307,6 +308,59 @@ async fn a_server_that_drains_is_alive_and_not_ready() {
     within(running.stopped()).await.unwrap();
 }
 
+/// Waits until a server that was told to stop says that it is not ready.
+async fn not_ready(address: std::net::SocketAddr) {
+    within(async { while raw(address, get("/rpc/!ready")).await.status != 503 {} }).await;
+}
+
+#[tokio::test]
+async fn a_server_told_to_stop_is_not_ready_and_serves_for_the_drain_delay() {
+    let mut log = Log::new();
+    let server = everything().limits(|limits| limits.drain_delay = Duration::from_secs(60));
+    let mut running = Running::new(server).await;
+    let address = running.address;
+    let mut by_frames = Peer::calling(address, "add").await;
+    let mut kept = Caller::to(address).await;
+    let ready = kept.ask(get("/rpc/!ready")).await;
+    assert_eq!((ready.status, ready.body.as_str()), (200, "ok\n"));
+
+    running.stop();
+    not_ready(address).await;
+    for id in 1..=2 {
+        let ready = kept.ask(get("/rpc/!ready")).await;
+        assert_eq!((ready.status, ready.body.as_str(), ready.header("connection")), (503, "draining\n", ""));
+        let live = kept.ask(get("/rpc/!live")).await;
+        assert_eq!((live.status, live.body.as_str()), (200, "ok\n"));
+        let mut fresh = Caller::to(address).await;
+        for caller in [&mut kept, &mut fresh] {
+            let answer = caller.ask(post("/rpc/add", "[1,2]")).await;
+            assert_eq!((answer.body.as_str(), answer.header("connection")), ("3", ""), "{answer:?}");
+        }
+        for peer in [&mut by_frames, &mut Peer::calling(address, "add").await] {
+            peer.say(peer::call(0, id, "[1,2]")).await;
+            assert_eq!(peer.frame().await.kind, peer::REPLY);
+        }
+        skip(Duration::from_secs(25)).await;
+    }
+    assert!(!log.lines().iter().any(|line| line.contains("draining: no new calls")));
+    skip(Duration::from_secs(10)).await;
+    refused(address).await;
+    said_goodbye(&kept.answer().await);
+    assert_eq!(by_frames.frame().await.kind, peer::GOAWAY);
+    drop(by_frames);
+    within(running.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_a_drain_delay_drains_at_once() {
+    let mut log = Log::new();
+    let mut running = Running::new(one()).await;
+    running.stop();
+    log.until("draining: no new calls, 30s for those in flight").await;
+    refused(running.address).await;
+    within(running.stopped()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_call_that_has_arrived_when_the_server_is_told_to_stop_is_answered() {
     for _ in 0..20 {
@@ -463,6 +517,52 @@ async fn sigterm_and_sigint_drain() {
         child.tell("released").await;
         let answer = held.answer().await;
         assert_eq!((answer.json(), answer.header("connection")), (json!("released"), "close"), "{signal}");
+        child.said("drained").await;
+        assert!(child.ended().await.success(), "{signal}");
+    }
+}
+
+/// What the child of the next test runs.
+async fn serve_with_a_delay(delay: Duration) {
+    let bound = one().limits(|limits| limits.drain_delay = delay).serve("127.0.0.1:0").bind().await.unwrap();
+    println!("listening {}", bound.local_addr());
+    bound.await.unwrap();
+    println!("drained");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_readiness_first_and_another_ctrl_c_in_the_delay_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    const NAME: &str = "a_signal_ends_readiness_first_and_another_ctrl_c_in_the_delay_ends_the_process";
+    const CHILD: &str = "BYNAME_TEST_SERVES";
+    match std::env::var(CHILD).as_deref() {
+        Ok("never ends") => {
+            tracing_subscriber::fmt().init();
+            return serve_with_a_delay(Duration::MAX).await;
+        }
+        Ok(_) => return serve_with_a_delay(Duration::from_millis(1)).await,
+        Err(_) => {}
+    }
+    for signal in ["TERM", "INT"] {
+        // The first answer says that signals are waited for.
+        let serving = async |child: &mut Process| {
+            let address = child.said("listening ").await.parse().unwrap();
+            assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
+            address
+        };
+        let mut child = Process::run(NAME, CHILD, "never ends");
+        let address = serving(&mut child).await;
+        child.signal(signal).await;
+        child.said("told to stop: not ready any more, and calls are served for").await;
+        not_ready(address).await;
+        assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
+        child.signal("INT").await;
+        assert_eq!(child.ended().await.signal(), Some(2), "{signal}");
+
+        let mut child = Process::run(NAME, CHILD, "ends");
+        serving(&mut child).await;
+        child.signal(signal).await;
         child.said("drained").await;
         assert!(child.ended().await.success(), "{signal}");
     }

@@ -2,8 +2,8 @@
 
 mod harness;
 
-use byname::{Context, Server};
-use harness::{Caller, Log, Running, everything, get, post, post_with, raw, within};
+use byname::{Codec, Context, Server};
+use harness::{Caller, Log, Running, Tap, everything, get, post, post_with, raw, within};
 use serde_json::Value;
 
 #[tokio::test]
@@ -37,6 +37,39 @@ async fn a_client_has_a_span_of_its_own() {
     let _ = client.call::<i64>("none", ()).await;
     let names: Vec<_> = log.spans("rpc.call").iter().map(|span| span.fields["rpc.method"].clone()).collect();
     assert_eq!(names, ["add", "none"]);
+}
+
+/// Often enough that the connection polls quick functions inline.
+#[tokio::test]
+async fn a_call_by_frames_is_one_span_on_each_side_with_and_without_interceptors() {
+    for is_intercepted in [false, true] {
+        let mut log = Log::new();
+        let mut server = everything();
+        if is_intercepted {
+            server = server.intercept(|request: byname::Request, next: byname::Next| next.run(request));
+        }
+        let running = Running::new(server).await;
+        let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+        log.spans("rpc.call");
+        log.spans("rpc.serve");
+        for (name, arguments, code) in [
+            ("add", serde_json::json!([1, 2]), "ok"),
+            ("same", serde_json::json!([1]), "ok"),
+            ("add", serde_json::json!([1]), "invalid_argument"),
+            ("withdraw", serde_json::json!(["bob", 1]), "not_found"),
+            ("panics", serde_json::json!([""]), "internal"),
+        ] {
+            for _ in 0..20 {
+                let _ = client.call::<Value>(name, arguments.clone()).await;
+                let (calls, served) = (log.spans("rpc.call"), log.spans("rpc.serve"));
+                let registered = if name == "same" { "echo" } else { name };
+                assert_eq!((calls.len(), served.len()), (1, 1), "{name}: {calls:?}, {served:?}");
+                assert_eq!(calls[0].fields["rpc.method"], name);
+                assert_eq!(served[0].fields["rpc.method"], registered, "{served:?}");
+                assert_eq!(served[0].fields["rpc.code"], code, "{served:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Arguments put together by hand, for calls by name.
 
-use super::encode::EncodedArguments;
+use super::encoded::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::escape::quoted;
 use bytes::Bytes;

@@ -6,6 +6,8 @@ use std::fmt;
 use serde_core::Deserialize;
 use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::arities::for_every_arity;
+use super::encoded::EncodedArguments;
 use super::{Argument, unknown};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
@@ -57,6 +59,14 @@ pub(crate) enum ArgumentSource<'a> {
     Query(&'a [(String, String)]),
     /// The tuple itself.
     Local(Box<dyn Any + Send>),
+}
+
+impl<'a> ArgumentSource<'a> {
+    /// Encoded ones, which may be nested as deep as `nesting`.
+    pub(crate) fn encoded(args: &'a EncodedArguments, nesting: usize) -> Self {
+        let EncodedArguments { codec, positional, keyword } = args;
+        Self::Encoded { codec: *codec, positional, keyword, nesting }
+    }
 }
 
 /// Reads the arguments of `method`. Every error names the argument, in the same words whatever the source.
@@ -343,31 +353,6 @@ fn finish_one<T: Argument>(slot: Option<T>, index: usize, params: &[Param]) -> R
         None => T::deserialize(OmittedArgument).map_err(|_| MissingArgument(index)),
     }
 }
-
-macro_rules! for_every_arity {
-    ($tuples:ident) => {
-        $tuples! {
-            ()
-            (A.0)
-            (A.0, B.1)
-            (A.0, B.1, C.2)
-            (A.0, B.1, C.2, D.3)
-            (A.0, B.1, C.2, D.3, E.4)
-            (A.0, B.1, C.2, D.3, E.4, F.5)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12, N.13)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12, N.13, O.14)
-            (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7, I.8, J.9, K.10, L.11, M.12, N.13, O.14, P.15)
-        }
-    };
-}
-pub(super) use for_every_arity;
 
 macro_rules! tuples {
     ($(($($type:ident . $index:tt),*))*) => {$(

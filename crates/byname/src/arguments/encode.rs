@@ -2,60 +2,15 @@
 
 use std::any::Any;
 
-use bytes::Bytes;
 use serde_core::Serialize;
 
-use super::Args;
-use super::decode::ArgumentSource;
+use super::arities::for_every_arity;
+use super::builder::Args;
+use super::encoded::{EncodedArguments, KeywordMap};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
 use crate::method::Param;
 use crate::outcome::items::CallStream;
-
-/// Encoded arguments: an array and a map, each empty where there is none of the kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EncodedArguments {
-    pub(crate) codec: Codec,
-    pub(crate) positional: Bytes,
-    pub(crate) keyword: Bytes,
-}
-
-impl EncodedArguments {
-    pub(crate) fn none(codec: Codec) -> Self {
-        Self { codec, positional: Bytes::new(), keyword: Bytes::new() }
-    }
-
-    pub(crate) fn by_position(codec: Codec, array: Bytes) -> Self {
-        Self { codec, positional: array, keyword: Bytes::new() }
-    }
-
-    pub(crate) fn by_name(codec: Codec, map: Bytes) -> Self {
-        Self { codec, positional: Bytes::new(), keyword: map }
-    }
-
-    /// The same arguments in that codec.
-    pub(crate) fn into_codec(self, codec: Codec) -> Result<Self, Error> {
-        let to: fn(&[u8]) -> Result<Vec<u8>, String> = match (self.codec, codec) {
-            (Codec::Json, Codec::MessagePack) => codec::to_message_pack,
-            (Codec::MessagePack, Codec::Json) => codec::to_json,
-            _ => return Ok(self),
-        };
-        let part = |part: Bytes| {
-            if part.is_empty() {
-                return Ok(part);
-            }
-            to(&part)
-                .map(Bytes::from)
-                .map_err(|why| Error::refused(Code::InvalidArgument, format!("the arguments can't be encoded: {why}")))
-        };
-        Ok(Self { codec, positional: part(self.positional)?, keyword: part(self.keyword)? })
-    }
-
-    /// What a function's arguments are read from.
-    pub(crate) fn source(&self, nesting: usize) -> ArgumentSource<'_> {
-        ArgumentSource::Encoded { codec: self.codec, positional: &self.positional, keyword: &self.keyword, nesting }
-    }
-}
 
 /// A stub's arguments: a tuple of up to sixteen.
 pub trait ToArguments: Send {
@@ -67,64 +22,6 @@ pub trait ToArguments: Send {
     #[doc(hidden)]
     fn take_stream(&mut self) -> Option<CallStream> {
         None
-    }
-}
-
-/// A map of arguments that is being written.
-struct KeywordMap<'o> {
-    codec: Codec,
-    out: &'o mut Vec<u8>,
-    start: usize,
-    count: usize,
-}
-
-impl<'o> KeywordMap<'o> {
-    fn new(codec: Codec, out: &'o mut Vec<u8>) -> Self {
-        let start = out.len();
-        match codec {
-            // There is room for the fifteen that one byte can count; the sixteenth needs two more.
-            Codec::MessagePack => codec::LengthKind::Map.begin(0, out),
-            Codec::Json => out.push(b'{'),
-        }
-        Self { codec, out, start, count: 0 }
-    }
-
-    fn add<T: Serialize>(&mut self, value: &T, param: &Param) -> Result<(), Error> {
-        let before = self.out.len();
-        put_name(self.codec, self.count == 0, &param.name, self.out);
-        let at = self.out.len();
-        codec::encode(self.codec, value, self.out).map_err(|why| {
-            Error::refused(Code::InvalidArgument, format!("argument `{}` can't be encoded: {why}", param.name))
-        })?;
-        if param.optional && param.default.is_none() && self.out[at..] == *codec::nothing(self.codec) {
-            self.out.truncate(before);
-        } else {
-            self.count += 1;
-        }
-        Ok(())
-    }
-
-    fn end(self) {
-        match self.codec {
-            Codec::MessagePack => codec::set_length(self.out, self.start, codec::LengthKind::Map, 0, self.count),
-            Codec::Json => self.out.push(b'}'),
-        }
-    }
-}
-
-/// Appends the name of an argument, of which there may be others before. It is an identifier and needs no escapes.
-#[inline]
-pub(super) fn put_name(codec: Codec, is_first: bool, name: &str, out: &mut Vec<u8>) {
-    match codec {
-        Codec::MessagePack => codec::write_str(name, out),
-        Codec::Json => {
-            if !is_first {
-                out.push(b',');
-            }
-            out.push(b'"');
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
-        }
     }
 }
 
@@ -142,7 +39,7 @@ macro_rules! tuples {
         }
     )*};
 }
-super::decode::for_every_arity!(tuples);
+for_every_arity!(tuples);
 
 /// The arguments of a call by name: a tuple or sequence is by position, a struct or map by name, `()` none, and
 /// [`Args`] says itself.

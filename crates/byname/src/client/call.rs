@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
+use super::Client;
 use super::frame_connection::{CallHead, CallPayload, FrameCall};
-use super::outgoing_call::OutgoingCall;
+use super::outgoing_call::{CallDeadline, OutgoingCall};
+use super::route::Route;
 use super::typed_result::Remote;
-use super::{Client, Route};
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
-use crate::limits::Limits;
 use crate::metadata;
 use crate::method::{Method, Param};
 use crate::name;
@@ -44,6 +44,8 @@ pub struct Call<A, R> {
     /// What it takes to send it, and to send it again; nothing once it goes another way than by frames.
     prepared: Option<PreparedCall<A>>,
     progress: CallState,
+    /// Its span, once it has begun and if anybody watches.
+    span: Option<Box<Span>>,
     /// From what came back to what the caller sees; a pointer, so that a call is a future whatever `R` is.
     read: fn(&str, Result<Returned, Failure>) -> R,
 }
@@ -69,13 +71,6 @@ enum CallState {
     Frames(FrameCall, CallDeadline),
     Any(BoxFuture<Reply>),
     Over,
-}
-
-/// When a call is to end, and how long that was when it began.
-#[derive(Clone, Copy)]
-struct CallDeadline {
-    deadline: Instant,
-    allowed: Duration,
 }
 
 type LocalArguments<A> = (fn(A) -> Box<dyn Any + Send>, TypeIds);
@@ -159,7 +154,7 @@ impl<A, R> Call<A, R> {
             upload,
             takes_stream: false,
         };
-        Self { name, prepared: Some(prepared), progress: CallState::Unsent, read: R::read }
+        Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
     }
 
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
@@ -272,6 +267,7 @@ impl<A: Send, R> Call<A, R> {
                     Err(error) => break Reply::from(error),
                 },
                 CallState::Frames(sending, time) => {
+                    let entered = self.span.as_deref().map(Span::enter);
                     let (ended, time) = (ready!(sending.poll_ended(cx)), *time);
                     let Some(Route::Remote(host)) = self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
@@ -281,8 +277,9 @@ impl<A: Send, R> Call<A, R> {
                         // Whether it is sent again is for the others' way to say.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = sending.link().codec();
+                            drop(entered);
                             match self.by_host(time, codec, reply) {
-                                Ok(call) => self.progress = CallState::Any(on_a_runtime(call)),
+                                Ok(call) => self.progress = self.going_on(call),
                                 Err(error) => break Reply::from(error),
                             }
                         }
@@ -301,7 +298,7 @@ impl<A: Send, R> Call<A, R> {
                 CallState::Over => panic!("a call was polled after it had ended"),
             }
         };
-        (self.progress, self.prepared) = (CallState::Over, None);
+        (self.progress, self.prepared, self.span) = (CallState::Over, None, None);
         Poll::Ready(done)
     }
 
@@ -346,13 +343,15 @@ impl<A: Send, R> Call<A, R> {
         metadata::check_size(headers)?;
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
+        // A span that nobody watches would still be entered and left at each poll.
+        self.span = (!span.is_disabled()).then(|| Box::new(span));
         if !streams
             && scope.interceptors.is_empty()
-            && span.is_disabled()
             && let Route::Remote(host) = &scope.way
             && let Some(link) = host.link()
         {
             let codec = link.codec();
+            let entered = self.span.as_deref().map(Span::enter);
             let mut frame = match encode {
                 ArgumentsEncoder::Typed(write) => {
                     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
@@ -361,21 +360,21 @@ impl<A: Send, R> Call<A, R> {
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
             let mut sending = link.call();
-            return match sending.poll_send(CallHead { name, deadline }, &mut frame, cx) {
-                Poll::Ready(Ok(())) => Ok(CallState::Frames(sending, time)),
-                Poll::Ready(Err(unsent)) => {
-                    let reply = host.ended(name, allowed, &link, Err(unsent));
-                    Ok(CallState::Any(on_a_runtime(self.by_host(time, codec, reply)?)))
-                }
+            let reply = match sending.poll_send(CallHead { name, deadline }, &mut frame, cx) {
+                Poll::Ready(Ok(())) => return Ok(CallState::Frames(sending, time)),
+                Poll::Ready(Err(unsent)) => host.ended(name, allowed, &link, Err(unsent)),
                 // Nobody but itself looks at its deadline before it is sent.
-                Poll::Pending => Ok(CallState::Any(on_a_runtime(self.by_host(time, codec, None)?))),
+                Poll::Pending => None,
             };
+            drop(entered);
+            let call = self.by_host(time, codec, reply)?;
+            return Ok(self.going_on(call));
         }
-        Ok(CallState::Any(self.start_anyhow(time, span)?))
+        self.start_anyhow(time)
     }
 
     /// Sends it whichever way it goes.
-    fn start_anyhow(&mut self, time: CallDeadline, span: tracing::Span) -> Result<BoxFuture<Reply>, Error> {
+    fn start_anyhow(&mut self, time: CallDeadline) -> Result<CallState, Error> {
         let Some(prepared) = &self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
@@ -388,9 +387,16 @@ impl<A: Send, R> Call<A, R> {
             Route::Remote(_) if scope.interceptors.is_empty() => self.by_host(time, codec, None)?,
             way => self.by_request(way, time, codec)?,
         };
-        // A span that nobody watches would still be entered and left at each poll.
-        let call = if span.is_disabled() { call } else { Box::pin(call.instrument(span)) };
-        Ok(on_a_runtime(call))
+        Ok(self.going_on(call))
+    }
+
+    /// The call goes on as this future, in its span.
+    fn going_on(&mut self, call: BoxFuture<Reply>) -> CallState {
+        let call = match self.span.take() {
+            Some(span) => Box::pin(call.instrument(*span)),
+            None => call,
+        };
+        CallState::Any(on_a_runtime(call))
     }
 
     /// The call as interceptors and functions in this process see it.
@@ -517,66 +523,6 @@ fn inside_async(name: &str) -> Error {
     Error::refused(Code::FailedPrecondition, why)
 }
 
-impl Route {
-    fn limits(&self) -> &Limits {
-        match self {
-            Route::Remote(host) => host.limits(),
-            Route::Local(dispatch) => dispatch.limits(),
-        }
-    }
-
-    fn send(
-        &self,
-        request: Request,
-        method: Option<&'static Method>,
-        CallDeadline { deadline, allowed }: CallDeadline,
-    ) -> BoxFuture<Reply> {
-        // Interceptors may have added some.
-        if let Err(error) = metadata::check_size(&request.metadata) {
-            return Box::pin(std::future::ready(error.into()));
-        }
-        match self {
-            Route::Local(dispatch) => {
-                let dispatch = Arc::clone(dispatch);
-                if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
-                    return Box::pin(std::future::ready(error.into()));
-                }
-                // What this side found out of the call has no authority on the other.
-                let mut request = Request { extensions: Extensions::new(), method: None, ..request };
-                if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
-                    && let Some(entry) = dispatch.entry(&request.name)
-                {
-                    args.remove_unknown_defaults(caller, &entry.handler.method);
-                }
-                Box::pin(async move { dispatch.run(request).await })
-            }
-            Route::Remote(host) => {
-                let Request {
-                    name, args: CallArguments::Encoded(args), metadata: headers, items, takes_stream, ..
-                } = request
-                else {
-                    let why = "the arguments were not encoded, which is a defect of byname";
-                    return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
-                };
-                let name = Cow::Owned(name.as_ref().to_owned());
-                let items = Mutex::new(items);
-                let outgoing = OutgoingCall {
-                    name,
-                    args,
-                    method,
-                    headers,
-                    deadline,
-                    allowed,
-                    items,
-                    is_spent: false,
-                    takes_stream,
-                };
-                Box::pin(Arc::clone(host).call(outgoing, None))
-            }
-        }
-    }
-}
-
 /// Sockets and timers need tokio: outside of it the call runs on the shared background thread.
 fn on_a_runtime(future: BoxFuture<Reply>) -> BoxFuture<Reply> {
     if Handle::try_current().is_ok() {
@@ -599,5 +545,44 @@ struct AbortOnDrop(tokio::task::JoinHandle<Reply>);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::task::Waker;
+
+    use tokio::task::yield_now;
+    use tracing::Dispatch;
+    use tracing_subscriber::registry;
+
+    use super::*;
+    use crate::client::Transport;
+    use crate::server::Server;
+
+    /// A subscriber must not send calls another way than those that are measured without one.
+    #[tokio::test]
+    async fn a_call_that_is_watched_is_sent_by_frames_at_its_first_poll() {
+        // With fewer than two tracing may remember for all threads that this one wants no spans.
+        let _others: [Dispatch; 2] = [registry().into(), registry().into()];
+        let server = Server::new().function("add", |a: i64, b: i64| async move { a + b });
+        let bound = server.serve("127.0.0.1:0").until(pending()).bind().await.unwrap();
+        let address = bound.local_addr().to_string();
+        tokio::spawn(bound.into_future());
+        let client = Client::builder(&address).transport(Transport::Frames).build().unwrap();
+        let Route::Remote(host) = &client.scope.way else { panic!("it has a host") };
+        while host.link().is_none() {
+            assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3);
+            yield_now().await;
+        }
+        let watched = Dispatch::from(registry());
+        let mut call = client.call::<i64>("add", (1, 2));
+        let polled = tracing::dispatcher::with_default(&watched, || {
+            Pin::new(&mut call).poll(&mut Task::from_waker(Waker::noop()))
+        });
+        assert!(polled.is_pending() && call.span.is_some());
+        assert!(matches!(call.progress, CallState::Frames(..)));
+        assert_eq!(call.await.unwrap(), 3);
     }
 }

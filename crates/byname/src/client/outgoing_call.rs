@@ -31,6 +31,13 @@ pub(super) struct OutgoingCall {
     pub(super) takes_stream: bool,
 }
 
+/// When a call is to end, and how long that was when it began.
+#[derive(Clone, Copy)]
+pub(super) struct CallDeadline {
+    pub(super) deadline: Instant,
+    pub(super) allowed: Duration,
+}
+
 impl OutgoingCall {
     /// Sees to it that the arguments are in that codec.
     pub(super) fn put_in(&mut self, codec: Codec) -> Result<(), Error> {

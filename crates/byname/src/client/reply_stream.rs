@@ -1,4 +1,4 @@
-//! Calls that have a stream, up to its first item, and what comes behind that.
+//! Attempts of calls that have a stream: up to the first item, and what follows it.
 
-mod frames;
-mod http;
+pub(super) mod frames;
+pub(super) mod http;

@@ -22,7 +22,7 @@ pub(super) fn rounded(value: f64) -> String {
 /// the same text has 18446744073709551617.
 pub(super) struct ExactIntegers<'w, T> {
     inner: T,
-    /// The text's [`wide_integers`](super::json).
+    /// The text's [`wide_integers`](super::json_scan).
     wide: &'w [u64],
     /// Of a visitor: it takes what comes.
     any: bool,

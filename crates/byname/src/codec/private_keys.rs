@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 
 use serde_json::Number;
 
+use super::json_scan::string_length;
+
 /// The struct that a `RawValue` is written as, and the newtype that it is read as.
 pub(super) const RAW: &str = "$serde_json::private::RawValue";
 
@@ -54,7 +56,7 @@ pub(super) fn has_private_key(text: &[u8]) -> bool {
 fn a_key_is_private(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'"', rest) {
-        let (string, behind) = rest[at..].split_at(super::json::string_length(&rest[at..]));
+        let (string, behind) = rest[at..].split_at(string_length(&rest[at..]));
         let is_key = behind.trim_ascii_start().starts_with(b":");
         if is_key && serde_json::from_slice::<String>(string).is_ok_and(|key| is_private(&key)) {
             return true;

@@ -6,8 +6,9 @@ use serde_json::Error;
 use serde_json::value::RawValue;
 
 use super::bytes::in_base64;
+use super::json_scan::string_length;
 use super::message_pack::{
-    LengthKind, MessagePackReader, Token, set_length, write_digits, write_f32, write_f64, write_signed, write_str,
+    LengthKind, Token, TokenReader, set_length, write_digits, write_f32, write_f64, write_signed, write_str,
     write_unsigned, write_wide,
 };
 
@@ -16,7 +17,7 @@ const DEEPEST: usize = 10_000;
 
 /// One value of MessagePack, which fills `bytes`, as JSON.
 pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut reader = MessagePackReader::new(bytes, 0);
+    let mut reader = TokenReader::new(bytes);
     let mut out = Vec::with_capacity(bytes.len() * 2);
     // Of what is open, how many items are to come, and whether they have keys.
     let mut open: Vec<(usize, bool)> = Vec::new();
@@ -102,7 +103,7 @@ pub(super) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, Error> {
                 1
             }
             b'"' => {
-                let length = super::json::string_length(rest.as_bytes());
+                let length = string_length(rest.as_bytes());
                 match &rest[1..length - 1] {
                     plain if !plain.contains('\\') => write_str(plain, &mut out),
                     _ => write_str(&serde_json::from_str::<String>(&rest[..length])?, &mut out),

@@ -107,6 +107,10 @@ impl ConnectionActivity {
         self.half_closed.load(Ordering::Relaxed)
     }
 
+    pub(super) fn close_half(&self) {
+        self.half_closed.store(true, Ordering::Relaxed);
+    }
+
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed) && self.ended.swap(false, Ordering::Relaxed)
     }
@@ -315,7 +319,7 @@ impl TimedSocket {
             && count? == 0
         {
             self.has_end = true;
-            self.activity.half_closed.store(true, Ordering::Relaxed);
+            self.activity.close_half();
             // The call looks at it when it is polled.
             cx.waker().wake_by_ref();
         }

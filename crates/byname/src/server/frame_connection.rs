@@ -14,22 +14,21 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
-use tracing::{Instrument as _, debug};
+use tracing::debug;
 
 use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
-use super::request_body;
-use crate::arguments::{ArgumentSource, EncodedArguments};
+use super::http::request_body;
+use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
-use crate::dispatch::{self, CallOrigin, SupervisedCall};
+use crate::dispatch::inline::{InlineCall, Polled};
 use crate::error::{Code, Error, Executed};
 use crate::escape::beginning;
 use crate::frames::header::{self, FrameHeader, kind};
@@ -401,7 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         let quick = name.entry.as_ref().filter(|entry| {
             // Large arguments take time to decode, however quick the function is.
-            entry.is_quick() && payload.len() <= PIECE && !dispatch.is_intercepted() && !streams
+            entry.is_quick() && payload.len() <= PIECE && !streams
         });
         let Some(entry) = quick else {
             let owned = |part| match assembled {
@@ -413,72 +412,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 positional: owned(positional),
                 keyword: owned(keyword),
             });
-            let (dispatch, name) = (Arc::clone(dispatch), Arc::clone(&name.name));
+            let (dispatch, entry, name) = (Arc::clone(dispatch), name.entry.clone(), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
             if streams {
                 request.takes_stream = credit.is_some();
-                self.stream(id, credit.unwrap_or_default(), brings_stream, request);
+                self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request);
                 return Ok(());
             }
             if assembled.is_some() {
                 // Its result is probably as large.
                 request.room = self.write_queue.spare();
             }
-            self.spawn(id, name, async move { dispatch.run(request).await });
+            self.spawn(id, name, async move { dispatch.run_found(entry.as_ref(), request).await });
             return Ok(());
         };
-        let span = dispatch::span(&entry.handler.method);
-        let extensions = Extensions::new();
-        let origin = CallOrigin {
-            metadata,
-            extensions,
-            peer,
-            deadline,
-            permit: None,
-            share: None,
-            room: Vec::new(),
-            items: None,
-            takes_stream: false,
-        };
-        let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
-        let start = self.write_queue.open();
-        let out = self.write_queue.buffer();
-        let run = || {
-            let mut supervised = dispatch.begin(entry, Arc::clone(&name.name), origin, now, source)?;
-            Ok(match poll_now(&mut supervised, out, cx) {
-                Poll::Ready((result, metadata)) => InlinePoll::Done(result, metadata),
-                Poll::Pending => InlinePoll::Running(supervised),
-            })
-        };
-        let run = || entry.piece_from(self.clock, dispatch.limits().slow_poll, run);
-        // A span that nobody watches would still be entered and left.
-        let (tried, ended) = if span.is_disabled() { run() } else { span.in_scope(run) };
-        self.clock = ended;
-        let (result, metadata) = match tried {
-            Ok(InlinePoll::Done(result, metadata)) => (result, metadata),
-            Ok(InlinePoll::Running(mut supervised)) => {
-                let name = Arc::clone(&name.name);
-                supervised.keep(self.functions.try_acquire());
-                self.write_queue.abandon(start);
-                self.spawn(id, name, supervise(supervised, span));
-                return Ok(());
-            }
-            Err(error) => (Err(Failure::Rpc(error)), HeaderMap::new()),
-        };
-        dispatch::record(&span, &result);
         let limit = dispatch.limits().message;
-        let value = self.write_queue.since(start);
-        let result = match result {
-            Ok(()) if metadata.is_empty() && value.len() <= limit => {
-                reply::end_value(id, start, &mut self.write_queue);
+        let start = self.write_queue.open();
+        let (name, functions) = (&name.name, &self.functions);
+        let call =
+            InlineCall { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions };
+        let reply = match call.poll(&mut self.clock, self.write_queue.buffer(), cx) {
+            Polled::Value(metadata) => {
+                let value = self.write_queue.since(start);
+                if metadata.is_empty() && value.len() <= limit {
+                    reply::end_value(id, start, &mut self.write_queue);
+                    return Ok(());
+                }
+                let value = ReturnedValue::Encoded(codec, Bytes::copy_from_slice(value));
+                Reply { result: Ok(Returned::Value(value)), metadata }
+            }
+            Polled::Reply(reply) => reply,
+            Polled::Running(call) => {
+                let name = Arc::clone(name);
+                self.write_queue.abandon(start);
+                self.spawn(id, name, call);
                 return Ok(());
             }
-            Ok(()) => Ok(Returned::Value(ReturnedValue::Encoded(codec, Bytes::copy_from_slice(value)))),
-            Err(failure) => Err(failure),
         };
         self.write_queue.abandon(start);
-        put_reply(&mut self.write_queue, id, Reply { result, metadata }, limit, &name.name);
+        put_reply(&mut self.write_queue, id, reply, limit, name);
         Ok(())
     }
 
@@ -584,32 +557,6 @@ impl<S> Drop for FrameServer<S> {
         let gone = self.shared.lock().flows.close_all();
         gone.into_iter().for_each(Waker::wake);
     }
-}
-
-async fn supervise(supervised: SupervisedCall, span: tracing::Span) -> Reply {
-    let reply = supervised.instrument(span.clone()).await;
-    dispatch::record(&span, &reply.result);
-    reply
-}
-
-/// Polls a function once, with a budget of its own.
-fn poll_now(
-    supervised: &mut SupervisedCall,
-    out: &mut Vec<u8>,
-    cx: &mut Context<'_>,
-) -> Poll<(Result<(), Failure>, HeaderMap)> {
-    let once = pin!(unconstrained(poll_fn(|cx| Poll::Ready(supervised.poll_into(cx, out)))));
-    match once.poll(cx) {
-        Poll::Ready(polled) => polled,
-        Poll::Pending => Poll::Pending,
-    }
-}
-
-/// What came of a call that was begun on its connection's own task.
-enum InlinePoll {
-    /// It is done, and its value is in the frame that was opened for it.
-    Done(Result<(), Failure>, HeaderMap),
-    Running(SupervisedCall),
 }
 
 fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str) {

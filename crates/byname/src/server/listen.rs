@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -191,20 +191,13 @@ async fn run(bound: Bound) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(());
     // Dropped before `stop` is, also where this future is dropped: connections that are woken find it said.
     let ends = EndReadiness(dispatch);
-    loop {
-        let accepted = poll_fn(|cx| match until.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => poll_accept(&listeners, cx).map(Some),
-        });
-        match accepted.await {
-            None => break,
-            Some(Ok((stream, peer))) => {
-                serve_one(stream, peer, &endpoint, &stopped);
-                // The other one's turn.
-                listeners.rotate_left(1);
-            }
-            Some(Err(why)) => not_accepted(why).await,
-        }
+    accept_until(until.as_mut(), &mut listeners, &endpoint, &stopped).await;
+    let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
+    let delay = dispatch.limits().drain_delay;
+    if !delay.is_zero() {
+        dispatch.stop_looking_ready();
+        info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain{hint}");
+        accept_until(pin!(tokio::time::sleep(delay)), &mut listeners, &endpoint, &stopped).await;
     }
     // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
     for listener in listeners {
@@ -214,8 +207,31 @@ async fn run(bound: Bound) -> Result<(), Error> {
     // Whoever has written a call by now is to be heard: the sockets are looked at once more.
     tokio::task::yield_now().await;
     drop(stopped);
-    let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
     drain(&endpoint, stop, hint).await
+}
+
+/// Serves what connects until `end`.
+async fn accept_until<F: Future<Output = ()> + ?Sized>(
+    mut end: Pin<&mut F>,
+    listeners: &mut [TcpListener],
+    endpoint: &Arc<ServerEndpoint>,
+    stopped: &watch::Receiver<()>,
+) {
+    loop {
+        let accepted = poll_fn(|cx| match end.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => poll_accept(listeners, cx).map(Some),
+        });
+        match accepted.await {
+            None => return,
+            Some(Ok((stream, peer))) => {
+                serve_one(stream, peer, endpoint, stopped);
+                // The other one's turn.
+                listeners.rotate_left(1);
+            }
+            Some(Err(why)) => not_accepted(why).await,
+        }
+    }
 }
 
 fn poll_accept(listeners: &[TcpListener], cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {

@@ -11,9 +11,7 @@ use tower_service::Service;
 
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
-use super::http::{ServerEndpoint, Session, answer};
-use super::request_body::RequestBody;
-use super::response_body::ReplyBody;
+use super::http::{ReplyBody, RequestBody, ServerEndpoint, Session, answer};
 use crate::error::Error;
 use crate::runtime::BoxFuture;
 

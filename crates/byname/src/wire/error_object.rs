@@ -1,4 +1,4 @@
-//! ERROR on the wire: written by the server, read by the client.
+//! The ERROR object on the wire: the server writes it, the client reads it.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -9,7 +9,7 @@ use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
 use crate::outcome::{Failure, ReturnedValue};
 
-/// A failure as it goes out: ERROR, and the function's own error as JSON.
+/// A failure as it is sent: the ERROR object, and the function's own error as JSON.
 pub(crate) struct WireError {
     error: Error,
     data: Option<Bytes>,
@@ -43,7 +43,7 @@ impl WireError {
         text
     }
 
-    /// As the way in wants it, with the code's status or the one that HTTP asks for.
+    /// The HTTP reply for this way, with the status of the code or the one that HTTP asks for.
     pub(crate) fn answer(&self, way: Way, status: u16) -> HttpReply {
         let error = self.json();
         let (content_type, body) = match way {
@@ -56,7 +56,7 @@ impl WireError {
                 (headers::PROBLEM, [head.as_bytes(), &error[1..]].concat())
             }
         };
-        // Whole seconds, rounded up: a client that reads only this one must not come too early.
+        // Whole seconds, rounded up, so that a client that reads only this header does not come too early.
         let retry_after = self.error.retry_after().map(|after| after.as_millis().div_ceil(1000) as u64);
         HttpReply { status, content_type, retry_after, body: body.into() }
     }
@@ -68,7 +68,7 @@ impl WireError {
     pub(crate) fn status(&self, way: Way) -> u16 {
         match (self.error.kind(), way, self.error.code(), self.error.executed()) {
             (Kind::Method, _, code, _) => own_status(code),
-            // A function that ran and says `unimplemented` itself is another matter.
+            // A function that ran may return `unimplemented` itself. That error is not this one.
             (_, Way::Plain, Code::Unimplemented, Executed::No) => 502,
             _ => status(&self.error),
         }
@@ -84,7 +84,7 @@ fn own_status(code: Code) -> u16 {
     }
 }
 
-/// The HTTP status of an error of ours.
+/// The HTTP status of an error that the call itself has.
 pub(crate) fn status(error: &Error) -> u16 {
     match error.limit() {
         Some("message") if error.executed() == Executed::No => 413,
@@ -92,13 +92,13 @@ pub(crate) fn status(error: &Error) -> u16 {
     }
 }
 
-/// Reads an answer that is no success.
+/// Reads a reply that is not a success.
 pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &Bytes) -> Failure {
     let text = match members(body, &["err"], UnknownMembers::Ignored) {
         Ok([Some(err)]) => err.get().as_bytes(),
         _ => body,
     };
-    // `data` is left encoded, so that it is read once, as the type that the caller wants, with every digit.
+    // `data` stays encoded. It is decoded once, as the type that the caller wants, with every digit.
     if let (Ok(error), Ok([data])) = (read_error(text), members(text, &["data"], UnknownMembers::Ignored)) {
         let data = data.map(|data| data.get().as_bytes());
         if error.kind() == Kind::Method {
@@ -106,7 +106,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
             let data = data.map_or_else(|| codec::nothing(Codec::Json).into(), |data| body.slice_ref(data));
             return Failure::Method { error: error.data_is(None), data: ReturnedValue::Encoded(Codec::Json, data) };
         }
-        // Once more, and with every digit or not at all.
+        // It is read again, with every digit or not at all.
         let data = data.and_then(|data| codec::decode::<Option<_>>(Codec::Json, data).ok().flatten());
         return error.data_is(data).into();
     }
@@ -139,7 +139,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
     let shorter = if status == 413 { codec::shorter(Codec::Json) } else { "" };
     let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));
     if status == 431 {
-        // It is said before anything is made of a request.
+        // This error is sent before the request is read.
         error = error.executed_is(Executed::No).of_limit("header");
     }
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
@@ -149,7 +149,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
     error.into()
 }
 
-/// Reads ERROR. Its `data` is there if it can be read, and else the error stands without it.
+/// Reads an ERROR object. If its `data` can't be read, the error has none.
 pub(crate) fn read_error(text: &[u8]) -> Result<Error, serde_json::Error> {
     let [data] = members(text, &["data"], UnknownMembers::Ignored)?;
     let Some(data) = data.map(|data| data.get().as_bytes()) else {

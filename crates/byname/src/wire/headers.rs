@@ -9,21 +9,21 @@ use super::Way;
 use crate::error::{Code, Error};
 use crate::escape::quoted_bytes;
 
-/// On every answer: the version of the protocol.
+/// On every reply: the version of the protocol.
 pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol");
-/// On every answer: the ways in that the server offers.
+/// On every reply: the ways in that the server offers.
 pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
-/// The ways of a server that has switched none off.
+/// All ways, as a server offers them by default.
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// On a request: the time that the caller still waits, in milliseconds.
+/// On a request: how long the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
 
 pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1");
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PROBLEM: &str = "application/problem+json";
 
-/// The reason of the original's 502.
+/// The reason phrase of the 502 that the original sends.
 pub(crate) const NO_FUNC: &str = "no func found err";
 
 /// How long the caller still waits.
@@ -44,7 +44,7 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     }
 }
 
-/// Client: why the body of an answer can't be read, where it is compressed. byname asks for no coding.
+/// Client: the error for a reply with a content encoding. byname asks for none.
 pub(crate) fn foreign_coding(name: &str, headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(CONTENT_ENCODING)?;
     if coding.as_bytes().eq_ignore_ascii_case(b"identity") {
@@ -57,12 +57,12 @@ pub(crate) fn foreign_coding(name: &str, headers: &HeaderMap) -> Option<String> 
     ))
 }
 
-/// Whether an answer comes from a byname server, of a version that is understood.
+/// Whether a reply comes from a byname server of a known version.
 pub(crate) fn is_byname(headers: &HeaderMap) -> bool {
     headers.get(PROTOCOL).is_some_and(|version| version == VERSION)
 }
 
-/// Whether the server takes calls by this way.
+/// Whether the server accepts calls by this way.
 pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
     let way = match way {
         Way::Plain => "plain",
@@ -71,18 +71,18 @@ pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
     is_byname(headers) && names_way(headers, way)
 }
 
-/// Whether the server takes many calls on one connection.
+/// Whether the server offers frames.
 pub(crate) fn offers_frames(headers: &HeaderMap) -> bool {
     is_byname(headers) && names_way(headers, "frames")
 }
 
 fn names_way(headers: &HeaderMap, way: &str) -> bool {
     let ways = headers.get(WAYS).and_then(|ways| ways.to_str().ok());
-    // Nearly every server offers all, which needs no taking apart.
+    // Nearly every server offers all ways. Then the list need not be split.
     ways.is_some_and(|ways| ways == ALL_WAYS || ways.split(',').any(|offered| offered.trim() == way))
 }
 
-/// For how long the other side says it keeps an idle connection.
+/// How long the other side keeps an idle connection, if it says so.
 pub(crate) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;

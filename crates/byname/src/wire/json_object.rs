@@ -1,18 +1,18 @@
-//! The members of a JSON object, still encoded.
+//! The members of a JSON object, not decoded.
 
 use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What becomes of members that nobody asked for.
+/// What to do with members of other names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnknownMembers {
     Ignored,
     Refused,
 }
 
-/// The members of these names of the object that `text` is; `None` for one that is not there.
+/// The members with these names of the JSON object `text`; `None` for a member that is missing.
 pub(super) fn members<'a, const N: usize>(
     text: &'a [u8],
     names: &'static [&'static str; N],
@@ -27,12 +27,12 @@ pub(super) fn members<'a, const N: usize>(
     json.end().map(|()| values)
 }
 
-/// Whether the object that `text` begins with has a member of this name. What comes behind it is not looked at, and may
-/// be no JSON.
+/// Whether the object at the beginning of `text` has a member of this name. The rest of `text` is not read and may be
+/// invalid.
 pub(super) fn has(text: &[u8], name: &'static [&'static str; 1]) -> bool {
     let mut found = false;
     let has = HasMember { name, found: &mut found };
-    // Once it is found there is always an error: the rest was not read.
+    // After the member was found there is always an error, because the rest was not read.
     let _ = serde_json::Deserializer::from_slice(text).deserialize_map(has);
     found
 }
@@ -96,7 +96,7 @@ impl<'a> Visitor<'a> for HasMember<'_> {
     }
 }
 
-/// A member's name, as its index among the names.
+/// The name of a member, as its index among the names.
 struct MemberName {
     names: &'static [&'static str],
     others: UnknownMembers,

@@ -12,36 +12,36 @@ use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
 
-/// What a body asks for.
+/// What a body contains.
 pub(crate) enum JsonRpcBody {
-    /// One request, or what is refused as a whole.
+    /// One request, or a body that is rejected as a whole.
     Single(JsonRpcRequest),
     Batch(Vec<JsonRpcRequest>),
 }
 
 /// One request of a body.
 pub(crate) struct JsonRpcRequest {
-    /// As it was written; `null` where none can be told. Without one it is a notification, which is not answered.
+    /// The id as it was written; `null` if it is unknown. A request without an id is a notification, which gets no reply.
     pub(crate) id: Option<Bytes>,
     pub(crate) call: Result<(String, EncodedArguments), InvalidRequest>,
 }
 
-/// Why something is no request.
+/// Why something is not a valid request.
 pub(crate) struct InvalidRequest {
     json_rpc_code: i32,
     error: Error,
 }
 
-/// The `error.code` of a function's own error.
+/// The `error.code` of an error that the function returned.
 const OWN: i32 = -32000;
 const NULL: Bytes = Bytes::from_static(b"null");
 
-/// Server: whether a body is JSON-RPC, be it right or wrong.
+/// Server: whether a body is JSON-RPC, valid or not.
 pub(crate) fn is(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"[") || has(body, &["jsonrpc"])
 }
 
-/// Server: the requests of a body. Of a batch of more than `most` none is read.
+/// Server: the requests of a body. If a batch has more than `most`, none is read.
 pub(crate) fn read(body: &Bytes, most: usize) -> JsonRpcBody {
     let is_batch = body.trim_ascii_start().starts_with(b"[");
     let read = if is_batch { batch(body, most) } else { single(body).map(JsonRpcBody::Single) };
@@ -62,12 +62,12 @@ pub(crate) fn failure(id: &[u8], refusal: &WireError) -> Bytes {
     error(id, code, refusal)
 }
 
-/// Server: what a request is answered that is none.
+/// Server: the reply to an invalid request.
 pub(crate) fn no_call(id: &[u8], no_call: InvalidRequest) -> Bytes {
     error(id, no_call.json_rpc_code, &WireError::from(no_call.error))
 }
 
-/// Server: the replies of a batch in one.
+/// Server: the replies of a batch, joined.
 pub(crate) fn together(replies: &[Bytes]) -> Bytes {
     let mut body = Vec::with_capacity(1 + replies.iter().map(|reply| reply.len() + 1).sum::<usize>());
     for reply in replies {
@@ -78,7 +78,7 @@ pub(crate) fn together(replies: &[Bytes]) -> Bytes {
     body.into()
 }
 
-/// Server: the answer; none where everything was a notification.
+/// Server: the reply; none if every request was a notification.
 pub(crate) fn answer(body: Option<Bytes>) -> HttpReply {
     let status = if body.is_some() { 200 } else { 204 };
     HttpReply { status, content_type: headers::JSON, retry_after: None, body: body.unwrap_or_default() }
@@ -105,8 +105,7 @@ fn error(id: &[u8], code: i32, refusal: &WireError) -> Bytes {
 fn single(body: &Bytes) -> Result<JsonRpcRequest, InvalidRequest> {
     let asked = request(body, body);
     if asked.call.is_err() {
-        // What is wrong with the request was found first, but if the text is no JSON, that counts. Unlike `IgnoredAny`
-        // this sees to UTF-8 as well.
+        // If the text is not valid JSON, that error goes first. Unlike `IgnoredAny`, this checks UTF-8 too.
         serde_json::from_slice::<&RawValue>(body).map_err(|why| InvalidRequest::text(&why))?;
     }
     Ok(asked)
@@ -127,14 +126,14 @@ fn batch(body: &Bytes, most: usize) -> Result<JsonRpcBody, InvalidRequest> {
     Ok(JsonRpcBody::Batch(items.into_iter().map(|item| request(body, item.get().as_bytes())).collect()))
 }
 
-/// The request that `text`, a part of `body`, is.
+/// Reads one request. `text` is a part of `body`.
 fn request(body: &Bytes, text: &[u8]) -> JsonRpcRequest {
-    // `ext` is kept for what may come, as on the plain way.
+    // `ext` is reserved, as on the plain way.
     let [version, method, params, id, _] =
         match members(text, &["jsonrpc", "method", "params", "id", "ext"], UnknownMembers::Refused) {
             Ok(members) => members,
             Err(why) => {
-                // Its sender finds the answer by the id, if there is one beyond doubt.
+                // The sender finds the reply by the id, if the id is certain.
                 let id = match members(text, &["id"], UnknownMembers::Ignored) {
                     Ok([Some(id)]) => own_id(body, id),
                     _ => None,
@@ -151,7 +150,7 @@ fn request(body: &Bytes, text: &[u8]) -> JsonRpcRequest {
             JsonRpcRequest { id: Some(NULL), call }
         }
         None if call.is_ok() => JsonRpcRequest { id: None, call },
-        // A notification is a request too: what is none is answered.
+        // A notification must be a valid request. An invalid one gets a reply.
         None => JsonRpcRequest { id: Some(NULL), call },
     }
 }
@@ -176,7 +175,7 @@ fn call(
         Some(raw) => match raw.get().as_bytes().first() {
             Some(b'[') => EncodedArguments::by_position(Codec::Json, slice(raw)),
             Some(b'{') => EncodedArguments::by_name(Codec::Json, slice(raw)),
-            // Not in the specification, but in many a client.
+            // This is not in the specification, but many clients do it.
             Some(b'n') => EncodedArguments::none(Codec::Json),
             _ => {
                 let why = "`params` must be an array (arguments by position) or an object (by name)";
@@ -187,20 +186,20 @@ fn call(
     Ok((name, args))
 }
 
-/// The id as it was written, if it may be one.
+/// The id as it was written, if it is a valid id.
 fn own_id(body: &Bytes, id: &RawValue) -> Option<Bytes> {
     let may_be = matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9' | b'n'));
     may_be.then(|| body.slice_ref(id.get().as_bytes()))
 }
 
 impl InvalidRequest {
-    /// The body is no JSON.
+    /// The body is not JSON.
     fn text(why: &serde_json::Error) -> Self {
-        // Here the position is one in the body, as its sender sees it.
+        // The position is one in the body, as the sender sees it.
         Self { json_rpc_code: -32700, error: Error::refused(Code::InvalidArgument, format!("Parse error: {why}")) }
     }
 
-    /// It is JSON, but no request.
+    /// The body is JSON, but not a request.
     fn request(why: &str) -> Self {
         let why = format!(
             "Invalid Request: {why}; expected {{\"jsonrpc\": \"2.0\", \"method\": name, \"params\": […] or {{…}}, \
@@ -210,7 +209,7 @@ impl InvalidRequest {
     }
 }
 
-/// The items of an array, still encoded, and how many there are. Those beyond `most` are only counted.
+/// The items of an array, not decoded, and their number. Items beyond `most` are only counted.
 struct BatchItems {
     most: usize,
 }

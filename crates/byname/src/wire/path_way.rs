@@ -1,5 +1,5 @@
-//! The name in the path: `POST /rpc/add` with the arguments as the body, answered by the bare value; `GET` for what
-//! only reads.
+//! The path way: the name is in the path. `POST /rpc/add` has the arguments as its body, and the reply is the bare value.
+//! `GET` is for `readonly` functions.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::escape::quoted;
 
-/// What a path can't bear as it is (RFC 3986, section 3.3). A percent sign is looked at by itself.
+/// Characters that a path can't contain unencoded (RFC 3986, section 3.3). Percent signs are checked separately.
 const ENCODED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -30,7 +30,7 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Both: whether the path of an endpoint arrives as it is written; else why not, and how to write it.
+/// Both sides: checks that the path of an endpoint arrives as it is written. The error says why not, and how to write it.
 pub(crate) fn check(path: &str) -> Result<(), String> {
     if let Some(dots) = path.split('/').find(|segment| matches!(*segment, "." | "..")) {
         return Err(format!("its segment `{dots}` is resolved before a path is sent; write the path without it"));
@@ -63,8 +63,8 @@ pub(crate) fn read(body: Bytes) -> Result<EncodedArguments, Error> {
     }
 }
 
-/// Server: the arguments of a GET, as a form would write them. What is no UTF-8 is an error: a form's own rules would put
-/// another character in its place.
+/// Server: the arguments of a GET, encoded as a form encodes them. Invalid UTF-8 is an error; the rules of forms would
+/// replace it.
 pub(crate) fn read_query(query: &str) -> Result<Vec<(String, String)>, Error> {
     let text = |encoded: &str| {
         let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
@@ -83,8 +83,8 @@ pub(crate) fn success(value: Bytes) -> HttpReply {
     HttpReply { status: 200, content_type: headers::JSON, retry_after: None, body: value }
 }
 
-/// Client: the body of a call; `None` for arguments that only the plain way can carry, some by position and some by
-/// name.
+/// Client: the body of a call. `None` if some arguments are by position and some by name, which only the plain way can
+/// carry.
 pub(crate) fn write(args: &EncodedArguments) -> Option<Bytes> {
     match (args.positional.is_empty(), args.keyword.is_empty()) {
         (false, false) => None,
@@ -94,9 +94,9 @@ pub(crate) fn write(args: &EncodedArguments) -> Option<Bytes> {
     }
 }
 
-/// Client: the value of a success, still encoded.
+/// Client: the value of a success, not decoded.
 pub(super) fn value(name: &str, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
-    // Any web server answers 200 to something; the header tells that this value is a function's.
+    // Any web server may answer 200. The header says that this is the value of a function.
     if headers::is_byname(headers) {
         return Ok(body.clone());
     }

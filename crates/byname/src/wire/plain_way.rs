@@ -1,4 +1,5 @@
-//! The original's way: `POST /rpc` with `{"fun", "args", "kwargs"}`, answered `{"ret": …}` or `{"err": ERROR}`.
+//! The plain way, which the original has: `POST /rpc` with `{"fun", "args", "kwargs"}`. The reply is `{"ret": …}` or
+//! `{"err": ERROR}`.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -14,7 +15,7 @@ pub(crate) fn read(body: &Bytes) -> Result<(String, EncodedArguments), Error> {
     let no_call = |why: &str| {
         invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     };
-    // `ext` is kept for what may come; a server that knows nothing of it ignores it.
+    // `ext` is reserved. A server that does not know what is in it ignores it.
     let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], UnknownMembers::Refused)
         .map_err(|why| no_call(&codec::without_position(&why.to_string())))?;
     let fun = fun.ok_or_else(|| no_call("missing field `fun`"))?;
@@ -42,11 +43,11 @@ pub(crate) fn success(value: &[u8]) -> HttpReply {
 pub(crate) fn write(name: &str, args: &EncodedArguments) -> Vec<u8> {
     let positional: &[u8] = if args.positional.is_empty() { b"[]" } else { &args.positional };
     let keyword: &[u8] = if args.keyword.is_empty() { b"{}" } else { &args.keyword };
-    // A name that isn't in the grammar is refused before it comes here, so it needs no escapes.
+    // An invalid name is rejected before this point, so the name needs no escapes.
     [b"{\"fun\":\"", name.as_bytes(), b"\",\"args\":", positional, b",\"kwargs\":", keyword, b"}"].concat()
 }
 
-/// Client: the value of a success, still encoded.
+/// Client: the value of a success, not decoded.
 pub(super) fn value(name: &str, status: u16, body: &Bytes) -> Result<Bytes, Error> {
     match members(body, &["ret"], UnknownMembers::Ignored) {
         Ok([Some(ret)]) => Ok(body.slice_ref(ret.get().as_bytes())),

@@ -1,4 +1,4 @@
-//! Streams as lines: JSON a line (NDJSON), or server-sent events.
+//! Streams over HTTP as lines: one JSON object a line (NDJSON), or server-sent events.
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -9,12 +9,12 @@ use super::json_object::{UnknownMembers, members};
 use crate::codec;
 use crate::outcome::Failure;
 
-/// The content type of JSON a line.
+/// The content type of NDJSON.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 const EVENTS: &str = "text/event-stream";
 
-/// How a stream is answered.
+/// The format of a stream in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamFormat {
     /// `{"item": …}`, and at the end `{"end": …}` or `{"err": ERROR}`.
@@ -24,7 +24,7 @@ pub(crate) enum StreamFormat {
 }
 
 impl StreamFormat {
-    /// What the caller asks for.
+    /// The format that the caller asks for.
     pub(crate) fn asked_for(headers: &HeaderMap) -> Self {
         let accepts = headers.get_all(ACCEPT).into_iter().filter_map(|accept| accept.to_str().ok());
         let events = |one: &str| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENTS);
@@ -38,7 +38,7 @@ impl StreamFormat {
         }
     }
 
-    /// An item, which is JSON without line breaks.
+    /// An item. It is JSON without line breaks.
     pub(crate) fn item(self, json: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Lines => put(out, [b"{\"item\":", json, b"}\n"]),
@@ -46,7 +46,7 @@ impl StreamFormat {
         }
     }
 
-    /// The end, after so many items.
+    /// The end, with the number of items.
     pub(crate) fn end(self, count: u64, out: &mut Vec<u8>) {
         let line = match self {
             Self::Lines => format!("{{\"end\":{count}}}\n"),
@@ -55,7 +55,7 @@ impl StreamFormat {
         out.extend_from_slice(line.as_bytes());
     }
 
-    /// The end that should not have been.
+    /// The end by an error.
     pub(crate) fn failure(self, failure: Failure, out: &mut Vec<u8>) {
         let error = WireError::from(failure).json();
         match self {
@@ -64,7 +64,7 @@ impl StreamFormat {
         }
     }
 
-    /// Nothing, so that whoever is between sees that the connection is in use.
+    /// An empty line or comment, so that proxies see that the connection is in use.
     pub(crate) fn beat(self) -> &'static [u8] {
         match self {
             Self::Lines => b"\n",
@@ -77,21 +77,21 @@ fn put(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
     parts.into_iter().for_each(|part| out.extend_from_slice(part));
 }
 
-/// Whether a body is JSON a line.
+/// Whether a body is NDJSON.
 pub(crate) fn is(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     [NDJSON, "application/ndjson", "application/jsonl"].iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
-/// A line of an answer.
+/// A line of a reply.
 pub(crate) enum StreamLine {
     Item(Bytes),
     End,
     Failed(Failure),
 }
 
-/// Client: reads one line; `None` for one that says nothing that is known.
+/// Client: reads one line; `None` if it has no known member.
 pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<StreamLine>, String> {
     let [item, end, err] = members(line, &["item", "end", "err"], UnknownMembers::Ignored)
         .map_err(|why| codec::without_position(&why.to_string()).into_owned())?;
@@ -103,22 +103,23 @@ pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<StreamLine>, Strin
     })
 }
 
-/// What remains of a long line's memory once the line was taken: no more than this.
+/// The most memory that is kept after a long line was taken.
 const KEPT: usize = 256 << 10;
 
-/// Cuts what comes into lines.
+/// Splits a body into lines.
 #[derive(Debug)]
 pub(crate) struct LineSplitter {
     rest: BytesMut,
-    /// The most room that `rest` has had. A line that was taken shares its memory, so its own capacity doesn't show it.
+    /// The largest capacity that `rest` had. A line that was taken shares the memory, so the current capacity does not show
+    /// it.
     most_room: usize,
-    /// So much of the rest has no line break.
+    /// How many bytes of the rest are known to have no line break.
     looked: usize,
     /// The longest line.
     longest: usize,
 }
 
-/// A line is longer than it may be.
+/// A line is longer than the limit.
 #[derive(Debug)]
 pub(crate) struct LineTooLong;
 
@@ -132,7 +133,7 @@ impl LineSplitter {
         self.most_room = self.most_room.max(self.rest.capacity());
     }
 
-    /// The next line that is whole and not empty, without its break.
+    /// The next complete line that is not empty, without its line break.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, LineTooLong> {
         loop {
             let Some(at) = memchr::memchr(b'\n', &self.rest[self.looked..]) else {
@@ -153,7 +154,7 @@ impl LineSplitter {
         }
     }
 
-    /// Releases the memory of a long line, once what is left is short: that is copied once for each such line.
+    /// Releases the memory of a long line when the rest is short. The rest is copied once for each such line.
     fn release(&mut self) {
         if self.most_room > KEPT && self.rest.len() <= KEPT / 2 {
             self.rest = BytesMut::from(&self.rest[..]);
@@ -161,7 +162,7 @@ impl LineSplitter {
         }
     }
 
-    /// Puts a line back that was taken last.
+    /// Puts back the line that was taken last.
     pub(crate) fn put_back(&mut self, line: &[u8]) {
         let rest = self.rest.split();
         self.rest.extend_from_slice(line);
@@ -171,7 +172,7 @@ impl LineSplitter {
         self.looked = 0;
     }
 
-    /// What is left at the end, where the last line has no break.
+    /// The last line, which has no line break.
     pub(crate) fn last(&mut self) -> Option<Bytes> {
         let line = self.rest.split().freeze();
         self.looked = 0;

@@ -11,15 +11,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::{ConnectionStatus, FrameCall, FrameCallEnd, FrameConnection, FrameConnectionState};
 use crate::codec::Codec;
-use crate::deadline::later;
-use crate::frames::header::{FrameHeader, flag, kind};
+use crate::frames::header::{FrameHeader, kind};
 use crate::frames::payload::put_cancel;
-use crate::frames::payload::stream::{put_credit, put_end, read_item};
-use crate::frames::{Found, SenderEnd, StreamSender, Violation, wake};
+use crate::frames::payload::stream::put_end;
+use crate::frames::{SenderEnd, StreamSender, Violation, wake};
 use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemSource, Items, NextItems, OVERHEAD};
 use crate::runtime;
@@ -65,70 +63,6 @@ impl ItemRun {
             EncodedItems::new(codec, message.clone(), spans)
         };
         state.came(self.id, items, wakers)
-    }
-}
-
-impl FrameConnectionState {
-    /// Items have come. They extend the deadline of their call.
-    pub(super) fn came(&mut self, id: u64, items: EncodedItems, wakers: &mut Vec<Waker>) -> Result<(), Violation> {
-        self.flows.came(id, items)?;
-        let idle = self.stream_idle;
-        self.calls.set_deadline(id, later(Instant::now(), idle));
-        wakers.extend(self.calls.waker(id));
-        Ok(())
-    }
-
-    /// The value of an item. Its metadata is kept for the reader.
-    pub(super) fn item<'p>(&mut self, header: &FrameHeader, payload: &'p [u8]) -> Result<&'p [u8], Violation> {
-        let (metadata, item) = read_item(header, payload)?;
-        if header.has(flag::METADATA) {
-            self.flows.keep_metadata(header.id, metadata);
-        }
-        Ok(item)
-    }
-}
-
-/// The first event of a call with streams.
-pub(in crate::client) enum BegunStream {
-    /// Items have come.
-    Items,
-    Ended(FrameCallEnd),
-}
-
-impl FrameCall {
-    /// Waits for the first items or for the end, once it is sent.
-    pub(in crate::client) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<BegunStream> {
-        let id = self.sent_id();
-        if self.link.state().flows.has_items(id) {
-            return Poll::Ready(BegunStream::Items);
-        }
-        self.poll_ended(cx).map(BegunStream::Ended)
-    }
-
-    /// The next items of a stream that has begun, or how it ended.
-    pub(in crate::client) fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Result<EncodedItems, FrameCallEnd>> {
-        let id = self.sent_id();
-        let mut state = self.link.state();
-        if let Found::Items(items, more) = state.flows.take(id, cx) {
-            if let Some(more) = more
-                && state.calls.is_waiting(id)
-            {
-                put_credit(id, more, &mut state.write_queue);
-                self.link.state.unlock_and_wake(state);
-            }
-            return Poll::Ready(Ok(items));
-        }
-        let ended = ready!(state.calls.poll(id, cx));
-        let closed = state.flows.close(id);
-        drop(state);
-        wake(closed);
-        self.id = None;
-        Poll::Ready(Err(ended))
-    }
-
-    /// The metadata that came with the first item.
-    pub(in crate::client) fn take_metadata(&mut self) -> HeaderMap {
-        self.id.map_or_else(HeaderMap::new, |id| self.link.state().flows.take_metadata(id))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -72,6 +72,42 @@ impl Outflow {
         self.items.filter(|_| self.taken.is_none())
     }
 
+    /// Writes the request until it is all written or answered.
+    pub(in crate::client) fn poll_request(
+        &mut self,
+        connection: &mut Http1Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Written>> {
+        match self.poll_write(&mut connection.stream, cx) {
+            Poll::Ready(Ok(())) => {
+                return Poll::Ready(Ok(match self.failure.take() {
+                    Some(failure) => Written::Failed(failure),
+                    None => Written::All,
+                }));
+            }
+            Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
+            Poll::Pending => {}
+        }
+        loop {
+            match ready!(connection.poll_read(cx))? {
+                0 => return Poll::Ready(Ok(Written::Answered)),
+                _ if connection.is_answered() => return Poll::Ready(Ok(Written::Answered)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Continues to write while the answer is read.
+    pub(in crate::client) fn poll_rest(
+        &mut self,
+        connection: &mut Http1Connection,
+        cx: &mut Context<'_>,
+    ) -> Option<Failure> {
+        // If nothing more can be written, the answer says why.
+        let _ = self.poll_write(&mut connection.stream, cx);
+        self.failure.take()
+    }
+
     /// So much more was written. The memory of a large item is not kept for the next.
     fn wrote(&mut self, count: usize) {
         self.written += count;
@@ -121,15 +157,112 @@ impl Outflow {
 
 /// The head of an answer whose body is read as it comes.
 pub(in crate::client) struct BegunResponse {
-    pub(in crate::client) status: u16,
+    status: u16,
     pub(in crate::client) headers: HeaderMap,
     body: BodyPosition,
     keeps: bool,
 }
 
 impl BegunResponse {
-    /// Whether it is a stream.
-    pub(in crate::client) fn is_stream(&self) -> bool {
+    /// Reads the head of an answer that is a stream. The head of any other answer stays in the buffer, for
+    /// [`Http1Connection::answer`].
+    pub(in crate::client) async fn read(connection: &mut Http1Connection) -> Result<Option<Self>, String> {
+        loop {
+            let mut rest = connection.read.clone();
+            match parse_head(&mut rest)? {
+                Some(head) if head.is_announcement() => connection.read = rest,
+                Some(head) => {
+                    let (ends, is_clear) = ends(head.status, &head.headers)?;
+                    let keeps = is_clear && head.is_http11 && !says(&head.headers, "close");
+                    let body = match ends {
+                        BodyEnd::After(length) => BodyPosition::Counted(length),
+                        BodyEnd::Chunked => BodyPosition::Size,
+                        BodyEnd::Open => BodyPosition::Open,
+                    };
+                    let begun = Self { status: head.status, headers: head.headers, body, keeps };
+                    if !begun.is_stream() {
+                        return Ok(None);
+                    }
+                    connection.read = rest;
+                    return Ok(Some(begun));
+                }
+                None if connection.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
+                None => connection.more("before it answered").await?,
+            }
+        }
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub(in crate::client) fn poll_body(
+        &mut self,
+        connection: &mut Http1Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, String>> {
+        const CUT: &str = "the server closed it in the middle of its answer";
+        const CHUNKED: &str = "its body is badly chunked";
+        loop {
+            match &mut self.body {
+                BodyPosition::Ended | BodyPosition::Counted(0) => return Poll::Ready(Ok(None)),
+                BodyPosition::Counted(left) if !connection.read.is_empty() => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(connection.read.len());
+                    *left -= length as u64;
+                    return Poll::Ready(Ok(Some(connection.read.split_to(length).freeze())));
+                }
+                BodyPosition::Open if !connection.read.is_empty() => {
+                    return Poll::Ready(Ok(Some(connection.read.split().freeze())));
+                }
+                BodyPosition::Size => match httparse::parse_chunk_size(&connection.read) {
+                    Ok(httparse::Status::Complete((used, length))) => {
+                        connection.read.advance(used);
+                        self.body = if length == 0 { BodyPosition::Trailers } else { BodyPosition::Chunk(length) };
+                        continue;
+                    }
+                    Ok(httparse::Status::Partial) if connection.read.len() < PIECE => {}
+                    _ => return Poll::Ready(Err(CHUNKED.into())),
+                },
+                BodyPosition::Chunk(0) if connection.read.len() >= 2 => {
+                    if !connection.read.starts_with(b"\r\n") {
+                        return Poll::Ready(Err(CHUNKED.into()));
+                    }
+                    connection.read.advance(2);
+                    self.body = BodyPosition::Size;
+                    continue;
+                }
+                BodyPosition::Chunk(left) if *left > 0 && !connection.read.is_empty() => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(connection.read.len());
+                    *left -= length as u64;
+                    return Poll::Ready(Ok(Some(connection.read.split_to(length).freeze())));
+                }
+                BodyPosition::Trailers => match connection.read.windows(2).position(|end| end == b"\r\n") {
+                    Some(0) => {
+                        connection.read.advance(2);
+                        self.body = BodyPosition::Ended;
+                        continue;
+                    }
+                    Some(length) => {
+                        connection.read.advance(length + 2);
+                        continue;
+                    }
+                    None if connection.read.len() < HEAD => {}
+                    None => return Poll::Ready(Err(CHUNKED.into())),
+                },
+                _ => {}
+            }
+            match ready!(connection.poll_read(cx)) {
+                Ok(0) if matches!(self.body, BodyPosition::Open) => self.body = BodyPosition::Ended,
+                Ok(0) => return Poll::Ready(Err(CUT.into())),
+                Ok(_) => {}
+                Err(why) => return Poll::Ready(Err(why.to_string())),
+            }
+        }
+    }
+
+    /// Whether the connection takes another call, once this answer has been read.
+    pub(in crate::client) fn leaves_for_another(&self, connection: &Http1Connection) -> bool {
+        self.keeps && connection.read.is_empty() && matches!(self.body, BodyPosition::Ended | BodyPosition::Counted(0))
+    }
+
+    fn is_stream(&self) -> bool {
         self.status == 200 && stream_lines::is(&self.headers)
     }
 }
@@ -145,140 +278,6 @@ enum BodyPosition {
     Chunk(u64),
     Trailers,
     Ended,
-}
-
-impl Http1Connection {
-    /// Writes a request until it is all written or answered.
-    pub(in crate::client) fn poll_request(
-        &mut self,
-        out: &mut Outflow,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Written>> {
-        match out.poll_write(&mut self.stream, cx) {
-            Poll::Ready(Ok(())) => {
-                return Poll::Ready(Ok(match out.failure.take() {
-                    Some(failure) => Written::Failed(failure),
-                    None => Written::All,
-                }));
-            }
-            Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
-            Poll::Pending => {}
-        }
-        loop {
-            match ready!(self.poll_read(cx))? {
-                0 => return Poll::Ready(Ok(Written::Answered)),
-                _ if self.is_answered() => return Poll::Ready(Ok(Written::Answered)),
-                _ => {}
-            }
-        }
-    }
-
-    /// Goes on writing while the answer is read.
-    pub(in crate::client) fn poll_rest(&mut self, out: &mut Outflow, cx: &mut Context<'_>) -> Option<Failure> {
-        // Where nothing more can be written the server has its reasons, which its answer says.
-        let _ = out.poll_write(&mut self.stream, cx);
-        out.failure.take()
-    }
-}
-
-impl<S: AsyncRead + Unpin> Http1Connection<S> {
-    /// Looks at the head of an answer that is a stream, and takes it off; one that is none stays for
-    /// [`answer`](Self::answer).
-    pub(in crate::client) async fn stream(&mut self) -> Result<Option<BegunResponse>, String> {
-        loop {
-            let mut rest = self.read.clone();
-            match parse_head(&mut rest)? {
-                Some(head) if head.is_announcement() => self.read = rest,
-                Some(head) => {
-                    let (ends, is_clear) = ends(head.status, &head.headers)?;
-                    let keeps = is_clear && head.is_http11 && !says(&head.headers, "close");
-                    let body = match ends {
-                        BodyEnd::After(length) => BodyPosition::Counted(length),
-                        BodyEnd::Chunked => BodyPosition::Size,
-                        BodyEnd::Open => BodyPosition::Open,
-                    };
-                    let begun = BegunResponse { status: head.status, headers: head.headers, body, keeps };
-                    if !begun.is_stream() {
-                        return Ok(None);
-                    }
-                    self.read = rest;
-                    return Ok(Some(begun));
-                }
-                None if self.read.len() > HEAD => return Err(format!("its head is larger than {HEAD} bytes")),
-                None => self.more("before it answered").await?,
-            }
-        }
-    }
-
-    /// The next piece of a body; `None` at its end.
-    pub(in crate::client) fn poll_body(
-        &mut self,
-        begun: &mut BegunResponse,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, String>> {
-        const CUT: &str = "the server closed it in the middle of its answer";
-        const CHUNKED: &str = "its body is badly chunked";
-        loop {
-            match &mut begun.body {
-                BodyPosition::Ended | BodyPosition::Counted(0) => return Poll::Ready(Ok(None)),
-                BodyPosition::Counted(left) if !self.read.is_empty() => {
-                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
-                    *left -= length as u64;
-                    return Poll::Ready(Ok(Some(self.read.split_to(length).freeze())));
-                }
-                BodyPosition::Open if !self.read.is_empty() => {
-                    return Poll::Ready(Ok(Some(self.read.split().freeze())));
-                }
-                BodyPosition::Size => match httparse::parse_chunk_size(&self.read) {
-                    Ok(httparse::Status::Complete((used, length))) => {
-                        self.read.advance(used);
-                        begun.body = if length == 0 { BodyPosition::Trailers } else { BodyPosition::Chunk(length) };
-                        continue;
-                    }
-                    Ok(httparse::Status::Partial) if self.read.len() < PIECE => {}
-                    _ => return Poll::Ready(Err(CHUNKED.into())),
-                },
-                BodyPosition::Chunk(0) if self.read.len() >= 2 => {
-                    if !self.read.starts_with(b"\r\n") {
-                        return Poll::Ready(Err(CHUNKED.into()));
-                    }
-                    self.read.advance(2);
-                    begun.body = BodyPosition::Size;
-                    continue;
-                }
-                BodyPosition::Chunk(left) if *left > 0 && !self.read.is_empty() => {
-                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
-                    *left -= length as u64;
-                    return Poll::Ready(Ok(Some(self.read.split_to(length).freeze())));
-                }
-                BodyPosition::Trailers => match self.read.windows(2).position(|end| end == b"\r\n") {
-                    Some(0) => {
-                        self.read.advance(2);
-                        begun.body = BodyPosition::Ended;
-                        continue;
-                    }
-                    Some(length) => {
-                        self.read.advance(length + 2);
-                        continue;
-                    }
-                    None if self.read.len() < HEAD => {}
-                    None => return Poll::Ready(Err(CHUNKED.into())),
-                },
-                _ => {}
-            }
-            match ready!(self.poll_read(cx)) {
-                Ok(0) if matches!(begun.body, BodyPosition::Open) => begun.body = BodyPosition::Ended,
-                Ok(0) => return Poll::Ready(Err(CUT.into())),
-                Ok(_) => {}
-                Err(why) => return Poll::Ready(Err(why.to_string())),
-            }
-        }
-    }
-
-    /// Whether the connection takes another call, once its answer has been read.
-    pub(in crate::client) fn takes_another(&self, begun: &BegunResponse) -> bool {
-        begun.keeps && self.read.is_empty() && matches!(begun.body, BodyPosition::Ended | BodyPosition::Counted(0))
-    }
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ use std::time::Duration;
 use ::http::HeaderMap;
 use tokio::time::Instant;
 
+use crate::client::call_errors::late;
+use crate::client::frame_attempt::ended_reply;
 use crate::client::frame_connection::{
     BegunStream, CallPayload, FrameCall, FrameCallEnd, FrameConnection, FrameUpload, UploadTask,
 };
+use crate::client::frame_connection_set::FrameConnectionSet;
 use crate::client::outgoing_call::OutgoingCall;
-use crate::client::service_host::ServiceHost;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::kind;
@@ -21,80 +23,77 @@ use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::request::Reply;
 
-impl ServiceHost {
-    /// One attempt of a call that has a stream, up to its first item or its end. `None` if it was not sent.
-    pub(in crate::client) async fn stream_by_frames(
-        self: &Arc<Self>,
-        link: &Arc<FrameConnection>,
-        outgoing: &mut OutgoingCall,
-    ) -> Option<Reply> {
-        let mut sending = link.call();
-        let left = outgoing.deadline.saturating_duration_since(Instant::now());
-        let items = outgoing.take_items();
-        let mut frame =
-            CallPayload::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
-        let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
-        match before(outgoing.deadline, sent).await {
-            Some(Ok(())) => {}
-            Some(Err(unsent)) => {
-                outgoing.put_items(items);
-                return self.ended(&outgoing.name, outgoing.allowed, link, Err(unsent));
-            }
-            None => return Some(self.late(&outgoing.name, outgoing.allowed, Executed::No).into()),
+/// One attempt of a call that has a stream, up to its first item or its end. `None` if it was not sent.
+pub(in crate::client) async fn attempt(
+    frames: &Arc<FrameConnectionSet>,
+    link: &Arc<FrameConnection>,
+    outgoing: &mut OutgoingCall,
+) -> Option<Reply> {
+    let mut sending = link.call();
+    let left = outgoing.deadline.saturating_duration_since(Instant::now());
+    let items = outgoing.take_items();
+    let mut frame =
+        CallPayload::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
+    let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
+    match before(outgoing.deadline, sent).await {
+        Some(Ok(())) => {}
+        Some(Err(unsent)) => {
+            outgoing.put_items(items);
+            return ended_reply(frames, link, &outgoing.name, outgoing.allowed, Err(unsent));
         }
-        let mut upload = items.map(|items| FrameUpload::new(items, link.codec()));
-        let mut is_uploaded = false;
-        let begun = poll_fn(|cx| {
-            if let Some(upload) = &mut upload
-                && !is_uploaded
-                && let Poll::Ready(ended) = upload.poll(&sending, cx)
-            {
-                is_uploaded = true;
-                if let Some(failure) = ended {
-                    return Poll::Ready(Err(failure));
-                }
-            }
-            sending.poll_begun(cx).map(Ok)
-        });
-        match begun.await {
-            Ok(BegunStream::Items) => {
-                let upload = upload.filter(|_| !is_uploaded);
-                let metadata = sending.take_metadata();
-                let receiving =
-                    FrameReplyItems::new(sending, upload, Arc::clone(self), &outgoing.name, outgoing.allowed);
-                Some(Reply { result: Ok(Returned::Stream(Items::new(receiving))), metadata })
-            }
-            Ok(BegunStream::Ended(ended)) => {
-                let Some(reply) = self.ended(&outgoing.name, outgoing.allowed, link, Ok(ended)) else {
-                    return self.send_again(upload, outgoing);
-                };
-                // The answer may say that the call did not run.
-                outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
-                Some(reply)
-            }
-            Err(failure) => Some(Reply { result: Err(failure), metadata: HeaderMap::new() }),
-        }
+        None => return Some(late(&outgoing.name, outgoing.allowed, Executed::No).into()),
     }
+    let mut upload = items.map(|items| FrameUpload::new(items, link.codec()));
+    let mut is_uploaded = false;
+    let begun = poll_fn(|cx| {
+        if let Some(upload) = &mut upload
+            && !is_uploaded
+            && let Poll::Ready(ended) = upload.poll(&sending, cx)
+        {
+            is_uploaded = true;
+            if let Some(failure) = ended {
+                return Poll::Ready(Err(failure));
+            }
+        }
+        sending.poll_begun(cx).map(Ok)
+    });
+    match begun.await {
+        Ok(BegunStream::Items) => {
+            let upload = upload.filter(|_| !is_uploaded);
+            let metadata = sending.take_metadata();
+            let receiving = FrameReplyItems::new(sending, upload, Arc::clone(frames), &outgoing.name, outgoing.allowed);
+            Some(Reply { result: Ok(Returned::Stream(Items::new(receiving))), metadata })
+        }
+        Ok(BegunStream::Ended(ended)) => {
+            let Some(reply) = ended_reply(frames, link, &outgoing.name, outgoing.allowed, Ok(ended)) else {
+                return send_again(frames, upload, outgoing);
+            };
+            // The answer may say that the call did not run.
+            outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
+            Some(reply)
+        }
+        Err(failure) => Some(Reply { result: Err(failure), metadata: HeaderMap::new() }),
+    }
+}
 
-    /// The call was not run. It is sent again if nothing was taken of its own stream.
-    fn send_again(&self, upload: Option<FrameUpload>, outgoing: &mut OutgoingCall) -> Option<Reply> {
-        outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
-        outgoing.is_spent.then(|| {
-            let why = format!(
-                "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; call \
-                 again with the whole stream",
-                self.url(),
-                outgoing.name
-            );
-            Error::refused(Code::Unavailable, why).into()
-        })
-    }
+/// The call was not run. It is sent again if nothing was taken of its own stream.
+fn send_again(frames: &FrameConnectionSet, upload: Option<FrameUpload>, outgoing: &mut OutgoingCall) -> Option<Reply> {
+    outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
+    outgoing.is_spent.then(|| {
+        let why = format!(
+            "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; call \
+             again with the whole stream",
+            frames.url(),
+            outgoing.name
+        );
+        Error::refused(Code::Unavailable, why).into()
+    })
 }
 
 /// The stream that answers a call.
 struct FrameReplyItems {
     sending: FrameCall,
-    host: Arc<ServiceHost>,
+    frames: Arc<FrameConnectionSet>,
     name: Box<str>,
     allowed: Duration,
     /// The task that sends the caller's stream meanwhile.
@@ -107,13 +106,13 @@ impl FrameReplyItems {
     fn new(
         sending: FrameCall,
         upload: Option<FrameUpload>,
-        host: Arc<ServiceHost>,
+        frames: Arc<FrameConnectionSet>,
         name: &str,
         allowed: Duration,
     ) -> Self {
         let failure = Arc::<Mutex<_>>::default();
         let upload = upload.and_then(|upload| upload.spawn(&sending, Arc::clone(&failure)));
-        Self { sending, host, name: name.into(), allowed, _upload: upload, failure }
+        Self { sending, frames, name: name.into(), allowed, _upload: upload, failure }
     }
 
     fn ended(&self, ended: FrameCallEnd) -> NextItems {
@@ -127,7 +126,7 @@ impl FrameReplyItems {
                 NextItems::Failed(Error::new(Code::Unavailable, why).executed_is(Executed::Yes).into())
             }
             FrameCallEnd::Late => {
-                let idle = self.host.limits().stream_idle;
+                let idle = self.frames.limits().stream_idle;
                 let why = format!(
                     "the stream of `{}` had no item for {idle:?} (`Limits::stream_idle` of the client); send one now and \
                      then, or raise it",
@@ -136,7 +135,7 @@ impl FrameReplyItems {
                 let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes);
                 NextItems::Failed(error.of_limit("stream_idle").into())
             }
-            ended => match self.host.ended(&self.name, self.allowed, self.sending.link(), Ok(ended)) {
+            ended => match ended_reply(&self.frames, self.sending.link(), &self.name, self.allowed, Ok(ended)) {
                 Some(Reply { result: Err(failure), .. }) => NextItems::Failed(failure),
                 Some(Reply { result: Ok(Returned::Stream(_)), .. }) => NextItems::End,
                 _ => {

@@ -10,9 +10,12 @@ use ::http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::client::call_errors;
+use crate::client::http_connections::{HttpConnections, PooledConnection};
+use crate::client::http_exchange::HttpOutcome;
+use crate::client::http_request;
 use crate::client::http1_connection::{BegunResponse, ExchangeError, Outflow, Written};
 use crate::client::outgoing_call::OutgoingCall;
-use crate::client::service_host::{HttpOutcome, PooledConnection, ServiceHost};
 use crate::client::typed_result::unasked_stream;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, before, later};
@@ -23,94 +26,93 @@ use crate::request::Reply;
 use crate::wire::headers;
 use crate::wire::stream_lines::{self, LineSplitter, LineTooLong, StreamLine};
 
-impl ServiceHost {
-    /// One attempt, up to the first item or the answer; nothing where the connection turned out to be closed before
-    /// anything was sent on it.
-    pub(in crate::client) async fn stream_over_http(
-        self: &Arc<Self>,
-        mut connection: PooledConnection,
-        permit: OwnedSemaphorePermit,
-        outgoing: &mut OutgoingCall,
-    ) -> Result<HttpOutcome, Reply> {
-        let unsent = |why: String, way| HttpOutcome { result: Err(ExchangeError::Unsent(why)), way, is_kept: false };
-        let items = outgoing.take_items();
-        let (head, body, way) = self.request(outgoing, items.is_some());
-        if let Err(why) = connection.http1.look() {
-            outgoing.put_items(items);
-            return Ok(unsent(why, way));
+/// One attempt, up to the first item or the answer; nothing where the connection turned out to be closed before
+/// anything was sent on it.
+pub(in crate::client) async fn attempt(
+    connections: &Arc<HttpConnections>,
+    mut connection: PooledConnection,
+    permit: OwnedSemaphorePermit,
+    outgoing: &mut OutgoingCall,
+) -> Result<HttpOutcome, Reply> {
+    let unsent = |why: String, way| HttpOutcome { result: Err(ExchangeError::Unsent(why)), way, is_kept: false };
+    let items = outgoing.take_items();
+    let (head, body, way) =
+        http_request::write(&connections.target, connections.takes_paths(), outgoing, items.is_some());
+    if let Err(why) = connection.http1.look() {
+        outgoing.put_items(items);
+        return Ok(unsent(why, way));
+    }
+    let mut out = Outflow::new(head, &body, items);
+    if let Some(items) = out.items() {
+        items.encode_in(Codec::Json);
+    }
+    let (idle, mut timer) = (connections.limits.stream_idle, DeadlineTimer::default());
+    let written = poll_fn(|cx| match out.poll_request(&mut connection.http1, cx) {
+        Poll::Ready(written) => Poll::Ready(Some(written)),
+        Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
+    });
+    let address = connection.address;
+    let late = || {
+        connections.timed_out(address);
+        Reply::from(call_errors::late(&outgoing.name, outgoing.allowed, Executed::Unknown))
+    };
+    match written.await {
+        None => return Err(late()),
+        Some(Ok(Written::Failed(failure))) => {
+            return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
         }
-        let mut out = Outflow::new(head, &body, items);
-        if let Some(items) = out.items() {
-            items.encode_in(Codec::Json);
+        Some(Err(why)) if !out.has_begun() => {
+            outgoing.put_items(out.into_untouched());
+            return Ok(unsent(why.to_string(), way));
         }
-        let (idle, mut timer) = (self.limits().stream_idle, DeadlineTimer::default());
-        let written = poll_fn(|cx| match connection.http1.poll_request(&mut out, cx) {
-            Poll::Ready(written) => Poll::Ready(Some(written)),
-            Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
-        });
-        let address = connection.address;
-        let late = || {
-            self.timed_out(address);
-            Reply::from(self.late(&outgoing.name, outgoing.allowed, Executed::Unknown))
-        };
-        match written.await {
-            None => return Err(late()),
-            Some(Ok(Written::Failed(failure))) => {
-                return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
-            }
-            Some(Err(why)) if !out.has_begun() => {
-                outgoing.put_items(out.into_untouched());
-                return Ok(unsent(why.to_string(), way));
-            }
-            Some(_) => {}
+        Some(_) => {}
+    }
+    let (until, limit) = (out.until(outgoing.deadline, idle), connections.limits.message);
+    let answered = async {
+        match BegunResponse::read(&mut connection.http1).await? {
+            Some(begun) => Ok(Err(begun)),
+            None => connection.http1.answer(limit).await.map(Ok),
         }
-        let (until, limit) = (out.until(outgoing.deadline, idle), self.limits().message);
-        let answered = async {
-            match connection.http1.stream().await? {
-                Some(begun) => Ok(Err(begun)),
-                None => connection.http1.answer(limit).await.map(Ok),
+    };
+    match before(until, answered).await {
+        None => Err(late()),
+        Some(Err(why)) => Ok(HttpOutcome { result: Err(ExchangeError::Unknown(why)), way, is_kept: false }),
+        Some(Ok(Ok((answer, keeps)))) => {
+            let is_kept = keeps && out.has_ended();
+            outgoing.put_items(out.into_untouched());
+            if is_kept {
+                connections.keep(connection, Some(&answer.headers));
             }
-        };
-        match before(until, answered).await {
-            None => Err(late()),
-            Some(Err(why)) => Ok(HttpOutcome { result: Err(ExchangeError::Unknown(why)), way, is_kept: false }),
-            Some(Ok(Ok((answer, keeps)))) => {
-                let is_kept = keeps && out.has_ended();
-                outgoing.put_items(out.into_untouched());
-                if is_kept {
-                    self.keep(connection, Some(&answer.headers));
-                }
-                Ok(HttpOutcome { result: Ok(answer), way, is_kept })
+            Ok(HttpOutcome { result: Ok(answer), way, is_kept })
+        }
+        Some(Ok(Err(begun))) if !outgoing.takes_stream => {
+            Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
+        }
+        Some(Ok(Err(begun))) => {
+            if let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers) {
+                return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
             }
-            Some(Ok(Err(begun))) if !outgoing.takes_stream => {
-                Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
-            }
-            Some(Ok(Err(begun))) => {
-                if let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers) {
-                    return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
-                }
-                self.learn(&begun.headers);
-                let metadata = begun.headers.clone();
-                let mut items = Items::new(HttpReplyItems {
-                    host: Arc::clone(self),
-                    open: Some(OpenResponse { connection, begun, out, _permit: permit }),
-                    lines: LineSplitter::new(limit.saturating_add(64)),
-                    name: outgoing.name.as_ref().into(),
-                    timer: DeadlineTimer::default(),
-                    until,
-                    idle,
-                    has_begun: false,
-                });
-                let result = items.begin().await.map(|()| Returned::Stream(items));
-                Err(Reply { result, metadata })
-            }
+            connections.learn(&begun.headers);
+            let metadata = begun.headers.clone();
+            let mut items = Items::new(HttpReplyItems {
+                connections: Arc::clone(connections),
+                open: Some(OpenResponse { connection, begun, out, _permit: permit }),
+                lines: LineSplitter::new(limit.saturating_add(64)),
+                name: outgoing.name.as_ref().into(),
+                timer: DeadlineTimer::default(),
+                until,
+                idle,
+                has_begun: false,
+            });
+            let result = items.begin().await.map(|()| Returned::Stream(items));
+            Err(Reply { result, metadata })
         }
     }
 }
 
 /// A stream as it comes over HTTP.
 struct HttpReplyItems {
-    host: Arc<ServiceHost>,
+    connections: Arc<HttpConnections>,
     open: Option<OpenResponse>,
     lines: LineSplitter,
     name: Box<str>,
@@ -138,7 +140,7 @@ impl HttpReplyItems {
         let Some(OpenResponse { connection, begun, out, .. }) = &mut self.open else {
             return Poll::Ready(NextItems::End);
         };
-        if let Some(failure) = connection.http1.poll_rest(out, cx) {
+        if let Some(failure) = out.poll_rest(&mut connection.http1, cx) {
             return Poll::Ready(NextItems::Failed(failure));
         }
         let mut bytes = Vec::new();
@@ -163,7 +165,7 @@ impl HttpReplyItems {
                 Ok(None) => {}
                 Err(LineTooLong) if !spans.is_empty() => {}
                 Err(LineTooLong) => {
-                    let limit = self.host.limits().message;
+                    let limit = self.connections.limits.message;
                     let why = format!(
                         "an item of the stream of `{}` is larger than {limit} bytes (`Limits::message` of the client); ask \
                          for smaller ones, or raise it{}",
@@ -180,7 +182,7 @@ impl HttpReplyItems {
                 let items = EncodedItems::new(Codec::Json, bytes.into(), spans);
                 return Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)));
             }
-            match connection.http1.poll_body(begun, cx) {
+            match begun.poll_body(&mut connection.http1, cx) {
                 Poll::Ready(Ok(Some(data))) => self.lines.put(&data),
                 Poll::Ready(Ok(None)) => return Poll::Ready(self.broken(Code::Unavailable, "it ended without `end`")),
                 Poll::Ready(Err(why)) => return Poll::Ready(self.broken(Code::Unavailable, &why)),
@@ -206,10 +208,11 @@ impl ItemSource for HttpReplyItems {
             && let Some(mut open) = this.open.take()
         {
             // The end of the body comes with that of the stream, or the connection isn't worth waiting for.
-            let ended = open.connection.http1.poll_body(&mut open.begun, cx);
+            let ended = open.begun.poll_body(&mut open.connection.http1, cx);
             let OpenResponse { connection, begun, out, _permit } = open;
-            if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && connection.http1.takes_another(&begun) {
-                this.host.keep(connection, Some(&begun.headers));
+            if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && begun.leaves_for_another(&connection.http1)
+            {
+                this.connections.keep(connection, Some(&begun.headers));
             }
         }
         if matches!(next, NextItems::Failed(_)) {

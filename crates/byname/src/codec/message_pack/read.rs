@@ -9,59 +9,21 @@ use serde_core::de::{
     Unexpected, VariantAccess, Visitor,
 };
 use serde_json::de::SliceRead;
-use serde_json::value::RawValue;
 use serde_json::{Error, Number, Value};
 
-use super::{DIGITS, OCTETS, WIDE};
+use super::token::{EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
 use crate::codec::bytes::{in_base64, is_visitor};
 use crate::codec::private_keys::{RAW, Refused, is_private};
-use crate::codec::{finite_floats, transcode};
+use crate::codec::transcode;
 
 /// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
 pub(crate) struct MessagePackReader<'de> {
-    rest: &'de [u8],
+    tokens: TokenReader<'de>,
     /// How many arrays and maps have begun and not ended.
     open: usize,
     /// How many may be open.
     deepest: usize,
-    /// Something could not be read, and nobody knows where the next value begins.
-    lost: bool,
 }
-
-/// What a value begins with; all of it, but for arrays and maps.
-#[derive(Debug)]
-pub(in crate::codec) enum Token<'de> {
-    Nil,
-    Bool(bool),
-    Unsigned(u64),
-    Negative(i64),
-    /// More than a `u64` holds.
-    Wide(u128),
-    /// Less than an `i64` holds.
-    NegativeWide(i128),
-    Single(f32),
-    Double(f64),
-    /// A number as JSON has it.
-    Digits(&'de str),
-    Str(&'de str),
-    /// Text in JSON: base64.
-    Bytes(&'de [u8]),
-    /// An array of numbers in JSON.
-    Octets(&'de [u8]),
-    /// Its length.
-    Array(usize),
-    /// How many entries it has.
-    Map(usize),
-}
-
-/// An integer of at most 64 bits.
-enum MessagePackInteger {
-    Unsigned(u64),
-    Negative(i64),
-}
-
-const EMPTY_MAP: u8 = 0x80;
-const EMPTY_ARRAY: u8 = 0x90;
 
 /// Whether arrays and maps are nested deeper than `limit`.
 pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
@@ -76,16 +38,16 @@ pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
 /// The entries of the map that `bytes` are, each value as it is encoded; `None` where they are no map.
 pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
     let mut reader = MessagePackReader::new(bytes, super::DEEPEST);
-    let Ok(Token::Map(count)) = reader.token() else {
+    let Ok(Token::Map(count)) = reader.tokens.token() else {
         return None;
     };
     let mut entries = Vec::new();
     for _ in 0..count {
-        let (key, value) = (reader.key().ok()?, reader.rest);
+        let (key, value) = (reader.key().ok()?, reader.tokens.rest);
         reader.skip().ok()?;
-        entries.push((key, &value[..value.len() - reader.rest.len()]));
+        entries.push((key, &value[..value.len() - reader.tokens.rest.len()]));
     }
-    reader.rest.is_empty().then_some(entries)
+    reader.tokens.rest.is_empty().then_some(entries)
 }
 
 /// The most items that are made room for before they are read.
@@ -93,219 +55,23 @@ const ROOM: usize = 256;
 
 impl<'de> MessagePackReader<'de> {
     pub(crate) fn new(bytes: &'de [u8], deepest: usize) -> Self {
-        Self { rest: bytes, open: 0, deepest, lost: false }
+        Self { tokens: TokenReader::new(bytes), open: 0, deepest }
     }
 
     /// Reads one value that fills the bytes whole.
     pub(crate) fn whole<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = seed.deserialize(&mut *self)?;
         // A type may go on after an error inside of it, and what it reads then is anything.
-        if self.lost || self.open > 0 {
+        if self.tokens.lost || self.open > 0 {
             return Err(Error::custom("a part of it could not be read"));
         }
-        self.end()?;
+        self.tokens.end()?;
         Ok(value)
-    }
-
-    pub(in crate::codec) fn end(&self) -> Result<(), Error> {
-        if self.rest.is_empty() { Ok(()) } else { Err(trailing()) }
-    }
-
-    /// Reads what the next value begins with.
-    pub(in crate::codec) fn token(&mut self) -> Result<Token<'de>, Error> {
-        let Some((&marker, rest)) = self.rest.split_first() else {
-            return Err(self.too_short());
-        };
-        self.rest = rest;
-        Ok(match marker {
-            0x00..=0x7f => Token::Unsigned(marker.into()),
-            0x80..=0x8f => Token::Map((marker & 0x0f).into()),
-            0x90..=0x9f => Token::Array((marker & 0x0f).into()),
-            0xa0..=0xbf => self.str((marker & 0x1f).into())?,
-            0xc0 => Token::Nil,
-            0xc2 => Token::Bool(false),
-            0xc3 => Token::Bool(true),
-            0xc4 => Token::Bytes(self.u8().and_then(|length| self.bytes(length.into()))?),
-            0xc5 => Token::Bytes(self.u16().and_then(|length| self.bytes(length.into()))?),
-            0xc6 => Token::Bytes(self.u32().and_then(|length| self.bytes(length as usize))?),
-            0xca => {
-                let value = f32::from_bits(self.u32()?);
-                self.finite(value.into())?;
-                Token::Single(value)
-            }
-            0xcb => {
-                let value = f64::from_bits(self.u64()?);
-                self.finite(value)?;
-                Token::Double(value)
-            }
-            0xcc => Token::Unsigned(self.u8()?.into()),
-            0xcd => Token::Unsigned(self.u16()?.into()),
-            0xce => Token::Unsigned(self.u32()?.into()),
-            0xcf => Token::Unsigned(self.u64()?),
-            0xd0 => signed((self.u8()? as i8).into()),
-            0xd1 => signed((self.u16()? as i16).into()),
-            0xd2 => signed((self.u32()? as i32).into()),
-            0xd3 => signed(self.u64()? as i64),
-            0xd9 => self.u8().and_then(|length| self.str(length.into()))?,
-            0xda => self.u16().and_then(|length| self.str(length.into()))?,
-            0xdb => self.u32().and_then(|length| self.str(length as usize))?,
-            0xdc => Token::Array(self.u16()?.into()),
-            0xdd => Token::Array(self.u32()? as usize),
-            0xde => Token::Map(self.u16()?.into()),
-            0xdf => Token::Map(self.u32()? as usize),
-            0xe0.. => Token::Negative((marker as i8).into()),
-            0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => return self.extension(marker),
-        })
-    }
-
-    /// An integer of at most 64 bits, if one comes next: what [`token`](Self::token) says too, in fewer steps.
-    #[inline]
-    fn integer(&mut self) -> Option<MessagePackInteger> {
-        let (value, rest): (i64, _) = match *self.rest {
-            [value @ 0..=0x7f, ref rest @ ..] => (value.into(), rest),
-            [value @ 0xe0..=0xff, ref rest @ ..] => ((value as i8).into(), rest),
-            [0xcc, a, ref rest @ ..] => (a.into(), rest),
-            [0xcd, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
-            [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
-            [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => {
-                self.rest = rest;
-                return Some(MessagePackInteger::Unsigned(u64::from_be_bytes([a, b, c, d, e, f, g, h])));
-            }
-            [0xd0, a, ref rest @ ..] => ((a as i8).into(), rest),
-            [0xd1, a, b, ref rest @ ..] => (i16::from_be_bytes([a, b]).into(), rest),
-            [0xd2, a, b, c, d, ref rest @ ..] => (i32::from_be_bytes([a, b, c, d]).into(), rest),
-            [0xd3, a, b, c, d, e, f, g, h, ref rest @ ..] => (i64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
-            _ => return None,
-        };
-        self.rest = rest;
-        Some(u64::try_from(value).map_or(MessagePackInteger::Negative(value), MessagePackInteger::Unsigned))
-    }
-
-    /// A string of at most 255 bytes, if one comes next; see [`integer`](Self::integer).
-    #[inline]
-    fn short_str(&mut self) -> Option<&'de str> {
-        let (length, rest) = match self.rest {
-            [marker @ 0xa0..=0xbf, rest @ ..] => (marker & 0x1f, rest),
-            [0xd9, length, rest @ ..] => (*length, rest),
-            _ => return None,
-        };
-        let (bytes, rest) = rest.split_at_checked(length.into())?;
-        let text = std::str::from_utf8(bytes).ok()?;
-        self.rest = rest;
-        Some(text)
-    }
-
-    /// Reads over a string if it comes next and is this one.
-    #[inline]
-    fn take_name(&mut self, name: &str) -> bool {
-        let Some((marker, rest)) = self.rest.split_first() else {
-            return false;
-        };
-        let is_it = name.len() < 32 && usize::from(*marker) == 0xa0 | name.len() && rest.starts_with(name.as_bytes());
-        if is_it {
-            self.rest = &rest[name.len()..];
-        }
-        is_it
-    }
-
-    /// The length of an array or a map of at most 15 items, if one comes next; see [`integer`](Self::integer).
-    #[inline]
-    fn short(&mut self, empty: u8) -> Option<usize> {
-        match self.rest {
-            [marker, rest @ ..] if marker & 0xf0 == empty => {
-                self.rest = rest;
-                Some((marker & 0x0f).into())
-            }
-            _ => None,
-        }
-    }
-
-    #[cold]
-    fn extension(&mut self, marker: u8) -> Result<Token<'de>, Error> {
-        let length = match marker {
-            0xc7 => Some(self.u8()?.into()),
-            0xc8 => Some(self.u16()?.into()),
-            0xc9 => Some(self.u32()? as usize),
-            0xd4..=0xd8 => Some(1 << (marker - 0xd4)),
-            _ => None,
-        };
-        if let Some(length) = length {
-            let (kind, bytes) = (self.u8()?, self.bytes(length)?);
-            let token = match kind {
-                WIDE => wide(bytes),
-                DIGITS => digits(bytes),
-                OCTETS => Some(Token::Octets(bytes)),
-                _ => None,
-            };
-            if let Some(token) = token {
-                return Ok(token);
-            }
-        }
-        Err(self.lose(format_args!("0x{marker:02x} begins no value of MessagePack that JSON has as well")))
-    }
-
-    #[cold]
-    fn lose(&mut self, why: impl std::fmt::Display) -> Error {
-        self.lost = true;
-        Error::custom(why)
-    }
-
-    #[cold]
-    fn too_short(&mut self) -> Error {
-        self.lose("the MessagePack ends in the middle of a value")
-    }
-
-    fn finite(&mut self, value: f64) -> Result<(), Error> {
-        if value.is_finite() { Ok(()) } else { Err(finite_floats::not_finite(value)) }
-    }
-
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        match self.rest.split_first_chunk() {
-            Some((chunk, rest)) => {
-                self.rest = rest;
-                Ok(*chunk)
-            }
-            None => Err(self.too_short()),
-        }
-    }
-
-    fn u8(&mut self) -> Result<u8, Error> {
-        self.chunk().map(u8::from_be_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, Error> {
-        self.chunk().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, Error> {
-        self.chunk().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Error> {
-        self.chunk().map(u64::from_be_bytes)
-    }
-
-    fn bytes(&mut self, length: usize) -> Result<&'de [u8], Error> {
-        match self.rest.split_at_checked(length) {
-            Some((bytes, rest)) => {
-                self.rest = rest;
-                Ok(bytes)
-            }
-            None => Err(self.too_short()),
-        }
-    }
-
-    fn str(&mut self, length: usize) -> Result<Token<'de>, Error> {
-        let bytes = self.bytes(length)?;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Token::Str(text)),
-            Err(_) => Err(Error::custom("a string is no UTF-8")),
-        }
     }
 
     /// Reads over one value.
     pub(in crate::codec) fn skip(&mut self) -> Result<(), Error> {
-        let (items, keyed) = match self.token()? {
+        let (items, keyed) = match self.tokens.token()? {
             Token::Array(length) => (length, false),
             Token::Map(entries) => (entries, true),
             _ => return Ok(()),
@@ -361,59 +127,21 @@ impl<'de> MessagePackReader<'de> {
     /// Of a token that is another than what was asked for.
     #[cold]
     fn mismatch(&mut self, token: &Token<'de>, expected: &dyn Expected) -> Error {
-        self.lost |= matches!(token, Token::Array(_) | Token::Map(_));
+        self.tokens.lost |= matches!(token, Token::Array(_) | Token::Map(_));
         Error::invalid_type(token.unexpected(), expected)
     }
 
     /// The key of a map's entry, which is none of serde_json's own.
     fn key(&mut self) -> Result<Cow<'de, str>, Error> {
-        let key = self.any_key()?;
+        let key = self.tokens.any_key()?;
         self.check(&key)?;
         Ok(key)
     }
 
     #[inline]
     fn check(&mut self, key: &str) -> Result<(), Error> {
-        if is_private(key) { Err(self.lose(Refused)) } else { Ok(()) }
+        if is_private(key) { Err(self.tokens.lose(Refused)) } else { Ok(()) }
     }
-
-    /// The key of a map's entry, whatever it is.
-    #[inline]
-    pub(in crate::codec) fn any_key(&mut self) -> Result<Cow<'de, str>, Error> {
-        if let Some(text) = self.short_str() {
-            return Ok(Cow::Borrowed(text));
-        }
-        self.unusual_key()
-    }
-
-    fn unusual_key(&mut self) -> Result<Cow<'de, str>, Error> {
-        match self.token()? {
-            Token::Str(text) => Ok(Cow::Borrowed(text)),
-            token => token.into_key().ok_or_else(|| self.lose("key must be a string")),
-        }
-    }
-}
-
-fn signed<'de>(value: i64) -> Token<'de> {
-    u64::try_from(value).map_or(Token::Negative(value), Token::Unsigned)
-}
-
-fn wide<'de>(bytes: &[u8]) -> Option<Token<'de>> {
-    let (&sign, low) = bytes.split_first()?;
-    let low = low.try_into().ok()?;
-    let (unsigned, signed) = (u128::from_be_bytes(low), i128::from_be_bytes(low));
-    match sign {
-        0 => Some(u64::try_from(unsigned).map_or(Token::Wide(unsigned), Token::Unsigned)),
-        0xff if signed < 0 => Some(i64::try_from(signed).map_or(Token::NegativeWide(signed), Token::Negative)),
-        _ => None,
-    }
-}
-
-/// What is a number to JSON, and nothing else.
-fn digits(bytes: &[u8]) -> Option<Token<'_>> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let is_number = matches!(bytes, [b'-' | b'0'..=b'9', ..]) && matches!(bytes, [.., b'0'..=b'9']);
-    (is_number && serde_json::from_str::<&RawValue>(text).is_ok()).then_some(Token::Digits(text))
 }
 
 /// Reads a number as it is read from JSON.
@@ -438,65 +166,16 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Any<V> {
     }
 }
 
-fn trailing() -> Error {
-    Error::custom("trailing characters")
-}
-
-/// The number that JSON shows for it: 0.1 and not 0.10000000149011612. Where two are as short and as near, as for
-/// -2123446.25, it is serde_json that chooses.
-fn as_shown(value: f32) -> f64 {
-    let mut text = std::io::Cursor::new([0; 32]);
-    let shown = serde_json::to_writer(&mut text, &value).ok().and_then(|()| {
-        let length = text.position() as usize;
-        std::str::from_utf8(&text.get_ref()[..length]).ok()?.parse().ok()
-    });
-    // No float is longer than that, and what serde_json writes can be read.
-    shown.unwrap_or(value.into())
-}
-
-impl<'de> Token<'de> {
-    fn unexpected(&self) -> Unexpected<'_> {
-        match *self {
-            Token::Nil => Unexpected::Unit,
-            Token::Bool(value) => Unexpected::Bool(value),
-            Token::Unsigned(value) => Unexpected::Unsigned(value),
-            Token::Negative(value) => Unexpected::Signed(value),
-            Token::Wide(value) => Unexpected::Float(value as f64),
-            Token::NegativeWide(value) => Unexpected::Float(value as f64),
-            Token::Single(value) => Unexpected::Float(as_shown(value)),
-            Token::Double(value) => Unexpected::Float(value),
-            Token::Digits(text) => Unexpected::Other(text),
-            Token::Str(text) => Unexpected::Str(text),
-            Token::Bytes(bytes) => Unexpected::Bytes(bytes),
-            Token::Octets(_) | Token::Array(_) => Unexpected::Seq,
-            Token::Map(_) => Unexpected::Map,
-        }
-    }
-
-    /// The text of a key; integers and booleans may be some, as in JSON.
-    pub(in crate::codec) fn into_key(self) -> Option<Cow<'de, str>> {
-        Some(match self {
-            Token::Str(text) => Cow::Borrowed(text),
-            Token::Bool(value) => Cow::Owned(value.to_string()),
-            Token::Unsigned(value) => Cow::Owned(value.to_string()),
-            Token::Negative(value) => Cow::Owned(value.to_string()),
-            Token::Wide(value) => Cow::Owned(value.to_string()),
-            Token::NegativeWide(value) => Cow::Owned(value.to_string()),
-            _ => return None,
-        })
-    }
-}
-
 macro_rules! numbers {
     ($($method:ident)*) => {
         $(#[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match self.integer() {
+            match self.tokens.integer() {
                 Some(MessagePackInteger::Unsigned(value)) => return visitor.visit_u64(value),
                 Some(MessagePackInteger::Negative(value)) => return visitor.visit_i64(value),
                 None => {}
             }
-            match self.token()? {
+            match self.tokens.token()? {
                 Token::Unsigned(value) => visitor.visit_u64(value),
                 Token::Negative(value) => visitor.visit_i64(value),
                 Token::Wide(value) => visitor.visit_f64(value as f64),
@@ -520,11 +199,11 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 
     #[inline]
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let [0xcb, a, b, c, d, e, f, g, h, ref rest @ ..] = *self.rest
+        if let [0xcb, a, b, c, d, e, f, g, h, ref rest @ ..] = *self.tokens.rest
             && let value = f64::from_be_bytes([a, b, c, d, e, f, g, h])
             && value.is_finite()
         {
-            self.rest = rest;
+            self.tokens.rest = rest;
             return visitor.visit_f64(value);
         }
         // Any number becomes an `f64`.
@@ -532,10 +211,10 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some(entries) = self.short(EMPTY_MAP) {
+        if let Some(entries) = self.tokens.short(EMPTY_MAP) {
             return self.map(entries, visitor);
         }
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Nil => visitor.visit_unit(),
             Token::Bool(value) => visitor.visit_bool(value),
             Token::Unsigned(value) => visitor.visit_u64(value),
@@ -557,18 +236,18 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 
     #[inline]
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let [marker @ (0xc2 | 0xc3), ref rest @ ..] = *self.rest {
-            self.rest = rest;
+        if let [marker @ (0xc2 | 0xc3), ref rest @ ..] = *self.tokens.rest {
+            self.tokens.rest = rest;
             return visitor.visit_bool(marker == 0xc3);
         }
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Bool(value) => visitor.visit_bool(value),
             token => Err(self.mismatch(&token, &visitor)),
         }
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Unsigned(value) => visitor.visit_i128(value.into()),
             Token::Negative(value) => visitor.visit_i128(value.into()),
             Token::Wide(value) => match i128::try_from(value) {
@@ -582,7 +261,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Unsigned(value) => visitor.visit_u128(value.into()),
             Token::Wide(value) => visitor.visit_u128(value),
             Token::Negative(_) | Token::NegativeWide(_) => Err(out_of_range()),
@@ -594,7 +273,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         // A type may round it, but a finite number never becomes an infinity.
         let single = |value: f64| if (value as f32).is_finite() { Ok(value) } else { Err(out_of_range()) };
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Unsigned(value) => visitor.visit_u64(value),
             Token::Negative(value) => visitor.visit_i64(value),
             Token::Wide(value) => visitor.visit_f64(single(value as f64)?),
@@ -612,10 +291,10 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some(text) = self.short_str() {
+        if let Some(text) = self.tokens.short_str() {
             return visitor.visit_borrowed_str(text);
         }
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Str(text) => visitor.visit_borrowed_str(text),
             Token::Bytes(bytes) => visitor.visit_string(in_base64(bytes)),
             token => Err(self.mismatch(&token, &visitor)),
@@ -627,7 +306,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Str(text) => visitor.visit_borrowed_bytes(text.as_bytes()),
             Token::Bytes(bytes) | Token::Octets(bytes) => visitor.visit_borrowed_bytes(bytes),
             Token::Array(length) => self.array(length, visitor),
@@ -640,9 +319,9 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.rest {
+        match self.tokens.rest {
             [0xc0, rest @ ..] => {
-                self.rest = rest;
+                self.tokens.rest = rest;
                 visitor.visit_none()
             }
             _ => visitor.visit_some(self),
@@ -650,7 +329,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Nil => visitor.visit_unit(),
             token => Err(self.mismatch(&token, &visitor)),
         }
@@ -662,23 +341,23 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
         if name == RAW {
-            let before = self.rest;
+            let before = self.tokens.rest;
             self.skip()?;
-            let text = transcode::to_json(&before[..before.len() - self.rest.len()])?;
+            let text = transcode::to_json(&before[..before.len() - self.tokens.rest.len()])?;
             let text = String::from_utf8(text).map_err(Error::custom)?;
             return visitor.visit_map(MapDeserializer::new(std::iter::once((RAW, text))));
         }
-        if is_visitor::<V>() && matches!(self.rest, [0xc4..=0xc9 | 0xd4..=0xd8, ..]) {
+        if is_visitor::<V>() && matches!(self.tokens.rest, [0xc4..=0xc9 | 0xd4..=0xd8, ..]) {
             return self.deserialize_bytes(visitor);
         }
         visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some(length) = self.short(EMPTY_ARRAY) {
+        if let Some(length) = self.tokens.short(EMPTY_ARRAY) {
             return self.array(length, visitor);
         }
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Array(length) => self.array(length, visitor),
             Token::Bytes(bytes) | Token::Octets(bytes) => octets(bytes, visitor),
             token => Err(self.mismatch(&token, &visitor)),
@@ -699,7 +378,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Map(entries) => self.map(entries, visitor),
             token => Err(self.mismatch(&token, &visitor)),
         }
@@ -711,10 +390,10 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if let Some(entries) = self.short(EMPTY_MAP) {
+        if let Some(entries) = self.tokens.short(EMPTY_MAP) {
             return self.fields(entries, fields, visitor);
         }
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Map(entries) => self.fields(entries, fields, visitor),
             Token::Array(length) => self.array(length, visitor),
             Token::Bytes(bytes) | Token::Octets(bytes) => octets(bytes, visitor),
@@ -728,7 +407,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.token()? {
             Token::Str(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
             Token::Bytes(bytes) => visitor.visit_enum(in_base64(bytes).into_deserializer()),
             Token::Map(1) => {
@@ -738,7 +417,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
                 Ok(value)
             }
             token => {
-                self.lost |= matches!(token, Token::Array(_) | Token::Map(_));
+                self.tokens.lost |= matches!(token, Token::Array(_) | Token::Map(_));
                 Err(Error::custom("expected value"))
             }
         }
@@ -919,7 +598,7 @@ impl<'de> Deserializer<'de> for MapKey<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some(text) = self.reader.short_str() {
+        if let Some(text) = self.reader.tokens.short_str() {
             self.reader.check(text)?;
             return visitor.visit_borrowed_str(text);
         }
@@ -964,7 +643,7 @@ impl<'de> Deserializer<'de> for MapKey<'_, 'de> {
 
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.reader.take_name(self.likely) {
+        if self.reader.tokens.take_name(self.likely) {
             return visitor.visit_borrowed_str(self.likely);
         }
         self.deserialize_any(visitor)

@@ -21,11 +21,19 @@ use crate::frames::payload::stream::{put_credit, put_end};
 use crate::frames::{Assembled, Found, SenderEnd, SharedState, StreamSender, Violation, wake};
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
+use crate::registry::RegistryEntry;
 use crate::request::{Reply, Request};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
-    pub(super) fn stream(&mut self, id: u64, credit: u32, brings: bool, mut request: Request) {
+    pub(super) fn stream(
+        &mut self,
+        id: u64,
+        credit: u32,
+        brings: bool,
+        entry: Option<Arc<RegistryEntry>>,
+        mut request: Request,
+    ) {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
         if brings {
@@ -35,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
         let task = tokio::spawn(async move {
             let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
-            let Reply { result, metadata } = dispatch.run(request).await;
+            let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
             let last = match result {
                 Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, items, metadata, &name).await,
                 result => StreamReply::Reply(Reply { result, metadata }),

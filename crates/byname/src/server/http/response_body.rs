@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,19 +9,19 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::connection_timeouts::{CallGuard, ConnectionActivity};
-use super::stream_body::StreamBody;
+use super::stream_body::{StreamBody, StreamReader};
 use crate::outcome::Items;
+use crate::server::connection_timeouts::CallGuard;
 use crate::wire::stream_lines::StreamFormat;
 
 /// Asks nginx, and those who took it over, to pass items on as they come.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The answer that a stream is; it ends with its `reader`, if that is there.
+/// The reply of a stream.
 pub(super) fn stream(
     items: Items,
     form: StreamFormat,
-    reader: Option<(Arc<ConnectionActivity>, String)>,
+    reader: StreamReader,
     metadata: HeaderMap,
 ) -> Response<ReplyContent> {
     let mut out = Response::new(ReplyContent::Stream(StreamBody::new(items, form, reader)));

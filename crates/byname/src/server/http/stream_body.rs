@@ -8,19 +8,22 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::connection_timeouts::ConnectionActivity;
-use super::http::half_closed;
 use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Executed};
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
+use crate::server::connection_timeouts::ConnectionActivity;
 use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
 
 /// How long a stream is silent before it says so.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// The items of a stream as they go out.
+/// The same interval for a reader that closed its half of the connection. If the reader is gone, it answers the first line
+/// with a reset, and the second line fails.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// The items of a stream as they are sent.
 #[derive(Debug)]
 pub(super) struct StreamBody {
     items: Option<Items>,
@@ -28,12 +31,19 @@ pub(super) struct StreamBody {
     count: u64,
     timer: DeadlineTimer,
     last: Instant,
-    /// The connection and the name of a stream that changes nothing: it ends once its reader may have gone.
-    reader: Option<(Arc<ConnectionActivity>, String)>,
+    reader: StreamReader,
+}
+
+/// The caller that reads a stream.
+#[derive(Debug)]
+pub(super) struct StreamReader {
+    pub(super) activity: Arc<ConnectionActivity>,
+    /// The name of the function, if it is dropped when its caller may have gone.
+    pub(super) readonly: Option<String>,
 }
 
 impl StreamBody {
-    pub(super) fn new(items: Items, form: StreamFormat, reader: Option<(Arc<ConnectionActivity>, String)>) -> Self {
+    pub(super) fn new(items: Items, form: StreamFormat, reader: StreamReader) -> Self {
         Self { items: Some(items), form, count: 0, timer: DeadlineTimer::default(), last: Instant::now(), reader }
     }
 
@@ -60,14 +70,14 @@ impl StreamBody {
                 self.items = None;
             }
             Poll::Pending => {
-                if let Some((activity, name)) = &self.reader
-                    && activity.is_half_closed()
-                {
+                let may_be_gone = self.reader.activity.is_half_closed();
+                if may_be_gone && let Some(name) = &self.reader.readonly {
                     self.form.failure(half_closed(name).into(), &mut out);
                     self.items = None;
                     return Poll::Ready(Some(out.into()));
                 }
-                ready!(self.timer.poll_at(cx, later(self.last, BEAT)));
+                let beat = if may_be_gone { PROBE } else { BEAT };
+                ready!(self.timer.poll_at(cx, later(self.last, beat)));
                 out.extend_from_slice(self.form.beat());
             }
         }
@@ -78,6 +88,15 @@ impl StreamBody {
     pub(super) fn has_ended(&self) -> bool {
         self.items.is_none()
     }
+}
+
+/// A function that only reads is not run to its end for a caller that has probably gone.
+pub(super) fn half_closed(name: &str) -> Error {
+    let why = format!(
+        "the caller closed its half of the connection while `{name}` was at work, which is `readonly` and was dropped; \
+         keep the connection open until the answer is there"
+    );
+    Error::new(Code::Cancelled, why).executed_is(Executed::Unknown)
 }
 
 /// The lines of a request's body, each an item.
@@ -180,6 +199,25 @@ mod tests {
         }
     }
 
+    fn reader() -> StreamReader {
+        StreamReader { activity: Arc::new(ConnectionActivity::new(false)), readonly: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_may_be_gone_is_asked_every_second() {
+        let reader = reader();
+        let activity = Arc::clone(&reader.activity);
+        let items = Items::new(Slow { left: 1, next: Box::pin(tokio::time::sleep(Duration::from_secs(60))) });
+        let mut body = StreamBody::new(items, StreamFormat::Lines, reader);
+        let mut came = async || poll_fn(|cx| body.poll_data(cx)).await.unwrap();
+        let begun = Instant::now();
+        assert_eq!((came().await, begun.elapsed()), (Bytes::from_static(b"\n"), BEAT));
+        activity.close_half();
+        for nth in 1..=3 {
+            assert_eq!((came().await, begun.elapsed()), (Bytes::from_static(b"\n"), BEAT + nth * PROBE));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stream_without_items_says_that_it_is_there() {
         for (form, expected) in [
@@ -187,7 +225,7 @@ mod tests {
             (StreamFormat::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
         ] {
             let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
-            let mut body = StreamBody::new(items, form, None);
+            let mut body = StreamBody::new(items, form, reader());
             let mut all = Vec::new();
             while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
                 all.extend_from_slice(&piece);

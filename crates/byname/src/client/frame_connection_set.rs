@@ -22,7 +22,7 @@ const SPREAD: usize = 4;
 /// How often it is looked whether another connection is needed.
 const LOOK: Duration = Duration::from_secs(10);
 
-pub(super) struct FrameConnections {
+pub(super) struct FrameConnectionSet {
     target: ServiceUrl,
     limits: Limits,
     /// What they carry, where the server can read it.
@@ -52,7 +52,7 @@ struct RuntimeConnections {
     is_opening: bool,
 }
 
-impl FrameConnections {
+impl FrameConnectionSet {
     pub(super) fn new(
         target: ServiceUrl,
         limits: Limits,
@@ -60,6 +60,14 @@ impl FrameConnections {
         opened: impl Fn(Id) + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { target, limits, codec, opened: Box::new(opened), known: Mutex::default() })
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.target.url()
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The connection that the next call of this runtime goes by: any of them.
@@ -103,8 +111,13 @@ impl FrameConnections {
     }
 
     fn start(self: &Arc<Self>, runtime: &Handle) {
-        let opening = OpeningGuard { links: Arc::downgrade(self), runtime: runtime.id() };
+        let opening = OpeningGuard { set: Arc::downgrade(self), runtime: runtime.id() };
         runtime::spawn(runtime, keep(opening));
+    }
+
+    fn failed(&self, why: &str) {
+        self.known().upgrades.failed(Instant::now(), fastrand::f64());
+        tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
     fn known(&self) -> MutexGuard<'_, KnownOffer> {
@@ -167,7 +180,7 @@ impl RuntimeConnections {
     }
 }
 
-impl Drop for FrameConnections {
+impl Drop for FrameConnectionSet {
     /// With the last client go its connections, once the calls that wait are answered.
     fn drop(&mut self) {
         for (_, link) in self.known().members.iter_mut().flat_map(|member| member.links.drain(..)) {
@@ -178,75 +191,68 @@ impl Drop for FrameConnections {
 
 /// Opens a connection and drives it to its end.
 async fn keep(opening: OpeningGuard) {
-    let Some(links) = opening.links.upgrade() else {
+    let Some(set) = opening.set.upgrade() else {
         return;
     };
     let runtime = Handle::current();
-    let candidates = match addresses(&links.target).await {
-        Ok(addresses) => links.known().member(opening.runtime).map(|member| member.candidates(addresses)),
-        Err(why) => return links.failed(&why.to_string()),
+    let candidates = match addresses(&set.target).await {
+        Ok(addresses) => set.known().member(opening.runtime).map(|member| member.candidates(addresses)),
+        Err(why) => return set.failed(&why.to_string()),
     };
-    let opened = open(&links.target, candidates.unwrap_or_default(), links.codec, &links.limits).await;
+    let opened = open(&set.target, candidates.unwrap_or_default(), set.codec, &set.limits).await;
     let (address, mut driver) = match opened {
         Ok(opened) => opened,
-        Err(why) => return links.failed(&why),
+        Err(why) => return set.failed(&why),
     };
     let link = Arc::clone(driver.link());
     let old = {
-        let mut known = links.known();
+        let mut known = set.known();
         known.upgrades.opened();
         known.member(opening.runtime).and_then(|member| member.install(address, &link))
     };
     if let Some(old) = old {
         old.leave();
     }
-    (links.opened)(opening.runtime);
-    let weak = Weak::clone(&opening.links);
+    (set.opened)(opening.runtime);
+    let weak = Weak::clone(&opening.set);
     drop(opening);
     // There may be more addresses.
-    links.look(&runtime);
-    drop(links);
+    set.look(&runtime);
+    drop(set);
 
     let mut at = link.until().min(later(Instant::now(), LOOK));
     let over = loop {
         match before(at, &mut driver).await {
             Some(over) => break over,
             None => {
-                if let Some(links) = weak.upgrade()
+                if let Some(set) = weak.upgrade()
                     && link.is_open()
                 {
-                    links.look(&runtime);
+                    set.look(&runtime);
                 }
                 at = later(Instant::now(), LOOK);
             }
         }
     };
-    if let Some(links) = weak.upgrade() {
-        tracing::debug!("a connection of frames with {} ended: {}", links.target.url(), over.why);
-        links.known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
-        links.forget(&link);
+    if let Some(set) = weak.upgrade() {
+        tracing::debug!("a connection of frames with {} ended: {}", set.target.url(), over.why);
+        set.known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
+        set.forget(&link);
         // Where none is left, the next answer over HTTP offers another.
-        links.look(&runtime);
-    }
-}
-
-impl FrameConnections {
-    fn failed(&self, why: &str) {
-        self.known().upgrades.failed(Instant::now(), fastrand::f64());
-        tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
+        set.look(&runtime);
     }
 }
 
 /// A connection that is being opened, until this is dropped.
 struct OpeningGuard {
-    links: Weak<FrameConnections>,
+    set: Weak<FrameConnectionSet>,
     runtime: Id,
 }
 
 impl Drop for OpeningGuard {
     fn drop(&mut self) {
-        if let Some(links) = self.links.upgrade() {
-            let mut known = links.known();
+        if let Some(set) = self.set.upgrade() {
+            let mut known = set.known();
             if let Some(member) = known.member(self.runtime) {
                 member.is_opening = false;
             }

@@ -7,6 +7,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::Version;
+use http::header::EXPECT;
+use http::request::Parts;
 use hyper::body::Body;
 use tokio::time::Instant;
 
@@ -14,6 +17,7 @@ use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
 use crate::limits::Limits;
+use crate::server::connection_timeouts::ConnectionActivity;
 
 /// What a request's body can be: hyper's own, or one that came through the layers of another server.
 pub trait RequestBody:
@@ -104,8 +108,22 @@ const SKIPPED: u64 = 256 << 10;
 /// How long a body that nobody wants is waited for.
 const SKIPPED_FOR: Duration = Duration::from_millis(500);
 
+/// Reads over what is left of a request's body, if that costs little; if not, its connection has no further request. Over
+/// HTTP/2 the stream ends with its answer, whatever was read of it.
+pub(super) async fn skip_or_close<B: RequestBody>(head: &Parts, body: Pin<&mut B>, activity: &ConnectionActivity) {
+    if head.version > Version::HTTP_11 || body.is_end_stream() {
+        return;
+    }
+    // A client that waits to be asked for its body may send none, and to read is to ask.
+    let waits =
+        head.headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits || !skip(body).await {
+        activity.leave_unread();
+    }
+}
+
 /// Reads a body that nobody wants to its end, unless that is far or late; whether the end was reached.
-pub(super) async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
+async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
     if body.size_hint().lower() > SKIPPED {
         return false;
     }
@@ -133,7 +151,7 @@ pub(super) async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
 }
 
 /// The rest of a body doesn't come.
-pub(super) fn stalled(limit: Duration) -> Error {
+pub(in crate::server) fn stalled(limit: Duration) -> Error {
     let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole");
     Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress")
 }

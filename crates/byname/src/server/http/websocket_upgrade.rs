@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
+use super::answer::Rejection;
 use crate::error::{Code, Error};
 use crate::frames::SUBPROTOCOL;
 use crate::frames::websocket;
@@ -23,15 +24,18 @@ pub(super) fn grant(
     head: &mut Parts,
     has_body: bool,
     is_ready: bool,
-) -> Result<(Response<Bytes>, OnUpgrade), (StatusCode, Error)> {
-    let wrong = |status, why: &'static str| (status, Error::refused(Code::InvalidArgument, why));
+) -> Result<(Response<Bytes>, OnUpgrade), Rejection> {
+    let wrong = |status, why: &'static str| Rejection::new(status, Error::refused(Code::InvalidArgument, why));
     let headers = &head.headers;
     if !names(headers, &CONNECTION, "upgrade") {
         return Err(wrong(StatusCode::BAD_REQUEST, "`upgrade: websocket` came without `connection: upgrade`"));
     }
     if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let why = "`sec-websocket-version` must be 13 and there once";
-        return Err(wrong(StatusCode::UPGRADE_REQUIRED, why));
+        return Err(wrong(StatusCode::UPGRADE_REQUIRED, why)
+            .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+            .with(UPGRADE, HeaderValue::from_static("websocket"))
+            .with(CONNECTION, HeaderValue::from_static("upgrade")));
     }
     if !names(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         let why = "this endpoint speaks `byname.v1` over WebSocket: ask for it by `sec-websocket-protocol`";
@@ -48,12 +52,12 @@ pub(super) fn grant(
     }
     if !is_ready {
         let why = "the server is stopping and takes no new connection; connect to another one";
-        return Err((StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)));
+        return Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)));
     }
     let accept = websocket::accept(key.as_bytes());
     let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
         let why = "the HTTP server around byname passes no upgrade on; call over HTTP";
-        return Err((StatusCode::NOT_IMPLEMENTED, Error::refused(Code::Unimplemented, why)));
+        return Err(Rejection::new(StatusCode::NOT_IMPLEMENTED, Error::refused(Code::Unimplemented, why)));
     };
     let mut granted = Response::new(Bytes::new());
     *granted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

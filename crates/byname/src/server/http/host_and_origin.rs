@@ -2,11 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use http::header::{CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
+use super::answer::Rejection;
 use crate::error::{Code, Error};
 use crate::escape::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
@@ -22,13 +23,6 @@ pub(super) struct RequestRules {
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
     pub(super) require_json: bool,
-}
-
-/// A request that is turned away.
-#[derive(Debug)]
-pub(super) struct Rejection {
-    pub(super) status: StatusCode,
-    pub(super) error: Error,
 }
 
 impl RequestRules {
@@ -90,7 +84,7 @@ impl RequestRules {
             None => "is missing".to_owned(),
         };
         let why = format!("`content-type` {is}, expected `application/json` for a request with a body");
-        Err(turned(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, why))
+        Err(Rejection::unsupported_media(why))
     }
 }
 
@@ -104,7 +98,8 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
         return Ok(());
     }
     let why = "`transfer-encoding` must be `chunked`, once, or absent".to_owned();
-    Err(turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))
+    let rejection = turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why);
+    Err(rejection.with(CONNECTION, HeaderValue::from_static("close")))
 }
 
 fn is_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
@@ -112,7 +107,7 @@ fn is_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 fn turned(status: StatusCode, code: Code, why: String) -> Rejection {
-    Rejection { status, error: Error::refused(code, why) }
+    Rejection::new(status, Error::refused(code, why))
 }
 
 const NO_HOST: &str = "the `Host` header is missing; say what name the server is called by";
@@ -212,7 +207,7 @@ mod tests {
             gate.origin(&head, host)?;
             gate.content_type(&head.headers, true)
         });
-        passed.map_or_else(|turned| turned.status.as_u16(), |()| 200)
+        passed.map_or_else(|turned| turned.status.unwrap().as_u16(), |()| 200)
     }
 
     #[test]

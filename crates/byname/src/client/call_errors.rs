@@ -1,0 +1,47 @@
+//! Errors of attempts, over HTTP and by frames: what happened, and whether the function ran.
+
+use std::time::Duration;
+
+use crate::codec::{self, Codec};
+use crate::deadline;
+use crate::error::{Code, Error, Executed};
+
+/// The call had no answer at its deadline.
+pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {
+    let what = match executed {
+        Executed::No => "it was not sent",
+        _ => "it may have run, or be running",
+    };
+    let paused = paused_clock();
+    let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with `.timeout(…)`{paused}");
+    Error::new(Code::DeadlineExceeded, why).executed_is(executed)
+}
+
+/// The connection broke. `executed` says whether the call was sent before.
+pub(super) fn broken(url: &str, name: &str, executed: Executed, why: &str) -> Error {
+    let (when, what) = match executed {
+        Executed::No => ("before", "it did not run"),
+        _ => ("after", "it may have run"),
+    };
+    let why = format!("the connection to {url} broke {when} `{name}` was sent; {what}: {why}");
+    Error::new(Code::Unavailable, why).executed_is(executed)
+}
+
+pub(super) fn reply_too_large(name: &str, limit: usize, codec: Codec, executed: Executed) -> Error {
+    let shorter = codec::shorter(codec);
+    let why = format!(
+        "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise \
+         it{shorter}"
+    );
+    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(executed)
+}
+
+/// What a time-out in a test says besides, if the test has paused tokio's clock.
+pub(super) fn paused_clock() -> &'static str {
+    if deadline::is_ahead() {
+        "; tokio's clock is paused in this runtime, which advances it to the next time-out while a socket is waited for: \
+         test with `Client::local`, or let the clock run"
+    } else {
+        ""
+    }
+}

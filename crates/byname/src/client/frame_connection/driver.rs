@@ -1,0 +1,356 @@
+//! The task that reads and writes a connection: [`ConnectionDriver`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::call_table::{FrameCallEnd, WaitingCall};
+use super::stream_calls::ItemRun;
+use super::{ConnectionStatus, FrameConnection, FrameConnectionState, window};
+use crate::deadline::{DeadlineTimer, later};
+use crate::error::Executed;
+use crate::frames::header::{self, flag, kind};
+use crate::frames::payload::{self, put_cancel, stream};
+use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, Violation};
+use crate::limits::Limits;
+use crate::outcome::items::EncodedItems;
+
+/// After so many answers the task yields, so that the next calls are written while the server works on the others.
+const AT_ONCE: usize = 32;
+
+/// The task that reads and writes a connection. It ends with the connection.
+#[derive(Debug)]
+pub(in crate::client) struct ConnectionDriver<S> {
+    link: Arc<FrameConnection>,
+    socket: FrameSocket<S>,
+    /// The rest of a message whose first answers were delivered.
+    unread: Bytes,
+    assembly: MessageAssembly,
+    /// How long a connection without a call is kept.
+    idle: Duration,
+    idle_since: Instant,
+    /// How long the server may accept nothing that is written.
+    write_progress: Duration,
+    timer: DeadlineTimer,
+    wakers: Vec<Waker>,
+    has_ended: bool,
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(in crate::client) struct DriverEnd {
+    pub(in crate::client) why: Arc<str>,
+    /// It ended without notice, while calls were in flight or before any was sent.
+    pub(in crate::client) was_cut: bool,
+    pub(in crate::client) age: Duration,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
+    /// `unread` came after the server's HELLO.
+    pub(super) fn new(link: Arc<FrameConnection>, socket: FrameSocket<S>, unread: Bytes, limits: &Limits) -> Self {
+        Self {
+            socket,
+            unread,
+            assembly: MessageAssembly::new(window(limits), limits.message),
+            idle: limits.pool_idle,
+            idle_since: link.opened,
+            link,
+            write_progress: limits.write_progress,
+            timer: DeadlineTimer::default(),
+            wakers: Vec::new(),
+            has_ended: false,
+        }
+    }
+
+    pub(in crate::client) fn link(&self) -> &Arc<FrameConnection> {
+        &self.link
+    }
+
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, frames::SocketEnd> {
+        self.link.state.register_task(cx);
+        loop {
+            let is_more = loop {
+                if self.unread.is_empty() {
+                    match self.socket.next()? {
+                        Some(message) => self.unread = message,
+                        None => break false,
+                    }
+                }
+                if self.take()? {
+                    break true;
+                }
+            };
+            self.wakers.drain(..).for_each(Waker::wake);
+            let blocked = loop {
+                if self.socket.has_written_all() {
+                    let mut state = self.link.state.lock_for_task();
+                    if state.write_queue.is_empty() {
+                        break false;
+                    }
+                    state.writes += 1;
+                    self.socket.fill(&mut state.write_queue);
+                    if !state.flows.is_empty() {
+                        let FrameConnectionState { flows, write_queue, .. } = &mut *state;
+                        self.wakers.extend(flows.written(0, |id| write_queue.holds(id)));
+                    }
+                }
+                if self.socket.poll_flush(cx)?.is_pending() {
+                    break true;
+                }
+            };
+            // Streams that may continue.
+            self.wakers.drain(..).for_each(Waker::wake);
+            if is_more {
+                // First the callers that were just answered: their next calls are written while the rest is read.
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
+            if self.socket.poll_read(cx)?.is_pending() {
+                return self.wait(cx, blocked);
+            }
+        }
+    }
+
+    /// Nothing can be done now: waits until something is due, and does it.
+    fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::SocketEnd> {
+        let now = Instant::now();
+        let mut at = match self.socket.patience(blocked, self.write_progress, now) {
+            Ok(at) => at,
+            Err(GivenUp::Silent) => return Err(timed_out("the server no longer answers")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the server takes no requests (`Limits::write_progress`)")),
+        };
+        if let Some(tidy) = self.assembly.tidy(now) {
+            at = at.min(tidy);
+        }
+        let mut state = self.link.state();
+        if let Some(tidy) = state.write_queue.tidy(now) {
+            at = at.min(tidy);
+        }
+        if state.earliest.is_some_and(|earliest| earliest <= now) {
+            drop(state);
+            self.expire(now);
+            cx.waker().wake_by_ref();
+            return Ok(Poll::Pending);
+        }
+        if state.calls.waiting() > 0 {
+            self.idle_since = now;
+            at = state.earliest.map_or(at, |earliest| at.min(earliest));
+        } else {
+            let until = later(self.idle_since, self.idle);
+            if state.status == ConnectionStatus::Leaving && !blocked || until <= now {
+                state.status = ConnectionStatus::Over;
+                return Ok(Poll::Ready(()));
+            }
+            at = at.min(until);
+        }
+        drop(state);
+        if self.timer.poll_in_one_task(cx, at).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// Ends the calls whose deadline has passed, and tells the server.
+    fn expire(&mut self, now: Instant) {
+        let mut wakers = Vec::new();
+        let mut state = self.link.state();
+        let FrameConnectionState { calls, write_queue, flows, earliest, .. } = &mut *state;
+        *earliest = None;
+        let mut refused = Vec::new();
+        let expired = |waiting: WaitingCall| {
+            if waiting.deadline > now {
+                *earliest = Some(earliest.map_or(waiting.deadline, |earliest| earliest.min(waiting.deadline)));
+                return None;
+            }
+            if !write_queue.take_back(waiting.id) {
+                write_queue.give_up(waiting.id);
+                put_cancel(waiting.id, write_queue);
+            }
+            refused.extend(flows.refuse(waiting.id));
+            Some(FrameCallEnd::Late)
+        };
+        calls.end_each(expired, &mut wakers);
+        wakers.append(&mut refused);
+        state.all_in_queue(&mut wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Reads the frames of a message, up to [`AT_ONCE`] answers. Returns whether there are more.
+    fn take(&mut self) -> Result<bool, Violation> {
+        let message = std::mem::take(&mut self.unread);
+        let mut rest = &message[..];
+        let mut answers = 0;
+        let mut state = self.link.state();
+        let mut run = ItemRun::default();
+        let codec = self.link.codec;
+        // Pieces of answers that nobody waits for any more are dropped.
+        self.assembly.keep(|id| state.calls.is_waiting(id));
+        while let Some((header, payload)) = header::next(&mut rest)? {
+            if run.goes_on(&header) && payload.len() <= self.assembly.largest() {
+                let start = payload.as_ptr().addr() - message.as_ptr().addr();
+                run.spans.push(start..start + payload.len());
+                continue;
+            }
+            match header.kind {
+                // Nobody waits for it any more.
+                kind::REPLY | kind::ERROR | kind::ITEM | kind::END if !state.calls.is_waiting(header.id) => {}
+                kind::ITEM => match self.assembly.take(&header, payload)? {
+                    // The next frame of this item is no item by itself.
+                    Assembled::Part => run.end(&mut state, &message, codec, &mut self.wakers)?,
+                    Assembled::Whole(item) => {
+                        if run.id != header.id || header.has(flag::METADATA) {
+                            run.end(&mut state, &message, codec, &mut self.wakers)?;
+                            run.id = header.id;
+                        }
+                        let item = state.item(&header, item)?;
+                        let start = item.as_ptr().addr() - message.as_ptr().addr();
+                        run.spans.push(start..start + item.len());
+                    }
+                    Assembled::Assembled(item) => {
+                        run.end(&mut state, &message, codec, &mut self.wakers)?;
+                        let value = item.slice_ref(state.item(&header, &item)?);
+                        state.came(header.id, EncodedItems::one(codec, value), &mut self.wakers)?;
+                    }
+                    Assembled::TooLarge => {
+                        run.end(&mut state, &message, codec, &mut self.wakers)?;
+                        put_cancel(header.id, &mut state.write_queue);
+                        self.wakers.extend(state.flows.refuse(header.id));
+                        self.wakers.extend(state.calls.end(header.id, FrameCallEnd::TooLarge(Executed::Yes)));
+                        self.wakers.extend(state.next_in_queue());
+                    }
+                },
+                kind::CREDIT => {
+                    let more = stream::read_credit(payload)?;
+                    self.wakers.extend(state.flows.credit(header.id, more));
+                }
+                kind::CANCEL => self.wakers.extend(state.flows.refuse(header.id)),
+                kind::REPLY | kind::ERROR | kind::END => {
+                    run.end(&mut state, &message, codec, &mut self.wakers)?;
+                    self.wakers.extend(state.flows.refuse(header.id));
+                    let ended = match self.assembly.take(&header, payload)? {
+                        Assembled::Part => continue,
+                        Assembled::Whole(payload) => FrameCallEnd::Answered(header, message.slice_ref(payload)),
+                        Assembled::Assembled(whole) => FrameCallEnd::Answered(header, whole),
+                        // An ERROR may say that it did not.
+                        Assembled::TooLarge if header.kind == kind::ERROR => FrameCallEnd::TooLarge(Executed::Unknown),
+                        Assembled::TooLarge => FrameCallEnd::TooLarge(Executed::Yes),
+                    };
+                    self.wakers.extend(state.calls.end(header.id, ended));
+                    self.wakers.extend(state.next_in_queue());
+                    answers += 1;
+                    if answers >= AT_ONCE && !rest.is_empty() {
+                        self.unread = message.slice_ref(rest);
+                        return Ok(true);
+                    }
+                }
+                kind::GOAWAY => {
+                    if state.status == ConnectionStatus::Open {
+                        state.status = ConnectionStatus::Leaving;
+                    }
+                    let last = payload::read_go_away(&header);
+                    let why: Arc<str> = "the server is stopping, and takes no further call on this connection".into();
+                    let beyond =
+                        |waiting: WaitingCall| (waiting.id > last).then(|| FrameCallEnd::Unsent(Arc::clone(&why)));
+                    state.calls.end_each(beyond, &mut self.wakers);
+                    state.all_in_queue(&mut self.wakers);
+                }
+                kind::HELLO => return Err(Violation("HELLO comes once")),
+                _ => {}
+            }
+        }
+        run.end(&mut state, &message, codec, &mut self.wakers)?;
+        Ok(false)
+    }
+
+    /// The connection is over: the calls in flight are not answered.
+    fn end(&mut self, why: &Arc<str>) -> DriverEnd {
+        let mut wakers = std::mem::take(&mut self.wakers);
+        let mut state = self.link.state();
+        let FrameConnectionState { calls, write_queue, writes, status, .. } = &mut *state;
+        // A connection on which nothing but HELLO was written was of no use either.
+        let was_cut = *status == ConnectionStatus::Open && (calls.waiting() > 0 || *writes <= 1);
+        *status = ConnectionStatus::Over;
+        // The first write of which no byte was written.
+        let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
+        let how = |waiting: WaitingCall| {
+            // The server runs no call that it has not completely.
+            let unsent = write_queue.holds(waiting.id) || waiting.write >= first_unwritten;
+            Some(if unsent { FrameCallEnd::Unsent(Arc::clone(why)) } else { FrameCallEnd::Unknown(Arc::clone(why)) })
+        };
+        calls.end_each(how, &mut wakers);
+        wakers.extend(state.flows.refuse_all());
+        state.all_in_queue(&mut wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        let age = Instant::now().saturating_duration_since(self.link.opened);
+        DriverEnd { why: Arc::clone(why), was_cut, age }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for ConnectionDriver<S> {
+    type Output = DriverEnd;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<DriverEnd> {
+        let this = &mut *self;
+        assert!(!this.has_ended, "the driver of a connection was polled after its end, which is a defect of byname");
+        let why: Arc<str> = match this.try_poll(cx) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {
+                this.socket.close(1000, "");
+                // As far as possible without waiting: the server notices the end anyway.
+                let _ = this.socket.poll_flush(cx);
+                "it was no longer needed".into()
+            }
+            Err(frames::SocketEnd::Violation(violation)) => {
+                this.socket.close(1002, &violation.to_string());
+                let _ = this.socket.poll_flush(cx);
+                violation.to_string().into()
+            }
+            Err(ended) => ended.to_string().into(),
+        };
+        this.has_ended = true;
+        Poll::Ready(this.end(&why))
+    }
+}
+
+impl<S> Drop for ConnectionDriver<S> {
+    /// Its runtime or its client is gone: the calls in flight are not answered.
+    fn drop(&mut self) {
+        let mut wakers = std::mem::take(&mut self.wakers);
+        let mut state = self.link.state();
+        state.status = ConnectionStatus::Over;
+        let why: Arc<str> = "the runtime that it was opened in is gone".into();
+        state.calls.end_each(|_| Some(FrameCallEnd::Unknown(Arc::clone(&why))), &mut wakers);
+        wakers.extend(state.flows.refuse_all());
+        state.all_in_queue(&mut wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn timed_out(why: &str) -> frames::SocketEnd {
+    frames::SocketEnd::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::link;
+    use super::*;
+    use crate::frames::fuzzing::Scripted;
+    use crate::frames::websocket::WebSocketRole;
+
+    #[tokio::test]
+    #[should_panic(expected = "the driver of a connection was polled after its end")]
+    async fn polling_a_driver_after_its_end_panics() {
+        let socket = FrameSocket::new(Scripted::new(Vec::new(), 100), WebSocketRole::Client, &[], Instant::now());
+        let mut driver = ConnectionDriver::new(link(), socket, Bytes::new(), &Limits::default());
+        (&mut driver).await;
+        (&mut driver).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! One attempt of a call over HTTP: a connection, the exchange on it, and what the answer means.
+
+use std::sync::Arc;
+
+use super::call_errors::{broken, late, reply_too_large};
+use super::http_connections::HttpConnections;
+use super::http_exchange::{HttpExchange, HttpOutcome};
+use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
+use super::outgoing_call::OutgoingCall;
+use super::reply_stream;
+use super::typed_result::unasked_stream;
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::request::Reply;
+use crate::wire::{Way, headers, path_way, reply};
+
+/// One attempt. A kept connection that turns out to be closed is replaced by the next one.
+pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut OutgoingCall) -> Reply {
+    let mut has_changed_way = false;
+    loop {
+        let (connection, is_reused, permit) = match connections.get(outgoing).await {
+            Ok(got) => got,
+            Err(error) => return error.into(),
+        };
+        let exchanged = if outgoing.has_streams() {
+            match reply_stream::http::attempt(connections, connection, permit, outgoing).await {
+                Ok(exchanged) => Some(exchanged),
+                Err(reply) => return reply,
+            }
+        } else {
+            HttpExchange::start(connections, connection, permit, outgoing).await
+        };
+        match exchanged {
+            // The server had closed it, and not a byte of this call went out.
+            Some(HttpOutcome { result: Err(ExchangeError::Unsent(_)), .. }) if is_reused => {}
+            // The server closed it while the call was on its way, and says so.
+            Some(HttpOutcome { result: Ok(answer), is_kept: false, .. })
+                if is_reused && !outgoing.is_spent && is_goodbye(&outgoing.name, &answer) => {}
+            Some(exchanged) => {
+                let way = exchanged.way;
+                let done = read(connections, outgoing, exchanged);
+                if !is_switched_off(way, &done) {
+                    return done;
+                }
+                if path_way::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
+                    let error = needs_the_plain_way(&connections.target.url(), &outgoing.name);
+                    return Reply { result: Err(error.into()), ..done };
+                }
+                if has_changed_way || outgoing.is_spent {
+                    return done;
+                }
+                has_changed_way = true;
+            }
+            None => return late(&outgoing.name, outgoing.allowed, Executed::Unknown).into(),
+        }
+    }
+}
+
+fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpOutcome) -> Reply {
+    let name = &outgoing.name;
+    let HttpOutcome { result, way, .. } = exchanged;
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(ExchangeError::Unsent(why)) => return broken(&connections.target.url(), name, Executed::No, &why).into(),
+        Err(ExchangeError::Unknown(why)) => {
+            return broken(&connections.target.url(), name, Executed::Unknown, &why).into();
+        }
+    };
+    connections.learn(&answer.headers);
+    if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
+        let why = format!(
+            "the reply of `{name}` doesn't say how long it is, so one that was cut off would look whole; let the \
+             proxy before {} speak HTTP/1.1",
+            connections.target.url()
+        );
+        return Error::new(Code::Unavailable, why).into();
+    }
+    let body = match answer.body {
+        Ok(body) => body,
+        Err(UnreadBody::Stream) => {
+            return Reply { result: Err(unasked_stream(name).into()), metadata: answer.headers };
+        }
+        Err(UnreadBody::TooLarge) => {
+            let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
+            let error = reply_too_large(name, connections.limits.message, Codec::Json, executed);
+            return Reply { result: Err(error.into()), metadata: answer.headers };
+        }
+    };
+    let reason = answer.reason.as_deref();
+    let read = reply(way, name, answer.status, reason, &answer.headers, &body);
+    Reply {
+        result: read.map(|value| Returned::Value(ReturnedValue::Encoded(Codec::Json, value))),
+        metadata: answer.headers,
+    }
+}
+
+/// Only the plain way can carry the arguments, and the server does not offer it.
+fn needs_the_plain_way(url: &str, name: &str) -> Error {
+    let why = format!(
+        "`{name}` was called with arguments both by position and by name, which takes the plain way, and the server at \
+         {url} offers only the way by path; give all by position or all by name, or let it offer both with \
+         `Server::plain(true)`"
+    );
+    Error::refused(Code::Unimplemented, why)
+}
+
+/// Whether a call did not run because its server does not take this way, or no longer takes it. A client begins with the
+/// plain way at a server that it doesn't know.
+fn is_switched_off(way: Way, done: &Reply) -> bool {
+    let Err(Failure::Rpc(error)) = &done.result else {
+        return false;
+    };
+    error.code() == Code::Unimplemented
+        && error.executed() == Executed::No
+        && headers::is_byname(&done.metadata)
+        && !headers::offers(&done.metadata, way)
+}
+
+/// Whether an answer is the last word of a server that had closed a kept connection before the call came. Such a call was
+/// not run, as if it had not been sent.
+fn is_goodbye(name: &str, answer: &HttpResponse) -> bool {
+    let (408, Ok(body)) = (answer.status, &answer.body) else {
+        return false;
+    };
+    let read = reply(Way::Plain, name, answer.status, None, &answer.headers, body);
+    matches!(read, Err(Failure::Rpc(error)) if error.code() == Code::Unavailable && error.executed() == Executed::No)
+}

@@ -1,0 +1,246 @@
+//! The HTTP connections of one service: how many may be in use, which ones are kept, and when another is opened.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::call_errors::{late, paused_clock};
+use super::connection_pool::ConnectionPool;
+use super::frame_connection_set::FrameConnectionSet;
+use super::http1_connection::Http1Connection;
+use super::outgoing_call::OutgoingCall;
+use super::service_url::ServiceUrl;
+use super::sweeper::Sweeper;
+use super::tcp_connect::{addresses, connect};
+use crate::codec::Codec;
+use crate::deadline::{DeadlineTimer, before, later};
+use crate::error::{Code, Error, Executed};
+use crate::limits::Limits;
+use crate::wire::{Way, headers};
+
+/// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
+const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
+
+pub(super) struct HttpConnections {
+    pub(super) target: ServiceUrl,
+    pub(super) limits: Limits,
+    pool: Arc<Mutex<ConnectionPool<PooledConnection, Id>>>,
+    sweeper: Sweeper,
+    /// A permit for each connection that may be in use; waiters are served in order.
+    permits: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    /// The server has said that it takes calls by path.
+    by_path: AtomicBool,
+    /// Connections of frames, if the caller wants them. Calls go by these once the server has offered it.
+    frames: Option<Arc<FrameConnectionSet>>,
+}
+
+/// A connection, and what stays with it from call to call.
+pub(super) struct PooledConnection {
+    pub(super) http1: Http1Connection,
+    pub(super) address: SocketAddr,
+    /// The runtime that opened it. Only that runtime learns when the socket is ready.
+    pub(super) runtime: Handle,
+    /// Waits for the deadline of each call in turn.
+    pub(super) timer: DeadlineTimer,
+}
+
+impl HttpConnections {
+    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>) -> Self {
+        let pool = Arc::new(Mutex::new(ConnectionPool::new()));
+        let waiting = Arc::<AtomicUsize>::default();
+        let frames = frames.map(|codec| {
+            let (pool, waiting) = (Arc::clone(&pool), Arc::clone(&waiting));
+            FrameConnectionSet::new(target.clone(), limits.clone(), codec, move |runtime| {
+                // A queued call may hold a permit for an idle connection; keep it.
+                if waiting.load(Ordering::Relaxed) > 0 {
+                    return;
+                }
+                let idle = lock(&pool).let_go(&runtime);
+                // Sockets are closed outside of the lock.
+                drop(idle);
+            })
+        });
+        let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let (sweeper, by_path) = (Sweeper::new(), AtomicBool::new(false));
+        Self { target, limits, pool, sweeper, permits, waiting, by_path, frames }
+    }
+
+    pub(super) fn frames(&self) -> Option<&Arc<FrameConnectionSet>> {
+        self.frames.as_ref()
+    }
+
+    /// A connection for one call, and whether it was used before. The permit is for this call.
+    pub(super) async fn get(
+        &self,
+        outgoing: &OutgoingCall,
+    ) -> Result<(PooledConnection, bool, OwnedSemaphorePermit), Error> {
+        let permit = self.permit(outgoing).await?;
+        match self.kept() {
+            Some(connection) => Ok((connection, true, permit)),
+            None => Ok((self.open(outgoing).await?, false, permit)),
+        }
+    }
+
+    /// The right to use one connection, in the order of asking.
+    async fn permit(&self, outgoing: &OutgoingCall) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = PermitWaiter::begin(&self.waiting);
+        if waiting.before >= self.limits.waiting {
+            let why = format!(
+                "{} calls to {} wait for one of its {} connections, which is `Limits::waiting`; call less at once",
+                waiting.before,
+                self.target.url(),
+                self.limits.connections
+            );
+            return Err(Error::refused(Code::ResourceExhausted, why).of_limit("waiting"));
+        }
+        match before(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await {
+            Some(permit) => permit.map_err(|_| Error::refused(Code::Internal, "the semaphore was closed")),
+            None => {
+                let why = format!(
+                    "`{}` waited {:?} for one of the {} connections to {} (`Limits::connections`); allow more \
+                     connections, more time, or call less at once",
+                    outgoing.name,
+                    outgoing.allowed,
+                    self.limits.connections,
+                    self.target.url()
+                );
+                Err(Error::refused(Code::DeadlineExceeded, why).of_limit("connections"))
+            }
+        }
+    }
+
+    /// A kept connection. The server may have closed it since; the connection notices that before it sends.
+    fn kept(&self) -> Option<PooledConnection> {
+        let owner = Handle::current().id();
+        let mut closed = Vec::new();
+        let kept = self.pool().take(&owner, Instant::now(), &mut closed);
+        // Sockets are closed outside of the lock.
+        drop(closed);
+        kept
+    }
+
+    async fn open(&self, outgoing: &OutgoingCall) -> Result<PooledConnection, Error> {
+        let busy = self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections);
+        let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
+        drop(surplus);
+        let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
+        let connecting = async {
+            let mut addresses = addresses(&self.target).await?;
+            self.pool().addresses.order(&mut addresses);
+            connect(addresses).await
+        };
+        match before(until, connecting).await {
+            Some(Ok((address, stream))) => {
+                let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
+                Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
+            }
+            Some(Err(why)) => Err(self.unreachable(&hint(&why))),
+            None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
+            None => {
+                let why = format!("no answer within {:?} (`Limits::connect`){}", self.limits.connect, paused_clock());
+                Err(self.unreachable(&why).of_limit("connect"))
+            }
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Error {
+        Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.target.url()))
+    }
+
+    /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if calls go by frames
+    /// by now and no call waits for a connection.
+    pub(super) fn keep(&self, mut connection: PooledConnection, answered: Option<&HeaderMap>) {
+        let by_frames = self.frames.as_ref().is_some_and(|frames| frames.get(connection.runtime.id()).is_some());
+        if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        connection.http1.release();
+        let said = answered.and_then(headers::keep_alive);
+        let is_byname = answered.is_some_and(headers::is_byname);
+        let until = match said {
+            // Earlier than the server, so that no call meets a connection that is just being closed.
+            Some(said) => said.mul_f64(0.8).min(said.saturating_sub(Duration::from_secs(1))),
+            None if is_byname => self.limits.pool_idle,
+            None => UNKNOWN_IDLE,
+        };
+        let until = later(Instant::now(), until.min(self.limits.pool_idle));
+        let (address, owner) = (connection.address, connection.runtime.id());
+        let mut pool = self.pool();
+        pool.addresses.answered(address);
+        let sweeps_on = self.sweeper.begins().then(|| connection.runtime.clone());
+        pool.put(connection, address, owner, until);
+        drop(pool);
+        if let Some(runtime) = sweeps_on {
+            self.sweeper.start(&self.pool, &runtime);
+        }
+    }
+
+    /// A call to this address timed out. The next call goes to another address, if there is one.
+    pub(super) fn timed_out(&self, address: SocketAddr) {
+        self.pool().addresses.timed_out(address);
+    }
+
+    /// Whether the server takes calls by path.
+    pub(super) fn takes_paths(&self) -> bool {
+        self.by_path.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the server offers.
+    pub(super) fn learn(&self, headers: &HeaderMap) {
+        let offers_path = headers::offers(headers, Way::Path);
+        if offers_path != self.by_path.load(Ordering::Relaxed) {
+            self.by_path.store(offers_path, Ordering::Relaxed);
+        }
+        if let Some(frames) = &self.frames
+            && headers::offers_frames(headers)
+        {
+            frames.offered();
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, ConnectionPool<PooledConnection, Id>> {
+        lock(&self.pool)
+    }
+}
+
+fn lock<T>(pool: &Mutex<T>) -> MutexGuard<'_, T> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a failed connect means to a person.
+fn hint(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::ConnectionRefused => format!("{why}; is the server running there?"),
+        io::ErrorKind::NotFound => format!("{why}; is that the host's name?"),
+        _ => why.to_string(),
+    }
+}
+
+/// A call that waits for a permit.
+struct PermitWaiter<'a> {
+    count: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> PermitWaiter<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for PermitWaiter<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,108 @@
+//! One request and its answer on one connection, until the deadline: [`HttpExchange`].
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::http_connections::{HttpConnections, PooledConnection};
+use super::http_request;
+use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
+use super::outgoing_call::OutgoingCall;
+use crate::deadline::{DeadlineTimer, later};
+use crate::runtime::{self, BoxFuture};
+use crate::wire::Way;
+
+/// A request and its answer. If the caller drops it, the connection waits for the answer by itself and goes back to the
+/// pool: closing it would cost the next call a new connection and leave a socket in TIME_WAIT.
+pub(super) struct HttpExchange {
+    connections: Arc<HttpConnections>,
+    running: Option<ExchangeRun>,
+    way: Way,
+    deadline: Instant,
+}
+
+struct ExchangeRun {
+    work: BoxFuture<(Result<HttpResponse, ExchangeError>, Option<Http1Connection>)>,
+    address: SocketAddr,
+    runtime: Handle,
+    timer: DeadlineTimer,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What an exchange came to.
+pub(super) struct HttpOutcome {
+    pub(super) result: Result<HttpResponse, ExchangeError>,
+    pub(super) way: Way,
+    /// The connection takes another call.
+    pub(super) is_kept: bool,
+}
+
+impl HttpExchange {
+    pub(super) fn start(
+        connections: &Arc<HttpConnections>,
+        connection: PooledConnection,
+        permit: OwnedSemaphorePermit,
+        outgoing: &OutgoingCall,
+    ) -> Self {
+        let PooledConnection { http1, address, runtime, timer } = connection;
+        let (head, body, way) = http_request::write(&connections.target, connections.takes_paths(), outgoing, false);
+        let work = Box::pin(http1.exchange(head, body, connections.limits.message));
+        let running = Some(ExchangeRun { work, address, runtime, timer, permit });
+        Self { connections: Arc::clone(connections), running, way, deadline: outgoing.deadline }
+    }
+}
+
+impl Future for HttpExchange {
+    /// `None` at the deadline.
+    type Output = Option<HttpOutcome>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<HttpOutcome>> {
+        let this = &mut *self;
+        let Some(running) = &mut this.running else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
+            ready!(running.timer.poll_at(cx, this.deadline));
+            this.connections.timed_out(running.address);
+            return Poll::Ready(None);
+        };
+        let is_kept = http1.is_some();
+        if let Some(ExchangeRun { address, runtime, timer, permit, .. }) = this.running.take() {
+            // First the connection, then the permit: the call that gets the permit finds the connection.
+            if let Some(http1) = http1 {
+                let answered = result.as_ref().ok().map(|answer| &answer.headers);
+                this.connections.keep(PooledConnection { http1, address, runtime, timer }, answered);
+            }
+            drop(permit);
+        }
+        Poll::Ready(Some(HttpOutcome { result, way: this.way, is_kept }))
+    }
+}
+
+impl Drop for HttpExchange {
+    fn drop(&mut self) {
+        let Some(ExchangeRun { work, address, runtime, timer, permit }) = self.running.take() else {
+            return;
+        };
+        let connections = Arc::clone(&self.connections);
+        let until = later(Instant::now(), connections.limits.abandoned);
+        // In the runtime of the socket. The call may be dropped in another.
+        runtime::spawn(&runtime, async move {
+            match timeout_at(until, work).await {
+                Ok((result, Some(http1))) => {
+                    let answered = result.as_ref().ok().map(|answer| &answer.headers);
+                    let connection = PooledConnection { http1, address, runtime: Handle::current(), timer };
+                    connections.keep(connection, answered);
+                }
+                Ok((_, None)) => {}
+                Err(_) => connections.timed_out(address),
+            }
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the calls of a client go: to a service by its address, or to a server in this process.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+
+use http::Extensions;
+
+use super::outgoing_call::{CallDeadline, OutgoingCall};
+use super::service_host::ServiceHost;
+use crate::dispatch::Dispatch;
+use crate::error::{Code, Error};
+use crate::limits::Limits;
+use crate::metadata;
+use crate::method::Method;
+use crate::request::{CallArguments, Reply, Request};
+use crate::runtime::BoxFuture;
+
+#[derive(Clone)]
+pub(super) enum Route {
+    Remote(Arc<ServiceHost>),
+    Local(Arc<Dispatch>),
+}
+
+impl Route {
+    pub(super) fn limits(&self) -> &Limits {
+        match self {
+            Route::Remote(host) => host.limits(),
+            Route::Local(dispatch) => dispatch.limits(),
+        }
+    }
+
+    pub(super) fn send(
+        &self,
+        request: Request,
+        method: Option<&'static Method>,
+        CallDeadline { deadline, allowed }: CallDeadline,
+    ) -> BoxFuture<Reply> {
+        // Interceptors may have added some.
+        if let Err(error) = metadata::check_size(&request.metadata) {
+            return Box::pin(std::future::ready(error.into()));
+        }
+        match self {
+            Route::Local(dispatch) => {
+                let dispatch = Arc::clone(dispatch);
+                if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
+                    return Box::pin(std::future::ready(error.into()));
+                }
+                // What this side found out of the call has no authority on the other.
+                let mut request = Request { extensions: Extensions::new(), method: None, ..request };
+                if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
+                    && let Some(entry) = dispatch.entry(&request.name)
+                {
+                    args.remove_unknown_defaults(caller, &entry.handler.method);
+                }
+                Box::pin(async move { dispatch.run(request).await })
+            }
+            Route::Remote(host) => {
+                let Request {
+                    name, args: CallArguments::Encoded(args), metadata: headers, items, takes_stream, ..
+                } = request
+                else {
+                    let why = "the arguments were not encoded, which is a defect of byname";
+                    return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
+                };
+                let name = Cow::Owned(name.as_ref().to_owned());
+                let items = Mutex::new(items);
+                let outgoing = OutgoingCall {
+                    name,
+                    args,
+                    method,
+                    headers,
+                    deadline,
+                    allowed,
+                    items,
+                    is_spent: false,
+                    takes_stream,
+                };
+                Box::pin(Arc::clone(host).call(outgoing, None))
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How MessagePack writes each kind of value: the first bytes, lengths, our extensions.
+
+use serde_core::ser::Error as _;
+use serde_json::Error;
+
+/// The extension type of an integer of more than 64 bits: two's complement, the highest byte first, in 17 bytes.
+pub(super) const WIDE: u8 = 1;
+
+/// The extension type of a number as JSON has it: for digits that nothing else keeps.
+pub(super) const DIGITS: u8 = 2;
+
+/// The extension type of an array of numbers from 0 to 255, a byte each: what types other than [`Bytes`](crate::codec::Bytes)
+/// write as bytes. In JSON it is an array, where [`Bytes`](crate::codec::Bytes) are text.
+pub(super) const OCTETS: u8 = 3;
+
+/// What begins with a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LengthKind {
+    Str,
+    Array,
+    Map,
+}
+
+impl LengthKind {
+    /// The first byte of an empty one.
+    pub(super) const fn empty(self) -> u8 {
+        match self {
+            LengthKind::Str => 0xa0,
+            LengthKind::Array => 0x90,
+            LengthKind::Map => 0x80,
+        }
+    }
+
+    /// The longest whose length stands in the first byte.
+    const fn short(self) -> usize {
+        match self {
+            LengthKind::Str => 31,
+            LengthKind::Array | LengthKind::Map => 15,
+        }
+    }
+
+    /// The first byte where the length stands in one, in two and in four bytes.
+    const fn long(self) -> (Option<u8>, u8, u8) {
+        match self {
+            LengthKind::Str => (Some(0xd9), 0xda, 0xdb),
+            LengthKind::Array => (None, 0xdc, 0xdd),
+            LengthKind::Map => (None, 0xde, 0xdf),
+        }
+    }
+
+    /// Appends what it begins with. A length is checked by [`most`] before it comes here.
+    #[inline]
+    pub(crate) fn begin(self, length: usize, out: &mut Vec<u8>) {
+        if length <= self.short() {
+            return out.push(self.empty() | length as u8);
+        }
+        let (in_one, in_two, in_four) = self.long();
+        match (in_one, length) {
+            (Some(marker), ..=0xff) => out.extend_from_slice(&[marker, length as u8]),
+            (_, ..=0xffff) => {
+                let [a, b] = (length as u16).to_be_bytes();
+                out.extend_from_slice(&[in_two, a, b]);
+            }
+            _ => {
+                let [a, b, c, d] = (length as u32).to_be_bytes();
+                out.extend_from_slice(&[in_four, a, b, c, d]);
+            }
+        }
+    }
+}
+
+/// Whether four bytes can hold a length.
+pub(super) fn most(length: usize) -> Result<usize, Error> {
+    match u32::try_from(length) {
+        Ok(_) => Ok(length),
+        Err(_) => Err(Error::custom("it is longer than 4 GiB, the most that MessagePack can hold")),
+    }
+}
+
+/// Gives the one at `start` another length than the one it was begun with.
+pub(crate) fn set_length(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, length: usize) {
+    if begun <= kind.short() && length <= kind.short() {
+        out[start] = kind.empty() | length as u8;
+    } else {
+        begin_anew(out, start, kind, begun, length);
+    }
+}
+
+#[cold]
+fn begin_anew(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, length: usize) {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    kind.begin(begun, &mut before);
+    kind.begin(length, &mut after);
+    out.splice(start..start + before.len(), after);
+}
+
+/// Appends a string that is no longer than 4 GiB.
+#[inline]
+pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
+    LengthKind::Str.begin(text.len(), out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// As [`write_str`], of a name that the compiler knows: one piece of known length.
+#[inline(always)]
+pub(super) fn write_name(name: &'static str, out: &mut Vec<u8>) {
+    let mut short = [0; 32];
+    match short.get_mut(1..=name.len()) {
+        Some(text) => {
+            text.copy_from_slice(name.as_bytes());
+            short[0] = LengthKind::Str.empty() | name.len() as u8;
+            out.extend_from_slice(&short[..=name.len()]);
+        }
+        None => write_str(name, out),
+    }
+}
+
+/// Appends an integer as short as it can be.
+#[inline]
+pub(in crate::codec) fn write_unsigned(value: u64, out: &mut Vec<u8>) {
+    match value {
+        0..=0x7f => out.push(value as u8),
+        0x80..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
+        0x100..=0xffff => {
+            let [a, b] = (value as u16).to_be_bytes();
+            out.extend_from_slice(&[0xcd, a, b]);
+        }
+        0x1_0000..=0xffff_ffff => {
+            let [a, b, c, d] = (value as u32).to_be_bytes();
+            out.extend_from_slice(&[0xce, a, b, c, d]);
+        }
+        _ => {
+            let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+            out.extend_from_slice(&[0xcf, a, b, c, d, e, f, g, h]);
+        }
+    }
+}
+
+/// As [`write_unsigned`].
+#[inline]
+pub(in crate::codec) fn write_signed(value: i64, out: &mut Vec<u8>) {
+    match value {
+        0.. => write_unsigned(value as u64, out),
+        -32..=-1 => out.push(value as u8),
+        -0x80..=-33 => out.extend_from_slice(&[0xd0, value as u8]),
+        -0x8000..=-0x81 => {
+            let [a, b] = (value as i16).to_be_bytes();
+            out.extend_from_slice(&[0xd1, a, b]);
+        }
+        -0x8000_0000..=-0x8001 => {
+            let [a, b, c, d] = (value as i32).to_be_bytes();
+            out.extend_from_slice(&[0xd2, a, b, c, d]);
+        }
+        _ => {
+            let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+            out.extend_from_slice(&[0xd3, a, b, c, d, e, f, g, h]);
+        }
+    }
+}
+
+/// An integer of more than 64 bits, of which `bytes` are the lowest 128.
+pub(in crate::codec) fn write_wide(negative: bool, bytes: [u8; 16], out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xc7, 17, WIDE, if negative { 0xff } else { 0 }]);
+    out.extend_from_slice(&bytes);
+}
+
+/// A number as JSON has it, with every digit.
+pub(in crate::codec) fn write_digits(number: &str, out: &mut Vec<u8>) -> Result<(), Error> {
+    write_extension(DIGITS, number.as_bytes(), out)
+}
+
+pub(super) fn write_extension(kind: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    let length = most(bytes.len())? as u32;
+    out.reserve(bytes.len() + 6);
+    match length.to_be_bytes() {
+        [0, 0, 0, d] => out.extend_from_slice(&[0xc7, d, kind]),
+        [0, 0, c, d] => out.extend_from_slice(&[0xc8, c, d, kind]),
+        [a, b, c, d] => out.extend_from_slice(&[0xc9, a, b, c, d, kind]),
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Appends a float, which is finite.
+#[inline]
+pub(in crate::codec) fn write_f32(value: f32, out: &mut Vec<u8>) {
+    let [a, b, c, d] = value.to_be_bytes();
+    out.extend_from_slice(&[0xca, a, b, c, d]);
+}
+
+/// Appends a float, which is finite.
+#[inline]
+pub(in crate::codec) fn write_f64(value: f64, out: &mut Vec<u8>) {
+    let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+    out.extend_from_slice(&[0xcb, a, b, c, d, e, f, g, h]);
+}

@@ -1,0 +1,139 @@
+//! The mode of [`Dispatch`] for calls that are polled where they came in, without a task: [`InlineCall`].
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+use std::time::Instant as Clock;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use tracing::instrument::Instrumented;
+
+use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
+use crate::arguments::{ArgumentSource, EncodedArguments};
+use crate::codec::Codec;
+use crate::outcome::Failure;
+use crate::permits::CallPermits;
+use crate::registry::RegistryEntry;
+use crate::request::{CallArguments, Reply, Request};
+use crate::runtime::BoxFuture;
+
+/// A call of a quick function, whose arguments are still in the buffer that they came in.
+pub(crate) struct InlineCall<'c> {
+    pub(crate) dispatch: &'c Arc<Dispatch>,
+    pub(crate) entry: &'c Arc<RegistryEntry>,
+    pub(crate) name: &'c Arc<str>,
+    pub(crate) metadata: HeaderMap,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) codec: Codec,
+    pub(crate) positional: &'c [u8],
+    pub(crate) keyword: &'c [u8],
+    pub(crate) now: Instant,
+    /// Permits for the functions of one connection. One is acquired if the call outlives its first poll.
+    pub(crate) functions: &'c Arc<CallPermits>,
+}
+
+/// What came of the first poll of a call.
+pub(crate) enum Polled {
+    /// It is done, and its value is in the buffer.
+    Value(HeaderMap),
+    /// It is done, and nothing is in the buffer.
+    Reply(Reply),
+    /// It is not done, and goes on in a task. Nothing is in the buffer.
+    Running(RunningCall),
+}
+
+impl InlineCall<'_> {
+    /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is when the thread ended the work
+    /// before this, and is set to the end of this.
+    pub(crate) fn poll(self, clock: &mut Clock, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
+        if !self.dispatch.interceptors.is_empty() {
+            return self.poll_intercepted(cx);
+        }
+        let Self { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions } = self;
+        let span = span(&entry.handler.method);
+        let origin = CallOrigin { metadata, peer, deadline, ..CallOrigin::default() };
+        let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
+        let run = || {
+            let mut supervised = dispatch.begin(entry, Arc::clone(name), origin, now, source)?;
+            Ok(match poll_once(cx, |cx| supervised.poll_into(cx, out)) {
+                Poll::Ready(done) => Tried::Done(done),
+                Poll::Pending => Tried::Running(supervised),
+            })
+        };
+        let run = || entry.piece_from(*clock, dispatch.limits.slow_poll, run);
+        // A span that nobody watches would still be entered and left.
+        let (tried, ended) = if span.is_disabled() { run() } else { span.in_scope(run) };
+        *clock = ended;
+        let (result, metadata) = match tried {
+            Ok(Tried::Done(done)) => done,
+            Ok(Tried::Running(mut supervised)) => {
+                supervised.keep(functions.try_acquire());
+                return Polled::Running(RunningCall::Function(supervised.instrument(span)));
+            }
+            Err(error) => (Err(Failure::Rpc(error)), HeaderMap::new()),
+        };
+        record(&span, &result);
+        match result {
+            Ok(()) => Polled::Value(metadata),
+            Err(failure) => Polled::Reply(Reply { result: Err(failure), metadata }),
+        }
+    }
+
+    /// Interceptors may keep the call, so it owns its arguments.
+    fn poll_intercepted(self, cx: &mut Task<'_>) -> Polled {
+        let owned = Bytes::copy_from_slice;
+        let args =
+            EncodedArguments { codec: self.codec, positional: owned(self.positional), keyword: owned(self.keyword) };
+        let mut request = Request::new(Arc::clone(self.name), CallArguments::Encoded(args), self.metadata);
+        (request.peer, request.deadline, request.share) = (self.peer, self.deadline, self.functions.try_acquire());
+        let (dispatch, entry) = (Arc::clone(self.dispatch), Arc::clone(self.entry));
+        let mut running: BoxFuture<Reply> = Box::pin(async move { dispatch.run_found(Some(&entry), request).await });
+        match poll_once(cx, |cx| running.as_mut().poll(cx)) {
+            Poll::Ready(reply) => Polled::Reply(reply),
+            Poll::Pending => Polled::Running(RunningCall::Intercepted(running)),
+        }
+    }
+}
+
+enum Tried {
+    Done((Result<(), Failure>, HeaderMap)),
+    Running(SupervisedCall),
+}
+
+/// A call that was not done at its first poll, to be polled by a task.
+pub(crate) enum RunningCall {
+    Function(Instrumented<SupervisedCall>),
+    /// With the interceptors around it, which are in its span.
+    Intercepted(BoxFuture<Reply>),
+}
+
+impl Future for RunningCall {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Reply> {
+        match &mut *self {
+            Self::Function(function) => {
+                let reply = std::task::ready!(Pin::new(&mut *function).poll(cx));
+                record(function.span(), &reply.result);
+                Poll::Ready(reply)
+            }
+            Self::Intercepted(call) => call.as_mut().poll(cx),
+        }
+    }
+}
+
+/// Polls once, with a budget of its own: a connection has many calls in one poll.
+fn poll_once<T>(cx: &mut Task<'_>, mut poll: impl FnMut(&mut Task<'_>) -> Poll<T>) -> Poll<T> {
+    let once = pin!(unconstrained(poll_fn(|cx| Poll::Ready(poll(cx)))));
+    match once.poll(cx) {
+        Poll::Ready(polled) => polled,
+        Poll::Pending => Poll::Pending,
+    }
+}

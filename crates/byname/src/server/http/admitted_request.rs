@@ -1,0 +1,212 @@
+//! A request that was let in: its way in reads its body, calls, and writes the answer.
+
+use std::future::poll_fn;
+use std::mem::take;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::answer::{HttpAnswer, Rejection, answer};
+use super::request_body::{self, BodyDeadline, RequestBody};
+use super::response_body;
+use super::stream_body::{RequestLines, StreamReader, half_closed};
+use super::{ServerEndpoint, Session};
+use crate::codec::{self, Codec};
+use crate::context::while_caller_may_be_gone;
+use crate::deadline::later;
+use crate::error::{Code, Error, Executed};
+use crate::escape::quoted_bytes;
+use crate::outcome::{Failure, Items, Returned};
+use crate::request::{CallArguments, Reply, Request};
+use crate::wire::stream_lines::StreamFormat;
+use crate::wire::{Way, WireError, path_way, plain_way};
+
+/// What a way in is given.
+pub(super) struct AdmittedRequest<'r, B> {
+    pub(super) caller: CallerInfo<'r>,
+    pub(super) head: &'r mut Parts,
+    /// Left where it wasn't looked at.
+    pub(super) body: &'r mut Option<B>,
+    pub(super) began: Instant,
+}
+
+/// Where a call comes from, and until when it is waited for.
+#[derive(Clone, Copy)]
+pub(super) struct CallerInfo<'r> {
+    pub(super) session: &'r Session,
+    /// When the caller stops waiting, where it says so.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// The streams of a call.
+pub(super) struct StreamsOfCall {
+    pub(super) items: Option<Items>,
+    pub(super) takes_stream: bool,
+}
+
+impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
+    pub(super) fn endpoint(&self) -> &'r ServerEndpoint {
+        self.caller.endpoint()
+    }
+
+    /// Reads the body of a call of this name, which may stand in the body itself.
+    pub(super) async fn read_body(&mut self, name: Option<&str>) -> Result<Bytes, Rejection> {
+        let mut body = pin!(self.take_body()?);
+        let dispatch = self.endpoint().dispatch();
+        let until = match self.caller.deadline {
+            Some(deadline) => BodyDeadline { deadline, by_caller: true },
+            None => BodyDeadline { deadline: later(self.began, dispatch.patience(name)), by_caller: false },
+        };
+        match request_body::read(body.as_mut(), dispatch.limits(), until).await {
+            Ok(body) => Ok(body),
+            Err(error) => {
+                let activity = &self.caller.session.activity;
+                match error.limit() {
+                    Some("message") => request_body::skip_or_close(self.head, body, activity).await,
+                    // It was waited for already, or has broken off.
+                    _ => activity.leave_unread(),
+                }
+                // Whatever the way is: by the code's own status.
+                let status = StatusCode::from_u16(crate::wire::status(&error));
+                Err(Rejection::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error))
+            }
+        }
+    }
+
+    /// The body, line by line.
+    pub(super) fn lines(&mut self) -> Result<RequestLines<B>, Rejection> {
+        let longest = self.endpoint().dispatch().limits().message;
+        Ok(RequestLines::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
+    }
+
+    /// Takes the body, if it says that it is of a kind that is taken.
+    fn take_body(&mut self) -> Result<B, Rejection> {
+        let has_body = self.body.as_ref().is_some_and(|body| !body.is_end_stream());
+        self.endpoint().gate.content_type(&self.head.headers, has_body)?;
+        let encoding = self.head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+        let Some(encoding) = encoding else {
+            return Ok(self.body.take().expect("a body is taken once"));
+        };
+        let encoding = quoted_bytes(encoding.as_bytes());
+        let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
+        Err(Rejection::unsupported_media(why))
+    }
+
+    /// Calls a function, with what its caller streams in, and writes what it came to.
+    pub(super) async fn call(
+        self,
+        way: Way,
+        name: String,
+        args: CallArguments,
+        items: Option<Items>,
+    ) -> Result<HttpAnswer, Rejection> {
+        // Only an error needs the name again, and there it is only for words.
+        let said = name.clone();
+        let refused = matches!(args, CallArguments::Refused(_));
+        let form = StreamFormat::asked_for(&self.head.headers);
+        let streams = StreamsOfCall { items, takes_stream: true };
+        let metadata = take(&mut self.head.headers);
+        let Reply { result, metadata } = self.caller.run(name, &said, args, streams, metadata).await;
+        let of_function = is_of_function(&result);
+        let dispatch = self.endpoint().dispatch();
+        let reply = match result {
+            Ok(Returned::Value(value)) => match (value.into_json(), way) {
+                (Some(value), Way::Plain) => plain_way::success(&value),
+                (Some(value), Way::Path) => path_way::success(value),
+                (None, _) => return Err(not_encoded().into()),
+            },
+            Ok(Returned::Stream(items)) => {
+                let readonly = dispatch.is_readonly(&said) == Some(true);
+                let activity = Arc::clone(&self.caller.session.activity);
+                let reader = StreamReader { activity, readonly: readonly.then_some(said) };
+                return Ok(response_body::stream(items, form, reader, metadata));
+            }
+            Err(failure) => {
+                let refusal = WireError::from(failure);
+                let status = match refusal.status(way) {
+                    404 if refused => 405,
+                    status => status,
+                };
+                refusal.answer(way, status)
+            }
+        };
+        let (length, limit) = (reply.body.len(), dispatch.limits().message);
+        if of_function && length > limit {
+            let why = format!(
+                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                 return less, or raise it{}",
+                codec::shorter(Codec::Json)
+            );
+            return Err(does_not_fit(why).into());
+        }
+        Ok(answer(reply, metadata))
+    }
+}
+
+impl<'r> CallerInfo<'r> {
+    pub(super) fn endpoint(&self) -> &'r ServerEndpoint {
+        &self.session.endpoint
+    }
+
+    /// Runs a call as one of its connection's; `said` is its name once more.
+    pub(super) async fn run(
+        &self,
+        name: String,
+        said: &str,
+        args: CallArguments,
+        streams: StreamsOfCall,
+        metadata: HeaderMap,
+    ) -> Reply {
+        let dispatch = self.endpoint().dispatch();
+        let Some(share) = self.session.functions.try_acquire() else {
+            let most = self.endpoint().functions();
+            let why =
+                format!("{most} functions that were called on this connection still run; wait until some have ended");
+            return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
+        };
+        let mut request = Request::new(name.into(), args, metadata);
+        (request.peer, request.deadline, request.share) = (self.session.peer, self.deadline, Some(share));
+        (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
+        // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
+        let mut is_to_be_told = request.items.is_none();
+        let mut running = pin!(dispatch.run(request));
+        let activity = &self.session.activity;
+        poll_fn(|cx| {
+            let polled = running.as_mut().poll(cx);
+            if polled.is_ready() || !activity.is_half_closed() {
+                return polled;
+            }
+            if dispatch.is_readonly(said) == Some(true) {
+                return Poll::Ready(half_closed(said).into());
+            }
+            if take(&mut is_to_be_told) {
+                return while_caller_may_be_gone(|| running.as_mut().poll(cx));
+            }
+            polled
+        })
+        .await
+    }
+}
+
+/// What is ours to say is always said; what the function says must fit.
+pub(super) fn is_of_function(result: &Result<Returned, Failure>) -> bool {
+    match result {
+        Ok(_) | Err(Failure::Method { .. }) => true,
+        Err(Failure::Rpc(error)) => error.data().is_some(),
+    }
+}
+
+pub(super) fn does_not_fit(why: String) -> Error {
+    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+}
+
+pub(super) fn not_encoded() -> Error {
+    Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
+}

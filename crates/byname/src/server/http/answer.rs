@@ -1,0 +1,81 @@
+//! Answers, and the reasons for which a request gets one without a call.
+
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+
+use super::response_body::ReplyContent;
+use crate::error::{Code, Error};
+use crate::outcome::Failure;
+use crate::wire::{HttpReply, Way, WireError, headers};
+
+pub(super) type HttpAnswer = Response<ReplyContent>;
+
+/// A request that is rejected: why, and what its answer says beside that.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    /// `None` for the status of the error's code.
+    pub(super) status: Option<StatusCode>,
+    pub(super) error: Error,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Rejection {
+    pub(super) fn new(status: StatusCode, error: Error) -> Self {
+        Self { status: Some(status), error, headers: Vec::new() }
+    }
+
+    /// The body is of a kind, or in a coding, that is not taken.
+    pub(super) fn unsupported_media(why: String) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Error::refused(Code::InvalidArgument, why))
+            .with(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    }
+
+    /// Adds a header to the answer.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The answer, as the callers of this way read it.
+    pub(super) fn into_answer(self, way: Way) -> HttpAnswer {
+        let refusal = WireError::from(Failure::Rpc(self.error));
+        let status = self.status.map_or_else(|| refusal.status(way), |status| status.as_u16());
+        let mut out = answer(refusal.answer(way, status), HeaderMap::new());
+        out.headers_mut().extend(self.headers);
+        out
+    }
+}
+
+impl From<Error> for Rejection {
+    fn from(error: Error) -> Self {
+        Self { status: None, error, headers: Vec::new() }
+    }
+}
+
+/// A reply with the headers that its function has set.
+pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
+    let HttpReply { status, content_type, retry_after, body } = reply;
+    let mut out = Response::new(ReplyContent::Whole(body));
+    *out.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == 502 {
+        out.extensions_mut().insert(ReasonPhrase::from_static(headers::NO_FUNC.as_bytes()));
+    }
+    if !metadata.is_empty() {
+        *out.headers_mut() = metadata;
+    }
+    if status != 204 {
+        out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    if let Some(seconds) = retry_after {
+        out.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    out
+}
+
+/// An answer that says all in its headers.
+pub(super) fn no_content() -> HttpAnswer {
+    let mut out = Response::new(ReplyContent::default());
+    *out.status_mut() = StatusCode::NO_CONTENT;
+    out
+}

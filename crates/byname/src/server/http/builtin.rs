@@ -1,0 +1,51 @@
+//! What stands under a reserved name: `/rpc/!live` and its like. No function has such a name.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method as Verb};
+
+use super::admitted_request::AdmittedRequest;
+use super::answer::{HttpAnswer, Rejection, answer};
+use super::request_body::RequestBody;
+use super::verbs::Verbs;
+use super::{ServerEndpoint, WayIn};
+use crate::wire::{HttpReply, Way};
+
+/// All of them.
+const BUILTINS: &[Builtin] = &[
+    // Is the process alive?
+    Builtin { name: "!live", is_probe: true, reply: |_| probed(true) },
+    // Does it want calls?
+    Builtin { name: "!ready", is_probe: true, reply: |endpoint| probed(endpoint.dispatch().looks_ready()) },
+];
+
+/// What answers to a reserved name.
+#[derive(Debug)]
+pub(super) struct Builtin {
+    name: &'static str,
+    /// Orchestrators probe by address, whatever name the server goes by. What answers them tells nothing of the server.
+    pub(super) is_probe: bool,
+    reply: fn(&ServerEndpoint) -> HttpReply,
+}
+
+impl Builtin {
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        // Every name of a call comes by here, and none of them begins like this.
+        name.starts_with('!').then(|| BUILTINS.iter().find(|builtin| builtin.name == name)).flatten()
+    }
+}
+
+impl WayIn for &Builtin {
+    const ERRORS: Way = Way::Path;
+
+    async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
+        if ![Verb::GET, Verb::HEAD].contains(&request.head.method) {
+            return Verbs::Probe.refuse(request.head);
+        }
+        Ok(answer((self.reply)(request.endpoint()), HeaderMap::new()))
+    }
+}
+
+fn probed(well: bool) -> HttpReply {
+    let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
+    HttpReply { status, content_type: "text/plain", retry_after: None, body: Bytes::from_static(text.as_bytes()) }
+}

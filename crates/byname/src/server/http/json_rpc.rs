@@ -1,0 +1,91 @@
+//! JSON-RPC 2.0: one request or a batch, in a body that was read already.
+
+use std::mem::take;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::WayIn;
+use super::admitted_request::{AdmittedRequest, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded};
+use super::answer::{HttpAnswer, Rejection, answer};
+use super::join_all::join;
+use super::request_body::RequestBody;
+use crate::codec::{self, Codec};
+use crate::outcome::Returned;
+use crate::request::CallArguments;
+use crate::wire::{Way, json_rpc};
+
+pub(super) struct JsonRpcWay {
+    pub(super) body: Bytes,
+}
+
+impl WayIn for JsonRpcWay {
+    const ERRORS: Way = Way::Plain;
+
+    async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
+        let caller = request.caller;
+        let limits = caller.endpoint().dispatch().limits();
+        let metadata = take(&mut request.head.headers);
+        Ok(match json_rpc::read(&self.body, limits.batch) {
+            json_rpc::JsonRpcBody::Single(asked) => {
+                let room = AtomicUsize::new(limits.message);
+                let (reply, metadata) = call(asked, metadata, caller, &room).await;
+                // Nobody asked for the headers of a notification either.
+                let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
+                answer(json_rpc::answer(reply), metadata)
+            }
+            json_rpc::JsonRpcBody::Batch(asked) => {
+                // Less a comma for each, and the brackets.
+                let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
+                let call = |asked| call(asked, metadata.clone(), caller, &room);
+                let is_half_closed = || caller.session.activity.is_half_closed();
+                let replies = join(asked.into_iter().map(call), is_half_closed).await;
+                // Headers that a function sets are about its own reply, and here they would be about all.
+                let replies: Vec<_> = replies.into_iter().filter_map(|(reply, _)| reply).collect();
+                let body = (!replies.is_empty()).then(|| json_rpc::together(&replies));
+                answer(json_rpc::answer(body), HeaderMap::new())
+            }
+        })
+    }
+}
+
+/// One request of JSON-RPC, run to its end; a notification has no reply. What functions say takes from `room`, in the
+/// order of coming: so one answer never holds more than fits, however many calls it is to.
+async fn call(
+    asked: json_rpc::JsonRpcRequest,
+    metadata: HeaderMap,
+    caller: CallerInfo<'_>,
+    room: &AtomicUsize,
+) -> (Option<Bytes>, HeaderMap) {
+    let (name, args) = match asked.call {
+        Ok(call) => call,
+        Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
+    };
+    let said = name.clone();
+    let none = StreamsOfCall { items: None, takes_stream: false };
+    let reply = caller.run(name, &said, CallArguments::Encoded(args), none, metadata).await;
+    let Some(id) = asked.id else {
+        return (None, reply.metadata);
+    };
+    let of_function = is_of_function(&reply.result);
+    let body = match reply.result {
+        Ok(Returned::Value(value)) => match value.into_json() {
+            Some(value) => json_rpc::success(&id, &value),
+            None => json_rpc::failure(&id, &not_encoded().into()),
+        },
+        Ok(Returned::Stream(_)) => json_rpc::failure(&id, &not_encoded().into()),
+        Err(failure) => json_rpc::failure(&id, &failure.into()),
+    };
+    let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
+    if of_function && fits().is_err() {
+        let (length, limit) = (body.len(), caller.endpoint().dispatch().limits().message);
+        let why = format!(
+            "the reply of `{said}` has {length} bytes, and all replies of an answer together have at most {limit} \
+             (`Limits::message` of the server){}",
+            codec::shorter(Codec::Json)
+        );
+        return (Some(json_rpc::failure(&id, &does_not_fit(why).into())), HeaderMap::new());
+    }
+    (Some(body), reply.metadata)
+}

@@ -1,0 +1,59 @@
+//! `POST /rpc/name` with the arguments as the body, and `GET /rpc/name?a=1` of what only reads.
+
+use http::Method as Verb;
+use http::StatusCode;
+use http::header::ALLOW;
+
+use super::WayIn;
+use super::admitted_request::AdmittedRequest;
+use super::answer::{HttpAnswer, Rejection};
+use super::request_body::RequestBody;
+use super::verbs::Verbs;
+use crate::arguments::EncodedArguments;
+use crate::codec::Codec;
+use crate::outcome::Items;
+use crate::request::CallArguments;
+use crate::wire::{Way, path_way};
+
+pub(super) struct PathWay {
+    pub(super) name: String,
+}
+
+impl WayIn for PathWay {
+    const ERRORS: Way = Way::Path;
+
+    async fn answer<B: RequestBody>(self, mut request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
+        let Self { name } = self;
+        let dispatch = request.endpoint().dispatch();
+        let verb = &request.head.method;
+        if *verb == Verb::POST {
+            if dispatch.takes_stream(&name) {
+                let args = path_way::read_query(request.head.uri.query().unwrap_or(""))?;
+                let items = Items::new(request.lines()?);
+                return request.call(Way::Path, name, CallArguments::Query(args), Some(items)).await;
+            }
+            let args = path_way::read(request.read_body(Some(&name)).await?)?;
+            return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
+        }
+        let Some(is_readonly) = dispatch.is_readonly(&name) else {
+            let args = EncodedArguments::none(Codec::Json);
+            return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
+        };
+        if is_readonly && [Verb::GET, Verb::HEAD].contains(verb) {
+            let args = path_way::read_query(request.head.uri.query().unwrap_or(""))?;
+            return request.call(Way::Path, name, CallArguments::Query(args), None).await;
+        }
+        let allowed = if is_readonly { Verbs::Read } else { Verbs::Call };
+        let refused = CallArguments::Refused(allowed.wrong_verb(Some(&name), verb, request.head.uri.path()));
+        let is_question = *verb == Verb::OPTIONS;
+        // Interceptors may deny that there is such a function.
+        let mut out = request.call(Way::Path, name, refused, None).await?;
+        if out.status() == StatusCode::METHOD_NOT_ALLOWED {
+            if is_question {
+                return Ok(allowed.allowing());
+            }
+            out.headers_mut().insert(ALLOW, allowed.header());
+        }
+        Ok(out)
+    }
+}

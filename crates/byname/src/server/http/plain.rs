@@ -1,0 +1,54 @@
+//! `POST /rpc` with the name in the body. A body of JSON-RPC is passed on.
+
+use std::future::poll_fn;
+
+use http::Method as Verb;
+
+use super::WayIn;
+use super::admitted_request::AdmittedRequest;
+use super::answer::{HttpAnswer, Rejection};
+use super::json_rpc::JsonRpcWay;
+use super::request_body::{self, RequestBody};
+use super::verbs::Verbs;
+use crate::deadline::{before, later};
+use crate::error::Executed;
+use crate::outcome::Items;
+use crate::request::CallArguments;
+use crate::wire::{Way, json_rpc, plain_way, stream_lines};
+
+pub(super) struct PlainWay;
+
+impl WayIn for PlainWay {
+    const ERRORS: Way = Way::Plain;
+
+    async fn answer<B: RequestBody>(self, mut request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
+        let endpoint = request.endpoint();
+        if request.head.method != Verb::POST {
+            return Verbs::Call.refuse(request.head);
+        }
+        if endpoint.plain && stream_lines::is(&request.head.headers) {
+            return answer_lines(request).await;
+        }
+        let body = request.read_body(None).await?;
+        match plain_way::read(&body) {
+            // Boxed, so that the other ways don't carry its size.
+            Err(_) if endpoint.json_rpc && json_rpc::is(&body) => Box::pin(JsonRpcWay { body }.answer(request)).await,
+            _ if !endpoint.plain => Err(endpoint.nothing(request.head.uri.path())),
+            Ok((name, args)) => request.call(Way::Plain, name, CallArguments::Encoded(args), None).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A call whose first line is what a plain body is, and whose others are the items of its stream.
+async fn answer_lines<B: RequestBody>(mut request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
+    let dispatch = request.endpoint().dispatch();
+    let mut lines = request.lines()?;
+    let until = request.caller.deadline.unwrap_or_else(|| later(request.began, dispatch.patience(None)));
+    let first = match before(until, poll_fn(|cx| lines.poll_line(cx))).await {
+        Some(line) => line.map_err(|error| error.executed_is(Executed::No))?.unwrap_or_default(),
+        None => return Err(request_body::stalled(dispatch.limits().body_progress).into()),
+    };
+    let (name, args) = plain_way::read(&first)?;
+    request.call(Way::Plain, name, CallArguments::Encoded(args), Some(Items::new(lines))).await
+}
