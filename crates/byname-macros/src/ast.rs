@@ -18,7 +18,7 @@ pub(crate) enum Item {
     Function(Function),
     Block(Block),
     Contract(Contract),
-    /// An item that the attribute can't stand on, by its keyword.
+    /// An item of another kind, by its keyword.
     Other(Ident),
 }
 
@@ -52,13 +52,13 @@ impl Item {
 /// A function, a declaration of one without a body, or a method.
 pub(crate) struct Function {
     pub(crate) attrs: Vec<Attribute>,
-    /// The `#[rpc(…)]` attributes among those that stood on it.
+    /// Further `#[rpc(…)]` attributes on it.
     pub(crate) rpc: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) signature: Signature,
     /// Those of `signature` other than `self`, with the attributes that were taken out of it.
     pub(crate) arguments: Vec<Argument>,
-    /// Taken out of `signature`: it is a mistake, of which the compiler would speak as well.
+    /// Removed from `signature`: it is a mistake, for which the compiler would also report an error.
     pub(crate) variadic: Option<Variadic>,
     pub(crate) body: Body,
 }
@@ -104,7 +104,7 @@ impl ToTokens for Function {
         let Function { attrs, vis, signature, .. } = self;
         tokens.extend(match &self.body {
             Body::Braces(body) => quote!(#(#attrs)* #vis #signature #body),
-            // Where a body is missing there is an error, which this keeps to one.
+            // A missing body is an error already. This body prevents a second one.
             Body::None(_) => quote! {
                 #(#attrs)*
                 #[allow(unused_variables)]
@@ -123,9 +123,9 @@ pub(crate) type Contract = Members<ItemTrait, TraitItem>;
 /// An item with others in its braces.
 pub(crate) struct Members<Head, Other> {
     pub(crate) attrs: Vec<Attribute>,
-    /// The `#[rpc(…)]` attributes among those that stood on it.
+    /// Further `#[rpc(…)]` attributes on it.
     pub(crate) rpc: Vec<Attribute>,
-    /// The item without its attributes and what stands in its braces.
+    /// The item without its attributes and members.
     pub(crate) head: Head,
     pub(crate) members: Vec<Member<Other>>,
     written_head: TokenStream,
@@ -165,7 +165,7 @@ impl<Head: Parse, Other: Parse> Members<Head, Other> {
 }
 
 impl<Head, Other> Members<Head, Other> {
-    /// The braces and what stands in them, the members as they are given.
+    /// The braces around the given members.
     pub(crate) fn braces(&self, members: impl ToTokens) -> Group {
         let mut inside = TokenStream::new();
         inside.append_all(&self.inner_attrs);

@@ -13,7 +13,7 @@ use crate::errors::Errors;
 use crate::invisible::visible;
 use crate::library::Library;
 
-/// What was said in the parentheses. Which of it may be said depends on the place.
+/// The options in the parentheses. Which options are allowed depends on the place.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
@@ -24,15 +24,24 @@ pub(crate) struct Options {
     pub(crate) readonly: bool,
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
+    pub(crate) max_age: Option<MaxAge>,
+    /// The word that says so.
+    pub(crate) public: Option<Ident>,
     pub(crate) default: Option<DefaultValue>,
     pub(crate) library: Option<Path>,
 }
 
-/// What an argument is that was left out.
+/// How long an answer may be kept, and the text that says so.
+pub(crate) struct MaxAge {
+    pub(crate) seconds: u32,
+    pub(crate) text: LitStr,
+}
+
+/// The value of an argument that a caller leaves out.
 #[derive(Clone)]
 pub(crate) enum DefaultValue {
     Expr(Expr),
-    /// What `Default` makes of its type; the word that says so.
+    /// `Default::default()` of its type. The word `default` in the attribute.
     OfType(Ident),
 }
 
@@ -45,7 +54,7 @@ impl ToTokens for DefaultValue {
     }
 }
 
-/// Where an attribute stands.
+/// The kind of item that an attribute is on.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Place {
     Function,
@@ -59,7 +68,7 @@ pub(crate) enum Place {
 }
 
 impl Options {
-    /// Reads what stands in the parentheses of the attribute itself.
+    /// Reads the options in the parentheses of the attribute itself.
     pub(crate) fn parse(tokens: TokenStream, place: Place, errors: &mut Errors) -> Self {
         let mut settings = Vec::new();
         let list = |input: ParseStream| {
@@ -73,7 +82,7 @@ impl Options {
                 }
                 if !input.is_empty() && !input.peek(Token![,]) {
                     let unexpected: TokenTree = input.parse()?;
-                    errors.at(unexpected, "expected a comma", "options have commas between them");
+                    errors.at(unexpected, "expected a comma", "separate options with commas");
                     skip_to_comma(input)?;
                 }
                 input.parse::<Option<Token![,]>>()?;
@@ -99,7 +108,7 @@ impl Options {
         options
     }
 
-    /// Reads the attributes that stand inside an item, on a method or on an argument.
+    /// Reads the attributes inside an item, on a method or on an argument.
     pub(crate) fn from_attributes(attrs: &[Attribute], place: Place, errors: &mut Errors) -> Self {
         if let Some(second) = attrs.get(1) {
             errors.at(
@@ -115,7 +124,7 @@ impl Options {
                 Meta::NameValue(_) => {
                     errors.at(
                         attribute,
-                        "`#[rpc]` has its options in parentheses",
+                        "the options of `#[rpc]` go in parentheses",
                         format_args!("write `#[rpc({})]`", place.example()),
                     );
                     return Options::default();
@@ -136,10 +145,10 @@ impl Options {
 }
 
 impl Place {
-    /// What an attribute without options would mean here, if it meant anything.
+    /// Why an attribute without options is an error here.
     fn bare(self) -> &'static str {
         match self {
-            Place::Argument => "`#[rpc]` on an argument says nothing without an option",
+            Place::Argument => "`#[rpc]` on an argument needs an option",
             Place::ContractMethod => "every method of a contract is exported already",
             _ => "every method with `&self` in this block is exported already",
         }
@@ -195,7 +204,7 @@ impl Setting {
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
             if input.is_empty() || input.peek(Token![,]) {
-                return Err(syn::Error::new_spanned(&key, format!("`{key} =` wants a value\nhelp: {}", example(&key))));
+                return Err(syn::Error::new_spanned(&key, format!("`{key} =` needs a value\nhelp: {}", example(&key))));
             }
             Some(visible(&input.parse()?).clone())
         } else if input.is_empty() || input.peek(Token![,]) {
@@ -237,7 +246,7 @@ impl Setting {
                 Place::Implementation => "write it at the trait, which callers and services share",
                 _ => known.elsewhere,
             };
-            errors.at(&self.key, format_args!("`{key}` is no option of {}", place.a()), elsewhere);
+            errors.at(&self.key, format_args!("`{key}` is not an option of {}", place.a()), elsewhere);
             return None;
         }
         Some(known)
@@ -255,14 +264,14 @@ impl Setting {
                     }
                     _ => example(&self.key),
                 };
-                let wrong = format_args!("`{}` wants a text in quotes", self.key);
+                let wrong = format_args!("`{}` expects a text in quotes", self.key);
                 errors.at(self.value_or_key(), wrong, help);
                 None
             }
         }
     }
 
-    /// An option that is only named.
+    /// An option without a value.
     fn flag(&self, errors: &mut Errors) -> bool {
         if let Some(value) = &self.value {
             errors.at(
@@ -282,7 +291,7 @@ impl Setting {
         }
         errors.at(
             self.value_or_key(),
-            format_args!("`{}` wants the name of a type, without quotes", self.key),
+            format_args!("`{}` expects the name of a type, without quotes", self.key),
             example(&self.key),
         );
         None
@@ -299,7 +308,7 @@ impl Setting {
             Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => format!("write `{} = {}`", self.key, text.value()),
             _ => example(&self.key),
         };
-        let wrong = format_args!("`{}` wants the path of byname, without quotes", self.key);
+        let wrong = format_args!("`{}` expects the path of byname, without quotes", self.key);
         errors.at(self.value_or_key(), wrong, help);
         None
     }
@@ -312,7 +321,7 @@ impl Setting {
     }
 }
 
-/// One option and everything that is known of it.
+/// One option and everything that is known about it.
 struct Known {
     name: &'static str,
     places: &'static [Place],
@@ -395,6 +404,24 @@ const KNOWN: &[Known] = &[
         set: |options, setting, errors| options.timeout_ms = timeout(setting, errors),
     },
     Known {
+        name: "max_age",
+        places: CALLED,
+        example: "max_age = \"60s\"",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.max_age = max_age(setting, errors),
+    },
+    Known {
+        name: "public",
+        places: CALLED,
+        example: "public",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| {
+            options.public = setting.flag(errors).then(|| setting.key.clone());
+        },
+    },
+    Known {
         name: "crate",
         places: &[Place::Function, Place::Block, Place::Contract, Place::Implementation],
         example: "crate = my_framework::byname",
@@ -457,23 +484,63 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
         "s" => 1_000,
         "m" => 60_000,
         "" => return Err(("a time-out needs a unit", GRAMMAR)),
-        _ => return Err(("this is no time-out", GRAMMAR)),
+        _ => return Err(("this is not a time-out", GRAMMAR)),
     };
     if number.is_empty() {
-        return Err(("this is no time-out", GRAMMAR));
+        return Err(("this is not a time-out", GRAMMAR));
     }
     let milliseconds = number.parse::<u64>().ok();
     match milliseconds.and_then(|number| number.checked_mul(factor)) {
-        Some(0) => Err((
-            "with a time-out of zero every call would fail",
-            "leave it out, and calls have the time that the limits say",
-        )),
+        Some(0) => Err(("with a time-out of zero every call would fail", "leave it out to use `Limits::call`")),
         Some(milliseconds) => Ok(milliseconds),
-        None => Err((
-            "this time-out is too long to count",
-            "no call may last for ever: choose one that somebody would wait for",
-        )),
+        None => Err(("this time-out is too long to count", "every call has a deadline: choose a shorter time-out")),
     }
+}
+
+fn max_age(setting: &Setting, errors: &mut Errors) -> Option<MaxAge> {
+    if let Some(Expr::Lit(ExprLit { lit: Lit::Int(number), .. })) = &setting.value {
+        let unit = match number.suffix() {
+            "" => "s",
+            suffix => suffix,
+        };
+        errors.at(
+            number,
+            "an age needs a unit, and quotes",
+            format_args!("write `max_age = \"{}{unit}\"`", number.base10_digits()),
+        );
+        return None;
+    }
+    let text = setting.string(errors)?;
+    match seconds(&text.value()) {
+        Ok(seconds) => Some(MaxAge { seconds, text }),
+        Err((wrong, help)) => {
+            errors.at(&text, wrong, help);
+            None
+        }
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<u32, (&'static str, &'static str)> {
+    const GRAMMAR: &str = "write a whole number and a unit: `\"60s\"`, `\"5m\"`, `\"2h\"` or `\"1d\"`";
+    let unit_at = text.find(|letter: char| !letter.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "" => return Err(("an age needs a unit", GRAMMAR)),
+        _ => return Err(("this is no age", GRAMMAR)),
+    };
+    if number.is_empty() {
+        return Err(("this is no age", GRAMMAR));
+    }
+    // Caches count to 2³¹ seconds (RFC 9111, section 1.2.2).
+    let seconds = number.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
+    seconds.filter(|seconds| *seconds <= 1 << 31).ok_or((
+        "this age is longer than caches can count",
+        "choose a shorter one: `\"365d\"` is for what never changes",
+    ))
 }
 
 fn skip_to_comma(input: ParseStream) -> Result<()> {
@@ -483,7 +550,7 @@ fn skip_to_comma(input: ParseStream) -> Result<()> {
     Ok(())
 }
 
-/// How many letters must be put in, taken out or changed to come from one word to the other.
+/// The edit distance of two words: letters inserted, removed or changed.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.bytes().enumerate() {
@@ -525,6 +592,8 @@ mod tests {
                 idempotent,
                 blocking,
                 timeout = "2s",
+                max_age = "60s",
+                public,
                 stub = r#type,
             ),
             Place::Function,
@@ -534,6 +603,7 @@ mod tests {
         assert_eq!(options.aliases.iter().map(LitStr::value).collect::<Vec<_>>(), ["c", "d"]);
         assert!(options.readonly && options.idempotent && options.blocking.is_some());
         assert_eq!(options.timeout_ms, Some(2_000));
+        assert!(options.max_age.is_some_and(|max_age| max_age.seconds == 60) && options.public.is_some());
         assert_eq!(options.stub.unwrap(), "r#type");
     }
 
@@ -586,6 +656,17 @@ mod tests {
         }
         for text in ["", "5", "s", "0ms", "1.5s", "1 s", "-1s", "1h", "9999999999999999999m", "99999999999999999999s"] {
             assert!(milliseconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages() {
+        for (text, expected) in [("0s", 0), ("60s", 60), ("5m", 300), ("2h", 7_200), ("365d", 31_536_000)] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        assert_eq!(seconds("2147483648s"), Ok(1 << 31));
+        for text in ["", "5", "s", "1.5s", "1 s", "-1s", "50ms", "2147483649s", "9999999999s", "99999d"] {
+            assert!(seconds(text).is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! Decides what an item means, and says what is wrong with it.
+//! Decides what an item means, and reports its mistakes.
 //!
-//! A check always gives a whole answer, with stand-ins for what was wrong: mistakes are in
-//! [`Errors`], and the answer then serves to name the stub so that no other error follows.
+//! A check always returns a complete result, with placeholders for mistakes. The mistakes are in [`Errors`]. The result
+//! is then used to define the stub, so that no other error follows.
 
 mod block;
 mod contract;
@@ -45,6 +45,9 @@ pub(crate) struct Function {
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
     pub(crate) timeout_ms: Option<u64>,
+    /// How many seconds an answer may be kept, and whether by caches of many users.
+    pub(crate) max_age_s: Option<u32>,
+    pub(crate) public: bool,
     pub(crate) has_body: bool,
 }
 
@@ -63,12 +66,12 @@ pub(crate) struct Name {
 
 pub(crate) struct Argument {
     pub(crate) ident: Ident,
-    /// As it was declared.
+    /// The declared type.
     pub(crate) ty: Type,
     pub(crate) passing: Passing,
     /// As the server holds it.
     pub(crate) owned: TokenStream,
-    /// The same for people, as the wire bears it: `String` for `&str`.
+    /// The type as it is sent, as text: `String` for `&str`.
     pub(crate) text: String,
     pub(crate) default: Option<DefaultValue>,
 }
@@ -87,7 +90,7 @@ pub(crate) enum Passing {
     Borrowed(TokenStream),
     /// An `Option` of one.
     OptionBorrowed(TokenStream),
-    /// There is an error about it, anything may be passed.
+    /// An error was reported: any value is accepted.
     Unknown,
 }
 
@@ -103,7 +106,7 @@ pub(crate) enum OutputKind {
     Value,
     /// Its path ends in `Result`.
     Result(ResultPlaces),
-    /// There is an error about it, anything may come back.
+    /// An error was reported: any type is accepted.
     Unknown,
 }
 
@@ -111,6 +114,8 @@ pub(crate) enum OutputKind {
 pub(crate) struct ResultPlaces {
     pub(crate) ok: TokenStream,
     pub(crate) err: TokenStream,
+    /// Both are written: the places are the sides.
+    pub(crate) are_sides: bool,
 }
 
 /// How the server runs it.
@@ -125,7 +130,7 @@ pub(crate) enum Manner {
 pub(crate) struct Block {
     /// The type that the block is about.
     pub(crate) ty: Type,
-    /// A mistake: it has a method of the name that the way to its stub must have.
+    /// A mistake: a method is named `on`, which is the name of the generated function.
     pub(crate) has_on: bool,
     pub(crate) client: Client,
 }
@@ -133,7 +138,7 @@ pub(crate) struct Block {
 /// A trait that a service implements and a client calls.
 pub(crate) struct Contract {
     pub(crate) ident: Ident,
-    /// The type that stands for it where a server is told what to serve.
+    /// The type that names the contract in `Server::contract`.
     pub(crate) marker: Ident,
     /// Without a mistake that would keep the client from implementing it.
     pub(crate) implementable: bool,

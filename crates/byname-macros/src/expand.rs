@@ -3,6 +3,7 @@
 mod block;
 mod client;
 mod contract;
+mod fake;
 mod function;
 mod handler;
 mod method_error;
@@ -147,8 +148,9 @@ mod tests {
                 pub async fn add(a: i64) -> i64;
             ),
         );
-        assert!(text.starts_with("#[doc(hidden)]pub struct add{}"), "{text}");
+        assert!(text.starts_with("#[doc = \" Calls `add`.\"]pub struct add{}"), "{text}");
         assert!(text.contains("Declared for add") && !text.contains("inventory"), "{text}");
+        assert!(text.contains("HasBody<add>"), "{text}");
     }
 
     #[test]

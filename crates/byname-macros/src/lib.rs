@@ -51,24 +51,27 @@ use proc_macro::TokenStream;
 ///
 /// **Arguments** and results are any types that implement serde's `Serialize` and `Deserialize` and are
 /// `Send + 'static`, sixteen arguments at most. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call, inside an `Option`
-/// too; other borrows are refused. Each argument has a name, because callers may pass it by that. An `Option`, under whatever alias, may be
-/// left out by callers, and so may an argument with a default.
+/// too; other borrows are rejected. Each argument has a name, because callers may pass it by name. Callers may leave out an
+/// `Option`, under any alias, and an argument with a default.
 ///
 /// **Results** whose type's path ends in `Result` (`io::Result<T>`, an alias of your own) can fail. A `Result` under
-/// another name is refused, since its errors would go out as successes. Futures must be `Send`.
+/// another name is rejected, because its errors would be sent as successes. Futures must be `Send`.
 ///
 /// **A stream** is returned as `impl Stream<Item = T>`, or of `Result<T, E>`, by a function that is `async` or not: the stub
 /// then returns a `StreamCall`, a stream of what a `Call` would give. It must be `Send`; it may borrow the instance and the
 /// arguments. A stream is taken as the last argument, a `Streaming<T>`.
 ///
 /// **Without a body** it is a declaration, the typed stub for callers that don't have the server's code. It can't be
-/// called locally or served.
+/// called locally or served; a call of it is a compile error.
 ///
 /// ```
 /// # use byname::rpc;
 /// #[rpc]
 /// pub async fn add(a: i64, b: i64) -> i64;
 /// ```
+///
+/// **In a test** `add::fake(|a, b| async move { a - b })` answers in place of `add`: `Server::inject` takes it. The closure
+/// has the function's arguments, owned, and its result.
 ///
 /// # On an `impl` block
 ///
@@ -107,6 +110,8 @@ use proc_macro::TokenStream;
 /// The trait is a *contract*, in a crate of its own that the service and its callers share. The service implements it, and
 /// so does the client that is made of it, `UsersClient`: code that takes `&impl Users` runs on either, in tests on
 /// whatever implements it. All its methods can be called; the options stand here, and none but `crate` at an implementation.
+/// A third type, `UsersContract`, serves an instance by `Server::contract`, and makes fakes of single methods for tests:
+/// `UsersContract::get(|id| async move { … })`.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};
@@ -169,6 +174,8 @@ use proc_macro::TokenStream;
 /// | `readonly` | no | It changes nothing: a GET may call it, it may be sent again, and it is dropped when its caller goes away. Implies `idempotent`. |
 /// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
 /// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
+/// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may keep a success that it got by GET. A whole number of `s`, `m`, `h` or `d`. |
+/// | `public` | no | With `max_age`: proxies and other caches of many users may keep it too. The answer must not depend on who asks. |
 /// | `blocking` | no | Not in contracts: the function, not `async`, keeps its thread busy: it runs on a thread that may be. |
 /// | `crate = my_framework::byname` | `::byname` | Functions only: where the library is, if it has another name or is handed on by another crate. |
 /// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |
@@ -212,13 +219,13 @@ use proc_macro::TokenStream;
 ///
 /// The documentation comment goes to callers (`Method::doc`) and to the stub, there without its examples. `#[cfg]` on
 /// the function, the method or the block counts for the stub as well, `#[deprecated]` warns its callers. `#[cfg]` on an
-/// argument is refused.
+/// argument is rejected.
 ///
 /// # Errors
 ///
-/// What can't be called is refused by the compiler, at the place of the mistake and with the remedy: generic, `unsafe`,
+/// The compiler rejects what can't be called, at the place of the mistake and with the remedy: generic, `unsafe`,
 /// `const` and `extern` functions, `&mut` and nested borrows, `impl Trait`, patterns in place of a name, types without
-/// serde, futures that are not `Send`, options that don't exist or stand in the wrong place.
+/// serde, futures that are not `Send`, unknown options and options in the wrong place.
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()

@@ -1,9 +1,8 @@
-//! Where generated tokens seem to stand, so that the compiler's own errors about them are shown
-//! at what the user wrote.
+//! The spans of generated tokens, so that the compiler's own errors about them are shown at what the user wrote.
 
 use proc_macro2::{Ident, Span, TokenStream};
 
-/// The first and the last of the places of `tokens`, which make an error cover all of them.
+/// The first and the last span of `tokens`. Together they make an error cover all of them.
 pub(crate) fn ends(tokens: &TokenStream) -> (Span, Span) {
     let mut spans = tokens.clone().into_iter().map(|token| token.span());
     let first = spans.next().unwrap_or_else(Span::call_site);
@@ -23,7 +22,7 @@ pub(crate) fn at(place: &TokenStream, tokens: TokenStream) -> TokenStream {
     tokens.into_iter().collect()
 }
 
-/// The same tokens, each of which seems to stand at `span`.
+/// The same tokens, each with the span `span`.
 pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
     let tokens = tokens.into_iter().map(|mut token| {
         token.set_span(span);
@@ -32,7 +31,7 @@ pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
     tokens.collect()
 }
 
-/// A name as if the attribute had written it where it stands: lints about names don't look at it.
+/// A name with the span of the attribute's call site, at its own location: lints about names ignore it.
 pub(crate) fn unlinted(ident: &Ident) -> Ident {
     let mut ident = ident.clone();
     ident.set_span(Span::call_site().located_at(ident.span()));

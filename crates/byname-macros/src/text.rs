@@ -82,7 +82,7 @@ fn write(tokens: TokenStream, text: &mut String) {
         }
     }
     text.truncate(text.trim_end().len());
-    // The comma at a list's end says nothing, but for the one of a tuple of one.
+    // A comma at the end of a list is dropped, except in a tuple of one.
     if commas > 1 && text.ends_with(',') {
         text.pop();
     }

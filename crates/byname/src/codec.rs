@@ -9,7 +9,9 @@ pub(crate) mod json;
 mod json_scan;
 mod message_pack;
 mod private_keys;
+mod serde_json_internals;
 mod transcode;
+mod type_identity;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -143,13 +145,10 @@ const LONGEST: usize = 500;
 /// What serde_json says of a value, without the line and column inside the slice that it was given, which mean nothing
 /// to a caller.
 pub(crate) fn without_position(message: &str) -> Cow<'_, str> {
-    let message = match message.rfind(" at line ") {
-        Some(at) if message[at..].contains(" column ") => &message[..at],
-        _ => message,
-    };
+    let message = serde_json_internals::cut_position(message);
     match message.len() {
-        ..=LONGEST => message.into(),
-        _ => format!("{}…", beginning(message, LONGEST)).into(),
+        ..=LONGEST => message,
+        _ => format!("{}…", beginning(&message, LONGEST)).into(),
     }
 }
 

@@ -103,7 +103,8 @@ impl Context {
         &self.0.metadata
     }
 
-    /// Values that the server's interceptors set, by type. See [`Server::intercept`](crate::Server::intercept).
+    /// Values that the server's interceptors set, by type. See [`Server::intercept`](crate::Server::intercept). If the
+    /// server is [mounted](crate::Server::into_service) in an application, also what its middleware put into the request.
     pub fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }

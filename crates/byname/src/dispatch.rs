@@ -26,7 +26,7 @@ use crate::error::{Code, Error, Executed};
 use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -37,6 +37,9 @@ use crate::runtime::{self, BoxFuture};
 
 /// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
 const DEEPEST: usize = 128;
+
+/// The most functions that one line of the log names as linked but not served.
+const NAMED: usize = 8;
 
 /// What a server does with calls, whatever they came in by.
 pub(crate) struct Dispatch {
@@ -66,6 +69,22 @@ impl Dispatch {
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.registry.methods()
+    }
+
+    /// Logs the functions that are linked into this program and not served.
+    pub(crate) fn log_not_served(&self) {
+        let linked = self.registry.not_served();
+        if linked.is_empty() {
+            return;
+        }
+        let named = linked.iter().take(NAMED).map(|linked| {
+            let (name, file, line) = (linked.spec.name, linked.spec.file, linked.spec.line);
+            format!("`{name}` at {file}:{line} (add `.method::<{}>()`)", linked.path)
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        let (count, more) = (linked.len(), linked.len().saturating_sub(NAMED));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        tracing::info!("{count} `#[rpc]` functions are linked but not served: {named}{more}");
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -290,18 +309,27 @@ impl Dispatch {
     }
 
     fn unknown(&self, name: &str) -> Error {
-        let near = if self.listing { self.registry.near(name) } else { Vec::new() };
-        let hint = match near.as_slice() {
+        let hint = if self.listing { self.hint(name) } else { String::new() };
+        Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
+    }
+
+    /// Which function may have been meant.
+    fn hint(&self, name: &str) -> String {
+        if let Some(linked) = Registry::linked(name) {
+            return format!("; it is linked but not served: add `.method::<{}>()` to the server", linked.path);
+        }
+        match self.registry.near(name).as_slice() {
             [] => String::new(),
             near => format!("; did you mean `{}`?", near.join("` or `")),
-        };
-        Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
+        }
     }
 
     fn overloaded(&self) -> Error {
         let limit = self.limits.in_flight;
         let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
-        Error::refused(Code::ResourceExhausted, why).of_limit("in_flight").with_retry_after(Duration::from_millis(100))
+        Error::refused(Code::ResourceExhausted, why)
+            .of_limit(Limit::InFlight)
+            .with_retry_after(Duration::from_millis(100))
     }
 
     /// Whether the server wants new calls.
@@ -632,7 +660,7 @@ fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
     );
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
-        DeadlineSetter::Limit => error.of_limit("call"),
+        DeadlineSetter::Limit => error.of_limit(Limit::Call),
         _ => error,
     }
 }

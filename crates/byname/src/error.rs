@@ -15,6 +15,7 @@ use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::escape::excerpt;
+use crate::limits::Limit;
 
 /// What went wrong: gRPC's sixteen codes, in snake case on the wire.
 ///
@@ -369,8 +370,8 @@ impl Error {
         self
     }
 
-    pub(crate) fn of_limit(mut self, knob: &'static str) -> Self {
-        self.0.limit = Some(Cow::Borrowed(knob));
+    pub(crate) fn of_limit(mut self, limit: Limit) -> Self {
+        self.0.limit = Some(Cow::Borrowed(limit.as_str()));
         self
     }
 
@@ -773,7 +774,7 @@ mod tests {
         let error = Error::refused(Code::ResourceExhausted, "too many")
             .with_data(serde_json::json!({"now": 7}))
             .with_retry_after(Duration::from_millis(250))
-            .of_limit("in_flight");
+            .of_limit(Limit::InFlight);
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
     }

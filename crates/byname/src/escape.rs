@@ -29,8 +29,8 @@ pub(crate) fn quoted_bytes(text: &[u8]) -> String {
     quoted(&String::from_utf8_lossy(text))
 }
 
-/// How `what` begins: at most `longest` bytes, with what could move a cursor escaped. `…` stands for the rest, of which
-/// nothing is formatted.
+/// The beginning of `what`: at most `longest` bytes. Characters that could move a cursor are escaped. `…` stands for the
+/// rest, which is not formatted.
 pub(crate) fn excerpt(what: impl fmt::Display, longest: usize) -> String {
     let mut excerpt = Excerpt { text: String::new(), longest };
     // The only error is that there is more.

@@ -137,11 +137,16 @@ impl Handler {
     }
 
     /// Any callable at run time.
-    pub(crate) fn function<A, F>(name: String, source: Source, function: F) -> Self
+    pub(crate) fn function<A, F>(name: FunctionNames, source: Source, function: F) -> Self
     where
         A: FromArguments,
         F: Callable<A>,
     {
+        let FunctionNames { name, arguments } = name;
+        let argument = |at: usize| match &arguments {
+            Some(names) => names[at].clone(),
+            None => format!("arg{at}"),
+        };
         let params = F::param_types().into_iter().enumerate();
         let method = Method {
             name: name.into(),
@@ -149,7 +154,7 @@ impl Handler {
             doc: "".into(),
             params: params
                 .map(|(at, (ty, optional))| Param {
-                    name: format!("arg{at}").into(),
+                    name: argument(at).into(),
                     ty: ty.into(),
                     optional,
                     default: None,
@@ -164,6 +169,8 @@ impl Handler {
             readonly: false,
             blocking: false,
             timeout: None,
+            max_age: None,
+            public: false,
             fingerprint: 0,
             source,
         };
@@ -212,8 +219,8 @@ impl fmt::Debug for Handler {
 
 /// An `#[rpc]` function, as [`Server::method`](crate::Server::method) takes it. The attribute implements it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no `#[rpc]` function that can be served",
-    label = "expected the name of a function that bears `#[rpc]` and has a body",
+    message = "`{Self}` is not an `#[rpc]` function that can be served",
+    label = "expected the name of a function that has `#[rpc]` and a body",
     note = "a declaration without a body is for callers only; closures and other functions go to `Server::function`"
 )]
 pub trait Function {
@@ -221,7 +228,7 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type with an `impl` block that bears `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
+/// A type with an `impl` block that has `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
 /// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
 pub trait Instance: Sized + 'static {
     #[doc(hidden)]
@@ -231,7 +238,7 @@ pub trait Instance: Sized + 'static {
 /// What [`Server::inject`](crate::Server::inject) takes: an [`Instance`], or an [`Arc`] of one.
 #[diagnostic::on_unimplemented(
     message = "the methods of `{Self}` can't be served",
-    label = "expected an instance of a type whose `impl` block bears `#[rpc]`, or an `Arc` of one",
+    label = "expected an instance of a type whose `impl` block has `#[rpc]`, or an `Arc` of one",
     note = "write `#[rpc]` above the `impl` block that has the methods"
 )]
 pub trait Inject {
@@ -265,6 +272,41 @@ pub trait Contract<T> {
     fn handlers(instance: T) -> Vec<Handler>;
 }
 
+/// A function that answers in place of an `#[rpc]` function, for tests: [`Server::inject`](crate::Server::inject) takes it.
+/// The stub makes it of a closure with the types of the function, `add::fake(|a, b| async move { … })`, and the type beside a
+/// contract one of each method, `UsersContract::get(|id| async move { … })`.
+///
+/// ```
+/// use byname::{Client, Server, rpc};
+///
+/// #[rpc]
+/// async fn add(a: i64, b: i64) -> i64; // the service has the body
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// let fake = add::fake(|a, b| async move { a + b + 1000 });
+/// let data = Client::local(&Server::new().inject(fake))?;
+/// assert_eq!(add::on(&data, 1, 2).await?, 1003);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a fake answers nothing before `Server::inject`"]
+pub struct Fake(Handler);
+
+impl Fake {
+    #[doc(hidden)]
+    pub fn new(handler: Handler) -> Self {
+        Self(handler)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Inject for Fake {
+    fn handlers(self) -> Vec<Handler> {
+        vec![self.0]
+    }
+}
+
 /// A function of a package, as `server!` finds it.
 #[derive(Debug)]
 pub struct Registration {
@@ -272,16 +314,20 @@ pub struct Registration {
     pub handler: fn() -> Handler,
     /// What is known of it.
     pub spec: &'static MethodSpec,
+    /// Where Rust finds it, its crate first.
+    pub path: &'static str,
 }
 
 inventory::collect!(Registration);
 
 /// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be injected as a function",
+    message = "`{Self}` can't be served as a function",
     label = "expected an async function or a closure that returns a future, with up to 16 arguments",
-    note = "its arguments implement `serde::Serialize` and `serde::Deserialize`, its result `serde::Serialize`, and \
-            its future is `Send`; write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
+    note = "arguments are owned: `String` for `&str`, `Vec<T>` for `&[T]`; an `#[rpc]` function may borrow them",
+    note = "arguments implement `serde::Serialize` and `serde::Deserialize`, the result implements `serde::Serialize`, and \
+            the future is `Send`",
+    note = "write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
 )]
 pub trait Callable<A>: Send + Sync + 'static {
     /// What it returns.
@@ -297,6 +343,44 @@ pub trait Callable<A>: Send + Sync + 'static {
     #[doc(hidden)]
     fn param_types() -> Vec<(&'static str, bool)>;
 }
+
+/// The name of a function for [`Server::function`](crate::Server::function), by itself or with the names of its arguments:
+/// `"add"` or `("add", ["a", "b"])`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name a function and its arguments",
+    label = "expected a name, or a name and the names of all arguments",
+    note = "write `\"add\"`, or `(\"add\", [\"a\", \"b\"])` for a function of two arguments"
+)]
+pub trait FunctionName<A> {
+    #[doc(hidden)]
+    fn names(self) -> FunctionNames;
+}
+
+/// What [`FunctionName`] says.
+#[derive(Debug)]
+pub struct FunctionNames {
+    name: String,
+    /// As many as the function has.
+    arguments: Option<Vec<String>>,
+}
+
+macro_rules! function_names {
+    ($($name:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<A> FunctionName<A> for $name {
+            fn names(self) -> FunctionNames {
+                self.into()
+            }
+        }
+
+        impl From<$name> for FunctionNames {
+            fn from(name: $name) -> Self {
+                Self { name: name.into(), arguments: None }
+            }
+        }
+    )*};
+}
+function_names!(&str, String, &String, Box<str>, std::borrow::Cow<'_, str>);
 
 macro_rules! callables {
     ($(($($type:ident),*))*) => {$(
@@ -316,6 +400,16 @@ macro_rules! callables {
 
             fn param_types() -> Vec<(&'static str, bool)> {
                 vec![$((std::any::type_name::<$type>(), arguments::is_optional::<$type>())),*]
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl<Name: Into<String>, Word: Into<String>, $($type),*> FunctionName<($($type,)*)>
+            for (Name, [Word; <[&str]>::len(&[$(stringify!($type)),*])])
+        {
+            fn names(self) -> FunctionNames {
+                let arguments = self.1.into_iter().map(Into::into).collect();
+                FunctionNames { name: self.0.into(), arguments: Some(arguments) }
             }
         }
     )*};

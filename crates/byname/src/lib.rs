@@ -110,13 +110,13 @@ pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]
 pub use handler::Handler;
-pub use handler::{Callable, Contract, Function, Inject, Instance};
+pub use handler::{Callable, Contract, Fake, Function, FunctionName, Inject, Instance};
 pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
 pub use request::{Reply, Request};
-pub use server::{Bound, HttpService, Listen, Serve, Server};
+pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
 pub use stream_argument::Streaming;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.

@@ -94,3 +94,69 @@ impl Default for Limits {
         }
     }
 }
+
+/// A field of [`Limits`] that an error is about.
+///
+/// On the wire it is a name, because another version of byname may have limits that this one does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Batch,
+    BodyProgress,
+    Call,
+    Connect,
+    Connections,
+    Drain,
+    Header,
+    InFlight,
+    Message,
+    Nesting,
+    StreamIdle,
+    Waiting,
+}
+
+impl Limit {
+    /// The name of the field.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Limit::Batch => "batch",
+            Limit::BodyProgress => "body_progress",
+            Limit::Call => "call",
+            Limit::Connect => "connect",
+            Limit::Connections => "connections",
+            Limit::Drain => "drain",
+            Limit::Header => "header",
+            Limit::InFlight => "in_flight",
+            Limit::Message => "message",
+            Limit::Nesting => "nesting",
+            Limit::StreamIdle => "stream_idle",
+            Limit::Waiting => "waiting",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_of_an_error_is_a_field() {
+        let fields = format!("{:?}", Limits::default());
+        for limit in [
+            Limit::Batch,
+            Limit::BodyProgress,
+            Limit::Call,
+            Limit::Connect,
+            Limit::Connections,
+            Limit::Drain,
+            Limit::Header,
+            Limit::InFlight,
+            Limit::Message,
+            Limit::Nesting,
+            Limit::StreamIdle,
+            Limit::Waiting,
+        ] {
+            let field = format!(" {}: ", limit.as_str());
+            assert!(fields.contains(&field), "{limit:?} is no field of {fields}");
+        }
+    }
+}

@@ -32,6 +32,17 @@ pub trait Declared {
     fn method() -> &'static Method;
 }
 
+/// What a function without a body is called on in this process: nothing has [`HasBody`] here.
+#[derive(Debug)]
+pub struct Declaration<'body>(PhantomData<&'body ()>);
+
+/// Never implemented.
+#[diagnostic::on_unimplemented(
+    message = "`{F}` has no body here: it is declared for callers of another service",
+    label = "call it where it is served: `{F}::on(&client, …)`"
+)]
+pub trait HasBody<F> {}
+
 /// Whether a function stands in the crate of this name.
 pub fn is_in_crate(spec: &MethodSpec, name: &str) -> bool {
     spec.module.split("::").next() == Some(name)
@@ -505,8 +516,8 @@ impl<T> NoContract for Arc<T> {}
 
 /// Implemented by nothing: its message is what matters.
 #[diagnostic::on_unimplemented(
-    message = "this trait is no contract",
-    label = "expected a trait that bears `#[rpc]`",
+    message = "this trait is not a contract",
+    label = "expected a trait that has `#[rpc]`",
     note = "write `#[rpc]` above the trait, or remove it from this `impl` block"
 )]
 pub trait OfContract {}

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
 use crate::escape::quoted;
+use crate::limits::Limit;
 
 /// Headers that say something to HTTP itself, and that byname, or whatever is on the way, writes and obeys.
 const OF_HTTP: [&str; 23] = [
@@ -144,7 +145,7 @@ pub(crate) fn too_large(limit: usize) -> Error {
         "the headers of the call are larger than {limit} bytes (`Limits::header` of the server) or more than \
          {MOST_TAKEN}; send less in them, or raise it"
     );
-    Error::refused(Code::ResourceExhausted, why).of_limit("header")
+    Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Header)
 }
 
 /// How many bytes HTTP/1.1 writes for them.

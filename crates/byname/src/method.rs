@@ -38,6 +38,10 @@ pub struct Method {
     pub blocking: bool,
     /// Its own deadline in place of [`Limits::call`](crate::Limits::call).
     pub timeout: Option<Duration>,
+    /// How long a browser or a proxy may keep its answer to a GET.
+    pub max_age: Option<Duration>,
+    /// Whether a cache of many users may keep it as well.
+    pub public: bool,
     /// A hash of the names and types of its arguments and of its result: equal on two sides that agree on them.
     pub fingerprint: u64,
     /// Where it stands in the source.
@@ -150,6 +154,8 @@ pub struct MethodSpec {
     pub readonly: bool,
     pub blocking: bool,
     pub timeout_ms: Option<u64>,
+    pub max_age_s: Option<u32>,
+    pub public: bool,
     pub signature: &'static str,
     pub package: &'static str,
     pub module: &'static str,
@@ -215,6 +221,8 @@ impl Method {
             readonly: spec.readonly,
             blocking: spec.blocking,
             timeout: spec.timeout_ms.map(Duration::from_millis),
+            max_age: spec.max_age_s.map(|seconds| Duration::from_secs(seconds.into())),
+            public: spec.public,
             fingerprint: signature::fingerprint(spec.signature),
             source: Source { package: spec.package, module: spec.module, file: spec.file, line: spec.line },
         }

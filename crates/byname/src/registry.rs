@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
-use crate::handler::Handler;
-use crate::method::Method;
+use crate::handler::{Handler, Registration};
+use crate::method::{Method, MethodSpec, Source};
 use crate::name;
 use crate::running_functions;
 
@@ -39,9 +39,17 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// If a name is taken, with both places in the source, or if it is not a valid name.
+    /// If a name is taken, with both places in the source, if it is not a valid name, or if two arguments have one name.
     pub(crate) fn add(&mut self, handler: Handler) -> Result<(), Error> {
         let method = Arc::clone(&handler.method);
+        let params = &method.params;
+        if let Some((_, twin)) =
+            params.iter().enumerate().find(|(at, param)| params[..*at].iter().any(|other| other.name == param.name))
+        {
+            let why =
+                format!("two arguments of `{}` are named `{}`: {}; rename one", method.name, twin.name, place(&method));
+            return Err(Error::refused(Code::InvalidArgument, why));
+        }
         let index = self.entries.len();
         self.entries.push(Arc::new(RegistryEntry {
             handler,
@@ -99,6 +107,25 @@ impl Registry {
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         near.into_iter().take(3).map(|(_, known)| known).collect()
+    }
+
+    /// The `#[rpc]` functions that are linked into this program and not registered here, in the order of the source.
+    /// Methods are unknown until an instance is injected.
+    pub(crate) fn not_served(&self) -> Vec<&'static Registration> {
+        let is_served = |spec: &MethodSpec| {
+            self.get(spec.name).is_some_and(|entry| {
+                let Source { module, file, line, .. } = entry.handler.method.source;
+                (module, file, line) == (spec.module, spec.file, spec.line)
+            })
+        };
+        let mut found: Vec<_> = inventory::iter::<Registration>().filter(|linked| !is_served(linked.spec)).collect();
+        found.sort_by_key(|linked| (linked.spec.file, linked.spec.line));
+        found
+    }
+
+    /// The `#[rpc]` function that is linked into this program under this name.
+    pub(crate) fn linked(name: &str) -> Option<&'static Registration> {
+        inventory::iter::<Registration>().find(|linked| linked.spec.name == name || linked.spec.aliases.contains(&name))
     }
 
     /// Logs a warning about the function that has kept a thread for so long, if it is registered here.

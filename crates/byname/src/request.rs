@@ -108,7 +108,8 @@ impl Request {
         self.deadline
     }
 
-    /// Values that earlier interceptors set, by type.
+    /// Values that earlier interceptors set, by type, and middleware of an application that the server is
+    /// [mounted](crate::Server::into_service) in.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }

@@ -10,16 +10,17 @@ mod listen;
 mod signals;
 mod tower_service;
 
+pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::escape::quoted;
-use crate::handler::{Callable, Contract, Function, Handler, Inject, Registration};
+use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits::Limits;
-use crate::method::{MethodSpec, Source};
+use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
 use crate::wire::path_way;
@@ -48,6 +49,7 @@ pub struct Server {
     endpoint: String,
     hosts: Vec<String>,
     origins: Vec<String>,
+    cors: Cors,
     listing: Option<bool>,
     plain: bool,
     path: bool,
@@ -73,6 +75,7 @@ impl Server {
             endpoint: "/rpc".into(),
             hosts: Vec::new(),
             origins: Vec::new(),
+            cors: Cors::default(),
             listing: None,
             plain: true,
             path: true,
@@ -89,7 +92,8 @@ impl Server {
         self
     }
 
-    /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`.
+    /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`. In tests it also
+    /// takes a [`Fake`](crate::Fake) of one function.
     pub fn inject(mut self, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers());
         self
@@ -110,22 +114,25 @@ impl Server {
         self
     }
 
-    /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are known by
-    /// position, and as `arg0`, `arg1`, …, and they are owned: `String`, not `&str`.
+    /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are owned:
+    /// `String`, not `&str`. Callers pass them by position, and by name where they are named: a typed stub passes all by
+    /// name. Without names they are `arg0`, `arg1`, ….
     ///
     /// ```
     /// # use byname::Server;
-    /// Server::new().function("double", |n: i64| async move { n * 2 });
+    /// Server::new()
+    ///     .function("double", |n: i64| async move { n * 2 })
+    ///     .function(("divide", ["a", "b"]), |a: i64, b: i64| async move { a / b });
     /// ```
     #[track_caller]
     pub fn function<A: crate::arguments::FromArguments>(
         mut self,
-        name: impl Into<String>,
+        name: impl FunctionName<A>,
         function: impl Callable<A>,
     ) -> Self {
         let at = std::panic::Location::caller();
         let source = Source { package: "", module: "Server::function", file: at.file(), line: at.line() };
-        self.handlers.push(Handler::function(name.into(), source, function));
+        self.handlers.push(Handler::function(name.names(), source, function));
         self
     }
 
@@ -186,15 +193,36 @@ impl Server {
         self
     }
 
-    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own. A layer for CORS around
-    /// the server doesn't let them.
+    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own. The server answers
+    /// preflights itself: it needs no layer for CORS around it, and such a layer lets no page in. What pages may do beside
+    /// calling is set by [`cors`](Self::cors).
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));
         self
     }
 
-    /// Whether callers may learn names: an unknown name is answered with near ones. On by default on a loopback address
+    /// What the pages of [`origins`](Self::origins) may do beside calling: set other headers, read the headers of answers,
+    /// send cookies. Without `origins` it has no effect.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// use std::time::Duration;
+    ///
+    /// Server::new().origins(["https://app.example"]).cors(|cors| {
+    ///     cors.allow_headers(["x-tenant"])
+    ///         .expose_headers(["x-total-count"])
+    ///         .allow_credentials(true)
+    ///         .max_age(Duration::from_secs(600))
+    /// });
+    /// ```
+    pub fn cors(mut self, change: impl FnOnce(Cors) -> Cors) -> Self {
+        self.cors = change(self.cors);
+        self
+    }
+
+    /// Whether callers may learn names: an unknown name is answered with near ones, or with how to serve the `#[rpc]`
+    /// function of that name. On by default on a loopback address
     /// without [`hosts`](Self::hosts), else off.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
@@ -231,6 +259,22 @@ impl Server {
     pub fn require_json(mut self, on: bool) -> Self {
         self.require_json = on;
         self
+    }
+
+    /// The functions that this server serves, in the order in which they were added.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 });
+    /// let names: Vec<_> = server.methods().map(|method| &*method.name).collect();
+    /// assert_eq!(names, ["double"]);
+    /// ```
+    ///
+    /// An `#[rpc]` function that is linked into the program but is not served was perhaps forgotten. The log names such
+    /// functions at the start, and callers of one learn it where [`listing`](Self::listing) is on. Methods of an `impl`
+    /// block are unknown until an instance is injected.
+    pub fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
+        self.handlers.iter().map(|handler| &*handler.method)
     }
 
     /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one) or at a listener that is bound already,
@@ -275,6 +319,7 @@ impl Server {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;
+        self.cors.check(&self.origins)?;
         let dispatch = self.dispatch(private)?;
         if dispatch.methods().len() == 0 {
             return Err(Error::refused(

@@ -2,9 +2,11 @@
 
 mod harness;
 
-use byname::{Error, Server, rpc};
+use std::time::Duration;
+
+use byname::{Context, Error, Server, rpc};
 use futures_util::Stream;
-use harness::{Caller, Log, Raw, Running, everything, get, post, post_with, raw, verb};
+use harness::{BankError, Caller, Log, Raw, Running, everything, get, post, post_with, raw, verb};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -279,6 +281,103 @@ async fn a_get_is_neither_sniffed_nor_stored() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
     }
+}
+
+/// What it costs.
+#[rpc(readonly, max_age = "60s")]
+async fn price(of: String) -> Result<u8, BankError> {
+    if of == "tea" { Ok(3) } else { Err(BankError::NoSuchAccount) }
+}
+
+/// It has this many letters.
+#[rpc(readonly, max_age = "1d", public)]
+async fn long_kept(letters: usize) -> String {
+    "x".repeat(letters)
+}
+
+#[rpc(readonly)]
+async fn long(letters: usize) -> String {
+    "x".repeat(letters)
+}
+
+#[rpc(readonly)]
+async fn versioned() -> Result<u8, Error> {
+    Context::current().unwrap().reply_header("etag", "\"v7\"")?;
+    Ok(1)
+}
+
+fn kept() -> Server {
+    everything().method::<price>().method::<long_kept>().method::<long>().method::<versioned>()
+}
+
+#[tokio::test]
+async fn who_has_the_answer_to_a_get_is_not_sent_it_again() {
+    let running = Running::new(kept()).await;
+    let mut caller = Caller::to(running.address).await;
+    let tag = caller.ask(get("/rpc/add?a=1&b=2")).await.header("etag").to_owned();
+    assert_eq!(tag, caller.ask(get("/rpc/add?a=2&b=1")).await.header("etag"), "the answer is the same");
+    assert_ne!(tag, caller.ask(get("/rpc/add?a=2&b=2")).await.header("etag"));
+    let strong = tag.strip_prefix("W/").unwrap();
+    assert!(strong.len() > 20 && strong.starts_with('"') && strong.ends_with('"'), "{tag}");
+    for verb in ["GET", "HEAD"] {
+        let mut ask = async |tags: &str| caller.ask(self::verb(verb, "/rpc/add?a=1&b=2", tags)).await;
+        for tags in [&tag[..], strong, "*", &format!("\"other\", {tag}"), &format!("\"a\"\r\nif-none-match: {strong}")]
+        {
+            let answer = ask(&format!("if-none-match: {tags}\r\n")).await;
+            assert_eq!((answer.status, answer.body.as_str()), (304, ""), "{tags}: {answer:?}");
+            assert_eq!((answer.header("etag"), answer.header("cache-control")), (tag.as_str(), "no-store"), "{tags}");
+            assert_eq!((answer.header("content-type"), answer.header("content-length")), ("", ""), "{answer:?}");
+        }
+    }
+    for tags in ["\"other\"", "W/\"*\"", "", "é", &strong[1..strong.len() - 1]] {
+        let headers = format!("if-none-match: {tags}\r\n");
+        let answer = caller.ask(verb("GET", "/rpc/add?a=1&b=2", &headers)).await;
+        assert_eq!((answer.status, answer.header("etag")), (200, tag.as_str()), "{tags}: {answer:?}");
+    }
+    let (status, head, body) = head_of(&running, "HEAD", "/rpc/add?a=1&b=2").await;
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", ""));
+    assert!(head.contains(&format!("etag: {tag}")), "{head:?}");
+    // A POST is a call, whatever the caller has.
+    let posted = caller.ask(post_with("/rpc/add", "if-none-match: *\r\n", "[1,2]")).await;
+    assert_eq!((posted.status, posted.body.as_str(), posted.header("etag")), (200, "3", ""), "{posted:?}");
+    // An error is no answer to keep.
+    let failed = caller.ask(verb("GET", "/rpc/add?a=1", "if-none-match: *\r\n")).await;
+    assert_eq!((failed.status, failed.header("etag")), (400, ""), "{failed:?}");
+    // A function's own tag stays.
+    assert_eq!(caller.ask(get("/rpc/versioned")).await.header("etag"), "\"v7\"");
+    assert_eq!(caller.ask(verb("GET", "/rpc/versioned", "if-none-match: W/\"v7\"\r\n")).await.status, 304);
+    // A long one that nobody keeps has none: the quotes count too.
+    for (letters, has_tag) in [((256 << 10) - 2, true), ((256 << 10) - 1, false)] {
+        assert_eq!(!caller.ask(get(&format!("/rpc/long?letters={letters}"))).await.header("etag").is_empty(), has_tag);
+        assert_ne!(caller.ask(get(&format!("/rpc/long_kept?letters={letters}"))).await.header("etag"), "");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_be_kept_where_its_function_says_so() {
+    let running = Running::new(kept().origins(["https://app.example"])).await;
+    let mut caller = Caller::to(running.address).await;
+    for (path, rule) in
+        [("/rpc/price?of=tea", "private, max-age=60"), ("/rpc/long_kept?letters=1", "public, max-age=86400")]
+    {
+        let answer = caller.ask(get(path)).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, rule), "{answer:?}");
+        assert_eq!(answer.header("vary"), "authorization, origin, accept, accept-encoding");
+        let tag = format!("if-none-match: {}\r\norigin: https://app.example\r\n", answer.header("etag"));
+        for verb in ["GET", "HEAD"] {
+            let answer = caller.ask(self::verb(verb, path, &tag)).await;
+            assert_eq!((answer.status, answer.header("cache-control")), (304, rule), "{answer:?}");
+            assert!(answer.header("vary").contains("authorization"), "{answer:?}");
+            assert_eq!(answer.header("access-control-allow-origin"), "https://app.example");
+        }
+    }
+    for (path, status) in [("/rpc/price?of=cake", 404), ("/rpc/price", 400), ("/rpc/price?of=1&x=2", 400)] {
+        let answer = caller.ask(get(path)).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (status, "no-store"), "{answer:?}");
+        assert_eq!((answer.header("etag"), answer.header("vary")), ("", ""), "{answer:?}");
+    }
+    let posted = caller.ask(post("/rpc/price", "[\"tea\"]")).await;
+    assert_eq!((posted.header("cache-control"), posted.header("vary")), ("", ""), "no cache keeps a POST");
 }
 
 #[tokio::test]
@@ -794,6 +893,68 @@ async fn pages_of_named_origins_may_call() {
     let asked = "origin: https://evil.test\r\naccess-control-request-method: POST\r\n";
     let answer = raw(running.address, verb("OPTIONS", "/rpc/add", asked)).await;
     problem(&answer, 403, "permission_denied", "no");
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_are_told_what_else_they_may_do() {
+    let running = Running::new(everything().origins(["https://app.example"]).cors(|cors| {
+        cors.allow_headers(["x-user", "X-Tenant"])
+            .expose_headers(["x-served", "retry-after"])
+            .allow_credentials(true)
+            .max_age(Duration::from_millis(600_999))
+    }))
+    .await;
+    let page = "origin: https://app.example\r\nsec-fetch-site: cross-site\r\n";
+    let asked = format!("{page}access-control-request-method: GET\r\naccess-control-request-headers: x-user\r\n");
+    let leave = raw(running.address, verb("OPTIONS", "/rpc/whoami", &asked)).await;
+    assert_eq!((leave.status, leave.header("access-control-allow-origin")), (204, "https://app.example"), "{leave:?}");
+    assert_eq!(leave.header("access-control-allow-credentials"), "true");
+    assert_eq!(leave.header("access-control-max-age"), "600");
+    assert_eq!(
+        leave.header("access-control-allow-headers"),
+        "authorization, byname-timeout-ms, content-type, idempotency-key, traceparent, tracestate, x-user, X-Tenant"
+    );
+    for (request, status) in [
+        (verb("GET", "/rpc/whoami", &format!("{page}x-user: ada\r\n")), 200),
+        (verb("GET", "/rpc/none", page), 404),
+        // What a page did wrong, it may read.
+        (verb("GET", "/rpc/whoami", &format!("{page}byname-timeout-ms: soon\r\n")), 400),
+    ] {
+        let answer = raw(running.address, request).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), "https://app.example", "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        assert_eq!(answer.header("access-control-expose-headers"), "x-served, retry-after");
+        assert_eq!(answer.header("access-control-max-age"), "", "it is about preflights");
+    }
+    for others in ["", "origin: http://localhost\r\n", "origin: https://evil.test\r\n"] {
+        let answer = raw(running.address, verb("GET", "/rpc/whoami", others)).await;
+        let granted = answer.headers.keys().find(|name| name.starts_with("access-control-"));
+        assert_eq!(granted, None, "{others}");
+    }
+}
+
+#[tokio::test]
+async fn what_browsers_would_not_do_for_a_page_fails_the_start() {
+    let start = |server: Server| match server.into_service() {
+        Ok(_) => None,
+        Err(error) => Some(error.message().to_owned()),
+    };
+    let credentials = || everything().cors(|cors| cors.allow_credentials(true));
+    let named = credentials().origins(["https://app.example"]).cors(|cors| cors.allow_headers(["x-user"]));
+    assert_eq!(start(named), None);
+    assert_eq!(start(everything().cors(|cors| cors.allow_headers(["*"]).expose_headers(["*"]))), None);
+    for (server, named) in [
+        (credentials().origins(["https://app.example", "*"]), "`Server::origins` has `*`"),
+        (credentials().origins(["https://*.example"]), "`Server::origins` has `https://*.example`"),
+        (credentials().cors(|cors| cors.allow_headers(["*"])), "`Cors::allow_headers` has `*`"),
+        (credentials().cors(|cors| cors.expose_headers(["*"])), "`Cors::expose_headers` has `*`"),
+        (everything().cors(|cors| cors.allow_headers(["x-a, x-b"])), "`Cors::allow_headers`: `x-a, x-b`"),
+        (everything().cors(|cors| cors.expose_headers([""])), "`Cors::expose_headers`: ``"),
+    ] {
+        let message = start(server).unwrap();
+        assert!(message.contains(named), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -268,6 +268,57 @@ async fn the_log_says_what_is_served_and_from_where() {
 }
 
 #[tokio::test]
+async fn what_is_served_can_be_asked() {
+    let server = one().inject_as("x", Adder).function("double", |n: i64| async move { n * 2 });
+    let signatures: Vec<_> = server.methods().map(byname::Method::signature).collect();
+    let expected = ["add(a: i64, b: i64) -> i64", "x.add(a: i64, b: i64) -> i64", "double(arg0: i64) -> i64"];
+    assert_eq!(signatures, expected);
+    assert_eq!(Server::new().methods().len(), 0);
+}
+
+#[tokio::test]
+async fn the_log_names_functions_that_are_linked_and_not_served() {
+    let words = "functions are linked but not served: ";
+    let mut log = Log::new();
+    let all = Running::new(server!()).await;
+    assert_eq!(raw(all.address, post("/rpc/add", "[1,2]")).await.body, "3");
+    assert!(!log.lines().iter().any(|line| line.contains(words)), "everything is");
+
+    // What the name in the log says makes the server complete, and a function of the same name does not.
+    let other = everything().function("other.add", || async {});
+    for (server, is_missing) in [(everything(), true), (everything().method::<renamed>(), false), (other, true)] {
+        let running = Running::new(server).await;
+        let line = log.until(words).await;
+        let place = "`other.add` at crates/byname/tests/lifecycle.rs:";
+        let how = "(add `.method::<lifecycle::renamed>()`)";
+        assert_eq!(line.contains(place) && line.contains(how), is_missing, "{line}");
+        assert!(!line.contains("x.add") && line.starts_with("INFO"), "{line}");
+        within(running.stopped()).await.unwrap();
+    }
+    // A server that is mounted says so as well.
+    let _service = one().into_service().unwrap();
+    let line = log.until(words).await;
+    assert!(line.contains("13 `#[rpc]`") && line.contains("`greet` at") && line.ends_with(" and 5 more"), "{line}");
+}
+
+#[tokio::test]
+async fn a_function_that_is_linked_and_not_served_is_answered_so_where_listing_is_on() {
+    for listing in [true, false] {
+        let running = Running::new(one().listing(listing)).await;
+        for (request, status) in [
+            (post("/rpc/other.add", ""), 404),
+            (post("/rpc", r#"{"fun":"other.add"}"#), 502),
+            (post("/rpc", r#"{"jsonrpc":"2.0","method":"other.add","id":1}"#), 200),
+        ] {
+            let answer = raw(running.address, request).await;
+            let hint = "; it is linked but not served: add `.method::<lifecycle::renamed>()` to the server";
+            assert_eq!((answer.status, answer.body.contains(hint)), (status, listing), "{answer:?}");
+            assert!(answer.body.contains("no function is named `other.add` here"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn draining_lets_calls_in_flight_finish_and_takes_no_new_ones() {
     let (gate, handle) = Gate::new();
     let mut running = Running::new(everything().inject(gate)).await;

@@ -123,6 +123,92 @@ async fn the_peer_is_what_the_outer_server_says() {
 }
 
 #[tokio::test]
+async fn the_peer_is_found_where_axum_leaves_it() {
+    let from_axum = |extensions: &axum::http::Extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0);
+    let rpc = functions().into_service().unwrap().peer_from(from_axum);
+    let address = serving(Router::new().nest_service("/api", rpc)).await;
+    let mut caller = Caller::to(address).await;
+    let own = caller.stream.local_addr().unwrap();
+    assert_eq!(caller.ask(post("/api/rpc/peer", "")).await.body, format!("\"{own}\""));
+
+    // Without it, a plain address counts.
+    let proxied: SocketAddr = "10.0.0.1:80".parse().unwrap();
+    let rpc = functions().into_service().unwrap().peer_from(|_| None);
+    let app = Router::new().nest_service("/api", rpc).layer(axum::Extension(proxied));
+    assert_eq!(raw(serving(app).await, post("/api/rpc/peer", "")).await.body, format!("\"{proxied}\""));
+}
+
+/// What a middleware of the application finds out.
+#[derive(Clone)]
+struct User(String);
+
+/// What an interceptor makes of it.
+#[derive(Clone)]
+struct Greeted(String);
+
+fn found() -> String {
+    let context = Context::current().unwrap();
+    let extensions = context.extensions();
+    format!("{} {}", extensions.get::<User>().unwrap().0, extensions.get::<Greeted>().unwrap().0)
+}
+
+#[rpc(readonly)]
+async fn user() -> String {
+    found()
+}
+
+#[rpc(readonly)]
+fn user_streamed() -> impl futures_util::Stream<Item = String> {
+    futures_util::stream::once(async { found() })
+}
+
+#[rpc]
+async fn user_of_stream(mut numbers: byname::Streaming<u8>) -> String {
+    use futures_util::TryStreamExt as _;
+    while numbers.try_next().await.unwrap().is_some() {}
+    found()
+}
+
+#[tokio::test]
+async fn extensions_of_a_request_are_those_of_its_calls_by_every_way() {
+    let server = Server::new().method::<user>().method::<user_streamed>().method::<user_of_stream>();
+    let greet = |mut request: byname::Request, next: byname::Next| async move {
+        let User(user) = request.extensions().get::<User>().cloned().expect("the middleware was first");
+        request.extensions_mut().insert(Greeted(format!("hello {user}")));
+        Ok(next.run(request).await)
+    };
+    let identify = map_request(|mut request: Request| async move {
+        let user = request.headers().get("x-user").map(|user| user.to_str().unwrap().to_owned());
+        request.extensions_mut().insert(User(user.unwrap()));
+        request
+    });
+    let rpc = server.intercept(greet).into_service().unwrap();
+    let address = serving(Router::new().nest_service("/api", rpc).layer(identify)).await;
+    let mut caller = Caller::to(address).await;
+    for name in ["ada", "bob"] {
+        let head = format!("x-user: {name}\r\n");
+        let expected = format!("{name} hello {name}");
+        let one = r#"{"jsonrpc":"2.0","method":"user","id":1}"#;
+        let batch = format!("[{one},{one}]");
+        for (path, body, count) in [
+            ("/api/rpc/user", "", 1),
+            ("/api/rpc", r#"{"fun":"user"}"#, 1),
+            ("/api/rpc", one, 1),
+            ("/api/rpc", &batch, 2),
+            ("/api/rpc/user_of_stream", "1\n2\n", 1),
+        ] {
+            let answer = caller.ask(post_with(path, &head, body)).await;
+            assert_eq!((answer.status, answer.body.matches(&expected).count()), (200, count), "{path} {answer:?}");
+        }
+        let client = Client::builder(format!("{address}/api/rpc")).build().unwrap().header("x-user", name);
+        let streamed = user_streamed::on(&client);
+        let items: Vec<_> = futures_util::TryStreamExt::try_collect(streamed).await.unwrap();
+        assert_eq!(items, [expected.clone()]);
+        assert_eq!(user::on(&client).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn layers_work_around_the_calls() {
     let held = Arc::new(Notify::new());
     let (hold, ended) = (Arc::clone(&held), Arc::new(Notify::new()));

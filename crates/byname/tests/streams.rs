@@ -190,7 +190,7 @@ async fn all<T, E>(stream: impl Stream<Item = Result<T, E>>) -> (Vec<T>, Option<
     (items, failure)
 }
 
-fn rpc_error<E: std::fmt::Debug>(error: Option<CallError<E>>) -> Error {
+fn rpc_error<E: std::fmt::Debug + 'static>(error: Option<CallError<E>>) -> Error {
     match error {
         Some(CallError::Rpc(error)) => error,
         other => panic!("{other:?}"),

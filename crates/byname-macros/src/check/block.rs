@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use syn::ext::IdentExt;
-use syn::{Ident, ImplItem, ItemImpl, Type, Visibility};
+use syn::{Ident, ImplItem, ItemImpl, Type, Visibility, parse_quote};
 
 use super::function::{self, Within};
 use super::members::{self, Home};
@@ -70,7 +70,7 @@ fn head(head: &ItemImpl, errors: &mut Errors) -> Option<Ident> {
     if !head.generics.params.is_empty() {
         errors.at(
             &head.generics.params,
-            "a block whose methods are called by their names can't be generic",
+            "an `impl` block with `#[rpc]` can't be generic",
             "write it for one type, such as `impl Store<String>`",
         );
         return None;
@@ -104,11 +104,13 @@ fn body(function: &ast::Function, errors: &mut Errors) {
         errors.at(
             semicolon,
             "a method in an `impl` block needs a body",
-            "write one; only functions outside of blocks can be declared without",
+            "write one; only a function outside of blocks can be declared without one",
         );
     }
 }
 
+/// How visible the client is: as its methods, but at least in the whole crate, so that a call of a private method from
+/// elsewhere is an error at that method.
 fn most_visible(methods: &[Function]) -> Visibility {
     let rank = |vis: &Visibility| match vis {
         Visibility::Public(_) => 3,
@@ -116,5 +118,6 @@ fn most_visible(methods: &[Function]) -> Visibility {
         Visibility::Restricted(_) => 1,
         Visibility::Inherited => 0,
     };
-    methods.iter().map(|method| &method.vis).max_by_key(|vis| rank(vis)).cloned().unwrap_or(Visibility::Inherited)
+    let most = methods.iter().map(|method| &method.vis).max_by_key(|vis| rank(vis));
+    most.filter(|vis| rank(vis) > 1).cloned().unwrap_or_else(|| parse_quote!(pub(crate)))
 }

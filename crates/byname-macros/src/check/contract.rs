@@ -47,7 +47,7 @@ fn head(head: &ItemTrait, errors: &mut Errors) -> bool {
     if let Some(unsafety) = &head.unsafety {
         errors.at(
             unsafety,
-            "a contract can't be `unsafe`: no client could keep its promises",
+            "a contract can't be `unsafe`: a client can't meet its safety conditions",
             "remove `unsafe`, and check what is needed in the implementation",
         );
     }

@@ -28,7 +28,7 @@ pub(super) struct Within<'a> {
     pub(super) ty: Option<&'a Type>,
 }
 
-/// Checks a function that stands by itself.
+/// Checks a function outside of blocks.
 pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Errors) -> Function {
     once(&function.rpc, errors);
     let mut checked = check(function, options, None, errors);
@@ -38,17 +38,17 @@ pub(crate) fn free(function: &ast::Function, options: Options, errors: &mut Erro
     checked
 }
 
-/// Checks a method of a block or a trait that bears the attribute.
+/// Checks a method of a block or a trait with the attribute.
 pub(super) fn method(function: &ast::Function, options: Options, within: &Within<'_>, errors: &mut Errors) -> Function {
     check(function, options, Some(within), errors)
 }
 
-/// Finds out that a function stands in a block that doesn't bear the attribute.
+/// Whether a function is inside a block without the attribute, which is an error.
 pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> bool {
     const BLOCK: &str = "put `#[rpc]` on the `impl` block or the trait: its methods with `&self` can then be called";
     let signature = &function.signature;
     if let Some(receiver) = signature.receiver() {
-        errors.at(receiver, "`#[rpc]` can't stand on a method by itself", BLOCK);
+        errors.at(receiver, "`#[rpc]` can't be on a single method", BLOCK);
         return true;
     }
     let types = signature.inputs.to_token_stream().into_iter();
@@ -56,7 +56,7 @@ pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> b
     if let Some(word) = types::find_self(types.collect()) {
         errors.at(
             word,
-            "`#[rpc]` can't stand on a function inside an `impl` block",
+            "`#[rpc]` can't be on a function inside an `impl` block",
             "move the function out of the block, and write the type's name for `Self`",
         );
         return true;
@@ -64,7 +64,7 @@ pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> b
     false
 }
 
-/// Refuses another attribute on the same item, which would see what this one writes.
+/// Rejects a second attribute on the same item, which would read the expansion of this one.
 pub(super) fn once(others: &[Attribute], errors: &mut Errors) {
     if let Some(second) = others.first() {
         errors.at(
@@ -75,7 +75,7 @@ pub(super) fn once(others: &[Attribute], errors: &mut Errors) {
     }
 }
 
-/// Refuses a type's name that would hide something that is used everywhere.
+/// Rejects the name of a stub that would hide a name that is used everywhere.
 pub(super) fn stub(stub: &Ident, library: &Library, errors: &mut Errors) -> bool {
     let name = stub.unraw().to_string();
     let taken = TAKEN.contains(&name.as_str()) || library.begins_with(&name);
@@ -111,10 +111,12 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
     if let (Manner::Blocking, true, Some(blocking)) = (manner, output.streams, &options.blocking) {
         errors.at(
             blocking,
-            "a function that returns a stream can't be `blocking`: it returns at once, and its items are made later on",
-            "remove `blocking`, and make the items on a thread of their own, which hands them over by a channel",
+            "a function that returns a stream can't be `blocking`: it returns at once, and its items are made later",
+            "remove `blocking`, and make the items on a thread that sends them over a channel",
         );
     }
+    let streams = output.streams || takes.is_some();
+    kept_answers(&options, streams, errors);
     let prefix = within.and_then(|within| within.prefix.as_deref());
     let (name, aliases) = names(&signature.ident, &options, prefix, errors);
     let mut attrs = function.attrs.iter();
@@ -136,7 +138,31 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         idempotent: options.idempotent || options.readonly,
         readonly: options.readonly,
         timeout_ms: options.timeout_ms,
+        max_age_s: options.max_age.map(|max_age| max_age.seconds),
+        public: options.public.is_some(),
         has_body: matches!(function.body, Body::Braces(_)),
+    }
+}
+
+/// Refuses what is said of keeping answers where none would be kept.
+fn kept_answers(options: &Options, streams: bool, errors: &mut Errors) {
+    match (&options.max_age, &options.public) {
+        (Some(max_age), _) if !options.readonly => errors.at(
+            &max_age.text,
+            "`max_age` is for `readonly` functions: a call that is answered from a cache runs nothing",
+            "add `readonly` if the function changes nothing, or remove `max_age`",
+        ),
+        (Some(max_age), _) if streams => errors.at(
+            &max_age.text,
+            "`max_age` is for functions without streams: a cache keeps no stream",
+            "remove `max_age`, or return the items in a `Vec`",
+        ),
+        (None, Some(public)) => errors.at(
+            public,
+            "`public` says who may keep an answer, and without `max_age` nobody may",
+            "add `max_age = \"60s\"`, or remove `public`",
+        ),
+        _ => {}
     }
 }
 
@@ -155,13 +181,13 @@ fn qualifiers(function: &ast::Function, errors: &mut Errors) {
         errors.at(
             constness,
             "a function that is called from elsewhere can't be `const`",
-            "remove `const`, or call it from a second function that bears the `#[rpc]`",
+            "remove `const`, or call it from a second function that has `#[rpc]`",
         );
     }
     if let Safety::Unsafe(unsafety) = &signature.safety {
         errors.at(
             unsafety,
-            "a function that is called from elsewhere can't be `unsafe`: no caller could keep its promises",
+            "a function that is called from elsewhere can't be `unsafe`: a caller in another process can't meet its safety conditions",
             "check what it needs inside a safe function, and put `#[rpc]` on that",
         );
     }
@@ -169,11 +195,11 @@ fn qualifiers(function: &ast::Function, errors: &mut Errors) {
         errors.at(
             abi,
             "`#[rpc]` goes on Rust functions",
-            "remove `extern`, or call it from a second function that bears the `#[rpc]`",
+            "remove `extern`, or call it from a second function that has `#[rpc]`",
         );
     }
     if let Some(variadic) = &function.variadic {
-        errors.at(variadic.dots, "the number of arguments must be known", "take a `Vec` for those that may be many");
+        errors.at(variadic.dots, "the number of arguments must be known", "take a `Vec` for a variable number");
     }
 }
 
@@ -205,7 +231,7 @@ fn takes(
             errors.at(
                 &argument.ty,
                 "a function takes one stream, as its last argument",
-                "move it to the end; what belongs to another stream can be an enum's variant in the one",
+                "move it to the end; merge two streams into one, whose items are an enum",
             );
         }
     }
@@ -269,7 +295,7 @@ fn argument_name(pat: &Pat, errors: &mut Errors) -> Option<Ident> {
         Pat::Wild(wild) => {
             errors.at(
                 wild,
-                "an argument needs a name: callers may pass it by that",
+                "an argument needs a name: callers may pass it by name",
                 "write `_name` if it isn't used yet",
             );
             None
@@ -277,8 +303,8 @@ fn argument_name(pat: &Pat, errors: &mut Errors) -> Option<Ident> {
         pat => {
             errors.at(
                 pat,
-                "an argument needs a name: callers may pass it by that",
-                "give it one, and take it apart in the body with `let`",
+                "an argument needs a name: callers may pass it by name",
+                "give it a name, and destructure it in the body with `let`",
             );
             None
         }
@@ -291,7 +317,7 @@ fn manner(signature: &Signature, options: &Options, errors: &mut Errors) -> Mann
             errors.at(
                 blocking,
                 "`blocking` is for functions that are not `async`",
-                "remove `blocking`, or remove `async` if the function keeps its thread busy",
+                "remove `blocking`, or remove `async` if the function blocks its thread",
             );
             Manner::Async
         }

@@ -70,7 +70,7 @@ pub(super) fn prefix(options: &Options, errors: &mut Errors) -> Option<String> {
     let prefix = options.prefix.as_ref()?;
     let text = prefix.value();
     if text.is_empty() {
-        errors.at(prefix, "a prefix can't be empty", "leave it out for bare names");
+        errors.at(prefix, "a prefix can't be empty", "leave it out for names without a prefix");
         return None;
     }
     if let Err((wrong, help)) = name::check(&format!("{text}.x")) {
@@ -113,7 +113,7 @@ fn on(method: &Function, stub: &Ident, errors: &mut Errors) {
     errors.at(
         &method.ident,
         format_args!("a method called `on` collides with `{stub}::on`, which says where calls go"),
-        "call it differently in Rust, and keep the name for callers: `#[rpc(name = \"on\")]`",
+        "rename it in Rust, and keep the name for callers: `#[rpc(name = \"on\")]`",
     );
 }
 

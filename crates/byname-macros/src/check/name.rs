@@ -27,7 +27,7 @@ pub(super) fn check(name: &str) -> Result<(), (String, &'static str)> {
         }
         let odd = |letter: &char| !letter.is_ascii_alphanumeric() && *letter != '_';
         if let Some(odd) = part.chars().find(odd) {
-            return Err((format!("{odd:?} can't stand in a name"), GRAMMAR));
+            return Err((format!("{odd:?} can't be in a name"), GRAMMAR));
         }
     }
     Ok(())

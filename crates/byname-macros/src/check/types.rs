@@ -240,14 +240,14 @@ fn result(ty: &Type) -> Option<ResultPlaces> {
     if path.qself.is_some() || last.ident != "Result" {
         return None;
     }
-    let mut sides = match &last.arguments {
+    let sides = match &last.arguments {
         PathArguments::AngleBracketed(sides) => sides.args.iter().collect(),
         _ => Vec::new(),
-    }
-    .into_iter()
-    .map(ToTokens::to_token_stream);
+    };
+    let are_sides = sides.len() == 2;
+    let mut sides = sides.into_iter().map(ToTokens::to_token_stream);
     let mut side = || sides.next().unwrap_or_else(|| ty.to_token_stream());
-    Some(ResultPlaces { ok: side(), err: side() })
+    Some(ResultPlaces { ok: side(), err: side(), are_sides })
 }
 
 #[cfg(test)]

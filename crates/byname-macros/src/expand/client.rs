@@ -7,11 +7,11 @@ use super::{output, spec, stub};
 use crate::check::{Client, Function};
 use crate::place::{all_at, unlinted};
 
-/// The type, and its `on`. `of` is what it calls the methods of, for people.
+/// The type and its `on`. `of` is the name of the type or trait in the documentation.
 pub(super) fn item(client: &Client, of: &str) -> TokenStream {
     let Client { library: byname, vis, cfgs, .. } = client;
     let stub = ident(client);
-    // The compiler shows it whole where its name is taken already.
+    // The compiler shows all of it if its name is taken already.
     let item = all_at(stub.span(), quote!(#vis struct #stub));
     let doc = format!(" Calls the methods of [`{of}`] where a client points to.");
     quote_spanned! {Span::mixed_site()=>
@@ -31,7 +31,7 @@ pub(super) fn item(client: &Client, of: &str) -> TokenStream {
     }
 }
 
-/// What is known of each method, its stub, and the check of its result.
+/// The description of each method, its stub, and the check of its result.
 pub(super) fn methods(client: &Client) -> TokenStream {
     let stub = ident(client);
     let methods = client.methods.iter().enumerate();
@@ -49,7 +49,7 @@ pub(super) fn methods(client: &Client) -> TokenStream {
     }
 }
 
-/// Stubs in name and types only.
+/// Stubs that have only signatures.
 pub(super) fn never(client: &Client) -> TokenStream {
     let Client { cfgs, .. } = client;
     let stub = ident(client);
@@ -69,7 +69,7 @@ pub(super) fn ident(client: &Client) -> Ident {
     unlinted(&client.stub)
 }
 
-/// The static that [`methods`] keeps what is known of a method in.
+/// The static in which [`methods`] keeps the description of a method.
 pub(super) fn method_static(index: usize) -> Ident {
     format_ident!("__BYNAME_METHOD_{index}")
 }

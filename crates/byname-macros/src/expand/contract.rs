@@ -1,11 +1,11 @@
-//! A contract: the trait with futures that are `Send`, the client that implements it, and the glue that serves whatever
-//! else does.
+//! A contract: the trait with futures that are `Send`, the client that implements it, and the code that serves other
+//! implementations.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 
-use super::{client, handler, never, output};
+use super::{client, fake, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
 use crate::invisible::{bare, bare_mut};
@@ -20,6 +20,7 @@ pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStrea
     let client = client_impl(contract);
     let handlers = handler::handlers(methods, &quote!(__BynameService), &quote!(<__BynameService as #ident>));
     let marker = marker_impl(contract, &handlers);
+    let fakes = fakes(contract);
     let checks = methods.iter().map(|method| {
         let cfgs = &method.cfgs;
         output::converts(&method.library, &method.output).map(|check| quote!(#(#cfgs)* #check))
@@ -32,6 +33,7 @@ pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStrea
             #stubs
             #client
             #marker
+            #fakes
             #(#checks)*
         };
     }
@@ -88,7 +90,7 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
         Member::Function(function) => method(byname, function, bodies),
         Member::Other(other) => other.to_token_stream(),
     });
-    // Those that were asked for besides are an error, which should be the only one.
+    // Other supertraits are an error already, which must stay the only one.
     let besides = bodies.then(|| {
         let supertraits = supertraits.iter();
         quote!(#(#supertraits +)*)
@@ -167,7 +169,10 @@ fn types(contract: &Contract) -> TokenStream {
     let client = client::item(&contract.client, &ident.to_string());
     let marker = unlinted(&contract.marker);
     let item = all_at(marker.span(), quote!(#vis struct #marker));
-    let doc = format!(" [`{ident}`] for `Server::contract`, which serves an instance by it.");
+    let doc = format!(
+        " [`{ident}`] for `Server::contract`, which serves an instance by it. Its functions make fakes of single methods, for \
+         `Server::inject` in tests; the other methods are `unimplemented`."
+    );
     quote_spanned! {Span::mixed_site()=>
         #client
         #[doc = #doc]
@@ -210,6 +215,18 @@ fn client_impl(contract: &Contract) -> TokenStream {
         }
     });
     quote_spanned!(Span::mixed_site()=> impl #ident for #stub { #(#methods)* })
+}
+
+/// A fake of each method, on the type that stands for the contract.
+fn fakes(contract: &Contract) -> TokenStream {
+    let marker = unlinted(&contract.marker);
+    let vis = contract.client.vis.to_token_stream();
+    let fakes = contract.client.methods.iter().enumerate().map(|(index, method)| {
+        let (cfgs, known) = (&method.cfgs, client::method_static(index));
+        let fake = fake::fake(method, &method.ident, &vis, &quote!(&#known));
+        quote!(#(#cfgs)* #fake)
+    });
+    quote_spanned!(Span::mixed_site()=> impl #marker { #(#fakes)* })
 }
 
 /// What a server needs to serve an instance by the contract, or an `Arc` of one.

@@ -1,20 +1,22 @@
 //! A function or a declaration: the stub, and for a function the glue that serves it.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 
-use super::{handler, never, output, spec, stub};
-use crate::check::Function;
+use super::{fake, handler, never, output, spec, stub};
+use crate::check::{Function, Manner};
 use crate::place::{all_at, unlinted};
 
 pub(super) fn expand(function: &Function) -> TokenStream {
     let stub = item(function);
     let declared = declared(function);
+    let local = (!function.has_body && function.stub == function.ident).then(|| no_local_function(function));
     let served = function.has_body.then(|| served(function));
     let checks = output::checks(function);
     let cfgs = &function.cfgs;
     quote_spanned! {Span::mixed_site()=>
         #stub
+        #local
         #(#cfgs)*
         const _: () = {
             #declared
@@ -52,15 +54,23 @@ fn item(function: &Function) -> TokenStream {
     let client = quote_spanned!(Span::mixed_site()=> client);
     let receiver = quote!(#client: &#byname::Client,);
     let on = stub::on(function, &on_ident(function), &receiver, &client, &method);
-    struct_and_impl(function, &ty, &on)
+    let fake = fake::fake(function, &shown_here("fake", function), &function.vis.to_token_stream(), &method);
+    struct_and_impl(function, &ty, &quote!(#on #fake))
 }
 
 fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenStream {
     let Function { vis, cfgs, .. } = function;
-    // The compiler shows it whole where its name is taken already.
+    // The compiler shows all of it if its name is taken already.
     let item = all_at(ty.span(), quote!(#vis struct #ty));
+    // A function has its own page in the documentation; of a declaration there is only this.
+    let doc = if function.has_body {
+        quote!(#[doc(hidden)])
+    } else {
+        let doc = stub::doc(function);
+        quote!(#(#[doc = #doc])*)
+    };
     quote_spanned! {Span::mixed_site()=>
-        #[doc(hidden)]
+        #doc
         #(#cfgs)*
         #item {}
         #(#cfgs)*
@@ -68,13 +78,46 @@ fn struct_and_impl(function: &Function, ty: &Ident, on: &TokenStream) -> TokenSt
     }
 }
 
+/// A function of the declaration's name that nothing can call: a call of it would otherwise be an error about the stub's
+/// type, with advice that leads nowhere.
+fn no_local_function(function: &Function) -> TokenStream {
+    let Function { library: byname, vis, cfgs, output, .. } = function;
+    let ident = unlinted(&function.ident);
+    let ty = stub_ident(function);
+    let stream = function.takes.iter().map(|stream| (&stream.ident, &stream.ty));
+    let inputs = function.arguments.iter().map(|argument| (&argument.ident, &argument.ty)).chain(stream);
+    let inputs = inputs.map(|(ident, ty)| quote!(#ident: #ty));
+    let returned = &output.ty;
+    let returned = match function.manner {
+        _ if output.streams => quote!(#byname::__private::NoStream<#returned>),
+        Manner::Async => quote!(::core::future::Pending<#returned>),
+        _ => returned.clone(),
+    };
+    // The lifetime keeps the compiler from seeing at the declaration that this never holds.
+    quote_spanned! {Span::mixed_site()=>
+        #[doc(hidden)]
+        #[allow(dead_code, unused_variables, clippy::too_many_arguments)]
+        #(#cfgs)*
+        #vis fn #ident(#(#inputs),*) -> #returned
+        where
+            for<'body> #byname::__private::Declaration<'body>: #byname::__private::HasBody<#ty>,
+        {
+            ::core::unreachable!()
+        }
+    }
+}
+
 fn stub_ident(function: &Function) -> Ident {
     unlinted(&function.stub)
 }
 
-/// `on`, which is found where the function is.
+/// `on`, with the location of the function.
 fn on_ident(function: &Function) -> Ident {
-    Ident::new("on", Span::mixed_site().located_at(function.ident.span()))
+    shown_here("on", function)
+}
+
+fn shown_here(name: &str, function: &Function) -> Ident {
+    Ident::new(name, Span::mixed_site().located_at(function.ident.span()))
 }
 
 fn declared(function: &Function) -> TokenStream {
@@ -108,6 +151,7 @@ fn served(function: &Function) -> TokenStream {
             #byname::__private::Registration {
                 handler: <#ty as #byname::Function>::handler,
                 spec: &__BYNAME_SPEC,
+                path: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#ident)),
             }
         }
     }

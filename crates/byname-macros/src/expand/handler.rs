@@ -26,7 +26,7 @@ pub(super) fn handlers(methods: &[Function], ty: &TokenStream, callees: &TokenSt
     }
 }
 
-/// What a method is called on.
+/// The instance that a method is called on.
 pub(super) struct Instance<'a> {
     /// The variable that holds it in an `Arc`.
     this: &'a Ident,
@@ -40,12 +40,12 @@ pub(super) fn handler(
     callee: &TokenStream,
     instance: Option<Instance<'_>>,
 ) -> TokenStream {
-    // What the compiler says of the future is said at the function's name.
+    // The compiler's errors about the future are shown at the function's name.
     let here = Span::mixed_site().located_at(function.ident.span());
     let byname = function.library.at(here);
     let owned = function.arguments.iter().map(|argument| &argument.owned);
     let arguments = stub::streamed(function, quote!((#(#owned,)*)));
-    // Names of our own, as an argument may be called what the function is called.
+    // Generated names, because an argument may have the name of the function.
     let names: Vec<Ident> =
         (0..function.arguments.len()).map(|index| format_ident!("argument_{index}", span = here)).collect();
     let this = instance.as_ref().map(|instance| instance.this);
@@ -90,7 +90,7 @@ pub(super) fn handler(
 }
 
 /// The closure that asks a function's own error for its code and its message.
-fn summary(byname: &TokenStream, here: Span) -> TokenStream {
+pub(super) fn summary(byname: &TokenStream, here: Span) -> TokenStream {
     quote_spanned!(here=> |error| (&#byname::__private::OwnError(error)).summary())
 }
 
@@ -133,7 +133,7 @@ fn future(
         return quote_spanned!(here=> async move { let stream = #serves.#yields; stream.await });
     }
     match function.manner {
-        // The function's own future will do, where it borrows nothing.
+        // The function's own future is enough if it borrows nothing.
         Manner::Async if !borrows => call,
         Manner::Async => quote_spanned!(here=> async move { #call.await }),
         Manner::Inline => quote_spanned!(here=> async move { #call }),

@@ -1,4 +1,4 @@
-//! What comes back, of which only the compiler knows what it is.
+//! The return type, which only the compiler can resolve.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -16,8 +16,8 @@ pub(super) fn err(byname: &Library, result: &TokenStream) -> TokenStream {
     at(result, quote!(<#result as #byname::__private::ReturnValue>::Err))
 }
 
-/// Refuses results and items that can't be sent. Nothing else asks it of them, so there is one error, and
-/// it stands where the type does.
+/// Rejects results and items that can't be sent. Nothing else requires this of them, so there is one error, at the
+/// type.
 pub(super) fn checks(function: &Function) -> TokenStream {
     let byname = &function.library;
     let output = value_checks(byname, &function.output);
@@ -70,7 +70,7 @@ fn hidden_result(library: &Library, ty: &TokenStream) -> TokenStream {
     }
 }
 
-/// Refuses an error of a contract that a failed call could not become.
+/// Rejects an error type of a contract that a failed call can't be converted to.
 pub(super) fn converts(byname: &Library, output: &Output) -> Option<TokenStream> {
     let OutputKind::Result(places) = &output.kind else {
         return None;

@@ -10,7 +10,7 @@ use crate::library::Library;
 use crate::text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
-    let Function { library: byname, doc, idempotent, readonly, .. } = function;
+    let Function { library: byname, doc, idempotent, readonly, public, .. } = function;
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
     let params = function.arguments.iter().map(|argument| param(byname, argument));
@@ -26,6 +26,7 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let fallible = matches!(function.output.kind, OutputKind::Result(_));
     let blocking = function.manner == Manner::Blocking;
     let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
+    let max_age_s = option(function.max_age_s.map(|max_age| quote!(#max_age)));
     let signature = signature(function, &returns);
     quote_spanned! {Span::mixed_site()=>
         #byname::__private::MethodSpec {
@@ -41,6 +42,8 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             readonly: #readonly,
             blocking: #blocking,
             timeout_ms: #timeout_ms,
+            max_age_s: #max_age_s,
+            public: #public,
             signature: #signature,
             package: ::core::env!("CARGO_PKG_NAME"),
             module: ::core::module_path!(),

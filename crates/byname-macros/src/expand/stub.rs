@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::Lifetime;
 
 use super::output;
-use crate::check::{Argument, Function, OutputKind, Passing, Takes};
+use crate::check::{Argument, Function, OutputKind, Passing, ResultPlaces, Takes};
 
 /// The function that makes the call: `receiver` is what it takes before the arguments, `client`
 /// and `method` are expressions.
@@ -41,7 +41,7 @@ pub(super) fn on(
     signature(function, name, receiver, &body)
 }
 
-/// The same in name and types, around nothing.
+/// The same signature with a body that never runs.
 pub(super) fn never(function: &Function, name: &Ident, receiver: &TokenStream) -> TokenStream {
     let arguments = function.arguments.iter().map(|argument| &argument.ident);
     let stream = function.takes.iter().map(|stream| &stream.ident);
@@ -52,7 +52,7 @@ pub(super) fn never(function: &Function, name: &Ident, receiver: &TokenStream) -
     signature(function, name, receiver, &body)
 }
 
-/// The signature of that function, around any body.
+/// The function with that signature and any body.
 fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &TokenStream) -> TokenStream {
     let Function { library: byname, vis, deprecated, arguments, output, .. } = function;
     let doc = doc(function);
@@ -68,14 +68,17 @@ fn signature(function: &Function, name: &Ident, receiver: &TokenStream, body: &T
     let inputs = inputs.chain(stream);
     let call = if output.streams { quote!(StreamCall) } else { quote!(Call) };
     let tuple = tuple(function);
-    let result = result(function);
-    // The function's author was told already; the client, or `self`, is one more.
+    let result = written_result(function);
+    // The lint has warned at the function already. The stub has one more argument, the client or `self`.
     let many = (arguments.len() >= 7).then(|| quote!(#[allow(clippy::too_many_arguments)]));
+    // The compiler shows the signature from its first to its last token: at the name of the function.
+    let here = Span::mixed_site().located_at(name.span());
+    let (first, last) = (quote_spanned!(here=> fn), quote_spanned!(here=> >));
     quote_spanned! {Span::mixed_site()=>
         #(#[doc = #doc])*
         #deprecated
         #many
-        #vis fn #name<#(#generics),*>(#receiver #(#inputs),*) -> #byname::#call<#tuple, #result> {
+        #vis #first #name<#(#generics),*>(#receiver #(#inputs),*) -> #byname::#call<#tuple, #result #last {
             #body
         }
     }
@@ -86,7 +89,7 @@ fn borrows(function: &Function) -> bool {
     function.arguments.iter().any(borrowed)
 }
 
-/// What comes back: our error around a plain value, both errors where the function has its own.
+/// The result of the call: a plain value with `byname::Error`, or both errors if the function has its own.
 fn result(function: &Function) -> TokenStream {
     let (byname, ty) = (&function.library, &function.output.ty);
     match &function.output.kind {
@@ -99,6 +102,18 @@ fn result(function: &Function) -> TokenStream {
             let ty = unknown();
             quote!(::core::result::Result<#ty, #byname::Error>)
         }
+    }
+}
+
+/// The same as people read it in the documentation. The body has the other: a type that is called `Result` and has its sides
+/// elsewhere is an error there.
+fn written_result(function: &Function) -> TokenStream {
+    let byname = &function.library;
+    match &function.output.kind {
+        OutputKind::Result(ResultPlaces { ok, err, are_sides: true }) => {
+            quote!(::core::result::Result<#ok, #byname::CallError<#err>>)
+        }
+        _ => result(function),
     }
 }
 
@@ -137,9 +152,9 @@ fn passed(argument: &Argument) -> TokenStream {
     }
 }
 
-/// The documentation, up to its first example: it would be tested once more here. Where there is none, the compiler may
-/// say so of the function, and has nothing to say of this.
-fn doc(function: &Function) -> Vec<String> {
+/// The documentation up to its first example, which would be tested again here. A function without documentation gets a
+/// generated line, so that the lint `missing_docs` warns at the function only.
+pub(super) fn doc(function: &Function) -> Vec<String> {
     if function.doc.is_empty() {
         return vec![format!(" Calls `{}`.", function.name.text)];
     }

@@ -11,6 +11,7 @@ use super::encoded::EncodedArguments;
 use super::{Argument, unknown};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
+use crate::limits::Limit;
 use crate::method::{Method, Param};
 use crate::outcome::Items;
 
@@ -179,7 +180,7 @@ fn in_json_words<A: FromArguments>(
 fn too_deep(limit: usize) -> Error {
     let why =
         format!("the arguments are nested deeper than {limit} (`Limits::nesting` of the server); send them flatter");
-    Error::refused(Code::InvalidArgument, why).of_limit("nesting")
+    Error::refused(Code::InvalidArgument, why).of_limit(Limit::Nesting)
 }
 
 /// Whether an argument of this type may be left out: it is an `Option`, under whatever name.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::codec::{self, Codec};
 use crate::deadline;
 use crate::error::{Code, Error, Executed};
+use crate::limits::Limit;
 
 /// The call had no answer at its deadline.
 pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {
@@ -33,7 +34,7 @@ pub(super) fn reply_too_large(name: &str, limit: usize, codec: Codec, executed: 
         "the reply of `{name}` is larger than {limit} bytes (`Limits::message` of the client); ask for less, or raise \
          it{shorter}"
     );
-    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(executed)
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(executed)
 }
 
 /// What a time-out in a test says besides, if the test has paused tokio's clock.

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct ConnectionPool<C, K> {
     idle: Vec<IdleConnection<C, K>>,
+    /// How often a connection was taken, or opened because there was none.
+    pub(super) uses: u64,
     pub(super) addresses: Addresses,
 }
 
@@ -60,7 +62,7 @@ struct IdleConnection<C, K> {
 
 impl<C, K: PartialEq> ConnectionPool<C, K> {
     pub(super) fn new() -> Self {
-        Self { idle: Vec::new(), addresses: Addresses::default() }
+        Self { idle: Vec::new(), uses: 0, addresses: Addresses::default() }
     }
 
     /// The most recently used connection of this owner that is not too old and goes to an address that answers; those
@@ -69,6 +71,7 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
         while let Some(at) = self.usable(owner) {
             let idle = self.idle.remove(at);
             if idle.until > now {
+                self.uses += 1;
                 return Some(idle.connection);
             }
             closed.push(idle.connection);

@@ -12,6 +12,7 @@ use super::frame_connection_set::FrameConnectionSet;
 use super::outgoing_call::OutgoingCall;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
+use crate::limits::Limit;
 use crate::request::Reply;
 
 /// One attempt of a call without streams. `None` if it was not sent.
@@ -52,7 +53,7 @@ pub(super) fn ended_reply(
                  is `Limits::waiting`; call less at once",
                 frames.url()
             );
-            Some(Error::refused(Code::ResourceExhausted, why).of_limit("waiting").into())
+            Some(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting).into())
         }
         Err(Unsent::TooLarge(size, largest)) => {
             Some(frame_connection::too_large(name, link.codec(), size, largest).into())

@@ -31,7 +31,7 @@ use crate::frames::header::{FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
 use crate::frames::payload::{self, Hello, NAMES, reply, stream};
 use crate::frames::{FlowControl, SharedState, SharedStreams, StateGuard, Violation, WriteQueue};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
@@ -271,7 +271,7 @@ pub(super) fn too_large(name: &str, codec: Codec, size: usize, largest: usize) -
         "the request of `{name}` has {size} bytes, more than the {largest} that the server takes (`Limits::message` of \
          the server); send less, or raise it{shorter}"
     );
-    Error::refused(Code::ResourceExhausted, why).of_limit("message")
+    Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }
 
 #[cfg(test)]

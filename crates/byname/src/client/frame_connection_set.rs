@@ -36,6 +36,8 @@ pub(super) struct FrameConnectionSet {
 struct KnownOffer {
     /// The server has offered it before: a client that makes one call needs no connection for many.
     was_offered: bool,
+    /// A call had one of these connections to go by.
+    was_used: bool,
     members: Vec<RuntimeConnections>,
     upgrades: Upgrades,
 }
@@ -73,13 +75,14 @@ impl FrameConnectionSet {
     /// The connection that the next call of this runtime goes by: any of them.
     pub(super) fn get(&self, runtime: Id) -> Option<Arc<FrameConnection>> {
         let mut known = self.known();
-        let (_, link) = match known.member(runtime)?.links.as_slice() {
+        let link = match known.member(runtime)?.links.as_slice() {
             [] => return None,
-            [only] => only,
+            [(_, only)] => Arc::clone(only),
             // Taking turns, a caller that looks twice for each call would never see every second one.
-            many => &many[fastrand::usize(..many.len())],
+            many => Arc::clone(&many[fastrand::usize(..many.len())].1),
         };
-        Some(Arc::clone(link))
+        known.was_used = true;
+        Some(link)
     }
 
     /// The server takes frames: a connection is opened in the background, unless there is one or it is too early.
@@ -90,6 +93,11 @@ impl FrameConnectionSet {
             drop(known);
             self.start(&runtime);
         }
+    }
+
+    /// Whether a call had one of these connections to go by.
+    pub(super) fn was_used(&self) -> bool {
+        self.known().was_used
     }
 
     /// A connection takes no further call.

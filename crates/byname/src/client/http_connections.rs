@@ -22,7 +22,7 @@ use super::tcp_connect::{addresses, connect};
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::wire::{Way, headers};
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
@@ -77,6 +77,11 @@ impl HttpConnections {
         self.frames.as_ref()
     }
 
+    /// How often one of these connections was used.
+    pub(super) fn uses(&self) -> u64 {
+        self.pool().uses
+    }
+
     /// A connection for one call, and whether it was used before. The permit is for this call.
     pub(super) async fn get(
         &self,
@@ -102,7 +107,7 @@ impl HttpConnections {
                 self.target.url(),
                 self.limits.connections
             );
-            return Err(Error::refused(Code::ResourceExhausted, why).of_limit("waiting"));
+            return Err(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting));
         }
         match before(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await {
             Some(permit) => permit.map_err(|_| Error::refused(Code::Internal, "the semaphore was closed")),
@@ -115,7 +120,7 @@ impl HttpConnections {
                     self.limits.connections,
                     self.target.url()
                 );
-                Err(Error::refused(Code::DeadlineExceeded, why).of_limit("connections"))
+                Err(Error::refused(Code::DeadlineExceeded, why).of_limit(Limit::Connections))
             }
         }
     }
@@ -142,6 +147,7 @@ impl HttpConnections {
         };
         match before(until, connecting).await {
             Some(Ok((address, stream))) => {
+                self.pool().uses += 1;
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
             }
@@ -149,7 +155,7 @@ impl HttpConnections {
             None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
                 let why = format!("no answer within {:?} (`Limits::connect`){}", self.limits.connect, paused_clock());
-                Err(self.unreachable(&why).of_limit("connect"))
+                Err(self.unreachable(&why).of_limit(Limit::Connect))
             }
         }
     }

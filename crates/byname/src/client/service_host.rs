@@ -16,6 +16,7 @@ use super::reply_stream;
 use super::retry::Attempts;
 use super::retry_budget::RetryBudget;
 use super::service_url::ServiceUrl;
+use super::short_lived_clients::client_dropped;
 use crate::codec::Codec;
 use crate::deadline::{later, until};
 use crate::limits::Limits;
@@ -122,5 +123,14 @@ impl ServiceHost {
     /// A call was answered, or refused for good.
     pub(super) fn deposit(&self) {
         self.budget.deposit();
+    }
+}
+
+impl Drop for ServiceHost {
+    /// The last handle of a client is gone.
+    fn drop(&mut self) {
+        if !self.frames.as_ref().is_some_and(|frames| frames.was_used()) {
+            client_dropped(&self.http.target.authority, self.http.uses());
+        }
     }
 }

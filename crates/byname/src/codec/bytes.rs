@@ -1,6 +1,5 @@
 //! [`Bytes`], and the base64 that stands for them in JSON.
 
-use std::any::type_name;
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
@@ -10,6 +9,8 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use base64::{DecodeError, alphabet};
 use serde_core::de::{Error, Expected, SeqAccess, Visitor};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::type_identity;
 
 /// Bytes as an argument, a result, an item of a stream, or a part of one.
 ///
@@ -171,7 +172,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// Whether this is the visitor of [`Bytes`], which takes bytes as they are.
 pub(super) fn is_visitor<V>() -> bool {
-    type_name::<V>() == type_name::<Read>()
+    type_identity::is::<V, Read>()
 }
 
 struct Read;

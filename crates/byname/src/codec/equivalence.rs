@@ -351,7 +351,10 @@ fn a_number_keeps_its_digits_in_either() {
 #[test]
 #[ignore = "it needs serde_json's feature `arbitrary_precision`"]
 fn with_arbitrary_precision_a_value_keeps_its_digits_in_either() {
-    assert!(private_keys::numbers_are_text(), "this is for a serde_json with the feature `arbitrary_precision`");
+    assert!(
+        serde_json_internals::numbers_are_text(),
+        "this is for a serde_json with the feature `arbitrary_precision`"
+    );
     proptest!(config(1000), |(number in "-?(0|[1-9][0-9]{0,42})(\\.[0-9]{1,40})?(e[+-][0-9]{1,4})?")| {
         for text in [number.clone(), format!(r#"{{"a":[{number}]}}"#)] {
             let value: Value = serde_json::from_str(&text).unwrap();

@@ -1,6 +1,5 @@
 //! A serializer around a serializer, that refuses the numbers JSON can't hold.
 
-use std::any::type_name;
 use std::cell::Cell;
 use std::fmt::Display;
 
@@ -8,6 +7,8 @@ use serde_core::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
+
+use super::type_identity;
 
 /// What a function returned, as far as its serialization shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +23,9 @@ pub(crate) enum ResultShape {
     Ours,
 }
 
-/// Whether this is the standard `Result`, under whatever alias. Serde's name for a type says nothing of it: any enum may be
-/// called `Result`. The path that the compiler has for a type is the type's own.
-fn is_result<T: ?Sized>() -> bool {
-    let result = type_name::<Result<(), ()>>();
-    let path = result.split_inclusive('<').next().unwrap_or(result);
-    type_name::<T>().starts_with(path)
-}
-
 /// Whether this is what byname itself fails with.
 fn is_ours<E: ?Sized>() -> bool {
-    [type_name::<crate::Error>(), type_name::<crate::Internal>()].contains(&type_name::<E>())
+    type_identity::is::<E, crate::Error>() || type_identity::is::<E, crate::Internal>()
 }
 
 /// Wraps a serializer; with `top`, the value is a `Result`, which is opened and reported there.
@@ -48,7 +41,7 @@ impl<'s, S> FiniteFloats<'s, S> {
 
     /// For what a function returned, a `T`.
     pub(super) fn returned<T>(inner: S, shape: &'s Cell<ResultShape>) -> Self {
-        Self { inner, top: is_result::<T>().then_some(shape) }
+        Self { inner, top: type_identity::is_result::<T>().then_some(shape) }
     }
 }
 
@@ -63,7 +56,7 @@ impl<T: Serialize + ?Sized> Serialize for CheckedValue<'_, T> {
 
 /// Whether `T` is a `U` on its way through [`FiniteFloats`].
 pub(super) fn is_checked<T: ?Sized, U>() -> bool {
-    type_name::<T>() == type_name::<CheckedValue<'_, U>>()
+    type_identity::is::<T, CheckedValue<'_, U>>()
 }
 
 pub(super) fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {

@@ -1,37 +1,13 @@
-//! The names that serde_json keeps for itself, and the refusal of objects that use them.
+//! The refusal of objects that use the names that serde_json keeps for itself.
 //!
 //! serde_json says by an object with one of these keys that a text stands for a value. Its `Value` believes that of any
 //! object: it would read a string from the wire as JSON, with no regard to how deep the whole is nested. So a key like that is
 //! refused wherever it stands, before serde_json or a type that goes through serde's buffers sees it.
 
 use std::fmt;
-use std::sync::LazyLock;
-
-use serde_json::Number;
 
 use super::json_scan::string_length;
-
-/// The struct that a `RawValue` is written as, and the newtype that it is read as.
-pub(super) const RAW: &str = "$serde_json::private::RawValue";
-
-/// The struct that a `Number` is written as where the program has serde_json's feature `arbitrary_precision`.
-pub(super) const NUMBER: &str = "$serde_json::private::Number";
-
-/// What all of them begin with.
-const PREFIX: &str = "$serde_json::private::";
-
-/// Whether a `Number` is written so: without that feature [`NUMBER`] is a name as any other.
-pub(super) fn numbers_are_text() -> bool {
-    static ARE_TEXT: LazyLock<bool> =
-        LazyLock::new(|| "1.00".parse::<Number>().is_ok_and(|number| number.to_string() == "1.00"));
-    *ARE_TEXT
-}
-
-/// Whether the key of an object is one of serde_json's own.
-#[inline]
-pub(super) fn is_private(key: &str) -> bool {
-    key.starts_with(PREFIX)
-}
+use super::serde_json_internals::{PREFIX, is_private};
 
 /// What is said of an object with such a key.
 pub(super) struct Refused;
@@ -78,17 +54,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::codec::{Codec, decode, encode, to_json, to_message_pack};
-
-    #[test]
-    fn these_are_the_names_that_serde_json_has() {
-        let raw = RawValue::from_string("[1]".into()).unwrap();
-        let mut packed = Vec::new();
-        encode(Codec::MessagePack, &raw, &mut packed).unwrap();
-        assert_eq!(packed, b"\x91\x01", "a struct of this name is written as what its text says");
-        assert_eq!(serde_json::from_value::<Value>(json!({RAW: "[1]"})).unwrap(), json!([1]), "it is still private");
-        assert!([RAW, NUMBER].into_iter().all(is_private));
-    }
+    use crate::codec::serde_json_internals::RAW;
+    use crate::codec::{Codec, decode, to_json, to_message_pack};
 
     const SPELLINGS: [&str; 5] = [
         r"$serde_json::private::RawValue",

@@ -12,6 +12,7 @@ use super::{DeadlineSetter, RunningFunction, SupervisedCall, late_by, stopping};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::handler::{FunctionResult, ResultTarget, YieldedItems};
+use crate::limits::Limit;
 use crate::outcome::items::{ItemSource, NextItems};
 use crate::outcome::{Failure, ReturnedValue};
 use crate::runtime;
@@ -87,7 +88,7 @@ impl FunctionItems {
                  then, or raise it",
                 self.idle
             );
-            Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit("stream_idle")
+            Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle)
         } else {
             late_by(name, self.allowed, self.set_by)
         })))

@@ -10,6 +10,7 @@ use serde_core::Serialize;
 use super::items::{EncodedItems, ItemBatch, OVERHEAD, ROOM};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
+use crate::limits::Limit;
 
 /// The most items that are made in one go, whoever else waits.
 const AT_ONCE: usize = 256;
@@ -80,7 +81,7 @@ impl ItemSink {
                 self.largest,
                 codec::shorter(codec)
             );
-            return Err(UnfitItem::TooLarge(Error::new(Code::ResourceExhausted, why).of_limit("message")));
+            return Err(UnfitItem::TooLarge(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)));
         }
         self.spans.push(start..end);
         Ok(end + self.spans.len() * OVERHEAD >= self.room || self.spans.len() >= AT_ONCE)

@@ -39,6 +39,8 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
     Violation, WriteQueue, wake,
 };
+use crate::limits::Limit;
+use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
@@ -474,6 +476,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         self.running.insert(id, task.abort_handle());
     }
 
+    /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
+    fn stream(&mut self, id: u64, credit: u32, brings: bool, entry: Option<Arc<RegistryEntry>>, mut request: Request) {
+        self.has_streams = true;
+        let granted = self.shared.lock().flows.open(id, credit, brings);
+        if brings {
+            stream::put_credit(id, granted, &mut self.write_queue);
+            request.items = Some(stream_calls::uploaded(&self.shared, id));
+        }
+        let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
+        let task = tokio::spawn(stream_calls::answer(shared, dispatch, id, entry, request));
+        self.running.insert(id, task.abort_handle());
+    }
+
+    /// An item of the caller's stream.
+    fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
+        if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
+            self.assembly.forget(kind::ITEM, header.id);
+            return Ok(());
+        }
+        let codec = self.codec.unwrap_or_default();
+        let reader = match self.assembly.take(header, payload)? {
+            Assembled::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
+            Assembled::Assembled(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
+            Assembled::Part => return Ok(()),
+            Assembled::TooLarge => {
+                let error = stream_calls::item_too_large(self.endpoint.dispatch().limits().message, codec);
+                self.shared.lock().flows.ended(header.id, Err(error))
+            }
+        };
+        wake([reader]);
+        Ok(())
+    }
+
+    /// Frames were written: streams that waited for that are woken.
+    fn let_streams_go_on(&mut self) {
+        let mut replies = self.shared.lock();
+        let unwritten = self.write_queue.len();
+        let SharedReplies { flows, write_queue, .. } = &mut *replies;
+        self.has_streams = !flows.is_empty();
+        let wakers = flows.written(unwritten, |id| write_queue.holds(id) || self.write_queue.holds(id));
+        drop(replies);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     fn cancel(&mut self, id: u64) {
         self.assembly.forget(kind::CALL, id);
         self.write_queue.give_up(id);
@@ -508,7 +554,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let why = format!(
             "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
         );
-        let error = Error::refused(Code::ResourceExhausted, why).of_limit("message");
+        let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message);
         self.put(id, error.into(), "");
     }
 
@@ -592,7 +638,7 @@ fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
         "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
          raise it{shorter}"
     );
-    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
 }
 
 fn timed_out(why: &str) -> SocketEnd {

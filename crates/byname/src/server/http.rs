@@ -5,6 +5,7 @@
 mod admitted_request;
 mod answer;
 mod builtin;
+mod caching;
 mod cors;
 mod host_and_origin;
 mod join_all;
@@ -26,11 +27,14 @@ use std::sync::{Arc, OnceLock};
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
+use http::{Extensions, HeaderValue, Method as Verb, Request as HttpRequest, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
 use self::answer::{HttpAnswer, Rejection};
+use self::caching::MayBeKept;
+pub use self::cors::Cors;
+use self::cors::CorsHeaders;
 use self::host_and_origin::RequestRules;
 pub(super) use self::request_body::RequestBody;
 pub(super) use self::response_body::ReplyBody;
@@ -53,6 +57,7 @@ pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     frames: bool,
     gate: RequestRules,
+    cors: CorsHeaders,
     path: String,
     plain: bool,
     by_path: bool,
@@ -73,6 +78,8 @@ pub(super) struct Session {
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
     functions: Arc<CallPermits>,
+    /// What the layers of an outer server have found out about its one request.
+    extensions: Extensions,
     /// Frames take over once the answer to the request that asked for them is out.
     upgrade: OnceLock<OnUpgrade>,
 }
@@ -106,6 +113,7 @@ impl ServerEndpoint {
             dispatch,
             frames,
             gate,
+            cors: CorsHeaders::new(&server.cors),
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
@@ -159,7 +167,12 @@ impl Session {
         peer: Option<SocketAddr>,
     ) -> Self {
         let functions = CallPermits::new(endpoint.functions());
-        Self { endpoint, activity, peer, host: OnceLock::new(), functions, upgrade: OnceLock::new() }
+        Self { endpoint, activity, peer, host: OnceLock::new(), functions, extensions: Extensions::new(), upgrade: OnceLock::new() }
+    }
+
+    /// The session of one request whose connection is an outer server's.
+    pub(super) fn of_one_request(endpoint: Arc<ServerEndpoint>, peer: Option<SocketAddr>, extensions: Extensions) -> Self {
+        Self { extensions, ..Self::new(endpoint, Arc::new(ConnectionActivity::new(false)), peer) }
     }
 
     /// The connection itself, where frames were asked for and granted.
@@ -207,7 +220,9 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if out.extensions_mut().remove::<MayBeKept>().is_none() {
+            out.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
     }
     if is_head {
         leave_out_body(&mut out);
@@ -226,7 +241,7 @@ pub(super) async fn answer<B: RequestBody>(
 fn leave_out_body(out: &mut HttpAnswer) {
     let body = take(out.body_mut());
     if let ReplyContent::Whole(body) = body
-        && out.status() != StatusCode::NO_CONTENT
+        && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&out.status())
     {
         out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

@@ -21,6 +21,7 @@ use super::signals::ToldBySignals;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::escape::quoted;
+use crate::limits::Limit;
 use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
@@ -183,6 +184,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
         let package = method.source.package;
         info!(rpc.method = %method.name, package, "serving `{}` of {package}", method.signature());
     }
+    dispatch.log_not_served();
     for address in addresses {
         info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
     }
@@ -323,7 +325,7 @@ async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hint: &str) -
     let why =
         format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
     warn!("{why}");
-    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit("drain"))
+    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit(Limit::Drain))
 }
 
 /// Never none.

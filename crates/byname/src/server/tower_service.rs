@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use tower_service::Service;
 
 use super::Server;
-use super::connection_timeouts::ConnectionActivity;
 use super::http::{ReplyBody, RequestBody, ServerEndpoint, Session, answer};
 use crate::error::Error;
 use crate::runtime::BoxFuture;
@@ -23,11 +22,43 @@ const IDLE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct HttpService {
     endpoint: Arc<ServerEndpoint>,
+    peer_from: Option<Arc<PeerFrom>>,
 }
+
+/// Finds the caller's address in the extensions of a request.
+type PeerFrom = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
 
 impl std::fmt::Debug for HttpService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpService").field("path", &self.endpoint.path()).finish_non_exhaustive()
+    }
+}
+
+impl HttpService {
+    /// Where the outer server leaves a caller's address in the request's extensions, if not as a plain [`SocketAddr`].
+    /// axum leaves it as its `ConnectInfo`:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    ///
+    /// use axum::{Router, extract::ConnectInfo};
+    /// use byname::{Context, Server, rpc};
+    ///
+    /// #[rpc(readonly)]
+    /// async fn peer() -> Option<SocketAddr> { Context::current()?.peer() }
+    ///
+    /// # fn main() -> Result<(), byname::Error> {
+    /// let rpc = Server::new().method::<peer>().into_service()?;
+    /// let rpc = rpc.peer_from(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0));
+    /// let app = Router::new().nest_service("/api", rpc).into_make_service_with_connect_info::<SocketAddr>();
+    /// # let _ = app; Ok(()) }
+    /// ```
+    ///
+    /// If `find` returns `None`, a plain `SocketAddr` in the extensions is used.
+    #[must_use]
+    pub fn peer_from(mut self, find: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
+        self.peer_from = Some(Arc::new(find));
+        self
     }
 }
 
@@ -49,8 +80,11 @@ impl Server {
     /// ```
     ///
     /// The path is what the outer server leaves of it: [`endpoint`](Self::endpoint) counts from there, and
-    /// `.endpoint("/")` answers at the very place of mounting. A caller's address is known where the outer server puts a
-    /// [`SocketAddr`] into the request's extensions.
+    /// `.endpoint("/")` answers at the very place of mounting. The extensions of the request, such as what a
+    /// middleware has found out about its user, are those of the call: interceptors read them from
+    /// [`Request::extensions`](crate::Request::extensions), functions from
+    /// [`Context::extensions`](crate::Context::extensions). A [`SocketAddr`] among them is the caller's address;
+    /// [`HttpService::peer_from`] finds it elsewhere.
     ///
     /// Every layer of tower-http fits around it, directly and through axum.
     ///
@@ -67,8 +101,9 @@ impl Server {
         let announced = self.limits.idle.min(IDLE);
         self.limits.idle = announced;
         let dispatch = self.something(false)?;
+        dispatch.log_not_served();
         let endpoint = ServerEndpoint::new(&self, Arc::new(dispatch), false, true);
-        Ok(HttpService { endpoint: Arc::new(endpoint) })
+        Ok(HttpService { endpoint: Arc::new(endpoint), peer_from: None })
     }
 }
 
@@ -81,9 +116,11 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let peer = request.extensions().get::<SocketAddr>().copied();
-        let session = Session::new(Arc::clone(&self.endpoint), Arc::new(ConnectionActivity::new(false)), peer);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let extensions = std::mem::take(request.extensions_mut());
+        let found = self.peer_from.as_ref().and_then(|peer_from| peer_from(&extensions));
+        let peer = found.or_else(|| extensions.get::<SocketAddr>().copied());
+        let session = Session::of_one_request(Arc::clone(&self.endpoint), peer, extensions);
         Box::pin(answer(Arc::new(session), request))
     }
 }

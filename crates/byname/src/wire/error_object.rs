@@ -7,6 +7,7 @@ use super::json_object::{UnknownMembers, members};
 use super::{HttpReply, Way, headers};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
+use crate::limits::Limit;
 use crate::outcome::{Failure, ReturnedValue};
 
 /// A failure as it is sent: the ERROR object, and the function's own error as JSON.
@@ -75,8 +76,8 @@ impl WireError {
     }
 }
 
-/// The HTTP status of a function's own error of this code. Proxies and clients repeat a call after a 5xx or a 429, though
-/// the function ran, and 499 says that the caller went away: those three are 422.
+/// The HTTP status of an error of this code that the function returned. Proxies and clients repeat a call after a 5xx or a
+/// 429, although the function ran, and 499 means that the caller went away. Those become 422.
 fn own_status(code: Code) -> u16 {
     match code.http_status() {
         429 | 499 | 500.. => 422,
@@ -140,7 +141,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
     let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));
     if status == 431 {
         // This error is sent before the request is read.
-        error = error.executed_is(Executed::No).of_limit("header");
+        error = error.executed_is(Executed::No).of_limit(Limit::Header);
     }
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
     if let Some(seconds) = after {

@@ -11,6 +11,7 @@ use super::{HttpReply, WireError, headers};
 use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
+use crate::limits::Limit;
 
 /// What a body contains.
 pub(crate) enum JsonRpcBody {
@@ -117,7 +118,7 @@ fn batch(body: &Bytes, most: usize) -> Result<JsonRpcBody, InvalidRequest> {
     let (items, count) = read.map_err(|why| InvalidRequest::text(&why))?;
     if count > most {
         let why = format!("the batch has {count} requests, more than {most} (`Limits::batch` of the server)");
-        let error = Error::refused(Code::ResourceExhausted, why).of_limit("batch");
+        let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Batch);
         return Err(InvalidRequest { json_rpc_code: Code::ResourceExhausted.json_rpc_code(), error });
     }
     if count == 0 {

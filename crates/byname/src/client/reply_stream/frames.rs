@@ -19,6 +19,7 @@ use crate::client::outgoing_call::OutgoingCall;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::kind;
+use crate::limits::Limit;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::request::Reply;
@@ -133,7 +134,7 @@ impl FrameReplyItems {
                     self.name
                 );
                 let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes);
-                NextItems::Failed(error.of_limit("stream_idle").into())
+                NextItems::Failed(error.of_limit(Limit::StreamIdle).into())
             }
             ended => match ended_reply(&self.frames, self.sending.link(), &self.name, self.allowed, Ok(ended)) {
                 Some(Reply { result: Err(failure), .. }) => NextItems::Failed(failure),

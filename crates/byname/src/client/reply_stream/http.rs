@@ -20,6 +20,7 @@ use crate::client::typed_result::unasked_stream;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
+use crate::limits::Limit;
 use crate::outcome::Returned;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
 use crate::request::Reply;
@@ -172,7 +173,7 @@ impl HttpReplyItems {
                         self.name,
                         codec::shorter(Codec::Json)
                     );
-                    let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
+                    let error = Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message);
                     return Poll::Ready(NextItems::Failed(error.executed_is(Executed::Yes).into()));
                 }
             }

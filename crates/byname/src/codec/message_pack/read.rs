@@ -13,7 +13,8 @@ use serde_json::{Error, Number, Value};
 
 use super::token::{EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
 use crate::codec::bytes::{in_base64, is_visitor};
-use crate::codec::private_keys::{RAW, Refused, is_private};
+use crate::codec::private_keys::Refused;
+use crate::codec::serde_json_internals::{EXPECTED_VALUE, KEY_IS_NO_NUMBER, OUT_OF_RANGE, RAW, TOO_DEEP, is_private};
 use crate::codec::transcode;
 
 /// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
@@ -89,7 +90,7 @@ impl<'de> MessagePackReader<'de> {
 
     fn enter(&mut self) -> Result<(), Error> {
         self.open += 1;
-        if self.open <= self.deepest { Ok(()) } else { Err(Error::custom("recursion limit exceeded")) }
+        if self.open <= self.deepest { Ok(()) } else { Err(Error::custom(TOO_DEEP)) }
     }
 
     fn array<V: Visitor<'de>>(&mut self, length: usize, visitor: V) -> Result<V::Value, Error> {
@@ -418,7 +419,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
             }
             token => {
                 self.tokens.lost |= matches!(token, Token::Array(_) | Token::Map(_));
-                Err(Error::custom("expected value"))
+                Err(Error::custom(EXPECTED_VALUE))
             }
         }
     }
@@ -445,7 +446,7 @@ fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor:
 
 #[cold]
 fn out_of_range() -> Error {
-    Error::custom("number out of range")
+    Error::custom(OUT_OF_RANGE)
 }
 
 /// The items of an array.
@@ -579,7 +580,7 @@ macro_rules! integer_keys {
 /// As serde_json reads it between quotes: no space, and nothing behind it.
 fn number_in_key<T: serde_core::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     if !text.starts_with(|first: char| first.is_ascii_digit() || first == '-') || text.ends_with(char::is_whitespace) {
-        return Err(Error::custom("invalid value: expected key to be a number in quotes"));
+        return Err(Error::custom(KEY_IS_NO_NUMBER));
     }
     serde_json::from_str(text)
 }

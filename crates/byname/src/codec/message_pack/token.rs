@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::form::{DIGITS, OCTETS, WIDE};
 use crate::codec::finite_floats;
+use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, TRAILING_CHARACTERS};
 
 /// Reads bytes from their beginning, a token at a time.
 pub(in crate::codec) struct TokenReader<'de> {
@@ -264,7 +265,7 @@ impl<'de> TokenReader<'de> {
     fn unusual_key(&mut self) -> Result<Cow<'de, str>, Error> {
         match self.token()? {
             Token::Str(text) => Ok(Cow::Borrowed(text)),
-            token => token.into_key().ok_or_else(|| self.lose("key must be a string")),
+            token => token.into_key().ok_or_else(|| self.lose(KEY_IS_NO_STRING)),
         }
     }
 }
@@ -325,7 +326,7 @@ fn digits(bytes: &[u8]) -> Option<Token<'_>> {
 }
 
 pub(super) fn trailing() -> Error {
-    Error::custom("trailing characters")
+    Error::custom(TRAILING_CHARACTERS)
 }
 
 /// The number that JSON shows for it: 0.1 and not 0.10000000149011612. Where two are as short and as near, as for

@@ -16,7 +16,7 @@ use super::form::{
 use super::token::{Token, TokenReader};
 use crate::codec::bytes::Content;
 use crate::codec::finite_floats::is_checked;
-use crate::codec::private_keys::{NUMBER, RAW, numbers_are_text};
+use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, NUMBER, RAW, numbers_are_text};
 use crate::codec::transcode;
 
 /// Appends one value.
@@ -321,7 +321,7 @@ fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
     let text = match TokenReader::new(&key).token()? {
         Token::Single(value) => serde_json::to_string(&value)?,
         Token::Double(value) => serde_json::to_string(&value)?,
-        token => token.into_key().ok_or_else(|| Error::custom("key must be a string"))?.into_owned(),
+        token => token.into_key().ok_or_else(|| Error::custom(KEY_IS_NO_STRING))?.into_owned(),
     };
     write_str(&text, out);
     Ok(())

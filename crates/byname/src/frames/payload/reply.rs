@@ -73,6 +73,7 @@ mod tests {
     use crate::error::{Code, Executed};
     use crate::frames::fuzzing::queued;
     use crate::frames::payload::tests::metadata;
+    use crate::limits::Limit;
 
     /// The reply that is read of what was put, and its kind.
     fn read_back(put: impl FnOnce(&mut WriteQueue)) -> (u8, Reply) {
@@ -112,7 +113,7 @@ mod tests {
             retry_after in proptest::option::of(0..u64::from(u32::MAX)),
             data: Vec<u8>,
         ) {
-            let mut error = Error::new(Code::ResourceExhausted, message).executed_is(Executed::No).of_limit("message");
+            let mut error = Error::new(Code::ResourceExhausted, message).executed_is(Executed::No).of_limit(Limit::Message);
             if let Some(ms) = retry_after {
                 error = error.with_retry_after(Duration::from_millis(ms));
             }

@@ -6,100 +6,64 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{FrameServer, SharedReplies, put_reply};
-use crate::codec;
+use super::{SharedReplies, put_reply};
+use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
-use crate::frames::header::{FrameHeader, kind};
 use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
 use crate::frames::payload::stream::{put_credit, put_end};
-use crate::frames::{Assembled, Found, SenderEnd, SharedState, StreamSender, Violation, wake};
-use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
+use crate::frames::{Found, SenderEnd, SharedState, StreamSender, wake};
+use crate::limits::Limit;
+use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
 use crate::request::{Reply, Request};
 
-impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
-    /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
-    pub(super) fn stream(
-        &mut self,
-        id: u64,
-        credit: u32,
-        brings: bool,
-        entry: Option<Arc<RegistryEntry>>,
-        mut request: Request,
-    ) {
-        self.has_streams = true;
-        let granted = self.shared.lock().flows.open(id, credit, brings);
-        if brings {
-            put_credit(id, granted, &mut self.write_queue);
-            request.items = Some(Items::new(UploadedItems { shared: Arc::clone(&self.shared), id }));
-        }
-        let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
-        let task = tokio::spawn(async move {
-            let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
-            let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
-            let last = match result {
-                Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, items, metadata, &name).await,
-                result => StreamReply::Reply(Reply { result, metadata }),
-            };
-            let mut replies = shared.lock();
-            let write_queue = &mut replies.write_queue;
-            match last {
-                StreamReply::End(metadata) => put_end(id, &metadata, write_queue),
-                StreamReply::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
-                StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
-                StreamReply::Nothing => {}
-            }
-            let closed = replies.flows.close(id);
-            replies.ended.push(id);
-            shared.unlock_and_wake(replies);
-            wake(closed);
-        });
-        self.running.insert(id, task.abort_handle());
-    }
+/// The caller's stream, as its function reads it.
+pub(super) fn uploaded(shared: &Arc<SharedState<SharedReplies>>, id: u64) -> Items {
+    Items::new(UploadedItems { shared: Arc::clone(shared), id })
+}
 
-    /// An item of the caller's stream.
-    pub(super) fn item(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), Violation> {
-        if !self.has_streams || !self.shared.lock().flows.receives(header.id) {
-            self.assembly.forget(kind::ITEM, header.id);
-            return Ok(());
-        }
-        let codec = self.codec.unwrap_or_default();
-        let reader = match self.assembly.take(header, payload)? {
-            Assembled::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
-            Assembled::Assembled(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
-            Assembled::Part => return Ok(()),
-            Assembled::TooLarge => {
-                let limit = self.endpoint.dispatch().limits().message;
-                let why = format!(
-                    "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it \
-                     smaller, or raise it{}",
-                    codec::shorter(codec)
-                );
-                let error = Error::new(Code::ResourceExhausted, why).of_limit("message");
-                self.shared.lock().flows.ended(header.id, Err(error))
-            }
-        };
-        wake([reader]);
-        Ok(())
+/// Runs a call that has a stream, and sends its answer.
+pub(super) async fn answer(
+    shared: Arc<SharedState<SharedReplies>>,
+    dispatch: Arc<Dispatch>,
+    id: u64,
+    entry: Option<Arc<RegistryEntry>>,
+    request: Request,
+) {
+    let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
+    let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
+    let last = match result {
+        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, items, metadata, &name).await,
+        result => StreamReply::Reply(Reply { result, metadata }),
+    };
+    let mut replies = shared.lock();
+    let write_queue = &mut replies.write_queue;
+    match last {
+        StreamReply::End(metadata) => put_end(id, &metadata, write_queue),
+        StreamReply::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
+        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
+        StreamReply::Nothing => {}
     }
+    let closed = replies.flows.close(id);
+    replies.ended.push(id);
+    shared.unlock_and_wake(replies);
+    wake(closed);
+}
 
-    /// Frames were written: streams that waited for that are woken.
-    pub(super) fn let_streams_go_on(&mut self) {
-        let mut replies = self.shared.lock();
-        let unwritten = self.write_queue.len();
-        let SharedReplies { flows, write_queue, .. } = &mut *replies;
-        self.has_streams = !flows.is_empty();
-        let wakers = flows.written(unwritten, |id| write_queue.holds(id) || self.write_queue.holds(id));
-        drop(replies);
-        wakers.into_iter().for_each(std::task::Waker::wake);
-    }
+/// An item of the caller's stream is larger than the server takes.
+pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
+    let why = format!(
+        "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it smaller, or raise \
+         it{}",
+        codec::shorter(codec)
+    );
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }
 
 /// How a call ends, with the metadata that no item carried.
@@ -140,7 +104,7 @@ async fn send(
                 "no item of the stream of `{name}` was taken for {idle:?} (`Limits::stream_idle` of the server); read \
                  it sooner, or raise it"
             );
-            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit("stream_idle");
+            let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle);
             SenderEnd::Failed(error.into())
         })
     })
@@ -152,7 +116,6 @@ async fn send(
     }
 }
 
-/// The caller's stream, as its function reads it.
 struct UploadedItems {
     shared: Arc<SharedState<SharedReplies>>,
     id: u64,

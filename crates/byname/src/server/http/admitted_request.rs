@@ -23,6 +23,7 @@ use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::escape::quoted_bytes;
+use crate::limits::Limit;
 use crate::outcome::{Failure, Items, Returned};
 use crate::request::{CallArguments, Reply, Request};
 use crate::wire::stream_lines::StreamFormat;
@@ -174,6 +175,8 @@ impl<'r> CallerInfo<'r> {
         let mut request = Request::new(name.into(), args, metadata);
         (request.peer, request.deadline, request.share) = (self.session.peer, self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
+        // A batch has several calls.
+        request.extensions = self.session.extensions.clone();
         // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
         let mut is_to_be_told = request.items.is_none();
         let mut running = pin!(dispatch.run(request));
@@ -204,7 +207,7 @@ pub(super) fn is_of_function(result: &Result<Returned, Failure>) -> bool {
 }
 
 pub(super) fn does_not_fit(why: String) -> Error {
-    Error::new(Code::ResourceExhausted, why).of_limit("message").executed_is(Executed::Yes)
+    Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
 }
 
 pub(super) fn not_encoded() -> Error {

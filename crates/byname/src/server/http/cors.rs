@@ -1,24 +1,131 @@
-//! What browsers are told about calls of pages of other sites (CORS).
+//! What pages of other sites may do beside calling (CORS): [`Cors`], and the headers that say so.
+
+use std::time::Duration;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap, HeaderValue,
-    VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderName,
+    HeaderValue, VARY,
 };
 
 use super::answer::{HttpAnswer, no_content};
+use crate::error::{Code, Error};
+use crate::escape::quoted;
 
-/// The answer to the question whether a page may call.
-pub(super) fn preflight() -> HttpAnswer {
-    let mut out = no_content();
-    let headers = out.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-    let allowed = "authorization, byname-timeout-ms, content-type, idempotency-key, traceparent, tracestate";
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
-    out
+/// The request headers that pages of allowed origins may always set.
+const ALWAYS_ALLOWED: [&str; 6] =
+    ["authorization", "byname-timeout-ms", "content-type", "idempotency-key", "traceparent", "tracestate"];
+
+/// What the pages of [`Server::origins`](crate::Server::origins) may do beside calling.
+/// [`Server::cors`](crate::Server::cors) sets it.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Cors {
+    allow_headers: Vec<String>,
+    expose_headers: Vec<String>,
+    allow_credentials: bool,
+    max_age: Option<Duration>,
 }
 
-/// Lets the page of this origin read an answer.
-pub(super) fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(VARY, HeaderValue::from_static("origin"));
+impl Cors {
+    /// Request headers that pages may set beside `authorization`, `byname-timeout-ms`, `content-type`, `idempotency-key`,
+    /// `traceparent` and `tracestate`. `*` is all but `authorization`.
+    pub fn allow_headers<H: Into<String>>(mut self, names: impl IntoIterator<Item = H>) -> Self {
+        self.allow_headers.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Headers of an answer that scripts may read. Without it they can read `content-type` and few others.
+    pub fn expose_headers<H: Into<String>>(mut self, names: impl IntoIterator<Item = H>) -> Self {
+        self.expose_headers.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether pages may send cookies and other credentials of the browser. Off by default. The origins, and the headers
+    /// that are allowed and exposed, must be named then: a `*` fails the start.
+    pub fn allow_credentials(mut self, on: bool) -> Self {
+        self.allow_credentials = on;
+        self
+    }
+
+    /// How long a browser may keep the answer to a preflight, in whole seconds. Without it most keep it for five seconds.
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(max_age);
+        self
+    }
+
+    /// Whether browsers would do what is said here for pages of these origins.
+    pub(in crate::server) fn check(&self, origins: &[String]) -> Result<(), Error> {
+        let invalid = |why: String| Err(Error::refused(Code::InvalidArgument, why));
+        let headers = [("Cors::allow_headers", &self.allow_headers), ("Cors::expose_headers", &self.expose_headers)];
+        for (method, names) in headers {
+            if let Some(name) = names.iter().find(|name| HeaderName::try_from(name.as_str()).is_err()) {
+                return invalid(format!(
+                    "`{method}`: {} is no name of a header; give each name as a text of its own",
+                    quoted(name)
+                ));
+            }
+        }
+        if !self.allow_credentials {
+            return Ok(());
+        }
+        let lists =
+            [("Server::origins", origins)].into_iter().chain(headers.map(|(method, names)| (method, &names[..])));
+        for (method, names) in lists {
+            if let Some(name) = names.iter().find(|name| name.contains('*')) {
+                return invalid(format!(
+                    "`Cors::allow_credentials` needs names, but `{method}` has {}; name each",
+                    quoted(name)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The headers of answers to pages of allowed origins.
+#[derive(Debug)]
+pub(super) struct CorsHeaders {
+    of_preflight: HeaderMap,
+    of_answer: HeaderMap,
+}
+
+impl CorsHeaders {
+    /// Of rules that were [checked](Cors::check).
+    pub(super) fn new(rules: &Cors) -> Self {
+        let value = |names: &[&str]| HeaderValue::try_from(names.join(", ")).expect("names can stand in a header");
+        let (mut of_preflight, mut of_answer) = (HeaderMap::new(), HeaderMap::new());
+        of_preflight.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        let allowed: Vec<_> =
+            ALWAYS_ALLOWED.into_iter().chain(rules.allow_headers.iter().map(String::as_str)).collect();
+        of_preflight.insert(ACCESS_CONTROL_ALLOW_HEADERS, value(&allowed));
+        if let Some(max_age) = rules.max_age {
+            of_preflight.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(max_age.as_secs()));
+        }
+        let exposed: Vec<_> = rules.expose_headers.iter().map(String::as_str).collect();
+        if !exposed.is_empty() {
+            of_answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, value(&exposed));
+        }
+        if rules.allow_credentials {
+            of_answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        Self { of_preflight, of_answer }
+    }
+
+    /// The answer to the question whether a page may call.
+    pub(super) fn preflight(&self) -> HttpAnswer {
+        let mut out = no_content();
+        *out.headers_mut() = self.of_preflight.clone();
+        out
+    }
+
+    /// Lets the page of this origin read an answer.
+    pub(super) fn allow(&self, headers: &mut HeaderMap, origin: HeaderValue) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.extend(self.of_answer.clone());
+        let mut varies = headers.get_all(VARY).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        if !varies.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"origin")) {
+            headers.append(VARY, HeaderValue::from_static("origin"));
+        }
+    }
 }

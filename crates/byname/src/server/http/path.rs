@@ -7,6 +7,7 @@ use http::header::ALLOW;
 use super::WayIn;
 use super::admitted_request::AdmittedRequest;
 use super::answer::{HttpAnswer, Rejection};
+use super::caching::CacheRules;
 use super::request_body::RequestBody;
 use super::verbs::Verbs;
 use crate::arguments::EncodedArguments;
@@ -35,15 +36,17 @@ impl WayIn for PathWay {
             let args = path_way::read(request.read_body(Some(&name)).await?)?;
             return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
         }
-        let Some(is_readonly) = dispatch.is_readonly(&name) else {
+        let Some(method) = dispatch.entry(&name).map(|entry| &*entry.handler.method) else {
             let args = EncodedArguments::none(Codec::Json);
             return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
         };
-        if is_readonly && [Verb::GET, Verb::HEAD].contains(verb) {
+        if method.readonly && [Verb::GET, Verb::HEAD].contains(verb) {
             let args = path_way::read_query(request.head.uri.query().unwrap_or(""))?;
-            return request.call(Way::Path, name, CallArguments::Query(args), None).await;
+            let caching = CacheRules::new(method, &request.head.headers);
+            let out = request.call(Way::Path, name, CallArguments::Query(args), None).await?;
+            return Ok(caching.apply(out));
         }
-        let allowed = if is_readonly { Verbs::Read } else { Verbs::Call };
+        let allowed = if method.readonly { Verbs::Read } else { Verbs::Call };
         let refused = CallArguments::Refused(allowed.wrong_verb(Some(&name), verb, request.head.uri.path()));
         let is_question = *verb == Verb::OPTIONS;
         // Interceptors may deny that there is such a function.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::server::connection_timeouts::ConnectionActivity;
 
 /// What a request's body can be: hyper's own, or one that came through the layers of another server.
@@ -51,7 +51,7 @@ pub(super) async fn read<B: RequestBody>(
         let why = format!(
             "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
         );
-        Error::refused(Code::ResourceExhausted, why).of_limit("message")
+        Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message)
     };
     if body.size_hint().lower() > limits.message as u64 {
         return Err(too_large());
@@ -85,7 +85,7 @@ pub(super) async fn read<B: RequestBody>(
                 let knob = if by_caller { "" } else { ", or raise `Limits::call` of the server" };
                 let why = format!("the deadline of the call passed before its body was there; allow more time{knob}");
                 let error = Error::refused(Code::DeadlineExceeded, why);
-                return Err(if by_caller { error } else { error.of_limit("call") });
+                return Err(if by_caller { error } else { error.of_limit(Limit::Call) });
             }
         };
         if whole.len() + more.len() + data.len() > limits.message {
@@ -153,7 +153,7 @@ async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
 /// The rest of a body doesn't come.
 pub(in crate::server) fn stalled(limit: Duration) -> Error {
     let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole");
-    Error::refused(Code::DeadlineExceeded, why).of_limit("body_progress")
+    Error::refused(Code::DeadlineExceeded, why).of_limit(Limit::BodyProgress)
 }
 
 /// A body that did not come whole, or is none.

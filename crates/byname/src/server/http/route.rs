@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::admitted_request::{AdmittedRequest, CallerInfo};
 use super::answer::{HttpAnswer, Rejection};
 use super::builtin::Builtin;
-use super::cors;
 use super::host_and_origin::transfer_coding;
 use super::path::PathWay;
 use super::plain::PlainWay;
@@ -74,7 +73,7 @@ pub(super) async fn route<B: RequestBody>(
         Err(rejection) => rejection.into_answer(target.errors()),
     };
     if let Some(origin) = origin {
-        cors::allow(out.headers_mut(), origin);
+        session.endpoint.cors.allow(out.headers_mut(), origin);
     }
     out
 }
@@ -112,7 +111,7 @@ async fn admit<B: RequestBody>(
     }
     request.caller.deadline = headers::timeout(&head.headers)?.map(|timeout| later(request.began, timeout));
     if head.method == Verb::OPTIONS && origin.is_some() {
-        return Ok(cors::preflight());
+        return Ok(endpoint.cors.preflight());
     }
     match target {
         RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => answer_by(PlainWay, request).await,

@@ -12,6 +12,7 @@ use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
+use crate::limits::Limit;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::server::connection_timeouts::ConnectionActivity;
 use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
@@ -140,7 +141,7 @@ impl<B: RequestBody> RequestLines<B> {
                         self.longest,
                         codec::shorter(Codec::Json)
                     );
-                    return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit("message")));
+                    return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)));
                 }
             }
             match ready!(self.body.as_mut().poll_frame(cx)) {

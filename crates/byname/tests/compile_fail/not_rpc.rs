@@ -1,0 +1,9 @@
+//! A function without the attribute is no type, so `method` can't name it.
+
+use byname::Server;
+
+async fn plain() {}
+
+fn main() {
+    let _ = Server::new().method::<plain>();
+}
