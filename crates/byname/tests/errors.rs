@@ -763,6 +763,12 @@ async fn functions(page: &mut Page) {
         "Correct the name, or see that the server serves the function: at its start it logs each one. Servers that other \
          machines reach suggest no names unless `Server::listing` lets them.",
     );
+    let without = Client::local(&one()).unwrap();
+    page.add(
+        "The function is linked but not served",
+        failed(without.call::<()>("nothing", ()).await),
+        "Add the function to the server. At its start the server logs every function that is linked but not served.",
+    );
     page.add(
         "The function panicked",
         failed(local.call::<u8>("panics", ("on purpose",)).await),
