@@ -120,7 +120,7 @@ mod tests {
         if let Err(error) = syn::parse2::<syn::File>(tokens.clone()) {
             panic!("{error}: {tokens}");
         }
-        crate::text::normalised(tokens)
+        crate::source_text::normalised(tokens)
     }
 
     fn errors(text: &str) -> usize {
@@ -134,7 +134,7 @@ mod tests {
             pub async fn add(a: i64, b: i64) -> i64 { a + b }
         };
         let text = expanded(quote!(readonly), item.clone());
-        assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
+        assert!(text.starts_with(&crate::source_text::normalised(item)), "{text}");
         assert!(text.contains("pub struct add{}"), "{text}");
         assert!(text.contains("\"add(a: i64, b: i64) -> i64\""), "{text}");
         assert_eq!(errors(&text), 0);
@@ -209,7 +209,7 @@ mod tests {
             }
         };
         let text = expanded(quote!(), item.clone());
-        assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
+        assert!(text.starts_with(&crate::source_text::normalised(item)), "{text}");
         assert!(text.contains("impl<T: Store>::byname::Instance for Db<T>"), "{text}");
         assert!(!text.contains("struct "), "{text}");
         assert_eq!(errors(&text), 0);
@@ -308,7 +308,7 @@ mod tests {
             ),
         ] {
             let text = expanded(quote!(), item.clone());
-            assert!(text.starts_with(&crate::text::normalised(item)), "{text}");
+            assert!(text.starts_with(&crate::source_text::normalised(item)), "{text}");
             assert_eq!(errors(&text), 1);
         }
     }

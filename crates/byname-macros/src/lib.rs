@@ -10,8 +10,8 @@ mod errors;
 mod expand;
 mod invisible;
 mod library;
-mod place;
-mod text;
+mod source_text;
+mod spans;
 
 use proc_macro::TokenStream;
 

@@ -24,6 +24,7 @@ pub struct Handler {
     pub(crate) method: Arc<Method>,
     begin: BeginFn,
     types: TypeIds,
+    takes_bytes: bool,
 }
 
 type BeginFn = Arc<dyn Fn(&Method, arguments::CallInput<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
@@ -116,7 +117,12 @@ impl Handler {
             let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(Fallible { future, summary }) as Pin<Box<dyn Invocation>>)
         };
-        Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
+        Self {
+            method: Arc::new(method.clone()),
+            begin: Arc::new(begin),
+            types: TypeIds::of::<A, T, E>(),
+            takes_bytes: A::are_bytes(),
+        }
     }
 
     /// A function that returns a stream, as a future that yields its items.
@@ -133,7 +139,12 @@ impl Handler {
             let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(streaming_function::Streams { future, has_ended: false }) as Pin<Box<dyn Invocation>>)
         };
-        Self { method: Arc::new(method.clone()), begin: Arc::new(begin), types: TypeIds::of::<A, T, E>() }
+        Self {
+            method: Arc::new(method.clone()),
+            begin: Arc::new(begin),
+            types: TypeIds::of::<A, T, E>(),
+            takes_bytes: A::are_bytes(),
+        }
     }
 
     /// Any callable at run time.
@@ -193,7 +204,12 @@ impl Handler {
             let future = function(arguments::decode::<A>(method, call)?);
             Ok(Box::pin(Plain { future }) as Pin<Box<dyn Invocation>>)
         };
-        Self { method: Arc::new(method), begin: Arc::new(begin), types: TypeIds::of::<A, T, NoError>() }
+        Self {
+            method: Arc::new(method),
+            begin: Arc::new(begin),
+            types: TypeIds::of::<A, T, NoError>(),
+            takes_bytes: A::are_bytes(),
+        }
     }
 
     /// Decodes the arguments and makes the invocation, which does nothing before it is polled.
@@ -204,6 +220,16 @@ impl Handler {
     /// Whether a caller in this process can hand over values of these types as they are.
     pub(crate) fn takes(&self, types: TypeIds) -> bool {
         self.types == types
+    }
+
+    /// Whether its one argument is [`Bytes`](crate::Bytes), or the items of the stream that it takes are.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        self.takes_bytes
+    }
+
+    /// Whether it returns [`Bytes`](crate::Bytes), or a stream of them.
+    pub(crate) fn returns_bytes(&self) -> bool {
+        self.types.ok == TypeId::of::<codec::Bytes>()
     }
 
     pub(crate) fn prefixed(&self, prefix: &str) -> Self {

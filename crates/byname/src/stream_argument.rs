@@ -1,6 +1,6 @@
 //! A stream as an argument: [`Streaming`].
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -203,6 +203,10 @@ impl<A: FromArguments, T: Argument> FromArguments for ArgumentsWithStream<A, T> 
 
     fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, MissingArgument> {
         Ok(Self(A::finish(slots, params)?, None))
+    }
+
+    fn are_bytes() -> bool {
+        TypeId::of::<T>() == TypeId::of::<codec::Bytes>()
     }
 
     fn take_items(&mut self, items: Items, method: &Method, nesting: usize) -> Result<(), Items> {

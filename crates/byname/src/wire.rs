@@ -6,6 +6,7 @@ mod error_object;
 pub(crate) mod headers;
 mod json_object;
 pub(crate) mod json_rpc;
+pub(crate) mod octets;
 pub(crate) mod path_way;
 pub(crate) mod plain_way;
 pub(crate) mod stream_lines;

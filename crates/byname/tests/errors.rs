@@ -798,6 +798,12 @@ async fn functions(page: &mut Page) {
         "Correct the name, or see that the server serves the function: at its start it logs each one. Servers that other \
          machines reach suggest no names unless `Server::listing` lets them.",
     );
+    let without = Client::local(&one()).unwrap();
+    page.add(
+        "The function is linked but not served",
+        failed(without.call::<()>("nothing", ()).await),
+        "Add the function to the server. At its start the server logs every function that is linked but not served.",
+    );
     page.add(
         "The function panicked",
         failed(local.call::<u8>("panics", ("on purpose",)).await),
@@ -1418,7 +1424,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("GET, HEAD, OPTIONS", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
     ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
-    ("authorization, byname-timeout-ms", "the headers that pages may send"),
     ("sec-websocket-version: 13", "a head of HTTP"),
     ("the connection ended before an answer", "why a connection of frames was not opened: the log's, calls go by HTTP"),
     ("the head of the answer is too long", "as above"),
@@ -1452,6 +1457,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("credit without a number", "what is wrong with a peer that speaks frames, as `Violation` below"),
     ("a call without a time-out", "as above"),
     ("transfer-encoding: chunked", "a head of HTTP"),
+    ("authorization, origin, accept", "the value of a header"),
+    (" (add `.method::<", "a part of what a server logs at its start"),
     ("event: end", "an event, which is no error"),
     ("event: err", "an event; the error in it is one of these"),
     ("a bracket too many", "serde_json has read the text before"),

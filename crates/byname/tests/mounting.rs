@@ -203,7 +203,7 @@ async fn extensions_of_a_request_are_those_of_its_calls_by_every_way() {
         let client = Client::builder(format!("{address}/api/rpc")).build().unwrap().header("x-user", name);
         let streamed = user_streamed::on(&client);
         let items: Vec<_> = futures_util::TryStreamExt::try_collect(streamed).await.unwrap();
-        assert_eq!(items, [expected.clone()]);
+        assert_eq!(items, std::slice::from_ref(&expected));
         assert_eq!(user::on(&client).await.unwrap(), expected);
     }
 }

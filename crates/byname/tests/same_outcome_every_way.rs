@@ -1045,7 +1045,7 @@ async fn what_is_too_large_is_so_by_every_way_of_its_codec_and_the_error_says_wh
         let limits = |limits: &mut Limits| limits.message = clients;
         let without_path = Running::new(server(servers).path(false)).await;
         let [plain, path] = [&without_path, &running].map(|running| {
-            let builder = Client::builder(&format!("{}/rpc", running.address)).transport(Transport::Http);
+            let builder = Client::builder(format!("{}/rpc", running.address)).transport(Transport::Http);
             builder.limits(limits).build().unwrap()
         });
         path.call::<()>("nothing", ()).await.unwrap();
@@ -1147,7 +1147,7 @@ async fn an_own_error_without_data_is_null() {
     });
     let server = server.await;
     for codec in [Codec::MessagePack, Codec::Json] {
-        let client = Client::builder(&server.address.to_string()).codec(codec).build().unwrap();
+        let client = Client::builder(server.address.to_string()).codec(codec).build().unwrap();
         let by_frames = async {
             loop {
                 match told(client.call::<u8>("unit", ()).await).as_str() {

@@ -10,7 +10,7 @@ use super::{Client, Contract, Function, OutputKind, cfgs, types};
 use crate::ast::{self, Body, Member};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
-use crate::text;
+use crate::source_text;
 
 const HOME: Home = Home { place: Place::ContractMethod, elsewhere: "move it to a trait without `#[rpc]`" };
 
@@ -132,7 +132,7 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
                 "write `{}Result<{}, byname::Error>{}`, or an error of yours that is `From<byname::Error>`; an alias must \
                  end in `Result`",
                 if method.output.streams { "impl Stream<Item = " } else { "" },
-                text::normalised(&method.output.ty),
+                source_text::normalised(&method.output.ty),
                 if method.output.streams { ">" } else { "" },
             ),
         );

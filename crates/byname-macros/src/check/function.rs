@@ -9,7 +9,7 @@ use crate::ast::{self, Body};
 use crate::attr::{Options, Place};
 use crate::errors::Errors;
 use crate::library::Library;
-use crate::text;
+use crate::source_text;
 
 /// As many as the library has tuples for.
 const MOST_ARGUMENTS: usize = 16;
@@ -128,7 +128,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         stub: options.stub.unwrap_or_else(|| signature.ident.clone()),
         name,
         aliases,
-        doc: text::doc(&function.attrs),
+        doc: source_text::doc(&function.attrs),
         cfgs: cfgs(&function.attrs),
         deprecated: deprecated.cloned(),
         arguments,

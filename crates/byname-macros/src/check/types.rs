@@ -8,8 +8,8 @@ use super::{Output, OutputKind, Passing, ResultPlaces};
 use crate::errors::Errors;
 use crate::invisible::bare;
 use crate::library::Library;
-use crate::place::at;
-use crate::text;
+use crate::source_text;
+use crate::spans::at;
 
 /// How an argument of this type is passed, and what the server holds of it.
 pub(super) fn argument(ty: &Type, library: &Library, errors: &mut Errors) -> (Passing, TokenStream) {
@@ -113,10 +113,10 @@ pub(super) fn owned_text(ty: &Type) -> String {
     match bare(ty) {
         Type::Reference(reference) => owned_text(&reference.elem),
         Type::Path(path) if path.path.is_ident("str") => "String".into(),
-        Type::Slice(slice) => format!("Vec<{}>", text::normalised(&slice.elem)),
+        Type::Slice(slice) => format!("Vec<{}>", source_text::normalised(&slice.elem)),
         ty => match option_of(ty).map(bare) {
             Some(Type::Reference(reference)) => format!("Option<{}>", owned_text(&reference.elem)),
-            _ => text::normalised(ty),
+            _ => source_text::normalised(ty),
         },
     }
 }
@@ -161,7 +161,7 @@ fn referent(reference: &TypeReference, byname: &Library, errors: &mut Errors) ->
         errors.at(
             lifetime,
             "an argument is borrowed for the call only",
-            format_args!("write `{}`, or take `{}`", text::normalised(plain), owned_text(elem)),
+            format_args!("write `{}`, or take `{}`", source_text::normalised(plain), owned_text(elem)),
         );
     } else if let Type::TraitObject(object) = elem {
         errors.at(
@@ -280,7 +280,7 @@ mod tests {
             parse_quote!(()),
         ];
         for ty in good {
-            let text = text::normalised(&ty);
+            let text = source_text::normalised(&ty);
             assert_eq!(refused(ty), None, "{text}");
         }
     }
@@ -305,7 +305,7 @@ mod tests {
             (parse_quote!(&dyn Copy), "can be decoded"),
         ];
         for (ty, expected) in bad {
-            let text = text::normalised(&ty);
+            let text = source_text::normalised(&ty);
             let message = refused(ty).unwrap_or_else(|| panic!("{text}"));
             assert!(message.contains(expected), "{text}: {message}");
         }
@@ -316,7 +316,9 @@ mod tests {
         let places = |ty: Type| {
             let output = output(&ty, &mut Errors::default());
             match output.kind {
-                OutputKind::Result(places) => Some((text::normalised(places.ok), text::normalised(places.err))),
+                OutputKind::Result(places) => {
+                    Some((source_text::normalised(places.ok), source_text::normalised(places.err)))
+                }
                 _ => None,
             }
         };
@@ -331,7 +333,7 @@ mod tests {
     #[test]
     fn the_type_stands_for_self() {
         let outside = without_self(quote!(Vec<(Self, Self::Item)>), &quote!(shop::Basket));
-        assert_eq!(text::normalised(outside), "Vec<(shop::Basket, shop::Basket::Item)>");
+        assert_eq!(source_text::normalised(outside), "Vec<(shop::Basket, shop::Basket::Item)>");
         assert!(find_self(quote!((a, [Self; 2]))).is_some());
         assert!(find_self(quote!(self.a)).is_none());
     }

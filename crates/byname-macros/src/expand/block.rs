@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 
 use super::{client, handler, never};
 use crate::check::{Block, Client};
-use crate::text;
+use crate::source_text;
 
 pub(super) fn expand(block: &Block) -> TokenStream {
     let Block { ty, client: Client { library: byname, cfgs, methods, .. }, .. } = block;
@@ -46,7 +46,7 @@ pub(super) fn fallback(block: &Block) -> TokenStream {
 /// The type that makes the calls, and the way to it from the block's own type.
 fn item(block: &Block) -> TokenStream {
     let Block { ty, client: Client { library: byname, vis, cfgs, .. }, .. } = block;
-    let item = client::item(&block.client, &text::normalised(ty));
+    let item = client::item(&block.client, &source_text::normalised(ty));
     let stub = client::ident(&block.client);
     let on = (!block.has_on).then(|| {
         quote_spanned! {Span::mixed_site()=>

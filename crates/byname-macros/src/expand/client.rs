@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 
 use super::{output, spec, stub};
 use crate::check::{Client, Function};
-use crate::place::{all_at, unlinted};
+use crate::spans::{all_at, unlinted};
 
 /// The type and its `on`. `of` is the name of the type or trait in the documentation.
 pub(super) fn item(client: &Client, of: &str) -> TokenStream {

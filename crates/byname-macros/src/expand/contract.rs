@@ -10,7 +10,7 @@ use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
 use crate::invisible::{bare, bare_mut};
 use crate::library::Library;
-use crate::place::{all_at, ends, unlinted};
+use crate::spans::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
     let Contract { ident, client: Client { cfgs, methods, .. }, .. } = contract;

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 
 use super::{fake, handler, never, output, spec, stub};
 use crate::check::{Function, Manner};
-use crate::place::{all_at, unlinted};
+use crate::spans::{all_at, unlinted};
 
 pub(super) fn expand(function: &Function) -> TokenStream {
     let stub = item(function);

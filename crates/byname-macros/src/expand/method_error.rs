@@ -86,7 +86,7 @@ mod tests {
         if let Err(error) = syn::parse2::<syn::File>(tokens.clone()) {
             panic!("{error}: {tokens}");
         }
-        crate::text::normalised(tokens)
+        crate::source_text::normalised(tokens)
     }
 
     #[test]

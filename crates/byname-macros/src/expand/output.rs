@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 
 use crate::check::{Function, Output, OutputKind, Takes};
 use crate::library::Library;
-use crate::place::{at, ends};
+use crate::spans::{at, ends};
 
 /// The type of a success of a function that returns a `Result`, which may be an alias.
 pub(super) fn ok(byname: &Library, result: &TokenStream) -> TokenStream {

@@ -7,14 +7,14 @@ use syn::ext::IdentExt;
 use crate::attr::DefaultValue;
 use crate::check::{Argument, Function, Manner, OutputKind, Takes};
 use crate::library::Library;
-use crate::text;
+use crate::source_text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
     let Function { library: byname, doc, idempotent, readonly, public, .. } = function;
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
     let params = function.arguments.iter().map(|argument| param(byname, argument));
-    let mut returns = text::normalised(&function.output.ty);
+    let mut returns = source_text::normalised(&function.output.ty);
     if function.output.streams {
         returns = format!("impl Stream<Item = {returns}>");
     }
@@ -93,7 +93,7 @@ fn signature(function: &Function, returns: &str) -> String {
 
 /// The type of a stream that is an argument, as people write it.
 fn taken(stream: &Takes) -> String {
-    format!("Streaming<{}>", text::normalised(&stream.item))
+    format!("Streaming<{}>", source_text::normalised(&stream.item))
 }
 
 fn option(value: Option<TokenStream>) -> TokenStream {

@@ -1,6 +1,6 @@
 //! From the wire to Rust.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 
 use serde_core::Deserialize;
@@ -27,6 +27,11 @@ pub trait FromArguments: Send + Sized + 'static {
     /// The tuple, or the first argument that is missing.
     #[doc(hidden)]
     fn finish(slots: Self::Slots, params: &[Param]) -> Result<Self, MissingArgument>;
+    /// Whether the argument is one [`Bytes`](crate::Bytes), or the items of the stream are.
+    #[doc(hidden)]
+    fn are_bytes() -> bool {
+        TypeId::of::<Self>() == TypeId::of::<(codec::Bytes,)>()
+    }
     /// Takes the stream that came with the call, or gives it back where there is no argument for one.
     #[doc(hidden)]
     fn take_items(&mut self, items: Items, _: &Method, _: usize) -> Result<(), Items> {

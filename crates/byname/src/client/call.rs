@@ -41,12 +41,12 @@ use crate::stream_argument::Streaming;
 #[must_use = "a call is sent when it is awaited"]
 pub struct Call<A, R> {
     name: Cow<'static, str>,
-    /// What it takes to send it, and to send it again; nothing once it goes another way than by frames.
+    /// What is needed to send it, and to send it again. `None` once another future has taken it over.
     prepared: Option<PreparedCall<A>>,
     progress: CallState,
-    /// Its span, once it has begun and if anybody watches.
+    /// Its span, once it has begun, if a subscriber wants it.
     span: Option<Box<Span>>,
-    /// From what came back to what the caller sees; a pointer, so that a call is a future whatever `R` is.
+    /// Makes the caller's result of a reply. It is a pointer, so that a call is a future for every `R`.
     read: fn(&str, Result<Returned, Failure>) -> R,
 }
 
@@ -55,12 +55,12 @@ struct PreparedCall<A> {
     method: Option<&'static Method>,
     args: A,
     encode: ArgumentsEncoder<A>,
-    /// For a caller in the same process: the arguments as they are, and the types they are of.
+    /// For a caller in the same process: hands the arguments over without encoding, and says their types.
     as_they_are: Option<LocalArguments<A>>,
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
-    /// What it streams in.
+    /// The caller's stream.
     upload: Option<CallStream>,
     takes_stream: bool,
 }
@@ -274,7 +274,7 @@ impl<A: Send, R> Call<A, R> {
                         unreachable!("it was sent by frames");
                     };
                     match host.ended(&self.name, time.allowed, sending.link(), Ok(ended)) {
-                        // Whether it is sent again is for the others' way to say.
+                        // `ServiceHost::call` decides whether it is sent again.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = sending.link().codec();
                             drop(entered);
@@ -290,7 +290,7 @@ impl<A: Send, R> Call<A, R> {
                     }
                 }
                 CallState::Any(call) => {
-                    // It may have begun in a runtime and go on where there is none.
+                    // It may have begun in a runtime and be polled outside of one.
                     let outside = Handle::try_current().is_err().then(runtime::current);
                     let _entered = outside.as_ref().map(Handle::enter);
                     break ready!(call.as_mut().poll(cx));
@@ -334,7 +334,7 @@ impl<A: Send, R> Call<A, R> {
 
         if serving.is_some() || !scope.headers.is_empty() {
             let own = std::mem::replace(headers, scope.headers.clone());
-            // Who names another trace for the call means that one.
+            // A trace that was set for this call has precedence.
             if let Some(serving) = serving.as_ref().filter(|_| !own.contains_key("traceparent")) {
                 serving.pass_trace_on(headers);
             }
@@ -343,7 +343,7 @@ impl<A: Send, R> Call<A, R> {
         metadata::check_size(headers)?;
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
-        // A span that nobody watches would still be entered and left at each poll.
+        // A disabled span would still be entered and left at each poll.
         self.span = (!span.is_disabled()).then(|| Box::new(span));
         if !streams
             && scope.interceptors.is_empty()
@@ -363,7 +363,7 @@ impl<A: Send, R> Call<A, R> {
             let reply = match sending.poll_send(CallHead { name, deadline }, &mut frame, cx) {
                 Poll::Ready(Ok(())) => return Ok(CallState::Frames(sending, time)),
                 Poll::Ready(Err(unsent)) => host.ended(name, allowed, &link, Err(unsent)),
-                // Nobody but itself looks at its deadline before it is sent.
+                // The connection knows no deadline of a call that is not sent. The future of the host does.
                 Poll::Pending => None,
             };
             drop(entered);
@@ -373,7 +373,7 @@ impl<A: Send, R> Call<A, R> {
         self.start_anyhow(time)
     }
 
-    /// Sends it whichever way it goes.
+    /// Sends it by its host or by `Request`.
     fn start_anyhow(&mut self, time: CallDeadline) -> Result<CallState, Error> {
         let Some(prepared) = &self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
-/// Idle connections of one host, the most recently used on top, so that those that aren't needed grow old.
+/// Idle connections of one host. The most recently used one is taken first, so that connections which are not needed grow
+/// old and are closed.
 #[derive(Debug)]
 pub(super) struct ConnectionPool<C, K> {
     idle: Vec<IdleConnection<C, K>>,
@@ -13,13 +14,13 @@ pub(super) struct ConnectionPool<C, K> {
     pub(super) addresses: Addresses,
 }
 
-/// The addresses of one host, and at which of them calls timed out. Such an address is used only where there is no other,
-/// until it answers: a replica that is stopped or hangs still takes connections.
+/// The addresses of one host, and at which of them calls timed out. Such an address is used only if there is no other, until
+/// it answers: a replica that is stopped or hangs still accepts connections.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// As they were when a connection was opened last.
+    /// The addresses when the last connection was opened.
     known: Vec<SocketAddr>,
-    /// Those where a call timed out and none was answered since; the one where that was last stands last.
+    /// Addresses where a call timed out and no call was answered since. The latest time-out stands last.
     late: Vec<SocketAddr>,
 }
 
@@ -65,8 +66,8 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
         Self { idle: Vec::new(), uses: 0, addresses: Addresses::default() }
     }
 
-    /// The most recently used connection of this owner that is not too old and goes to an address that answers; those
-    /// that are too old come back in `closed`, to be dropped by the caller.
+    /// The most recently used connection of this owner that is not too old and goes to an address that answers. Those that
+    /// are too old are moved to `closed`: the caller drops them.
     pub(super) fn take(&mut self, owner: &K, now: Instant, closed: &mut Vec<C>) -> Option<C> {
         while let Some(at) = self.usable(owner) {
             let idle = self.idle.remove(at);
@@ -102,7 +103,8 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
         self.idle.iter().map(|idle| idle.until).min()
     }
 
-    /// Makes room for a new connection beside `busy` ones: the oldest idle ones, which can only be other owners', go.
+    /// Makes room for a new connection beside `busy` ones. It takes out the oldest idle ones, which can only belong to
+    /// other owners.
     pub(super) fn make_room(&mut self, busy: usize, limit: usize) -> Vec<C> {
         let surplus = (self.idle.len() + busy).saturating_sub(limit).min(self.idle.len());
         self.idle.drain(..surplus).map(|idle| idle.connection).collect()

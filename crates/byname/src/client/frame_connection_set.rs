@@ -1,5 +1,5 @@
-//! The connections of one host that many calls share, opened once the server has offered it: for each runtime one, or
-//! several where the host's name has several addresses.
+//! The connections of frames of one service: which ones are opened and when, and by which one a call goes. Each runtime has
+//! one, or several if the service's name has several addresses.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,25 +16,25 @@ use crate::deadline::{before, later};
 use crate::limits::Limits;
 use crate::runtime;
 
-/// Over at most so many addresses of a name calls are spread.
+/// Calls are spread over at most this many addresses of a name.
 const SPREAD: usize = 4;
 
-/// How often it is looked whether another connection is needed.
+/// How often to check whether another connection is needed.
 const LOOK: Duration = Duration::from_secs(10);
 
 pub(super) struct FrameConnectionSet {
     target: ServiceUrl,
     limits: Limits,
-    /// What they carry, where the server can read it.
+    /// The codec of values, if the server can read it.
     codec: Codec,
-    /// Told of each runtime whose calls go by frames from now on.
+    /// Called with each runtime whose calls go by frames from now on.
     opened: Box<dyn Fn(Id) + Send + Sync>,
     known: Mutex<KnownOffer>,
 }
 
 #[derive(Debug, Default)]
 struct KnownOffer {
-    /// The server has offered it before: a client that makes one call needs no connection for many.
+    /// The server has offered frames before. A client that makes one call needs no such connection.
     was_offered: bool,
     /// A call had one of these connections to go by.
     was_used: bool,
@@ -78,14 +78,14 @@ impl FrameConnectionSet {
         let link = match known.member(runtime)?.links.as_slice() {
             [] => return None,
             [(_, only)] => Arc::clone(only),
-            // Taking turns, a caller that looks twice for each call would never see every second one.
+            // By chance: with turns, a caller that asks twice for each call would always get every second one.
             many => Arc::clone(&many[fastrand::usize(..many.len())].1),
         };
         known.was_used = true;
         Some(link)
     }
 
-    /// The server takes frames: a connection is opened in the background, unless there is one or it is too early.
+    /// The server offers frames. A connection is opened in the background, unless there is one or it is too early.
     pub(super) fn offered(self: &Arc<Self>) {
         let runtime = Handle::current();
         let mut known = self.known();
@@ -138,7 +138,7 @@ impl KnownOffer {
         self.members.iter_mut().find(|member| member.runtime == runtime)
     }
 
-    /// Whether another connection is to be opened for this runtime, which counts as begun then.
+    /// Whether the caller must open another connection for this runtime. It counts as begun then.
     fn begin(&mut self, runtime: Id, now: Instant) -> bool {
         if !self.upgrades.may_try(now) {
             return false;
@@ -153,8 +153,8 @@ impl KnownOffer {
 }
 
 impl RuntimeConnections {
-    /// Those of the addresses that another connection is tried to, the best first. Calls are spread over addresses of one
-    /// family alone, for the two of a server are often the same machine.
+    /// The addresses for another connection, the best first. Calls are spread over addresses of one family, because the
+    /// IPv4 and the IPv6 address of a server are often the same machine.
     fn candidates(&mut self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let family = self.links.first().map(|(address, _)| *address).or(addresses.first().copied());
         let is_of_family = |address: &SocketAddr| family.is_some_and(|family| family.is_ipv4() == address.is_ipv4());
@@ -176,7 +176,7 @@ impl RuntimeConnections {
         }
     }
 
-    /// Calls go by this connection as well from now on; the one that it replaces comes back.
+    /// Calls go by this connection too from now on. Returns the connection that it replaces.
     fn install(&mut self, address: SocketAddr, link: &Arc<FrameConnection>) -> Option<Arc<FrameConnection>> {
         let old = match self.links.iter().position(|(linked, _)| *linked == address) {
             None if self.links.len() >= self.wanted => Some(0),
@@ -189,7 +189,7 @@ impl RuntimeConnections {
 }
 
 impl Drop for FrameConnectionSet {
-    /// With the last client go its connections, once the calls that wait are answered.
+    /// The last client is gone: its connections end once the calls in flight are answered.
     fn drop(&mut self) {
         for (_, link) in self.known().members.iter_mut().flat_map(|member| member.links.drain(..)) {
             link.leave();
@@ -246,7 +246,7 @@ async fn keep(opening: OpeningGuard) {
         tracing::debug!("a connection of frames with {} ended: {}", set.target.url(), over.why);
         set.known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
         set.forget(&link);
-        // Where none is left, the next answer over HTTP offers another.
+        // If none is left, the next answer over HTTP offers another.
         set.look(&runtime);
     }
 }

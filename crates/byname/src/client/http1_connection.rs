@@ -1,5 +1,5 @@
-//! One HTTP/1.1 connection, read and written by whoever calls through it: no task of its own, no channel between
-//! threads, nothing to wake but the caller.
+//! One HTTP/1.1 connection. The call that uses it reads and writes it: there is no task, no channel between threads, and
+//! nothing to wake but the caller.
 
 mod streaming_exchange;
 
@@ -34,10 +34,10 @@ const AHEAD: usize = 1 << 20;
 /// A connection without a call keeps no buffer that had more room than this.
 const KEPT: usize = 32 << 10;
 
-/// A connection that is not in use, or is in use by its holder alone.
+/// A connection. Only its holder uses it.
 pub(super) struct Http1Connection<S = TcpStream> {
     stream: S,
-    /// What was read and not used yet. Empty between two calls.
+    /// Bytes that were read and not used yet. Empty between two calls.
     read: BytesMut,
     /// The most room that `read` has had. What was split off shares its memory, so its own capacity doesn't show it.
     most_room: usize,
@@ -59,7 +59,7 @@ pub(super) struct HttpResponse {
 pub(super) enum UnreadBody {
     /// It is larger than the limit.
     TooLarge,
-    /// It is a stream, which nobody asked for.
+    /// It is a stream, and the call did not ask for one.
     Stream,
 }
 
@@ -68,7 +68,7 @@ pub(super) enum UnreadBody {
 pub(super) enum ExchangeError {
     /// Not a byte of the request was written.
     Unsent(String),
-    /// Some was, and the function may have run.
+    /// A part of the request was written, and the function may have run.
     Unknown(String),
 }
 
@@ -126,8 +126,8 @@ impl Http1Connection {
         (result.map_err(ExchangeError::Unknown), again.then_some(self))
     }
 
-    /// Asks the kernel whether the server has kept the connection open. tokio's own memory of the socket may be older
-    /// than the server's goodbye.
+    /// Asks the kernel whether the server has kept the connection open. What tokio remembers of the socket may be older
+    /// than the end of the connection.
     pub(super) fn look(&self) -> Result<(), String> {
         let mut byte = [MaybeUninit::uninit()];
         match socket2::SockRef::from(&self.stream).peek(&mut byte) {
@@ -151,7 +151,7 @@ impl Http1Connection {
             match written? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(count) => request.advance(count),
-                // An answer to half a request is a refusal: it is read, and the rest is not sent.
+                // An answer to a part of a request is a rejection: it is read, and the rest is not sent.
                 Poll::Pending => match ready!(self.poll_read(cx))? {
                     0 => return Poll::Ready(Ok(())),
                     _ if self.is_answered() => return Poll::Ready(Ok(())),
@@ -189,7 +189,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
         self.read.capacity() - self.read.len() < PIECE / 2
     }
 
-    /// Whether there is an answer, or what is none; announcements of one are taken away.
+    /// Whether there is an answer, or bytes that are no answer. Announcements (100 and the like) are removed.
     fn is_answered(&mut self) -> bool {
         loop {
             let mut rest = self.read.clone();
@@ -271,7 +271,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
             };
             body.extend_from_slice(chunk);
         }
-        // Trailers are read over up to the empty line.
+        // Trailers are ignored, up to the empty line.
         loop {
             let line = self.read.windows(2).position(|end| end == b"\r\n");
             match line {
@@ -297,7 +297,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
         }
     }
 
-    /// Takes bytes that are there. A small body is copied, so that the buffer stays for the next.
+    /// Takes bytes from the buffer. A small body is copied, so that the buffer can be used for the next answer.
     fn take(&mut self, length: usize) -> Bytes {
         if length >= PIECE {
             return self.read.split_to(length).freeze();
@@ -308,7 +308,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
     }
 }
 
-/// A request, and what of it is still to be written.
+/// The part of a request that is still to be written.
 struct HttpRequestWriter {
     head: Bytes,
     body: Bytes,

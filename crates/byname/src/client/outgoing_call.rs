@@ -18,15 +18,15 @@ use crate::outcome::Items;
 pub(super) struct OutgoingCall {
     pub(super) name: Cow<'static, str>,
     pub(super) args: EncodedArguments,
-    /// What its stub knows of it; nothing in a call by name.
+    /// What its stub knows of it. `None` in a call by name.
     pub(super) method: Option<&'static Method>,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Instant,
-    /// What the deadline was when the call began, for words.
+    /// The time until the deadline when the call began, for messages.
     pub(super) allowed: Duration,
-    /// What it streams in.
+    /// The caller's stream.
     pub(super) items: Mutex<Option<Items>>,
-    /// Some of that was taken: what is sent again would not be the same call.
+    /// An item of it was taken, so the same call can't be sent again.
     pub(super) is_spent: bool,
     pub(super) takes_stream: bool,
 }
@@ -39,7 +39,7 @@ pub(super) struct CallDeadline {
 }
 
 impl OutgoingCall {
-    /// Sees to it that the arguments are in that codec.
+    /// Converts the arguments to this codec.
     pub(super) fn put_in(&mut self, codec: Codec) -> Result<(), Error> {
         if self.args.codec != codec {
             self.args = self.args.clone().into_codec(codec)?;
@@ -66,7 +66,7 @@ impl OutgoingCall {
         self.takes_stream || self.items.get_mut().is_ok_and(|items| items.is_some())
     }
 
-    /// What it streams in; whoever took nothing of it puts it back.
+    /// The caller's stream. An attempt that took no item puts it back.
     pub(super) fn take_items(&mut self) -> Option<Items> {
         let items = self.items.get_mut().ok()?.take();
         self.is_spent |= items.is_some();
@@ -78,7 +78,7 @@ impl OutgoingCall {
         self.items = Mutex::new(items);
     }
 
-    /// What is called, and until when.
+    /// The name and the deadline.
     pub(super) fn asked(&self) -> CallHead<'_> {
         CallHead { name: &self.name, deadline: self.deadline }
     }

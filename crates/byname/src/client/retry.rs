@@ -23,8 +23,8 @@ impl Attempts {
 
     /// How long to wait before sending again; `None` to give up. `jitter` is random, from 0 to 1.
     ///
-    /// A call that may have run goes again only if running twice is as good as once. One that didn't run goes again
-    /// only when the reason can pass: a wrong argument stays wrong.
+    /// A call that may have run is sent again only if it is idempotent. A call that did not run is sent again only if the
+    /// reason can pass: a wrong argument stays wrong.
     pub(super) fn again(&mut self, error: &Error, jitter: f64) -> Option<Duration> {
         let harmless = match error.executed() {
             Executed::No => true,

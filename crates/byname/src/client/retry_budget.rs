@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A tenth of a token for each call, one for each repetition, ten in store: repetitions stay near a tenth of the calls,
-/// so that tiers that all retry don't multiply each other's load.
+/// Each answered call adds a tenth of a token. Each repetition takes one. The bucket holds ten. So repetitions stay near a
+/// tenth of the calls, and several tiers that all retry do not multiply each other's load.
 #[derive(Debug)]
 pub(super) struct RetryBudget(AtomicU32);
 

@@ -52,7 +52,7 @@ pub struct StreamCall<A, R> {
 }
 
 enum StreamCallState<A, R> {
-    /// And how much is asked for at once.
+    /// The call, and the room that is asked for at once.
     Calling(Call<A, R>, usize),
     Flowing(OpenStream<R>),
     Over,
@@ -74,7 +74,7 @@ impl<A, R> StreamCall<A, R> {
     #[doc(hidden)]
     pub fn new(mut call: Call<A, R>) -> Self {
         call.take_a_stream();
-        // Within the process nothing is made before it is asked for.
+        // Within the process no item is made before it is asked for.
         let room = if call.is_local() { 1 } else { ROOM };
         Self { progress: StreamCallState::Calling(call, room) }
     }

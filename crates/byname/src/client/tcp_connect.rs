@@ -14,7 +14,7 @@ use super::service_url::ServiceUrl;
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// The addresses of a service, those that were given or those that its name has.
+/// The addresses of a service: the given ones, or those of its name.
 pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<SocketAddr>> {
     if !target.addresses.is_empty() {
         return Ok(target.addresses.clone());
@@ -52,7 +52,7 @@ pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<(SocketAdd
     }
 }
 
-/// What the first of them to end gives; the others stay.
+/// The output of the first attempt that ends. The others stay.
 async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     poll_fn(|cx| {
         for at in 0..attempts.len() {

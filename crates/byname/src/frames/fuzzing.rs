@@ -158,10 +158,10 @@ pub fn assembly(data: &[u8]) {
             let all = so_far.len();
             match assembly.take(&header, &payload) {
                 Ok(Assembled::Part) => assert!(header.has(flag::MORE)),
-                Ok(whole @ (Assembled::Whole(_) | Assembled::Assembled(_))) => {
+                Ok(whole @ (Assembled::Whole(_) | Assembled::Joined(_))) => {
                     assert!(!header.has(flag::MORE) && all <= largest);
                     let whole = match &whole {
-                        Assembled::Assembled(whole) => whole,
+                        Assembled::Joined(whole) => whole,
                         Assembled::Whole(whole) => *whole,
                         _ => unreachable!("it is whole"),
                     };

@@ -50,7 +50,7 @@ pub(crate) enum Assembled<'p> {
     /// A whole message in one piece.
     Whole(&'p [u8]),
     /// A whole message that came in several pieces.
-    Assembled(Bytes),
+    Joined(Bytes),
     /// Nothing yet, or a message that was refused before.
     Part,
     /// A message that is larger than allowed. Nothing of it was kept.
@@ -123,7 +123,7 @@ impl MessageAssembly {
                 self.likely = whole.len() + whole.len() / 16;
                 let whole = Bytes::from(whole);
                 self.spares.keep(&whole);
-                Assembled::Assembled(whole)
+                Assembled::Joined(whole)
             }
             Some(AssemblyState::TooLarge) => Assembled::TooLarge,
             Some(AssemblyState::Refused) | None => Assembled::Part,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn assembled(bytes: &'static [u8]) -> Assembled<'static> {
-        Assembled::Assembled(Bytes::from_static(bytes))
+        Assembled::Joined(Bytes::from_static(bytes))
     }
 
     #[test]

@@ -319,7 +319,7 @@ mod tests {
                 while let Some((header, payload)) = header::next(&mut rest).expect("frames are whole") {
                     match self.assembly.take(&header, payload).expect("the window is kept") {
                         Assembled::Whole(whole) => self.came.push((header.id, whole.to_vec())),
-                        Assembled::Assembled(whole) => self.came.push((header.id, whole.to_vec())),
+                        Assembled::Joined(whole) => self.came.push((header.id, whole.to_vec())),
                         Assembled::Part | Assembled::TooLarge => {}
                     }
                 }

@@ -306,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                     match self.assembly.take(&header, payload)? {
                         Assembled::Part => {}
                         Assembled::Whole(call) => self.call(&header, call, None, now, cx)?,
-                        Assembled::Assembled(call) => self.call(&header, &call, Some(&call), now, cx)?,
+                        Assembled::Joined(call) => self.call(&header, &call, Some(&call), now, cx)?,
                         Assembled::TooLarge => self.too_large(header.id),
                     }
                     calls += 1;
@@ -498,7 +498,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let codec = self.codec.unwrap_or_default();
         let reader = match self.assembly.take(header, payload)? {
             Assembled::Whole(item) => self.shared.lock().flows.came_alone(header.id, codec, item)?,
-            Assembled::Assembled(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
+            Assembled::Joined(item) => self.shared.lock().flows.came(header.id, EncodedItems::one(codec, item))?,
             Assembled::Part => return Ok(()),
             Assembled::TooLarge => {
                 let error = stream_calls::item_too_large(self.endpoint.dispatch().limits().message, codec);

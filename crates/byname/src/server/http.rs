@@ -167,11 +167,23 @@ impl Session {
         peer: Option<SocketAddr>,
     ) -> Self {
         let functions = CallPermits::new(endpoint.functions());
-        Self { endpoint, activity, peer, host: OnceLock::new(), functions, extensions: Extensions::new(), upgrade: OnceLock::new() }
+        Self {
+            endpoint,
+            activity,
+            peer,
+            host: OnceLock::new(),
+            functions,
+            extensions: Extensions::new(),
+            upgrade: OnceLock::new(),
+        }
     }
 
     /// The session of one request whose connection is an outer server's.
-    pub(super) fn of_one_request(endpoint: Arc<ServerEndpoint>, peer: Option<SocketAddr>, extensions: Extensions) -> Self {
+    pub(super) fn of_one_request(
+        endpoint: Arc<ServerEndpoint>,
+        peer: Option<SocketAddr>,
+        extensions: Extensions,
+    ) -> Self {
         Self { extensions, ..Self::new(endpoint, Arc::new(ConnectionActivity::new(false)), peer) }
     }
 

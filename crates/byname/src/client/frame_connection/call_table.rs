@@ -46,7 +46,7 @@ enum SlotState {
 pub(in crate::client) enum FrameCallEnd {
     /// With REPLY or ERROR.
     Answered(FrameHeader, Bytes),
-    /// Its answer was larger than allowed; whether the function ran, as far as an answer tells that is not kept.
+    /// Its answer was larger than allowed and was not kept. Says whether the function ran.
     TooLarge(Executed),
     Late,
     /// Nothing of it was sent, or the server will not run it.

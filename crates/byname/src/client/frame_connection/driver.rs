@@ -212,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                         let start = item.as_ptr().addr() - message.as_ptr().addr();
                         run.spans.push(start..start + item.len());
                     }
-                    Assembled::Assembled(item) => {
+                    Assembled::Joined(item) => {
                         run.end(&mut state, &message, codec, &mut self.wakers)?;
                         let value = item.slice_ref(state.item(&header, &item)?);
                         state.came(header.id, EncodedItems::one(codec, value), &mut self.wakers)?;
@@ -236,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     let ended = match self.assembly.take(&header, payload)? {
                         Assembled::Part => continue,
                         Assembled::Whole(payload) => FrameCallEnd::Answered(header, message.slice_ref(payload)),
-                        Assembled::Assembled(whole) => FrameCallEnd::Answered(header, whole),
+                        Assembled::Joined(whole) => FrameCallEnd::Answered(header, whole),
                         // An ERROR may say that it did not.
                         Assembled::TooLarge if header.kind == kind::ERROR => FrameCallEnd::TooLarge(Executed::Unknown),
                         Assembled::TooLarge => FrameCallEnd::TooLarge(Executed::Yes),

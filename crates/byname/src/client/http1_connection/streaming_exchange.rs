@@ -31,7 +31,7 @@ pub(in crate::client) struct Outflow {
     failure: Option<Failure>,
 }
 
-/// What comes of the writing of a request.
+/// How the writing of a request ended.
 pub(in crate::client) enum Written {
     /// All of it.
     All,
@@ -57,7 +57,7 @@ impl Outflow {
         self.items.as_mut()
     }
 
-    /// Until when an answer is waited for: each item gives the call so much more time.
+    /// Until when the call waits for an answer. Each item that goes out extends this by `idle`.
     pub(in crate::client) fn until(&self, deadline: Instant, idle: Duration) -> Instant {
         self.taken.map_or(deadline, |taken| later(taken, idle))
     }
@@ -67,7 +67,7 @@ impl Outflow {
         self.items.is_none() && self.wire.is_empty() && self.failure.is_none()
     }
 
-    /// Its items, where none was taken.
+    /// Its items, if none was taken.
     pub(in crate::client) fn into_untouched(self) -> Option<Items> {
         self.items.filter(|_| self.taken.is_none())
     }
@@ -108,7 +108,7 @@ impl Outflow {
         self.failure.take()
     }
 
-    /// So much more was written. The memory of a large item is not kept for the next.
+    /// `count` more bytes were written. The memory of a large item is not kept for the next.
     fn wrote(&mut self, count: usize) {
         self.written += count;
         self.has_begun = true;

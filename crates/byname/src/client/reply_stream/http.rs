@@ -27,8 +27,9 @@ use crate::request::Reply;
 use crate::wire::headers;
 use crate::wire::stream_lines::{self, LineSplitter, LineTooLong, StreamLine};
 
-/// One attempt, up to the first item or the answer; nothing where the connection turned out to be closed before
-/// anything was sent on it.
+/// One attempt, up to the answer or to the first item of the stream. An answer without a stream is `Ok`, and so is a
+/// connection that turned out to be closed before anything was sent. A stream and a failure are `Err`: the reply is
+/// complete.
 pub(in crate::client) async fn attempt(
     connections: &Arc<HttpConnections>,
     mut connection: PooledConnection,
@@ -111,7 +112,7 @@ pub(in crate::client) async fn attempt(
     }
 }
 
-/// A stream as it comes over HTTP.
+/// The stream of a reply over HTTP.
 struct HttpReplyItems {
     connections: Arc<HttpConnections>,
     open: Option<OpenResponse>,
@@ -154,7 +155,7 @@ impl HttpReplyItems {
                         bytes.extend_from_slice(&item);
                         continue;
                     }
-                    // What came before it goes first.
+                    // The items before this line are returned first.
                     Ok(Some(_)) | Err(_) if !spans.is_empty() => self.lines.put_back(&line),
                     Ok(Some(StreamLine::End)) => return Poll::Ready(NextItems::End),
                     Ok(Some(StreamLine::Failed(failure))) => return Poll::Ready(NextItems::Failed(failure)),
@@ -208,7 +209,7 @@ impl ItemSource for HttpReplyItems {
         if matches!(next, NextItems::End)
             && let Some(mut open) = this.open.take()
         {
-            // The end of the body comes with that of the stream, or the connection isn't worth waiting for.
+            // The connection is kept only if the end of the body has come with the end of the stream.
             let ended = open.begun.poll_body(&mut open.connection.http1, cx);
             let OpenResponse { connection, begun, out, _permit } = open;
             if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && begun.leaves_for_another(&connection.http1)

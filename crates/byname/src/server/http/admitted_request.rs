@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
-use super::stream_body::{RequestLines, StreamReader, half_closed};
+use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, half_closed};
 use super::{ServerEndpoint, Session};
 use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
@@ -24,10 +24,10 @@ use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::escape::quoted_bytes;
 use crate::limits::Limit;
-use crate::outcome::{Failure, Items, Returned};
+use crate::outcome::{Failure, Items, Returned, ReturnedValue};
 use crate::request::{CallArguments, Reply, Request};
 use crate::wire::stream_lines::StreamFormat;
-use crate::wire::{Way, WireError, path_way, plain_way};
+use crate::wire::{Way, WireError, octets, path_way, plain_way};
 
 /// What a way in is given.
 pub(super) struct AdmittedRequest<'r, B> {
@@ -87,6 +87,12 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         Ok(RequestLines::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
     }
 
+    /// The body, as the bytes come.
+    pub(super) fn octets(&mut self) -> Result<RequestOctets<B>, Rejection> {
+        let longest = self.endpoint().dispatch().limits().message;
+        Ok(RequestOctets::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
+    }
+
     /// Takes the body, if it says that it is of a kind that is taken.
     fn take_body(&mut self) -> Result<B, Rejection> {
         let has_body = self.body.as_ref().is_some_and(|body| !body.is_end_stream());
@@ -111,13 +117,18 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         // Only an error needs the name again, and there it is only for words.
         let said = name.clone();
         let refused = matches!(args, CallArguments::Refused(_));
-        let form = StreamFormat::asked_for(&self.head.headers);
+        let format = StreamFormat::asked_for(&self.head.headers);
+        let asks_for_bytes = way == Way::Path && octets::is_asked_for(&self.head.headers);
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
         let Reply { result, metadata } = self.caller.run(name, &said, args, streams, metadata).await;
         let of_function = is_of_function(&result);
         let dispatch = self.endpoint().dispatch();
+        let gets_bytes = asks_for_bytes && dispatch.entry(&said).is_some_and(|entry| entry.handler.returns_bytes());
         let reply = match result {
+            Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
+                octets::success(codec, &value).map_err(|_| not_encoded())?
+            }
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
                 (Some(value), Way::Plain) => plain_way::success(&value),
                 (Some(value), Way::Path) => path_way::success(value),
@@ -127,7 +138,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 let readonly = dispatch.is_readonly(&said) == Some(true);
                 let activity = Arc::clone(&self.caller.session.activity);
                 let reader = StreamReader { activity, readonly: readonly.then_some(said) };
-                return Ok(response_body::stream(items, form, reader, metadata));
+                let format = if gets_bytes { BodyFormat::Octets } else { BodyFormat::Text(format) };
+                return Ok(response_body::stream(items, format, reader, metadata));
             }
             Err(failure) => {
                 let refusal = WireError::from(failure);

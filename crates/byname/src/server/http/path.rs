@@ -14,7 +14,7 @@ use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::outcome::Items;
 use crate::request::CallArguments;
-use crate::wire::{Way, path_way};
+use crate::wire::{Way, octets, path_way};
 
 pub(super) struct PathWay {
     pub(super) name: String,
@@ -28,12 +28,15 @@ impl WayIn for PathWay {
         let dispatch = request.endpoint().dispatch();
         let verb = &request.head.method;
         if *verb == Verb::POST {
+            let takes_bytes = octets::is(&request.head.headers)
+                && dispatch.entry(&name).is_some_and(|entry| entry.handler.takes_bytes());
             if dispatch.takes_stream(&name) {
                 let args = path_way::read_query(request.head.uri.query().unwrap_or(""))?;
-                let items = Items::new(request.lines()?);
+                let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
                 return request.call(Way::Path, name, CallArguments::Query(args), Some(items)).await;
             }
-            let args = path_way::read(request.read_body(Some(&name)).await?)?;
+            let body = request.read_body(Some(&name)).await?;
+            let args = if takes_bytes { octets::read(body) } else { path_way::read(body)? };
             return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
         }
         let Some(method) = dispatch.entry(&name).map(|entry| &*entry.handler.method) else {

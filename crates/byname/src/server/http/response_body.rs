@@ -1,6 +1,6 @@
 //! The bodies of replies.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,10 +9,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::stream_body::{StreamBody, StreamReader};
+use super::stream_body::{BodyFormat, StreamBody, StreamReader};
 use crate::outcome::Items;
 use crate::server::connection_timeouts::CallGuard;
-use crate::wire::stream_lines::StreamFormat;
 
 /// Asks nginx, and those who took it over, to pass items on as they come.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -20,14 +19,14 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The reply of a stream.
 pub(super) fn stream(
     items: Items,
-    form: StreamFormat,
+    format: BodyFormat,
     reader: StreamReader,
     metadata: HeaderMap,
 ) -> Response<ReplyContent> {
-    let mut out = Response::new(ReplyContent::Stream(StreamBody::new(items, form, reader)));
+    let mut out = Response::new(ReplyContent::Stream(StreamBody::new(items, format, reader)));
     *out.headers_mut() = metadata;
     let headers = out.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(BUFFERING, HeaderValue::from_static("no"));
     out
@@ -67,9 +66,9 @@ impl Default for ReplyContent {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let Self { content, working } = &mut *self;
         let data = match content {
             ReplyContent::Whole(data) if data.is_empty() => return Poll::Ready(None),
@@ -81,7 +80,8 @@ impl Body for ReplyBody {
                 data.split_to(piece)
             }
             ReplyContent::Stream(stream) => match stream.poll_data(cx) {
-                Poll::Ready(Some(data)) => data,
+                Poll::Ready(Some(Ok(data))) => data,
+                Poll::Ready(Some(Err(broken))) => return Poll::Ready(Some(Err(broken))),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     // It is the function that is waited for, not the client.

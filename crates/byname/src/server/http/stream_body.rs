@@ -1,5 +1,6 @@
 //! Streams over HTTP: the lines of an answer, and those of a request.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,8 +14,10 @@ use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits::Limit;
+use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::server::connection_timeouts::ConnectionActivity;
+use crate::wire::octets;
 use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
 
 /// How long a stream is silent before it says so.
@@ -24,11 +27,52 @@ const BEAT: Duration = Duration::from_secs(15);
 /// with a reset, and the second line fails.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// The longest item that bytes of a request are cut into.
+const LONGEST_PART: usize = 64 << 10;
+
+/// How the items of a stream are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BodyFormat {
+    /// Each with what tells it from the others and from the end.
+    Text(StreamFormat),
+    /// Bytes, one item behind the other. An error breaks the body off.
+    Octets,
+}
+
+impl BodyFormat {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Text(format) => format.content_type(),
+            Self::Octets => octets::OCTETS,
+        }
+    }
+
+    fn put_item(self, codec: Codec, item: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        match (self, codec) {
+            (Self::Octets, _) => octets::put_item(codec, item, out)?,
+            (Self::Text(format), Codec::Json) => format.item(item, out),
+            (Self::Text(format), Codec::MessagePack) => format.item(&codec::to_json(item)?, out),
+        }
+        Ok(())
+    }
+
+    /// Puts the error that ends a stream.
+    fn put_failure(self, failure: Failure, out: &mut Vec<u8>) -> Result<(), String> {
+        match (self, failure) {
+            (Self::Text(format), failure) => {
+                format.failure(failure, out);
+                Ok(())
+            }
+            (Self::Octets, Failure::Method { error, .. } | Failure::Rpc(error)) => Err(error.to_string()),
+        }
+    }
+}
+
 /// The items of a stream as they are sent.
 #[derive(Debug)]
 pub(super) struct StreamBody {
     items: Option<Items>,
-    form: StreamFormat,
+    format: BodyFormat,
     count: u64,
     timer: DeadlineTimer,
     last: Instant,
@@ -44,46 +88,60 @@ pub(super) struct StreamReader {
 }
 
 impl StreamBody {
-    pub(super) fn new(items: Items, form: StreamFormat, reader: StreamReader) -> Self {
-        Self { items: Some(items), form, count: 0, timer: DeadlineTimer::default(), last: Instant::now(), reader }
+    pub(super) fn new(items: Items, format: BodyFormat, reader: StreamReader) -> Self {
+        Self { items: Some(items), format, count: 0, timer: DeadlineTimer::default(), last: Instant::now(), reader }
     }
 
-    /// What goes out next; `None` at the end.
-    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(items) = &mut self.items else {
-            return Poll::Ready(None);
-        };
+    /// What goes out next; `None` at the end. After an error the body is broken off.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut out = Vec::new();
+        while out.is_empty() && self.items.is_some() {
+            if let Err(why) = ready!(self.poll_into(cx, &mut out)) {
+                self.items = None;
+                return Poll::Ready(Some(Err(io::Error::other(why))));
+            }
+        }
+        self.last = Instant::now();
+        Poll::Ready((!out.is_empty()).then(|| Ok(out.into())))
+    }
+
+    fn poll_into(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), String>> {
+        let Some(items) = &mut self.items else {
+            return Poll::Ready(Ok(()));
+        };
         match items.poll_next(cx, ROOM) {
             Poll::Ready(NextItems::Batch(ItemBatch::Encoded(batch))) => {
                 for item in batch.rest() {
-                    self.form.item(item, &mut out);
+                    self.format.put_item(batch.codec, item, out)?;
                     self.count += 1;
                 }
             }
             // What goes out over HTTP is encoded.
             Poll::Ready(NextItems::Batch(ItemBatch::Local(_)) | NextItems::End) => {
-                self.form.end(self.count, &mut out);
+                if let BodyFormat::Text(format) = self.format {
+                    format.end(self.count, out);
+                }
                 self.items = None;
             }
             Poll::Ready(NextItems::Failed(failure)) => {
-                self.form.failure(failure, &mut out);
                 self.items = None;
+                self.format.put_failure(failure, out)?;
             }
             Poll::Pending => {
                 let may_be_gone = self.reader.activity.is_half_closed();
                 if may_be_gone && let Some(name) = &self.reader.readonly {
-                    self.form.failure(half_closed(name).into(), &mut out);
                     self.items = None;
-                    return Poll::Ready(Some(out.into()));
+                    return Poll::Ready(self.format.put_failure(half_closed(name).into(), out));
                 }
-                let beat = if may_be_gone { PROBE } else { BEAT };
-                ready!(self.timer.poll_at(cx, later(self.last, beat)));
-                out.extend_from_slice(self.form.beat());
+                let BodyFormat::Text(format) = self.format else {
+                    // Bytes have no room for anything else.
+                    return Poll::Pending;
+                };
+                ready!(self.timer.poll_at(cx, later(self.last, if may_be_gone { PROBE } else { BEAT })));
+                out.extend_from_slice(format.beat());
             }
         }
-        self.last = Instant::now();
-        Poll::Ready(Some(out.into()))
+        Poll::Ready(Ok(()))
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -100,16 +158,42 @@ pub(super) fn half_closed(name: &str) -> Error {
     Error::new(Code::Cancelled, why).executed_is(Executed::Unknown)
 }
 
-/// The lines of a request's body, each an item.
-pub(super) struct RequestLines<B: RequestBody> {
+/// A request's body that is read bit by bit. Its connection has no further request if it isn't read to its end.
+struct BodyReader<B: RequestBody> {
     body: Pin<Box<B>>,
-    lines: LineSplitter,
     has_ended: bool,
-    longest: usize,
     activity: Arc<ConnectionActivity>,
 }
 
-impl<B: RequestBody> Drop for RequestLines<B> {
+impl<B: RequestBody> BodyReader<B> {
+    fn new(body: B, activity: Arc<ConnectionActivity>) -> Self {
+        Self { body: Box::pin(body), has_ended: false, activity }
+    }
+
+    /// More of the body; `None` at its end.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<B::Data>, Error>> {
+        loop {
+            match ready!(self.body.as_mut().poll_frame(cx)) {
+                None => {
+                    self.has_ended = true;
+                    return Poll::Ready(Ok(None));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                }
+                Some(Err(why)) => {
+                    self.has_ended = true;
+                    self.activity.leave_unread();
+                    return Poll::Ready(Err(request_body::broken(&*why.into())));
+                }
+            }
+        }
+    }
+}
+
+impl<B: RequestBody> Drop for BodyReader<B> {
     fn drop(&mut self) {
         if self.has_ended || self.body.is_end_stream() {
             return;
@@ -122,9 +206,16 @@ impl<B: RequestBody> Drop for RequestLines<B> {
     }
 }
 
+/// The lines of a request's body, each an item.
+pub(super) struct RequestLines<B: RequestBody> {
+    body: BodyReader<B>,
+    lines: LineSplitter,
+    longest: usize,
+}
+
 impl<B: RequestBody> RequestLines<B> {
     pub(super) fn new(body: B, longest: usize, activity: Arc<ConnectionActivity>) -> Self {
-        Self { body: Box::pin(body), lines: LineSplitter::new(longest), has_ended: false, longest, activity }
+        Self { body: BodyReader::new(body, activity), lines: LineSplitter::new(longest), longest }
     }
 
     /// The next line.
@@ -132,7 +223,7 @@ impl<B: RequestBody> RequestLines<B> {
         loop {
             match self.lines.next() {
                 Ok(Some(line)) => return Poll::Ready(Ok(Some(line))),
-                Ok(None) if self.has_ended => return Poll::Ready(Ok(self.lines.last())),
+                Ok(None) if self.body.has_ended => return Poll::Ready(Ok(self.lines.last())),
                 Ok(None) => {}
                 Err(LineTooLong) => {
                     let why = format!(
@@ -144,22 +235,12 @@ impl<B: RequestBody> RequestLines<B> {
                     return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)));
                 }
             }
-            match ready!(self.body.as_mut().poll_frame(cx)) {
-                None => self.has_ended = true,
-                Some(Ok(frame)) => {
-                    if let Ok(mut data) = frame.into_data() {
-                        while data.has_remaining() {
-                            let chunk = data.chunk();
-                            self.lines.put(chunk);
-                            let length = chunk.len();
-                            data.advance(length);
-                        }
-                    }
-                }
-                Some(Err(why)) => {
-                    self.has_ended = true;
-                    self.activity.leave_unread();
-                    return Poll::Ready(Err(request_body::broken(&*why.into())));
+            if let Some(mut data) = ready!(self.body.poll_data(cx))? {
+                while data.has_remaining() {
+                    let chunk = data.chunk();
+                    self.lines.put(chunk);
+                    let length = chunk.len();
+                    data.advance(length);
                 }
             }
         }
@@ -173,6 +254,36 @@ impl<B: RequestBody> ItemSource for RequestLines<B> {
             Ok(None) => NextItems::End,
             Err(error) => NextItems::Failed(error.into()),
         })
+    }
+}
+
+/// The bytes of a request's body, in items as they come.
+pub(super) struct RequestOctets<B: RequestBody> {
+    body: BodyReader<B>,
+    /// What has come and is no item yet.
+    rest: Bytes,
+    longest: usize,
+}
+
+impl<B: RequestBody> RequestOctets<B> {
+    pub(super) fn new(body: B, longest: usize, activity: Arc<ConnectionActivity>) -> Self {
+        let longest = longest.clamp(1, LONGEST_PART);
+        Self { body: BodyReader::new(body, activity), rest: Bytes::new(), longest }
+    }
+}
+
+impl<B: RequestBody> ItemSource for RequestOctets<B> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+        while self.rest.is_empty() {
+            match ready!(self.body.poll_data(cx)) {
+                Ok(Some(mut data)) => self.rest = data.copy_to_bytes(data.remaining()),
+                Ok(None) => return Poll::Ready(NextItems::End),
+                Err(error) => return Poll::Ready(NextItems::Failed(error.into())),
+            }
+        }
+        let length = self.rest.len().min(self.longest);
+        let item = octets::item(self.rest.split_to(length));
+        Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::MessagePack, item))))
     }
 }
 
@@ -209,8 +320,8 @@ mod tests {
         let reader = reader();
         let activity = Arc::clone(&reader.activity);
         let items = Items::new(Slow { left: 1, next: Box::pin(tokio::time::sleep(Duration::from_secs(60))) });
-        let mut body = StreamBody::new(items, StreamFormat::Lines, reader);
-        let mut came = async || poll_fn(|cx| body.poll_data(cx)).await.unwrap();
+        let mut body = StreamBody::new(items, BodyFormat::Text(StreamFormat::Lines), reader);
+        let mut came = async || poll_fn(|cx| body.poll_data(cx)).await.unwrap().unwrap();
         let begun = Instant::now();
         assert_eq!((came().await, begun.elapsed()), (Bytes::from_static(b"\n"), BEAT));
         activity.close_half();
@@ -226,10 +337,10 @@ mod tests {
             (StreamFormat::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),
         ] {
             let items = Items::new(Slow { left: 2, next: Box::pin(tokio::time::sleep(Duration::from_secs(59))) });
-            let mut body = StreamBody::new(items, form, reader());
+            let mut body = StreamBody::new(items, BodyFormat::Text(form), reader());
             let mut all = Vec::new();
             while let Some(piece) = poll_fn(|cx| body.poll_data(cx)).await {
-                all.extend_from_slice(&piece);
+                all.extend_from_slice(&piece.unwrap());
             }
             assert_eq!(String::from_utf8(all).unwrap(), expected);
         }
