@@ -1448,6 +1448,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("key must be a string", "as above"),
     ("trailing characters", "as above"),
     ("expected value", "as above"),
+    ("expected ident", "as above"),
     ("number out of range", "as above"),
     ("expected key to be a number in quotes", "as above"),
     ("it is longer than 4 GiB", "no test has so much memory"),
