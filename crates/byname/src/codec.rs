@@ -3,6 +3,7 @@
 mod bytes;
 #[cfg(test)]
 mod equivalence;
+mod error_path;
 mod exact_integers;
 mod finite_floats;
 pub(crate) mod json;
@@ -21,6 +22,7 @@ use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 pub use self::bytes::Bytes;
+pub(crate) use self::error_path::ErrorPath;
 use self::finite_floats::FiniteFloats;
 pub(crate) use self::finite_floats::ResultShape;
 pub(crate) use self::message_pack::{LengthKind, MessagePackReader, set_length, write_str};
@@ -101,8 +103,29 @@ pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<
             })
         }
         Codec::Json => json::read(bytes, &mut serde_json::Deserializer::from_slice(bytes), PhantomData::<T>)
-            .map_err(|error| without_position(&error.to_string()).into_owned()),
+            .map_err(|error| why_unreadable::<T>(bytes, error)),
     }
+}
+
+/// What is said of JSON that is no `T`: that it is no JSON, or which part of it is wrong.
+#[cold]
+fn why_unreadable<T: DeserializeOwned>(text: &[u8], error: serde_json::Error) -> String {
+    if let Some(why) = json::malformed(text) {
+        return why;
+    }
+    let path = ErrorPath::default();
+    let json = &mut serde_json::Deserializer::from_slice(text);
+    let error = json::read_with_path(text, json, PhantomData::<T>, &path).err().unwrap_or(error);
+    let why = error.to_string();
+    match path.to_string() {
+        path if path.is_empty() => without_position(&why).into_owned(),
+        path => format!("`{path}`: {}", without_position(&why)),
+    }
+}
+
+/// What is said of a JSON text that `error` is about: that it is none, with the line and the column in it, or the error.
+pub(crate) fn why_no_json(text: &[u8], error: &serde_json::Error) -> String {
+    json::malformed(text).unwrap_or_else(|| without_position(&error.to_string()).into_owned())
 }
 
 /// Whether arrays and objects are nested deeper than `limit`.

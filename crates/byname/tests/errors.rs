@@ -692,6 +692,41 @@ async fn arguments(page: &mut Page) {
         raw(bytes.address, post("/rpc/bytes", r#"["AAE=\n"]"#)).await,
         "Leave out spaces and line breaks, and use the standard alphabet or the one for URLs, with or without padding.",
     );
+    #[derive(serde::Serialize, serde::Deserialize)]
+    enum Color {
+        Red,
+        Green,
+    }
+    let parts = Server::new()
+        .function("lines", |lines: Vec<(String, u8)>| async move { lines.len() })
+        .function("color", |color: Color| async move { color });
+    let parts = Running::new(parts).await;
+    page.add(
+        "A part of an argument has the wrong type",
+        raw(parts.address, post("/rpc/lines", r#"[[["a", 1], ["b", "two"]]]"#)).await,
+        "The path behind the argument's name leads to the part: an index for an item of an array, a name for a member.",
+    );
+    page.add(
+        "An array in an argument is too long",
+        raw(parts.address, post("/rpc/lines", r#"[[["a", 1, 2]]]"#)).await,
+        "A tuple is an array of as many items as it has.",
+    );
+    page.add(
+        "An argument is no variant of an enum",
+        raw(parts.address, post("/rpc/color", "[7]")).await,
+        "Send the name as a string. A variant that holds something is an object: `{\"NAME\": …}`.",
+    );
+    page.add(
+        "The arguments are no JSON",
+        raw(at, post("/rpc/add", "{\"a\": 1,\n \"b\": two}")).await,
+        "The line and the column are those of the body. Write text in quotation marks.",
+    );
+    page.add("A plain body is no JSON", raw(at, post("/rpc", "{\"fun\": \"add\", \"args\": [1, 2")).await, "As above.");
+    page.add(
+        "A plain body is empty",
+        raw(at, post("/rpc", "")).await,
+        "Send the call in the body, or name the function in the path: `POST /rpc/add`.",
+    );
     page.add(
         "An object has a key that serde_json keeps for itself",
         raw(at, post("/rpc/echo", r#"[{"$serde_json::private::RawValue":"[1]"}]"#)).await,
@@ -1413,6 +1448,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("key must be a string", "as above"),
     ("trailing characters", "as above"),
     ("expected value", "as above"),
+    ("expected ident", "as above"),
     ("number out of range", "as above"),
     ("expected key to be a number in quotes", "as above"),
     ("it is longer than 4 GiB", "no test has so much memory"),

@@ -81,7 +81,7 @@ async fn the_plain_way_refuses_what_is_no_envelope() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for (body, words) in [
-        ("", "no JSON object"),
+        ("", "it is empty"),
         ("null", "no JSON object"),
         (r#""add""#, "no JSON object"),
         (r#"{"args": [1, 2]}"#, "missing field `fun`"),
@@ -93,7 +93,7 @@ async fn the_plain_way_refuses_what_is_no_envelope() {
         (r#"{"fun": "add", "kwargs": [1, 2]}"#, "`kwargs` must be an object"),
         (r#"{"fun": "add", "args": [1, 2]}{"#, "trailing characters"),
         (r#"{"fun": "add", "args": [1, 2"#, "EOF"),
-        ("\u{feff}{\"fun\": \"nothing\"}", "no JSON object"),
+        ("\u{feff}{\"fun\": \"nothing\"}", "at line 1 column 1"),
         (r#"{"fun": "echo", "args": ["\ud800"]}"#, "argument `value`"),
     ] {
         let answer = caller.ask(post("/rpc", body)).await;
@@ -200,9 +200,9 @@ async fn a_path_takes_an_array_an_object_or_nothing() {
         ("a=1&b=2", "must be a JSON array"),
         ("[1,2", "EOF"),
         ("[1,2]]", "trailing characters"),
-        ("[1,2,]", "trailing comma"),
+        ("[1,2,]", "at line 1 column 6"),
         ("{\"a\": 1, \"b\": 2, \"a\": 1}", "argument `a` is given twice"),
-        ("[1, NaN]", "argument `b`"),
+        ("[1, NaN]", "it is no JSON: expected a JSON value at line 1 column 5"),
         ("[1, 1e400]", "argument `b`"),
     ] {
         let message = problem(&caller.ask(post("/rpc/add", body)).await, 400, "invalid_argument", "no");

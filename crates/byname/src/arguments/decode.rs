@@ -9,7 +9,7 @@ use serde_core::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapA
 use super::arities::for_every_arity;
 use super::encoded::EncodedArguments;
 use super::{Argument, unknown};
-use crate::codec::{self, Codec};
+use crate::codec::{self, Codec, ErrorPath};
 use crate::error::{Code, Error};
 use crate::limits::Limit;
 use crate::method::{Method, Param};
@@ -115,7 +115,7 @@ fn values<A: FromArguments>(method: &Method, source: ArgumentSource<'_>) -> Resu
                     continue;
                 }
                 // It counts the depth as it goes.
-                let into = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut unknown };
+                let into = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut unknown, path: None };
                 if let Err(error) = codec::MessagePackReader::new(part, nesting).whole(into) {
                     return Err(in_json_words::<A>(method, positional, keyword, nesting)
                         .unwrap_or_else(|| invalid(codec::without_position(&error.to_string()).into_owned())));
@@ -126,14 +126,11 @@ fn values<A: FromArguments>(method: &Method, source: ArgumentSource<'_>) -> Resu
             if [positional, keyword].iter().any(|part| codec::deeper_than(Codec::Json, nesting, part)) {
                 return Err(too_deep(nesting));
             }
-            for part in [positional, keyword] {
-                if !part.is_empty() {
-                    let into = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut unknown };
-                    if let Err(error) = json(part, into) {
-                        let why = codec::without_position(&error.to_string()).into_owned();
-                        return Err(invalid_or_unknown(why, unknown));
-                    }
-                }
+            let parts = [positional, keyword];
+            let filler = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut unknown, path: None };
+            if let Err(error) = fill_from_json(filler, parts) {
+                let why = why_unreadable::<A>(method, parts, &error);
+                return Err(invalid_or_unknown(why, unknown));
             }
         }
         ArgumentSource::Query(pairs) => {
@@ -141,15 +138,16 @@ fn values<A: FromArguments>(method: &Method, source: ArgumentSource<'_>) -> Resu
                 let index = method.param(name).map_err(|why| invalid_or_unknown(why, method.unknown(name)))?;
                 // As a value and not as a bare `str`: an `Option` or a newtype of a string takes it too.
                 let string = serde_json::Value::String(text.clone());
-                let fresh = A::fill(&mut slots, index, string).or_else(|_| {
-                    let text = text.as_bytes();
+                let fresh = A::fill(&mut slots, index, string).or_else(|as_string| {
                     let fill = FillSeed::<A> { slots: &mut slots, index };
+                    let text = text.as_bytes();
                     codec::json::read(text, &mut serde_json::Deserializer::from_slice(text), fill)
+                        .map_err(|as_json| why_unreadable_query::<A>(index, name, text, [as_string, as_json]))
                 });
                 match fresh {
                     Ok(true) => {}
                     Ok(false) => return Err(invalid(twice(name))),
-                    Err(why) => return Err(invalid(wrong(name, &why))),
+                    Err(why) => return Err(invalid(why)),
                 }
             }
         }
@@ -158,11 +156,55 @@ fn values<A: FromArguments>(method: &Method, source: ArgumentSource<'_>) -> Resu
         .map_err(|MissingArgument(index)| invalid(format!("argument `{}` is missing", params[index].name)))
 }
 
-fn json<A: FromArguments>(text: &[u8], into: SlotFiller<'_, A>) -> Result<(), serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(text);
-    // The depth is counted already; serde_json would stop one short of it, in other words.
-    json.disable_recursion_limit();
-    codec::json::read(text, &mut json, into)
+/// Fills the slots from an array and an object, each empty where there is none of the kind.
+fn fill_from_json<A: FromArguments>(into: SlotFiller<'_, A>, parts: [&[u8]; 2]) -> Result<(), serde_json::Error> {
+    let SlotFiller { slots, method, unknown, path } = into;
+    for part in parts {
+        if part.is_empty() {
+            continue;
+        }
+        let mut json = serde_json::Deserializer::from_slice(part);
+        // The depth is counted already; serde_json would stop one short of it, in other words.
+        json.disable_recursion_limit();
+        let into = SlotFiller::<A> { slots: &mut *slots, method, unknown: &mut *unknown, path };
+        match path {
+            None => codec::json::read(part, &mut json, into)?,
+            Some(path) => codec::json::read_with_path(part, &mut json, into, path)?,
+        }
+    }
+    Ok(())
+}
+
+/// What is said of arguments in JSON that can't be read: that they are no JSON, or which part of which argument is wrong.
+#[cold]
+fn why_unreadable<A: FromArguments>(method: &Method, parts: [&[u8]; 2], error: &serde_json::Error) -> String {
+    let given = parts.into_iter().filter(|part| !part.is_empty());
+    if let Some(why) = given.into_iter().find_map(codec::json::malformed) {
+        return format!("the arguments can't be read: {why}");
+    }
+    let (mut slots, path) = (A::slots(), ErrorPath::default());
+    let filler = SlotFiller::<A> { slots: &mut slots, method, unknown: &mut None, path: Some(&path) };
+    let again = fill_from_json(filler, parts).err();
+    codec::without_position(&again.as_ref().unwrap_or(error).to_string()).into_owned()
+}
+
+/// What is said of the text of an argument that is neither the string nor the JSON that the function takes. What is no
+/// JSON was meant as a string, and so was what may be the name of a variant.
+#[cold]
+fn why_unreadable_query<A: FromArguments>(
+    index: usize,
+    name: &str,
+    text: &[u8],
+    [as_string, as_json]: [serde_json::Error; 2],
+) -> String {
+    let path = ErrorPath::default();
+    if codec::json::malformed(text).is_some() || codec::json::is_value_refused(&as_json) {
+        return wrong(name, &path, &as_string);
+    }
+    let (mut slots, json) = (A::slots(), &mut serde_json::Deserializer::from_slice(text));
+    let fill = FillSeed::<A> { slots: &mut slots, index };
+    let again = codec::json::read_with_path(text, json, fill, &path).err();
+    wrong(name, &path, &again.unwrap_or(as_json))
 }
 
 /// What is said of the same arguments in JSON; `None` where that has nothing to say against them.
@@ -197,8 +239,8 @@ fn twice(name: &str) -> String {
     format!("argument `{name}` is given twice")
 }
 
-fn wrong(name: &str, why: &dyn fmt::Display) -> String {
-    format!("argument `{name}`: {}", codec::without_position(&why.to_string()))
+fn wrong(name: &str, path: &ErrorPath, why: &dyn fmt::Display) -> String {
+    format!("argument `{name}{}`: {}", path.suffix(), codec::without_position(&why.to_string()))
 }
 
 /// Fills the slots from one array or object.
@@ -207,6 +249,8 @@ struct SlotFiller<'s, A: FromArguments> {
     method: &'s Method,
     /// Where the name of an argument goes that the function doesn't have.
     unknown: &'s mut Option<Box<str>>,
+    /// Where an error is, for who asks.
+    path: Option<&'s ErrorPath>,
 }
 
 impl<'de, A: FromArguments> DeserializeSeed<'de> for SlotFiller<'_, A> {
@@ -231,7 +275,7 @@ impl<'de, A: FromArguments> Visitor<'de> for SlotFiller<'_, A> {
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
         let count = self.method.params.len();
         for index in 0..count {
-            let slot = ArgumentSlot::<A> { slots: self.slots, index, method: self.method };
+            let slot = ArgumentSlot::<A> { slots: self.slots, index, method: self.method, path: self.path };
             if seq.next_element_seed(slot)?.is_none() {
                 return Ok(());
             }
@@ -252,7 +296,8 @@ impl<'de, A: FromArguments> Visitor<'de> for SlotFiller<'_, A> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         while let Some(index) = map.next_key_seed(ArgumentKey { method: self.method, unknown: self.unknown })? {
-            map.next_value_seed(ArgumentSlot::<A> { slots: self.slots, index, method: self.method })?;
+            let slot = ArgumentSlot::<A> { slots: self.slots, index, method: self.method, path: self.path };
+            map.next_value_seed(slot)?;
         }
         Ok(())
     }
@@ -263,6 +308,7 @@ struct ArgumentSlot<'s, A: FromArguments> {
     slots: &'s mut A::Slots,
     index: usize,
     method: &'s Method,
+    path: Option<&'s ErrorPath>,
 }
 
 impl<'de, A: FromArguments> DeserializeSeed<'de> for ArgumentSlot<'_, A> {
@@ -273,7 +319,10 @@ impl<'de, A: FromArguments> DeserializeSeed<'de> for ArgumentSlot<'_, A> {
         match A::fill(self.slots, self.index, deserializer) {
             Ok(true) => Ok(()),
             Ok(false) => Err(D::Error::custom(twice(name))),
-            Err(why) => Err(D::Error::custom(wrong(name, &why))),
+            Err(why) => {
+                let whole = ErrorPath::default();
+                Err(D::Error::custom(wrong(name, self.path.unwrap_or(&whole), &why)))
+            }
         }
     }
 }
@@ -390,3 +439,75 @@ macro_rules! tuples {
     )*};
 }
 for_every_arity!(tuples);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde::Serialize;
+
+    use super::*;
+    use crate::fuzzing::three;
+
+    #[derive(Debug, Serialize, serde::Deserialize)]
+    enum Color {
+        Red,
+        Gray(u8),
+    }
+
+    /// What is said of the first argument.
+    fn why<T: Argument>(args: ArgumentSource<'_>) -> String {
+        let call = CallInput { args, items: None, nesting: 128 };
+        let error = decode::<(T, Option<u8>, Vec<f64>)>(&three(), call).err().expect("it can't be read");
+        let (why, _) = error.message().split_once("; it is `").expect("the signature is there");
+        why.to_owned()
+    }
+
+    fn query<T: Argument>(text: &str) -> String {
+        why::<T>(ArgumentSource::Query(&[("a".to_owned(), text.to_owned())]))
+    }
+
+    #[test]
+    fn a_query_that_can_not_be_read_is_told_what_helps() {
+        let expected = |why: &str, words: &str| assert_eq!(why, format!("argument `a{words}"));
+        // No JSON: it was meant as a string.
+        expected(&query::<u32>("abc"), "`: invalid type: string \"abc\", expected u32");
+        expected(&query::<bool>(""), "`: invalid type: string \"\", expected a boolean");
+        let date = "2026-11-26T11:17:03";
+        expected(&query::<std::net::IpAddr>(date), "`: invalid IP address syntax");
+        expected(&query::<Color>("Blue"), "`: unknown variant `Blue`, expected `Red` or `Gray`");
+        // JSON, and a name.
+        expected(&query::<Color>("7"), "`: unknown variant `7`, expected `Red` or `Gray`");
+        // JSON of another type.
+        expected(&query::<u32>("1.5"), "`: invalid type: floating point `1.5`, expected u32");
+        expected(&query::<u8>("300"), "`: invalid value: integer `300`, expected u8");
+        expected(&query::<Vec<u8>>("[1,null]"), "[1]`: invalid type: null, expected u8");
+        expected(&query::<Color>(r#"{"Gray":"x"}"#), ".Gray`: invalid type: string \"x\", expected u8");
+        expected(&query::<Duration>(r#"{"secs":1}"#), "`: missing field `nanos`");
+    }
+
+    #[test]
+    fn the_part_of_an_argument_is_named_in_either_codec() {
+        let says = |text: &str, words: &str| {
+            let packed = codec::to_message_pack(text.as_bytes()).unwrap();
+            for (codec, bytes) in [(Codec::Json, text.as_bytes()), (Codec::MessagePack, &packed)] {
+                let (positional, keyword): (&[u8], &[u8]) =
+                    if text.starts_with('[') { (bytes, b"") } else { (b"", bytes) };
+                let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: 128 };
+                assert_eq!(why::<Vec<(u8, Option<Color>)>>(source), words, "{codec:?} {text}");
+            }
+        };
+        says(r#"[[[1,null],["x",null]]]"#, "argument `a[1][0]`: invalid type: string \"x\", expected u8");
+        says(r#"{"b":1,"a":[[1,{"Gray":-1}]]}"#, "argument `a[0][1].Gray`: invalid value: integer `-1`, expected u8");
+        says(r#"{"a":true}"#, "argument `a`: invalid type: boolean `true`, expected a sequence");
+        says(r#"[[],"x"]"#, "argument `b`: invalid type: string \"x\", expected u8");
+    }
+
+    #[test]
+    fn arguments_that_are_no_json_are_told_so_with_the_place() {
+        let body = b"{\"a\": 1,\n \"b\": two}";
+        let source = ArgumentSource::Encoded { codec: Codec::Json, positional: b"", keyword: body, nesting: 128 };
+        let words = "the arguments can't be read: it is no JSON: expected a JSON value at line 2 column 8";
+        assert_eq!(why::<u8>(source), words);
+    }
+}

@@ -8,6 +8,9 @@ use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
+use super::error_path::{ErrorPath, PathPart};
+use super::serde_json_internals::{EXPECTED_VALUE, TRAILING_CHARACTERS, cut_position};
+
 /// What is said of an integer near `value`.
 pub(super) fn rounded(value: f64) -> String {
     format!(
@@ -20,22 +23,56 @@ pub(super) fn rounded(value: f64) -> String {
 ///
 /// A visitor isn't told how a float was written, so these go by its value: 18446744073709551617.0 is refused too, if
 /// the same text has 18446744073709551617.
+///
+/// With a path it also notes where an error is. That allocates, so it is for reading a second time what could not be read.
 pub(super) struct ExactIntegers<'w, T> {
     inner: T,
     /// The text's [`wide_integers`](super::json_scan).
     wide: &'w [u64],
+    path: Option<&'w ErrorPath>,
     /// Of a visitor: it takes what comes.
     any: bool,
 }
 
 impl<'w, T> ExactIntegers<'w, T> {
-    pub(super) fn new(inner: T, wide: &'w [u64]) -> Self {
-        Self { inner, wide, any: false }
+    pub(super) fn new(inner: T, wide: &'w [u64], path: Option<&'w ErrorPath>) -> Self {
+        Self { inner, wide, path, any: false }
     }
 
     fn with<U>(&self, inner: U) -> ExactIntegers<'w, U> {
-        ExactIntegers::new(inner, self.wide)
+        ExactIntegers::new(inner, self.wide, self.path)
     }
+
+    /// Reads a key or the name of a variant, and says which it was where there is a path.
+    fn key<R>(&mut self, read: impl FnOnce(&mut Self) -> R) -> (R, String) {
+        match self.path {
+            Some(path) => path.key(|| read(self)),
+            None => (read(self), String::new()),
+        }
+    }
+
+    fn leave<R, E>(&self, part: Result<R, E>, which: impl FnOnce() -> PathPart) -> Result<R, E> {
+        if let Some(path) = self.path {
+            path.leave(part.is_err(), which);
+        }
+        part
+    }
+}
+
+/// What serde_json says of JSON as of a text that is none, in words that name what is wrong.
+fn in_better_words<E: Error>(error: E, expected: impl FnOnce() -> String) -> E {
+    match &*cut_position(&error.to_string()) {
+        EXPECTED_VALUE | TRAILING_CHARACTERS => E::custom(expected()),
+        _ => error,
+    }
+}
+
+fn expected_variant(variants: &[&str]) -> String {
+    let names: Vec<_> = variants.iter().map(|name| format!("`{name}`")).collect();
+    format!(
+        "invalid type, expected the name of a variant, or an object with it as the only key; the variants are {}",
+        names.join(", ")
+    )
 }
 
 macro_rules! deserialize {
@@ -52,7 +89,30 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ExactIntegers<'_, D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_any(ExactIntegers { inner: visitor, wide: self.wide, any: true })
+        self.inner.deserialize_any(ExactIntegers { inner: visitor, wide: self.wide, path: self.path, any: true })
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
+        let (path, visitor) = (self.path, self.with(visitor));
+        let read = self.inner.deserialize_tuple(len, visitor);
+        read.map_err(|error| match path {
+            Some(_) => in_better_words(error, || format!("invalid length, expected an array of {len}: it is longer")),
+            None => error,
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let (path, visitor) = (self.path, self.with(visitor));
+        let read = self.inner.deserialize_enum(name, variants, visitor);
+        read.map_err(|error| match path {
+            Some(_) => in_better_words(error, || expected_variant(variants)),
+            None => error,
+        })
     }
 
     deserialize! {
@@ -61,9 +121,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ExactIntegers<'_, D> {
         deserialize_u128(), deserialize_f32(), deserialize_f64(), deserialize_char(), deserialize_str(),
         deserialize_string(), deserialize_bytes(), deserialize_byte_buf(), deserialize_option(), deserialize_unit(),
         deserialize_unit_struct(name: &'static str), deserialize_newtype_struct(name: &'static str),
-        deserialize_seq(), deserialize_tuple(len: usize), deserialize_tuple_struct(name: &'static str, len: usize),
-        deserialize_map(), deserialize_struct(name: &'static str, fields: &'static [&'static str]),
-        deserialize_enum(name: &'static str, variants: &'static [&'static str]), deserialize_identifier(),
+        deserialize_seq(), deserialize_tuple_struct(name: &'static str, len: usize), deserialize_map(),
+        deserialize_struct(name: &'static str, fields: &'static [&'static str]), deserialize_identifier(),
         deserialize_ignored_any()
     }
 
@@ -78,6 +137,18 @@ macro_rules! visit {
     };
 }
 
+/// What a key may be.
+macro_rules! visit_key {
+    ($($method:ident($type:ty)),*) => {$(
+        fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            if let Some(path) = self.path {
+                path.visit(&value);
+            }
+            self.inner.$method(value)
+        }
+    )*};
+}
+
 impl<'de, V: Visitor<'de>> Visitor<'de> for ExactIntegers<'_, V> {
     type Value = V::Value;
 
@@ -85,12 +156,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ExactIntegers<'_, V> {
         self.inner.expecting(f)
     }
 
-    visit! {
+    visit_key! {
         visit_bool(bool), visit_i8(i8), visit_i16(i16), visit_i32(i32), visit_i64(i64), visit_i128(i128),
         visit_u8(u8), visit_u16(u16), visit_u32(u32), visit_u64(u64), visit_u128(u128), visit_f32(f32),
-        visit_char(char), visit_str(&str), visit_borrowed_str(&'de str), visit_string(String), visit_bytes(&[u8]),
-        visit_borrowed_bytes(&'de [u8]), visit_byte_buf(Vec<u8>)
+        visit_char(char), visit_str(&str), visit_borrowed_str(&'de str), visit_string(String)
     }
+
+    visit! { visit_bytes(&[u8]), visit_borrowed_bytes(&'de [u8]), visit_byte_buf(Vec<u8>) }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
         if self.any && self.wide.binary_search(&value.to_bits()).is_ok() {
@@ -118,13 +190,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ExactIntegers<'_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        let seq = self.with(seq);
-        self.inner.visit_seq(seq)
+        let items = CheckedItems { seq: self.with(seq), at: 0 };
+        self.inner.visit_seq(items)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        let map = self.with(map);
-        self.inner.visit_map(map)
+        let entries = CheckedEntries { map: self.with(map), key: String::new() };
+        self.inner.visit_map(entries)
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
@@ -142,63 +214,100 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for ExactIntegers<'_, S>
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ExactIntegers<'_, A> {
+struct CheckedItems<'w, A> {
+    seq: ExactIntegers<'w, A>,
+    at: usize,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for CheckedItems<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        let seed = self.with(seed);
-        self.inner.next_element_seed(seed)
+        let seed = self.seq.with(seed);
+        let item = self.seq.inner.next_element_seed(seed);
+        let at = self.at;
+        self.at += 1;
+        self.seq.leave(item, || PathPart::Index(at))
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.seq.inner.size_hint()
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for ExactIntegers<'_, A> {
+struct CheckedEntries<'w, A> {
+    map: ExactIntegers<'w, A>,
+    /// Of the entry whose value comes next.
+    key: String,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedEntries<'_, A> {
     type Error = A::Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let seed = self.with(seed);
-        self.inner.next_key_seed(seed)
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let seed = self.map.with(seed);
+        let (key, name) = self.map.key(|map| map.inner.next_key_seed(seed));
+        self.key = name;
+        key
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        let seed = self.with(seed);
-        self.inner.next_value_seed(seed)
+        let seed = self.map.with(seed);
+        let value = self.map.inner.next_value_seed(seed);
+        let key = std::mem::take(&mut self.key);
+        self.map.leave(value, || PathPart::Key(key))
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.map.inner.size_hint()
     }
 }
 
 impl<'de, 'w, A: EnumAccess<'de>> EnumAccess<'de> for ExactIntegers<'w, A> {
     type Error = A::Error;
-    type Variant = ExactIntegers<'w, A::Variant>;
+    type Variant = CheckedVariant<'w, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
-        let seed = self.with(seed);
-        let (value, variant) = self.inner.variant_seed(seed)?;
-        Ok((value, ExactIntegers::new(variant, self.wide)))
+        let (seed, wrapper) = (self.with(seed), self.with(()));
+        let Self { inner, path, .. } = self;
+        let read = || inner.variant_seed(seed);
+        let (read, name) = match path {
+            Some(path) => path.key(read),
+            None => (read(), String::new()),
+        };
+        read.map(|(value, content)| (value, CheckedVariant { content, wrapper, name }))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for ExactIntegers<'_, A> {
+/// The content of a variant.
+pub(super) struct CheckedVariant<'w, A> {
+    content: A,
+    /// What the content is read with.
+    wrapper: ExactIntegers<'w, ()>,
+    name: String,
+}
+
+impl<'w, A> CheckedVariant<'w, A> {
+    fn read<R, E>(self, read: impl FnOnce(A) -> Result<R, E>) -> Result<R, E> {
+        self.wrapper.leave(read(self.content), || PathPart::Key(self.name))
+    }
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for CheckedVariant<'_, A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
-        self.inner.unit_variant()
+        self.read(A::unit_variant)
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        let seed = self.with(seed);
-        self.inner.newtype_variant_seed(seed)
+        let seed = self.wrapper.with(seed);
+        self.read(|content| content.newtype_variant_seed(seed))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        let visitor = self.with(visitor);
-        self.inner.tuple_variant(len, visitor)
+        let visitor = self.wrapper.with(visitor);
+        self.read(|content| content.tuple_variant(len, visitor))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -206,8 +315,8 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for ExactIntegers<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = self.with(visitor);
-        self.inner.struct_variant(fields, visitor)
+        let visitor = self.wrapper.with(visitor);
+        self.read(|content| content.struct_variant(fields, visitor))
     }
 }
 
@@ -272,7 +381,7 @@ mod tests {
         assert_eq!(read::<Box<RawValue>>(WIDE).unwrap().get(), WIDE);
         assert!(read::<u64>(WIDE).unwrap_err().contains("expected u64"));
         let extra = read::<BTreeMap<String, u8>>(r#"{"a":1}, 18446744073709551617"#).unwrap_err();
-        assert!(extra.starts_with("trailing"), "{extra}");
+        assert_eq!(extra, "it is no JSON: trailing characters at line 1 column 8");
     }
 
     /// The wrapper hands on whatever serde asks for.

@@ -8,10 +8,12 @@ use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
+use super::error_path::ErrorPath;
 use super::exact_integers::ExactIntegers;
 use super::finite_floats::FiniteFloats;
 use super::json_scan::wide_integers;
 use super::private_keys::{Refused, has_private_key};
+use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, cut_position};
 
 /// Appends `value`.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
@@ -28,9 +30,42 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     refuse_private_keys(text)?;
     let value = match wide_integers(text) {
         wide if wide.is_empty() => seed.deserialize(&mut *json)?,
-        wide => seed.deserialize(ExactIntegers::new(&mut *json, &wide))?,
+        wide => seed.deserialize(ExactIntegers::new(&mut *json, &wide, None))?,
     };
     json.end().map(|()| value)
+}
+
+/// As [`read`], but slower: it notes in `path` where an error is. For what [`read`] has failed to read, and what is JSON.
+#[cold]
+pub(crate) fn read_with_path<'de, S: DeserializeSeed<'de>>(
+    text: &[u8],
+    json: &mut serde_json::Deserializer<SliceRead<'de>>,
+    seed: S,
+    path: &ErrorPath,
+) -> Result<S::Value, serde_json::Error> {
+    refuse_private_keys(text)?;
+    let value = seed.deserialize(ExactIntegers::new(&mut *json, &wide_integers(text), Some(path)))?;
+    json.end().map(|()| value)
+}
+
+/// Why `text` is no JSON, with the line and the column in it; `None` where it is JSON.
+#[cold]
+pub(crate) fn malformed(text: &[u8]) -> Option<String> {
+    if text.trim_ascii().is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    let error = serde_json::from_slice::<&RawValue>(text).err()?;
+    let why = error.to_string();
+    let expected = [EXPECTED_VALUE, EXPECTED_WORD].into_iter().find_map(|words| why.strip_prefix(words));
+    Some(match expected {
+        Some(position) => format!("it is no JSON: expected a JSON value{position}"),
+        None => format!("it is no JSON: {why}"),
+    })
+}
+
+/// Whether JSON was refused because a variant is text or an object, and this is neither.
+pub(crate) fn is_value_refused(error: &serde_json::Error) -> bool {
+    cut_position(&error.to_string()) == EXPECTED_VALUE
 }
 
 /// As [`read`], but a large integer may be rounded: for what byname itself reads.

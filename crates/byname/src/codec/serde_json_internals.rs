@@ -35,6 +35,9 @@ pub(super) const KEY_IS_NO_STRING: &str = "key must be a string";
 pub(super) const KEY_IS_NO_NUMBER: &str = "invalid value: expected key to be a number in quotes";
 pub(super) const OUT_OF_RANGE: &str = "number out of range";
 
+/// Of a word where JSON has no word, or another.
+pub(super) const EXPECTED_WORD: &str = "expected ident";
+
 /// The message of an error without the line and the column that serde_json appends.
 pub(super) fn cut_position(message: &str) -> Cow<'_, str> {
     match message.rfind(" at line ") {
@@ -78,6 +81,8 @@ mod tests {
         }
         assert_eq!(message::<Color>("7"), EXPECTED_VALUE);
         assert!(matches!(serde_json::from_str("\"Red\""), Ok(Color::Red)));
+        assert_eq!(message::<u8>("x"), EXPECTED_VALUE);
+        assert_eq!(message::<Value>("two"), EXPECTED_WORD);
         assert_eq!(message::<u8>("1 2"), TRAILING_CHARACTERS);
         assert_eq!(message::<(u8,)>("[1,2]"), TRAILING_CHARACTERS);
         assert_eq!(message::<Value>(&"[".repeat(128)), TOO_DEEP);

@@ -17,7 +17,7 @@ pub(crate) fn read(body: &Bytes) -> Result<(String, EncodedArguments), Error> {
     };
     // `ext` is reserved. A server that does not know what is in it ignores it.
     let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], UnknownMembers::Refused)
-        .map_err(|why| no_call(&codec::without_position(&why.to_string())))?;
+        .map_err(|why| no_call(&codec::why_no_json(body, &why)))?;
     let fun = fun.ok_or_else(|| no_call("missing field `fun`"))?;
     let fun = codec::decode(Codec::Json, fun.get().as_bytes()).map_err(|why| no_call(&format!("`fun`: {why}")))?;
     let part = |raw: Option<&RawValue>, opening: &str, what: &str| match raw.map(RawValue::get) {

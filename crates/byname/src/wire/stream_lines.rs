@@ -94,7 +94,7 @@ pub(crate) enum StreamLine {
 /// Client: reads one line; `None` if it has no known member.
 pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<StreamLine>, String> {
     let [item, end, err] = members(line, &["item", "end", "err"], UnknownMembers::Ignored)
-        .map_err(|why| codec::without_position(&why.to_string()).into_owned())?;
+        .map_err(|why| codec::why_no_json(line, &why))?;
     Ok(match (item, end, err) {
         (Some(item), _, _) => Some(StreamLine::Item(line.slice_ref(item.get().as_bytes()))),
         (_, Some(_), _) => Some(StreamLine::End),
