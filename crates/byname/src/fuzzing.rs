@@ -21,7 +21,7 @@ use crate::method::{Method, Param, Source as Place};
 use crate::name;
 use crate::outcome::Failure;
 pub use crate::server::frame_connection::fuzzing::server_calls;
-use crate::wire::{Way, headers, json_rpc, path_way, plain_way, reply};
+use crate::wire::{Way, headers, json_rpc, path_way, plain_way, query, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
@@ -106,12 +106,12 @@ pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let Ok(pairs) = path_way::read_query(text) else {
+    let Ok(pairs) = query::read(text) else {
         return;
     };
     let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let again: Vec<_> = pairs.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
-    assert_eq!(path_way::read_query(&again.join("&")).expect("it was text"), pairs);
+    assert_eq!(query::read(&again.join("&")).expect("it was text"), pairs);
     let _ = sum().begin(call(ArgumentSource::Query(&pairs)));
 }
 
@@ -526,6 +526,6 @@ mod tests {
             panic!("an array is a batch");
         };
         assert!(asked.iter().all(|asked| asked.call.is_ok()));
-        assert!(path_way::read_query("a=1&b=2").is_ok_and(|pairs| pairs.len() == 2));
+        assert!(query::read("a=1&b=2").is_ok_and(|pairs| pairs.len() == 2));
     }
 }

@@ -3,6 +3,7 @@
 mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
+mod drain;
 pub(crate) mod frame_connection;
 mod http;
 mod listen;

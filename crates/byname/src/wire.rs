@@ -9,6 +9,7 @@ pub(crate) mod json_rpc;
 pub(crate) mod octets;
 pub(crate) mod path_way;
 pub(crate) mod plain_way;
+pub(crate) mod query;
 pub(crate) mod stream_lines;
 
 pub(crate) use self::error_object::{WireError, read_error, status};

@@ -1,4 +1,4 @@
-//! Bind, accept, drain.
+//! Where a server listens, and how it accepts: [`Listen`], [`Serve`], [`Bound`].
 
 use std::future::poll_fn;
 use std::io;
@@ -16,12 +16,12 @@ use tracing::{info, warn};
 use super::Server;
 use super::blocking_watchdog::Watchdog;
 use super::connection;
+use super::drain::drain;
 use super::http::ServerEndpoint;
 use super::signals::ToldBySignals;
 use crate::dispatch::Dispatch;
-use crate::error::{Code, Error, Executed};
+use crate::error::{Code, Error};
 use crate::escape::quoted;
-use crate::limits::Limit;
 use crate::runtime::{self, BoxFuture};
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
@@ -293,39 +293,6 @@ fn accept_the_last(listener: TcpListener, endpoint: &Arc<ServerEndpoint>, stoppe
             Err(_) => return,
         }
     }
-}
-
-async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hint: &str) -> Result<(), Error> {
-    let dispatch = endpoint.dispatch();
-    let limit = dispatch.limits().drain;
-    info!("draining: no new calls, {limit:?} for those in flight{hint}");
-    let _ = stop.send(());
-    let ended = async {
-        stop.closed().await;
-        dispatch.idle().await;
-    };
-    let mut ended = pin!(tokio::time::timeout(limit, ended));
-    // Streams may never end by themselves; they get half of the time for it.
-    let ended = match tokio::time::timeout(limit / 2, ended.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            dispatch.end_streams();
-            ended.await
-        }
-    };
-    if ended.is_ok() {
-        return Ok(());
-    }
-    let active = dispatch.active();
-    let names: Vec<_> = active.iter().map(|(name, count)| format!("`{name}` ({count})")).collect();
-    let what = match names.as_slice() {
-        [] => "connections that would not close".to_owned(),
-        names => names.join(", "),
-    };
-    let why =
-        format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
-    warn!("{why}");
-    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit(Limit::Drain))
 }
 
 /// Never none.

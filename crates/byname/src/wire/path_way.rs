@@ -1,11 +1,9 @@
 //! The path way: the name is in the path. `POST /rpc/add` has the arguments as its body, and the reply is the bare value.
 //! `GET` is for `readonly` functions.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::HeaderMap;
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{HttpReply, headers};
 use crate::arguments::EncodedArguments;
@@ -61,21 +59,6 @@ pub(crate) fn read(body: Bytes) -> Result<EncodedArguments, Error> {
             "the body must be a JSON array (arguments by position) or a JSON object (by name), or empty",
         )),
     }
-}
-
-/// Server: the arguments of a GET, encoded as a form encodes them. Invalid UTF-8 is an error; the rules of forms would
-/// replace it.
-pub(crate) fn read_query(query: &str) -> Result<Vec<(String, String)>, Error> {
-    let text = |encoded: &str| {
-        let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
-        let no_text = || format!("{} in the query is no UTF-8, expected text in percent-encoding", quoted(encoded));
-        decoded.map_err(|_| Error::refused(Code::InvalidArgument, no_text()))
-    };
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| Ok((text(name)?, text(value)?)))
-        .collect()
 }
 
 /// Server: a success.

@@ -14,7 +14,7 @@ use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::outcome::Items;
 use crate::request::CallArguments;
-use crate::wire::{Way, octets, path_way};
+use crate::wire::{Way, octets, path_way, query};
 
 pub(super) struct PathWay {
     pub(super) name: String,
@@ -31,7 +31,7 @@ impl WayIn for PathWay {
             let takes_bytes = octets::is(&request.head.headers)
                 && dispatch.entry(&name).is_some_and(|entry| entry.handler.takes_bytes());
             if dispatch.takes_stream(&name) {
-                let args = path_way::read_query(request.head.uri.query().unwrap_or(""))?;
+                let args = query::read(request.head.uri.query().unwrap_or(""))?;
                 let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
                 return request.call(Way::Path, name, CallArguments::Query(args), Some(items)).await;
             }
@@ -44,7 +44,7 @@ impl WayIn for PathWay {
             return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
         };
         if method.readonly && [Verb::GET, Verb::HEAD].contains(verb) {
-            let args = path_way::read_query(request.head.uri.query().unwrap_or(""))?;
+            let args = query::read(request.head.uri.query().unwrap_or(""))?;
             let caching = CacheRules::new(method, &request.head.headers);
             let out = request.call(Way::Path, name, CallArguments::Query(args), None).await?;
             return Ok(caching.apply(out));

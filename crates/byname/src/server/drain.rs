@@ -1,0 +1,49 @@
+//! The drain: how long a server that stops waits for its calls and connections.
+
+use std::pin::pin;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::http::ServerEndpoint;
+use crate::error::{Code, Error, Executed};
+use crate::limits::Limit;
+
+/// Waits for the calls in flight and for their connections, at most `Limits::drain`. Streams that have not ended by themselves
+/// are ended after half of that time. `hint` is added to the line in the log.
+///
+/// # Errors
+///
+/// At the limit, with the names of the functions that still run.
+pub(super) async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hint: &str) -> Result<(), Error> {
+    let dispatch = endpoint.dispatch();
+    let limit = dispatch.limits().drain;
+    info!("draining: no new calls, {limit:?} for those in flight{hint}");
+    let _ = stop.send(());
+    let ended = async {
+        stop.closed().await;
+        dispatch.idle().await;
+    };
+    let mut ended = pin!(tokio::time::timeout(limit, ended));
+    // A stream may never end by itself. It has half of the time for it.
+    let ended = match tokio::time::timeout(limit / 2, ended.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            dispatch.end_streams();
+            ended.await
+        }
+    };
+    if ended.is_ok() {
+        return Ok(());
+    }
+    let active = dispatch.active();
+    let names: Vec<_> = active.iter().map(|(name, count)| format!("`{name}` ({count})")).collect();
+    let what = match names.as_slice() {
+        [] => "connections that would not close".to_owned(),
+        names => names.join(", "),
+    };
+    let why =
+        format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
+    warn!("{why}");
+    Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit(Limit::Drain))
+}
