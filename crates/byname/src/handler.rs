@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Executed, Internal, MethodErrorSummary};
 use crate::method::{Method, MethodSpec, Param, Source};
 use crate::outcome::{OwnMessage, ReturnedValue};
 
-/// A function that can be called, with what is known of it. `#[rpc]` makes them.
+/// A function that can be called, with its description. `#[rpc]` makes handlers.
 #[derive(Clone)]
 pub struct Handler {
     pub(crate) method: Arc<Method>,
@@ -29,19 +29,19 @@ pub struct Handler {
 
 type BeginFn = Arc<dyn Fn(&Method, arguments::CallInput<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> + Send + Sync>;
 
-/// A function at work.
+/// A function that runs.
 pub(crate) trait Invocation: Send {
-    /// Runs it on; when it is done, its result is in `out`.
+    /// Polls the function. When it is done, its result is in `out`.
     fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ResultTarget) -> Poll<FunctionResult>;
 }
 
-/// Where a result goes.
+/// Where a result is written.
 pub(crate) enum ResultTarget {
-    /// Appended to what is there.
+    /// It is encoded and appended to these bytes.
     Encoded(Codec, Vec<u8>),
-    /// The value as it is, for a caller in this process.
+    /// The value itself, for a caller in the same process.
     Local(Option<Box<dyn std::any::Any + Send>>),
-    /// The items of a stream, which are taken out as they come; only a poll of the function leaves it empty meanwhile.
+    /// The items of a stream, which are taken out while they are made. It is `None` only during a poll of the function.
     Stream(Option<Box<YieldedItems>>),
 }
 
@@ -55,11 +55,11 @@ impl ResultTarget {
     }
 }
 
-/// What [`ResultTarget`] holds once a function is done.
+/// What [`ResultTarget`] holds when a function is done.
 pub(crate) enum FunctionResult {
     /// A value, or the end of a stream.
     Ok,
-    /// More items, and the function goes on.
+    /// More items. The function goes on.
     Items,
     /// The function's own error.
     Method(Code, OwnMessage),
@@ -69,7 +69,8 @@ pub(crate) enum FunctionResult {
     Unencodable(String),
 }
 
-/// The types of arguments, result and own error: where caller and function share them, values need no encoding.
+/// The types of the arguments, of the result and of the function's own error. If a caller in the same process has the same
+/// types, values need no encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeIds {
     args: TypeId,
@@ -83,7 +84,7 @@ impl TypeIds {
     }
 }
 
-/// Stands for the error of a function that has none.
+/// The error type of a function that has no error.
 pub(crate) enum NoError {}
 
 impl Handler {
@@ -185,7 +186,7 @@ impl Handler {
             fingerprint: 0,
             source,
         };
-        // A closure may do some of its work before it returns its future; that too is part of the call.
+        // A closure may do some of its work before it returns its future. That work is part of the call.
         let function = Arc::new(function);
         Self::whole(method, move |args| {
             let function = Arc::clone(&function);
@@ -212,12 +213,12 @@ impl Handler {
         }
     }
 
-    /// Decodes the arguments and makes the invocation, which does nothing before it is polled.
+    /// Decodes the arguments and makes the invocation. It does nothing before it is polled.
     pub(crate) fn begin(&self, call: arguments::CallInput<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
         (self.begin)(&self.method, call)
     }
 
-    /// Whether a caller in this process can hand over values of these types as they are.
+    /// Whether a caller in the same process can pass values of these types without encoding.
     pub(crate) fn takes(&self, types: TypeIds) -> bool {
         self.types == types
     }

@@ -1,4 +1,4 @@
-//! A function as data, for dispatch, for lists and for people: [`Method`].
+//! The description of a function: [`Method`].
 
 mod signature;
 
@@ -10,19 +10,19 @@ use crate::codec::Codec;
 use crate::error::Error;
 use crate::escape::quoted;
 
-/// What is known of a function that can be called: for dispatch, for lists, for people.
+/// The description of a function that can be called, for programs and for people.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Method {
     /// The name on the wire.
     pub name: Cow<'static, str>,
-    /// Other names it answers to.
+    /// Other names of the function.
     pub aliases: Vec<Cow<'static, str>>,
     /// The doc comment.
     pub doc: Cow<'static, str>,
     /// The arguments, in order.
     pub params: Vec<Param>,
-    /// The stream that it takes behind them, if it takes one.
+    /// The stream that it takes as its last argument, if it takes one.
     pub takes: Option<Param>,
     /// The type of the result, as written.
     pub returns: Cow<'static, str>,
@@ -30,11 +30,11 @@ pub struct Method {
     pub streams: bool,
     /// Whether it returns a `Result`.
     pub fallible: bool,
-    /// Running it twice is as good as once: it may be sent again when the outcome is unknown.
+    /// Running it twice has the effect of running it once. So a call may be sent again when its outcome is unknown.
     pub idempotent: bool,
     /// It changes nothing: a GET may call it, and it is dropped when its caller goes away.
     pub readonly: bool,
-    /// It blocks its thread and runs on one that may be blocked.
+    /// It blocks its thread, so it runs on a thread that may be blocked.
     pub blocking: bool,
     /// Its own deadline in place of [`Limits::call`](crate::Limits::call).
     pub timeout: Option<Duration>,
@@ -42,7 +42,7 @@ pub struct Method {
     pub max_age: Option<Duration>,
     /// Whether a cache of many users may keep it as well.
     pub public: bool,
-    /// A hash of the names and types of its arguments and of its result: equal on two sides that agree on them.
+    /// A hash of the names and types of its arguments and of its result. It is equal on two sides that agree on them.
     pub fingerprint: u64,
     /// Where it stands in the source.
     pub source: Source,
@@ -58,9 +58,9 @@ pub struct Param {
     pub ty: Cow<'static, str>,
     /// It is an `Option` and may be left out.
     pub optional: bool,
-    /// What it is when it is left out, as JSON. A stub sends it even so.
+    /// The value of an argument that is left out, as JSON. A stub sends the argument anyway.
     pub default: Option<String>,
-    /// The same as MessagePack.
+    /// The same value as MessagePack.
     pub(crate) default_packed: Option<Vec<u8>>,
 }
 
