@@ -24,7 +24,7 @@ const ADDRESSES: usize = 64;
 
 static SHORT_LIVED: Mutex<ShortLivedClients> = Mutex::new(ShortLivedClients { addresses: Vec::new() });
 
-/// A client of this address was dropped after so many calls.
+/// A client of this address was dropped. `calls` is the number of calls that it made.
 pub(super) fn client_dropped(authority: &HeaderValue, calls: u64) {
     let (1..=FEW, Ok(address)) = (calls, authority.to_str()) else {
         return;

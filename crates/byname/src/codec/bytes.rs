@@ -19,7 +19,7 @@ use super::type_identity;
 /// codec. A `Vec<u8>` is such an array, and takes three to four times as much room in JSON as its bytes, and more time.
 ///
 /// A clone shares the memory, and so do conversions from and to [`bytes::Bytes`]. Other types that serialize as bytes
-/// (`bytes::Bytes` itself, `serde_bytes`) are arrays of numbers to whoever receives them.
+/// (`bytes::Bytes` itself, `serde_bytes`) arrive as arrays of numbers.
 ///
 /// ```
 /// use byname::{Bytes, rpc};

@@ -4,7 +4,7 @@
 ///
 /// serde_json checks the depth of what it builds, but skips over ignored and raw values unchecked.
 pub(super) fn deeper_than(limit: usize, text: &[u8]) -> bool {
-    // Hardly any text has so many brackets, and memchr looks at many bytes at once.
+    // Few texts have this number of brackets, and memchr checks many bytes at once.
     if text.len() <= limit || memchr::memchr2_iter(b'[', b'{', text).nth(limit).is_none() {
         return false;
     }
@@ -67,7 +67,7 @@ pub(super) fn wide_integers(text: &[u8]) -> Vec<u64> {
 /// Whether there are digits in `text`, in a string or not, for an integer beyond 64 bits: 19 behind a minus, or 20.
 fn has_long_number(text: &[u8]) -> bool {
     const LEAST: usize = 19;
-    // So many digits in a row are met by looking at one byte in so many.
+    // A run of this number of digits is found by checking one byte in each such distance.
     let mut at = LEAST - 1;
     while let Some(byte) = text.get(at) {
         if byte.is_ascii_digit() {

@@ -1,9 +1,9 @@
 //! MessagePack, as far as JSON has the same: maps have strings for keys, structs are maps by field name, enums are tagged
-//! as in JSON. So a value is the same to whoever receives it, whichever codec it came in.
+//! as in JSON. So the receiver gets the same value in either codec.
 //!
-//! What JSON can't tell apart is one thing here too: what a type writes as bytes is an array of numbers to whoever receives
-//! it, unless the type is `Bytes`, and an `f32` by whoever takes an `f64`, as the number that JSON would show. An integer of more than 64 bits is
-//! an extension, and so is a number that has other digits than its `f64` would show.
+//! What JSON does not distinguish is not distinguished here either. Bytes arrive as an array of numbers, unless the type is
+//! `Bytes`. An `f32` that is read as an `f64` is the number that JSON would show. An integer of more than 64 bits is an
+//! extension. A number whose digits differ from those that its `f64` would show is an extension too.
 
 mod form;
 mod read;

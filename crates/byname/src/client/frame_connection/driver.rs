@@ -20,7 +20,7 @@ use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, Viol
 use crate::limits::Limits;
 use crate::outcome::items::EncodedItems;
 
-/// After so many answers the task yields, so that the next calls are written while the server works on the others.
+/// The task yields after this number of answers. So the next calls are written while the server works on the others.
 const AT_ONCE: usize = 32;
 
 /// The task that reads and writes a connection. It ends with the connection.
@@ -303,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for ConnectionDriver<S> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {
                 this.socket.close(1000, "");
-                // As far as possible without waiting: the server notices the end anyway.
+                // This writes what the socket takes without waiting. The server notices the end anyway.
                 let _ = this.socket.poll_flush(cx);
                 "it was no longer needed".into()
             }

@@ -10,7 +10,7 @@ use crate::deadline::later;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// After so many connections in a row that were cut during calls, no further one is opened for a while.
+/// If this number of connections in a row were cut during calls, no further one is opened for a while.
 const CUTS: u32 = 3;
 
 /// A connection that lived for so long was not cut by a proxy that cuts all of them.
