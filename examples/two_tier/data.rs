@@ -185,9 +185,8 @@ impl Store {
     }
 
     fn note_visitor(&self) {
-        if let Some(peer) = Context::current().and_then(|call| call.peer()) {
-            self.visitors.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
-        }
+        let address = Context::current().and_then(|call| call.peer()?.address.socket_addr());
+        self.visitors.lock().unwrap_or_else(PoisonError::into_inner).extend(address);
     }
 }
 

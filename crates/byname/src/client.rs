@@ -2,6 +2,7 @@
 
 mod call;
 mod call_errors;
+mod connect;
 mod connection_pool;
 mod frame_attempt;
 pub(crate) mod frame_connection;
@@ -23,7 +24,6 @@ mod service_url;
 mod short_lived_clients;
 mod stream_call;
 mod sweeper;
-mod tcp_connect;
 mod typed_result;
 
 use std::fmt;

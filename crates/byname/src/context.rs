@@ -1,7 +1,6 @@
 //! What a function can know of the call that it serves: [`Context`].
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deadline::later;
 use crate::error::Error;
 use crate::metadata;
+use crate::peer::Peer;
 use crate::trace_context;
 
 tokio::task_local! {
@@ -71,7 +71,7 @@ struct ContextInner {
     method: Arc<str>,
     metadata: HeaderMap,
     extensions: Extensions,
-    peer: Option<SocketAddr>,
+    peer: Option<Arc<Peer>>,
     deadline: Instant,
     /// How far a stream has extended the deadline, in microseconds.
     moved: AtomicI64,
@@ -109,9 +109,9 @@ impl Context {
         &self.0.extensions
     }
 
-    /// The address of the caller, or of the proxy in front of the server. `None` for a call within the process.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.peer
+    /// Who is at the other end: the caller, or the proxy in front of the server. `None` for a call within the process.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.0.peer.as_deref()
     }
 
     /// When the caller stops waiting. Calls that the function makes inherit it. If the function returns or takes a stream,
@@ -165,7 +165,7 @@ impl Context {
         method: Arc<str>,
         metadata: HeaderMap,
         extensions: Extensions,
-        peer: Option<SocketAddr>,
+        peer: Option<Arc<Peer>>,
         deadline: Instant,
         readonly: bool,
     ) -> Self {

@@ -4,7 +4,6 @@ pub(crate) mod inline;
 mod streaming_function;
 
 use std::future::{poll_fn, ready};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +29,7 @@ use crate::limits::{Limit, Limits};
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::peer::Peer;
 use crate::permits::{CallPermits, Permit};
 use crate::registry::{Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
@@ -397,7 +397,7 @@ fn record<T>(span: &Span, result: &Result<T, Failure>) {
 struct CallOrigin {
     metadata: HeaderMap,
     extensions: Extensions,
-    peer: Option<SocketAddr>,
+    peer: Option<Arc<Peer>>,
     deadline: Option<Instant>,
     /// The right to run, if it was given before.
     permit: Option<Arc<Permit>>,

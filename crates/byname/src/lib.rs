@@ -72,6 +72,7 @@ extern crate self as byname;
 #[doc(hidden)]
 #[path = "macro_support.rs"]
 pub mod __private;
+mod address;
 mod arguments;
 mod catch_panic;
 mod client;
@@ -92,6 +93,7 @@ mod metadata;
 mod method;
 mod name;
 mod outcome;
+mod peer;
 mod permits;
 mod registry;
 mod request;
@@ -100,8 +102,10 @@ mod runtime;
 mod server;
 mod stream_argument;
 mod trace_context;
+mod transport;
 mod wire;
 
+pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
@@ -115,6 +119,7 @@ pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
+pub use peer::Peer;
 pub use request::{Reply, Request};
 pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
 pub use stream_argument::Streaming;

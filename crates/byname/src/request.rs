@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap};
@@ -13,6 +12,7 @@ use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::{Failure, Items, Returned};
+use crate::peer::Peer;
 use crate::permits::Permit;
 
 /// A call as interceptors see it. It is the same for every way in.
@@ -25,7 +25,7 @@ pub struct Request {
     pub(crate) takes_stream: bool,
     /// The headers of the request, or the metadata of the frame.
     pub(crate) metadata: HeaderMap,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<Arc<Peer>>,
     /// When the caller stops waiting; `None` if it did not say so.
     pub(crate) deadline: Option<Instant>,
     /// Values that interceptors set, such as the identity of the caller.
@@ -98,9 +98,10 @@ impl Request {
         metadata::set(&mut self.metadata, name, value)
     }
 
-    /// The address of the caller, or of the proxy in front of the server. `None` within the process and on a client.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+    /// Who is at the other end: the caller, or the proxy in front of the server. `None` within the process and on a
+    /// client.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_deref()
     }
 
     /// When the caller stops waiting; `None` where it didn't say.

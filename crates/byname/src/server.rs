@@ -1,5 +1,6 @@
 //! A server: functions in, calls answered. [`Server`], [`Serve`], [`Bound`].
 
+mod bind;
 mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;

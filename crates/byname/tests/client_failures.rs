@@ -603,7 +603,7 @@ async fn a_server_that_does_not_accept_costs_the_time_to_connect_and_names_the_k
 
 #[tokio::test]
 async fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
-    let peer = || async { Context::current().unwrap().peer().unwrap().ip().to_string() };
+    let peer = || async { Context::current().unwrap().peer().unwrap().address.ip().unwrap().to_string() };
     let running = Running::new(Server::new().function("peer", peer)).await;
     let client = Client::new(format!("localhost:{}", running.address.port())).unwrap();
     assert_eq!(within(client.call::<String>("peer", ())).await, Ok("127.0.0.1".to_owned()));

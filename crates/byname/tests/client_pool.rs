@@ -60,7 +60,7 @@ async fn calls_one_after_the_other_share_one_connection() {
     }
     assert_eq!(foreign.opened(), 1);
 
-    let peer = || async { Context::current().unwrap().peer().unwrap().port() };
+    let peer = || async { Context::current().unwrap().peer().unwrap().address.port().unwrap() };
     let running = Running::new(Server::new().function("peer", peer)).await;
     let client = running.client();
     let mut peers = BTreeSet::new();
@@ -90,7 +90,7 @@ async fn ten_thousand_calls_at_once_go_through_the_128_connections() {
             // Calls that went over to frames meanwhile come by a connection of their own.
             let peer = |n: u32| async move {
                 let call = Context::current().unwrap();
-                (n, call.header("host").map_or(0, |_| call.peer().unwrap().port()))
+                (n, call.header("host").map_or(0, |_| call.peer().unwrap().address.port().unwrap()))
             };
             let until = async {
                 let _ = stopped.await;

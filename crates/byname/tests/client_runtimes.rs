@@ -176,9 +176,9 @@ fn poll_once<F: Future + Unpin>(call: &mut F) -> Poll<F::Output> {
 
 #[test]
 fn plain_threads_share_the_connections_of_one_client() {
-    let (_runtime, running) = beside(
-        Server::new().function("peer", |n: u32| async move { (n, Context::current().unwrap().peer().unwrap().port()) }),
-    );
+    let (_runtime, running) = beside(Server::new().function("peer", |n: u32| async move {
+        (n, Context::current().unwrap().peer().unwrap().address.port().unwrap())
+    }));
     let url = running.address.to_string();
     let http = Client::builder(&url).transport(Transport::Http);
     let client = http.limits(|limits| limits.connections = 3).build().unwrap();

@@ -35,7 +35,7 @@ fn said_goodbye(answer: &Raw) {
 async fn binding_tells_the_address_and_takes_connections_before_it_serves() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let bound = one().serve("127.0.0.1:0").until(async { drop(stopped.await) }).bind().await.unwrap();
-    let address = bound.local_addr();
+    let address = bound.local_addr().socket_addr().unwrap();
     assert_ne!(address.port(), 0);
     let mut caller = Caller::to(address).await;
     caller.send(post("/rpc/add", "[1,2]")).await;
@@ -51,7 +51,7 @@ async fn a_name_an_address_and_a_bound_listener_all_serve() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let expected = [blocking.local_addr().unwrap(), listener.local_addr().unwrap()];
     let bound = [one().serve(blocking).bind().await.unwrap(), one().serve(listener).bind().await.unwrap()];
-    assert_eq!([bound[0].local_addr(), bound[1].local_addr()], expected);
+    assert_eq!([bound[0].local_addr(), bound[1].local_addr()], expected.map(byname::Address::from));
     let free: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     let more = [
         one().serve(free).bind().await.unwrap(),
@@ -59,7 +59,7 @@ async fn a_name_an_address_and_a_bound_listener_all_serve() {
         one().serve("[::1]:0").bind().await.unwrap_or(one().serve(free).bind().await.unwrap()),
     ];
     for bound in bound.into_iter().chain(more) {
-        let address = bound.local_addr();
+        let address = bound.local_addr().socket_addr().unwrap();
         let served = tokio::spawn(bound.into_future());
         assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
         served.abort();
@@ -111,9 +111,9 @@ fn has_ipv6() -> bool {
 async fn localhost_is_both_of_its_addresses() {
     let expected = if has_ipv6() { vec!["127.0.0.1", "::1"] } else { vec!["127.0.0.1"] };
     let bound = one().serve("localhost:0").until(std::future::pending()).bind().await.unwrap();
-    let addresses = bound.local_addrs().to_vec();
+    let addresses: Vec<_> = bound.local_addrs().iter().filter_map(byname::Address::socket_addr).collect();
     assert_eq!(addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(), expected);
-    assert!(addresses.iter().all(|address| address.port() == bound.local_addr().port()));
+    assert!(addresses.iter().all(|address| Some(address.port()) == bound.local_addr().port()));
     let served = tokio::spawn(bound.into_future());
     for address in addresses {
         assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3", "{address}");
@@ -499,7 +499,7 @@ async fn who_has_just_connected_when_the_server_stops_may_still_ask() {
 #[tokio::test]
 async fn a_server_that_is_dropped_leaves_no_connection_behind() {
     let bound = everything().serve("127.0.0.1:0").until(std::future::pending()).bind().await.unwrap();
-    let address = bound.local_addr();
+    let address = bound.local_addr().socket_addr().unwrap();
     let served = tokio::spawn(bound.into_future());
     let mut kept = Caller::to(address).await;
     assert_eq!(kept.ask(post("/rpc/add", "[1,2]")).await.body, "3");
@@ -649,7 +649,7 @@ async fn another_ctrl_c_in_the_drain_ends_the_process_and_the_log_says_so() {
 /// What the child of the next test runs: a process goes on without its server.
 async fn serve_and_be_aborted() {
     let bound = one().serve("127.0.0.1:0").bind().await.unwrap();
-    let address = bound.local_addr();
+    let address = bound.local_addr().socket_addr().unwrap();
     let served = tokio::spawn(bound.into_future());
     assert_eq!(raw(address, post("/rpc/add", "[1,2]")).await.body, "3");
     served.abort();

@@ -29,7 +29,7 @@ async fn serving(app: Router) -> SocketAddr {
 
 #[rpc(readonly)]
 async fn peer() -> Option<SocketAddr> {
-    Context::current()?.peer()
+    Context::current()?.peer()?.address.socket_addr()
 }
 
 fn functions() -> Server {

@@ -115,7 +115,7 @@ impl Ledger {
     async fn once(&self, id: u64) -> u32 {
         self.ran.lock().unwrap().push(id);
         let context = Context::current().unwrap();
-        self.peers.lock().unwrap().extend(context.peer());
+        self.peers.lock().unwrap().extend(context.peer().and_then(|peer| peer.address.socket_addr()));
         // Every request of HTTP says what host it is for.
         self.by_frames.fetch_add(u64::from(context.header("host").is_none()), Ordering::Relaxed);
         // The work: some is in flight for long, some hardly.

@@ -1,8 +1,8 @@
 //! Which connections are idle, and which addresses to prefer. State machines: no sockets, no clock.
 
-use std::net::SocketAddr;
-
 use tokio::time::Instant;
+
+use crate::address::Address;
 
 /// Idle connections of one host. The most recently used one is taken first, so that connections which are not needed grow
 /// old and are closed.
@@ -19,35 +19,35 @@ pub(super) struct ConnectionPool<C, K> {
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     /// The addresses when the last connection was opened.
-    known: Vec<SocketAddr>,
+    known: Vec<Address>,
     /// Addresses where a call timed out and no call was answered since. The latest time-out stands last.
-    late: Vec<SocketAddr>,
+    late: Vec<Address>,
 }
 
 impl Addresses {
     /// A call to this address timed out.
-    pub(super) fn timed_out(&mut self, address: SocketAddr) {
-        self.late.retain(|late| *late != address);
-        self.late.push(address);
+    pub(super) fn timed_out(&mut self, address: &Address) {
+        self.late.retain(|late| late != address);
+        self.late.push(address.clone());
     }
 
     /// A call to this address was answered.
-    pub(super) fn answered(&mut self, address: SocketAddr) {
+    pub(super) fn answered(&mut self, address: &Address) {
         if !self.late.is_empty() {
-            self.late.retain(|late| *late != address);
+            self.late.retain(|late| late != address);
         }
     }
 
     /// Puts addresses into the order in which a new connection tries them.
-    pub(super) fn order(&mut self, addresses: &mut [SocketAddr]) {
+    pub(super) fn order(&mut self, addresses: &mut [Address]) {
         self.late.retain(|late| addresses.contains(late));
         addresses.sort_by_key(|address| self.late.iter().position(|late| late == address).map_or(0, |at| at + 1));
         self.known = addresses.to_vec();
     }
 
     /// Whether a new connection is better than one to this address.
-    fn is_avoided(&self, address: SocketAddr) -> bool {
-        self.late.contains(&address) && self.known.iter().any(|known| !self.late.contains(known))
+    fn is_avoided(&self, address: &Address) -> bool {
+        self.late.contains(address) && self.known.iter().any(|known| !self.late.contains(known))
     }
 }
 
@@ -55,7 +55,7 @@ impl Addresses {
 struct IdleConnection<C, K> {
     connection: C,
     /// Where it goes.
-    address: SocketAddr,
+    address: Address,
     /// The runtime it belongs to.
     owner: K,
     until: Instant,
@@ -81,10 +81,10 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
     }
 
     fn usable(&self, owner: &K) -> Option<usize> {
-        self.idle.iter().rposition(|idle| idle.owner == *owner && !self.addresses.is_avoided(idle.address))
+        self.idle.iter().rposition(|idle| idle.owner == *owner && !self.addresses.is_avoided(&idle.address))
     }
 
-    pub(super) fn put(&mut self, connection: C, address: SocketAddr, owner: K, until: Instant) {
+    pub(super) fn put(&mut self, connection: C, address: Address, owner: K, until: Instant) {
         self.idle.push(IdleConnection { connection, address, owner, until });
     }
 
@@ -116,8 +116,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn at(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn at(port: u16) -> Address {
+        std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()
     }
 
     fn take(pool: &mut ConnectionPool<u8, &'static str>, owner: &'static str, now: Instant) -> (Option<u8>, Vec<u8>) {
@@ -164,7 +164,7 @@ mod tests {
     fn order<C, K: PartialEq>(pool: &mut ConnectionPool<C, K>) -> [u16; 3] {
         let mut addresses = [at(1), at(2), at(3)];
         pool.addresses.order(&mut addresses);
-        addresses.map(|address| address.port())
+        addresses.map(|address| address.port().unwrap())
     }
 
     #[test]
@@ -173,14 +173,14 @@ mod tests {
         let until = now + Duration::from_secs(60);
         assert_eq!(order(&mut pool), [1, 2, 3]);
         pool.put(1, at(1), "a", until);
-        pool.addresses.timed_out(at(1));
+        pool.addresses.timed_out(&at(1));
         assert_eq!(take(&mut pool, "a", now), (None, vec![]), "a new connection goes elsewhere");
         assert_eq!(order(&mut pool), [2, 3, 1]);
-        pool.addresses.timed_out(at(3));
+        pool.addresses.timed_out(&at(3));
         assert_eq!(order(&mut pool), [2, 1, 3]);
-        pool.addresses.timed_out(at(1));
+        pool.addresses.timed_out(&at(1));
         assert_eq!(order(&mut pool), [2, 3, 1], "the one that timed out first is tried first");
-        pool.addresses.answered(at(1));
+        pool.addresses.answered(&at(1));
         assert_eq!(order(&mut pool), [1, 2, 3]);
         assert_eq!(take(&mut pool, "a", now), (Some(1), vec![]));
     }
@@ -191,13 +191,13 @@ mod tests {
         let until = now + Duration::from_secs(60);
         pool.addresses.order(&mut [at(1)]);
         pool.put(1, at(1), "a", until);
-        pool.addresses.timed_out(at(1));
+        pool.addresses.timed_out(&at(1));
         assert_eq!(take(&mut pool, "a", now), (Some(1), vec![]));
         order(&mut pool);
         pool.put(1, at(1), "a", until);
         assert_eq!(take(&mut pool, "a", now), (None, vec![]));
-        pool.addresses.timed_out(at(2));
-        pool.addresses.timed_out(at(3));
+        pool.addresses.timed_out(&at(2));
+        pool.addresses.timed_out(&at(3));
         assert_eq!(take(&mut pool, "a", now), (Some(1), vec![]), "all of them are late");
     }
 }

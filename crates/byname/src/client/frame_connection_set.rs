@@ -1,16 +1,16 @@
 //! The connections of frames of one service: which ones are opened and when, and by which one a call goes. Each runtime has
 //! one, or several if the service's name has several addresses.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
+use super::connect::addresses;
 use super::frame_connection::{FrameConnection, Upgrades, open};
 use super::service_url::ServiceUrl;
-use super::tcp_connect::addresses;
+use crate::address::Address;
 use crate::codec::Codec;
 use crate::deadline::{before, later};
 use crate::limits::Limits;
@@ -47,7 +47,7 @@ struct KnownOffer {
 struct RuntimeConnections {
     runtime: Id,
     /// The oldest first.
-    links: Vec<(SocketAddr, Arc<FrameConnection>)>,
+    links: Vec<(Address, Arc<FrameConnection>)>,
     /// As many as there are addresses to spread calls over.
     wanted: usize,
     /// One is being opened.
@@ -155,13 +155,14 @@ impl KnownOffer {
 impl RuntimeConnections {
     /// The addresses for another connection, the best first. Calls are spread over addresses of one family, because the
     /// IPv4 and the IPv6 address of a server are often the same machine.
-    fn candidates(&mut self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        let family = self.links.first().map(|(address, _)| *address).or(addresses.first().copied());
-        let is_of_family = |address: &SocketAddr| family.is_some_and(|family| family.is_ipv4() == address.is_ipv4());
+    fn candidates(&mut self, mut addresses: Vec<Address>) -> Vec<Address> {
+        let family = self.links.first().map(|(address, _)| address).or(addresses.first()).cloned();
+        let is_of_family =
+            |address: &Address| family.as_ref().is_some_and(|family| family.is_of_the_family_of(address));
         fastrand::shuffle(&mut addresses);
         addresses.sort_by_key(|address| !is_of_family(address));
         self.wanted = addresses.iter().filter(|address| is_of_family(address)).count().clamp(1, SPREAD);
-        let is_linked = |address: &SocketAddr| self.links.iter().any(|(linked, _)| linked == address);
+        let is_linked = |address: &Address| self.links.iter().any(|(linked, _)| linked == address);
         let (linked, free): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_linked);
         match self.links.first() {
             // The first connection may go anywhere.
@@ -177,7 +178,7 @@ impl RuntimeConnections {
     }
 
     /// Calls go by this connection too from now on. Returns the connection that it replaces.
-    fn install(&mut self, address: SocketAddr, link: &Arc<FrameConnection>) -> Option<Arc<FrameConnection>> {
+    fn install(&mut self, address: Address, link: &Arc<FrameConnection>) -> Option<Arc<FrameConnection>> {
         let old = match self.links.iter().position(|(linked, _)| *linked == address) {
             None if self.links.len() >= self.wanted => Some(0),
             same => same,

@@ -15,10 +15,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::escape::{quoted, quoted_bytes};
+use crate::transport::TransportStream;
 use crate::wire::stream_lines;
 
 /// The largest head of an answer, and the most fields in it.
@@ -35,7 +35,7 @@ const AHEAD: usize = 1 << 20;
 const KEPT: usize = 32 << 10;
 
 /// A connection. Only its holder uses it.
-pub(super) struct Http1Connection<S = TcpStream> {
+pub(super) struct Http1Connection<S = TransportStream> {
     stream: S,
     /// Bytes that were read and not used yet. Empty between two calls.
     read: BytesMut,
@@ -126,16 +126,9 @@ impl Http1Connection {
         (result.map_err(ExchangeError::Unknown), again.then_some(self))
     }
 
-    /// Asks the kernel whether the server has kept the connection open. What tokio remembers of the socket may be older
-    /// than the end of the connection.
-    pub(super) fn look(&self) -> Result<(), String> {
-        let mut byte = [MaybeUninit::uninit()];
-        match socket2::SockRef::from(&self.stream).peek(&mut byte) {
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(why) => Err(why.to_string()),
-            Ok(0) => Err("the server had closed it".into()),
-            Ok(_) => Err("the server said something that nobody had asked for".into()),
-        }
+    /// Whether the server has kept the connection open.
+    pub(super) fn look(&mut self) -> Result<(), String> {
+        self.stream.check_idle()
     }
 
     /// Writes the request, or as much of it as the server wants before it answers.
@@ -390,7 +383,7 @@ fn says(headers: &HeaderMap, word: &str) -> bool {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// What comes of a connection whose server answers with these pieces and then closes.
     async fn come(pieces: &'static [&'static str]) -> (Result<HttpResponse, ExchangeError>, bool) {
@@ -407,7 +400,7 @@ mod tests {
             }
         });
         let (result, again) =
-            Http1Connection::new(client).exchange(b"he".to_vec(), Bytes::from_static(b"ad"), 10).await;
+            Http1Connection::new(client.into()).exchange(b"he".to_vec(), Bytes::from_static(b"ad"), 10).await;
         server.await.unwrap();
         (result, again.is_some())
     }
@@ -501,7 +494,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         drop(listener.accept().await.unwrap());
-        let (result, again) = Http1Connection::new(client).exchange(b"head".to_vec(), Bytes::new(), 10).await;
+        let (result, again) = Http1Connection::new(client.into()).exchange(b"head".to_vec(), Bytes::new(), 10).await;
         assert!(matches!(result, Err(ExchangeError::Unsent(_))) && again.is_none(), "{result:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! The HTTP connections of one service: how many may be in use, which ones are kept, and when another is opened.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,13 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
+use super::connect::{addresses, connect};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
 use super::sweeper::Sweeper;
-use super::tcp_connect::{addresses, connect};
+use crate::address::Address;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
@@ -45,7 +45,7 @@ pub(super) struct HttpConnections {
 /// A connection, and what stays with it from call to call.
 pub(super) struct PooledConnection {
     pub(super) http1: Http1Connection,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     /// The runtime that opened it. Only that runtime learns when the socket is ready.
     pub(super) runtime: Handle,
     /// Waits for the deadline of each call in turn.
@@ -181,9 +181,9 @@ impl HttpConnections {
             None => UNKNOWN_IDLE,
         };
         let until = later(Instant::now(), until.min(self.limits.pool_idle));
-        let (address, owner) = (connection.address, connection.runtime.id());
+        let (address, owner) = (connection.address.clone(), connection.runtime.id());
         let mut pool = self.pool();
-        pool.addresses.answered(address);
+        pool.addresses.answered(&address);
         let sweeps_on = self.sweeper.begins().then(|| connection.runtime.clone());
         pool.put(connection, address, owner, until);
         drop(pool);
@@ -193,7 +193,7 @@ impl HttpConnections {
     }
 
     /// A call to this address timed out. The next call goes to another address, if there is one.
-    pub(super) fn timed_out(&self, address: SocketAddr) {
+    pub(super) fn timed_out(&self, address: &Address) {
         self.pool().addresses.timed_out(address);
     }
 

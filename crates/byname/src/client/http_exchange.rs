@@ -1,6 +1,5 @@
 //! One request and its answer on one connection, until the deadline: [`HttpExchange`].
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +12,7 @@ use super::http_connections::{HttpConnections, PooledConnection};
 use super::http_request;
 use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
 use super::outgoing_call::OutgoingCall;
+use crate::address::Address;
 use crate::deadline::{DeadlineTimer, later};
 use crate::runtime::{self, BoxFuture};
 use crate::wire::Way;
@@ -28,7 +28,7 @@ pub(super) struct HttpExchange {
 
 struct ExchangeRun {
     work: BoxFuture<(Result<HttpResponse, ExchangeError>, Option<Http1Connection>)>,
-    address: SocketAddr,
+    address: Address,
     runtime: Handle,
     timer: DeadlineTimer,
     permit: OwnedSemaphorePermit,
@@ -68,7 +68,7 @@ impl Future for HttpExchange {
         };
         let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
             ready!(running.timer.poll_at(cx, this.deadline));
-            this.connections.timed_out(running.address);
+            this.connections.timed_out(&running.address);
             return Poll::Ready(None);
         };
         let is_kept = http1.is_some();
@@ -100,7 +100,7 @@ impl Drop for HttpExchange {
                     connections.keep(connection, answered);
                 }
                 Ok((_, None)) => {}
-                Err(_) => connections.timed_out(address),
+                Err(_) => connections.timed_out(&address),
             }
             drop(permit);
         });

@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
+use crate::address::Address;
 use crate::error::{Code, Error};
 use crate::escape::quoted;
 use crate::wire::path_way;
@@ -19,7 +20,7 @@ pub(super) struct ServiceUrl {
     /// What the `Host` header says.
     pub(super) authority: HeaderValue,
     /// In place of those that the host's name has; none to look that up.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
 }
 
 impl ServiceUrl {
@@ -101,9 +102,9 @@ impl ServiceUrl {
 }
 
 /// One of several addresses of a service.
-pub(super) fn replica(address: &str) -> Result<SocketAddr, Error> {
+pub(super) fn replica(address: &str) -> Result<Address, Error> {
     match address.parse::<SocketAddr>() {
-        Ok(parsed) if parsed.port() > 0 => Ok(parsed),
+        Ok(parsed) if parsed.port() > 0 => Ok(parsed.into()),
         _ => {
             let address = quoted(address);
             let why = format!(
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_replica_is_an_address_with_a_port() {
-        assert_eq!(replica("10.0.0.1:8080").unwrap(), SocketAddr::from(([10, 0, 0, 1], 8080)));
+        assert_eq!(replica("10.0.0.1:8080").unwrap(), SocketAddr::from(([10, 0, 0, 1], 8080)).into());
         for bad in ["10.0.0.1", "8080", ":8080", "localhost:8080", "10.0.0.1:0", "10.0.0.1:65536", "::1:80", ""] {
             assert!(replica(bad).unwrap_err().message().contains("such as 10.0.0.1:8080"), "{bad}");
         }

@@ -1,7 +1,6 @@
 //! The mode of [`Dispatch`] for calls that are polled where they came in, without a task: [`InlineCall`].
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
@@ -18,6 +17,7 @@ use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::codec::Codec;
 use crate::outcome::Failure;
+use crate::peer::Peer;
 use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
@@ -29,7 +29,7 @@ pub(crate) struct InlineCall<'c> {
     pub(crate) entry: &'c Arc<RegistryEntry>,
     pub(crate) name: &'c Arc<str>,
     pub(crate) metadata: HeaderMap,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<Arc<Peer>>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) codec: Codec,
     pub(crate) positional: &'c [u8],

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +13,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
@@ -23,6 +21,8 @@ use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
 use super::frame_connection;
 use super::http::{STREAMS, ServerEndpoint, Session, answer};
 use crate::limits::Limits;
+use crate::peer::Peer;
+use crate::transport::TransportStream;
 
 /// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,8 +34,8 @@ const BUFFER: usize = 400 << 10;
 const PING: Duration = Duration::from_secs(20);
 
 pub(super) async fn serve(
-    mut stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: TransportStream,
+    peer: Arc<Peer>,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
@@ -48,12 +48,13 @@ pub(super) async fn serve(
         }
         None => {
             let activity = Arc::new(ConnectionActivity::new(false));
-            return TimedSocket::new(stream, Bytes::new(), peer, activity, &limits, true).part().await;
+            return TimedSocket::new(stream, Bytes::new(), Arc::clone(&peer), activity, &limits, true).part().await;
         }
     };
     let activity = Arc::new(ConnectionActivity::new(is_http2));
-    let io = TokioIo::new(TimedSocket::new(stream, early, peer, Arc::clone(&activity), &limits, !is_http2));
-    let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(peer)));
+    let io =
+        TokioIo::new(TimedSocket::new(stream, early, Arc::clone(&peer), Arc::clone(&activity), &limits, !is_http2));
+    let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(Arc::clone(&peer))));
     let served = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&served), request));
     let is_ready = || endpoint.dispatch().is_ready();
@@ -94,7 +95,7 @@ pub(super) async fn serve(
 }
 
 /// Frames go on where HTTP ended.
-async fn upgraded(upgrade: OnUpgrade, peer: SocketAddr, endpoint: Arc<ServerEndpoint>, stopped: watch::Receiver<()>) {
+async fn upgraded(upgrade: OnUpgrade, peer: Arc<Peer>, endpoint: Arc<ServerEndpoint>, stopped: watch::Receiver<()>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
@@ -109,7 +110,7 @@ async fn upgraded(upgrade: OnUpgrade, peer: SocketAddr, endpoint: Arc<ServerEndp
 
 /// The first bytes, and whether they are HTTP/2; `None` when nothing is asked in time.
 async fn beginning(
-    stream: &mut TcpStream,
+    stream: &mut TransportStream,
     stopped: &mut watch::Receiver<()>,
     limits: &Limits,
 ) -> Option<io::Result<(Bytes, bool)>> {
@@ -166,7 +167,7 @@ where
 }
 
 /// Reads until it is clear which HTTP this is; what was read comes back.
-async fn first_bytes(stream: &mut TcpStream) -> io::Result<(Bytes, bool)> {
+async fn first_bytes(stream: &mut TransportStream) -> io::Result<(Bytes, bool)> {
     let mut early = BytesMut::with_capacity(8 * 1024);
     loop {
         if stream.read_buf(&mut early).await? == 0 {

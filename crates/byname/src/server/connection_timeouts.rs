@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,12 +10,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::deadline::{DeadlineTimer, later};
 use crate::limits::Limits;
+use crate::peer::Peer;
+use crate::transport::TransportStream;
 
 /// The calls at work on one connection, counted by the service and read by the socket.
 #[derive(Debug)]
@@ -167,10 +167,10 @@ pub(super) fn linger(limits: &Limits) -> Duration {
 /// A socket that ends with an error when its peer is idle for too long, is slow with a header, or doesn't take what
 /// is written. The pauses within a body are the service's to watch.
 pub(super) struct TimedSocket {
-    stream: TcpStream,
+    stream: TransportStream,
     /// Bytes that were read before it was known who would read them.
     early: Bytes,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     activity: Arc<ConnectionActivity>,
     quiet: SocketTimeouts,
     reading: DeadlineTimer,
@@ -276,9 +276,9 @@ impl SocketTimeouts {
 
 impl TimedSocket {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: TransportStream,
         early: Bytes,
-        peer: SocketAddr,
+        peer: Arc<Peer>,
         activity: Arc<ConnectionActivity>,
         limits: &Limits,
         has_headers: bool,
@@ -300,7 +300,7 @@ impl TimedSocket {
     }
 
     /// The socket, and what was read of it before.
-    pub(super) fn into_inner(self) -> (TcpStream, Bytes) {
+    pub(super) fn into_inner(self) -> (TransportStream, Bytes) {
         (self.stream, self.early)
     }
 
@@ -313,10 +313,9 @@ impl TimedSocket {
 
     /// Looks whether the peer of a call at work has closed its half, or is gone, which is an error.
     fn look_for_the_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut next = [0; 1];
         if self.early.is_empty()
-            && let Poll::Ready(count) = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut next))
-            && count? == 0
+            && let Poll::Ready(has_more) = self.stream.poll_has_more(cx)
+            && !has_more?
         {
             self.has_end = true;
             self.activity.close_half();
@@ -338,12 +337,12 @@ impl TimedSocket {
         Poll::Pending
     }
 
-    fn give_up(&self, limit: &str) -> io::Error {
+    fn give_up(&mut self, limit: &str) -> io::Error {
         debug!(peer = %self.peer, "closed a connection that was too quiet (`Limits::{limit}`)");
         if limit == "header_read" {
             // Nothing else is being written between two calls, so this can't land inside another reply.
             let body = r#"{"err":{"code":"deadline_exceeded","message":"the header was too slow (`Limits::header_read` of the server)","executed":"no","kind":"rpc","limit":"header_read"}}"#;
-            let _ = self.stream.try_write(&not_waited_for(body));
+            self.stream.write_last_words(&not_waited_for(body));
         }
         io::Error::new(io::ErrorKind::TimedOut, format!("`Limits::{limit}`"))
     }
@@ -376,7 +375,7 @@ impl TimedSocket {
 
 impl LingeringClose {
     /// Ready when the peer has closed as well. No call is read any more once this has begun, so the goodbye is true.
-    fn poll(&mut self, stream: &mut TcpStream, linger: Duration, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, stream: &mut TransportStream, linger: Duration, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.goodbye.is_empty() {
             let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.goodbye))?;
             self.goodbye.advance(count);

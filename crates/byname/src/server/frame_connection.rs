@@ -6,7 +6,6 @@ mod stream_calls;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::str;
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -42,9 +40,11 @@ use crate::frames::{
 use crate::limits::Limit;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::peer::Peer;
 use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
+use crate::transport::TransportStream;
 
 /// The most calls in flight on one connection.
 pub(super) const CALLS: usize = 4096;
@@ -63,13 +63,13 @@ const WINDOW: usize = 4;
 
 /// Serves one connection from its upgrade to its end.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: TransportStream,
     early: Bytes,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let mut connection = FrameServer::new(stream, &early, peer, endpoint);
+    let mut connection = FrameServer::new(stream, &early, Arc::clone(&peer), endpoint);
     let mut stop = pin!(stopped.changed());
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
@@ -93,7 +93,7 @@ pub(super) async fn serve(
 struct FrameServer<S> {
     socket: FrameSocket<S>,
     endpoint: Arc<ServerEndpoint>,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     /// The codec of values, once the client has said it.
     codec: Option<Codec>,
     /// The rest of a message whose first calls were answered, or for which there was no room.
@@ -141,7 +141,7 @@ impl SharedStreams for SharedReplies {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
-    fn new(stream: S, early: &[u8], peer: SocketAddr, endpoint: Arc<ServerEndpoint>) -> Self {
+    fn new(stream: S, early: &[u8], peer: Arc<Peer>, endpoint: Arc<ServerEndpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
@@ -390,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
         };
         let deadline = timeout.map(|timeout| later(now, timeout));
-        let (id, peer) = (header.id, Some(self.peer));
+        let (id, peer) = (header.id, Some(Arc::clone(&self.peer)));
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {

@@ -21,7 +21,6 @@ mod websocket_upgrade;
 
 use std::convert::Infallible;
 use std::mem::take;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
@@ -46,6 +45,7 @@ use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::escape::quoted;
 use crate::limits::Limits;
+use crate::peer::Peer;
 use crate::permits::CallPermits;
 use crate::wire::{Way, headers};
 
@@ -74,7 +74,7 @@ pub(super) struct ServerEndpoint {
 pub(super) struct Session {
     endpoint: Arc<ServerEndpoint>,
     activity: Arc<ConnectionActivity>,
-    peer: Option<SocketAddr>,
+    peer: Option<Arc<Peer>>,
     /// The host that was found to be ours: nearly always all requests of a connection name the same.
     host: OnceLock<HeaderValue>,
     functions: Arc<CallPermits>,
@@ -164,7 +164,7 @@ impl Session {
     pub(super) fn new(
         endpoint: Arc<ServerEndpoint>,
         activity: Arc<ConnectionActivity>,
-        peer: Option<SocketAddr>,
+        peer: Option<Arc<Peer>>,
     ) -> Self {
         let functions = CallPermits::new(endpoint.functions());
         Self {
@@ -181,7 +181,7 @@ impl Session {
     /// The session of one request whose connection is an outer server's.
     pub(super) fn of_one_request(
         endpoint: Arc<ServerEndpoint>,
-        peer: Option<SocketAddr>,
+        peer: Option<Arc<Peer>>,
         extensions: Extensions,
     ) -> Self {
         Self { extensions, ..Self::new(endpoint, Arc::new(ConnectionActivity::new(false)), peer) }

@@ -2,43 +2,34 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Server;
+use super::bind::{ListenAddress, bind, cannot_listen};
 use super::blocking_watchdog::Watchdog;
 use super::connection;
 use super::drain::drain;
 use super::http::ServerEndpoint;
 use super::signals::ToldBySignals;
+use crate::address::Address;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
-
-/// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
-/// is turned away tries again only after a second.
-const BACKLOG: u32 = 1024;
+use crate::transport::{TransportListener, TransportStream};
 
 /// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is bound already.
 #[derive(Debug)]
 pub struct Listen(ListenAddress);
-
-#[derive(Debug)]
-enum ListenAddress {
-    Name(String),
-    Address(SocketAddr),
-    Std(std::net::TcpListener),
-    Tokio(TcpListener),
-}
 
 impl From<&str> for Listen {
     fn from(name: &str) -> Self {
@@ -112,10 +103,10 @@ impl Serve {
     ///
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let listeners = listeners(self.at.0).await?;
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
+        let listeners = bind(self.at.0).await?;
+        let addresses = listeners.iter().map(TransportListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
-        let private = addresses.iter().all(|address| address.ip().is_loopback());
+        let private = addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
         let endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
         Ok(Bound { listeners, addresses, endpoint: Arc::new(endpoint), until: self.until })
@@ -135,8 +126,8 @@ impl IntoFuture for Serve {
 #[must_use = "a server serves when this is awaited"]
 pub struct Bound {
     /// At least one, and as many addresses.
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<TransportListener>,
+    addresses: Vec<Address>,
     endpoint: Arc<ServerEndpoint>,
     until: Option<BoxFuture<()>>,
 }
@@ -149,12 +140,12 @@ impl std::fmt::Debug for Bound {
 
 impl Bound {
     /// The address, with the port that was taken; of `localhost` the first of its two.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addresses[0]
+    pub fn local_addr(&self) -> Address {
+        self.addresses[0].clone()
     }
 
     /// All addresses: two of `localhost`, one of anything else.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
 }
@@ -215,7 +206,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
 /// Serves what connects until `end`.
 async fn accept_until<F: Future<Output = ()> + ?Sized>(
     mut end: Pin<&mut F>,
-    listeners: &mut [TcpListener],
+    listeners: &mut [TransportListener],
     endpoint: &Arc<ServerEndpoint>,
     stopped: &watch::Receiver<()>,
 ) {
@@ -236,7 +227,7 @@ async fn accept_until<F: Future<Output = ()> + ?Sized>(
     }
 }
 
-fn poll_accept(listeners: &[TcpListener], cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+fn poll_accept(listeners: &[TransportListener], cx: &mut Context<'_>) -> Poll<io::Result<(TransportStream, Peer)>> {
     for listener in listeners {
         if let Poll::Ready(accepted) = listener.poll_accept(cx) {
             return Poll::Ready(accepted);
@@ -254,9 +245,8 @@ impl Drop for EndReadiness<'_> {
     }
 }
 
-fn serve_one(stream: TcpStream, peer: SocketAddr, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
-    let _ = stream.set_nodelay(true);
-    let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
+fn serve_one(stream: TransportStream, peer: Peer, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
+    let connection = connection::serve(stream, Arc::new(peer), Arc::clone(endpoint), stopped.clone());
     runtime::spawn(&Handle::current(), connection);
 }
 
@@ -277,156 +267,18 @@ fn is_of_one(why: &io::Error) -> bool {
 
 /// Closes a listener. What the kernel has accepted for us would be reset with it: that is served, and told to close.
 /// The kernel itself is asked, until the very moment of closing, since tokio knows only what it was told a while ago.
-fn accept_the_last(listener: TcpListener, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
-    let Ok(listener) = listener.into_std() else {
+fn accept_the_last(listener: TransportListener, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
+    let Ok(listener) = listener.close() else {
         return;
     };
     loop {
         match listener.accept() {
-            Ok((stream, peer)) => {
-                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                if let Ok(stream) = stream {
-                    serve_one(stream, peer, endpoint, stopped);
-                }
-            }
+            Ok((Ok(stream), peer)) => serve_one(stream, peer, endpoint, stopped),
+            Ok((Err(_), _)) => {}
             Err(why) if is_of_one(&why) => {}
             Err(_) => return,
         }
     }
-}
-
-/// Never none.
-async fn listeners(at: ListenAddress) -> Result<Vec<TcpListener>, Error> {
-    match at {
-        ListenAddress::Name(name) => named(&name).await,
-        ListenAddress::Address(address) => match listen_at(address) {
-            Ok(listener) => Ok(vec![listener]),
-            Err(why) => Err(cannot_listen(&quoted(&address.to_string()), why)),
-        },
-        ListenAddress::Std(listener) => listener
-            .set_nonblocking(true)
-            .and_then(|()| TcpListener::from_std(listener))
-            .map(|listener| vec![listener])
-            .map_err(|why| cannot_listen("the given listener", why)),
-        ListenAddress::Tokio(listener) => Ok(vec![listener]),
-    }
-}
-
-/// At both addresses of `localhost`, and at the first address of any other name that can be bound: which of several are
-/// this machine's, and which of these others may reach, is for whoever starts the server to say.
-async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
-    let (host, port) = host_and_port(name)?;
-    if host.eq_ignore_ascii_case("localhost") {
-        return localhost(port);
-    }
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let unknown = |why: io::Error| cannot_listen(&quoted(name), io::Error::new(io::ErrorKind::NotFound, why));
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await.map_err(unknown)? {
-        match listen_at(address) {
-            Ok(listener) => return Ok(vec![listener]),
-            Err(why) => last = why,
-        }
-    }
-    Err(cannot_listen(&quoted(name), last))
-}
-
-/// An address taken apart, or what it should be.
-fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
-    let refuse = |why: String| {
-        let why = format!("can't listen at {}: {why}", quoted(name));
-        Err(Error::refused(Code::InvalidArgument, why))
-    };
-    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let only_port = name.strip_prefix(':').unwrap_or(name);
-    if is_port(only_port) {
-        let why = format!(
-            "it has no address; expected 127.0.0.1:{only_port} for callers on this machine, or 0.0.0.0:{only_port} for all"
-        );
-        return refuse(why);
-    }
-    const EXPECTED: &str = "expected host:port, such as 127.0.0.1:8080";
-    if name.contains("://") {
-        return refuse(format!("it has a scheme; {EXPECTED}"));
-    }
-    if name.contains('/') {
-        return refuse(format!("it has a path, which `Server::endpoint` sets; {EXPECTED}"));
-    }
-    if name.contains(char::is_whitespace) {
-        return refuse(format!("it has a space; {EXPECTED}"));
-    }
-    let (host, port) = match name.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        _ => return refuse(format!("it has no port; {EXPECTED}")),
-    };
-    if host.is_empty() {
-        return refuse(format!("it has no host; {EXPECTED}"));
-    }
-    if host.contains(':') && !host.starts_with('[') {
-        return refuse("an IPv6 address stands in brackets; expected [address]:port, such as [::1]:8080".to_owned());
-    }
-    match port.parse() {
-        Ok(port) if is_port(name.rsplit(':').next().unwrap_or_default()) => Ok((host, port)),
-        _ => refuse(format!("its port is no number up to 65535; {EXPECTED}")),
-    }
-}
-
-/// So many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
-const TRIES: usize = 16;
-
-/// At 127.0.0.1 and `[::1]`, on the same port. Clients try either first.
-fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let mut listeners: Vec<TcpListener> = Vec::new();
-        let mut missing = None;
-        for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-            let taken = listeners.first().and_then(|first| first.local_addr().ok());
-            let address = SocketAddr::new(ip, taken.map_or(port, |taken| taken.port()));
-            match listen_at(address) {
-                Ok(listener) => listeners.push(listener),
-                // Not there, as IPv6 is where it is switched off.
-                Err(why) if !is_refusal(&why) => missing = Some((address, why)),
-                Err(_) if port == 0 && taken.is_some() && tries < TRIES => {
-                    listeners.clear();
-                    break;
-                }
-                Err(why) => return Err(cannot_listen(&quoted(&address.to_string()), why)),
-            }
-        }
-        match missing {
-            _ if !listeners.is_empty() => return Ok(listeners),
-            Some((address, why)) => return Err(cannot_listen(&quoted(&address.to_string()), why)),
-            None => {}
-        }
-    }
-}
-
-/// Whether an address is there, and not to be had.
-fn is_refusal(why: &io::Error) -> bool {
-    matches!(why.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
-}
-
-fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that starts again must not wait for the sockets that it left in TIME_WAIT.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn cannot_listen(at: &str, why: io::Error) -> Error {
-    let hint = match why.kind() {
-        io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
-        io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable => {
-            "; expected host:port of this machine, such as 127.0.0.1:8080"
-        }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are the superuser's",
-        _ => "",
-    };
-    Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}"))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::Server;
 use super::http::{ReplyBody, RequestBody, ServerEndpoint, Session, answer};
 use crate::error::Error;
+use crate::peer::Peer;
 use crate::runtime::BoxFuture;
 
 /// Announced to callers: their connections are the outer server's, which may close them soon.
@@ -45,7 +46,7 @@ impl HttpService {
     /// use byname::{Context, Server, rpc};
     ///
     /// #[rpc(readonly)]
-    /// async fn peer() -> Option<SocketAddr> { Context::current()?.peer() }
+    /// async fn peer() -> Option<String> { Some(Context::current()?.peer()?.to_string()) }
     ///
     /// # fn main() -> Result<(), byname::Error> {
     /// let rpc = Server::new().method::<peer>().into_service()?;
@@ -120,6 +121,7 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
         let extensions = std::mem::take(request.extensions_mut());
         let found = self.peer_from.as_ref().and_then(|peer_from| peer_from(&extensions));
         let peer = found.or_else(|| extensions.get::<SocketAddr>().copied());
+        let peer = peer.map(|address| Arc::new(Peer::from(address)));
         let session = Session::of_one_request(Arc::clone(&self.endpoint), peer, extensions);
         Box::pin(answer(Arc::new(session), request))
     }

@@ -214,7 +214,7 @@ impl Running {
             let _ = stopped.await;
         };
         let bound = server.serve(at).until(until).bind().await.unwrap();
-        let address = bound.local_addr();
+        let address = bound.local_addr().socket_addr().expect("a server over TCP");
         Self { address, stop: Some(stop), task: tokio::spawn(bound.into_future()) }
     }
 

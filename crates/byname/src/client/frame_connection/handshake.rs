@@ -1,18 +1,17 @@
-//! From a new TCP connection to frames: the client's half of the handshake (RFC 6455, section 4.1).
+//! From a new connection to frames: the client's half of the handshake (RFC 6455, section 4.1).
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{ConnectionDriver, FrameConnection};
+use crate::address::Address;
+use crate::client::connect::connect;
 use crate::client::service_url::ServiceUrl;
-use crate::client::tcp_connect::connect;
 use crate::codec::Codec;
 use crate::deadline::{before, later};
 use crate::frames::header::{self, kind};
@@ -20,6 +19,7 @@ use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, WebSocketRole};
 use crate::frames::{FrameSocket, SUBPROTOCOL, SocketEnd, Violation, WriteQueue};
 use crate::limits::Limits;
+use crate::transport::TransportStream;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 16 << 10;
@@ -29,10 +29,10 @@ const FIELDS: usize = 100;
 /// [`Limits::connect`]; or why not.
 pub(in crate::client) async fn open(
     target: &ServiceUrl,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     codec: Codec,
     limits: &Limits,
-) -> Result<(SocketAddr, ConnectionDriver<TcpStream>), String> {
+) -> Result<(Address, ConnectionDriver<TransportStream>), String> {
     let until = later(Instant::now(), limits.connect);
     match before(until, try_open(target, addresses)).await {
         Some(Ok(OpenedConnection { address, socket, server, unread })) => {
@@ -46,14 +46,14 @@ pub(in crate::client) async fn open(
 }
 
 struct OpenedConnection {
-    address: SocketAddr,
-    socket: FrameSocket<TcpStream>,
+    address: Address,
+    socket: FrameSocket<TransportStream>,
     server: Hello,
     /// What came after HELLO.
     unread: Bytes,
 }
 
-async fn try_open(target: &ServiceUrl, addresses: Vec<SocketAddr>) -> Result<OpenedConnection, String> {
+async fn try_open(target: &ServiceUrl, addresses: Vec<Address>) -> Result<OpenedConnection, String> {
     let (address, mut stream) = connect(addresses).await.map_err(|why| why.to_string())?;
     let key = websocket::key();
     let path = if target.path.is_empty() { "/" } else { &target.path };
@@ -125,7 +125,7 @@ fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
 }
 
 /// What the server says of itself first, and the frames that came in the same message.
-async fn hello(socket: &mut FrameSocket<TcpStream>) -> Result<(Hello, Bytes), SocketEnd> {
+async fn hello(socket: &mut FrameSocket<TransportStream>) -> Result<(Hello, Bytes), SocketEnd> {
     poll_fn(|cx| {
         loop {
             if let Some(message) = socket.next()? {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::{BodyEnd, HEAD, Http1Connection, KEPT, PIECE, ends, parse_head, says};
 use crate::deadline::later;
 use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
+use crate::transport::TransportStream;
 use crate::wire::stream_lines;
 
 /// A request on its way, with what is streamed behind it.
@@ -120,7 +120,7 @@ impl Outflow {
     }
 
     /// Writes what there is; ready when all has gone out, or the stream has broken off.
-    fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, stream: &mut TransportStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.wire.is_empty() {
                 match ready!(Pin::new(&mut *stream).poll_write(cx, &self.wire[self.written..]))? {

@@ -53,9 +53,9 @@ pub(in crate::client) async fn attempt(
         Poll::Ready(written) => Poll::Ready(Some(written)),
         Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
     });
-    let address = connection.address;
+    let address = connection.address.clone();
     let late = || {
-        connections.timed_out(address);
+        connections.timed_out(&address);
         Reply::from(call_errors::late(&outgoing.name, outgoing.allowed, Executed::Unknown))
     };
     match written.await {

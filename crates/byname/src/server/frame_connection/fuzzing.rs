@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::header::{FrameHeader, flag, kind};
 use crate::frames::websocket::{WebSocketRole, WebSocketWriter};
+use crate::peer::Peer;
 use crate::server::Server;
 use crate::server::http::ServerEndpoint;
 use crate::stream_argument::Streaming;
@@ -114,10 +115,10 @@ pub fn server_calls(data: &[u8]) {
     }
     let stream = Scripted::new(wire, usize::from(first >> 3) * 97 + 7);
     let written = Arc::clone(&stream.written);
-    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let peer = Arc::new(Peer::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))));
     WORLD.with(|(runtime, endpoint)| {
         runtime.block_on(async {
-            let mut connection = FrameServer::new(stream, &[], peer, Arc::clone(endpoint));
+            let mut connection = FrameServer::new(stream, &[], Arc::clone(&peer), Arc::clone(endpoint));
             let mut leaves = first & 4 != 0;
             let ended = poll_fn(|cx| {
                 let polled = connection.poll(cx);

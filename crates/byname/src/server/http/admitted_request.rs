@@ -185,7 +185,7 @@ impl<'r> CallerInfo<'r> {
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
         let mut request = Request::new(name.into(), args, metadata);
-        (request.peer, request.deadline, request.share) = (self.session.peer, self.deadline, Some(share));
+        (request.peer, request.deadline, request.share) = (self.session.peer.clone(), self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // A batch has several calls.
         request.extensions = self.session.extensions.clone();

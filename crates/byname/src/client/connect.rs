@@ -1,4 +1,4 @@
-//! Opening a TCP connection to one of a service's addresses.
+//! Opening a connection to one of a service's addresses.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,24 +10,26 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::service_url::ServiceUrl;
+use crate::address::Address;
+use crate::transport::TransportStream;
 
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// The addresses of a service: the given ones, or those of its name.
-pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<SocketAddr>> {
+pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
     if !target.addresses.is_empty() {
         return Ok(target.addresses.clone());
     }
     if let Ok(address) = target.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, target.port)]);
+        return Ok(vec![SocketAddr::new(address, target.port).into()]);
     }
     let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.collect())
+    Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.map(Address::from).collect())
 }
 
 /// Connects to the first of the addresses that answers, and says which one that is.
-pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<(SocketAddr, TcpStream)> {
+pub(super) async fn connect(addresses: Vec<Address>) -> io::Result<(Address, TransportStream)> {
     let mut addresses = addresses.into_iter();
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -66,8 +68,14 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     .await
 }
 
-async fn open(address: SocketAddr) -> io::Result<(SocketAddr, TcpStream)> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
+    let stream = match &address {
+        Address::Tcp(socket_addr) => {
+            let stream = TcpStream::connect(socket_addr).await?;
+            stream.set_nodelay(true)?;
+            TransportStream::from(stream)
+        }
+        Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+    };
     Ok((address, stream))
 }

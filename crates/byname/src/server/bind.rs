@@ -1,0 +1,157 @@
+//! From an address as a user writes it to listeners: [`bind`].
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::error::{Code, Error};
+use crate::escape::quoted;
+use crate::transport::TransportListener;
+
+/// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
+/// is turned away tries again only after a second.
+const BACKLOG: u32 = 1024;
+
+/// What [`Listen`](super::Listen) was made of.
+#[derive(Debug)]
+pub(super) enum ListenAddress {
+    Name(String),
+    Address(SocketAddr),
+    Std(std::net::TcpListener),
+    Tokio(TcpListener),
+}
+
+/// Binds. There is at least one listener.
+pub(super) async fn bind(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
+    match at {
+        ListenAddress::Name(name) => Ok(named(&name).await?.into_iter().map(TransportListener::from).collect()),
+        ListenAddress::Address(address) => match listen_at(address) {
+            Ok(listener) => Ok(vec![listener.into()]),
+            Err(why) => Err(cannot_listen(&quoted(&address.to_string()), why)),
+        },
+        ListenAddress::Std(listener) => listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
+            .map(|listener| vec![listener.into()])
+            .map_err(|why| cannot_listen("the given listener", why)),
+        ListenAddress::Tokio(listener) => Ok(vec![listener.into()]),
+    }
+}
+
+/// At both addresses of `localhost`, and at the first address of any other name that can be bound: which of several are
+/// this machine's, and which of these others may reach, is for whoever starts the server to say.
+async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
+    let (host, port) = host_and_port(name)?;
+    if host.eq_ignore_ascii_case("localhost") {
+        return localhost(port);
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let unknown = |why: io::Error| cannot_listen(&quoted(name), io::Error::new(io::ErrorKind::NotFound, why));
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await.map_err(unknown)? {
+        match listen_at(address) {
+            Ok(listener) => return Ok(vec![listener]),
+            Err(why) => last = why,
+        }
+    }
+    Err(cannot_listen(&quoted(name), last))
+}
+
+/// An address taken apart, or what it should be.
+fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
+    let refuse = |why: String| {
+        let why = format!("can't listen at {}: {why}", quoted(name));
+        Err(Error::refused(Code::InvalidArgument, why))
+    };
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let only_port = name.strip_prefix(':').unwrap_or(name);
+    if is_port(only_port) {
+        let why = format!(
+            "it has no address; expected 127.0.0.1:{only_port} for callers on this machine, or 0.0.0.0:{only_port} for all"
+        );
+        return refuse(why);
+    }
+    const EXPECTED: &str = "expected host:port, such as 127.0.0.1:8080";
+    if name.contains("://") {
+        return refuse(format!("it has a scheme; {EXPECTED}"));
+    }
+    if name.contains('/') {
+        return refuse(format!("it has a path, which `Server::endpoint` sets; {EXPECTED}"));
+    }
+    if name.contains(char::is_whitespace) {
+        return refuse(format!("it has a space; {EXPECTED}"));
+    }
+    let (host, port) = match name.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => return refuse(format!("it has no port; {EXPECTED}")),
+    };
+    if host.is_empty() {
+        return refuse(format!("it has no host; {EXPECTED}"));
+    }
+    if host.contains(':') && !host.starts_with('[') {
+        return refuse("an IPv6 address stands in brackets; expected [address]:port, such as [::1]:8080".to_owned());
+    }
+    match port.parse() {
+        Ok(port) if is_port(name.rsplit(':').next().unwrap_or_default()) => Ok((host, port)),
+        _ => refuse(format!("its port is no number up to 65535; {EXPECTED}")),
+    }
+}
+
+/// So many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
+const TRIES: usize = 16;
+
+/// At 127.0.0.1 and `[::1]`, on the same port. Clients try either first.
+fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut missing = None;
+        for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let taken = listeners.first().and_then(|first| first.local_addr().ok());
+            let address = SocketAddr::new(ip, taken.map_or(port, |taken| taken.port()));
+            match listen_at(address) {
+                Ok(listener) => listeners.push(listener),
+                // Not there, as IPv6 is where it is switched off.
+                Err(why) if !is_refusal(&why) => missing = Some((address, why)),
+                Err(_) if port == 0 && taken.is_some() && tries < TRIES => {
+                    listeners.clear();
+                    break;
+                }
+                Err(why) => return Err(cannot_listen(&quoted(&address.to_string()), why)),
+            }
+        }
+        match missing {
+            _ if !listeners.is_empty() => return Ok(listeners),
+            Some((address, why)) => return Err(cannot_listen(&quoted(&address.to_string()), why)),
+            None => {}
+        }
+    }
+}
+
+/// Whether an address is there, and not to be had.
+fn is_refusal(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that starts again must not wait for the sockets that it left in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+pub(super) fn cannot_listen(at: &str, why: io::Error) -> Error {
+    let hint = match why.kind() {
+        io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
+        io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable => {
+            "; expected host:port of this machine, such as 127.0.0.1:8080"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are the superuser's",
+        _ => "",
+    };
+    Error::refused(Code::Unavailable, format!("can't listen at {at}: {why}{hint}"))
+}

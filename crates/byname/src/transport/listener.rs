@@ -1,0 +1,69 @@
+//! Where connections come in: [`TransportListener`].
+
+use std::io;
+use std::task::{Context, Poll};
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::TransportStream;
+use crate::address::Address;
+use crate::peer::Peer;
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) enum TransportListener {
+    Tcp(TcpListener),
+}
+
+/// A listener that is about to close. It asks the kernel for connections, and does not wait.
+#[derive(Debug)]
+pub(crate) enum ClosingListener {
+    Tcp(std::net::TcpListener),
+}
+
+impl TransportListener {
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::from),
+        }
+    }
+
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TransportStream, Peer)>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| tcp(stream, peer.into())),
+        }
+    }
+
+    /// This listener, to be asked for what the kernel has accepted already.
+    pub(crate) fn close(self) -> io::Result<ClosingListener> {
+        match self {
+            Self::Tcp(listener) => listener.into_std().map(ClosingListener::Tcp),
+        }
+    }
+}
+
+impl ClosingListener {
+    /// The next connection that the kernel has accepted; an error if there is none.
+    pub(crate) fn accept(&self) -> io::Result<(io::Result<TransportStream>, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                let stream = stream.map(|stream| tcp(stream, peer.into()).0);
+                Ok((stream, peer.into()))
+            }
+        }
+    }
+}
+
+/// What is set on every connection over TCP.
+fn tcp(stream: TcpStream, peer: Peer) -> (TransportStream, Peer) {
+    let _ = stream.set_nodelay(true);
+    (stream.into(), peer)
+}
+
+impl From<TcpListener> for TransportListener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
