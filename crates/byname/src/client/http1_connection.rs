@@ -133,17 +133,9 @@ impl Http1Connection {
 
     /// Writes the request, or as much of it as the server wants before it answers.
     fn poll_write(&mut self, cx: &mut Context<'_>, request: &mut HttpRequestWriter) -> Poll<io::Result<()>> {
-        while request.remaining() > 0 {
-            let written = match request.body.is_empty() {
-                true => Pin::new(&mut self.stream).poll_write(cx, &request.head),
-                false => {
-                    let parts = [io::IoSlice::new(&request.head), io::IoSlice::new(&request.body)];
-                    Pin::new(&mut self.stream).poll_write_vectored(cx, &parts)
-                }
-            };
-            match written? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => request.advance(count),
+        loop {
+            match self.poll_write_all(cx, request)? {
+                Poll::Ready(()) => return Poll::Ready(Ok(())),
                 // An answer to a part of a request is a rejection: it is read, and the rest is not sent.
                 Poll::Pending => match ready!(self.poll_read(cx))? {
                     0 => return Poll::Ready(Ok(())),
@@ -152,7 +144,24 @@ impl Http1Connection {
                 },
             }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, request: &mut HttpRequestWriter) -> Poll<io::Result<()>> {
+        let mut stream = Pin::new(&mut self.stream);
+        while request.remaining() > 0 {
+            let written = match request.body.is_empty() {
+                true => stream.as_mut().poll_write(cx, &request.head),
+                false => {
+                    let parts = [io::IoSlice::new(&request.head), io::IoSlice::new(&request.body)];
+                    stream.as_mut().poll_write_vectored(cx, &parts)
+                }
+            };
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => request.advance(count),
+            }
+        }
+        stream.poll_flush(cx)
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct FrameSocket<S> {
     writer: WebSocketWriter,
     wire: Vec<u8>,
     written: usize,
+    /// The stream holds bytes that it has not passed on.
+    is_unflushed: bool,
     /// Some bytes were written of what was taken from the queue last.
     has_begun: bool,
     /// The peer accepted no more bytes at the last write.
@@ -111,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
             writer: WebSocketWriter::new(side),
             wire: Vec::new(),
             written: 0,
+            is_unflushed: false,
             has_begun: false,
             is_full: false,
             has_progressed: false,
@@ -222,18 +225,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
                     self.written += count;
+                    self.is_unflushed = true;
                     self.has_begun = true;
                     self.has_progressed |= was_full;
                 }
             }
         }
+        if !self.is_unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());
+        ready!(polled)?;
+        self.is_unflushed = false;
+        self.has_progressed |= was_full;
         self.pongs = 0;
         Poll::Ready(Ok(()))
     }
 
     /// Whether everything that was taken from the queue is written.
     pub(crate) fn has_written_all(&self) -> bool {
-        self.written == self.wire.len()
+        self.written == self.wire.len() && !self.is_unflushed
     }
 
     /// Whether no byte is written of what was taken from the queue last.

@@ -70,6 +70,7 @@ async fn try_open(target: &ServiceUrl, addresses: Vec<Address>) -> Result<Opened
     ]
     .concat();
     stream.write_all(&request).await.map_err(|why| why.to_string())?;
+    stream.flush().await.map_err(|why| why.to_string())?;
     let mut read = Vec::with_capacity(1024);
     let length = loop {
         if stream.read_buf(&mut read).await.map_err(|why| why.to_string())? == 0 {

@@ -128,8 +128,9 @@ impl Outflow {
                     count => self.wrote(count),
                 }
             }
+            let flushed = Pin::new(&mut *stream).poll_flush(cx)?;
             let Some(items) = &mut self.items else {
-                return Poll::Ready(Ok(()));
+                return flushed.map(Ok);
             };
             match ready!(items.poll_next(cx, ROOM)) {
                 NextItems::Batch(ItemBatch::Encoded(batch)) => {
