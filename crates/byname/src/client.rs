@@ -24,6 +24,8 @@ mod service_url;
 mod short_lived_clients;
 mod stream_call;
 mod sweeper;
+#[cfg(feature = "tls")]
+mod tls;
 mod typed_result;
 
 use std::fmt;
@@ -51,6 +53,7 @@ use crate::metadata;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime;
+use crate::transport::{ClientTls, TlsConnector};
 
 /// A handle on one service. Cheap to clone; clones share their connections.
 ///
@@ -135,11 +138,12 @@ impl CallScope {
 }
 
 impl Client {
-    /// A client of the service at `url`: `host:port/path`, with or without `http://`. Without a path it is `/rpc`.
+    /// A client of the service at `url`: `host:port/path`, with `http://`, `https://` or neither, which is `http://`. Without
+    /// a path it is `/rpc`. `https://` needs the feature `tls`.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when it is no such address, with what to write instead; `https://` is refused by name until byname speaks TLS.
+    /// `invalid_argument` when it is no such address, with what to write instead.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
@@ -147,7 +151,8 @@ impl Client {
     /// A client with other limits.
     pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
         let (transport, codec) = (Transport::default(), Codec::default());
-        ClientBuilder { url: url.as_ref().into(), limits: Limits::default(), addresses: Vec::new(), transport, codec }
+        let (url, limits) = (url.as_ref().into(), Limits::default());
+        ClientBuilder { url, limits, addresses: Vec::new(), transport, codec, tls: None }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
@@ -316,6 +321,7 @@ pub struct ClientBuilder {
     addresses: Vec<String>,
     transport: Transport,
     codec: Codec,
+    tls: Option<ClientTls>,
 }
 
 impl ClientBuilder {
@@ -358,6 +364,12 @@ impl ClientBuilder {
     /// As [`Client::new`].
     pub fn build(self) -> Result<Client, Error> {
         let mut target = service_url::ServiceUrl::parse(&self.url)?;
+        if target.is_https {
+            target.tls = Some(TlsConnector::new(self.tls, &target.host)?);
+        } else if self.tls.is_some() {
+            let why = format!("a client has `ClientBuilder::tls`, but its URL is {}; write https://", target.url());
+            return Err(Error::refused(Code::InvalidArgument, why));
+        }
         target.addresses =
             self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
         let frames = (self.transport == Transport::Frames).then_some(self.codec);

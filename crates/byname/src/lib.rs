@@ -119,10 +119,15 @@ pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits::Limits;
 pub use method::{Method, Param, Source};
-pub use peer::Peer;
+pub use peer::{ClientCertificate, Identity, Peer};
 pub use request::{Reply, Request};
 pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
 pub use stream_argument::Streaming;
+#[cfg(feature = "tls")]
+pub use transport::{ClientTls, Pem, ServerTls};
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use rustls;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

@@ -10,6 +10,8 @@ mod http;
 mod listen;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
 mod tower_service;
 
 pub use self::http::Cors;
@@ -25,6 +27,7 @@ use crate::limits::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
+use crate::transport::ServerTls;
 use crate::wire::path_way;
 
 /// What a process serves. Nothing is served that isn't named here.
@@ -59,6 +62,7 @@ pub struct Server {
     frames: bool,
     require_json: bool,
     interceptors: InterceptorChain,
+    tls: Option<ServerTls>,
 }
 
 impl Default for Server {
@@ -85,6 +89,7 @@ impl Server {
             frames: true,
             require_json: false,
             interceptors: InterceptorChain::default(),
+            tls: None,
         }
     }
 

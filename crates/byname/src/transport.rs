@@ -1,8 +1,23 @@
 //! What a connection is made of: [`TransportStream`] carries bytes, [`TransportListener`] accepts connections. The server
 //! and the client do not need to know which kind it is.
 
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has handshakes"))]
+mod handshake;
 mod listener;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "transport/without_tls.rs"]
+mod tls;
 
+#[cfg(feature = "tls")]
+pub(crate) use self::handshake::SecuredStream;
+pub(crate) use self::handshake::{Handshake, HandshakeRefusal};
 pub(crate) use self::listener::TransportListener;
 pub(crate) use self::stream::TransportStream;
+pub(crate) use self::tls::TlsConnector;
+#[cfg(feature = "tls")]
+pub use self::tls::{ClientTls, Pem, ServerTls};
+#[cfg(not(feature = "tls"))]
+pub(crate) use self::tls::{ClientTls, ServerTls};

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::service_url::ServiceUrl;
 use crate::address::Address;
-use crate::transport::TransportStream;
+use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream};
 
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -28,8 +28,11 @@ pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
     Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.map(Address::from).collect())
 }
 
-/// Connects to the first of the addresses that answers, and says which one that is.
-pub(super) async fn connect(addresses: Vec<Address>) -> io::Result<(Address, TransportStream)> {
+/// Connects to the first of the addresses that answers, and says which one that is. With TLS, the handshake is a part of it.
+pub(super) async fn connect(
+    addresses: Vec<Address>,
+    tls: Option<&TlsConnector>,
+) -> io::Result<(Address, TransportStream)> {
     let mut addresses = addresses.into_iter();
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -47,8 +50,14 @@ pub(super) async fn connect(addresses: Vec<Address>) -> io::Result<(Address, Tra
                 Err(_) => continue,
             }
         };
+        let ended = match (ended, tls) {
+            (Ok((address, stream)), Some(tls)) => secured(tls, stream).await.map(|stream| (address, stream)),
+            (ended, _) => ended,
+        };
         match ended {
             Ok(connected) => return Ok(connected),
+            // That a server was refused says more than that another was not there.
+            Err(_) if HandshakeRefusal::of(&last).is_some() => {}
             Err(why) => last = why,
         }
     }
@@ -66,6 +75,13 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
         Poll::Pending
     })
     .await
+}
+
+async fn secured(tls: &TlsConnector, stream: TransportStream) -> io::Result<TransportStream> {
+    match stream {
+        TransportStream::Tcp(socket) => tls.connect(socket).await,
+        TransportStream::Tls(_) => Ok(stream),
+    }
 }
 
 async fn open(address: Address) -> io::Result<(Address, TransportStream)> {

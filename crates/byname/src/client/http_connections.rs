@@ -23,6 +23,7 @@ use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits::{Limit, Limits};
+use crate::transport::HandshakeRefusal;
 use crate::wire::{Way, headers};
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
@@ -143,7 +144,7 @@ impl HttpConnections {
         let connecting = async {
             let mut addresses = addresses(&self.target).await?;
             self.pool().addresses.order(&mut addresses);
-            connect(addresses).await
+            connect(addresses, self.target.tls.as_ref()).await
         };
         match before(until, connecting).await {
             Some(Ok((address, stream))) => {
@@ -151,13 +152,21 @@ impl HttpConnections {
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
             }
-            Some(Err(why)) => Err(self.unreachable(&hint(&why))),
+            Some(Err(why)) => Err(match HandshakeRefusal::of(&why) {
+                Some(refusal) => self.refused(refusal),
+                None => self.unreachable(&hint(&why)),
+            }),
             None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
                 let why = format!("no answer within {:?} (`Limits::connect`){}", self.limits.connect, paused_clock());
                 Err(self.unreachable(&why).of_limit(Limit::Connect))
             }
         }
+    }
+
+    /// One side refuses the other.
+    pub(super) fn refused(&self, refusal: &HandshakeRefusal) -> Error {
+        Error::refused(refusal.code, format!("can't connect to {}: {refusal}", self.target.url()))
     }
 
     fn unreachable(&self, why: &str) -> Error {

@@ -305,8 +305,13 @@ impl TimedSocket {
     }
 
     /// Parts from a peer that has not asked anything.
-    pub(super) async fn part(mut self) {
+    pub(super) async fn part(self) {
         self.activity.part();
+        self.close().await;
+    }
+
+    /// Closes the connection, so that what was written is not lost.
+    pub(super) async fn close(mut self) {
         // Whatever goes wrong here, the peer is gone.
         let _ = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
     }
@@ -402,10 +407,14 @@ impl LingeringClose {
 
 /// An answer to a request that was not waited for, and that has not run.
 fn not_waited_for(body: &str) -> Vec<u8> {
+    last_answer("408 Request Timeout", body)
+}
+
+/// An answer after which the connection ends.
+pub(super) fn last_answer(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    let head =
-        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
-    format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    let head = "connection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
+    format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 impl AsyncRead for TimedSocket {

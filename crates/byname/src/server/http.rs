@@ -47,6 +47,7 @@ use crate::escape::quoted;
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::permits::CallPermits;
+use crate::transport::ServerTls;
 use crate::wire::{Way, headers};
 
 /// Calls at once on one HTTP/2 connection.
@@ -68,6 +69,7 @@ pub(super) struct ServerEndpoint {
     idles_briefly: bool,
     /// Paths are what an outer server leaves of them.
     is_mounted: bool,
+    tls: Option<ServerTls>,
 }
 
 /// One connection, as its requests see it.
@@ -122,11 +124,17 @@ impl ServerEndpoint {
             idles_briefly: dispatch_idle < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
+            tls: server.tls.clone(),
         }
     }
 
     pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
         &self.dispatch
+    }
+
+    /// What connections begin with, if not with HTTP.
+    pub(super) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
     }
 
     pub(super) fn path(&self) -> &str {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::Server;
@@ -177,8 +178,10 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     dispatch.log_not_served();
     for address in addresses {
-        info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
+        let scheme = if endpoint.tls().is_some() { "https" } else { "http" };
+        info!(%address, "serving {} functions at {scheme}://{address}{}", dispatch.methods().len(), endpoint.path());
     }
+    let _reloading = endpoint.tls().cloned().map(|tls| AbortOnDrop(tokio::spawn(async move { tls.watch().await })));
 
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
@@ -236,6 +239,15 @@ fn poll_accept(listeners: &[TransportListener], cx: &mut Context<'_>) -> Poll<io
     Poll::Pending
 }
 
+/// A task that ends when this is dropped.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A server that wants calls, until this is dropped.
 struct EndReadiness<'d>(&'d Dispatch);
 
@@ -246,7 +258,7 @@ impl Drop for EndReadiness<'_> {
 }
 
 fn serve_one(stream: TransportStream, peer: Peer, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
-    let connection = connection::serve(stream, Arc::new(peer), Arc::clone(endpoint), stopped.clone());
+    let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
     runtime::spawn(&Handle::current(), connection);
 }
 

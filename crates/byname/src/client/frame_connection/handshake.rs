@@ -54,7 +54,7 @@ struct OpenedConnection {
 }
 
 async fn try_open(target: &ServiceUrl, addresses: Vec<Address>) -> Result<OpenedConnection, String> {
-    let (address, mut stream) = connect(addresses).await.map_err(|why| why.to_string())?;
+    let (address, mut stream) = connect(addresses, target.tls.as_ref()).await.map_err(|why| why.to_string())?;
     let key = websocket::key();
     let path = if target.path.is_empty() { "/" } else { &target.path };
     let request = [

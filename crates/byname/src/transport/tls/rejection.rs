@@ -1,0 +1,203 @@
+//! What a failed handshake means to a person: which certificate is wrong, what is wrong with it, and what to do.
+
+use std::io;
+
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use super::certificate_names::{CertificateNames, date};
+use crate::error::Code;
+use crate::escape::quoted;
+use crate::transport::HandshakeRefusal;
+
+/// What one side goes by, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Trust {
+    /// The roots: a file's name, or the platform's.
+    pub(super) roots: String,
+    pub(super) revocations: Option<String>,
+}
+
+/// Which side this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsSide {
+    Client,
+    Server,
+}
+
+impl TlsSide {
+    /// The other side.
+    fn peer(self) -> &'static str {
+        match self {
+            Self::Client => "server",
+            Self::Server => "client",
+        }
+    }
+}
+
+/// Why a handshake failed. Its code is that of a call.
+pub(super) fn of_handshake(
+    side: TlsSide,
+    why: &io::Error,
+    rejected: Option<&CertificateNames>,
+    trust: &Trust,
+) -> HandshakeRefusal {
+    let peer = side.peer();
+    let refusal = |code, why| HandshakeRefusal { code, why };
+    let Some(error) = rustls_error(why) else {
+        let why = match why.kind() {
+            io::ErrorKind::UnexpectedEof => format!("the {peer} closed the connection during the TLS handshake"),
+            _ => format!("the connection broke during the TLS handshake: {why}"),
+        };
+        return refusal(Code::Unavailable, why);
+    };
+    match error {
+        Error::InvalidCertificate(why) => {
+            refusal(Code::FailedPrecondition, of_certificate(side, why, rejected, trust))
+        }
+        Error::NoCertificatesPresented => refusal(
+            Code::Unauthenticated,
+            format!("the {peer} sent no certificate, and one is required that is signed by a root in {}", trust.roots),
+        ),
+        Error::AlertReceived(alert) => of_alert(side, *alert),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => refusal(
+            Code::FailedPrecondition,
+            match side {
+                TlsSide::Client => "the server does not speak TLS; call it with http://, or give it `Server::tls`".into(),
+                TlsSide::Server => "the client does not speak TLS".into(),
+            },
+        ),
+        Error::PeerIncompatible(why) => {
+            let why = format!("{why:?}");
+            let old = ["Tls12", "ServerDoesNotSupport", "SupportedVersions"].iter().any(|word| why.contains(word));
+            let why = if old { old_version(peer) } else { format!("the {peer} has no kind of TLS that fits: {why}") };
+            refusal(Code::FailedPrecondition, why)
+        }
+        why => refusal(Code::Unavailable, format!("the TLS handshake failed: {why}")),
+    }
+}
+
+/// The alert by which a server refuses a client when the client has ended its handshake already. TLS 1.3 has it so for
+/// everything about the client's certificate.
+pub(super) fn after_the_handshake(why: &io::Error) -> Option<HandshakeRefusal> {
+    match rustls_error(why)? {
+        Error::AlertReceived(alert) => Some(of_alert(TlsSide::Client, *alert)),
+        _ => None,
+    }
+}
+
+fn rustls_error(why: &io::Error) -> Option<&Error> {
+    why.get_ref()?.downcast_ref()
+}
+
+fn old_version(peer: &str) -> String {
+    format!("the {peer} speaks only TLS versions before 1.2, which are not secure; it needs TLS 1.2 or 1.3")
+}
+
+fn of_certificate(
+    side: TlsSide,
+    why: &CertificateError,
+    rejected: Option<&CertificateNames>,
+    trust: &Trust,
+) -> String {
+    let peer = side.peer();
+    let certificate = match rejected.and_then(CertificateNames::list) {
+        Some(names) => format!("the {peer}'s certificate, for {names},"),
+        None => format!("the {peer}'s certificate"),
+    };
+    let name_it = match side {
+        TlsSide::Client => "`ClientTls::roots`",
+        TlsSide::Server => "`ServerTls::require_clients`",
+    };
+    let roots = &trust.roots;
+    match why {
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!(
+                "{certificate} expired on {}; today is {} by the clock of this machine",
+                date(*not_after),
+                date(*time)
+            )
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!(
+                "{certificate} is not valid before {}; today is {} by the clock of this machine",
+                date(*not_before),
+                date(*time)
+            )
+        }
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            let expected = match expected {
+                ServerName::IpAddress(address) => format!("`{}`", std::net::IpAddr::from(*address)),
+                name => quoted(&name.to_str()),
+            };
+            let names = match rejected.and_then(CertificateNames::list) {
+                Some(names) => format!("is for {names}, not for {expected}"),
+                None => format!("is for no name (it has no subjectAltName), and {expected} was called"),
+            };
+            format!(
+                "the {peer}'s certificate {names}; call the server by a name in its certificate, or give that name to \
+                 `ClientTls::server_name`"
+            )
+        }
+        CertificateError::Revoked => {
+            let list = trust.revocations.as_deref().unwrap_or("the revocation list");
+            format!("{certificate} is revoked by the list in {list}; the {peer} needs a new one")
+        }
+        CertificateError::UnknownIssuer | CertificateError::Other(_)
+            if rejected.is_some_and(|names| names.is_self_signed) =>
+        {
+            format!("{certificate} is self-signed and not in {roots}; if you trust it, name it as a root by {name_it}")
+        }
+        CertificateError::UnknownIssuer => {
+            format!(
+                "{certificate} was signed by none of the roots in {roots}; name the root that signed it by {name_it}, or \
+                 let the {peer} send the certificates in between"
+            )
+        }
+        CertificateError::InvalidPurposeContext { .. } => {
+            format!("{certificate} is not for a {peer}: its extended key usage says what it is for")
+        }
+        why => format!("{certificate} was rejected: {why}"),
+    }
+}
+
+fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
+    use AlertDescription as Alert;
+    let peer = side.peer();
+    let (mine, give_one) = match side {
+        TlsSide::Client => ("this client's certificate", "give one by `ClientTls::identity`"),
+        TlsSide::Server => ("this server's certificate", "give one by `ServerTls`"),
+    };
+    let of_mine = match side {
+        TlsSide::Client => Code::Unauthenticated,
+        TlsSide::Server => Code::FailedPrecondition,
+    };
+    let (code, why) = match alert {
+        Alert::CertificateRequired | Alert::NoCertificate => {
+            (of_mine, format!("the {peer} requires a certificate; {give_one}"))
+        }
+        Alert::UnknownCA => (of_mine, format!("the {peer} rejects {mine}: it was signed by no root that the {peer} trusts")),
+        Alert::CertificateExpired => {
+            (of_mine, format!("the {peer} rejects {mine}: it has expired or is not valid yet, by the {peer}'s clock"))
+        }
+        Alert::CertificateRevoked => (of_mine, format!("the {peer} rejects {mine}: it is revoked")),
+        Alert::BadCertificate
+        | Alert::CertificateUnknown
+        | Alert::UnsupportedCertificate
+        | Alert::AccessDenied
+        | Alert::DecryptError => {
+            (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why"))
+        }
+        Alert::ProtocolVersion => (Code::FailedPrecondition, old_version(peer)),
+        Alert::NoApplicationProtocol => {
+            let why = format!("the {peer} speaks none of the protocols that this side speaks (ALPN)");
+            (Code::FailedPrecondition, why)
+        }
+        Alert::UnrecognisedName => {
+            let why = "the server knows no certificate for the name that was called (SNI)".to_owned();
+            (Code::FailedPrecondition, why)
+        }
+        alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); its log says why")),
+    };
+    HandshakeRefusal { code, why }
+}
