@@ -121,13 +121,13 @@ pub use limits::Limits;
 pub use method::{Method, Param, Source};
 pub use peer::{ClientCertificate, Identity, Peer};
 pub use request::{Reply, Request};
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use rustls;
 pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};
-#[cfg(feature = "tls")]
-#[doc(no_inline)]
-pub use rustls;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

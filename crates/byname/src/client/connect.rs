@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -28,10 +29,12 @@ pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
     Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.map(Address::from).collect())
 }
 
-/// Connects to the first of the addresses that answers, and says which one that is. With TLS, the handshake is a part of it.
+/// Connects to the first of the addresses that answers, and says which one that is. With TLS, the handshake is a part of it;
+/// `in_handshake` says whether that is what is waited for.
 pub(super) async fn connect(
     addresses: Vec<Address>,
     tls: Option<&TlsConnector>,
+    in_handshake: &AtomicBool,
 ) -> io::Result<(Address, TransportStream)> {
     let mut addresses = addresses.into_iter();
     let mut attempts = Vec::new();
@@ -51,7 +54,12 @@ pub(super) async fn connect(
             }
         };
         let ended = match (ended, tls) {
-            (Ok((address, stream)), Some(tls)) => secured(tls, stream).await.map(|stream| (address, stream)),
+            (Ok((address, stream)), Some(tls)) => {
+                in_handshake.store(true, Ordering::Relaxed);
+                let secured = secured(tls, stream).await;
+                in_handshake.store(false, Ordering::Relaxed);
+                secured.map(|stream| (address, stream))
+            }
             (ended, _) => ended,
         };
         match ended {
@@ -75,6 +83,11 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
         Poll::Pending
     })
     .await
+}
+
+/// What was waited for in vain.
+pub(super) fn missing(in_handshake: &AtomicBool) -> &'static str {
+    if in_handshake.load(Ordering::Relaxed) { "no end of the TLS handshake" } else { "no answer" }
 }
 
 async fn secured(tls: &TlsConnector, stream: TransportStream) -> io::Result<TransportStream> {

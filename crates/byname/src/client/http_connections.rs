@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
-use super::connect::{addresses, connect};
+use super::connect::{addresses, connect, missing};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
@@ -141,10 +141,11 @@ impl HttpConnections {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
+        let in_handshake = AtomicBool::new(false);
         let connecting = async {
             let mut addresses = addresses(&self.target).await?;
             self.pool().addresses.order(&mut addresses);
-            connect(addresses, self.target.tls.as_ref()).await
+            connect(addresses, self.target.tls.as_ref(), &in_handshake).await
         };
         match before(until, connecting).await {
             Some(Ok((address, stream))) => {
@@ -158,7 +159,8 @@ impl HttpConnections {
             }),
             None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
-                let why = format!("no answer within {:?} (`Limits::connect`){}", self.limits.connect, paused_clock());
+                let (missing, limit) = (missing(&in_handshake), self.limits.connect);
+                let why = format!("{missing} within {limit:?} (`Limits::connect`){}", paused_clock());
                 Err(self.unreachable(&why).of_limit(Limit::Connect))
             }
         }

@@ -74,8 +74,7 @@ pub(super) async fn serve(
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
         let polled = connection.poll(cx);
-        let goes_on =
-            connection.endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
+        let goes_on = connection.endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
         if polled.is_pending() && !is_told && (!listening || !goes_on) {
             listening = true;
             if stop.as_mut().poll(cx).is_ready() {

@@ -187,7 +187,9 @@ impl ClientTls {
 pub(super) fn root_store(pem: &Pem, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate.clone()).map_err(|why| invalid(format!("{} holds a bad certificate: {why}", pem.name())))?;
+        roots
+            .add(certificate.clone())
+            .map_err(|why| invalid(format!("{} holds a bad certificate: {why}", pem.name())))?;
     }
     Ok(roots)
 }

@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::LOOK;
 use super::client_tls::{ClientFiles, ClientTls};
 use super::rejection::{self, TlsSide, Trust};
 use super::stream::TlsStream;
 use super::verifiers::noting_the_rejected;
-use super::LOOK;
 use crate::deadline::later;
 use crate::error::{Code, Error};
 use crate::transport::{HandshakeRefusal, TransportStream};
@@ -54,10 +54,10 @@ impl TlsConnector {
 
     /// The handshake on a new connection.
     pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<TransportStream> {
-        let config = self.config().await.map_err(|error| HandshakeRefusal {
-            code: error.code(),
-            why: error.message().to_owned(),
-        })?;
+        let config = self
+            .config()
+            .await
+            .map_err(|error| HandshakeRefusal { code: error.code(), why: error.message().to_owned() })?;
         let connector = tokio_rustls::TlsConnector::from(config);
         match noting_the_rejected(connector.connect(self.name.clone(), socket)).await {
             (Ok(stream), _) => Ok(TlsStream::new(stream).into()),

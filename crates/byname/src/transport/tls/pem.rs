@@ -58,7 +58,9 @@ impl Pem {
         };
         if path.to_string_lossy().contains("-----BEGIN ") {
             // The text may be a private key.
-            return Err(invalid("the text of a PEM was given where a path was expected; give it by `Pem::text`".into()));
+            return Err(invalid(
+                "the text of a PEM was given where a path was expected; give it by `Pem::text`".into(),
+            ));
         }
         fs::read(path).map(Arc::from).map_err(|why| invalid(format!("can't read {}: {why}", self.name())))
     }

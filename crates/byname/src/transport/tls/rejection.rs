@@ -3,7 +3,7 @@
 use std::io;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
 use super::certificate_names::{CertificateNames, date};
 use crate::error::Code;
@@ -52,27 +52,37 @@ pub(super) fn of_handshake(
         return refusal(Code::Unavailable, why);
     };
     match error {
-        Error::InvalidCertificate(why) => {
-            refusal(Code::FailedPrecondition, of_certificate(side, why, rejected, trust))
-        }
+        Error::InvalidCertificate(why) => refusal(Code::FailedPrecondition, of_certificate(side, why, rejected, trust)),
         Error::NoCertificatesPresented => refusal(
             Code::Unauthenticated,
             format!("the {peer} sent no certificate, and one is required that is signed by a root in {}", trust.roots),
         ),
-        Error::AlertReceived(alert) => of_alert(side, *alert),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => refusal(
-            Code::FailedPrecondition,
-            match side {
-                TlsSide::Client => "the server does not speak TLS; call it with http://, or give it `Server::tls`".into(),
-                TlsSide::Server => "the client does not speak TLS".into(),
-            },
-        ),
-        Error::PeerIncompatible(why) => {
-            let why = format!("{why:?}");
-            let old = ["Tls12", "ServerDoesNotSupport", "SupportedVersions"].iter().any(|word| why.contains(word));
-            let why = if old { old_version(peer) } else { format!("the {peer} has no kind of TLS that fits: {why}") };
-            refusal(Code::FailedPrecondition, why)
+        // A client's certificate is refused by other alerts, or later.
+        Error::AlertReceived(AlertDescription::AccessDenied | AlertDescription::UnrecognisedName)
+            if side == TlsSide::Client =>
+        {
+            let why =
+                "the server refuses the TLS handshake: it may have no certificate for the name that was called (SNI)";
+            refusal(Code::FailedPrecondition, why.to_owned())
         }
+        Error::AlertReceived(alert) => of_alert(side, *alert),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) if side == TlsSide::Client => {
+            let why = "the server does not speak TLS; call it with http://, or give it `Server::tls`";
+            refusal(Code::FailedPrecondition, why.to_owned())
+        }
+        Error::PeerIncompatible(
+            // TLS 1.2 brought the signature algorithms.
+            PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => refusal(Code::FailedPrecondition, old_version(peer)),
+        Error::PeerIncompatible(why) => refusal(
+            Code::FailedPrecondition,
+            format!("this side and the {peer} have no kind of TLS in common: {why:?}"),
+        ),
         why => refusal(Code::Unavailable, format!("the TLS handshake failed: {why}")),
     }
 }
@@ -94,12 +104,7 @@ fn old_version(peer: &str) -> String {
     format!("the {peer} speaks only TLS versions before 1.2, which are not secure; it needs TLS 1.2 or 1.3")
 }
 
-fn of_certificate(
-    side: TlsSide,
-    why: &CertificateError,
-    rejected: Option<&CertificateNames>,
-    trust: &Trust,
-) -> String {
+fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&CertificateNames>, trust: &Trust) -> String {
     let peer = side.peer();
     let certificate = match rejected.and_then(CertificateNames::list) {
         Some(names) => format!("the {peer}'s certificate, for {names},"),
@@ -130,17 +135,18 @@ fn of_certificate(
                 ServerName::IpAddress(address) => format!("`{}`", std::net::IpAddr::from(*address)),
                 name => quoted(&name.to_str()),
             };
-            let names = match rejected.and_then(CertificateNames::list) {
-                Some(names) => format!("is for {names}, not for {expected}"),
-                None => format!("is for no name (it has no subjectAltName), and {expected} was called"),
-            };
-            format!(
-                "the {peer}'s certificate {names}; call the server by a name in its certificate, or give that name to \
-                 `ClientTls::server_name`"
-            )
+            match rejected.and_then(CertificateNames::list) {
+                Some(names) => format!(
+                    "the {peer}'s certificate is for {names}, not for {expected}; call the server by a name in its \
+                     certificate, or give that name to `ClientTls::server_name`"
+                ),
+                None => format!(
+                    "the {peer}'s certificate is for no name, expected {expected}; it needs one with a subjectAltName"
+                ),
+            }
         }
         CertificateError::Revoked => {
-            let list = trust.revocations.as_deref().unwrap_or("the revocation list");
+            let list = trust.revocations.as_deref().unwrap_or_default();
             format!("{certificate} is revoked by the list in {list}; the {peer} needs a new one")
         }
         CertificateError::UnknownIssuer | CertificateError::Other(_)
@@ -157,6 +163,7 @@ fn of_certificate(
         CertificateError::InvalidPurposeContext { .. } => {
             format!("{certificate} is not for a {peer}: its extended key usage says what it is for")
         }
+        CertificateError::Other(OtherError(why)) => format!("{certificate} was rejected: {why}"),
         why => format!("{certificate} was rejected: {why}"),
     }
 }
@@ -164,19 +171,17 @@ fn of_certificate(
 fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
     use AlertDescription as Alert;
     let peer = side.peer();
-    let (mine, give_one) = match side {
-        TlsSide::Client => ("this client's certificate", "give one by `ClientTls::identity`"),
-        TlsSide::Server => ("this server's certificate", "give one by `ServerTls`"),
-    };
-    let of_mine = match side {
-        TlsSide::Client => Code::Unauthenticated,
-        TlsSide::Server => Code::FailedPrecondition,
+    let (mine, of_mine) = match side {
+        TlsSide::Client => ("this client's certificate", Code::Unauthenticated),
+        TlsSide::Server => ("this server's certificate", Code::FailedPrecondition),
     };
     let (code, why) = match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            (of_mine, format!("the {peer} requires a certificate; {give_one}"))
+            (of_mine, format!("the {peer} requires a certificate; give one by `ClientTls::identity`"))
         }
-        Alert::UnknownCA => (of_mine, format!("the {peer} rejects {mine}: it was signed by no root that the {peer} trusts")),
+        Alert::UnknownCA => {
+            (of_mine, format!("the {peer} rejects {mine}: it was signed by no root that the {peer} trusts"))
+        }
         Alert::CertificateExpired => {
             (of_mine, format!("the {peer} rejects {mine}: it has expired or is not valid yet, by the {peer}'s clock"))
         }
@@ -185,16 +190,10 @@ fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
         | Alert::CertificateUnknown
         | Alert::UnsupportedCertificate
         | Alert::AccessDenied
-        | Alert::DecryptError => {
-            (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why"))
-        }
+        | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why")),
         Alert::ProtocolVersion => (Code::FailedPrecondition, old_version(peer)),
         Alert::NoApplicationProtocol => {
             let why = format!("the {peer} speaks none of the protocols that this side speaks (ALPN)");
-            (Code::FailedPrecondition, why)
-        }
-        Alert::UnrecognisedName => {
-            let why = "the server knows no certificate for the name that was called (SNI)".to_owned();
             (Code::FailedPrecondition, why)
         }
         alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); its log says why")),

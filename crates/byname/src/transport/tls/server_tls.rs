@@ -60,8 +60,6 @@ pub struct ServerTls {
 struct SharedServerTls {
     settings: ServerTlsSettings,
     loaded: RwLock<Arc<LoadedServerTls>>,
-    /// What the files held when they could not be used last, so that it is said once.
-    kept_out: Mutex<Option<ServerFiles>>,
     warned: Mutex<Option<Instant>>,
 }
 
@@ -215,7 +213,7 @@ impl ServerTls {
     fn new(settings: ServerTlsSettings) -> Result<Self, Error> {
         let loaded = settings.load(settings.read()?, None)?;
         let loaded = RwLock::new(Arc::new(loaded));
-        let shared = SharedServerTls { settings, loaded, kept_out: Mutex::default(), warned: Mutex::default() };
+        let shared = SharedServerTls { settings, loaded, warned: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -229,26 +227,21 @@ impl ServerTls {
         Arc::clone(&self.shared.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reloads what changes, for as long as this is awaited.
+    /// Reloads what changes for as long as this is awaited, and says in the log what came of it.
     pub(crate) async fn watch(&self) {
+        // What the files held when they could not be used last, so that it is said once.
+        let mut kept_out = None;
         loop {
             tokio::time::sleep(LOOK).await;
             let tls = self.clone();
             // Files may be slow.
-            let _ = tokio::task::spawn_blocking(move || tls.look()).await;
-        }
-    }
-
-    /// As [`reload`](Self::reload), and says in the log what came of it, once.
-    fn look(&self) {
-        match self.reload() {
-            Ok(false) => {}
-            Ok(true) => info!("the certificates of the server were loaded again: {self:?}"),
-            Err(why) => {
-                let files = self.shared.settings.read().ok();
-                let mut kept_out = self.shared.kept_out.lock().unwrap_or_else(PoisonError::into_inner);
-                if files.is_none() || *kept_out != files {
-                    *kept_out = files;
+            let looked = tokio::task::spawn_blocking(move || (tls.reload(), tls.shared.settings.read().ok()));
+            match looked.await {
+                Ok((Ok(false), _)) | Err(_) => {}
+                Ok((Ok(true), _)) => info!("the certificates of the server were loaded again: {self:?}"),
+                Ok((Err(_), files)) if files.is_some() && kept_out == files => {}
+                Ok((Err(why), files)) => {
+                    kept_out = files;
                     warn!("the certificates of the server were not loaded again, and the old ones stay: {why}");
                 }
             }
@@ -258,7 +251,7 @@ impl ServerTls {
     /// The handshake on a new connection.
     pub(crate) async fn accept(&self, stream: TransportStream) -> Handshake {
         let TransportStream::Tcp(socket) = stream else {
-            return Handshake::Failed("TLS goes over TCP".to_owned(), Some(stream));
+            return Handshake::Failed("it has TLS already, which is a defect of byname".to_owned(), Some(stream));
         };
         let mut first = [0];
         match socket.peek(&mut first).await {
@@ -278,6 +271,7 @@ impl ServerTls {
             }
         };
         let session = stream.get_ref().1;
+        debug!("a TLS handshake is done: {:?}, {:?}", session.protocol_version(), session.handshake_kind());
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let until = match certificate.and_then(not_after) {
             None => None,
@@ -349,15 +343,15 @@ impl ServerTlsSettings {
                 builder.with_no_client_auth()
             }
         };
-        let mut config = match (&self.certificate, &files.pair) {
-            (ServerCertificate::Pair { certificate, key }, Some((certificates, private))) => {
-                let chain = certificate.certificates(certificates)?;
+        let mut config = match &self.certificate {
+            ServerCertificate::Resolver(resolver) => builder.with_cert_resolver(Arc::clone(resolver)),
+            ServerCertificate::Pair { certificate, key } => {
+                let (certificates, private) = files.pair.clone().unwrap_or_default();
+                let chain = certificate.certificates(&certificates)?;
                 warn_if_expired(certificate, &chain);
-                let single = builder.with_single_cert(chain, key.key(private)?);
+                let single = builder.with_single_cert(chain, key.key(&private)?);
                 single.map_err(|why| mismatch(certificate, key, &why))?
             }
-            (ServerCertificate::Resolver(resolver), _) => builder.with_cert_resolver(Arc::clone(resolver)),
-            (ServerCertificate::Pair { .. }, None) => return Err(unusable(&"it has no certificate")),
         };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Who was accepted before may not be any more.
