@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::default_provider;
-use super::pem::{Pem, invalid};
+use super::pem::{Pem, PemContent, invalid};
 use super::rejection::Trust;
 use super::verifiers::ServerVerifier;
 use crate::error::{Code, Error};
@@ -44,9 +44,9 @@ pub struct ClientTls {
 /// What the files of a [`ClientTls`] hold.
 #[derive(PartialEq, Eq)]
 pub(super) struct ClientFiles {
-    roots: Option<Arc<[u8]>>,
-    identity: Option<(Arc<[u8]>, Arc<[u8]>)>,
-    revocations: Option<Arc<[u8]>>,
+    roots: Option<PemContent>,
+    identity: Option<(PemContent, PemContent)>,
+    revocations: Option<PemContent>,
 }
 
 impl Default for ClientTls {
@@ -69,7 +69,7 @@ impl ClientTls {
     /// `invalid_argument` if the file can't be read or holds no certificate.
     pub fn roots(mut self, roots: impl Into<Pem>) -> Result<Self, Error> {
         let roots = roots.into();
-        root_store(&roots, &roots.certificates(&*roots.read()?)?)?;
+        root_store(&roots, &roots.certificates(&roots.read()?)?)?;
         self.roots = Some(roots);
         Ok(self)
     }
@@ -94,7 +94,7 @@ impl ClientTls {
     /// `invalid_argument` if the file can't be read or holds no revocation list.
     pub fn revocations(mut self, lists: impl Into<Pem>) -> Result<Self, Error> {
         let lists = lists.into();
-        lists.revocations(&*lists.read()?)?;
+        lists.revocations(&lists.read()?)?;
         self.revocations = Some(lists);
         Ok(self)
     }

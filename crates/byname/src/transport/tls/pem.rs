@@ -32,6 +32,9 @@ enum PemSource {
     Text(Arc<[u8]>),
 }
 
+/// What a PEM holds at one time.
+pub(super) type PemContent = Arc<[u8]>;
+
 impl Pem {
     /// The text of a PEM.
     pub fn text(text: impl AsRef<[u8]>) -> Self {
@@ -51,7 +54,7 @@ impl Pem {
     }
 
     /// What it holds now.
-    pub(super) fn read(&self) -> Result<Arc<[u8]>, Error> {
+    pub(super) fn read(&self) -> Result<PemContent, Error> {
         let path = match &self.0 {
             PemSource::Text(text) => return Ok(Arc::clone(text)),
             PemSource::File(path) => path,

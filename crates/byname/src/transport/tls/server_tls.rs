@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::certificate_names::{CertificateNames, client_certificate, date, not_after};
 use super::client_tls::{mismatch, root_store, unusable};
-use super::pem::Pem;
+use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
 use super::stream::TlsStream;
 use super::verifiers::{ClientVerifier, noting_the_rejected};
@@ -87,9 +87,9 @@ struct ClientCertificates {
 /// What the files of a [`ServerTls`] hold.
 #[derive(Clone, PartialEq, Eq)]
 struct ServerFiles {
-    pair: Option<(Arc<[u8]>, Arc<[u8]>)>,
-    clients: Option<Arc<[u8]>>,
-    revocations: Option<Arc<[u8]>>,
+    pair: Option<(PemContent, PemContent)>,
+    clients: Option<PemContent>,
+    revocations: Option<PemContent>,
 }
 
 /// What new connections use.
