@@ -8,8 +8,8 @@ use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 use super::{client, fake, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
-use crate::invisible::{bare, bare_mut};
-use crate::library::Library;
+use crate::crate_path::Library;
+use crate::macro_rules_fragments::{bare, bare_mut};
 use crate::spans::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
