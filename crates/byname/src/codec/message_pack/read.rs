@@ -13,7 +13,7 @@ use serde_json::{Error, Number, Value};
 
 use super::token::{EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
 use crate::codec::bytes::{in_base64, is_visitor};
-use crate::codec::private_keys::Refused;
+use crate::codec::reserved_keys::Refused;
 use crate::codec::serde_json_internals::{EXPECTED_VALUE, KEY_IS_NO_NUMBER, OUT_OF_RANGE, RAW, TOO_DEEP, is_private};
 use crate::codec::transcode;
 
