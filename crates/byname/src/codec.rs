@@ -26,7 +26,7 @@ pub(crate) use self::decode_error_path::ErrorPath;
 use self::finite_floats::FiniteFloats;
 pub(crate) use self::finite_floats::ResultShape;
 pub(crate) use self::message_pack::{LengthKind, MessagePackReader, set_length, write_str};
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
 /// What arguments and results are encoded in.
 ///

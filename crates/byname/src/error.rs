@@ -14,8 +14,8 @@ use serde_core::ser::SerializeStruct;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::escape::excerpt;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
+use crate::untrusted_text::excerpt;
 
 /// What went wrong: gRPC's sixteen codes, in snake case on the wire.
 ///

@@ -17,13 +17,13 @@ pub use self::tower_service::HttpService;
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
+use crate::untrusted_text::quoted;
 use crate::wire::path_way;
 
 /// What a process serves. Nothing is served that isn't named here.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::escape::{quoted, quoted_bytes};
+use crate::untrusted_text::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
 
 /// The largest head of an answer, and the most fields in it.

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 use crate::wire::path_way;
 
 /// `http://host:port/path`.

@@ -42,11 +42,11 @@ use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
+use crate::call_semaphore::CallPermits;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::limits::Limits;
-use crate::permits::CallPermits;
+use crate::limits_and_timeouts::Limits;
+use crate::untrusted_text::quoted;
 use crate::wire::{Way, headers};
 
 /// Calls at once on one HTTP/2 connection.

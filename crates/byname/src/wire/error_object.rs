@@ -7,7 +7,7 @@ use super::json_object::{UnknownMembers, members};
 use super::{HttpReply, Way, headers};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, ReturnedValue};
 
 /// A failure as it is sent: the ERROR object, and the function's own error as JSON.

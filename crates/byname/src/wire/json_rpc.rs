@@ -11,7 +11,7 @@ use super::{HttpReply, WireError, headers};
 use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// What a body contains.
 pub(crate) enum JsonRpcBody {

@@ -9,7 +9,7 @@ use super::{HttpReply, headers};
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// Characters that a path can't contain unencoded (RFC 3986, section 3.3). Percent signs are checked separately.
 const ENCODED: &AsciiSet = &CONTROLS

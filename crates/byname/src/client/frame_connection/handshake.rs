@@ -19,7 +19,7 @@ use crate::frames::header::{self, kind};
 use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, WebSocketRole};
 use crate::frames::{FrameSocket, SUBPROTOCOL, SocketEnd, Violation, WriteQueue};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 16 << 10;

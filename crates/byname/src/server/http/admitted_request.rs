@@ -22,10 +22,10 @@ use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted_bytes;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
 use crate::request::{CallArguments, Reply, Request};
+use crate::untrusted_text::quoted_bytes;
 use crate::wire::stream_lines::StreamFormat;
 use crate::wire::{Way, WireError, octets, path_way, plain_way};
 

@@ -13,7 +13,7 @@ use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::server::connection_timeouts::ConnectionActivity;
