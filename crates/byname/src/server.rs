@@ -24,7 +24,7 @@ use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
 use crate::untrusted_text::quoted;
-use crate::wire::path_way;
+use crate::wire::path_format;
 
 /// What a process serves. Nothing is served that isn't named here.
 ///
@@ -316,7 +316,7 @@ impl Server {
 
     /// As [`dispatch`](Self::dispatch), of a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
-        path_way::check(&self.endpoint).map_err(|why| {
+        path_format::check(&self.endpoint).map_err(|why| {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;

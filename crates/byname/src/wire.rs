@@ -5,10 +5,10 @@
 mod error_object;
 pub(crate) mod headers;
 mod json_object;
-pub(crate) mod json_rpc;
-pub(crate) mod octets;
-pub(crate) mod path_way;
-pub(crate) mod plain_way;
+pub(crate) mod json_rpc_format;
+pub(crate) mod octet_stream;
+pub(crate) mod path_format;
+pub(crate) mod plain_format;
 pub(crate) mod query;
 pub(crate) mod stream_lines;
 
@@ -54,8 +54,8 @@ pub(crate) fn reply(
     }
     let value = match way {
         _ if !(200..300).contains(&status) => return Err(error_object::read(name, status, reason, headers, body)),
-        Way::Plain => plain_way::value(name, status, body),
-        Way::Path => path_way::value(name, status, headers, body),
+        Way::Plain => plain_format::value(name, status, body),
+        Way::Path => path_format::value(name, status, headers, body),
     };
     value.map_err(Failure::from)
 }

@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::request::Reply;
-use crate::wire::{Way, headers, path_way, reply};
+use crate::wire::{Way, headers, path_format, reply};
 
 /// One attempt. A kept connection that turns out to be closed is replaced by the next one.
 pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut OutgoingCall) -> Reply {
@@ -43,7 +43,7 @@ pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut O
                 if !is_switched_off(way, &done) {
                     return done;
                 }
-                if path_way::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
+                if path_format::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
                     let error = needs_the_plain_way(&connections.target.url(), &outgoing.name);
                     return Reply { result: Err(error.into()), ..done };
                 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method as Verb};
 
 use super::admitted_request::AdmittedRequest;
+use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
-use super::verbs::Verbs;
 use super::{ServerEndpoint, WayIn};
 use crate::wire::{HttpReply, Way};
 
