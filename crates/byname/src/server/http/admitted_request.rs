@@ -75,8 +75,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                     _ => activity.leave_unread(),
                 }
                 // Whatever the way is: by the code's own status.
-                let status = StatusCode::from_u16(crate::wire::status(&error));
-                Err(Rejection::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error))
+                Err(Rejection::new(crate::wire::status(&error), error))
             }
         }
     }
@@ -144,7 +143,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             Err(failure) => {
                 let refusal = WireError::from(failure);
                 let status = match refusal.status(way) {
-                    404 if refused => 405,
+                    StatusCode::NOT_FOUND if refused => StatusCode::METHOD_NOT_ALLOWED,
                     status => status,
                 };
                 refusal.answer(way, status)
