@@ -4,9 +4,9 @@ mod bytes;
 mod decode_error_path;
 #[cfg(test)]
 mod equivalence_tests;
-mod exact_integers;
 mod finite_floats;
 pub(crate) mod json;
+mod json_exact_integers;
 mod json_scan;
 mod message_pack;
 mod reserved_keys;

@@ -9,8 +9,8 @@ use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
 use super::decode_error_path::ErrorPath;
-use super::exact_integers::ExactIntegers;
 use super::finite_floats::FiniteFloats;
+use super::json_exact_integers::ExactIntegers;
 use super::json_scan::wide_integers;
 use super::reserved_keys::{Refused, has_private_key};
 use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, cut_position};

@@ -435,12 +435,12 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 }
 
 /// An integer of more than 64 bits for a type that takes what comes: exact if serde_json's `Number` can hold it, and else
-/// refused; see [`exact`](crate::codec::exact_integers).
+/// refused; see [`exact`](crate::codec::json_exact_integers).
 #[cold]
 fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor: V) -> Result<V::Value, Error> {
     match number {
         Some(number) => number.deserialize_any(visitor),
-        None => Err(Error::custom(crate::codec::exact_integers::rounded(near))),
+        None => Err(Error::custom(crate::codec::json_exact_integers::rounded(near))),
     }
 }
 
