@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::transport::TransportListener;
+use crate::untrusted_text::quoted;
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
 /// is turned away tries again only after a second.

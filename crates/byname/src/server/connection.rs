@@ -20,7 +20,7 @@ use tracing::debug;
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
 use super::frame_connection;
 use super::http::{STREAMS, ServerEndpoint, Session, answer};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::TransportStream;
 

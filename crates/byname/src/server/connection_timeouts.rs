@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::deadline::{DeadlineTimer, later};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::TransportStream;
 
