@@ -810,6 +810,11 @@ async fn functions(page: &mut Page) {
         "Add the function to the server. At its start the server logs every function that is linked but not served.",
     );
     page.add(
+        "The method is linked but no instance is served",
+        failed(without.call::<i64>("bump", (1,)).await),
+        "Give the server an instance. At its start the server logs every method that is linked but not served.",
+    );
+    page.add(
         "The function panicked",
         failed(local.call::<u8>("panics", ("on purpose",)).await),
         "Find the panic in the server's log and let the function return an error instead.",
