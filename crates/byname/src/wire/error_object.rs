@@ -135,7 +135,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
         500 => (Code::Internal, "the function failed; the server's log may say why"),
         502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
-        _ => (Code::Unknown, "this is no answer of an RPC server"),
+        _ => (Code::Unknown, "this is not an answer of an RPC server"),
     };
     let shorter = if status == 413 { codec::shorter(Codec::Json) } else { "" };
     let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));

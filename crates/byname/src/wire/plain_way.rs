@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Executed};
 /// Server: the name and the arguments.
 pub(crate) fn read(body: &Bytes) -> Result<(String, EncodedArguments), Error> {
     let no_call = |why: &str| {
-        invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
+        invalid(format!("the body is not a call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     };
     // `ext` is reserved. A server that does not know what is in it ignores it.
     let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], UnknownMembers::Refused)
@@ -52,8 +52,9 @@ pub(super) fn value(name: &str, status: u16, body: &Bytes) -> Result<Bytes, Erro
     match members(body, &["ret"], UnknownMembers::Ignored) {
         Ok([Some(ret)]) => Ok(body.slice_ref(ret.get().as_bytes())),
         _ => {
-            let why =
-                format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?");
+            let why = format!(
+                "`{name}` was answered {status} with a body that is not {{\"ret\": …}}; is it an RPC endpoint?"
+            );
             Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
         }
     }
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!((name.as_str(), &args.positional[..], &args.keyword[..]), ("a.b", &b"[1]"[..], &b"{}"[..]));
     }
 
-    /// What a reply without headers is that is no success.
+    /// The error for a reply without headers that is not a success.
     fn refused(status: u16, reason: Option<&[u8]>, body: &'static str) -> (Code, Executed) {
         let body = Bytes::from_static(body.as_bytes());
         match super::super::reply(Way::Plain, "f", status, reason, &HeaderMap::new(), &body).unwrap_err() {
