@@ -17,14 +17,14 @@ pub use self::tower_service::HttpService;
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
-use crate::wire::path_way;
+use crate::untrusted_text::quoted;
+use crate::wire::path_format;
 
 /// A server and the functions that it serves. Only functions that are added to it are served.
 ///
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Serves the methods of an instance whose `impl` block has `#[rpc]`. It is a value or an `Arc`. In tests it may
-    /// also be a [`Fake`](crate::Fake) of one function.
+    /// also be a [`Fake`](crate::Fake) of one function or method.
     pub fn inject(mut self, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers());
         self
@@ -273,9 +273,11 @@ impl Server {
     /// assert_eq!(names, ["double"]);
     /// ```
     ///
-    /// An `#[rpc]` function that is linked into the program but not served may have been forgotten. The server logs
-    /// such functions at its start, and tells callers of one if [`listing`](Self::listing) is on. Methods of an `impl`
-    /// block are unknown until an instance is injected.
+    /// An `#[rpc]` function or an `#[rpc] impl` that is linked into the program but not served may have been forgotten.
+    /// The server logs such functions and methods at its start, and tells callers of one if [`listing`](Self::listing)
+    /// is on. It can't name a generic `impl<T> Users for Db<T>` of a contract, because only types without parameters
+    /// register what is linked. It does not name an `impl` of a contract without `#[rpc]`, which is for
+    /// [`contract`](Self::contract).
     pub fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.handlers.iter().map(|handler| &*handler.method)
     }
@@ -318,7 +320,7 @@ impl Server {
 
     /// As [`dispatch`](Self::dispatch), for a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
-        path_way::check(&self.endpoint).map_err(|why| {
+        path_format::check(&self.endpoint).map_err(|why| {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::header::HEADER;
 use super::{LONGEST, Violation};
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
 /// The longest message that is accepted. The longest frame fits with its header.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;

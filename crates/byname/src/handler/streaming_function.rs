@@ -11,8 +11,8 @@ use super::{FunctionResult, Invocation, ResultTarget, own_error};
 use crate::codec::Codec;
 use crate::error::{Executed, MethodErrorSummary};
 use crate::outcome::ReturnedValue;
+use crate::outcome::item_sink::{ItemSink, UnfitItem};
 use crate::outcome::items::ItemBatch;
-use crate::outcome::sink::{ItemSink, UnfitItem};
 
 thread_local! {
     /// The items of the function that is polled now. The future of the function is between its poller and its stream,

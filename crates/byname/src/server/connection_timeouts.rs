@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::deadline::{DeadlineTimer, later};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// The running calls of one connection. The service counts them and the socket reads the count.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::http::ServerEndpoint;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// Waits for the calls in flight and for their connections, for at most `Limits::drain`. Streams that have not ended
 /// after half of that time are ended. `hint` is added to the line in the log.

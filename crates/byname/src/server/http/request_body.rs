@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::server::connection_timeouts::ConnectionActivity;
 
 /// The body of a request: hyper's own, or one that the layers of another server have wrapped.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
 /// The path from a value to the part that could not be read. It is recorded while the error is returned to the caller.
 #[derive(Debug, Default)]
