@@ -6,10 +6,10 @@
 mod ast;
 mod attr;
 mod check;
+mod crate_path;
 mod errors;
 mod expand;
-mod invisible;
-mod library;
+mod macro_rules_fragments;
 mod source_text;
 mod spans;
 

@@ -18,22 +18,22 @@ use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
 use crate::arguments::{ArgumentSource, CallInput};
+use crate::call_semaphore::{CallPermits, Permit};
 use crate::catch_panic::{Panicked, caught};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
-use crate::permits::{CallPermits, Permit};
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::untrusted_text::quoted;
 
 /// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
 const DEEPEST: usize = 128;

@@ -17,14 +17,14 @@ pub use self::tower_service::HttpService;
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
-use crate::wire::path_way;
+use crate::untrusted_text::quoted;
+use crate::wire::path_format;
 
 /// What a process serves. Nothing is served that isn't named here.
 ///
@@ -317,7 +317,7 @@ impl Server {
 
     /// As [`dispatch`](Self::dispatch), of a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
-        path_way::check(&self.endpoint).map_err(|why| {
+        path_format::check(&self.endpoint).map_err(|why| {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 
 use super::{client, fake, handler, never};
 use crate::check::{Block, Client};
-use crate::library::Library;
+use crate::crate_path::Library;
 use crate::source_text;
 
 pub(super) fn expand(block: &Block) -> TokenStream {

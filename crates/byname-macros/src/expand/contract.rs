@@ -9,8 +9,8 @@ use super::block::registration;
 use super::{client, fake, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
-use crate::invisible::{bare, bare_mut};
-use crate::library::Library;
+use crate::crate_path::Library;
+use crate::macro_rules_fragments::{bare, bare_mut};
 use crate::spans::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
