@@ -435,7 +435,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 }
 
 /// An integer of more than 64 bits for a type that takes what comes: exact if serde_json's `Number` can hold it, and else
-/// refused; see [`exact`](crate::codec::json_exact_integers).
+/// refused; see [`json_exact_integers`](crate::codec::json_exact_integers).
 #[cold]
 fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor: V) -> Result<V::Value, Error> {
     match number {

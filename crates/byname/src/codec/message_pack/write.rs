@@ -9,10 +9,10 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
+use super::extension_types::{OCTETS, write_extension, write_wide};
 use super::token::{Token, TokenReader};
 use super::value_format::{
-    LengthKind, OCTETS, most, set_length, write_extension, write_f32, write_f64, write_name, write_signed, write_str,
-    write_unsigned, write_wide,
+    LengthKind, most, set_length, write_f32, write_f64, write_name, write_signed, write_str, write_unsigned,
 };
 use crate::codec::bytes::Content;
 use crate::codec::finite_floats::is_checked;
