@@ -369,6 +369,8 @@ async fn the_log_names_methods_whose_instance_is_not_injected() {
         (functions(), true, true),
         (functions().inject_as("x", Adder), false, true),
         (functions().contract::<BooksContract, _>(Paper), true, false),
+        // Another implementation of the contract is served.
+        (functions().inject_as("x", Shelf(1)), true, false),
         // A test that fakes one method knows of the others.
         (functions().inject_as("x", Fake::of::<Adder>().add(|a, b| async move { a + b })), false, true),
         // Another function of the name is none of the block.
