@@ -3,6 +3,7 @@
 pub(crate) mod inline;
 mod streaming_function;
 
+use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -17,13 +18,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
+use crate::access_log::{AccessEntry, CallWay};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::catch_panic::{Panicked, caught};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted;
+use crate::escape::{excerpt, quoted};
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
 use crate::limits::{Limit, Limits};
@@ -34,6 +36,7 @@ use crate::permits::{CallPermits, Permit};
 use crate::registry::{Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::trace_context::{TraceId, trace_id};
 
 /// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
 const DEEPEST: usize = 128;
@@ -41,12 +44,17 @@ const DEEPEST: usize = 128;
 /// The most functions that one line of the log names as linked but not served.
 const NAMED: usize = 8;
 
+/// The most bytes of a name in the access log that no function has.
+const LOGGED_NAME: usize = 128;
+
 /// What a server does with calls, whatever they came in by.
 pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
     /// Whether callers may learn which names there are.
     listing: bool,
+    /// Whether each call is an event of the access log.
+    logs_access: bool,
     interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
     /// `!ready` is answered 503, while calls are taken as before.
@@ -64,7 +72,13 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        Self { registry, limits, listing, interceptors, permits, leaving, draining, parting, patience }
+        let logs_access = false;
+        Self { registry, limits, listing, logs_access, interceptors, permits, leaving, draining, parting, patience }
+    }
+
+    /// Whether there is an access log: off until this says otherwise.
+    pub(crate) fn log_access(&mut self, on: bool) {
+        self.logs_access = on;
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -116,6 +130,32 @@ impl Dispatch {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
     }
 
+    pub(crate) fn logs_access(&self) -> bool {
+        self.logs_access
+    }
+
+    /// The entry of a call in the access log, if there is one. Who runs the call notes in it what it came to.
+    pub(crate) fn access(
+        &self,
+        way: CallWay,
+        peer: Option<SocketAddr>,
+        metadata: &HeaderMap,
+        began: impl FnOnce() -> Instant,
+    ) -> AccessEntry {
+        if !self.logs_access {
+            return AccessEntry::none();
+        }
+        AccessEntry::new(way, peer, trace_id(metadata), began())
+    }
+
+    /// How the access log names a function: by the name it is registered under, or as the caller wrote it if there is none.
+    pub(crate) fn logged_name(&self, name: &str) -> Cow<'static, str> {
+        match self.registry.get(name) {
+            Some(entry) => entry.handler.method.name.clone(),
+            None => Cow::Owned(excerpt(name, LOGGED_NAME)),
+        }
+    }
+
     /// Runs one call. Dropping the future is the caller going away: a function that has started runs to its end by
     /// itself, unless it is `readonly`.
     pub(crate) async fn run(self: &Arc<Self>, request: Request) -> Reply {
@@ -132,7 +172,7 @@ impl Dispatch {
             // Whether there is such a function is not for everyone to know.
             return self.intercepted(None, request).await;
         };
-        let span = span(&entry.handler.method);
+        let span = span(&entry.handler.method, &request.metadata);
         let reply = if self.interceptors.is_empty() {
             self.admit(entry, request).instrument(span.clone()).await
         } else {
@@ -377,8 +417,13 @@ impl Dispatch {
 }
 
 /// The span of one call. The name in it is the registered one, so that there are never more names than functions.
-fn span(method: &Method) -> Span {
-    tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty)
+fn span(method: &Method, metadata: &HeaderMap) -> Span {
+    tracing::info_span!(
+        "rpc.serve",
+        rpc.method = %method.name,
+        rpc.code = tracing::field::Empty,
+        trace_id = trace_id(metadata).as_ref().map(TraceId::as_str),
+    )
 }
 
 /// Says in a call's span what it came to.

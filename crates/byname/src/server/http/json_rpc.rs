@@ -11,7 +11,9 @@ use super::admitted_request::{AdmittedRequest, CallerInfo, StreamsOfCall, does_n
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::join_all::join;
 use super::request_body::RequestBody;
+use crate::access_log::{AccessEntry, CallWay};
 use crate::codec::{self, Codec};
+use crate::error::Error;
 use crate::outcome::Returned;
 use crate::request::CallArguments;
 use crate::wire::{Way, json_rpc};
@@ -24,13 +26,14 @@ impl WayIn for JsonRpcWay {
     const ERRORS: Way = Way::Plain;
 
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-        let caller = request.caller;
+        let (caller, mut access) = (request.caller, request.access.take());
+        access.came_by(CallWay::JsonRpc);
         let limits = caller.endpoint().dispatch().limits();
         let metadata = take(&mut request.head.headers);
         Ok(match json_rpc::read(&self.body, limits.batch) {
             json_rpc::JsonRpcBody::Single(asked) => {
                 let room = AtomicUsize::new(limits.message);
-                let (reply, metadata) = call(asked, metadata, caller, &room).await;
+                let (reply, metadata) = call(asked, metadata, caller, &room, access).await;
                 // Nobody asked for the headers of a notification either.
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
                 answer(json_rpc::answer(reply), metadata)
@@ -38,7 +41,11 @@ impl WayIn for JsonRpcWay {
             json_rpc::JsonRpcBody::Batch(asked) => {
                 // Less a comma for each, and the brackets.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
-                let call = |asked| call(asked, metadata.clone(), caller, &room);
+                let mut accesses = access.split(asked.iter().map(|asked| asked.length)).into_iter();
+                let call = |asked| {
+                    let access = accesses.next().unwrap_or(AccessEntry::none());
+                    call(asked, metadata.clone(), caller, &room, access)
+                };
                 let is_half_closed = || caller.session.activity.is_half_closed();
                 let replies = join(asked.into_iter().map(call), is_half_closed).await;
                 // Headers that a function sets are about its own reply, and here they would be about all.
@@ -57,14 +64,32 @@ async fn call(
     metadata: HeaderMap,
     caller: CallerInfo<'_>,
     room: &AtomicUsize,
+    mut access: AccessEntry,
+) -> (Option<Bytes>, HeaderMap) {
+    let (reply, metadata) = answer_to(asked, metadata, caller, room, &mut access).await;
+    access.sent(|| reply.as_ref().map_or(0, Bytes::len));
+    (reply, metadata)
+}
+
+async fn answer_to(
+    asked: json_rpc::JsonRpcRequest,
+    metadata: HeaderMap,
+    caller: CallerInfo<'_>,
+    room: &AtomicUsize,
+    access: &mut AccessEntry,
 ) -> (Option<Bytes>, HeaderMap) {
     let (name, args) = match asked.call {
         Ok(call) => call,
-        Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
+        Err(no_call) => {
+            access.refused(no_call.error());
+            return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new());
+        }
     };
+    access.named(|| caller.endpoint().dispatch().logged_name(&name));
     let said = name.clone();
     let none = StreamsOfCall { items: None, takes_stream: false };
     let reply = caller.run(name, &said, CallArguments::Encoded(args), none, metadata).await;
+    access.ended(&reply.result);
     let Some(id) = asked.id else {
         return (None, reply.metadata);
     };
@@ -72,9 +97,9 @@ async fn call(
     let body = match reply.result {
         Ok(Returned::Value(value)) => match value.into_json() {
             Some(value) => json_rpc::success(&id, &value),
-            None => json_rpc::failure(&id, &not_encoded().into()),
+            None => refuse(&id, not_encoded(), access),
         },
-        Ok(Returned::Stream(_)) => json_rpc::failure(&id, &not_encoded().into()),
+        Ok(Returned::Stream(_)) => refuse(&id, not_encoded(), access),
         Err(failure) => json_rpc::failure(&id, &failure.into()),
     };
     let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
@@ -85,7 +110,12 @@ async fn call(
              (`Limits::message` of the server){}",
             codec::shorter(Codec::Json)
         );
-        return (Some(json_rpc::failure(&id, &does_not_fit(why).into())), HeaderMap::new());
+        return (Some(refuse(&id, does_not_fit(why), access)), HeaderMap::new());
     }
     (Some(body), reply.metadata)
+}
+
+fn refuse(id: &[u8], error: Error, access: &mut AccessEntry) -> Bytes {
+    access.refused(&error);
+    json_rpc::failure(id, &error.into())
 }
