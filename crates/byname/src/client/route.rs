@@ -11,7 +11,7 @@ use super::service_host::ServiceHost;
 use crate::access_log::CallWay;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
 use crate::request::{CallArguments, Reply, Request};

@@ -1,22 +1,24 @@
 //! JSON-RPC 2.0: one request or a batch, in a body that was read already.
 
+mod concurrent_batch;
+
 use std::mem::take;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::concurrent_batch::join;
 use super::WayIn;
 use super::admitted_request::{AdmittedRequest, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded};
 use super::answer::{HttpAnswer, Rejection, answer};
-use super::join_all::join;
 use super::request_body::RequestBody;
 use crate::access_log::{AccessEntry, CallWay};
 use crate::codec::{self, Codec};
 use crate::error::Error;
 use crate::outcome::Returned;
 use crate::request::CallArguments;
-use crate::wire::{Way, json_rpc};
+use crate::wire::{Way, json_rpc_format};
 
 pub(super) struct JsonRpcWay {
     pub(super) body: Bytes,
@@ -30,15 +32,15 @@ impl WayIn for JsonRpcWay {
         access.came_by(CallWay::JsonRpc);
         let limits = caller.endpoint().dispatch().limits();
         let metadata = take(&mut request.head.headers);
-        Ok(match json_rpc::read(&self.body, limits.batch) {
-            json_rpc::JsonRpcBody::Single(asked) => {
+        Ok(match json_rpc_format::read(&self.body, limits.batch) {
+            json_rpc_format::JsonRpcBody::Single(asked) => {
                 let room = AtomicUsize::new(limits.message);
                 let (reply, metadata) = call(asked, metadata, caller, &room, access).await;
                 // Nobody asked for the headers of a notification either.
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
-                answer(json_rpc::answer(reply), metadata)
+                answer(json_rpc_format::answer(reply), metadata)
             }
-            json_rpc::JsonRpcBody::Batch(asked) => {
+            json_rpc_format::JsonRpcBody::Batch(asked) => {
                 // Less a comma for each, and the brackets.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
                 let mut accesses = access.split(asked.iter().map(|asked| asked.length)).into_iter();
@@ -50,8 +52,8 @@ impl WayIn for JsonRpcWay {
                 let replies = join(asked.into_iter().map(call), is_half_closed).await;
                 // Headers that a function sets are about its own reply, and here they would be about all.
                 let replies: Vec<_> = replies.into_iter().filter_map(|(reply, _)| reply).collect();
-                let body = (!replies.is_empty()).then(|| json_rpc::together(&replies));
-                answer(json_rpc::answer(body), HeaderMap::new())
+                let body = (!replies.is_empty()).then(|| json_rpc_format::together(&replies));
+                answer(json_rpc_format::answer(body), HeaderMap::new())
             }
         })
     }
@@ -60,7 +62,7 @@ impl WayIn for JsonRpcWay {
 /// One request of JSON-RPC, run to its end; a notification has no reply. What functions say takes from `room`, in the
 /// order of coming: so one answer never holds more than fits, however many calls it is to.
 async fn call(
-    asked: json_rpc::JsonRpcRequest,
+    asked: json_rpc_format::JsonRpcRequest,
     metadata: HeaderMap,
     caller: CallerInfo<'_>,
     room: &AtomicUsize,
@@ -72,7 +74,7 @@ async fn call(
 }
 
 async fn answer_to(
-    asked: json_rpc::JsonRpcRequest,
+    asked: json_rpc_format::JsonRpcRequest,
     metadata: HeaderMap,
     caller: CallerInfo<'_>,
     room: &AtomicUsize,
@@ -82,7 +84,7 @@ async fn answer_to(
         Ok(call) => call,
         Err(no_call) => {
             access.refused(no_call.error());
-            return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new());
+            return (asked.id.map(|id| json_rpc_format::no_call(&id, no_call)), HeaderMap::new());
         }
     };
     access.named(|| caller.endpoint().dispatch().logged_name(&name));
@@ -96,11 +98,11 @@ async fn answer_to(
     let of_function = is_of_function(&reply.result);
     let body = match reply.result {
         Ok(Returned::Value(value)) => match value.into_json() {
-            Some(value) => json_rpc::success(&id, &value),
+            Some(value) => json_rpc_format::success(&id, &value),
             None => refuse(&id, not_encoded(), access),
         },
         Ok(Returned::Stream(_)) => refuse(&id, not_encoded(), access),
-        Err(failure) => json_rpc::failure(&id, &failure.into()),
+        Err(failure) => json_rpc_format::failure(&id, &failure.into()),
     };
     let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
     if of_function && fits().is_err() {
@@ -117,5 +119,5 @@ async fn answer_to(
 
 fn refuse(id: &[u8], error: Error, access: &mut AccessEntry) -> Bytes {
     access.refused(&error);
-    json_rpc::failure(id, &error.into())
+    json_rpc_format::failure(id, &error.into())
 }

@@ -6,15 +6,15 @@ use http::header::ALLOW;
 
 use super::WayIn;
 use super::admitted_request::AdmittedRequest;
+use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection};
 use super::caching::CacheRules;
 use super::request_body::RequestBody;
-use super::verbs::Verbs;
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::outcome::Items;
 use crate::request::CallArguments;
-use crate::wire::{Way, octets, path_way, query};
+use crate::wire::{Way, octet_stream, path_format, query};
 
 pub(super) struct PathWay {
     pub(super) name: String,
@@ -28,7 +28,7 @@ impl WayIn for PathWay {
         let dispatch = request.endpoint().dispatch();
         let verb = &request.head.method;
         if *verb == Verb::POST {
-            let takes_bytes = octets::is(&request.head.headers)
+            let takes_bytes = octet_stream::is(&request.head.headers)
                 && dispatch.entry(&name).is_some_and(|entry| entry.handler.takes_bytes());
             if dispatch.takes_stream(&name) {
                 let args = query::read(request.head.uri.query().unwrap_or(""))?;
@@ -36,7 +36,7 @@ impl WayIn for PathWay {
                 return request.call(Way::Path, name, CallArguments::Query(args), Some(items)).await;
             }
             let body = request.read_body(Some(&name)).await?;
-            let args = if takes_bytes { octets::read(body) } else { path_way::read(body)? };
+            let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body)? };
             return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
         }
         let Some(method) = dispatch.entry(&name).map(|entry| &*entry.handler.method) else {
