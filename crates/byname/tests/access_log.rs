@@ -354,7 +354,7 @@ async fn a_caller_that_goes_away_is_one_event() {
 }
 
 fn streaming() -> Server {
-    Server::new().method::<count_to>().method::<for_ever>()
+    Server::new().method::<harness::nothing>().method::<count_to>().method::<for_ever>()
 }
 
 #[byname::rpc]
@@ -378,11 +378,8 @@ async fn a_stream_is_one_event_at_its_end() {
     // Its first call is by the plain way, until it knows that the server has others.
     let _: Vec<_> = count_to::on(&by_http, 1).collect().await;
     assert_eq!(stream_summary(&only(&mut log).await), "plain count_to ok yes 1 1");
-    let by_frames = Client::builder(format!("{}/rpc", running.address))
-        .transport(byname::Transport::Frames)
-        .codec(Codec::Json)
-        .build()
-        .unwrap();
+    let (_tap, by_frames) = Tap::client_by_frames(&running, Codec::Json).await;
+    log.accesses();
     let local = Client::local(&streaming().access_log(true)).unwrap().encoded(true);
     for (client, way) in [(&by_http, "path"), (&by_frames, "frames"), (&local, "local")] {
         let mut items = count_to::on(client, 12);
