@@ -3,6 +3,7 @@
 pub(crate) mod inline;
 mod streaming_function;
 
+use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -17,6 +18,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
+use crate::access_log::{AccessEntry, CallWay};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::call_semaphore::{CallPermits, Permit};
 use crate::catch_panic::{Panicked, caught};
@@ -33,13 +35,17 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::untrusted_text::quoted;
+use crate::trace_context::{TraceId, trace_id};
+use crate::untrusted_text::{excerpt, quoted};
 
 /// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
 const DEEPEST: usize = 128;
 
 /// The most functions and blocks that one line of the log names as linked but not served.
 const NAMED: usize = 8;
+
+/// The most bytes of a name in the access log that no function has.
+const LOGGED_NAME: usize = 128;
 
 /// The most methods of a block that such a line names.
 const NAMED_METHODS: usize = 3;
@@ -50,6 +56,8 @@ pub(crate) struct Dispatch {
     limits: Limits,
     /// Whether callers may learn the names of functions.
     listing: bool,
+    /// Whether each call is an event of the access log.
+    logs_access: bool,
     interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
     /// Whether `!ready` is answered 503 while calls are still accepted.
@@ -67,7 +75,13 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        Self { registry, limits, listing, interceptors, permits, leaving, draining, parting, patience }
+        let logs_access = false;
+        Self { registry, limits, listing, logs_access, interceptors, permits, leaving, draining, parting, patience }
+    }
+
+    /// Whether there is an access log: off until this says otherwise.
+    pub(crate) fn log_access(&mut self, on: bool) {
+        self.logs_access = on;
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
@@ -123,6 +137,32 @@ impl Dispatch {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
     }
 
+    pub(crate) fn logs_access(&self) -> bool {
+        self.logs_access
+    }
+
+    /// The entry of a call in the access log, if there is one. The code that runs the call adds its result.
+    pub(crate) fn access(
+        &self,
+        way: CallWay,
+        peer: Option<SocketAddr>,
+        metadata: &HeaderMap,
+        began: impl FnOnce() -> Instant,
+    ) -> AccessEntry {
+        if !self.logs_access {
+            return AccessEntry::none();
+        }
+        AccessEntry::new(way, peer, trace_id(metadata), began())
+    }
+
+    /// How the access log names a function: by the name it is registered under, or as the caller wrote it if there is none.
+    pub(crate) fn logged_name(&self, name: &str) -> Cow<'static, str> {
+        match self.registry.get(name) {
+            Some(entry) => entry.handler.method.name.clone(),
+            None => Cow::Owned(excerpt(name, LOGGED_NAME)),
+        }
+    }
+
     /// Runs one call. Dropping the future means that the caller is gone: a function that has started runs to its end by
     /// itself, unless it is `readonly`.
     pub(crate) async fn run(self: &Arc<Self>, request: Request) -> Reply {
@@ -139,7 +179,7 @@ impl Dispatch {
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
         };
-        let span = span(&entry.handler.method);
+        let span = span(&entry.handler.method, &request.metadata);
         let reply = if self.interceptors.is_empty() {
             self.admit(entry, request).instrument(span.clone()).await
         } else {
@@ -385,8 +425,13 @@ impl Dispatch {
 }
 
 /// The span of one call. It has the registered name, so that there are never more names than functions.
-fn span(method: &Method) -> Span {
-    tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty)
+fn span(method: &Method, metadata: &HeaderMap) -> Span {
+    tracing::info_span!(
+        "rpc.serve",
+        rpc.method = %method.name,
+        rpc.code = tracing::field::Empty,
+        trace_id = trace_id(metadata).as_ref().map(TraceId::as_str),
+    )
 }
 
 /// Records the result of a call in its span.

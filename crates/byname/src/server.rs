@@ -57,6 +57,7 @@ pub struct Server {
     json_rpc: bool,
     frames: bool,
     require_json: bool,
+    access_log: bool,
     interceptors: InterceptorChain,
 }
 
@@ -83,6 +84,7 @@ impl Server {
             json_rpc: true,
             frames: true,
             require_json: false,
+            access_log: false,
             interceptors: InterceptorChain::default(),
         }
     }
@@ -264,6 +266,36 @@ impl Server {
         self
     }
 
+    /// Whether each call is one event of `tracing`, at level INFO with the target `byname::access`. Off by default.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 }).access_log(true);
+    /// // INFO byname::access: name="double" peer=127.0.0.1:40312 way="path" ms=0.183 code="ok" executed="yes" …
+    /// ```
+    ///
+    /// The names of its fields are stable. A field is absent if its value is not known.
+    ///
+    /// | field | type | |
+    /// | --- | --- | --- |
+    /// | `name` | string | the registered name of the function, also if an alias was called. Otherwise the name as the caller wrote it, escaped, of at most 128 bytes |
+    /// | `peer` | address and port | as [`Context::peer`](crate::Context::peer); absent within the process |
+    /// | `way` | string | `plain`, `path`, `json-rpc`, `frames`, or `local` within the process |
+    /// | `ms` | number | milliseconds from the head of the request, or the first frame of the call, until the answer is handed to the connection; of a stream until its end. Its resolution is a microsecond |
+    /// | `code` | string | `ok`, or the [`Code`] of the error that the caller gets. `cancelled` also if the caller went away before the end |
+    /// | `executed` | string | `yes`, `no` or `unknown`: whether the function ran |
+    /// | `bytes_in` | integer | the body of the request, of a JSON-RPC batch the call's own part, of frames the payload of the call. Absent if no body was read, or if the caller sends a stream |
+    /// | `bytes_out` | integer | the body of the answer, of a JSON-RPC batch the call's own part, of frames the payload of the answer; of a stream the bytes of its items |
+    /// | `items` | integer | the items of the stream that the function returned; absent if it returned none |
+    /// | `trace_id` | string | the trace of the caller's `traceparent`, if it sent a valid one |
+    ///
+    /// Calls that are refused are events too, whether a limit, a rule about `Host` or `Origin` or a malformed body is the
+    /// reason. Probes, preflights, upgrades, requests for other paths and what is not HTTP are not calls.
+    pub fn access_log(mut self, on: bool) -> Self {
+        self.access_log = on;
+        self
+    }
+
     /// The functions that this server serves, in the order in which they were added.
     ///
     /// ```
@@ -345,6 +377,8 @@ impl Server {
             registry.add(handler.clone())?;
         }
         let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
-        Ok(Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone()))
+        let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
+        dispatch.log_access(self.access_log);
+        Ok(dispatch)
     }
 }

@@ -57,7 +57,7 @@ impl InlineCall<'_> {
             return self.poll_intercepted(cx);
         }
         let Self { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions } = self;
-        let span = span(&entry.handler.method);
+        let span = span(&entry.handler.method, &metadata);
         let origin = CallOrigin { metadata, peer, deadline, ..CallOrigin::default() };
         let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let run = || {

@@ -130,6 +130,15 @@ impl MessageAssembly {
         })
     }
 
+    /// The rest of the message that this frame begins is ignored. Its sender was told.
+    pub(crate) fn refuse_rest(&mut self, header: &FrameHeader) -> Result<(), Violation> {
+        self.take(header, &[])?;
+        if let Some(part) = self.parts.get_mut(&(header.kind, header.id)) {
+            part.state = AssemblyState::Refused;
+        }
+        Ok(())
+    }
+
     /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         self.spares.tidy(now)

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{SharedReplies, put_reply};
+use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::Dispatch;
@@ -35,19 +36,22 @@ pub(super) async fn answer(
     id: u64,
     entry: Option<Arc<RegistryEntry>>,
     request: Request,
+    mut access: AccessEntry,
 ) {
     let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
     let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
     let last = match result {
-        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, items, metadata, &name).await,
+        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, access.take().follow(items), metadata, &name).await,
         result => StreamReply::Reply(Reply { result, metadata }),
     };
     let mut replies = shared.lock();
     let write_queue = &mut replies.write_queue;
     match last {
         StreamReply::End(metadata) => put_end(id, &metadata, write_queue),
-        StreamReply::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
-        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
+        StreamReply::Failed(failure, metadata) => {
+            put_failure(id, &metadata, failure, write_queue);
+        }
+        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name, &mut access),
         StreamReply::Nothing => {}
     }
     let closed = replies.flows.close(id);
@@ -96,7 +100,7 @@ async fn send(
         }
         // A function that is not polled for items does not notice that the server stops.
         if parting.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(SenderEnd::Failed(crate::dispatch::stopping(name).into()));
+            return Poll::Ready(given_up(&mut items, crate::dispatch::stopping(name)));
         }
         let since = *held_since.get_or_insert_with(Instant::now);
         timer.poll_at(cx, later(since, idle)).map(|()| {
@@ -105,7 +109,7 @@ async fn send(
                  it sooner, or raise the limit"
             );
             let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle);
-            SenderEnd::Failed(error.into())
+            given_up(&mut items, error)
         })
     })
     .await;
@@ -114,6 +118,13 @@ async fn send(
         SenderEnd::Failed(failure) => StreamReply::Failed(failure, sender.take_metadata()),
         SenderEnd::Unwanted => StreamReply::Nothing,
     }
+}
+
+/// The reader takes no more of the stream, for this reason.
+fn given_up(items: &mut Items, error: Error) -> SenderEnd {
+    let failure = Failure::from(error);
+    items.give_up(&failure);
+    SenderEnd::Failed(failure)
 }
 
 struct UploadedItems {

@@ -18,6 +18,7 @@ use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
 use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, half_closed};
 use super::{ServerEndpoint, Session};
+use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
@@ -36,6 +37,8 @@ pub(super) struct AdmittedRequest<'r, B> {
     /// Stays `Some` if it was not read.
     pub(super) body: &'r mut Option<B>,
     pub(super) began: Instant,
+    /// Of the call, in the access log.
+    pub(super) access: &'r mut AccessEntry,
 }
 
 /// Where a call comes from, and its deadline.
@@ -66,7 +69,10 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             None => BodyDeadline { deadline: later(self.began, dispatch.patience(name)), by_caller: false },
         };
         match request_body::read(body.as_mut(), dispatch.limits(), until).await {
-            Ok(body) => Ok(body),
+            Ok(body) => {
+                self.access.received(body.len());
+                Ok(body)
+            }
             Err(error) => {
                 let activity = &self.caller.session.activity;
                 match error.limit() {
@@ -113,6 +119,10 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         args: CallArguments,
         items: Option<Items>,
     ) -> Result<HttpAnswer, Rejection> {
+        let dispatch = self.endpoint().dispatch();
+        if way == Way::Plain {
+            self.access.named(|| dispatch.logged_name(&name));
+        }
         // Only an error needs the name again, for its message.
         let said = name.clone();
         let refused = matches!(args, CallArguments::Refused(_));
@@ -121,8 +131,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
         let Reply { result, metadata } = self.caller.run(name, &said, args, streams, metadata).await;
+        self.access.ended(&result);
         let of_function = is_of_function(&result);
-        let dispatch = self.endpoint().dispatch();
         let gets_bytes = asks_for_bytes && dispatch.entry(&said).is_some_and(|entry| entry.handler.returns_bytes());
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
@@ -138,6 +148,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 let activity = Arc::clone(&self.caller.session.activity);
                 let reader = StreamReader { activity, readonly: readonly.then_some(said) };
                 let format = if gets_bytes { BodyFormat::Octets } else { BodyFormat::Text(format) };
+                let items = self.access.take().follow(items);
                 return Ok(response_body::stream(items, format, reader, metadata));
             }
             Err(failure) => {

@@ -16,6 +16,7 @@ use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
 use super::websocket_upgrade;
 use super::{Session, WayIn};
+use crate::access_log::{AccessEntry, CallWay};
 use crate::deadline::later;
 use crate::wire::{Way, headers};
 
@@ -66,16 +67,45 @@ pub(super) async fn route<B: RequestBody>(
     head: &mut Parts,
     body: &mut Option<B>,
 ) -> HttpAnswer {
-    let request = AdmittedRequest { caller: CallerInfo { session, deadline: None }, head, body, began: Instant::now() };
+    let began = Instant::now();
+    let logs_access = session.endpoint.dispatch().logs_access();
+    let mut access = if logs_access { access(session, target, head, began) } else { AccessEntry::none() };
+    let caller = CallerInfo { session, deadline: None };
+    let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access };
     let mut origin = None;
     let mut out = match admit(request, target, &mut origin).await {
         Ok(out) => out,
-        Err(rejection) => rejection.into_answer(target.errors()),
+        Err(rejection) => {
+            access.refused(&rejection.error);
+            rejection.into_answer(target.errors())
+        }
     };
+    access.sent(|| match out.body() {
+        ReplyContent::Whole(body) if head.method != Verb::HEAD => body.len(),
+        _ => 0,
+    });
     if let Some(origin) = origin {
         session.endpoint.cors.allow(out.headers_mut(), origin);
     }
     out
+}
+
+/// The entry of the access log for the call of a request.
+fn access(session: &Session, target: RequestTarget, head: &Parts, began: Instant) -> AccessEntry {
+    let dispatch = session.endpoint.dispatch();
+    let way = match target {
+        RequestTarget::Plain => CallWay::Plain,
+        RequestTarget::Path { .. } => CallWay::Path,
+        RequestTarget::Builtin(_) | RequestTarget::Nothing => return AccessEntry::none(),
+    };
+    let mut access = dispatch.access(way, session.peer, &head.headers, || began);
+    let is_upgrade = || session.endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
+    if head.method == Verb::OPTIONS || is_upgrade() {
+        access.discard();
+    } else if let RequestTarget::Path { name_at } = target {
+        access.named(|| dispatch.logged_name(&head.uri.path()[name_at..]));
+    }
+    access
 }
 
 /// Answers a request if it is admitted. `origin` is set if a page of another allowed site calls.
@@ -128,10 +158,7 @@ async fn admit<B: RequestBody>(
 
 /// Answers by one way. Rejections have the form of that way.
 async fn answer_by<W: WayIn, B: RequestBody>(way: W, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-    match way.answer(request).await {
-        Err(rejection) => Ok(rejection.into_answer(W::ERRORS)),
-        answered => answered,
-    }
+    way.answer(request).await.map_err(|rejection| rejection.read_by(W::ERRORS))
 }
 
 /// Answers a WebSocket handshake. The connection continues with frames.

@@ -97,7 +97,9 @@ impl StreamBody {
         let mut out = Vec::new();
         while out.is_empty() && self.items.is_some() {
             if let Err(why) = ready!(self.poll_into(cx, &mut out)) {
-                self.items = None;
+                if let Some(mut items) = self.items.take() {
+                    items.give_up(&Error::new(Code::Internal, why.clone()).executed_is(Executed::Yes).into());
+                }
                 return Poll::Ready(Some(Err(io::Error::other(why))));
             }
         }
@@ -130,8 +132,10 @@ impl StreamBody {
             Poll::Pending => {
                 let may_be_gone = self.reader.activity.is_half_closed();
                 if may_be_gone && let Some(name) = &self.reader.readonly {
+                    let failure = half_closed(name).into();
+                    items.give_up(&failure);
                     self.items = None;
-                    return Poll::Ready(self.format.put_failure(half_closed(name).into(), out));
+                    return Poll::Ready(self.format.put_failure(failure, out));
                 }
                 let BodyFormat::Text(format) = self.format else {
                     // A stream of raw bytes has no room for anything else.
