@@ -20,6 +20,10 @@ impl fmt::Display for Refused {
 
 /// Whether an object in the JSON `text` has such a key, however it is written.
 pub(super) fn has_private_key(text: &[u8]) -> bool {
+    // Small texts are most of all, and too short for such a key in an object.
+    if text.len() < PREFIX.len() {
+        return false;
+    }
     // Such a key has each letter as it is or as `\u00` and two digits. Hardly any text has a dollar or such an escape.
     let is_suspicious = |at: usize| match &text[at..] {
         [b'\\', b'u', b'0', b'0', b'2'..=b'7', ..] => true,
