@@ -91,24 +91,16 @@ impl Dispatch {
         &self.limits
     }
 
-    /// How long a call may take to arrive whole where its caller didn't say: its function's own time counts, and while
-    /// the name isn't known the longest of all.
-    pub(crate) fn patience(&self, name: Option<&str>) -> Duration {
-        let Some(name) = name else {
-            return self.patience;
-        };
-        let own = self.registry.get(name).and_then(|entry| entry.handler.method.timeout);
+    /// How long a call may take to arrive whole where its caller did not say, while its name is not known: the longest
+    /// time of any function.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// The same for a call whose name was looked up; the time of its own function counts.
+    pub(crate) fn patience_with(&self, entry: Option<&Arc<RegistryEntry>>) -> Duration {
+        let own = entry.and_then(|entry| entry.handler.method.timeout);
         own.unwrap_or_default().max(self.limits.call)
-    }
-
-    /// Whether the function of this name changes nothing; `None` where there is none.
-    pub(crate) fn is_readonly(&self, name: &str) -> Option<bool> {
-        self.registry.get(name).map(|entry| entry.handler.method.readonly)
-    }
-
-    /// Whether the function of this name takes a stream.
-    pub(crate) fn takes_stream(&self, name: &str) -> bool {
-        self.registry.get(name).is_some_and(|entry| entry.handler.method.takes.is_some())
     }
 
     /// Whether values of these types can be handed to `name` as they are.

@@ -47,7 +47,7 @@ use crate::error::{Code, Error};
 use crate::escape::quoted;
 use crate::limits::Limits;
 use crate::permits::CallPermits;
-use crate::wire::{Way, headers};
+use crate::wire::headers;
 
 /// Calls at once on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
@@ -86,10 +86,7 @@ pub(super) struct Session {
 
 /// A way of calling over HTTP, or what else answers at a path.
 trait WayIn {
-    /// How errors are written for those who come this way.
-    const ERRORS: Way;
-
-    /// Answers a request. What is rejected is written by [`ERRORS`](Self::ERRORS).
+    /// Answers a request. What is rejected is written as [`RequestTarget::errors`] says.
     fn answer<B: RequestBody>(
         self,
         request: AdmittedRequest<'_, B>,

@@ -25,6 +25,7 @@ use crate::error::{Code, Error, Executed};
 use crate::escape::quoted_bytes;
 use crate::limits::Limit;
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
+use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::wire::stream_lines::StreamFormat;
 use crate::wire::{Way, WireError, octets, path_way, plain_way};
@@ -46,6 +47,21 @@ pub(super) struct CallerInfo<'r> {
     pub(super) deadline: Option<Instant>,
 }
 
+/// The function that a request calls.
+pub(super) struct CalledFunction<'r> {
+    pub(super) way: Way,
+    /// As it was called. It may be an alias.
+    pub(super) name: Arc<str>,
+    /// What the registry has under this name, looked up once for each call.
+    pub(super) entry: Option<&'r Arc<RegistryEntry>>,
+}
+
+impl CalledFunction<'_> {
+    fn is_readonly(&self) -> bool {
+        self.entry.is_some_and(|entry| entry.handler.method.readonly)
+    }
+}
+
 /// The streams of a call.
 pub(super) struct StreamsOfCall {
     pub(super) items: Option<Items>,
@@ -57,13 +73,13 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         self.caller.endpoint()
     }
 
-    /// Reads the body of a call of this name, which may stand in the body itself.
-    pub(super) async fn read_body(&mut self, name: Option<&str>) -> Result<Bytes, Rejection> {
+    /// Reads the body. It may take `patience` where the caller did not say how long it waits.
+    pub(super) async fn read_body(&mut self, patience: Duration) -> Result<Bytes, Rejection> {
         let mut body = pin!(self.take_body()?);
         let dispatch = self.endpoint().dispatch();
         let until = match self.caller.deadline {
             Some(deadline) => BodyDeadline { deadline, by_caller: true },
-            None => BodyDeadline { deadline: later(self.began, dispatch.patience(name)), by_caller: false },
+            None => BodyDeadline { deadline: later(self.began, patience), by_caller: false },
         };
         match request_body::read(body.as_mut(), dispatch.limits(), until).await {
             Ok(body) => Ok(body),
@@ -109,22 +125,20 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     /// Calls a function, with what its caller streams in, and writes what it came to.
     pub(super) async fn call(
         self,
-        way: Way,
-        name: String,
+        called: CalledFunction<'r>,
         args: CallArguments,
         items: Option<Items>,
     ) -> Result<HttpAnswer, Rejection> {
-        // Only an error needs the name again, and there it is only for words.
-        let said = name.clone();
+        let way = called.way;
         let refused = matches!(args, CallArguments::Refused(_));
         let format = StreamFormat::asked_for(&self.head.headers);
-        let asks_for_bytes = way == Way::Path && octets::is_asked_for(&self.head.headers);
+        let gets_bytes = way == Way::Path
+            && called.entry.is_some_and(|entry| entry.handler.returns_bytes())
+            && octets::is_asked_for(&self.head.headers);
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
-        let Reply { result, metadata } = self.caller.run(name, &said, args, streams, metadata).await;
+        let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata).await;
         let of_function = is_of_function(&result);
-        let dispatch = self.endpoint().dispatch();
-        let gets_bytes = asks_for_bytes && dispatch.entry(&said).is_some_and(|entry| entry.handler.returns_bytes());
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
                 octets::success(codec, &value).map_err(|_| not_encoded())?
@@ -135,9 +149,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 (None, _) => return Err(not_encoded().into()),
             },
             Ok(Returned::Stream(items)) => {
-                let readonly = dispatch.is_readonly(&said) == Some(true);
                 let activity = Arc::clone(&self.caller.session.activity);
-                let reader = StreamReader { activity, readonly: readonly.then_some(said) };
+                let reader = StreamReader { activity, readonly: called.is_readonly().then_some(called.name) };
                 let format = if gets_bytes { BodyFormat::Octets } else { BodyFormat::Text(format) };
                 return Ok(response_body::stream(items, format, reader, metadata));
             }
@@ -150,11 +163,12 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 refusal.answer(way, status)
             }
         };
-        let (length, limit) = (reply.body.len(), dispatch.limits().message);
+        let (length, limit) = (reply.body.len(), self.endpoint().dispatch().limits().message);
         if of_function && length > limit {
             let why = format!(
-                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                "the reply of `{}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
                  return less, or raise it{}",
+                called.name,
                 codec::shorter(Codec::Json)
             );
             return Err(does_not_fit(why).into());
@@ -168,11 +182,10 @@ impl<'r> CallerInfo<'r> {
         &self.session.endpoint
     }
 
-    /// Runs a call as one of its connection's; `said` is its name once more.
+    /// Runs a call as one of its connection's.
     pub(super) async fn run(
         &self,
-        name: String,
-        said: &str,
+        called: &CalledFunction<'r>,
         args: CallArguments,
         streams: StreamsOfCall,
         metadata: HeaderMap,
@@ -184,22 +197,22 @@ impl<'r> CallerInfo<'r> {
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
-        let mut request = Request::new(name.into(), args, metadata);
+        let mut request = Request::new(Arc::clone(&called.name), args, metadata);
         (request.peer, request.deadline, request.share) = (self.session.peer, self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // A batch has several calls.
         request.extensions = self.session.extensions.clone();
         // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
         let mut is_to_be_told = request.items.is_none();
-        let mut running = pin!(dispatch.run(request));
+        let mut running = pin!(dispatch.run_found(called.entry, request));
         let activity = &self.session.activity;
         poll_fn(|cx| {
             let polled = running.as_mut().poll(cx);
             if polled.is_ready() || !activity.is_half_closed() {
                 return polled;
             }
-            if dispatch.is_readonly(said) == Some(true) {
-                return Poll::Ready(half_closed(said).into());
+            if called.is_readonly() {
+                return Poll::Ready(half_closed(&called.name).into());
             }
             if take(&mut is_to_be_told) {
                 return while_caller_may_be_gone(|| running.as_mut().poll(cx));

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::WayIn;
-use super::admitted_request::{AdmittedRequest, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded};
+use super::admitted_request::{
+    AdmittedRequest, CalledFunction, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded,
+};
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::join_all::join;
 use super::request_body::RequestBody;
@@ -21,8 +23,6 @@ pub(super) struct JsonRpcWay {
 }
 
 impl WayIn for JsonRpcWay {
-    const ERRORS: Way = Way::Plain;
-
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
         let caller = request.caller;
         let limits = caller.endpoint().dispatch().limits();
@@ -62,9 +62,10 @@ async fn call(
         Ok(call) => call,
         Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
     };
-    let said = name.clone();
+    let entry = caller.endpoint().dispatch().entry(&name);
+    let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
     let none = StreamsOfCall { items: None, takes_stream: false };
-    let reply = caller.run(name, &said, CallArguments::Encoded(args), none, metadata).await;
+    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata).await;
     let Some(id) = asked.id else {
         return (None, reply.metadata);
     };
@@ -81,8 +82,9 @@ async fn call(
     if of_function && fits().is_err() {
         let (length, limit) = (body.len(), caller.endpoint().dispatch().limits().message);
         let why = format!(
-            "the reply of `{said}` has {length} bytes, and all replies of an answer together have at most {limit} \
+            "the reply of `{}` has {length} bytes, and all replies of an answer together have at most {limit} \
              (`Limits::message` of the server){}",
+            called.name,
             codec::shorter(Codec::Json)
         );
         return (Some(json_rpc::failure(&id, &does_not_fit(why).into())), HeaderMap::new());

@@ -50,7 +50,7 @@ impl RequestTarget {
         }
     }
 
-    /// The way whose callers read what is rejected here.
+    /// The way whose callers read what is rejected here, before the way in and by it.
     fn errors(self) -> Way {
         match self {
             Self::Plain => Way::Plain,
@@ -96,7 +96,7 @@ async fn admit<B: RequestBody>(
     if let RequestTarget::Builtin(builtin) = target
         && builtin.is_probe
     {
-        return answer_by(builtin, request).await;
+        return builtin.answer(request).await;
     }
     if !is_known {
         endpoint.gate.is_ours(host)?;
@@ -114,23 +114,15 @@ async fn admit<B: RequestBody>(
         return Ok(endpoint.cors.preflight());
     }
     match target {
-        RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => answer_by(PlainWay, request).await,
+        RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => PlainWay.answer(request).await,
         RequestTarget::Path { name_at } if endpoint.by_path => {
-            let name = head.uri.path()[name_at..].to_owned();
-            answer_by(PathWay { name }, request).await
+            let name = head.uri.path()[name_at..].into();
+            PathWay { name }.answer(request).await
         }
-        RequestTarget::Builtin(builtin) => answer_by(builtin, request).await,
+        RequestTarget::Builtin(builtin) => builtin.answer(request).await,
         // The server as a whole.
         _ if head.method == Verb::OPTIONS && head.uri.path() == "*" => Ok(Verbs::Read.allowing()),
         _ => Err(endpoint.nothing(head.uri.path())),
-    }
-}
-
-/// Answers by one way, whose callers read what is rejected as that way writes it.
-async fn answer_by<W: WayIn, B: RequestBody>(way: W, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-    match way.answer(request).await {
-        Err(rejection) => Ok(rejection.into_answer(W::ERRORS)),
-        answered => answered,
     }
 }
 
