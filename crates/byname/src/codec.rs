@@ -1,18 +1,18 @@
 //! Values to bytes and back: [`Codec`]. Whichever it is, the same values are taken and refused, with the same words.
 
 mod bytes;
+mod decode_error_path;
 #[cfg(test)]
-mod equivalence;
-mod error_path;
-mod exact_integers;
+mod equivalence_tests;
 mod finite_floats;
 pub(crate) mod json;
+mod json_exact_integers;
 mod json_scan;
 mod message_pack;
-mod private_keys;
+mod reserved_keys;
 mod serde_json_internals;
 mod transcode;
-mod type_identity;
+mod type_detection;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -22,11 +22,11 @@ use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 pub use self::bytes::Bytes;
-pub(crate) use self::error_path::ErrorPath;
+pub(crate) use self::decode_error_path::ErrorPath;
 use self::finite_floats::FiniteFloats;
 pub(crate) use self::finite_floats::ResultShape;
 pub(crate) use self::message_pack::{LengthKind, MessagePackReader, set_length, write_str};
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
 /// What arguments and results are encoded in.
 ///

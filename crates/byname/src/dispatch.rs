@@ -18,28 +18,31 @@ use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
 use crate::arguments::{ArgumentSource, CallInput};
+use crate::call_semaphore::{CallPermits, Permit};
 use crate::catch_panic::{Panicked, caught};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
-use crate::permits::{CallPermits, Permit};
-use crate::registry::{Registry, RegistryEntry};
+use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::untrusted_text::quoted;
 
 /// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
 const DEEPEST: usize = 128;
 
-/// The most functions that one line of the log names as linked but not served.
+/// The most functions and blocks that one line of the log names as linked but not served.
 const NAMED: usize = 8;
+
+/// The most methods of a block that such a line names.
+const NAMED_METHODS: usize = 3;
 
 /// What a server does with calls, whatever they came in by.
 pub(crate) struct Dispatch {
@@ -77,13 +80,17 @@ impl Dispatch {
         if linked.is_empty() {
             return;
         }
+        let and_more = |more| if more == 0 { String::new() } else { format!(" and {more} more") };
         let named = linked.iter().take(NAMED).map(|linked| {
-            let (name, file, line) = (linked.spec.name, linked.spec.file, linked.spec.line);
-            format!("`{name}` at {file}:{line} (add `.method::<{}>()`)", linked.path)
+            let specs = linked.specs();
+            let names: Vec<_> = specs.iter().take(NAMED_METHODS).map(|spec| format!("`{}`", spec.name)).collect();
+            let (names, more) = (names.join(", "), and_more(specs.len().saturating_sub(NAMED_METHODS)));
+            let ((file, line), remedy) = (linked.place(), linked.remedy());
+            format!("{names}{more} at {file}:{line} (add {remedy})")
         });
         let named = named.collect::<Vec<_>>().join(", ");
-        let (count, more) = (linked.len(), linked.len().saturating_sub(NAMED));
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let functions = |linked: &[NotServed]| linked.iter().map(|linked| linked.specs().len()).sum::<usize>();
+        let (count, more) = (functions(&linked), and_more(functions(linked.get(NAMED..).unwrap_or_default())));
         tracing::info!("{count} `#[rpc]` functions are linked but not served: {named}{more}");
     }
 
@@ -307,8 +314,8 @@ impl Dispatch {
 
     /// Which function may have been meant.
     fn hint(&self, name: &str) -> String {
-        if let Some(linked) = Registry::linked(name) {
-            return format!("; it is linked but not served: add `.method::<{}>()` to the server", linked.path);
+        if let Some(linked) = self.registry.not_served_as(name) {
+            return format!("; it is linked but not served: add {} to the server", linked.remedy());
         }
         match self.registry.near(name).as_slice() {
             [] => String::new(),

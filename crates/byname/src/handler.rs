@@ -257,7 +257,16 @@ pub trait Function {
 
 /// A type with an `impl` block that has `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
 /// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no `impl` block with `#[rpc]`",
+    label = "expected a type whose `impl` block has `#[rpc]`",
+    note = "write `#[rpc]` above the `impl` block that has the methods"
+)]
 pub trait Instance: Sized + 'static {
+    /// Of what [`Fake::of`] makes.
+    #[doc(hidden)]
+    type Fakes: Default;
+
     #[doc(hidden)]
     fn bind(this: Arc<Self>) -> Vec<Handler>;
 }
@@ -297,11 +306,19 @@ impl<T: Instance> Inject for Arc<T> {
 pub trait Contract<T> {
     #[doc(hidden)]
     fn handlers(instance: T) -> Vec<Handler>;
+
+    #[doc(hidden)]
+    fn methods() -> &'static [&'static MethodSpec];
 }
 
 /// A function that answers in place of an `#[rpc]` function, for tests: [`Server::inject`](crate::Server::inject) takes it.
-/// The stub makes it of a closure with the types of the function, `add::fake(|a, b| async move { … })`, and the type beside a
-/// contract one of each method, `UsersContract::get(|id| async move { … })`.
+/// It is made of a closure with the types of the function:
+///
+/// | of | by |
+/// | --- | --- |
+/// | a function, a declaration | `add::fake(\|a, b\| async move { … })` |
+/// | a method of an `impl` block | `Fake::of::<Counter>().bump(\|by\| async move { … })` |
+/// | a method of a contract | `UsersContract::get(\|id\| async move { … })` |
 ///
 /// ```
 /// use byname::{Client, Server, rpc};
@@ -321,6 +338,33 @@ pub trait Contract<T> {
 pub struct Fake(Handler);
 
 impl Fake {
+    /// What makes fakes of the methods of a type whose `impl` block has `#[rpc]`: it has a method for each, of the same name
+    /// and as visible, which takes a closure. Methods that are not faked are unimplemented. The fakes of a contract are made
+    /// by the type beside the trait.
+    ///
+    /// ```
+    /// use byname::{Client, Fake, Server, rpc};
+    ///
+    /// struct Counter;
+    ///
+    /// #[rpc(prefix = "counter")]
+    /// impl Counter {
+    ///     async fn bump(&self, by: i64) -> i64 { by }
+    ///     async fn total(&self) -> i64 { 0 }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// let fake = Fake::of::<Counter>().bump(|by| async move { by + 1000 });
+    /// let data = Client::local(&Server::new().inject(fake))?;
+    /// assert_eq!(Counter::on(&data).bump(5).await?, 1005);
+    /// assert_eq!(Counter::on(&data).total().await.unwrap_err().code(), byname::Code::Unimplemented);
+    /// # Ok(()) }
+    /// ```
+    pub fn of<T: Instance>() -> T::Fakes {
+        T::Fakes::default()
+    }
+
     #[doc(hidden)]
     pub fn new(handler: Handler) -> Self {
         Self(handler)
@@ -346,6 +390,21 @@ pub struct Registration {
 }
 
 inventory::collect!(Registration);
+
+/// A type whose `impl` block has `#[rpc]`, its own or that of a contract. Its methods can be served once there is an instance.
+#[derive(Debug)]
+pub struct BlockRegistration {
+    /// Returns what is known of its methods.
+    pub methods: fn() -> &'static [&'static MethodSpec],
+    /// Returns the name of the type.
+    pub ty: fn() -> &'static str,
+    /// The file with the block.
+    pub file: &'static str,
+    /// The line of the block.
+    pub line: u32,
+}
+
+inventory::collect!(BlockRegistration);
 
 /// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
 #[diagnostic::on_unimplemented(

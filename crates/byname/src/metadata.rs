@@ -5,8 +5,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
+use crate::untrusted_text::quoted;
 
 /// Headers that say something to HTTP itself, and that byname, or whatever is on the way, writes and obeys.
 const OF_HTTP: [&str; 23] = [

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The description of a function that can be called, for programs and for people.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The grammar of names on the wire.
 
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 128;

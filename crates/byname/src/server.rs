@@ -17,14 +17,14 @@ pub use self::tower_service::HttpService;
 
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
-use crate::wire::path_way;
+use crate::untrusted_text::quoted;
+use crate::wire::path_format;
 
 /// What a process serves. Nothing is served that isn't named here.
 ///
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`. In tests it also
-    /// takes a [`Fake`](crate::Fake) of one function.
+    /// takes a [`Fake`](crate::Fake) of one function or method.
     pub fn inject(mut self, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers());
         self
@@ -271,9 +271,10 @@ impl Server {
     /// assert_eq!(names, ["double"]);
     /// ```
     ///
-    /// An `#[rpc]` function that is linked into the program but is not served was perhaps forgotten. The log names such
-    /// functions at the start, and callers of one learn it where [`listing`](Self::listing) is on. Methods of an `impl`
-    /// block are unknown until an instance is injected.
+    /// An `#[rpc]` function or an `#[rpc] impl` that is linked into the program but is not served was perhaps forgotten. The log
+    /// names such functions and methods at the start, and callers of one learn it where [`listing`](Self::listing) is on.
+    /// A generic `impl<T> Users for Db<T>` of a contract is not named: what is linked is known only of types without
+    /// parameters. Nor is an `impl` of a contract without `#[rpc]`, for [`contract`](Self::contract).
     pub fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.handlers.iter().map(|handler| &*handler.method)
     }
@@ -316,7 +317,7 @@ impl Server {
 
     /// As [`dispatch`](Self::dispatch), of a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
-        path_way::check(&self.endpoint).map_err(|why| {
+        path_format::check(&self.endpoint).map_err(|why| {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;

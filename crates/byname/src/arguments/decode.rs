@@ -11,7 +11,7 @@ use super::encoded::EncodedArguments;
 use super::{Argument, unknown};
 use crate::codec::{self, Codec, ErrorPath};
 use crate::error::{Code, Error};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::method::{Method, Param};
 use crate::outcome::Items;
 

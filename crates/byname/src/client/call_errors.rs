@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::codec::{self, Codec};
 use crate::deadline;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// The call had no answer at its deadline.
 pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {

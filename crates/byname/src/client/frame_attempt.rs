@@ -12,7 +12,7 @@ use super::frame_connection_set::FrameConnectionSet;
 use super::outgoing_call::OutgoingCall;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::request::Reply;
 
 /// One attempt of a call without streams. `None` if it was not sent.

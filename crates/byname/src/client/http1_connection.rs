@@ -13,12 +13,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::escape::{quoted, quoted_bytes};
+use crate::untrusted_text::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
 
 /// The largest head of an answer, and the most fields in it.
@@ -46,7 +46,7 @@ pub(super) struct Http1Connection<S = TcpStream> {
 /// An answer as it came.
 #[derive(Debug)]
 pub(super) struct HttpResponse {
-    pub(super) status: u16,
+    pub(super) status: StatusCode,
     pub(super) reason: Option<Bytes>,
     pub(super) headers: HeaderMap,
     /// Only the end of the connection says where the body ends.
@@ -75,7 +75,7 @@ pub(super) enum ExchangeError {
 /// The first part of an answer.
 struct ResponseHead {
     is_http11: bool,
-    status: u16,
+    status: StatusCode,
     reason: Option<Bytes>,
     headers: HeaderMap,
 }
@@ -83,7 +83,7 @@ struct ResponseHead {
 impl ResponseHead {
     /// 100 and its like announce the answer. 101 would change the protocol, which nobody asked for.
     fn is_announcement(&self) -> bool {
-        (100..200).contains(&self.status) && self.status != 101
+        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
@@ -224,7 +224,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
         let says = |what: &str| says(&headers, what);
         let keeps = is_clear && if is_http11 { !says("close") } else { says("keep-alive") };
         let body = match ends {
-            _ if status == 200 && stream_lines::is(&headers) => Err(UnreadBody::Stream),
+            _ if status == StatusCode::OK && stream_lines::is(&headers) => Err(UnreadBody::Stream),
             BodyEnd::After(length) if length > limit as u64 => Err(UnreadBody::TooLarge),
             BodyEnd::After(length) => Ok(self.counted(length as usize).await?),
             BodyEnd::Chunked => self.chunked(limit).await?,
@@ -350,9 +350,13 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
         };
         headers.append(name, value);
     }
-    let status = response.code.unwrap_or_default();
+    let code = response.code.unwrap_or_default();
+    // The parser takes any three digits.
+    let Ok(status) = StatusCode::from_u16(code) else {
+        return Err(format!("what it answered is no HTTP: its status is {code:03}, expected 100 to 999"));
+    };
     // The usual reasons say nothing that the status doesn't.
-    let reason = response.reason.filter(|reason| !reason.is_empty() && status >= 300);
+    let reason = response.reason.filter(|reason| !reason.is_empty() && code >= 300);
     let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
     let is_http11 = response.version == Some(1);
     read.advance(length);
@@ -360,9 +364,9 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
 }
 
 /// Where the body of an answer ends (RFC 9112, section 6.3), and whether that is said in one way only.
-fn ends(status: u16, headers: &HeaderMap) -> Result<(BodyEnd, bool), String> {
-    if status == 204 || status == 304 || status < 200 {
-        return Ok((BodyEnd::After(0), status >= 200));
+fn ends(status: StatusCode, headers: &HeaderMap) -> Result<(BodyEnd, bool), String> {
+    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok((BodyEnd::After(0), !status.is_informational()));
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
@@ -459,6 +463,36 @@ mod tests {
         ] {
             let (result, again) = come(pieces).await;
             assert!(matches!(result, Err(ExchangeError::Unknown(_))) && !again, "{pieces:?}: {result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_is_a_number_from_100_to_999() {
+        async fn why(pieces: &'static [&'static str]) -> String {
+            match come(pieces).await {
+                (Err(ExchangeError::Unknown(why)), false) => why,
+                other => panic!("{pieces:?}: {other:?}"),
+            }
+        }
+        let no_status = |code| format!("what it answered is no HTTP: its status is {code}, expected 100 to 999");
+        assert_eq!(why(&["HTTP/1.1 000 No\r\ncontent-length: 0\r\n\r\n"]).await, no_status("000"));
+        assert_eq!(why(&["HTTP/1.1 099 No\r\ncontent-length: 0\r\n\r\n"]).await, no_status("099"));
+        let no_digits = "what it answered is no HTTP: invalid response status";
+        for pieces in [
+            &["HTTP/1.1 99 No\r\ncontent-length: 0\r\n\r\n"] as &[&str],
+            &["HTTP/1.1 1000 No\r\ncontent-length: 0\r\n\r\n"],
+            &["HTTP/1.1 -20 No\r\ncontent-length: 0\r\n\r\n"],
+            &["HTTP/1.1 2x0 No\r\ncontent-length: 0\r\n\r\n"],
+        ] {
+            assert_eq!(why(pieces).await, no_digits, "{pieces:?}");
+        }
+        for (code, pieces) in [
+            (200, &["HTTP/1.1 200 Ok\r\ncontent-length: 0\r\n\r\n"] as &[&str]),
+            (600, &["HTTP/1.1 600 No\r\ncontent-length: 0\r\n\r\n"]),
+            (999, &["HTTP/1.1 999 No\r\ncontent-length: 0\r\n\r\n"]),
+        ] {
+            let (answer, again) = come(pieces).await;
+            assert!(answer.is_ok_and(|answer| answer.status == code) && again, "{code}");
         }
     }
 

@@ -15,14 +15,14 @@ use super::call_errors::{late, paused_clock};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
+use super::idle_connection_sweeper::Sweeper;
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
-use super::sweeper::Sweeper;
 use super::tcp_connect::{addresses, connect};
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::wire::{Way, headers};
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.

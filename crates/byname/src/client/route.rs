@@ -9,7 +9,7 @@ use super::outgoing_call::{CallDeadline, OutgoingCall};
 use super::service_host::ServiceHost;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
 use crate::request::{CallArguments, Reply, Request};

@@ -6,8 +6,8 @@ use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::wire::path_way;
+use crate::untrusted_text::quoted;
+use crate::wire::path_format;
 
 /// `http://host:port/path`.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl ServiceUrl {
             return Err(refuse("it has a query or a fragment"));
         }
         // The words about a path repeat it, and it may hold a password where it holds an `@`.
-        if let Err(why) = path_way::check(path) {
+        if let Err(why) = path_format::check(path) {
             return Err(refuse(if path.contains('@') { "its path must be percent-encoded" } else { &why }));
         }
         let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;

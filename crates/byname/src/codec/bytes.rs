@@ -10,7 +10,7 @@ use base64::{DecodeError, alphabet};
 use serde_core::de::{Error, Expected, SeqAccess, Visitor};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::type_identity;
+use super::type_detection;
 
 /// Bytes as an argument, a result, an item of a stream, or a part of one.
 ///
@@ -172,7 +172,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// Whether this is the visitor of [`Bytes`], which takes bytes as they are.
 pub(super) fn is_visitor<V>() -> bool {
-    type_identity::is::<V, Read>()
+    type_detection::is::<V, Read>()
 }
 
 struct Read;

@@ -8,7 +8,7 @@ use serde_core::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::type_identity;
+use super::type_detection;
 
 /// What a function returned, as far as its serialization shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum ResultShape {
 
 /// Whether this is what byname itself fails with.
 fn is_ours<E: ?Sized>() -> bool {
-    type_identity::is::<E, crate::Error>() || type_identity::is::<E, crate::Internal>()
+    type_detection::is::<E, crate::Error>() || type_detection::is::<E, crate::Internal>()
 }
 
 /// Wraps a serializer; with `top`, the value is a `Result`, which is opened and reported there.
@@ -41,7 +41,7 @@ impl<'s, S> FiniteFloats<'s, S> {
 
     /// For what a function returned, a `T`.
     pub(super) fn returned<T>(inner: S, shape: &'s Cell<ResultShape>) -> Self {
-        Self { inner, top: type_identity::is_result::<T>().then_some(shape) }
+        Self { inner, top: type_detection::is_result::<T>().then_some(shape) }
     }
 }
 
@@ -56,7 +56,7 @@ impl<T: Serialize + ?Sized> Serialize for CheckedValue<'_, T> {
 
 /// Whether `T` is a `U` on its way through [`FiniteFloats`].
 pub(super) fn is_checked<T: ?Sized, U>() -> bool {
-    type_identity::is::<T, CheckedValue<'_, U>>()
+    type_detection::is::<T, CheckedValue<'_, U>>()
 }
 
 pub(super) fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {

@@ -8,11 +8,11 @@ use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
-use super::error_path::ErrorPath;
-use super::exact_integers::ExactIntegers;
+use super::decode_error_path::ErrorPath;
 use super::finite_floats::FiniteFloats;
+use super::json_exact_integers::ExactIntegers;
 use super::json_scan::wide_integers;
-use super::private_keys::{Refused, has_private_key};
+use super::reserved_keys::{Refused, has_private_key};
 use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, cut_position};
 
 /// Appends `value`.

@@ -5,18 +5,20 @@
 //! `Bytes`. An `f32` that is read as an `f64` is the number that JSON would show. An integer of more than 64 bits is an
 //! extension. A number whose digits differ from those that its `f64` would show is an extension too.
 
-mod form;
+mod extension_types;
 mod read;
 mod token;
+mod value_format;
 mod write;
 
 use serde_core::Serialize;
 
-pub(crate) use self::form::{LengthKind, set_length, write_str};
-pub(super) use self::form::{write_digits, write_f32, write_f64, write_signed, write_unsigned, write_wide};
+pub(super) use self::extension_types::{write_digits, write_wide};
 pub(crate) use self::read::MessagePackReader;
 pub(super) use self::read::{deeper_than, entries};
 pub(super) use self::token::{Token, TokenReader};
+pub(crate) use self::value_format::{LengthKind, set_length, write_str};
+pub(super) use self::value_format::{write_f32, write_f64, write_signed, write_unsigned};
 pub(super) use self::write::MessagePackWriter;
 use super::finite_floats::FiniteFloats;
 

@@ -16,9 +16,9 @@ use tracing::instrument::Instrumented;
 
 use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
+use crate::call_semaphore::CallPermits;
 use crate::codec::Codec;
 use crate::outcome::Failure;
-use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::BoxFuture;

@@ -12,7 +12,7 @@ use super::{DeadlineSetter, RunningFunction, SupervisedCall, late_by, stopping};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::handler::{FunctionResult, ResultTarget, YieldedItems};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::{ItemSource, NextItems};
 use crate::outcome::{Failure, ReturnedValue};
 use crate::runtime;

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::header::HEADER;
 use super::{LONGEST, Violation};
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
 /// The longest message that is taken: a longest frame with its header fits.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;

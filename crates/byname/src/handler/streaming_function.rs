@@ -11,8 +11,8 @@ use super::{FunctionResult, Invocation, ResultTarget, own_error};
 use crate::codec::Codec;
 use crate::error::{Executed, MethodErrorSummary};
 use crate::outcome::ReturnedValue;
+use crate::outcome::item_sink::{ItemSink, UnfitItem};
 use crate::outcome::items::ItemBatch;
-use crate::outcome::sink::{ItemSink, UnfitItem};
 
 thread_local! {
     /// What the function that is polled now yields goes here: its future, which owns what its stream borrows, is

@@ -22,7 +22,7 @@ use tracing::debug;
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
 use super::frame_connection;
 use super::http::{STREAMS, ServerEndpoint, Session, answer};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::deadline::{DeadlineTimer, later};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// The calls at work on one connection, counted by the service and read by the socket.
 #[derive(Debug)]

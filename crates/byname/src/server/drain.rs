@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::http::ServerEndpoint;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// Waits for the calls in flight and for their connections, at most `Limits::drain`. Streams that have not ended by themselves
 /// are ended after half of that time. `hint` is added to the line in the log.

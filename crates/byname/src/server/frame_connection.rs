@@ -26,11 +26,11 @@ use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
 use super::http::request_body;
 use crate::arguments::EncodedArguments;
+use crate::call_semaphore::CallPermits;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::inline::{InlineCall, Polled};
 use crate::error::{Code, Error, Executed};
-use crate::escape::beginning;
 use crate::frames::header::{self, FrameHeader, kind};
 use crate::frames::payload::call::ReceivedCall;
 use crate::frames::payload::{self, Hello, reply, stream};
@@ -39,12 +39,12 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
     Violation, WriteQueue, wake,
 };
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
-use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
+use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
 pub(super) const CALLS: usize = 4096;

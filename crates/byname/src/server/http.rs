@@ -3,20 +3,19 @@
 //! [`route`] lets a request in and chooses its [`WayIn`].
 
 mod admitted_request;
+mod allowed_methods;
 mod answer;
 mod builtin;
 mod caching;
 mod cors;
 mod host_and_origin;
-mod join_all;
-mod json_rpc;
-mod path;
-mod plain;
+mod json_rpc_calls;
+mod path_calls;
+mod plain_calls;
 pub(super) mod request_body;
 mod response_body;
 mod route;
 mod stream_body;
-mod verbs;
 mod websocket_upgrade;
 
 use std::convert::Infallible;
@@ -42,11 +41,11 @@ use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
+use crate::call_semaphore::CallPermits;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::limits::Limits;
-use crate::permits::CallPermits;
+use crate::limits_and_timeouts::Limits;
+use crate::untrusted_text::quoted;
 use crate::wire::headers;
 
 /// Calls at once on one HTTP/2 connection.

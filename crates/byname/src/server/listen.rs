@@ -21,8 +21,8 @@ use super::http::ServerEndpoint;
 use super::signals::ToldBySignals;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::runtime::{self, BoxFuture};
+use crate::untrusted_text::quoted;
 
 /// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
 /// is turned away tries again only after a second.

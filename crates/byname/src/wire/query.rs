@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// Server: the arguments of a GET, encoded as a form encodes them. Invalid UTF-8 is an error; the rules of forms would
 /// replace it.

@@ -17,7 +17,7 @@ use crate::error::Executed;
 use crate::frames::header::{self, flag, kind};
 use crate::frames::payload::{self, put_cancel, stream};
 use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, Violation};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::outcome::items::EncodedItems;
 
 /// The task yields after this number of answers. So the next calls are written while the server works on the others.

@@ -17,7 +17,7 @@ use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::payload::Hello;
 use crate::frames::websocket::WebSocketRole;
 use crate::frames::{Found, FrameSocket, LONGEST};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// The largest message.
 const LARGEST: usize = 10_000;

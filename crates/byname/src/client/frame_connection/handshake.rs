@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::frames::header::{self, kind};
 use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, WebSocketRole};
 use crate::frames::{FrameSocket, SUBPROTOCOL, SocketEnd, Violation, WriteQueue};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 16 << 10;
@@ -105,7 +106,7 @@ fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
         let mut items = fields(name).flat_map(|list| list.split(|&byte| byte == b','));
         items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
     };
-    if head.code != Some(101) {
+    if head.code != Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()) {
         return Err(format!("the answer is {}, not 101", head.code.unwrap_or_default()));
     }
     // What follows is RFC 6455, section 4.1.

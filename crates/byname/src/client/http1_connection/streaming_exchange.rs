@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -157,7 +157,7 @@ impl Outflow {
 
 /// The head of an answer whose body is read as it comes.
 pub(in crate::client) struct BegunResponse {
-    status: u16,
+    status: StatusCode,
     pub(in crate::client) headers: HeaderMap,
     body: BodyPosition,
     keeps: bool,
@@ -263,7 +263,7 @@ impl BegunResponse {
     }
 
     fn is_stream(&self) -> bool {
-        self.status == 200 && stream_lines::is(&self.headers)
+        self.status == StatusCode::OK && stream_lines::is(&self.headers)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::client::outgoing_call::OutgoingCall;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::kind;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::request::Reply;

@@ -20,7 +20,7 @@ use crate::client::typed_result::unasked_stream;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::Returned;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
 use crate::request::Reply;

@@ -13,7 +13,7 @@ use serde_json::{Error, Number, Value};
 
 use super::token::{EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
 use crate::codec::bytes::{in_base64, is_visitor};
-use crate::codec::private_keys::Refused;
+use crate::codec::reserved_keys::Refused;
 use crate::codec::serde_json_internals::{EXPECTED_VALUE, KEY_IS_NO_NUMBER, OUT_OF_RANGE, RAW, TOO_DEEP, is_private};
 use crate::codec::transcode;
 
@@ -435,12 +435,12 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
 }
 
 /// An integer of more than 64 bits for a type that takes what comes: exact if serde_json's `Number` can hold it, and else
-/// refused; see [`exact`](crate::codec::exact_integers).
+/// refused; see [`json_exact_integers`](crate::codec::json_exact_integers).
 #[cold]
 fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor: V) -> Result<V::Value, Error> {
     match number {
         Some(number) => number.deserialize_any(visitor),
-        None => Err(Error::custom(crate::codec::exact_integers::rounded(near))),
+        None => Err(Error::custom(crate::codec::json_exact_integers::rounded(near))),
     }
 }
 

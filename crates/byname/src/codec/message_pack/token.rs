@@ -6,7 +6,7 @@ use serde_core::de::{Error as _, Unexpected};
 use serde_json::Error;
 use serde_json::value::RawValue;
 
-use super::form::{DIGITS, OCTETS, WIDE};
+use super::extension_types::{DIGITS, OCTETS, WIDE};
 use crate::codec::finite_floats;
 use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, TRAILING_CHARACTERS};
 

@@ -9,11 +9,11 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
-use super::form::{
-    LengthKind, OCTETS, most, set_length, write_extension, write_f32, write_f64, write_name, write_signed, write_str,
-    write_unsigned, write_wide,
-};
+use super::extension_types::{OCTETS, write_extension, write_wide};
 use super::token::{Token, TokenReader};
+use super::value_format::{
+    LengthKind, most, set_length, write_f32, write_f64, write_name, write_signed, write_str, write_unsigned,
+};
 use crate::codec::bytes::Content;
 use crate::codec::finite_floats::is_checked;
 use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, NUMBER, RAW, numbers_are_text};

@@ -73,7 +73,7 @@ mod tests {
     use crate::error::{Code, Executed};
     use crate::frames::fuzzing::queued;
     use crate::frames::payload::tests::metadata;
-    use crate::limits::Limit;
+    use crate::limits_and_timeouts::Limit;
 
     /// The reply that is read of what was put, and its kind.
     fn read_back(put: impl FnOnce(&mut WriteQueue)) -> (u8, Reply) {

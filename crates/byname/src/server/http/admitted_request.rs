@@ -22,13 +22,13 @@ use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted_bytes;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
+use crate::untrusted_text::quoted_bytes;
 use crate::wire::stream_lines::StreamFormat;
-use crate::wire::{Way, WireError, octets, path_way, plain_way};
+use crate::wire::{Way, WireError, octet_stream, path_format, plain_format};
 
 /// What a way in is given.
 pub(super) struct AdmittedRequest<'r, B> {
@@ -91,8 +91,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                     _ => activity.leave_unread(),
                 }
                 // Whatever the way is: by the code's own status.
-                let status = StatusCode::from_u16(crate::wire::status(&error));
-                Err(Rejection::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error))
+                Err(Rejection::new(crate::wire::status(&error), error))
             }
         }
     }
@@ -134,18 +133,18 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         let format = StreamFormat::asked_for(&self.head.headers);
         let gets_bytes = way == Way::Path
             && called.entry.is_some_and(|entry| entry.handler.returns_bytes())
-            && octets::is_asked_for(&self.head.headers);
+            && octet_stream::is_asked_for(&self.head.headers);
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
         let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata).await;
         let of_function = is_of_function(&result);
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
-                octets::success(codec, &value).map_err(|_| not_encoded())?
+                octet_stream::success(codec, &value).map_err(|_| not_encoded())?
             }
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
-                (Some(value), Way::Plain) => plain_way::success(&value),
-                (Some(value), Way::Path) => path_way::success(value),
+                (Some(value), Way::Plain) => plain_format::success(&value),
+                (Some(value), Way::Path) => path_format::success(value),
                 (None, _) => return Err(not_encoded().into()),
             },
             Ok(Returned::Stream(items)) => {
@@ -157,7 +156,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             Err(failure) => {
                 let refusal = WireError::from(failure);
                 let status = match refusal.status(way) {
-                    404 if refused => 405,
+                    StatusCode::NOT_FOUND if refused => StatusCode::METHOD_NOT_ALLOWED,
                     status => status,
                 };
                 refusal.answer(way, status)

@@ -40,7 +40,7 @@ impl Rejection {
     /// The answer, as the callers of this way read it.
     pub(super) fn into_answer(self, way: Way) -> HttpAnswer {
         let refusal = WireError::from(Failure::Rpc(self.error));
-        let status = self.status.map_or_else(|| refusal.status(way), |status| status.as_u16());
+        let status = self.status.unwrap_or_else(|| refusal.status(way));
         let mut out = answer(refusal.answer(way, status), HeaderMap::new());
         out.headers_mut().extend(self.headers);
         out
@@ -57,14 +57,14 @@ impl From<Error> for Rejection {
 pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
     let HttpReply { status, content_type, retry_after, body } = reply;
     let mut out = Response::new(ReplyContent::Whole(body));
-    *out.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status == 502 {
+    *out.status_mut() = status;
+    if status == StatusCode::BAD_GATEWAY {
         out.extensions_mut().insert(ReasonPhrase::from_static(headers::NO_FUNC.as_bytes()));
     }
     if !metadata.is_empty() {
         *out.headers_mut() = metadata;
     }
-    if status != 204 {
+    if status != StatusCode::NO_CONTENT {
         out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     if let Some(seconds) = retry_after {

@@ -1,12 +1,12 @@
 //! What stands under a reserved name: `/rpc/!live` and its like. No function has such a name.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method as Verb};
+use http::{HeaderMap, Method as Verb, StatusCode};
 
 use super::admitted_request::AdmittedRequest;
+use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
-use super::verbs::Verbs;
 use super::{ServerEndpoint, WayIn};
 use crate::wire::HttpReply;
 
@@ -44,6 +44,6 @@ impl WayIn for &Builtin {
 }
 
 fn probed(well: bool) -> HttpReply {
-    let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
+    let (status, text) = if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") };
     HttpReply { status, content_type: "text/plain", retry_after: None, body: Bytes::from_static(text.as_bytes()) }
 }

@@ -10,7 +10,7 @@ use http::header::{
 
 use super::answer::{HttpAnswer, no_content};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The request headers that pages of allowed origins may always set.
 const ALWAYS_ALLOWED: [&str; 6] =

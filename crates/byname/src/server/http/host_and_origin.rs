@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::answer::Rejection;
 use crate::error::{Code, Error};
-use crate::escape::{quoted, quoted_bytes};
+use crate::untrusted_text::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
 
 /// What a browser says of the page that a request comes from.

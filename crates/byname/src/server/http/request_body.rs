@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::server::connection_timeouts::ConnectionActivity;
 
 /// What a request's body can be: hyper's own, or one that came through the layers of another server.

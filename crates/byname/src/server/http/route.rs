@@ -6,14 +6,14 @@ use http::{HeaderValue, Method as Verb};
 use tokio::time::Instant;
 
 use super::admitted_request::{AdmittedRequest, CallerInfo};
+use super::allowed_methods::{self, Verbs};
 use super::answer::{HttpAnswer, Rejection};
 use super::builtin::Builtin;
 use super::host_and_origin::transfer_coding;
-use super::path::PathWay;
-use super::plain::PlainWay;
+use super::path_calls::PathWay;
+use super::plain_calls::PlainWay;
 use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
-use super::verbs::{self, Verbs};
 use super::websocket_upgrade;
 use super::{Session, WayIn};
 use crate::deadline::later;
@@ -92,7 +92,7 @@ async fn admit<B: RequestBody>(
         Some(Ok(host)) if is_known => host,
         _ => endpoint.gate.host(head)?,
     };
-    verbs::check_known(&head.method)?;
+    allowed_methods::check_known(&head.method)?;
     if let RequestTarget::Builtin(builtin) = target
         && builtin.is_probe
     {

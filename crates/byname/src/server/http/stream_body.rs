@@ -13,11 +13,11 @@ use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::server::connection_timeouts::ConnectionActivity;
-use crate::wire::octets;
+use crate::wire::octet_stream;
 use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
 
 /// How long a stream is silent before it says so.
@@ -43,13 +43,13 @@ impl BodyFormat {
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Text(format) => format.content_type(),
-            Self::Octets => octets::OCTETS,
+            Self::Octets => octet_stream::OCTETS,
         }
     }
 
     fn put_item(self, codec: Codec, item: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         match (self, codec) {
-            (Self::Octets, _) => octets::put_item(codec, item, out)?,
+            (Self::Octets, _) => octet_stream::put_item(codec, item, out)?,
             (Self::Text(format), Codec::Json) => format.item(item, out),
             (Self::Text(format), Codec::MessagePack) => format.item(&codec::to_json(item)?, out),
         }
@@ -282,7 +282,7 @@ impl<B: RequestBody> ItemSource for RequestOctets<B> {
             }
         }
         let length = self.rest.len().min(self.longest);
-        let item = octets::item(self.rest.split_to(length));
+        let item = octet_stream::item(self.rest.split_to(length));
         Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::MessagePack, item))))
     }
 }

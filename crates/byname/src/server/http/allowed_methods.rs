@@ -6,7 +6,7 @@ use http::{HeaderValue, Method as Verb, StatusCode};
 
 use super::answer::{HttpAnswer, Rejection, no_content};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbs {

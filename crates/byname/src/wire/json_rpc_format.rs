@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_core::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -11,7 +12,7 @@ use super::{HttpReply, WireError, headers};
 use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// What a body contains.
 pub(crate) enum JsonRpcBody {
@@ -81,7 +82,7 @@ pub(crate) fn together(replies: &[Bytes]) -> Bytes {
 
 /// Server: the reply; none if every request was a notification.
 pub(crate) fn answer(body: Option<Bytes>) -> HttpReply {
-    let status = if body.is_some() { 200 } else { 204 };
+    let status = if body.is_some() { StatusCode::OK } else { StatusCode::NO_CONTENT };
     HttpReply { status, content_type: headers::JSON, retry_after: None, body: body.unwrap_or_default() }
 }
 

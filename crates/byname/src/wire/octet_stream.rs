@@ -1,8 +1,8 @@
 //! Bytes as they are: `application/octet-stream` for a function that takes or returns [`Bytes`](crate::Bytes).
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 
 use super::HttpReply;
 use crate::arguments::EncodedArguments;
@@ -38,7 +38,7 @@ pub(crate) fn item(part: Bytes) -> Bytes {
 /// Server: a success.
 pub(crate) fn success(codec: Codec, value: &[u8]) -> Result<HttpReply, String> {
     let bytes: codec::Bytes = codec::decode(codec, value)?;
-    Ok(HttpReply { status: 200, content_type: OCTETS, retry_after: None, body: bytes.into() })
+    Ok(HttpReply { status: StatusCode::OK, content_type: OCTETS, retry_after: None, body: bytes.into() })
 }
 
 /// Server: puts an item of a stream of bytes behind others.

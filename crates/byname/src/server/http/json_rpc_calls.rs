@@ -1,22 +1,24 @@
 //! JSON-RPC 2.0: one request or a batch, in a body that was read already.
 
+mod concurrent_batch;
+
 use std::mem::take;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
+use self::concurrent_batch::join;
 use super::WayIn;
 use super::admitted_request::{
     AdmittedRequest, CalledFunction, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded,
 };
 use super::answer::{HttpAnswer, Rejection, answer};
-use super::join_all::join;
 use super::request_body::RequestBody;
 use crate::codec::{self, Codec};
 use crate::outcome::Returned;
 use crate::request::CallArguments;
-use crate::wire::{Way, json_rpc};
+use crate::wire::{Way, json_rpc_format};
 
 pub(super) struct JsonRpcWay {
     pub(super) body: Bytes,
@@ -27,15 +29,15 @@ impl WayIn for JsonRpcWay {
         let caller = request.caller;
         let limits = caller.endpoint().dispatch().limits();
         let metadata = take(&mut request.head.headers);
-        Ok(match json_rpc::read(&self.body, limits.batch) {
-            json_rpc::JsonRpcBody::Single(asked) => {
+        Ok(match json_rpc_format::read(&self.body, limits.batch) {
+            json_rpc_format::JsonRpcBody::Single(asked) => {
                 let room = AtomicUsize::new(limits.message);
                 let (reply, metadata) = call(asked, metadata, caller, &room).await;
                 // Nobody asked for the headers of a notification either.
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
-                answer(json_rpc::answer(reply), metadata)
+                answer(json_rpc_format::answer(reply), metadata)
             }
-            json_rpc::JsonRpcBody::Batch(asked) => {
+            json_rpc_format::JsonRpcBody::Batch(asked) => {
                 // Less a comma for each, and the brackets.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
                 let call = |asked| call(asked, metadata.clone(), caller, &room);
@@ -43,8 +45,8 @@ impl WayIn for JsonRpcWay {
                 let replies = join(asked.into_iter().map(call), is_half_closed).await;
                 // Headers that a function sets are about its own reply, and here they would be about all.
                 let replies: Vec<_> = replies.into_iter().filter_map(|(reply, _)| reply).collect();
-                let body = (!replies.is_empty()).then(|| json_rpc::together(&replies));
-                answer(json_rpc::answer(body), HeaderMap::new())
+                let body = (!replies.is_empty()).then(|| json_rpc_format::together(&replies));
+                answer(json_rpc_format::answer(body), HeaderMap::new())
             }
         })
     }
@@ -53,14 +55,14 @@ impl WayIn for JsonRpcWay {
 /// One request of JSON-RPC, run to its end; a notification has no reply. What functions say takes from `room`, in the
 /// order of coming: so one answer never holds more than fits, however many calls it is to.
 async fn call(
-    asked: json_rpc::JsonRpcRequest,
+    asked: json_rpc_format::JsonRpcRequest,
     metadata: HeaderMap,
     caller: CallerInfo<'_>,
     room: &AtomicUsize,
 ) -> (Option<Bytes>, HeaderMap) {
     let (name, args) = match asked.call {
         Ok(call) => call,
-        Err(no_call) => return (asked.id.map(|id| json_rpc::no_call(&id, no_call)), HeaderMap::new()),
+        Err(no_call) => return (asked.id.map(|id| json_rpc_format::no_call(&id, no_call)), HeaderMap::new()),
     };
     let entry = caller.endpoint().dispatch().entry(&name);
     let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
@@ -72,11 +74,11 @@ async fn call(
     let of_function = is_of_function(&reply.result);
     let body = match reply.result {
         Ok(Returned::Value(value)) => match value.into_json() {
-            Some(value) => json_rpc::success(&id, &value),
-            None => json_rpc::failure(&id, &not_encoded().into()),
+            Some(value) => json_rpc_format::success(&id, &value),
+            None => json_rpc_format::failure(&id, &not_encoded().into()),
         },
-        Ok(Returned::Stream(_)) => json_rpc::failure(&id, &not_encoded().into()),
-        Err(failure) => json_rpc::failure(&id, &failure.into()),
+        Ok(Returned::Stream(_)) => json_rpc_format::failure(&id, &not_encoded().into()),
+        Err(failure) => json_rpc_format::failure(&id, &failure.into()),
     };
     let fits = || room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(body.len()));
     if of_function && fits().is_err() {
@@ -87,7 +89,7 @@ async fn call(
             called.name,
             codec::shorter(Codec::Json)
         );
-        return (Some(json_rpc::failure(&id, &does_not_fit(why).into())), HeaderMap::new());
+        return (Some(json_rpc_format::failure(&id, &does_not_fit(why).into())), HeaderMap::new());
     }
     (Some(body), reply.metadata)
 }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
 /// The way from a value to the part of it that could not be read, noted while the error comes up.
 #[derive(Debug, Default)]

@@ -6,15 +6,15 @@ use http::Method as Verb;
 
 use super::WayIn;
 use super::admitted_request::{AdmittedRequest, CalledFunction};
+use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection};
-use super::json_rpc::JsonRpcWay;
+use super::json_rpc_calls::JsonRpcWay;
 use super::request_body::{self, RequestBody};
-use super::verbs::Verbs;
 use crate::deadline::{before, later};
 use crate::error::Executed;
 use crate::outcome::Items;
 use crate::request::CallArguments;
-use crate::wire::{Way, json_rpc, plain_way, stream_lines};
+use crate::wire::{Way, json_rpc_format, plain_format, stream_lines};
 
 pub(super) struct PlainWay;
 
@@ -29,9 +29,11 @@ impl WayIn for PlainWay {
             return answer_lines(request).await;
         }
         let body = request.read_body(dispatch.patience()).await?;
-        match plain_way::read(&body) {
+        match plain_format::read(&body) {
             // Boxed, so that the other ways don't carry its size.
-            Err(_) if endpoint.json_rpc && json_rpc::is(&body) => Box::pin(JsonRpcWay { body }.answer(request)).await,
+            Err(_) if endpoint.json_rpc && json_rpc_format::is(&body) => {
+                Box::pin(JsonRpcWay { body }.answer(request)).await
+            }
             _ if !endpoint.plain => Err(endpoint.nothing(request.head.uri.path())),
             Ok((name, args)) => {
                 let called = CalledFunction { way: Way::Plain, entry: dispatch.entry(&name), name: name.into() };
@@ -51,7 +53,7 @@ async fn answer_lines<B: RequestBody>(mut request: AdmittedRequest<'_, B>) -> Re
         Some(line) => line.map_err(|error| error.executed_is(Executed::No))?.unwrap_or_default(),
         None => return Err(request_body::stalled(dispatch.limits().body_progress).into()),
     };
-    let (name, args) = plain_way::read(&first)?;
+    let (name, args) = plain_format::read(&first)?;
     let called = CalledFunction { way: Way::Plain, entry: dispatch.entry(&name), name: name.into() };
     request.call(called, CallArguments::Encoded(args), Some(Items::new(lines))).await
 }

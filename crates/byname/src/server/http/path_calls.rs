@@ -8,15 +8,15 @@ use http::header::ALLOW;
 
 use super::WayIn;
 use super::admitted_request::{AdmittedRequest, CalledFunction};
+use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection};
 use super::caching::CacheRules;
 use super::request_body::RequestBody;
-use super::verbs::Verbs;
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::outcome::Items;
 use crate::request::CallArguments;
-use crate::wire::{Way, octets, path_way, query};
+use crate::wire::{Way, octet_stream, path_format, query};
 
 pub(super) struct PathWay {
     pub(super) name: Arc<str>,
@@ -31,14 +31,14 @@ impl WayIn for PathWay {
         let verb = &request.head.method;
         if *verb == Verb::POST {
             let takes_bytes =
-                entry.is_some_and(|entry| entry.handler.takes_bytes()) && octets::is(&request.head.headers);
+                entry.is_some_and(|entry| entry.handler.takes_bytes()) && octet_stream::is(&request.head.headers);
             if entry.is_some_and(|entry| entry.handler.method.takes.is_some()) {
                 let args = query::read(request.head.uri.query().unwrap_or(""))?;
                 let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
                 return request.call(called, CallArguments::Query(args), Some(items)).await;
             }
             let body = request.read_body(dispatch.patience_with(entry)).await?;
-            let args = if takes_bytes { octets::read(body) } else { path_way::read(body)? };
+            let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body)? };
             return request.call(called, CallArguments::Encoded(args), None).await;
         }
         let Some(method) = entry.map(|entry| &*entry.handler.method) else {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::error_path::{ErrorPath, PathPart};
+use super::decode_error_path::{ErrorPath, PathPart};
 use super::serde_json_internals::{EXPECTED_VALUE, TRAILING_CHARACTERS, cut_position};
 
 /// What is said of an integer near `value`.
