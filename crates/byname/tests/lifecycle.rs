@@ -90,9 +90,9 @@ async fn an_address_that_is_surely_a_mistake_is_refused_with_what_to_write() {
         ("http://localhost:9130", "it has a scheme"),
         ("localhost:9130/rpc", "`Server::endpoint`"),
         ("localhost: 9130", "it has a space"),
-        ("localhost:http", "its port is no number up to 65535"),
-        ("localhost:65536", "its port is no number up to 65535"),
-        ("localhost:+80", "its port is no number up to 65535"),
+        ("localhost:http", "its port is not a number up to 65535"),
+        ("localhost:65536", "its port is not a number up to 65535"),
+        ("localhost:+80", "its port is not a number up to 65535"),
         ("::1:80", "such as [::1]:8080"),
         (":http", "it has no host"),
     ] {

@@ -1,4 +1,4 @@
-//! `POST /rpc/name` with the arguments as the body, and `GET /rpc/name?a=1` of what only reads.
+//! `POST /rpc/name` with the arguments as the body, and `GET /rpc/name?a=1` for `readonly` functions.
 
 use http::Method as Verb;
 use http::StatusCode;
@@ -52,7 +52,7 @@ impl WayIn for PathWay {
         let allowed = if method.readonly { Verbs::Read } else { Verbs::Call };
         let refused = CallArguments::Refused(allowed.wrong_verb(Some(&name), verb, request.head.uri.path()));
         let is_question = *verb == Verb::OPTIONS;
-        // Interceptors may deny that there is such a function.
+        // Interceptors may answer that there is no such function.
         let mut out = request.call(Way::Path, name, refused, None).await?;
         if out.status() == StatusCode::METHOD_NOT_ALLOWED {
             if is_question {
