@@ -9,8 +9,8 @@ use super::buffer_pool::BufferPool;
 use super::header::{FrameHeader, flag};
 use super::{PIECE, Violation};
 
-/// The most unfinished messages, unless the window has room for more of one [`PIECE`]. A message without bytes costs
-/// memory too.
+/// The most unfinished messages, unless the window has room for more pieces of [`PIECE`] bytes. A message without bytes
+/// uses memory too.
 const UNFINISHED: usize = 4096;
 
 /// The received pieces of messages that are not complete. A state machine.
@@ -23,7 +23,7 @@ pub(crate) struct MessageAssembly {
     window: usize,
     /// The largest message.
     largest: usize,
-    /// The length of the last complete message, and some more. The next one gets as much room at once.
+    /// A little more than the length of the last complete message. The next message gets this much room at once.
     likely: usize,
     spares: BufferPool,
 }
@@ -31,7 +31,7 @@ pub(crate) struct MessageAssembly {
 #[derive(Debug)]
 struct MessagePart {
     state: AssemblyState,
-    /// Nothing of it came since the last [`refuse_still`](Assembly::refuse_still).
+    /// Whether nothing of it came since the last [`refuse_still`](Assembly::refuse_still).
     is_still: bool,
 }
 
@@ -62,7 +62,7 @@ impl MessageAssembly {
         Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: BufferPool::new(largest) }
     }
 
-    /// The longest message that is taken.
+    /// The length of the longest message that is accepted.
     pub(crate) fn largest(&self) -> usize {
         self.largest
     }
@@ -112,7 +112,7 @@ impl MessageAssembly {
             }
         }
         if self.kept > self.window {
-            return Err(Violation("more bytes of unfinished messages than the window that was announced"));
+            return Err(Violation("more bytes of unfinished messages than the window allows"));
         }
         if more {
             return Ok(Assembled::Part);

@@ -49,7 +49,7 @@ use crate::untrusted_text::beginning;
 /// The most calls in flight on one connection.
 pub(super) const CALLS: usize = 4096;
 
-/// The longest part of a name that is kept: longer than the name of any function.
+/// The longest part of a name that is kept. It is longer than the name of any function.
 const NAME: usize = 256;
 
 /// While more bytes than this wait to be written, no further call is read.
@@ -107,9 +107,9 @@ struct FrameServer<S> {
     /// Calls that have a task of their own.
     running: HashMap<u64, AbortHandle>,
     shared: Arc<SharedState<SharedReplies>>,
-    /// Permits for the functions of this connection, including those that nobody waits for any more.
+    /// Permits for the functions of this connection, including functions whose callers are gone.
     functions: Arc<CallPermits>,
-    /// Some call in flight has a stream.
+    /// Whether a call in flight has a stream.
     has_streams: bool,
     last_id: u64,
     is_leaving: bool,
@@ -119,7 +119,7 @@ struct FrameServer<S> {
     timer: DeadlineTimer,
 }
 
-/// What the number of a name stands for.
+/// The function for the number of a name.
 struct NumberedName {
     name: Arc<str>,
     entry: Option<Arc<RegistryEntry>>,
@@ -218,14 +218,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
     }
 
-    /// Nothing can be done now: waits until something is due, and does it.
+    /// Nothing can be done now. Waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<SocketEnd>, SocketEnd> {
         let now = Instant::now();
         let limits = self.endpoint.dispatch().limits();
         let mut at = match self.socket.patience(unwritten, limits.write_progress, now) {
             Ok(at) => at,
             Err(GivenUp::Silent) => return Err(timed_out("the client no longer answers")),
-            Err(GivenUp::Stalled) => return Err(timed_out("the client takes no replies (`Limits::write_progress`)")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the client reads no replies (`Limits::write_progress`)")),
         };
         if !self.assembly.is_waiting() {
             self.look = None;
@@ -250,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let until = later(self.last_call, limits.idle);
             if until <= now {
                 if self.is_leaving {
-                    // The rest of an unfinished message does not come.
+                    // The rest of an unfinished message will not come.
                     return Ok(Poll::Ready(SocketEnd::Closed));
                 }
                 self.leave();
@@ -329,13 +329,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
         if self.codec.is_some() {
-            return Err(Violation("HELLO comes once"));
+            return Err(Violation("a second HELLO"));
         }
         self.write_queue.set_window(hello.window);
         let [codec] = hello.codecs.as_slice() else {
-            return Err(Violation("HELLO of a client names one codec of those that the server offers"));
+            return Err(Violation("the client's HELLO must name one codec that the server offers"));
         };
-        let unknown = Violation("HELLO of a client names one codec of those that the server offers");
+        let unknown = Violation("the client's HELLO must name one codec that the server offers");
         self.codec = Some(Codec::named(codec).ok_or(unknown)?);
         Ok(())
     }
@@ -355,10 +355,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// The first piece of a call has come. Returns whether the call is accepted. Small calls may overtake it.
     fn begin(&mut self, id: u64) -> Result<bool, Violation> {
         if id == 0 || self.running.contains_key(&id) {
-            return Err(Violation("the id of a call is 0 or that of another one"));
+            return Err(Violation("the id of a call is 0 or already in use"));
         }
         if self.is_leaving {
-            let why = "the server is stopping and takes no further call on this connection; it was not run";
+            let why = "the server is stopping and accepts no further calls on this connection; this call was not run";
             self.put(id, Error::refused(Code::Unavailable, why).into(), "");
             return Ok(false);
         }
@@ -366,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         Ok(true)
     }
 
-    /// Answers a call or begins it, whose payload is `assembled` if it came in pieces.
+    /// Answers or begins a call. Its payload is `assembled` if it came in pieces.
     fn call(
         &mut self,
         header: &FrameHeader,
@@ -376,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         cx: &mut Context<'_>,
     ) -> Result<(), Violation> {
         let Some(Some(name)) = self.names.get(usize::from(header.number)) else {
-            return Err(Violation("a call of a number that stands for no name"));
+            return Err(Violation("a CALL whose number has no name"));
         };
         let codec = self.codec.unwrap_or_default();
         let call = ReceivedCall::read(header, payload, self.endpoint.dispatch().limits().header)?;
@@ -423,7 +423,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 return Ok(());
             }
             if assembled.is_some() {
-                // Its result is probably as large.
+                // Its result probably has a similar size.
                 request.room = self.write_queue.spare();
             }
             self.spawn(id, name, async move { dispatch.run_found(entry.as_ref(), request).await });
@@ -476,7 +476,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         self.running.insert(id, task.abort_handle());
     }
 
-    /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
+    /// Runs a call whose caller accepts a stream, with a first credit of `credit` bytes, or `brings` one.
     fn stream(&mut self, id: u64, credit: u32, brings: bool, entry: Option<Arc<RegistryEntry>>, mut request: Request) {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
@@ -536,7 +536,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
     }
 
-    /// Refuses the calls of which nothing came for a while.
+    /// Rejects the calls of which no bytes came for a while.
     fn refuse_still(&mut self) {
         let limit = self.endpoint.dispatch().limits().body_progress;
         for (kind, id) in self.assembly.refuse_still() {
@@ -552,7 +552,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let limit = self.endpoint.dispatch().limits().message;
         let shorter = codec::shorter(self.codec.unwrap_or_default());
         let why = format!(
-            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
+            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise the limit{shorter}"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message);
         self.put(id, error.into(), "");
@@ -579,7 +579,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                     if std::task::ready!(self.socket.poll_write(cx, &mut self.write_queue)).is_err() {
                         return Poll::Ready(());
                     }
-                    // After the replies, because the peer reads nothing behind it.
+                    // After the replies, because the peer reads nothing after it.
                     match close.take() {
                         Some((code, why)) => self.socket.close(code, &why),
                         None => break,
@@ -615,7 +615,7 @@ fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, 
             too_large(name, codec, data.len(), limit)
         }
         Err(Failure::Rpc(error)) if error.data().is_some() => {
-            // The data is what a function attached, and may be of any size.
+            // The data is what a function attached. It may have any size.
             match serde_json::to_vec(&error).map_or(0, |text| text.len()) {
                 length if length > limit => too_large(name, Codec::Json, length, limit),
                 _ => return reply::put_failure(id, &metadata, error.into(), write_queue),
@@ -636,7 +636,7 @@ fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
         "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
-         raise it{shorter}"
+         raise the limit{shorter}"
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
 }

@@ -24,11 +24,11 @@ use crate::error::{Code, Error};
 use crate::runtime::{self, BoxFuture};
 use crate::untrusted_text::quoted;
 
-/// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
-/// is turned away tries again only after a second.
+/// Connections that may wait to be accepted. The usual 128 is too small for two clients that start together, and a
+/// rejected client tries again only after a second.
 const BACKLOG: u32 = 1024;
 
-/// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is bound already.
+/// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is already bound.
 #[derive(Debug)]
 pub struct Listen(ListenAddress);
 
@@ -89,14 +89,14 @@ impl Serve {
         Self { server, at, until: None }
     }
 
-    /// Drains when this future ends, in place of SIGTERM and ctrl-c. A program that handles signals itself says so by
-    /// this: without it, both signals end the process at once when no server is left.
+    /// Drains when this future ends, instead of at SIGTERM and ctrl-c. Use it in a program that handles signals itself.
+    /// Without it, both signals end the process at once when no server is left.
     pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Some(Box::pin(end));
         self
     }
 
-    /// Binds without serving yet; connections made from now on wait to be accepted.
+    /// Binds without serving yet. New connections wait to be accepted.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -134,7 +134,7 @@ impl IntoFuture for Serve {
 /// A server that is bound and serves when awaited.
 #[must_use = "a server serves when this is awaited"]
 pub struct Bound {
-    /// At least one, and as many addresses.
+    /// One or more listeners, with the same number of addresses.
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     endpoint: Arc<ServerEndpoint>,
@@ -148,12 +148,12 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
-    /// The address, with the port that was taken; of `localhost` the first of its two.
+    /// The address, with the port that was chosen. For `localhost`, the first of its two addresses.
     pub fn local_addr(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// All addresses: two of `localhost`, one of anything else.
+    /// All addresses: two for `localhost`, otherwise one.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -170,7 +170,7 @@ impl IntoFuture for Bound {
 
 async fn run(bound: Bound) -> Result<(), Error> {
     let Bound { mut listeners, addresses, endpoint, until } = bound;
-    // Dropped with this future, at the end or before: from then on signals end the process again.
+    // Dropped with this future, at the end or before. After that, signals end the process again.
     let (by_signals, mut until) = match until {
         Some(until) => (None, until),
         None => {
@@ -191,7 +191,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
 
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
-    // Dropped before `stop` is, also where this future is dropped: connections that are woken find it said.
+    // Dropped before `stop`, also when this future is dropped, so that connections that are woken find the state set.
     let ends = EndReadiness(dispatch);
     accept_until(until.as_mut(), &mut listeners, &endpoint, &stopped).await;
     let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
@@ -201,18 +201,19 @@ async fn run(bound: Bound) -> Result<(), Error> {
         info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain{hint}");
         accept_until(pin!(tokio::time::sleep(delay)), &mut listeners, &endpoint, &stopped).await;
     }
-    // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
+    // Before any reply says that its connection ends. A client that reads this opens another connection, which must not
+    // reach this listener.
     for listener in listeners {
         accept_the_last(listener, &endpoint, &stopped);
     }
     drop(ends);
-    // Whoever has written a call by now is to be heard: the sockets are looked at once more.
+    // A call that has been written by now must be read, so the sockets are polled once more.
     tokio::task::yield_now().await;
     drop(stopped);
     drain(&endpoint, stop, hint).await
 }
 
-/// Serves what connects until `end`.
+/// Accepts and serves connections until `end`.
 async fn accept_until<F: Future<Output = ()> + ?Sized>(
     mut end: Pin<&mut F>,
     listeners: &mut [TcpListener],
@@ -228,7 +229,7 @@ async fn accept_until<F: Future<Output = ()> + ?Sized>(
             None => return,
             Some(Ok((stream, peer))) => {
                 serve_one(stream, peer, endpoint, stopped);
-                // The other one's turn.
+                // The next turn is the other listener's.
                 listeners.rotate_left(1);
             }
             Some(Err(why)) => not_accepted(why).await,
@@ -245,7 +246,7 @@ fn poll_accept(listeners: &[TcpListener], cx: &mut Context<'_>) -> Poll<io::Resu
     Poll::Pending
 }
 
-/// A server that wants calls, until this is dropped.
+/// Marks a server as ready for calls until this is dropped.
 struct EndReadiness<'d>(&'d Dispatch);
 
 impl Drop for EndReadiness<'_> {
@@ -261,22 +262,23 @@ fn serve_one(stream: TcpStream, peer: SocketAddr, endpoint: &Arc<ServerEndpoint>
 }
 
 async fn not_accepted(why: io::Error) {
-    // The connection was gone before we took it.
+    // The connection was gone before it was accepted.
     if is_of_one(&why) {
         return;
     }
-    // Most likely out of file descriptors; asking again at once would spin.
+    // Most likely there is no free file descriptor. Retrying at once would spin.
     warn!("can't accept a connection, trying again in 100 ms: {why}");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// Whether only the one connection failed that was to be accepted.
+/// Whether only the connection that was being accepted failed.
 fn is_of_one(why: &io::Error) -> bool {
     matches!(why.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// Closes a listener. What the kernel has accepted for us would be reset with it: that is served, and told to close.
-/// The kernel itself is asked, until the very moment of closing, since tokio knows only what it was told a while ago.
+/// Closes a listener. Closing would reset the connections that the kernel has already accepted, so they are served, and
+/// told to close. The kernel is asked directly until the moment of closing, because tokio's readiness may be out of
+/// date.
 fn accept_the_last(listener: TcpListener, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
     let Ok(listener) = listener.into_std() else {
         return;
@@ -295,7 +297,7 @@ fn accept_the_last(listener: TcpListener, endpoint: &Arc<ServerEndpoint>, stoppe
     }
 }
 
-/// Never none.
+/// At least one listener.
 async fn listeners(at: ListenAddress) -> Result<Vec<TcpListener>, Error> {
     match at {
         ListenAddress::Name(name) => named(&name).await,
@@ -312,8 +314,8 @@ async fn listeners(at: ListenAddress) -> Result<Vec<TcpListener>, Error> {
     }
 }
 
-/// At both addresses of `localhost`, and at the first address of any other name that can be bound: which of several are
-/// this machine's, and which of these others may reach, is for whoever starts the server to say.
+/// Binds both addresses of `localhost`, or the first address of any other name that can be bound. If a name has several
+/// addresses, the user must choose the one that others may reach.
 async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
     let (host, port) = host_and_port(name)?;
     if host.eq_ignore_ascii_case("localhost") {
@@ -331,7 +333,7 @@ async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
     Err(cannot_listen(&quoted(name), last))
 }
 
-/// An address taken apart, or what it should be.
+/// The parts of an address, or the expected form.
 fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
     let refuse = |why: String| {
         let why = format!("can't listen at {}: {why}", quoted(name));
@@ -363,18 +365,18 @@ fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
         return refuse(format!("it has no host; {EXPECTED}"));
     }
     if host.contains(':') && !host.starts_with('[') {
-        return refuse("an IPv6 address stands in brackets; expected [address]:port, such as [::1]:8080".to_owned());
+        return refuse("an IPv6 address must be in brackets; expected [address]:port, such as [::1]:8080".to_owned());
     }
     match port.parse() {
         Ok(port) if is_port(name.rsplit(':').next().unwrap_or_default()) => Ok((host, port)),
-        _ => refuse(format!("its port is no number up to 65535; {EXPECTED}")),
+        _ => refuse(format!("its port is not a number up to 65535; {EXPECTED}")),
     }
 }
 
-/// So many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
+/// How many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
 const TRIES: usize = 16;
 
-/// At 127.0.0.1 and `[::1]`, on the same port. Clients try either first.
+/// Binds 127.0.0.1 and `[::1]`, on the same port. Clients may try either first.
 fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
     let mut tries = 0;
     loop {
@@ -386,7 +388,7 @@ fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
             let address = SocketAddr::new(ip, taken.map_or(port, |taken| taken.port()));
             match listen_at(address) {
                 Ok(listener) => listeners.push(listener),
-                // Not there, as IPv6 is where it is switched off.
+                // The address does not exist, for example because IPv6 is switched off.
                 Err(why) if !is_refusal(&why) => missing = Some((address, why)),
                 Err(_) if port == 0 && taken.is_some() && tries < TRIES => {
                     listeners.clear();
@@ -403,14 +405,14 @@ fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
     }
 }
 
-/// Whether an address is there, and not to be had.
+/// Whether an address exists but can't be bound.
 fn is_refusal(why: &io::Error) -> bool {
     matches!(why.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that starts again must not wait for the sockets that it left in TIME_WAIT.
+    // A server that restarts must not wait for its old sockets in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -419,7 +421,7 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn cannot_listen(at: &str, why: io::Error) -> Error {
     let hint = match why.kind() {
-        io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
+        io::ErrorKind::AddrInUse => "; another process uses the port; port 0 chooses a free one",
         io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable => {
             "; expected host:port of this machine, such as 127.0.0.1:8080"
         }
@@ -442,7 +444,7 @@ mod tests {
             not_accepted(error).await;
             before.elapsed()
         };
-        // By the clock of the test, which moves only for who waits.
+        // The paused clock of the test advances only for a task that waits.
         for exhausted in [24, 23, 105, 12] {
             assert_eq!(paused(io::Error::from_raw_os_error(exhausted)).await, Duration::from_millis(100));
         }

@@ -123,7 +123,7 @@ fn batch(body: &Bytes, most: usize) -> Result<JsonRpcBody, InvalidRequest> {
         return Err(InvalidRequest { json_rpc_code: Code::ResourceExhausted.json_rpc_code(), error });
     }
     if count == 0 {
-        return Err(InvalidRequest::request("a batch has at least one"));
+        return Err(InvalidRequest::request("a batch has at least one request"));
     }
     Ok(JsonRpcBody::Batch(items.into_iter().map(|item| request(body, item.get().as_bytes())).collect()))
 }
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    /// The id of a request, and its call or the code of what it is answered.
+    /// The id of a request, and its call or the code of its error.
     type Said = (Option<String>, Result<String, i32>);
 
     fn asked(body: &'static str, most: usize) -> (bool, Vec<Said>) {

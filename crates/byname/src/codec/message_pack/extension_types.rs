@@ -7,20 +7,21 @@ use super::value_format::most;
 /// The extension type of an integer of more than 64 bits: two's complement, the highest byte first, in 17 bytes.
 pub(super) const WIDE: u8 = 1;
 
-/// The extension type of a number as JSON has it: for digits that nothing else keeps.
+/// The extension type of a number as JSON text, for digits that no other form keeps.
 pub(super) const DIGITS: u8 = 2;
 
-/// The extension type of an array of numbers from 0 to 255, a byte each: what types other than [`Bytes`](crate::codec::Bytes)
-/// write as bytes. In JSON it is an array, where [`Bytes`](crate::codec::Bytes) are text.
+/// The extension type of an array of numbers from 0 to 255, one byte each. Types other than
+/// [`Bytes`](crate::codec::Bytes) that serialize bytes are written so. In JSON they are an array, while
+/// [`Bytes`](crate::codec::Bytes) are text.
 pub(super) const OCTETS: u8 = 3;
 
-/// An integer of more than 64 bits, of which `bytes` are the lowest 128.
+/// An integer of more than 64 bits. `bytes` are its lowest 128 bits.
 pub(in crate::codec) fn write_wide(negative: bool, bytes: [u8; 16], out: &mut Vec<u8>) {
     out.extend_from_slice(&[0xc7, 17, WIDE, if negative { 0xff } else { 0 }]);
     out.extend_from_slice(&bytes);
 }
 
-/// A number as JSON has it, with every digit.
+/// A number as JSON text, with every digit.
 pub(in crate::codec) fn write_digits(number: &str, out: &mut Vec<u8>) -> Result<(), Error> {
     write_extension(DIGITS, number.as_bytes(), out)
 }

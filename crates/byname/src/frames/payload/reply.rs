@@ -51,7 +51,7 @@ pub(crate) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Resul
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = part(&mut rest)?;
-    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
+    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is not an ERROR object"))?;
     let failure = match error.kind() {
         Kind::Method => {
             // An own error without data is `null`.

@@ -23,7 +23,7 @@ use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
 use crate::request::{Reply, Request};
 
-/// The caller's stream, as its function reads it.
+/// The caller's stream, for the function to read.
 pub(super) fn uploaded(shared: &Arc<SharedState<SharedReplies>>, id: u64) -> Items {
     Items::new(UploadedItems { shared: Arc::clone(shared), id })
 }
@@ -56,7 +56,7 @@ pub(super) async fn answer(
     wake(closed);
 }
 
-/// An item of the caller's stream is larger than the server takes.
+/// The error for an item of the caller's stream that is larger than the server accepts.
 pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
     let why = format!(
         "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it smaller, or raise \
@@ -66,7 +66,7 @@ pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }
 
-/// How a call ends, with the metadata that no item carried.
+/// The end of a call, with the metadata that no item carried.
 enum StreamReply {
     End(HeaderMap),
     Failed(Failure, HeaderMap),
@@ -75,7 +75,7 @@ enum StreamReply {
     Nothing,
 }
 
-/// Sends the items of a stream, as its reader allows.
+/// Sends the items of a stream, within the reader's credit.
 async fn send(
     shared: &SharedState<SharedReplies>,
     dispatch: &Dispatch,
@@ -94,15 +94,15 @@ async fn send(
             held_since = None;
             return polled;
         }
-        // A function that is not asked for items does not notice that the server stops.
+        // A function that is not polled for items does not notice that the server stops.
         if parting.as_mut().poll(cx).is_ready() {
             return Poll::Ready(SenderEnd::Failed(crate::dispatch::stopping(name).into()));
         }
         let since = *held_since.get_or_insert_with(Instant::now);
         timer.poll_at(cx, later(since, idle)).map(|()| {
             let why = format!(
-                "no item of the stream of `{name}` was taken for {idle:?} (`Limits::stream_idle` of the server); read \
-                 it sooner, or raise it"
+                "no item of the stream of `{name}` was read for {idle:?} (`Limits::stream_idle` of the server); read \
+                 it sooner, or raise the limit"
             );
             let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle);
             SenderEnd::Failed(error.into())
@@ -136,7 +136,7 @@ impl ItemSource for UploadedItems {
             Found::End => Poll::Ready(NextItems::End),
             Found::Cut(error) => Poll::Ready(NextItems::Failed(error.into())),
             Found::Gone => {
-                let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
+                let why = "the caller is gone or waits no longer; the rest of its stream does not come";
                 Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()))
             }
         }

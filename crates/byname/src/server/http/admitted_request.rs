@@ -1,4 +1,4 @@
-//! A request that was let in: its way in reads its body, calls, and writes the answer.
+//! A request that was admitted: its way in reads its body, runs the call, and writes the answer.
 
 use std::future::poll_fn;
 use std::mem::take;
@@ -30,20 +30,20 @@ use crate::untrusted_text::quoted_bytes;
 use crate::wire::stream_lines::StreamFormat;
 use crate::wire::{Way, WireError, octet_stream, path_format, plain_format};
 
-/// What a way in is given.
+/// The input of a way in.
 pub(super) struct AdmittedRequest<'r, B> {
     pub(super) caller: CallerInfo<'r>,
     pub(super) head: &'r mut Parts,
-    /// Left where it wasn't looked at.
+    /// Stays `Some` if it was not read.
     pub(super) body: &'r mut Option<B>,
     pub(super) began: Instant,
 }
 
-/// Where a call comes from, and until when it is waited for.
+/// Where a call comes from, and its deadline.
 #[derive(Clone, Copy)]
 pub(super) struct CallerInfo<'r> {
     pub(super) session: &'r Session,
-    /// When the caller stops waiting, where it says so.
+    /// When the caller stops waiting, if it says so.
     pub(super) deadline: Option<Instant>,
 }
 
@@ -73,7 +73,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         self.caller.endpoint()
     }
 
-    /// Reads the body. It may take `patience` where the caller did not say how long it waits.
+    /// Reads the body. It may take `patience` if the caller set no time-out.
     pub(super) async fn read_body(&mut self, patience: Duration) -> Result<Bytes, Rejection> {
         let mut body = pin!(self.take_body()?);
         let dispatch = self.endpoint().dispatch();
@@ -87,10 +87,10 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 let activity = &self.caller.session.activity;
                 match error.limit() {
                     Some("message") => request_body::skip_or_close(self.head, body, activity).await,
-                    // It was waited for already, or has broken off.
+                    // The server has already waited for it, or it has broken off.
                     _ => activity.leave_unread(),
                 }
-                // Whatever the way is: by the code's own status.
+                // For every way: the status of the code.
                 Err(Rejection::new(crate::wire::status(&error), error))
             }
         }
@@ -102,13 +102,13 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         Ok(RequestLines::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
     }
 
-    /// The body, as the bytes come.
+    /// The body as raw bytes.
     pub(super) fn octets(&mut self) -> Result<RequestOctets<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
         Ok(RequestOctets::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
     }
 
-    /// Takes the body, if it says that it is of a kind that is taken.
+    /// Takes the body if its content type and coding are accepted.
     fn take_body(&mut self) -> Result<B, Rejection> {
         let has_body = self.body.as_ref().is_some_and(|body| !body.is_end_stream());
         self.endpoint().gate.content_type(&self.head.headers, has_body)?;
@@ -121,7 +121,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         Err(Rejection::unsupported_media(why))
     }
 
-    /// Calls a function, with what its caller streams in, and writes what it came to.
+    /// Calls a function, with the stream that its caller sends, and writes the result.
     pub(super) async fn call(
         self,
         called: CalledFunction<'r>,
@@ -166,7 +166,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         if of_function && length > limit {
             let why = format!(
                 "the reply of `{}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
-                 return less, or raise it{}",
+                 return less, or raise the limit{}",
                 called.name,
                 codec::shorter(Codec::Json)
             );
@@ -181,7 +181,7 @@ impl<'r> CallerInfo<'r> {
         &self.session.endpoint
     }
 
-    /// Runs a call as one of its connection's.
+    /// Runs a call as one call of its connection.
     pub(super) async fn run(
         &self,
         called: &CalledFunction<'r>,
@@ -201,7 +201,7 @@ impl<'r> CallerInfo<'r> {
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // A batch has several calls.
         request.extensions = self.session.extensions.clone();
-        // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
+        // The stream may be complete but not read yet. A cancelled function would find it broken.
         let mut is_to_be_told = request.items.is_none();
         let mut running = pin!(dispatch.run_found(called.entry, request));
         let activity = &self.session.activity;
@@ -222,7 +222,7 @@ impl<'r> CallerInfo<'r> {
     }
 }
 
-/// What is ours to say is always said; what the function says must fit.
+/// Errors of the server are always sent. Results and errors of the function must fit.
 pub(super) fn is_of_function(result: &Result<Returned, Failure>) -> bool {
     match result {
         Ok(_) | Err(Failure::Method { .. }) => true,

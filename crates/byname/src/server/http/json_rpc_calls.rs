@@ -33,17 +33,17 @@ impl WayIn for JsonRpcWay {
             json_rpc_format::JsonRpcBody::Single(asked) => {
                 let room = AtomicUsize::new(limits.message);
                 let (reply, metadata) = call(asked, metadata, caller, &room).await;
-                // Nobody asked for the headers of a notification either.
+                // A notification has no reply, so it has no headers either.
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
                 answer(json_rpc_format::answer(reply), metadata)
             }
             json_rpc_format::JsonRpcBody::Batch(asked) => {
-                // Less a comma for each, and the brackets.
+                // Without the brackets and one comma for each.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
                 let call = |asked| call(asked, metadata.clone(), caller, &room);
                 let is_half_closed = || caller.session.activity.is_half_closed();
                 let replies = join(asked.into_iter().map(call), is_half_closed).await;
-                // Headers that a function sets are about its own reply, and here they would be about all.
+                // Headers that a function sets belong to its own reply. Here they would apply to all replies.
                 let replies: Vec<_> = replies.into_iter().filter_map(|(reply, _)| reply).collect();
                 let body = (!replies.is_empty()).then(|| json_rpc_format::together(&replies));
                 answer(json_rpc_format::answer(body), HeaderMap::new())
@@ -52,8 +52,8 @@ impl WayIn for JsonRpcWay {
     }
 }
 
-/// One request of JSON-RPC, run to its end; a notification has no reply. What functions say takes from `room`, in the
-/// order of coming: so one answer never holds more than fits, however many calls it is to.
+/// Runs one JSON-RPC request to its end. A notification has no reply. The results of functions take from `room`, in the
+/// order in which they end. So one answer never holds more than fits, for any number of calls.
 async fn call(
     asked: json_rpc_format::JsonRpcRequest,
     metadata: HeaderMap,
@@ -84,7 +84,7 @@ async fn call(
     if of_function && fits().is_err() {
         let (length, limit) = (body.len(), caller.endpoint().dispatch().limits().message);
         let why = format!(
-            "the reply of `{}` has {length} bytes, and all replies of an answer together have at most {limit} \
+            "the reply of `{}` has {length} bytes, and all replies of an answer together may have at most {limit} \
              (`Limits::message` of the server){}",
             called.name,
             codec::shorter(Codec::Json)

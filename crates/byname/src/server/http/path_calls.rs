@@ -1,4 +1,4 @@
-//! `POST /rpc/name` with the arguments as the body, and `GET /rpc/name?a=1` of what only reads.
+//! `POST /rpc/name` with the arguments as the body, and `GET /rpc/name?a=1` for `readonly` functions.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl WayIn for PathWay {
         let allowed = if method.readonly { Verbs::Read } else { Verbs::Call };
         let refused = CallArguments::Refused(allowed.wrong_verb(Some(&called.name), verb, request.head.uri.path()));
         let is_question = *verb == Verb::OPTIONS;
-        // Interceptors may deny that there is such a function.
+        // Interceptors may answer that there is no such function.
         let mut out = request.call(called, refused, None).await?;
         if out.status() == StatusCode::METHOD_NOT_ALLOWED {
             if is_question {

@@ -30,7 +30,7 @@ impl WayIn for PlainWay {
         }
         let body = request.read_body(dispatch.patience()).await?;
         match plain_format::read(&body) {
-            // Boxed, so that the other ways don't carry its size.
+            // Boxed, so that the other ways do not include its size.
             Err(_) if endpoint.json_rpc && json_rpc_format::is(&body) => {
                 Box::pin(JsonRpcWay { body }.answer(request)).await
             }
@@ -44,7 +44,7 @@ impl WayIn for PlainWay {
     }
 }
 
-/// A call whose first line is what a plain body is, and whose others are the items of its stream.
+/// A call whose first line is a plain body. The other lines are the items of its stream.
 async fn answer_lines<B: RequestBody>(mut request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
     let dispatch = request.endpoint().dispatch();
     let mut lines = request.lines()?;

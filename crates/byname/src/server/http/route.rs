@@ -1,4 +1,4 @@
-//! Whether a request is let in, and which way it is answered by.
+//! Decides whether a request is admitted, and which way answers it.
 
 use http::header::HOST;
 use http::request::Parts;
@@ -19,22 +19,22 @@ use super::{Session, WayIn};
 use crate::deadline::later;
 use crate::wire::{Way, headers};
 
-/// What a request asks for.
+/// The target of a request.
 #[derive(Clone, Copy)]
 pub(super) enum RequestTarget {
-    /// A call, its name in the body.
+    /// A call whose name is in the body.
     Plain,
-    /// A call of the name that begins here in the path.
+    /// A call whose name begins at this offset of the path.
     Path {
         name_at: usize,
     },
-    /// What stands under a reserved name.
+    /// A service at a reserved name.
     Builtin(&'static Builtin),
     Nothing,
 }
 
 impl RequestTarget {
-    /// What `path` asks for at this endpoint.
+    /// The target that `path` means at this endpoint.
     pub(super) fn of(path: &str, endpoint: &str) -> Self {
         let rest = if endpoint == "/" { Some(path) } else { path.strip_prefix(endpoint) };
         match rest {
@@ -50,7 +50,7 @@ impl RequestTarget {
         }
     }
 
-    /// The way whose callers read what is rejected here, before the way in and by it.
+    /// The way whose error form is used for rejections, of the way in as well.
     fn errors(self) -> Way {
         match self {
             Self::Plain => Way::Plain,
@@ -59,7 +59,7 @@ impl RequestTarget {
     }
 }
 
-/// The answer to a request; `body` is left where it wasn't looked at.
+/// The answer to a request. `body` stays `Some` if it was not read.
 pub(super) async fn route<B: RequestBody>(
     session: &Session,
     target: RequestTarget,
@@ -78,7 +78,7 @@ pub(super) async fn route<B: RequestBody>(
     out
 }
 
-/// Answers a request if it is let in. `origin` is set where a page of another site asks that may.
+/// Answers a request if it is admitted. `origin` is set if a page of another allowed site calls.
 async fn admit<B: RequestBody>(
     mut request: AdmittedRequest<'_, B>,
     target: RequestTarget,
@@ -101,7 +101,7 @@ async fn admit<B: RequestBody>(
     if !is_known {
         endpoint.gate.is_ours(host)?;
         if let Some(host) = head.headers.get(HOST) {
-            // Another one that is ours as well may have been first; that one is kept.
+            // Another accepted host may have been stored first. It is kept.
             let _ = session.host.set(host.clone());
         }
     }
@@ -126,12 +126,12 @@ async fn admit<B: RequestBody>(
     }
 }
 
-/// Answers a handshake of WebSocket: the connection goes on with frames.
+/// Answers a WebSocket handshake. The connection continues with frames.
 fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
     let has_body = request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let is_ready = request.endpoint().dispatch().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
-    // There is one at most: nothing is read of HTTP after the answer that grants it.
+    // There is at most one, because no HTTP is read after the answer that grants it.
     let _ = request.caller.session.upgrade.set(connection);
     Ok(granted.map(ReplyContent::Whole))
 }
