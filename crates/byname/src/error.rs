@@ -496,7 +496,7 @@ macro_rules! words {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = String::deserialize(deserializer)?;
                 let known = $all.into_iter().find(|known| known.as_str() == word);
-                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is no {}", $what)))
+                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is not a {}", $what)))
             }
         }
     )*};
@@ -647,7 +647,7 @@ impl CallError<Value> {
                     Error::new(
                         Code::Internal,
                         format!(
-                            "the function's own error is no `{}`: {why}; name the type that it returns",
+                            "the function's own error is not of type `{}`: {why}; name the type that it returns",
                             std::any::type_name::<E>()
                         ),
                     )
@@ -791,8 +791,8 @@ mod tests {
             assert_eq!(read(&format!(r#"{{"newer":[1],"data":null,"limit":null,{least}}}"#)), Ok(known));
         }
         for (text, words) in [
-            (least.replace("aborted", "teapot"), "`code`: `teapot` is no code"),
-            (least.replace("no", "maybe"), "`executed`: `maybe` is no `executed`"),
+            (least.replace("aborted", "teapot"), "`code`: `teapot` is not a code"),
+            (least.replace("no", "maybe"), "`executed`: `maybe` is not a `executed`"),
             (least.replace("\"m\"", "1"), "`message`: invalid type"),
             (least.replace("kind", "sort"), "missing field `kind`"),
             (format!(r#"{least},"retry_after_ms":-1"#), "`retry_after_ms`: invalid value"),

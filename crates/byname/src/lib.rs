@@ -72,6 +72,7 @@ extern crate self as byname;
 #[doc(hidden)]
 #[path = "macro_support.rs"]
 pub mod __private;
+mod access_log;
 mod address;
 mod arguments;
 mod call_semaphore;

@@ -153,7 +153,7 @@ pub fn borrowed<O: std::borrow::Borrow<T>, T: ?Sized>(owned: &Option<O>) -> Opti
 
 /// The two sides of a `Result`, whatever alias it is written with.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is called `Result` but is none",
+    message = "`{Self}` is named `Result` but is not the standard `Result`",
     label = "expected a type that is a `Result<T, E>`, perhaps by an alias",
     note = "give your type another name: by that one, callers expect an error that may come instead of the value"
 )]

@@ -333,7 +333,7 @@ async fn a_stub_reaches_a_closure_whose_arguments_are_named() {
     let answer = raw(running.address, post("/rpc/add", r#"{"b":7,"a":0}"#)).await;
     assert_eq!(answer.json(), 7, "{answer:?}");
     let answer = raw(running.address, post("/rpc/add", r#"{"a":1,"c":2}"#)).await;
-    assert!(answer.json()["detail"].as_str().unwrap().contains("it is `add(a: i64, b: i64)"), "{answer:?}");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("the signature is `add(a: i64, b: i64)"), "{answer:?}");
 }
 
 #[test]

@@ -90,9 +90,9 @@ async fn an_address_that_is_surely_a_mistake_is_refused_with_what_to_write() {
         ("http://localhost:9130", "it has a scheme"),
         ("localhost:9130/rpc", "`Server::endpoint`"),
         ("localhost: 9130", "it has a space"),
-        ("localhost:http", "its port is no number up to 65535"),
-        ("localhost:65536", "its port is no number up to 65535"),
-        ("localhost:+80", "its port is no number up to 65535"),
+        ("localhost:http", "its port is not a number up to 65535"),
+        ("localhost:65536", "its port is not a number up to 65535"),
+        ("localhost:+80", "its port is not a number up to 65535"),
         ("::1:80", "such as [::1]:8080"),
         (":http", "it has no host"),
     ] {
@@ -193,7 +193,6 @@ impl Books for Paper {
     }
 }
 
-#[expect(dead_code, reason = "a generic block is compiled, and not instantiated")]
 struct Shelf<T>(T);
 
 #[rpc]
@@ -369,6 +368,8 @@ async fn the_log_names_methods_whose_instance_is_not_injected() {
         (functions(), true, true),
         (functions().inject_as("x", Adder), false, true),
         (functions().contract::<BooksContract, _>(Paper), true, false),
+        // Another implementation of the contract is served.
+        (functions().inject_as("x", Shelf(1)), true, false),
         // A test that fakes one method knows of the others.
         (functions().inject_as("x", Fake::of::<Adder>().add(|a, b| async move { a + b })), false, true),
         // Another function of the name is none of the block.

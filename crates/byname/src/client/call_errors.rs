@@ -14,7 +14,8 @@ pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {
         _ => "it may have run, or be running",
     };
     let paused = paused_clock();
-    let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with `.timeout(…)`{paused}");
+    let why =
+        format!("`{name}` was not answered within {allowed:?}, {what}; allow more time with `.timeout(…)`{paused}");
     Error::new(Code::DeadlineExceeded, why).executed_is(executed)
 }
 

@@ -49,8 +49,8 @@ pub(super) fn ended_reply(
         }
         Err(Unsent::Crowded(waiting)) => {
             let why = format!(
-                "{waiting} calls to {} wait for others to end, of which its server takes no more at once, and that \
-                 is `Limits::waiting`; call less at once",
+                "{waiting} calls to {} wait because its server accepts no more calls at once, which is \
+                 `Limits::waiting`; make fewer calls at once",
                 frames.url()
             );
             Some(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting).into())

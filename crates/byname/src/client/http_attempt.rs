@@ -72,7 +72,7 @@ fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpO
     connections.learn(&answer.headers);
     if answer.is_open_ended && way == Way::Path && answer.status.is_success() {
         let why = format!(
-            "the reply of `{name}` doesn't say how long it is, so one that was cut off would look whole; let the \
+            "the reply of `{name}` has no length, so a reply that was cut off would look complete; let the \
              proxy before {} speak HTTP/1.1",
             connections.target.url()
         );

@@ -102,7 +102,7 @@ impl HttpConnections {
         let waiting = PermitWaiter::begin(&self.waiting);
         if waiting.before >= self.limits.waiting {
             let why = format!(
-                "{} calls to {} wait for one of its {} connections, which is `Limits::waiting`; call less at once",
+                "{} calls to {} wait for one of its {} connections, which is `Limits::waiting`; make fewer calls at once",
                 waiting.before,
                 self.target.url(),
                 self.limits.connections
@@ -114,7 +114,7 @@ impl HttpConnections {
             None => {
                 let why = format!(
                     "`{}` waited {:?} for one of the {} connections to {} (`Limits::connections`); allow more \
-                     connections, more time, or call less at once",
+                     connections, more time, or make fewer calls at once",
                     outgoing.name,
                     outgoing.allowed,
                     self.limits.connections,
@@ -188,7 +188,7 @@ impl HttpConnections {
         pool.put(connection, address, owner, until);
         drop(pool);
         if let Some(runtime) = sweeps_on {
-            self.sweeper.start(&self.pool, &runtime);
+            self.sweeper.start(&self.pool, &runtime, until);
         }
     }
 

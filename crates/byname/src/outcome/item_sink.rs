@@ -76,7 +76,7 @@ impl ItemSink {
         if end - start > self.largest {
             self.bytes.truncate(start);
             let why = format!(
-                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise it{}",
+                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise the limit{}",
                 end - start,
                 self.largest,
                 codec::shorter(codec)

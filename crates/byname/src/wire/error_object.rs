@@ -156,7 +156,7 @@ pub(super) fn read(
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
             (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up")
         }
-        _ => (Code::Unknown, "this is no answer of an RPC server"),
+        _ => (Code::Unknown, "this is not an answer of an RPC server"),
     };
     let shorter = if status == StatusCode::PAYLOAD_TOO_LARGE { codec::shorter(Codec::Json) } else { "" };
     let mut error = Error::new(code, format!("`{name}` was answered {number} {words}: {what}{shorter}"));

@@ -31,7 +31,7 @@ const ENCODED: &AsciiSet = &CONTROLS
 /// Both sides: checks that the path of an endpoint arrives as it is written. The error says why not, and how to write it.
 pub(crate) fn check(path: &str) -> Result<(), String> {
     if let Some(dots) = path.split('/').find(|segment| matches!(*segment, "." | "..")) {
-        return Err(format!("its segment `{dots}` is resolved before a path is sent; write the path without it"));
+        return Err(format!("clients resolve its segment `{dots}` before they send it; write the path without it"));
     }
     let is_hex = |text: &str| text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     let mut parts = path.split('%');
@@ -85,7 +85,7 @@ pub(super) fn value(name: &str, status: StatusCode, headers: &HeaderMap, body: &
     }
     let status = status.as_u16();
     let why = format!(
-        "`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`); what is at its address now?"
+        "`{name}` was answered {status} by something that is no longer a byname server (no `byname-protocol`); what is at its address now?"
     );
     Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
 }

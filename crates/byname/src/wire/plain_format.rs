@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Executed};
 /// Server: the name and the arguments.
 pub(crate) fn read(body: &Bytes) -> Result<(String, EncodedArguments), Error> {
     let no_call = |why: &str| {
-        invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
+        invalid(format!("the body is not a call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     };
     // `ext` is reserved. A server that does not know what is in it ignores it.
     let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], UnknownMembers::Refused)
@@ -54,8 +54,9 @@ pub(super) fn value(name: &str, status: StatusCode, body: &Bytes) -> Result<Byte
         Ok([Some(ret)]) => Ok(body.slice_ref(ret.get().as_bytes())),
         _ => {
             let status = status.as_u16();
-            let why =
-                format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?");
+            let why = format!(
+                "`{name}` was answered {status} with a body that is not {{\"ret\": …}}; is it an RPC endpoint?"
+            );
             Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
         }
     }

@@ -12,7 +12,7 @@ use crate::untrusted_text::quoted;
 pub(crate) fn read(query: &str) -> Result<Vec<(String, String)>, Error> {
     let text = |encoded: &str| {
         let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
-        let no_text = || format!("{} in the query is no UTF-8, expected text in percent-encoding", quoted(encoded));
+        let no_text = || format!("{} in the query is not UTF-8, expected text in percent-encoding", quoted(encoded));
         decoded.map_err(|_| Error::refused(Code::InvalidArgument, no_text()))
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

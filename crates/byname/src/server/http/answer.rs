@@ -1,4 +1,4 @@
-//! Answers, and the reasons for which a request gets one without a call.
+//! Answers, and the rejections of requests that are answered without a call.
 
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -11,7 +11,7 @@ use crate::wire::{HttpReply, Way, WireError, headers};
 
 pub(super) type HttpAnswer = Response<ReplyContent>;
 
-/// A request that is rejected: why, and what its answer says beside that.
+/// A request that is rejected: the error, and what else its answer contains.
 #[derive(Debug)]
 pub(super) struct Rejection {
     /// `None` for the status of the error's code.
@@ -25,7 +25,7 @@ impl Rejection {
         Self { status: Some(status), error, headers: Vec::new() }
     }
 
-    /// The body is of a kind, or in a coding, that is not taken.
+    /// The content type or coding of the body is not accepted.
     pub(super) fn unsupported_media(why: String) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Error::refused(Code::InvalidArgument, why))
             .with(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
@@ -37,7 +37,7 @@ impl Rejection {
         self
     }
 
-    /// The answer, as the callers of this way read it.
+    /// The answer in the form of this way.
     pub(super) fn into_answer(self, way: Way) -> HttpAnswer {
         let refusal = WireError::from(Failure::Rpc(self.error));
         let status = self.status.unwrap_or_else(|| refusal.status(way));
@@ -73,7 +73,7 @@ pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
     out
 }
 
-/// An answer that says all in its headers.
+/// An answer without a body.
 pub(super) fn no_content() -> HttpAnswer {
     let mut out = Response::new(ReplyContent::default());
     *out.status_mut() = StatusCode::NO_CONTENT;
