@@ -3,6 +3,8 @@
 
 #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has handshakes"))]
 mod handshake;
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has handshakes"))]
+mod handshake_refusal;
 mod listener;
 mod stream;
 #[cfg(feature = "tls")]
@@ -11,9 +13,10 @@ mod tls;
 #[path = "transport/without_tls.rs"]
 mod tls;
 
+pub(crate) use self::handshake::Handshake;
 #[cfg(feature = "tls")]
 pub(crate) use self::handshake::SecuredStream;
-pub(crate) use self::handshake::{Handshake, HandshakeRefusal};
+pub(crate) use self::handshake_refusal::HandshakeRefusal;
 pub(crate) use self::listener::TransportListener;
 pub(crate) use self::stream::TransportStream;
 pub(crate) use self::tls::TlsConnector;

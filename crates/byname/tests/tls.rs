@@ -74,14 +74,14 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
     let folder = Folder::new("roots-in-a-file");
     folder.write("ca.pem", &Authority::new("another").pem());
     let error = refused_by_the_client(&good, ClientTls::new().roots(folder.path("ca.pem")).unwrap()).await;
-    wrong(error, "/ca.pem`; name the root that signed it by `ClientTls::roots`");
+    wrong(error, "/ca.pem`; give the root that signed it to `ClientTls::roots`");
 
     for may_sign in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
         let alone = self_signed(HERE, |params| params.is_ca = may_sign);
         let error = refused_by_the_client(&alone, trusting(&authority)).await;
         wrong(
             error,
-            "is self-signed and not in the given text; if you trust it, name it as a root by `ClientTls::roots`",
+            "is self-signed and not in the given text; if you trust it, add it as a root with `ClientTls::roots`",
         );
     }
 
@@ -93,7 +93,7 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
     let of_a_client = authority.sign_with(HERE, |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
-    wrong(refused_by_the_client(&of_a_client, trusting(&authority)).await, "is not for a server");
+    wrong(refused_by_the_client(&of_a_client, trusting(&authority)).await, "is not for servers");
 }
 
 #[tokio::test]
@@ -154,7 +154,11 @@ async fn each_bad_certificate_of_a_client_is_named_on_both_sides() {
     let uri = ["spiffe://prod/billing"];
     let with = |change: fn(&mut rcgen::CertificateParams)| clients.sign_with(&["billing"], |params| change(params));
     let cases = [
-        (None, "requires a certificate; give one by `ClientTls::identity`", "sent no certificate, and one is required"),
+        (
+            None,
+            "requires a certificate; give one with `ClientTls::identity`",
+            "sent no certificate, and one is required",
+        ),
         (
             Some(with(|params| params.not_after = date_time_ymd(2026, 3, 1))),
             "rejects this client's certificate: it has expired",
@@ -173,7 +177,7 @@ async fn each_bad_certificate_of_a_client_is_named_on_both_sides() {
         (
             Some(self_signed(&["billing"], |_| ())),
             "rejects this client's certificate: it was signed by no root",
-            "is self-signed and not in the given text; if you trust it, name it as a root by `ServerTls::require_clients`",
+            "is self-signed and not in the given text; if you trust it, add it as a root with `ServerTls::require_clients`",
         ),
         (
             Some(with(|params| params.serial_number = Some(SerialNumber::from(7)))),
@@ -183,7 +187,7 @@ async fn each_bad_certificate_of_a_client_is_named_on_both_sides() {
         (
             Some(with(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth])),
             "rejects this client's certificate (UnsupportedCertificate); its log says why",
-            "the client's certificate, for `billing`, is not for a client",
+            "the client's certificate, for `billing`, is not for clients",
         ),
     ];
     for (signed, at_the_client, in_the_log) in cases {
@@ -277,7 +281,7 @@ async fn old_versions_of_tls_are_named_on_both_sides() {
     let mut answer = Vec::new();
     within(socket.read_to_end(&mut answer)).await.unwrap();
     assert_eq!((answer[0], answer.last()), (21, Some(&40)), "the alert `handshake_failure`: {answer:?}");
-    log.until("the client speaks only TLS versions before 1.2").await;
+    log.until("the client supports only TLS versions before 1.2").await;
 
     // A server that knows none of the client's versions.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -289,7 +293,7 @@ async fn old_versions_of_tls_are_named_on_both_sides() {
         socket
     };
     let (error, _socket) = tokio::join!(add_over(&client), old);
-    means(&error.unwrap_err(), Code::FailedPrecondition, "the server speaks only TLS versions before 1.2");
+    means(&error.unwrap_err(), Code::FailedPrecondition, "the server supports only TLS versions before 1.2");
 }
 
 #[tokio::test]
@@ -329,14 +333,14 @@ async fn a_handshake_that_stalls_ends_at_its_limit_on_both_sides() {
         let mut answer = Vec::new();
         let _ = within(socket.read_to_end(&mut answer)).await;
         assert!(answer.is_empty(), "{answer:?}");
-        log.until("its TLS handshake did not come in time (`Limits::handshake`)").await;
+        log.until("the client did not finish the TLS handshake in time (`Limits::handshake`)").await;
     }
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let builder = Client::builder(format!("https://{}", silent.local_addr().unwrap()));
     let client = builder.tls(trusting(&authority)).limits(|limits| limits.connect = SHORT).build().unwrap();
     let error = add_over(&client).await.unwrap_err();
-    means(&error, Code::Unavailable, "no end of the TLS handshake within 20ms (`Limits::connect`)");
+    means(&error, Code::Unavailable, "the TLS handshake did not finish within 20ms (`Limits::connect`)");
 }
 
 #[tokio::test]
@@ -766,7 +770,7 @@ async fn a_resolver_of_the_users_own_chooses_by_name() {
     }
     let tls = trusting(&authority).server_name("c.example").unwrap();
     let error = add_over(&over_http(running.address, tls)).await.unwrap_err();
-    means(&error, Code::FailedPrecondition, "it may have no certificate for the name that was called (SNI)");
+    means(&error, Code::FailedPrecondition, "it may have no certificate for the requested name (SNI)");
 }
 
 #[tokio::test]
@@ -782,16 +786,16 @@ async fn what_cannot_be_used_is_refused_at_the_start() {
     refused(ServerTls::files("/nowhere/cert.pem", "/nowhere/key.pem"), "can't read `/nowhere/cert.pem`: ");
     refused(
         ServerTls::pem(&key, &certificate),
-        "the given text holds no certificate, expected `-----BEGIN CERTIFICATE",
+        "the given text contains no certificate, expected `-----BEGIN CERTIFICATE",
     );
-    refused(ServerTls::pem(&certificate, &certificate), "holds no private key, expected `-----BEGIN PRIVATE KEY");
+    refused(ServerTls::pem(&certificate, &certificate), "contains no private key, expected `-----BEGIN PRIVATE KEY");
     refused(ServerTls::pem(&certificate, authority.sign(HERE).1), "is not the key of the certificate in");
     refused(ServerTls::pem("", &key), "it is empty");
-    refused(ServerTls::files(&certificate, &key), "give it by `Pem::text`");
+    refused(ServerTls::files(&certificate, &key), "pass the text with `Pem::text`");
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     refused(ServerTls::pem(&certificate, encrypted), "it is encrypted; decrypt it with `openssl pkey");
     let cut = &certificate[..certificate.len() / 2];
-    refused(ServerTls::pem(cut, &key), "its last section has no end, so it was cut off");
+    refused(ServerTls::pem(cut, &key), "its last section has no end, so the file is incomplete");
 
     let builder = Client::builder("http://localhost").tls(trusting(&authority));
     means(&builder.build().unwrap_err(), Code::InvalidArgument, "its URL is http://localhost/rpc; write https://");

@@ -87,7 +87,7 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
 
 /// What was waited for in vain.
 pub(super) fn missing(in_handshake: &AtomicBool) -> &'static str {
-    if in_handshake.load(Ordering::Relaxed) { "no end of the TLS handshake" } else { "no answer" }
+    if in_handshake.load(Ordering::Relaxed) { "the TLS handshake did not finish" } else { "no answer" }
 }
 
 async fn secured(tls: &TlsConnector, stream: TransportStream) -> io::Result<TransportStream> {

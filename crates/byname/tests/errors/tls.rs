@@ -22,7 +22,7 @@ const HERE: &[&str] = &["127.0.0.1"];
 
 /// A build without TLS provokes it.
 pub(crate) fn https(page: &mut Page) {
-    page.keep("### The address is https, and byname was built without TLS");
+    page.keep("### The address is https, but the feature `tls` is off");
 }
 
 pub(crate) async fn tls(page: &mut Page) {
@@ -57,18 +57,18 @@ fn files(page: &mut Page) {
     page.add(
         "A file of TLS can't be read",
         server("missing.pem", "key.pem"),
-        "Give a path that exists and that the user of the process may read. A relative path begins at the process's own \
-         directory.",
+        "Give a path that exists and that the user of the process may read. A relative path starts at the working \
+         directory of the process.",
     );
     page.add(
-        "A PEM was given in place of its path",
+        "The text of a PEM was given in place of its path",
         failed(ClientTls::new().roots(certificate.as_str())),
-        "A string is a path here. The text itself goes by `Pem::text`, or by `ServerTls::pem`.",
+        "A string is a path. Pass the text with `Pem::text`, or with `ServerTls::pem`.",
     );
     page.add(
         "There is no certificate in the file",
         server("key.pem", "cert.pem"),
-        "Often the two files are given in the wrong order: first the certificate, then the key.",
+        "Check the order of the arguments: first the certificate, then the key.",
     );
     page.add(
         "There is no private key in the file",
@@ -78,45 +78,45 @@ fn files(page: &mut Page) {
     page.add(
         "The private key is encrypted",
         server("cert.pem", "encrypted.key"),
-        "byname asks for no passphrase. Decrypt the key, and let only the user of the process read it.",
+        "byname does not ask for a passphrase. Decrypt the key, and let only the user of the process read it.",
     );
     page.add(
         "There is no revocation list in the file",
         failed(ServerTls::files(path("cert.pem"), path("key.pem")).unwrap().revocations(path("crl.pem"))),
-        "Revocation lists are often in DER: `openssl crl -inform DER -in list.crl -out crl.pem` makes PEM of one.",
+        "Revocation lists are often in DER. `openssl crl -inform DER -in list.crl -out crl.pem` converts one to PEM.",
     );
     page.add(
-        "A PEM was cut off",
+        "A PEM file is incomplete",
         server("cut.pem", "key.pem"),
-        "Somebody is writing the file, or has not finished. Write it under another name and rename it.",
+        "The file is being written, or the writing was interrupted. Write files under another name, then rename them.",
     );
     page.add(
-        "The private key is another one's",
+        "The private key belongs to another certificate",
         server("cert.pem", "other.key"),
-        "Give the key that the certificate was made for. While a server runs, this is seen between the writing of the two \
-         files, and the old pair stays in use.",
+        "Give the key of this certificate. A running server logs this if it reads the files after only one of them was \
+         replaced; the old pair stays in use.",
     );
     page.add(
-        "The certificate is none",
+        "The certificate is invalid",
         server("broken.pem", "key.pem"),
         "Look at the file: `openssl x509 -in FILE -text` should show a certificate.",
     );
-    page.add("A root is no certificate", failed(ClientTls::new().roots(path("broken.pem"))), "As above.");
+    page.add("A root certificate is invalid", failed(ClientTls::new().roots(path("broken.pem"))), "As above.");
     page.add(
-        "A name is none that a certificate can be for",
+        "The server name is invalid",
         failed(ClientTls::new().server_name("orders:8443")),
-        "Give the host alone, without scheme and port.",
+        "Give only the host, without scheme and port.",
     );
     let nothing = CryptoProvider { cipher_suites: Vec::new(), ..default_provider() };
     page.add(
         "The cryptography can't be used",
         failed(ServerTls::pem(&certificate, &key).unwrap().provider(Arc::new(nothing))),
-        "Give `provider` a provider that is whole, such as `rustls::crypto::aws_lc_rs::default_provider()`.",
+        "Give a complete provider, such as `rustls::crypto::aws_lc_rs::default_provider()`.",
     );
     page.add(
         "A mounted server has TLS",
         failed(one().tls(server_tls(&authority.sign(HERE))).into_service()),
-        "Leave `Server::tls` out, and give the outer server its certificate.",
+        "Remove `Server::tls`, and give the certificate to the outer server.",
     );
     page.add(
         "A client has TLS and its URL has none",
@@ -141,36 +141,37 @@ async fn certificates_of_servers(page: &mut Page) {
     page.add(
         "The server's certificate has expired",
         refused(&with(|params| params.not_after = date_time_ymd(2026, 3, 1)), trusting()).await,
-        "Give the server a new certificate; it takes one while it runs. If the date of today is wrong, set the clock of the \
-         client's machine.",
+        "Give the server a new certificate; it loads it without a restart. If the current date in the message is wrong, set the \
+         clock of the client's machine.",
     );
     page.add(
         "The server's certificate is not valid yet",
         refused(&with(|params| params.not_before = date_time_ymd(2200, 3, 1)), trusting()).await,
-        "As above.",
+        "Wait until that date, or give the server another certificate. If the current date in the message is wrong, set the \
+         clock of the client's machine.",
     );
     page.add(
         "The server's certificate is for another name",
         refused(&authority.sign(&["a.example"]), trusting().server_name("b.example").unwrap()).await,
-        "The host in the client's URL must be a name in the certificate, whatever address it leads to. Where the server is \
-         called by another, let the certificate have that name too, or name the right one by `ClientTls::server_name`.",
+        "The host in the client's URL must be a name in the certificate, whatever its address is. If the server must be \
+         called by another name, add that name to the certificate, or set the expected name with `ClientTls::server_name`.",
     );
     page.add(
         "The server's certificate is for no name",
         refused(&authority.sign(&[]), trusting()).await,
-        "A name must stand in the `subjectAltName`; a common name does not count. Make the certificate anew.",
+        "Make a certificate with the name in its `subjectAltName`. The common name is ignored.",
     );
     page.add(
-        "Nobody known has signed the server's certificate",
+        "The server's certificate was signed by an unknown authority",
         refused(&Authority::new("another").sign(HERE), trusting()).await,
-        "Give the client the certificate of the authority that signed the server's. If it does have it, the server's file \
-         lacks the certificates between the two: they stand behind the server's own.",
+        "Give the client the certificate of the authority that signed the server's. If the client has it, the server's file \
+         lacks the intermediate certificates. They belong after the server's own certificate.",
     );
     page.add(
         "The server's certificate is self-signed",
         refused(&self_signed(HERE, |_| ()), trusting()).await,
-        "Copy the server's certificate to the client and name it as a root. Its names and its dates are checked all the same. \
-         The check can't be switched off.",
+        "Copy the server's certificate to the client and give it to `ClientTls::roots`. Its names and dates are still checked. \
+         The check can't be disabled.",
     );
     let revocations = trusting().revocations(folder.path("crl.pem")).unwrap();
     page.add(
@@ -191,7 +192,7 @@ async fn certificates_of_servers(page: &mut Page) {
     page.add(
         "The server's certificate is bad in another way",
         refused(&limited.sign(&["a.other"]), ClientTls::new().roots(Pem::text(limited.pem())).unwrap()).await,
-        "The last words are webpki's: here, the root may sign for some names only, and this is none of them.",
+        "The end of the message is webpki's word for the reason. Here the root may sign only for other names.",
     );
 }
 
@@ -212,49 +213,63 @@ async fn certificates_of_clients(page: &mut Page) {
     page.add(
         "The server requires a certificate of the client",
         error,
-        "Give the client a certificate that was signed by a root that the server names.",
+        "Give the client a certificate that was signed by one of the server's roots for clients.",
     );
     page.add_logged(
         "A client sent no certificate",
         &line,
-        "As above. If clients without one may call too, the server says `accept_clients` in place of `require_clients`.",
+        "Give the client a certificate. If clients without one may also call, use `accept_clients` in place of \
+         `require_clients`.",
     );
     let (error, line) = seen(with(|params| params.not_after = date_time_ymd(2026, 3, 1)), "expired").await;
     page.add(
         "The server rejects a client's certificate for its dates",
         error,
-        "Renew it. Files that the client was given are read again when they change. The server's log says the date.",
+        "Renew the certificate. The client reads its files again when they change. The server's log has the date.",
     );
-    page.add_logged("A client's certificate has expired", &line, "The client's operator renews it.");
+    page.add_logged("A client's certificate has expired", &line, "Renew the certificate of the client.");
     let early = with(|params| params.not_before = date_time_ymd(2200, 3, 1));
     page.add_logged(
         "A client's certificate is not valid yet",
         &seen(early, "not valid before").await.1,
-        "One of the two clocks is wrong.",
+        "Check the clocks of both machines.",
     );
     let unknown = identified(&servers, &servers.sign_for(&["spiffe://prod/billing"]));
     let (error, line) = seen(unknown, "none of the roots").await;
     page.add(
-        "The server trusts nobody who signed the client's certificate",
+        "The server does not trust the authority of the client's certificate",
         error,
-        "Let the server name the authority that signed it, or get a certificate from one that it names.",
+        "Give the authority that signed it to the server as a root, or get a certificate from an authority that the server \
+         trusts.",
     );
-    page.add_logged("Nobody known has signed a client's certificate", &line, "As above.");
+    page.add_logged(
+        "A client's certificate was signed by an unknown authority",
+        &line,
+        "Add the authority as a root, if its clients may call.",
+    );
     page.add_logged(
         "A client's certificate is self-signed",
         &seen(identified(&servers, &self_signed(&["billing"], |_| ())), "self-signed").await.1,
-        "A few clients can be let in by their own certificates, all of them in the file of roots.",
+        "To accept a client by its own certificate, add the certificate to the file of roots.",
     );
     let (error, line) = seen(with(|params| params.serial_number = Some(SerialNumber::from(7))), "is revoked by").await;
     page.add(
         "The client's certificate is revoked",
         error,
-        "Get a new certificate, with a new key. Whoever revoked the old one knows why.",
+        "Get a new certificate with a new key. Ask the authority why the old one was revoked.",
     );
-    page.add_logged("A client came with a revoked certificate", &line, "Nothing, if it was to be kept out.");
+    page.add_logged(
+        "A client came with a revoked certificate",
+        &line,
+        "No action is needed if the client must not call any more.",
+    );
     let of_a_server = with(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
-    let (error, line) = seen(of_a_server, "is not for a client").await;
-    page.add("The server rejects the client's certificate for another reason", error, "The server's log says which.");
+    let (error, line) = seen(of_a_server, "is not for clients").await;
+    page.add(
+        "The server rejects the client's certificate for another reason",
+        error,
+        "Read the server's log. It has the reason.",
+    );
     page.add_logged(
         "A client's certificate is for servers",
         &line,
@@ -296,15 +311,14 @@ async fn handshakes(page: &mut Page) {
     let authority = Authority::new("the authority");
     let alert = |description: u8| [21, 3, 3, 0, 2, 2, description];
     page.add(
-        "The server speaks no TLS",
+        "The server does not speak TLS",
         answered_by(&authority, b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
-        "Call it with `http://`, or find the port where it speaks TLS.",
+        "Call it with `http://`, or use the port where it speaks TLS.",
     );
     page.add(
         "The server closes the connection in the handshake",
         answered_by(&authority, b"").await,
-        "A port that speaks no TLS looks like this, and so does a proxy that knows no server behind it. The server's log says \
-         more.",
+        "A port without TLS and a proxy without a server behind it both do this. Read the server's log.",
     );
     let resetting = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = over_http(resetting.local_addr().unwrap(), trusting(&authority));
@@ -319,11 +333,15 @@ async fn handshakes(page: &mut Page) {
         result = async { client.call::<u8>("add", (1, 2)).await } => failed(result),
         () = resets => unreachable!(),
     };
-    page.add("The connection breaks in the handshake", error, "As above.");
+    page.add(
+        "The connection breaks in the handshake",
+        error,
+        "The call may be made again, for it did not run. Read the server's log.",
+    );
     page.add(
         "The server speaks old versions of TLS only",
         answered_by(&authority, &alert(70)).await,
-        "byname speaks TLS 1.2 and 1.3. Bring the server, or the proxy in front of it, up to date.",
+        "byname supports TLS 1.2 and 1.3. Update the server, or the proxy in front of it.",
     );
     page.add(
         "The server has no certificate for the name",
@@ -332,27 +350,31 @@ async fn handshakes(page: &mut Page) {
             let running = Running::new(one().tls(tls)).await;
             failed(over_http(running.address, trusting(&authority)).call::<u8>("add", (1, 2)).await)
         },
-        "Call the server by a name that it knows. An IP address is never sent as a name.",
+        "Call the server by a name that it has a certificate for. Clients do not send an IP address as a name.",
     );
     page.add(
         "The two sides have no protocol in common",
         answered_by(&authority, &alert(120)).await,
-        "byname's client offers `http/1.1`. Something else than an HTTP server stands there, or it wants HTTP/2 alone.",
+        "byname's client offers `http/1.1`. The server is not an HTTP server, or supports only HTTP/2.",
     );
     page.add(
         "The server ends the handshake",
         answered_by(&authority, &alert(80)).await,
-        "The word in brackets is the alert that it sent; RFC 8446, section 6.2 says what each means.",
+        "The word in brackets is the alert that the server sent. RFC 8446, section 6.2, lists all alerts.",
     );
     page.add(
-        "What comes is no TLS at all",
+        "The server's messages are invalid TLS",
         answered_by(&authority, &[0x16, 3, 3, 0, 4, 2, 0, 0, 0]).await,
-        "The last words are rustls'. Something else speaks TLS there, and does it wrongly.",
+        "The end of the message is rustls' word for the reason. The server, or a proxy in front of it, has a defect.",
     );
     // One that knows no cipher suite of ours.
     let hello = [&[2, 0, 0, 38, 3, 3][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
     let record = [&[0x16, 3, 3, 0, hello.len() as u8][..], &hello].concat();
-    page.add("The server chose what was not offered", answered_by(&authority, &record).await, "As above.");
+    page.add(
+        "The server breaks the rules of TLS",
+        answered_by(&authority, &record).await,
+        "The server, or a proxy in front of it, has a defect.",
+    );
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let builder = Client::builder(format!("https://{}", silent.local_addr().unwrap())).tls(trusting(&authority));
@@ -360,13 +382,13 @@ async fn handshakes(page: &mut Page) {
     page.add(
         "The handshake takes too long",
         failed(client.call::<u8>("add", (1, 2)).await),
-        "The port is open, and whoever has it says nothing: it may wait for the client to speak plain HTTP, or hang.",
+        "The port is open, but nothing answers. The server may expect plain HTTP, or hang.",
     );
 
     let running =
         Running::new(one().tls(server_tls(&authority.sign(HERE))).limits(|limits| limits.handshake = SHORT)).await;
     page.add(
-        "A plain request came to a port of TLS",
+        "A request without TLS came to a port with TLS",
         raw(running.address, get("/rpc/add?a=1&b=2")).await,
         "Write `https://`.",
     );
@@ -375,37 +397,38 @@ async fn handshakes(page: &mut Page) {
     page.add_logged(
         "A client's handshake takes too long",
         &log.until("Limits::handshake").await,
-        "Ports are often looked at by machines that say nothing. If real clients are that slow, raise `Limits::handshake`.",
+        "Port scanners cause this. If real clients are that slow, raise `Limits::handshake`.",
     );
     // The next line is a warning again only later.
     drop(connect(running.address, client_config(&Authority::new("another"), &["http/1.1"])).await);
     page.add_logged(
         "A client doesn't trust the server's certificate",
         &log.until("the client rejects").await,
-        "The client's error says what it lacks: mostly the root that signed this certificate.",
+        "Read the client's error. Usually the client lacks the root that signed this certificate.",
     );
     drop(TcpStream::connect(running.address).await.unwrap());
     page.add_logged(
-        "A client left before it said anything",
-        &log.until("before it began TLS").await,
-        "Checks of health that only open a connection look like this. Let them ask `GET /rpc/!live` over TLS.",
+        "A client closed the connection before the handshake",
+        &log.until("before the TLS handshake").await,
+        "Health checks that only open a connection cause this. Let them request `GET /rpc/!live` over TLS.",
     );
     let mut broken = TcpStream::connect(running.address).await.unwrap();
     broken.write_all(&[0x16, 3, 1]).await.unwrap();
     drop(broken);
     page.add_logged(
-        "A client left in its handshake",
+        "A client closed the connection during the handshake",
         &log.until("during the TLS handshake").await,
-        "The client's log may say why. One that ended its program looks like this too.",
+        "Read the client's log. A client whose program ended also causes this.",
     );
     let mut none = TcpStream::connect(running.address).await.unwrap();
     let hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0, 0, 8, 0, 13, 0, 4, 0, 2, 4, 3]].concat();
     let hello = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
     none.write_all(&[&[0x16, 3, 1, 0, hello.len() as u8][..], &hello].concat()).await.unwrap();
     page.add_logged(
-        "A client's TLS has nothing in common with the server's",
-        &log.until("in common").await,
-        "The word behind it is rustls'. Let the client offer what is usual today: AES-GCM or ChaCha20, and X25519 or P-256.",
+        "A client and the server support no common TLS parameters",
+        &log.until("no common TLS parameters").await,
+        "The end of the message is rustls' word for the reason. The client must offer AES-GCM or ChaCha20, and X25519, P-256 \
+         or P-384.",
     );
 }
 

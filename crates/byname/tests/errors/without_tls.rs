@@ -6,9 +6,9 @@ use super::{Page, failed};
 
 pub(crate) fn https(page: &mut Page) {
     page.add(
-        "The address is https, and byname was built without TLS",
+        "The address is https, but the feature `tls` is off",
         failed(Client::new("https://data.internal/rpc")),
-        "Turn the feature on. It is off by default because it takes as long to build as all the rest.",
+        "Enable the feature. It is off by default because it doubles the time to build.",
     );
 }
 

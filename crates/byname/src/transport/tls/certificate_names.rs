@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
-use crate::escape::quoted;
 use crate::peer::ClientCertificate;
+use crate::untrusted_text::quoted;
 
 /// So many names of a certificate stand in a message.
 const NAMES: usize = 3;

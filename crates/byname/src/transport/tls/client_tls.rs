@@ -12,7 +12,7 @@ use super::pem::{Pem, PemContent, invalid};
 use super::rejection::Trust;
 use super::verifiers::ServerVerifier;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// What a client's TLS goes by. [`ClientBuilder::tls`](crate::ClientBuilder::tls) takes it. A URL with `https://` needs
 /// none: the server must then have a certificate that the platform trusts.
@@ -189,7 +189,7 @@ pub(super) fn root_store(pem: &Pem, certificates: &[CertificateDer<'static>]) ->
     for certificate in certificates {
         roots
             .add(certificate.clone())
-            .map_err(|why| invalid(format!("{} holds a bad certificate: {why}", pem.name())))?;
+            .map_err(|why| invalid(format!("{} contains an invalid certificate: {why}", pem.name())))?;
     }
     Ok(roots)
 }
@@ -212,6 +212,6 @@ pub(super) fn unusable(why: &dyn std::fmt::Display) -> Error {
 fn parsed_name(name: &str) -> Result<ServerName<'static>, Error> {
     let name = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(name.to_owned()).map_err(|_| {
-        invalid(format!("{} is no name that a certificate can be for; expected a host or an IP address", quoted(name)))
+        invalid(format!("{} is not a valid server name; expected a host name or an IP address", quoted(name)))
     })
 }

@@ -128,8 +128,8 @@ fn platforms_roots() -> Result<RootCertStore, Error> {
         let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
         let why = if errors.is_empty() { String::new() } else { format!(" ({})", errors.join(", ")) };
         let why = format!(
-            "this machine has no root certificates{why}; install them (`apt-get install ca-certificates`), or name yours \
-             by `ClientTls::roots`"
+            "this machine has no root certificates{why}; install them (`apt-get install ca-certificates`), or give \
+             yours to `ClientTls::roots`"
         );
         return Err(Error::refused(Code::FailedPrecondition, why));
     }

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// Certificates, a private key or revocation lists in PEM: the path of a file, or the text itself.
 ///
@@ -62,7 +62,7 @@ impl Pem {
         if path.to_string_lossy().contains("-----BEGIN ") {
             // The text may be a private key.
             return Err(invalid(
-                "the text of a PEM was given where a path was expected; give it by `Pem::text`".into(),
+                "expected the path of a PEM file, got the text of a PEM; pass the text with `Pem::text`".into(),
             ));
         }
         fs::read(path).map(Arc::from).map_err(|why| invalid(format!("can't read {}: {why}", self.name())))
@@ -96,10 +96,10 @@ impl Pem {
 
     fn broken(&self, why: &pem::Error) -> Error {
         let why = match why {
-            pem::Error::MissingSectionEnd { .. } => "its last section has no end, so it was cut off".to_owned(),
+            pem::Error::MissingSectionEnd { .. } => "its last section has no end, so the file is incomplete".to_owned(),
             why => why.to_string(),
         };
-        invalid(format!("{} is no PEM: {why}", self.name()))
+        invalid(format!("{} is not valid PEM: {why}", self.name()))
     }
 
     fn lacks(&self, what: &str, label: &str, content: &[u8]) -> Error {
@@ -108,11 +108,11 @@ impl Pem {
             Some(("ENCRYPTED PRIVATE KEY", _)) if label == "PRIVATE KEY" => {
                 "it is encrypted; decrypt it with `openssl pkey -in … -out …`".to_owned()
             }
-            Some((found, _)) => format!("it holds {}", quoted(&format!("-----BEGIN {found}-----"))),
+            Some((found, _)) => format!("it contains {}", quoted(&format!("-----BEGIN {found}-----"))),
             None if text.is_empty() => "it is empty".to_owned(),
-            None => "it is no PEM".to_owned(),
+            None => "it is not PEM".to_owned(),
         };
-        invalid(format!("{} holds no {what}, expected `-----BEGIN {label}-----`; {found}", self.name()))
+        invalid(format!("{} contains no {what}, expected `-----BEGIN {label}-----`; {found}", self.name()))
     }
 }
 

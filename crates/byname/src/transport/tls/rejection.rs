@@ -7,8 +7,8 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherErr
 
 use super::certificate_names::{CertificateNames, date};
 use crate::error::Code;
-use crate::escape::quoted;
 use crate::transport::HandshakeRefusal;
+use crate::untrusted_text::quoted;
 
 /// What one side goes by, for messages.
 #[derive(Clone, Debug)]
@@ -61,8 +61,7 @@ pub(super) fn of_handshake(
         Error::AlertReceived(AlertDescription::AccessDenied | AlertDescription::UnrecognisedName)
             if side == TlsSide::Client =>
         {
-            let why =
-                "the server refuses the TLS handshake: it may have no certificate for the name that was called (SNI)";
+            let why = "the server rejected the TLS handshake; it may have no certificate for the requested name (SNI)";
             refusal(Code::FailedPrecondition, why.to_owned())
         }
         Error::AlertReceived(alert) => of_alert(side, *alert),
@@ -81,7 +80,7 @@ pub(super) fn of_handshake(
         ) => refusal(Code::FailedPrecondition, old_version(peer)),
         Error::PeerIncompatible(why) => refusal(
             Code::FailedPrecondition,
-            format!("this side and the {peer} have no kind of TLS in common: {why:?}"),
+            format!("the {peer} and this side support no common TLS parameters: {why:?}"),
         ),
         why => refusal(Code::Unavailable, format!("the TLS handshake failed: {why}")),
     }
@@ -101,7 +100,7 @@ fn rustls_error(why: &io::Error) -> Option<&Error> {
 }
 
 fn old_version(peer: &str) -> String {
-    format!("the {peer} speaks only TLS versions before 1.2, which are not secure; it needs TLS 1.2 or 1.3")
+    format!("the {peer} supports only TLS versions before 1.2, which are insecure; it must support TLS 1.2 or 1.3")
 }
 
 fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&CertificateNames>, trust: &Trust) -> String {
@@ -152,16 +151,16 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
         CertificateError::UnknownIssuer | CertificateError::Other(_)
             if rejected.is_some_and(|names| names.is_self_signed) =>
         {
-            format!("{certificate} is self-signed and not in {roots}; if you trust it, name it as a root by {name_it}")
+            format!("{certificate} is self-signed and not in {roots}; if you trust it, add it as a root with {name_it}")
         }
         CertificateError::UnknownIssuer => {
             format!(
-                "{certificate} was signed by none of the roots in {roots}; name the root that signed it by {name_it}, or \
-                 let the {peer} send the certificates in between"
+                "{certificate} was signed by none of the roots in {roots}; give the root that signed it to \
+                 {name_it}, or let the {peer} send the intermediate certificates"
             )
         }
         CertificateError::InvalidPurposeContext { .. } => {
-            format!("{certificate} is not for a {peer}: its extended key usage says what it is for")
+            format!("{certificate} is not for {peer}s, by its extended key usage")
         }
         CertificateError::Other(OtherError(why)) => format!("{certificate} was rejected: {why}"),
         why => format!("{certificate} was rejected: {why}"),
@@ -177,7 +176,7 @@ fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
     };
     let (code, why) = match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            (of_mine, format!("the {peer} requires a certificate; give one by `ClientTls::identity`"))
+            (of_mine, format!("the {peer} requires a certificate; give one with `ClientTls::identity`"))
         }
         Alert::UnknownCA => {
             (of_mine, format!("the {peer} rejects {mine}: it was signed by no root that the {peer} trusts"))
@@ -193,7 +192,7 @@ fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
         | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why")),
         Alert::ProtocolVersion => (Code::FailedPrecondition, old_version(peer)),
         Alert::NoApplicationProtocol => {
-            let why = format!("the {peer} speaks none of the protocols that this side speaks (ALPN)");
+            let why = format!("the {peer} supports none of the offered protocols (ALPN)");
             (Code::FailedPrecondition, why)
         }
         alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); its log says why")),

@@ -257,7 +257,9 @@ impl ServerTls {
         match socket.peek(&mut first).await {
             Ok(1) if first[0] == HANDSHAKE_RECORD => {}
             Ok(1) => return Handshake::Plain(socket.into()),
-            Ok(_) => return Handshake::Failed("the client closed it before it began TLS".to_owned(), None),
+            Ok(_) => {
+                return Handshake::Failed("the client closed the connection before the TLS handshake".to_owned(), None);
+            }
             Err(why) => return Handshake::Failed(why.to_string(), None),
         }
         let loaded = self.loaded();
@@ -296,9 +298,9 @@ impl ServerTls {
         let mut warned = self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|at| now >= later(at, QUIET)) {
             *warned = Some(now);
-            warn!(%peer, "refused a connection: {why}");
+            warn!(%peer, "rejected a connection: {why}");
         } else {
-            debug!(%peer, "refused a connection: {why}");
+            debug!(%peer, "rejected a connection: {why}");
         }
     }
 }
