@@ -66,6 +66,11 @@
 //!   names. It rejects requests from web pages of other sites.
 //! - **Every limit is in [`Limits`].** An error about a limit names it.
 
+//! # Features
+//!
+//! - **`tls`**, off by default: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
+//!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
+
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;
 

@@ -512,15 +512,20 @@ async fn a_slow_header_over_tls_is_told_so() {
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("Limits::header_read"), "{answer}");
 }
 
-/// A server that isn't byname's. After each answer it does what the next byte of `plan` says, and adds a permit to the
-/// semaphore.
-async fn foreign(authority: &Authority, plan: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>, Arc<Semaphore>) {
-    let (certificate, key) = authority.sign(HERE);
+/// TLS of others.
+fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let config = config.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server that isn't byname's. After each answer it does what the next byte of `plan` says, and adds a permit to the
+/// semaphore.
+async fn foreign(authority: &Authority, plan: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>, Arc<Semaphore>) {
+    let (certificate, key) = authority.sign(HERE);
+    let acceptor = acceptor(&certificate, &key);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (opened, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
@@ -569,6 +574,34 @@ async fn foreign(authority: &Authority, plan: &'static [u8]) -> (SocketAddr, Arc
         }
     });
     (address, opened, done)
+}
+
+#[tokio::test]
+async fn a_call_may_have_run_when_another_alert_comes_after_it() {
+    let authority = Authority::new("the authority");
+    let (certificate, key) = authority.sign(HERE);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = over_http(listener.local_addr().unwrap(), trusting(&authority));
+    let acceptor = acceptor(&certificate, &key);
+    let server = async {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(socket).await.unwrap();
+        stream.read_u8().await.unwrap();
+        // The server takes these bytes for the client's, and answers them by an alert.
+        let (socket, session) = stream.get_mut();
+        let garbage = [&[0x17, 3, 3, 0, 20][..], &[7; 20]].concat();
+        session.read_tls(&mut &garbage[..]).unwrap();
+        let why = session.process_new_packets().unwrap_err();
+        let mut alert = Vec::new();
+        session.write_tls(&mut alert).unwrap();
+        assert!(!alert.is_empty(), "{why}");
+        socket.write_all(&alert).await.unwrap();
+        stream
+    };
+    let (error, _stream) = tokio::join!(add_over(&client), server);
+    let error = error.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown), "{error}");
+    assert!(error.message().contains("BadRecordMac"), "{error}");
 }
 
 /// Calls as often as the plan says, and gives the number of connections.

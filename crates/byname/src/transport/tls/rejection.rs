@@ -86,11 +86,22 @@ pub(super) fn of_handshake(
     }
 }
 
-/// The alert by which a server refuses a client when the client has ended its handshake already. TLS 1.3 has it so for
-/// everything about the client's certificate.
+/// Why a server rejects the certificate of a client that has finished its handshake. In TLS 1.3 the server verifies it only
+/// then, but before it reads anything of the application. Other alerts may come at any time.
 pub(super) fn after_the_handshake(why: &io::Error) -> Option<HandshakeRefusal> {
+    use AlertDescription as Alert;
     match rustls_error(why)? {
-        Error::AlertReceived(alert) => Some(of_alert(TlsSide::Client, *alert)),
+        Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::DecryptError),
+        ) => Some(of_alert(TlsSide::Client, *alert)),
         _ => None,
     }
 }

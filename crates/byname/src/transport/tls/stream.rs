@@ -86,14 +86,15 @@ impl TlsStream {
         }
     }
 
-    /// Notes why the server refuses this client, and says the same in the error.
+    /// Notes why the server rejects this client, and says the same in the error.
     fn explain(&mut self, why: io::Error) -> io::Error {
+        if self.has_received || matches!(self.stream, RustlsStream::Server(_)) {
+            return why;
+        }
         let Some(refusal) = rejection::after_the_handshake(&why) else {
             return why;
         };
-        if !self.has_received && matches!(self.stream, RustlsStream::Client(_)) {
-            self.refusal = Some(refusal.clone());
-        }
+        self.refusal = Some(refusal.clone());
         refusal.into()
     }
 }
