@@ -99,7 +99,7 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
 #[tokio::test]
 async fn a_self_signed_certificate_is_trusted_by_naming_it() {
     for may_sign in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
-        let alone = self_signed(HERE, |params| params.is_ca = may_sign.clone());
+        let alone = self_signed(HERE, |params| params.is_ca = may_sign);
         let running = Running::new(everything().tls(server_tls(&alone))).await;
         let tls = || ClientTls::new().roots(Pem::text(&alone.0)).unwrap();
         assert_eq!(add_over(&over_http(running.address, tls())).await.unwrap(), 3, "{may_sign:?}");
@@ -107,7 +107,7 @@ async fn a_self_signed_certificate_is_trusted_by_naming_it() {
         let error = add_over(&over_http(running.address, tls().server_name("b.example").unwrap())).await.unwrap_err();
         means(&error, Code::FailedPrecondition, "is for `127.0.0.1`, not for `b.example`");
         let expired = self_signed(HERE, |params| {
-            (params.is_ca, params.not_after) = (may_sign.clone(), date_time_ymd(2026, 3, 1));
+            (params.is_ca, params.not_after) = (may_sign, date_time_ymd(2026, 3, 1));
         });
         let error = refused_by_the_client(&expired, ClientTls::new().roots(Pem::text(&expired.0)).unwrap()).await;
         means(&error, Code::FailedPrecondition, "expired on 2026-03-01");
@@ -152,7 +152,7 @@ async fn each_bad_certificate_of_a_client_is_named_on_both_sides() {
     let mut log = Log::new();
     let running = requiring(&servers, &clients, |tls| tls.revocations(lists).unwrap()).await;
     let uri = ["spiffe://prod/billing"];
-    let with = |change: fn(&mut rcgen::CertificateParams)| clients.sign_with(&["billing"], |params| change(params));
+    let with = |change: fn(&mut rcgen::CertificateParams)| clients.sign_with(&["billing"], change);
     let cases = [
         (
             None,
