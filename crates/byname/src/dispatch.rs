@@ -26,6 +26,7 @@ use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
 use crate::limits::{Limit, Limits};
+use crate::metadata;
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -41,12 +42,20 @@ const DEEPEST: usize = 128;
 /// The most functions that one line of the log names as linked but not served.
 const NAMED: usize = 8;
 
+/// Which callers may learn what names there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Never,
+    /// Those that no proxy speaks for. Only this machine reaches the server.
+    OnThisMachine,
+    Always,
+}
+
 /// What a server does with calls, whatever they came in by.
 pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
-    /// Whether callers may learn which names there are.
-    listing: bool,
+    listing: Listing,
     interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
     /// `!ready` is answered 503, while calls are taken as before.
@@ -59,7 +68,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: InterceptorChain) -> Self {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: Listing, interceptors: InterceptorChain) -> Self {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
@@ -127,7 +136,7 @@ impl Dispatch {
     pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
-                return self.unknown(&request.name).into();
+                return self.unknown(&request).into();
             }
             // Whether there is such a function is not for everyone to know.
             return self.intercepted(None, request).await;
@@ -167,7 +176,7 @@ impl Dispatch {
                     if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
                 match entry {
                     Some(entry) => this.admit(&entry, request).await,
-                    None => this.unknown(&request.name).into(),
+                    None => this.unknown(&request).into(),
                 }
             })
         };
@@ -203,6 +212,7 @@ impl Dispatch {
             takes_stream,
             metadata,
             peer,
+            is_forwarded: _,
             deadline,
             extensions,
             method: _,
@@ -308,8 +318,15 @@ impl Dispatch {
         self.registry.get(name)
     }
 
-    fn unknown(&self, name: &str) -> Error {
-        let hint = if self.listing { self.hint(name) } else { String::new() };
+    fn unknown(&self, request: &Request) -> Error {
+        let name = &*request.name;
+        let may_learn = match self.listing {
+            Listing::Never => false,
+            // What a proxy on this machine passes on comes from anywhere.
+            Listing::OnThisMachine => !request.is_forwarded && !metadata::is_forwarded(&request.metadata),
+            Listing::Always => true,
+        };
+        let hint = if may_learn { self.hint(name) } else { String::new() };
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
@@ -685,7 +702,7 @@ mod tests {
         for handler in handlers {
             registry.add(handler).unwrap();
         }
-        Arc::new(Dispatch::new(registry, limits, true, InterceptorChain::default()))
+        Arc::new(Dispatch::new(registry, limits, Listing::Always, InterceptorChain::default()))
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
@@ -840,7 +857,7 @@ mod tests {
         }
         let mut chain = InterceptorChain::default();
         chain.push(interceptor);
-        Arc::new(Dispatch::new(registry, Limits::default(), true, chain))
+        Arc::new(Dispatch::new(registry, Limits::default(), Listing::Always, chain))
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: [`Peer`].
+//! Who is at the other end of a connection: [`Peer`], and what of it is proven: [`Identity`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,12 +16,49 @@ pub struct Peer {
     pub address: Address,
     /// The other end of the connection that the call came by.
     pub connection: Address,
+    /// Who has opened the connection, if the connection proves it. Nothing that a header says is proven.
+    pub identity: Option<Identity>,
+}
+
+/// Who has opened a connection, as the connection itself proves it.
+///
+/// ```
+/// use byname::{Code, Error, Identity, Next, Request, Server};
+///
+/// /// Only this user may call, by whatever socket.
+/// const BILLING: u32 = 1001;
+///
+/// Server::new().intercept(|request: Request, next: Next| async move {
+///     match request.peer().and_then(|peer| peer.identity.as_ref()) {
+///         Some(Identity::Unix(caller)) if caller.uid == BILLING => Ok(next.run(request).await),
+///         _ => Err(Error::new(Code::PermissionDenied, "only billing may call")),
+///     }
+/// });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// The process that opened a connection over a unix socket. The kernel says it.
+    Unix(UnixCredentials),
+}
+
+/// The process at the other end of a unix socket, as it was when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnixCredentials {
+    /// The user.
+    pub uid: u32,
+    /// The user's group.
+    pub gid: u32,
+    /// The process, on systems that say it. By the time it is looked at, another process may have this number: it is for
+    /// logs, not for decisions.
+    pub pid: Option<u32>,
 }
 
 impl Peer {
     /// A peer that is known by its address alone.
     pub(crate) fn at(address: Address) -> Self {
-        Self { connection: address.clone(), address }
+        Self { connection: address.clone(), address, identity: None }
     }
 }
 

@@ -1,22 +1,32 @@
 //! A server: functions in, calls answered. [`Server`], [`Serve`], [`Bound`].
 
+#[cfg(unix)]
+mod activated;
 mod bind;
 mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 mod drain;
 pub(crate) mod frame_connection;
+#[cfg(unix)]
+mod given_unix;
+#[cfg(all(unix, feature = "activation"))]
+mod handed_over;
 mod http;
 mod listen;
+#[cfg(all(unix, not(feature = "activation")))]
+mod not_handed_over;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
 mod tower_service;
+mod unix_socket;
 
 pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
+pub use self::unix_socket::UnixSocket;
 
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
 use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
@@ -189,7 +199,8 @@ impl Server {
 
     /// The names that this server goes by: requests whose `Host` is another are answered 421. Each is a host, or a host
     /// and a port. Without it a server that is bound to a loopback address answers to loopback names only (so that a
-    /// web page can't reach it by rebinding a name), any other to every name.
+    /// web page can't reach it by rebinding a name), any other to every name, and so does one at a unix socket, which no
+    /// page reaches. Loopback names stay its own at both, whatever is listed.
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
         self
@@ -225,7 +236,8 @@ impl Server {
 
     /// Whether callers may learn names: an unknown name is answered with near ones, or with how to serve the `#[rpc]`
     /// function of that name. On by default on a loopback address
-    /// without [`hosts`](Self::hosts), else off.
+    /// and at a unix socket, without [`hosts`](Self::hosts), for requests that no proxy passes on: one with `forwarded`,
+    /// `x-forwarded-for`, `x-real-ip` or `via` may come from anywhere. Else off.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
         self
@@ -279,9 +291,12 @@ impl Server {
         self.handlers.iter().map(|handler| &*handler.method)
     }
 
-    /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one) or at a listener that is bound already,
-    /// until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and
+    /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one), at a unix socket
+    /// (`"unix:/run/orders.sock"`), or at a listener that is bound already, until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and
     /// `[::1]`, on one port; any other name is the first of its addresses that can be bound.
+    ///
+    /// A unix socket lets in processes of the server's own user; [`Listen::unix`] sets other permissions. The file of a
+    /// server that has ended is replaced, that of one that lives is not, and the file is removed at the end.
     ///
     /// The first signal drains. Another ctrl-c during the drain ends the process at once, and so does either signal once
     /// this future has ended or was dropped.
@@ -341,7 +356,11 @@ impl Server {
         for handler in &self.handlers {
             registry.add(handler.clone())?;
         }
-        let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
+        let listing = match self.listing {
+            Some(true) => Listing::Always,
+            None if private && self.hosts.is_empty() => Listing::OnThisMachine,
+            _ => Listing::Never,
+        };
         Ok(Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone()))
     }
 }

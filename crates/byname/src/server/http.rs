@@ -81,7 +81,15 @@ pub(super) struct Session {
     /// What the layers of an outer server have found out about its one request.
     extensions: Extensions,
     /// Frames take over once the answer to the request that asked for them is out.
-    upgrade: OnceLock<OnUpgrade>,
+    upgrade: OnceLock<GrantedUpgrade>,
+}
+
+/// A connection that goes on with frames.
+#[derive(Clone)]
+pub(super) struct GrantedUpgrade {
+    pub(super) connection: OnUpgrade,
+    /// A proxy has passed on the request that asked for it.
+    pub(super) is_forwarded: bool,
 }
 
 /// A way of calling over HTTP, or what else answers at a path.
@@ -188,7 +196,7 @@ impl Session {
     }
 
     /// The connection itself, where frames were asked for and granted.
-    pub(super) fn upgrade(&self) -> Option<OnUpgrade> {
+    pub(super) fn upgrade(&self) -> Option<GrantedUpgrade> {
         self.upgrade.get().cloned()
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Server;
-use super::bind::{ListenAddress, bind, cannot_listen};
+use super::bind::{BoundListeners, ListenAddress, bind, cannot_listen};
 use super::blocking_watchdog::Watchdog;
 use super::connection;
 use super::drain::drain;
@@ -27,9 +27,10 @@ use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
 use crate::transport::{TransportListener, TransportStream};
 
-/// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is bound already.
+/// Where a server listens: an address, as text or as a [`SocketAddr`], [a unix socket](Self::unix), a listener that is bound
+/// already, or sockets that systemd hands over.
 #[derive(Debug)]
-pub struct Listen(ListenAddress);
+pub struct Listen(pub(super) ListenAddress);
 
 impl From<&str> for Listen {
     fn from(name: &str) -> Self {
@@ -103,13 +104,13 @@ impl Serve {
     ///
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let listeners = bind(self.at.0).await?;
+        let BoundListeners { listeners, are_kept_open } = bind(self.at.0).await?;
         let addresses = listeners.iter().map(TransportListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
         let private = addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
         let endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
-        Ok(Bound { listeners, addresses, endpoint: Arc::new(endpoint), until: self.until })
+        Ok(Bound { listeners, are_kept_open, addresses, endpoint: Arc::new(endpoint), until: self.until })
     }
 }
 
@@ -127,6 +128,7 @@ impl IntoFuture for Serve {
 pub struct Bound {
     /// At least one, and as many addresses.
     listeners: Vec<TransportListener>,
+    are_kept_open: bool,
     addresses: Vec<Address>,
     endpoint: Arc<ServerEndpoint>,
     until: Option<BoxFuture<()>>,
@@ -139,12 +141,13 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
-    /// The address, with the port that was taken; of `localhost` the first of its two.
+    /// The address, with the port that was taken; of `localhost` the first of its two, and of several sockets that were
+    /// handed over the first.
     pub fn local_addr(&self) -> Address {
         self.addresses[0].clone()
     }
 
-    /// All addresses: two of `localhost`, one of anything else.
+    /// All addresses: two of `localhost`, as many as there are sockets that were handed over, one of anything else.
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
@@ -160,7 +163,7 @@ impl IntoFuture for Bound {
 }
 
 async fn run(bound: Bound) -> Result<(), Error> {
-    let Bound { mut listeners, addresses, endpoint, until } = bound;
+    let Bound { mut listeners, are_kept_open, addresses, endpoint, until } = bound;
     // Dropped with this future, at the end or before: from then on signals end the process again.
     let (by_signals, mut until) = match until {
         Some(until) => (None, until),
@@ -177,7 +180,9 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     dispatch.log_not_served();
     for address in addresses {
-        info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
+        let scheme = if address.is_unix() { "" } else { "http://" };
+        let (count, path) = (dispatch.methods().len(), endpoint.path());
+        info!(%address, "serving {count} functions at {scheme}{address}{}{path}", if scheme.is_empty() { ", " } else { "" });
     }
 
     let _watchdog = Watchdog::new(&endpoint);
@@ -194,6 +199,9 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
     for listener in listeners {
+        if are_kept_open {
+            continue;
+        }
         accept_the_last(listener, &endpoint, &stopped);
     }
     drop(ends);

@@ -15,8 +15,9 @@ use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
 use super::verbs::{self, Verbs};
 use super::websocket_upgrade;
-use super::{Session, WayIn};
+use super::{GrantedUpgrade, Session, WayIn};
 use crate::deadline::later;
+use crate::metadata;
 use crate::wire::{Way, headers};
 
 /// What a request asks for.
@@ -99,7 +100,7 @@ async fn admit<B: RequestBody>(
         return answer_by(builtin, request).await;
     }
     if !is_known {
-        endpoint.gate.is_ours(host)?;
+        endpoint.gate.is_ours(host, session.peer.as_ref().is_some_and(|peer| peer.connection.is_unix()))?;
         if let Some(host) = head.headers.get(HOST) {
             // Another one that is ours as well may have been first; that one is kept.
             let _ = session.host.set(host.clone());
@@ -140,6 +141,7 @@ fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer
     let is_ready = request.endpoint().dispatch().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
     // There is one at most: nothing is read of HTTP after the answer that grants it.
-    let _ = request.caller.session.upgrade.set(connection);
+    let is_forwarded = metadata::is_forwarded(&request.head.headers);
+    let _ = request.caller.session.upgrade.set(GrantedUpgrade { connection, is_forwarded });
     Ok(granted.map(ReplyContent::Whole))
 }
