@@ -129,7 +129,9 @@ fn checked_path(written: &str) -> Result<Arc<Path>, String> {
     }
     if path.len() > LONGEST_PATH {
         let length = path.len();
-        return Err(format!("its path has {length} bytes, and this system allows {LONGEST_PATH}; choose a shorter one"));
+        return Err(format!(
+            "its path has {length} bytes, and this system allows {LONGEST_PATH}; choose a shorter one"
+        ));
     }
     Ok(Path::new(path).into())
 }

@@ -148,7 +148,14 @@ impl Client {
     /// A client with other limits.
     pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
         let (transport, codec) = (Transport::default(), Codec::default());
-        ClientBuilder { url: url.as_ref().into(), endpoint: None, limits: Limits::default(), addresses: Vec::new(), transport, codec }
+        ClientBuilder {
+            url: url.as_ref().into(),
+            endpoint: None,
+            limits: Limits::default(),
+            addresses: Vec::new(),
+            transport,
+            codec,
+        }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {

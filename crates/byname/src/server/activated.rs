@@ -60,7 +60,10 @@ fn take() -> Result<HandedOver, Error> {
     }
     match count.parse::<u16>() {
         Ok(count) if count > 0 => handed_over::take(count.into()).map_err(|why| {
-            Error::refused(Code::FailedPrecondition, format!("can't listen at the sockets that were handed over: {why}"))
+            Error::refused(
+                Code::FailedPrecondition,
+                format!("can't listen at the sockets that were handed over: {why}"),
+            )
         }),
         _ => refuse(format!("`LISTEN_FDS` is {}", quoted(&count))),
     }

@@ -109,7 +109,14 @@ async fn upgraded(
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frame_connection::serve(stream, early.into(), FrameCaller { peer, is_forwarded: upgrade.is_forwarded }, endpoint, stopped).await;
+    frame_connection::serve(
+        stream,
+        early.into(),
+        FrameCaller { peer, is_forwarded: upgrade.is_forwarded },
+        endpoint,
+        stopped,
+    )
+    .await;
 }
 
 /// The first bytes, and whether they are HTTP/2; `None` when nothing is asked in time.

@@ -11,8 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::address::Address;
 use crate::peer::Peer;
 
-pub(crate) use self::{NoGivenListener as GivenUnixListener, NoPathListener as PathListener, NoUnixStream as UnixStream};
 pub(super) use self::NoPathListener as ClosingPathListener;
+pub(crate) use self::{
+    NoGivenListener as GivenUnixListener, NoPathListener as PathListener, NoUnixStream as UnixStream,
+};
 
 #[derive(Debug)]
 pub(crate) enum NoUnixStream {}

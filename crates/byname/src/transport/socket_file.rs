@@ -167,7 +167,9 @@ fn check_replaceable(path: &Path) -> Result<(), String> {
         // Its queue is full.
         Err(why) if why.kind() == io::ErrorKind::WouldBlock => Err(in_use(None)),
         Err(why) if matches!(why.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
-        Err(why) => Err(format!("there is a socket, and nobody knows whether it is used: {why}; remove it if it is not")),
+        Err(why) => {
+            Err(format!("there is a socket, and nobody knows whether it is used: {why}; remove it if it is not"))
+        }
     }
 }
 
@@ -176,7 +178,9 @@ fn explained(path: &Path, why: &io::Error) -> String {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = shown(directory);
     let hint = match why.kind() {
-        io::ErrorKind::NotFound => format!("; create the directory {directory}, or let systemd do it by `RuntimeDirectory`"),
+        io::ErrorKind::NotFound => {
+            format!("; create the directory {directory}, or let systemd do it by `RuntimeDirectory`")
+        }
         io::ErrorKind::NotADirectory => format!("; {directory} is no directory"),
         io::ErrorKind::PermissionDenied => {
             format!("; this user may not write to the directory {directory}, choose one that it owns")

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::unix::SocketAddr;
 use tokio::net::UnixListener;
+use tokio::net::unix::SocketAddr;
 
 use super::socket_file::SocketFile;
 use crate::address::Address;

@@ -76,7 +76,12 @@ impl Tap {
         Self::gone_over(server, codec, name, |_| ()).await
     }
 
-    async fn gone_over(server: &impl Served, codec: Codec, name: &str, limits: impl FnOnce(&mut Limits)) -> (Self, Client) {
+    async fn gone_over(
+        server: &impl Served,
+        codec: Codec,
+        name: &str,
+        limits: impl FnOnce(&mut Limits),
+    ) -> (Self, Client) {
         let tap = Self::before(server.address()).await;
         let builder = Client::builder(&tap.url).codec(codec).limits(limits);
         let client = builder.build().unwrap();
