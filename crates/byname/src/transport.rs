@@ -9,6 +9,8 @@ mod socket_file;
 mod stream;
 #[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+mod unix_credentials;
 
 pub(crate) use self::listener::TransportListener;
 #[cfg(not(unix))]

@@ -91,7 +91,12 @@ async fn systemd_hands_over_a_unix_and_a_tcp_socket() {
     command.args(["--exact", "systemd_hands_over_a_unix_and_a_tcp_socket", "--nocapture"]);
     let mut process = Process::start(command, CHILD, "1");
     // It starts the service when somebody connects, and its own start is seen by the file alone.
-    within(async { while !path.exists() { tokio::task::yield_now().await } }).await;
+    within(async {
+        while !path.exists() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
     let unix = Client::new(format!("unix:{}", path.display())).unwrap();
     let (pid, over) = process::on(&unix).await.unwrap();
     assert_eq!((pid, over.as_str()), (process.id(), "a unix socket"));

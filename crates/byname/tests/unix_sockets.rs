@@ -212,6 +212,20 @@ async fn a_path_may_be_relative_and_a_listener_may_be_bound_before() {
     assert!(!Path::new(&name).exists());
 }
 
+#[tokio::test]
+#[cfg(not(feature = "activation"))]
+async fn without_the_feature_sockets_that_are_handed_over_are_refused_with_what_to_write() {
+    if std::env::var(CHILD).is_ok() {
+        let error = one().serve(Listen::activated()).bind().await.unwrap_err();
+        return println!("error: {:?} {}", error.code(), error.message());
+    }
+    let test = "without_the_feature_sockets_that_are_handed_over_are_refused_with_what_to_write";
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("LISTEN_FDS", "1").env_remove("LISTEN_PID");
+    let message = Process::start(command, CHILD, "1").said("error: FailedPrecondition ").await;
+    assert!(message.ends_with("features = [\"activation\"] }` into its Cargo.toml"), "{message}");
+}
+
 // The client.
 
 #[tokio::test]

@@ -265,3 +265,15 @@ impl Drop for PermitWaiter<'_> {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests may run as the superuser, whom no permission stops.
+    #[test]
+    fn who_may_not_connect_to_a_socket_learns_who_decides() {
+        let why = hint_about_a_socket(&io::ErrorKind::PermissionDenied.into());
+        assert!(why.ends_with("; the server lets other users in by `Listen::unix(path).mode(0o660)`"), "{why}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,6 +21,7 @@ use super::connection;
 use super::drain::drain;
 use super::http::ServerEndpoint;
 use super::signals::ToldBySignals;
+use super::unix_socket::UnixSocket;
 use crate::address::Address;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
@@ -31,6 +33,24 @@ use crate::transport::{TransportListener, TransportStream};
 /// already, or sockets that systemd hands over.
 #[derive(Debug)]
 pub struct Listen(pub(super) ListenAddress);
+
+impl Listen {
+    /// A unix socket at a path, whatever the path looks like, to set its permissions. `"unix:/run/orders.sock"` is the
+    /// same with those that it has without being told.
+    ///
+    /// ```no_run
+    /// use byname::{Listen, Server};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// # let server = Server::new().function("ping", || async { "pong" });
+    /// server.serve(Listen::unix("/run/orders/orders.sock").mode(0o660)).await
+    /// # }
+    /// ```
+    pub fn unix(path: impl AsRef<Path>) -> UnixSocket {
+        UnixSocket::at(path.as_ref().into())
+    }
+}
 
 impl From<&str> for Listen {
     fn from(name: &str) -> Self {
@@ -59,6 +79,12 @@ impl From<std::net::TcpListener> for Listen {
 impl From<TcpListener> for Listen {
     fn from(listener: TcpListener) -> Self {
         Self(ListenAddress::Tokio(listener))
+    }
+}
+
+impl From<UnixSocket> for Listen {
+    fn from(socket: UnixSocket) -> Self {
+        Self(ListenAddress::Unix(socket))
     }
 }
 

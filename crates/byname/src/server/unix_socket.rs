@@ -3,13 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::bind::ListenAddress;
-use super::listen::Listen;
-
 /// Who may connect unless told otherwise: processes of the user that the server runs as, and of the superuser.
 const MODE: u32 = 0o600;
 
-/// A unix socket to listen at, by its path. [`Listen::unix`] makes it.
+/// A unix socket to listen at, by its path. [`Listen::unix`](super::Listen::unix) makes it.
 #[derive(Clone, Debug)]
 #[must_use = "a server serves at it when it is given to `Server::serve`"]
 pub struct UnixSocket {
@@ -27,29 +24,5 @@ impl UnixSocket {
     /// directory's setgid bit is set. The umask has no part in it.
     pub fn mode(self, mode: u32) -> Self {
         Self { mode, ..self }
-    }
-}
-
-impl Listen {
-    /// A unix socket at a path, whatever the path looks like, to set its permissions. `"unix:/run/orders.sock"` is the
-    /// same with those that it has without being told.
-    ///
-    /// ```no_run
-    /// use byname::{Listen, Server};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), byname::Error> {
-    /// # let server = Server::new().function("ping", || async { "pong" });
-    /// server.serve(Listen::unix("/run/orders/orders.sock").mode(0o660)).await
-    /// # }
-    /// ```
-    pub fn unix(path: impl AsRef<Path>) -> UnixSocket {
-        UnixSocket::at(path.as_ref().into())
-    }
-}
-
-impl From<UnixSocket> for Listen {
-    fn from(socket: UnixSocket) -> Self {
-        Self(ListenAddress::Unix(socket))
     }
 }

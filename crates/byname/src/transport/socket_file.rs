@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-use super::unix::credentials;
+use super::unix_credentials::credentials;
 use crate::address::LONGEST_PATH;
 use crate::escape::quoted;
 
@@ -204,4 +204,41 @@ fn beside(path: &Path, more: &str) -> PathBuf {
 
 fn shown(path: &Path) -> String {
     quoted(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests may run as the superuser, whom no permission stops.
+    #[test]
+    fn what_is_not_permitted_says_what_to_do() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let why = explained(Path::new("/run/orders/orders.sock"), &denied);
+        assert!(
+            why.ends_with("; this user may not write to the directory `/run/orders`, choose one that it owns"),
+            "{why}"
+        );
+        assert!(explained(Path::new("orders.sock"), &denied).contains("the directory `.`"));
+        let read_only = explained(Path::new("/usr/orders.sock"), &io::ErrorKind::ReadOnlyFilesystem.into());
+        assert!(read_only.ends_with("; `/usr` can't be written to, choose another"), "{read_only}");
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_while_it_was_waited_for_is_not_taken() {
+        let directory = std::env::temp_dir().join(format!("byname-lock-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let socket = directory.join("orders.sock");
+        let first = SocketLock::take(&socket).unwrap();
+        assert!(SocketLock::take(&socket).unwrap_err().contains("a server of this process listens there"));
+        // Opened while the first one lives, locked when it has gone: the file has no name any more.
+        let late = File::open(&first.path).unwrap();
+        drop(first);
+        late.try_lock().unwrap();
+        let next = SocketLock::take(&socket).unwrap();
+        assert_ne!(FileId::of(&late.metadata().unwrap()), FileId::of(&fs::metadata(&next.path).unwrap()));
+        drop(next);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        fs::remove_dir(&directory).unwrap();
+    }
 }

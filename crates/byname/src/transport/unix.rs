@@ -14,8 +14,9 @@ use tokio::net::UnixListener;
 use tokio::net::unix::SocketAddr;
 
 use super::socket_file::SocketFile;
+use super::unix_credentials::credentials;
 use crate::address::Address;
-use crate::peer::{Identity, Peer, UnixCredentials};
+use crate::peer::{Identity, Peer};
 
 pub(crate) use blocking::UnixListener as GivenUnixListener;
 pub(crate) use tokio::net::UnixStream;
@@ -85,14 +86,6 @@ fn with_peer(stream: UnixStream, from: &SocketAddr) -> (UnixStream, Peer) {
     let mut peer = Peer::at(Address::Unix(from.as_pathname().map(Arc::from)));
     peer.identity = credentials(&stream).map(Identity::Unix);
     (stream, peer)
-}
-
-/// Who has opened a connection, or listens at its other end.
-pub(super) fn credentials(stream: &UnixStream) -> Option<UnixCredentials> {
-    let said = stream.peer_cred().ok()?;
-    // Across the border of a container the kernel says 0, which is no process.
-    let pid = said.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0);
-    Some(UnixCredentials { uid: said.uid(), gid: said.gid(), pid })
 }
 
 /// Connects to the listener at a path.
