@@ -12,7 +12,7 @@ use syn::{
     Type, Variadic, Visibility,
 };
 
-use crate::invisible::{visible_end, visible_group};
+use crate::macro_rules_fragments::{visible_end, visible_group};
 
 pub(crate) enum Item {
     Function(Function),

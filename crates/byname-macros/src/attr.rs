@@ -9,9 +9,9 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitStr, Meta, Path, Result, Token};
 
 pub(crate) use self::method_error::{ErrorOptions, ErrorPlace};
+use crate::crate_path::Library;
 use crate::errors::Errors;
-use crate::invisible::visible;
-use crate::library::Library;
+use crate::macro_rules_fragments::visible;
 
 /// The options in the parentheses. Which options are allowed depends on the place.
 #[derive(Default)]

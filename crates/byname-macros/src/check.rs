@@ -20,8 +20,8 @@ pub(crate) use function::{free, inside_a_block};
 pub(crate) use method_error::{ErrorCase, OwnError, own_error};
 
 use crate::attr::DefaultValue;
+use crate::crate_path::Library;
 use crate::errors::Errors;
-use crate::library::Library;
 
 /// A function or a method that can be called from elsewhere.
 pub(crate) struct Function {

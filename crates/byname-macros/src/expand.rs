@@ -211,8 +211,20 @@ mod tests {
         let text = expanded(quote!(), item.clone());
         assert!(text.starts_with(&crate::source_text::normalised(item)), "{text}");
         assert!(text.contains("impl<T: Store>::byname::Instance for Db<T>"), "{text}");
-        assert!(!text.contains("struct "), "{text}");
+        assert!(!text.contains("struct ") && !text.contains("inventory"), "{text}");
         assert_eq!(errors(&text), 0);
+    }
+
+    #[test]
+    fn a_block_and_an_implementation_for_one_type_are_registered_once() {
+        for item in [
+            quote!(impl Counter { async fn bump(&self) {} async fn get(&self) {} }),
+            quote!(impl Users for Db { async fn get(&self, id: u64) -> Result<User, UserError> {} }),
+        ] {
+            let text = expanded(quote!(), item);
+            assert_eq!(text.matches("BlockRegistration").count(), 1, "{text}");
+            assert_eq!(errors(&text), 0);
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@
 mod ast;
 mod attr;
 mod check;
+mod crate_path;
 mod errors;
 mod expand;
-mod invisible;
-mod library;
+mod macro_rules_fragments;
 mod source_text;
 mod spans;
 
@@ -77,7 +77,9 @@ use proc_macro::TokenStream;
 ///
 /// Every method with `&self` can be called, private ones included; methods that are not to be called, and functions
 /// without `self`, belong in another `impl` block. A type has one block with `#[rpc]`, and neither the block nor its
-/// methods are generic. A server gets an instance by `Server::inject(counter)`, which all calls share.
+/// methods are generic. A server gets an instance by `Server::inject(counter)`, which all calls share. At its start the
+/// server logs the methods of blocks that are linked and of which it has no instance. In a test
+/// `Fake::of::<Counter>().bump(|by| async move { … })` answers in place of one method.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicI64, Ordering};
@@ -163,7 +165,9 @@ use proc_macro::TokenStream;
 /// `users.get(1)` on a `UsersClient` is a `Call`, with options and with both errors apart.
 ///
 /// A type has one `impl` with `#[rpc]`. One that implements several contracts is served by
-/// `Server::contract::<UsersContract, _>(db)` for each, and its `impl`s bear nothing.
+/// `Server::contract::<UsersContract, _>(db)` for each, and its `impl`s bear nothing. The log at the start names the methods
+/// of an `impl` with `#[rpc]` that is not served; not those of a generic one, whose types are not known before there is an
+/// instance, and not those of an `impl` that bears nothing.
 ///
 /// # Options of a function or method
 ///

@@ -4,7 +4,7 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 
-use crate::invisible::visible;
+use crate::macro_rules_fragments::visible;
 
 /// Writes tokens the same way whatever compiler prints them: the text is part of a signature's
 /// fingerprint.

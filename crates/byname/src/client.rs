@@ -1,4 +1,4 @@
-//! A client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
+//! The client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
 
 mod call;
 mod call_errors;
@@ -14,6 +14,7 @@ mod http_attempt;
 mod http_connections;
 mod http_exchange;
 mod http_request;
+mod idle_connection_sweeper;
 mod outgoing_call;
 mod reply_stream;
 mod retry;
@@ -23,7 +24,6 @@ mod service_host;
 mod service_url;
 mod short_lived_clients;
 mod stream_call;
-mod sweeper;
 mod typed_result;
 
 use std::fmt;
@@ -46,13 +46,13 @@ use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
 use crate::interceptor::{InterceptorChain, Next};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime;
 
-/// A handle on one service. Cheap to clone; clones share their connections.
+/// A handle to one service. It is cheap to clone, and clones share their connections.
 ///
 /// ```
 /// use byname::{rpc, Client};
@@ -68,14 +68,14 @@ use crate::runtime;
 /// # Ok(()) }
 /// ```
 ///
-/// A client works from any async runtime and from plain threads, and may live in a `static`: each connection belongs to
-/// the tokio runtime that opened it, and a call made outside of tokio runs on one background thread that all clients
-/// share. Nothing is connected before the first call.
+/// A client works from any async runtime and from plain threads, and may be in a `static`. Each connection belongs to
+/// the tokio runtime that opened it. Calls that are made outside of tokio run on one background thread that all clients
+/// share. The client connects at its first call.
 ///
-/// Make a client once and keep it. Clients share no connections, not even two of the same address: each may have other
-/// limits. A client that is made for one call opens a connection for it, and leaves a socket in TIME_WAIT. When 32 clients
-/// of one address were dropped within a minute after one or two calls each, a warning says so, through `tracing` and at
-/// most once in ten minutes for an address.
+/// Make a client once and keep it. Clients share no connections, not even two clients of the same address, because each
+/// may have other limits. A client that is made for one call opens a connection for it, and leaves a socket in
+/// TIME_WAIT. If 32 clients of one address are dropped within a minute after one or two calls each, a warning is logged
+/// with `tracing`, at most once in ten minutes for an address.
 ///
 /// ```
 /// use std::sync::LazyLock;
@@ -86,27 +86,27 @@ use crate::runtime;
 /// # assert!(format!("{:?}", *DATA).contains("data:8080"));
 /// ```
 ///
-/// Tests with tokio's clock paused use [`Client::local`]: while a socket is waited for, a paused clock advances to the next
-/// deadline, and the call fails with `deadline_exceeded`.
+/// Tests with tokio's clock paused use [`Client::local`]. While a runtime waits for a socket, a paused clock advances
+/// to the next deadline, and the call fails with `deadline_exceeded`.
 #[derive(Clone)]
 pub struct Client {
     scope: Arc<CallScope>,
 }
 
-/// What calls travel by.
+/// The transport of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// Frames, many calls at once on one connection: the first calls go over HTTP, and once the server has offered it a
-    /// connection of frames is opened in the background, and those of HTTP are let go. Where the server or a proxy in
-    /// between can't, calls go on over HTTP. A name of several addresses is given a connection to each, up to four, and
-    /// calls go by any of them.
+    /// Frames: many calls at once on one connection. The first calls use HTTP. When the server has offered frames, the
+    /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
+    /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
+    /// each, up to four, and spreads the calls over them.
     #[default]
     Frames,
-    /// HTTP/1.1 alone.
+    /// Only HTTP/1.1.
     Http,
 }
 
-/// What calls through one handle have in common.
+/// The settings that all calls of one handle share.
 #[derive(Clone)]
 struct CallScope {
     way: Route,
@@ -140,7 +140,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` when it is no such address, with what to write instead; `https://` is refused by name until byname speaks TLS.
+    /// `invalid_argument` if the address is invalid, with the expected form. `https://` is rejected because byname does
+    /// not support TLS yet.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
@@ -165,8 +166,8 @@ impl Client {
 
     /// Calls a function by its name.
     ///
-    /// A tuple or a sequence is arguments by position, a struct or a map by name, `()` none, and
-    /// [`Args`](crate::Args) both; anything else is an error that suggests `(x,)`.
+    /// A tuple or a sequence gives arguments by position, a struct or a map by name, `()` none, and
+    /// [`Args`](crate::Args) both. Anything else is an error that suggests `(x,)`.
     ///
     /// ```
     /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -182,7 +183,7 @@ impl Client {
         call::by_name(self, name, &args)
     }
 
-    /// Calls a function that returns a stream by its name; arguments as in [`call`](Self::call).
+    /// Calls a function that returns a stream by its name. The arguments are as in [`call`](Self::call).
     ///
     /// ```
     /// # async fn example(data: byname::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -200,9 +201,9 @@ impl Client {
         StreamCall::new(call::by_name(self, name, &args))
     }
 
-    /// Calls a function by its name and hands the result to `callback`, from any thread, in async code or not. Inside a
-    /// tokio runtime the callback runs in a task of it, otherwise on byname's background thread, which it must not
-    /// block.
+    /// Calls a function by its name and passes the result to `callback`. It works from any thread, in async code or
+    /// not. Inside a tokio runtime the callback runs in a task of that runtime. Otherwise it runs on byname's
+    /// background thread, and must not block it.
     ///
     /// ```
     /// # fn example(data: byname::Client) {
@@ -222,7 +223,7 @@ impl Client {
         runtime::current().spawn(async move { callback(call.await) });
     }
 
-    /// Calls a function by its name and wants no answer. A failure is logged, nothing more: whoever must know uses
+    /// Calls a function by its name and ignores the answer. A failure is only logged. To handle failures, use
     /// [`call`](Self::call).
     pub fn notify(&self, name: &str, args: impl Serialize + 'static) {
         let said = name.to_owned();
@@ -233,8 +234,8 @@ impl Client {
         });
     }
 
-    /// The same service, every name behind `prefix` and a dot: what `inject_as` serves. One that is no name fails the
-    /// calls.
+    /// The same service, with `prefix` and a dot before every name, for functions that `inject_as` serves. With an
+    /// invalid prefix, calls fail.
     #[must_use]
     pub fn prefix(&self, prefix: &str) -> Self {
         self.scoped(|scope| {
@@ -251,7 +252,7 @@ impl Client {
         self.scoped(|scope| scope.timeout = Some(timeout))
     }
 
-    /// The same service with a header on each call. One that [`Call::header`] would refuse fails the calls.
+    /// The same service with a header on each call. With a header that [`Call::header`] would reject, calls fail.
     #[must_use]
     pub fn header(&self, name: &str, value: &str) -> Self {
         self.scoped(|scope| {
@@ -259,9 +260,9 @@ impl Client {
         })
     }
 
-    /// The same service with an interceptor around each call: it sees the request before it is sent, may change its
-    /// headers, refuse it or look at the reply. The one added first is the outermost. What is sent again is sent within:
-    /// an interceptor sees a call once. See [`Server::intercept`](crate::Server::intercept) for its shape.
+    /// The same service with an interceptor around each call. It sees the request before it is sent, and may change its
+    /// headers, reject it or look at the reply. The interceptor that is added first is the outermost. Retries happen
+    /// inside: an interceptor sees a call once. See [`Server::intercept`](crate::Server::intercept) for its form.
     ///
     /// ```
     /// # fn sign(name: &str) -> String { name.to_owned() }
@@ -284,14 +285,14 @@ impl Client {
         self.scoped(|scope| scope.interceptors.push(interceptor))
     }
 
-    /// In a client made by [`Client::local`]: whether arguments and results are encoded and decoded all the same, so
-    /// that a test sees what the wire would do to them. Off by default; elsewhere it has no meaning.
+    /// For a client made by [`Client::local`]: whether arguments and results are encoded and decoded anyway, so that a
+    /// test sees the effect of the wire. Off by default. It has no effect for other clients.
     #[must_use]
     pub fn encoded(&self, on: bool) -> Self {
         self.scoped(|scope| scope.encoded = on)
     }
 
-    /// What this handle's calls are encoded in, where there is a choice: with [`encoded`](Self::encoded), and on frames.
+    /// The codec of this handle's calls, where there is a choice: with [`encoded`](Self::encoded), and by frames.
     #[doc(hidden)]
     #[must_use]
     pub fn codec(&self, codec: Codec) -> Self {
@@ -328,13 +329,13 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Moves limits and time-outs: `.limits(|limits| limits.connections = 32)`.
+    /// Changes limits and time-outs: `.limits(|limits| limits.connections = 32)`.
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.limits);
         self
     }
 
-    /// The path of the server's endpoint, `/rpc` unless told otherwise, for a URL that has no path:
+    /// The path of the server's endpoint, for a URL that has no path. The default is `/rpc`.
     ///
     /// ```
     /// let orders = byname::Client::builder("unix:/run/orders.sock").endpoint("/api").build()?;
@@ -346,8 +347,9 @@ impl ClientBuilder {
     }
 
     /// The addresses of the service's replicas, as text (`10.0.0.1:8080`, `unix:/run/orders.sock`) or as
-    /// [`SocketAddr`](std::net::SocketAddr)s, in place of those that the name in the URL has. As with a name's, each new connection of HTTP goes to the first that takes it, those
-    /// where calls timed out last, and frames are spread over up to four of them.
+    /// [`SocketAddr`](std::net::SocketAddr)s. They replace the addresses of the name in the URL and are used in the same
+    /// way: each new HTTP connection goes to the first address that accepts it, where addresses whose calls timed out
+    /// come last. Frames are spread over up to four addresses.
     ///
     /// ```
     /// let replicas = ["10.0.0.1:8080", "10.0.0.2:8080"];
@@ -359,19 +361,19 @@ impl ClientBuilder {
         self
     }
 
-    /// What calls travel by: [`Transport::Frames`] unless told otherwise.
+    /// The transport of calls. The default is [`Transport::Frames`].
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
     }
 
-    /// What frames carry; MessagePack unless told otherwise. Over HTTP it is JSON whatever is said here.
+    /// The codec of frames. The default is MessagePack. Over HTTP it is always JSON.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// The client. It connects at its first call.
+    /// Makes the client. It connects at its first call.
     ///
     /// # Errors
     ///

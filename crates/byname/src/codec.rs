@@ -1,18 +1,18 @@
-//! Values to bytes and back: [`Codec`]. Whichever it is, the same values are taken and refused, with the same words.
+//! Values to bytes and back: [`Codec`]. Both codecs accept and reject the same values, with the same messages.
 
 mod bytes;
+mod decode_error_path;
 #[cfg(test)]
-mod equivalence;
-mod error_path;
-mod exact_integers;
+mod equivalence_tests;
 mod finite_floats;
 pub(crate) mod json;
+mod json_exact_integers;
 mod json_scan;
 mod message_pack;
-mod private_keys;
+mod reserved_keys;
 mod serde_json_internals;
 mod transcode;
-mod type_identity;
+mod type_detection;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -22,16 +22,16 @@ use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 pub use self::bytes::Bytes;
-pub(crate) use self::error_path::ErrorPath;
+pub(crate) use self::decode_error_path::ErrorPath;
 use self::finite_floats::FiniteFloats;
 pub(crate) use self::finite_floats::ResultShape;
 pub(crate) use self::message_pack::{LengthKind, MessagePackReader, set_length, write_str};
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
-/// What arguments and results are encoded in.
+/// The encoding of arguments and results.
 ///
-/// It makes no difference to the values: both carry what JSON can hold, and the same things are errors. HTTP carries JSON
-/// whatever is chosen, for whoever speaks it can read that.
+/// The codec does not change the values: both carry the values that JSON can hold, and the same values are errors. HTTP
+/// always carries JSON, so that every HTTP client can read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// [MessagePack](https://msgpack.org), shorter and faster: structs are maps by field name, as in JSON.
@@ -42,7 +42,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// What it is called where the sides of a connection agree on one.
+    /// The name by which the two sides of a connection agree on a codec.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Codec::MessagePack => "msgpack",
@@ -56,12 +56,13 @@ impl Codec {
     }
 }
 
-/// What a limit of size says besides of a value in this codec: one that is too long as JSON may fit as MessagePack.
+/// A part of the message about a size limit for a value in this codec: a value that is too long as JSON may fit as
+/// MessagePack.
 pub(crate) fn shorter(codec: Codec) -> &'static str {
     match codec {
         Codec::MessagePack => "",
         Codec::Json => {
-            "; JSON writes a `Vec<u8>` up to four times as long as frames in MessagePack do: for bytes use `byname::Bytes`"
+            "; a `Vec<u8>` is up to four times as long in JSON as in MessagePack: use `byname::Bytes` for bytes"
         }
     }
 }
@@ -75,8 +76,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T, out: &mut V
     .map_err(|error| error.to_string())
 }
 
-/// As [`encode`], for what a function returned: of a `Result`, under whatever name, the inside is written and the
-/// answer says which side it was. So an error never goes out as `{"ret": {"Err": …}}`.
+/// As [`encode`], for a function's result. Of a `Result`, under any name, only the inside is written, and the answer
+/// says which side it was. So an error is never sent as `{"ret": {"Err": …}}`.
 pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut Vec<u8>) -> Result<ResultShape, String> {
     let shape = Cell::new(ResultShape::Value);
     match codec {
@@ -89,12 +90,12 @@ pub(crate) fn encode_returned<T: Serialize>(codec: Codec, value: &T, out: &mut V
     Ok(shape.get())
 }
 
-/// Reads one value that fills `bytes` whole. An integer is never rounded, unless for who asks for a float.
+/// Reads one value that fills `bytes` completely. An integer is never rounded, unless the type asks for a float.
 pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
     match codec {
         Codec::MessagePack => {
             MessagePackReader::new(bytes, message_pack::DEEPEST).whole(PhantomData::<T>).map_err(|error| {
-                // In JSON's words, which are what people know.
+                // With the messages of JSON, which are better known.
                 let json = to_json(bytes).map(|text| decode::<T>(Codec::Json, &text));
                 match json {
                     Ok(Err(why)) => why,
@@ -107,7 +108,7 @@ pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<
     }
 }
 
-/// What is said of JSON that is no `T`: that it is no JSON, or which part of it is wrong.
+/// The message about JSON that is not a `T`: that it is not JSON, or which part of it is wrong.
 #[cold]
 fn why_unreadable<T: DeserializeOwned>(text: &[u8], error: serde_json::Error) -> String {
     if let Some(why) = json::malformed(text) {
@@ -123,7 +124,7 @@ fn why_unreadable<T: DeserializeOwned>(text: &[u8], error: serde_json::Error) ->
     }
 }
 
-/// What is said of a JSON text that `error` is about: that it is none, with the line and the column in it, or the error.
+/// The message about a JSON text that `error` is about: that it is not JSON, with line and column, or the error.
 pub(crate) fn why_no_json(text: &[u8], error: &serde_json::Error) -> String {
     json::malformed(text).unwrap_or_else(|| without_position(&error.to_string()).into_owned())
 }
@@ -136,7 +137,7 @@ pub(crate) fn deeper_than(codec: Codec, limit: usize, bytes: &[u8]) -> bool {
     }
 }
 
-/// The entries of a map, each value as it is encoded; `None` where it is no map.
+/// The entries of a map, with each value still encoded. `None` if it is not a map.
 pub(crate) fn entries(codec: Codec, map: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
     match codec {
         Codec::MessagePack => message_pack::entries(map),
@@ -144,7 +145,7 @@ pub(crate) fn entries(codec: Codec, map: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u
     }
 }
 
-/// What stands for nothing: `null`, `None`, `()`.
+/// The encoding of no value: `null`, `None`, `()`.
 pub(crate) fn nothing(codec: Codec) -> &'static [u8] {
     match codec {
         Codec::MessagePack => &[0xc0],
@@ -162,11 +163,11 @@ pub(crate) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, String> {
     transcode::to_message_pack(text).map_err(|error| without_position(&error.to_string()).into_owned())
 }
 
-/// The longest message about a value that is said whole, in bytes: it may quote the value.
+/// The longest message about a value that is shown in full, in bytes. It may quote the value.
 const LONGEST: usize = 500;
 
-/// What serde_json says of a value, without the line and column inside the slice that it was given, which mean nothing
-/// to a caller.
+/// serde_json's message about a value, without the line and column. They refer to the slice that serde_json got, and
+/// mean nothing to a caller.
 pub(crate) fn without_position(message: &str) -> Cow<'_, str> {
     let message = serde_json_internals::cut_position(message);
     match message.len() {

@@ -1,8 +1,9 @@
-//! Find, admit, decode, run, catch: a call's way through the server, without sockets.
+//! The way of a call through the server, without sockets: find, admit, decode, run, catch.
 
 pub(crate) mod inline;
 mod streaming_function;
 
+use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,54 +17,64 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
+use crate::access_log::{AccessEntry, CallWay};
 use crate::arguments::{ArgumentSource, CallInput};
+use crate::call_semaphore::{CallPermits, Permit};
 use crate::catch_panic::{Panicked, caught};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
-use crate::permits::{CallPermits, Permit};
-use crate::registry::{Registry, RegistryEntry};
+use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::trace_context::{TraceId, trace_id};
+use crate::untrusted_text::{excerpt, quoted};
 
-/// The most that [`Limits::nesting`] can be: functions and their types recurse over what they are given.
+/// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
 const DEEPEST: usize = 128;
 
-/// The most functions that one line of the log names as linked but not served.
+/// The most functions and blocks that one line of the log names as linked but not served.
 const NAMED: usize = 8;
 
-/// Which callers may learn what names there are.
+/// The most bytes of a name in the access log that no function has.
+const LOGGED_NAME: usize = 128;
+
+/// The most methods of a block that such a line names.
+const NAMED_METHODS: usize = 3;
+
+/// Which callers may learn the names of functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
     Never,
-    /// Those that no proxy speaks for. Only this machine reaches the server.
+    /// Callers without a proxy. Only this machine can reach the server.
     OnThisMachine,
     Always,
 }
 
-/// What a server does with calls, whatever they came in by.
+/// Runs calls, over every way in.
 pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
     listing: Listing,
+    /// Whether each call is an event of the access log.
+    logs_access: bool,
     interceptors: InterceptorChain,
     permits: Arc<CallPermits>,
-    /// `!ready` is answered 503, while calls are taken as before.
+    /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
     draining: AtomicBool,
-    /// Streams are waited for no longer.
+    /// Cancelled when the server no longer waits for streams.
     parting: CancellationToken,
-    /// The longest that any function may take where its caller didn't say.
+    /// The longest time of any function, for callers that set no time-out.
     patience: Duration,
 }
 
@@ -73,26 +84,36 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        Self { registry, limits, listing, interceptors, permits, leaving, draining, parting, patience }
+        let logs_access = false;
+        Self { registry, limits, listing, logs_access, interceptors, permits, leaving, draining, parting, patience }
+    }
+
+    /// Whether there is an access log: off until this says otherwise.
+    pub(crate) fn log_access(&mut self, on: bool) {
+        self.logs_access = on;
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.registry.methods()
     }
 
-    /// Logs the functions that are linked into this program and not served.
+    /// Logs the functions that are linked into this program but not served.
     pub(crate) fn log_not_served(&self) {
         let linked = self.registry.not_served();
         if linked.is_empty() {
             return;
         }
+        let and_more = |more| if more == 0 { String::new() } else { format!(" and {more} more") };
         let named = linked.iter().take(NAMED).map(|linked| {
-            let (name, file, line) = (linked.spec.name, linked.spec.file, linked.spec.line);
-            format!("`{name}` at {file}:{line} (add `.method::<{}>()`)", linked.path)
+            let specs = linked.specs();
+            let names: Vec<_> = specs.iter().take(NAMED_METHODS).map(|spec| format!("`{}`", spec.name)).collect();
+            let (names, more) = (names.join(", "), and_more(specs.len().saturating_sub(NAMED_METHODS)));
+            let ((file, line), remedy) = (linked.place(), linked.remedy());
+            format!("{names}{more} at {file}:{line} (add {remedy})")
         });
         let named = named.collect::<Vec<_>>().join(", ");
-        let (count, more) = (linked.len(), linked.len().saturating_sub(NAMED));
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let functions = |linked: &[NotServed]| linked.iter().map(|linked| linked.specs().len()).sum::<usize>();
+        let (count, more) = (functions(&linked), and_more(functions(linked.get(NAMED..).unwrap_or_default())));
         tracing::info!("{count} `#[rpc]` functions are linked but not served: {named}{more}");
     }
 
@@ -100,48 +121,66 @@ impl Dispatch {
         &self.limits
     }
 
-    /// How long a call may take to arrive whole where its caller didn't say: its function's own time counts, and while
-    /// the name isn't known the longest of all.
-    pub(crate) fn patience(&self, name: Option<&str>) -> Duration {
-        let Some(name) = name else {
-            return self.patience;
-        };
-        let own = self.registry.get(name).and_then(|entry| entry.handler.method.timeout);
+    /// How long the arrival of a whole call may take if its caller set no time-out and its name is not known yet: the
+    /// longest time of all functions.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// The same for a call whose name was looked up; the time of its own function counts.
+    pub(crate) fn patience_with(&self, entry: Option<&Arc<RegistryEntry>>) -> Duration {
+        let own = entry.and_then(|entry| entry.handler.method.timeout);
         own.unwrap_or_default().max(self.limits.call)
     }
 
-    /// Whether the function of this name changes nothing; `None` where there is none.
-    pub(crate) fn is_readonly(&self, name: &str) -> Option<bool> {
-        self.registry.get(name).map(|entry| entry.handler.method.readonly)
-    }
-
-    /// Whether the function of this name takes a stream.
-    pub(crate) fn takes_stream(&self, name: &str) -> bool {
-        self.registry.get(name).is_some_and(|entry| entry.handler.method.takes.is_some())
-    }
-
-    /// Whether values of these types can be handed to `name` as they are.
+    /// Whether `name` accepts values of these types without encoding.
     pub(crate) fn takes(&self, name: &str, types: TypeIds) -> bool {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
     }
 
-    /// Runs one call. Dropping the future is the caller going away: a function that has started runs to its end by
+    pub(crate) fn logs_access(&self) -> bool {
+        self.logs_access
+    }
+
+    /// The entry of a call in the access log, if there is one. The code that runs the call adds its result.
+    pub(crate) fn access(
+        &self,
+        way: CallWay,
+        peer: Option<&Arc<Peer>>,
+        metadata: &HeaderMap,
+        began: impl FnOnce() -> Instant,
+    ) -> AccessEntry {
+        if !self.logs_access {
+            return AccessEntry::none();
+        }
+        AccessEntry::new(way, peer.cloned(), trace_id(metadata), began())
+    }
+
+    /// How the access log names a function: by the name it is registered under, or as the caller wrote it if there is none.
+    pub(crate) fn logged_name(&self, name: &str) -> Cow<'static, str> {
+        match self.registry.get(name) {
+            Some(entry) => entry.handler.method.name.clone(),
+            None => Cow::Owned(excerpt(name, LOGGED_NAME)),
+        }
+    }
+
+    /// Runs one call. Dropping the future means that the caller is gone: a function that has started runs to its end by
     /// itself, unless it is `readonly`.
     pub(crate) async fn run(self: &Arc<Self>, request: Request) -> Reply {
         let entry = self.registry.get(&request.name);
         self.run_found(entry, request).await
     }
 
-    /// As [`run`](Self::run), for a name that was looked up before; `entry` is what was found.
+    /// As [`run`](Self::run), for a name that was already looked up. `entry` is the result.
     pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
                 return self.unknown(&request).into();
             }
-            // Whether there is such a function is not for everyone to know.
+            // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
         };
-        let span = span(&entry.handler.method);
+        let span = span(&entry.handler.method, &request.metadata);
         let reply = if self.interceptors.is_empty() {
             self.admit(entry, request).instrument(span.clone()).await
         } else {
@@ -151,7 +190,8 @@ impl Dispatch {
         reply
     }
 
-    /// Runs one call through the interceptors. It has its permit from the start: they too are work in flight.
+    /// Runs one call through the interceptors. It has its permit from the start, because interceptors count as work in
+    /// flight.
     fn intercepted(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> BoxFuture<Reply> {
         let now = Instant::now();
         if request.deadline.is_some_and(|deadline| deadline <= now) {
@@ -160,7 +200,7 @@ impl Dispatch {
         let Some(permit) = self.permits.try_acquire() else {
             return Box::pin(ready(self.overloaded().into()));
         };
-        // Shared, for an interceptor may let go of the request, and a function may outlive its caller.
+        // Shared, because an interceptor may drop the request, and a function may outlive its caller.
         let permit = Arc::new(permit);
         request.permit = Some(Arc::clone(&permit));
         let method = entry.map(|entry| &entry.handler.method);
@@ -171,7 +211,7 @@ impl Dispatch {
         let (found, timed) = (entry.cloned(), entry.cloned());
         let last = move |request: Request| -> BoxFuture<Reply> {
             Box::pin(async move {
-                // An interceptor can only pass on a request that it was given, but that may be one of another call.
+                // An interceptor can only pass on a request that it got, but it may be the request of another call.
                 let entry =
                     if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
                 match entry {
@@ -185,7 +225,7 @@ impl Dispatch {
             let _permit = permit;
             let mut running = pin!(chain.run(request, deadline, Box::new(last)));
             poll_fn(|cx| match &timed {
-                // What interceptors take delays others on the connection as well.
+                // The time of interceptors delays other calls on the connection as well.
                 Some(entry) => entry.time(|| running.as_mut().poll(cx)),
                 None => running.as_mut().poll(cx),
             })
@@ -193,7 +233,7 @@ impl Dispatch {
         })
     }
 
-    /// Until when a call is waited for, and who says so.
+    /// The deadline of a call, and who set it.
     fn deadline(&self, own: Option<Duration>, callers: Option<Instant>, now: Instant) -> (Instant, DeadlineSetter) {
         let own = own.map(|own| later(now, own));
         match (callers, own) {
@@ -238,7 +278,7 @@ impl Dispatch {
         }
     }
 
-    /// Runs a function that streams up to its first item: what fails before that fails the call.
+    /// Runs a streaming function up to its first item. A failure before the first item fails the call.
     async fn stream(&self, supervised: SupervisedCall) -> Reply {
         let Some(context) = supervised.running.as_ref().map(|running| running.context.clone()) else {
             unreachable!("nobody has polled it");
@@ -249,8 +289,8 @@ impl Dispatch {
         Reply { result, metadata: context.take_reply_metadata() }
     }
 
-    /// Admits a call and decodes its arguments; its function starts when what comes back is polled. How long this keeps
-    /// the thread is for the caller to watch.
+    /// Admits a call and decodes its arguments. Its function starts when the returned value is polled. The caller must
+    /// watch how long this keeps the thread.
     fn begin(
         &self,
         entry: &Arc<RegistryEntry>,
@@ -292,7 +332,7 @@ impl Dispatch {
         let begun = caught(|| entry.handler.begin(call));
         let invocation = match begun {
             Ok(invocation) => invocation?,
-            // The user's `Deserialize` panicked, or a function that isn't async did before its first await.
+            // The user's `Deserialize` panicked, or a function that is not async panicked before its first await.
             Err(Panicked) => return Err(panicked(&method.name)),
         };
         entry.begin();
@@ -330,10 +370,10 @@ impl Dispatch {
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
-    /// Which function may have been meant.
+    /// A suggestion of the function that was probably meant.
     fn hint(&self, name: &str) -> String {
-        if let Some(linked) = Registry::linked(name) {
-            return format!("; it is linked but not served: add `.method::<{}>()` to the server", linked.path);
+        if let Some(linked) = self.registry.not_served_as(name) {
+            return format!("; it is linked but not served: add {} to the server", linked.remedy());
         }
         match self.registry.near(name).as_slice() {
             [] => String::new(),
@@ -358,7 +398,7 @@ impl Dispatch {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether `!ready` says that the server wants new calls: it stops saying so before calls are refused.
+    /// Whether `!ready` says that the server wants new calls. It stops saying so before calls are rejected.
     pub(crate) fn looks_ready(&self) -> bool {
         self.is_ready() && !self.leaving.load(Ordering::Relaxed)
     }
@@ -372,33 +412,38 @@ impl Dispatch {
         self.parting.cancel();
     }
 
-    /// Waits until streams are waited for no longer.
+    /// Waits until the server no longer waits for streams.
     pub(crate) fn streams_end(&self) -> impl Future<Output = ()> + Send + use<> {
         self.parting.clone().cancelled_owned()
     }
 
-    /// Waits until no function is at work.
+    /// Waits until no function runs.
     pub(crate) async fn idle(&self) {
         self.permits.all_released().await;
     }
 
-    /// Warns of the function that has kept a thread for so long, if it is one of these.
+    /// Warns about the function that has kept a thread for this long, if it is one of these.
     pub(crate) fn kept(&self, id: usize, took: Duration) {
         self.registry.kept(id, took, self.limits.slow_poll);
     }
 
-    /// The functions at work now, with how many calls of each.
+    /// The running functions, with the number of calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
         self.registry.active()
     }
 }
 
-/// The span of one call. The name in it is the registered one, so that there are never more names than functions.
-fn span(method: &Method) -> Span {
-    tracing::info_span!("rpc.serve", rpc.method = %method.name, rpc.code = tracing::field::Empty)
+/// The span of one call. It has the registered name, so that there are never more names than functions.
+fn span(method: &Method, metadata: &HeaderMap) -> Span {
+    tracing::info_span!(
+        "rpc.serve",
+        rpc.method = %method.name,
+        rpc.code = tracing::field::Empty,
+        trace_id = trace_id(metadata).as_ref().map(TraceId::as_str),
+    )
 }
 
-/// Says in a call's span what it came to.
+/// Records the result of a call in its span.
 fn record<T>(span: &Span, result: &Result<T, Failure>) {
     if !span.is_disabled() {
         let code = match result {
@@ -409,38 +454,38 @@ fn record<T>(span: &Span, result: &Result<T, Failure>) {
     }
 }
 
-/// What is known of a call beside its name and arguments.
+/// Everything about a call except its name and arguments.
 #[derive(Default)]
 struct CallOrigin {
     metadata: HeaderMap,
     extensions: Extensions,
     peer: Option<Arc<Peer>>,
     deadline: Option<Instant>,
-    /// The right to run, if it was given before.
+    /// The permit to run, if the call already has one.
     permit: Option<Arc<Permit>>,
-    /// Its part in what one connection may have running.
+    /// Its permit within the limit of its connection.
     share: Option<Permit>,
     /// Memory for its result.
     room: Vec<u8>,
     /// The caller's stream.
     items: Option<Items>,
-    /// The caller takes a stream for an answer.
+    /// Whether the caller accepts a stream as the answer.
     takes_stream: bool,
 }
 
-/// What a caller streams in, each item of which gives the call more time.
+/// The caller's stream. Each item extends the deadline of the call.
 struct IncomingItems {
     items: Items,
     context: Context,
     idle: Duration,
-    /// There is no caller any more.
+    /// Ready when the caller is gone.
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl items::ItemSource for IncomingItems {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, room: usize) -> Poll<NextItems> {
         if self.gone.as_mut().poll(cx).is_ready() {
-            let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
+            let why = "the caller is gone or waits no longer; the rest of its stream does not come";
             return Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()));
         }
         let next = std::task::ready!(self.items.poll_next(cx, room));
@@ -449,23 +494,23 @@ impl items::ItemSource for IncomingItems {
     }
 }
 
-/// A stream that is not waited for any longer.
+/// The error of a stream for which the server no longer waits.
 pub(crate) fn stopping(name: &str) -> Error {
-    let why = format!("the server is stopping, and with it the stream of `{name}`; call it again for another");
+    let why = format!("the server is stopping and ends the stream of `{name}`; call it again for another");
     Error::new(Code::Unavailable, why).executed_is(Executed::Yes)
 }
 
-/// A function that streams was called for one value.
+/// The error if a function that streams is called for one value.
 fn only_streams(name: &str) -> Error {
     let why = format!(
-        "`{name}` returns a stream, and was called for a single value; take it by its stub or by `Client::stream`, and over \
-         HTTP by a POST without JSON-RPC"
+        "`{name}` returns a stream, but was called for a single value; call it with its stub or `Client::stream`, or over \
+         HTTP with a POST that is not JSON-RPC"
     );
     Error::refused(Code::FailedPrecondition, why)
 }
 
 fn late(name: &str) -> Error {
-    let why = format!("the deadline of `{name}` had passed when the call arrived; allow more with `.timeout(…)`");
+    let why = format!("the deadline of `{name}` had passed when the call arrived; allow more time with `.timeout(…)`");
     Error::refused(Code::DeadlineExceeded, why)
 }
 
@@ -480,21 +525,21 @@ struct RunningFunction {
     entry: Arc<RegistryEntry>,
     output: ResultTarget,
     slow_poll: Duration,
-    /// A function keeps its permit in the limits until its end, even when nobody waits for it.
+    /// A function keeps its permit until its end, even if its caller is gone.
     _permit: HeldPermit,
     _share: Option<Permit>,
 }
 
-/// A right to run.
+/// A permit to run.
 #[expect(dead_code, reason = "it is held, and given back when it is dropped")]
 enum HeldPermit {
     Own(Permit),
-    /// With the interceptors that the call came through.
+    /// Shared with the interceptors of the call.
     Shared(Arc<Permit>),
 }
 
 impl RunningFunction {
-    /// Polls it as a piece of its function.
+    /// Polls it as a part of its function.
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<FunctionResult> {
         let entry = Arc::clone(&self.entry);
         entry.piece(self.slow_poll, || self.poll_unwatched(cx))
@@ -526,7 +571,7 @@ impl RunningFunction {
         Poll::Ready(outcome)
     }
 
-    /// What a function came to that gave no value; `data` is what it left in its output.
+    /// The failure of a function without a value. `data` is what it left in its output.
     fn failure(&self, outcome: FunctionResult, data: impl FnOnce() -> ReturnedValue) -> Failure {
         let name = &self.entry.handler.method.name;
         let why = match outcome {
@@ -542,7 +587,7 @@ impl RunningFunction {
         Failure::Rpc(Error::new(Code::Internal, why).executed_is(Executed::Yes))
     }
 
-    /// Drops the function, of which the end of this call is no place to panic.
+    /// Drops the function. A panic in its destructor must not reach the end of this call.
     fn let_go(&mut self) {
         let invocation = self.invocation.take();
         if caught(|| drop(invocation)).is_err() {
@@ -559,7 +604,7 @@ impl Drop for RunningFunction {
     }
 }
 
-/// Who set the deadline of a call.
+/// What set the deadline of a call.
 #[derive(Clone, Copy)]
 enum DeadlineSetter {
     Caller,
@@ -567,25 +612,25 @@ enum DeadlineSetter {
     Limit,
 }
 
-/// A running function with somebody waiting for it.
+/// A running function whose caller waits.
 pub(crate) struct SupervisedCall {
     running: Option<RunningFunction>,
     allowed: Duration,
     set_by: DeadlineSetter,
-    /// Armed only when the function isn't done at its first poll.
+    /// Armed only if the function is not done at its first poll.
     timer: DeadlineTimer,
 }
 
 impl SupervisedCall {
-    /// Has it keep its part in what one connection may have running, as long as it runs.
+    /// Makes it keep its permit of the connection as long as it runs.
     fn keep(&mut self, share: Option<Permit>) {
         if let Some(running) = &mut self.running {
             running._share = share;
         }
     }
 
-    /// Nobody waits for the outcome: the caller was answered, or is gone. The function is told, and runs to its end by
-    /// itself unless it is `readonly`.
+    /// The caller was answered, or is gone. The function's context is cancelled, and it runs to its end by itself
+    /// unless it is `readonly`.
     fn let_run_on(&mut self) {
         let Some(mut running) = self.running.take() else {
             return;
@@ -600,8 +645,8 @@ impl SupervisedCall {
         runtime::spawn(&runtime::current(), to_its_end.in_current_span());
     }
 
-    /// Polls the function once, its result going to the end of `out`, where nothing is left of a failure. How long this
-    /// keeps the thread is for the caller to watch.
+    /// Polls the function once. Its result is appended to `out`, where a failure leaves nothing. The caller must watch
+    /// how long this keeps the thread.
     fn poll_into(
         &mut self,
         cx: &mut std::task::Context<'_>,
@@ -665,7 +710,7 @@ fn polled_after_its_end() -> ! {
     panic!("a call was polled after it had ended, which is a defect of byname");
 }
 
-/// A function had no answer at its deadline.
+/// The error of a function that had no answer at its deadline.
 fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
     let knob = match set_by {
         DeadlineSetter::Caller => "`.timeout(…)` on the call",
@@ -673,7 +718,7 @@ fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
         DeadlineSetter::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
     };
     let why = format!(
-        "`{name}` did not answer within {allowed:?}; it was told and may still be running. Allow more with {knob}"
+        "`{name}` did not answer within {allowed:?}; it was asked to stop and may still be running. Allow more time with {knob}"
     );
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
@@ -817,7 +862,7 @@ mod tests {
         dispatch.begin(entry, name.into(), origin, Instant::now(), source).unwrap()
     }
 
-    /// Without the check it would wait for ever.
+    /// Without the check it would wait forever.
     #[tokio::test]
     #[should_panic(expected = "a call was polled after it had ended")]
     async fn polling_a_call_after_its_reply_panics() {

@@ -14,8 +14,8 @@ use serde_core::ser::SerializeStruct;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::escape::excerpt;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
+use crate::untrusted_text::excerpt;
 
 /// What went wrong: gRPC's sixteen codes, in snake case on the wire.
 ///
@@ -496,7 +496,7 @@ macro_rules! words {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = String::deserialize(deserializer)?;
                 let known = $all.into_iter().find(|known| known.as_str() == word);
-                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is no {}", $what)))
+                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is not a {}", $what)))
             }
         }
     )*};
@@ -647,7 +647,7 @@ impl CallError<Value> {
                     Error::new(
                         Code::Internal,
                         format!(
-                            "the function's own error is no `{}`: {why}; name the type that it returns",
+                            "the function's own error is not of type `{}`: {why}; name the type that it returns",
                             std::any::type_name::<E>()
                         ),
                     )
@@ -750,7 +750,7 @@ mod tests {
     fn codes_are_named_on_the_wire_as_they_are_in_text() {
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
-            assert!(code.http_status() >= 400, "{code} would look like a success");
+            assert!((400..600).contains(&code.http_status()), "{code} would not look like an error");
         }
         // -32000 is a function's own error, -32600 and -32700 are what can't be read.
         let taken = [-32000, -32600, -32700].into_iter().chain(Code::ALL.map(Code::json_rpc_code));
@@ -791,8 +791,8 @@ mod tests {
             assert_eq!(read(&format!(r#"{{"newer":[1],"data":null,"limit":null,{least}}}"#)), Ok(known));
         }
         for (text, words) in [
-            (least.replace("aborted", "teapot"), "`code`: `teapot` is no code"),
-            (least.replace("no", "maybe"), "`executed`: `maybe` is no `executed`"),
+            (least.replace("aborted", "teapot"), "`code`: `teapot` is not a code"),
+            (least.replace("no", "maybe"), "`executed`: `maybe` is not a `executed`"),
             (least.replace("\"m\"", "1"), "`message`: invalid type"),
             (least.replace("kind", "sort"), "missing field `kind`"),
             (format!(r#"{least},"retry_after_ms":-1"#), "`retry_after_ms`: invalid value"),

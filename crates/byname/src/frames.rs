@@ -1,10 +1,10 @@
 //! Many calls on one connection: frames in the binary messages of a WebSocket. `docs/protocol.md` specifies them.
 //!
-//! Nothing here knows of functions, nor of who calls them. A frame is its [`header`] and its [`payload`], and travels in
-//! the messages of [`websocket`]. A [`WriteQueue`] has the frames that wait to be written, an [`MessageAssembly`] the messages of
-//! which only some pieces have come, and a [`FrameSocket`] joins both to a TCP stream. Callers and the task of a connection meet
-//! in a [`SharedState`]. [`FlowControl`] says how far the streams of a connection may go on, and a [`StreamSender`] sends
-//! one.
+//! Nothing here knows functions or callers. A frame is its [`header`] and its [`payload`], and travels in the messages
+//! of [`websocket`]. A [`WriteQueue`] has the frames that wait to be written, a [`MessageAssembly`] has the messages of
+//! which only some pieces have come, and a [`FrameSocket`] connects both to a TCP stream. Callers and the task of a
+//! connection share a [`SharedState`]. [`FlowControl`] says how many bytes the streams of a connection may send, and a
+//! [`StreamSender`] sends one stream.
 
 mod buffer_pool;
 mod flow_control;
@@ -30,7 +30,7 @@ pub(crate) use self::write_queue::{SPARE, WriteQueue};
 
 use std::fmt;
 
-/// The peer broke the protocol, and how.
+/// The peer violated the protocol, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) &'static str);
 
@@ -40,10 +40,10 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What is agreed on in the handshake.
+/// The WebSocket subprotocol.
 pub(crate) const SUBPROTOCOL: &str = "byname.v1";
 
-/// A message of more bytes than this travels in pieces of this size, so that others can travel between them.
+/// A message of more bytes than this is sent in pieces of this size, so that others can be sent between them.
 pub(crate) const PIECE: usize = 64 << 10;
 
 /// The longest payload of one frame. Longer messages come in pieces.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_core::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,7 +21,7 @@ use crate::method::{Method, Param, Source as Place};
 use crate::name;
 use crate::outcome::Failure;
 pub use crate::server::frame_connection::fuzzing::server_calls;
-use crate::wire::{Way, headers, json_rpc, path_way, plain_way, query, reply};
+use crate::wire::{Way, headers, json_rpc_format, path_format, plain_format, query, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
@@ -49,14 +49,14 @@ pub const TARGETS: [Target; 17] = [
 
 /// The body of a call on the plain way: what is read is written back as the same call.
 pub fn envelope(data: &[u8]) {
-    let Ok((name, args)) = plain_way::read(&Bytes::copy_from_slice(data)) else {
+    let Ok((name, args)) = plain_format::read(&Bytes::copy_from_slice(data)) else {
         return;
     };
     if name::check(&name).is_err() {
         return;
     }
-    let again = plain_way::write(&name, &args);
-    let (name_again, args_again) = plain_way::read(&again.into()).expect("what was read is written");
+    let again = plain_format::write(&name, &args);
+    let (name_again, args_again) = plain_format::read(&again.into()).expect("what was read is written");
     assert_eq!(name_again, name);
     let or =
         |part: &Bytes, empty: &'static [u8]| if part.is_empty() { Bytes::from_static(empty) } else { part.clone() };
@@ -67,11 +67,11 @@ pub fn envelope(data: &[u8]) {
 /// The body of a call of JSON-RPC, or of several: each is answered by its id, which is echoed as it came.
 pub fn json_rpc(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    let is = json_rpc::is(&body);
-    assert!(!is || plain_way::read(&body).is_err(), "no body is both");
-    let asked = match json_rpc::read(&body, 3) {
-        json_rpc::JsonRpcBody::Single(asked) => vec![asked],
-        json_rpc::JsonRpcBody::Batch(asked) => asked,
+    let is = json_rpc_format::is(&body);
+    assert!(!is || plain_format::read(&body).is_err(), "no body is both");
+    let asked = match json_rpc_format::read(&body, 3) {
+        json_rpc_format::JsonRpcBody::Single(asked) => vec![asked],
+        json_rpc_format::JsonRpcBody::Batch(asked) => asked,
     };
     assert!((1..=3).contains(&asked.len()));
     for asked in asked {
@@ -82,11 +82,12 @@ pub fn json_rpc(data: &[u8]) {
             }
             Err(no_call) => {
                 let id = asked.id.clone().expect("what is no call is answered");
-                serde_json::from_slice::<&RawValue>(&json_rpc::no_call(&id, no_call)).expect("the answer is JSON");
+                serde_json::from_slice::<&RawValue>(&json_rpc_format::no_call(&id, no_call))
+                    .expect("the answer is JSON");
             }
         }
         if let Some(id) = asked.id {
-            serde_json::from_slice::<&RawValue>(&json_rpc::success(&id, b"null")).expect("the answer is JSON");
+            serde_json::from_slice::<&RawValue>(&json_rpc_format::success(&id, b"null")).expect("the answer is JSON");
         }
     }
 }
@@ -94,9 +95,10 @@ pub fn json_rpc(data: &[u8]) {
 /// The body of a call by path: by position or by name, never both.
 pub fn path_body(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    if let Ok(args) = path_way::read(body.clone()) {
+    if let Ok(args) = path_format::read(body.clone()) {
         assert!(args.positional.is_empty() || args.keyword.is_empty());
-        let again = path_way::read(path_way::write(&args).expect("one kind only")).expect("what was read is written");
+        let again =
+            path_format::read(path_format::write(&args).expect("one kind only")).expect("what was read is written");
         assert!(again.keyword == args.keyword || args.keyword.is_empty());
     }
 }
@@ -304,7 +306,7 @@ pub fn received_error(data: &[u8]) {
     let Some((&[high, low, way], body)) = data.split_first_chunk() else {
         return;
     };
-    let status = 100 + u16::from_be_bytes([high, low]) % 500;
+    let status = StatusCode::from_u16(100 + u16::from_be_bytes([high, low]) % 500).expect("below 600");
     let way_in = if way % 2 == 0 { Way::Plain } else { Way::Path };
     let reason: Option<&[u8]> =
         [None, Some(&b""[..]), Some(b"no func found err"), Some(b"\xff")][usize::from(way / 2 % 4)];
@@ -312,7 +314,7 @@ pub fn received_error(data: &[u8]) {
     let mut headers = HeaderMap::new();
     headers.insert(headers::PROTOCOL, headers::VERSION);
     match reply(way_in, "f", status, reason, &headers, &body) {
-        Ok(_) => assert!((200..300).contains(&status), "{status} is no success"),
+        Ok(_) => assert!(status.is_success(), "{status} is no success"),
         Err(failure) => {
             let error = match failure {
                 // The data is beside it.
@@ -335,7 +337,7 @@ pub fn names(data: &[u8]) {
     };
     if name::check(name).is_ok() {
         assert!(name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte)));
-        let (again, _) = plain_way::read(&plain_way::write(name, &EncodedArguments::none(Codec::Json)).into())
+        let (again, _) = plain_format::read(&plain_format::write(name, &EncodedArguments::none(Codec::Json)).into())
             .expect("a name needs no escape");
         assert_eq!(again, name);
     }
@@ -521,8 +523,8 @@ mod tests {
                 target(bytes);
             }
         }
-        assert!(plain_way::read(&Bytes::from_static(br#"{"fun":"f","args":[1]}"#)).is_ok());
-        let json_rpc::JsonRpcBody::Batch(asked) = json_rpc::read(&Bytes::from_static(REQUEST), 3) else {
+        assert!(plain_format::read(&Bytes::from_static(br#"{"fun":"f","args":[1]}"#)).is_ok());
+        let json_rpc_format::JsonRpcBody::Batch(asked) = json_rpc_format::read(&Bytes::from_static(REQUEST), 3) else {
             panic!("an array is a batch");
         };
         assert!(asked.iter().all(|asked| asked.call.is_ok()));

@@ -1,4 +1,4 @@
-//! A function as behaviour: from encoded arguments to an encoded reply. Types are erased here and nowhere else.
+//! The behaviour of a function: from encoded arguments to an encoded reply. Types are erased only here.
 
 mod streaming_function;
 
@@ -41,7 +41,8 @@ pub(crate) enum ResultTarget {
     Encoded(Codec, Vec<u8>),
     /// The value itself, for a caller in the same process.
     Local(Option<Box<dyn std::any::Any + Send>>),
-    /// The items of a stream, which are taken out while they are made. It is `None` only during a poll of the function.
+    /// The items of a stream, which are read while the function makes them. It is `None` only during a poll of the
+    /// function.
     Stream(Option<Box<YieldedItems>>),
 }
 
@@ -55,17 +56,17 @@ impl ResultTarget {
     }
 }
 
-/// What [`ResultTarget`] holds when a function is done.
+/// The state of a function after a poll. The value is in [`ResultTarget`].
 pub(crate) enum FunctionResult {
     /// A value, or the end of a stream.
     Ok,
-    /// More items. The function goes on.
+    /// More items. The function continues.
     Items,
     /// The function's own error.
     Method(Code, OwnMessage),
-    /// Ours, and nothing is in the output.
+    /// An error of byname. Nothing is in the output.
     Rpc(Error),
-    /// It can't be encoded, and why.
+    /// The result can't be encoded, with the reason.
     Unencodable(String),
 }
 
@@ -88,7 +89,7 @@ impl TypeIds {
 pub(crate) enum NoError {}
 
 impl Handler {
-    /// A function that returns no `Result`.
+    /// A function that does not return a `Result`.
     #[doc(hidden)]
     pub fn plain<A, F, Fut, T>(method: &'static Method, function: F) -> Self
     where
@@ -100,7 +101,7 @@ impl Handler {
         Self::whole(method.clone(), function)
     }
 
-    /// A function that returns a `Result`; `summary` says what its own errors go out under.
+    /// A function that returns a `Result`. `summary` gives the code and message for its own errors.
     #[doc(hidden)]
     pub fn fallible<A, F, Fut, T, E>(
         method: &'static Method,
@@ -213,7 +214,7 @@ impl Handler {
         }
     }
 
-    /// Decodes the arguments and makes the invocation. It does nothing before it is polled.
+    /// Decodes the arguments and makes the invocation, which starts at its first poll.
     pub(crate) fn begin(&self, call: arguments::CallInput<'_>) -> Result<Pin<Box<dyn Invocation>>, Error> {
         (self.begin)(&self.method, call)
     }
@@ -223,7 +224,7 @@ impl Handler {
         self.types == types
     }
 
-    /// Whether its one argument is [`Bytes`](crate::Bytes), or the items of the stream that it takes are.
+    /// Whether its only argument is [`Bytes`](crate::Bytes), or a stream of them.
     pub(crate) fn takes_bytes(&self) -> bool {
         self.takes_bytes
     }
@@ -244,7 +245,7 @@ impl fmt::Debug for Handler {
     }
 }
 
-/// An `#[rpc]` function, as [`Server::method`](crate::Server::method) takes it. The attribute implements it.
+/// An `#[rpc]` function, for [`Server::method`](crate::Server::method). The attribute implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an `#[rpc]` function that can be served",
     label = "expected the name of a function that has `#[rpc]` and a body",
@@ -255,14 +256,23 @@ pub trait Function {
     fn handler() -> Handler;
 }
 
-/// A type with an `impl` block that has `#[rpc]`, its own or that of one contract. The attribute implements it, so a type
-/// has one such block; other contracts of it are served by [`Server::contract`](crate::Server::contract).
+/// A type with an `impl` block that has `#[rpc]`: its own, or that of one contract. The attribute implements it, so a
+/// type has one such block. [`Server::contract`](crate::Server::contract) serves other contracts of the type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no `impl` block with `#[rpc]`",
+    label = "expected a type whose `impl` block has `#[rpc]`",
+    note = "write `#[rpc]` above the `impl` block that has the methods"
+)]
 pub trait Instance: Sized + 'static {
+    /// The type that [`Fake::of`] makes.
+    #[doc(hidden)]
+    type Fakes: Default;
+
     #[doc(hidden)]
     fn bind(this: Arc<Self>) -> Vec<Handler>;
 }
 
-/// What [`Server::inject`](crate::Server::inject) takes: an [`Instance`], or an [`Arc`] of one.
+/// The argument of [`Server::inject`](crate::Server::inject): an [`Instance`], or an [`Arc`] of one.
 #[diagnostic::on_unimplemented(
     message = "the methods of `{Self}` can't be served",
     label = "expected an instance of a type whose `impl` block has `#[rpc]`, or an `Arc` of one",
@@ -287,8 +297,9 @@ impl<T: Instance> Inject for Arc<T> {
     }
 }
 
-/// The type beside an `#[rpc]` trait (`UsersContract` beside `Users`) by which [`Server::contract`](crate::Server::contract)
-/// serves a `T` that implements the trait, or an [`Arc`] of one. The attribute implements it.
+/// The type that belongs to an `#[rpc]` trait (`UsersContract` for `Users`). With it,
+/// [`Server::contract`](crate::Server::contract) serves a `T` that implements the trait, or an [`Arc`] of one. The
+/// attribute implements it.
 #[diagnostic::on_unimplemented(
     message = "`{T}` can't be served by `{Self}`",
     label = "expected the type beside an `#[rpc]` trait, and an instance that implements the trait, or an `Arc` of one",
@@ -297,11 +308,19 @@ impl<T: Instance> Inject for Arc<T> {
 pub trait Contract<T> {
     #[doc(hidden)]
     fn handlers(instance: T) -> Vec<Handler>;
+
+    #[doc(hidden)]
+    fn methods() -> &'static [&'static MethodSpec];
 }
 
-/// A function that answers in place of an `#[rpc]` function, for tests: [`Server::inject`](crate::Server::inject) takes it.
-/// The stub makes it of a closure with the types of the function, `add::fake(|a, b| async move { … })`, and the type beside a
-/// contract one of each method, `UsersContract::get(|id| async move { … })`.
+/// A function that replaces an `#[rpc]` function in a test. Pass it to [`Server::inject`](crate::Server::inject). It is
+/// made from a closure with the types of the function:
+///
+/// | function | fake |
+/// | --- | --- |
+/// | a function, a declaration | `add::fake(\|a, b\| async move { … })` |
+/// | a method of an `impl` block | `Fake::of::<Counter>().bump(\|by\| async move { … })` |
+/// | a method of a contract | `UsersContract::get(\|id\| async move { … })` |
 ///
 /// ```
 /// use byname::{Client, Server, rpc};
@@ -321,6 +340,33 @@ pub trait Contract<T> {
 pub struct Fake(Handler);
 
 impl Fake {
+    /// What makes fakes of the methods of a type whose `impl` block has `#[rpc]`: it has a method for each, of the same name
+    /// and as visible, which takes a closure. Methods that are not faked are unimplemented. The fakes of a contract are made
+    /// by the type beside the trait.
+    ///
+    /// ```
+    /// use byname::{Client, Fake, Server, rpc};
+    ///
+    /// struct Counter;
+    ///
+    /// #[rpc(prefix = "counter")]
+    /// impl Counter {
+    ///     async fn bump(&self, by: i64) -> i64 { by }
+    ///     async fn total(&self) -> i64 { 0 }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// let fake = Fake::of::<Counter>().bump(|by| async move { by + 1000 });
+    /// let data = Client::local(&Server::new().inject(fake))?;
+    /// assert_eq!(Counter::on(&data).bump(5).await?, 1005);
+    /// assert_eq!(Counter::on(&data).total().await.unwrap_err().code(), byname::Code::Unimplemented);
+    /// # Ok(()) }
+    /// ```
+    pub fn of<T: Instance>() -> T::Fakes {
+        T::Fakes::default()
+    }
+
     #[doc(hidden)]
     pub fn new(handler: Handler) -> Self {
         Self(handler)
@@ -334,18 +380,33 @@ impl Inject for Fake {
     }
 }
 
-/// A function of a package, as `server!` finds it.
+/// A function of a package, as found by `server!`.
 #[derive(Debug)]
 pub struct Registration {
     /// Makes its handler.
     pub handler: fn() -> Handler,
-    /// What is known of it.
+    /// Its description.
     pub spec: &'static MethodSpec,
-    /// Where Rust finds it, its crate first.
+    /// Its path in Rust, which begins with its crate.
     pub path: &'static str,
 }
 
 inventory::collect!(Registration);
+
+/// A type whose `impl` block has `#[rpc]`, its own or that of a contract. Its methods can be served once there is an instance.
+#[derive(Debug)]
+pub struct BlockRegistration {
+    /// Returns what is known of its methods.
+    pub methods: fn() -> &'static [&'static MethodSpec],
+    /// Returns the name of the type.
+    pub ty: fn() -> &'static str,
+    /// The file with the block.
+    pub file: &'static str,
+    /// The line of the block.
+    pub line: u32,
+}
+
+inventory::collect!(BlockRegistration);
 
 /// A closure or function of up to sixteen arguments that returns a future, for [`Server::function`](crate::Server::function).
 #[diagnostic::on_unimplemented(
@@ -357,7 +418,7 @@ inventory::collect!(Registration);
     note = "write the types of a closure's arguments: `|a: i64, b: i64| async move {{ a + b }}`"
 )]
 pub trait Callable<A>: Send + Sync + 'static {
-    /// What it returns.
+    /// Its result.
     type Output: Serialize + Send + 'static;
 
     #[doc(hidden)]
@@ -383,11 +444,11 @@ pub trait FunctionName<A> {
     fn names(self) -> FunctionNames;
 }
 
-/// What [`FunctionName`] says.
+/// The name, and the names of the arguments.
 #[derive(Debug)]
 pub struct FunctionNames {
     name: String,
-    /// As many as the function has.
+    /// One for each argument of the function.
     arguments: Option<Vec<String>>,
 }
 
@@ -450,7 +511,7 @@ callables! {
 }
 
 pin_project_lite::pin_project! {
-    /// A function whose result is a value, or a `Result` that shows when it is encoded.
+    /// A function whose result is a value. If it is a `Result`, that is found when it is encoded.
     struct Plain<Fut> {
         #[pin]
         future: Fut,
@@ -521,7 +582,7 @@ where
     }
 }
 
-/// What a function's `Err` comes to; its own error is in `out`, and ours is not.
+/// The outcome of a function's `Err`. The function's own error is in `out`; an error of byname is not.
 fn own_error<E: Serialize + Send + 'static>(
     error: E,
     summary: fn(&E) -> MethodErrorSummary,
@@ -549,7 +610,7 @@ fn own_error<E: Serialize + Send + 'static>(
             }
         }
         ResultTarget::Local(slot) => {
-            // Interceptors of this process see the message that other processes would get.
+            // Interceptors of this process see the same message as other processes.
             let message = said.unwrap_or_else(|| {
                 let mut json = Vec::new();
                 let encoded = codec::encode(Codec::Json, &error, &mut json);
@@ -564,7 +625,7 @@ fn own_error<E: Serialize + Send + 'static>(
     }
 }
 
-/// Appends `value`, which comes to `outcome`, or nothing.
+/// Appends `value` and returns `outcome`. If it can't be encoded, nothing is appended.
 fn encoded<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>, outcome: FunctionResult) -> FunctionResult {
     let start = bytes.len();
     match codec::encode(codec, value, bytes) {

@@ -97,7 +97,7 @@ impl InterceptorChain {
             }
             None => {
                 let why =
-                    format!("`{name}` was still with an interceptor at its deadline; allow more with `.timeout(…)`");
+                    format!("`{name}` was still in an interceptor at its deadline; allow more time with `.timeout(…)`");
                 progress.say(Error::new(Code::DeadlineExceeded, why).into())
             }
         }

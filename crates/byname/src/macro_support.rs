@@ -5,7 +5,7 @@ pub use std::string::String;
 pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
-pub use crate::handler::{Handler, Registration, Yields};
+pub use crate::handler::{BlockRegistration, Handler, Registration, Yields};
 pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};
 
 use std::future::Pending;
@@ -153,7 +153,7 @@ pub fn borrowed<O: std::borrow::Borrow<T>, T: ?Sized>(owned: &Option<O>) -> Opti
 
 /// The two sides of a `Result`, whatever alias it is written with.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is called `Result` but is none",
+    message = "`{Self}` is named `Result` but is not the standard `Result`",
     label = "expected a type that is a `Result<T, E>`, perhaps by an alias",
     note = "give your type another name: by that one, callers expect an error that may come instead of the value"
 )]
@@ -513,6 +513,20 @@ pub trait NoContract {
 }
 
 impl<T> NoContract for Arc<T> {}
+
+/// As [`NoContract`], which makes the error.
+pub trait NoContractMethods {
+    /// None.
+    fn __byname_methods() -> &'static [&'static MethodSpec] {
+        &[]
+    }
+}
+
+impl<T> NoContractMethods for T {}
+
+/// What [`Fake::of`](crate::Fake::of) makes of a type that implements a contract: `UsersContract::get(…)` makes the fakes.
+#[derive(Debug, Default)]
+pub struct FakesAreMadeByTheTypeBesideTheTrait;
 
 /// Implemented by nothing: its message is what matters.
 #[diagnostic::on_unimplemented(

@@ -5,8 +5,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
+use crate::untrusted_text::quoted;
 
 /// Headers that say something to HTTP itself, and that byname, or whatever is on the way, writes and obeys.
 const OF_HTTP: [&str; 23] = [
@@ -62,9 +62,8 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
 
 /// Checks a header.
 pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
-    let invalid = |what: String, why: &str| {
-        Error::refused(Code::InvalidArgument, format!("{what} can't stand in a header: {why}"))
-    };
+    let invalid =
+        |what: String, why: &str| Error::refused(Code::InvalidArgument, format!("{what} can't be a header: {why}"));
     let name: HeaderName = name
         .parse()
         .map_err(|_| invalid(quoted(name), "expected a name of ASCII letters, digits, `-` and `_`, without spaces"))?;
@@ -73,11 +72,11 @@ pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)
     if is_of_http(name.as_str()) {
         return Err(invalid(
             quoted(name.as_str()),
-            "it is HTTP's own; choose another name, such as one that begins with `x-`",
+            "HTTP uses it itself; choose another name, such as one that begins with `x-`",
         ));
     }
     if name.as_str().starts_with("byname-") {
-        return Err(invalid(quoted(name.as_str()), "it is the protocol's own; a deadline is set by `.timeout(…)`"));
+        return Err(invalid(quoted(name.as_str()), "the protocol uses it itself; set a deadline with `.timeout(…)`"));
     }
     // The value may be a secret, which has no place in a message.
     let no_value = || {
@@ -151,7 +150,7 @@ pub(crate) fn check_taken(headers: &HeaderMap, limit: usize) -> Result<(), Error
 pub(crate) fn too_large(limit: usize) -> Error {
     let why = format!(
         "the headers of the call are larger than {limit} bytes (`Limits::header` of the server) or more than \
-         {MOST_TAKEN}; send less in them, or raise it"
+         {MOST_TAKEN}; send less in them, or raise the limit"
     );
     Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Header)
 }
@@ -176,7 +175,7 @@ mod tests {
         {
             let why = parse(name, "x").unwrap_err();
             assert_eq!(
-                (why.code(), why.message().contains("it is HTTP's own")),
+                (why.code(), why.message().contains("HTTP uses it itself")),
                 (Code::InvalidArgument, true),
                 "{why}"
             );

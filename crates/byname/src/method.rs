@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The description of a function that can be called, for programs and for people.
 #[derive(Clone, Debug)]
@@ -30,21 +30,22 @@ pub struct Method {
     pub streams: bool,
     /// Whether it returns a `Result`.
     pub fallible: bool,
-    /// Running it twice has the effect of running it once. So a call may be sent again when its outcome is unknown.
+    /// Whether running it twice has the effect of running it once. Then a call may be sent again when its outcome is
+    /// unknown.
     pub idempotent: bool,
-    /// It changes nothing: a GET may call it, and it is dropped when its caller goes away.
+    /// Whether it changes nothing. Then a GET may call it, and it is dropped when its caller is gone.
     pub readonly: bool,
-    /// It blocks its thread, so it runs on a thread that may be blocked.
+    /// Whether it blocks its thread. Then it runs on a thread that may be blocked.
     pub blocking: bool,
-    /// Its own deadline in place of [`Limits::call`](crate::Limits::call).
+    /// Its own time-out instead of [`Limits::call`](crate::Limits::call).
     pub timeout: Option<Duration>,
     /// How long a browser or a proxy may keep its answer to a GET.
     pub max_age: Option<Duration>,
-    /// Whether a cache of many users may keep it as well.
+    /// Whether a shared cache may keep it as well.
     pub public: bool,
     /// A hash of the names and types of its arguments and of its result. It is equal on two sides that agree on them.
     pub fingerprint: u64,
-    /// Where it stands in the source.
+    /// Its place in the source.
     pub source: Source,
 }
 
@@ -56,7 +57,7 @@ pub struct Param {
     pub name: Cow<'static, str>,
     /// Its type, as written.
     pub ty: Cow<'static, str>,
-    /// It is an `Option` and may be left out.
+    /// Whether it is an `Option`, which may be left out.
     pub optional: bool,
     /// The value of an argument that is left out, as JSON. A stub sends the argument anyway.
     pub default: Option<String>,
@@ -74,7 +75,7 @@ impl Param {
     }
 }
 
-/// Where a [`Method`] stands in the source.
+/// The place of a [`Method`] in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Source {
@@ -82,14 +83,14 @@ pub struct Source {
     pub package: &'static str,
     /// The module.
     pub module: &'static str,
-    /// The file, as the compiler was given it.
+    /// The file, as it was given to the compiler.
     pub file: &'static str,
     /// The line.
     pub line: u32,
 }
 
 impl Method {
-    /// As a person would write it: `add(a: i64, b: i64) -> i64`.
+    /// The signature in Rust's notation: `add(a: i64, b: i64) -> i64`.
     pub fn signature(&self) -> String {
         let mut out = format!("{}(", self.name);
         for (at, param) in self.params.iter().enumerate() {
@@ -110,20 +111,20 @@ impl Method {
         out
     }
 
-    /// The index of an argument, or words that say which there are.
+    /// The index of an argument, or a message that lists the arguments.
     pub(crate) fn param(&self, name: &str) -> Result<usize, String> {
         let unknown = || match name {
-            // The plain way's body, at a path of a function: its name is there twice.
+            // The body of the plain way was sent to the path of a function, so its name is there twice.
             "fun" => "unknown argument `fun` (a client's address ends before the function's name)".to_owned(),
             _ if self.takes.as_ref().is_some_and(|stream| stream.name == name) => {
-                format!("argument `{name}` is a stream, which goes with the call and is no value in it")
+                format!("argument `{name}` is a stream: its items are sent with the call, it is not a value in it")
             }
             _ => format!("unknown argument {}", quoted(name)),
         };
         self.params.iter().position(|param| param.name == name).ok_or_else(unknown)
     }
 
-    /// The name of an argument, where it has none of that name.
+    /// The message for an unknown argument.
     #[cold]
     pub(crate) fn unknown(&self, name: &str) -> Option<Box<str>> {
         let mut params = self.params.iter().chain(&self.takes);
@@ -138,7 +139,7 @@ impl Method {
     }
 }
 
-/// What `#[rpc]` knows of a function at compile time; [`Method`] is made of it once.
+/// The properties of a function that `#[rpc]` knows at compile time. A [`Method`] is made from it once.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "written by the attribute only; `Method` documents each")]
 pub struct MethodSpec {
@@ -181,11 +182,11 @@ pub struct EncodedDefault {
 }
 
 impl Method {
-    /// Made by the attribute's expansion.
+    /// The expansion of the attribute makes it.
     ///
     /// # Panics
     ///
-    /// When a `#[rpc(default = …)]` can't be encoded: it is a defect of the program, found at its first use.
+    /// If a `#[rpc(default = …)]` can't be encoded. This is a defect of the program and is found at its first use.
     #[doc(hidden)]
     pub fn new(spec: &'static MethodSpec) -> Self {
         let param = |param: &'static ParamSpec| {

@@ -1,6 +1,6 @@
 //! The grammar of names on the wire.
 
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 128;
@@ -13,7 +13,7 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     }
     if name == "rpc" || name.starts_with("rpc.") {
         return Err(format!(
-            "{} is no name: what begins with `rpc.` belongs to JSON-RPC; choose another",
+            "{} is not a valid name: names that begin with `rpc.` belong to JSON-RPC; choose another",
             quoted(name)
         ));
     }
@@ -26,7 +26,7 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{} is no name: expected ASCII letters, digits and `_`, not a digit first, words joined by `.`",
+        "{} is not a valid name: expected ASCII letters, digits and `_`, not a digit first, words joined by `.`",
         quoted(name)
     ))
 }

@@ -1,7 +1,7 @@
 //! The outcome of a call: [`Returned`], or a [`Failure`].
 
+pub(crate) mod item_sink;
 pub(crate) mod items;
-pub(crate) mod sink;
 
 use std::any::Any;
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 pub(crate) use self::items::Items;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
-use crate::escape::{beginning, excerpt};
+use crate::untrusted_text::{beginning, excerpt};
 
 /// What a function returned.
 pub enum Returned {

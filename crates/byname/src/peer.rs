@@ -8,7 +8,7 @@ use crate::address::Address;
 /// Who is at the other end of a call's connection. [`Context::peer`](crate::Context::peer) and
 /// [`Request::peer`](crate::Request::peer) return it.
 ///
-/// It prints as its [`address`](Self::address).
+/// It prints as its [`address`](Self::address), for a unix socket with the credentials: `unix: (uid 1000, gid 100, pid 4711)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
@@ -70,6 +70,18 @@ impl From<SocketAddr> for Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        self.address.fmt(f)?;
+        match &self.identity {
+            // The address of such a caller is empty.
+            Some(Identity::Unix(caller)) => write!(f, " ({caller})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for UnixCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}, gid {}", self.uid, self.gid)?;
+        self.pid.map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
     }
 }

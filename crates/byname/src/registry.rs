@@ -6,10 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
-use crate::handler::{Handler, Registration};
+use crate::handler::{BlockRegistration, Handler, Registration};
 use crate::method::{Method, MethodSpec, Source};
 use crate::name;
 use crate::running_functions;
+
+/// What is linked into the program and not registered.
+#[derive(Clone, Copy)]
+pub(crate) enum NotServed {
+    Function(&'static Registration),
+    Block(&'static BlockRegistration),
+}
 
 /// The functions of a server, by name.
 #[derive(Default)]
@@ -109,23 +116,39 @@ impl Registry {
         near.into_iter().take(3).map(|(_, known)| known).collect()
     }
 
-    /// The `#[rpc]` functions that are linked into this program and not registered here, in the order of the source.
-    /// Methods are unknown until an instance is injected.
-    pub(crate) fn not_served(&self) -> Vec<&'static Registration> {
-        let is_served = |spec: &MethodSpec| {
-            self.get(spec.name).is_some_and(|entry| {
-                let Source { module, file, line, .. } = entry.handler.method.source;
-                (module, file, line) == (spec.module, spec.file, spec.line)
-            })
-        };
-        let mut found: Vec<_> = inventory::iter::<Registration>().filter(|linked| !is_served(linked.spec)).collect();
-        found.sort_by_key(|linked| (linked.spec.file, linked.spec.line));
+    /// The `#[rpc]` functions and `impl` blocks that are linked into this program and not registered here, in the order of
+    /// the source.
+    pub(crate) fn not_served(&self) -> Vec<NotServed> {
+        let mut found: Vec<_> = NotServed::candidates().filter(|linked| !self.serves(linked)).collect();
+        found.sort_by_key(NotServed::place);
         found
     }
 
-    /// The `#[rpc]` function that is linked into this program under this name.
-    pub(crate) fn linked(name: &str) -> Option<&'static Registration> {
-        inventory::iter::<Registration>().find(|linked| linked.spec.name == name || linked.spec.aliases.contains(&name))
+    /// What is linked into this program under this name and not registered here.
+    pub(crate) fn not_served_as(&self, name: &str) -> Option<NotServed> {
+        let is_named = |spec: &&MethodSpec| spec.name == name || spec.aliases.contains(&name);
+        NotServed::candidates().find(|linked| linked.specs().iter().any(is_named) && !self.serves(linked))
+    }
+
+    /// A block is registered if one of its methods is, under any prefix: all of them are, or a test fakes some.
+    fn serves(&self, linked: &NotServed) -> bool {
+        let is = |entry: &RegistryEntry, spec: &MethodSpec| {
+            let Source { module, file, line, .. } = entry.handler.method.source;
+            (module, file, line) == (spec.module, spec.file, spec.line)
+        };
+        match linked {
+            NotServed::Function(linked) => self.get(linked.spec.name).is_some_and(|entry| is(entry, linked.spec)),
+            NotServed::Block(_) => {
+                let is_here = |spec: &&MethodSpec| {
+                    self.entries.iter().any(|entry| {
+                        let prefix = entry.handler.method.name.strip_suffix(spec.name);
+                        prefix.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.')) && is(entry, spec)
+                    })
+                };
+                // `#[cfg]` may have left nothing of it.
+                linked.specs().is_empty() || linked.specs().iter().any(is_here)
+            }
+        }
     }
 
     /// Logs a warning about the function that has kept a thread for so long, if it is registered here.
@@ -140,6 +163,38 @@ impl Registry {
         let active =
             self.entries.iter().map(|entry| (&*entry.handler.method.name, entry.active.load(Ordering::Relaxed)));
         active.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl NotServed {
+    /// All that is linked, whether it is registered or not.
+    fn candidates() -> impl Iterator<Item = Self> {
+        let functions = inventory::iter::<Registration>().map(NotServed::Function);
+        functions.chain(inventory::iter::<BlockRegistration>().map(NotServed::Block))
+    }
+
+    /// What is known of the function, or of the methods.
+    pub(crate) fn specs(&self) -> &'static [&'static MethodSpec] {
+        match self {
+            NotServed::Function(linked) => std::slice::from_ref(&linked.spec),
+            NotServed::Block(linked) => (linked.methods)(),
+        }
+    }
+
+    /// Its file and line.
+    pub(crate) fn place(&self) -> (&'static str, u32) {
+        match self {
+            NotServed::Function(linked) => (linked.spec.file, linked.spec.line),
+            NotServed::Block(linked) => (linked.file, linked.line),
+        }
+    }
+
+    /// What a server lacks.
+    pub(crate) fn remedy(&self) -> String {
+        match self {
+            NotServed::Function(linked) => format!("`.method::<{}>()`", linked.path),
+            NotServed::Block(linked) => format!("`.inject(…)` with an instance of `{}`", (linked.ty)()),
+        }
     }
 }
 

@@ -8,12 +8,12 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
 use crate::arguments::EncodedArguments;
+use crate::call_semaphore::Permit;
 use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::{Failure, Items, Returned};
 use crate::peer::Peer;
-use crate::permits::Permit;
 
 /// A call as interceptors see it. It is the same for every way in.
 pub struct Request {

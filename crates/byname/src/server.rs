@@ -1,4 +1,4 @@
-//! A server: functions in, calls answered. [`Server`], [`Serve`], [`Bound`].
+//! The server: registers functions and answers calls. [`Server`], [`Serve`], [`Bound`].
 
 #[cfg(unix)]
 mod activated;
@@ -28,16 +28,16 @@ pub use self::unix_socket::UnixSocket;
 
 use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
-use crate::wire::path_way;
+use crate::untrusted_text::quoted;
+use crate::wire::path_format;
 
-/// What a process serves. Nothing is served that isn't named here.
+/// A server and the functions that it serves. Only functions that are added to it are served.
 ///
 /// ```no_run
 /// use byname::{rpc, Server};
@@ -68,6 +68,7 @@ pub struct Server {
     json_rpc: bool,
     frames: bool,
     require_json: bool,
+    access_log: bool,
     interceptors: InterceptorChain,
 }
 
@@ -78,7 +79,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// A server of nothing yet. `byname::server!()` is one of every `#[rpc]` function of the package.
+    /// A server without functions. `byname::server!()` is a server with every `#[rpc]` function of the package.
     pub fn new() -> Self {
         Self {
             handlers: Vec::new(),
@@ -94,6 +95,7 @@ impl Server {
             json_rpc: true,
             frames: true,
             require_json: false,
+            access_log: false,
             interceptors: InterceptorChain::default(),
         }
     }
@@ -104,31 +106,31 @@ impl Server {
         self
     }
 
-    /// Serves the methods of an instance, a value or an `Arc` of one, whose `impl` block bears `#[rpc]`. In tests it also
-    /// takes a [`Fake`](crate::Fake) of one function.
+    /// Serves the methods of an instance whose `impl` block has `#[rpc]`. It is a value or an `Arc`. In tests it may
+    /// also be a [`Fake`](crate::Fake) of one function or method.
     pub fn inject(mut self, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers());
         self
     }
 
-    /// As [`inject`](Self::inject), each name behind `prefix` and a dot: two instances of one type can be served side
-    /// by side. A client reaches them by [`Client::prefix`](crate::Client::prefix).
+    /// As [`inject`](Self::inject), with `prefix` and a dot before each name. So two instances of one type can be
+    /// served side by side. A client calls them with [`Client::prefix`](crate::Client::prefix).
     pub fn inject_as(mut self, prefix: &str, instance: impl Inject) -> Self {
         self.handlers.extend(instance.handlers().iter().map(|handler| handler.prefixed(prefix)));
         self
     }
 
-    /// Serves the methods of one `#[rpc]` trait of an instance, a value or an `Arc` of one that implements it:
-    /// `.contract::<UsersContract, _>(db)`. For a type that implements several; for one, `#[rpc]` on its `impl` and
-    /// [`inject`](Self::inject) do the same.
+    /// Serves the methods of one `#[rpc]` trait that `instance` implements: `.contract::<UsersContract, _>(db)`. The
+    /// instance is a value or an `Arc`. Use this for a type that implements several such traits. For a type with one,
+    /// `#[rpc]` on its `impl` and [`inject`](Self::inject) do the same.
     pub fn contract<C: Contract<T>, T>(mut self, instance: T) -> Self {
         self.handlers.extend(C::handlers(instance));
         self
     }
 
-    /// Serves any async function or closure under a name, for what can't bear the attribute. Its arguments are owned:
-    /// `String`, not `&str`. Callers pass them by position, and by name where they are named: a typed stub passes all by
-    /// name. Without names they are `arg0`, `arg1`, ….
+    /// Serves any async function or closure under a name, for code that can't have the attribute. Its arguments are
+    /// owned: `String`, not `&str`. Callers pass them by position. Callers can pass them by name if you give names, and
+    /// a typed stub always passes by name. Without names they are `arg0`, `arg1`, ….
     ///
     /// ```
     /// # use byname::Server;
@@ -148,9 +150,9 @@ impl Server {
         self
     }
 
-    /// Puts an interceptor around every call, whichever way it comes in, also in this process: it sees who calls what,
-    /// may leave a finding for the function, refuse the call, and look at the reply. The one added first is the
-    /// outermost. The arguments are not decoded yet. Names that nothing is served under come through as well.
+    /// Adds an interceptor around every call, over every way in and also in this process. It sees the caller and the
+    /// name. It may store data for the function, reject the call, and look at the reply. The interceptor that is added
+    /// first is the outermost. The arguments are not decoded yet. Calls of unknown names pass through it as well.
     ///
     /// ```
     /// use byname::{rpc, Code, Context, Error, Next, Request, Server};
@@ -172,9 +174,9 @@ impl Server {
     /// });
     /// ```
     ///
-    /// An error of its own goes out like one of a function's, with what is known of whether the function ran; a panic is
-    /// caught. Interceptors count as part of the call: they hold its place under [`Limits::in_flight`] and end at its
-    /// deadline.
+    /// An error that the interceptor returns is sent like an error of a function; `executed` says whether the function
+    /// ran. A panic is caught. Interceptors are a part of the call: they use its permit of [`Limits::in_flight`] and
+    /// end at its deadline.
     pub fn intercept<F, Fut>(mut self, interceptor: F) -> Self
     where
         F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
@@ -184,39 +186,39 @@ impl Server {
         self
     }
 
-    /// Moves limits and time-outs: `.limits(|limits| limits.message = 64 << 20)`.
+    /// Changes limits and time-outs: `.limits(|limits| limits.message = 64 << 20)`.
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.limits);
         self
     }
 
-    /// The path of the endpoint, `/rpc` unless told otherwise. It is written as it stands in a URL, percent-encoded where
-    /// that is needed; any other fails the start.
+    /// The path of the endpoint, `/rpc` by default. Write it percent-encoded, as in a URL. Any other form is an error
+    /// at the start.
     pub fn endpoint(mut self, path: &str) -> Self {
         self.endpoint = format!("/{}", path.trim_matches('/'));
         self
     }
 
-    /// The names that this server goes by: requests whose `Host` is another are answered 421. Each is a host, or a host
-    /// and a port. Without it a server that is bound to a loopback address answers to loopback names only (so that a
-    /// web page can't reach it by rebinding a name), any other to every name, and so does one at a unix socket, which no
-    /// page reaches. Loopback names stay its own at both, whatever is listed.
+    /// The names of this server. A request with another `Host` is answered 421. Each name is a host, or a host and a
+    /// port. By default, a server that is bound to a loopback address accepts only loopback names, so that a web page
+    /// can't reach it by DNS rebinding. Any other server accepts every name, also at a unix socket, which no web page can
+    /// reach. Loopback names are always accepted at a loopback address and at a unix socket.
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
         self
     }
 
-    /// Web origins, such as `https://app.example`, whose pages may call besides the server's own. The server answers
-    /// preflights itself: it needs no layer for CORS around it, and such a layer lets no page in. What pages may do beside
-    /// calling is set by [`cors`](Self::cors).
+    /// Web origins, such as `https://app.example`, whose pages may call, in addition to the server's own pages. The
+    /// server answers preflights itself. It needs no CORS layer, and such a layer admits no page. [`cors`](Self::cors)
+    /// sets what else pages may do.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));
         self
     }
 
-    /// What the pages of [`origins`](Self::origins) may do beside calling: set other headers, read the headers of answers,
-    /// send cookies. Without `origins` it has no effect.
+    /// What the pages of [`origins`](Self::origins) may do in addition to calling: set other headers, read the headers
+    /// of answers, send cookies. Without `origins` it has no effect.
     ///
     /// ```
     /// # use byname::Server;
@@ -234,10 +236,10 @@ impl Server {
         self
     }
 
-    /// Whether callers may learn names: an unknown name is answered with near ones, or with how to serve the `#[rpc]`
-    /// function of that name. On by default on a loopback address
-    /// and at a unix socket, without [`hosts`](Self::hosts), for requests that no proxy passes on: one with `forwarded`,
-    /// `x-forwarded-for`, `x-real-ip` or `via` may come from anywhere. Else off.
+    /// Whether callers may learn names: the answer to an unknown name suggests similar names, or says how to serve the
+    /// `#[rpc]` function of that name. On by default on a loopback address and at a unix socket without
+    /// [`hosts`](Self::hosts), otherwise off. The default never applies to a request with `forwarded`,
+    /// `x-forwarded-for`, `x-real-ip` or `via`: a proxy has passed it on, and its caller may be anywhere.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
         self
@@ -261,17 +263,49 @@ impl Server {
         self
     }
 
-    /// Whether frames are offered: many calls at once on one connection, which clients go over to by themselves, and
-    /// browsers by `new WebSocket(url, "byname.v1")`. On by default; a server that is mounted in another has none.
+    /// Whether frames are offered: many calls at once on one connection. Clients of byname change to them by
+    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default. A server that is
+    /// mounted in another has none.
     pub fn frames(mut self, on: bool) -> Self {
         self.frames = on;
         self
     }
 
-    /// Whether every request with a body must say `content-type: application/json`, not only those of browsers. Turn it
-    /// on behind a proxy that strips `Origin` and `Sec-Fetch-Site`. Off by default: the original client says otherwise.
+    /// Whether every request with a body must have `content-type: application/json`, not only requests of browsers.
+    /// Turn it on behind a proxy that removes `Origin` and `Sec-Fetch-Site`. Off by default, because the original
+    /// client sends another type.
     pub fn require_json(mut self, on: bool) -> Self {
         self.require_json = on;
+        self
+    }
+
+    /// Whether each call is one event of `tracing`, at level INFO with the target `byname::access`. Off by default.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 }).access_log(true);
+    /// // INFO byname::access: name="double" peer=127.0.0.1:40312 way="path" ms=0.183 code="ok" executed="yes" …
+    /// ```
+    ///
+    /// The names of its fields are stable. A field is absent if its value is not known.
+    ///
+    /// | field | type | |
+    /// | --- | --- | --- |
+    /// | `name` | string | the registered name of the function, also if an alias was called. Otherwise the name as the caller wrote it, escaped, of at most 128 bytes |
+    /// | `peer` | address and port | as [`Context::peer`](crate::Context::peer); absent within the process |
+    /// | `way` | string | `plain`, `path`, `json-rpc`, `frames`, or `local` within the process |
+    /// | `ms` | number | milliseconds from the head of the request, or the first frame of the call, until the answer is handed to the connection; of a stream until its end. Its resolution is a microsecond |
+    /// | `code` | string | `ok`, or the [`Code`] of the error that the caller gets. `cancelled` also if the caller went away before the end |
+    /// | `executed` | string | `yes`, `no` or `unknown`: whether the function ran |
+    /// | `bytes_in` | integer | the body of the request, of a JSON-RPC batch the call's own part, of frames the payload of the call. Absent if no body was read, or if the caller sends a stream |
+    /// | `bytes_out` | integer | the body of the answer, of a JSON-RPC batch the call's own part, of frames the payload of the answer; of a stream the bytes of its items |
+    /// | `items` | integer | the items of the stream that the function returned; absent if it returned none |
+    /// | `trace_id` | string | the trace of the caller's `traceparent`, if it sent a valid one |
+    ///
+    /// Calls that are refused are events too, whether a limit, a rule about `Host` or `Origin` or a malformed body is the
+    /// reason. Probes, preflights, upgrades, requests for other paths and what is not HTTP are not calls.
+    pub fn access_log(mut self, on: bool) -> Self {
+        self.access_log = on;
         self
     }
 
@@ -284,26 +318,29 @@ impl Server {
     /// assert_eq!(names, ["double"]);
     /// ```
     ///
-    /// An `#[rpc]` function that is linked into the program but is not served was perhaps forgotten. The log names such
-    /// functions at the start, and callers of one learn it where [`listing`](Self::listing) is on. Methods of an `impl`
-    /// block are unknown until an instance is injected.
+    /// An `#[rpc]` function or an `#[rpc] impl` that is linked into the program but not served may have been forgotten.
+    /// The server logs such functions and methods at its start, and tells callers of one if [`listing`](Self::listing)
+    /// is on. It can't name a generic `impl<T> Users for Db<T>` of a contract, because only types without parameters
+    /// register what is linked. It does not name an `impl` of a contract without `#[rpc]`, which is for
+    /// [`contract`](Self::contract).
     pub fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.handlers.iter().map(|handler| &*handler.method)
     }
 
-    /// Serves at an address (`"127.0.0.1:8080"`, a port of 0 takes a free one), at a unix socket
-    /// (`"unix:/run/orders.sock"`), or at a listener that is bound already, until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and
-    /// `[::1]`, on one port; any other name is the first of its addresses that can be bound.
+    /// Serves at an address (`"127.0.0.1:8080"`; port 0 chooses a free one), at a unix socket
+    /// (`"unix:/run/orders.sock"`), or at a listener that is already bound, until the process is told to stop (SIGTERM,
+    /// ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and `[::1]`, on one port. For any other name, it is
+    /// the first of its addresses that can be bound.
     ///
-    /// A unix socket lets in processes of the server's own user; [`Listen::unix`] sets other permissions. The file of a
-    /// server that has ended is replaced, that of one that lives is not, and the file is removed at the end.
+    /// Processes of the server's own user may connect to a unix socket; [`Listen::unix`] sets other permissions. The
+    /// server replaces the file of a server that has ended, but not of a live one, and removes its file at the end.
     ///
-    /// The first signal drains. Another ctrl-c during the drain ends the process at once, and so does either signal once
-    /// this future has ended or was dropped.
+    /// The first signal starts the drain. Another ctrl-c during the drain ends the process at once. So does either
+    /// signal after this future has ended or was dropped.
     ///
     /// # Errors
     ///
-    /// When awaited: two functions under one name, nothing to serve, an address that can't be bound; after the end,
+    /// When awaited: two functions with one name, nothing to serve, an address that can't be bound. At the end:
     /// functions that were still running at [`Limits::drain`].
     pub fn serve(self, at: impl Into<Listen>) -> Serve {
         Serve::new(self, at.into())
@@ -321,8 +358,8 @@ impl Server {
             self.refused = Some(Error::refused(
                 Code::FailedPrecondition,
                 format!(
-                    "{what} has no `#[rpc]` function that is linked into this program; a library is linked when \
-                     something of it is used or `server!(its_name)` names it"
+                    "{what} has no `#[rpc]` function that is linked into this program; a library is linked if \
+                     the program uses an item of it, or if `server!(its_name)` names it"
                 ),
             ));
         }
@@ -330,9 +367,9 @@ impl Server {
         self
     }
 
-    /// As [`dispatch`](Self::dispatch), of a server that must serve something, at a path that callers can reach.
+    /// As [`dispatch`](Self::dispatch), for a server that must serve something, at a path that callers can reach.
     fn something(&self, private: bool) -> Result<Dispatch, Error> {
-        path_way::check(&self.endpoint).map_err(|why| {
+        path_format::check(&self.endpoint).map_err(|why| {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;
@@ -347,7 +384,7 @@ impl Server {
         Ok(dispatch)
     }
 
-    /// What calls are run by. `private` says that only this machine can reach it.
+    /// The dispatch that runs the calls. `private` says that only this machine can reach the server.
     pub(crate) fn dispatch(&self, private: bool) -> Result<Dispatch, Error> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
@@ -361,6 +398,8 @@ impl Server {
             None if private && self.hosts.is_empty() => Listing::OnThisMachine,
             _ => Listing::Never,
         };
-        Ok(Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone()))
+        let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
+        dispatch.log_access(self.access_log);
+        Ok(dispatch)
     }
 }

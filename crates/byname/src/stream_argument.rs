@@ -15,8 +15,8 @@ use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed};
 use crate::method::{Method, Param};
 use crate::outcome::Failure;
+use crate::outcome::item_sink::{ItemSink, UnfitItem};
 use crate::outcome::items::{CallStream, ItemBatch, ItemSource, Items, NextItems, ROOM};
-use crate::outcome::sink::{ItemSink, UnfitItem};
 
 /// A stream that a function takes as its last argument. It gives the items that the caller sends while the function runs.
 ///

@@ -19,21 +19,32 @@ const LENGTH: usize = 55;
 /// The trace that a call belongs to, as its `traceparent` says it.
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
-    id: [u8; 32],
+    id: TraceId,
     flags: [u8; 2],
+}
+
+/// The id of a trace: 32 lowercase hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TraceId([u8; 32]);
+
+impl TraceId {
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// The id of the trace that a call with these headers belongs to; `None` where [`traceparent`] is.
+pub(crate) fn trace_id(headers: &HeaderMap) -> Option<TraceId> {
+    Trace::of(headers).map(|trace| trace.id)
 }
 
 /// The `traceparent` of what is done in the span of this id on behalf of a call with these headers; `None` where they name
 /// no trace, or not as the specification has it.
 pub(crate) fn traceparent(headers: &HeaderMap, span: impl FnOnce() -> u64) -> Option<HeaderValue> {
-    let mut given = headers.get_all(TRACEPARENT).iter();
-    let (Some(value), None) = (given.next(), given.next()) else {
-        return None;
-    };
-    let trace = Trace::read(value.as_bytes())?;
+    let trace = Trace::of(headers)?;
     let mut text = Vec::with_capacity(LENGTH);
     text.extend_from_slice(b"00-");
-    text.extend_from_slice(&trace.id);
+    text.extend_from_slice(&trace.id.0);
     text.push(b'-');
     let span = span();
     text.extend_from_slice(format!("{span:016x}").as_bytes());
@@ -65,6 +76,14 @@ pub(crate) fn new_span() -> u64 {
 }
 
 impl Trace {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut given = headers.get_all(TRACEPARENT).iter();
+        let (Some(value), None) = (given.next(), given.next()) else {
+            return None;
+        };
+        Self::read(value.as_bytes())
+    }
+
     fn read(text: &[u8]) -> Option<Self> {
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let (known, more) = text.split_at_checked(LENGTH)?;
@@ -89,7 +108,7 @@ impl Trace {
             },
             _ => return None,
         };
-        Some(Self { id: id.try_into().ok()?, flags })
+        Some(Self { id: TraceId(id.try_into().ok()?), flags })
     }
 }
 

@@ -5,17 +5,17 @@
 mod error_object;
 pub(crate) mod headers;
 mod json_object;
-pub(crate) mod json_rpc;
-pub(crate) mod octets;
-pub(crate) mod path_way;
-pub(crate) mod plain_way;
+pub(crate) mod json_rpc_format;
+pub(crate) mod octet_stream;
+pub(crate) mod path_format;
+pub(crate) mod plain_format;
 pub(crate) mod query;
 pub(crate) mod stream_lines;
 
 pub(crate) use self::error_object::{WireError, read_error, status};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use crate::error::{Code, Error, Executed};
 use crate::outcome::Failure;
@@ -32,7 +32,7 @@ pub(crate) enum Way {
 /// The HTTP form of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HttpReply {
-    pub(crate) status: u16,
+    pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
     /// `retry-after`, in whole seconds.
     pub(crate) retry_after: Option<u64>,
@@ -43,19 +43,19 @@ pub(crate) struct HttpReply {
 pub(crate) fn reply(
     way: Way,
     name: &str,
-    status: u16,
+    status: StatusCode,
     reason: Option<&[u8]>,
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Bytes, Failure> {
     if let Some(why) = headers::foreign_coding(name, headers) {
-        let executed = if (200..300).contains(&status) { Executed::Yes } else { Executed::Unknown };
+        let executed = if status.is_success() { Executed::Yes } else { Executed::Unknown };
         return Err(Error::new(Code::Internal, why).executed_is(executed).into());
     }
     let value = match way {
-        _ if !(200..300).contains(&status) => return Err(error_object::read(name, status, reason, headers, body)),
-        Way::Plain => plain_way::value(name, status, body),
-        Way::Path => path_way::value(name, status, headers, body),
+        _ if !status.is_success() => return Err(error_object::read(name, status, reason, headers, body)),
+        Way::Plain => plain_format::value(name, status, body),
+        Way::Path => path_format::value(name, status, headers, body),
     };
     value.map_err(Failure::from)
 }

@@ -74,7 +74,7 @@ async fn a_502_of_a_proxy_says_nothing_of_the_function() {
 #[tokio::test]
 async fn answers_of_web_servers_become_errors_that_say_what_to_look_at() {
     let cases = [
-        ("301 Moved Permanently", Code::Unknown, "no answer of an RPC server"),
+        ("301 Moved Permanently", Code::Unknown, "not an answer of an RPC server"),
         ("400 Bad Request", Code::InvalidArgument, "did not accept the request"),
         ("401 Unauthorized", Code::Unauthenticated, "wants credentials"),
         ("403 Forbidden", Code::PermissionDenied, "refuses the call"),
@@ -82,7 +82,7 @@ async fn answers_of_web_servers_become_errors_that_say_what_to_look_at() {
         ("405 Method Not Allowed", Code::Unimplemented, "is it a byname endpoint?"),
         ("408 Request Timeout", Code::DeadlineExceeded, "waited too long"),
         ("413 Content Too Large", Code::ResourceExhausted, "too large"),
-        ("418 I'm a teapot", Code::Unknown, "no answer of an RPC server"),
+        ("418 I'm a teapot", Code::Unknown, "not an answer of an RPC server"),
         ("429 Too Many Requests", Code::ResourceExhausted, "limits its callers"),
         ("500 Internal Server Error", Code::Internal, "the server's log"),
         ("503 Service Unavailable", Code::Unavailable, "not up"),

@@ -1,6 +1,6 @@
-//! Every message of an error, provoked once, and printed with its remedy in `docs/errors.md`.
+//! Provokes every error message once, and writes it with its remedy to `docs/errors.md`.
 //!
-//! `ERRORS=overwrite cargo test -p byname --test errors` writes the page anew; the difference is read by a person.
+//! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
 
 #[path = "errors/streams.rs"]
 mod about_streams;
@@ -29,7 +29,7 @@ use tower_service::Service;
 
 const SHORT: Duration = Duration::from_millis(20);
 
-/// What a person sees of an error.
+/// The parts of an error that a person sees.
 struct Seen {
     code: Code,
     executed: Executed,
@@ -76,10 +76,11 @@ struct Page {
 impl Page {
     fn new() -> Self {
         let text = "# Errors\n\n\
-            Every message of an error of byname, each provoked by a test (`crates/byname/tests/errors.rs`), with what to do\n\
-            about it. Below each title stand the error's code and whether the function ran. Words in capitals differ from\n\
-            run to run: `PORT`, `LINE`, `TIME`, `ID`, and `OS ERROR` for what the operating system says. Messages are for\n\
-            people: programs go by the code, `executed` and `limit`, which [the protocol](protocol.md#error) explains.\n";
+            Every error message of byname, with what to do about it. A test (`crates/byname/tests/errors.rs`) provokes each\n\
+            message and writes this page. Below each title are the code of the error and whether the function ran. Words in\n\
+            capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `ID`, and `OS ERROR` for the text\n\
+            of the operating system. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
+            [the protocol](protocol.md#error) explains.\n";
         Self { text: text.to_owned(), titles: Vec::new(), messages: Vec::new() }
     }
 
@@ -104,7 +105,7 @@ impl Page {
     }
 }
 
-/// The message without what differs from run to run.
+/// The message without the parts that differ from run to run.
 fn steady(message: &str) -> String {
     let mut out = message.to_owned();
     // A time that the caller named began before the server could read it; a limit's time is exact.
@@ -184,21 +185,22 @@ async fn at_the_start(page: &mut Page) {
     page.add(
         "The address is taken",
         failed(one().serve(taken.local_addr().unwrap()).await),
-        "Find the process that has the port (`ss -ltnp`) and stop it, or serve at another port.",
+        "Find the process that uses the port (`ss -ltnp`) and stop it, or use another port.",
     );
     let bad = [
         (
             "The address is only a port",
             "8080",
-            "`127.0.0.1` is reached from this machine only, `0.0.0.0` from others too, over IPv4; `[::]` over IPv6 as well.",
+            "`127.0.0.1` accepts only calls from this machine. `0.0.0.0` accepts calls from other machines too, over \
+         IPv4. `[::]` accepts them over IPv6 as well.",
         ),
         ("The address has no port", "localhost", "Write the address with its port, or with port 0 for a free one."),
-        ("The address has a scheme", "http://localhost:8080", "Leave the scheme out: a server's address is no URL."),
-        ("The address has a path", "localhost:8080/rpc", "Leave the path out, and set it by `Server::endpoint`."),
-        ("The address has a space", "localhost: 8080", "Trim what was read from a file or a variable."),
+        ("The address has a scheme", "http://localhost:8080", "Leave out the scheme: a server's address is not a URL."),
+        ("The address has a path", "localhost:8080/rpc", "Leave out the path, and set it with `Server::endpoint`."),
+        ("The address has a space", "localhost: 8080", "Trim text that was read from a file or a variable."),
         ("The address of a server has no host", ":http", "Write an address or a name of this machine before the port."),
-        ("The port of a server is none", "localhost:http", "Write the port as a number."),
-        ("An IPv6 address has no brackets", "::1:8080", "Put the address in brackets, so that its end can be seen."),
+        ("The port of a server is invalid", "localhost:http", "Write the port as a number."),
+        ("An IPv6 address has no brackets", "::1:8080", "Put the address in brackets. They separate it from the port."),
     ];
     for (title, address, remedy) in bad {
         page.add(title, failed(one().serve(address).await), remedy);
@@ -206,33 +208,34 @@ async fn at_the_start(page: &mut Page) {
     page.add(
         "The endpoint's path is not percent-encoded",
         refused(one().endpoint("/ü")).await,
-        "Write the path as the message has it, or choose one of letters and digits. Clients are given the same path.",
+        "Write the path as the message shows it, or use only letters and digits. Use the same path in the clients.",
     );
     page.add(
         "The endpoint's path has dots that mean something",
         refused(one().endpoint("/a/../rpc")).await,
-        "Write the path that is meant. `..` is the parent and `.` the same place, and clients leave both out.",
+        "Write the path without dot segments. `..` means the parent and `.` the same directory. Clients remove both \
+         before they send a path.",
     );
     page.add(
-        "Credentials of any page",
+        "Credentials for any page",
         refused(one().origins(["*"]).cors(|cors| cors.allow_credentials(true))).await,
-        "Name each origin whose pages may call, and each header. Browsers send no credentials where a `*` stands.",
+        "Name each origin whose pages may call, and each header. Browsers send no credentials for `*`.",
     );
     page.add(
-        "A header of CORS has no name",
+        "The name of a CORS header is invalid",
         refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
         "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
     );
     page.add(
         "The address isn't this machine's",
         failed(one().serve("192.0.2.1:8080").await),
-        "Give an address that `ip address` lists, or `0.0.0.0` for all of them. A server's address is no URL: it has neither \
-         scheme nor path, which `Server::endpoint` gives.",
+        "Use an address that `ip address` lists, or `0.0.0.0` for all of them. A server's address is not a URL: it \
+         has no scheme and no path. `Server::endpoint` sets the path.",
     );
     page.add(
         "There is nothing to serve",
         refused(Server::new()).await,
-        "Add a function to the server before it serves, or take all of a package by `server!()`.",
+        "Add a function to the server before it serves, or add all functions of a package with `server!()`.",
     );
     page.add(
         "A crate has no functions",
@@ -242,22 +245,22 @@ async fn at_the_start(page: &mut Page) {
     page.add(
         "Two functions have one name",
         refused(one().function("add", || async {})).await,
-        "Both places are named: rename one of the two on the wire, or don't serve it.",
+        "The message names both places. Give one of the functions another name, or don't serve it.",
     );
     page.add(
         "One function is served twice",
         refused(one().method::<add>()).await,
-        "`server!()` has every function of the package already. Two instances of a type go by `inject_as`.",
+        "`server!()` has every function of the package already. Use `inject_as` for two instances of a type.",
     );
     page.add(
         "Two arguments have one name",
         refused(one().function(("divide", ["a", "a"]), |a: i64, b: i64| async move { a / b })).await,
-        "Give each argument of the closure a name of its own, in the order of the closure's arguments.",
+        "Give each argument of the closure another name, in the order of the closure's arguments.",
     );
     page.add(
-        "A name is no name",
+        "A name is invalid",
         refused(one().function("no name", || async {})).await,
-        "Give the function a name within the grammar; what stands in the code may differ from it.",
+        "Give the function a name that matches the grammar. It may differ from the name in the code.",
     );
     page.add(
         "A name is reserved",
@@ -267,7 +270,7 @@ async fn at_the_start(page: &mut Page) {
     page.add(
         "A name is too long",
         refused(one().function("x".repeat(129), || async {})).await,
-        "Shorten the name, or the prefix that was put before it.",
+        "Shorten the name or its prefix.",
     );
     let (gate, handle) = Gate::new();
     let running = Running::new(Server::new().inject_as("stuck", gate).limits(|limits| limits.drain = SHORT)).await;
@@ -277,8 +280,8 @@ async fn at_the_start(page: &mut Page) {
     page.add(
         "The server stopped with work unfinished",
         failed(within(running.stopped()).await),
-        "Find out what the named functions wait for. A function learns of the end of its call by \
-         `Context::cancellation`; raise `Limits::drain` where the work needs the time.",
+        "Find out what the named functions wait for. `Context::cancellation` tells a function that its call has \
+         ended. Raise `Limits::drain` if the work needs the time.",
     );
     drop(handle.release);
     drop(call);
@@ -289,8 +292,8 @@ async fn at_the_start(page: &mut Page) {
     page.add(
         "The server stopped with connections open",
         failed(within(running.stopped()).await),
-        "Clients were in the middle of sending a request or of taking a reply. Let them be called off before the server is \
-         stopped, or raise `Limits::drain`.",
+        "Clients were still sending a request or reading a reply. Stop the traffic before you stop the server, or \
+         raise `Limits::drain`.",
     );
 }
 
@@ -409,78 +412,84 @@ async fn addresses(page: &mut Page) {
         (
             "The address is https",
             "https://data.internal/rpc",
-            "Put a proxy that ends TLS beside the server, and call it over `http://`.",
+            "Run a proxy that terminates TLS next to the server, and call the proxy over `http://`.",
         ),
-        ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme at all."),
+        ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme."),
         (
-            "The address has something else before `://`",
+            "The part before `://` is not a scheme",
             "http_://localhost",
-            "Write `http://`, or no scheme at all. A URL in a path stands behind a host.",
+            "Write `http://`, or no scheme. A URL inside a path must come after a host.",
         ),
         (
             "The address has a user name",
             "ada:1815@localhost/rpc",
-            "Take the user name out of the address and send credentials as a header. They are left out of the message.",
+            "Remove the user name from the address, and send credentials as a header. The message does not show them.",
         ),
         (
             "The address has a query",
             "localhost/rpc?x=1",
-            "Take out what follows the path; arguments belong to the call.",
+            "Remove the part after the path. Arguments belong to the call.",
         ),
         ("The address of a client is only a port", "9101", "Write the host before the port."),
         ("The address has no host", "http:///rpc", "Write the host before the path."),
-        ("The address of a client has a space", "local host/rpc", "Trim what was read from a file or a variable."),
+        ("The address of a client has a space", "local host/rpc", "Trim text that was read from a file or a variable."),
         (
             "The address's path is not percent-encoded",
             "localhost/ü",
-            "Write the path as the message has it, and as the server has it.",
+            "Write the path as the message shows it. The server must have the same path.",
         ),
-        ("The host is none", "[x]:8080/rpc", "Only an IPv6 address stands in brackets."),
-        ("The port is none", "localhost:99999/rpc", "Write the port that the server says at its start."),
+        ("The host is invalid", "[x]:8080/rpc", "Only an IPv6 address may be in brackets."),
+        ("The port is invalid", "localhost:99999/rpc", "Use the port that the server logs at its start."),
         (
             "The port is 0",
             "localhost:0/rpc",
-            "Port 0 lets a server choose; `Bound::local_addr` says which one it took.",
+            "With port 0 a server chooses a free port. `Bound::local_addr` says which one.",
         ),
-        ("The address can't be read", "local|host/rpc", "Look for signs that an address can't have."),
+        ("The address can't be read", "local|host/rpc", "Look for characters that an address can't have."),
     ];
     for (title, url, remedy) in bad {
         page.add(title, failed(Client::new(url)), remedy);
     }
     page.add(
-        "A replica's address is none",
+        "A replica's address is invalid",
         failed(Client::builder("data.internal/rpc").addresses(["data-1:8080"]).build()),
-        "Give the IP addresses of the replicas. A name goes into the URL: all addresses that it has are used.",
+        "Give the IP addresses of the replicas. Put a name into the URL instead: the client uses all its addresses.",
     );
 }
 
 async fn before_sending(page: &mut Page) {
     let local = Client::local(&everything()).unwrap();
     page.add(
-        "A call by a name that is none",
+        "A call by an invalid name",
         failed(local.call::<()>("add-all", ()).await),
-        "Copy the name from the server, which logs each function that it serves at its start.",
+        "Copy the name from the server's log: at its start the server logs each function that it serves.",
     );
     page.add(
-        "A prefix that is none",
+        "An invalid prefix",
         failed(local.prefix("left.").call::<i64>("total", ()).await),
-        "Give the prefix without the dot at its end: it is put there.",
+        "Give the prefix without a dot at its end. byname adds the dot.",
     );
     for (title, name, value, remedy) in [
-        ("A header's name is none", "x user", "ada", "Correct the name; underscores and hyphens may join words."),
+        (
+            "A header's name is invalid",
+            "x user",
+            "ada",
+            "Correct the name. Words may be joined by underscores and hyphens.",
+        ),
         (
             "A header's value can't be sent",
             "authorization",
             "Bearer 1234\n",
-            "Trim what was read from a file, and encode what is no ASCII, such as by base64. The value is not repeated in \
-             the message, because it may be a secret.",
+            "Trim text that was read from a file, and encode text that is not ASCII, for example in base64. The message \
+         does not show the value, because it may be a secret.",
         ),
         (
             "A header is HTTP's own",
             "content-length",
             "1",
-            "Don't set what byname sends by itself. What HTTP gives a meaning, such as `host` or `accept`, would change the \
-             call over HTTP and do nothing by frames: give what your function is to read a name of its own.",
+            "Don't set headers that byname sends itself. Headers with a meaning in HTTP, such as `host` or `accept`, \
+         would change a call over HTTP and have no effect by frames. Use another name for a header that your \
+         function reads.",
         ),
         ("A header is the protocol's own", "byname-timeout-ms", "1", "Use `.timeout(…)` on the call or on the client."),
     ] {
@@ -489,55 +498,56 @@ async fn before_sending(page: &mut Page) {
     page.add(
         "The headers are too large",
         failed(local.header("x-user", &"x".repeat(40_000)).call::<()>("nothing", ()).await),
-        "Headers are for what stands beside a call, such as who is calling. The bound is fixed, and is the same for a \
-         reply, which a function sets by `Context::reply_header`.",
+        "Use headers for data about a call, such as its caller. The limit is fixed. It is the same for the headers \
+         of a reply, which a function sets with `Context::reply_header`.",
     );
     let narrow = everything().limits(|limits| limits.header = 1000);
     let narrow = Client::local(&narrow).unwrap().header("x-user", &"x".repeat(1000));
     page.add(
         "The headers are too large for the server",
         failed(narrow.call::<()>("nothing", ()).await),
-        "Raise `Limits::header` of the server, which is 64 KiB by default and counts headers that come by frames or within \
-         the process as it does those over HTTP. There it answers 431.",
+        "Raise `Limits::header` of the server, which is 64 KiB by default. It counts headers by frames and within \
+         the process in the same way as over HTTP. Over HTTP the answer is 431.",
     );
     page.add(
         "The arguments are one value",
         failed(local.call::<Value>("echo", 7).await),
-        "Mind the comma: `(7,)` is a tuple of one, `(7)` is a number.",
+        "Add the comma: `(7,)` is a tuple with one item, `(7)` is a number.",
     );
     page.add(
         "An argument of a stub can't be encoded",
         failed(ratio::on(&local.encoded(true), f64::NAN, 1.0).await),
-        "Send an `Option` that is `None` where there is no number, or the number as text.",
+        "Send an `Option` that is `None` if there is no number, or send the number as text.",
     );
     page.add(
         "An argument of a call by name can't be encoded",
         failed(local.call::<f64>("ratio", Args::new().arg(1.0).kwarg("b", f64::INFINITY)).await),
-        "As with a stub. Where the arguments came from your own `Serialize`, the message bears its words.",
+        "As with a stub. If the arguments have your own `Serialize`, the message contains its error.",
     );
     let deep = RawValue::from_string(["[".repeat(10_001), "]".repeat(10_001)].concat()).unwrap();
     page.add(
         "The arguments of a call by name can't be MessagePack",
         failed(local.encoded(true).codec(Codec::MessagePack).call::<Value>("echo", (deep,)).await),
-        "No server takes arguments that are nested so deep; send a list, or parts that name each other.",
+        "No server accepts arguments that are nested so deep. Send a list, or parts that refer to each other by \
+         name.",
     );
     page.add(
         "A call waits inside async code",
         failed(add::on(&local, 1, 2).wait()),
-        "Write `.await` here; `.wait()` is for threads that have no async code to hold up.",
+        "Write `.await` here. `.wait()` is for threads without async code.",
     );
     page.add(
         "No time is left",
         failed(add::on(&local, 1, 2).timeout(Duration::ZERO).await),
-        "A call made inside a function ends with that function's deadline at the latest: give the outer call more time, or \
-         make fewer calls one after another.",
+        "A call that a function makes ends at the deadline of that function at the latest. Give the outer call more \
+         time, or make fewer calls one after another.",
     );
     let by_path = Running::new(everything().plain(false)).await;
     let mix = Args::new().arg("Ada").kwarg("greeting", "good day");
     page.add(
         "Mixed arguments for a server without the plain way",
         failed(by_path.client().call::<String>("greet", mix).await),
-        "A struct or a map names all arguments, a tuple gives all by position; both can go by path.",
+        "A struct or a map gives all arguments by name. A tuple gives all by position. Both can use the path way.",
     );
 }
 
@@ -557,15 +567,16 @@ async fn connecting(page: &mut Page) {
     page.add(
         "The host isn't known",
         failed(Client::new(&unknown).unwrap().call::<u8>("add", (1, 2)).await),
-        "Correct the name, or let the machine know it: `getent hosts NAME` says what it knows.",
+        "Correct the name, or add it to the machine's name resolution. `getent hosts NAME` shows how the machine \
+         resolves it.",
     );
     let full = crowded(&socket);
     let client = Client::builder(&url).limits(|limits| limits.connect = SHORT).build().unwrap();
     page.add(
         "Connecting takes too long",
         failed(client.call::<u8>("add", (1, 2)).await),
-        "A firewall that drops packets looks like this, and so does a server that accepts nothing any more. Raise \
-         `Limits::connect` only where the way is long.",
+        "Possible causes are a firewall that drops packets, and a server that no longer accepts connections. Raise \
+         `Limits::connect` only if the network is slow.",
     );
     let silent = Foreign::holding("").await;
     let client = silent.client();
@@ -579,14 +590,16 @@ async fn connecting(page: &mut Page) {
     page.add(
         "A test has paused the clock",
         paused.await.unwrap(),
-        "tokio advances a paused clock when its runtime has nothing to do, and waiting for a socket is nothing to do: a \
-         server in another runtime or process has no time to answer. Test against `Client::local`, which has no socket.",
+        "tokio advances a paused clock when its runtime is idle. A runtime that waits for a socket is idle, so a \
+         server in another runtime or process has no time to answer. Test with `Client::local`, which has no \
+         socket.",
     );
     let client = Client::new(&url).unwrap();
     page.add(
         "The deadline passed before the call was sent",
         failed(client.call::<u8>("add", (1, 2)).timeout(SHORT).await),
-        "The call may be made again, for it did not run. If it happens often, see why connections take so long.",
+        "The call did not run, so it may be sent again. If this happens often, find out why connecting takes so \
+         long.",
     );
     drop(full);
 
@@ -600,19 +613,20 @@ async fn connecting(page: &mut Page) {
     page.add(
         "Too many calls wait for a connection",
         failed(client.call::<u8>("add", (1, 2)).await),
-        "The server is slower than the calls come. Limit how many are made at once, or let the caller of yours wait.",
+        "The calls arrive faster than the server answers them. Limit how many calls your program makes at once, or \
+         make its own callers wait.",
     );
     calls.truncate(3);
     page.add(
         "A call waited too long for a connection",
         failed(client.call::<u8>("add", (1, 2)).timeout(SHORT).await),
-        "All connections were busy until the deadline. Raise `Limits::connections` if the server can do more at once; it \
-         did not get this call.",
+        "All connections were busy until the deadline. The server did not get this call. Raise \
+         `Limits::connections` if the server can run more calls at once.",
     );
     page.add(
         "The server didn't answer in time",
         failed(held.client().call::<u8>("add", (1, 2)).timeout(SHORT).await),
-        "Look at the server's log for what the function did. Call again only what may run twice.",
+        "The server's log says what the function did. Call again only if the function may run twice.",
     );
     drop(calls);
 }
@@ -621,38 +635,43 @@ async fn answers(page: &mut Page) {
     page.add(
         "The connection ended before an answer",
         answered_by("").await,
-        "The server, or a proxy before it, went away in the middle of the call: see whether it was restarted or crashed. \
-         `#[rpc(idempotent)]` lets byname send such a call again.",
+        "The server, or a proxy before it, closed the connection during the call. Check whether it was restarted or \
+         crashed. `#[rpc(idempotent)]` lets byname send such a call again.",
     );
     page.add(
         "The answer was cut off",
         answered_by("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"ret\"").await,
-        "As above: the function has most likely run, and nothing tells.",
+        "As above. The function has most likely run, but this is not certain.",
     );
     page.add(
-        "The answer is no HTTP",
+        "The answer is not HTTP",
         answered_by("SSH-2.0-OpenSSH_9.6\r\n\r\n").await,
-        "Another kind of service listens at this port, or one that wants TLS: correct the address.",
+        "Another kind of service listens at this port, or a service that needs TLS. Correct the address.",
+    );
+    page.add(
+        "The answer's status is no status of HTTP",
+        answered_by("HTTP/1.1 099 Odd\r\ncontent-length: 0\r\n\r\n").await,
+        "As above: what listens there speaks something that only looks like HTTP.",
     );
     page.add(
         "The answer's head is too large",
         answered_by(format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(300_000))).await,
-        "Find out what adds the headers, most often a proxy or cookies.",
+        "Find out what adds the headers. Most often it is a proxy or cookies.",
     );
     page.add(
-        "The answer's length is no number",
+        "The answer's length is not a number",
         answered_by("HTTP/1.1 200 OK\r\ncontent-length: 1, 2\r\n\r\n1").await,
-        "Something on the way writes headers that contradict each other; call the server directly to see which.",
+        "A proxy sends headers that contradict each other. Call the server directly to find which one.",
     );
     page.add(
         "The answer is badly chunked",
         answered_by("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n").await,
-        "As above: what stands between the two damages the answer.",
+        "As above: a proxy between client and server damages the answer.",
     );
     page.add(
-        "The answer's end can't be told",
+        "The answer's end is unknown",
         answered_by_path("HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\n\r\n3").await,
-        "In nginx that is `proxy_http_version 1.1` towards clients and servers alike.",
+        "In nginx, set `proxy_http_version 1.1`.",
     );
     let large = Foreign::answering(answer("200 OK", BYNAME, &format!("{{\"ret\": \"{}\"}}", "x".repeat(1000)))).await;
     let client = large.builder().limits(|limits| limits.message = 1000).build().unwrap();
@@ -662,19 +681,22 @@ async fn answers(page: &mut Page) {
         "Ask for less at once, in pages, or raise `Limits::message` of the client. The function has run.",
     );
     let statuses = [
-        ("301 Moved Permanently", "Call the address that it redirects to; byname follows no redirects."),
-        ("400 Bad Request", "Call the server without the proxy, if there is one: byname's own refusals say more."),
-        ("401 Unauthorized", "Send what it wants by `Client::header`."),
-        ("403 Forbidden", "Ask whoever runs the proxy which callers it lets through."),
-        ("404 Not Found", "Correct the path of the address: a server's is `/rpc` unless it says otherwise."),
-        ("408 Request Timeout", "Allow more where the time is set, most likely in a proxy."),
+        ("301 Moved Permanently", "Call the address that it redirects to. byname follows no redirects."),
+        ("400 Bad Request", "If there is a proxy, call the server directly: byname's own errors say more."),
+        ("401 Unauthorized", "Send the credentials with `Client::header`."),
+        ("403 Forbidden", "Ask the operator of the proxy which callers it accepts."),
+        ("404 Not Found", "Correct the path of the address. It is `/rpc` unless the server sets another one."),
+        ("408 Request Timeout", "Raise the time limit, most likely in a proxy."),
         ("413 Content Too Large", "Send less at once, or raise the proxy's limit as well as `Limits::message`."),
-        ("429 Too Many Requests", "Call less often; `Error::retry_after` says when to come again, if the answer did."),
+        (
+            "429 Too Many Requests",
+            "Call less often. `Error::retry_after` says when to call again, if the answer contained it.",
+        ),
         (
             "431 Request Header Fields Too Large",
-            "Find out what adds the headers, most often cookies or a proxy, or raise `Limits::header` of the server.",
+            "Find out what adds the headers (most often cookies or a proxy), or raise `Limits::header` of the server.",
         ),
-        ("500 Internal Server Error", "Read the server's log: the answer bears nothing that byname can read."),
+        ("500 Internal Server Error", "Read the server's log. The answer contains nothing that byname can read."),
         ("503 Service Unavailable", "Start the server, or wait until it has started."),
     ];
     for (status, remedy) in statuses {
@@ -684,23 +706,23 @@ async fn answers(page: &mut Page) {
     page.add(
         "The answer is compressed",
         answered_by(answer("200 OK", "content-encoding: gzip\r\n", "")).await,
-        "Switch compression off for byname's paths: at nginx `gzip off`, with tower-http a `CompressionLayer` around other \
-         routes only.",
+        "Switch off compression for byname's paths. In nginx, set `gzip off`. With tower-http, put the \
+         `CompressionLayer` only around other routes.",
     );
     page.add(
-        "Answered by the original that there is no such function",
+        "The original server answers that there is no such function",
         answered_by(answer("502 no func found err", "", "")).await,
         "Correct the name, or register the function there.",
     );
     page.add(
         "A success without a value",
         answered_by(answer("200 OK", "", "<html></html>")).await,
-        "A web server or a login page answers here: correct host, port and path.",
+        "A web server or a login page answers at this address. Correct host, port and path.",
     );
     page.add(
         "A byname server became another",
         answered_by_path("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n3").await,
-        "See what was put in place of the server. The next call asks as one asks a stranger.",
+        "Find out what replaced the server. The next call treats it as an unknown server.",
     );
 }
 
@@ -731,18 +753,18 @@ async fn types(page: &mut Page) {
     page.add(
         "The function's own error is of another type",
         failed(elsewhere::withdraw::on(&client, "bob".into(), 1).await),
-        "Compare the two declarations; `Error::data` of a call by name has the value as it came.",
+        "Compare the two declarations. `Error::data` of a call by name has the value unchanged.",
     );
     let by_name = client.call::<u64>("withdraw", ("bob", 1)).await.unwrap_err();
     page.add(
         "The own error of a call by name is of another type",
         by_name.error::<u8>(),
-        "`CallError::error` was asked for the wrong type. The value is kept as the `data` of this error.",
+        "`CallError::error` was called with the wrong type. The value is the `data` of this error.",
     );
     page.add(
-        "The function returned an error that the stub doesn't know of",
+        "The function returned an error that the stub does not declare",
         failed(elsewhere::bare::withdraw::on(&client, "bob".into(), 1).await),
-        "Declare the function with the `Result` that it returns; until then `Error::data` has the error.",
+        "Declare the function with the `Result` that it returns. Until then `Error::data` has the error.",
     );
 }
 
@@ -754,25 +776,26 @@ async fn arguments(page: &mut Page) {
             "An argument is missing",
             "add",
             json!([1]),
-            "Give it. Only an `Option`, or an argument with a default, may be left out.",
+            "Give the argument. Only an `Option`, or an argument with a default, may be left out.",
         ),
         (
             "There are too many arguments",
             "add",
             json!([1, 2, 3]),
-            "Compare with the signature at the end of the message; the server may be older than the caller.",
+            "Compare the call with the signature at the end of the message. The server may be older than the caller.",
         ),
         (
             "An argument is unknown",
             "add",
             json!({"a": 1, "c": 2}),
-            "Compare the names with the signature; they are those in the server's code. `data.unknown_argument` has the name.",
+            "Compare the names with the signature, which has the names of the server's code. `data.unknown_argument` \
+         has the unknown name.",
         ),
         (
             "An argument has the wrong type",
             "add",
             json!([1, "two"]),
-            "Send what the signature says. In JSON `\"2\"` is text and `2` is a number.",
+            "Send the type that the signature shows. In JSON `\"2\"` is a string and `2` is a number.",
         ),
     ];
     for (title, name, args, remedy) in cases {
@@ -781,7 +804,7 @@ async fn arguments(page: &mut Page) {
     page.add(
         "An argument is given twice",
         failed(local.call::<i64>("add", Args::new().arg(1).arg(2).kwarg("a", 3)).await),
-        "Arguments by position are placed first: name only those that come after.",
+        "Arguments by position are placed first. Name only the arguments after them.",
     );
     let running = Running::new(everything()).await;
     let at = running.address;
@@ -789,16 +812,16 @@ async fn arguments(page: &mut Page) {
     page.add(
         "The client's address ends with the function's name",
         failed(too_long.call::<i64>("add", (1, 2)).await),
-        "Leave the name out: an address such as `localhost:8080/rpc` is of all functions.",
+        "Leave out the name: an address such as `localhost:8080/rpc` is for all functions.",
     );
     page.add(
         "An integer needs more than 64 bits",
         raw(at, post("/rpc/echo", "[18446744073709551617]")).await,
-        "Let the function take the type that holds it, or send it as text.",
+        "Let the function take a type that can hold the integer, or send it as text.",
     );
     let bytes = Running::new(Server::new().function("bytes", |bytes: byname::Bytes| async move { bytes.len() })).await;
     page.add(
-        "The text of bytes is no base64",
+        "The text of bytes is not base64",
         raw(bytes.address, post("/rpc/bytes", r#"["AAE=\n"]"#)).await,
         "Leave out spaces and line breaks, and use the standard alphabet or the one for URLs, with or without padding.",
     );
@@ -814,41 +837,45 @@ async fn arguments(page: &mut Page) {
     page.add(
         "A part of an argument has the wrong type",
         raw(parts.address, post("/rpc/lines", r#"[[["a", 1], ["b", "two"]]]"#)).await,
-        "The path behind the argument's name leads to the part: an index for an item of an array, a name for a member.",
+        "The path after the argument's name shows the part: an index for an item of an array, a name for a member.",
     );
     page.add(
         "An array in an argument is too long",
         raw(parts.address, post("/rpc/lines", r#"[[["a", 1, 2]]]"#)).await,
-        "A tuple is an array of as many items as it has.",
+        "Send an array with exactly as many items as the tuple has.",
     );
     page.add(
-        "An argument is no variant of an enum",
+        "An argument is not a variant of an enum",
         raw(parts.address, post("/rpc/color", "[7]")).await,
-        "Send the name as a string. A variant that holds something is an object: `{\"NAME\": …}`.",
+        "Send the name as a string. A variant with content is an object: `{\"NAME\": …}`.",
     );
     page.add(
-        "The arguments are no JSON",
+        "The arguments are not JSON",
         raw(at, post("/rpc/add", "{\"a\": 1,\n \"b\": two}")).await,
-        "The line and the column are those of the body. Write text in quotation marks.",
+        "The message shows line and column of the body. Strings need quotation marks.",
     );
-    page.add("A plain body is no JSON", raw(at, post("/rpc", "{\"fun\": \"add\", \"args\": [1, 2")).await, "As above.");
+    page.add(
+        "A plain body is not JSON",
+        raw(at, post("/rpc", "{\"fun\": \"add\", \"args\": [1, 2")).await,
+        "As above.",
+    );
     page.add(
         "A plain body is empty",
         raw(at, post("/rpc", "")).await,
         "Send the call in the body, or name the function in the path: `POST /rpc/add`.",
     );
     page.add(
-        "An object has a key that serde_json keeps for itself",
+        "An object has a key that is reserved for serde_json",
         raw(at, post("/rpc/echo", r#"[{"$serde_json::private::RawValue":"[1]"}]"#)).await,
-        "Give the key another name. serde_json would take the object for the JSON in its string, however deep that is nested.",
+        "Rename the key. serde_json would replace the object by the JSON in its string, however deep that is nested.",
     );
     page.add(
         "A body by path is neither array nor object",
         raw(at, post("/rpc/add", "1")).await,
-        "Put the arguments into brackets: `[1, 2]`, or `{\"a\": 1, \"b\": 2}`.",
+        "Send an array or an object: `[1, 2]`, or `{\"a\": 1, \"b\": 2}`.",
     );
     page.add(
-        "A plain body is no object",
+        "A plain body is not an object",
         raw(at, post("/rpc", "\"add\"")).await,
         "Send the name in the body, or put it into the path: `POST /rpc/add`.",
     );
@@ -858,22 +885,22 @@ async fn arguments(page: &mut Page) {
         "Add the function's name as `fun`.",
     );
     page.add(
-        "A plain body's name is no text",
+        "A plain body's name is not a string",
         raw(at, post("/rpc", r#"{"fun": 1}"#)).await,
         "Write the name in quotation marks.",
     );
     page.add(
-        "A plain body's arguments by position are no array",
+        "A plain body's arguments by position are not an array",
         raw(at, post("/rpc", r#"{"fun": "add", "args": {"a": 1}}"#)).await,
         "Named arguments go into `kwargs`.",
     );
     page.add(
-        "A plain body's arguments by name are no object",
+        "A plain body's arguments by name are not an object",
         raw(at, post("/rpc", r#"{"fun": "add", "kwargs": [1, 2]}"#)).await,
         "Arguments by position go into `args`.",
     );
     page.add(
-        "A query is no UTF-8",
+        "A query is not UTF-8",
         raw(at, get("/rpc/greet?name=%ff")).await,
         "Encode the text as UTF-8 before it is percent-encoded, as `encodeURIComponent` does.",
     );
@@ -905,14 +932,19 @@ async fn functions(page: &mut Page) {
     page.add(
         "There is no such function",
         failed(local.call::<i64>("adds", (1, 2)).await),
-        "Correct the name, or see that the server serves the function: at its start it logs each one. Servers that other \
-         machines reach suggest no names unless `Server::listing` lets them.",
+        "Correct the name, or make the server serve the function. At its start the server logs each function. A \
+         server that other machines can reach suggests names only if `Server::listing` allows it.",
     );
     let without = Client::local(&one()).unwrap();
     page.add(
         "The function is linked but not served",
         failed(without.call::<()>("nothing", ()).await),
         "Add the function to the server. At its start the server logs every function that is linked but not served.",
+    );
+    page.add(
+        "The method is linked but no instance is served",
+        failed(without.call::<i64>("bump", (1,)).await),
+        "Give the server an instance. At its start the server logs every method that is linked but not served.",
     );
     page.add(
         "The function panicked",
@@ -922,24 +954,26 @@ async fn functions(page: &mut Page) {
     page.add(
         "What the function returned can't be encoded",
         failed(local.call::<f64>("ratio", (0.0, 0.0)).await),
-        "Return an `Option` or an error where there may be no number. What the function did stays done.",
+        "Return an `Option` or an error if there may be no number. The effects of the function remain.",
     );
     let more = Server::new().method::<report>().method::<brief>().method::<forever>();
     page.add(
         "The function failed by an `Internal`",
         failed(report::on(&Client::local(&more).unwrap()).await),
-        "Search the server's log for the id: there stands what went wrong, which is not for callers to know.",
+        "Search the server's log for the id. The log says what went wrong; callers are not told.",
     );
     let running = Running::new(more.clone().limits(|limits| limits.call = SHORT)).await;
     page.add(
         "The caller's time is over",
         raw(running.address, post_with("/rpc/forever", "byname-timeout-ms: 20\r\n", "")).await,
-        "Seen by callers that are not byname's client, which knows first. Allow more where the header is sent.",
+        "Only callers that are not byname's client see this, because byname's client ends the call itself. Send a \
+         larger `byname-timeout-ms`.",
     );
     page.add(
         "The function's own time is over",
         raw(running.address, post("/rpc/brief", "")).await,
-        "Make the function faster or allow it more. It goes on unless it is `readonly` or watches `Context::cancellation`.",
+        "Make the function faster, or allow it more time. The function continues unless it is `readonly` or watches \
+         `Context::cancellation`.",
     );
     page.add(
         "The server's time for a call is over",
@@ -949,7 +983,8 @@ async fn functions(page: &mut Page) {
     page.add(
         "A call came after its deadline",
         raw(running.address, post_with("/rpc/forever", "byname-timeout-ms: 0\r\n", "")).await,
-        "It did not run. The caller had no time left when it called, or the request stood in a queue for too long.",
+        "The call did not run. The caller had no time left when it called, or the request waited in a queue for too \
+         long.",
     );
 }
 
@@ -975,26 +1010,27 @@ async fn json_rpc(page: &mut Page) {
     let mut said = async |title: &str, body: &str, remedy: &str| {
         page.add(title, raw(at, post("/rpc", body)).await, remedy);
     };
-    said("The body is no JSON", "[1,", "Look at what the client writes, or at what cut it off.").await;
-    said("The batch is empty", "[]", "Send no request where there is nothing to ask.").await;
+    said("The body is not JSON", "[1,", "Check what the client sends, and whether a proxy cut it off.").await;
+    said("The batch is empty", "[]", "Don't send an empty batch.").await;
     said(
         "The version is another",
         r#"{"jsonrpc":"1.0","method":"add","id":1}"#,
-        "Use a client of JSON-RPC 2.0; there is no other here.",
+        "Use a client of JSON-RPC 2.0. No other version is supported.",
     )
     .await;
     said(
         "A request of a batch says no version",
         r#"[{"method":"add","id":1}]"#,
-        "Each request of a batch is whole by itself. A plain call, with `fun`, can't stand in an array.",
+        "Each request of a batch must be complete. A plain call, with `fun`, can't be a part of an array.",
     )
     .await;
-    said("A request names no function", r#"{"jsonrpc":"2.0","id":1}"#, "The name is in `method`.").await;
-    said("The name is no text", r#"{"jsonrpc":"2.0","method":1,"id":1}"#, "Write it in quotes.").await;
+    said("A request names no function", r#"{"jsonrpc":"2.0","id":1}"#, "Put the name into `method`.").await;
+    said("The name is not a string", r#"{"jsonrpc":"2.0","method":1,"id":1}"#, "Write the name in quotation marks.")
+        .await;
     said(
         "The arguments are neither by position nor by name",
         r#"{"jsonrpc":"2.0","method":"add","params":1,"id":1}"#,
-        "A single argument stands in an array too.",
+        "Put a single argument into an array too.",
     )
     .await;
     said(
@@ -1007,7 +1043,7 @@ async fn json_rpc(page: &mut Page) {
     said(
         "The batch has too many requests",
         &format!("[{one},{one},{one}]"),
-        "Nothing of it ran. Send several batches, or raise `Limits::batch` of the server.",
+        "No request of the batch ran. Send several batches, or raise `Limits::batch` of the server.",
     )
     .await;
     said(
@@ -1030,7 +1066,7 @@ async fn limits(page: &mut Page) {
     page.add(
         "The request is too large",
         raw(at, post("/rpc/echo", &format!("[\"{}\"]", "x".repeat(1000)))).await,
-        "Send less at once, or raise `Limits::message` of the server; a proxy before it has a limit too.",
+        "Send less at once, or raise `Limits::message` of the server. A proxy before the server has a limit too.",
     );
     page.add(
         "The reply is too large for the server",
@@ -1045,18 +1081,18 @@ async fn limits(page: &mut Page) {
     page.add(
         "The header comes too slowly",
         raw(at, "POST /rpc/add HTTP/1.1\r\nhost: lo").await,
-        "The client stopped in the middle of its request: look for what holds it up, or for a port scanner.",
+        "The client stopped in the middle of its request. Find out what delays it. It may also be a port scanner.",
     );
     page.add(
         "The body stops coming",
         raw(at, "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,").await,
-        "As above; a `content-length` that is larger than the body looks the same.",
+        "As above. A `content-length` that is larger than the body has the same effect.",
     );
     let running = Running::new(everything().limits(|limits| limits.call = SHORT)).await;
     page.add(
         "The body isn't there at the deadline",
         raw(running.address, "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,").await,
-        "Send `byname-timeout-ms` with a time in which a body of that size can come over this line.",
+        "Send `byname-timeout-ms` with enough time for a body of that size on this network.",
     );
 
     let (server, mut count, release) = holding();
@@ -1089,7 +1125,7 @@ async fn limits(page: &mut Page) {
     page.add(
         "A connection has too many functions running",
         of_json(serde_json::from_slice(&http2.until(frames::DATA).await.payload).unwrap()),
-        "Only a client that gives calls up while they run comes here. Wait for replies, or spread calls over connections.",
+        "Only a client that cancels calls while they run gets this error. Wait for replies, or use more connections.",
     );
     release.add_permits(most as usize);
 }
@@ -1101,54 +1137,56 @@ async fn http(page: &mut Page) {
     page.add(
         "Nothing is at the path",
         raw(at, post("/add", "[1,2]")).await,
-        "Put `/rpc` before the name, or whatever `Server::endpoint` says.",
+        "Put the path of the endpoint before the name: `/rpc`, or the path that `Server::endpoint` sets.",
     );
     let plain = Running::new(everything().path(false)).await;
     page.add(
-        "The server takes no calls by path",
+        "The server accepts no calls by path",
         raw(plain.address, post("/rpc/add", "[1,2]")).await,
         "Call the plain way, or remove `.path(false)` from the server.",
     );
     let neither = Running::new(everything().plain(false).path(false)).await;
     page.add(
-        "The server takes JSON-RPC only",
+        "The server accepts only JSON-RPC",
         raw(neither.address, post("/rpc/add", "[1,2]")).await,
-        "Call by a client of JSON-RPC, or remove one of the two lines that switch byname's own ways off.",
+        "Use a client of JSON-RPC, or remove one of the two lines that switch off byname's own ways.",
     );
     let closed = Running::new(everything().plain(false).path(false).json_rpc(false)).await;
     page.add(
-        "The server takes no calls at all",
+        "The server accepts no calls",
         raw(closed.address, post("/rpc/add", "[1,2]")).await,
-        "Remove one of the three lines that switch the ways off.",
+        "Remove one of the three lines that switch off the ways.",
     );
     page.add(
         "The verb calls nothing",
         raw(at, verb("PUT", "/rpc/add", "")).await,
-        "The answer's `allow` header says which verbs there are.",
+        "The `allow` header of the answer lists the methods.",
     );
     page.add(
         "The method of HTTP is unknown",
         raw(at, verb("BREW", "/rpc/add", "")).await,
-        "Call by POST. What a proxy or a library sends in its place is a mistake there.",
+        "Use POST. If a proxy or a library sends another method, correct it there.",
     );
     page.add(
         "GET of a function that isn't readonly",
         raw(at, get("/rpc/counter.bump?by=1")).await,
-        "Call it by POST, or declare it `#[rpc(readonly)]` if it changes nothing: browsers and proxies repeat GETs.",
+        "Call it with POST. If it changes nothing, declare it `#[rpc(readonly)]`. Browsers and proxies may repeat a \
+         GET.",
     );
     let hosts: [(&str, &[u8], &str); 5] = [
-        ("The host is missing", b"", "Let the client send the header; HTTP/1.1 wants it."),
+        ("The host is missing", b"", "Let the client send the header. HTTP/1.1 requires it."),
         (
-            "The host is there twice",
+            "The host is repeated",
             b"host: a\r\nhost: a\r\n",
-            "Find the proxy that adds a header where it should replace one.",
+            "Find the proxy that adds a header instead of replacing it.",
         ),
-        ("The host is no ASCII", b"host: caf\xe9\r\n", "Send the name in punycode."),
-        ("The host is no host", b"host: me@localhost\r\n", "Send the name alone: no user, no path."),
+        ("The host is not ASCII", b"host: caf\xe9\r\n", "Send the name in punycode."),
+        ("The host is not a host", b"host: me@localhost\r\n", "Send the name alone: no user, no path."),
         (
             "The host isn't the server's",
             b"host: evil.test\r\n",
-            "If the name is yours, list it. If not, a web page may have had its name point to your machine, and was turned away.",
+            "If the name is yours, list it. If not, a web page may have pointed its name to your machine, and the call \
+         was rejected.",
         ),
     ];
     for (title, header, remedy) in hosts {
@@ -1158,12 +1196,12 @@ async fn http(page: &mut Page) {
     page.add(
         "The target is a host",
         raw(at, "POST localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n").await,
-        "Only CONNECT has such a target, and byname is no proxy: send the path, as `/rpc/add`.",
+        "Only CONNECT has such a target, and byname is not a proxy. Send a path such as `/rpc/add`.",
     );
     page.add(
         "The host and the target differ",
         raw(at, "GET http://evil.test/rpc/add?a=1&b=2 HTTP/1.1\r\nhost: localhost\r\n\r\n").await,
-        "A proxy changed one of the two: let it pass both on, or set both.",
+        "A proxy changed one of the two. Let it keep both, or set both.",
     );
     let json = "content-type: application/json\r\n";
     for (title, headers, remedy) in [
@@ -1175,12 +1213,12 @@ async fn http(page: &mut Page) {
         (
             "A page of another site calls",
             "sec-fetch-site: cross-site\r\n",
-            "As above: this browser sent no origin that is allowed.",
+            "As above. This browser sent no allowed origin.",
         ),
         (
-            "The origin is there twice",
+            "The origin is repeated",
             "origin: http://a\r\norigin: http://b\r\n",
-            "Find what adds the second header, most likely a proxy.",
+            "Find out what adds the second header, most likely a proxy.",
         ),
     ] {
         let request = post_with("/rpc/add", &format!("{json}{headers}"), "[1,2]");
@@ -1195,22 +1233,23 @@ async fn http(page: &mut Page) {
         (
             "A page sends another content type",
             "origin: http://localhost\r\ncontent-type: text/plain\r\n",
-            "A string as the body of `fetch` is `text/plain` unless the headers say otherwise. Pages may send nothing else than JSON, because browsers let any page send forms and text.",
+            "`fetch` sends a string as `text/plain` unless its headers set another type. byname accepts only JSON from \
+         pages, because any page can send forms and text.",
         ),
         (
             "The body is compressed",
             "content-encoding: gzip\r\n",
-            "Switch compression of requests off in the client or proxy.",
+            "Switch off the compression of requests in the client or proxy.",
         ),
         (
-            "The time-out is no number",
+            "The time-out is not a number",
             "byname-timeout-ms: 1.5\r\n",
             "Send milliseconds without a unit and without a fraction.",
         ),
         (
             "The transfer coding is unknown",
             "transfer-encoding: gzip, chunked\r\n",
-            "Send the body as it is, chunked or with its length.",
+            "Send the body without another coding, chunked or with its length.",
         ),
     ] {
         let length = "content-length: 5\r\n";
@@ -1224,7 +1263,7 @@ async fn http(page: &mut Page) {
     page.add(
         "The body is badly chunked",
         raw(at, chunked).await,
-        "Each chunk begins with its length in hexadecimal digits; leave that to an HTTP library.",
+        "Each chunk begins with its length in hexadecimal digits. Use an HTTP library.",
     );
     let request = hyper::Request::post("/rpc/add").header("host", "localhost").body(BreaksOff).unwrap();
     let answered = one().into_service().unwrap().call(request).await.unwrap();
@@ -1232,7 +1271,8 @@ async fn http(page: &mut Page) {
     page.add(
         "The body broke off",
         of_json(serde_json::from_slice(&body).unwrap()),
-        "The caller went away while it sent the request, and the function did not run. Mostly only the log sees it.",
+        "The caller closed the connection while it sent the request, and the function did not run. Usually only the \
+         log shows this.",
     );
     let running = Running::new(Server::new().method::<reads_forever>()).await;
     let mut caller = Caller::to(running.address).await;
@@ -1241,7 +1281,8 @@ async fn http(page: &mut Page) {
     page.add(
         "The caller closed its half of the connection",
         caller.answer().await,
-        "Close only once the answer is there; in nc, leave `-N` away. Functions that are not `readonly` are answered.",
+        "Close the connection only after the answer. In nc, leave out `-N`. Functions that are not `readonly` are \
+         answered.",
     );
 }
 
@@ -1272,30 +1313,30 @@ async fn by_frames(page: &mut Page) {
         (
             "An upgrade without `connection`",
             format!("{upgrade}{version}{protocol}"),
-            "A proxy took the header away, for it goes from one connection to the next: let it pass upgrades on. In nginx \
-             that is `proxy_set_header Connection upgrade` beside the one for `Upgrade`.",
+            "A proxy removed the header, because it is valid only for one connection. Let the proxy forward upgrades. \
+         In nginx, set `proxy_set_header Connection upgrade`, and the same for `Upgrade`.",
         ),
         (
             "An upgrade to another version of WebSocket",
             format!("{upgrade}{connection}{protocol}"),
-            "Send the header. Libraries of WebSocket do that by themselves.",
+            "Send the header. WebSocket libraries do that themselves.",
         ),
         (
             "An upgrade to another protocol",
             format!("{upgrade}{connection}{version}"),
-            "In browsers that is `new WebSocket(url, \"byname.v1\")`; libraries call it a subprotocol.",
+            "In browsers, write `new WebSocket(url, \"byname.v1\")`. Libraries call it a subprotocol.",
         ),
         (
             "An upgrade without a key",
             format!("{upgrade}{connection}{version}{protocol}sec-websocket-key: key\r\n"),
-            "Leave the handshake to a library of WebSocket.",
+            "Use a WebSocket library for the handshake.",
         ),
         (
             "An upgrade with a body",
             format!(
                 "{upgrade}{connection}{version}{protocol}sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\ncontent-length: 5\r\n"
             ),
-            "Send frames once the answer is there.",
+            "Send frames after the answer.",
         ),
     ];
     for (title, headers, remedy) in cases {
@@ -1315,7 +1356,7 @@ async fn by_frames(page: &mut Page) {
     page.add(
         "An upgrade of a server that stops",
         caller.ask(goes_on).await,
-        "Connect again in a moment, where there is another server at the address or this one is started anew.",
+        "Connect again after a short time, when another server has the address or this one has restarted.",
     );
     drop(other);
 
@@ -1333,40 +1374,36 @@ async fn by_frames(page: &mut Page) {
     page.add(
         "The request is too large for the other side of a connection of frames",
         seen,
-        "Nothing of it was sent. Send less at once, or raise `Limits::message` of the server.",
+        "The request was not sent. Send less at once, or raise `Limits::message` of the server.",
     );
     page.add(
         "The connection of frames ended before an answer",
         answered_by_frames(|_| Vec::new()).await,
-        "As over HTTP: the server, or a proxy before it, went away in the middle of the call. A proxy that cuts such \
-         connections after a time has a setting for it, and where it does so again and again calls go over HTTP.",
+        "As over HTTP: the server, or a proxy before it, closed the connection during the call. If a proxy closes \
+         such connections after a time, change its setting. If it happens repeatedly, byname uses HTTP.",
     );
     page.add(
         "The other side of a connection of frames breaks the protocol",
         answered_by_frames(|_| vec![0x81, 0]).await,
-        "The words after the colon say how. With byname on both sides something in between changed what was sent.",
+        "The text after the colon says how. If both sides are byname, a proxy between them changed the bytes.",
     );
     page.add(
         "The answer by frames can't be read",
         answered_by_frames(|id| frame(4, 2, id, b"")).await,
-        "As above, in what belongs to this call alone.",
+        "As above, but only in the frames of this call.",
     );
     for (title, bytes, remedy) in [
         (
             "The reply is cut off MessagePack",
             (|id| frame(4, 0, id, b"\x92\x01")) as fn(u64) -> Vec<u8>,
-            "The other side's MessagePack is wrong. `ClientBuilder::codec` takes JSON in its place.",
+            "The other side sends invalid MessagePack. `ClientBuilder::codec` can select JSON instead.",
         ),
         (
-            "The reply is no MessagePack that JSON has as well",
+            "The reply has a MessagePack value that JSON does not have",
             |id| frame(4, 0, id, b"\xc1"),
-            "Extensions, such as for times, have no place in JSON: send text or a number.",
+            "Extensions, for example for times, do not exist in JSON. Send a string or a number.",
         ),
-        (
-            "A text in MessagePack is no UTF-8",
-            |id| frame(4, 0, id, b"\xa1\xff"),
-            "Send bytes as bytes, which is `bin` in MessagePack.",
-        ),
+        ("A string in MessagePack is not UTF-8", |id| frame(4, 0, id, b"\xa1\xff"), "Send bytes as `bin`."),
     ] {
         page.add(title, answered_by_frames(bytes).await, remedy);
     }
@@ -1385,8 +1422,8 @@ async fn by_frames(page: &mut Page) {
     page.add(
         "Too many calls wait for the connection of frames",
         failed(client.call::<u8>("add", (1, 2)).await),
-        "The server takes no more calls at once on a connection; others of this client wait in turn, and so many is too \
-         many. Call less at once, or raise the limit.",
+        "The server accepts no more calls at once on a connection, and too many calls of this client wait already. \
+         Make fewer calls at once, or raise the limit.",
     );
     drop(taken);
     let client = server.builder().limits(|limits| limits.write_progress = SHORT).build().unwrap();
@@ -1397,9 +1434,9 @@ async fn by_frames(page: &mut Page) {
     );
     assert_eq!(large.unwrap(), 3, "a call that did not go out whole is sent again");
     page.add(
-        "The server takes no frames",
+        "The server reads no frames",
         failed(small),
-        "The server hangs, or is stopped by a debugger: see what it does. Raise the limit only where the line is that slow.",
+        "The server hangs, or a debugger has stopped it. Raise the limit only if the network is that slow.",
     );
     let (server, upgraded) = Foreign::of_frames(silent).await;
     let client = server.client();
@@ -1415,7 +1452,7 @@ async fn by_frames(page: &mut Page) {
     page.add(
         "The runtime of a connection of frames is gone",
         failed(within(call).await),
-        "Keep the runtime until its calls have ended, or make the call in the one that goes on.",
+        "Keep the runtime until its calls have ended, or make the call in a runtime that continues.",
     );
 }
 
@@ -1441,7 +1478,8 @@ async fn interceptors(page: &mut Page) {
     page.add(
         "An interceptor panicked",
         failed(add::on(&panics, 1, 2).await),
-        "Find the panic in the log of the side that has the interceptor. `executed` says whether it had gone on before.",
+        "Find the panic in the log of the side that has the interceptor. `executed` says whether the interceptor \
+         had already passed on the call.",
     );
     let waits = client.intercept(|request, next| async move {
         pending::<()>().await;
@@ -1450,7 +1488,7 @@ async fn interceptors(page: &mut Page) {
     page.add(
         "An interceptor took all the time",
         failed(add::on(&waits, 1, 2).timeout(SHORT).await),
-        "See what the interceptor waits for, and give that a time of its own which is shorter than the call's.",
+        "Find out what the interceptor waits for, and limit that wait to less than the time of the call.",
     );
 }
 
@@ -1485,7 +1523,7 @@ fn is_rewritten() -> bool {
 }
 
 #[tokio::test]
-async fn every_message_stands_on_the_page_with_its_remedy() {
+async fn every_message_is_on_the_page_with_its_remedy() {
     let page = page().await;
     if is_rewritten() {
         fs::write(path(), &page.text).unwrap();
@@ -1500,7 +1538,7 @@ async fn every_message_stands_on_the_page_with_its_remedy() {
     assert_eq!(written.next(), None, "docs/errors.md goes on after its end; `{REWRITE}` writes it anew");
 }
 
-/// Texts in the sources that no entry of the page shows, each with the reason.
+/// Texts in the sources that are not on the page, each with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("which is a defect of byname", "only a defect of byname says it"),
     ("the semaphore was closed", "nothing closes it"),
@@ -1515,17 +1553,16 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the server had closed it", "only on a connection that ends between being opened and being used"),
     ("it did not run", "as above"),
     ("the server said something that nobody had asked for", "as above, and it is tried again first"),
-    ("its header {} is no header", "httparse refuses such a header before"),
     ("; ports below 1024 are the superuser's", "tests may run as the superuser"),
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
-    ("the peer speaks TLS", "it goes to the log alone: who speaks TLS understands no answer"),
+    ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
     (
         "`executed`: no, unknown or yes",
-        "of whoever reads an `Error` from JSON by hand; a client goes by the status then",
+        "only for code that reads an `Error` from JSON itself; a client uses the status then",
     ),
     ("`kind`: rpc or method", "as above"),
-    ("the function returned ", "how a function's own error is displayed, which is no message of byname"),
+    ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("caused by: ", "how the sources of an error are displayed for debugging"),
     ("; another ctrl-c ends the process", "a part of a line of the log"),
@@ -1538,22 +1575,21 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("sec-websocket-version: 13", "a head of HTTP"),
     ("the connection ended before an answer", "why a connection of frames was not opened: the log's, calls go by HTTP"),
     ("the head of the answer is too long", "as above"),
-    ("the answer is no HTTP: ", "as above"),
+    ("the answer is not HTTP: ", "as above"),
     ("the answer is {}, not 101", "as above"),
     ("the answer is 101, but to another protocol", "as above"),
     ("uses an extension of WebSocket", "as above"),
-    ("the answer is not to this request", "as above"),
+    ("the answer does not belong to this request", "as above"),
     ("the other side speaks another protocol over WebSocket", "as above"),
     ("passes no upgrade on", "a server that is mounted in another offers no frames"),
-    ("the server is stopping, and takes no further call", "such a call is sent another way"),
     (
-        "takes no further call on this connection; it was",
-        "said to clients that call after GOAWAY; byname's sends it elsewhere",
+        "the server is stopping and accepts no further calls",
+        "said to calls after GOAWAY; byname's client sends such a call another way",
     ),
     ("it was no longer needed", "a connection of frames ends so when no call waits"),
     ("the server no longer answers", "only after 40 s of silence; it ends a call as the end of a connection does"),
-    ("the client no longer answers", "the log's: who called is gone"),
-    ("the client takes no replies", "the log's: who called is not there to read it"),
+    ("the client no longer answers", "only in the log: the caller is gone"),
+    ("the client reads no replies", "only in the log: the caller does not read"),
     ("a part of it could not be read", "only for types that go on after an error of what is in them"),
     ("recursion limit exceeded", "serde_json's words, which both codecs have"),
     ("key must be a string", "as above"),
@@ -1566,12 +1602,11 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("no JSON text", "the value of a `RawValue` is text"),
     ("it returns a stream", "only a defect of byname says it"),
     ("it returns no stream", "as above"),
-    ("credit without a number", "what is wrong with a peer that speaks frames, as `Violation` below"),
+    ("credit without a number", "a violation by a peer that uses frames, as `Violation` below"),
     ("a call without a time-out", "as above"),
     ("transfer-encoding: chunked", "a head of HTTP"),
     ("authorization, origin, accept", "the value of a header"),
-    (" (add `.method::<", "a part of what a server logs at its start"),
-    ("event: end", "an event, which is no error"),
+    ("event: end", "an event, not an error"),
     ("event: err", "an event; the error in it is one of these"),
     ("belongs to another user", "tests may run as the superuser; `transport::socket_file::tests` has it"),
     ("this user may not write to", "as above"),
@@ -1591,7 +1626,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a bracket too many", "serde_json has read the text before"),
 ];
 
-/// What is called with text that isn't a message of an error: the log, and words for programmers at a defect.
+/// Calls whose text is not an error message: the log, and panics for programmers.
 const OTHERWISE: &[&str] = &[
     "trace!(",
     "debug!(",
@@ -1604,7 +1639,7 @@ const OTHERWISE: &[&str] = &[
     "assert!(",
     "debug_assert!(",
     "expect(",
-    // What is wrong with a peer that speaks frames: in the log, and in the close that ends its connection.
+    // A violation by a peer that uses frames. It is in the log, and in the close frame that ends the connection.
     "Violation(",
 ];
 
@@ -1651,7 +1686,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
             files(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !["fuzzing.rs", "codec/equivalence.rs"].iter().any(|tests| path.ends_with(tests))
+            && !["fuzzing.rs", "codec/equivalence_tests.rs"].iter().any(|tests| path.ends_with(tests))
         {
             found.push(path);
         }

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use byname::{CallError, Client, Code, Error, Executed, MethodError, Server, Streaming, rpc};
+use byname::{CallError, Client, Code, Error, Executed, Fake, MethodError, Server, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
 use harness::{Running, post, raw};
 use serde::{Deserialize, Serialize};
@@ -196,6 +196,121 @@ async fn several_methods_of_a_contract_under_a_prefix() {
     }
 }
 
+/// A block like those of services; a type of this module has the name that a lazy expansion would take.
+mod ledger {
+    use byname::{Streaming, rpc};
+    use futures_util::{Stream, stream};
+
+    use super::Refusal;
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    pub(super) struct Fakes(pub(super) u8);
+
+    pub(super) struct Ledger;
+
+    #[rpc(prefix = "ledger", stub = RemoteLedger)]
+    impl Ledger {
+        pub(super) async fn book(&self, account: &str, amount: i64, note: Option<&str>) -> Result<i64, Refusal> {
+            let _ = (account, note);
+            Ok(amount)
+        }
+
+        #[rpc(readonly, alias = "ledger_entries")]
+        pub(super) fn entries(&self, from: u32) -> impl Stream<Item = u32> {
+            stream::iter([from])
+        }
+
+        pub(super) async fn sum(&self, numbers: Streaming<i64>) -> i64 {
+            let _ = numbers;
+            0
+        }
+
+        /// Names that what makes fakes could have for itself.
+        pub(super) async fn fake(&self, of: Fakes) -> Fakes {
+            of
+        }
+
+        pub(super) async fn default(&self) {}
+
+        #[cfg(any())]
+        pub(super) async fn absent(&self, of: Absent) {}
+
+        pub(super) async fn not_faked(&self) {}
+    }
+}
+use ledger::{Fakes, Ledger, RemoteLedger};
+
+#[tokio::test]
+async fn one_method_of_a_block_is_answered_and_the_others_are_unimplemented() {
+    let fakes = Fake::of::<Ledger>();
+    let server = Server::new()
+        .inject(fakes.book(|account, amount, note| async move {
+            match amount {
+                0.. => Ok(amount + account.len() as i64 + note.map_or(0, |note| note.len() as i64)),
+                _ => Err(Refusal::Negative(amount)),
+            }
+        }))
+        .inject(fakes.entries(|from| stream::iter(from..from + 2)))
+        .inject(fakes.sum(|mut numbers| async move {
+            let mut sum = 0;
+            while let Some(number) = numbers.next().await {
+                sum += number.unwrap();
+            }
+            sum
+        }))
+        .inject(fakes.fake(|of| async move { Fakes(of.0 + 1) }))
+        .inject(fakes.default(|| async {}));
+    let (_running, clients) = ways(server).await;
+    for client in &clients {
+        let ledger: RemoteLedger = Ledger::on(client);
+        assert_eq!(ledger.book("ada", 10, Some("x")).await.unwrap(), 14);
+        let error = ledger.book("ada", -1, None).await.unwrap_err();
+        assert!(matches!(error, CallError::Method(Refusal::Negative(-1))), "{error:?}");
+        assert_eq!(ledger.entries(7).map(|item| item.unwrap()).collect::<Vec<_>>().await, [7, 8]);
+        assert_eq!(ledger.sum((1..=3).collect()).await.unwrap(), 6);
+        assert_eq!(ledger.fake(Fakes(1)).await.unwrap(), Fakes(2));
+        ledger.default().await.unwrap();
+        let error = ledger.not_faked().await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (Code::Unimplemented, Executed::No), "{error}");
+    }
+}
+
+/// What makes fakes is as visible as the methods, whatever the type is.
+pub mod visible {
+    use super::*;
+
+    /// Whose method is private.
+    pub struct Counter;
+
+    #[rpc]
+    impl Counter {
+        async fn bump(&self) -> u8 {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn a_private_method_of_a_public_type_is_faked() {
+        let fake = Fake::of::<Counter>().bump(|| async { 2 });
+        let client = Client::local(&Server::new().inject(fake)).unwrap();
+        assert_eq!(Counter::on(&client).bump().await.unwrap(), 2);
+        assert_eq!(Counter.bump().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_fake_of_a_method_has_all_that_is_known_of_it() {
+    let fake = Fake::of::<Ledger>().book(|_, amount, _| async move { Err(Refusal::Negative(amount)) });
+    let running = Running::new(Server::new().inject_as("eu", fake)).await;
+    let answer = raw(running.address, post("/rpc/eu.ledger.book", r#"{"amount":1,"account":"ada"}"#)).await;
+    assert_eq!(answer.json()["code"], "out_of_range", "{answer:?}");
+    let refused = running.client().call::<i64>("eu.ledger.book", ("ada", "x")).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("ledger.book(account: String, amount: i64, note: Option<String>"),
+        "{refused}"
+    );
+}
+
 #[tokio::test]
 async fn a_stub_reaches_a_closure_whose_arguments_are_named() {
     let server = Server::new()
@@ -218,7 +333,7 @@ async fn a_stub_reaches_a_closure_whose_arguments_are_named() {
     let answer = raw(running.address, post("/rpc/add", r#"{"b":7,"a":0}"#)).await;
     assert_eq!(answer.json(), 7, "{answer:?}");
     let answer = raw(running.address, post("/rpc/add", r#"{"a":1,"c":2}"#)).await;
-    assert!(answer.json()["detail"].as_str().unwrap().contains("it is `add(a: i64, b: i64)"), "{answer:?}");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("the signature is `add(a: i64, b: i64)"), "{answer:?}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn hidden_depth() -> Value {
 #[tokio::test]
 async fn an_object_does_not_speak_for_serde_json() {
     const WORDS: &str =
-        "an object has a key that begins with `$serde_json::private::`, which serde_json keeps for itself";
+        "an object has a key that begins with `$serde_json::private::`, which is reserved for serde_json";
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     let hidden = hidden_depth();
@@ -159,7 +159,7 @@ async fn a_reply_does_not_speak_for_serde_json() {
     let server = Foreign::answering(ret(&hidden.to_string())).await;
     let error = rpc(within(server.client().call::<Value>("f", ())).await);
     assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes), "{error}");
-    assert!(error.message().contains("which serde_json keeps for itself"), "{error}");
+    assert!(error.message().contains("which is reserved for serde_json"), "{error}");
     for kind in ["rpc", "method"] {
         for member in ["data", "other"] {
             let said =

@@ -82,8 +82,8 @@ async fn the_plain_way_refuses_what_is_no_envelope() {
     let mut caller = Caller::to(running.address).await;
     for (body, words) in [
         ("", "it is empty"),
-        ("null", "no JSON object"),
-        (r#""add""#, "no JSON object"),
+        ("null", "not a JSON object"),
+        (r#""add""#, "not a JSON object"),
         (r#"{"args": [1, 2]}"#, "missing field `fun`"),
         (r#"{"fun": 1}"#, "expected a"),
         (r#"{"fun": "add", "fun": "nothing"}"#, "duplicate field `fun`"),
@@ -202,7 +202,7 @@ async fn a_path_takes_an_array_an_object_or_nothing() {
         ("[1,2]]", "trailing characters"),
         ("[1,2,]", "at line 1 column 6"),
         ("{\"a\": 1, \"b\": 2, \"a\": 1}", "argument `a` is given twice"),
-        ("[1, NaN]", "it is no JSON: expected a JSON value at line 1 column 5"),
+        ("[1, NaN]", "it is not JSON: expected a JSON value at line 1 column 5"),
         ("[1, 1e400]", "argument `b`"),
     ] {
         let message = problem(&caller.ask(post("/rpc/add", body)).await, 400, "invalid_argument", "no");
@@ -413,7 +413,7 @@ async fn other_verbs_are_told_which_would_do() {
         for unknown in ["BREW", "post", "QUERY"] {
             let answer = caller.ask(verb(unknown, path, "")).await;
             assert_eq!((answer.status, answer.header("allow")), (501, ""), "{unknown} {path}: {answer:?}");
-            assert!(answer.body.contains(&format!("`{unknown}` is no method that this server knows")), "{answer:?}");
+            assert!(answer.body.contains(&format!("`{unknown}` is not a method that this server knows")), "{answer:?}");
         }
         let answer = caller.ask(verb("OPTIONS", path, "")).await;
         assert_eq!((answer.status, answer.header("allow"), &*answer.body), (204, allowed, ""), "{path}: {answer:?}");

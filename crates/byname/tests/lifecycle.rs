@@ -5,7 +5,7 @@ mod harness;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use byname::{Client, Code, Error, Executed, Server, rpc, server};
+use byname::{Client, Code, Error, Executed, Fake, Server, rpc, server};
 use harness::foreign::skip;
 use harness::frames::{self, Http2};
 use harness::peer::{self, Peer};
@@ -90,9 +90,9 @@ async fn an_address_that_is_surely_a_mistake_is_refused_with_what_to_write() {
         ("http://localhost:9130", "it has a scheme"),
         ("localhost:9130/rpc", "`Server::endpoint`"),
         ("localhost: 9130", "it has a space"),
-        ("localhost:http", "its port is no number up to 65535"),
-        ("localhost:65536", "its port is no number up to 65535"),
-        ("localhost:+80", "its port is no number up to 65535"),
+        ("localhost:http", "its port is not a number up to 65535"),
+        ("localhost:65536", "its port is not a number up to 65535"),
+        ("localhost:+80", "its port is not a number up to 65535"),
         ("::1:80", "such as [::1]:8080"),
         (":http", "it has no host"),
     ] {
@@ -162,6 +162,52 @@ struct Adder;
 impl Adder {
     async fn add(&self, a: i64, b: i64) -> i64 {
         a + b
+    }
+}
+
+/// A contract, one type that implements it, and one of any type, which nothing can know before there is one.
+#[rpc(prefix = "books")]
+trait Books {
+    #[rpc(alias = "one")]
+    async fn first(&self) -> Result<(), Error>;
+    async fn second(&self) -> Result<(), Error>;
+    async fn third(&self) -> Result<(), Error>;
+    async fn fourth(&self) -> Result<(), Error>;
+}
+
+struct Paper;
+
+#[rpc]
+impl Books for Paper {
+    async fn first(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn second(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn third(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn fourth(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+struct Shelf<T>(T);
+
+#[rpc]
+impl<T: Send + Sync + 'static> Books for Shelf<T> {
+    async fn first(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn second(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn third(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn fourth(&self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -280,9 +326,17 @@ async fn what_is_served_can_be_asked() {
 async fn the_log_names_functions_that_are_linked_and_not_served() {
     let words = "functions are linked but not served: ";
     let mut log = Log::new();
-    let all = Running::new(server!()).await;
+    let all = server!()
+        .inject_as("counter", Counter::default())
+        .inject_as("x", Adder)
+        .inject_as("y", Aliased)
+        .inject_as("z", Arc::new(Paper))
+        .inject_as("m", Meeting(Barrier::new(2)))
+        .inject_as("gate", Gate::new().0);
+    let all = Running::new(all).await;
     assert_eq!(raw(all.address, post("/rpc/add", "[1,2]")).await.body, "3");
-    assert!(!log.lines().iter().any(|line| line.contains(words)), "everything is");
+    let lines = log.lines();
+    assert!(!lines.iter().any(|line| line.contains(words)), "everything is: {lines:?}");
 
     // What the name in the log says makes the server complete, and a function of the same name does not.
     let other = everything().function("other.add", || async {});
@@ -298,7 +352,63 @@ async fn the_log_names_functions_that_are_linked_and_not_served() {
     // A server that is mounted says so as well.
     let _service = one().into_service().unwrap();
     let line = log.until(words).await;
-    assert!(line.contains("13 `#[rpc]`") && line.contains("`greet` at") && line.ends_with(" and 5 more"), "{line}");
+    assert!(line.contains("24 `#[rpc]`") && line.contains("`greet` at") && line.ends_with(" and 16 more"), "{line}");
+}
+
+#[tokio::test]
+async fn the_log_names_methods_whose_instance_is_not_injected() {
+    let words = "functions are linked but not served: ";
+    let mut log = Log::new();
+    let adder = "`add` at crates/byname/tests/lifecycle.rs:";
+    let inject = "(add `.inject(…)` with an instance of `lifecycle::Adder`)";
+    let paper = "`books.first`, `books.second`, `books.third` and 1 more at crates/byname/tests/lifecycle.rs:";
+    let contract = "(add `.inject(…)` with an instance of `lifecycle::Paper`)";
+    let functions = || server!().inject_as("counter", Counter::default()).inject_as("gate", Gate::new().0);
+    for (server, no_adder, no_contract) in [
+        (functions(), true, true),
+        (functions().inject_as("x", Adder), false, true),
+        (functions().contract::<BooksContract, _>(Paper), true, false),
+        // Another implementation of the contract is served.
+        (functions().inject_as("x", Shelf(1)), true, false),
+        // A test that fakes one method knows of the others.
+        (functions().inject_as("x", Fake::of::<Adder>().add(|a, b| async move { a + b })), false, true),
+        // Another function of the name is none of the block.
+        (functions().function("x.add", |a: i64| async move { a }), true, true),
+    ] {
+        let running = Running::new(server).await;
+        let line = log.until(words).await;
+        assert_eq!(line.contains(adder) && line.contains(inject), no_adder, "{line}");
+        assert_eq!(line.contains(paper) && line.contains(contract), no_contract, "{line}");
+        assert!(!line.contains("Shelf") && !line.contains("Counter"), "{line}");
+        within(running.stopped()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_method_whose_instance_is_not_injected_is_answered_so_where_listing_is_on() {
+    for listing in [true, false] {
+        let server = Server::new().method::<add>().inject_as("x", Adder).listing(listing);
+        let running = Running::new(server).await;
+        for (request, hint) in [
+            (
+                "books.first",
+                "; it is linked but not served: add `.inject(…)` with an instance of `lifecycle::Paper` to the server",
+            ),
+            (
+                "books.one",
+                "; it is linked but not served: add `.inject(…)` with an instance of `lifecycle::Paper` to the server",
+            ),
+            (
+                "bump",
+                "; it is linked but not served: add `.inject(…)` with an instance of `lifecycle::harness::Counter` to the server",
+            ),
+            // It is served, under another name.
+            ("adder", "; did you mean `add`?"),
+        ] {
+            let answer = raw(running.address, post(&format!("/rpc/{request}"), "")).await;
+            assert_eq!((answer.status, answer.body.contains(hint)), (404, listing), "{answer:?}");
+        }
+    }
 }
 
 #[tokio::test]

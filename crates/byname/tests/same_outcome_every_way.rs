@@ -470,7 +470,7 @@ fn errors() -> Vec<Row> {
     let hidden = "the function failed; its server's log says why, under the ";
     let panicked = |name| ran(Code::Internal, &format!("`{name}` panicked; the server's log says where"));
     let number = |name, number| {
-        let why = "is no JSON number: NaN and infinities can't be sent, use an Option or a string";
+        let why = "is not a JSON number: NaN and infinities can't be sent, use an Option or a string";
         ran(Code::Internal, &format!("`{name}` ran, but what it returned can't be encoded: {number} {why}"))
     };
     let agree = "do both sides agree on the signature?";
@@ -529,14 +529,14 @@ fn errors() -> Vec<Row> {
             ran(
                 Code::Internal,
                 &format!(
-                    "the own error of `unit` is no `alloc::string::String`: invalid type: null, expected a string; {agree}"
+                    "the own error of `unit` is not of type `alloc::string::String`: invalid type: null, expected a string; {agree}"
                 ),
             ),
         ),
         row(
             "an own error that is of another type, typed later",
             |client| async move { told(client.call::<u8>("unit", ()).await.map_err(CallError::error::<String>)) },
-            "internal, Yes, Method, None, None, Some(Null): the function's own error is no `alloc::string::String`: \
+            "internal, Yes, Method, None, None, Some(Null): the function's own error is not of type `alloc::string::String`: \
              invalid type: null, expected a string; name the type that it returns",
         ),
         row(
@@ -547,7 +547,10 @@ fn errors() -> Vec<Row> {
         row(
             "null where a number is expected",
             |client| async move { told(misread::as_number::on(&client).await) },
-            ran(Code::Internal, &format!("the reply of `well` is no `u8`: invalid type: null, expected u8; {agree}")),
+            ran(
+                Code::Internal,
+                &format!("the reply of `well` is not of type `u8`: invalid type: null, expected u8; {agree}"),
+            ),
         ),
         // Over HTTP nothing in a request says whether its caller takes a stream, so there the function has run.
         row(
@@ -565,7 +568,7 @@ fn errors() -> Vec<Row> {
                 "{}; the end",
                 ran(
                     Code::FailedPrecondition,
-                    "`well` returned a single value, and was called for a stream; call it by its stub or `Client::call`"
+                    "`well` returned a single value, but was called for a stream; call it with its stub or `Client::call`"
                 )
             ),
         ),
@@ -579,14 +582,17 @@ fn errors() -> Vec<Row> {
             |client| async move { said(misread::takes_a_number::on(&client, 7).await) },
             refused(
                 Code::InvalidArgument,
-                "argument `value`: invalid type: integer `7`, expected a sequence; it is `texts(value: Vec<String>) -> \
+                "argument `value`: invalid type: integer `7`, expected a sequence; the signature is `texts(value: Vec<String>) -> \
                  Vec<String>`",
             ),
         ),
         row(
             "an argument that is missing",
             |client| async move { told(client.call::<Value>("deep", ()).await) },
-            refused(Code::InvalidArgument, "argument `value` is missing; it is `deep(value: Value) -> Value`"),
+            refused(
+                Code::InvalidArgument,
+                "argument `value` is missing; the signature is `deep(value: Value) -> Value`",
+            ),
         ),
         row(
             "a function that is not there",
@@ -634,8 +640,8 @@ async fn with_header<A: Send>(call: Call<A, Result<(), CallError<Error>>>, name:
 }
 
 fn headers() -> Vec<Row> {
-    let of_http = "it is HTTP's own; choose another name, such as one that begins with `x-`";
-    let of_protocol = "it is the protocol's own; a deadline is set by `.timeout(…)`";
+    let of_http = "HTTP uses it itself; choose another name, such as one that begins with `x-`";
+    let of_protocol = "the protocol uses it itself; set a deadline with `.timeout(…)`";
     let no_name = "expected a name of ASCII letters, digits, `-` and `_`, without spaces";
     let no_value = "expected visible ASCII characters, with spaces and tabs only between them; send other text in \
                     percent-encoding or base64, or as an argument";
@@ -682,7 +688,7 @@ fn headers() -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (name, value, what, why) in rejected {
-        let message = format!("{what} can't stand in a header: {why}");
+        let message = format!("{what} can't be a header: {why}");
         rows.push(row(
             format!("{name}: {value} on a call"),
             move |client| async move { said(seen::on(&client, vec![]).header(name, value).await) },

@@ -78,7 +78,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario("ratio", json!([0, 0]), no(), Rpc(Code::Internal, Executed::Yes, "NaN")),
         scenario("ratio", json!([1, 0]), no(), Rpc(Code::Internal, Executed::Yes, "inf")),
         scenario("addd", json!([1, 2]), no(), Rpc(Code::Unimplemented, Executed::No, "did you mean `add`")),
-        invalid("add", json!([1]), no(), "argument `b` is missing; it is `add(a: i64, b: i64) -> i64`"),
+        invalid("add", json!([1]), no(), "argument `b` is missing; the signature is `add(a: i64, b: i64) -> i64`"),
         invalid("add", json!([1, 2, 3]), no(), "`add` takes 2 arguments, 3 were given"),
         invalid("add", json!([1, 2]), json!({"a": 1}), "argument `a` is given twice"),
         invalid("add", json!([1, 2]), json!({"c": 1}), "unknown argument `c`"),

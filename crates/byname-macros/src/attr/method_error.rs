@@ -8,7 +8,7 @@ use syn::{Attribute, Expr, ExprLit, Ident, Lit, Meta, Path};
 
 use super::distance;
 use crate::errors::Errors;
-use crate::invisible::visible;
+use crate::macro_rules_fragments::visible;
 
 /// What the attributes in one place say.
 #[derive(Default)]

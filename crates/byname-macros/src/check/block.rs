@@ -9,9 +9,9 @@ use super::members::{self, Home};
 use super::{Block, Client, Function, cfgs};
 use crate::ast::{self, Body, Member};
 use crate::attr::{Options, Place};
+use crate::crate_path::Library;
 use crate::errors::Errors;
-use crate::invisible::bare;
-use crate::library::Library;
+use crate::macro_rules_fragments::bare;
 
 const HOME: Home = Home { place: Place::Method, elsewhere: "move it to an `impl` block without `#[rpc]`" };
 

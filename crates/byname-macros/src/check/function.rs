@@ -7,8 +7,8 @@ use syn::{Attribute, GenericParam, Ident, LitStr, Pat, ReturnType, Safety, Signa
 use super::{Argument, Function, Manner, Name, Output, OutputKind, Passing, Takes, cfgs, name, types};
 use crate::ast::{self, Body};
 use crate::attr::{Options, Place};
+use crate::crate_path::Library;
 use crate::errors::Errors;
-use crate::library::Library;
 use crate::source_text;
 
 /// As many as the library has tuples for.

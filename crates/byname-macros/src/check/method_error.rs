@@ -5,8 +5,8 @@ use quote::quote;
 use syn::{Data, DeriveInput, Fields, Generics, Ident};
 
 use crate::attr::{ErrorOptions, ErrorPlace};
+use crate::crate_path::Library;
 use crate::errors::Errors;
-use crate::library::Library;
 
 /// A type whose values are functions' own errors.
 pub(crate) struct OwnError {

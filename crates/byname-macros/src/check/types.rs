@@ -5,9 +5,9 @@ use quote::{ToTokens, quote};
 use syn::{GenericArgument, Ident, PathArguments, Type, TypeParamBound, TypeReference};
 
 use super::{Output, OutputKind, Passing, ResultPlaces};
+use crate::crate_path::Library;
 use crate::errors::Errors;
-use crate::invisible::bare;
-use crate::library::Library;
+use crate::macro_rules_fragments::bare;
 use crate::source_text;
 use crate::spans::at;
 

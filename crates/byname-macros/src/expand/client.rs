@@ -36,6 +36,12 @@ pub(super) fn methods(client: &Client) -> TokenStream {
     let stub = ident(client);
     let methods = client.methods.iter().enumerate();
     let statics = methods.clone().map(|(index, method)| known(index, method));
+    let byname = &client.library;
+    let specs = methods.clone().map(|(index, method)| {
+        let (cfgs, spec) = (&method.cfgs, spec_static(index));
+        quote!(#(#cfgs)* &#spec,)
+    });
+    let all = all_specs();
     let stubs = methods.map(|(index, method)| on(index, method));
     let checks = client.methods.iter().map(|method| {
         let cfgs = &method.cfgs;
@@ -44,6 +50,7 @@ pub(super) fn methods(client: &Client) -> TokenStream {
     });
     quote_spanned! {Span::mixed_site()=>
         #(#statics)*
+        static #all: &[&#byname::__private::MethodSpec] = &[#(#specs)*];
         impl #stub { #(#stubs)* }
         #(#checks)*
     }
@@ -74,16 +81,25 @@ pub(super) fn method_static(index: usize) -> Ident {
     format_ident!("__BYNAME_METHOD_{index}")
 }
 
+/// The static in which [`methods`] lists what is known of all methods at compile time.
+pub(super) fn all_specs() -> Ident {
+    Ident::new("__BYNAME_SPECS", Span::mixed_site())
+}
+
+fn spec_static(index: usize) -> Ident {
+    format_ident!("__BYNAME_SPEC_{index}")
+}
+
 fn known(index: usize, method: &Function) -> TokenStream {
     let Function { library: byname, cfgs, .. } = method;
-    let name = method_static(index);
+    let (name, known) = (method_static(index), spec_static(index));
     let spec = spec::spec(method);
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
-        static #name: ::std::sync::LazyLock<#byname::__private::Method> = {
-            static __BYNAME_SPEC: #byname::__private::MethodSpec = #spec;
-            ::std::sync::LazyLock::new(|| #byname::__private::Method::new(&__BYNAME_SPEC))
-        };
+        static #known: #byname::__private::MethodSpec = #spec;
+        #(#cfgs)*
+        static #name: ::std::sync::LazyLock<#byname::__private::Method> =
+            ::std::sync::LazyLock::new(|| #byname::__private::Method::new(&#known));
     }
 }
 

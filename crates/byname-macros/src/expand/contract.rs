@@ -5,11 +5,12 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{ItemTrait, Path, ReturnType, Type, parse_quote};
 
+use super::block::registration;
 use super::{client, fake, handler, never, output};
 use crate::ast::{self, Body, Member};
 use crate::check::{self, Client, Contract, Function};
-use crate::invisible::{bare, bare_mut};
-use crate::library::Library;
+use crate::crate_path::Library;
+use crate::macro_rules_fragments::{bare, bare_mut};
 use crate::spans::{all_at, ends, unlinted};
 
 pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStream {
@@ -19,7 +20,8 @@ pub(super) fn expand(written: &ast::Contract, contract: &Contract) -> TokenStrea
     let stubs = client::methods(&contract.client);
     let client = client_impl(contract);
     let handlers = handler::handlers(methods, &quote!(__BynameService), &quote!(<__BynameService as #ident>));
-    let marker = marker_impl(contract, &handlers);
+    let all = client::all_specs();
+    let marker = marker_impl(contract, &handlers, &quote!(#all));
     let fakes = fakes(contract);
     let checks = methods.iter().map(|method| {
         let cfgs = &method.cfgs;
@@ -49,7 +51,8 @@ pub(super) fn fallback(written: &ast::Contract, contract: &Contract) -> TokenStr
     let impls = contract.implementable.then(|| {
         let stub = client::ident(&contract.client);
         let never = never();
-        let marker = marker_impl(contract, &quote_spanned!(Span::mixed_site()=> let _ = this; #never));
+        let handlers = quote_spanned!(Span::mixed_site()=> let _ = this; #never);
+        let marker = marker_impl(contract, &handlers, &never);
         quote!(#(#cfgs)* const _: () = { impl #ident for #stub {} #marker };)
     });
     quote!(#item #types #stubs #impls)
@@ -64,9 +67,25 @@ pub(super) fn implementation(byname: &Library, path: &Path, written: &ast::Block
     let (_, here) = ends(&path.to_token_stream());
     let here = Span::mixed_site().located_at(here);
     let call = quote_spanned!(here=> this.__byname_handlers());
+    // What is linked is known before there is an instance, but only of one type.
+    let linked = written.head.generics.params.is_empty().then(|| {
+        let methods = quote_spanned!(Span::mixed_site()=> methods::<#ty>);
+        let registration = registration(byname, &ty.to_token_stream(), &methods);
+        quote_spanned! {Span::mixed_site()=>
+            #(#cfgs)*
+            const _: () = {
+                fn methods<__BynameService: #path>() -> &'static [&'static #byname::__private::MethodSpec] {
+                    use #byname::__private::NoContractMethods as _;
+                    __BynameService::__byname_methods()
+                }
+                #registration
+            };
+        }
+    });
     quote_spanned! {Span::mixed_site()=>
         #(#cfgs)*
         impl #generics #byname::Instance for #ty #clause {
+            type Fakes = #byname::__private::FakesAreMadeByTheTypeBesideTheTrait;
             fn bind(this: ::std::sync::Arc<Self>) -> ::std::vec::Vec<#byname::__private::Handler> {
                 fn handlers<__BynameService: #path>(
                     this: ::std::sync::Arc<__BynameService>,
@@ -77,6 +96,7 @@ pub(super) fn implementation(byname: &Library, path: &Path, written: &ast::Block
                 handlers(this)
             }
         }
+        #linked
     }
 }
 
@@ -104,6 +124,13 @@ fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStre
                 Self: ::core::marker::Sized,
             {
                 <#marker as #byname::Contract<::std::sync::Arc<Self>>>::handlers(self)
+            }
+            #[doc(hidden)]
+            fn __byname_methods() -> &'static [&'static #byname::__private::MethodSpec]
+            where
+                Self: ::core::marker::Sized,
+            {
+                <#marker as #byname::Contract<Self>>::methods()
             }
         }
     });
@@ -223,14 +250,14 @@ fn fakes(contract: &Contract) -> TokenStream {
     let vis = contract.client.vis.to_token_stream();
     let fakes = contract.client.methods.iter().enumerate().map(|(index, method)| {
         let (cfgs, known) = (&method.cfgs, client::method_static(index));
-        let fake = fake::fake(method, &method.ident, &vis, &quote!(&#known));
+        let fake = fake::fake(method, &method.ident, &vis, &quote!(), &quote!(&#known));
         quote!(#(#cfgs)* #fake)
     });
     quote_spanned!(Span::mixed_site()=> impl #marker { #(#fakes)* })
 }
 
-/// What a server needs to serve an instance by the contract, or an `Arc` of one.
-fn marker_impl(contract: &Contract, handlers: &TokenStream) -> TokenStream {
+/// What a server needs to serve an instance by the contract, or an `Arc` of one. `methods` is what is known of them.
+fn marker_impl(contract: &Contract, handlers: &TokenStream, methods: &TokenStream) -> TokenStream {
     let (byname, ident) = (&contract.client.library, &contract.ident);
     let marker = unlinted(&contract.marker);
     quote_spanned! {Span::mixed_site()=>
@@ -238,6 +265,7 @@ fn marker_impl(contract: &Contract, handlers: &TokenStream) -> TokenStream {
             fn handlers(instance: __BynameService) -> ::std::vec::Vec<#byname::__private::Handler> {
                 <Self as #byname::Contract<::std::sync::Arc<__BynameService>>>::handlers(::std::sync::Arc::new(instance))
             }
+            fn methods() -> &'static [&'static #byname::__private::MethodSpec] { #methods }
         }
         impl<__BynameService: #ident> #byname::Contract<::std::sync::Arc<__BynameService>> for #marker {
             fn handlers(
@@ -245,6 +273,7 @@ fn marker_impl(contract: &Contract, handlers: &TokenStream) -> TokenStream {
             ) -> ::std::vec::Vec<#byname::__private::Handler> {
                 #handlers
             }
+            fn methods() -> &'static [&'static #byname::__private::MethodSpec] { #methods }
         }
     }
 }

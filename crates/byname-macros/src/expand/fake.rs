@@ -1,4 +1,4 @@
-//! The function that makes a fake of a function, or of a method of a contract, of a closure.
+//! The function that makes a fake of a function or of a method, of a closure.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -6,11 +6,18 @@ use quote::{format_ident, quote, quote_spanned};
 use super::{handler, output, stub};
 use crate::check::{Function, OutputKind};
 
-/// An associated function called `name`. `method` is the expression of what is known of the function.
+/// An associated function called `name`, or with a `receiver` a method. `method` is the expression of what is known of the
+/// function.
 ///
 /// The bounds name `Fn` and the types, so that the closure's arguments need none and a closure of another shape is an error
 /// at the closure.
-pub(super) fn fake(function: &Function, name: &Ident, vis: &TokenStream, method: &TokenStream) -> TokenStream {
+pub(super) fn fake(
+    function: &Function,
+    name: &Ident,
+    vis: &TokenStream,
+    receiver: &TokenStream,
+    method: &TokenStream,
+) -> TokenStream {
     let Function { library: byname, output, .. } = function;
     let owned = function.arguments.iter().map(|argument| &argument.owned);
     let stream = function.takes.iter().map(|stream| {
@@ -29,8 +36,8 @@ pub(super) fn fake(function: &Function, name: &Ident, vis: &TokenStream, method:
         format!(" A fake of `{}`, for `Server::inject` in tests: `closure` answers its calls.", function.name.text);
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
-        #[allow(dead_code, clippy::type_complexity)]
-        #vis fn #name<Closure, Returned>(closure: Closure) -> #byname::Fake
+        #[allow(dead_code, clippy::type_complexity, clippy::unused_self)]
+        #vis fn #name<Closure, Returned>(#receiver closure: Closure) -> #byname::Fake
         where
             Closure: ::core::ops::Fn(#(#inputs),*) -> Returned + ::core::marker::Send + ::core::marker::Sync + 'static,
             Returned: #bound,

@@ -54,7 +54,8 @@ fn item(function: &Function) -> TokenStream {
     let client = quote_spanned!(Span::mixed_site()=> client);
     let receiver = quote!(#client: &#byname::Client,);
     let on = stub::on(function, &on_ident(function), &receiver, &client, &method);
-    let fake = fake::fake(function, &shown_here("fake", function), &function.vis.to_token_stream(), &method);
+    let vis = function.vis.to_token_stream();
+    let fake = fake::fake(function, &shown_here("fake", function), &vis, &quote!(), &method);
     struct_and_impl(function, &ty, &quote!(#on #fake))
 }
 

@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
 use crate::check::{Function, Output, OutputKind, Takes};
-use crate::library::Library;
+use crate::crate_path::Library;
 use crate::spans::{at, ends};
 
 /// The type of a success of a function that returns a `Result`, which may be an alias.

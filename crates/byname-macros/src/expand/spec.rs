@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 
 use crate::attr::DefaultValue;
 use crate::check::{Argument, Function, Manner, OutputKind, Takes};
-use crate::library::Library;
+use crate::crate_path::Library;
 use crate::source_text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {

@@ -2,7 +2,7 @@
 
 use super::encoded::EncodedArguments;
 use crate::codec::{self, Codec};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 use bytes::Bytes;
 use serde_core::Serialize;
 

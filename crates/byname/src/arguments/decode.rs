@@ -11,7 +11,7 @@ use super::encoded::EncodedArguments;
 use super::{Argument, unknown};
 use crate::codec::{self, Codec, ErrorPath};
 use crate::error::{Code, Error};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::method::{Method, Param};
 use crate::outcome::Items;
 
@@ -77,25 +77,30 @@ impl<'a> ArgumentSource<'a> {
 
 /// Reads the arguments of `method`. Every error names the argument, in the same words whatever the source.
 pub(crate) fn decode<A: FromArguments>(method: &Method, call: CallInput<'_>) -> Result<A, Error> {
-    let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
+    let invalid = |why: String| {
+        Error::refused(Code::InvalidArgument, format!("{why}; the signature is `{}`", method.signature()))
+    };
     let CallInput { args, items, nesting } = call;
     let mut args = values::<A>(method, args)?;
     if let Some(items) = items
         && args.take_items(items, method, nesting).is_err()
     {
-        return Err(invalid(format!("`{}` takes no stream, and one was sent", method.name)));
+        return Err(invalid(format!("`{}` takes no stream, but one was sent", method.name)));
     }
     match &method.takes {
-        Some(stream) if args.lacks_items() => {
-            Err(invalid(format!("argument `{}` is missing: it is a stream, which goes with the call", stream.name)))
-        }
+        Some(stream) if args.lacks_items() => Err(invalid(format!(
+            "argument `{}` is missing: it is a stream, whose items are sent with the call",
+            stream.name
+        ))),
         _ => Ok(args),
     }
 }
 
 /// Reads all arguments but a stream.
 fn values<A: FromArguments>(method: &Method, source: ArgumentSource<'_>) -> Result<A, Error> {
-    let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("{why}; it is `{}`", method.signature()));
+    let invalid = |why: String| {
+        Error::refused(Code::InvalidArgument, format!("{why}; the signature is `{}`", method.signature()))
+    };
     let params = &method.params;
     let mut slots = A::slots();
     let mut unknown = None;
@@ -459,7 +464,7 @@ mod tests {
     fn why<T: Argument>(args: ArgumentSource<'_>) -> String {
         let call = CallInput { args, items: None, nesting: 128 };
         let error = decode::<(T, Option<u8>, Vec<f64>)>(&three(), call).err().expect("it can't be read");
-        let (why, _) = error.message().split_once("; it is `").expect("the signature is there");
+        let (why, _) = error.message().split_once("; the signature is `").expect("the signature is there");
         why.to_owned()
     }
 
@@ -507,7 +512,7 @@ mod tests {
     fn arguments_that_are_no_json_are_told_so_with_the_place() {
         let body = b"{\"a\": 1,\n \"b\": two}";
         let source = ArgumentSource::Encoded { codec: Codec::Json, positional: b"", keyword: body, nesting: 128 };
-        let words = "the arguments can't be read: it is no JSON: expected a JSON value at line 2 column 8";
+        let words = "the arguments can't be read: it is not JSON: expected a JSON value at line 2 column 8";
         assert_eq!(why::<u8>(source), words);
     }
 }

@@ -327,7 +327,7 @@ impl<A: Send, R> Call<A, R> {
         let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
         let allowed = deadline.saturating_duration_since(now);
         if allowed.is_zero() {
-            let why = format!("no time was left to call `{name}`; allow more with `.timeout(…)`");
+            let why = format!("no time was left to call `{name}`; allow more time with `.timeout(…)`");
             return Err(Error::refused(Code::DeadlineExceeded, why));
         }
         let time = CallDeadline { deadline, allowed };

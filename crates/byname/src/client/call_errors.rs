@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::codec::{self, Codec};
 use crate::deadline;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// The call had no answer at its deadline.
 pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {
@@ -14,7 +14,8 @@ pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {
         _ => "it may have run, or be running",
     };
     let paused = paused_clock();
-    let why = format!("`{name}` was not answered within {allowed:?}, {what}; allow more with `.timeout(…)`{paused}");
+    let why =
+        format!("`{name}` was not answered within {allowed:?}, {what}; allow more time with `.timeout(…)`{paused}");
     Error::new(Code::DeadlineExceeded, why).executed_is(executed)
 }
 

@@ -12,7 +12,7 @@ use super::frame_connection_set::FrameConnectionSet;
 use super::outgoing_call::OutgoingCall;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::request::Reply;
 
 /// One attempt of a call without streams. `None` if it was not sent.
@@ -49,8 +49,8 @@ pub(super) fn ended_reply(
         }
         Err(Unsent::Crowded(waiting)) => {
             let why = format!(
-                "{waiting} calls to {} wait for others to end, of which its server takes no more at once, and that \
-                 is `Limits::waiting`; call less at once",
+                "{waiting} calls to {} wait because its server accepts no more calls at once, which is \
+                 `Limits::waiting`; make fewer calls at once",
                 frames.url()
             );
             Some(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting).into())

@@ -1,4 +1,4 @@
-//! One connection that many calls share, from the client's side.
+//! The client's side of one connection that many calls share.
 
 mod call_table;
 mod driver;
@@ -31,7 +31,7 @@ use crate::frames::header::{FrameHeader, flag, kind};
 pub(super) use crate::frames::payload::call::CallPayload;
 use crate::frames::payload::{self, Hello, NAMES, reply, stream};
 use crate::frames::{FlowControl, SharedState, SharedStreams, StateGuard, Violation, WriteQueue};
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
@@ -39,8 +39,8 @@ use crate::request::Reply;
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
 
-/// After about this time, give or take a quarter, another connection replaces this one, so that calls reach servers that
-/// were added since.
+/// After about this time (plus or minus a quarter), another connection replaces this one, so that calls reach servers
+/// that were added later.
 const AGE: Duration = Duration::from_secs(300);
 
 /// A connection, as its callers see it. A caller that sends something wakes the driver, which writes all frames at once.
@@ -80,7 +80,7 @@ struct FrameConnectionState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionStatus {
     Open,
-    /// Calls in flight are answered, and no others begin.
+    /// Calls in flight are answered, and no new calls begin.
     Leaving,
     Over,
 }
@@ -209,7 +209,8 @@ impl SharedStreams for FrameConnectionState {
 }
 
 impl FrameConnectionState {
-    /// The number that stands for a name. The server is told at its first use. `None` when there are no more numbers.
+    /// The number that stands for a name. The server is told at the first use of the name. `None` if there are no more
+    /// numbers.
     fn number(&mut self, name: &str) -> Option<u16> {
         if let Some(number) = self.names.get(name) {
             return Some(*number);
@@ -249,7 +250,7 @@ impl FrameConnectionState {
     }
 }
 
-/// What an answer says.
+/// Reads an answer.
 pub(super) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Result<Reply, Violation> {
     if header.kind != kind::END {
         return reply::read(codec, header, payload);
@@ -264,12 +265,12 @@ fn window(limits: &Limits) -> usize {
     limits.message.saturating_mul(WINDOW)
 }
 
-/// A request that is larger than the server takes.
+/// The error of a request that is larger than the server accepts.
 pub(super) fn too_large(name: &str, codec: Codec, size: usize, largest: usize) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
         "the request of `{name}` has {size} bytes, more than the {largest} that the server takes (`Limits::message` of \
-         the server); send less, or raise it{shorter}"
+         the server); send less, or raise the limit{shorter}"
     );
     Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }

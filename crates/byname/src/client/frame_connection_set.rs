@@ -13,7 +13,7 @@ use super::service_url::ServiceUrl;
 use crate::address::Address;
 use crate::codec::Codec;
 use crate::deadline::{before, later};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::runtime;
 
 /// Calls are spread over at most this many addresses of a name.

@@ -13,22 +13,22 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
-use crate::escape::{quoted, quoted_bytes};
 use crate::transport::TransportStream;
+use crate::untrusted_text::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 64 << 10;
 const FIELDS: usize = 100;
 
-/// How much is read at once, and the size up to which copying a body is cheaper than giving its buffer away.
+/// How much is read at once. Up to this size, copying a body is cheaper than giving away its buffer.
 const PIECE: usize = 8 << 10;
 
-/// How much room is made at most for what the server says will come.
+/// The most room that is reserved for bytes that the server has announced.
 const AHEAD: usize = 1 << 20;
 
 /// A connection without a call keeps no buffer that had more room than this.
@@ -39,14 +39,15 @@ pub(super) struct Http1Connection<S = TransportStream> {
     stream: S,
     /// Bytes that were read and not used yet. Empty between two calls.
     read: BytesMut,
-    /// The most room that `read` has had. What was split off shares its memory, so its own capacity doesn't show it.
+    /// The most room that `read` has had. Parts that were split off share its memory, so its own capacity doesn't show
+    /// it.
     most_room: usize,
 }
 
-/// An answer as it came.
+/// A complete answer, not decoded.
 #[derive(Debug)]
 pub(super) struct HttpResponse {
-    pub(super) status: u16,
+    pub(super) status: StatusCode,
     pub(super) reason: Option<Bytes>,
     pub(super) headers: HeaderMap,
     /// Only the end of the connection says where the body ends.
@@ -75,15 +76,15 @@ pub(super) enum ExchangeError {
 /// The first part of an answer.
 struct ResponseHead {
     is_http11: bool,
-    status: u16,
+    status: StatusCode,
     reason: Option<Bytes>,
     headers: HeaderMap,
 }
 
 impl ResponseHead {
-    /// 100 and its like announce the answer. 101 would change the protocol, which nobody asked for.
+    /// 100 and similar statuses announce the answer. 101 would change the protocol, which was not requested.
     fn is_announcement(&self) -> bool {
-        (100..200).contains(&self.status) && self.status != 101
+        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
@@ -113,7 +114,7 @@ impl Http1Connection {
         let written = poll_fn(|cx| self.poll_write(cx, &mut request)).await;
         let (result, again) = match written {
             Err(why) if request.remaining() == length => return (Err(ExchangeError::Unsent(why.to_string())), None),
-            // A server that wants no more of the request may have said why before it closed.
+            // A server that closes before it has read the whole request may have sent the reason.
             Err(why) => match self.answer(limit).await {
                 Ok((answer, _)) => (Ok(answer), false),
                 Err(_) => (Err(why.to_string()), false),
@@ -126,12 +127,13 @@ impl Http1Connection {
         (result.map_err(ExchangeError::Unknown), again.then_some(self))
     }
 
-    /// Whether the server has kept the connection open.
+    /// Asks the kernel whether the server has kept the connection open. tokio's state of the socket may be older than
+    /// the end of the connection.
     pub(super) fn look(&mut self) -> Result<(), String> {
         self.stream.check_idle()
     }
 
-    /// Writes the request, or as much of it as the server wants before it answers.
+    /// Writes the request. Stops early if the server answers before it has read all of it.
     fn poll_write(&mut self, cx: &mut Context<'_>, request: &mut HttpRequestWriter) -> Poll<io::Result<()>> {
         loop {
             match self.poll_write_all(cx, request)? {
@@ -170,7 +172,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
         Self { stream, read: BytesMut::new(), most_room: 0 }
     }
 
-    /// Reads what there is; 0 at the end of the connection.
+    /// Reads the available bytes; 0 at the end of the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.is_full() {
             self.read.reserve(PIECE);
@@ -191,7 +193,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
         self.read.capacity() - self.read.len() < PIECE / 2
     }
 
-    /// Whether there is an answer, or bytes that are no answer. Announcements (100 and the like) are removed.
+    /// Whether there is an answer, or bytes that are not an answer. Announcements (100 and similar) are removed.
     fn is_answered(&mut self) -> bool {
         loop {
             let mut rest = self.read.clone();
@@ -226,7 +228,7 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
         let says = |what: &str| says(&headers, what);
         let keeps = is_clear && if is_http11 { !says("close") } else { says("keep-alive") };
         let body = match ends {
-            _ if status == 200 && stream_lines::is(&headers) => Err(UnreadBody::Stream),
+            _ if status == StatusCode::OK && stream_lines::is(&headers) => Err(UnreadBody::Stream),
             BodyEnd::After(length) if length > limit as u64 => Err(UnreadBody::TooLarge),
             BodyEnd::After(length) => Ok(self.counted(length as usize).await?),
             BodyEnd::Chunked => self.chunked(limit).await?,
@@ -328,7 +330,7 @@ impl HttpRequestWriter {
     }
 }
 
-/// Takes a head off the front, once it is whole.
+/// Takes a head off the front, when it is complete.
 fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = httparse::Response::new(&mut []);
@@ -336,7 +338,7 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     let length = match parser.parse_response_with_uninit_headers(&mut response, read, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(why) => return Err(format!("what it answered is no HTTP: {why}")),
+        Err(why) => return Err(format!("its answer is not HTTP: {why}")),
     };
     // All values share one copy.
     let head = Bytes::copy_from_slice(&read[..length]);
@@ -345,26 +347,30 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     for field in response.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let at = field.value.as_ptr().addr().saturating_sub(start);
-        // An empty one may stand anywhere.
+        // An empty value may have any position.
         let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
-            return Err(format!("its header {} is no header", quoted(field.name)));
+            return Err(format!("its header {} is invalid", quoted(field.name)));
         };
         headers.append(name, value);
     }
-    let status = response.code.unwrap_or_default();
-    // The usual reasons say nothing that the status doesn't.
-    let reason = response.reason.filter(|reason| !reason.is_empty() && status >= 300);
+    let code = response.code.unwrap_or_default();
+    // The parser accepts any three digits.
+    let Ok(status) = StatusCode::from_u16(code) else {
+        return Err(format!("its answer is not HTTP: its status is {code:03}, expected 100 to 999"));
+    };
+    // The usual reasons contain nothing that the status doesn't.
+    let reason = response.reason.filter(|reason| !reason.is_empty() && code >= 300);
     let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
     let is_http11 = response.version == Some(1);
     read.advance(length);
     Ok(Some(ResponseHead { is_http11, status, reason, headers }))
 }
 
-/// Where the body of an answer ends (RFC 9112, section 6.3), and whether that is said in one way only.
-fn ends(status: u16, headers: &HeaderMap) -> Result<(BodyEnd, bool), String> {
-    if status == 204 || status == 304 || status < 200 {
-        return Ok((BodyEnd::After(0), status >= 200));
+/// Where the body of an answer ends (RFC 9112, section 6.3), and whether the headers say so in one way only.
+fn ends(status: StatusCode, headers: &HeaderMap) -> Result<(BodyEnd, bool), String> {
+    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok((BodyEnd::After(0), !status.is_informational()));
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
@@ -394,7 +400,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
-    /// What comes of a connection whose server answers with these pieces and then closes.
+    /// The result of an exchange with a server that sends these pieces and then closes.
     async fn come(pieces: &'static [&'static str]) -> (Result<HttpResponse, ExchangeError>, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -465,6 +471,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_status_is_a_number_from_100_to_999() {
+        async fn why(pieces: &'static [&'static str]) -> String {
+            match come(pieces).await {
+                (Err(ExchangeError::Unknown(why)), false) => why,
+                other => panic!("{pieces:?}: {other:?}"),
+            }
+        }
+        let no_status = |code| format!("its answer is not HTTP: its status is {code}, expected 100 to 999");
+        assert_eq!(why(&["HTTP/1.1 000 No\r\ncontent-length: 0\r\n\r\n"]).await, no_status("000"));
+        assert_eq!(why(&["HTTP/1.1 099 No\r\ncontent-length: 0\r\n\r\n"]).await, no_status("099"));
+        let no_digits = "its answer is not HTTP: invalid response status";
+        for pieces in [
+            &["HTTP/1.1 99 No\r\ncontent-length: 0\r\n\r\n"] as &[&str],
+            &["HTTP/1.1 1000 No\r\ncontent-length: 0\r\n\r\n"],
+            &["HTTP/1.1 -20 No\r\ncontent-length: 0\r\n\r\n"],
+            &["HTTP/1.1 2x0 No\r\ncontent-length: 0\r\n\r\n"],
+        ] {
+            assert_eq!(why(pieces).await, no_digits, "{pieces:?}");
+        }
+        for (code, pieces) in [
+            (200, &["HTTP/1.1 200 Ok\r\ncontent-length: 0\r\n\r\n"] as &[&str]),
+            (600, &["HTTP/1.1 600 No\r\ncontent-length: 0\r\n\r\n"]),
+            (999, &["HTTP/1.1 999 No\r\ncontent-length: 0\r\n\r\n"]),
+        ] {
+            let (answer, again) = come(pieces).await;
+            assert!(answer.is_ok_and(|answer| answer.status == code) && again, "{code}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_body_over_the_limit_is_not_read() {
         for pieces in [
             &["HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n"] as &[&str],
@@ -488,7 +524,7 @@ mod tests {
             let (HttpResponse { body, .. }, keeps) = connection.answer(8 << 20).await.unwrap();
             assert!(keeps && body.unwrap().len() == large.len());
             connection.release();
-            // The body is gone: what can be used again is all that the buffer holds.
+            // The body is dropped, so the reusable memory is all that the buffer holds.
             assert!(!connection.read.try_reclaim(2 * KEPT + 1));
         }
         let small = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
+
 use super::call_errors::{broken, late, reply_too_large};
 use super::http_connections::HttpConnections;
 use super::http_exchange::{HttpExchange, HttpOutcome};
@@ -13,7 +15,7 @@ use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::request::Reply;
-use crate::wire::{Way, headers, path_way, reply};
+use crate::wire::{Way, headers, path_format, reply};
 
 /// One attempt. A kept connection that turns out to be closed is replaced by the next one.
 pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut OutgoingCall) -> Reply {
@@ -43,7 +45,7 @@ pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut O
                 if !is_switched_off(way, &done) {
                     return done;
                 }
-                if path_way::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
+                if path_format::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
                     let error = needs_the_plain_way(&connections.target.url(), &outgoing.name);
                     return Reply { result: Err(error.into()), ..done };
                 }
@@ -68,9 +70,9 @@ fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpO
         }
     };
     connections.learn(&answer.headers);
-    if answer.is_open_ended && way == Way::Path && (200..300).contains(&answer.status) {
+    if answer.is_open_ended && way == Way::Path && answer.status.is_success() {
         let why = format!(
-            "the reply of `{name}` doesn't say how long it is, so one that was cut off would look whole; let the \
+            "the reply of `{name}` has no length, so a reply that was cut off would look complete; let the \
              proxy before {} speak HTTP/1.1",
             connections.target.url()
         );
@@ -82,7 +84,7 @@ fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpO
             return Reply { result: Err(unasked_stream(name).into()), metadata: answer.headers };
         }
         Err(UnreadBody::TooLarge) => {
-            let executed = if answer.status == 200 { Executed::Yes } else { Executed::Unknown };
+            let executed = if answer.status == StatusCode::OK { Executed::Yes } else { Executed::Unknown };
             let error = reply_too_large(name, connections.limits.message, Codec::Json, executed);
             return Reply { result: Err(error.into()), metadata: answer.headers };
         }
@@ -120,7 +122,7 @@ fn is_switched_off(way: Way, done: &Reply) -> bool {
 /// Whether an answer is the last word of a server that had closed a kept connection before the call came. Such a call was
 /// not run, as if it had not been sent.
 fn is_goodbye(name: &str, answer: &HttpResponse) -> bool {
-    let (408, Ok(body)) = (answer.status, &answer.body) else {
+    let (StatusCode::REQUEST_TIMEOUT, Ok(body)) = (answer.status, &answer.body) else {
         return false;
     };
     let read = reply(Way::Plain, name, answer.status, None, &answer.headers, body);

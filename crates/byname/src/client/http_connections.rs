@@ -15,14 +15,14 @@ use super::connect::{addresses, connect};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
+use super::idle_connection_sweeper::Sweeper;
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
-use super::sweeper::Sweeper;
 use crate::address::Address;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::wire::{Way, headers};
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
@@ -102,7 +102,7 @@ impl HttpConnections {
         let waiting = PermitWaiter::begin(&self.waiting);
         if waiting.before >= self.limits.waiting {
             let why = format!(
-                "{} calls to {} wait for one of its {} connections, which is `Limits::waiting`; call less at once",
+                "{} calls to {} wait for one of its {} connections, which is `Limits::waiting`; make fewer calls at once",
                 waiting.before,
                 self.target.url(),
                 self.limits.connections
@@ -114,7 +114,7 @@ impl HttpConnections {
             None => {
                 let why = format!(
                     "`{}` waited {:?} for one of the {} connections to {} (`Limits::connections`); allow more \
-                     connections, more time, or call less at once",
+                     connections, more time, or make fewer calls at once",
                     outgoing.name,
                     outgoing.allowed,
                     self.limits.connections,
@@ -191,7 +191,7 @@ impl HttpConnections {
         pool.put(connection, address, owner, until);
         drop(pool);
         if let Some(runtime) = sweeps_on {
-            self.sweeper.start(&self.pool, &runtime);
+            self.sweeper.start(&self.pool, &runtime, until);
         }
     }
 

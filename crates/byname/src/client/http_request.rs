@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
-use crate::wire::{Way, path_way, plain_way};
+use crate::wire::{Way, path_format, plain_format};
 
 /// Up to this size a body is written in one piece with its head.
 const ONE_PIECE: usize = 16 << 10;
@@ -21,9 +21,9 @@ pub(super) fn write(
     brings: bool,
 ) -> (Vec<u8>, Bytes, Way) {
     let by_path = by_path && !brings;
-    let (way, body) = match by_path.then(|| path_way::write(&outgoing.args)).flatten() {
+    let (way, body) = match by_path.then(|| path_format::write(&outgoing.args)).flatten() {
         Some(body) => (Way::Path, body),
-        None => (Way::Plain, Bytes::from(plain_way::write(&outgoing.name, &outgoing.args))),
+        None => (Way::Plain, Bytes::from(plain_format::write(&outgoing.name, &outgoing.args))),
     };
     let mut head = Vec::with_capacity(256 + ONE_PIECE.min(body.len()));
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| head.extend_from_slice(part));

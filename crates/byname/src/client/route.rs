@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use http::Extensions;
+use tokio::time::Instant;
 
 use super::outgoing_call::{CallDeadline, OutgoingCall};
 use super::service_host::ServiceHost;
+use crate::access_log::CallWay;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
 use crate::request::{CallArguments, Reply, Request};
@@ -42,7 +44,10 @@ impl Route {
         match self {
             Route::Local(dispatch) => {
                 let dispatch = Arc::clone(dispatch);
+                let mut access = dispatch.access(CallWay::Local, None, &request.metadata, Instant::now);
+                access.named(|| dispatch.logged_name(&request.name));
                 if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
+                    access.refused(&error);
                     return Box::pin(std::future::ready(error.into()));
                 }
                 // What this side found out of the call has no authority on the other.
@@ -52,7 +57,13 @@ impl Route {
                 {
                     args.remove_unknown_defaults(caller, &entry.handler.method);
                 }
-                Box::pin(async move { dispatch.run(request).await })
+                if let CallArguments::Encoded(args) = &request.args {
+                    access.received(args.positional.len() + args.keyword.len());
+                }
+                Box::pin(async move {
+                    let Reply { result, metadata } = dispatch.run(request).await;
+                    Reply { result: access.end_local(result), metadata }
+                })
             }
             Route::Remote(host) => {
                 let Request {

@@ -19,7 +19,7 @@ use super::service_url::ServiceUrl;
 use super::short_lived_clients::client_dropped;
 use crate::codec::Codec;
 use crate::deadline::{later, until};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::outcome::Failure;
 use crate::request::Reply;
 

@@ -1,4 +1,4 @@
-//! Where a service is: the URL of a client, taken apart.
+//! The URL of a client, split into its parts.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -9,8 +9,8 @@ use http::uri::{Authority, Uri};
 
 use crate::address::{Address, unix_path};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::wire::path_way;
+use crate::untrusted_text::quoted;
+use crate::wire::path_format;
 
 /// `http://host:port/path`, or `unix:/path`.
 #[derive(Clone, Debug)]
@@ -21,11 +21,11 @@ pub(super) struct ServiceUrl {
     pub(super) port: u16,
     /// Without a slash at its end.
     pub(super) path: String,
-    /// The URL says so.
+    /// Whether the URL has a path.
     has_path: bool,
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     pub(super) authority: HeaderValue,
-    /// In place of those that the host's name has; none to look that up.
+    /// Used instead of the addresses of the host's name. If it is empty, the name is resolved.
     pub(super) addresses: Vec<Address>,
 }
 
@@ -53,7 +53,7 @@ impl ServiceUrl {
             return refuse(format!("{url} has the endpoint {path} already; leave out `ClientBuilder::endpoint`"));
         }
         let path = format!("/{}", endpoint.trim_matches('/'));
-        if let Err(why) = path_way::check(&path) {
+        if let Err(why) = path_format::check(&path) {
             return refuse(format!("no server has the endpoint {}: {why}", quoted(endpoint)));
         }
         self.path = path.trim_end_matches('/').to_owned();
@@ -77,7 +77,7 @@ impl ServiceUrl {
         if let Some(path) = unix_path(url) {
             return path.map(Self::of_socket).map_err(|why| {
                 let why = format!(
-                    "{} is no address of a service: {why}; expected unix:/path, such as unix:/run/orders.sock",
+                    "{} is not an address of a service: {why}; expected unix:/path, such as unix:/run/orders.sock",
                     quoted(url)
                 );
                 Error::refused(Code::InvalidArgument, why)
@@ -85,7 +85,7 @@ impl ServiceUrl {
         }
         let refuse = |why: &str| {
             let why = format!(
-                "{} is no address of a service: {why}; expected host:port/path, such as localhost:8080/rpc",
+                "{} is not an address of a service: {why}; expected host:port/path, such as localhost:8080/rpc",
                 quoted(&without_credentials(url))
             );
             Error::refused(Code::InvalidArgument, why)
@@ -99,9 +99,9 @@ impl ServiceUrl {
                 ));
             }
             Some((scheme, _)) if is_scheme(scheme) => {
-                return Err(refuse(&format!("`{scheme}` is no scheme that byname knows")));
+                return Err(refuse(&format!("`{scheme}` is not a scheme that byname knows")));
             }
-            Some(_) => return Err(refuse("what stands before `://` is no scheme")),
+            Some(_) => return Err(refuse("the part before `://` is not a scheme")),
         };
         let (before, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if before.is_empty() {
@@ -117,8 +117,8 @@ impl ServiceUrl {
         if rest.contains(['?', '#']) {
             return Err(refuse("it has a query or a fragment"));
         }
-        // The words about a path repeat it, and it may hold a password where it holds an `@`.
-        if let Err(why) = path_way::check(path) {
+        // The message about a path repeats it. A path with an `@` may contain a password.
+        if let Err(why) = path_format::check(path) {
             return Err(refuse(if path.contains('@') { "its path must be percent-encoded" } else { &why }));
         }
         let uri: Uri = format!("http://{rest}").parse().map_err(|why| refuse(&format!("{why}")))?;
@@ -129,16 +129,16 @@ impl ServiceUrl {
             ));
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refuse("it has no host"))?;
-        // The parser lets anything stand between brackets and behind them.
+        // The parser accepts any text inside and after brackets.
         let bare = host.strip_prefix('[').map_or(Some(host), |rest| rest.strip_suffix(']'));
         let is_host = bare.is_some_and(|bare| bare == host || bare.parse::<Ipv6Addr>().is_ok());
         let behind = authority.strip_prefix(host).filter(|behind| behind.is_empty() || behind.starts_with(':'));
         let (Some(bare), true, Some(_)) = (bare, is_host, behind) else {
-            return Err(refuse("its host is no name and no address"));
+            return Err(refuse("its host is neither a name nor an address"));
         };
         let port = match uri.authority().and_then(Authority::port) {
             Some(port) => port.as_u16(),
-            None if authority.len() > host.len() => return Err(refuse("its port is no number up to 65535")),
+            None if authority.len() > host.len() => return Err(refuse("its port is not a number up to 65535")),
             None => 80,
         };
         if port == 0 {
@@ -168,16 +168,16 @@ pub(super) fn replica(address: &str) -> Result<Address, Error> {
         _ => {
             let address = quoted(address);
             let why = format!(
-                "{address} is no address of a replica; expected an IP address and a port, such as 10.0.0.1:8080, or a \
-                 unix socket, such as unix:/run/orders.sock"
+                "{address} is not an address of a replica; expected an IP address and a port, such as 10.0.0.1:8080, or \
+                 a unix socket, such as unix:/run/orders.sock"
             );
             Err(Error::refused(Code::InvalidArgument, why))
         }
     }
 }
 
-/// The URL as it may stand in a message and, from there, in a log. A password that wasn't escaped may hold a slash or
-/// what looks like a scheme, so where the host names no user, everything up to the last `@` may be one.
+/// The URL for a message and the log, without credentials. A password that is not escaped may contain a slash or text
+/// that looks like a scheme. So if the host has no user name, everything up to the last `@` may be credentials.
 fn without_credentials(url: &str) -> String {
     let (scheme, rest) = match url.find("://") {
         Some(at) if is_scheme(&url[..at]) => url.split_at(at + "://".len()),
@@ -262,7 +262,7 @@ mod tests {
         for port in ["9101", ":9101", "9101/rpc", "http://9101"] {
             assert!(why(port).contains("it has no host, only a port; for this machine write localhost:9101"), "{port}");
         }
-        assert!(why("localhost:http").contains("its port is no number up to 65535"));
+        assert!(why("localhost:http").contains("its port is not a number up to 65535"));
         assert!(why("local host:80").contains("it has a space") && why("localhost:80 ").contains("it has a space"));
         assert!(why("localhost/ü").contains("its path must be percent-encoded: `/%C3%BC`"));
         assert!(why("localhost/a/../b").contains("`..`"));

@@ -198,7 +198,8 @@ impl<A, R> fmt::Debug for StreamCall<A, R> {
 }
 
 fn no_stream(name: &str) -> Error {
-    let why =
-        format!("`{name}` returned a single value, and was called for a stream; call it by its stub or `Client::call`");
+    let why = format!(
+        "`{name}` returned a single value, but was called for a stream; call it with its stub or `Client::call`"
+    );
     Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes)
 }

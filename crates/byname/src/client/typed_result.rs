@@ -1,4 +1,4 @@
-//! What a call comes to: from encoded bytes to the types that the caller sees.
+//! The result of a call: from encoded bytes to the caller's types.
 
 use serde_core::de::DeserializeOwned;
 
@@ -7,7 +7,7 @@ use crate::error::{CallError, Code, Error, Executed};
 use crate::handler::{NoError, TypeIds};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 
-/// What a call results in: `Result<T, Error>`, or `Result<T, CallError<E>>` where the function returns a `Result`.
+/// The result of a call: `Result<T, Error>`, or `Result<T, CallError<E>>` if the function returns a `Result`.
 pub trait Remote: Sized + Send + 'static {
     /// A success.
     type Ok: Send + 'static;
@@ -39,7 +39,7 @@ impl<T: DeserializeOwned + Send + 'static> Remote for Result<T, Error> {
         match result {
             Ok(returned) => read_value(name, returned),
             Err(Failure::Rpc(error)) => Err(error),
-            // The function returns a `Result` that this side knows nothing of.
+            // The function returns a `Result`, but this side does not declare it.
             Err(Failure::Method { error, data: ReturnedValue::Encoded(codec, data) }) => {
                 Err(match codec::decode::<serde_json::Value>(codec, &data) {
                     Ok(data) => error.data_is(Some(data)),
@@ -122,13 +122,14 @@ fn read_value<T: DeserializeOwned + 'static>(name: &str, returned: Returned) -> 
     }
 }
 
-/// A stream came for a value.
+/// A stream came, but a value was expected.
 pub(super) fn unasked_stream(name: &str) -> Error {
-    let why = format!("`{name}` returned a stream, and was called for a single value; take it by `Client::stream`");
+    let why = format!("`{name}` returned a stream, but was called for a single value; call it with `Client::stream`");
     Error::new(Code::FailedPrecondition, why).executed_is(Executed::Yes)
 }
 
 fn unreadable(name: &str, what: &str, why: &str, expected: &str) -> Error {
-    let why = format!("the {what} of `{name}` is no `{expected}`: {why}; do both sides agree on the signature?");
+    let why =
+        format!("the {what} of `{name}` is not of type `{expected}`: {why}; do both sides agree on the signature?");
     Error::new(Code::Internal, why).executed_is(Executed::Yes)
 }

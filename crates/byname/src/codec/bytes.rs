@@ -1,4 +1,4 @@
-//! [`Bytes`], and the base64 that stands for them in JSON.
+//! [`Bytes`], and their base64 text in JSON.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,13 +10,13 @@ use base64::{DecodeError, alphabet};
 use serde_core::de::{Error, Expected, SeqAccess, Visitor};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::type_identity;
+use super::type_detection;
 
 /// Bytes as an argument, a result, an item of a stream, or a part of one.
 ///
-/// They are `bin` in MessagePack, and text in JSON: base64 with the standard alphabet and with padding. The padding may be
-/// missing in what is read, the alphabet may be the one for URLs, and an array of numbers from 0 to 255 is read as well, in either
-/// codec. A `Vec<u8>` is such an array, and takes three to four times as much room in JSON as its bytes, and more time.
+/// They are `bin` in MessagePack, and text in JSON: base64 with the standard alphabet and with padding. A reader also
+/// accepts text without padding, the alphabet for URLs, and an array of numbers from 0 to 255, in either codec. A
+/// `Vec<u8>` is such an array. In JSON it takes three to four times as much room as its bytes, and more time.
 ///
 /// A clone shares the memory, and so do conversions from and to [`bytes::Bytes`]. Other types that serialize as bytes
 /// (`bytes::Bytes` itself, `serde_bytes`) arrive as arrays of numbers.
@@ -34,17 +34,17 @@ use super::type_identity;
 pub struct Bytes(bytes::Bytes);
 
 impl Bytes {
-    /// None.
+    /// No bytes.
     pub const fn new() -> Self {
         Self(bytes::Bytes::new())
     }
 
-    /// Those of the program itself, without a copy.
+    /// Static bytes, without a copy.
     pub const fn from_static(bytes: &'static [u8]) -> Self {
         Self(bytes::Bytes::from_static(bytes))
     }
 
-    /// A copy of those.
+    /// A copy of these bytes.
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
         Self(bytes::Bytes::copy_from_slice(bytes))
     }
@@ -99,7 +99,7 @@ impl From<Bytes> for bytes::Bytes {
     }
 }
 
-/// Without a copy where nobody shares them.
+/// Without a copy if the memory is not shared.
 impl From<Bytes> for Vec<u8> {
     fn from(bytes: Bytes) -> Self {
         bytes.0.into()
@@ -147,7 +147,7 @@ impl Serialize for Bytes {
     }
 }
 
-/// What is in [`Bytes`]: the writer of MessagePack knows it by its type, and asks for bytes.
+/// The content of [`Bytes`]. The writer of MessagePack recognizes it by its type, and requests bytes.
 pub(super) struct Content<'b>(&'b [u8]);
 
 impl Serialize for Content<'_> {
@@ -170,9 +170,9 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Whether this is the visitor of [`Bytes`], which takes bytes as they are.
+/// Whether this is the visitor of [`Bytes`], which accepts raw bytes.
 pub(super) fn is_visitor<V>() -> bool {
-    type_identity::is::<V, Read>()
+    type_detection::is::<V, Read>()
 }
 
 struct Read;
@@ -197,7 +197,7 @@ impl<'de> Visitor<'de> for Read {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
-        // Both alphabets in one text are neither.
+        // A text with characters of both alphabets is invalid in each of them.
         let engine = if text.contains(['-', '_']) { &FOR_URLS } else { &STANDARD };
         engine.decode(text).map(Bytes::from).map_err(|why| {
             let at = match why {
@@ -226,7 +226,7 @@ const LENIENT: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const FOR_URLS: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// The text that JSON has for them.
+/// Their text in JSON.
 pub(super) fn in_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }

@@ -1,4 +1,4 @@
-//! A serializer around a serializer, that refuses the numbers JSON can't hold.
+//! A wrapper around a serializer that rejects the numbers that JSON can't hold.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -8,12 +8,12 @@ use serde_core::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::type_identity;
+use super::type_detection;
 
-/// What a function returned, as far as its serialization shows it.
+/// The kind of a function's result, as its serialization shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResultShape {
-    /// No `Result`.
+    /// Not a `Result`.
     Value,
     /// The inside of an `Ok`.
     Ok,
@@ -23,12 +23,12 @@ pub(crate) enum ResultShape {
     Ours,
 }
 
-/// Whether this is what byname itself fails with.
+/// Whether this is byname's own error type.
 fn is_ours<E: ?Sized>() -> bool {
-    type_identity::is::<E, crate::Error>() || type_identity::is::<E, crate::Internal>()
+    type_detection::is::<E, crate::Error>() || type_detection::is::<E, crate::Internal>()
 }
 
-/// Wraps a serializer; with `top`, the value is a `Result`, which is opened and reported there.
+/// Wraps a serializer. With `top`, the value is a `Result`: its inside is written and its side is recorded.
 pub(super) struct FiniteFloats<'s, S> {
     inner: S,
     top: Option<&'s Cell<ResultShape>>,
@@ -39,9 +39,9 @@ impl<'s, S> FiniteFloats<'s, S> {
         Self { inner, top: None }
     }
 
-    /// For what a function returned, a `T`.
+    /// For a function's result of type `T`.
     pub(super) fn returned<T>(inner: S, shape: &'s Cell<ResultShape>) -> Self {
-        Self { inner, top: type_identity::is_result::<T>().then_some(shape) }
+        Self { inner, top: type_detection::is_result::<T>().then_some(shape) }
     }
 }
 
@@ -54,13 +54,13 @@ impl<T: Serialize + ?Sized> Serialize for CheckedValue<'_, T> {
     }
 }
 
-/// Whether `T` is a `U` on its way through [`FiniteFloats`].
+/// Whether `T` is a `U` that is wrapped by [`FiniteFloats`].
 pub(super) fn is_checked<T: ?Sized, U>() -> bool {
-    type_identity::is::<T, CheckedValue<'_, U>>()
+    type_detection::is::<T, CheckedValue<'_, U>>()
 }
 
 pub(super) fn not_finite<E: serde_core::ser::Error>(value: f64) -> E {
-    E::custom(format_args!("{value} is no JSON number: NaN and infinities can't be sent, use an Option or a string"))
+    E::custom(format_args!("{value} is not a JSON number: NaN and infinities can't be sent, use an Option or a string"))
 }
 
 macro_rules! forward {

@@ -1,4 +1,4 @@
-//! JSON, as serde_json writes and reads it, but exact.
+//! JSON as serde_json writes and reads it, but with exact integers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,11 +8,11 @@ use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
-use super::error_path::ErrorPath;
-use super::exact_integers::ExactIntegers;
+use super::decode_error_path::ErrorPath;
 use super::finite_floats::FiniteFloats;
+use super::json_exact_integers::ExactIntegers;
 use super::json_scan::wide_integers;
-use super::private_keys::{Refused, has_private_key};
+use super::reserved_keys::{Refused, has_private_key};
 use super::serde_json_internals::{EXPECTED_VALUE, EXPECTED_WORD, cut_position};
 
 /// Appends `value`.
@@ -20,8 +20,8 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resu
     value.serialize(FiniteFloats::new(&mut serde_json::Serializer::new(out)))
 }
 
-/// Reads one value that fills `text` whole, of the deserializer of `text`. An integer is never rounded, unless for who
-/// asks for a float, and no object speaks for serde_json.
+/// Reads one value that fills `text` completely, from the deserializer of `text`. An integer is never rounded, unless
+/// the type asks for a float. No object may use serde_json's private keys.
 pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     text: &[u8],
     json: &mut serde_json::Deserializer<SliceRead<'de>>,
@@ -35,7 +35,8 @@ pub(crate) fn read<'de, S: DeserializeSeed<'de>>(
     json.end().map(|()| value)
 }
 
-/// As [`read`], but slower: it notes in `path` where an error is. For what [`read`] has failed to read, and what is JSON.
+/// As [`read`], but slower: it records in `path` where an error is. For a value that is JSON and that [`read`] has
+/// failed to read.
 #[cold]
 pub(crate) fn read_with_path<'de, S: DeserializeSeed<'de>>(
     text: &[u8],
@@ -48,7 +49,7 @@ pub(crate) fn read_with_path<'de, S: DeserializeSeed<'de>>(
     json.end().map(|()| value)
 }
 
-/// Why `text` is no JSON, with the line and the column in it; `None` where it is JSON.
+/// Why `text` is not JSON, with line and column. `None` if it is JSON.
 #[cold]
 pub(crate) fn malformed(text: &[u8]) -> Option<String> {
     if text.trim_ascii().is_empty() {
@@ -58,17 +59,17 @@ pub(crate) fn malformed(text: &[u8]) -> Option<String> {
     let why = error.to_string();
     let expected = [EXPECTED_VALUE, EXPECTED_WORD].into_iter().find_map(|words| why.strip_prefix(words));
     Some(match expected {
-        Some(position) => format!("it is no JSON: expected a JSON value{position}"),
-        None => format!("it is no JSON: {why}"),
+        Some(position) => format!("it is not JSON: expected a JSON value{position}"),
+        None => format!("it is not JSON: {why}"),
     })
 }
 
-/// Whether JSON was refused because a variant is text or an object, and this is neither.
+/// Whether the error says that an enum expected a string or an object, and got neither.
 pub(crate) fn is_value_refused(error: &serde_json::Error) -> bool {
     cut_position(&error.to_string()) == EXPECTED_VALUE
 }
 
-/// As [`read`], but a large integer may be rounded: for what byname itself reads.
+/// As [`read`], but a large integer may be rounded. For values that byname itself reads.
 pub(crate) fn read_loosely<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
     refuse_private_keys(text)?;
     serde_json::from_slice(text)
@@ -78,7 +79,7 @@ fn refuse_private_keys(text: &[u8]) -> Result<(), serde_json::Error> {
     if has_private_key(text) { Err(serde_json::Error::custom(Refused)) } else { Ok(()) }
 }
 
-/// The entries of the object that `text` is, each value as it is encoded; `None` where it is no object.
+/// The entries of the object `text`, with each value still encoded. `None` if it is not an object.
 pub(super) fn entries(text: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let entries = json.deserialize_map(Entries).ok()?;

@@ -1,4 +1,4 @@
-//! What the text of JSON shows without being read: depth, the ends of strings, long integers.
+//! Properties of JSON text that are found without parsing: depth, the ends of strings, long integers.
 
 /// Whether arrays and objects in `text` are nested deeper than `limit`. Brackets in strings don't count.
 ///
@@ -64,10 +64,10 @@ pub(super) fn wide_integers(text: &[u8]) -> Vec<u64> {
     wide
 }
 
-/// Whether there are digits in `text`, in a string or not, for an integer beyond 64 bits: 19 behind a minus, or 20.
+/// Whether `text` contains enough digits for an integer beyond 64 bits, in a string or not: 19 after a minus, or 20.
 fn has_long_number(text: &[u8]) -> bool {
     const LEAST: usize = 19;
-    // A run of this number of digits is found by checking one byte in each such distance.
+    // Every run of this many digits contains one of the bytes at this distance.
     let mut at = LEAST - 1;
     while let Some(byte) = text.get(at) {
         if byte.is_ascii_digit() {
@@ -88,7 +88,7 @@ fn has_long_number(text: &[u8]) -> bool {
     false
 }
 
-/// The length of the string that `text` begins with, with its quotes.
+/// The length of the string at the start of `text`, with its quotes.
 pub(super) fn string_length(text: &[u8]) -> usize {
     let mut escaped = false;
     let end = text.iter().skip(1).position(|byte| match byte {

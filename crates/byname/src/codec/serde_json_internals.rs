@@ -1,33 +1,34 @@
-//! What byname knows of serde_json beyond its documentation. The tests of this file fail when a version differs.
+//! Everything that byname relies on in serde_json beyond its documentation. The tests of this file fail if a version
+//! differs.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use serde_json::Number;
 
-/// The struct that a `RawValue` is written as, and the newtype that it is read as.
+/// The struct name that a `RawValue` is written with, and the newtype name that it is read with.
 pub(super) const RAW: &str = "$serde_json::private::RawValue";
 
-/// The struct that a `Number` is written as where the program has serde_json's feature `arbitrary_precision`.
+/// The struct name that a `Number` is written with if the program enables serde_json's feature `arbitrary_precision`.
 pub(super) const NUMBER: &str = "$serde_json::private::Number";
 
-/// What all of them begin with.
+/// The common prefix of all private keys.
 pub(super) const PREFIX: &str = "$serde_json::private::";
 
-/// Whether a `Number` is written so: without that feature [`NUMBER`] is a name as any other.
+/// Whether a `Number` is written in this way. Without that feature [`NUMBER`] is an ordinary name.
 pub(super) fn numbers_are_text() -> bool {
     static ARE_TEXT: LazyLock<bool> =
         LazyLock::new(|| "1.00".parse::<Number>().is_ok_and(|number| number.to_string() == "1.00"));
     *ARE_TEXT
 }
 
-/// Whether the key of an object is one of serde_json's own.
+/// Whether the key of an object is one of serde_json's private keys.
 #[inline]
 pub(super) fn is_private(key: &str) -> bool {
     key.starts_with(PREFIX)
 }
 
-/// Its messages that the reader and the writer of MessagePack say too, so that both codecs use the same words.
+/// The messages that the reader and the writer of MessagePack use too, so that both codecs have the same messages.
 pub(super) const EXPECTED_VALUE: &str = "expected value";
 pub(super) const TRAILING_CHARACTERS: &str = "trailing characters";
 pub(super) const TOO_DEEP: &str = "recursion limit exceeded";
@@ -35,7 +36,7 @@ pub(super) const KEY_IS_NO_STRING: &str = "key must be a string";
 pub(super) const KEY_IS_NO_NUMBER: &str = "invalid value: expected key to be a number in quotes";
 pub(super) const OUT_OF_RANGE: &str = "number out of range";
 
-/// Of a word where JSON has no word, or another.
+/// The message about a word that is not the expected JSON word.
 pub(super) const EXPECTED_WORD: &str = "expected ident";
 
 /// The message of an error without the line and the column that serde_json appends.
@@ -97,7 +98,7 @@ mod tests {
         assert_eq!((error.line(), error.column()), (2, 3));
         assert_eq!(error.to_string(), "expected value at line 2 column 3");
         assert_eq!(cut_position(&error.to_string()), "expected value");
-        // The position goes along where a message becomes another error's.
+        // The position is included when a message becomes the message of another error.
         let error = Error::custom(error);
         assert_eq!((error.line(), error.column()), (2, 3));
         assert_eq!(Error::custom("at last").to_string(), "at last");

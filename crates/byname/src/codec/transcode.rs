@@ -1,4 +1,4 @@
-//! From one codec to the other, without types: every digit stays, or it is an error.
+//! From one codec to the other, without types. Every digit is kept, or it is an error.
 
 use serde_core::Serialize;
 use serde_core::de::Error as _;
@@ -12,14 +12,14 @@ use super::message_pack::{
     write_unsigned, write_wide,
 };
 
-/// The deepest that is rewritten: far deeper than any limit of calls, and an end for what is hostile.
+/// The deepest value that is converted: far deeper than any limit of calls, but a bound for hostile input.
 const DEEPEST: usize = 10_000;
 
-/// One value of MessagePack, which fills `bytes`, as JSON.
+/// One value of MessagePack, which fills `bytes`, to JSON.
 pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut reader = TokenReader::new(bytes);
     let mut out = Vec::with_capacity(bytes.len() * 2);
-    // Of what is open, how many items are to come, and whether they have keys.
+    // For each open array or map: how many items are to come, and whether they have keys.
     let mut open: Vec<(usize, bool)> = Vec::new();
     loop {
         match reader.token()? {
@@ -54,7 +54,7 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
                 }
                 Some((left, keyed)) => {
                     *left -= 1;
-                    // No value ends with one of these.
+                    // No value ends with one of these bytes.
                     if !matches!(out.last(), Some(b'[' | b'{')) {
                         out.push(b',');
                     }
@@ -69,12 +69,12 @@ pub(super) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// One value of JSON, which fills `text`, as MessagePack.
+/// One value of JSON, which fills `text`, to MessagePack.
 pub(super) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, Error> {
     // From here on it is known to be JSON.
     let json = serde_json::from_slice::<&RawValue>(text)?.get();
     let mut out = Vec::with_capacity(json.len());
-    // Of what is open, where it begins, and how many items are behind.
+    // For each open array or map: where it begins, and how many items it has so far.
     let mut open: Vec<(usize, usize)> = Vec::new();
     let mut rest = json;
     while let Some(first) = rest.bytes().next() {
@@ -136,7 +136,7 @@ pub(super) fn to_message_pack(text: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 fn number(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
-    // A minus zero is a float to serde_json as well.
+    // serde_json also treats a minus zero as a float.
     if !text.contains(['.', 'e', 'E']) && text != "-0" {
         if let Ok(value) = text.parse() {
             write_unsigned(value, out);
@@ -151,7 +151,8 @@ fn number(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
         }
         return Ok(());
     }
-    // A float says the same only where it would be shown with these digits: 1.50 is not 1.5 to whoever counts in cents.
+    // A float is used only if it would be shown with the same digits: 1.50 differs from 1.5 for a caller that counts in
+    // cents.
     match (text.parse::<f64>(), text.parse::<f32>()) {
         (Ok(value), _) if is_shown_as(&value, text) => write_f64(value, out),
         (_, Ok(value)) if is_shown_as(&value, text) => write_f32(value, out),

@@ -1,4 +1,4 @@
-//! The mode of [`Dispatch`] for calls that are polled where they came in, without a task: [`InlineCall`].
+//! The mode of [`Dispatch`] for calls that are polled where they arrive, without a task: [`InlineCall`].
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -7,7 +7,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Instant as Clock;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -15,15 +15,15 @@ use tracing::instrument::Instrumented;
 
 use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
+use crate::call_semaphore::CallPermits;
 use crate::codec::Codec;
 use crate::outcome::Failure;
 use crate::peer::Peer;
-use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::BoxFuture;
 
-/// A call of a quick function, whose arguments are still in the buffer that they came in.
+/// A call of a quick function. Its arguments are still in the read buffer.
 pub(crate) struct InlineCall<'c> {
     pub(crate) dispatch: &'c Arc<Dispatch>,
     pub(crate) entry: &'c Arc<RegistryEntry>,
@@ -39,26 +39,37 @@ pub(crate) struct InlineCall<'c> {
     pub(crate) functions: &'c Arc<CallPermits>,
 }
 
-/// What came of the first poll of a call.
+/// The result of the first poll of a call.
 pub(crate) enum Polled {
     /// It is done, and its value is in the buffer.
     Value(HeaderMap),
     /// It is done, and nothing is in the buffer.
     Reply(Reply),
-    /// It is not done, and goes on in a task. Nothing is in the buffer.
+    /// It is not done, and continues in a task. Nothing is in the buffer.
     Running(RunningCall),
 }
 
 impl InlineCall<'_> {
-    /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is when the thread ended the work
-    /// before this, and is set to the end of this.
+    /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is the time when the thread ended
+    /// its previous work. It is set to the end of this call.
     pub(crate) fn poll(self, clock: &mut Clock, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
         if !self.dispatch.interceptors.is_empty() {
             return self.poll_intercepted(cx);
         }
         let Self { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions } = self;
-        let span = span(&entry.handler.method);
-        let origin = CallOrigin { metadata, peer, deadline, ..CallOrigin::default() };
+        let span = span(&entry.handler.method, &metadata);
+        // `..CallOrigin::default()` would make empty headers and drop them.
+        let origin = CallOrigin {
+            metadata,
+            extensions: Extensions::new(),
+            peer,
+            deadline,
+            permit: None,
+            share: None,
+            room: Vec::new(),
+            items: None,
+            takes_stream: false,
+        };
         let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let run = || {
             let mut supervised = dispatch.begin(entry, Arc::clone(name), origin, now, source)?;
@@ -68,7 +79,7 @@ impl InlineCall<'_> {
             })
         };
         let run = || entry.piece_from(*clock, dispatch.limits.slow_poll, run);
-        // A span that nobody watches would still be entered and left.
+        // Entering a disabled span would still cost time.
         let (tried, ended) = if span.is_disabled() { run() } else { span.in_scope(run) };
         *clock = ended;
         let (result, metadata) = match tried {
@@ -129,7 +140,7 @@ impl Future for RunningCall {
     }
 }
 
-/// Polls once, with a budget of its own: a connection has many calls in one poll.
+/// Polls once, with a tokio budget of its own, because one poll of a connection runs many calls.
 fn poll_once<T>(cx: &mut Task<'_>, mut poll: impl FnMut(&mut Task<'_>) -> Poll<T>) -> Poll<T> {
     let once = pin!(unconstrained(poll_fn(|cx| Poll::Ready(poll(cx)))));
     match once.poll(cx) {

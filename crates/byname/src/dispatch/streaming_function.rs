@@ -1,4 +1,4 @@
-//! A function that streams its result, and whoever takes its items: [`FunctionItems`].
+//! A function that streams its result, and the reader of its items: [`FunctionItems`].
 
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -12,23 +12,23 @@ use super::{DeadlineSetter, RunningFunction, SupervisedCall, late_by, stopping};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::handler::{FunctionResult, ResultTarget, YieldedItems};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::{ItemSource, NextItems};
 use crate::outcome::{Failure, ReturnedValue};
 use crate::runtime;
 
-/// The items of a function at work. Dropping it is the caller going away: the stream is dropped where it stands.
+/// The items of a running function. Dropping it means that the caller is gone: the stream is dropped at once.
 pub(super) struct FunctionItems {
     running: Option<RunningFunction>,
     allowed: Duration,
     set_by: DeadlineSetter,
     timer: DeadlineTimer,
-    /// How long the next item may take once the first has come.
+    /// How long each item after the first may take.
     idle: Duration,
     has_begun: bool,
-    /// How it ended, to be said after the items before that.
+    /// How it ended. It is reported after the items.
     last: Option<Failure>,
-    /// The server has waited for its streams long enough.
+    /// Ready when the server no longer waits for its streams.
     parting: Pin<Box<WaitForCancellationFutureOwned>>,
     span: Span,
 }
@@ -63,7 +63,7 @@ impl FunctionItems {
         }
         let polled = running.poll(cx);
         if let Some(batch) = yielded(running).and_then(YieldedItems::take) {
-            // A panic may come behind items.
+            // A panic may come after items.
             if let Poll::Ready(outcome @ FunctionResult::Rpc(_)) = polled {
                 self.last = Some(running.failure(outcome, nothing));
             }
@@ -85,7 +85,7 @@ impl FunctionItems {
         Poll::Ready(NextItems::Failed(Failure::Rpc(if self.has_begun {
             let why = format!(
                 "the stream of `{name}` had no item for {:?} (`Limits::stream_idle` of the server); send one now and \
-                 then, or raise it",
+                 then, or raise the limit",
                 self.idle
             );
             Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle)
@@ -129,8 +129,8 @@ impl ItemSource for FunctionItems {
 }
 
 impl FunctionItems {
-    /// What has given its stream is dropped: whoever streams is used to that. What hasn't yet runs until it has, unless
-    /// it is `readonly`.
+    /// A function that has returned its stream is dropped, as any stream may be. A function that has not runs until it
+    /// has, unless it is `readonly`.
     fn stop(&mut self) {
         let Some(mut running) = self.running.take() else {
             return;

@@ -1,4 +1,4 @@
-//! How far the streams of a connection may go on, as one side sees them: [`FlowControl`].
+//! Flow control of the streams of a connection, for one side: [`FlowControl`].
 
 mod credit;
 mod receiving;
@@ -17,8 +17,8 @@ use crate::codec::Codec;
 use crate::error::Error;
 use crate::outcome::items::{EncodedItems, ROOM};
 
-/// How many bytes of items a sender may be ahead of its reader, headers included: at most and at least for one stream,
-/// and about so many for all streams of a connection together.
+/// How many bytes of items a sender may be ahead of its reader, headers included: the most and the least for one
+/// stream, and the approximate total for all streams of a connection.
 const MOST: u32 = 256 << 10;
 const LEAST: u32 = 4 << 10;
 const SHARED: usize = 4 << 20;
@@ -26,20 +26,21 @@ const SHARED: usize = 4 << 20;
 /// While more bytes than this wait to be written, no further item is made.
 const UNWRITTEN: usize = 1 << 20;
 
-/// The streams of all calls on a connection, and who waits for them. What each may do is decided by its halves, which
-/// know no wakers: they return an event, and it is turned into a waker here.
+/// The streams of all calls on a connection, and the wakers of tasks that wait for them. The halves of a stream decide
+/// what it may do. They have no wakers: they return events, which are turned into wakers here.
 #[derive(Debug, Default)]
 pub(crate) struct FlowControl {
     calls: HashMap<u64, CallStreams>,
     /// Senders that wait until frames are written.
     waiting: Vec<Waker>,
-    /// The bytes that wait to be written, beside those in the queue that is at hand.
+    /// The bytes that wait to be written, except those in the queue that the caller has.
     unwritten: usize,
-    /// The calls whose last item is a large message that was not written out yet. Nothing may overtake it.
+    /// The calls whose last item is a large message that is not completely written. No later item of these calls may be
+    /// sent before it.
     large: Vec<u64>,
 }
 
-/// The streams of one call, at most one in each direction, and who waits for them.
+/// The streams of one call, at most one in each direction, and the wakers of tasks that wait for them.
 #[derive(Debug)]
 struct CallStreams {
     sending: SendingHalf,
@@ -48,40 +49,40 @@ struct CallStreams {
     reader: Option<Waker>,
 }
 
-/// What has to be done about a change of one half.
+/// What to do after a change of one half.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 enum FlowEvent {
     Nothing,
     WakeReader,
     WakeSender,
-    /// The peer is to be told that no further item is wanted.
+    /// The peer must be told that no more items are accepted.
     SendCancel,
 }
 
 /// Whether items may be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// So many bytes; the last item may exceed them.
+    /// This many bytes. The last item may exceed them.
     Bytes(usize),
     /// None now; the sender is woken when that may have changed.
     None,
-    /// Nobody reads them any more.
+    /// The peer accepts no more items.
     Unwanted,
 }
 
-/// What a reader finds.
+/// The result of reading a stream.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Items, and the credit that the peer is to be sent for them.
+    /// Items, and the credit to send to the peer for them.
     Items(EncodedItems, Option<u32>),
     /// Nothing yet; the reader is woken when that has changed.
     Nothing,
-    /// All items were read, and the stream is whole.
+    /// All items were read, and the stream is complete.
     End,
     /// All items that came were read, and the stream was cut off.
     Cut(Error),
-    /// The call is over, or its stream is not wanted.
+    /// The call has ended, or its stream is not accepted.
     Gone,
 }
 
@@ -90,7 +91,7 @@ impl FlowControl {
         self.calls.is_empty()
     }
 
-    /// Begins the streams of a call, which may send `credit` bytes at first. Returns what the peer may send, which is 0
+    /// Begins the streams of a call, which may send `credit` bytes at first. Returns the peer's credit, which is 0
     /// unless this side `receives`.
     pub(crate) fn open(&mut self, id: u64, credit: u32, receives: bool) -> u32 {
         let window = if receives { window(self.calls.len() + 1) } else { 0 };
@@ -104,7 +105,7 @@ impl FlowControl {
         window
     }
 
-    /// The call is over; its reader and its sender are to be woken.
+    /// The call has ended. Returns the wakers of its reader and its sender.
     #[must_use]
     pub(crate) fn close(&mut self, id: u64) -> [Option<Waker>; 2] {
         self.large.retain(|large| *large != id);
@@ -114,7 +115,7 @@ impl FlowControl {
         }
     }
 
-    /// All calls are over.
+    /// All calls have ended.
     #[must_use]
     pub(crate) fn close_all(&mut self) -> Vec<Waker> {
         let calls = mem::take(&mut self.calls).into_values();
@@ -125,21 +126,21 @@ impl FlowControl {
             .collect()
     }
 
-    /// The peer may be sent so many bytes more.
+    /// The peer gives this many more bytes of credit.
     pub(crate) fn credit(&mut self, id: u64, more: u32) -> Option<Waker> {
         let streams = self.calls.get_mut(&id)?;
         let event = streams.sending.granted(more);
         streams.waker(event)
     }
 
-    /// The peer wants no more items of this call, or can't have them.
+    /// The peer accepts no more items of this call.
     pub(crate) fn refuse(&mut self, id: u64) -> Option<Waker> {
         let streams = self.calls.get_mut(&id)?;
         let event = streams.sending.refuse();
         streams.waker(event)
     }
 
-    /// The peer can't be sent anything any more. What has come can still be read.
+    /// Nothing more can be sent to the peer. Items that have come can still be read.
     #[must_use]
     pub(crate) fn refuse_all(&mut self) -> Vec<Waker> {
         let mut wakers = mem::take(&mut self.waiting);
@@ -150,12 +151,12 @@ impl FlowControl {
         wakers
     }
 
-    /// Whether items of this call are wanted.
+    /// Whether items of this call are accepted.
     pub(crate) fn receives(&self, id: u64) -> bool {
         self.calls.get(&id).is_some_and(|streams| streams.receiving.is_open())
     }
 
-    /// Items have come. Those that nobody wants are dropped.
+    /// Items have come. They are dropped if they are not accepted.
     pub(crate) fn came(&mut self, id: u64, items: EncodedItems) -> Result<Option<Waker>, Violation> {
         let Some(streams) = self.calls.get_mut(&id) else {
             return Ok(None);
@@ -178,7 +179,7 @@ impl FlowControl {
         self.calls.get(&id).is_some_and(|streams| streams.receiving.has_items())
     }
 
-    /// What came with the first item.
+    /// The metadata of the first item.
     pub(crate) fn keep_metadata(&mut self, id: u64, metadata: HeaderMap) {
         if let Some(streams) = self.calls.get_mut(&id) {
             streams.receiving.keep_metadata(metadata);
@@ -196,7 +197,7 @@ impl FlowControl {
         streams.waker(event)
     }
 
-    /// Takes what has come of a stream.
+    /// Takes the items that have come.
     pub(crate) fn take(&mut self, id: u64, cx: &mut Context<'_>) -> Found {
         let window = window(self.calls.len());
         let Some(streams) = self.calls.get_mut(&id) else {
@@ -209,12 +210,12 @@ impl FlowControl {
         found
     }
 
-    /// The reader of a stream wants no more; whether the peer is to be told.
+    /// The reader of a stream accepts no more. Returns whether the peer must be told.
     pub(crate) fn stop_receiving(&mut self, id: u64) -> bool {
         self.calls.get_mut(&id).is_some_and(|streams| streams.receiving.stop() == FlowEvent::SendCancel)
     }
 
-    /// How much may be sent now, while `unwritten` bytes wait in the queue at hand.
+    /// How much may be sent now, while `unwritten` bytes wait in the caller's queue.
     pub(crate) fn room(&mut self, id: u64, unwritten: usize, cx: &mut Context<'_>) -> Room {
         let Some(streams) = self.calls.get_mut(&id) else {
             return Room::Unwanted;
@@ -233,7 +234,7 @@ impl FlowControl {
         Room::Bytes(allowed.min(ROOM))
     }
 
-    /// Whether the end of a stream may be sent: all items that it must not overtake are written out.
+    /// Whether the end of a stream may be sent: all items that must come before it are written.
     pub(crate) fn may_end(&mut self, id: u64, cx: &mut Context<'_>) -> bool {
         let may = !self.large.contains(&id);
         if !may {
@@ -242,7 +243,7 @@ impl FlowControl {
         may
     }
 
-    /// Items were sent, the last one as a large message by itself.
+    /// Items were sent. The last one may be a large message of its own.
     pub(crate) fn sent(&mut self, id: u64, cost: usize, is_large: bool) {
         if let Some(streams) = self.calls.get_mut(&id) {
             streams.sending.sent(cost);
@@ -252,7 +253,7 @@ impl FlowControl {
         }
     }
 
-    /// Frames were written, and so many bytes still wait. Returns who is to be woken.
+    /// Frames were written, and this many bytes still wait. Returns the wakers to wake.
     #[must_use]
     pub(crate) fn written(&mut self, unwritten: usize, holds: impl Fn(u64) -> bool) -> Vec<Waker> {
         self.unwritten = unwritten;
@@ -262,7 +263,7 @@ impl FlowControl {
 }
 
 impl CallStreams {
-    /// Who is to be woken for an event.
+    /// The waker for an event.
     fn waker(&mut self, event: FlowEvent) -> Option<Waker> {
         match event {
             FlowEvent::WakeReader => self.reader.take(),
@@ -272,7 +273,7 @@ impl CallStreams {
     }
 }
 
-/// Keeps the waker of who polls.
+/// Keeps the waker of the polling task.
 fn note(waiting: &mut Option<Waker>, cx: &Context<'_>) {
     match waiting {
         Some(waker) => waker.clone_from(cx.waker()),
@@ -280,7 +281,7 @@ fn note(waiting: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// How far ahead of its reader the sender of one of so many streams may be.
+/// How far the sender of one of this many streams may be ahead of its reader.
 fn window(streams: usize) -> u32 {
     u32::try_from(SHARED / streams.max(1)).unwrap_or(MOST).clamp(LEAST, MOST)
 }
@@ -368,7 +369,7 @@ mod tests {
         assert!(matches!(flows.take(7, &mut cx), Found::Gone));
     }
 
-    /// Two sides and what is on its way between them.
+    /// Two sides, and the messages on their way between them.
     struct World {
         sender: FlowControl,
         reader: FlowControl,
@@ -463,10 +464,10 @@ mod tests {
             let mut world = World::new();
             for (step, length) in steps {
                 world.step(step, length);
-                // One item may go beyond.
+                // One item may exceed the credit.
                 prop_assert!(world.owed <= MOST as usize + 400_000 + OVERHEAD, "{} bytes are kept", world.owed);
             }
-            // Whoever goes on gets to the end: nobody waits for ever.
+            // If both sides continue, they reach the end: neither waits forever.
             for _ in 0..10_000 {
                 for step in [5, 6, 2, 3] {
                     world.step(step, 0);

@@ -1,4 +1,4 @@
-//! What frames are read by, for [`crate::fuzzing`], and scripts of frames for both ends of a connection.
+//! The readers of frames, for [`crate::fuzzing`], and scripts of frames for both ends of a connection.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,7 @@ use super::payload::{self, Hello};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
 use super::{Assembled, MessageAssembly, PIECE, Violation, WriteQueue};
 
-/// Which side reads, by the lowest bit; how many cuts there are, by the upper four; the cuts; what comes.
+/// The data: the side that reads (lowest bit), the number of cuts (upper four bits), the cuts, the bytes.
 pub fn websocket(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else {
         return;
@@ -58,7 +58,7 @@ pub fn websocket(data: &[u8]) {
     }
 }
 
-/// What is read of bytes that come in pieces: the messages up to the close, and what then breaks the protocol.
+/// The result of reading bytes that come in pieces: the messages up to the close, and then the violation.
 pub(crate) fn messages<'p>(
     side: WebSocketRole,
     pieces: impl IntoIterator<Item = &'p [u8]>,
@@ -80,7 +80,7 @@ pub(crate) fn messages<'p>(
     (messages, None)
 }
 
-/// A message of frames: what is read is written back as the same bytes, or as the same value.
+/// A message of frames. A payload that was read is written back as the same bytes, or as the same value.
 pub fn frames(data: &[u8]) {
     let mut rest = data;
     loop {
@@ -121,8 +121,8 @@ fn read_payload(header: &FrameHeader, mut payload: &[u8]) {
     }
 }
 
-/// The window and the largest message, in units of 64 bytes, then three bytes a step: what, whose and how
-/// long. The first may begin as many messages as there may be.
+/// The data: the window and the largest message, in units of 64 bytes, then three bytes for each step: kind, id and
+/// length. The first step may begin the maximum number of messages.
 pub fn assembly(data: &[u8]) {
     let Some((&[window, largest], steps)) = data.split_first_chunk() else {
         return;
@@ -183,8 +183,9 @@ pub fn assembly(data: &[u8]) {
     }
 }
 
-/// What a peer sends, in WebSocket messages: five bytes a frame (kind, flags, number, whose, length) and its payload. The
-/// highest flag ends a message, the next repeats the payload; bytes of the kind 255 go out as they are.
+/// What a peer sends, in WebSocket messages: five bytes for each frame (kind, flags, number, id, length) and its
+/// payload. The highest flag ends a message, the next flag repeats the payload. Bytes of the kind 255 are sent
+/// unchanged.
 pub(crate) fn script(from: WebSocketRole, mut data: &[u8], id: impl Fn(u8) -> u64, wire: &mut Vec<u8>) {
     let (mut writer, mut message) = (WebSocketWriter::new(from), Vec::new());
     while let Some((&[kind, flags, number, whose, length], rest)) = data.split_first_chunk() {
@@ -205,7 +206,7 @@ pub(crate) fn script(from: WebSocketRole, mut data: &[u8], id: impl Fn(u8) -> u6
     }
 }
 
-/// The frames of all messages in `wire`, as `side` reads them, up to what is none.
+/// The frames of all messages in `wire`, as `side` reads them, up to the first invalid one.
 pub(crate) fn headers(side: WebSocketRole, wire: &[u8]) -> (Vec<FrameHeader>, Option<Violation>) {
     let (messages, mut violation) = messages(side, [wire]);
     let mut headers = Vec::new();
@@ -228,7 +229,7 @@ pub(crate) fn headers(side: WebSocketRole, wire: &[u8]) -> (Vec<FrameHeader>, Op
     (headers, violation)
 }
 
-/// The frames that go out next of a queue, with their payloads.
+/// The frames that a queue sends next, with their payloads.
 #[cfg(test)]
 pub(crate) fn queued(queue: &mut WriteQueue) -> Vec<(FrameHeader, Vec<u8>)> {
     let mut wire = Vec::new();
@@ -246,7 +247,7 @@ pub(crate) fn queued(queue: &mut WriteQueue) -> Vec<(FrameHeader, Vec<u8>)> {
     frames
 }
 
-/// A stream that a script comes from, at most so many bytes at once, and that keeps what is written.
+/// A stream that delivers a script, with a limit of bytes for each read, and that keeps what is written.
 pub(crate) struct Scripted {
     pub(crate) comes: Vec<u8>,
     pub(crate) at: usize,

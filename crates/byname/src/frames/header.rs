@@ -6,7 +6,7 @@ use super::{LONGEST, Violation};
 /// The size of a header.
 pub(crate) const HEADER: usize = 16;
 
-/// What a frame is. Frames of other kinds are ignored.
+/// The kinds of frames. Other kinds are ignored.
 pub(crate) mod kind {
     pub(crate) const HELLO: u8 = 1;
     pub(crate) const NAME: u8 = 2;
@@ -27,7 +27,7 @@ pub(crate) mod flag {
     pub(crate) const METADATA: u8 = 2;
     /// CALL: positional arguments come before those by name.
     pub(crate) const MIXED: u8 = 4;
-    /// CALL: the caller accepts a stream as the answer. The first credit stands behind the time-out.
+    /// CALL: the caller accepts a stream as the answer. The first credit follows the time-out.
     pub(crate) const STREAM: u8 = 8;
     /// CALL: the caller sends a stream of items.
     pub(crate) const ITEMS: u8 = 16;

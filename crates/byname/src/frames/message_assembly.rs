@@ -9,8 +9,8 @@ use super::buffer_pool::BufferPool;
 use super::header::{FrameHeader, flag};
 use super::{PIECE, Violation};
 
-/// The most unfinished messages, unless the window has room for more of one [`PIECE`]. A message without bytes costs
-/// memory too.
+/// The most unfinished messages, unless the window has room for more pieces of [`PIECE`] bytes. A message without bytes
+/// uses memory too.
 const UNFINISHED: usize = 4096;
 
 /// The received pieces of messages that are not complete. A state machine.
@@ -23,7 +23,7 @@ pub(crate) struct MessageAssembly {
     window: usize,
     /// The largest message.
     largest: usize,
-    /// The length of the last complete message, and some more. The next one gets as much room at once.
+    /// A little more than the length of the last complete message. The next message gets this much room at once.
     likely: usize,
     spares: BufferPool,
 }
@@ -31,7 +31,7 @@ pub(crate) struct MessageAssembly {
 #[derive(Debug)]
 struct MessagePart {
     state: AssemblyState,
-    /// Nothing of it came since the last [`refuse_still`](Assembly::refuse_still).
+    /// Whether nothing of it came since the last [`refuse_still`](Assembly::refuse_still).
     is_still: bool,
 }
 
@@ -62,7 +62,7 @@ impl MessageAssembly {
         Self { parts: HashMap::new(), kept: 0, window, largest, likely: 0, spares: BufferPool::new(largest) }
     }
 
-    /// The longest message that is taken.
+    /// The length of the longest message that is accepted.
     pub(crate) fn largest(&self) -> usize {
         self.largest
     }
@@ -112,7 +112,7 @@ impl MessageAssembly {
             }
         }
         if self.kept > self.window {
-            return Err(Violation("more bytes of unfinished messages than the window that was announced"));
+            return Err(Violation("more bytes of unfinished messages than the window allows"));
         }
         if more {
             return Ok(Assembled::Part);
@@ -128,6 +128,15 @@ impl MessageAssembly {
             Some(AssemblyState::TooLarge) => Assembled::TooLarge,
             Some(AssemblyState::Refused) | None => Assembled::Part,
         })
+    }
+
+    /// The rest of the message that this frame begins is ignored. Its sender was told.
+    pub(crate) fn refuse_rest(&mut self, header: &FrameHeader) -> Result<(), Violation> {
+        self.take(header, &[])?;
+        if let Some(part) = self.parts.get_mut(&(header.kind, header.id)) {
+            part.state = AssemblyState::Refused;
+        }
+        Ok(())
     }
 
     /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.

@@ -1,4 +1,4 @@
-//! What each kind of frame carries: every payload is written and read here, for both sides.
+//! What each kind of frame carries. Every payload is written and read here, for both sides.
 //!
 //! This file has what concerns the whole connection (HELLO, NAME, GOAWAY), CANCEL, and the metadata and parts that
 //! others are made of. [`call`] has CALL, [`reply`] has REPLY and ERROR, [`stream`] has ITEM, END and CREDIT.
@@ -20,7 +20,7 @@ const VERSION: u64 = 1;
 /// The most names that one connection may know by number.
 pub(crate) const NAMES: u16 = 4096;
 
-/// HELLO: what each side says first.
+/// HELLO: the first frame of each side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     /// The largest message that its sender accepts, all pieces together.
@@ -51,11 +51,11 @@ impl Hello {
 
     /// A member that is missing has the smallest value that a peer must support.
     pub(crate) fn read(payload: &[u8]) -> Result<Self, Violation> {
-        let wrong = Violation("HELLO is no JSON object with a version");
+        let wrong = Violation("HELLO is not a JSON object with a version");
         let hello: Map<String, Value> = serde_json::from_slice(payload).map_err(|_| wrong.clone())?;
         let version = hello.get("version").and_then(Value::as_u64).ok_or(wrong)?;
         if version != VERSION {
-            return Err(Violation("HELLO is of another version than 1"));
+            return Err(Violation("HELLO has a version other than 1"));
         }
         let number = |name, least: usize| {
             let said = hello.get(name).and_then(Value::as_u64).and_then(|said| usize::try_from(said).ok());
@@ -71,7 +71,7 @@ impl Hello {
     }
 }
 
-/// NAME: calls say `number` for `name` from now on.
+/// NAME: `number` stands for `name` in later calls.
 pub(crate) fn put_name(number: u16, name: &str, queue: &mut WriteQueue) {
     queue.put(FrameHeader::new(kind::NAME, 0, number, 0), |payload| payload.extend_from_slice(name.as_bytes()));
 }
@@ -80,7 +80,7 @@ pub(crate) fn read_name<'p>(header: &FrameHeader, payload: &'p [u8]) -> Result<(
     if header.number >= NAMES {
         return Err(Violation("the number of a name is 4096 or more"));
     }
-    let name = str::from_utf8(payload).map_err(|_| Violation("a name is no UTF-8"))?;
+    let name = str::from_utf8(payload).map_err(|_| Violation("a name is not UTF-8"))?;
     Ok((header.number, name))
 }
 
@@ -94,14 +94,14 @@ pub(crate) fn read_go_away(header: &FrameHeader) -> u64 {
     header.id
 }
 
-/// CANCEL, which has no payload. From the client: nobody waits for the call any more. From the server: no further item
-/// is wanted.
+/// CANCEL, which has no payload. From the client: the caller no longer waits. From the server: it accepts no more
+/// items.
 pub(crate) fn put_cancel(id: u64, queue: &mut WriteQueue) {
     queue.put_small(FrameHeader::new(kind::CANCEL, 0, 0, id), b"");
 }
 
-/// Metadata as a part: a JSON object with a text for each header, or an array of texts where a header is repeated. A
-/// value that is no UTF-8 can't be a text and is left out.
+/// Metadata as a part: a JSON object with a string for each header, or an array of strings if a header is repeated. A
+/// value that is not UTF-8 is left out.
 pub(crate) fn write_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) {
     let mut object = Map::new();
     for name in metadata.keys() {
@@ -111,7 +111,7 @@ pub(crate) fn write_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) {
             .filter_map(|value| match str::from_utf8(value.as_bytes()) {
                 Ok(value) => Some(Value::String(value.to_owned())),
                 Err(_) => {
-                    tracing::warn!("the value of the header `{name}` is no UTF-8, which frames can't carry: left out");
+                    tracing::warn!("the value of the header `{name}` is not UTF-8, which frames can't carry: left out");
                     None
                 }
             })
@@ -124,7 +124,7 @@ pub(crate) fn write_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) {
 
 /// Takes metadata off the front.
 pub(crate) fn read_metadata(bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
-    let wrong = || Violation("metadata is no JSON object of header names to texts");
+    let wrong = || Violation("metadata is not a JSON object from header names to strings");
     let object: Map<String, Value> = json::read_loosely(part(bytes)?).map_err(|_| wrong())?;
     let mut metadata = HeaderMap::new();
     for (name, values) in object {
@@ -138,13 +138,14 @@ pub(crate) fn read_metadata(bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
                 return Err(wrong());
             };
             let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
-            metadata.try_append(&name, value).map_err(|_| Violation("metadata has more names than there may be"))?;
+            metadata.try_append(&name, value).map_err(|_| Violation("metadata has too many names"))?;
         }
     }
     Ok(metadata)
 }
 
-/// Metadata where there is some; the flags that say so.
+/// Writes the metadata, if there is any. Returns the flags that say so.
+#[inline]
 fn write_any_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) -> u8 {
     if metadata.is_empty() {
         return 0;
@@ -153,12 +154,12 @@ fn write_any_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) -> u8 {
     flag::METADATA
 }
 
-/// Takes metadata off the front where the header says that there is some.
+/// Takes metadata off the front if the header says that there is some.
 fn read_any_metadata(header: &FrameHeader, bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
     if header.has(flag::METADATA) { read_metadata(bytes) } else { Ok(HeaderMap::new()) }
 }
 
-/// Takes a number of four bytes off the front; `missing` is the violation where there is none.
+/// Takes a number of four bytes off the front. `missing` is the violation if there is none.
 fn number(bytes: &mut &[u8], missing: &'static str) -> Result<u32, Violation> {
     let (number, rest) = bytes.split_first_chunk::<4>().ok_or(Violation(missing))?;
     *bytes = rest;
@@ -167,7 +168,7 @@ fn number(bytes: &mut &[u8], missing: &'static str) -> Result<u32, Violation> {
 
 /// Writes a part: its length, then its bytes.
 pub(crate) fn put_part(part: &[u8], out: &mut Vec<u8>) {
-    // No message is anywhere near 4 GiB.
+    // No message is nearly as long as 4 GiB.
     out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(part);
 }

@@ -1,4 +1,4 @@
-//! State that callers share with the task of a connection, and what wakes the task: [`SharedState`].
+//! State that callers share with the task of a connection, with the waker of the task: [`SharedState`].
 
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
@@ -16,7 +16,7 @@ use loom::{
     sync::{Mutex, MutexGuard},
 };
 
-/// State behind a lock, and the waker of the one task that works on it. Callers change the state and wake the task; of
+/// State behind a lock, and the waker of the one task that works on it. Callers change the state and wake the task. Of
 /// several changes before the task has locked the state again, only the first wakes it. At each poll the task registers
 /// its waker first and locks the state after that, so no change is missed.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct SharedState<T> {
 #[derive(Debug)]
 struct LockedState<T> {
     state: T,
-    /// The task is awake, and will lock the state.
+    /// Whether the task is awake, and will lock the state.
     is_awake: bool,
 }
 
@@ -37,7 +37,7 @@ struct LockedState<T> {
 pub(crate) struct StateGuard<'d, T>(MutexGuard<'d, LockedState<T>>);
 
 impl<T> SharedState<T> {
-    /// The task is taken to be awake.
+    /// Assumes that the task is awake.
     pub(crate) fn new(state: T) -> Self {
         Self { shared: Mutex::new(LockedState { state, is_awake: true }), task: AtomicWaker::new() }
     }

@@ -20,8 +20,7 @@ use crate::deadline::later;
 const FIRST_READ: usize = 4 << 10;
 const READ: usize = 64 << 10;
 
-/// What was written leaves no more room than this for what is written next, and what was read no more than this for what
-/// is read next.
+/// The most room that stays reserved for the next write and for the next read.
 const WRITE_ROOM: usize = 5 << 18;
 const READ_ROOM: usize = 256 << 10;
 
@@ -41,19 +40,19 @@ pub(crate) struct FrameSocket<S> {
     writer: WebSocketWriter,
     wire: Vec<u8>,
     written: usize,
-    /// The stream holds bytes that it has not passed on.
+    /// Whether the stream holds bytes that it has not passed on.
     is_unflushed: bool,
-    /// Some bytes were written of what was taken from the queue last.
+    /// Whether some bytes were written of what was taken from the queue last.
     has_begun: bool,
-    /// The peer accepted no more bytes at the last write.
+    /// Whether the peer accepted no more bytes at the last write.
     is_full: bool,
-    /// The peer accepted bytes after it had accepted none.
+    /// Whether the peer accepted bytes after it had accepted none.
     has_progressed: bool,
     /// The bytes of pongs since everything was written.
     pongs: usize,
-    /// The peer has sent a close frame.
+    /// Whether the peer has sent a close frame.
     is_closed: bool,
-    /// Something came since the last [`patience`](Self::patience).
+    /// Whether something came since the last [`patience`](Self::patience).
     has_read: bool,
     keepalive: Keepalive,
     blocked_since: Option<Instant>,
@@ -147,11 +146,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     /// Reads from the stream. Its end is an error, announced or not.
+    #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketEnd>> {
         if self.is_closed {
             return Poll::Ready(Err(SocketEnd::Closed));
         }
-        // A peer that accepts no pongs gets no more of them. Reading continues once they are written.
+        // A peer that reads no pongs gets no more of them. Reading continues when they are written.
         if self.pongs >= PONGS {
             return Poll::Pending;
         }
@@ -201,12 +201,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
     }
 
+    #[cold]
     fn release_read(&mut self) {
         self.read = BytesMut::from(&self.read[..]);
         (self.room, self.most_room) = (FIRST_READ, 0);
     }
 
     /// Releases memory that a quiet connection doesn't need.
+    #[cold]
     fn release(&mut self) {
         if self.has_written_all() {
             (self.wire, self.written) = (Vec::new(), 0);
@@ -253,8 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         !self.has_begun
     }
 
-    /// Until when the peer may stay as it is. Sends a ping where that is due. To be called when nothing else can be done.
-    /// `is_blocked` says that the peer accepts no more bytes, which it may do for `write_progress`.
+    /// Until when the peer may be quiet or blocked. Sends a ping if it is due. Call this when nothing else can be done.
+    /// `is_blocked` says that the peer accepts no more bytes, which is allowed for `write_progress`.
     pub(crate) fn patience(
         &mut self,
         is_blocked: bool,
@@ -325,7 +327,7 @@ mod tests {
         let mut writes = FrameSocket::new(near, WebSocketRole::Client, b"", now);
         let mut reads = FrameSocket::new(far, WebSocketRole::Server, b"", now);
         let mut write_queue = WriteQueue::new();
-        // One message of almost 1 MiB in one frame, which others may send, and then many frames at once.
+        // One message of almost 1 MiB in one frame, which other implementations may send, and then many frames at once.
         let long = vec![7; (1 << 20) - 100];
         writes.writer.binary(&[&long], &mut writes.wire);
         for id in 0..4096 {

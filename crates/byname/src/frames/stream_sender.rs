@@ -45,12 +45,12 @@ impl StreamSender {
         Self { metadata, has_taken: false, held: None, last: None }
     }
 
-    /// Whether an item was taken from the stream, so that the stream is no longer whole.
+    /// Whether an item was taken from the stream, so that the stream is no longer complete.
     pub(crate) fn has_taken(&self) -> bool {
         self.has_taken
     }
 
-    /// Whether it waits for the reader or for the connection, and not for items.
+    /// Whether it waits for the reader or for the connection, not for items.
     pub(crate) fn is_held_up(&self) -> bool {
         self.held.is_some()
     }
@@ -60,7 +60,7 @@ impl StreamSender {
         mem::take(&mut self.metadata)
     }
 
-    /// Sends the items that there are and that there is room for.
+    /// Sends the items that are ready and that there is room for.
     pub(crate) fn poll<T: SharedStreams>(
         &mut self,
         shared: &SharedState<T>,
@@ -170,7 +170,7 @@ mod loom_tests {
         fn has_sent(&mut self, _: u64) {}
     }
 
-    /// So many items, each there at once.
+    /// This many items, each ready at once.
     struct There(u8);
 
     impl ItemSource for There {
@@ -186,7 +186,7 @@ mod loom_tests {
         }
     }
 
-    /// A wake-up that is lost would be a deadlock, which loom reports.
+    /// A lost wake-up would be a deadlock, which loom reports.
     #[test]
     fn a_stream_sender_goes_on_with_the_credit_that_another_thread_gives() {
         let mut model = loom::model::Builder::new();

@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455) as far as frames need it: binary messages without extensions, pings, the close.
+//! The part of WebSocket (RFC 6455) that frames need: binary messages without extensions, pings, the close.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -9,12 +9,12 @@ use bytes::{Buf, BytesMut};
 
 use super::header::HEADER;
 use super::{LONGEST, Violation};
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
-/// The longest message that is taken: a longest frame with its header fits.
+/// The longest message that is accepted. The longest frame fits with its header.
 const LONGEST_MESSAGE: usize = LONGEST + HEADER;
 
-/// The most that a control frame bears.
+/// The longest payload of a control frame.
 const LONGEST_CONTROL: usize = 125;
 
 const CONTINUATION: u8 = 0;
@@ -24,14 +24,14 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// Which end of the connection this is: what a client sends is masked, what a server sends isn't.
+/// The end of the connection. A client masks what it sends, a server does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WebSocketRole {
     Client,
     Server,
 }
 
-/// What the peer sent.
+/// A message of the peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WebSocketMessage {
     Binary(BytesMut),
@@ -44,7 +44,7 @@ pub(crate) enum WebSocketMessage {
 #[derive(Debug)]
 pub(crate) struct WebSocketReader {
     side: WebSocketRole,
-    /// The part that has come of a message in fragments.
+    /// The received part of a message in fragments.
     fragments: Option<BytesMut>,
 }
 
@@ -61,7 +61,7 @@ impl WebSocketReader {
         Self { side, fragments: None }
     }
 
-    /// Takes the next message off the front of `buffer`; `None` until more of it has come.
+    /// Takes the next message off the front of `buffer`. `None` until it is complete.
     pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<WebSocketMessage>, Violation> {
         loop {
             let Some(frame) = self.frame(buffer)? else {
@@ -93,7 +93,7 @@ impl WebSocketReader {
                 (BINARY, false, None) => self.fragments = Some(payload),
                 (CONTINUATION, is_final, Some(mut whole)) => {
                     if whole.len() + payload.len() > LONGEST_MESSAGE {
-                        return Err(Violation("a WebSocket message is longer than a frame may be"));
+                        return Err(Violation("a WebSocket message is too long"));
                     }
                     whole.extend_from_slice(&payload);
                     if is_final {
@@ -101,7 +101,7 @@ impl WebSocketReader {
                     }
                     self.fragments = Some(whole);
                 }
-                (TEXT, ..) => return Err(Violation("a text message, where frames come in binary ones")),
+                (TEXT, ..) => return Err(Violation("a text message; frames must be in binary messages")),
                 _ => return Err(Violation("fragments of WebSocket messages that don't belong together")),
             }
         }
@@ -119,7 +119,7 @@ impl WebSocketReader {
             return Err(Violation("an unknown opcode of WebSocket"));
         }
         if (second & 0x80 != 0) != (self.side == WebSocketRole::Server) {
-            return Err(Violation("what a client sends must be masked, and what a server sends must not"));
+            return Err(Violation("a frame of a client must be masked, a frame of a server must not"));
         }
         let (length, at) = match second & 0x7f {
             126 => match bytes.get(2..4) {
@@ -133,7 +133,7 @@ impl WebSocketReader {
             short => (short.into(), 2),
         };
         if length > LONGEST_MESSAGE as u64 {
-            return Err(Violation("a WebSocket message is longer than a frame may be"));
+            return Err(Violation("a WebSocket message is too long"));
         }
         let least = match second & 0x7f {
             126 => 126,
@@ -141,7 +141,7 @@ impl WebSocketReader {
             _ => 0,
         };
         if length < least {
-            return Err(Violation("a length of WebSocket in more bytes than it needs"));
+            return Err(Violation("a WebSocket length in more bytes than necessary"));
         }
         let length = length as usize;
         if opcode >= CLOSE && (!is_final || length > LONGEST_CONTROL) {
@@ -156,14 +156,14 @@ impl WebSocketReader {
     }
 }
 
-/// What a close frame may bear: nothing, or a code and a reason (RFC 6455, sections 5.5.1 and 7.4).
+/// Checks the payload of a close frame: empty, or a code and a reason (RFC 6455, sections 5.5.1 and 7.4).
 fn check_close(payload: &[u8]) -> Result<(), Violation> {
     let (code, reason) = match payload {
         [] => return Ok(()),
-        [_] => return Err(Violation("a close frame of one byte, where a code has two")),
+        [_] => return Err(Violation("a close frame of one byte; a code has two bytes")),
         [a, b, reason @ ..] => (u16::from_be_bytes([*a, *b]), reason),
     };
-    // The first of these ranges is what IANA has registered; 1004, 1005, 1006 and 1015 never stand in a frame.
+    // IANA has registered the first of these ranges. 1004, 1005, 1006 and 1015 are never sent in a frame.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Violation("a close frame with a code that must not be sent"));
     }
@@ -176,7 +176,8 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
 /// Writes messages.
 #[derive(Debug)]
 pub(crate) struct WebSocketWriter {
-    /// What a client's keys come from: keyed by the operating system's randomness, and so not to be foreseen.
+    /// The source of a client's masking keys. It is seeded by the operating system's randomness, so the keys can't be
+    /// predicted.
     keys: Option<(RandomState, u64)>,
 }
 
@@ -251,7 +252,7 @@ pub(crate) fn key() -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// What answers a key: RFC 6455, section 4.2.2.
+/// The answer to a key: RFC 6455, section 4.2.2.
 pub(crate) fn accept(key: &[u8]) -> String {
     const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let mut sha1 = sha1_smol::Sha1::new();
@@ -260,7 +261,7 @@ pub(crate) fn accept(key: &[u8]) -> String {
     BASE64_STANDARD.encode(sha1.digest().bytes())
 }
 
-/// Whether this is a key as a handshake has it: sixteen bytes.
+/// Whether this is a valid key of a handshake: sixteen bytes.
 pub(crate) fn is_key(key: &[u8]) -> bool {
     BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }

@@ -14,7 +14,8 @@ use super::websocket::WebSocketWriter;
 /// way.
 const MESSAGE: usize = 16 << 10;
 
-/// About how many bytes of large messages the socket takes at once. A small message that comes then waits for these.
+/// About how many bytes of large messages the socket takes at once. A small message that is queued then waits for
+/// these.
 const BATCH: usize = 256 << 10;
 
 /// After about so many bytes of one large message another one continues. Most large messages are shorter than this, so
@@ -24,21 +25,20 @@ const TURN: usize = 1 << 20;
 /// The most bytes of written messages whose buffers are kept for others.
 pub(crate) const SPARE: usize = 4 << 20;
 
-/// Frames that have gone out leave no more room than this for the next, and no more than [`IDLE`] once none of them took
-/// that much for a second.
+/// The room that is kept for the next frames after writing. After a second in which the frames needed less, at most
+/// [`IDLE`] is kept.
 const ROOM: usize = 1 << 20;
 const IDLE: usize = 64 << 10;
 
-/// Whole frames in the order in which they were put, and large messages, whose pieces go out between them. A state
-/// machine.
+/// Whole frames in order, and large messages, whose pieces are sent between them. A state machine.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
     frames: Vec<u8>,
-    /// Messages whose pieces go out in turn.
+    /// Messages whose pieces are sent in turn.
     started: VecDeque<LargeMessage>,
     /// Messages that wait for room in the peer's window.
     waiting: VecDeque<LargeMessage>,
-    /// The bytes of all started messages, each counted whole.
+    /// The bytes of all started messages, each counted with its whole length.
     unfinished: usize,
     /// How many bytes of unfinished messages the peer keeps.
     window: usize,
@@ -51,7 +51,7 @@ struct LargeMessage {
     header: FrameHeader,
     payload: Bytes,
     at: usize,
-    /// How many bytes went out in its present turn.
+    /// How many bytes were sent in its present turn.
     turn: usize,
 }
 
@@ -135,6 +135,7 @@ impl WriteQueue {
     }
 
     /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.
+    #[inline]
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         let at = self.spares.tidy(now);
         if at.is_none() {
@@ -166,6 +167,11 @@ impl WriteQueue {
 
     /// Moves the contents of another queue, of which nothing was written, to the end of this one.
     pub(crate) fn append(&mut self, other: &mut Self) {
+        if other.is_empty() {
+            // So it is at nearly every call.
+            other.frames.shrink_to(ROOM);
+            return;
+        }
         if other.frames.len() > IDLE {
             self.spares.used();
         }

@@ -1,4 +1,4 @@
-//! Functions that return a stream: from their items to encoded ones.
+//! Functions that return a stream: encodes their items.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -11,31 +11,31 @@ use super::{FunctionResult, Invocation, ResultTarget, own_error};
 use crate::codec::Codec;
 use crate::error::{Executed, MethodErrorSummary};
 use crate::outcome::ReturnedValue;
+use crate::outcome::item_sink::{ItemSink, UnfitItem};
 use crate::outcome::items::ItemBatch;
-use crate::outcome::sink::{ItemSink, UnfitItem};
 
 thread_local! {
-    /// What the function that is polled now yields goes here: its future, which owns what its stream borrows, is
-    /// between whoever polls it and the stream.
+    /// The items of the function that is polled now. The future of the function is between its poller and its stream,
+    /// and owns the data that the stream borrows.
     static YIELDED: Cell<Option<Box<YieldedItems>>> = const { Cell::new(None) };
 }
 
-/// What a function has yielded.
+/// The items that a function has yielded.
 pub(crate) struct YieldedItems {
     sink: ItemSink,
     failure: Option<(FunctionResult, ResultTarget)>,
     codec: Option<Codec>,
-    /// Its stream has been asked for an item.
+    /// Whether its stream has been polled for an item.
     is_flowing: bool,
 }
 
 impl YieldedItems {
-    /// For items in that codec, or as they are, none larger than `largest` bytes.
+    /// For items in that codec, or unencoded, with at most `largest` bytes each.
     pub(crate) fn new(codec: Option<Codec>, largest: usize) -> Self {
         Self { sink: ItemSink::new(codec, largest), failure: None, codec, is_flowing: false }
     }
 
-    /// How many bytes may come in one go.
+    /// How many bytes may be collected before they are read.
     pub(crate) fn set_room(&mut self, room: usize) {
         self.sink.set_room(room);
     }
@@ -44,12 +44,12 @@ impl YieldedItems {
         self.sink.take()
     }
 
-    /// What its own error is, where it ended with one.
+    /// The function's own error, if it ended with one.
     pub(crate) fn take_data(&mut self) -> Option<ReturnedValue> {
         self.failure.take().map(|(_, data)| data.into_value())
     }
 
-    /// Whether the function has given its stream, which may be dropped at any time.
+    /// Whether the function has returned its stream, which may be dropped at any time.
     pub(crate) fn is_flowing(&self) -> bool {
         self.is_flowing
     }
@@ -61,7 +61,7 @@ impl YieldedItems {
         }
     }
 
-    /// Takes an item; whether there is no room for more.
+    /// Takes an item. Returns whether there is no room for more.
     fn push<T: Serialize + Send + 'static>(&mut self, item: T) -> bool {
         match self.sink.push(item) {
             Ok(is_full) => is_full,
@@ -83,7 +83,7 @@ impl YieldedItems {
     }
 }
 
-/// Takes what was yielded back when it is dropped, whatever became of the poll.
+/// Takes the yielded items back when it is dropped, also after a panic in the poll.
 struct LentItems<'y> {
     yielded: &'y mut Option<Box<YieldedItems>>,
     before: Option<Box<YieldedItems>>,
@@ -103,7 +103,7 @@ impl Drop for LentItems<'_> {
 }
 
 pin_project_lite::pin_project! {
-    /// A function that returns a stream: a future that ends with it, and in between leaves its items in `YIELDED`.
+    /// A function that returns a stream, as a future that ends with the stream and puts its items into `YIELDED`.
     pub(super) struct Streams<Fut> {
         #[pin]
         pub(super) future: Fut,
@@ -140,7 +140,7 @@ impl<Fut: Future<Output = ()> + Send> Invocation for Streams<Fut> {
 }
 
 pin_project_lite::pin_project! {
-    /// Hands the items of a stream to whoever polls the function.
+    /// Passes the items of a stream to the poller of the function.
     pub struct Yields<S: Stream, E> {
         #[pin]
         stream: S,
@@ -162,7 +162,7 @@ where
     T: Serialize + Send + 'static,
     E: Serialize + Send + 'static,
 {
-    /// A stream of results, whose first error is its end.
+    /// A stream of results. The first error ends it.
     pub(crate) fn fallible(stream: S, summary: fn(&E) -> MethodErrorSummary) -> Self {
         let put = |yielded: &mut YieldedItems, item: Result<T, E>, summary: fn(&E) -> MethodErrorSummary| match item {
             Ok(item) => yielded.push(item),
@@ -189,7 +189,7 @@ impl<S: Stream, E> Future for Yields<S, E> {
             match this.stream.as_mut().poll_next(cx) {
                 Poll::Ready(Some(item)) => {
                     if (this.put)(yielded, item, *this.summary) {
-                        // Whoever takes items asks for more without being woken.
+                        // The reader of the items polls again without being woken.
                         return Poll::Pending;
                     }
                 }
@@ -200,7 +200,7 @@ impl<S: Stream, E> Future for Yields<S, E> {
     }
 }
 
-/// What was lent to the function that is polled, until this is dropped: streams may panic.
+/// The items that are lent to the polled function, until this is dropped. Streams may panic.
 struct BorrowedSink(Option<Box<YieldedItems>>);
 
 impl BorrowedSink {

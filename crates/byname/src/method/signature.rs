@@ -1,6 +1,6 @@
 //! The fingerprint of a signature.
 
-/// FNV-1a over the text: the same on every machine and in every version of the compiler, which
+/// FNV-1a over the text. It is the same on every machine and with every version of the compiler, which
 /// [`std::hash::Hasher`]s don't promise.
 pub(super) fn fingerprint(signature: &str) -> u64 {
     signature.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -35,6 +35,9 @@ pub(crate) trait ItemSource: Send {
 
     /// Has items encoded in that codec that have not been; whoever was given them in one keeps to it.
     fn encode_in(self: Pin<&mut Self>, _: Codec) {}
+
+    /// Whoever takes the items stops before their end, for this reason, and drops them.
+    fn give_up(self: Pin<&mut Self>, _: &Failure) {}
 }
 
 /// What comes next.
@@ -69,6 +72,11 @@ impl Items {
     /// See [`ItemSource::encode_in`].
     pub(crate) fn encode_in(&mut self, codec: Codec) {
         self.source.as_mut().encode_in(codec);
+    }
+
+    /// See [`ItemSource::give_up`].
+    pub(crate) fn give_up(&mut self, why: &Failure) {
+        self.source.as_mut().give_up(why);
     }
 
     /// Waits for what comes first: a failure stands for the whole call, anything else is left for the next who asks.

@@ -10,7 +10,7 @@ use std::env;
 use super::bind::{HandedOver, ListenAddress};
 use super::listen::Listen;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 impl Listen {
     /// The sockets that systemd, or a supervisor like it, has opened for this process (`LISTEN_FDS`): all of them, TCP and

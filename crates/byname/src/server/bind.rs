@@ -9,11 +9,11 @@ use tokio::net::{TcpListener, TcpSocket};
 use super::unix_socket::UnixSocket;
 use crate::address::{Address, unix_path};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
 use crate::transport::{GivenUnixListener, PathListener, TransportListener};
+use crate::untrusted_text::quoted;
 
-/// Connections that may wait to be accepted. With the usual 128, two clients that start together overflow it, and whoever
-/// is turned away tries again only after a second.
+/// Connections that may wait to be accepted. The usual 128 is too small for two clients that start together, and a
+/// rejected client tries again only after a second.
 const BACKLOG: u32 = 1024;
 
 /// What [`Listen`](super::Listen) was made of.
@@ -96,8 +96,8 @@ fn listen_at_path(socket: &UnixSocket) -> Result<Vec<TransportListener>, Error> 
     Ok(vec![bound.into()])
 }
 
-/// At both addresses of `localhost`, and at the first address of any other name that can be bound: which of several are
-/// this machine's, and which of these others may reach, is for whoever starts the server to say.
+/// Binds both addresses of `localhost`, or the first address of any other name that can be bound. If a name has several
+/// addresses, the user must choose the one that others may reach.
 async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
     let (host, port) = host_and_port(name)?;
     if host.eq_ignore_ascii_case("localhost") {
@@ -115,7 +115,7 @@ async fn named(name: &str) -> Result<Vec<TcpListener>, Error> {
     Err(cannot_listen(&quoted(name), last))
 }
 
-/// An address taken apart, or what it should be.
+/// The parts of an address, or the expected form.
 fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
     let refuse = |why: String| {
         let why = format!("can't listen at {}: {why}", quoted(name));
@@ -147,18 +147,18 @@ fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
         return refuse(format!("it has no host; {EXPECTED}"));
     }
     if host.contains(':') && !host.starts_with('[') {
-        return refuse("an IPv6 address stands in brackets; expected [address]:port, such as [::1]:8080".to_owned());
+        return refuse("an IPv6 address must be in brackets; expected [address]:port, such as [::1]:8080".to_owned());
     }
     match port.parse() {
         Ok(port) if is_port(name.rsplit(':').next().unwrap_or_default()) => Ok((host, port)),
-        _ => refuse(format!("its port is no number up to 65535; {EXPECTED}")),
+        _ => refuse(format!("its port is not a number up to 65535; {EXPECTED}")),
     }
 }
 
-/// So many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
+/// How many free ports of 127.0.0.1 are tried until one is free at `[::1]` too.
 const TRIES: usize = 16;
 
-/// At 127.0.0.1 and `[::1]`, on the same port. Clients try either first.
+/// Binds 127.0.0.1 and `[::1]`, on the same port. Clients may try either first.
 fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
     let mut tries = 0;
     loop {
@@ -170,7 +170,7 @@ fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
             let address = SocketAddr::new(ip, taken.map_or(port, |taken| taken.port()));
             match listen_at(address) {
                 Ok(listener) => listeners.push(listener),
-                // Not there, as IPv6 is where it is switched off.
+                // The address does not exist, for example because IPv6 is switched off.
                 Err(why) if !is_refusal(&why) => missing = Some((address, why)),
                 Err(_) if port == 0 && taken.is_some() && tries < TRIES => {
                     listeners.clear();
@@ -187,14 +187,14 @@ fn localhost(port: u16) -> Result<Vec<TcpListener>, Error> {
     }
 }
 
-/// Whether an address is there, and not to be had.
+/// Whether an address exists but can't be bound.
 fn is_refusal(why: &io::Error) -> bool {
     matches!(why.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A server that starts again must not wait for the sockets that it left in TIME_WAIT.
+    // A server that restarts must not wait for its old sockets in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -203,7 +203,7 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 
 pub(super) fn cannot_listen(at: &str, why: io::Error) -> Error {
     let hint = match why.kind() {
-        io::ErrorKind::AddrInUse => "; another process has the port, or port 0 takes a free one",
+        io::ErrorKind::AddrInUse => "; another process uses the port; port 0 chooses a free one",
         io::ErrorKind::NotFound | io::ErrorKind::AddrNotAvailable => {
             "; expected host:port of this machine, such as 127.0.0.1:8080"
         }

@@ -1,9 +1,9 @@
-//! A thread that looks whether functions keep the runtime's threads.
+//! A thread that detects functions that block the runtime's threads.
 //!
-//! A function that blocks is not only slow itself. Where the thread that it keeps was the one that waited for the
-//! sockets, no other thread of tokio's is woken to do that instead, and every call waits with it. So while a function
-//! blocks, which may be for ever, it is named, and tokio is given a task from outside: a thread wakes for it, finds
-//! nothing else to do and waits for the sockets.
+//! A function that blocks delays other calls too. If its thread was the one that waited for the sockets, tokio wakes no
+//! other thread to wait instead, and every call waits. So while a function blocks, which may be forever, the watchdog
+//! logs its name and spawns a task from outside. A thread wakes for the task, finds nothing else to do, and waits for
+//! the sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use super::http::ServerEndpoint;
 use crate::running_functions;
 use crate::runtime;
 
-/// It looks no more often than this, however short [`Limits::slow_poll`](crate::Limits::slow_poll) is.
+/// The shortest interval between two checks, even if [`Limits::slow_poll`](crate::Limits::slow_poll) is shorter.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Watches until it is dropped.
@@ -33,7 +33,7 @@ impl Watchdog {
         let limit = endpoint.dispatch().limits().slow_poll;
         let (endpoint, runtime) = (Arc::downgrade(endpoint), Handle::current());
         let (until, over) = mpsc::channel();
-        // Whether the last task from outside has run: one that waits is enough.
+        // Whether the last task from outside has run. One waiting task is enough.
         let ran = Arc::new(AtomicBool::new(true));
         let watch = move || {
             while over.recv_timeout(limit.max(PAUSE)) == Err(RecvTimeoutError::Timeout) {
@@ -51,7 +51,7 @@ impl Watchdog {
                 }
             }
         };
-        // What the server logs to may be known to its thread alone.
+        // The log subscriber may be set only for the thread of the server.
         let log = get_default(Clone::clone);
         let watch = move || if log.is::<NoSubscriber>() { watch() } else { with_default(&log, watch) };
         if let Err(why) = thread::Builder::new().name("byname-watchdog".into()).spawn(watch) {

@@ -19,17 +19,17 @@ use tracing::debug;
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::TransportStream;
 
-/// How an HTTP/2 connection with prior knowledge begins. No method that is served begins with `PR`.
+/// The first bytes of an HTTP/2 connection with prior knowledge. No supported method begins with `PR`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The most that is buffered of one HTTP/1 connection, where [`Limits::header`](crate::Limits::header) isn't more.
+/// The most bytes that are buffered of one HTTP/1 connection, unless [`Limits::header`](crate::Limits::header) is more.
 const BUFFER: usize = 400 << 10;
 
-/// How often a quiet HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+/// How often a quiet HTTP/2 peer is pinged, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(20);
 
 pub(super) async fn serve(
@@ -71,7 +71,7 @@ pub(super) async fn serve(
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
-        // A caller may close its half behind its request and read the answer.
+        // A caller may close its half after its request and read the answer.
         http1.half_close(true);
         http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
         let connection = pin!(http1.serve_connection(io, service).with_upgrades());
@@ -93,7 +93,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Frames go on where HTTP ended.
+/// Serves frames after an upgrade from HTTP.
 async fn upgraded(
     upgrade: GrantedUpgrade,
     peer: Arc<Peer>,
@@ -119,7 +119,7 @@ async fn upgraded(
     .await;
 }
 
-/// The first bytes, and whether they are HTTP/2; `None` when nothing is asked in time.
+/// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.
 async fn beginning(
     stream: &mut TransportStream,
     stopped: &mut watch::Receiver<()>,
@@ -128,8 +128,8 @@ async fn beginning(
     let mut first = pin!(first_bytes(stream));
     match timeout(limits.header_read, until_stopped(first.as_mut(), stopped)).await {
         Ok(None) => {
-            // The server stops, and who has just connected is about to ask. Being told counts once more, as it does for
-            // every connection that is served.
+            // The server stops while a client that has just connected is about to send a request. The mark makes the
+            // stop visible again, as for every connection that is served.
             stopped.mark_changed();
             timeout(linger(limits), first).await.ok()
         }
@@ -137,7 +137,7 @@ async fn beginning(
     }
 }
 
-/// What `future` gives, or nothing once the server is told to stop.
+/// The output of `future`, or `None` when the server is told to stop.
 async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::Receiver<()>) -> Option<F::Output> {
     let mut stop = pin!(stopped.changed());
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -147,7 +147,7 @@ async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::
     .await
 }
 
-/// Drives a connection; once the server is told to stop, it takes no further call.
+/// Drives a connection. When the server is told to stop, the connection accepts no further call.
 async fn drive<C>(
     mut connection: Pin<&mut C>,
     is_ready: impl Fn() -> bool,
@@ -160,9 +160,9 @@ where
     let mut stop = pin!(stopped.changed());
     let (mut listening, mut told) = (false, false);
     poll_fn(|cx: &mut Context<'_>| {
-        // First what has come: a call that arrived before the end is answered.
+        // Poll first: a call that arrived before the stop is answered.
         let polled = connection.as_mut().poll(cx);
-        // Once is enough to be woken, and a server that still wants calls has not been told.
+        // Tell the connection only once, and only if the server really stops.
         if polled.is_pending() && !told && (!listening || !is_ready()) {
             listening = true;
             if stop.as_mut().poll(cx).is_pending() {
@@ -177,7 +177,7 @@ where
     .await
 }
 
-/// Reads until it is clear which HTTP this is; what was read comes back.
+/// Reads until the version of HTTP is known. Returns the bytes that were read.
 async fn first_bytes(stream: &mut TransportStream) -> io::Result<(Bytes, bool)> {
     let mut early = BytesMut::with_capacity(8 * 1024);
     loop {

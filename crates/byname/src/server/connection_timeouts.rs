@@ -1,4 +1,4 @@
-//! A socket that knows how long it has been quiet, and how to part from its peer.
+//! A socket that measures how long its peer is quiet, and that closes connections gracefully.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,36 +14,36 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::deadline::{DeadlineTimer, later};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::TransportStream;
 
-/// The calls at work on one connection, counted by the service and read by the socket.
+/// The running calls of one connection. The service counts them and the socket reads the count.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     working: AtomicUsize,
-    /// One has ended since the socket last looked.
+    /// Whether a call has ended since the socket last looked.
     ended: AtomicBool,
-    /// Many calls share the connection, which is HTTP/2: that the socket is written says nothing of one reply.
+    /// Whether many calls share the connection (HTTP/2). Then writes to the socket say nothing about one reply.
     is_shared: bool,
     /// Replies that wait to be taken, by the half of the [period](Quiet::replies_stall) that they last progressed in.
     replies: [AtomicUsize; 2],
     half: AtomicUsize,
-    /// A reply has said that the connection ends with it.
+    /// Whether a reply has said that the connection ends with it.
     announced: AtomicBool,
-    /// The server ends, and this connection with it.
+    /// Whether the server stops, and closes this connection.
     parting: AtomicBool,
-    /// The body of the request that is being answered was not read to its end, and won't be.
+    /// Whether the body of the current request was not read to its end, and will not be.
     unread: AtomicBool,
     /// The peer has closed its half: it sends nothing more, and may still read.
     half_closed: AtomicBool,
 }
 
-/// A call at work. Dropping it ends it.
+/// A running call. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct CallGuard {
     activity: Arc<ConnectionActivity>,
-    /// Where it is counted among the replies, once it has one.
+    /// Where it is counted among the replies, after it has one.
     reply: Option<usize>,
 }
 
@@ -71,7 +71,7 @@ impl ConnectionActivity {
         self.replies.iter().any(|replies| replies.load(Ordering::Relaxed) > 0)
     }
 
-    /// Begins the next half of a period; whether a reply has waited since before the last one began.
+    /// Begins the next half of a period. Returns whether a reply has waited since before the last half began.
     fn next_half(&self) -> bool {
         let next = 1 - self.half.load(Ordering::Relaxed);
         let stalled = self.replies[next].load(Ordering::Relaxed) > 0;
@@ -83,7 +83,7 @@ impl ConnectionActivity {
         self.working.load(Ordering::Relaxed) == 0
     }
 
-    /// The reply that goes out now says that the connection ends with it.
+    /// The reply that is sent now says that the connection ends with it.
     pub(super) fn announce_end(&self) {
         self.announced.store(true, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ impl ConnectionActivity {
         self.parting.store(true, Ordering::Relaxed);
     }
 
-    /// The rest of a request's body is not read, so that no other request can be found behind it.
+    /// The rest of a request's body is not read, so no other request can be found after it.
     pub(super) fn leave_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
@@ -102,7 +102,7 @@ impl ConnectionActivity {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// Whether an HTTP/1 peer has closed its half while a call was at work. It may have gone, or wait for its answer.
+    /// Whether an HTTP/1 peer has closed its half during a call. It may be gone, or it may wait for its answer.
     pub(super) fn is_half_closed(&self) -> bool {
         self.half_closed.load(Ordering::Relaxed)
     }
@@ -117,12 +117,12 @@ impl ConnectionActivity {
 }
 
 impl CallGuard {
-    /// Whether other calls go on beside it on the same connection.
+    /// Whether other calls run on the same connection.
     pub(super) fn is_one_of_many(&self) -> bool {
         self.activity.is_shared
     }
 
-    /// There is a reply, or a piece of it was taken.
+    /// There is a reply, or the client has read a piece of it.
     pub(super) fn has_progressed(&mut self) {
         if self.activity.is_shared {
             let half = self.activity.half.load(Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl CallGuard {
         }
     }
 
-    /// The client has taken what there is of the reply.
+    /// The client has read all available pieces of the reply.
     pub(super) fn takes_no_more(&mut self) {
         if let Some(half) = self.reply.take() {
             self.activity.replies[half].fetch_sub(1, Ordering::Relaxed);
@@ -155,20 +155,20 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long at most, where more comes all the time: the rest of a body that was refused.
 const LONGEST_LINGER: Duration = Duration::from_secs(5);
 
-/// What an HTTP/1 peer is told that knew nothing of the end: a call that crosses it was not run, and nothing that comes
-/// after it will be. HTTP means 408 for a request that is on its way when the server gives up waiting.
+/// The answer on an HTTP/1 connection whose peer does not know that it ends. A call that is on its way did not run, and
+/// no later call will. HTTP defines 408 for a request that arrives after the server has given up waiting.
 const GOODBYE: &str = r#"{"err":{"code":"unavailable","message":"the server is stopping and had closed this connection before the call came; it was not run","executed":"no","kind":"rpc"}}"#;
 
-/// What is waited for at the end of a connection, with the server's limit on all of its ending in mind.
+/// How long the server waits at the end of a connection, within its limit for the whole drain.
 pub(super) fn linger(limits: &Limits) -> Duration {
     LINGER.min(limits.drain / 4)
 }
 
-/// A socket that ends with an error when its peer is idle for too long, is slow with a header, or doesn't take what
-/// is written. The pauses within a body are the service's to watch.
+/// A socket that ends with an error if its peer is idle for too long, sends a header too slowly, or does not read what
+/// is written. The service watches the pauses within a body.
 pub(super) struct TimedSocket {
     stream: TransportStream,
-    /// Bytes that were read before it was known who would read them.
+    /// Bytes that were read before the HTTP version was known.
     early: Bytes,
     peer: Arc<Peer>,
     activity: Arc<ConnectionActivity>,
@@ -176,36 +176,36 @@ pub(super) struct TimedSocket {
     reading: DeadlineTimer,
     writing: DeadlineTimer,
     replying: DeadlineTimer,
-    /// How long is waited for the peer at the end, and how long at most if more comes all the time.
+    /// How long to wait for the peer at the end, and the maximum if more bytes keep coming.
     linger: (Duration, Duration),
-    /// The peer sends nothing more.
+    /// Whether the peer sends nothing more.
     has_end: bool,
     parting: Option<LingeringClose>,
 }
 
-/// The end of a connection that this side begins: a goodbye to who needs one, our half closed, and what still comes
-/// read over.
+/// The end of a connection that this side closes: send the goodbye if the peer needs one, close our half, and ignore
+/// what still comes.
 #[derive(Debug)]
 struct LingeringClose {
     goodbye: Bytes,
     is_half_closed: bool,
-    /// When the next bytes must have come.
+    /// The deadline for the next bytes.
     next: Instant,
     until: Instant,
 }
 
-/// Since when nothing has happened, and what should have. No clock of its own.
+/// How long nothing has happened, and what should have happened. It has no clock of its own.
 #[derive(Debug)]
 struct SocketTimeouts {
     limits: SocketTimeoutLimits,
-    /// Only HTTP/1 has a header that can be slow; between two frames of HTTP/2 a connection is idle.
+    /// Only HTTP/1 has headers that can be slow. Between two frames of HTTP/2 a connection is idle.
     has_headers: bool,
-    /// When the first byte of a header came, while no call was at work.
+    /// When the first byte of a header came, while no call was running.
     header_since: Option<Instant>,
-    /// When something last happened: on HTTP/1 any byte, on HTTP/2 a call, for its peer answers pings for ever.
+    /// When something last happened: on HTTP/1 any byte, on HTTP/2 a call, because its peer answers pings forever.
     last: Instant,
     write_blocked_since: Option<Instant>,
-    /// When the half of a period began in which replies are counted, while there are any.
+    /// When the current half of the period began in which replies are counted, while there are any.
     half_since: Option<Instant>,
 }
 
@@ -239,7 +239,7 @@ impl SocketTimeouts {
         self.write_blocked_since = None;
         if self.has_headers {
             self.last = now;
-            // A reply went out, so the next byte to come begins a header.
+            // A reply was sent, so the next byte begins a header.
             self.header_since = None;
         }
     }
@@ -248,8 +248,8 @@ impl SocketTimeouts {
         self.last = now;
     }
 
-    /// When to give up reading, and the limit that says so. While a call is at work, or the rest of its answer waits to
-    /// be taken, there is no need to read.
+    /// When to give up reading, and the limit that says so. While a call runs, or the rest of its answer waits to be
+    /// read, there is no read deadline.
     fn read_deadline(&self, working: bool) -> Option<(Instant, &'static str)> {
         let answering = self.has_headers && self.write_blocked_since.is_some();
         match self.header_since {
@@ -259,8 +259,8 @@ impl SocketTimeouts {
         }
     }
 
-    /// When to look whether a reply of HTTP/2 has waited for too long: its stream may have no window while the others
-    /// are busy. Each is given one `Limits::write_progress` at least and two at most.
+    /// When to check whether an HTTP/2 reply has waited too long: its stream may have no window while other streams are
+    /// busy. Each reply has at least one `Limits::write_progress` and at most two.
     fn replies_stall(&mut self, are_any: bool, now: Instant) -> Option<Instant> {
         if self.has_headers || !are_any {
             self.half_since = None;
@@ -299,19 +299,19 @@ impl TimedSocket {
         }
     }
 
-    /// The socket, and what was read of it before.
+    /// The socket, and the bytes that were read from it before.
     pub(super) fn into_inner(self) -> (TransportStream, Bytes) {
         (self.stream, self.early)
     }
 
-    /// Parts from a peer that has not asked anything.
+    /// Closes the connection to a peer that has sent no request.
     pub(super) async fn part(mut self) {
         self.activity.part();
-        // Whatever goes wrong here, the peer is gone.
+        // On any error here, the peer is gone.
         let _ = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
     }
 
-    /// Looks whether the peer of a call at work has closed its half, or is gone, which is an error.
+    /// Checks whether the peer of a running call has closed its half, or is gone, which is an error.
     fn look_for_the_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.early.is_empty()
             && let Poll::Ready(has_more) = self.stream.poll_has_more(cx)
@@ -319,13 +319,13 @@ impl TimedSocket {
         {
             self.has_end = true;
             self.activity.close_half();
-            // The call looks at it when it is polled.
+            // The call checks this when it is polled.
             cx.waker().wake_by_ref();
         }
         Ok(())
     }
 
-    /// Whether a reply has waited for too long to be taken.
+    /// Whether a reply has waited too long to be read.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(half_ends) = self.quiet.replies_stall(self.activity.has_replies(), Instant::now()) {
             ready!(self.replying.poll_at(cx, half_ends));
@@ -340,16 +340,16 @@ impl TimedSocket {
     fn give_up(&mut self, limit: &str) -> io::Error {
         debug!(peer = %self.peer, "closed a connection that was too quiet (`Limits::{limit}`)");
         if limit == "header_read" {
-            // Nothing else is being written between two calls, so this can't land inside another reply.
+            // Nothing else is written between two calls, so this can't be inside another reply.
             let body = r#"{"err":{"code":"deadline_exceeded","message":"the header was too slow (`Limits::header_read` of the server)","executed":"no","kind":"rpc","limit":"header_read"}}"#;
             self.stream.write_last_words(&not_waited_for(body));
         }
         io::Error::new(io::ErrorKind::TimedOut, format!("`Limits::{limit}`"))
     }
 
-    /// Whether the peer may believe that this connection takes another call.
+    /// Whether the peer may still expect that this connection accepts another call.
     fn needs_goodbye(&self) -> bool {
-        // HTTP/2 has its own, which says up to which call it will answer.
+        // HTTP/2 has its own goodbye, which says up to which call the server answers.
         self.quiet.has_headers && !self.activity.announced.load(Ordering::Relaxed)
     }
 
@@ -374,7 +374,7 @@ impl TimedSocket {
 }
 
 impl LingeringClose {
-    /// Ready when the peer has closed as well. No call is read any more once this has begun, so the goodbye is true.
+    /// Ready when the peer has closed as well. After this has begun, no call is read, so the goodbye is true.
     fn poll(&mut self, stream: &mut TransportStream, linger: Duration, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.goodbye.is_empty() {
             let count = ready!(Pin::new(&mut *stream).poll_write(cx, &self.goodbye))?;
@@ -400,7 +400,7 @@ impl LingeringClose {
     }
 }
 
-/// An answer to a request that was not waited for, and that has not run.
+/// An answer without a request. No call ran.
 fn not_waited_for(body: &str) -> Vec<u8> {
     let length = body.len();
     let head =
@@ -444,8 +444,8 @@ impl AsyncRead for TimedSocket {
 }
 
 impl TimedSocket {
-    /// After an answer that took a while hyper reads only once something has come, so that reading doesn't begin to wait
-    /// for the next call: this does.
+    /// After a slow answer, hyper reads only when bytes have come, so its read does not start the wait for the next
+    /// call. This does.
     fn wait_for_the_next(&mut self, cx: &mut Context<'_>) {
         if self.quiet.has_headers
             && let Some((deadline, _)) = self.quiet.read_deadline(!self.activity.is_idle())
@@ -489,7 +489,7 @@ impl AsyncWrite for TimedSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes whenever it is polled, and reads nothing while a call is at work.
+        // hyper flushes whenever it is polled, and reads nothing while a call runs.
         if self.quiet.has_headers && !self.has_end && !self.activity.is_idle() {
             self.look_for_the_end(cx)?;
         }
@@ -497,7 +497,8 @@ impl AsyncWrite for TimedSocket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // HTTP/2 says itself up to where it answers, and a peer that has ended sends nothing that could cross the end.
+        // HTTP/2 says itself up to which call it answers. A peer that has closed its half sends no call that could
+        // cross the end.
         if self.activity.parting.load(Ordering::Relaxed) || self.quiet.has_headers && !self.has_end {
             return self.poll_part(cx);
         }

@@ -7,10 +7,10 @@ use tracing::{info, warn};
 
 use super::http::ServerEndpoint;
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
-/// Waits for the calls in flight and for their connections, at most `Limits::drain`. Streams that have not ended by themselves
-/// are ended after half of that time. `hint` is added to the line in the log.
+/// Waits for the calls in flight and for their connections, for at most `Limits::drain`. Streams that have not ended
+/// after half of that time are ended. `hint` is added to the line in the log.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub(super) async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hi
         dispatch.idle().await;
     };
     let mut ended = pin!(tokio::time::timeout(limit, ended));
-    // A stream may never end by itself. It has half of the time for it.
+    // A stream may never end by itself. It has half of the time.
     let ended = match tokio::time::timeout(limit / 2, ended.as_mut()).await {
         Ok(ended) => ended,
         Err(_) => {
@@ -39,11 +39,12 @@ pub(super) async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hi
     let active = dispatch.active();
     let names: Vec<_> = active.iter().map(|(name, count)| format!("`{name}` ({count})")).collect();
     let what = match names.as_slice() {
-        [] => "connections that would not close".to_owned(),
+        [] => "connections that did not close".to_owned(),
         names => names.join(", "),
     };
-    let why =
-        format!("stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more, or end it sooner");
+    let why = format!(
+        "stopped after {limit:?} (`Limits::drain`) with work unfinished: {what}; allow more time, or end the work sooner"
+    );
     warn!("{why}");
     Err(Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown).of_limit(Limit::Drain))
 }

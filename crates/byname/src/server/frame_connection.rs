@@ -23,13 +23,14 @@ use tracing::debug;
 use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
 use super::http::request_body;
+use crate::access_log::{AccessEntry, CallWay};
 use crate::arguments::EncodedArguments;
+use crate::call_semaphore::CallPermits;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::inline::{InlineCall, Polled};
 use crate::error::{Code, Error, Executed};
-use crate::escape::beginning;
-use crate::frames::header::{self, FrameHeader, kind};
+use crate::frames::header::{self, FrameHeader, flag, kind};
 use crate::frames::payload::call::ReceivedCall;
 use crate::frames::payload::{self, Hello, reply, stream};
 use crate::frames::websocket::WebSocketRole;
@@ -37,19 +38,19 @@ use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
     Violation, WriteQueue, wake,
 };
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
-use crate::permits::CallPermits;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::transport::TransportStream;
+use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
 pub(super) const CALLS: usize = 4096;
 
-/// The longest part of a name that is kept: longer than the name of any function.
+/// The longest part of a name that is kept. It is longer than the name of any function.
 const NAME: usize = 256;
 
 /// While more bytes than this wait to be written, no further call is read.
@@ -110,14 +111,16 @@ struct FrameServer<S> {
     assembly: MessageAssembly,
     /// When messages of which no further piece came are refused.
     look: Option<Instant>,
+    /// In the access log, calls that have not come whole.
+    incomplete: HashMap<u64, AccessEntry>,
     /// Replies of functions that were polled inline.
     write_queue: WriteQueue,
     /// Calls that have a task of their own.
     running: HashMap<u64, AbortHandle>,
     shared: Arc<SharedState<SharedReplies>>,
-    /// Permits for the functions of this connection, including those that nobody waits for any more.
+    /// Permits for the functions of this connection, including functions whose callers are gone.
     functions: Arc<CallPermits>,
-    /// Some call in flight has a stream.
+    /// Whether a call in flight has a stream.
     has_streams: bool,
     last_id: u64,
     is_leaving: bool,
@@ -127,7 +130,7 @@ struct FrameServer<S> {
     timer: DeadlineTimer,
 }
 
-/// What the number of a name stands for.
+/// The function for the number of a name.
 struct NumberedName {
     name: Arc<str>,
     entry: Option<Arc<RegistryEntry>>,
@@ -167,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             names: Vec::new(),
             assembly: MessageAssembly::new(window, limits.message),
             look: None,
+            incomplete: HashMap::new(),
             write_queue,
             running: HashMap::new(),
             shared: Arc::new(SharedState::new(replies)),
@@ -226,14 +230,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
     }
 
-    /// Nothing can be done now: waits until something is due, and does it.
+    /// Nothing can be done now. Waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, unwritten: bool) -> Result<Poll<SocketEnd>, SocketEnd> {
         let now = Instant::now();
         let limits = self.endpoint.dispatch().limits();
         let mut at = match self.socket.patience(unwritten, limits.write_progress, now) {
             Ok(at) => at,
             Err(GivenUp::Silent) => return Err(timed_out("the client no longer answers")),
-            Err(GivenUp::Stalled) => return Err(timed_out("the client takes no replies (`Limits::write_progress`)")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the client reads no replies (`Limits::write_progress`)")),
         };
         if !self.assembly.is_waiting() {
             self.look = None;
@@ -258,7 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let until = later(self.last_call, limits.idle);
             if until <= now {
                 if self.is_leaving {
-                    // The rest of an unfinished message does not come.
+                    // The rest of an unfinished message will not come.
                     return Ok(Poll::Ready(SocketEnd::Closed));
                 }
                 self.leave();
@@ -304,7 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 kind::HELLO => self.greet(&Hello::read(payload)?)?,
                 _ if self.codec.is_none() => return Err(Violation("the first frame must be HELLO")),
                 kind::NAME => self.name(&header, payload)?,
-                kind::CALL if !self.assembly.has_begun(&header) && !self.begin(header.id)? => {}
+                kind::CALL if !self.assembly.has_begun(&header) && !self.begin(&header)? => {}
                 kind::CALL => {
                     let now = *now.get_or_insert_with(|| {
                         let now = Instant::now();
@@ -315,7 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                         Assembled::Part => {}
                         Assembled::Whole(call) => self.call(&header, call, None, now, cx)?,
                         Assembled::Joined(call) => self.call(&header, &call, Some(&call), now, cx)?,
-                        Assembled::TooLarge => self.too_large(header.id),
+                        Assembled::TooLarge => self.too_large(&header),
                     }
                     calls += 1;
                 }
@@ -337,13 +341,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 
     fn greet(&mut self, hello: &Hello) -> Result<(), Violation> {
         if self.codec.is_some() {
-            return Err(Violation("HELLO comes once"));
+            return Err(Violation("a second HELLO"));
         }
         self.write_queue.set_window(hello.window);
         let [codec] = hello.codecs.as_slice() else {
-            return Err(Violation("HELLO of a client names one codec of those that the server offers"));
+            return Err(Violation("the client's HELLO must name one codec that the server offers"));
         };
-        let unknown = Violation("HELLO of a client names one codec of those that the server offers");
+        let unknown = Violation("the client's HELLO must name one codec that the server offers");
         self.codec = Some(Codec::named(codec).ok_or(unknown)?);
         Ok(())
     }
@@ -361,20 +365,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     }
 
     /// The first piece of a call has come. Returns whether the call is accepted. Small calls may overtake it.
-    fn begin(&mut self, id: u64) -> Result<bool, Violation> {
+    fn begin(&mut self, header: &FrameHeader) -> Result<bool, Violation> {
+        let id = header.id;
         if id == 0 || self.running.contains_key(&id) {
-            return Err(Violation("the id of a call is 0 or that of another one"));
+            return Err(Violation("the id of a call is 0 or already in use"));
         }
         if self.is_leaving {
-            let why = "the server is stopping and takes no further call on this connection; it was not run";
-            self.put(id, Error::refused(Code::Unavailable, why).into(), "");
+            let why = "the server is stopping and accepts no further calls on this connection; this call was not run";
+            let access = self.access(header, &HeaderMap::new(), Instant::now);
+            self.put(id, Error::refused(Code::Unavailable, why).into(), "", access);
+            if header.has(flag::MORE) {
+                self.assembly.refuse_rest(header)?;
+            }
             return Ok(false);
         }
         self.last_id = self.last_id.max(id);
+        if header.has(flag::MORE) {
+            let access = self.access(header, &HeaderMap::new(), Instant::now);
+            if access.is_some() {
+                self.incomplete.insert(id, access);
+            }
+        }
         Ok(true)
     }
 
-    /// Answers a call or begins it, whose payload is `assembled` if it came in pieces.
+    /// The entry of the access log for the call of this frame.
+    fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
+        let dispatch = self.endpoint.dispatch();
+        let mut access = dispatch.access(CallWay::Frames, Some(&self.caller.peer), metadata, now);
+        if access.is_some()
+            && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
+        {
+            access.named(|| dispatch.logged_name(&numbered.name));
+        }
+        access
+    }
+
+    /// Answers or begins a call. Its payload is `assembled` if it came in pieces.
     fn call(
         &mut self,
         header: &FrameHeader,
@@ -384,16 +411,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         cx: &mut Context<'_>,
     ) -> Result<(), Violation> {
         let Some(Some(name)) = self.names.get(usize::from(header.number)) else {
-            return Err(Violation("a call of a number that stands for no name"));
+            return Err(Violation("a CALL whose number has no name"));
         };
         let codec = self.codec.unwrap_or_default();
         let call = ReceivedCall::read(header, payload, self.endpoint.dispatch().limits().header)?;
+        let mut access = match &call.metadata {
+            Ok(metadata) => self.access(header, metadata, || now),
+            Err(_) => self.access(header, &HeaderMap::new(), || now),
+        };
+        if access.is_some() && assembled.is_some() {
+            self.incomplete.remove(&header.id).unwrap_or(AccessEntry::none()).begin(&mut access);
+        }
+        access.received(payload.len());
         let streams = call.has_streams();
         let ReceivedCall { timeout, credit, brings_stream, metadata, positional, keyword } = call;
         let metadata = match metadata {
             Ok(metadata) => metadata,
             Err(error) => {
-                self.put(header.id, error.into(), "");
+                self.put(header.id, error.into(), "", access);
                 return Ok(());
             }
         };
@@ -405,7 +440,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let why =
                 format!("{CALLS} functions that were called on this connection still run; wait until some have ended");
             let busy = Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100));
-            self.put(id, busy.into(), "");
+            self.put(id, busy.into(), "", access);
             return Ok(());
         }
         let quick = name.entry.as_ref().filter(|entry| {
@@ -428,14 +463,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             request.is_forwarded = self.caller.is_forwarded;
             if streams {
                 request.takes_stream = credit.is_some();
-                self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request);
+                self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request, access);
                 return Ok(());
             }
             if assembled.is_some() {
-                // Its result is probably as large.
+                // Its result probably has a similar size.
                 request.room = self.write_queue.spare();
             }
-            self.spawn(id, name, async move { dispatch.run_found(entry.as_ref(), request).await });
+            self.spawn(id, name, async move { dispatch.run_found(entry.as_ref(), request).await }, access);
             return Ok(());
         };
         let limit = dispatch.limits().message;
@@ -447,6 +482,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             Polled::Value(metadata) => {
                 let value = self.write_queue.since(start);
                 if metadata.is_empty() && value.len() <= limit {
+                    access.sent(|| value.len());
+                    access.succeeded();
                     reply::end_value(id, start, &mut self.write_queue);
                     return Ok(());
                 }
@@ -457,36 +494,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             Polled::Running(call) => {
                 let name = Arc::clone(name);
                 self.write_queue.abandon(start);
-                self.spawn(id, name, call);
+                self.spawn(id, name, call, access);
                 return Ok(());
             }
         };
         self.write_queue.abandon(start);
-        put_reply(&mut self.write_queue, id, reply, limit, name);
+        put_reply(&mut self.write_queue, id, reply, limit, name, &mut access);
         Ok(())
     }
 
-    fn put(&mut self, id: u64, reply: Reply, name: &str) {
+    fn put(&mut self, id: u64, reply: Reply, name: &str, mut access: AccessEntry) {
         let limit = self.endpoint.dispatch().limits().message;
-        put_reply(&mut self.write_queue, id, reply, limit, name);
+        put_reply(&mut self.write_queue, id, reply, limit, name, &mut access);
     }
 
     /// Gives a call a task of its own, so that it delays no other.
-    fn spawn(&mut self, id: u64, name: Arc<str>, work: impl Future<Output = Reply> + Send + 'static) {
+    fn spawn(
+        &mut self,
+        id: u64,
+        name: Arc<str>,
+        work: impl Future<Output = Reply> + Send + 'static,
+        mut access: AccessEntry,
+    ) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
         let task = tokio::spawn(async move {
             let reply = work.await;
             let mut replies = shared.lock();
-            put_reply(&mut replies.write_queue, id, reply, limit, &name);
+            put_reply(&mut replies.write_queue, id, reply, limit, &name, &mut access);
             replies.ended.push(id);
             shared.unlock_and_wake(replies);
         });
         self.running.insert(id, task.abort_handle());
     }
 
-    /// Runs a call whose caller takes a stream, with a first credit of `credit` bytes, or `brings` one.
-    fn stream(&mut self, id: u64, credit: u32, brings: bool, entry: Option<Arc<RegistryEntry>>, mut request: Request) {
+    /// Runs a call whose caller accepts a stream, with a first credit of `credit` bytes, or `brings` one.
+    fn stream(
+        &mut self,
+        id: u64,
+        credit: u32,
+        brings: bool,
+        entry: Option<Arc<RegistryEntry>>,
+        mut request: Request,
+        access: AccessEntry,
+    ) {
         self.has_streams = true;
         let granted = self.shared.lock().flows.open(id, credit, brings);
         if brings {
@@ -494,7 +545,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             request.items = Some(stream_calls::uploaded(&self.shared, id));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
-        let task = tokio::spawn(stream_calls::answer(shared, dispatch, id, entry, request));
+        let task = tokio::spawn(stream_calls::answer(shared, dispatch, id, entry, request, access));
         self.running.insert(id, task.abort_handle());
     }
 
@@ -531,6 +582,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 
     fn cancel(&mut self, id: u64) {
         self.assembly.forget(kind::CALL, id);
+        drop(self.take_incomplete(id));
         self.write_queue.give_up(id);
         if let Some(task) = self.running.remove(&id) {
             task.abort();
@@ -545,26 +597,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
     }
 
-    /// Refuses the calls of which nothing came for a while.
+    /// Rejects the calls of which no bytes came for a while.
     fn refuse_still(&mut self) {
         let limit = self.endpoint.dispatch().limits().body_progress;
         for (kind, id) in self.assembly.refuse_still() {
             if kind == kind::ITEM {
                 wake([self.shared.lock().flows.ended(id, Err(request_body::stalled(limit)))]);
             } else {
-                self.put(id, request_body::stalled(limit).into(), "");
+                let access = self.take_incomplete(id);
+                self.put(id, request_body::stalled(limit).into(), "", access);
             }
         }
     }
 
-    fn too_large(&mut self, id: u64) {
+    /// The entry of a call that does not come whole.
+    fn take_incomplete(&mut self, id: u64) -> AccessEntry {
+        if self.incomplete.is_empty() {
+            return AccessEntry::none();
+        }
+        self.incomplete.remove(&id).unwrap_or(AccessEntry::none())
+    }
+
+    fn too_large(&mut self, header: &FrameHeader) {
+        let access = match self.incomplete.remove(&header.id) {
+            Some(begun) => begun,
+            None => self.access(header, &HeaderMap::new(), Instant::now),
+        };
         let limit = self.endpoint.dispatch().limits().message;
         let shorter = codec::shorter(self.codec.unwrap_or_default());
         let why = format!(
-            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
+            "the request has more than {limit} bytes (`Limits::message` of the server); send less, or raise the limit{shorter}"
         );
         let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message);
-        self.put(id, error.into(), "");
+        self.put(header.id, error.into(), "", access);
     }
 
     /// Sends why the connection ends, and gives the peer time to read it.
@@ -588,7 +653,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                     if std::task::ready!(self.socket.poll_write(cx, &mut self.write_queue)).is_err() {
                         return Poll::Ready(());
                     }
-                    // After the replies, because the peer reads nothing behind it.
+                    // After the replies, because the peer reads nothing after it.
                     match close.take() {
                         Some((code, why)) => self.socket.close(code, &why),
                         None => break,
@@ -614,30 +679,41 @@ impl<S> Drop for FrameServer<S> {
     }
 }
 
-fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str) {
+/// Puts a reply, and notes in `access` what the caller gets.
+fn put_reply(write_queue: &mut WriteQueue, id: u64, reply: Reply, limit: usize, name: &str, access: &mut AccessEntry) {
+    access.ended(&reply.result);
     let Reply { result, metadata } = reply;
     let error = match result {
         Ok(Returned::Value(ReturnedValue::Encoded(_, value))) if value.len() <= limit => {
-            return reply::put_value(id, &metadata, value, write_queue);
+            let length = reply::put_value(id, &metadata, value, write_queue);
+            return access.sent(|| length);
         }
         Err(Failure::Method { data: ReturnedValue::Encoded(codec, data), .. }) if data.len() > limit => {
             too_large(name, codec, data.len(), limit)
         }
         Err(Failure::Rpc(error)) if error.data().is_some() => {
-            // The data is what a function attached, and may be of any size.
+            // The data is what a function attached. It may have any size.
             match serde_json::to_vec(&error).map_or(0, |text| text.len()) {
                 length if length > limit => too_large(name, Codec::Json, length, limit),
-                _ => return reply::put_failure(id, &metadata, error.into(), write_queue),
+                _ => {
+                    let length = reply::put_failure(id, &metadata, error.into(), write_queue);
+                    return access.sent(|| length);
+                }
             }
         }
-        Err(failure) => return reply::put_failure(id, &metadata, failure, write_queue),
+        Err(failure) => {
+            let length = reply::put_failure(id, &metadata, failure, write_queue);
+            return access.sent(|| length);
+        }
         Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) => too_large(name, codec, value.len(), limit),
         Ok(Returned::Value(ReturnedValue::Local(_))) => {
             Error::new(Code::Internal, "a value was not encoded, which is a defect of byname")
         }
         Ok(Returned::Stream(_)) => Error::new(Code::Internal, "a stream went astray, which is a defect of byname"),
     };
-    reply::put_failure(id, &HeaderMap::new(), error.into(), write_queue);
+    access.refused(&error);
+    let length = reply::put_failure(id, &HeaderMap::new(), error.into(), write_queue);
+    access.sent(|| length);
 }
 
 /// What a function returned is larger than the server sends.
@@ -645,7 +721,7 @@ fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
         "the reply of `{name}` has {length} bytes, more than {limit} (`Limits::message` of the server); return less, or \
-         raise it{shorter}"
+         raise the limit{shorter}"
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
 }

@@ -1,22 +1,21 @@
-//! One HTTP request, read, dispatched and answered: the same for HTTP/1 and HTTP/2.
+//! Reads, dispatches and answers one HTTP request, in the same way for HTTP/1 and HTTP/2.
 //!
 //! [`route`] lets a request in and chooses its [`WayIn`].
 
 mod admitted_request;
+mod allowed_methods;
 mod answer;
 mod builtin;
 mod caching;
 mod cors;
 mod host_and_origin;
-mod join_all;
-mod json_rpc;
-mod path;
-mod plain;
+mod json_rpc_calls;
+mod path_calls;
+mod plain_calls;
 pub(super) mod request_body;
 mod response_body;
 mod route;
 mod stream_body;
-mod verbs;
 mod websocket_upgrade;
 
 use std::convert::Infallible;
@@ -41,18 +40,18 @@ use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
+use crate::call_semaphore::CallPermits;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
-use crate::escape::quoted;
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
-use crate::permits::CallPermits;
-use crate::wire::{Way, headers};
+use crate::untrusted_text::quoted;
+use crate::wire::headers;
 
-/// Calls at once on one HTTP/2 connection.
+/// The limit of concurrent calls on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     frames: bool,
@@ -64,40 +63,37 @@ pub(super) struct ServerEndpoint {
     json_rpc: bool,
     ways: HeaderValue,
     keep_alive: HeaderValue,
-    /// Connections are closed sooner than byname's clients expect of a server that doesn't say.
+    /// Whether idle connections are closed sooner than byname's clients expect by default.
     idles_briefly: bool,
-    /// Paths are what an outer server leaves of them.
+    /// Whether an outer server has removed a part of the path.
     is_mounted: bool,
 }
 
-/// One connection, as its requests see it.
+/// One connection, from the view of its requests.
 pub(super) struct Session {
     endpoint: Arc<ServerEndpoint>,
     activity: Arc<ConnectionActivity>,
     peer: Option<Arc<Peer>>,
-    /// The host that was found to be ours: nearly always all requests of a connection name the same.
+    /// The host that was accepted. Nearly all requests of a connection name the same host.
     host: OnceLock<HeaderValue>,
     functions: Arc<CallPermits>,
-    /// What the layers of an outer server have found out about its one request.
+    /// The extensions that the layers of an outer server have added to its one request.
     extensions: Extensions,
-    /// Frames take over once the answer to the request that asked for them is out.
+    /// The connection that changes to frames after the answer to the upgrade request.
     upgrade: OnceLock<GrantedUpgrade>,
 }
 
-/// A connection that goes on with frames.
+/// A connection that changes to frames.
 #[derive(Clone)]
 pub(super) struct GrantedUpgrade {
     pub(super) connection: OnUpgrade,
-    /// A proxy has passed on the request that asked for it.
+    /// Whether a proxy has passed on the upgrade request.
     pub(super) is_forwarded: bool,
 }
 
-/// A way of calling over HTTP, or what else answers at a path.
+/// A way of calling over HTTP, or another service at a path.
 trait WayIn {
-    /// How errors are written for those who come this way.
-    const ERRORS: Way;
-
-    /// Answers a request. What is rejected is written by [`ERRORS`](Self::ERRORS).
+    /// Answers a request. Rejections are written in the form that [`RequestTarget::errors`] says.
     fn answer<B: RequestBody>(
         self,
         request: AdmittedRequest<'_, B>,
@@ -141,16 +137,16 @@ impl ServerEndpoint {
         &self.path
     }
 
-    /// How many functions one connection may have running, those included that nobody waits for any more: as many as
-    /// HTTP/2 has streams, so that opening and resetting streams in turn starts no more, or as a batch has calls.
+    /// How many functions one connection may run, including functions whose callers are gone. The limit is the number
+    /// of HTTP/2 streams, so that opening and resetting streams starts no more functions, or the size of a batch.
     fn functions(&self) -> usize {
         let streams = STREAMS as usize;
         streams.max(self.dispatch.limits().batch)
     }
 
-    /// Nothing answers at the path that was asked for.
+    /// The rejection for a path without a function or service.
     fn nothing(&self, asked: &str) -> Rejection {
-        // Where this is mounted is known to the outer server alone.
+        // Only the outer server knows where this server is mounted.
         let mount = if self.is_mounted { "…" } else { "" };
         let (path, asked) = (format!("{mount}{}", self.path), quoted(&format!("{mount}{asked}")));
         let below = path.trim_end_matches('/');
@@ -162,7 +158,7 @@ impl ServerEndpoint {
             (.., true) => {
                 format!("nothing is at {asked}: a call is `POST {path}` with `{{\"jsonrpc\": \"2.0\", …}}`")
             }
-            _ => "this server takes no calls over HTTP; let it by `Server::plain` or `Server::path`".to_owned(),
+            _ => "this server takes no calls over HTTP; allow them with `Server::plain` or `Server::path`".to_owned(),
         };
         Rejection::new(StatusCode::NOT_FOUND, Error::refused(Code::Unimplemented, why))
     }
@@ -186,7 +182,7 @@ impl Session {
         }
     }
 
-    /// The session of one request whose connection is an outer server's.
+    /// The session of one request whose connection belongs to an outer server.
     pub(super) fn of_one_request(
         endpoint: Arc<ServerEndpoint>,
         peer: Option<Arc<Peer>>,
@@ -195,12 +191,12 @@ impl Session {
         Self { extensions, ..Self::new(endpoint, Arc::new(ConnectionActivity::new(false)), peer) }
     }
 
-    /// The connection itself, where frames were asked for and granted.
+    /// The connection itself, if frames were requested and granted.
     pub(super) fn upgrade(&self) -> Option<GrantedUpgrade> {
         self.upgrade.get().cloned()
     }
 
-    /// Whether this request names the host that was found to be ours before, and no other.
+    /// Whether this request names exactly the host that was accepted before.
     fn is_known(&self, head: &Parts) -> bool {
         let mut named = head.headers.get_all(HOST).iter();
         let named = (named.next(), named.next());
@@ -208,7 +204,7 @@ impl Session {
     }
 }
 
-/// Answers one request. Its end is when the reply's body is handed over.
+/// Answers one request. It ends when the body of the reply is handed over.
 pub(super) async fn answer<B: RequestBody>(
     session: Arc<Session>,
     request: HttpRequest<B>,
@@ -225,7 +221,7 @@ pub(super) async fn answer<B: RequestBody>(
         version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, RequestTarget::Path { .. }));
     let mut out = route(&session, target, &mut head, &mut body).await;
     if let Some(body) = body {
-        // It was answered unread. The next request can come only behind it.
+        // It was answered without reading the body. The next request comes after that body.
         request_body::skip_or_close(&head, pin!(body), &session.activity).await;
     }
     let headers = out.headers_mut();
@@ -249,7 +245,7 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if version == Version::HTTP_2 {
         out.extensions_mut().clear();
-        // The original's 502 is told from a proxy's by its reason, which HTTP/2 doesn't carry.
+        // The original's 502 is distinguished from a proxy's by its reason, which HTTP/2 does not have.
         if out.status() == StatusCode::BAD_GATEWAY {
             *out.status_mut() = StatusCode::NOT_FOUND;
         }

@@ -29,8 +29,8 @@ use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
 use crate::transport::{TransportListener, TransportStream};
 
-/// Where a server listens: an address, as text or as a [`SocketAddr`], [a unix socket](Self::unix), a listener that is bound
-/// already, or sockets that systemd hands over.
+/// Where a server listens: an address, as text or as a [`SocketAddr`], [a unix socket](Self::unix), a listener that is
+/// already bound, or sockets that systemd hands over.
 #[derive(Debug)]
 pub struct Listen(pub(super) ListenAddress);
 
@@ -107,14 +107,14 @@ impl Serve {
         Self { server, at, until: None }
     }
 
-    /// Drains when this future ends, in place of SIGTERM and ctrl-c. A program that handles signals itself says so by
-    /// this: without it, both signals end the process at once when no server is left.
+    /// Drains when this future ends, instead of at SIGTERM and ctrl-c. Use it in a program that handles signals itself.
+    /// Without it, both signals end the process at once when no server is left.
     pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Some(Box::pin(end));
         self
     }
 
-    /// Binds without serving yet; connections made from now on wait to be accepted.
+    /// Binds without serving yet. New connections wait to be accepted.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -152,7 +152,7 @@ impl IntoFuture for Serve {
 /// A server that is bound and serves when awaited.
 #[must_use = "a server serves when this is awaited"]
 pub struct Bound {
-    /// At least one, and as many addresses.
+    /// One or more listeners, with the same number of addresses.
     listeners: Vec<TransportListener>,
     are_kept_open: bool,
     addresses: Vec<Address>,
@@ -167,13 +167,13 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
-    /// The address, with the port that was taken; of `localhost` the first of its two, and of several sockets that were
-    /// handed over the first.
+    /// The address, with the port that was chosen. For `localhost`, the first of its two addresses. For sockets that were
+    /// handed over, the first.
     pub fn local_addr(&self) -> Address {
         self.addresses[0].clone()
     }
 
-    /// All addresses: two of `localhost`, as many as there are sockets that were handed over, one of anything else.
+    /// All addresses: two for `localhost`, one for each socket that was handed over, otherwise one.
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
@@ -190,7 +190,7 @@ impl IntoFuture for Bound {
 
 async fn run(bound: Bound) -> Result<(), Error> {
     let Bound { mut listeners, are_kept_open, addresses, endpoint, until } = bound;
-    // Dropped with this future, at the end or before: from then on signals end the process again.
+    // Dropped with this future, at the end or before. After that, signals end the process again.
     let (by_signals, mut until) = match until {
         Some(until) => (None, until),
         None => {
@@ -213,7 +213,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
 
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
-    // Dropped before `stop` is, also where this future is dropped: connections that are woken find it said.
+    // Dropped before `stop`, also when this future is dropped, so that connections that are woken find the state set.
     let ends = EndReadiness(dispatch);
     accept_until(until.as_mut(), &mut listeners, &endpoint, &stopped).await;
     let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
@@ -223,7 +223,8 @@ async fn run(bound: Bound) -> Result<(), Error> {
         info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain{hint}");
         accept_until(pin!(tokio::time::sleep(delay)), &mut listeners, &endpoint, &stopped).await;
     }
-    // Before any reply says that its connection ends: whoever is told so opens another, and is not to find this one.
+    // Before any reply says that its connection ends. A client that reads this opens another connection, which must not
+    // reach this listener.
     for listener in listeners {
         if are_kept_open {
             continue;
@@ -231,13 +232,13 @@ async fn run(bound: Bound) -> Result<(), Error> {
         accept_the_last(listener, &endpoint, &stopped);
     }
     drop(ends);
-    // Whoever has written a call by now is to be heard: the sockets are looked at once more.
+    // A call that has been written by now must be read, so the sockets are polled once more.
     tokio::task::yield_now().await;
     drop(stopped);
     drain(&endpoint, stop, hint).await
 }
 
-/// Serves what connects until `end`.
+/// Accepts and serves connections until `end`.
 async fn accept_until<F: Future<Output = ()> + ?Sized>(
     mut end: Pin<&mut F>,
     listeners: &mut [TransportListener],
@@ -253,7 +254,7 @@ async fn accept_until<F: Future<Output = ()> + ?Sized>(
             None => return,
             Some(Ok((stream, peer))) => {
                 serve_one(stream, peer, endpoint, stopped);
-                // The other one's turn.
+                // The next turn is the other listener's.
                 listeners.rotate_left(1);
             }
             Some(Err(why)) => not_accepted(why).await,
@@ -270,7 +271,7 @@ fn poll_accept(listeners: &[TransportListener], cx: &mut Context<'_>) -> Poll<io
     Poll::Pending
 }
 
-/// A server that wants calls, until this is dropped.
+/// Marks a server as ready for calls until this is dropped.
 struct EndReadiness<'d>(&'d Dispatch);
 
 impl Drop for EndReadiness<'_> {
@@ -285,22 +286,23 @@ fn serve_one(stream: TransportStream, peer: Peer, endpoint: &Arc<ServerEndpoint>
 }
 
 async fn not_accepted(why: io::Error) {
-    // The connection was gone before we took it.
+    // The connection was gone before it was accepted.
     if is_of_one(&why) {
         return;
     }
-    // Most likely out of file descriptors; asking again at once would spin.
+    // Most likely there is no free file descriptor. Retrying at once would spin.
     warn!("can't accept a connection, trying again in 100 ms: {why}");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// Whether only the one connection failed that was to be accepted.
+/// Whether only the connection that was being accepted failed.
 fn is_of_one(why: &io::Error) -> bool {
     matches!(why.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// Closes a listener. What the kernel has accepted for us would be reset with it: that is served, and told to close.
-/// The kernel itself is asked, until the very moment of closing, since tokio knows only what it was told a while ago.
+/// Closes a listener. Closing would reset the connections that the kernel has already accepted, so they are served, and
+/// told to close. The kernel is asked directly until the moment of closing, because tokio's readiness may be out of
+/// date.
 fn accept_the_last(listener: TransportListener, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
     let Ok(listener) = listener.close() else {
         return;
@@ -328,7 +330,7 @@ mod tests {
             not_accepted(error).await;
             before.elapsed()
         };
-        // By the clock of the test, which moves only for who waits.
+        // The paused clock of the test advances only for a task that waits.
         for exhausted in [24, 23, 105, 12] {
             assert_eq!(paused(io::Error::from_raw_os_error(exhausted)).await, Duration::from_millis(100));
         }

@@ -1,14 +1,15 @@
 //! SIGTERM and SIGINT in a process that serves.
 //!
-//! tokio never removes its signal handler, so a process whose server is gone would ignore both signals for ever. The
-//! flags here belong to a second handler, which runs when the signal arrives: where no server is left to be told, it does
-//! what the operating system does in a process without handlers.
+//! tokio never removes its signal handler, so a process whose server is gone would ignore both signals forever. The
+//! flags here belong to a second handler, which runs when the signal arrives. If no server is left, it does what the
+//! operating system does in a process without handlers.
 
 use std::io;
 
 use crate::runtime::BoxFuture;
 
-/// A server that is stopped by signals. While one lives, the first signal drains; then a second ctrl-c ends the process.
+/// A server that is stopped by signals. While one lives, the first signal starts the drain. Then a second ctrl-c ends
+/// the process.
 pub(super) struct ToldBySignals(());
 
 #[cfg(unix)]
@@ -26,9 +27,9 @@ mod unix {
 
     struct Process {
         servers: Mutex<usize>,
-        /// There are none: either signal ends the process.
+        /// Whether there are no servers. Then either signal ends the process.
         is_idle: Arc<AtomicBool>,
-        /// They have been told to stop: SIGINT ends the process, whatever its threads do.
+        /// Whether the servers have been told to stop. Then SIGINT ends the process, even if its threads are blocked.
         is_told: Arc<AtomicBool>,
     }
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::peer::Peer;
 use crate::runtime::BoxFuture;
 
-/// Announced to callers: their connections are the outer server's, which may close them soon.
+/// Announced to callers. The connections belong to the outer server, which may close them soon.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// A [`Server`] as a `tower::Service`, to be mounted in an HTTP server that has routes of its own, such as an axum
@@ -36,8 +36,8 @@ impl std::fmt::Debug for HttpService {
 }
 
 impl HttpService {
-    /// Where the outer server leaves a caller's address in the request's extensions, if not as a plain [`SocketAddr`].
-    /// axum leaves it as its `ConnectInfo`:
+    /// Sets how to find a caller's address in the extensions of a request, if it is not a plain [`SocketAddr`]. axum
+    /// stores it as its `ConnectInfo`:
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -80,24 +80,25 @@ impl Server {
     /// # Ok(()) }
     /// ```
     ///
-    /// The path is what the outer server leaves of it: [`endpoint`](Self::endpoint) counts from there, and
-    /// `.endpoint("/")` answers at the very place of mounting. The extensions of the request, such as what a
-    /// middleware has found out about its user, are those of the call: interceptors read them from
+    /// The path is the part that the outer server leaves: [`endpoint`](Self::endpoint) is relative to the mount point,
+    /// and `.endpoint("/")` answers at the mount point itself. The extensions of the request, for example a user that a
+    /// middleware has inserted, are the extensions of the call: interceptors read them from
     /// [`Request::extensions`](crate::Request::extensions), functions from
-    /// [`Context::extensions`](crate::Context::extensions). A [`SocketAddr`] among them is the caller's address;
+    /// [`Context::extensions`](crate::Context::extensions). A [`SocketAddr`] among them is the caller's address.
     /// [`HttpService::peer_from`] finds it elsewhere.
     ///
     /// Every layer of tower-http fits around it, directly and through axum.
     ///
-    /// What concerns a call holds as ever: [`Limits`](crate::Limits)' `call`, `message`, `body_progress`, `nesting` and
-    /// `in_flight`, deadlines, interceptors, and the rules about `Host`, as on an address that others can reach: name
-    /// yours by [`hosts`](Self::hosts). Pages of other sites call by [`origins`](Self::origins), whatever a layer for CORS
-    /// says. What concerns connections is the outer server's: `header`, `header_read`, `write_progress`, `idle` and
-    /// `drain` do nothing here, and neither does SIGTERM. Callers are told to keep a connection for five seconds at most.
+    /// Everything about calls works as usual: [`Limits`](crate::Limits)' `call`, `message`, `body_progress`, `nesting`
+    /// and `in_flight`, deadlines, interceptors, and the rules about `Host`, as for an address that others can reach.
+    /// Name your hosts with [`hosts`](Self::hosts). Pages of other sites need [`origins`](Self::origins), whatever a
+    /// CORS layer says. The outer server is responsible for connections: `header`, `header_read`, `write_progress`,
+    /// `idle` and `drain` have no effect here, and neither has SIGTERM. Callers are told to keep a connection for at
+    /// most five seconds.
     ///
     /// # Errors
     ///
-    /// As [`serve`](Self::serve) at its start: two functions under one name, nothing to serve.
+    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve.
     pub fn into_service(mut self) -> Result<HttpService, Error> {
         let announced = self.limits.idle.min(IDLE);
         self.limits.idle = announced;

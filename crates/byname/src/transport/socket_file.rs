@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::unix_credentials::credentials;
 use crate::address::LONGEST_PATH;
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The file of a listening socket. Dropping this removes the file.
 #[derive(Debug)]

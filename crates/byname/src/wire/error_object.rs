@@ -7,7 +7,7 @@ use super::json_object::{UnknownMembers, members};
 use super::{HttpReply, Way, headers};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Executed, Kind};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, ReturnedValue};
 
 /// A failure as it is sent: the ERROR object, and the function's own error as JSON.
@@ -45,14 +45,14 @@ impl WireError {
     }
 
     /// The HTTP reply for this way, with the status of the code or the one that HTTP asks for.
-    pub(crate) fn answer(&self, way: Way, status: u16) -> HttpReply {
+    pub(crate) fn answer(&self, way: Way, status: StatusCode) -> HttpReply {
         let error = self.json();
         let (content_type, body) = match way {
             Way::Plain => (headers::JSON, [b"{\"err\":", error.as_slice(), b"}"].concat()),
             Way::Path => {
-                let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
                 let detail = serde_json::to_string(self.error.message()).unwrap_or_default();
-                let title = title.unwrap_or(self.error.code().as_str());
+                let title = status.canonical_reason().unwrap_or(self.error.code().as_str());
+                let status = status.as_str();
                 let head = format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail},"#);
                 (headers::PROBLEM, [head.as_bytes(), &error[1..]].concat())
             }
@@ -66,11 +66,11 @@ impl WireError {
         &self.error
     }
 
-    pub(crate) fn status(&self, way: Way) -> u16 {
+    pub(crate) fn status(&self, way: Way) -> StatusCode {
         match (self.error.kind(), way, self.error.code(), self.error.executed()) {
             (Kind::Method, _, code, _) => own_status(code),
             // A function that ran may return `unimplemented` itself. That error is not this one.
-            (_, Way::Plain, Code::Unimplemented, Executed::No) => 502,
+            (_, Way::Plain, Code::Unimplemented, Executed::No) => StatusCode::BAD_GATEWAY,
             _ => status(&self.error),
         }
     }
@@ -78,23 +78,32 @@ impl WireError {
 
 /// The HTTP status of an error of this code that the function returned. Proxies and clients repeat a call after a 5xx or a
 /// 429, although the function ran, and 499 means that the caller went away. Those become 422.
-fn own_status(code: Code) -> u16 {
-    match code.http_status() {
-        429 | 499 | 500.. => 422,
-        status => status,
-    }
+fn own_status(code: Code) -> StatusCode {
+    let status = status_of(code);
+    let misleads = code == Code::Cancelled || status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+    if misleads { StatusCode::UNPROCESSABLE_ENTITY } else { status }
 }
 
 /// The HTTP status of an error that the call itself has.
-pub(crate) fn status(error: &Error) -> u16 {
+pub(crate) fn status(error: &Error) -> StatusCode {
     match error.limit() {
-        Some("message") if error.executed() == Executed::No => 413,
-        _ => error.code().http_status(),
+        Some("message") if error.executed() == Executed::No => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => status_of(error.code()),
     }
 }
 
+fn status_of(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.http_status()).expect("every code has a status")
+}
+
 /// Reads a reply that is not a success.
-pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &HeaderMap, body: &Bytes) -> Failure {
+pub(super) fn read(
+    name: &str,
+    status: StatusCode,
+    reason: Option<&[u8]>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Failure {
     let text = match members(body, &["err"], UnknownMembers::Ignored) {
         Ok([Some(err)]) => err.get().as_bytes(),
         _ => body,
@@ -111,7 +120,7 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         let data = data.and_then(|data| codec::decode::<Option<_>>(Codec::Json, data).ok().flatten());
         return error.data_is(data).into();
     }
-    if status == 502 && reason == Some(headers::NO_FUNC.as_bytes()) {
+    if status == StatusCode::BAD_GATEWAY && reason == Some(headers::NO_FUNC.as_bytes()) {
         return Error::refused(
             Code::Unimplemented,
             format!("the server has no function named `{name}`; is it registered there?"),
@@ -119,27 +128,39 @@ pub(super) fn read(name: &str, status: u16, reason: Option<&[u8]>, headers: &Hea
         .into();
     }
     let reason = reason.map(String::from_utf8_lossy).filter(|reason| !reason.is_empty());
-    let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    let words = reason.as_deref().or(standard).unwrap_or("no reason");
+    let words = reason.as_deref().or(status.canonical_reason()).unwrap_or("no reason");
+    let number = status.as_u16();
     let (code, what) = match status {
-        400 => (Code::InvalidArgument, "the server, or a proxy before it, did not accept the request"),
-        401 => (Code::Unauthenticated, "the server, or a proxy before it, wants credentials"),
-        403 => (Code::PermissionDenied, "the server, or a proxy before it, refuses the call"),
-        404 | 405 | 501 => (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?"),
-        408 | 504 => (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long"),
-        413 => (Code::ResourceExhausted, "the request is too large for the server or a proxy before it"),
-        431 => (
+        StatusCode::BAD_REQUEST => {
+            (Code::InvalidArgument, "the server, or a proxy before it, did not accept the request")
+        }
+        StatusCode::UNAUTHORIZED => (Code::Unauthenticated, "the server, or a proxy before it, wants credentials"),
+        StatusCode::FORBIDDEN => (Code::PermissionDenied, "the server, or a proxy before it, refuses the call"),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            (Code::Unimplemented, "nothing takes calls at this path; is it a byname endpoint?")
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => {
+            (Code::DeadlineExceeded, "the server, or a proxy before it, waited too long")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            (Code::ResourceExhausted, "the request is too large for the server or a proxy before it")
+        }
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
             Code::ResourceExhausted,
             "the headers of the call are too large for the server (`Limits::header`) or a proxy before it; send less in them",
         ),
-        429 => (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers"),
-        500 => (Code::Internal, "the function failed; the server's log may say why"),
-        502 | 503 => (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up"),
-        _ => (Code::Unknown, "this is no answer of an RPC server"),
+        StatusCode::TOO_MANY_REQUESTS => {
+            (Code::ResourceExhausted, "the server, or a proxy before it, limits its callers")
+        }
+        StatusCode::INTERNAL_SERVER_ERROR => (Code::Internal, "the function failed; the server's log may say why"),
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
+            (Code::Unavailable, "a proxy has no server to pass the call to, or the server is not up")
+        }
+        _ => (Code::Unknown, "this is not an answer of an RPC server"),
     };
-    let shorter = if status == 413 { codec::shorter(Codec::Json) } else { "" };
-    let mut error = Error::new(code, format!("`{name}` was answered {status} {words}: {what}{shorter}"));
-    if status == 431 {
+    let shorter = if status == StatusCode::PAYLOAD_TOO_LARGE { codec::shorter(Codec::Json) } else { "" };
+    let mut error = Error::new(code, format!("`{name}` was answered {number} {words}: {what}{shorter}"));
+    if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
         // This error is sent before the request is read.
         error = error.executed_is(Executed::No).of_limit(Limit::Header);
     }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Way;
 use crate::error::{Code, Error};
-use crate::escape::quoted_bytes;
+use crate::untrusted_text::quoted_bytes;
 
 /// On every reply: the version of the protocol.
 pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol");

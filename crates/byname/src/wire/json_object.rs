@@ -19,7 +19,7 @@ pub(super) fn members<'a, const N: usize>(
     others: UnknownMembers,
 ) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
     if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(serde_json::Error::custom("it is no JSON object"));
+        return Err(serde_json::Error::custom("it is not a JSON object"));
     }
     let mut values = [None; N];
     let mut json = serde_json::Deserializer::from_slice(text);

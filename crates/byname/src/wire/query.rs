@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// Server: the arguments of a GET, encoded as a form encodes them. Invalid UTF-8 is an error; the rules of forms would
 /// replace it.
 pub(crate) fn read(query: &str) -> Result<Vec<(String, String)>, Error> {
     let text = |encoded: &str| {
         let decoded = percent_decode_str(&encoded.replace('+', " ")).decode_utf8().map(Cow::into_owned);
-        let no_text = || format!("{} in the query is no UTF-8, expected text in percent-encoding", quoted(encoded));
+        let no_text = || format!("{} in the query is not UTF-8, expected text in percent-encoding", quoted(encoded));
         decoded.map_err(|_| Error::refused(Code::InvalidArgument, no_text()))
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

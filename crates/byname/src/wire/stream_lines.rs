@@ -1,8 +1,8 @@
 //! Streams over HTTP as lines: one JSON object a line (NDJSON), or server-sent events.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 
 use super::error_object::{self, WireError};
 use super::json_object::{UnknownMembers, members};
@@ -98,7 +98,13 @@ pub(crate) fn read(name: &str, line: &Bytes) -> Result<Option<StreamLine>, Strin
     Ok(match (item, end, err) {
         (Some(item), _, _) => Some(StreamLine::Item(line.slice_ref(item.get().as_bytes()))),
         (_, Some(_), _) => Some(StreamLine::End),
-        (_, _, Some(_)) => Some(StreamLine::Failed(error_object::read(name, 500, None, &HeaderMap::new(), line))),
+        (_, _, Some(_)) => Some(StreamLine::Failed(error_object::read(
+            name,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            None,
+            &HeaderMap::new(),
+            line,
+        ))),
         _ => None,
     })
 }

@@ -78,37 +78,38 @@ pub(super) async fn streams(page: &mut Page) {
     page.add(
         "A function that streams was called for one value",
         failed(local.call::<Value>("ticks", (3,)).await),
-        "Call it by its stub, which knows, or by `Client::stream`. JSON-RPC carries no streams: POST to the function's path.",
+        "Call it with its stub or with `Client::stream`. JSON-RPC carries no streams: use POST and the function's \
+         path.",
     );
     page.add(
-        "A stream came where one value was wanted",
+        "A stream came, but one value was expected",
         failed(http.call::<Value>("ticks", (3,)).await),
-        "As above. Over HTTP a caller doesn't say what it wants, so the function has begun.",
+        "As above. Over HTTP a caller does not say what it expects, so the function has begun.",
     );
     page.add(
-        "A value came where a stream was wanted",
+        "A value came, but a stream was expected",
         ended(local.stream::<i64>("add", (1, 2))).await,
-        "Call it by its stub or by `Client::call`.",
+        "Call it with its stub or with `Client::call`.",
     );
     page.add(
-        "An argument is a stream, and none came",
+        "An argument is a stream, but none was sent",
         failed(local.call::<i64>("sum", ()).await),
-        "Send one with the call: by name `.streaming(…)` does that.",
+        "Send a stream with the call. For a call by name, use `.streaming(…)`.",
     );
     page.add(
-        "A stream came that the function doesn't take",
+        "A stream was sent to a function that takes none",
         failed(local.call::<i64>("add", (1, 2)).streaming(Streaming::from(vec![1])).await),
-        "Leave it out, or call the function that takes it.",
+        "Leave out the stream, or call a function that takes one.",
     );
     page.add(
-        "A value came for an argument that is a stream",
+        "A value was sent for an argument that is a stream",
         raw(running.address, post("/rpc/sum?numbers=1", "")).await,
-        "The items are the lines of the body.",
+        "Send the items as the lines of the body.",
     );
     page.add(
         "An item is of another type",
         failed(local.call::<i64>("sum", ()).streaming(Streaming::from(vec!["one".to_owned()])).await),
-        "Send what the function takes. The number says which item it was, counted from 1.",
+        "Send the type that the function takes. The message has the number of the item, counted from 1.",
     );
     page.add(
         "An item is nested too deeply",
@@ -119,7 +120,7 @@ pub(super) async fn streams(page: &mut Page) {
     page.add(
         "An item of the caller's can't be encoded",
         failed(local.encoded(true).call::<i64>("sum", ()).streaming(nan).await),
-        "Send an `Option` that is `None` where there is no number. What came before it was sent.",
+        "Send an `Option` that is `None` if there is no number. The items before it were sent.",
     );
     page.add(
         "The caller's stream breaks off",
@@ -131,14 +132,14 @@ pub(super) async fn streams(page: &mut Page) {
             let _ = Told::on(&client).told(broken).timeout(SHORT).await;
             within(sent).await.unwrap()
         },
-        "The function sees this as the last of its stream. Let it end: nobody waits for its answer.",
+        "The function reads this at the end of its stream. It should end: no caller waits for its answer.",
     );
 
     let (_running, _tap, client) = by_frames(server().limits(|limits| limits.message = 1000)).await;
     page.add(
         "An item is larger than the server sends",
         ended(texts::on(&client, 2000)).await,
-        "Cut what is large into several items, or raise the limit on both sides.",
+        "Cut a large item into several, or raise the limit on both sides.",
     );
     let large = || Streaming::from(vec!["x".repeat(2000)]);
     page.add(
@@ -157,20 +158,21 @@ pub(super) async fn streams(page: &mut Page) {
     page.add(
         "An item is larger than the client takes",
         ended(texts::on(&picky, 2000)).await,
-        "Raise the limit of this client, or let the function cut it into several.",
+        "Raise the limit of this client, or let the function send several smaller items.",
     );
 
     page.add(
         "A stream has no item for too long",
         ended(once::on(&Client::local(&server().limits(|limits| limits.stream_idle = SHORT)).unwrap())).await,
-        "Where silence is usual the function says something now and then, or both sides raise the limit.",
+        "If long pauses are normal, let the function send an item from time to time, or raise the limit on both \
+         sides.",
     );
     let builder = Client::builder(running.address.to_string()).transport(Transport::Http);
     let impatient = builder.limits(|limits| limits.stream_idle = SHORT).build().unwrap();
     page.add(
         "The client hears nothing of a stream for too long, over HTTP",
         ended(once::on(&impatient)).await,
-        "As above, by the limit of the client.",
+        "As above, but with the limit of the client.",
     );
     let tap = Tap::before(running.address).await;
     let builder = Client::builder(&tap.url).limits(|limits| limits.stream_idle = SHORT);
@@ -182,7 +184,7 @@ pub(super) async fn streams(page: &mut Page) {
     page.add(
         "The client hears nothing of a stream for too long, by frames",
         ended(once::on(&impatient)).await,
-        "As above, by the limit of the client.",
+        "As above, but with the limit of the client.",
     );
     let dropped = Arc::new(Notify::new());
     let server_of_endless = server().inject(Endless(Arc::clone(&dropped)));
@@ -191,10 +193,10 @@ pub(super) async fn streams(page: &mut Page) {
     assert!(within(unread.next()).await.unwrap().is_ok());
     within(dropped.notified()).await;
     page.add(
-        "A reader takes nothing of a stream for too long",
+        "A reader reads nothing of a stream for too long",
         ended(unread).await,
-        "Read it in a task of its own, or drop it when it is not wanted; raise `Limits::stream_idle` of the server where \
-         pauses are meant.",
+        "Read the stream in a separate task, or drop it if it is not needed. Raise `Limits::stream_idle` of the \
+         server if pauses are intended.",
     );
 
     let stopping = Running::new(server().limits(|limits| limits.drain = std::time::Duration::from_secs(1))).await;
@@ -204,14 +206,16 @@ pub(super) async fn streams(page: &mut Page) {
     page.add(
         "The server stops in the middle of a stream",
         ended(last).await,
-        "Call again: another server may be there already. Streams have half of `Limits::drain` to end by themselves.",
+        "Call again: another server may already be running. Streams have half of `Limits::drain` to end by \
+         themselves.",
     );
     within(stopped).await.unwrap().unwrap();
 
     page.add(
         "A stream ends without its end",
         answered_by("\r\n{\"item\":3}\n").await,
-        "The server or a proxy closed the connection. What came before is good; whether to call again is for the program.",
+        "The server or a proxy closed the connection. The items before are valid. The program must decide whether \
+         to call again.",
     );
     page.add(
         "The connection breaks in the middle of a stream",
@@ -219,9 +223,9 @@ pub(super) async fn streams(page: &mut Page) {
         "As above.",
     );
     page.add(
-        "A line of a stream is none of its lines",
+        "A line of a stream is not an item",
         answered_by("\r\nhello\n").await,
-        "Look at the answer with `curl -N`: something else than byname may answer there.",
+        "Look at the answer with `curl -N`. Something other than byname may answer there.",
     );
     page.add(
         "No item came before the deadline, over HTTP",
@@ -236,18 +240,18 @@ pub(super) async fn streams(page: &mut Page) {
             let client = foreign.client();
             ended(ticks::on(&client, 3).timeout(SHORT)).await
         },
-        "The head of the answer came, and no item. Allow more time, or ask the function why it has none.",
+        "The head of the answer came, but no item. Allow more time, or find out why the function has no item.",
     );
     for (title, bytes, remedy) in [
         (
             "The connection breaks in the middle of a stream, by frames",
             frame(8, 0, 1 << 20, b"1"),
-            "As over HTTP: what came before is good.",
+            "As over HTTP: the items before are valid.",
         ),
         (
-            "A value comes amid a stream",
+            "A value comes in the middle of a stream",
             [frame(8, 0, 1 << 20, b"1"), frame(4, 0, 1 << 20, b"1")].concat(),
-            "The server breaks the protocol, or something between the two does.",
+            "The server violates the protocol, or a proxy changed the bytes.",
         ),
     ] {
         let (foreign, upgraded) = Foreign::of_frames(move |mut connection| {
@@ -275,10 +279,10 @@ pub(super) async fn streams(page: &mut Page) {
     gone_over(&client, &upgraded).await;
     let numbers = Streaming::new(stream::iter([1i64]).chain(stream::pending()));
     page.add(
-        "A server goes away that has part of the caller's stream",
+        "A server that has a part of the caller's stream goes away",
         failed(within(client.call::<i64>("sum", ()).streaming(numbers)).await),
-        "Nothing ran. byname can't send the call again by itself, for the items are gone; the program can, with the whole \
-         stream.",
+        "The call did not run. byname can't send it again because it no longer has the items. The program can, with \
+         the whole stream.",
     );
 }
 

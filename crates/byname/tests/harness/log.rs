@@ -8,7 +8,7 @@ use tokio::sync::mpsc as channel;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Dispatch, Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -17,6 +17,7 @@ use super::within;
 /// The log of this thread, from now on until it is dropped. It holds everything on a runtime of one thread.
 pub struct Log {
     lines: channel::UnboundedReceiver<String>,
+    accesses: channel::UnboundedReceiver<Fields>,
     spans: mpsc::Receiver<Span>,
     ended: Vec<Span>,
     _guard: DefaultGuard,
@@ -42,10 +43,11 @@ impl Log {
     pub fn new() -> Self {
         begin();
         let (to_lines, lines) = channel::unbounded_channel();
+        let (to_accesses, accesses) = channel::unbounded_channel();
         let (to_spans, spans) = mpsc::channel();
-        let recorder = Recorder { lines: to_lines, spans: to_spans };
+        let recorder = Recorder { lines: to_lines, accesses: to_accesses, spans: to_spans };
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(recorder));
-        Self { lines, spans, ended: Vec::new(), _guard: guard }
+        Self { lines, accesses, spans, ended: Vec::new(), _guard: guard }
     }
 
     /// Waits for a line with these words: its level, the span that it was written in, and its text.
@@ -67,6 +69,16 @@ impl Log {
         std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
     }
 
+    /// Waits for the next event of the access log: its fields.
+    pub async fn access(&mut self) -> BTreeMap<&'static str, String> {
+        within(self.accesses.recv()).await.expect("the recorder lives as long as the log").0
+    }
+
+    /// The events of the access log that are there and were not asked for.
+    pub fn accesses(&mut self) -> Vec<BTreeMap<&'static str, String>> {
+        std::iter::from_fn(|| self.accesses.try_recv().ok()).map(|fields| fields.0).collect()
+    }
+
     /// The spans of this name that have ended since they were last asked for.
     pub fn spans(&mut self, name: &str) -> Vec<Span> {
         self.ended.extend(self.spans.try_iter());
@@ -76,6 +88,7 @@ impl Log {
 
 struct Recorder {
     lines: channel::UnboundedSender<String>,
+    accesses: channel::UnboundedSender<Fields>,
     spans: mpsc::Sender<Span>,
 }
 
@@ -113,6 +126,11 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Recorder {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if event.metadata().target() == "byname::access" {
+            assert_eq!(*event.metadata().level(), Level::INFO);
+            let _ = self.accesses.send(fields);
+            return;
+        }
         let mut line = format!("{}", event.metadata().level());
         if let Some(span) = context.event_span(event) {
             let _ = write!(line, " {}", span.name());

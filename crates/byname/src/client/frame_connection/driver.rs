@@ -17,7 +17,7 @@ use crate::error::Executed;
 use crate::frames::header::{self, flag, kind};
 use crate::frames::payload::{self, put_cancel, stream};
 use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, Violation};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::outcome::items::EncodedItems;
 
 /// The task yields after this number of answers. So the next calls are written while the server works on the others.
@@ -34,14 +34,14 @@ pub(in crate::client) struct ConnectionDriver<S> {
     /// How long a connection without a call is kept.
     idle: Duration,
     idle_since: Instant,
-    /// How long the server may accept nothing that is written.
+    /// How long the server may read nothing of what is written.
     write_progress: Duration,
     timer: DeadlineTimer,
     wakers: Vec<Waker>,
     has_ended: bool,
 }
 
-/// How a connection came to its end.
+/// How a connection ended.
 #[derive(Debug)]
 pub(in crate::client) struct DriverEnd {
     pub(in crate::client) why: Arc<str>,
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     break true;
                 }
             };
-            self.wakers.drain(..).for_each(Waker::wake);
+            self.wake();
             let blocked = loop {
                 if self.socket.has_written_all() {
                     let mut state = self.link.state.lock_for_task();
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                 }
             };
             // Streams that may continue.
-            self.wakers.drain(..).for_each(Waker::wake);
+            self.wake();
             if is_more {
                 // First the callers that were just answered: their next calls are written while the rest is read.
                 cx.waker().wake_by_ref();
@@ -116,13 +116,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         }
     }
 
+    fn wake(&mut self) {
+        // Nobody is to be woken most of the time, and to drain nothing costs as much as to wake one.
+        if !self.wakers.is_empty() {
+            self.wakers.drain(..).for_each(Waker::wake);
+        }
+    }
+
     /// Nothing can be done now: waits until something is due, and does it.
     fn wait(&mut self, cx: &mut Context<'_>, blocked: bool) -> Result<Poll<()>, frames::SocketEnd> {
         let now = Instant::now();
         let mut at = match self.socket.patience(blocked, self.write_progress, now) {
             Ok(at) => at,
             Err(GivenUp::Silent) => return Err(timed_out("the server no longer answers")),
-            Err(GivenUp::Stalled) => return Err(timed_out("the server takes no requests (`Limits::write_progress`)")),
+            Err(GivenUp::Stalled) => return Err(timed_out("the server reads no requests (`Limits::write_progress`)")),
         };
         if let Some(tidy) = self.assembly.tidy(now) {
             at = at.min(tidy);
@@ -189,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         let mut state = self.link.state();
         let mut run = ItemRun::default();
         let codec = self.link.codec;
-        // Pieces of answers that nobody waits for any more are dropped.
+        // Drops the pieces of answers to calls that no longer wait.
         self.assembly.keep(|id| state.calls.is_waiting(id));
         while let Some((header, payload)) = header::next(&mut rest)? {
             if run.goes_on(&header) && payload.len() <= self.assembly.largest() {
@@ -198,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                 continue;
             }
             match header.kind {
-                // Nobody waits for it any more.
+                // The call no longer waits for it.
                 kind::REPLY | kind::ERROR | kind::ITEM | kind::END if !state.calls.is_waiting(header.id) => {}
                 kind::ITEM => match self.assembly.take(&header, payload)? {
                     // The next frame of this item is no item by itself.
@@ -254,13 +261,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                         state.status = ConnectionStatus::Leaving;
                     }
                     let last = payload::read_go_away(&header);
-                    let why: Arc<str> = "the server is stopping, and takes no further call on this connection".into();
+                    let why: Arc<str> = "the server is stopping and accepts no further calls on this connection".into();
                     let beyond =
                         |waiting: WaitingCall| (waiting.id > last).then(|| FrameCallEnd::Unsent(Arc::clone(&why)));
                     state.calls.end_each(beyond, &mut self.wakers);
                     state.all_in_queue(&mut self.wakers);
                 }
-                kind::HELLO => return Err(Violation("HELLO comes once")),
+                kind::HELLO => return Err(Violation("a second HELLO")),
                 _ => {}
             }
         }
@@ -268,18 +275,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
         Ok(false)
     }
 
-    /// The connection is over: the calls in flight are not answered.
+    /// The connection has ended: the calls in flight are not answered.
     fn end(&mut self, why: &Arc<str>) -> DriverEnd {
         let mut wakers = std::mem::take(&mut self.wakers);
         let mut state = self.link.state();
         let FrameConnectionState { calls, write_queue, writes, status, .. } = &mut *state;
-        // A connection on which nothing but HELLO was written was of no use either.
+        // If nothing but HELLO was written on a connection, it was of no use either.
         let was_cut = *status == ConnectionStatus::Open && (calls.waiting() > 0 || *writes <= 1);
         *status = ConnectionStatus::Over;
         // The first write of which no byte was written.
         let first_unwritten = *writes - u64::from(self.socket.has_written_none() && *writes > 0);
         let how = |waiting: WaitingCall| {
-            // The server runs no call that it has not completely.
+            // The server runs only calls that it has completely.
             let unsent = write_queue.holds(waiting.id) || waiting.write >= first_unwritten;
             Some(if unsent { FrameCallEnd::Unsent(Arc::clone(why)) } else { FrameCallEnd::Unknown(Arc::clone(why)) })
         };
@@ -303,7 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for ConnectionDriver<S> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {
                 this.socket.close(1000, "");
-                // This writes what the socket takes without waiting. The server notices the end anyway.
+                // This writes what the socket accepts without waiting. The server notices the end anyway.
                 let _ = this.socket.poll_flush(cx);
                 "it was no longer needed".into()
             }

@@ -14,7 +14,8 @@ use crate::frames::payload::stream::put_credit;
 use crate::frames::{Found, wake};
 use crate::outcome::items::EncodedItems;
 
-/// A call on its way. Dropping it cancels the call: one that has not started is not run.
+/// A call that is being sent or waits for its answer. Dropping it cancels the call: if it has not started, it does not
+/// run.
 #[derive(Debug)]
 pub(in crate::client) struct FrameCall {
     pub(super) link: Arc<FrameConnection>,
@@ -92,7 +93,7 @@ impl FrameCall {
     ///
     /// # Panics
     ///
-    /// When it is not sent, or has ended: nothing would ever wake who polls it.
+    /// If it is not sent, or has ended: nothing would wake its poller.
     pub(super) fn sent_id(&self) -> u64 {
         self.id.expect("a call by frames is polled once it is sent, and not after its end")
     }
@@ -173,7 +174,7 @@ mod tests {
     use super::super::tests::link;
     use super::*;
 
-    /// Without the check it would wait for ever.
+    /// Without the check it would wait forever.
     #[test]
     #[should_panic(expected = "a call by frames is polled once it is sent")]
     fn polling_a_call_that_is_not_sent_for_its_end_panics() {

@@ -17,7 +17,7 @@ use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::payload::Hello;
 use crate::frames::websocket::WebSocketRole;
 use crate::frames::{Found, FrameSocket, LONGEST};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 
 /// The largest message.
 const LARGEST: usize = 10_000;
@@ -26,7 +26,8 @@ thread_local! {
     static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it needs no file");
 }
 
-/// What a server answers to three calls, of which the first may be given up: how much comes at once, and a script.
+/// A server's answers to three calls, of which the first may be cancelled. The data: how much comes at once, and a
+/// script.
 pub fn client_answers(data: &[u8]) {
     let Some((&first, steps)) = data.split_first() else {
         return;
@@ -42,7 +43,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let hour = Duration::from_secs(3600);
     let limits = Limits { message: LARGEST, ..Limits::default() };
     let mut wire = Vec::new();
-    // As the places in the table of calls are given.
+    // In the order in which the table of calls assigns its slots.
     script(
         WebSocketRole::Server,
         steps,

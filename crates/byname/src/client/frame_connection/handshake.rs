@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -18,15 +19,15 @@ use crate::frames::header::{self, kind};
 use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, WebSocketRole};
 use crate::frames::{FrameSocket, SUBPROTOCOL, SocketEnd, Violation, WriteQueue};
-use crate::limits::Limits;
+use crate::limits_and_timeouts::Limits;
 use crate::transport::TransportStream;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 16 << 10;
 const FIELDS: usize = 100;
 
-/// Opens a connection to the first of these addresses that answers, and goes over to frames, all within
-/// [`Limits::connect`]; or why not.
+/// Opens a connection to the first of these addresses that answers, and changes to frames, within [`Limits::connect`].
+/// Or returns the reason for the failure.
 pub(in crate::client) async fn open(
     target: &ServiceUrl,
     addresses: Vec<Address>,
@@ -49,7 +50,7 @@ struct OpenedConnection {
     address: Address,
     socket: FrameSocket<TransportStream>,
     server: Hello,
-    /// What came after HELLO.
+    /// The bytes after HELLO.
     unread: Bytes,
 }
 
@@ -88,14 +89,14 @@ async fn try_open(target: &ServiceUrl, addresses: Vec<Address>) -> Result<Opened
     Ok(OpenedConnection { address, socket, server, unread })
 }
 
-/// The length of the head that grants the upgrade; `None` until it is whole.
+/// The length of the head that grants the upgrade. `None` until it is complete.
 fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut head = httparse::Response::new(&mut fields);
     let length = match head.parse(read) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(why) => return Err(format!("the answer is no HTTP: {why}")),
+        Err(why) => return Err(format!("the answer is not HTTP: {why}")),
     };
     let fields = |name: &'static str| {
         let named = head.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
@@ -106,15 +107,15 @@ fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
         let mut items = fields(name).flat_map(|list| list.split(|&byte| byte == b','));
         items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
     };
-    if head.code != Some(101) {
+    if head.code != Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()) {
         return Err(format!("the answer is {}, not 101", head.code.unwrap_or_default()));
     }
-    // What follows is RFC 6455, section 4.1.
+    // The next checks are those of RFC 6455, section 4.1.
     if !lists("upgrade", b"websocket") || !lists("connection", b"upgrade") {
         return Err("the answer is 101, but to another protocol than WebSocket".into());
     }
     if !is_only("sec-websocket-accept", websocket::accept(key.as_bytes()).as_bytes()) {
-        return Err("the answer is not to this request".into());
+        return Err("the answer does not belong to this request".into());
     }
     if !is_only("sec-websocket-protocol", SUBPROTOCOL.as_bytes()) {
         return Err("the other side speaks another protocol over WebSocket".into());
@@ -125,7 +126,7 @@ fn granted(read: &[u8], key: &str) -> Result<Option<usize>, String> {
     Ok(Some(length))
 }
 
-/// What the server says of itself first, and the frames that came in the same message.
+/// The server's HELLO, and the frames that came in the same message.
 async fn hello(socket: &mut FrameSocket<TransportStream>) -> Result<(Hello, Bytes), SocketEnd> {
     poll_fn(|cx| {
         loop {

@@ -22,7 +22,7 @@ use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemSource, Items, NextItems, OVERHEAD};
 use crate::runtime;
 
-/// Items of one stream that stand one after the other in a message.
+/// Consecutive items of one stream in a message.
 #[derive(Default)]
 pub(super) struct ItemRun {
     pub(super) id: u64,
@@ -78,8 +78,8 @@ impl FrameUpload {
         Self { sender: StreamSender::new(HeaderMap::new()), items }
     }
 
-    /// Sends the items that there are, once the call is sent. Ready when no more are sent, with the failure if the stream
-    /// broke off.
+    /// Sends the items that are ready, after the call is sent. Ready when no more are sent, with the failure if the
+    /// stream broke off.
     pub(in crate::client) fn poll(&mut self, sending: &FrameCall, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
         self.poll_on(&sending.link, sending.sent_id(), cx)
     }
@@ -110,7 +110,7 @@ impl FrameUpload {
         let task = runtime::spawn(&Handle::current(), async move {
             if let Some(failed) = poll_fn(|cx| self.poll_on(&link, id, cx)).await {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
-                // The caller and the server learn that nothing more comes.
+                // The caller and the server learn that no more items come.
                 let mut state = link.state();
                 let waker = state.calls.end(id, FrameCallEnd::Late);
                 put_cancel(id, &mut state.write_queue);

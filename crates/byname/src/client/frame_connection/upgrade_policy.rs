@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// If this number of connections in a row were cut during calls, no further one is opened for a while.
 const CUTS: u32 = 3;
 
-/// A connection that lived for so long was not cut by a proxy that cuts all of them.
+/// A connection that lived this long was not cut by a proxy that cuts every connection.
 const LONG_LIVED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]

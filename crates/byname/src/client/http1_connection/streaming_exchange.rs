@@ -1,4 +1,4 @@
-//! A request whose body goes out while it is made, and an answer that is read while it comes.
+//! A request whose body is sent while it is made, and an answer that is read while it arrives.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
@@ -17,17 +17,17 @@ use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
 use crate::transport::TransportStream;
 use crate::wire::stream_lines;
 
-/// A request on its way, with what is streamed behind it.
+/// A request that is being sent, with the stream of its body.
 pub(in crate::client) struct Outflow {
     wire: Vec<u8>,
     /// How much of it has been written.
     written: usize,
     items: Option<Items>,
-    /// Some of it was written.
+    /// Whether some of it was written.
     has_begun: bool,
     /// When an item was last taken.
     taken: Option<Instant>,
-    /// Why the stream broke off: its end must not be written.
+    /// Why the stream broke off. Its end must not be written then.
     failure: Option<Failure>,
 }
 
@@ -42,7 +42,7 @@ pub(in crate::client) enum Written {
 }
 
 impl Outflow {
-    /// A request; one with items says that its body is chunked, and ends without a chunk.
+    /// A request. If it has items, its body is chunked, and `request` ends without a chunk.
     pub(in crate::client) fn new(request: Vec<u8>, body: &Bytes, items: Option<Items>) -> Self {
         let mut wire = request;
         wire.extend_from_slice(body);
@@ -57,12 +57,12 @@ impl Outflow {
         self.items.as_mut()
     }
 
-    /// Until when the call waits for an answer. Each item that goes out extends this by `idle`.
+    /// Until when the call waits for an answer. Each item that is sent extends this by `idle`.
     pub(in crate::client) fn until(&self, deadline: Instant, idle: Duration) -> Instant {
         self.taken.map_or(deadline, |taken| later(taken, idle))
     }
 
-    /// Whether all has gone out.
+    /// Whether everything was sent.
     pub(in crate::client) fn has_ended(&self) -> bool {
         self.items.is_none() && self.wire.is_empty() && self.failure.is_none()
     }
@@ -119,7 +119,7 @@ impl Outflow {
         }
     }
 
-    /// Writes what there is; ready when all has gone out, or the stream has broken off.
+    /// Writes what is ready. Ready when everything was sent, or the stream has broken off.
     fn poll_write(&mut self, stream: &mut TransportStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while !self.wire.is_empty() {
@@ -156,9 +156,9 @@ impl Outflow {
     }
 }
 
-/// The head of an answer whose body is read as it comes.
+/// The head of an answer whose body is read as it arrives.
 pub(in crate::client) struct BegunResponse {
-    status: u16,
+    status: StatusCode,
     pub(in crate::client) headers: HeaderMap,
     body: BodyPosition,
     keeps: bool,
@@ -258,24 +258,24 @@ impl BegunResponse {
         }
     }
 
-    /// Whether the connection takes another call, once this answer has been read.
+    /// Whether the connection can be used for another call after this answer.
     pub(in crate::client) fn leaves_for_another(&self, connection: &Http1Connection) -> bool {
         self.keeps && connection.read.is_empty() && matches!(self.body, BodyPosition::Ended | BodyPosition::Counted(0))
     }
 
     fn is_stream(&self) -> bool {
-        self.status == 200 && stream_lines::is(&self.headers)
+        self.status == StatusCode::OK && stream_lines::is(&self.headers)
     }
 }
 
-/// Where in a body the reader stands.
+/// The position of the reader in a body.
 #[derive(Debug)]
 enum BodyPosition {
     Counted(u64),
     Open,
     /// Before the size of a chunk.
     Size,
-    /// In a chunk, or behind it.
+    /// In a chunk, or at its end.
     Chunk(u64),
     Trailers,
     Ended,

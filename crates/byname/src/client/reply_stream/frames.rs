@@ -19,7 +19,7 @@ use crate::client::outgoing_call::OutgoingCall;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::kind;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::request::Reply;
@@ -82,7 +82,7 @@ fn send_again(frames: &FrameConnectionSet, upload: Option<FrameUpload>, outgoing
     outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
     outgoing.is_spent.then(|| {
         let why = format!(
-            "the connection to {} ended when part of the stream of `{}` had been sent, and the call was not run; call \
+            "the connection to {} ended after a part of the stream of `{}` was sent; the call did not run; call \
              again with the whole stream",
             frames.url(),
             outgoing.name
@@ -130,7 +130,7 @@ impl FrameReplyItems {
                 let idle = self.frames.limits().stream_idle;
                 let why = format!(
                     "the stream of `{}` had no item for {idle:?} (`Limits::stream_idle` of the client); send one now and \
-                     then, or raise it",
+                     then, or raise the limit",
                     self.name
                 );
                 let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes);
@@ -140,7 +140,7 @@ impl FrameReplyItems {
                 Some(Reply { result: Err(failure), .. }) => NextItems::Failed(failure),
                 Some(Reply { result: Ok(Returned::Stream(_)), .. }) => NextItems::End,
                 _ => {
-                    let why = format!("a single value came amid the stream of `{}`", self.name);
+                    let why = format!("a single value came in the middle of the stream of `{}`", self.name);
                     NextItems::Failed(Error::new(Code::Internal, why).executed_is(Executed::Yes).into())
                 }
             },

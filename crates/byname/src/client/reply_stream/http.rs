@@ -20,7 +20,7 @@ use crate::client::typed_result::unasked_stream;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::Returned;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems};
 use crate::request::Reply;
@@ -161,7 +161,9 @@ impl HttpReplyItems {
                     Ok(Some(StreamLine::Failed(failure))) => return Poll::Ready(NextItems::Failed(failure)),
                     Ok(None) => continue,
                     Err(why) => {
-                        return Poll::Ready(self.broken(Code::Internal, &format!("a line of it is no item: {why}")));
+                        return Poll::Ready(
+                            self.broken(Code::Internal, &format!("one of its lines is not an item: {why}")),
+                        );
                     }
                 },
                 Ok(None) => {}
@@ -170,7 +172,7 @@ impl HttpReplyItems {
                     let limit = self.connections.limits.message;
                     let why = format!(
                         "an item of the stream of `{}` is larger than {limit} bytes (`Limits::message` of the client); ask \
-                         for smaller ones, or raise it{}",
+                         for smaller ones, or raise the limit{}",
                         self.name,
                         codec::shorter(Codec::Json)
                     );
@@ -193,7 +195,7 @@ impl HttpReplyItems {
                     let idle = self.idle;
                     let why = match self.has_begun {
                         true => format!("no item came for {idle:?} (`Limits::stream_idle` of the client)"),
-                        false => "no item came before its deadline; allow more with `.timeout(…)`".to_owned(),
+                        false => "no item came before its deadline; allow more time with `.timeout(…)`".to_owned(),
                     };
                     return Poll::Ready(self.broken(Code::DeadlineExceeded, &why));
                 }

@@ -13,14 +13,14 @@ use serde_json::{Error, Number, Value};
 
 use super::token::{EMPTY_ARRAY, EMPTY_MAP, MessagePackInteger, Token, TokenReader, as_shown, trailing};
 use crate::codec::bytes::{in_base64, is_visitor};
-use crate::codec::private_keys::Refused;
+use crate::codec::reserved_keys::Refused;
 use crate::codec::serde_json_internals::{EXPECTED_VALUE, KEY_IS_NO_NUMBER, OUT_OF_RANGE, RAW, TOO_DEEP, is_private};
 use crate::codec::transcode;
 
-/// Reads values from bytes. Nothing is allocated by a length that the bytes only claim.
+/// Reads values from bytes. It never allocates for a length that the bytes only claim.
 pub(crate) struct MessagePackReader<'de> {
     tokens: TokenReader<'de>,
-    /// How many arrays and maps have begun and not ended.
+    /// How many arrays and maps are open.
     open: usize,
     /// How many may be open.
     deepest: usize,
@@ -28,7 +28,7 @@ pub(crate) struct MessagePackReader<'de> {
 
 /// Whether arrays and maps are nested deeper than `limit`.
 pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
-    // Each takes a byte at least.
+    // Each level takes at least one byte.
     if bytes.len() <= limit {
         return false;
     }
@@ -36,7 +36,7 @@ pub(in crate::codec) fn deeper_than(limit: usize, bytes: &[u8]) -> bool {
     reader.skip().is_err() && reader.open > limit
 }
 
-/// The entries of the map that `bytes` are, each value as it is encoded; `None` where they are no map.
+/// The entries of the map `bytes`, with each value still encoded. `None` if it is not a map.
 pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
     let mut reader = MessagePackReader::new(bytes, super::DEEPEST);
     let Ok(Token::Map(count)) = reader.tokens.token() else {
@@ -51,7 +51,7 @@ pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8]
     reader.tokens.rest.is_empty().then_some(entries)
 }
 
-/// The most items that are made room for before they are read.
+/// The most items for which room is reserved before they are read.
 const ROOM: usize = 256;
 
 impl<'de> MessagePackReader<'de> {
@@ -59,10 +59,10 @@ impl<'de> MessagePackReader<'de> {
         Self { tokens: TokenReader::new(bytes), open: 0, deepest }
     }
 
-    /// Reads one value that fills the bytes whole.
+    /// Reads one value that fills the bytes completely.
     pub(crate) fn whole<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = seed.deserialize(&mut *self)?;
-        // A type may go on after an error inside of it, and what it reads then is anything.
+        // A type may continue after an error inside it, and then read anything.
         if self.tokens.lost || self.open > 0 {
             return Err(Error::custom("a part of it could not be read"));
         }
@@ -70,7 +70,7 @@ impl<'de> MessagePackReader<'de> {
         Ok(value)
     }
 
-    /// Reads over one value.
+    /// Skips one value.
     pub(in crate::codec) fn skip(&mut self) -> Result<(), Error> {
         let (items, keyed) = match self.tokens.token()? {
             Token::Array(length) => (length, false),
@@ -108,7 +108,7 @@ impl<'de> MessagePackReader<'de> {
         self.fields(entries, &[], visitor)
     }
 
-    /// A map whose keys are likely to be these, in this order.
+    /// A map that probably has these keys in this order.
     fn fields<V: Visitor<'de>>(
         &mut self,
         entries: usize,
@@ -125,14 +125,14 @@ impl<'de> MessagePackReader<'de> {
         Ok(value)
     }
 
-    /// Of a token that is another than what was asked for.
+    /// The error about a token of another kind than expected.
     #[cold]
     fn mismatch(&mut self, token: &Token<'de>, expected: &dyn Expected) -> Error {
         self.tokens.lost |= matches!(token, Token::Array(_) | Token::Map(_));
         Error::invalid_type(token.unexpected(), expected)
     }
 
-    /// The key of a map's entry, which is none of serde_json's own.
+    /// The key of a map's entry, which must not be one of serde_json's private keys.
     fn key(&mut self) -> Result<Cow<'de, str>, Error> {
         let key = self.tokens.any_key()?;
         self.check(&key)?;
@@ -145,7 +145,7 @@ impl<'de> MessagePackReader<'de> {
     }
 }
 
-/// Reads a number as it is read from JSON.
+/// Reads a number as JSON would read it.
 #[cold]
 fn from_digits<'de, T>(
     text: &'de str,
@@ -156,7 +156,7 @@ fn from_digits<'de, T>(
     json.end().map(|()| value)
 }
 
-/// Takes what comes.
+/// A visitor that accepts any value.
 struct Any<V>(V);
 
 impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Any<V> {
@@ -272,7 +272,7 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        // A type may round it, but a finite number never becomes an infinity.
+        // A type may round the number, but a finite number never becomes an infinity.
         let single = |value: f64| if (value as f32).is_finite() { Ok(value) } else { Err(out_of_range()) };
         match self.tokens.token()? {
             Token::Unsigned(value) => visitor.visit_u64(value),
@@ -434,13 +434,13 @@ impl<'de> Deserializer<'de> for &mut MessagePackReader<'de> {
     }
 }
 
-/// An integer of more than 64 bits for a type that takes what comes: exact if serde_json's `Number` can hold it, and else
-/// refused; see [`exact`](crate::codec::exact_integers).
+/// An integer of more than 64 bits for a type that accepts any value: exact if serde_json's `Number` can hold it, and
+/// rejected otherwise; see [`json_exact_integers`](crate::codec::json_exact_integers).
 #[cold]
 fn wide_number<'de, V: Visitor<'de>>(number: Option<Number>, near: f64, visitor: V) -> Result<V::Value, Error> {
     match number {
         Some(number) => number.deserialize_any(visitor),
-        None => Err(Error::custom(crate::codec::exact_integers::rounded(near))),
+        None => Err(Error::custom(crate::codec::json_exact_integers::rounded(near))),
     }
 }
 
@@ -471,11 +471,11 @@ impl<'de> SeqAccess<'de> for &mut ArrayItems<'_, 'de> {
     }
 }
 
-/// The entries of a map. A struct's fields are mostly written in the order that the type has them in.
+/// The entries of a map. The fields of a struct usually come in the order of the type.
 struct MapEntries<'r, 'de> {
     reader: &'r mut MessagePackReader<'de>,
     left: usize,
-    /// The keys that have not come, as far as they come in order.
+    /// The keys that have not come yet, as long as the keys come in order.
     likely: std::slice::Iter<'static, &'static str>,
 }
 
@@ -500,7 +500,7 @@ impl<'de> MapAccess<'de> for &mut MapEntries<'_, 'de> {
     }
 }
 
-/// Bytes as the numbers that JSON has for them.
+/// Bytes as the numbers that JSON has instead.
 fn octets<'de, V: Visitor<'de>>(bytes: &'de [u8], visitor: V) -> Result<V::Value, Error> {
     let mut octets = BytesSequence(bytes.iter());
     let value = visitor.visit_seq(&mut octets)?;
@@ -521,7 +521,7 @@ impl<'de> SeqAccess<'de> for &mut BytesSequence<'de> {
     }
 }
 
-/// The variant of an enum and what is in it: the one entry of a map.
+/// The variant of an enum and its content: the only entry of a map.
 impl<'de> EnumAccess<'de> for &mut MessagePackReader<'de> {
     type Error = Error;
     type Variant = Self;
@@ -552,11 +552,11 @@ impl<'de> VariantAccess<'de> for &mut MessagePackReader<'de> {
     }
 }
 
-/// The key of a map's entry: a string, of which integers, floats and booleans can be made as in JSON. Others write such keys
-/// as they are, and they are read as their text.
+/// The key of a map's entry: a string, from which integers, floats and booleans can be read as in JSON. Other writers
+/// send such keys without conversion to strings; they are read as their text.
 struct MapKey<'r, 'de> {
     reader: &'r mut MessagePackReader<'de>,
-    /// What it is likely to be; known to be UTF-8, it need not be looked at again.
+    /// The key that it probably is. It is known to be UTF-8, so it is not checked again.
     likely: &'static str,
 }
 
@@ -577,7 +577,7 @@ macro_rules! integer_keys {
     };
 }
 
-/// As serde_json reads it between quotes: no space, and nothing behind it.
+/// As serde_json reads it between quotes: without spaces, and with nothing after it.
 fn number_in_key<T: serde_core::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     if !text.starts_with(|first: char| first.is_ascii_digit() || first == '-') || text.ends_with(char::is_whitespace) {
         return Err(Error::custom(KEY_IS_NO_NUMBER));

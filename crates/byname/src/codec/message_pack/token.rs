@@ -1,4 +1,4 @@
-//! What stands in MessagePack, value by value, without types.
+//! Splits MessagePack into tokens, without types.
 
 use std::borrow::Cow;
 
@@ -6,40 +6,40 @@ use serde_core::de::{Error as _, Unexpected};
 use serde_json::Error;
 use serde_json::value::RawValue;
 
-use super::form::{DIGITS, OCTETS, WIDE};
+use super::extension_types::{DIGITS, OCTETS, WIDE};
 use crate::codec::finite_floats;
 use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, TRAILING_CHARACTERS};
 
-/// Reads bytes from their beginning, a token at a time.
+/// Reads bytes from their beginning, one token at a time.
 pub(in crate::codec) struct TokenReader<'de> {
     pub(super) rest: &'de [u8],
-    /// Something could not be read, and nobody knows where the next value begins.
+    /// Whether an error has occurred, after which the start of the next value is unknown.
     pub(super) lost: bool,
 }
 
-/// What a value begins with; all of it, but for arrays and maps.
+/// The beginning of a value. Except for arrays and maps, it is the whole value.
 #[derive(Debug)]
 pub(in crate::codec) enum Token<'de> {
     Nil,
     Bool(bool),
     Unsigned(u64),
     Negative(i64),
-    /// More than a `u64` holds.
+    /// An integer greater than a `u64` holds.
     Wide(u128),
-    /// Less than an `i64` holds.
+    /// An integer less than an `i64` holds.
     NegativeWide(i128),
     Single(f32),
     Double(f64),
-    /// A number as JSON has it.
+    /// A number as JSON text.
     Digits(&'de str),
     Str(&'de str),
-    /// Text in JSON: base64.
+    /// Base64 text in JSON.
     Bytes(&'de [u8]),
     /// An array of numbers in JSON.
     Octets(&'de [u8]),
-    /// Its length.
+    /// Its number of items.
     Array(usize),
-    /// How many entries it has.
+    /// Its number of entries.
     Map(usize),
 }
 
@@ -61,7 +61,7 @@ impl<'de> TokenReader<'de> {
         if self.rest.is_empty() { Ok(()) } else { Err(trailing()) }
     }
 
-    /// Reads what the next value begins with.
+    /// Reads the beginning of the next value.
     pub(in crate::codec) fn token(&mut self) -> Result<Token<'de>, Error> {
         let Some((&marker, rest)) = self.rest.split_first() else {
             return Err(self.too_short());
@@ -108,7 +108,7 @@ impl<'de> TokenReader<'de> {
         })
     }
 
-    /// An integer of at most 64 bits, if one comes next: what [`token`](Self::token) says too, in fewer steps.
+    /// An integer of at most 64 bits, if it comes next. [`token`](Self::token) gives the same result in more steps.
     #[inline]
     pub(super) fn integer(&mut self) -> Option<MessagePackInteger> {
         let (value, rest): (i64, _) = match *self.rest {
@@ -145,7 +145,7 @@ impl<'de> TokenReader<'de> {
         Some(text)
     }
 
-    /// Reads over a string if it comes next and is this one.
+    /// Skips a string if it comes next and has this value.
     #[inline]
     pub(super) fn take_name(&mut self, name: &str) -> bool {
         let Some((marker, rest)) = self.rest.split_first() else {
@@ -191,7 +191,7 @@ impl<'de> TokenReader<'de> {
                 return Ok(token);
             }
         }
-        Err(self.lose(format_args!("0x{marker:02x} begins no value of MessagePack that JSON has as well")))
+        Err(self.lose(format_args!("0x{marker:02x} begins no MessagePack value that JSON has too")))
     }
 
     #[cold]
@@ -249,11 +249,11 @@ impl<'de> TokenReader<'de> {
         let bytes = self.bytes(length)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Token::Str(text)),
-            Err(_) => Err(Error::custom("a string is no UTF-8")),
+            Err(_) => Err(Error::custom("a string is not UTF-8")),
         }
     }
 
-    /// The key of a map's entry, whatever it is.
+    /// The key of a map's entry, of any type.
     #[inline]
     pub(in crate::codec) fn any_key(&mut self) -> Result<Cow<'de, str>, Error> {
         if let Some(text) = self.short_str() {
@@ -289,7 +289,7 @@ impl<'de> Token<'de> {
         }
     }
 
-    /// The text of a key; integers and booleans may be some, as in JSON.
+    /// The text of a key. Integers and booleans are converted, as in JSON.
     pub(in crate::codec) fn into_key(self) -> Option<Cow<'de, str>> {
         Some(match self {
             Token::Str(text) => Cow::Borrowed(text),
@@ -318,7 +318,7 @@ fn wide<'de>(bytes: &[u8]) -> Option<Token<'de>> {
     }
 }
 
-/// What is a number to JSON, and nothing else.
+/// Text that is exactly one JSON number.
 fn digits(bytes: &[u8]) -> Option<Token<'_>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let is_number = matches!(bytes, [b'-' | b'0'..=b'9', ..]) && matches!(bytes, [.., b'0'..=b'9']);
@@ -329,14 +329,14 @@ pub(super) fn trailing() -> Error {
     Error::custom(TRAILING_CHARACTERS)
 }
 
-/// The number that JSON shows for it: 0.1 and not 0.10000000149011612. Where two are as short and as near, as for
-/// -2123446.25, it is serde_json that chooses.
+/// The number that JSON shows for it: 0.1, not 0.10000000149011612. If two numbers are equally short and near, as for
+/// -2123446.25, serde_json chooses.
 pub(super) fn as_shown(value: f32) -> f64 {
     let mut text = std::io::Cursor::new([0; 32]);
     let shown = serde_json::to_writer(&mut text, &value).ok().and_then(|()| {
         let length = text.position() as usize;
         std::str::from_utf8(&text.get_ref()[..length]).ok()?.parse().ok()
     });
-    // No float is longer than that, and what serde_json writes can be read.
+    // No float is longer than that, and text that serde_json writes can be read.
     shown.unwrap_or(value.into())
 }

@@ -9,11 +9,11 @@ use serde_core::ser::{
 };
 use serde_json::Error;
 
-use super::form::{
-    LengthKind, OCTETS, most, set_length, write_extension, write_f32, write_f64, write_name, write_signed, write_str,
-    write_unsigned, write_wide,
-};
+use super::extension_types::{OCTETS, write_extension, write_wide};
 use super::token::{Token, TokenReader};
+use super::value_format::{
+    LengthKind, most, set_length, write_f32, write_f64, write_name, write_signed, write_str, write_unsigned,
+};
 use crate::codec::bytes::Content;
 use crate::codec::finite_floats::is_checked;
 use crate::codec::serde_json_internals::{KEY_IS_NO_STRING, NUMBER, RAW, numbers_are_text};
@@ -22,7 +22,7 @@ use crate::codec::transcode;
 /// Appends one value.
 pub(in crate::codec) struct MessagePackWriter<'o> {
     out: &'o mut Vec<u8>,
-    /// What comes is the content of a `Bytes`.
+    /// Whether the next value is the content of a `Bytes`.
     is_content: bool,
 }
 
@@ -32,14 +32,14 @@ impl<'o> MessagePackWriter<'o> {
     }
 
     fn compound(self, kind: LengthKind, length: Option<usize>) -> Compound<'o> {
-        // It is a hint: the items are counted.
+        // The length is only a hint; the items are counted.
         let begun = length.filter(|length| most(*length).is_ok()).unwrap_or(0);
         let start = self.out.len();
         kind.begin(begun, self.out);
         Compound { out: self.out, start, kind, begun, length: 0 }
     }
 
-    /// What a variant with content begins with: a map of one entry, by the variant's name.
+    /// The beginning of a variant with content: a map of one entry, keyed by the variant's name.
     fn variant(self, variant: &'static str) -> Self {
         LengthKind::Map.begin(1, self.out);
         write_str(variant, self.out);
@@ -230,7 +230,7 @@ pub(in crate::codec) struct Compound<'o> {
     kind: LengthKind,
     /// The length that it was begun with.
     begun: usize,
-    /// How many items there are so far.
+    /// How many items it has so far.
     length: usize,
 }
 
@@ -314,7 +314,7 @@ impl SerializeMap for Compound<'_> {
     }
 }
 
-/// Puts the text of a key at `start` in its place, as JSON has it for integers, floats and booleans.
+/// Replaces the key at `start` by its text, as JSON has it for integers, floats and booleans.
 #[cold]
 fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
     let key = out.split_off(start);
@@ -327,7 +327,7 @@ fn key_as_text(out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes what the JSON in `value` stands for.
+/// Writes the value that the JSON in `value` stands for.
 #[cold]
 fn json_text<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut text = Vec::new();

@@ -12,15 +12,19 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::request::Reply;
 use crate::wire;
 
-/// REPLY: the value that a function returned, encoded.
-pub(crate) fn put_value(id: u64, metadata: &HeaderMap, value: Bytes, queue: &mut WriteQueue) {
+/// REPLY: the value that a function returned, encoded. Returns the length of the payload.
+pub(crate) fn put_value(id: u64, metadata: &HeaderMap, value: Bytes, queue: &mut WriteQueue) -> usize {
     if metadata.is_empty() {
-        return queue.put_bytes(FrameHeader::new(kind::REPLY, 0, 0, id), value);
+        let length = value.len();
+        queue.put_bytes(FrameHeader::new(kind::REPLY, 0, 0, id), value);
+        return length;
     }
     let start = queue.open();
     let flags = write_any_metadata(metadata, queue.buffer());
     queue.buffer().extend_from_slice(&value);
+    let length = queue.since(start).len();
     queue.close(start, FrameHeader::new(kind::REPLY, flags, 0, id));
+    length
 }
 
 /// REPLY without metadata, whose value was encoded into the frame that was opened at `start`.
@@ -28,8 +32,8 @@ pub(crate) fn end_value(id: u64, start: usize, queue: &mut WriteQueue) {
     queue.close(start, FrameHeader::new(kind::REPLY, 0, 0, id));
 }
 
-/// ERROR: the error as JSON, and the function's own error in the codec of the connection.
-pub(crate) fn put_failure(id: u64, metadata: &HeaderMap, failure: Failure, queue: &mut WriteQueue) {
+/// ERROR: the error as JSON, and the function's own error in the codec of the connection. Returns the length of the payload.
+pub(crate) fn put_failure(id: u64, metadata: &HeaderMap, failure: Failure, queue: &mut WriteQueue) -> usize {
     let (error, data) = match failure {
         Failure::Method { error, data: ReturnedValue::Encoded(_, data) } => (error, data),
         Failure::Method { error, data: ReturnedValue::Local(_) } | Failure::Rpc(error) => (error, Bytes::new()),
@@ -39,7 +43,9 @@ pub(crate) fn put_failure(id: u64, metadata: &HeaderMap, failure: Failure, queue
     let flags = write_any_metadata(metadata, queue.buffer());
     put_part(&error, queue.buffer());
     queue.buffer().extend_from_slice(&data);
+    let length = queue.since(start).len();
     queue.close(start, FrameHeader::new(kind::ERROR, flags, 0, id));
+    length
 }
 
 /// What a REPLY or an ERROR says, whose values are in `codec`.
@@ -51,7 +57,7 @@ pub(crate) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Resul
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = part(&mut rest)?;
-    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is no ERROR object"))?;
+    let error: Error = wire::read_error(error).map_err(|_| Violation("the error of a reply is not an ERROR object"))?;
     let failure = match error.kind() {
         Kind::Method => {
             // An own error without data is `null`.
@@ -73,7 +79,7 @@ mod tests {
     use crate::error::{Code, Executed};
     use crate::frames::fuzzing::queued;
     use crate::frames::payload::tests::metadata;
-    use crate::limits::Limit;
+    use crate::limits_and_timeouts::Limit;
 
     /// The reply that is read of what was put, and its kind.
     fn read_back(put: impl FnOnce(&mut WriteQueue)) -> (u8, Reply) {
@@ -94,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_value_comes_back_as_it_went(metadata in metadata(), value: Vec<u8>) {
-            let (kind, reply) = read_back(|queue| put_value(7, &metadata, value.clone().into(), queue));
+            let (kind, reply) = read_back(|queue| _ = put_value(7, &metadata, value.clone().into(), queue));
             let Ok(Returned::Value(returned)) = reply.result else { panic!("a value") };
             prop_assert_eq!((kind, encoded(returned), reply.metadata), (kind::REPLY, value.clone(), metadata));
             let (kind, reply) = read_back(|queue| {
@@ -117,7 +123,7 @@ mod tests {
             if let Some(ms) = retry_after {
                 error = error.with_retry_after(Duration::from_millis(ms));
             }
-            let (kind, reply) = read_back(|queue| put_failure(7, &metadata, error.clone().into(), queue));
+            let (kind, reply) = read_back(|queue| _ = put_failure(7, &metadata, error.clone().into(), queue));
             let Err(Failure::Rpc(read)) = reply.result else { panic!("an error of ours") };
             prop_assert_eq!((kind, read, reply.metadata), (kind::ERROR, error.clone(), metadata.clone()));
 
@@ -126,7 +132,7 @@ mod tests {
                 error: error.clone(),
                 data: ReturnedValue::Encoded(Codec::MessagePack, data.clone().into()),
             };
-            let (kind, reply) = read_back(|queue| put_failure(7, &metadata, own, queue));
+            let (kind, reply) = read_back(|queue| _ = put_failure(7, &metadata, own, queue));
             let Err(Failure::Method { error: read, data: own }) = reply.result else { panic!("the function's error") };
             let data = if data.is_empty() { codec::nothing(Codec::MessagePack).to_vec() } else { data };
             prop_assert_eq!((kind, read, encoded(own), reply.metadata), (kind::ERROR, error, data, metadata));

@@ -31,7 +31,7 @@ fn count(to: u8) -> impl Stream<Item = u8> {
     poll_stream(move |cx| {
         at += 1;
         match at {
-            // Now and then it isn't ready.
+            // Sometimes it is not ready.
             _ if at % 7 == 3 => {
                 at += 1;
                 cx.waker().wake_by_ref();
@@ -51,7 +51,7 @@ fn double(mut items: Streaming<i64>) -> impl Stream<Item = Result<i64, Error>> {
     })
 }
 
-/// A stream by this function.
+/// A stream from this function.
 fn poll_stream<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<Option<T>> + Unpin) -> impl Stream<Item = T> {
     struct Polled<F>(F);
 
@@ -87,7 +87,7 @@ fn world() -> (Runtime, Arc<ServerEndpoint>) {
     (runtime, Arc::new(ServerEndpoint::new(&server, Arc::new(dispatch), false, false)))
 }
 
-/// What a client sends: what goes before and how much comes at once, and a script.
+/// Bytes from a client: the data defines their order and sizes, and a script of calls.
 pub fn server_calls(data: &[u8]) {
     let Some((&first, steps)) = data.split_first() else {
         return;
@@ -131,7 +131,7 @@ pub fn server_calls(data: &[u8]) {
             });
             let ended = ended.await;
             connection.part(ended).await;
-            // What was called ends, whoever has gone.
+            // The calls end, even if the client is gone.
             for _ in 0..8 {
                 yield_now().await;
             }

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{SharedReplies, put_reply};
+use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::Dispatch;
@@ -17,13 +18,13 @@ use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
 use crate::frames::payload::stream::{put_credit, put_end};
 use crate::frames::{Found, SenderEnd, SharedState, StreamSender, wake};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned};
 use crate::registry::RegistryEntry;
 use crate::request::{Reply, Request};
 
-/// The caller's stream, as its function reads it.
+/// The caller's stream, for the function to read.
 pub(super) fn uploaded(shared: &Arc<SharedState<SharedReplies>>, id: u64) -> Items {
     Items::new(UploadedItems { shared: Arc::clone(shared), id })
 }
@@ -35,19 +36,22 @@ pub(super) async fn answer(
     id: u64,
     entry: Option<Arc<RegistryEntry>>,
     request: Request,
+    mut access: AccessEntry,
 ) {
     let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
     let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
     let last = match result {
-        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, items, metadata, &name).await,
+        Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, access.take().follow(items), metadata, &name).await,
         result => StreamReply::Reply(Reply { result, metadata }),
     };
     let mut replies = shared.lock();
     let write_queue = &mut replies.write_queue;
     match last {
         StreamReply::End(metadata) => put_end(id, &metadata, write_queue),
-        StreamReply::Failed(failure, metadata) => put_failure(id, &metadata, failure, write_queue),
-        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name),
+        StreamReply::Failed(failure, metadata) => {
+            put_failure(id, &metadata, failure, write_queue);
+        }
+        StreamReply::Reply(reply) => put_reply(write_queue, id, reply, limit, &name, &mut access),
         StreamReply::Nothing => {}
     }
     let closed = replies.flows.close(id);
@@ -56,7 +60,7 @@ pub(super) async fn answer(
     wake(closed);
 }
 
-/// An item of the caller's stream is larger than the server takes.
+/// The error for an item of the caller's stream that is larger than the server accepts.
 pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
     let why = format!(
         "an item of the stream has more than {limit} bytes (`Limits::message` of the server); make it smaller, or raise \
@@ -66,7 +70,7 @@ pub(super) fn item_too_large(limit: usize, codec: Codec) -> Error {
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)
 }
 
-/// How a call ends, with the metadata that no item carried.
+/// The end of a call, with the metadata that no item carried.
 enum StreamReply {
     End(HeaderMap),
     Failed(Failure, HeaderMap),
@@ -75,7 +79,7 @@ enum StreamReply {
     Nothing,
 }
 
-/// Sends the items of a stream, as its reader allows.
+/// Sends the items of a stream, within the reader's credit.
 async fn send(
     shared: &SharedState<SharedReplies>,
     dispatch: &Dispatch,
@@ -94,18 +98,18 @@ async fn send(
             held_since = None;
             return polled;
         }
-        // A function that is not asked for items does not notice that the server stops.
+        // A function that is not polled for items does not notice that the server stops.
         if parting.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(SenderEnd::Failed(crate::dispatch::stopping(name).into()));
+            return Poll::Ready(given_up(&mut items, crate::dispatch::stopping(name)));
         }
         let since = *held_since.get_or_insert_with(Instant::now);
         timer.poll_at(cx, later(since, idle)).map(|()| {
             let why = format!(
-                "no item of the stream of `{name}` was taken for {idle:?} (`Limits::stream_idle` of the server); read \
-                 it sooner, or raise it"
+                "no item of the stream of `{name}` was read for {idle:?} (`Limits::stream_idle` of the server); read \
+                 it sooner, or raise the limit"
             );
             let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle);
-            SenderEnd::Failed(error.into())
+            given_up(&mut items, error)
         })
     })
     .await;
@@ -114,6 +118,13 @@ async fn send(
         SenderEnd::Failed(failure) => StreamReply::Failed(failure, sender.take_metadata()),
         SenderEnd::Unwanted => StreamReply::Nothing,
     }
+}
+
+/// The reader takes no more of the stream, for this reason.
+fn given_up(items: &mut Items, error: Error) -> SenderEnd {
+    let failure = Failure::from(error);
+    items.give_up(&failure);
+    SenderEnd::Failed(failure)
 }
 
 struct UploadedItems {
@@ -136,7 +147,7 @@ impl ItemSource for UploadedItems {
             Found::End => Poll::Ready(NextItems::End),
             Found::Cut(error) => Poll::Ready(NextItems::Failed(error.into())),
             Found::Gone => {
-                let why = "the caller has gone or waits no longer, and the rest of its stream does not come";
+                let why = "the caller is gone or waits no longer; the rest of its stream does not come";
                 Poll::Ready(NextItems::Failed(Error::new(Code::Cancelled, why).into()))
             }
         }

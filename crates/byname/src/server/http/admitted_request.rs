@@ -1,4 +1,4 @@
-//! A request that was let in: its way in reads its body, calls, and writes the answer.
+//! A request that was admitted: its way in reads its body, runs the call, and writes the answer.
 
 use std::future::poll_fn;
 use std::mem::take;
@@ -18,32 +18,51 @@ use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
 use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, half_closed};
 use super::{ServerEndpoint, Session};
+use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
 use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted_bytes;
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
+use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
+use crate::untrusted_text::quoted_bytes;
 use crate::wire::stream_lines::StreamFormat;
-use crate::wire::{Way, WireError, octets, path_way, plain_way};
+use crate::wire::{Way, WireError, octet_stream, path_format, plain_format};
 
-/// What a way in is given.
+/// The input of a way in.
 pub(super) struct AdmittedRequest<'r, B> {
     pub(super) caller: CallerInfo<'r>,
     pub(super) head: &'r mut Parts,
-    /// Left where it wasn't looked at.
+    /// Stays `Some` if it was not read.
     pub(super) body: &'r mut Option<B>,
     pub(super) began: Instant,
+    /// Of the call, in the access log.
+    pub(super) access: &'r mut AccessEntry,
 }
 
-/// Where a call comes from, and until when it is waited for.
+/// Where a call comes from, and its deadline.
 #[derive(Clone, Copy)]
 pub(super) struct CallerInfo<'r> {
     pub(super) session: &'r Session,
-    /// When the caller stops waiting, where it says so.
+    /// When the caller stops waiting, if it says so.
     pub(super) deadline: Option<Instant>,
+}
+
+/// The function that a request calls.
+pub(super) struct CalledFunction<'r> {
+    pub(super) way: Way,
+    /// As it was called. It may be an alias.
+    pub(super) name: Arc<str>,
+    /// What the registry has under this name, looked up once for each call.
+    pub(super) entry: Option<&'r Arc<RegistryEntry>>,
+}
+
+impl CalledFunction<'_> {
+    fn is_readonly(&self) -> bool {
+        self.entry.is_some_and(|entry| entry.handler.method.readonly)
+    }
 }
 
 /// The streams of a call.
@@ -57,26 +76,28 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         self.caller.endpoint()
     }
 
-    /// Reads the body of a call of this name, which may stand in the body itself.
-    pub(super) async fn read_body(&mut self, name: Option<&str>) -> Result<Bytes, Rejection> {
+    /// Reads the body. It may take `patience` if the caller set no time-out.
+    pub(super) async fn read_body(&mut self, patience: Duration) -> Result<Bytes, Rejection> {
         let mut body = pin!(self.take_body()?);
         let dispatch = self.endpoint().dispatch();
         let until = match self.caller.deadline {
             Some(deadline) => BodyDeadline { deadline, by_caller: true },
-            None => BodyDeadline { deadline: later(self.began, dispatch.patience(name)), by_caller: false },
+            None => BodyDeadline { deadline: later(self.began, patience), by_caller: false },
         };
         match request_body::read(body.as_mut(), dispatch.limits(), until).await {
-            Ok(body) => Ok(body),
+            Ok(body) => {
+                self.access.received(body.len());
+                Ok(body)
+            }
             Err(error) => {
                 let activity = &self.caller.session.activity;
                 match error.limit() {
                     Some("message") => request_body::skip_or_close(self.head, body, activity).await,
-                    // It was waited for already, or has broken off.
+                    // The server has already waited for it, or it has broken off.
                     _ => activity.leave_unread(),
                 }
-                // Whatever the way is: by the code's own status.
-                let status = StatusCode::from_u16(crate::wire::status(&error));
-                Err(Rejection::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error))
+                // For every way: the status of the code.
+                Err(Rejection::new(crate::wire::status(&error), error))
             }
         }
     }
@@ -87,13 +108,13 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         Ok(RequestLines::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
     }
 
-    /// The body, as the bytes come.
+    /// The body as raw bytes.
     pub(super) fn octets(&mut self) -> Result<RequestOctets<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
         Ok(RequestOctets::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
     }
 
-    /// Takes the body, if it says that it is of a kind that is taken.
+    /// Takes the body if its content type and coding are accepted.
     fn take_body(&mut self) -> Result<B, Rejection> {
         let has_body = self.body.as_ref().is_some_and(|body| !body.is_end_stream());
         self.endpoint().gate.content_type(&self.head.headers, has_body)?;
@@ -106,55 +127,59 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         Err(Rejection::unsupported_media(why))
     }
 
-    /// Calls a function, with what its caller streams in, and writes what it came to.
+    /// Calls a function, with the stream that its caller sends, and writes the result.
     pub(super) async fn call(
         self,
-        way: Way,
-        name: String,
+        called: CalledFunction<'r>,
         args: CallArguments,
         items: Option<Items>,
     ) -> Result<HttpAnswer, Rejection> {
-        // Only an error needs the name again, and there it is only for words.
-        let said = name.clone();
+        let way = called.way;
+        if way == Way::Plain {
+            let dispatch = self.endpoint().dispatch();
+            self.access.named(|| dispatch.logged_name(&called.name));
+        }
         let refused = matches!(args, CallArguments::Refused(_));
         let format = StreamFormat::asked_for(&self.head.headers);
-        let asks_for_bytes = way == Way::Path && octets::is_asked_for(&self.head.headers);
+        let gets_bytes = way == Way::Path
+            && called.entry.is_some_and(|entry| entry.handler.returns_bytes())
+            && octet_stream::is_asked_for(&self.head.headers);
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
-        let Reply { result, metadata } = self.caller.run(name, &said, args, streams, metadata).await;
+        let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata).await;
+        self.access.ended(&result);
         let of_function = is_of_function(&result);
-        let dispatch = self.endpoint().dispatch();
-        let gets_bytes = asks_for_bytes && dispatch.entry(&said).is_some_and(|entry| entry.handler.returns_bytes());
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
-                octets::success(codec, &value).map_err(|_| not_encoded())?
+                octet_stream::success(codec, &value).map_err(|_| not_encoded())?
             }
             Ok(Returned::Value(value)) => match (value.into_json(), way) {
-                (Some(value), Way::Plain) => plain_way::success(&value),
-                (Some(value), Way::Path) => path_way::success(value),
+                (Some(value), Way::Plain) => plain_format::success(&value),
+                (Some(value), Way::Path) => path_format::success(value),
                 (None, _) => return Err(not_encoded().into()),
             },
             Ok(Returned::Stream(items)) => {
-                let readonly = dispatch.is_readonly(&said) == Some(true);
                 let activity = Arc::clone(&self.caller.session.activity);
-                let reader = StreamReader { activity, readonly: readonly.then_some(said) };
+                let reader = StreamReader { activity, readonly: called.is_readonly().then_some(called.name) };
                 let format = if gets_bytes { BodyFormat::Octets } else { BodyFormat::Text(format) };
+                let items = self.access.take().follow(items);
                 return Ok(response_body::stream(items, format, reader, metadata));
             }
             Err(failure) => {
                 let refusal = WireError::from(failure);
                 let status = match refusal.status(way) {
-                    404 if refused => 405,
+                    StatusCode::NOT_FOUND if refused => StatusCode::METHOD_NOT_ALLOWED,
                     status => status,
                 };
                 refusal.answer(way, status)
             }
         };
-        let (length, limit) = (reply.body.len(), dispatch.limits().message);
+        let (length, limit) = (reply.body.len(), self.endpoint().dispatch().limits().message);
         if of_function && length > limit {
             let why = format!(
-                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
-                 return less, or raise it{}",
+                "the reply of `{}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                 return less, or raise the limit{}",
+                called.name,
                 codec::shorter(Codec::Json)
             );
             return Err(does_not_fit(why).into());
@@ -168,11 +193,10 @@ impl<'r> CallerInfo<'r> {
         &self.session.endpoint
     }
 
-    /// Runs a call as one of its connection's; `said` is its name once more.
+    /// Runs a call as one call of its connection.
     pub(super) async fn run(
         &self,
-        name: String,
-        said: &str,
+        called: &CalledFunction<'r>,
         args: CallArguments,
         streams: StreamsOfCall,
         metadata: HeaderMap,
@@ -184,22 +208,22 @@ impl<'r> CallerInfo<'r> {
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
-        let mut request = Request::new(name.into(), args, metadata);
+        let mut request = Request::new(Arc::clone(&called.name), args, metadata);
         (request.peer, request.deadline, request.share) = (self.session.peer.clone(), self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // A batch has several calls.
         request.extensions = self.session.extensions.clone();
-        // What is streamed in may be whole and not read yet; a function that is told would find it broken off.
+        // The stream may be complete but not read yet. A cancelled function would find it broken.
         let mut is_to_be_told = request.items.is_none();
-        let mut running = pin!(dispatch.run(request));
+        let mut running = pin!(dispatch.run_found(called.entry, request));
         let activity = &self.session.activity;
         poll_fn(|cx| {
             let polled = running.as_mut().poll(cx);
             if polled.is_ready() || !activity.is_half_closed() {
                 return polled;
             }
-            if dispatch.is_readonly(said) == Some(true) {
-                return Poll::Ready(half_closed(said).into());
+            if called.is_readonly() {
+                return Poll::Ready(half_closed(&called.name).into());
             }
             if take(&mut is_to_be_told) {
                 return while_caller_may_be_gone(|| running.as_mut().poll(cx));
@@ -210,7 +234,7 @@ impl<'r> CallerInfo<'r> {
     }
 }
 
-/// What is ours to say is always said; what the function says must fit.
+/// Errors of the server are always sent. Results and errors of the function must fit.
 pub(super) fn is_of_function(result: &Result<Returned, Failure>) -> bool {
     match result {
         Ok(_) | Err(Failure::Method { .. }) => true,

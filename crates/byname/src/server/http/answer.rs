@@ -1,4 +1,4 @@
-//! Answers, and the reasons for which a request gets one without a call.
+//! Answers, and the rejections of requests that are answered without a call.
 
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -11,7 +11,7 @@ use crate::wire::{HttpReply, Way, WireError, headers};
 
 pub(super) type HttpAnswer = Response<ReplyContent>;
 
-/// A request that is rejected: why, and what its answer says beside that.
+/// A request that is rejected: the error, and what else its answer contains.
 #[derive(Debug)]
 pub(super) struct Rejection {
     /// `None` for the status of the error's code.
@@ -25,7 +25,7 @@ impl Rejection {
         Self { status: Some(status), error, headers: Vec::new() }
     }
 
-    /// The body is of a kind, or in a coding, that is not taken.
+    /// The content type or coding of the body is not accepted.
     pub(super) fn unsupported_media(why: String) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Error::refused(Code::InvalidArgument, why))
             .with(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
@@ -37,10 +37,10 @@ impl Rejection {
         self
     }
 
-    /// The answer, as the callers of this way read it.
+    /// The answer in the form of this way.
     pub(super) fn into_answer(self, way: Way) -> HttpAnswer {
         let refusal = WireError::from(Failure::Rpc(self.error));
-        let status = self.status.map_or_else(|| refusal.status(way), |status| status.as_u16());
+        let status = self.status.unwrap_or_else(|| refusal.status(way));
         let mut out = answer(refusal.answer(way, status), HeaderMap::new());
         out.headers_mut().extend(self.headers);
         out
@@ -57,14 +57,14 @@ impl From<Error> for Rejection {
 pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
     let HttpReply { status, content_type, retry_after, body } = reply;
     let mut out = Response::new(ReplyContent::Whole(body));
-    *out.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status == 502 {
+    *out.status_mut() = status;
+    if status == StatusCode::BAD_GATEWAY {
         out.extensions_mut().insert(ReasonPhrase::from_static(headers::NO_FUNC.as_bytes()));
     }
     if !metadata.is_empty() {
         *out.headers_mut() = metadata;
     }
-    if status != 204 {
+    if status != StatusCode::NO_CONTENT {
         out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     if let Some(seconds) = retry_after {
@@ -73,7 +73,7 @@ pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
     out
 }
 
-/// An answer that says all in its headers.
+/// An answer without a body.
 pub(super) fn no_content() -> HttpAnswer {
     let mut out = Response::new(ReplyContent::default());
     *out.status_mut() = StatusCode::NO_CONTENT;

@@ -1,14 +1,14 @@
-//! What stands under a reserved name: `/rpc/!live` and its like. No function has such a name.
+//! Services at reserved names: `/rpc/!live` and similar. No function has such a name.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method as Verb};
+use http::{HeaderMap, Method as Verb, StatusCode};
 
 use super::admitted_request::AdmittedRequest;
+use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
-use super::verbs::Verbs;
 use super::{ServerEndpoint, WayIn};
-use crate::wire::{HttpReply, Way};
+use crate::wire::HttpReply;
 
 /// All of them.
 const BUILTINS: &[Builtin] = &[
@@ -18,25 +18,23 @@ const BUILTINS: &[Builtin] = &[
     Builtin { name: "!ready", is_probe: true, reply: |endpoint| probed(endpoint.dispatch().looks_ready()) },
 ];
 
-/// What answers to a reserved name.
+/// A service at a reserved name.
 #[derive(Debug)]
 pub(super) struct Builtin {
     name: &'static str,
-    /// Orchestrators probe by address, whatever name the server goes by. What answers them tells nothing of the server.
+    /// Orchestrators probe by address, with any host name. The answers reveal nothing about the server.
     pub(super) is_probe: bool,
     reply: fn(&ServerEndpoint) -> HttpReply,
 }
 
 impl Builtin {
     pub(super) fn find(name: &str) -> Option<&'static Self> {
-        // Every name of a call comes by here, and none of them begins like this.
+        // Every call's name is checked here, and none begins with `!`.
         name.starts_with('!').then(|| BUILTINS.iter().find(|builtin| builtin.name == name)).flatten()
     }
 }
 
 impl WayIn for &Builtin {
-    const ERRORS: Way = Way::Path;
-
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
         if ![Verb::GET, Verb::HEAD].contains(&request.head.method) {
             return Verbs::Probe.refuse(request.head);
@@ -46,6 +44,6 @@ impl WayIn for &Builtin {
 }
 
 fn probed(well: bool) -> HttpReply {
-    let (status, text) = if well { (200, "ok\n") } else { (503, "draining\n") };
+    let (status, text) = if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") };
     HttpReply { status, content_type: "text/plain", retry_after: None, body: Bytes::from_static(text.as_bytes()) }
 }

@@ -1,4 +1,4 @@
-//! Answers that browsers and proxies may keep, and ask after again: `cache-control`, `etag` and `if-none-match` (RFC 9110,
+//! Answers that browsers and proxies may keep and revalidate: `cache-control`, `etag` and `if-none-match` (RFC 9110,
 //! section 13, and RFC 9111).
 
 use std::mem::take;
@@ -10,20 +10,20 @@ use super::answer::HttpAnswer;
 use super::response_body::ReplyContent;
 use crate::method::Method;
 
-/// The longest answer that gets a tag where caches keep none: a tag takes time.
+/// The longest `no-store` answer that gets a tag, because computing a tag takes time.
 const LONGEST_TAGGED: usize = 256 << 10;
 
-/// What one answer to a GET may depend on.
+/// The request headers that an answer to a GET may depend on.
 const VARIES: HeaderValue = HeaderValue::from_static("authorization, origin, accept, accept-encoding");
 
-/// How the answer of a call by GET may be kept, and which ones the caller has.
+/// How the answer of a call by GET may be kept, and which tags the caller has.
 pub(super) struct CacheRules<'m> {
     method: &'m Method,
     /// The caller's tags.
     known: Vec<HeaderValue>,
 }
 
-/// Stands in the extensions of an answer that may be kept. Any other answer to a GET is `no-store`.
+/// Set in the extensions of an answer that may be kept. Any other answer to a GET is `no-store`.
 #[derive(Clone)]
 pub(super) struct MayBeKept;
 
@@ -32,7 +32,7 @@ impl<'m> CacheRules<'m> {
         Self { method, known: headers.get_all(IF_NONE_MATCH).iter().cloned().collect() }
     }
 
-    /// Puts the rules into an answer. One that the caller has is not sent again.
+    /// Applies the rules to an answer. An answer that the caller already has is not sent again.
     pub(super) fn apply(&self, mut out: HttpAnswer) -> HttpAnswer {
         let ReplyContent::Whole(body) = out.body() else { return out };
         if out.status() != StatusCode::OK {
@@ -67,12 +67,12 @@ impl<'m> CacheRules<'m> {
     }
 }
 
-/// A tag without the mark of a weak one.
+/// A tag without the prefix of a weak tag.
 fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// The tag of an answer. It is a weak one, because a proxy may compress what it passes on.
+/// The tag of an answer. It is weak, because a proxy may compress the answer.
 fn tag(body: &[u8]) -> HeaderValue {
     let digest = sha1_smol::Sha1::from(body).digest().to_string();
     HeaderValue::try_from(format!("W/\"{}\"", &digest[..32])).expect("hexadecimal digits can stand in a header")

@@ -1,4 +1,4 @@
-//! What pages of other sites may do beside calling (CORS): [`Cors`], and the headers that say so.
+//! What pages of other sites may do in addition to calling (CORS): [`Cors`], and its headers.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use http::header::{
 
 use super::answer::{HttpAnswer, no_content};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// The request headers that pages of allowed origins may always set.
 const ALWAYS_ALLOWED: [&str; 6] =
     ["authorization", "byname-timeout-ms", "content-type", "idempotency-key", "traceparent", "tracestate"];
 
-/// What the pages of [`Server::origins`](crate::Server::origins) may do beside calling.
+/// What the pages of [`Server::origins`](crate::Server::origins) may do in addition to calling.
 /// [`Server::cors`](crate::Server::cors) sets it.
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -28,21 +28,21 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Request headers that pages may set beside `authorization`, `byname-timeout-ms`, `content-type`, `idempotency-key`,
-    /// `traceparent` and `tracestate`. `*` is all but `authorization`.
+    /// Request headers that pages may set, in addition to `authorization`, `byname-timeout-ms`, `content-type`,
+    /// `idempotency-key`, `traceparent` and `tracestate`. `*` is every header except `authorization`.
     pub fn allow_headers<H: Into<String>>(mut self, names: impl IntoIterator<Item = H>) -> Self {
         self.allow_headers.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Headers of an answer that scripts may read. Without it they can read `content-type` and few others.
+    /// Headers of an answer that scripts may read. By default they can read `content-type` and a few others.
     pub fn expose_headers<H: Into<String>>(mut self, names: impl IntoIterator<Item = H>) -> Self {
         self.expose_headers.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Whether pages may send cookies and other credentials of the browser. Off by default. The origins, and the headers
-    /// that are allowed and exposed, must be named then: a `*` fails the start.
+    /// Whether pages may send cookies and other credentials of the browser. Off by default. If it is on, the origins
+    /// and the allowed and exposed headers must be named: with a `*` the server does not start.
     pub fn allow_credentials(mut self, on: bool) -> Self {
         self.allow_credentials = on;
         self
@@ -54,14 +54,14 @@ impl Cors {
         self
     }
 
-    /// Whether browsers would do what is said here for pages of these origins.
+    /// Whether browsers accept these rules for pages of these origins.
     pub(in crate::server) fn check(&self, origins: &[String]) -> Result<(), Error> {
         let invalid = |why: String| Err(Error::refused(Code::InvalidArgument, why));
         let headers = [("Cors::allow_headers", &self.allow_headers), ("Cors::expose_headers", &self.expose_headers)];
         for (method, names) in headers {
             if let Some(name) = names.iter().find(|name| HeaderName::try_from(name.as_str()).is_err()) {
                 return invalid(format!(
-                    "`{method}`: {} is no name of a header; give each name as a text of its own",
+                    "`{method}`: {} is not the name of a header; give each name as a separate string",
                     quoted(name)
                 ));
             }
@@ -74,7 +74,7 @@ impl Cors {
         for (method, names) in lists {
             if let Some(name) = names.iter().find(|name| name.contains('*')) {
                 return invalid(format!(
-                    "`Cors::allow_credentials` needs names, but `{method}` has {}; name each",
+                    "`Cors::allow_credentials` needs names, but `{method}` has {}; list each name",
                     quoted(name)
                 ));
             }
@@ -91,7 +91,7 @@ pub(super) struct CorsHeaders {
 }
 
 impl CorsHeaders {
-    /// Of rules that were [checked](Cors::check).
+    /// From rules that were [checked](Cors::check).
     pub(super) fn new(rules: &Cors) -> Self {
         let value = |names: &[&str]| HeaderValue::try_from(names.join(", ")).expect("names can stand in a header");
         let (mut of_preflight, mut of_answer) = (HeaderMap::new(), HeaderMap::new());
@@ -112,7 +112,7 @@ impl CorsHeaders {
         Self { of_preflight, of_answer }
     }
 
-    /// The answer to the question whether a page may call.
+    /// The answer to a preflight.
     pub(super) fn preflight(&self) -> HttpAnswer {
         let mut out = no_content();
         *out.headers_mut() = self.of_preflight.clone();

@@ -1,4 +1,4 @@
-//! Who may knock: the rules about `Host` and `Origin`, which keep web pages out. Pure.
+//! Checks `Host` and `Origin`, to keep out web pages that may not call. Pure.
 
 use std::net::Ipv4Addr;
 
@@ -9,16 +9,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::answer::Rejection;
 use crate::error::{Code, Error};
-use crate::escape::{quoted, quoted_bytes};
+use crate::untrusted_text::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
 
-/// What a browser says of the page that a request comes from.
+/// The header in which a browser says which site the request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The rules of one server.
 #[derive(Debug)]
 pub(super) struct RequestRules {
-    /// Bound to addresses that only this machine reaches.
+    /// Bound to addresses that only this machine can reach.
     pub(super) private: bool,
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
@@ -26,7 +26,7 @@ pub(super) struct RequestRules {
 }
 
 impl RequestRules {
-    /// Checks the host alone.
+    /// Checks only the host.
     pub(super) fn host<'r>(&self, head: &'r Parts) -> Result<&'r str, Rejection> {
         let host = host(head).map_err(|why| turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))?;
         Ok(host)
@@ -44,18 +44,19 @@ impl RequestRules {
         if all || listed() || (by_unix_socket || self.private) && is_loopback(name) {
             return Ok(());
         }
-        let why = format!("{} is no name of this server; if it should be, add it with `Server::hosts`", quoted(host));
+        let why =
+            format!("{} is not a name of this server; if it should be, add it with `Server::hosts`", quoted(host));
         Err(turned(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, why))
     }
 
-    /// Checks what a browser says of the page that calls; the origin comes back where it is foreign but allowed.
+    /// Checks what a browser says about the calling page. Returns the origin if it is another site that is allowed.
     pub(super) fn origin<'r>(&self, head: &'r Parts, host: &str) -> Result<Option<&'r HeaderValue>, Rejection> {
         let foreign = |why: &str| {
             let why = format!("{why}; if its pages may call, add it with `Server::origins`");
             Err(turned(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
         };
         if is_twice(&head.headers, &ORIGIN) || is_twice(&head.headers, &SEC_FETCH_SITE) {
-            return foreign("this request says twice what page it comes from");
+            return foreign("this request has `Origin` or `Sec-Fetch-Site` twice");
         }
         let origin = head.headers.get(ORIGIN);
         let allowed = origin.filter(|origin| self.origins.iter().any(|ours| ours.as_bytes() == origin.as_bytes()));
@@ -74,7 +75,7 @@ impl RequestRules {
         }
     }
 
-    /// A browser sends forms and plain text across sites without asking; JSON and bytes as such make it ask first.
+    /// A browser sends forms and plain text to other sites without a preflight. JSON and raw bytes require one.
     pub(super) fn content_type(&self, headers: &HeaderMap, has_body: bool) -> Result<(), Rejection> {
         let browser = || headers.contains_key(SEC_FETCH_SITE) || headers.contains_key(ORIGIN);
         if !has_body || !(self.require_json || browser()) || is_asked_for(headers) {
@@ -89,8 +90,8 @@ impl RequestRules {
     }
 }
 
-/// A request whose body is coded otherwise than as chunks, or more than once, is one whose end a proxy may see elsewhere:
-/// hyper looks at the last coding only.
+/// Rejects a body with a coding other than one `chunked`. A proxy may find the end of such a body elsewhere, because
+/// hyper looks only at the last coding.
 pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(coding) = headers.get(TRANSFER_ENCODING) else {
         return Ok(());
@@ -133,7 +134,7 @@ fn host(head: &Parts) -> Result<&str, String> {
         return Err("the request's target is a host alone, expected a path, or a whole URL".into());
     }
     let host = match (target, header) {
-        // In HTTP/2 the target stands for it.
+        // In HTTP/2 the target replaces it.
         (Some(_), None) if head.version == Version::HTTP_11 => return Err(NO_HOST.into()),
         (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
             let (header, target) = (quoted(header), quoted(target));
@@ -142,7 +143,8 @@ fn host(head: &Parts) -> Result<&str, String> {
         (Some(host), _) | (None, Some(host)) => host,
         (None, None) => return Err(NO_HOST.into()),
     };
-    // `Authority` accepts user names, which have no place here; what it refuses (paths, spaces) has none either.
+    // `Authority` accepts user names, which are not allowed here. It rejects paths and spaces, which are not allowed
+    // either.
     match host.parse::<Authority>() {
         Ok(authority) if !host.contains('@') && !authority.host().is_empty() => Ok(host),
         _ => Err(format!("`Host` is {}, expected a name or an address, and maybe a port", quoted(host))),
@@ -162,7 +164,8 @@ fn is_loopback(name: &str) -> bool {
         || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether `origin` is the site that `host` names. The scheme is the proxy's business, the port is not.
+/// Whether `origin` is the site that `host` names. The scheme is ignored, because a proxy may change it. The port is
+/// compared.
 fn same_origin(origin: &str, host: &str) -> bool {
     let (authority, default) = match origin.split_once("://") {
         Some(("http", authority)) => (authority, ":80"),
@@ -176,7 +179,7 @@ fn same_origin(origin: &str, host: &str) -> bool {
     whole(authority) == whole(host)
 }
 
-/// Whether a page of another site must ask before it sends a body of this type.
+/// Whether a page of another site needs a preflight before it sends a body of this type.
 fn is_asked_for(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim();
@@ -271,7 +274,8 @@ mod tests {
         assert_eq!(call(&[("origin", "http://evil.test")]), 403);
         assert_eq!(call(&[("origin", "null")]), 403);
         assert_eq!(call(&[("origin", "https://app.example"), ("sec-fetch-site", "cross-site")]), 200);
-        // The page's own word that it is the same site goes before the origin, which a proxy may have renamed.
+        // The browser's statement that it is the same site has priority over the origin, because a proxy may have
+        // changed the host.
         assert_eq!(call(&[("sec-fetch-site", "same-origin"), ("origin", "https://public.name")]), 200);
     }
 

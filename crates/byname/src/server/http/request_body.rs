@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
-use crate::limits::{Limit, Limits};
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::server::connection_timeouts::ConnectionActivity;
 
-/// What a request's body can be: hyper's own, or one that came through the layers of another server.
+/// The body of a request: hyper's own, or one that the layers of another server have wrapped.
 pub trait RequestBody:
     Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
 {
@@ -30,15 +30,15 @@ impl<B> RequestBody for B where
 {
 }
 
-/// Until when a body may take to come.
+/// The deadline for reading a body.
 pub(super) struct BodyDeadline {
     pub(super) deadline: Instant,
-    /// The caller named it, so it is no limit of the server's.
+    /// Whether the caller set it. Otherwise it is a limit of the server.
     pub(super) by_caller: bool,
 }
 
-/// Reads a request's body whole, within the limit of size, the limit of pauses and the deadline of the call. What is left
-/// of one that is refused is for the caller to [skip](skip).
+/// Reads the whole body of a request, within the limit of size, the limit of pauses and the deadline of the call. The
+/// caller must [skip](skip) the rest of a body that is rejected.
 pub(super) async fn read<B: RequestBody>(
     mut body: Pin<&mut B>,
     limits: &Limits,
@@ -49,7 +49,7 @@ pub(super) async fn read<B: RequestBody>(
         let limit = limits.message;
         let shorter = codec::shorter(Codec::Json);
         let why = format!(
-            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise it{shorter}"
+            "the request is larger than {limit} bytes (`Limits::message` of the server); send less, or raise the limit{shorter}"
         );
         Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Message)
     };
@@ -63,7 +63,7 @@ pub(super) async fn read<B: RequestBody>(
         let mut pause_ends = None;
         let frame = poll_fn(|cx| {
             match body.as_mut().poll_frame(cx) {
-                // HTTP/2 has frames without data, which are no progress however many come.
+                // HTTP/2 has frames without data. They are no progress, however many come.
                 Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(|data| !data.has_remaining()) => {
                     cx.waker().wake_by_ref();
                 }
@@ -75,7 +75,7 @@ pub(super) async fn read<B: RequestBody>(
         });
         let data = match frame.await {
             Ok(None) => break,
-            // Of `Bytes` this is no copy.
+            // For `Bytes` this makes no copy.
             Ok(Some(Ok(frame))) => {
                 frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
             }
@@ -102,19 +102,19 @@ pub(super) async fn read<B: RequestBody>(
     Ok(if more.is_empty() { whole } else { more.freeze() })
 }
 
-/// The most of a body that is read for nothing, so that its connection can go on.
+/// The most bytes of an unused body that are read so that its connection can continue.
 const SKIPPED: u64 = 256 << 10;
 
-/// How long a body that nobody wants is waited for.
+/// How long the server waits for a body that it does not use.
 const SKIPPED_FOR: Duration = Duration::from_millis(500);
 
-/// Reads over what is left of a request's body, if that costs little; if not, its connection has no further request. Over
-/// HTTP/2 the stream ends with its answer, whatever was read of it.
+/// Reads and ignores the rest of a request's body, if that costs little. Otherwise the connection accepts no further
+/// request. Over HTTP/2 the stream ends with its answer, whatever was read of it.
 pub(super) async fn skip_or_close<B: RequestBody>(head: &Parts, body: Pin<&mut B>, activity: &ConnectionActivity) {
     if head.version > Version::HTTP_11 || body.is_end_stream() {
         return;
     }
-    // A client that waits to be asked for its body may send none, and to read is to ask.
+    // A client that waits for `100 Continue` may send no body, and reading would ask for it.
     let waits =
         head.headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits || !skip(body).await {
@@ -122,7 +122,7 @@ pub(super) async fn skip_or_close<B: RequestBody>(head: &Parts, body: Pin<&mut B
     }
 }
 
-/// Reads a body that nobody wants to its end, unless that is far or late; whether the end was reached.
+/// Reads an unused body to its end, unless it is too long or too late. Returns whether the end was reached.
 async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
     if body.size_hint().lower() > SKIPPED {
         return false;
@@ -150,13 +150,14 @@ async fn skip<B: RequestBody>(mut body: Pin<&mut B>) -> bool {
     .await
 }
 
-/// The rest of a body doesn't come.
+/// The rest of a body does not come.
 pub(in crate::server) fn stalled(limit: Duration) -> Error {
-    let why = format!("no more of the body came for {limit:?} (`Limits::body_progress` of the server); send it whole");
+    let why =
+        format!("no bytes of the body arrived for {limit:?} (`Limits::body_progress` of the server); send it whole");
     Error::refused(Code::DeadlineExceeded, why).of_limit(Limit::BodyProgress)
 }
 
-/// A body that did not come whole, or is none.
+/// The error for a body that is incomplete or invalid.
 pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
     let mut source = None;
@@ -184,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives this data every second.
+    /// Returns this data every second.
     struct Ticking {
         data: &'static [u8],
         tick: Pin<Box<tokio::time::Sleep>>,
@@ -224,7 +225,7 @@ mod tests {
         assert!(begun.elapsed().is_zero());
         assert!(!skip(pin!(ticking(b"x"))).await);
         assert_eq!(begun.elapsed(), SKIPPED_FOR);
-        // Without a length: it ends when too much has come.
+        // Without a length: it ends when too many bytes have come.
         let pieces = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 1000]))));
         assert!(!skip(pin!(StreamBody::new(pieces))).await);
         assert_eq!(begun.elapsed(), SKIPPED_FOR);
@@ -235,7 +236,7 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(refused(b"").await.limit(), Some("body_progress"));
         assert_eq!(begun.elapsed().as_secs(), 10);
-        // A body that goes on has until its deadline.
+        // A body that makes progress has time until its deadline.
         assert_eq!(refused(b"x").await.limit(), None);
         assert_eq!(begun.elapsed().as_secs(), 70);
     }

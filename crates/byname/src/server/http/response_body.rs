@@ -13,7 +13,7 @@ use super::stream_body::{BodyFormat, StreamBody, StreamReader};
 use crate::outcome::Items;
 use crate::server::connection_timeouts::CallGuard;
 
-/// Asks nginx, and those who took it over, to pass items on as they come.
+/// Asks nginx, and proxies with the same header, to pass on items at once.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The reply of a stream.
@@ -32,19 +32,19 @@ pub(super) fn stream(
     out
 }
 
-/// Over HTTP/2 a reply is handed over in pieces of at most this size, so that one which nobody takes shows.
+/// Over HTTP/2 a reply is sent in pieces of at most this size, so that a reply that is not read can be detected.
 const PIECE: usize = 64 << 10;
 
-/// What a reply says.
+/// The content of a reply.
 #[derive(Debug)]
 pub(super) enum ReplyContent {
     Whole(Bytes),
     Stream(StreamBody),
 }
 
-/// A reply's body. The call counts as at work until it has been handed over.
+/// A reply's body. The call counts as running until the body has been handed over.
 ///
-/// The default is the empty body of an answer that a layer gives in the place of byname.
+/// The default is the empty body of an answer that a layer gives instead of byname.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     content: ReplyContent,
@@ -84,7 +84,7 @@ impl Body for ReplyBody {
                 Poll::Ready(Some(Err(broken))) => return Poll::Ready(Some(Err(broken))),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
-                    // It is the function that is waited for, not the client.
+                    // The function is slow here, not the client.
                     if let Some(working) = working {
                         working.takes_no_more();
                     }

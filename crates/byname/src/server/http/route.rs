@@ -1,4 +1,4 @@
-//! Whether a request is let in, and which way it is answered by.
+//! Decides whether a request is admitted, and which way answers it.
 
 use http::header::HOST;
 use http::request::Parts;
@@ -6,36 +6,37 @@ use http::{HeaderValue, Method as Verb};
 use tokio::time::Instant;
 
 use super::admitted_request::{AdmittedRequest, CallerInfo};
+use super::allowed_methods::{self, Verbs};
 use super::answer::{HttpAnswer, Rejection};
 use super::builtin::Builtin;
 use super::host_and_origin::transfer_coding;
-use super::path::PathWay;
-use super::plain::PlainWay;
+use super::path_calls::PathWay;
+use super::plain_calls::PlainWay;
 use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
-use super::verbs::{self, Verbs};
 use super::websocket_upgrade;
 use super::{GrantedUpgrade, Session, WayIn};
+use crate::access_log::{AccessEntry, CallWay};
 use crate::deadline::later;
 use crate::metadata;
 use crate::wire::{Way, headers};
 
-/// What a request asks for.
+/// The target of a request.
 #[derive(Clone, Copy)]
 pub(super) enum RequestTarget {
-    /// A call, its name in the body.
+    /// A call whose name is in the body.
     Plain,
-    /// A call of the name that begins here in the path.
+    /// A call whose name begins at this offset of the path.
     Path {
         name_at: usize,
     },
-    /// What stands under a reserved name.
+    /// A service at a reserved name.
     Builtin(&'static Builtin),
     Nothing,
 }
 
 impl RequestTarget {
-    /// What `path` asks for at this endpoint.
+    /// The target that `path` means at this endpoint.
     pub(super) fn of(path: &str, endpoint: &str) -> Self {
         let rest = if endpoint == "/" { Some(path) } else { path.strip_prefix(endpoint) };
         match rest {
@@ -51,7 +52,7 @@ impl RequestTarget {
         }
     }
 
-    /// The way whose callers read what is rejected here.
+    /// The way whose error form is used for rejections, before the way in and by it.
     fn errors(self) -> Way {
         match self {
             Self::Plain => Way::Plain,
@@ -60,26 +61,55 @@ impl RequestTarget {
     }
 }
 
-/// The answer to a request; `body` is left where it wasn't looked at.
+/// The answer to a request. `body` stays `Some` if it was not read.
 pub(super) async fn route<B: RequestBody>(
     session: &Session,
     target: RequestTarget,
     head: &mut Parts,
     body: &mut Option<B>,
 ) -> HttpAnswer {
-    let request = AdmittedRequest { caller: CallerInfo { session, deadline: None }, head, body, began: Instant::now() };
+    let began = Instant::now();
+    let logs_access = session.endpoint.dispatch().logs_access();
+    let mut access = if logs_access { access(session, target, head, began) } else { AccessEntry::none() };
+    let caller = CallerInfo { session, deadline: None };
+    let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access };
     let mut origin = None;
     let mut out = match admit(request, target, &mut origin).await {
         Ok(out) => out,
-        Err(rejection) => rejection.into_answer(target.errors()),
+        Err(rejection) => {
+            access.refused(&rejection.error);
+            rejection.into_answer(target.errors())
+        }
     };
+    access.sent(|| match out.body() {
+        ReplyContent::Whole(body) if head.method != Verb::HEAD => body.len(),
+        _ => 0,
+    });
     if let Some(origin) = origin {
         session.endpoint.cors.allow(out.headers_mut(), origin);
     }
     out
 }
 
-/// Answers a request if it is let in. `origin` is set where a page of another site asks that may.
+/// The entry of the access log for the call of a request.
+fn access(session: &Session, target: RequestTarget, head: &Parts, began: Instant) -> AccessEntry {
+    let dispatch = session.endpoint.dispatch();
+    let way = match target {
+        RequestTarget::Plain => CallWay::Plain,
+        RequestTarget::Path { .. } => CallWay::Path,
+        RequestTarget::Builtin(_) | RequestTarget::Nothing => return AccessEntry::none(),
+    };
+    let mut access = dispatch.access(way, session.peer.as_ref(), &head.headers, || began);
+    let is_upgrade = || session.endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
+    if head.method == Verb::OPTIONS || is_upgrade() {
+        access.discard();
+    } else if let RequestTarget::Path { name_at } = target {
+        access.named(|| dispatch.logged_name(&head.uri.path()[name_at..]));
+    }
+    access
+}
+
+/// Answers a request if it is admitted. `origin` is set if a page of another allowed site calls.
 async fn admit<B: RequestBody>(
     mut request: AdmittedRequest<'_, B>,
     target: RequestTarget,
@@ -93,16 +123,16 @@ async fn admit<B: RequestBody>(
         Some(Ok(host)) if is_known => host,
         _ => endpoint.gate.host(head)?,
     };
-    verbs::check_known(&head.method)?;
+    allowed_methods::check_known(&head.method)?;
     if let RequestTarget::Builtin(builtin) = target
         && builtin.is_probe
     {
-        return answer_by(builtin, request).await;
+        return builtin.answer(request).await;
     }
     if !is_known {
         endpoint.gate.is_ours(host, session.peer.as_ref().is_some_and(|peer| peer.connection.is_unix()))?;
         if let Some(host) = head.headers.get(HOST) {
-            // Another one that is ours as well may have been first; that one is kept.
+            // Another accepted host may have been stored first. It is kept.
             let _ = session.host.set(host.clone());
         }
     }
@@ -115,32 +145,24 @@ async fn admit<B: RequestBody>(
         return Ok(endpoint.cors.preflight());
     }
     match target {
-        RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => answer_by(PlainWay, request).await,
+        RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => PlainWay.answer(request).await,
         RequestTarget::Path { name_at } if endpoint.by_path => {
-            let name = head.uri.path()[name_at..].to_owned();
-            answer_by(PathWay { name }, request).await
+            let name = head.uri.path()[name_at..].into();
+            PathWay { name }.answer(request).await
         }
-        RequestTarget::Builtin(builtin) => answer_by(builtin, request).await,
+        RequestTarget::Builtin(builtin) => builtin.answer(request).await,
         // The server as a whole.
         _ if head.method == Verb::OPTIONS && head.uri.path() == "*" => Ok(Verbs::Read.allowing()),
         _ => Err(endpoint.nothing(head.uri.path())),
     }
 }
 
-/// Answers by one way, whose callers read what is rejected as that way writes it.
-async fn answer_by<W: WayIn, B: RequestBody>(way: W, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-    match way.answer(request).await {
-        Err(rejection) => Ok(rejection.into_answer(W::ERRORS)),
-        answered => answered,
-    }
-}
-
-/// Answers a handshake of WebSocket: the connection goes on with frames.
+/// Answers a WebSocket handshake. The connection continues with frames.
 fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
     let has_body = request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let is_ready = request.endpoint().dispatch().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
-    // There is one at most: nothing is read of HTTP after the answer that grants it.
+    // There is at most one, because no HTTP is read after the answer that grants it.
     let is_forwarded = metadata::is_forwarded(&request.head.headers);
     let _ = request.caller.session.upgrade.set(GrantedUpgrade { connection, is_forwarded });
     Ok(granted.map(ReplyContent::Whole))

@@ -1,4 +1,4 @@
-//! Streams over HTTP: the lines of an answer, and those of a request.
+//! Streams over HTTP: the lines of an answer, and the lines of a request.
 
 use std::io;
 use std::pin::Pin;
@@ -13,29 +13,29 @@ use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 use crate::outcome::Failure;
 use crate::outcome::items::{EncodedItems, ItemBatch, ItemSource, Items, NextItems, ROOM};
 use crate::server::connection_timeouts::ConnectionActivity;
-use crate::wire::octets;
+use crate::wire::octet_stream;
 use crate::wire::stream_lines::{LineSplitter, LineTooLong, StreamFormat};
 
-/// How long a stream is silent before it says so.
+/// After this time without an item, a stream sends an empty line.
 const BEAT: Duration = Duration::from_secs(15);
 
 /// The same interval for a reader that closed its half of the connection. If the reader is gone, it answers the first line
 /// with a reset, and the second line fails.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// The longest item that bytes of a request are cut into.
+/// The longest item into which the raw bytes of a request are cut.
 const LONGEST_PART: usize = 64 << 10;
 
 /// How the items of a stream are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BodyFormat {
-    /// Each with what tells it from the others and from the end.
+    /// Each item with the text that separates it from other items and from the end.
     Text(StreamFormat),
-    /// Bytes, one item behind the other. An error breaks the body off.
+    /// Raw bytes, without separators. An error breaks off the body.
     Octets,
 }
 
@@ -43,20 +43,20 @@ impl BodyFormat {
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Text(format) => format.content_type(),
-            Self::Octets => octets::OCTETS,
+            Self::Octets => octet_stream::OCTETS,
         }
     }
 
     fn put_item(self, codec: Codec, item: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         match (self, codec) {
-            (Self::Octets, _) => octets::put_item(codec, item, out)?,
+            (Self::Octets, _) => octet_stream::put_item(codec, item, out)?,
             (Self::Text(format), Codec::Json) => format.item(item, out),
             (Self::Text(format), Codec::MessagePack) => format.item(&codec::to_json(item)?, out),
         }
         Ok(())
     }
 
-    /// Puts the error that ends a stream.
+    /// Appends the error that ends a stream.
     fn put_failure(self, failure: Failure, out: &mut Vec<u8>) -> Result<(), String> {
         match (self, failure) {
             (Self::Text(format), failure) => {
@@ -68,7 +68,7 @@ impl BodyFormat {
     }
 }
 
-/// The items of a stream as they are sent.
+/// The items of a stream in the form in which they are sent.
 #[derive(Debug)]
 pub(super) struct StreamBody {
     items: Option<Items>,
@@ -83,8 +83,8 @@ pub(super) struct StreamBody {
 #[derive(Debug)]
 pub(super) struct StreamReader {
     pub(super) activity: Arc<ConnectionActivity>,
-    /// The name of the function, if it is dropped when its caller may have gone.
-    pub(super) readonly: Option<String>,
+    /// The name of the function, if it is dropped when its caller may be gone.
+    pub(super) readonly: Option<Arc<str>>,
 }
 
 impl StreamBody {
@@ -92,12 +92,14 @@ impl StreamBody {
         Self { items: Some(items), format, count: 0, timer: DeadlineTimer::default(), last: Instant::now(), reader }
     }
 
-    /// What goes out next; `None` at the end. After an error the body is broken off.
+    /// The next bytes to send; `None` at the end. After an error the body is broken off.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut out = Vec::new();
         while out.is_empty() && self.items.is_some() {
             if let Err(why) = ready!(self.poll_into(cx, &mut out)) {
-                self.items = None;
+                if let Some(mut items) = self.items.take() {
+                    items.give_up(&Error::new(Code::Internal, why.clone()).executed_is(Executed::Yes).into());
+                }
                 return Poll::Ready(Some(Err(io::Error::other(why))));
             }
         }
@@ -116,7 +118,7 @@ impl StreamBody {
                     self.count += 1;
                 }
             }
-            // What goes out over HTTP is encoded.
+            // Items that are sent over HTTP are always encoded.
             Poll::Ready(NextItems::Batch(ItemBatch::Local(_)) | NextItems::End) => {
                 if let BodyFormat::Text(format) = self.format {
                     format.end(self.count, out);
@@ -130,11 +132,13 @@ impl StreamBody {
             Poll::Pending => {
                 let may_be_gone = self.reader.activity.is_half_closed();
                 if may_be_gone && let Some(name) = &self.reader.readonly {
+                    let failure = half_closed(name).into();
+                    items.give_up(&failure);
                     self.items = None;
-                    return Poll::Ready(self.format.put_failure(half_closed(name).into(), out));
+                    return Poll::Ready(self.format.put_failure(failure, out));
                 }
                 let BodyFormat::Text(format) = self.format else {
-                    // Bytes have no room for anything else.
+                    // A stream of raw bytes has no room for anything else.
                     return Poll::Pending;
                 };
                 ready!(self.timer.poll_at(cx, later(self.last, if may_be_gone { PROBE } else { BEAT })));
@@ -149,16 +153,16 @@ impl StreamBody {
     }
 }
 
-/// A function that only reads is not run to its end for a caller that has probably gone.
+/// A `readonly` function does not run to its end for a caller that is probably gone.
 pub(super) fn half_closed(name: &str) -> Error {
     let why = format!(
-        "the caller closed its half of the connection while `{name}` was at work, which is `readonly` and was dropped; \
-         keep the connection open until the answer is there"
+        "the caller closed its half of the connection while `{name}` ran, which is `readonly` and was dropped; \
+         keep the connection open until the answer arrives"
     );
     Error::new(Code::Cancelled, why).executed_is(Executed::Unknown)
 }
 
-/// A request's body that is read bit by bit. Its connection has no further request if it isn't read to its end.
+/// A request's body that is read in pieces. If it is not read to its end, its connection accepts no further request.
 struct BodyReader<B: RequestBody> {
     body: Pin<Box<B>>,
     has_ended: bool,
@@ -198,7 +202,7 @@ impl<B: RequestBody> Drop for BodyReader<B> {
         if self.has_ended || self.body.is_end_stream() {
             return;
         }
-        // What is there already may be all.
+        // The bytes that have already come may be the whole body.
         let rest = self.body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         if !matches!(rest, Poll::Ready(None)) && !self.body.is_end_stream() {
             self.activity.leave_unread();
@@ -206,7 +210,7 @@ impl<B: RequestBody> Drop for BodyReader<B> {
     }
 }
 
-/// The lines of a request's body, each an item.
+/// The lines of a request's body. Each is an item.
 pub(super) struct RequestLines<B: RequestBody> {
     body: BodyReader<B>,
     lines: LineSplitter,
@@ -228,7 +232,7 @@ impl<B: RequestBody> RequestLines<B> {
                 Err(LineTooLong) => {
                     let why = format!(
                         "a line of the request has more than {} bytes (`Limits::message` of the server); send shorter \
-                         ones, or raise it{}",
+                         ones, or raise the limit{}",
                         self.longest,
                         codec::shorter(Codec::Json)
                     );
@@ -257,10 +261,10 @@ impl<B: RequestBody> ItemSource for RequestLines<B> {
     }
 }
 
-/// The bytes of a request's body, in items as they come.
+/// The bytes of a request's body, in items as they arrive.
 pub(super) struct RequestOctets<B: RequestBody> {
     body: BodyReader<B>,
-    /// What has come and is no item yet.
+    /// Bytes that have come and are not an item yet.
     rest: Bytes,
     longest: usize,
 }
@@ -282,7 +286,7 @@ impl<B: RequestBody> ItemSource for RequestOctets<B> {
             }
         }
         let length = self.rest.len().min(self.longest);
-        let item = octets::item(self.rest.split_to(length));
+        let item = octet_stream::item(self.rest.split_to(length));
         Poll::Ready(NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::MessagePack, item))))
     }
 }

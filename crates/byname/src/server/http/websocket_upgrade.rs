@@ -1,4 +1,4 @@
-//! From HTTP/1.1 to frames: the handshake of WebSocket (RFC 6455, section 4.2).
+//! The upgrade from HTTP/1.1 to frames: the WebSocket handshake (RFC 6455, section 4.2).
 
 use bytes::Bytes;
 use http::header::{
@@ -19,7 +19,7 @@ pub(super) fn is_asked_for(head: &Parts) -> bool {
     head.method == Verb::GET && head.version == Version::HTTP_11 && names(&head.headers, &UPGRADE, "websocket")
 }
 
-/// The answer after which the connection bears frames, and the connection; or why there is none.
+/// The connection, and the answer after which it carries frames. Or the reason for a rejection.
 pub(super) fn grant(
     head: &mut Parts,
     has_body: bool,
@@ -31,27 +31,27 @@ pub(super) fn grant(
         return Err(wrong(StatusCode::BAD_REQUEST, "`upgrade: websocket` came without `connection: upgrade`"));
     }
     if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let why = "`sec-websocket-version` must be 13 and there once";
+        let why = "`sec-websocket-version` must be present once, with the value 13";
         return Err(wrong(StatusCode::UPGRADE_REQUIRED, why)
             .with(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
             .with(UPGRADE, HeaderValue::from_static("websocket"))
             .with(CONNECTION, HeaderValue::from_static("upgrade")));
     }
     if !names(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
-        let why = "this endpoint speaks `byname.v1` over WebSocket: ask for it by `sec-websocket-protocol`";
+        let why = "this endpoint speaks `byname.v1` over WebSocket: ask for it with `sec-websocket-protocol`";
         return Err(wrong(StatusCode::BAD_REQUEST, why));
     }
     let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| websocket::is_key(key.as_bytes()));
     let Some(key) = key else {
-        let why = "`sec-websocket-key` must be there once, sixteen bytes in base64";
+        let why = "`sec-websocket-key` must be present once, with sixteen bytes in base64";
         return Err(wrong(StatusCode::BAD_REQUEST, why));
     };
     if has_body {
-        let why = "a handshake of WebSocket has no body: its bytes would be read as frames";
+        let why = "a WebSocket handshake must have no body: its bytes would be read as frames";
         return Err(wrong(StatusCode::BAD_REQUEST, why));
     }
     if !is_ready {
-        let why = "the server is stopping and takes no new connection; connect to another one";
+        let why = "the server is stopping and accepts no new connections; connect to another one";
         return Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)));
     }
     let accept = websocket::accept(key.as_bytes());
@@ -69,13 +69,13 @@ pub(super) fn grant(
     Ok((granted, upgrade))
 }
 
-/// The value of a header that is there once.
+/// The value of a header, if it is present exactly once.
 fn only<'h>(headers: &'h HeaderMap, header: &HeaderName) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(header).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether a list in a header has this word.
+/// Whether a list in a header contains this word.
 fn names(headers: &HeaderMap, header: &HeaderName, word: &str) -> bool {
     let lists = headers.get_all(header).iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))

@@ -1,17 +1,17 @@
-//! A deserializer around a deserializer, that refuses the integers which would be rounded.
+//! A wrapper around a deserializer that rejects the integers which would be rounded.
 //!
-//! An integer beyond `i64` and `u64` is given as an `f64` to a type that takes what comes, like `serde_json::Value`,
-//! and its last digits are gone. Types that ask for an `f64`, an `i128` or a `u128` get what they asked for:
-//! JavaScript writes the float 1e20 as 100000000000000000000.
+//! serde_json passes an integer beyond `i64` and `u64` as an `f64` to a type that accepts any value, like
+//! `serde_json::Value`. Its last digits are lost. Types that ask for an `f64`, an `i128` or a `u128` get it: JavaScript
+//! writes the float 1e20 as 100000000000000000000.
 
 use std::fmt;
 
 use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::error_path::{ErrorPath, PathPart};
+use super::decode_error_path::{ErrorPath, PathPart};
 use super::serde_json_internals::{EXPECTED_VALUE, TRAILING_CHARACTERS, cut_position};
 
-/// What is said of an integer near `value`.
+/// The message about an integer near `value`.
 pub(super) fn rounded(value: f64) -> String {
     format!(
         "an integer near {value:e} needs more than 64 bits and would be rounded: send it as a string, or take it as an f64, \
@@ -19,18 +19,19 @@ pub(super) fn rounded(value: f64) -> String {
     )
 }
 
-/// Wraps a deserializer and all that it hands out.
+/// Wraps a deserializer and all deserializers that it passes on.
 ///
-/// A visitor isn't told how a float was written, so these go by its value: 18446744073709551617.0 is refused too, if
-/// the same text has 18446744073709551617.
+/// A visitor does not learn how a float was written, so the check goes by its value: 18446744073709551617.0 is rejected
+/// too if the same text contains 18446744073709551617.
 ///
-/// With a path it also notes where an error is. That allocates, so it is for reading a second time what could not be read.
+/// With a path it also records where an error is. That allocates, so it is used only to read a value again after an
+/// error.
 pub(super) struct ExactIntegers<'w, T> {
     inner: T,
     /// The text's [`wide_integers`](super::json_scan).
     wide: &'w [u64],
     path: Option<&'w ErrorPath>,
-    /// Of a visitor: it takes what comes.
+    /// Whether the visitor accepts any value.
     any: bool,
 }
 
@@ -43,7 +44,7 @@ impl<'w, T> ExactIntegers<'w, T> {
         ExactIntegers::new(inner, self.wide, self.path)
     }
 
-    /// Reads a key or the name of a variant, and says which it was where there is a path.
+    /// Reads a key or the name of a variant. With a path, it returns the key too.
     fn key<R>(&mut self, read: impl FnOnce(&mut Self) -> R) -> (R, String) {
         match self.path {
             Some(path) => path.key(|| read(self)),
@@ -59,7 +60,7 @@ impl<'w, T> ExactIntegers<'w, T> {
     }
 }
 
-/// What serde_json says of JSON as of a text that is none, in words that name what is wrong.
+/// Replaces serde_json's message about invalid JSON by one that names what is wrong with the value.
 fn in_better_words<E: Error>(error: E, expected: impl FnOnce() -> String) -> E {
     match &*cut_position(&error.to_string()) {
         EXPECTED_VALUE | TRAILING_CHARACTERS => E::custom(expected()),
@@ -84,7 +85,8 @@ macro_rules! deserialize {
     )*};
 }
 
-// What serde buffers (of untagged and internally tagged enums, and of flattened structs) comes by `deserialize_any`.
+// Values that serde buffers (of untagged and internally tagged enums, and of flattened structs) are read by
+// `deserialize_any`.
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for ExactIntegers<'_, D> {
     type Error = D::Error;
 
@@ -137,7 +139,7 @@ macro_rules! visit {
     };
 }
 
-/// What a key may be.
+/// The types that a key may have.
 macro_rules! visit_key {
     ($($method:ident($type:ty)),*) => {$(
         fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
@@ -237,7 +239,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for CheckedItems<'_, A> {
 
 struct CheckedEntries<'w, A> {
     map: ExactIntegers<'w, A>,
-    /// Of the entry whose value comes next.
+    /// The key of the entry whose value is read next.
     key: String,
 }
 
@@ -282,7 +284,7 @@ impl<'de, 'w, A: EnumAccess<'de>> EnumAccess<'de> for ExactIntegers<'w, A> {
 /// The content of a variant.
 pub(super) struct CheckedVariant<'w, A> {
     content: A,
-    /// What the content is read with.
+    /// The wrapper that reads the content.
     wrapper: ExactIntegers<'w, ()>,
     name: String,
 }
@@ -381,10 +383,10 @@ mod tests {
         assert_eq!(read::<Box<RawValue>>(WIDE).unwrap().get(), WIDE);
         assert!(read::<u64>(WIDE).unwrap_err().contains("expected u64"));
         let extra = read::<BTreeMap<String, u8>>(r#"{"a":1}, 18446744073709551617"#).unwrap_err();
-        assert_eq!(extra, "it is no JSON: trailing characters at line 1 column 8");
+        assert_eq!(extra, "it is not JSON: trailing characters at line 1 column 8");
     }
 
-    /// The wrapper hands on whatever serde asks for.
+    /// The wrapper forwards every request of serde.
     #[test]
     fn everything_is_read_beside_a_wide_integer() {
         #[derive(Debug, PartialEq, Deserialize)]
@@ -432,8 +434,8 @@ mod tests {
         assert_eq!(read::<All>(&text).unwrap(), all);
     }
 
-    /// serde reads these as what comes, before it knows what is wanted, and can't hold 128 bits there. So an `f64`
-    /// inside is refused with the rest: it takes `1e20`, but not 100000000000000000000.
+    /// serde buffers these values before it knows their type, and its buffer can't hold 128 bits. So an `f64` inside
+    /// rejects 100000000000000000000, but accepts `1e20`.
     #[test]
     fn what_serde_buffers_is_read_as_what_comes() {
         #[derive(Debug, PartialEq, Deserialize)]

@@ -10,7 +10,7 @@ use serde_core::Serialize;
 use super::items::{EncodedItems, ItemBatch, OVERHEAD, ROOM};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// The most items that are made in one go, whoever else waits.
 const AT_ONCE: usize = 256;
@@ -76,7 +76,7 @@ impl ItemSink {
         if end - start > self.largest {
             self.bytes.truncate(start);
             let why = format!(
-                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise it{}",
+                "an item of the stream has {} bytes, more than {} (`Limits::message`); make it smaller, or raise the limit{}",
                 end - start,
                 self.largest,
                 codec::shorter(codec)

@@ -1,4 +1,4 @@
-//! The methods of HTTP that something answers to.
+//! The HTTP methods that are answered.
 
 use http::header::ALLOW;
 use http::request::Parts;
@@ -6,7 +6,7 @@ use http::{HeaderValue, Method as Verb, StatusCode};
 
 use super::answer::{HttpAnswer, Rejection, no_content};
 use crate::error::{Code, Error};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbs {
@@ -34,14 +34,14 @@ impl Verbs {
         }
     }
 
-    /// What OPTIONS is answered.
+    /// The answer to OPTIONS.
     pub(super) fn allowing(self) -> HttpAnswer {
         let mut out = no_content();
         out.headers_mut().insert(ALLOW, self.header());
         out
     }
 
-    /// What a request with another method is answered.
+    /// The answer to a request with another method.
     pub(super) fn refuse(self, head: &Parts) -> Result<HttpAnswer, Rejection> {
         if head.method == Verb::OPTIONS {
             return Ok(self.allowing());
@@ -54,7 +54,7 @@ impl Verbs {
     pub(super) fn wrong_verb(self, name: Option<&str>, verb: &Verb, path: &str) -> Error {
         let why = match name {
             Some(name) if self == Self::Call && [Verb::GET, Verb::HEAD].contains(verb) => {
-                format!("{verb} may only call `readonly` functions, and {} is none; use POST", quoted(name))
+                format!("{verb} may only call `readonly` functions, and {} is not one; use POST", quoted(name))
             }
             _ => format!("{} calls nothing at {}; use {}", quoted(verb.as_str()), quoted(path), self.words()),
         };
@@ -62,12 +62,12 @@ impl Verbs {
     }
 }
 
-/// Rejects a method that is not known at all: it is not wrong here, it is wrong everywhere.
+/// Rejects an unknown method. It is wrong for every path.
 pub(super) fn check_known(verb: &Verb) -> Result<(), Rejection> {
     let others = [Verb::HEAD, Verb::OPTIONS, Verb::PUT, Verb::DELETE, Verb::PATCH, Verb::TRACE];
     if *verb == Verb::POST || *verb == Verb::GET || others.contains(verb) {
         return Ok(());
     }
-    let why = format!("{} is no method that this server knows; use POST", quoted(verb.as_str()));
+    let why = format!("{} is not a method that this server knows; use POST", quoted(verb.as_str()));
     Err(Rejection::new(StatusCode::NOT_IMPLEMENTED, Error::refused(Code::Unimplemented, why)))
 }

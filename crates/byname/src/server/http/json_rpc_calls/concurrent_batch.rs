@@ -1,4 +1,4 @@
-//! Several futures in one task.
+//! Polls several futures in one task.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Runs all of them at once, as a part of the task that waits for them, and gives what they came to, in their order. Once
+/// Runs all futures at the same time, as a part of the current task, and returns their outputs in order. When
 /// `concerns_all` says so, each is polled once more, whether it was woken or not.
 pub(super) async fn join<F: Future>(
     futures: impl IntoIterator<Item = F>,
@@ -35,7 +35,7 @@ struct JoinedFuture<F: Future> {
     waker: Waker,
 }
 
-/// Wakes the task, and remembers for which part: the others need no look then.
+/// Wakes the task, and records which future was woken. The others are not polled then.
 struct WakeSignal {
     came: AtomicBool,
     task: Arc<Mutex<Waker>>,

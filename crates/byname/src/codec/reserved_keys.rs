@@ -1,26 +1,31 @@
-//! The refusal of objects that use the names that serde_json keeps for itself.
+//! Rejects objects that use the keys that are reserved for serde_json.
 //!
-//! serde_json says by an object with one of these keys that a text stands for a value. Its `Value` believes that of any
-//! object: it would read a string from the wire as JSON, with no regard to how deep the whole is nested. So a key like that is
-//! refused wherever it stands, before serde_json or a type that goes through serde's buffers sees it.
+//! An object with one of these keys tells serde_json that a string stands for a value. serde_json's `Value` accepts
+//! this from any object: it would parse a string from the wire as JSON, whatever its depth. So such a key is rejected
+//! at every position, before serde_json or serde's buffers see it.
 
 use std::fmt;
 
 use super::json_scan::string_length;
 use super::serde_json_internals::{PREFIX, is_private};
 
-/// What is said of an object with such a key.
+/// The message about an object with such a key.
 pub(super) struct Refused;
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object has a key that begins with `{PREFIX}`, which serde_json keeps for itself: rename the key")
+        write!(f, "an object has a key that begins with `{PREFIX}`, which is reserved for serde_json: rename the key")
     }
 }
 
-/// Whether an object in the JSON `text` has such a key, however it is written.
+/// Whether an object in the JSON `text` has such a key, in any spelling.
 pub(super) fn has_private_key(text: &[u8]) -> bool {
-    // Such a key has each letter as it is or as `\u00` and two digits. Hardly any text has a dollar or such an escape.
+    // Most texts are small, and too short for such a key.
+    if text.len() < PREFIX.len() {
+        return false;
+    }
+    // Such a key has each letter either plain or as `\u00` and two digits. Few texts contain a dollar or such an
+    // escape.
     let is_suspicious = |at: usize| match &text[at..] {
         [b'\\', b'u', b'0', b'0', b'2'..=b'7', ..] => true,
         rest => rest.starts_with(PREFIX.as_bytes()),
@@ -120,7 +125,7 @@ mod tests {
         }
     }
 
-    /// Each string is read with a depth of its own, so some kilobytes hold more levels than a stack.
+    /// Each string is read with a depth of its own, so a few kilobytes hold more levels than a stack.
     #[test]
     fn strings_in_strings_are_not_read_as_json() {
         let mut text = "1".to_owned();
@@ -158,7 +163,7 @@ mod tests {
             let key: String = letters
                 .map(|(letter, escaped)| if *escaped { format!("\\u{:04x}", u32::from(letter)) } else { letter.into() })
                 .collect();
-            // What stands around it is anything that a value may be.
+            // The text around it can be any value.
             let mut values: Vec<Value> = parts.into_iter().map(Value::from).collect();
             values.insert(at.min(values.len()), json!({"here": 1}));
             let text = Value::from(values).to_string().replace("{\"here\"", &format!("{{\"{key}\""));

@@ -2,6 +2,7 @@
 //! `{"err": ERROR}`.
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::json_object::{UnknownMembers, members};
@@ -13,7 +14,7 @@ use crate::error::{Code, Error, Executed};
 /// Server: the name and the arguments.
 pub(crate) fn read(body: &Bytes) -> Result<(String, EncodedArguments), Error> {
     let no_call = |why: &str| {
-        invalid(format!("the body is no call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
+        invalid(format!("the body is not a call: {why}; expected {{\"fun\": name, \"args\": […], \"kwargs\": {{…}}}}"))
     };
     // `ext` is reserved. A server that does not know what is in it ignores it.
     let [fun, args, kwargs, _] = members(body, &["fun", "args", "kwargs", "ext"], UnknownMembers::Refused)
@@ -36,7 +37,7 @@ pub(crate) fn read(body: &Bytes) -> Result<(String, EncodedArguments), Error> {
 /// Server: a success.
 pub(crate) fn success(value: &[u8]) -> HttpReply {
     let body = [b"{\"ret\":", value, b"}"].concat().into();
-    HttpReply { status: 200, content_type: headers::JSON, retry_after: None, body }
+    HttpReply { status: StatusCode::OK, content_type: headers::JSON, retry_after: None, body }
 }
 
 /// Client: the body of a call.
@@ -48,12 +49,14 @@ pub(crate) fn write(name: &str, args: &EncodedArguments) -> Vec<u8> {
 }
 
 /// Client: the value of a success, not decoded.
-pub(super) fn value(name: &str, status: u16, body: &Bytes) -> Result<Bytes, Error> {
+pub(super) fn value(name: &str, status: StatusCode, body: &Bytes) -> Result<Bytes, Error> {
     match members(body, &["ret"], UnknownMembers::Ignored) {
         Ok([Some(ret)]) => Ok(body.slice_ref(ret.get().as_bytes())),
         _ => {
-            let why =
-                format!("`{name}` was answered {status} with a body that is no {{\"ret\": …}}; is it an RPC endpoint?");
+            let status = status.as_u16();
+            let why = format!(
+                "`{name}` was answered {status} with a body that is not {{\"ret\": …}}; is it an RPC endpoint?"
+            );
             Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
         }
     }
@@ -102,7 +105,7 @@ mod tests {
     }
 
     /// What a reply without headers is that is no success.
-    fn refused(status: u16, reason: Option<&[u8]>, body: &'static str) -> (Code, Executed) {
+    fn refused(status: StatusCode, reason: Option<&[u8]>, body: &'static str) -> (Code, Executed) {
         let body = Bytes::from_static(body.as_bytes());
         match super::super::reply(Way::Plain, "f", status, reason, &HeaderMap::new(), &body).unwrap_err() {
             Failure::Rpc(error) => (error.code(), error.executed()),
@@ -113,17 +116,20 @@ mod tests {
     #[test]
     fn a_502_is_read_for_what_it_is() {
         let unavailable = (Code::Unavailable, Executed::Unknown);
-        assert_eq!(refused(502, Some(b"no func found err"), ""), (Code::Unimplemented, Executed::No));
-        assert_eq!(refused(502, Some(b"Bad Gateway"), "<html>nginx</html>"), unavailable);
-        assert_eq!(refused(502, None, ""), unavailable);
+        assert_eq!(
+            refused(StatusCode::BAD_GATEWAY, Some(b"no func found err"), ""),
+            (Code::Unimplemented, Executed::No)
+        );
+        assert_eq!(refused(StatusCode::BAD_GATEWAY, Some(b"Bad Gateway"), "<html>nginx</html>"), unavailable);
+        assert_eq!(refused(StatusCode::BAD_GATEWAY, None, ""), unavailable);
         let ours = r#"{"err":{"code":"unimplemented","message":"x","executed":"no","kind":"rpc"}}"#;
-        assert_eq!(refused(502, Some(b"Bad Gateway"), ours), (Code::Unimplemented, Executed::No));
+        assert_eq!(refused(StatusCode::BAD_GATEWAY, Some(b"Bad Gateway"), ours), (Code::Unimplemented, Executed::No));
     }
 
     #[test]
     fn a_success_that_is_none_is_an_error() {
         for body in ["", "3", "{}", "{\"ret\":", "<html>", "[{\"ret\":1}]"] {
-            assert_eq!(refused(200, None, body), (Code::Internal, Executed::Unknown), "{body}");
+            assert_eq!(refused(StatusCode::OK, None, body), (Code::Internal, Executed::Unknown), "{body}");
         }
     }
 }

@@ -1,19 +1,9 @@
-//! How MessagePack writes each kind of value: the first bytes, lengths, our extensions.
+//! How MessagePack encodes each kind of value: the first bytes and the lengths.
 
 use serde_core::ser::Error as _;
 use serde_json::Error;
 
-/// The extension type of an integer of more than 64 bits: two's complement, the highest byte first, in 17 bytes.
-pub(super) const WIDE: u8 = 1;
-
-/// The extension type of a number as JSON has it: for digits that nothing else keeps.
-pub(super) const DIGITS: u8 = 2;
-
-/// The extension type of an array of numbers from 0 to 255, a byte each: what types other than [`Bytes`](crate::codec::Bytes)
-/// write as bytes. In JSON it is an array, where [`Bytes`](crate::codec::Bytes) are text.
-pub(super) const OCTETS: u8 = 3;
-
-/// What begins with a length.
+/// The kinds of values that begin with a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LengthKind {
     Str,
@@ -22,7 +12,7 @@ pub(crate) enum LengthKind {
 }
 
 impl LengthKind {
-    /// The first byte of an empty one.
+    /// The first byte of an empty value.
     pub(super) const fn empty(self) -> u8 {
         match self {
             LengthKind::Str => 0xa0,
@@ -31,7 +21,7 @@ impl LengthKind {
         }
     }
 
-    /// The longest whose length stands in the first byte.
+    /// The greatest length that fits into the first byte.
     const fn short(self) -> usize {
         match self {
             LengthKind::Str => 31,
@@ -39,7 +29,7 @@ impl LengthKind {
         }
     }
 
-    /// The first byte where the length stands in one, in two and in four bytes.
+    /// The first bytes for lengths in one, in two and in four bytes.
     const fn long(self) -> (Option<u8>, u8, u8) {
         match self {
             LengthKind::Str => (Some(0xd9), 0xda, 0xdb),
@@ -48,7 +38,7 @@ impl LengthKind {
         }
     }
 
-    /// Appends what it begins with. A length is checked by [`most`] before it comes here.
+    /// Appends the beginning of a value. [`most`] has checked the length before.
     #[inline]
     pub(crate) fn begin(self, length: usize, out: &mut Vec<u8>) {
         if length <= self.short() {
@@ -77,7 +67,7 @@ pub(super) fn most(length: usize) -> Result<usize, Error> {
     }
 }
 
-/// Gives the one at `start` another length than the one it was begun with.
+/// Changes the length of the value at `start`, which was begun with another length.
 pub(crate) fn set_length(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, length: usize) {
     if begun <= kind.short() && length <= kind.short() {
         out[start] = kind.empty() | length as u8;
@@ -94,14 +84,14 @@ fn begin_anew(out: &mut Vec<u8>, start: usize, kind: LengthKind, begun: usize, l
     out.splice(start..start + before.len(), after);
 }
 
-/// Appends a string that is no longer than 4 GiB.
+/// Appends a string of at most 4 GiB.
 #[inline]
 pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
     LengthKind::Str.begin(text.len(), out);
     out.extend_from_slice(text.as_bytes());
 }
 
-/// As [`write_str`], of a name that the compiler knows: one piece of known length.
+/// As [`write_str`], for a name that is known at compile time, so that it is copied in one piece of known length.
 #[inline(always)]
 pub(super) fn write_name(name: &'static str, out: &mut Vec<u8>) {
     let mut short = [0; 32];
@@ -115,7 +105,7 @@ pub(super) fn write_name(name: &'static str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends an integer as short as it can be.
+/// Appends an integer in its shortest form.
 #[inline]
 pub(in crate::codec) fn write_unsigned(value: u64, out: &mut Vec<u8>) {
     match value {
@@ -158,37 +148,14 @@ pub(in crate::codec) fn write_signed(value: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// An integer of more than 64 bits, of which `bytes` are the lowest 128.
-pub(in crate::codec) fn write_wide(negative: bool, bytes: [u8; 16], out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0xc7, 17, WIDE, if negative { 0xff } else { 0 }]);
-    out.extend_from_slice(&bytes);
-}
-
-/// A number as JSON has it, with every digit.
-pub(in crate::codec) fn write_digits(number: &str, out: &mut Vec<u8>) -> Result<(), Error> {
-    write_extension(DIGITS, number.as_bytes(), out)
-}
-
-pub(super) fn write_extension(kind: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    let length = most(bytes.len())? as u32;
-    out.reserve(bytes.len() + 6);
-    match length.to_be_bytes() {
-        [0, 0, 0, d] => out.extend_from_slice(&[0xc7, d, kind]),
-        [0, 0, c, d] => out.extend_from_slice(&[0xc8, c, d, kind]),
-        [a, b, c, d] => out.extend_from_slice(&[0xc9, a, b, c, d, kind]),
-    }
-    out.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// Appends a float, which is finite.
+/// Appends a finite float.
 #[inline]
 pub(in crate::codec) fn write_f32(value: f32, out: &mut Vec<u8>) {
     let [a, b, c, d] = value.to_be_bytes();
     out.extend_from_slice(&[0xca, a, b, c, d]);
 }
 
-/// Appends a float, which is finite.
+/// Appends a finite float.
 #[inline]
 pub(in crate::codec) fn write_f64(value: f64, out: &mut Vec<u8>) {
     let [a, b, c, d, e, f, g, h] = value.to_be_bytes();

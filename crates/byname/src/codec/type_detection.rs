@@ -1,20 +1,21 @@
-//! Which type a type parameter is, by the name that the compiler has for it.
+//! Compares types by the name that the compiler gives them.
 //!
-//! `TypeId` needs `'static`, which the types that serde hands around are not. The text of the names is not specified, but
-//! it is the whole path of a type, and serde's names say nothing: any enum may be called `Result`. The tests of this file
-//! fail when a compiler differs.
+//! `TypeId` needs `'static`, which the types that serde passes around are not. The text of the compiler's names is not
+//! specified, but it contains the whole path of a type. serde's names are not enough: any enum may be named `Result`.
+//! The tests of this file fail if a compiler differs.
 
 use std::any::type_name;
 
-/// Whether `T` is `U`, lifetimes left out.
+/// Whether `T` is `U`, ignoring lifetimes.
 pub(super) fn is<T: ?Sized, U: ?Sized>() -> bool {
     type_name::<T>() == type_name::<U>()
 }
 
-/// Whether `T` is the standard `Result`, under whatever alias.
+/// Whether `T` is the standard `Result`, under any alias.
 pub(super) fn is_result<T: ?Sized>() -> bool {
     let result = type_name::<Result<(), ()>>();
-    let path = result.split_inclusive('<').next().unwrap_or(result);
+    // The text is constant, and so is what is cut off: nothing of this is left at run time. A search would be, at each call.
+    let path = result.strip_suffix("(), ()>").unwrap_or(result);
     type_name::<T>().starts_with(path)
 }
 

@@ -1,4 +1,5 @@
-//! Both codecs side by side: whatever one takes or refuses, the other does, with the same words.
+//! Compares the codecs: each value that one accepts or rejects, the other accepts or rejects too, with the same
+//! message.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -108,7 +109,7 @@ impl<'de> Deserialize<'de> for Octets {
     }
 }
 
-/// Says another length than it has.
+/// Announces another length than it has.
 struct Liar(Option<usize>, Vec<u8>);
 
 impl Serialize for Liar {
@@ -120,7 +121,7 @@ impl Serialize for Liar {
     }
 }
 
-/// Takes what it can't read for nothing.
+/// Treats a value that it can't read as absent.
 #[derive(Debug, PartialEq)]
 struct Lenient(Option<Vec<u8>>);
 
@@ -142,7 +143,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     out
 }
 
-/// What a receiver makes of the same in both codecs.
+/// The result of a receiver for the same value in both codecs.
 fn same<U: DeserializeOwned + Debug>(packed: &[u8], json: &[u8]) -> String {
     let from_json = format!("{:?}", decode::<U>(Codec::Json, json));
     let from_packed = format!("{:?}", decode::<U>(Codec::MessagePack, packed));
@@ -154,7 +155,7 @@ macro_rules! all {
     ($packed:expr, $json:expr, $($type:ty),* $(,)?) => { $(same::<$type>($packed, $json);)* };
 }
 
-/// Every receiver there is.
+/// All receivers.
 fn received(packed: &[u8], json: &[u8]) {
     all!(
         packed, json, Bytes,
@@ -167,8 +168,8 @@ fn received(packed: &[u8], json: &[u8]) {
     );
 }
 
-/// Those who make no difference between `bin` and its base64. An array of numbers is read from `bin` too, for the sake of
-/// others who write bytes so, but never from text.
+/// Receivers that accept `bin` and its base64 text alike. An array of numbers is also read from `bin`, because other
+/// writers use it for bytes, but never from text.
 fn received_with_bin(packed: &[u8], json: &[u8]) {
     all!(
         packed, json, (), bool, u8, i128, f32, f64, char, String, Unit, Name, Color, Value, Box<RawValue>, Bytes, Option<Bytes>,
@@ -282,7 +283,7 @@ fn what_cannot_be_sent_cannot_be_sent_in_either() {
     assert!(to_message_pack(b"[1,]").is_err());
 }
 
-/// Sends a number in both codecs, through a `RawValue`: alone, inside of a value, and by way of the other codec.
+/// Sends a number in both codecs as a `RawValue`: alone, inside a value, and converted to the other codec.
 fn keeps_its_digits(number: &str) {
     for text in
         [number.to_owned(), format!("[{number}]"), format!(r#"{{"a":[0.5,{{"b":{number}}},"x"],"c":{number}}}"#)]
@@ -336,7 +337,7 @@ fn a_number_keeps_its_digits_in_either() {
     ] {
         keeps_its_digits(number);
     }
-    // What a float shows is a float, and nothing that others would have to know of.
+    // A number that a float shows exactly is sent as a float, not as an extension.
     assert_eq!(to_message_pack(b"1.5").unwrap(), packed(&1.5));
     assert_eq!(to_message_pack(b"-0.0").unwrap(), packed(&-0.0));
     assert_eq!(to_message_pack(b"1.50").unwrap(), b"\xc7\x04\x021.50");
@@ -478,7 +479,7 @@ fn bytes_are_bin_and_base64() {
     }
 }
 
-/// In every place of a value: as a member that serde buffers, as an item, as a variant's content, behind another name.
+/// In every position: as a member that serde buffers, as an item, as the content of a variant, behind an alias.
 #[test]
 fn bytes_may_stand_anywhere() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -496,7 +497,7 @@ fn bytes_may_stand_anywhere() {
     struct Transparent(Bytes);
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Newtype(Bytes);
-    /// Called as ours, and none.
+    /// It has the name of our type, but is another type.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename = "Bytes")]
     struct Called(std::net::IpAddr);
@@ -534,7 +535,7 @@ fn bytes_may_stand_anywhere() {
     assert_eq!(rmp_serde::from_slice::<Bytes>(&by_others).unwrap(), bytes(), "by a format of bytes");
 }
 
-/// rmp-serde is what others use in Rust.
+/// rmp-serde is the usual MessagePack library in Rust.
 #[test]
 fn rmp_serde_reads_it_and_writes_the_same() {
     fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
@@ -551,7 +552,7 @@ fn rmp_serde_reads_it_and_writes_the_same() {
     same(BTreeMap::from([("a".to_owned(), Flat { own: true, point, rest: BTreeMap::new() })]));
 }
 
-/// They are expected in the order that the type has them in, and may come in any.
+/// The reader expects them in the order of the type, and accepts any order.
 #[test]
 fn fields_in_any_order_are_read() {
     #[derive(Debug, PartialEq, Deserialize)]
@@ -586,7 +587,7 @@ fn fields_in_any_order_are_read() {
     assert!(read(r#"{"one":1,"two":2,"four":4}"#).unwrap_err().contains("unknown field `four`"));
 }
 
-/// As others write it, who know no rules about keys and sizes.
+/// As other writers write it, without our rules about keys and sizes.
 #[test]
 fn what_others_write_is_read() {
     let read = |bytes: &[u8]| decode::<Value>(Codec::MessagePack, bytes).map(|value| value.to_string());
@@ -610,23 +611,23 @@ fn what_others_write_is_read() {
         (b"\xc6\xff\xff\xff\xff", "ends in the middle"),
         (b"\xdb\xff\xff\xff\xffabc", "ends in the middle"),
         (b"\xc0\xc0", "trailing characters"),
-        (b"\xc1", "0xc1 begins no value"),
-        (b"\xd6\xff\0\0\0\0", "0xd6 begins no value"),
-        (b"\xc7\x11\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "0xc7 begins no value"),
+        (b"\xc1", "0xc1 begins no MessagePack value"),
+        (b"\xd6\xff\0\0\0\0", "0xd6 begins no MessagePack value"),
+        (b"\xc7\x11\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "0xc7 begins no MessagePack value"),
         (b"\xc7\x11\x01\0\0\0\0", "ends in the middle"),
-        (b"\xc7\x03\x02[1]", "0xc7 begins no value"),
-        (b"\xc7\x03\x02 12", "0xc7 begins no value"),
-        (b"\xd5\x021 ", "0xd5 begins no value"),
-        (b"\xd5\x0201", "0xd5 begins no value"),
-        (b"\xd5\x021.", "0xd5 begins no value"),
-        (b"\xd5\x02\xff1", "0xd5 begins no value"),
-        (b"\xc7\0\x02", "0xc7 begins no value"),
+        (b"\xc7\x03\x02[1]", "0xc7 begins no MessagePack value"),
+        (b"\xc7\x03\x02 12", "0xc7 begins no MessagePack value"),
+        (b"\xd5\x021 ", "0xd5 begins no MessagePack value"),
+        (b"\xd5\x0201", "0xd5 begins no MessagePack value"),
+        (b"\xd5\x021.", "0xd5 begins no MessagePack value"),
+        (b"\xd5\x02\xff1", "0xd5 begins no MessagePack value"),
+        (b"\xc7\0\x02", "0xc7 begins no MessagePack value"),
         (b"\xd8\x021", "ends in the middle"),
         (b"\xc9\xff\xff\xff\xff\x021", "ends in the middle"),
-        (b"\xa1\xff", "no UTF-8"),
+        (b"\xa1\xff", "not UTF-8"),
         (b"\x81\x90\x01", "key must be a string"),
-        (b"\xcb\x7f\xf8\0\0\0\0\0\0", "NaN is no JSON number"),
-        (b"\x91\xca\xff\x80\0\0", "-inf is no JSON number"),
+        (b"\xcb\x7f\xf8\0\0\0\0\0\0", "NaN is not a JSON number"),
+        (b"\x91\xca\xff\x80\0\0", "-inf is not a JSON number"),
     ] {
         let why = read(bytes).unwrap_err();
         assert!(why.contains(words), "{bytes:x?}: {why}");
@@ -694,7 +695,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// MessagePack that is nearly right.
+/// Almost valid MessagePack.
 fn near() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         any::<u8>().prop_map(|byte| vec![byte]),

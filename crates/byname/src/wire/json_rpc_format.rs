@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_core::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -11,7 +12,7 @@ use super::{HttpReply, WireError, headers};
 use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error, Kind};
-use crate::limits::Limit;
+use crate::limits_and_timeouts::Limit;
 
 /// What a body contains.
 pub(crate) enum JsonRpcBody {
@@ -25,6 +26,8 @@ pub(crate) struct JsonRpcRequest {
     /// The id as it was written; `null` if it is unknown. A request without an id is a notification, which gets no reply.
     pub(crate) id: Option<Bytes>,
     pub(crate) call: Result<(String, EncodedArguments), InvalidRequest>,
+    /// Of its text.
+    pub(crate) length: usize,
 }
 
 /// Why something is not a valid request.
@@ -46,7 +49,8 @@ pub(crate) fn is(body: &[u8]) -> bool {
 pub(crate) fn read(body: &Bytes, most: usize) -> JsonRpcBody {
     let is_batch = body.trim_ascii_start().starts_with(b"[");
     let read = if is_batch { batch(body, most) } else { single(body).map(JsonRpcBody::Single) };
-    read.unwrap_or_else(|no_call| JsonRpcBody::Single(JsonRpcRequest { id: Some(NULL), call: Err(no_call) }))
+    let invalid = |no_call| JsonRpcRequest { id: Some(NULL), call: Err(no_call), length: body.len() };
+    read.unwrap_or_else(|no_call| JsonRpcBody::Single(invalid(no_call)))
 }
 
 /// Server: a success.
@@ -81,7 +85,7 @@ pub(crate) fn together(replies: &[Bytes]) -> Bytes {
 
 /// Server: the reply; none if every request was a notification.
 pub(crate) fn answer(body: Option<Bytes>) -> HttpReply {
-    let status = if body.is_some() { 200 } else { 204 };
+    let status = if body.is_some() { StatusCode::OK } else { StatusCode::NO_CONTENT };
     HttpReply { status, content_type: headers::JSON, retry_after: None, body: body.unwrap_or_default() }
 }
 
@@ -122,13 +126,14 @@ fn batch(body: &Bytes, most: usize) -> Result<JsonRpcBody, InvalidRequest> {
         return Err(InvalidRequest { json_rpc_code: Code::ResourceExhausted.json_rpc_code(), error });
     }
     if count == 0 {
-        return Err(InvalidRequest::request("a batch has at least one"));
+        return Err(InvalidRequest::request("a batch has at least one request"));
     }
     Ok(JsonRpcBody::Batch(items.into_iter().map(|item| request(body, item.get().as_bytes())).collect()))
 }
 
 /// Reads one request. `text` is a part of `body`.
 fn request(body: &Bytes, text: &[u8]) -> JsonRpcRequest {
+    let length = text.len();
     // `ext` is reserved, as on the plain way.
     let [version, method, params, id, _] =
         match members(text, &["jsonrpc", "method", "params", "id", "ext"], UnknownMembers::Refused) {
@@ -140,19 +145,19 @@ fn request(body: &Bytes, text: &[u8]) -> JsonRpcRequest {
                     _ => None,
                 };
                 let call = Err(InvalidRequest::request(&codec::without_position(&why.to_string())));
-                return JsonRpcRequest { id: id.or(Some(NULL)), call };
+                return JsonRpcRequest { id: id.or(Some(NULL)), call, length };
             }
         };
     let call = call(body, version, method, params);
     match id.map(|id| own_id(body, id)) {
-        Some(Some(id)) => JsonRpcRequest { id: Some(id), call },
+        Some(Some(id)) => JsonRpcRequest { id: Some(id), call, length },
         Some(None) => {
             let call = call.and_then(|_| Err(InvalidRequest::request("`id` must be a string, a number or null")));
-            JsonRpcRequest { id: Some(NULL), call }
+            JsonRpcRequest { id: Some(NULL), call, length }
         }
-        None if call.is_ok() => JsonRpcRequest { id: None, call },
+        None if call.is_ok() => JsonRpcRequest { id: None, call, length },
         // A notification must be a valid request. An invalid one gets a reply.
-        None => JsonRpcRequest { id: Some(NULL), call },
+        None => JsonRpcRequest { id: Some(NULL), call, length },
     }
 }
 
@@ -194,6 +199,10 @@ fn own_id(body: &Bytes, id: &RawValue) -> Option<Bytes> {
 }
 
 impl InvalidRequest {
+    pub(crate) fn error(&self) -> &Error {
+        &self.error
+    }
+
     /// The body is not JSON.
     fn text(why: &serde_json::Error) -> Self {
         // The position is one in the body, as the sender sees it.
@@ -257,7 +266,7 @@ mod tests {
         }
     }
 
-    /// The id of a request, and its call or the code of what it is answered.
+    /// The id of a request, and its call or the code of its error.
     type Said = (Option<String>, Result<String, i32>);
 
     fn asked(body: &'static str, most: usize) -> (bool, Vec<Said>) {

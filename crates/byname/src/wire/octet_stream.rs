@@ -1,8 +1,8 @@
-//! Bytes as they are: `application/octet-stream` for a function that takes or returns [`Bytes`](crate::Bytes).
+//! Raw bytes: `application/octet-stream` for a function that takes or returns [`Bytes`](crate::Bytes).
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 
 use super::HttpReply;
 use crate::arguments::EncodedArguments;
@@ -10,12 +10,12 @@ use crate::codec::{self, Codec};
 
 pub(crate) const OCTETS: &str = "application/octet-stream";
 
-/// Whether a body is bytes as they are.
+/// Whether a body is raw bytes.
 pub(crate) fn is(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(names)
 }
 
-/// Whether the caller asks for bytes as they are.
+/// Whether the caller accepts raw bytes.
 pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(ACCEPT).into_iter().filter_map(|accept| accept.to_str().ok());
     accepts.flat_map(|accept| accept.split(',')).any(names)
@@ -25,12 +25,12 @@ fn names(media: &str) -> bool {
     media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(OCTETS)
 }
 
-/// Server: the one argument that a body is.
+/// Server: the body as the only argument.
 pub(crate) fn read(body: Bytes) -> EncodedArguments {
     EncodedArguments::by_position(Codec::MessagePack, packed(&(codec::Bytes::from(body),)))
 }
 
-/// Server: an item of a stream that is a part of a body.
+/// Server: a part of a body as an item of a stream.
 pub(crate) fn item(part: Bytes) -> Bytes {
     packed(&codec::Bytes::from(part))
 }
@@ -38,17 +38,17 @@ pub(crate) fn item(part: Bytes) -> Bytes {
 /// Server: a success.
 pub(crate) fn success(codec: Codec, value: &[u8]) -> Result<HttpReply, String> {
     let bytes: codec::Bytes = codec::decode(codec, value)?;
-    Ok(HttpReply { status: 200, content_type: OCTETS, retry_after: None, body: bytes.into() })
+    Ok(HttpReply { status: StatusCode::OK, content_type: OCTETS, retry_after: None, body: bytes.into() })
 }
 
-/// Server: puts an item of a stream of bytes behind others.
+/// Server: appends an item of a stream of bytes.
 pub(crate) fn put_item(codec: Codec, item: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let bytes: codec::Bytes = codec::decode(codec, item)?;
     out.extend_from_slice(&bytes);
     Ok(())
 }
 
-/// As MessagePack, which has bytes.
+/// Encoded as MessagePack, which has bytes.
 fn packed<T: serde_core::Serialize>(value: &T) -> Bytes {
     let mut out = Vec::new();
     codec::encode(Codec::MessagePack, value, &mut out).expect("bytes can be encoded");

@@ -1,16 +1,16 @@
-//! Where in a value an error is.
+//! Finds the position of an error inside a value.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 
-use crate::escape::beginning;
+use crate::untrusted_text::beginning;
 
-/// The way from a value to the part of it that could not be read, noted while the error comes up.
+/// The path from a value to the part that could not be read. It is recorded while the error is returned to the caller.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorPath {
     /// The innermost first.
     parts: RefCell<Vec<PathPart>>,
-    /// Whether what is read is a key.
+    /// Whether a key is being read.
     is_in_key: Cell<bool>,
     key: RefCell<String>,
 }
@@ -21,11 +21,11 @@ pub(super) enum PathPart {
     Key(String),
 }
 
-/// The longest path that is shown whole, in bytes: its keys may come from outside.
+/// The longest path that is shown in full, in bytes. Its keys may come from outside.
 const LONGEST: usize = 200;
 
 impl ErrorPath {
-    /// Behind the name of the value: `[0].quantity`, or `.quantity`.
+    /// The text after the name of the value: `[0].quantity`, or `.quantity`.
     pub(crate) fn suffix(&self) -> String {
         let mut out = String::new();
         for part in self.parts.borrow().iter().rev() {
@@ -38,8 +38,8 @@ impl ErrorPath {
         out
     }
 
-    /// A part of the value was read or not. What comes up from inside of a part is an error of that part, unless it was
-    /// swallowed.
+    /// Records whether a part of the value was read. An error that comes from inside a part belongs to that part,
+    /// unless it was swallowed.
     pub(super) fn leave(&self, failed: bool, part: impl FnOnce() -> PathPart) {
         let mut parts = self.parts.borrow_mut();
         if failed {
@@ -49,7 +49,7 @@ impl ErrorPath {
         }
     }
 
-    /// Runs what reads a key, and says which it was.
+    /// Runs `read`, which reads a key, and returns the key too.
     pub(super) fn key<T>(&self, read: impl FnOnce() -> T) -> (T, String) {
         self.is_in_key.set(true);
         let result = read();
@@ -57,7 +57,7 @@ impl ErrorPath {
         (result, self.key.take())
     }
 
-    /// A key, where one is being read.
+    /// Records a key, if one is being read.
     pub(super) fn visit(&self, value: &impl fmt::Display) {
         if self.is_in_key.get() {
             self.key.replace(value.to_string());
@@ -65,7 +65,7 @@ impl ErrorPath {
     }
 }
 
-/// Without the dot that a first key has: `lines[0].quantity`.
+/// Without the dot before a first key: `lines[0].quantity`.
 impl fmt::Display for ErrorPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let suffix = self.suffix();
@@ -139,7 +139,7 @@ mod tests {
         rest: BTreeMap<String, Value>,
     }
 
-    /// Takes what it can't read for nothing.
+    /// Treats a value that it can't read as absent.
     #[derive(Debug)]
     struct Lenient;
 
@@ -172,7 +172,7 @@ mod tests {
             r#"[{"quantity":1,"point":[1,2,3]}]"#,
             "`[0].point`: invalid length, expected an array of 2: it is longer",
         );
-        // What serde_json's position would place at the third.
+        // serde_json's position would show the third item.
         says::<Vec<Even>>("[2,3,4]", "`[1]`: an odd number");
         says::<Line>(r#"{"quantity":1,"even":3,"color":"Red"}"#, "`even`: an odd number");
         says::<BTreeMap<String, Vec<u8>>>(
@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn what_is_no_json_is_told_so_with_its_place() {
         let why = |text: &str| decode::<Vec<u8>>(Codec::Json, text.as_bytes()).unwrap_err();
-        assert_eq!(why("[1,\n 2"), "it is no JSON: EOF while parsing a list at line 2 column 2");
-        assert_eq!(why("[1,\n 2,x]"), "it is no JSON: expected a JSON value at line 2 column 4");
-        assert_eq!(why("[\"x\",}"), "it is no JSON: expected a JSON value at line 1 column 6");
-        assert_eq!(why("[1] 2"), "it is no JSON: trailing characters at line 1 column 5");
+        assert_eq!(why("[1,\n 2"), "it is not JSON: EOF while parsing a list at line 2 column 2");
+        assert_eq!(why("[1,\n 2,x]"), "it is not JSON: expected a JSON value at line 2 column 4");
+        assert_eq!(why("[\"x\",}"), "it is not JSON: expected a JSON value at line 1 column 6");
+        assert_eq!(why("[1] 2"), "it is not JSON: trailing characters at line 1 column 5");
         assert_eq!(why(" "), "it is empty");
     }
 }

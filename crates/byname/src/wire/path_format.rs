@@ -2,14 +2,14 @@
 //! `GET` is for `readonly` functions.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{HttpReply, headers};
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
-use crate::escape::quoted;
+use crate::untrusted_text::quoted;
 
 /// Characters that a path can't contain unencoded (RFC 3986, section 3.3). Percent signs are checked separately.
 const ENCODED: &AsciiSet = &CONTROLS
@@ -31,7 +31,7 @@ const ENCODED: &AsciiSet = &CONTROLS
 /// Both sides: checks that the path of an endpoint arrives as it is written. The error says why not, and how to write it.
 pub(crate) fn check(path: &str) -> Result<(), String> {
     if let Some(dots) = path.split('/').find(|segment| matches!(*segment, "." | "..")) {
-        return Err(format!("its segment `{dots}` is resolved before a path is sent; write the path without it"));
+        return Err(format!("clients resolve its segment `{dots}` before they send it; write the path without it"));
     }
     let is_hex = |text: &str| text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     let mut parts = path.split('%');
@@ -63,7 +63,7 @@ pub(crate) fn read(body: Bytes) -> Result<EncodedArguments, Error> {
 
 /// Server: a success.
 pub(crate) fn success(value: Bytes) -> HttpReply {
-    HttpReply { status: 200, content_type: headers::JSON, retry_after: None, body: value }
+    HttpReply { status: StatusCode::OK, content_type: headers::JSON, retry_after: None, body: value }
 }
 
 /// Client: the body of a call. `None` if some arguments are by position and some by name, which only the plain way can
@@ -78,13 +78,14 @@ pub(crate) fn write(args: &EncodedArguments) -> Option<Bytes> {
 }
 
 /// Client: the value of a success, not decoded.
-pub(super) fn value(name: &str, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
+pub(super) fn value(name: &str, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Error> {
     // Any web server may answer 200. The header says that this is the value of a function.
     if headers::is_byname(headers) {
         return Ok(body.clone());
     }
+    let status = status.as_u16();
     let why = format!(
-        "`{name}` was answered {status} by something that is no byname server any more (no `byname-protocol`); what is at its address now?"
+        "`{name}` was answered {status} by something that is no longer a byname server (no `byname-protocol`); what is at its address now?"
     );
     Err(Error::new(Code::Internal, why).executed_is(Executed::Unknown))
 }

@@ -1,0 +1,278 @@
+//! The access log: one event a call, when its outcome is known. [`AccessEntry`].
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant;
+
+use crate::codec::Codec;
+use crate::error::{Code, Error, Executed};
+use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
+use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::peer::Peer;
+use crate::trace_context::TraceId;
+
+/// What a filter chooses the events by.
+const TARGET: &str = "byname::access";
+
+/// The code of a success.
+const OK: &str = "ok";
+
+/// How a call came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallWay {
+    Plain,
+    Path,
+    JsonRpc,
+    Frames,
+    Local,
+}
+
+/// The entry of a call in the access log, if there is one. What is noted last counts. The event comes when this is dropped;
+/// if nothing was noted, the caller went away.
+#[derive(Debug)]
+#[must_use = "the event comes when this is dropped"]
+pub(crate) struct AccessEntry(Option<Box<AccessRecord>>);
+
+#[derive(Clone, Debug)]
+struct AccessRecord {
+    name: Option<Cow<'static, str>>,
+    peer: Option<Arc<Peer>>,
+    way: CallWay,
+    began: Instant,
+    code: &'static str,
+    executed: Executed,
+    bytes_in: Option<usize>,
+    bytes_out: Option<usize>,
+    items: Option<u64>,
+    trace_id: Option<TraceId>,
+}
+
+impl AccessEntry {
+    /// There is no access log.
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(way: CallWay, peer: Option<Arc<Peer>>, trace_id: Option<TraceId>, began: Instant) -> Self {
+        Self(Some(Box::new(AccessRecord {
+            name: None,
+            peer,
+            way,
+            began,
+            code: Code::Cancelled.as_str(),
+            executed: Executed::Unknown,
+            bytes_in: None,
+            bytes_out: None,
+            items: None,
+            trace_id,
+        })))
+    }
+
+    /// It is no call after all.
+    pub(crate) fn discard(&mut self) {
+        self.0 = None;
+    }
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    /// Which function was called.
+    pub(crate) fn named(&mut self, name: impl FnOnce() -> Cow<'static, str>) {
+        if let Some(record) = &mut self.0 {
+            record.name = Some(name());
+        }
+    }
+
+    /// This entry and the other are of one call, which began with this one. This one is dropped without an event.
+    pub(crate) fn begin(mut self, later: &mut AccessEntry) {
+        if let (Some(record), Some(later)) = (self.0.take(), &mut later.0) {
+            later.began = record.began;
+        }
+    }
+
+    /// The call came another way than it seemed at first.
+    pub(crate) fn came_by(&mut self, way: CallWay) {
+        if let Some(record) = &mut self.0 {
+            record.way = way;
+        }
+    }
+
+    /// What came of the call is of so many bytes.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.0 {
+            record.bytes_in = Some(bytes);
+        }
+    }
+
+    /// What the call is answered with is of so many bytes.
+    pub(crate) fn sent(&mut self, bytes: impl FnOnce() -> usize) {
+        if let Some(record) = &mut self.0 {
+            record.bytes_out = Some(bytes());
+        }
+    }
+
+    /// What the call came to.
+    pub(crate) fn ended<T>(&mut self, result: &Result<T, Failure>) {
+        match result {
+            Ok(_) => self.succeeded(),
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        if let Some(record) = &mut self.0 {
+            (record.code, record.executed) = (OK, Executed::Yes);
+        }
+    }
+
+    pub(crate) fn failed(&mut self, failure: &Failure) {
+        let (Failure::Rpc(error) | Failure::Method { error, .. }) = failure;
+        self.refused(error);
+    }
+
+    pub(crate) fn refused(&mut self, error: &Error) {
+        if let Some(record) = &mut self.0 {
+            (record.code, record.executed) = (error.code().as_str(), error.executed());
+        }
+    }
+
+    /// Entries for the parts of a call that turns out to be several, which are of so many bytes. None where there is no
+    /// access log.
+    pub(crate) fn split(mut self, parts: impl Iterator<Item = usize>) -> Vec<Self> {
+        let Some(whole) = self.0.take() else {
+            return Vec::new();
+        };
+        let part = |bytes| Self(Some(Box::new(AccessRecord { bytes_in: Some(bytes), ..AccessRecord::clone(&whole) })));
+        parts.map(part).collect()
+    }
+
+    /// Its answer is a stream, and nothing of it was sent.
+    fn of_stream(mut self) -> Self {
+        if let Some(record) = &mut self.0 {
+            (record.code, record.executed) = (Code::Cancelled.as_str(), Executed::Unknown);
+            (record.items, record.bytes_out) = (Some(0), None);
+        }
+        self
+    }
+
+    /// The items of a stream that answers the call. Their end is its end.
+    pub(crate) fn follow(self, items: Items) -> Items {
+        if self.0.is_none() {
+            return items;
+        }
+        Items::new(LoggedItems { items, access: self.of_stream() })
+    }
+
+    /// Notes what a call within the process came to, and follows its stream.
+    pub(crate) fn end_local(mut self, result: Result<Returned, Failure>) -> Result<Returned, Failure> {
+        match result {
+            Ok(Returned::Stream(items)) => Ok(Returned::Stream(self.follow(items))),
+            result => {
+                if let Ok(Returned::Value(ReturnedValue::Encoded(_, value))) = &result {
+                    self.sent(|| value.len());
+                }
+                self.ended(&result);
+                result
+            }
+        }
+    }
+}
+
+impl Drop for AccessEntry {
+    fn drop(&mut self) {
+        if let Some(record) = self.0.take() {
+            record.log();
+        }
+    }
+}
+
+impl CallWay {
+    const fn as_str(self) -> &'static str {
+        match self {
+            CallWay::Plain => "plain",
+            CallWay::Path => "path",
+            CallWay::JsonRpc => "json-rpc",
+            CallWay::Frames => "frames",
+            CallWay::Local => "local",
+        }
+    }
+}
+
+impl AccessRecord {
+    #[cold]
+    fn log(&self) {
+        let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: TARGET,
+            name = self.name.as_deref(),
+            peer = self.peer.as_deref().map(tracing::field::display),
+            way = self.way.as_str(),
+            ms = self.began.elapsed().as_micros() as f64 / 1000.0,
+            code = self.code,
+            executed = self.executed.as_str(),
+            bytes_in = self.bytes_in.map(bytes),
+            bytes_out = self.bytes_out.map(bytes),
+            items = self.items,
+            trace_id = self.trace_id.as_ref().map(TraceId::as_str),
+        );
+    }
+}
+
+/// The items of a stream on their way to the caller, counted.
+struct LoggedItems {
+    items: Items,
+    access: AccessEntry,
+}
+
+impl LoggedItems {
+    fn count(&mut self, batch: &ItemBatch) {
+        let Some(record) = &mut self.access.0 else {
+            return;
+        };
+        let (count, bytes) = match batch {
+            ItemBatch::Encoded(batch) => {
+                batch.rest().fold((0, 0), |(count, bytes), item| (count + 1, bytes + item.len()))
+            }
+            ItemBatch::Local(_) => (1, 0),
+        };
+        *record.items.get_or_insert_default() += count;
+        if matches!(batch, ItemBatch::Encoded(_)) {
+            *record.bytes_out.get_or_insert_default() += bytes;
+        }
+    }
+}
+
+impl ItemSource for LoggedItems {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: usize) -> Poll<NextItems> {
+        let next = ready!(self.items.poll_next(cx, room));
+        match &next {
+            NextItems::Batch(batch) => self.count(batch),
+            NextItems::End => {
+                self.access.succeeded();
+                drop(self.access.take());
+            }
+            NextItems::Failed(failure) => {
+                self.access.failed(failure);
+                drop(self.access.take());
+            }
+        }
+        Poll::Ready(next)
+    }
+
+    fn encode_in(mut self: Pin<&mut Self>, codec: Codec) {
+        self.items.encode_in(codec);
+    }
+
+    fn give_up(mut self: Pin<&mut Self>, why: &Failure) {
+        self.access.failed(why);
+        self.items.give_up(why);
+    }
+}
