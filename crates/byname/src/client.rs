@@ -44,6 +44,7 @@ use self::service_host::ServiceHost;
 pub use self::stream_call::StreamCall;
 pub use self::typed_result::Remote;
 
+use crate::address::Address;
 use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
@@ -138,8 +139,9 @@ impl CallScope {
 }
 
 impl Client {
-    /// A client of the service at `url`: `host:port/path`, with `http://`, `https://` or neither, which is `http://`. Without
-    /// a path it is `/rpc`. `https://` needs the feature `tls`.
+    /// A client of the service at `url`: `host:port/path`, with `http://`, `https://` or neither, which is `http://`; or
+    /// `unix:/path` of a unix socket. Without a path it is `/rpc`; [`ClientBuilder::endpoint`] sets another at a unix
+    /// socket. `https://` needs the feature `tls`.
     ///
     /// # Errors
     ///
@@ -151,8 +153,15 @@ impl Client {
     /// A client with other limits.
     pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
         let (transport, codec) = (Transport::default(), Codec::default());
-        let (url, limits) = (url.as_ref().into(), Limits::default());
-        ClientBuilder { url, limits, addresses: Vec::new(), transport, codec, tls: None }
+        ClientBuilder {
+            url: url.as_ref().into(),
+            endpoint: None,
+            limits: Limits::default(),
+            addresses: Vec::new(),
+            transport,
+            codec,
+            tls: None,
+        }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
@@ -317,6 +326,7 @@ impl fmt::Debug for Client {
 #[must_use = "a builder does nothing before `build`"]
 pub struct ClientBuilder {
     url: String,
+    endpoint: Option<String>,
     limits: Limits,
     addresses: Vec<String>,
     transport: Transport,
@@ -331,10 +341,21 @@ impl ClientBuilder {
         self
     }
 
-    /// The addresses of the service's replicas, as text or as [`SocketAddr`](std::net::SocketAddr)s. They replace the
-    /// addresses of the name in the URL and are used in the same way: each new HTTP connection goes to the first
-    /// address that accepts it, where addresses whose calls timed out come last. Frames are spread over up to four
-    /// addresses.
+    /// The path of the server's endpoint, for a URL that has no path. The default is `/rpc`.
+    ///
+    /// ```
+    /// let orders = byname::Client::builder("unix:/run/orders.sock").endpoint("/api").build()?;
+    /// # Ok::<(), byname::Error>(())
+    /// ```
+    pub fn endpoint(mut self, path: &str) -> Self {
+        self.endpoint = Some(path.to_owned());
+        self
+    }
+
+    /// The addresses of the service's replicas, as text (`10.0.0.1:8080`, `unix:/run/orders.sock`) or as
+    /// [`SocketAddr`](std::net::SocketAddr)s. They replace the addresses of the name in the URL and are used in the same
+    /// way: each new HTTP connection goes to the first address that accepts it, where addresses whose calls timed out
+    /// come last. Frames are spread over up to four addresses.
     ///
     /// ```
     /// let replicas = ["10.0.0.1:8080", "10.0.0.2:8080"];
@@ -371,8 +392,18 @@ impl ClientBuilder {
             let why = format!("a client has `ClientBuilder::tls`, but its URL is {}; write https://", target.url());
             return Err(Error::refused(Code::InvalidArgument, why));
         }
-        target.addresses =
-            self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
+        if let Some(endpoint) = &self.endpoint {
+            target.set_endpoint(&self.url, endpoint)?;
+        }
+        if !self.addresses.is_empty() {
+            target.addresses =
+                self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
+        }
+        if target.is_https && target.addresses.iter().any(Address::is_unix) {
+            let why =
+                format!("{} has a unix socket among its addresses, which has no TLS; write http://", target.url());
+            return Err(Error::refused(Code::InvalidArgument, why));
+        }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let host = ServiceHost::new(target, self.limits, frames);
         Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(host)))) })

@@ -125,12 +125,12 @@ pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits_and_timeouts::Limits;
 pub use method::{Method, Param, Source};
-pub use peer::{ClientCertificate, Identity, Peer};
+pub use peer::{ClientCertificate, Identity, Peer, UnixCredentials};
 pub use request::{Reply, Request};
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;
-pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
+pub use server::{Bound, Cors, HttpService, Listen, Serve, Server, UnixSocket};
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::service_url::ServiceUrl;
 use crate::address::Address;
-use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream};
+use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream, connect_unix};
 
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -93,7 +93,8 @@ pub(super) fn missing(in_handshake: &AtomicBool) -> &'static str {
 async fn secured(tls: &TlsConnector, stream: TransportStream) -> io::Result<TransportStream> {
     match stream {
         TransportStream::Tcp(socket) => tls.connect(socket).await,
-        TransportStream::Tls(_) => Ok(stream),
+        // A client with TLS has no unix socket among its addresses.
+        TransportStream::Tls(_) | TransportStream::Unix(_) => Ok(stream),
     }
 }
 
@@ -104,7 +105,8 @@ async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
             stream.set_nodelay(true)?;
             TransportStream::from(stream)
         }
-        Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+        Address::Unix(Some(path)) => connect_unix(path).await?.into(),
+        Address::Unix(None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path")),
     };
     Ok((address, stream))
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -18,8 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, last_answer, linger};
-use super::frame_connection;
-use super::http::{STREAMS, ServerEndpoint, Session, answer};
+use super::frame_connection::{self, FrameCaller};
+use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::{Handshake, ServerTls, TransportStream};
@@ -104,13 +103,13 @@ pub(super) async fn serve(
 
 /// Serves frames after an upgrade from HTTP.
 async fn upgraded(
-    upgrade: OnUpgrade,
+    upgrade: GrantedUpgrade,
     peer: Arc<Peer>,
     endpoint: Arc<ServerEndpoint>,
     stopped: watch::Receiver<()>,
     until: Option<Instant>,
 ) {
-    let upgraded = match upgrade.await {
+    let upgraded = match upgrade.connection.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
     };
@@ -119,7 +118,9 @@ async fn upgraded(
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frame_connection::serve(stream, early.into(), peer, endpoint, told_to_end(stopped, until), until).await;
+    let caller = FrameCaller { peer, is_forwarded: upgrade.is_forwarded };
+    let told_to_end = told_to_end(stopped, until);
+    frame_connection::serve(stream, early.into(), caller, endpoint, told_to_end, until).await;
 }
 
 /// Waits until a connection must end: with its server, or with the certificate of its client.

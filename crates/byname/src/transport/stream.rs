@@ -10,12 +10,14 @@ use tokio::net::TcpStream;
 
 use super::HandshakeRefusal;
 use super::tls::TlsStream;
+use super::unix::{self, UnixStream};
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) enum TransportStream {
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
+    Unix(UnixStream),
 }
 
 impl TransportStream {
@@ -26,6 +28,7 @@ impl TransportStream {
         let peeked = match self {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
             Self::Tls(stream) => return stream.check_idle(),
+            Self::Unix(stream) => unix::peek(stream, &mut byte),
         };
         match peeked {
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -41,6 +44,7 @@ impl TransportStream {
         match self {
             Self::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut next)).map_ok(|count| count > 0),
             Self::Tls(stream) => stream.poll_has_more(cx),
+            Self::Unix(stream) => unix::poll_peek(stream, cx).map_ok(|count| count > 0),
         }
     }
 
@@ -49,6 +53,7 @@ impl TransportStream {
         // The peer may be gone, and then nobody reads them.
         let _ = match self {
             Self::Tcp(stream) => stream.try_write(words).map(drop),
+            Self::Unix(stream) => stream.try_write(words).map(drop),
             Self::Tls(stream) => {
                 stream.write_last_words(words);
                 Ok(())
@@ -59,7 +64,7 @@ impl TransportStream {
     /// Why the peer refuses this side, if it does. To be asked after an error.
     pub(crate) fn refusal(&self) -> Option<&HandshakeRefusal> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.refusal(),
         }
     }
@@ -77,11 +82,18 @@ impl From<TlsStream> for TransportStream {
     }
 }
 
+impl From<UnixStream> for TransportStream {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
 impl AsyncRead for TransportStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -91,6 +103,7 @@ impl AsyncWrite for TransportStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -102,6 +115,7 @@ impl AsyncWrite for TransportStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -109,6 +123,7 @@ impl AsyncWrite for TransportStream {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -116,6 +131,7 @@ impl AsyncWrite for TransportStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -123,6 +139,7 @@ impl AsyncWrite for TransportStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -28,6 +28,14 @@ pub(crate) fn https(page: &mut Page) {
 pub(crate) async fn tls(page: &mut Page) {
     page.section("TLS");
     files(page);
+    let socket = Folder::new("errors-socket");
+    let authority = Authority::new("the authority");
+    let at = format!("unix:{}", socket.path("orders.sock").display());
+    page.add(
+        "A server with TLS is bound to a unix socket",
+        failed(one().tls(server_tls(&authority.sign(HERE))).serve(at).bind().await),
+        "A unix socket does not leave the machine, and the kernel says who calls. Serve it by another server, without TLS.",
+    );
     certificates_of_servers(page).await;
     certificates_of_clients(page).await;
     handshakes(page).await;
@@ -117,6 +125,13 @@ fn files(page: &mut Page) {
         "A mounted server has TLS",
         failed(one().tls(server_tls(&authority.sign(HERE))).into_service()),
         "Remove `Server::tls`, and give the certificate to the outer server.",
+    );
+    page.add(
+        "A client with TLS has a unix socket among its addresses",
+        failed(
+            Client::builder("https://orders.internal").addresses(["unix:/run/orders.sock"]).tls(trusting(&authority)).build(),
+        ),
+        "A unix socket does not leave the machine. Make another client for it, with `http://` or with its path as the URL.",
     );
     page.add(
         "A client has TLS and its URL has none",
