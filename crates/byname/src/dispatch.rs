@@ -112,24 +112,16 @@ impl Dispatch {
         &self.limits
     }
 
-    /// How long the arrival of a whole call may take if its caller set no time-out: the time of its function, or,
-    /// before the name is known, the longest time of all functions.
-    pub(crate) fn patience(&self, name: Option<&str>) -> Duration {
-        let Some(name) = name else {
-            return self.patience;
-        };
-        let own = self.registry.get(name).and_then(|entry| entry.handler.method.timeout);
+    /// How long the arrival of a whole call may take if its caller set no time-out and its name is not known yet: the
+    /// longest time of all functions.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// The same for a call whose name was looked up; the time of its own function counts.
+    pub(crate) fn patience_with(&self, entry: Option<&Arc<RegistryEntry>>) -> Duration {
+        let own = entry.and_then(|entry| entry.handler.method.timeout);
         own.unwrap_or_default().max(self.limits.call)
-    }
-
-    /// Whether the function of this name is `readonly`. `None` if there is no such function.
-    pub(crate) fn is_readonly(&self, name: &str) -> Option<bool> {
-        self.registry.get(name).map(|entry| entry.handler.method.readonly)
-    }
-
-    /// Whether the function of this name takes a stream.
-    pub(crate) fn takes_stream(&self, name: &str) -> bool {
-        self.registry.get(name).is_some_and(|entry| entry.handler.method.takes.is_some())
     }
 
     /// Whether `name` accepts values of these types without encoding.

@@ -193,7 +193,6 @@ impl Books for Paper {
     }
 }
 
-#[expect(dead_code, reason = "a generic block is compiled, and not instantiated")]
 struct Shelf<T>(T);
 
 #[rpc]

@@ -188,7 +188,7 @@ impl HttpConnections {
         pool.put(connection, address, owner, until);
         drop(pool);
         if let Some(runtime) = sweeps_on {
-            self.sweeper.start(&self.pool, &runtime);
+            self.sweeper.start(&self.pool, &runtime, until);
         }
     }
 

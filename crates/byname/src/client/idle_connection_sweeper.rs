@@ -27,10 +27,15 @@ impl Sweeper {
         !self.is_running.swap(true, Ordering::Relaxed)
     }
 
-    /// Starts the task.
-    pub(super) fn start<C: Send + 'static>(&self, pool: &Arc<Mutex<ConnectionPool<C, Id>>>, runtime: &Handle) {
+    /// Starts the task, which looks at the pool when its first connection expires.
+    pub(super) fn start<C: Send + 'static>(
+        &self,
+        pool: &Arc<Mutex<ConnectionPool<C, Id>>>,
+        runtime: &Handle,
+        first: Instant,
+    ) {
         let guard = RunningGuard(Some(Arc::clone(&self.is_running)));
-        let task = runtime::spawn(runtime, sweep(Arc::downgrade(pool), guard));
+        let task = runtime::spawn(runtime, sweep(Arc::downgrade(pool), guard, first));
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
     }
 }
@@ -43,14 +48,19 @@ impl Drop for Sweeper {
     }
 }
 
-async fn sweep<C>(pool: Weak<Mutex<ConnectionPool<C, Id>>>, mut guard: RunningGuard) {
-    while let Some(next) = pool.upgrade().and_then(|pool| next_sweep(&pool, &mut guard)) {
-        sleep_until(next).await;
-        if let Some(pool) = pool.upgrade() {
-            let old = pool.lock().unwrap_or_else(PoisonError::into_inner).expire(Instant::now());
-            // Sockets are closed outside of the lock.
-            drop(old);
-        }
+/// It does not look before the first expiry: a client that makes one call after the other has an empty pool then, and would
+/// start a task for each call.
+async fn sweep<C>(pool: Weak<Mutex<ConnectionPool<C, Id>>>, mut guard: RunningGuard, first: Instant) {
+    let mut next = Some(first);
+    while let Some(expiry) = next {
+        sleep_until(expiry).await;
+        let Some(pool) = pool.upgrade() else {
+            return;
+        };
+        let old = pool.lock().unwrap_or_else(PoisonError::into_inner).expire(Instant::now());
+        // Sockets are closed outside of the lock.
+        drop(old);
+        next = next_sweep(&pool, &mut guard);
     }
 }
 
@@ -79,5 +89,27 @@ impl RunningGuard {
 impl Drop for RunningGuard {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_task_serves_calls_that_follow_each_other() {
+        let (sweeper, pool) = (Sweeper::new(), Arc::new(Mutex::new(ConnectionPool::<(), Id>::new())));
+        let expiry = Instant::now() + Duration::from_secs(50);
+        assert!(sweeper.begins());
+        sweeper.start(&pool, &Handle::current(), expiry);
+        // The next call has taken the connection before the task is polled, and puts it back.
+        tokio::task::yield_now().await;
+        assert!(!sweeper.begins(), "it runs");
+        pool.lock().unwrap().put((), ([127, 0, 0, 1], 1).into(), Handle::current().id(), expiry);
+        sleep_until(expiry + Duration::from_millis(1)).await;
+        assert_eq!(pool.lock().unwrap().next_expiry(), None, "it was closed");
+        assert!(sweeper.begins(), "the task has ended");
     }
 }

@@ -20,6 +20,10 @@ impl fmt::Display for Refused {
 
 /// Whether an object in the JSON `text` has such a key, in any spelling.
 pub(super) fn has_private_key(text: &[u8]) -> bool {
+    // Most texts are small, and too short for such a key.
+    if text.len() < PREFIX.len() {
+        return false;
+    }
     // Such a key has each letter either plain or as `\u00` and two digits. Few texts contain a dollar or such an
     // escape.
     let is_suspicious = |at: usize| match &text[at..] {

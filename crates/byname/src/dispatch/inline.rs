@@ -8,7 +8,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Instant as Clock;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -58,7 +58,18 @@ impl InlineCall<'_> {
         }
         let Self { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions } = self;
         let span = span(&entry.handler.method, &metadata);
-        let origin = CallOrigin { metadata, peer, deadline, ..CallOrigin::default() };
+        // `..CallOrigin::default()` would make empty headers and drop them.
+        let origin = CallOrigin {
+            metadata,
+            extensions: Extensions::new(),
+            peer,
+            deadline,
+            permit: None,
+            share: None,
+            room: Vec::new(),
+            items: None,
+            takes_stream: false,
+        };
         let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let run = || {
             let mut supervised = dispatch.begin(entry, Arc::clone(name), origin, now, source)?;

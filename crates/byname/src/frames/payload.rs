@@ -145,6 +145,7 @@ pub(crate) fn read_metadata(bytes: &mut &[u8]) -> Result<HeaderMap, Violation> {
 }
 
 /// Writes the metadata, if there is any. Returns the flags that say so.
+#[inline]
 fn write_any_metadata(metadata: &HeaderMap, out: &mut Vec<u8>) -> u8 {
     if metadata.is_empty() {
         return 0;

@@ -143,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     /// Reads from the stream. Its end is an error, announced or not.
+    #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketEnd>> {
         if self.is_closed {
             return Poll::Ready(Err(SocketEnd::Closed));
@@ -197,12 +198,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
         }
     }
 
+    #[cold]
     fn release_read(&mut self) {
         self.read = BytesMut::from(&self.read[..]);
         (self.room, self.most_room) = (FIRST_READ, 0);
     }
 
     /// Releases memory that a quiet connection doesn't need.
+    #[cold]
     fn release(&mut self) {
         if self.has_written_all() {
             (self.wire, self.written) = (Vec::new(), 0);

@@ -135,6 +135,7 @@ impl WriteQueue {
     }
 
     /// Frees memory that was not used for a while. Returns when to call this again, if some is kept.
+    #[inline]
     pub(crate) fn tidy(&mut self, now: Instant) -> Option<Instant> {
         let at = self.spares.tidy(now);
         if at.is_none() {
@@ -166,6 +167,11 @@ impl WriteQueue {
 
     /// Moves the contents of another queue, of which nothing was written, to the end of this one.
     pub(crate) fn append(&mut self, other: &mut Self) {
+        if other.is_empty() {
+            // So it is at nearly every call.
+            other.frames.shrink_to(ROOM);
+            return;
+        }
         if other.frames.len() > IDLE {
             self.spares.used();
         }

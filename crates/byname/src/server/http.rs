@@ -46,7 +46,7 @@ use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
 use crate::untrusted_text::quoted;
-use crate::wire::{Way, headers};
+use crate::wire::headers;
 
 /// The limit of concurrent calls on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
@@ -85,10 +85,7 @@ pub(super) struct Session {
 
 /// A way of calling over HTTP, or another service at a path.
 trait WayIn {
-    /// The form of errors for callers of this way.
-    const ERRORS: Way;
-
-    /// Answers a request. Rejections are written in the form [`ERRORS`](Self::ERRORS).
+    /// Answers a request. Rejections are written in the form that [`RequestTarget::errors`] says.
     fn answer<B: RequestBody>(
         self,
         request: AdmittedRequest<'_, B>,

@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     break true;
                 }
             };
-            self.wakers.drain(..).for_each(Waker::wake);
+            self.wake();
             let blocked = loop {
                 if self.socket.has_written_all() {
                     let mut state = self.link.state.lock_for_task();
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                 }
             };
             // Streams that may continue.
-            self.wakers.drain(..).for_each(Waker::wake);
+            self.wake();
             if is_more {
                 // First the callers that were just answered: their next calls are written while the rest is read.
                 cx.waker().wake_by_ref();
@@ -113,6 +113,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             if self.socket.poll_read(cx)?.is_pending() {
                 return self.wait(cx, blocked);
             }
+        }
+    }
+
+    fn wake(&mut self) {
+        // Nobody is to be woken most of the time, and to drain nothing costs as much as to wake one.
+        if !self.wakers.is_empty() {
+            self.wakers.drain(..).for_each(Waker::wake);
         }
     }
 

@@ -60,6 +60,7 @@ impl CallPayload {
     }
 
     /// A call whose arguments `write` appends by name.
+    #[inline]
     pub(crate) fn by_name(
         left: Duration,
         headers: &HeaderMap,

@@ -11,12 +11,18 @@ pub(super) const NO_CREDIT: &str = "credit without a number";
 
 /// ITEM: one value of a stream, with the metadata of the answer where it is the first. Whether it is a large message,
 /// which goes out in pieces.
+#[inline]
 pub(crate) fn put_item(id: u64, metadata: &HeaderMap, item: &[u8], queue: &mut WriteQueue) -> bool {
     let header = FrameHeader::new(kind::ITEM, 0, 0, id);
     if metadata.is_empty() && item.len() <= PIECE {
         queue.put_small(header, item);
         return false;
     }
+    put_rare_item(header, metadata, item, queue)
+}
+
+/// An item with metadata, or one that may be a large message.
+fn put_rare_item(header: FrameHeader, metadata: &HeaderMap, item: &[u8], queue: &mut WriteQueue) -> bool {
     let start = queue.open();
     let flags = write_any_metadata(metadata, queue.buffer());
     queue.buffer().extend_from_slice(item);

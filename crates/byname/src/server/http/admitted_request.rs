@@ -25,6 +25,7 @@ use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
+use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::untrusted_text::quoted_bytes;
 use crate::wire::stream_lines::StreamFormat;
@@ -49,6 +50,21 @@ pub(super) struct CallerInfo<'r> {
     pub(super) deadline: Option<Instant>,
 }
 
+/// The function that a request calls.
+pub(super) struct CalledFunction<'r> {
+    pub(super) way: Way,
+    /// As it was called. It may be an alias.
+    pub(super) name: Arc<str>,
+    /// What the registry has under this name, looked up once for each call.
+    pub(super) entry: Option<&'r Arc<RegistryEntry>>,
+}
+
+impl CalledFunction<'_> {
+    fn is_readonly(&self) -> bool {
+        self.entry.is_some_and(|entry| entry.handler.method.readonly)
+    }
+}
+
 /// The streams of a call.
 pub(super) struct StreamsOfCall {
     pub(super) items: Option<Items>,
@@ -60,13 +76,13 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         self.caller.endpoint()
     }
 
-    /// Reads the body of a call of this name, or of a call whose name is in the body.
-    pub(super) async fn read_body(&mut self, name: Option<&str>) -> Result<Bytes, Rejection> {
+    /// Reads the body. It may take `patience` if the caller set no time-out.
+    pub(super) async fn read_body(&mut self, patience: Duration) -> Result<Bytes, Rejection> {
         let mut body = pin!(self.take_body()?);
         let dispatch = self.endpoint().dispatch();
         let until = match self.caller.deadline {
             Some(deadline) => BodyDeadline { deadline, by_caller: true },
-            None => BodyDeadline { deadline: later(self.began, dispatch.patience(name)), by_caller: false },
+            None => BodyDeadline { deadline: later(self.began, patience), by_caller: false },
         };
         match request_body::read(body.as_mut(), dispatch.limits(), until).await {
             Ok(body) => {
@@ -114,26 +130,25 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     /// Calls a function, with the stream that its caller sends, and writes the result.
     pub(super) async fn call(
         self,
-        way: Way,
-        name: String,
+        called: CalledFunction<'r>,
         args: CallArguments,
         items: Option<Items>,
     ) -> Result<HttpAnswer, Rejection> {
-        let dispatch = self.endpoint().dispatch();
+        let way = called.way;
         if way == Way::Plain {
-            self.access.named(|| dispatch.logged_name(&name));
+            let dispatch = self.endpoint().dispatch();
+            self.access.named(|| dispatch.logged_name(&called.name));
         }
-        // Only an error needs the name again, for its message.
-        let said = name.clone();
         let refused = matches!(args, CallArguments::Refused(_));
         let format = StreamFormat::asked_for(&self.head.headers);
-        let asks_for_bytes = way == Way::Path && octet_stream::is_asked_for(&self.head.headers);
+        let gets_bytes = way == Way::Path
+            && called.entry.is_some_and(|entry| entry.handler.returns_bytes())
+            && octet_stream::is_asked_for(&self.head.headers);
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
-        let Reply { result, metadata } = self.caller.run(name, &said, args, streams, metadata).await;
+        let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata).await;
         self.access.ended(&result);
         let of_function = is_of_function(&result);
-        let gets_bytes = asks_for_bytes && dispatch.entry(&said).is_some_and(|entry| entry.handler.returns_bytes());
         let reply = match result {
             Ok(Returned::Value(ReturnedValue::Encoded(codec, value))) if gets_bytes => {
                 octet_stream::success(codec, &value).map_err(|_| not_encoded())?
@@ -144,9 +159,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 (None, _) => return Err(not_encoded().into()),
             },
             Ok(Returned::Stream(items)) => {
-                let readonly = dispatch.is_readonly(&said) == Some(true);
                 let activity = Arc::clone(&self.caller.session.activity);
-                let reader = StreamReader { activity, readonly: readonly.then_some(said) };
+                let reader = StreamReader { activity, readonly: called.is_readonly().then_some(called.name) };
                 let format = if gets_bytes { BodyFormat::Octets } else { BodyFormat::Text(format) };
                 let items = self.access.take().follow(items);
                 return Ok(response_body::stream(items, format, reader, metadata));
@@ -160,11 +174,12 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
                 refusal.answer(way, status)
             }
         };
-        let (length, limit) = (reply.body.len(), dispatch.limits().message);
+        let (length, limit) = (reply.body.len(), self.endpoint().dispatch().limits().message);
         if of_function && length > limit {
             let why = format!(
-                "the reply of `{said}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
+                "the reply of `{}` has {length} bytes, more than {limit} (`Limits::message` of the server); \
                  return less, or raise the limit{}",
+                called.name,
                 codec::shorter(Codec::Json)
             );
             return Err(does_not_fit(why).into());
@@ -178,11 +193,10 @@ impl<'r> CallerInfo<'r> {
         &self.session.endpoint
     }
 
-    /// Runs a call as one call of its connection. `said` is its name again.
+    /// Runs a call as one call of its connection.
     pub(super) async fn run(
         &self,
-        name: String,
-        said: &str,
+        called: &CalledFunction<'r>,
         args: CallArguments,
         streams: StreamsOfCall,
         metadata: HeaderMap,
@@ -194,22 +208,22 @@ impl<'r> CallerInfo<'r> {
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
-        let mut request = Request::new(name.into(), args, metadata);
+        let mut request = Request::new(Arc::clone(&called.name), args, metadata);
         (request.peer, request.deadline, request.share) = (self.session.peer, self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // A batch has several calls.
         request.extensions = self.session.extensions.clone();
         // The stream may be complete but not read yet. A cancelled function would find it broken.
         let mut is_to_be_told = request.items.is_none();
-        let mut running = pin!(dispatch.run(request));
+        let mut running = pin!(dispatch.run_found(called.entry, request));
         let activity = &self.session.activity;
         poll_fn(|cx| {
             let polled = running.as_mut().poll(cx);
             if polled.is_ready() || !activity.is_half_closed() {
                 return polled;
             }
-            if dispatch.is_readonly(said) == Some(true) {
-                return Poll::Ready(half_closed(said).into());
+            if called.is_readonly() {
+                return Poll::Ready(half_closed(&called.name).into());
             }
             if take(&mut is_to_be_told) {
                 return while_caller_may_be_gone(|| running.as_mut().poll(cx));

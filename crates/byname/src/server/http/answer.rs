@@ -17,14 +17,12 @@ pub(super) struct Rejection {
     /// `None` for the status of the error's code.
     pub(super) status: Option<StatusCode>,
     pub(super) error: Error,
-    /// The way whose callers read it, if it is known.
-    way: Option<Way>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Rejection {
     pub(super) fn new(status: StatusCode, error: Error) -> Self {
-        Self { status: Some(status), error, way: None, headers: Vec::new() }
+        Self { status: Some(status), error, headers: Vec::new() }
     }
 
     /// The content type or coding of the body is not accepted.
@@ -39,14 +37,8 @@ impl Rejection {
         self
     }
 
-    /// The rejection, in the form of this way.
-    pub(super) fn read_by(self, way: Way) -> Self {
-        Self { way: Some(way), ..self }
-    }
-
-    /// The answer in the form of the rejection's way, or of this one if that is not known.
-    pub(super) fn into_answer(self, otherwise: Way) -> HttpAnswer {
-        let way = self.way.unwrap_or(otherwise);
+    /// The answer in the form of this way.
+    pub(super) fn into_answer(self, way: Way) -> HttpAnswer {
         let refusal = WireError::from(Failure::Rpc(self.error));
         let status = self.status.unwrap_or_else(|| refusal.status(way));
         let mut out = answer(refusal.answer(way, status), HeaderMap::new());
@@ -57,7 +49,7 @@ impl Rejection {
 
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
-        Self { status: None, error, way: None, headers: Vec::new() }
+        Self { status: None, error, headers: Vec::new() }
     }
 }
 

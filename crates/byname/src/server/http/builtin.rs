@@ -8,7 +8,7 @@ use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
 use super::{ServerEndpoint, WayIn};
-use crate::wire::{HttpReply, Way};
+use crate::wire::HttpReply;
 
 /// All of them.
 const BUILTINS: &[Builtin] = &[
@@ -35,8 +35,6 @@ impl Builtin {
 }
 
 impl WayIn for &Builtin {
-    const ERRORS: Way = Way::Path;
-
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
         if ![Verb::GET, Verb::HEAD].contains(&request.head.method) {
             return Verbs::Probe.refuse(request.head);

@@ -10,7 +10,9 @@ use http::HeaderMap;
 
 use self::concurrent_batch::join;
 use super::WayIn;
-use super::admitted_request::{AdmittedRequest, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded};
+use super::admitted_request::{
+    AdmittedRequest, CalledFunction, CallerInfo, StreamsOfCall, does_not_fit, is_of_function, not_encoded,
+};
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
 use crate::access_log::{AccessEntry, CallWay};
@@ -25,8 +27,6 @@ pub(super) struct JsonRpcWay {
 }
 
 impl WayIn for JsonRpcWay {
-    const ERRORS: Way = Way::Plain;
-
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
         let (caller, mut access) = (request.caller, request.access.take());
         access.came_by(CallWay::JsonRpc);
@@ -87,10 +87,11 @@ async fn answer_to(
             return (asked.id.map(|id| json_rpc_format::no_call(&id, no_call)), HeaderMap::new());
         }
     };
+    let entry = caller.endpoint().dispatch().entry(&name);
     access.named(|| caller.endpoint().dispatch().logged_name(&name));
-    let said = name.clone();
+    let called = CalledFunction { way: Way::Plain, name: name.into(), entry };
     let none = StreamsOfCall { items: None, takes_stream: false };
-    let reply = caller.run(name, &said, CallArguments::Encoded(args), none, metadata).await;
+    let reply = caller.run(&called, CallArguments::Encoded(args), none, metadata).await;
     access.ended(&reply.result);
     let Some(id) = asked.id else {
         return (None, reply.metadata);
@@ -108,8 +109,9 @@ async fn answer_to(
     if of_function && fits().is_err() {
         let (length, limit) = (body.len(), caller.endpoint().dispatch().limits().message);
         let why = format!(
-            "the reply of `{said}` has {length} bytes, and all replies of an answer together may have at most {limit} \
+            "the reply of `{}` has {length} bytes, and all replies of an answer together may have at most {limit} \
              (`Limits::message` of the server){}",
+            called.name,
             codec::shorter(Codec::Json)
         );
         return (Some(refuse(&id, does_not_fit(why), access)), HeaderMap::new());

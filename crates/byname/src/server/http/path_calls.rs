@@ -1,11 +1,13 @@
 //! `POST /rpc/name` with the arguments as the body, and `GET /rpc/name?a=1` for `readonly` functions.
 
+use std::sync::Arc;
+
 use http::Method as Verb;
 use http::StatusCode;
 use http::header::ALLOW;
 
 use super::WayIn;
-use super::admitted_request::AdmittedRequest;
+use super::admitted_request::{AdmittedRequest, CalledFunction};
 use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection};
 use super::caching::CacheRules;
@@ -17,43 +19,43 @@ use crate::request::CallArguments;
 use crate::wire::{Way, octet_stream, path_format, query};
 
 pub(super) struct PathWay {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
 }
 
 impl WayIn for PathWay {
-    const ERRORS: Way = Way::Path;
-
     async fn answer<B: RequestBody>(self, mut request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
         let Self { name } = self;
         let dispatch = request.endpoint().dispatch();
+        let entry = dispatch.entry(&name);
+        let called = CalledFunction { way: Way::Path, name, entry };
         let verb = &request.head.method;
         if *verb == Verb::POST {
-            let takes_bytes = octet_stream::is(&request.head.headers)
-                && dispatch.entry(&name).is_some_and(|entry| entry.handler.takes_bytes());
-            if dispatch.takes_stream(&name) {
+            let takes_bytes =
+                entry.is_some_and(|entry| entry.handler.takes_bytes()) && octet_stream::is(&request.head.headers);
+            if entry.is_some_and(|entry| entry.handler.method.takes.is_some()) {
                 let args = query::read(request.head.uri.query().unwrap_or(""))?;
                 let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
-                return request.call(Way::Path, name, CallArguments::Query(args), Some(items)).await;
+                return request.call(called, CallArguments::Query(args), Some(items)).await;
             }
-            let body = request.read_body(Some(&name)).await?;
+            let body = request.read_body(dispatch.patience_with(entry)).await?;
             let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body)? };
-            return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
+            return request.call(called, CallArguments::Encoded(args), None).await;
         }
-        let Some(method) = dispatch.entry(&name).map(|entry| &*entry.handler.method) else {
+        let Some(method) = entry.map(|entry| &*entry.handler.method) else {
             let args = EncodedArguments::none(Codec::Json);
-            return request.call(Way::Path, name, CallArguments::Encoded(args), None).await;
+            return request.call(called, CallArguments::Encoded(args), None).await;
         };
         if method.readonly && [Verb::GET, Verb::HEAD].contains(verb) {
             let args = query::read(request.head.uri.query().unwrap_or(""))?;
             let caching = CacheRules::new(method, &request.head.headers);
-            let out = request.call(Way::Path, name, CallArguments::Query(args), None).await?;
+            let out = request.call(called, CallArguments::Query(args), None).await?;
             return Ok(caching.apply(out));
         }
         let allowed = if method.readonly { Verbs::Read } else { Verbs::Call };
-        let refused = CallArguments::Refused(allowed.wrong_verb(Some(&name), verb, request.head.uri.path()));
+        let refused = CallArguments::Refused(allowed.wrong_verb(Some(&called.name), verb, request.head.uri.path()));
         let is_question = *verb == Verb::OPTIONS;
         // Interceptors may answer that there is no such function.
-        let mut out = request.call(Way::Path, name, refused, None).await?;
+        let mut out = request.call(called, refused, None).await?;
         if out.status() == StatusCode::METHOD_NOT_ALLOWED {
             if is_question {
                 return Ok(allowed.allowing());

@@ -51,7 +51,7 @@ impl RequestTarget {
         }
     }
 
-    /// The way whose error form is used for rejections.
+    /// The way whose error form is used for rejections, before the way in and by it.
     fn errors(self) -> Way {
         match self {
             Self::Plain => Way::Plain,
@@ -126,7 +126,7 @@ async fn admit<B: RequestBody>(
     if let RequestTarget::Builtin(builtin) = target
         && builtin.is_probe
     {
-        return answer_by(builtin, request).await;
+        return builtin.answer(request).await;
     }
     if !is_known {
         endpoint.gate.is_ours(host)?;
@@ -144,21 +144,16 @@ async fn admit<B: RequestBody>(
         return Ok(endpoint.cors.preflight());
     }
     match target {
-        RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => answer_by(PlainWay, request).await,
+        RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => PlainWay.answer(request).await,
         RequestTarget::Path { name_at } if endpoint.by_path => {
-            let name = head.uri.path()[name_at..].to_owned();
-            answer_by(PathWay { name }, request).await
+            let name = head.uri.path()[name_at..].into();
+            PathWay { name }.answer(request).await
         }
-        RequestTarget::Builtin(builtin) => answer_by(builtin, request).await,
+        RequestTarget::Builtin(builtin) => builtin.answer(request).await,
         // The server as a whole.
         _ if head.method == Verb::OPTIONS && head.uri.path() == "*" => Ok(Verbs::Read.allowing()),
         _ => Err(endpoint.nothing(head.uri.path())),
     }
-}
-
-/// Answers by one way. Rejections have the form of that way.
-async fn answer_by<W: WayIn, B: RequestBody>(way: W, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-    way.answer(request).await.map_err(|rejection| rejection.read_by(W::ERRORS))
 }
 
 /// Answers a WebSocket handshake. The connection continues with frames.

@@ -84,7 +84,7 @@ pub(super) struct StreamBody {
 pub(super) struct StreamReader {
     pub(super) activity: Arc<ConnectionActivity>,
     /// The name of the function, if it is dropped when its caller may be gone.
-    pub(super) readonly: Option<String>,
+    pub(super) readonly: Option<Arc<str>>,
 }
 
 impl StreamBody {
