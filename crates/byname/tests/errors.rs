@@ -1495,7 +1495,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a call without a time-out", "as above"),
     ("transfer-encoding: chunked", "a head of HTTP"),
     ("authorization, origin, accept", "the value of a header"),
-    (" (add `.method::<", "a part of what a server logs at its start"),
     ("event: end", "an event, not an error"),
     ("event: err", "an event; the error in it is one of these"),
     ("a bracket too many", "serde_json has read the text before"),
