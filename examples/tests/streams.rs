@@ -195,7 +195,7 @@ fn guests_hear_each_other_whatever_they_call_by() {
     ann.says(r#"Bob says hi "Ann""#);
     bob.says(r#"{"item":"Bob says hi \"Ann\""}"#);
 
-    // One who is cut off leaves as well.
+    // A guest whose connection is cut leaves too.
     let cat = service.call(&["Cat"]);
     ann.says("Cat joins");
     bob.says(r#"{"item":"Cat joins"}"#);

@@ -1,4 +1,4 @@
-//! The access log: exactly one event a call, by every way in, whatever comes of it.
+//! The access log: exactly one event for each call, on every way in, for every outcome.
 
 mod harness;
 

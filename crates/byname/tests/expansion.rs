@@ -254,7 +254,7 @@ async fn borrows_inside_an_option() {
     assert_eq!(Held::on(&client).length(Some("ab"), &[1]).await, Ok(3));
 }
 
-/// The same functions, declared by somebody who doesn't know that they may fail.
+/// The same functions, declared without the `Result` that they return.
 mod unaware {
     #[byname::rpc]
     pub async fn half(a: i64) -> i64;
@@ -437,7 +437,7 @@ async fn a_block_with_a_prefix_and_another_stub() {
 }
 
 #[tokio::test]
-async fn a_deprecated_function_warns_who_uses_it_and_nobody_else() {
+async fn only_uses_of_a_deprecated_function_are_warned_about() {
     #![deny(deprecated)]
 
     #[rpc]

@@ -101,7 +101,7 @@ async fn no_call_on_a_connection_of_its_own_fails_or_runs_twice() {
 
 // The replicas.
 
-/// What ran in one replica, and whom it heard of it from.
+/// The calls that ran in one replica, and the connections that brought them.
 #[derive(Default)]
 struct Ledger {
     ran: Mutex<Vec<u64>>,
@@ -274,7 +274,7 @@ impl Seen {
     }
 }
 
-/// One HTTP/2 connection to whoever takes it, opened again when that one goes.
+/// One HTTP/2 connection to the replica that accepts it, opened again when that replica ends.
 struct Http2 {
     addresses: [SocketAddr; 2],
     kept: tokio::sync::Mutex<Option<Sender>>,

@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_no_json_are_told_so_with_the_place() {
+    fn the_error_about_invalid_json_arguments_has_the_place() {
         let body = b"{\"a\": 1,\n \"b\": two}";
         let source = ArgumentSource::Encoded { codec: Codec::Json, positional: b"", keyword: body, nesting: 128 };
         let words = "the arguments can't be read: it is not JSON: expected a JSON value at line 2 column 8";

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_used_goes_first_and_the_old_never() {
+    fn the_most_recently_used_connection_is_taken_and_no_old_one() {
         let (mut pool, now, s) = (ConnectionPool::new(), Instant::now(), Duration::from_secs);
         pool.put(1, at(1), "a", now + s(60));
         pool.put(2, at(1), "a", now + s(10));

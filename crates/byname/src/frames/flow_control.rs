@@ -458,7 +458,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_between_all_items_arrive_in_order_and_no_more_is_kept_than_was_granted(
+        fn items_arrive_in_order_and_memory_stays_within_the_credit(
             steps in proptest::collection::vec((0..7u8, prop_oneof![0..40usize, 0..40_000usize, 200_000..400_000usize]), 0..400),
         ) {
             let mut world = World::new();
@@ -477,7 +477,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stream_that_is_cut_is_never_whole(
+        fn a_truncated_stream_never_looks_complete(
             steps in proptest::collection::vec((0..6u8, 0..40_000usize), 0..200),
             lost in 1..9usize,
         ) {

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_begun_can_be_taken_back_and_what_was_only_given_up() {
+    fn unsent_and_abandoned_messages_can_be_withdrawn() {
         let (mut write_queue, mut writer) = (WriteQueue::new(), WebSocketWriter::new(WebSocketRole::Client));
         write_queue.set_window(9 * PIECE);
         for id in 1..=2 {

@@ -113,7 +113,7 @@ mod tests {
         }
 
         #[test]
-        fn a_failure_comes_back_as_it_went(
+        fn a_failure_is_read_as_it_was_written(
             metadata in metadata(),
             message in ".{0,30}",
             retry_after in proptest::option::of(0..u64::from(u32::MAX)),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_none_breaks_the_protocol() {
+    fn a_malformed_error_breaks_the_protocol() {
         let header = FrameHeader::new(kind::ERROR, 0, 0, 7);
         for wrong in [&b""[..], b"\0\0\0\x02[]", b"\0\0\0\x09{}"] {
             assert!(read(Codec::Json, &header, &Bytes::copy_from_slice(wrong)).is_err());
