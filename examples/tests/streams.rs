@@ -180,7 +180,7 @@ fn measurements_are_summed_up_from_a_program_and_from_a_file() {
 }
 
 #[test]
-fn guests_hear_each_other_whatever_they_call_by() {
+fn guests_hear_each_other_on_every_way() {
     let service = Service::start("chat");
     let mut ann = service.call(&["Ann"]);
     ann.says("Ann joins");

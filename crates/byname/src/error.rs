@@ -503,7 +503,7 @@ macro_rules! words {
 }
 
 words! {
-    Code: "a code of byname", Code::ALL;
+    Code: "a code", Code::ALL;
     Executed: "`no`, `unknown` or `yes`", [Executed::No, Executed::Unknown, Executed::Yes];
     Kind: "`rpc` or `method`", [Kind::Rpc, Kind::Method];
 }
@@ -791,7 +791,7 @@ mod tests {
             assert_eq!(read(&format!(r#"{{"newer":[1],"data":null,"limit":null,{least}}}"#)), Ok(known));
         }
         for (text, words) in [
-            (least.replace("aborted", "teapot"), "`code`: `teapot` is not a code of byname"),
+            (least.replace("aborted", "teapot"), "`code`: `teapot` is not a code"),
             (least.replace("no", "maybe"), "`executed`: `maybe` is not `no`, `unknown` or `yes`"),
             (least.replace("\"m\"", "1"), "`message`: invalid type"),
             (least.replace("kind", "sort"), "missing field `kind`"),

@@ -269,7 +269,7 @@ async fn an_invalid_header_fails_the_call_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn stubs_send_defaults_and_leave_out_what_is_none() {
+async fn stubs_send_defaults_and_leave_out_none() {
     let server = Foreign::answering(ret("\"\"")).await;
     let client = server.client();
     greet::on(&client, "Ada", "hello".into(), None).await.unwrap();

@@ -214,7 +214,7 @@ async fn a_server_that_dies_in_mid_call_by_frames_is_unavailable_and_unknown() {
 }
 
 #[tokio::test]
-async fn a_connection_that_broke_before_a_call_was_written_loses_none() {
+async fn a_connection_that_broke_before_a_call_was_written_loses_no_call() {
     let mut log = Log::new();
     let breaks = Arc::new(Notify::new());
     let told = Arc::clone(&breaks);
@@ -515,7 +515,7 @@ async fn a_malformed_answer_fails_only_its_own_call() {
 }
 
 #[tokio::test]
-async fn a_reply_over_the_clients_limit_is_an_error_that_names_it_and_the_connection_goes_on() {
+async fn a_reply_over_the_clients_limit_is_an_error_and_the_connection_continues() {
     let foreign = scripted(|mut peer| async move {
         loop {
             let call = next(&mut peer).await;
@@ -543,7 +543,7 @@ async fn a_reply_over_the_clients_limit_is_an_error_that_names_it_and_the_connec
 // Servers that don't upgrade.
 
 #[tokio::test]
-async fn http_goes_on_where_the_upgrade_is_refused_and_it_is_not_tried_at_every_call() {
+async fn calls_use_http_if_the_upgrade_is_rejected_and_it_is_not_tried_each_time() {
     const REFUSALS: usize = 12;
     for refusal in 0..REFUSALS {
         let foreign = offering(move |mut connection, asked, _| async move {
@@ -842,7 +842,7 @@ async fn a_server_is_held_to_the_credit_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_not_begun_goes_to_another_connection() {
+async fn a_stream_that_was_not_begun_moves_to_another_connection() {
     let foreign = offering(async |connection, asked, before| {
         let mut peer = connection.upgrade(&asked).await;
         peer.greet(&hello()).await;

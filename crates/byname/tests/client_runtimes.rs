@@ -100,7 +100,7 @@ fn a_callback_may_call_again() {
 }
 
 #[test]
-fn a_callback_that_panics_harms_nobody_else() {
+fn a_panic_in_a_callback_affects_nothing_else() {
     let (_runtime, running) = beside(everything());
     let client = running.client();
     let (sender, results) = mpsc::channel();

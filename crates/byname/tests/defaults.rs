@@ -281,7 +281,7 @@ async fn a_stream_is_called_for_again_without_its_default() {
 }
 
 #[tokio::test]
-async fn a_call_that_brings_a_stream_goes_again_only_while_nothing_of_it_was_taken() {
+async fn a_call_with_a_stream_is_sent_again_only_if_no_item_was_taken() {
     for (way, client, calls) in &Ways::new().await.clients {
         let is_local = way.starts_with("in process");
         // Its first item is made once the second attempt has begun.

@@ -1446,11 +1446,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
-    (
-        "`executed`: no, unknown or yes",
-        "only for code that reads an `Error` from JSON itself; a client uses the status then",
-    ),
-    ("`kind`: rpc or method", "as above"),
+    ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
+    ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("caused by: ", "how the sources of an error are displayed for debugging"),

@@ -296,7 +296,7 @@ async fn results_by_any_path_that_ends_so() {
 }
 
 #[tokio::test]
-async fn names_aliases_and_what_is_known() {
+async fn names_aliases_and_the_description() {
     /// Renamed.
     ///
     ///     indented
@@ -349,7 +349,7 @@ mod declaration {
 }
 
 #[tokio::test]
-async fn a_declaration_calls_what_is_elsewhere() {
+async fn a_declaration_calls_a_remote_function() {
     let client = local(Server::new().method::<strict::add>());
     assert_eq!(declaration::add::on(&client, 1, 2).await, Ok(3));
 }

@@ -64,7 +64,7 @@ async fn gone_over(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_client_goes_over_to_frames_by_itself() {
+async fn a_client_changes_to_frames_automatically() {
     let client = serve(server()).await;
     assert_eq!(way::on(&client).await.unwrap(), "http", "nobody is probed who has not offered it");
     gone_over(&client).await;

@@ -115,7 +115,7 @@ async fn pieces_of_an_abandoned_reply_are_released() {
 }
 
 #[tokio::test]
-async fn a_large_call_reaches_its_function_whatever_names_come_after_it() {
+async fn a_large_call_reaches_its_function_despite_later_names() {
     let client = gone_over().await;
     let mut large = count::on(&client, "x".repeat(1 << 20)).into_future();
     start(&mut large).await;

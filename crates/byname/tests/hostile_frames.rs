@@ -295,7 +295,7 @@ async fn an_incomplete_call_is_rejected_and_the_connection_continues() {
 }
 
 #[tokio::test]
-async fn a_reply_over_the_limit_is_an_error_that_names_it_and_the_connection_goes_on() {
+async fn a_reply_over_the_limit_is_an_error_and_the_connection_continues() {
     // One that is polled at once and one that has a task of its own.
     let server = everything()
         .function("long", |wait: bool| async move {
@@ -321,7 +321,7 @@ async fn a_reply_over_the_limit_is_an_error_that_names_it_and_the_connection_goe
 }
 
 #[tokio::test]
-async fn a_request_over_the_limit_is_refused_unread_and_the_connection_goes_on() {
+async fn a_request_over_the_limit_is_rejected_unread_and_the_connection_continues() {
     let running = limited(|limits| limits.message = 1000).await;
     let mut peer = Peer::calling(running.address, "add").await;
     peer.say(frame(NAME, 0, 1, 0, "counter.bump")).await;
@@ -392,7 +392,7 @@ async fn each_invalid_call_gets_its_own_error() {
 }
 
 #[tokio::test]
-async fn a_panic_is_internal_without_detail_and_the_connection_goes_on() {
+async fn a_panic_is_internal_without_detail_and_the_connection_continues() {
     let server = everything().function("later", |why: String| async move {
         tokio::task::yield_now().await;
         if !why.is_empty() {
@@ -563,7 +563,7 @@ async fn a_websocket_for_another_host_is_421() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_right_is_refused_and_the_connection_goes_on() {
+async fn an_invalid_handshake_is_rejected_and_the_connection_continues() {
     let running = Running::new(everything()).await;
     let mut caller = harness::Caller::to(running.address).await;
     let with = |name: &'static str, value: Option<&'static str>| {

@@ -125,7 +125,7 @@ async fn a_transfer_coding_other_than_one_chunked_is_400_and_closed() {
 }
 
 #[tokio::test]
-async fn chunked_is_read_whatever_its_case() {
+async fn chunked_is_read_in_any_case() {
     let chunks = "2\r\n[]\r\n0\r\n\r\n";
     let codings = ["chunked", "Chunked", "CHUNKED", " chunked", "chunked \t"];
     understood(200, codings.map(|coding| nothing(&format!("transfer-encoding:{coding}\r\n"), chunks))).await;

@@ -113,7 +113,7 @@ async fn an_unknown_function_gets_the_reply_of_the_original() {
 }
 
 #[tokio::test]
-async fn a_method_is_suggested_whatever_stands_before_its_name() {
+async fn a_method_is_suggested_for_any_prefix() {
     let running = Running::new(everything()).await;
     for (asked, meant) in
         [("ADD", "add"), ("Math.add", "add"), ("bump", "counter.bump"), ("My.Counter.Bump", "counter.bump")]
@@ -237,7 +237,7 @@ fn every_kind(
 }
 
 #[tokio::test]
-async fn a_get_calls_what_only_reads() {
+async fn a_get_calls_only_readonly_functions() {
     let running = Running::new(everything().method::<every_kind>()).await;
     let mut caller = Caller::to(running.address).await;
     for (path, expected) in [
@@ -788,7 +788,7 @@ async fn http_2_carries_probes_and_calls_and_an_unknown_function_is_a_404() {
 }
 
 #[tokio::test]
-async fn probes_are_answered_whatever_name_the_server_is_probed_by() {
+async fn probes_are_answered_under_any_host_name() {
     for server in [everything(), everything().hosts(["data.internal"])] {
         let running = Running::new(server).await;
         for path in ["/rpc/!live", "/rpc/!ready"] {

@@ -78,7 +78,7 @@ async fn the_error_names_an_address_that_cannot_be_bound() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_surely_a_mistake_is_refused_with_what_to_write() {
+async fn the_error_about_a_mistaken_address_says_what_to_write() {
     let port = "expected 127.0.0.1:9130 for callers on this machine, or 0.0.0.0:9130 for all";
     let host_and_port = "expected host:port, such as 127.0.0.1:8080";
     for (address, words) in [
@@ -132,7 +132,7 @@ async fn localhost_does_not_start_where_one_of_its_addresses_is_taken() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_no_client_can_reach_is_refused_with_what_to_write() {
+async fn the_error_about_an_unreachable_endpoint_says_what_to_write() {
     for (path, words) in [("/ü", "`/%C3%BC`"), ("a b", "`/a%20b`"), ("/rpc?x", "`/rpc%3Fx`"), ("/../rpc", "`..`")] {
         let error = one().endpoint(path).serve("127.0.0.1:0").await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
@@ -314,7 +314,7 @@ async fn the_log_says_what_is_served_and_from_where() {
 }
 
 #[tokio::test]
-async fn what_is_served_can_be_asked() {
+async fn served_methods_can_be_listed() {
     let server = one().inject_as("x", Adder).function("double", |n: i64| async move { n * 2 });
     let signatures: Vec<_> = server.methods().map(byname::Method::signature).collect();
     let expected = ["add(a: i64, b: i64) -> i64", "x.add(a: i64, b: i64) -> i64", "double(arg0: i64) -> i64"];

@@ -230,7 +230,7 @@ async fn a_request_that_is_far_too_large_is_answered_while_it_is_being_sent() {
 }
 
 #[tokio::test]
-async fn message_limits_a_reply_whoever_made_it_and_the_connection_goes_on() {
+async fn message_limits_every_reply_and_the_connection_continues() {
     let server = Server::new()
         .function("value", |size: usize| async move { "x".repeat(size) })
         .function("own", |size: usize| async move { Err::<(), _>("x".repeat(size)) })

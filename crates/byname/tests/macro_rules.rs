@@ -255,7 +255,7 @@ async fn whole_items() {
 }
 
 #[tokio::test]
-async fn what_went_through_several_macros() {
+async fn fragments_pass_through_several_macros() {
     macro_rules! function {
         ($name:ident, $ty:ty, $default:expr, $option:literal, $body:block) => {
             #[rpc(name = $option)]

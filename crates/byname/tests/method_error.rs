@@ -60,7 +60,7 @@ async fn every(which: Every) -> Result<(), Every> {
 }
 
 #[tokio::test]
-async fn the_code_of_an_own_error_gives_its_status_but_none_after_which_calls_are_repeated() {
+async fn the_code_of_an_own_error_gives_its_status_except_retried_ones() {
     let running = Running::new(Server::new().method::<every>()).await;
     let own = [
         (Every::Cancelled, Code::Cancelled, 422),

@@ -44,7 +44,7 @@ fn a_queued_call_continues_in_another_runtime() {
 }
 
 #[test]
-fn a_call_that_waits_to_be_sent_again_goes_on_in_another_runtime() {
+fn a_call_that_waits_for_a_retry_continues_in_another_runtime() {
     let second = one_thread();
     // Bound, so that nobody else listens there.
     let nobody = TcpSocket::new_v4().unwrap();

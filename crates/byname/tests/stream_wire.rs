@@ -256,7 +256,7 @@ async fn a_truncated_body_is_not_a_complete_one() {
 }
 
 #[tokio::test]
-async fn a_line_has_a_limit_and_the_body_none() {
+async fn a_line_has_a_limit_and_the_body_has_no_limit() {
     let running = limited(|limits| limits.message = 100).await;
     let long = raw(running.address, post("/rpc/sum", &"1".repeat(200))).await;
     assert_eq!(long.status, 429, "{}", long.body);

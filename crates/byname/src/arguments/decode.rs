@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_can_not_be_read_is_told_what_helps() {
+    fn the_error_about_an_unreadable_query_helps() {
         let expected = |why: &str, words: &str| assert_eq!(why, format!("argument `a{words}"));
         // No JSON: it was meant as a string.
         expected(&query::<u32>("abc"), "`: invalid type: string \"abc\", expected u32");

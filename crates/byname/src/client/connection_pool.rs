@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_used_however_late_where_there_is_no_other() {
+    fn the_only_address_is_used_despite_time_outs() {
         let (mut pool, now) = (ConnectionPool::new(), Instant::now());
         let until = now + Duration::from_secs(60);
         pool.addresses.order(&mut [at(1)]);

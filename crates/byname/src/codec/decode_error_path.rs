@@ -208,7 +208,7 @@ mod tests {
 
     /// serde buffers only what is flattened.
     #[test]
-    fn an_error_beside_what_is_flattened_says_where_it_is() {
+    fn an_error_beside_a_flattened_field_says_where_it_is() {
         says::<Vec<Order>>(
             r#"[{"lines":[{"quantity":1},{"quantity":null}],"note":1}]"#,
             "`[0].lines[1].quantity`: invalid type: null, expected u8",

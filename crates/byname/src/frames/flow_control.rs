@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_let_go() {
+    fn items_for_a_closed_receiver_are_dropped() {
         let (mut flows, mut cx) = (FlowControl::default(), context());
         flows.open(1, 0, true);
         assert!(flows.came(1, items(1, 9)).is_ok() && flows.has_items(1));

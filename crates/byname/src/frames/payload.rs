@@ -206,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hello_comes_back_as_it_went(
+        fn hello_is_read_as_it_was_written(
             message in 1..usize::MAX,
             window in 1..usize::MAX,
             calls in 1..usize::MAX,

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_frame_bears_nothing_or_a_code_that_may_be_sent_and_text() {
+    fn a_close_frame_is_empty_or_has_a_valid_code_and_text() {
         let close = |payload: &[u8]| read(WebSocketRole::Client, &[&[0x88, payload.len() as u8], payload].concat());
         assert_eq!(close(b""), Ok(vec![WebSocketMessage::Close]));
         for code in 0..=u16::MAX {

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_502_is_read_for_what_it_is() {
+    fn a_502_is_classified_by_its_reason_and_body() {
         let unavailable = (Code::Unavailable, Executed::Unknown);
         assert_eq!(
             refused(StatusCode::BAD_GATEWAY, Some(b"no func found err"), ""),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_a_minute_and_begin_anew() {
+    fn pauses_grow_up_to_a_minute_and_start_again() {
         let (now, s) = (Instant::now(), Duration::from_secs);
         let mut upgrades = Upgrades::default();
         assert!(upgrades.may_try(now));

@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_call_comes_back_as_it_went(
+        fn a_call_is_read_as_it_was_written(
             left in 1..u64::from(u32::MAX),
             metadata in metadata(),
             positional: Vec<u8>,

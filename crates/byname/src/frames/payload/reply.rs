@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_comes_back_as_it_went(metadata in metadata(), value: Vec<u8>) {
+        fn a_value_is_read_as_it_was_written(metadata in metadata(), value: Vec<u8>) {
             let (kind, reply) = read_back(|queue| _ = put_value(7, &metadata, value.clone().into(), queue));
             let Ok(Returned::Value(returned)) = reply.result else { panic!("a value") };
             prop_assert_eq!((kind, encoded(returned), reply.metadata), (kind::REPLY, value.clone(), metadata));

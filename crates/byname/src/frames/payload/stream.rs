@@ -79,7 +79,7 @@ mod tests {
         }
 
         #[test]
-        fn credit_comes_back_as_it_went(id: u64, bytes: u32) {
+        fn credit_is_read_as_it_was_written(id: u64, bytes: u32) {
             let mut queue = WriteQueue::new();
             put_credit(id, bytes, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
