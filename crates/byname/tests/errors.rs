@@ -160,7 +160,7 @@ async fn refused(server: Server) -> Seen {
     failed(server.serve("127.0.0.1:0").bind().await)
 }
 
-/// What a call comes to that is answered by these bytes, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes and the end of the connection.
 async fn answered_by(bytes: impl Into<String>) -> Seen {
     failed(Foreign::ending_after(bytes).await.client().call::<u8>("add", (1, 2)).await)
 }
@@ -972,8 +972,8 @@ async fn functions(page: &mut Page) {
     page.add(
         "The function's own time is over",
         raw(running.address, post("/rpc/brief", "")).await,
-        "Make the function faster, or allow it more time. The function continues unless it is `readonly` or watches \
-         `Context::cancellation`.",
+        "Make the function faster, or allow it more time. The function continues unless it watches \
+         `Context::cancellation`. A function that is `readonly` is stopped, and so is a stream; the message then says so.",
     );
     page.add(
         "The server's time for a call is over",
@@ -1286,7 +1286,7 @@ async fn http(page: &mut Page) {
     );
 }
 
-/// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes, which depend on its id, and the end of the connection.
 async fn answered_by_frames(bytes: fn(u64) -> Vec<u8>) -> Seen {
     let (server, upgraded) = Foreign::of_frames(move |mut connection| async move {
         let id = loop {
@@ -1557,11 +1557,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
-    (
-        "`executed`: no, unknown or yes",
-        "only for code that reads an `Error` from JSON itself; a client uses the status then",
-    ),
-    ("`kind`: rpc or method", "as above"),
+    ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
+    ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("caused by: ", "how the sources of an error are displayed for debugging"),
