@@ -2,6 +2,9 @@
 //! over TCP and over a unix socket, and within the process.
 
 mod harness;
+#[cfg(feature = "tls")]
+#[path = "scenarios/over_tls.rs"]
+mod over_tls;
 
 use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, Transport, rpc};
 use futures_util::{Stream, StreamExt, stream};
@@ -240,6 +243,7 @@ async fn over_http2_by_a_client_of_others() {
     over_http2("a unix socket", UnixStream::connect(unix.path()).await.unwrap()).await;
 }
 
+/// Over HTTP/2, over what is `under` it.
 async fn over_http2(under: &str, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

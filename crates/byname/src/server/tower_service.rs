@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::Server;
 use super::http::{ReplyBody, RequestBody, ServerEndpoint, Session, answer};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::peer::Peer;
 use crate::runtime::BoxFuture;
 
@@ -98,8 +98,14 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve.
+    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve. Also if the server has TLS,
+    /// because only the outer server has connections.
     pub fn into_service(mut self) -> Result<HttpService, Error> {
+        if self.tls.is_some() {
+            let why = "a server that is mounted in another has no connections, so `Server::tls` can do nothing; give the \
+                       outer server its TLS";
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
         let announced = self.limits.idle.min(IDLE);
         self.limits.idle = announced;
         let dispatch = self.something(false)?;

@@ -8,6 +8,8 @@ mod log;
 pub mod peer;
 mod process;
 mod tap;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod unix;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
