@@ -105,7 +105,7 @@ async fn upgraded(upgrade: OnUpgrade, peer: Arc<Peer>, endpoint: Arc<ServerEndpo
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frame_connection::serve(stream, early.into(), peer, endpoint, stopped).await;
+    frame_connection::serve(stream, early.into(), peer.into(), endpoint, stopped).await;
 }
 
 /// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.

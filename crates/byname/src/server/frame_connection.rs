@@ -13,12 +13,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
+use tracing::field::display;
 
 use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
@@ -44,7 +45,6 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
-use crate::transport::TransportStream;
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -62,15 +62,30 @@ const AT_ONCE: usize = 32;
 /// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
 const WINDOW: usize = 4;
 
-/// Serves one connection from its upgrade to its end.
+/// What every call of a connection has from it.
+#[derive(Clone)]
+pub(super) struct ConnectionOrigin {
+    /// `None` if an outer server doesn't say who it is.
+    pub(super) peer: Option<Arc<Peer>>,
+    /// What the layers of an outer server have added to the request for the upgrade.
+    pub(super) extensions: Extensions,
+}
+
+impl From<Arc<Peer>> for ConnectionOrigin {
+    fn from(peer: Arc<Peer>) -> Self {
+        Self { peer: Some(peer), extensions: Extensions::new() }
+    }
+}
+
+/// Serves one connection from its upgrade to its end. `early` are bytes that were read from it before.
 pub(super) async fn serve(
-    stream: TransportStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     early: Bytes,
-    peer: Arc<Peer>,
+    origin: ConnectionOrigin,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let mut connection = FrameServer::new(stream, &early, Arc::clone(&peer), endpoint);
+    let mut connection = FrameServer::new(stream, &early, origin, endpoint);
     let mut stop = pin!(stopped.changed());
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
@@ -87,14 +102,15 @@ pub(super) async fn serve(
         polled
     })
     .await;
-    debug!(%peer, "a connection of frames ended: {ended}");
+    let peer = connection.origin.peer.as_deref().map(display);
+    debug!(peer, "a connection of frames ended: {ended}");
     connection.part(ended).await;
 }
 
 struct FrameServer<S> {
     socket: FrameSocket<S>,
     endpoint: Arc<ServerEndpoint>,
-    peer: Arc<Peer>,
+    origin: ConnectionOrigin,
     /// The codec of values, once the client has said it.
     codec: Option<Codec>,
     /// The rest of a message whose first calls were answered, or for which there was no room.
@@ -144,7 +160,7 @@ impl SharedStreams for SharedReplies {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
-    fn new(stream: S, early: &[u8], peer: Arc<Peer>, endpoint: Arc<ServerEndpoint>) -> Self {
+    fn new(stream: S, early: &[u8], origin: ConnectionOrigin, endpoint: Arc<ServerEndpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
@@ -156,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             SharedReplies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
         Self {
             socket: FrameSocket::new(stream, WebSocketRole::Server, early, now),
-            peer,
+            origin,
             codec: None,
             unread: Bytes::new(),
             names: Vec::new(),
@@ -384,7 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// The entry of the access log for the call of this frame.
     fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
         let dispatch = self.endpoint.dispatch();
-        let mut access = dispatch.access(CallWay::Frames, Some(&self.peer), metadata, now);
+        let mut access = dispatch.access(CallWay::Frames, self.origin.peer.as_ref(), metadata, now);
         if access.is_some()
             && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
         {
@@ -425,7 +441,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
         };
         let deadline = timeout.map(|timeout| later(now, timeout));
-        let (id, peer) = (header.id, Some(Arc::clone(&self.peer)));
+        let (id, peer, extensions) = (header.id, self.origin.peer.clone(), &self.origin.extensions);
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
@@ -452,6 +468,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let (dispatch, entry, name) = (Arc::clone(dispatch), name.entry.clone(), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
+            request.extensions = extensions.clone();
             if streams {
                 request.takes_stream = credit.is_some();
                 self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request, access);
@@ -467,8 +484,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let limit = dispatch.limits().message;
         let start = self.write_queue.open();
         let (name, functions) = (&name.name, &self.functions);
-        let call =
-            InlineCall { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions };
+        let call = InlineCall {
+            dispatch,
+            entry,
+            name,
+            metadata,
+            extensions,
+            peer,
+            deadline,
+            codec,
+            positional,
+            keyword,
+            now,
+            functions,
+        };
         let reply = match call.poll(&mut self.clock, self.write_queue.buffer(), cx) {
             Polled::Value(metadata) => {
                 let value = self.write_queue.since(start);

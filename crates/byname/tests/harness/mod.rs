@@ -5,12 +5,14 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+mod mounted;
 pub mod peer;
 mod process;
 mod tap;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
+pub use mounted::Mounted;
 pub use process::Process;
 pub use tap::Tap;
 

@@ -118,7 +118,7 @@ pub fn server_calls(data: &[u8]) {
     let peer = Arc::new(Peer::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))));
     WORLD.with(|(runtime, endpoint)| {
         runtime.block_on(async {
-            let mut connection = FrameServer::new(stream, &[], Arc::clone(&peer), Arc::clone(endpoint));
+            let mut connection = FrameServer::new(stream, &[], Arc::clone(&peer).into(), Arc::clone(endpoint));
             let mut leaves = first & 4 != 0;
             let ended = poll_fn(|cx| {
                 let polled = connection.poll(cx);

@@ -1,0 +1,39 @@
+//! A server within an axum application.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use byname::{HttpService, Server};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// An application that serves until this is dropped, with byname at `/api/rpc`.
+pub struct Mounted {
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Mounted {
+    pub async fn new(server: Server) -> Self {
+        Self::serving(Self::app(server.into_service().unwrap())).await
+    }
+
+    pub fn app(service: HttpService) -> Router {
+        Router::new().nest_service("/api", service)
+    }
+
+    pub async fn serving(app: Router) -> Self {
+        super::log::begin();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        let task = tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+        Self { address, task }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
