@@ -2,6 +2,8 @@
 //! within the process.
 
 mod harness;
+#[path = "scenarios/table.rs"]
+mod table;
 
 use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, Transport, rpc};
 use futures_util::{Stream, StreamExt, stream};
@@ -14,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A call and what it must come to.
 struct Scenario {
@@ -225,10 +228,18 @@ async fn json_rpc_over_http1_one_by_one_and_as_a_batch() {
 async fn over_http2_by_a_client_of_others() {
     let running = Running::new(everything()).await;
     let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    through_http2(&format!("http://{}", running.address), "HTTP/2", stream).await;
+}
+
+/// Through an HTTP/2 client of others, to `base`.
+async fn through_http2<S>(base: &str, http2: &str, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut post = async |path: &str, body: Value| {
-        let uri = format!("http://{}{path}", running.address);
+        let uri = format!("{base}{path}");
         let request = hyper::Request::post(uri).body(Full::new(Bytes::from(body.to_string()))).unwrap();
         let (head, body) = send.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -239,15 +250,15 @@ async fn over_http2_by_a_client_of_others() {
         let Scenario { name, args, kwargs, .. } = &scenario;
         let (status, body) = post("/rpc", json!({"fun": name, "args": args, "kwargs": kwargs})).await;
         let plain = if status == 200 { Ok(body["ret"].clone()) } else { error(&body["err"]) };
-        check("plain over HTTP/2", &scenario, plain);
+        check(&format!("plain over {http2}"), &scenario, plain);
 
         let Some(params) = params(&scenario) else { continue };
         let (status, body) = post(&format!("/rpc/{name}"), params.clone()).await;
         let by_path = if status == 200 { Ok(body) } else { error(&body) };
-        check("path over HTTP/2", &scenario, by_path);
+        check(&format!("path over {http2}"), &scenario, by_path);
 
         let (_, reply) = post("/rpc", json_rpc((7, &scenario)).unwrap()).await;
-        check("JSON-RPC over HTTP/2", &scenario, came(7, &reply));
+        check(&format!("JSON-RPC over {http2}"), &scenario, came(7, &reply));
     }
 }
 
