@@ -28,6 +28,7 @@ use crate::error::{Code, Error, Executed};
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
 use crate::limits_and_timeouts::{Limit, Limits};
+use crate::metadata;
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -50,12 +51,20 @@ const LOGGED_NAME: usize = 128;
 /// The most methods of a block that such a line names.
 const NAMED_METHODS: usize = 3;
 
+/// Which callers may learn the names of functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Never,
+    /// Callers without a proxy. Only this machine can reach the server.
+    OnThisMachine,
+    Always,
+}
+
 /// Runs calls, over every way in.
 pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
-    /// Whether callers may learn the names of functions.
-    listing: bool,
+    listing: Listing,
     /// Whether each call is an event of the access log.
     logs_access: bool,
     interceptors: InterceptorChain,
@@ -70,7 +79,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: InterceptorChain) -> Self {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: Listing, interceptors: InterceptorChain) -> Self {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
@@ -166,7 +175,7 @@ impl Dispatch {
     pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
-                return self.unknown(&request.name).into();
+                return self.unknown(&request).into();
             }
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
@@ -207,7 +216,7 @@ impl Dispatch {
                     if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
                 match entry {
                     Some(entry) => this.admit(&entry, request).await,
-                    None => this.unknown(&request.name).into(),
+                    None => this.unknown(&request).into(),
                 }
             })
         };
@@ -243,6 +252,7 @@ impl Dispatch {
             takes_stream,
             metadata,
             peer,
+            is_forwarded: _,
             deadline,
             extensions,
             method: _,
@@ -348,8 +358,15 @@ impl Dispatch {
         self.registry.get(name)
     }
 
-    fn unknown(&self, name: &str) -> Error {
-        let hint = if self.listing { self.hint(name) } else { String::new() };
+    fn unknown(&self, request: &Request) -> Error {
+        let name = &*request.name;
+        let may_learn = match self.listing {
+            Listing::Never => false,
+            // What a proxy on this machine passes on comes from anywhere.
+            Listing::OnThisMachine => !request.is_forwarded && !metadata::is_forwarded(&request.metadata),
+            Listing::Always => true,
+        };
+        let hint = if may_learn { self.hint(name) } else { String::new() };
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
@@ -730,7 +747,7 @@ mod tests {
         for handler in handlers {
             registry.add(handler).unwrap();
         }
-        Arc::new(Dispatch::new(registry, limits, true, InterceptorChain::default()))
+        Arc::new(Dispatch::new(registry, limits, Listing::Always, InterceptorChain::default()))
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
@@ -885,7 +902,7 @@ mod tests {
         }
         let mut chain = InterceptorChain::default();
         chain.push(interceptor);
-        Arc::new(Dispatch::new(registry, Limits::default(), true, chain))
+        Arc::new(Dispatch::new(registry, Limits::default(), Listing::Always, chain))
     }
 
     #[tokio::test]

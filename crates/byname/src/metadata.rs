@@ -52,6 +52,14 @@ const MOST: usize = 64;
 /// How many headers of a call a server takes by frames: as many as it takes over HTTP/1.1.
 const MOST_TAKEN: usize = 100;
 
+/// What proxies say of whom they speak for.
+const OF_PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
+/// Whether a proxy has passed on a request. Its peer is the proxy then, and the caller may be anywhere.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    OF_PROXIES.iter().any(|name| headers.contains_key(*name))
+}
+
 /// Checks a header.
 pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
     let invalid =

@@ -16,7 +16,8 @@ use byname::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, answer, frame};
-use harness::{Caller, Running, Tap, peer, post, post_with, raw, within};
+use harness::unix::UnixRunning;
+use harness::{Caller, Running, Served, Tap, peer, post, post_with, raw, within};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
@@ -30,7 +31,7 @@ struct Way {
     rounds: usize,
     is_encoded: bool,
     /// What it needs to stay open.
-    open: Option<(Running, Option<Tap>)>,
+    open: Option<(Box<dyn Served>, Option<Tap>)>,
 }
 
 type Came = Pin<Box<dyn Future<Output = String> + Send>>;
@@ -858,7 +859,7 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client: first,
         rounds: 1,
         is_encoded: true,
-        open: Some((running, None)),
+        open: Some((Box::new(running), None)),
     });
 
     let running = Running::new(server()).await;
@@ -869,14 +870,30 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client: same(client),
         rounds: 1,
         is_encoded: true,
-        open: Some((running, None)),
+        open: Some((Box::new(running), None)),
+    });
+
+    let running = UnixRunning::new(server()).await;
+    let client = running.client();
+    client.call::<()>("nothing", ()).await.unwrap();
+    ways.push(Way {
+        name: "path over a unix socket".into(),
+        client: same(client),
+        rounds: 1,
+        is_encoded: true,
+        open: Some((Box::new(running), None)),
     });
 
     for codec in [Codec::MessagePack, Codec::Json] {
         let running = Running::new(server()).await;
         let (tap, client) = Tap::client_by_frames(&running, codec).await;
-        let name = format!("frames in {codec:?}");
-        ways.push(Way { name, client: same(client), rounds: 10, is_encoded: true, open: Some((running, Some(tap))) });
+        let (name, client) = (format!("frames in {codec:?}"), same(client));
+        ways.push(Way { name, client, rounds: 10, is_encoded: true, open: Some((Box::new(running), Some(tap))) });
+
+        let running = UnixRunning::new(server()).await;
+        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        let (name, client) = (format!("frames in {codec:?} over a unix socket"), same(client));
+        ways.push(Way { name, client, rounds: 10, is_encoded: true, open: Some((Box::new(running), Some(tap))) });
 
         let client = Client::local(&server()).unwrap().encoded(true).codec(codec);
         ways.push(Way {
@@ -897,7 +914,7 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client: same(client),
         rounds: 1,
         is_encoded: true,
-        open: Some((running, None)),
+        open: Some((Box::new(running), None)),
     });
     let running = Running::new(server().intercept(pass)).await;
     let (tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
@@ -907,7 +924,7 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client,
         rounds: 1,
         is_encoded: true,
-        open: Some((running, Some(tap))),
+        open: Some((Box::new(running), Some(tap))),
     });
     ways
 }

@@ -1,5 +1,5 @@
-//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, and
-//! within the process.
+//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, each
+//! over TCP and over a unix socket, and within the process.
 
 mod harness;
 #[path = "scenarios/table.rs"]
@@ -8,7 +8,8 @@ mod table;
 use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, Transport, rpc};
 use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, ret};
-use harness::{Caller, Running, Tap, everything, get, post, raw};
+use harness::unix::UnixRunning;
+use harness::{Caller, Running, Served, Tap, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// A call and what it must come to.
 struct Scenario {
@@ -138,16 +140,20 @@ async fn through_client(face: &str, client: &Client) {
 
 #[tokio::test]
 async fn by_path_over_http1() {
-    let running = Running::new(everything()).await;
-    let client = running.client();
-    client.call::<Value>("nothing", ()).await.unwrap(); // from here on the path way is known
-    through_client("path over HTTP/1", &client).await;
+    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
+    for (under, client) in [("TCP", tcp.client()), ("a unix socket", unix.client())] {
+        client.call::<Value>("nothing", ()).await.unwrap(); // from here on the path way is known
+        through_client(&format!("path over HTTP/1 over {under}"), &client).await;
+    }
 }
 
 #[tokio::test]
 async fn plain_over_http1() {
-    let running = Running::new(everything().path(false)).await;
-    through_client("plain over HTTP/1", &running.client()).await;
+    let server = || everything().path(false);
+    let (tcp, unix) = (Running::new(server()).await, UnixRunning::new(server()).await);
+    for (under, client) in [("TCP", tcp.client()), ("a unix socket", unix.client())] {
+        through_client(&format!("plain over HTTP/1 over {under}"), &client).await;
+    }
 }
 
 /// What frames carry.
@@ -155,13 +161,18 @@ const CODECS: [Codec; 2] = [Codec::MessagePack, Codec::Json];
 
 #[tokio::test]
 async fn by_frames_in_message_pack_and_in_json() {
+    by_frames("TCP", &Running::new(everything()).await).await;
+    by_frames("a unix socket", &UnixRunning::new(everything()).await).await;
+}
+
+async fn by_frames(under: &str, running: &impl Served) {
     for codec in CODECS {
-        let running = Running::new(everything()).await;
-        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        let (tap, client) = Tap::client_by_frames(running, codec).await;
         let before = (tap.over_http(), tap.calls_by_frames());
-        through_client(&format!("frames in {codec:?}"), &client).await;
+        through_client(&format!("frames in {codec:?} over {under}"), &client).await;
         let expected = (before.0, before.1 + scenarios().len());
-        assert_eq!((tap.over_http(), tap.calls_by_frames()), expected, "every call went by frames, in {codec:?}");
+        let after = (tap.over_http(), tap.calls_by_frames());
+        assert_eq!(after, expected, "every call went by frames, in {codec:?} over {under}");
     }
 }
 
@@ -226,9 +237,11 @@ async fn json_rpc_over_http1_one_by_one_and_as_a_batch() {
 
 #[tokio::test]
 async fn over_http2_by_a_client_of_others() {
-    let running = Running::new(everything()).await;
-    let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
-    through_http2(&format!("http://{}", running.address), "HTTP/2", stream).await;
+    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
+    let stream = TcpStream::connect(tcp.address).await.unwrap();
+    through_http2(&format!("http://{}", tcp.address), "HTTP/2 over TCP", stream).await;
+    let stream = UnixStream::connect(unix.path()).await.unwrap();
+    through_http2("http://localhost", "HTTP/2 over a unix socket", stream).await;
 }
 
 /// Through an HTTP/2 client of others, to `base`.
@@ -264,18 +277,23 @@ where
 
 #[tokio::test]
 async fn typed_stubs_say_the_same_everywhere() {
-    let running = Running::new(everything()).await;
+    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
     let local = || Client::local(&everything()).unwrap();
-    for client in [running.client(), local(), local().encoded(true), local().encoded(true).codec(Codec::MessagePack)] {
+    let encoded = [local().encoded(true), local().encoded(true).codec(Codec::MessagePack)];
+    for client in [tcp.client(), unix.client(), local()].into_iter().chain(encoded) {
         typed_stubs(&client).await;
     }
     for codec in CODECS {
-        let running = Running::new(everything()).await;
-        let (tap, client) = Tap::client_by_frames(&running, codec).await;
-        let before = tap.over_http();
-        typed_stubs(&client).await;
-        assert_eq!(tap.over_http(), before, "every call went by frames, in {codec:?}");
+        typed_stubs_by_frames(&Running::new(everything()).await, codec).await;
+        typed_stubs_by_frames(&UnixRunning::new(everything()).await, codec).await;
     }
+}
+
+async fn typed_stubs_by_frames(running: &impl Served, codec: Codec) {
+    let (tap, client) = Tap::client_by_frames(running, codec).await;
+    let before = tap.over_http();
+    typed_stubs(&client).await;
+    assert_eq!(tap.over_http(), before, "every call went by frames, in {codec:?}");
 }
 
 async fn typed_stubs(client: &Client) {

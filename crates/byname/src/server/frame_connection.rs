@@ -62,30 +62,25 @@ const AT_ONCE: usize = 32;
 /// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
 const WINDOW: usize = 4;
 
-/// What every call of a connection has from it.
-#[derive(Clone)]
-pub(super) struct ConnectionOrigin {
+/// Who has opened a connection of frames. Every call has this from its connection.
+pub(super) struct FrameCaller {
     /// `None` if an outer server doesn't say who it is.
     pub(super) peer: Option<Arc<Peer>>,
+    /// A proxy has passed on the request for the upgrade, so that the peer is the proxy.
+    pub(super) is_forwarded: bool,
     /// What the layers of an outer server have added to the request for the upgrade.
     pub(super) extensions: Extensions,
-}
-
-impl From<Arc<Peer>> for ConnectionOrigin {
-    fn from(peer: Arc<Peer>) -> Self {
-        Self { peer: Some(peer), extensions: Extensions::new() }
-    }
 }
 
 /// Serves one connection from its upgrade to its end. `early` are bytes that were read from it before.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     early: Bytes,
-    origin: ConnectionOrigin,
+    caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let mut connection = FrameServer::new(stream, &early, origin, endpoint);
+    let mut connection = FrameServer::new(stream, &early, caller, endpoint);
     let mut stop = pin!(stopped.changed());
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
@@ -102,7 +97,7 @@ pub(super) async fn serve(
         polled
     })
     .await;
-    let peer = connection.origin.peer.as_deref().map(display);
+    let peer = connection.caller.peer.as_deref().map(display);
     debug!(peer, "a connection of frames ended: {ended}");
     connection.part(ended).await;
 }
@@ -110,7 +105,7 @@ pub(super) async fn serve(
 struct FrameServer<S> {
     socket: FrameSocket<S>,
     endpoint: Arc<ServerEndpoint>,
-    origin: ConnectionOrigin,
+    caller: FrameCaller,
     /// The codec of values, once the client has said it.
     codec: Option<Codec>,
     /// The rest of a message whose first calls were answered, or for which there was no room.
@@ -160,7 +155,7 @@ impl SharedStreams for SharedReplies {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
-    fn new(stream: S, early: &[u8], origin: ConnectionOrigin, endpoint: Arc<ServerEndpoint>) -> Self {
+    fn new(stream: S, early: &[u8], caller: FrameCaller, endpoint: Arc<ServerEndpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
@@ -172,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             SharedReplies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
         Self {
             socket: FrameSocket::new(stream, WebSocketRole::Server, early, now),
-            origin,
+            caller,
             codec: None,
             unread: Bytes::new(),
             names: Vec::new(),
@@ -400,7 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// The entry of the access log for the call of this frame.
     fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
         let dispatch = self.endpoint.dispatch();
-        let mut access = dispatch.access(CallWay::Frames, self.origin.peer.as_ref(), metadata, now);
+        let mut access = dispatch.access(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
         if access.is_some()
             && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
         {
@@ -441,7 +436,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
         };
         let deadline = timeout.map(|timeout| later(now, timeout));
-        let (id, peer, extensions) = (header.id, self.origin.peer.clone(), &self.origin.extensions);
+        let (id, peer, extensions) = (header.id, self.caller.peer.clone(), &self.caller.extensions);
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
@@ -468,7 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let (dispatch, entry, name) = (Arc::clone(dispatch), name.entry.clone(), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
-            request.extensions = extensions.clone();
+            (request.is_forwarded, request.extensions) = (self.caller.is_forwarded, extensions.clone());
             if streams {
                 request.takes_stream = credit.is_some();
                 self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request, access);

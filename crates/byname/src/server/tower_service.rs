@@ -17,8 +17,8 @@ use tracing::{debug, info, warn};
 
 use super::Server;
 use super::drain::drain;
-use super::frame_connection::{self, ConnectionOrigin};
-use super::http::{ReplyBody, RequestBody, ServerEndpoint, Session, answer};
+use super::frame_connection::{self, FrameCaller};
+use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
 use crate::error::Error;
 use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
@@ -151,15 +151,15 @@ impl Drop for MountedServer {
 /// Serves frames after an upgrade by the outer server.
 async fn upgraded(
     upgrade: OnUpgrade,
-    origin: ConnectionOrigin,
+    caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
     stopped: watch::Receiver<()>,
 ) {
     match upgrade.await {
-        Ok(stream) => frame_connection::serve(TokioIo::new(stream), Bytes::new(), origin, endpoint, stopped).await,
+        Ok(stream) => frame_connection::serve(TokioIo::new(stream), Bytes::new(), caller, endpoint, stopped).await,
         // For example because a layer has replaced the answer that granted it.
         Err(why) => {
-            let peer = origin.peer.as_deref().map(display);
+            let peer = caller.peer.as_deref().map(display);
             debug!(peer, "a connection ended before its first frame: {why}");
         }
     }
@@ -242,15 +242,17 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
             });
         };
         request.extensions_mut().insert(upgrade);
-        let origin = ConnectionOrigin { peer: peer.clone(), extensions: extensions.clone() };
+        let of_calls = (peer.clone(), extensions.clone());
         // Before the endpoint is asked whether the server stops, so that a later stop reaches the connection.
         let stopped = mounted.stop.subscribe();
         let session = Arc::new(Session::of_one_request(Arc::clone(&endpoint), peer, extensions));
         Box::pin(async move {
             let _mounted = mounted;
             let answered = answer(Arc::clone(&session), request).await;
-            if let Some(upgrade) = session.upgrade() {
-                runtime::spawn(&Handle::current(), upgraded(upgrade, origin, endpoint, stopped));
+            if let Some(GrantedUpgrade { connection, is_forwarded }) = session.upgrade() {
+                let (peer, extensions) = of_calls;
+                let caller = FrameCaller { peer, is_forwarded, extensions };
+                runtime::spawn(&Handle::current(), upgraded(connection, caller, endpoint, stopped));
             }
             answered
         })

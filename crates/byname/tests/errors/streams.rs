@@ -175,7 +175,7 @@ pub(super) async fn streams(page: &mut Page) {
         "As above, but with the limit of the client.",
     );
     let tap = Tap::before(running.address).await;
-    let builder = Client::builder(tap.address.to_string()).limits(|limits| limits.stream_idle = SHORT);
+    let builder = Client::builder(&tap.url).limits(|limits| limits.stream_idle = SHORT);
     let impatient = builder.build().unwrap();
     while tap.calls_by_frames() == 0 {
         within(impatient.call::<Value>("nothing", ())).await.unwrap();

@@ -1,10 +1,11 @@
 //! A server within an axum application.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use axum::Router;
 use byname::{HttpService, Server};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
 /// An application that serves until this is dropped, with byname at `/api/rpc`.
@@ -35,5 +36,23 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// As [`Mounted`], at a unix socket.
+pub struct UnixMounted(JoinHandle<()>);
+
+impl UnixMounted {
+    pub fn new(server: Server, path: &Path) -> Self {
+        super::log::begin();
+        let listener = UnixListener::bind(path).unwrap();
+        let app = Mounted::app(server.into_service().unwrap());
+        Self(tokio::spawn(async { axum::serve(listener, app).await.unwrap() }))
+    }
+}
+
+impl Drop for UnixMounted {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

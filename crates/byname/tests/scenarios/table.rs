@@ -1,24 +1,27 @@
 //! The scenarios over everything that a connection can be made of, in every protocol, at an own listener and mounted in an
 //! application. `cargo test --test scenarios every_way_in -- --nocapture` prints the table.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use byname::{Client, Codec, Next, Request, Server, Transport};
+use byname::{Address, Client, ClientBuilder, Codec, Next, Request, Server, Transport};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-use super::harness::{Mounted, Running, everything, within};
+use super::harness::unix::{TemporaryDirectory, UnixRunning};
+use super::harness::{Mounted, Running, Served, UnixMounted, everything, within};
 use super::{scenarios, through_client, through_http2};
 
 /// What connections are made of. Another one needs an entry here, in [`Hosted::new`] and in [`Hosted::through_http2`].
 #[derive(Clone, Copy, Debug)]
 enum Socket {
     Tcp,
+    Unix,
 }
 
-const SOCKETS: &[Socket] = &[Socket::Tcp];
+const SOCKETS: &[Socket] = &[Socket::Tcp, Socket::Unix];
 
 #[derive(Clone, Copy)]
 enum Protocol {
@@ -42,6 +45,7 @@ impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Tcp => "TCP",
+            Self::Unix => "unix",
         })
     }
 }
@@ -60,35 +64,64 @@ impl fmt::Display for Protocol {
 /// A server of one socket at one host.
 struct Hosted {
     socket: Socket,
-    /// Where it is, as a client of byname is told.
-    url: String,
-    _running: (Option<Running>, Option<Mounted>),
+    builder: ClientBuilder,
+    /// Where a client of HTTP/2 connects.
+    address: Address,
+    /// What such a client calls, without `/rpc`.
+    base: String,
+    /// Serves until it is dropped.
+    _running: Box<dyn Any>,
 }
 
 impl Hosted {
     async fn new(socket: Socket, host: Host, server: Server) -> Self {
-        match (socket, host) {
+        let mount = match host {
+            Host::OwnListener => "",
+            Host::Mounted => "/api",
+        };
+        let (address, running): (Address, Box<dyn Any>) = match (socket, host) {
             (Socket::Tcp, Host::OwnListener) => {
                 let running = Running::new(server).await;
-                Self { socket, url: format!("{}/rpc", running.address), _running: (Some(running), None) }
+                (running.address(), Box::new(running))
+            }
+            (Socket::Unix, Host::OwnListener) => {
+                let running = UnixRunning::new(server).await;
+                (running.address(), Box::new(running))
             }
             (Socket::Tcp, Host::Mounted) => {
                 let mounted = Mounted::new(server).await;
-                Self { socket, url: format!("{}/api/rpc", mounted.address), _running: (None, Some(mounted)) }
+                (mounted.address.into(), Box::new(mounted))
             }
-        }
+            (Socket::Unix, Host::Mounted) => {
+                let directory = TemporaryDirectory::new();
+                let path = directory.path().join("app.sock");
+                let mounted = UnixMounted::new(server, &path);
+                (Address::Unix(Some(path.into())), Box::new((mounted, directory)))
+            }
+        };
+        let (builder, base) = match socket {
+            Socket::Tcp => (Client::builder(format!("{address}{mount}/rpc")), format!("http://{address}{mount}")),
+            Socket::Unix => {
+                let builder = Client::builder(address.to_string()).endpoint(&format!("{mount}/rpc"));
+                (builder, format!("http://localhost{mount}"))
+            }
+        };
+        Self { socket, builder, address, base, _running: running }
     }
 
     fn client(&self, transport: Transport, codec: Codec) -> Client {
-        Client::builder(&self.url).transport(transport).codec(codec).build().unwrap()
+        self.builder.clone().transport(transport).codec(codec).build().unwrap()
     }
 
     async fn through_http2(&self, face: &str) {
         match self.socket {
             Socket::Tcp => {
-                let (address, _) = self.url.split_once('/').unwrap();
-                let stream = TcpStream::connect(address).await.unwrap();
-                through_http2(&format!("http://{}", self.url.trim_end_matches("/rpc")), face, stream).await;
+                let stream = TcpStream::connect(self.address.socket_addr().unwrap()).await.unwrap();
+                through_http2(&self.base, face, stream).await;
+            }
+            Socket::Unix => {
+                let stream = UnixStream::connect(self.address.path().unwrap()).await.unwrap();
+                through_http2(&self.base, face, stream).await;
             }
         }
     }
@@ -136,11 +169,11 @@ async fn run(socket: Socket, protocol: Protocol, host: Host) -> [usize; 2] {
 
 #[tokio::test]
 async fn every_way_in() {
-    println!("| socket | protocol            | own listener | mounted |\n| --- | --- | --- | --- |");
+    println!("| socket | protocol            | own listener | mounted  |\n| ------ | ------------------- | ------------ | -------- |");
     for &socket in SOCKETS {
         for protocol in PROTOCOLS {
             let mut row = format!("| {socket:<6} | {protocol:<19} |");
-            for (host, width) in HOSTS.into_iter().zip([12, 7]) {
+            for (host, width) in HOSTS.into_iter().zip([12, 8]) {
                 let [calls, by_frames] = run(socket, protocol, host).await;
                 let all = scenarios().len();
                 match protocol {

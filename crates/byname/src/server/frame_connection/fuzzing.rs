@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 
 use byname_macros::rpc;
 use futures_core::Stream;
+use http::Extensions;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 
-use super::FrameServer;
+use super::{FrameCaller, FrameServer};
 use crate::error::Error;
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::header::{FrameHeader, flag, kind};
@@ -118,7 +119,9 @@ pub fn server_calls(data: &[u8]) {
     let peer = Arc::new(Peer::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))));
     WORLD.with(|(runtime, endpoint)| {
         runtime.block_on(async {
-            let mut connection = FrameServer::new(stream, &[], Arc::clone(&peer).into(), Arc::clone(endpoint));
+            let caller =
+                FrameCaller { peer: Some(Arc::clone(&peer)), is_forwarded: false, extensions: Extensions::new() };
+            let mut connection = FrameServer::new(stream, &[], caller, Arc::clone(endpoint));
             let mut leaves = first & 4 != 0;
             let ended = poll_fn(|cx| {
                 let polled = connection.poll(cx);
