@@ -134,7 +134,10 @@ async fn beginning(
 }
 
 /// The output of `future`, or `None` when the server is told to stop.
-async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::Receiver<()>) -> Option<F::Output> {
+pub(super) async fn until_stopped<F: Future>(
+    mut future: Pin<&mut F>,
+    stopped: &mut watch::Receiver<()>,
+) -> Option<F::Output> {
     let mut stop = pin!(stopped.changed());
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,6 +17,7 @@ use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::Server;
+use super::connection::until_stopped;
 use super::drain::drain;
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
@@ -153,16 +155,18 @@ async fn upgraded(
     upgrade: OnUpgrade,
     caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
-    stopped: watch::Receiver<()>,
+    mut stopped: watch::Receiver<()>,
 ) {
-    match upgrade.await {
-        Ok(stream) => frame_connection::serve(TokioIo::new(stream), Bytes::new(), caller, endpoint, stopped).await,
-        // For example because a layer has replaced the answer that granted it.
-        Err(why) => {
-            let peer = caller.peer.as_deref().map(display);
-            debug!(peer, "a connection ended before its first frame: {why}");
+    let why = match until_stopped(pin!(upgrade), &mut stopped).await {
+        Some(Ok(stream)) => {
+            return frame_connection::serve(TokioIo::new(stream), Bytes::new(), caller, endpoint, stopped).await;
         }
-    }
+        Some(Err(why)) => why.to_string(),
+        // A layer may have replaced the answer that granted it. Then hyper says nothing until the connection ends.
+        None => "the server is stopping".to_owned(),
+    };
+    let peer = caller.peer.as_deref().map(display);
+    debug!(peer, "a connection ended before its first frame: {why}");
 }
 
 impl Server {

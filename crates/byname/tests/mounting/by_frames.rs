@@ -18,6 +18,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tower_http::set_status::SetStatusLayer;
 
 use super::harness::peer::{CALL, Came, GOAWAY, GREETING, HELLO, METADATA, NAME, PING, REPLY};
 use super::harness::peer::{Peer, asking, call, frame, message};
@@ -292,6 +293,19 @@ async fn limits_of_calls_hold_by_frames_and_the_header_of_the_upgrade_is_the_out
     let mut caller = Peer::calling(mounted.address, "add").await;
     caller.say(call(0, 1, "[1,2]")).await;
     assert_eq!(caller.frame().await.error()["limit"], "in_flight");
+}
+
+#[tokio::test]
+async fn an_upgrade_whose_answer_a_layer_replaces_is_forgotten() {
+    let service = functions().frames(true).into_service().unwrap();
+    let app = Router::new().fallback_service(service.clone()).layer(SetStatusLayer::new(StatusCode::OK));
+    let mounted = Mounted::serving(app).await;
+    let mut caller = Caller::to(mounted.address).await;
+    assert_eq!(caller.ask(asking(|_| ())).await.status, 200);
+    assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.body, "3", "the connection goes on with HTTP");
+    // It is open, and hyper may still upgrade it. The drain does not wait for that.
+    within(service.drain()).await.unwrap();
+    assert!(format!("{service:?}").contains("connections: 0"), "{service:?}");
 }
 
 #[tokio::test]

@@ -169,7 +169,9 @@ async fn run(socket: Socket, protocol: Protocol, host: Host) -> [usize; 2] {
 
 #[tokio::test]
 async fn every_way_in() {
-    println!("| socket | protocol            | own listener | mounted  |\n| ------ | ------------------- | ------------ | -------- |");
+    println!(
+        "| socket | protocol            | own listener | mounted  |\n| ------ | ------------------- | ------------ | -------- |"
+    );
     for &socket in SOCKETS {
         for protocol in PROTOCOLS {
             let mut row = format!("| {socket:<6} | {protocol:<19} |");
