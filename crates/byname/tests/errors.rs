@@ -26,7 +26,7 @@ use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Li
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::unix::{TemporaryDirectory, UnixRunning};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -1298,6 +1298,29 @@ async fn http(page: &mut Page) {
         "The caller closed the connection while it sent the request, and the function did not run. Usually only the \
          log shows this.",
     );
+    let request = hyper::Request::get("/rpc").header("host", "localhost").header("upgrade", "websocket");
+    let request = request.header("connection", "upgrade").header("sec-websocket-version", "13");
+    let request =
+        request.header("sec-websocket-protocol", "byname.v1").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let mut mounted = one().frames(true).into_service().unwrap();
+    let answered = mounted.call(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The server that byname is mounted in can't upgrade",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "Nothing breaks: a byname client stays with HTTP. For frames, mount the service in a server that is built on hyper \
+         and serves its connections with upgrades, as `axum::serve` does, and let no layer remove the request's extensions.",
+    );
+    mounted.drain().await.unwrap();
+    let request = hyper::Request::post("/rpc/add").header("host", "localhost").body(Full::<Bytes>::default()).unwrap();
+    let answered = mounted.call(request).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The application that byname is mounted in is stopping",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "Send the call again, to another replica or when this one has restarted. A byname client does so by itself where \
+         it has several addresses. `HttpService::drain` of the application was called.",
+    );
     let running = Running::new(Server::new().method::<reads_forever>()).await;
     let mut caller = Caller::to(running.address).await;
     caller.send(get("/rpc/reads_forever")).await;
@@ -1603,7 +1626,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("uses an extension of WebSocket", "as above"),
     ("the answer does not belong to this request", "as above"),
     ("the other side speaks another protocol over WebSocket", "as above"),
-    ("passes no upgrade on", "a server that is mounted in another offers no frames"),
     (
         "the server is stopping and accepts no further calls",
         "said to calls after GOAWAY; byname's client sends such a call another way",
