@@ -69,7 +69,8 @@ pub struct Server {
     plain: bool,
     path: bool,
     json_rpc: bool,
-    frames: bool,
+    /// `None` until the user says it: then only an own listener offers frames.
+    frames: Option<bool>,
     require_json: bool,
     access_log: bool,
     interceptors: InterceptorChain,
@@ -97,7 +98,7 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
-            frames: true,
+            frames: None,
             require_json: false,
             access_log: false,
             interceptors: InterceptorChain::default(),
@@ -269,10 +270,11 @@ impl Server {
     }
 
     /// Whether frames are offered: many calls at once on one connection. Clients of byname change to them by
-    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default. A server that is
-    /// mounted in another has none.
+    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default, but off where the server
+    /// is [mounted](Self::into_service) in another, until `.frames(true)` turns it on there: layers around a mounted
+    /// server see the upgrade and none of its calls.
     pub fn frames(mut self, on: bool) -> Self {
-        self.frames = on;
+        self.frames = Some(on);
         self
     }
 

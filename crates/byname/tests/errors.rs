@@ -26,7 +26,7 @@ use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Li
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::unix::{TemporaryDirectory, UnixRunning};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -188,7 +188,7 @@ async fn refused(server: Server) -> Seen {
     failed(server.serve("127.0.0.1:0").bind().await)
 }
 
-/// What a call comes to that is answered by these bytes, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes and the end of the connection.
 async fn answered_by(bytes: impl Into<String>) -> Seen {
     failed(Foreign::ending_after(bytes).await.client().call::<u8>("add", (1, 2)).await)
 }
@@ -996,8 +996,8 @@ async fn functions(page: &mut Page) {
     page.add(
         "The function's own time is over",
         raw(running.address, post("/rpc/brief", "")).await,
-        "Make the function faster, or allow it more time. The function continues unless it is `readonly` or watches \
-         `Context::cancellation`.",
+        "Make the function faster, or allow it more time. The function continues unless it watches \
+         `Context::cancellation`. A function that is `readonly` is stopped, and so is a stream; the message then says so.",
     );
     page.add(
         "The server's time for a call is over",
@@ -1298,6 +1298,29 @@ async fn http(page: &mut Page) {
         "The caller closed the connection while it sent the request, and the function did not run. Usually only the \
          log shows this.",
     );
+    let request = hyper::Request::get("/rpc").header("host", "localhost").header("upgrade", "websocket");
+    let request = request.header("connection", "upgrade").header("sec-websocket-version", "13");
+    let request =
+        request.header("sec-websocket-protocol", "byname.v1").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let mut mounted = one().frames(true).into_service().unwrap();
+    let answered = mounted.call(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The server that byname is mounted in can't upgrade",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "Nothing breaks: a byname client stays with HTTP. For frames, mount the service in a server that is built on hyper \
+         and serves its connections with upgrades, as `axum::serve` does, and let no layer remove the request's extensions.",
+    );
+    mounted.drain().await.unwrap();
+    let request = hyper::Request::post("/rpc/add").header("host", "localhost").body(Full::<Bytes>::default()).unwrap();
+    let answered = mounted.call(request).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The application that byname is mounted in is stopping",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "Send the call again, to another replica or when this one has restarted. A byname client does so by itself where \
+         it has several addresses. `HttpService::drain` of the application was called.",
+    );
     let running = Running::new(Server::new().method::<reads_forever>()).await;
     let mut caller = Caller::to(running.address).await;
     caller.send(get("/rpc/reads_forever")).await;
@@ -1310,7 +1333,7 @@ async fn http(page: &mut Page) {
     );
 }
 
-/// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes, which depend on its id, and the end of the connection.
 async fn answered_by_frames(bytes: fn(u64) -> Vec<u8>) -> Seen {
     let (server, upgraded) = Foreign::of_frames(move |mut connection| async move {
         let id = loop {
@@ -1582,11 +1605,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
-    (
-        "`executed`: no, unknown or yes",
-        "only for code that reads an `Error` from JSON itself; a client uses the status then",
-    ),
-    ("`kind`: rpc or method", "as above"),
+    ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
+    ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("caused by: ", "how the sources of an error are displayed for debugging"),
@@ -1606,7 +1626,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("uses an extension of WebSocket", "as above"),
     ("the answer does not belong to this request", "as above"),
     ("the other side speaks another protocol over WebSocket", "as above"),
-    ("passes no upgrade on", "a server that is mounted in another offers no frames"),
     (
         "the server is stopping and accepts no further calls",
         "said to calls after GOAWAY; byname's client sends such a call another way",

@@ -1,6 +1,10 @@
 //! A server as a part of an axum application, with layers around it.
 
+#[path = "mounting/by_frames.rs"]
+mod by_frames;
 mod harness;
+#[path = "mounting/stopping.rs"]
+mod stopping;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -123,7 +127,7 @@ async fn the_peer_is_what_the_outer_server_says() {
 }
 
 #[tokio::test]
-async fn the_peer_is_found_where_axum_leaves_it() {
+async fn the_peer_is_read_from_axums_connect_info() {
     let from_axum = |extensions: &axum::http::Extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0);
     let rpc = functions().into_service().unwrap().peer_from(from_axum);
     let address = serving(Router::new().nest_service("/api", rpc)).await;
@@ -289,6 +293,14 @@ async fn the_rules_about_hosts_and_origins_hold() {
     let named = serving(Router::new().nest_service("/api", named)).await;
     assert_eq!(raw(named, call("api.example", "")).await.status, 200);
     assert_eq!(raw(named, call("evil.example", "")).await.status, 421);
+}
+
+#[tokio::test]
+async fn a_call_is_answered_though_the_service_is_dropped_with_it() {
+    let request = axum::http::Request::post("/rpc/add").header("host", "localhost");
+    let request = request.body(axum::body::Body::from("[1,2]")).unwrap();
+    let answered = tower::ServiceExt::oneshot(functions().frames(true).into_service().unwrap(), request);
+    assert_eq!(answered.await.unwrap().status(), StatusCode::OK);
 }
 
 #[test]

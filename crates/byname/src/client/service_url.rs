@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_why() {
+    fn the_error_about_an_invalid_address_says_why() {
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
         assert!(why("ftp://localhost").contains("`ftp`"));
         assert!(why("user:pass@localhost/rpc").contains("user name"));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_bears_a_password() {
+    fn no_message_contains_a_password() {
         for url in [
             "user:secret@localhost/rpc",
             "http://user:secret@localhost/rpc",

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Extensions;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -118,7 +119,8 @@ async fn upgraded(
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    let caller = FrameCaller { peer, is_forwarded: upgrade.is_forwarded };
+    let extensions = Extensions::new();
+    let caller = FrameCaller { peer: Some(peer), is_forwarded: upgrade.is_forwarded, extensions };
     let told_to_end = told_to_end(stopped, until);
     frame_connection::serve(stream, early.into(), caller, endpoint, told_to_end, until).await;
 }
@@ -201,7 +203,10 @@ async fn in_time<F: Future>(
 }
 
 /// The output of `future`, or `None` when the server is told to stop.
-async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::Receiver<()>) -> Option<F::Output> {
+pub(super) async fn until_stopped<F: Future>(
+    mut future: Pin<&mut F>,
+    stopped: &mut watch::Receiver<()>,
+) -> Option<F::Output> {
     let mut stop = pin!(stopped.changed());
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),

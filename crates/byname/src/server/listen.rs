@@ -247,7 +247,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     // A call that has been written by now must be read, so the sockets are polled once more.
     tokio::task::yield_now().await;
     drop(stopped);
-    drain(&endpoint, stop, hint).await
+    drain(&endpoint, &stop, hint).await
 }
 
 /// Accepts and serves connections until `end`.

@@ -5,6 +5,7 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+mod mounted;
 pub mod peer;
 mod process;
 mod tap;
@@ -14,6 +15,7 @@ pub mod unix;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
+pub use mounted::{Mounted, UnixMounted};
 pub use process::Process;
 pub use tap::Tap;
 

@@ -1,5 +1,4 @@
-//! The other end of a connection that bears frames, without a line of byname's: what it sends is for a test to say, and
-//! need not be right.
+//! The other end of a connection with frames, without any code of byname. A test decides what it sends, valid or not.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -157,9 +156,26 @@ impl Peer {
         Self::on(socket.connect(address).await.unwrap()).await
     }
 
+    /// As [`to`](Self::to), with other headers on the request for the upgrade.
+    pub async fn asking_with(address: SocketAddr, change: impl FnOnce(&mut Vec<(&'static str, String)>)) -> Self {
+        Self::after(asking(change), TcpStream::connect(address).await.unwrap()).await
+    }
+
+    /// As [`calling`](Self::calling), where the endpoint is at another path.
+    pub async fn asking_at(address: SocketAddr, path: &str, name: &str) -> Self {
+        let asking = asking(|_| ()).replacen("/rpc", path, 1);
+        let mut peer = Self::after(asking, TcpStream::connect(address).await.unwrap()).await;
+        peer.say([frame(HELLO, 0, 0, 0, GREETING), frame(NAME, 0, 0, 0, name)].concat()).await;
+        peer
+    }
+
     async fn on(stream: TcpStream) -> Self {
+        Self::after(asking(|_| ()), stream).await
+    }
+
+    async fn after(asking: String, stream: TcpStream) -> Self {
         let mut peer = Self { stream, early: Vec::new(), frames: Vec::new(), is_client: true, _open: None };
-        peer.send(asking(|_| ())).await;
+        peer.send(asking).await;
         let end = loop {
             if let Some(end) = peer.early.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -208,7 +224,7 @@ impl Peer {
         self.send(all).await;
     }
 
-    /// The next frame; pings are answered and pongs read over.
+    /// The next frame. Pings are answered, pongs are ignored.
     pub async fn frame(&mut self) -> Frame {
         loop {
             match self.next().await {

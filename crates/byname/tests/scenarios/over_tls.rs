@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::harness::tls::{Authority, client_config, connect, server_tls, trusting};
 use super::harness::{Running, everything, within};
-use super::{CODECS, over_http2, scenarios, through_client, typed_stubs};
+use super::{CODECS, scenarios, through_client, through_http2, typed_stubs};
 
 #[tokio::test]
 async fn over_tls_it_is_all_the_same() {
@@ -28,7 +28,7 @@ async fn over_tls_it_is_all_the_same() {
 
     let stream = connect(running.address, client_config(&authority, &["h2", "http/1.1"])).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    over_http2("TLS", stream).await;
+    through_http2(&format!("https://{}", running.address), "HTTP/2 over TLS", stream).await;
 
     for codec in CODECS {
         // A call by frames has no header of HTTP.
