@@ -700,7 +700,10 @@ impl Future for SupervisedCall {
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
-        let late = late_by(&running.entry.handler.method.name, this.allowed, this.set_by);
+        let method = &running.entry.handler.method;
+        // A thread can't be stopped from outside.
+        let is_stopped = method.readonly && !method.blocking;
+        let late = late_by(&method.name, is_stopped, this.allowed, this.set_by);
         this.let_run_on();
         Poll::Ready(late.into())
     }
@@ -711,15 +714,17 @@ fn polled_after_its_end() -> ! {
 }
 
 /// The error of a function that had no answer at its deadline.
-fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
+fn late_by(name: &str, is_stopped: bool, allowed: Duration, set_by: DeadlineSetter) -> Error {
     let knob = match set_by {
         DeadlineSetter::Caller => "`.timeout(…)` on the call",
         DeadlineSetter::Function => "`#[rpc(timeout = \"…\")]` on the function",
         DeadlineSetter::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
     };
-    let why = format!(
-        "`{name}` did not answer within {allowed:?}; it was asked to stop and may still be running. Allow more time with {knob}"
-    );
+    let now = match is_stopped {
+        true => "it was stopped",
+        false => "it was asked to stop and may still be running",
+    };
+    let why = format!("`{name}` did not answer within {allowed:?}; {now}. Allow more time with {knob}");
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
         DeadlineSetter::Limit => error.of_limit(Limit::Call),
@@ -782,7 +787,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_limit_of_calls_in_flight_refuses_and_recovers() {
+    async fn the_limit_of_calls_in_flight_rejects_and_recovers() {
         let (release, held) = tokio::sync::oneshot::channel::<()>();
         let held = std::sync::Mutex::new(Some(held));
         let hold = Handler::function("hold".into(), PLACE, move || {
@@ -906,7 +911,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_interceptor_that_passes_on_another_request_runs_the_function_of_that_one() {
+    async fn an_interceptor_can_replace_the_request() {
         let functions =
             [("one", 1), ("two", 2)].map(|(name, it)| Handler::function(name.into(), PLACE, move || async move { it }));
         let dispatch = intercepted(functions, |asked, next| async move {

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_of_http_own_is_refused_in_every_case() {
+    fn headers_reserved_for_http_are_rejected_in_any_case() {
         for name in
             ["Host", "content-type", "TE", "proxy-authorization", "Sec-Fetch-Site", "access-control-request-method"]
         {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_visible_ascii_and_arrives_as_it_went() {
+    fn a_header_value_is_visible_ascii_and_arrives_unchanged() {
         for value in ["", "a", "a b\tc", "~!\"\\"] {
             assert_eq!(parse("x", value).unwrap().1.to_str().unwrap(), value);
         }

@@ -18,6 +18,8 @@ mod listen;
 mod not_handed_over;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
 mod tower_service;
 mod unix_socket;
 
@@ -34,6 +36,7 @@ use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
+use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
 
@@ -71,6 +74,7 @@ pub struct Server {
     require_json: bool,
     access_log: bool,
     interceptors: InterceptorChain,
+    tls: Option<ServerTls>,
 }
 
 impl Default for Server {
@@ -98,6 +102,7 @@ impl Server {
             require_json: false,
             access_log: false,
             interceptors: InterceptorChain::default(),
+            tls: None,
         }
     }
 

@@ -1,9 +1,17 @@
 //! Provokes every error message once, and writes it with its remedy to `docs/errors.md`.
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
+//! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
+//! without TLS. Each build keeps the part that only the other build can provoke.
 
 #[path = "errors/streams.rs"]
 mod about_streams;
+#[cfg(feature = "tls")]
+#[path = "errors/tls.rs"]
+mod about_tls;
+#[cfg(not(feature = "tls"))]
+#[path = "errors/without_tls.rs"]
+mod about_tls;
 mod harness;
 
 use std::fmt::Write as _;
@@ -78,14 +86,25 @@ impl Page {
         let text = "# Errors\n\n\
             Every error message of byname, with what to do about it. A test (`crates/byname/tests/errors.rs`) provokes each\n\
             message and writes this page. Below each title are the code of the error and whether the function ran. Words in\n\
-            capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `ID`, and `OS ERROR` for the text\n\
-            of the operating system. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
+            capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `DATE`, `ID`, and `OS ERROR` for the\n\
+            text of the operating system. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
             [the protocol](protocol.md#error) explains.\n";
         Self { text: text.to_owned(), titles: Vec::new(), messages: Vec::new() }
     }
 
     fn section(&mut self, title: &str) {
         let _ = write!(self.text, "\n## {title}\n");
+    }
+
+    /// Leaves a part of the page as it stands, from this line to the next of its level: another build provokes it.
+    fn keep(&mut self, title: &str) {
+        let written = fs::read_to_string(path()).unwrap_or_default();
+        let Some(start) = written.find(&format!("\n{title}\n")) else { return };
+        let body = &written[start + 1..];
+        let level = title.split(' ').next().unwrap();
+        let ends = ["## ", "### "].iter().filter(|end| end.len() <= level.len() + 1);
+        let length = ends.filter_map(|end| body.find(&format!("\n{end}"))).min().unwrap_or(body.len());
+        let _ = write!(self.text, "\n{}\n", body[..length].trim_end());
     }
 
     #[track_caller]
@@ -131,6 +150,15 @@ fn steady(message: &str) -> String {
             from = start;
         }
     }
+    if let Some(today) = out.find("today is ") {
+        let start = today + "today is ".len();
+        out.replace_range(start..start + "2026-03-01".len(), "DATE");
+    }
+    let temporary = format!("{}/byname-", env::temp_dir().display());
+    while let Some(start) = out.find(&temporary) {
+        let end = start + temporary.len() + out[start + temporary.len()..].find('/').unwrap();
+        out.replace_range(start..end, "/etc/orders");
+    }
     if let Some(number) = out.find(" (os error ") {
         let start = out[..number].rfind(": ").map_or(0, |colon| colon + 2);
         let end = number + out[number..].find(')').unwrap() + 1;
@@ -160,7 +188,7 @@ async fn refused(server: Server) -> Seen {
     failed(server.serve("127.0.0.1:0").bind().await)
 }
 
-/// What a call comes to that is answered by these bytes, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes and the end of the connection.
 async fn answered_by(bytes: impl Into<String>) -> Seen {
     failed(Foreign::ending_after(bytes).await.client().call::<u8>("add", (1, 2)).await)
 }
@@ -408,12 +436,8 @@ async fn unix_sockets(page: &mut Page) {
 
 async fn addresses(page: &mut Page) {
     page.section("Calling: what the client finds by itself");
+    about_tls::https(page);
     let bad = [
-        (
-            "The address is https",
-            "https://data.internal/rpc",
-            "Run a proxy that terminates TLS next to the server, and call the proxy over `http://`.",
-        ),
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme."),
         (
             "The part before `://` is not a scheme",
@@ -972,8 +996,8 @@ async fn functions(page: &mut Page) {
     page.add(
         "The function's own time is over",
         raw(running.address, post("/rpc/brief", "")).await,
-        "Make the function faster, or allow it more time. The function continues unless it is `readonly` or watches \
-         `Context::cancellation`.",
+        "Make the function faster, or allow it more time. The function continues unless it watches \
+         `Context::cancellation`. A function that is `readonly` is stopped, and so is a stream; the message then says so.",
     );
     page.add(
         "The server's time for a call is over",
@@ -1309,7 +1333,7 @@ async fn http(page: &mut Page) {
     );
 }
 
-/// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes, which depend on its id, and the end of the connection.
 async fn answered_by_frames(bytes: fn(u64) -> Vec<u8>) -> Seen {
     let (server, upgraded) = Foreign::of_frames(move |mut connection| async move {
         let id = loop {
@@ -1532,6 +1556,7 @@ async fn page() -> Page {
     by_frames(&mut page).await;
     interceptors(&mut page).await;
     about_streams::streams(&mut page).await;
+    about_tls::tls(&mut page).await;
     page
 }
 
@@ -1580,11 +1605,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
-    (
-        "`executed`: no, unknown or yes",
-        "only for code that reads an `Error` from JSON itself; a client uses the status then",
-    ),
-    ("`kind`: rpc or method", "as above"),
+    ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
+    ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("caused by: ", "how the sources of an error are displayed for debugging"),
@@ -1594,7 +1616,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("POST, OPTIONS", "the value of a header"),
     ("GET, HEAD, OPTIONS", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
-    ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
+    ("connection: close", "a head of HTTP; the message in its body has an entry"),
     ("sec-websocket-version: 13", "a head of HTTP"),
     ("the connection ended before an answer", "why a connection of frames was not opened: the log's, calls go by HTTP"),
     ("the head of the answer is too long", "as above"),
@@ -1646,6 +1668,12 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("is a connection and no listener", "as above"),
     ("built without the feature `activation`", "as above; `tests/unix_sockets.rs` has it"),
     ("a bracket too many", "serde_json has read the text before"),
+    ("the roots of this machine", "the tests trust no root of the machine, which may have none"),
+    ("ca-certificates", "only on a machine that has no roots"),
+    ("the given text", "how messages call a PEM that came from memory"),
+    ("ENCRYPTED PRIVATE KEY", "what is looked for in a file"),
+    ("a client's TLS was not loaded", "only a defect of byname says it"),
+    ("the certificate of the client's session expired", "the log's: no test has a certificate that ends while it runs"),
 ];
 
 /// Calls whose text is not an error message: the log, and panics for programmers.

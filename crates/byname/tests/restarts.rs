@@ -121,7 +121,7 @@ async fn no_call_over_unix_sockets_fails_or_runs_twice() {
 
 // The replicas.
 
-/// What ran in one replica, and whom it heard of it from.
+/// The calls that ran in one replica, and the connections that brought them.
 #[derive(Default)]
 struct Ledger {
     ran: Mutex<Vec<u64>>,
@@ -320,7 +320,7 @@ impl Seen {
     }
 }
 
-/// One HTTP/2 connection to whoever takes it, opened again when that one goes.
+/// One HTTP/2 connection to the replica that accepts it, opened again when that replica ends.
 struct Http2 {
     addresses: [SocketAddr; 2],
     kept: tokio::sync::Mutex<Option<Sender>>,

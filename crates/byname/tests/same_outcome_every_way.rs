@@ -1,6 +1,6 @@
-//! One table of calls, each made by every way and in every codec: a client that goes over to frames must not notice.
+//! One table of calls, each made by every way and in every codec. The outcome must not change when a client changes to frames.
 //!
-//! Each row says what its call comes to. The functions are called often enough that a connection of frames polls them
+//! Each row says the outcome of its call. The functions are called often enough that a connection of frames polls them
 //! inline as well.
 
 mod harness;
@@ -36,7 +36,7 @@ struct Way {
 
 type Came = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// A call, and what it comes to, as text.
+/// A call and its outcome, as text.
 struct Row {
     name: String,
     call: Box<dyn Fn(Client) -> Came>,
@@ -969,7 +969,7 @@ async fn headers_are_taken_or_rejected() {
     check(&headers(), &ways(serve).await).await;
 }
 
-// What is too large: `Limits::message` counts what is sent, so a value may fit in one codec and not in the other.
+// Values that are too large: `Limits::message` counts encoded bytes, so a value may fit in one codec and not in the other.
 
 #[rpc(readonly)]
 async fn large(size: usize) -> Vec<u8> {
@@ -1033,7 +1033,7 @@ async fn sizes(client: &Client, size: usize) -> [(&'static str, String); 6] {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_so_by_every_way_of_its_codec_and_the_error_says_what_is_shorter() {
+async fn a_value_over_the_limit_is_an_error_on_every_way_that_names_a_shorter_encoding() {
     let server = |message: usize| {
         serve()
             .method::<large>()

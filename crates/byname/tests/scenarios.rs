@@ -2,6 +2,9 @@
 //! over TCP and over a unix socket, and within the process.
 
 mod harness;
+#[cfg(feature = "tls")]
+#[path = "scenarios/over_tls.rs"]
+mod over_tls;
 #[path = "scenarios/table.rs"]
 mod table;
 
@@ -122,7 +125,7 @@ async fn through_client(face: &str, client: &Client) {
             args = args.kwarg(name, value);
         }
         let came = client.call::<Value>(scenario.name, args).await.map_err(|error| match error {
-            // The code of a function's own error is for those who don't know its type.
+            // The code of a function's own error is for callers that don't know its type.
             CallError::Method(data) => {
                 let code = match &scenario.expected {
                     Method(code, _) => *code,
@@ -469,7 +472,7 @@ fn each(bytes: byname::Bytes) -> impl Stream<Item = Result<byname::Bytes, byname
     stream::iter([Ok(bytes.clone()), Err(bytes)])
 }
 
-/// And to who takes any value, text: before a client changes to frames and after it.
+/// A caller that accepts any value gets text: before its client changes to frames and after it.
 #[tokio::test]
 async fn bytes_are_bytes_by_every_way() {
     let server = || byname::Server::new().method::<reversed>().method::<each>().method::<harness::nothing>();

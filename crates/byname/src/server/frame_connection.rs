@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
@@ -72,21 +71,23 @@ pub(super) struct FrameCaller {
     pub(super) extensions: Extensions,
 }
 
-/// Serves one connection from its upgrade to its end. `early` are bytes that were read from it before.
+/// Serves one connection from its upgrade to its end, which comes at `until` at the latest. `early` are bytes that were read
+/// from it before.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     early: Bytes,
     caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
-    mut stopped: watch::Receiver<()>,
+    told_to_end: impl Future,
+    until: Option<Instant>,
 ) {
     let mut connection = FrameServer::new(stream, &early, caller, endpoint);
-    let mut stop = pin!(stopped.changed());
+    let mut stop = pin!(told_to_end);
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
         let polled = connection.poll(cx);
-        let wants_calls = connection.endpoint.dispatch().is_ready();
-        if polled.is_pending() && !is_told && (!listening || !wants_calls) {
+        let goes_on = connection.endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
+        if polled.is_pending() && !is_told && (!listening || !goes_on) {
             listening = true;
             if stop.as_mut().poll(cx).is_ready() {
                 is_told = true;

@@ -46,6 +46,7 @@ use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
+use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::headers;
 
@@ -71,6 +72,7 @@ pub(super) struct ServerEndpoint {
     idles_briefly: bool,
     /// Whether an outer server has removed a part of the path.
     is_mounted: bool,
+    tls: Option<ServerTls>,
 }
 
 /// One connection, from the view of its requests.
@@ -132,11 +134,17 @@ impl ServerEndpoint {
             idles_briefly: announced < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
+            tls: server.tls.clone(),
         }
     }
 
     pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
         &self.dispatch
+    }
+
+    /// What connections begin with, if not with HTTP.
+    pub(super) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
     }
 
     pub(super) fn path(&self) -> &str {

@@ -17,11 +17,11 @@ use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::Server;
-use super::connection::until_stopped;
+use super::connection::{told_to_end, until_stopped};
 use super::drain::drain;
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
 
@@ -159,7 +159,9 @@ async fn upgraded(
 ) {
     let why = match until_stopped(pin!(upgrade), &mut stopped).await {
         Some(Ok(stream)) => {
-            return frame_connection::serve(TokioIo::new(stream), Bytes::new(), caller, endpoint, stopped).await;
+            let told_to_end = told_to_end(stopped, None);
+            let stream = TokioIo::new(stream);
+            return frame_connection::serve(stream, Bytes::new(), caller, endpoint, told_to_end, None).await;
         }
         Some(Err(why)) => why.to_string(),
         // A layer may have replaced the answer that granted it. Then hyper says nothing until the connection ends.
@@ -210,8 +212,14 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve.
+    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve. Also if the server has TLS,
+    /// because only the outer server has connections.
     pub fn into_service(self) -> Result<HttpService, Error> {
+        if self.tls.is_some() {
+            let why = "a server that is mounted in another has no connections, so `Server::tls` can do nothing; give the \
+                       outer server its TLS";
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
         let dispatch = self.something(false)?;
         dispatch.log_not_served();
         let endpoint = ServerEndpoint::new(&self, Arc::new(dispatch), false, true);

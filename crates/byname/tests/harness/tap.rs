@@ -1,4 +1,4 @@
-//! What a client writes, seen from between it and its server.
+//! Records the bytes of a client on their way to its server.
 
 use std::sync::{Arc, Mutex};
 

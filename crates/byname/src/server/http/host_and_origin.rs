@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_turned_away() {
+    fn pages_of_other_sites_are_rejected() {
         let gate = gate(true, &[], &["https://app.example"]);
         let json = ("content-type", "application/json; charset=utf-8");
         let call = |headers: &[(&str, &str)]| {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_and_the_careful_must_send_json() {
+    fn browsers_and_servers_with_require_json_need_json() {
         let text = [("host", "localhost"), ("content-type", "text/plain"), ("sec-fetch-site", "same-origin")];
         let mut gate = gate(true, &[], &[]);
         assert_eq!(knock(&gate, &text), 415);
