@@ -126,7 +126,7 @@ async fn upgraded(
 }
 
 /// Waits until a connection must end: with its server, or with the certificate of its client.
-async fn told_to_end(mut stopped: watch::Receiver<()>, until: Option<Instant>) {
+pub(super) async fn told_to_end(mut stopped: watch::Receiver<()>, until: Option<Instant>) {
     match until {
         None => drop(stopped.changed().await),
         // Boxed, so that other connections don't have the room of its timer.

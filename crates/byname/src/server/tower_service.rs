@@ -17,7 +17,7 @@ use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::Server;
-use super::connection::until_stopped;
+use super::connection::{told_to_end, until_stopped};
 use super::drain::drain;
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
@@ -159,9 +159,9 @@ async fn upgraded(
 ) {
     let why = match until_stopped(pin!(upgrade), &mut stopped).await {
         Some(Ok(stream)) => {
-            let told_to_end = async move { drop(stopped.changed().await) };
-            return frame_connection::serve(TokioIo::new(stream), Bytes::new(), caller, endpoint, told_to_end, None)
-                .await;
+            let told_to_end = told_to_end(stopped, None);
+            let stream = TokioIo::new(stream);
+            return frame_connection::serve(stream, Bytes::new(), caller, endpoint, told_to_end, None).await;
         }
         Some(Err(why)) => why.to_string(),
         // A layer may have replaced the answer that granted it. Then hyper says nothing until the connection ends.

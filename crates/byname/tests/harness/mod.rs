@@ -15,6 +15,8 @@ pub mod unix;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
+#[cfg(feature = "tls")]
+pub use mounted::TlsMounted;
 pub use mounted::{Mounted, UnixMounted};
 pub use process::Process;
 pub use tap::Tap;

@@ -51,6 +51,34 @@ impl UnixMounted {
     }
 }
 
+/// As [`Mounted`], over TLS, in axum-server.
+#[cfg(feature = "tls")]
+pub struct TlsMounted {
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+#[cfg(feature = "tls")]
+impl TlsMounted {
+    pub fn new(server: Server, signed: &super::tls::Signed) -> Self {
+        super::log::begin();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Mounted::app(server.into_service().unwrap());
+        let config = axum_server::tls_rustls::RustlsConfig::from_config(super::tls::server_config(signed).into());
+        let serving = axum_server::from_tcp_rustls(listener, config).unwrap().serve(app.into_make_service());
+        Self { address, task: tokio::spawn(async { serving.await.unwrap() }) }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Drop for TlsMounted {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Drop for UnixMounted {
     fn drop(&mut self) {
         self.0.abort();

@@ -10,6 +10,10 @@ use byname::{Address, Client, ClientBuilder, Codec, Next, Request, Server, Trans
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
+#[cfg(feature = "tls")]
+use super::harness::TlsMounted;
+#[cfg(feature = "tls")]
+use super::harness::tls::{Authority, client_config, connect, server_tls, trusting};
 use super::harness::unix::{TemporaryDirectory, UnixRunning};
 use super::harness::{Mounted, Running, Served, UnixMounted, everything, within};
 use super::{scenarios, through_client, through_http2};
@@ -18,10 +22,17 @@ use super::{scenarios, through_client, through_http2};
 #[derive(Clone, Copy, Debug)]
 enum Socket {
     Tcp,
+    #[cfg(feature = "tls")]
+    Tls,
     Unix,
 }
 
-const SOCKETS: &[Socket] = &[Socket::Tcp, Socket::Unix];
+const SOCKETS: &[Socket] = &[
+    Socket::Tcp,
+    #[cfg(feature = "tls")]
+    Socket::Tls,
+    Socket::Unix,
+];
 
 #[derive(Clone, Copy)]
 enum Protocol {
@@ -45,6 +56,8 @@ impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Tcp => "TCP",
+            #[cfg(feature = "tls")]
+            Self::Tls => "TLS",
             Self::Unix => "unix",
         })
     }
@@ -69,6 +82,8 @@ struct Hosted {
     address: Address,
     /// What such a client calls, without `/rpc`.
     base: String,
+    #[cfg(feature = "tls")]
+    authority: Authority,
     /// Serves until it is dropped.
     _running: Box<dyn Any>,
 }
@@ -79,6 +94,10 @@ impl Hosted {
             Host::OwnListener => "",
             Host::Mounted => "/api",
         };
+        #[cfg(feature = "tls")]
+        let authority = Authority::new("the authority of the table");
+        #[cfg(feature = "tls")]
+        let signed = || authority.sign(&["127.0.0.1"]);
         let (address, running): (Address, Box<dyn Any>) = match (socket, host) {
             (Socket::Tcp, Host::OwnListener) => {
                 let running = Running::new(server).await;
@@ -87,6 +106,16 @@ impl Hosted {
             (Socket::Unix, Host::OwnListener) => {
                 let running = UnixRunning::new(server).await;
                 (running.address(), Box::new(running))
+            }
+            #[cfg(feature = "tls")]
+            (Socket::Tls, Host::OwnListener) => {
+                let running = Running::new(server.tls(server_tls(&signed()))).await;
+                (running.address(), Box::new(running))
+            }
+            #[cfg(feature = "tls")]
+            (Socket::Tls, Host::Mounted) => {
+                let mounted = TlsMounted::new(server, &signed());
+                (mounted.address.into(), Box::new(mounted))
             }
             (Socket::Tcp, Host::Mounted) => {
                 let mounted = Mounted::new(server).await;
@@ -101,12 +130,25 @@ impl Hosted {
         };
         let (builder, base) = match socket {
             Socket::Tcp => (Client::builder(format!("{address}{mount}/rpc")), format!("http://{address}{mount}")),
+            #[cfg(feature = "tls")]
+            Socket::Tls => {
+                let builder = Client::builder(format!("https://{address}{mount}/rpc")).tls(trusting(&authority));
+                (builder, format!("https://{address}{mount}"))
+            }
             Socket::Unix => {
                 let builder = Client::builder(address.to_string()).endpoint(&format!("{mount}/rpc"));
                 (builder, format!("http://localhost{mount}"))
             }
         };
-        Self { socket, builder, address, base, _running: running }
+        Self {
+            socket,
+            builder,
+            address,
+            base,
+            #[cfg(feature = "tls")]
+            authority,
+            _running: running,
+        }
     }
 
     fn client(&self, transport: Transport, codec: Codec) -> Client {
@@ -117,6 +159,13 @@ impl Hosted {
         match self.socket {
             Socket::Tcp => {
                 let stream = TcpStream::connect(self.address.socket_addr().unwrap()).await.unwrap();
+                through_http2(&self.base, face, stream).await;
+            }
+            #[cfg(feature = "tls")]
+            Socket::Tls => {
+                let config = client_config(&self.authority, &["h2", "http/1.1"]);
+                let stream = connect(self.address.socket_addr().unwrap(), config).await.unwrap();
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
                 through_http2(&self.base, face, stream).await;
             }
             Socket::Unix => {
