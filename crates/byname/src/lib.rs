@@ -122,7 +122,7 @@ pub use limits_and_timeouts::Limits;
 pub use method::{Method, Param, Source};
 pub use peer::Peer;
 pub use request::{Reply, Request};
-pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
+pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server};
 pub use stream_argument::Streaming;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.

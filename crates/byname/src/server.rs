@@ -5,17 +5,24 @@ mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 mod drain;
+mod forwarded;
 pub(crate) mod frame_connection;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod http;
 mod listen;
+mod networks;
+mod proxy_protocol;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
 mod tower_service;
 
+pub use self::forwarded::ProxyHeader;
 pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
 
+use self::forwarded::TrustedProxies;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
@@ -59,6 +66,7 @@ pub struct Server {
     frames: bool,
     require_json: bool,
     access_log: bool,
+    trusted_proxies: Option<TrustedProxies>,
     interceptors: InterceptorChain,
 }
 
@@ -86,6 +94,7 @@ impl Server {
             frames: true,
             require_json: false,
             access_log: false,
+            trusted_proxies: None,
             interceptors: InterceptorChain::default(),
         }
     }
@@ -194,6 +203,29 @@ impl Server {
     /// can't reach it by DNS rebinding. Any other server accepts every name.
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
+        self
+    }
+
+    /// Proxies that may say who their client is, and the one header in which they say it. A call that comes from one of
+    /// these networks has the client as its [`Peer::address`](crate::Peer::address): the first address in the header, from
+    /// the right, that is not in the networks itself. [`Peer::connection`](crate::Peer::connection) stays the proxy's.
+    ///
+    /// ```
+    /// use byname::{ProxyHeader, Server};
+    ///
+    /// Server::new().trust_proxy(["10.0.0.0/8", "fd00::/8", "127.0.0.1"], ProxyHeader::XForwardedFor);
+    /// ```
+    ///
+    /// A network is an address with a prefix or without, or `unix` for the other end of any unix socket. Name only
+    /// proxies that set this header themselves or add to it, because callers can send it too. The header is ignored if it
+    /// comes from elsewhere, and the other header is always ignored. If the header is missing or malformed, or says
+    /// `unknown`, the address is the proxy's, so let no rule rely on that address. A connection that changes to frames
+    /// keeps the client of the request that asked for the change. A second call of this method replaces the first.
+    pub fn trust_proxy<N: Into<String>>(mut self, networks: impl IntoIterator<Item = N>, header: ProxyHeader) -> Self {
+        match TrustedProxies::new(networks, header) {
+            Ok(proxies) => self.trusted_proxies = Some(proxies),
+            Err(why) => drop(self.refused.get_or_insert(why)),
+        }
         self
     }
 

@@ -14,7 +14,10 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Server, Transport, rpc, server};
+use byname::{
+    Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, ProxyHeader, Server, Transport, rpc,
+    server,
+};
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
@@ -224,6 +227,17 @@ async fn at_the_start(page: &mut Page) {
         "The name of a CORS header is invalid",
         refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
         "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
+    );
+    page.add(
+        "A trusted proxy is not a network",
+        refused(one().trust_proxy(["proxy.internal"], ProxyHeader::XForwardedFor)).await,
+        "Write the proxy's address, or the network that it is in. A name is not looked up: whoever answers for it would be \
+         trusted.",
+    );
+    page.add(
+        "A network has bits beyond its prefix",
+        failed(one().serve(Listen::from("127.0.0.1:0").proxy_protocol(["10.1.2.3/8"])).await),
+        "Write one of the two that the message shows.",
     );
     page.add(
         "The address isn't this machine's",
@@ -1446,6 +1460,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
+    ("PROXY protocol", "only in the log: a proxy that does not speak it understands no answer"),
+    ("it is from none of the networks", "only in the log, as above"),
     (
         "`executed`: no, unknown or yes",
         "only for code that reads an `Error` from JSON itself; a client uses the status then",

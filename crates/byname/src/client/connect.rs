@@ -75,7 +75,7 @@ async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
             stream.set_nodelay(true)?;
             TransportStream::from(stream)
         }
-        Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+        Address::Ip(_) | Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     Ok((address, stream))
 }

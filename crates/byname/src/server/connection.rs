@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -19,7 +18,9 @@ use tracing::debug;
 
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
 use super::frame_connection;
-use super::http::{STREAMS, ServerEndpoint, Session, answer};
+use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
+use super::networks::NetworkList;
+use super::proxy_protocol::read_client;
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::TransportStream;
@@ -35,11 +36,18 @@ const PING: Duration = Duration::from_secs(20);
 
 pub(super) async fn serve(
     mut stream: TransportStream,
-    peer: Arc<Peer>,
+    mut peer: Arc<Peer>,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = endpoint.dispatch().limits().clone();
+    if let Some(networks) = endpoint.proxy_protocol() {
+        // Boxed, so that a connection does not keep the memory of this.
+        match Box::pin(introduced(&mut stream, &peer, networks, &mut stopped, &limits)).await {
+            Ok(client) => peer = client,
+            Err(why) => return debug!(%peer, "closed a connection: {why}"),
+        }
+    }
     let (early, is_http2) = match beginning(&mut stream, &mut stopped, &limits).await {
         Some(Ok(first)) => first,
         Some(Err(why)) => return debug!(%peer, "a connection ended before its first request: {why}"),
@@ -95,8 +103,14 @@ pub(super) async fn serve(
 }
 
 /// Serves frames after an upgrade from HTTP.
-async fn upgraded(upgrade: OnUpgrade, peer: Arc<Peer>, endpoint: Arc<ServerEndpoint>, stopped: watch::Receiver<()>) {
-    let upgraded = match upgrade.await {
+async fn upgraded(
+    upgrade: GrantedUpgrade,
+    peer: Arc<Peer>,
+    endpoint: Arc<ServerEndpoint>,
+    stopped: watch::Receiver<()>,
+) {
+    let peer = upgrade.client.unwrap_or(peer);
+    let upgraded = match upgrade.connection.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
     };
@@ -108,21 +122,49 @@ async fn upgraded(upgrade: OnUpgrade, peer: Arc<Peer>, endpoint: Arc<ServerEndpo
     frame_connection::serve(stream, early.into(), peer, endpoint, stopped).await;
 }
 
+/// The peer as its proxy introduces it, or why the connection is not served.
+async fn introduced(
+    stream: &mut TransportStream,
+    proxy: &Arc<Peer>,
+    networks: &NetworkList,
+    stopped: &mut watch::Receiver<()>,
+    limits: &Limits,
+) -> io::Result<Arc<Peer>> {
+    if !networks.contains(&proxy.connection) {
+        return Err(io::Error::other("it is from none of the networks of `Listen::proxy_protocol`"));
+    }
+    match in_time(read_client(stream), stopped, limits).await {
+        Some(client) => Ok(match client? {
+            Some(address) => Arc::new(Peer { address, ..Peer::clone(proxy) }),
+            None => Arc::clone(proxy),
+        }),
+        None => Err(io::Error::other(
+            "its header of the PROXY protocol, which `Listen::proxy_protocol` requires, took too long \
+             (`Limits::header_read`)",
+        )),
+    }
+}
+
 /// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.
 async fn beginning(
     stream: &mut TransportStream,
     stopped: &mut watch::Receiver<()>,
     limits: &Limits,
 ) -> Option<io::Result<(Bytes, bool)>> {
-    let mut first = pin!(first_bytes(stream));
-    match timeout(limits.header_read, until_stopped(first.as_mut(), stopped)).await {
+    in_time(first_bytes(stream), stopped, limits).await
+}
+
+/// The output of a future that waits for the beginning of a connection. `None` if it takes too long.
+async fn in_time<F: Future>(reading: F, stopped: &mut watch::Receiver<()>, limits: &Limits) -> Option<F::Output> {
+    let mut reading = pin!(reading);
+    match timeout(limits.header_read, until_stopped(reading.as_mut(), stopped)).await {
         Ok(None) => {
             // The server stops while a client that has just connected is about to send a request. The mark makes the
             // stop visible again, as for every connection that is served.
             stopped.mark_changed();
-            timeout(linger(limits), first).await.ok()
+            timeout(linger(limits), reading).await.ok()
         }
-        first => first.ok().flatten(),
+        read => read.ok().flatten(),
     }
 }
 

@@ -40,6 +40,8 @@ use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
+use super::forwarded::TrustedProxies;
+use super::networks::NetworkList;
 use crate::call_semaphore::CallPermits;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
@@ -57,6 +59,9 @@ pub(super) struct ServerEndpoint {
     frames: bool,
     gate: RequestRules,
     cors: CorsHeaders,
+    trusted_proxies: Option<TrustedProxies>,
+    /// The proxies that must introduce their clients at the beginning of each connection.
+    proxy_protocol: Option<NetworkList>,
     path: String,
     plain: bool,
     by_path: bool,
@@ -80,7 +85,15 @@ pub(super) struct Session {
     /// The extensions that the layers of an outer server have added to its one request.
     extensions: Extensions,
     /// The connection that changes to frames after the answer to the upgrade request.
-    upgrade: OnceLock<OnUpgrade>,
+    upgrade: OnceLock<GrantedUpgrade>,
+}
+
+/// A connection that changes to frames.
+#[derive(Clone)]
+pub(super) struct GrantedUpgrade {
+    pub(super) connection: OnUpgrade,
+    /// Who asked for it, if a proxy has said so: all calls by frames are this client's.
+    pub(super) client: Option<Arc<Peer>>,
 }
 
 /// A way of calling over HTTP, or another service at a path.
@@ -110,6 +123,8 @@ impl ServerEndpoint {
             frames,
             gate,
             cors: CorsHeaders::new(&server.cors),
+            trusted_proxies: server.trusted_proxies.clone(),
+            proxy_protocol: None,
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
@@ -119,6 +134,14 @@ impl ServerEndpoint {
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
         }
+    }
+
+    pub(super) fn require_proxy_protocol(&mut self, of: Option<NetworkList>) {
+        self.proxy_protocol = of;
+    }
+
+    pub(super) fn proxy_protocol(&self) -> Option<&NetworkList> {
+        self.proxy_protocol.as_ref()
     }
 
     pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
@@ -184,8 +207,14 @@ impl Session {
     }
 
     /// The connection itself, if frames were requested and granted.
-    pub(super) fn upgrade(&self) -> Option<OnUpgrade> {
+    pub(super) fn upgrade(&self) -> Option<GrantedUpgrade> {
         self.upgrade.get().cloned()
+    }
+
+    /// Who has sent a request, if a trusted proxy has passed it on and says so.
+    fn client(&self, head: &Parts) -> Option<Arc<Peer>> {
+        let proxies = self.endpoint.trusted_proxies.as_ref()?;
+        proxies.client(self.peer.as_deref()?, &head.headers)
     }
 
     /// Whether this request names exactly the host that was accepted before.

@@ -158,8 +158,13 @@ impl Peer {
     }
 
     async fn on(stream: TcpStream) -> Self {
+        Self::asking(stream, asking(|_| ())).await
+    }
+
+    /// As [`to`](Self::to), on a connection that there is, by this request.
+    pub async fn asking(stream: TcpStream, request: String) -> Self {
         let mut peer = Self { stream, early: Vec::new(), frames: Vec::new(), is_client: true, _open: None };
-        peer.send(asking(|_| ())).await;
+        peer.send(request).await;
         let end = loop {
             if let Some(end) = peer.early.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
