@@ -23,6 +23,7 @@ pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
 
 use self::forwarded::TrustedProxies;
+use self::http::AllowedOrigins;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
@@ -232,6 +233,15 @@ impl Server {
     /// Web origins, such as `https://app.example`, whose pages may call, in addition to the server's own pages. The
     /// server answers preflights itself. It needs no CORS layer, and such a layer admits no page. [`cors`](Self::cors)
     /// sets what else pages may do.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// Server::new().origins(["https://app.example", "https://*.preview.example", "http://localhost:3000"]);
+    /// ```
+    ///
+    /// A `*` is the first label of a host, and exactly one: `https://*.preview.example` is
+    /// `https://pr-17.preview.example`, but neither `https://preview.example` nor `https://a.b.preview.example`. `*` alone
+    /// is every page of the web. Use it only for functions that anybody may call from anywhere.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));
@@ -389,6 +399,7 @@ impl Server {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;
+        AllowedOrigins::parse(&self.origins)?;
         self.cors.check(&self.origins)?;
         let dispatch = self.dispatch(private)?;
         if dispatch.methods().len() == 0 {

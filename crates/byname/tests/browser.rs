@@ -114,12 +114,16 @@ async fn a_name_that_was_made_to_point_here_is_421() {
 }
 
 #[tokio::test]
-async fn no_page_is_let_in_by_a_wildcard_and_none_with_credentials() {
-    let running = Running::new(everything().origins(["*", "https://*.example", "https://app.example"])).await;
+async fn no_page_is_let_in_that_only_resembles_an_origin_or_a_pattern_and_none_with_credentials() {
+    let origins = ["https://*.pages.example", "https://app.example"];
+    let running = Running::new(everything().origins(origins)).await;
     for origin in [
         "https://evil.test",
         "null",
         "https://evil.example",
+        "https://pages.example",
+        "https://a.b.pages.example",
+        "https://evil.test/.pages.example",
         "https://app.example.evil.test",
         "https://app.example:444",
         "http://app.example",
@@ -142,6 +146,21 @@ async fn no_page_is_let_in_by_a_wildcard_and_none_with_credentials() {
     let answer = raw(running.address, post_with("/rpc/counter.total", allowed, "[]")).await;
     assert_eq!((answer.body.as_str(), answer.header("access-control-allow-origin")), ("0", "https://app.example"));
     assert_eq!(answer.header("access-control-allow-credentials"), "");
+}
+
+#[tokio::test]
+async fn where_every_page_may_call_none_sends_credentials() {
+    let running = Running::new(everything().origins(["*"])).await;
+    for origin in ["https://evil.test", "null"] {
+        let page = format!("origin: {origin}\r\nsec-fetch-site: cross-site\r\ncontent-type: application/json\r\n");
+        let answer = raw(running.address, post_with("/rpc/counter.total", &page, "[]")).await;
+        assert_eq!((answer.body.as_str(), answer.header("access-control-allow-origin")), ("0", origin));
+        assert_eq!(answer.header("access-control-allow-credentials"), "");
+        // What needs no preflight is still refused.
+        let form = page.replace("application/json", "text/plain");
+        assert_eq!(raw(running.address, post_with("/rpc/counter.bump", &form, "[]")).await.status, 415);
+    }
+    nothing_was_bumped(&running).await;
 }
 
 #[tokio::test]

@@ -228,6 +228,26 @@ async fn at_the_start(page: &mut Page) {
         refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
         "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
     );
+    for (title, origin, remedy) in [
+        (
+            "An origin has no scheme",
+            "app.example",
+            "Write the origin as a browser sends it: with its scheme, and with its port unless that is the scheme's usual \
+             one.",
+        ),
+        (
+            "An origin has a path",
+            "https://app.example/start",
+            "Leave out what comes after the port. All pages of an origin may call, or none.",
+        ),
+        (
+            "The `*` of an origin is not the first label",
+            "https://pr-*.example.com",
+            "Put all pages that may call under one name, and use that name after the `*`. Or list each origin.",
+        ),
+    ] {
+        page.add(title, refused(one().origins([origin])).await, remedy);
+    }
     page.add(
         "A trusted proxy is not a network",
         refused(one().trust_proxy(["proxy.internal"], ProxyHeader::XForwardedFor)).await,

@@ -4,6 +4,7 @@
 
 mod admitted_request;
 mod allowed_methods;
+mod allowed_origins;
 mod answer;
 mod builtin;
 mod caching;
@@ -29,6 +30,7 @@ use http::{Extensions, HeaderValue, Method as Verb, Request as HttpRequest, Resp
 use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
+pub(super) use self::allowed_origins::AllowedOrigins;
 use self::answer::{HttpAnswer, Rejection};
 use self::caching::MayBeKept;
 pub use self::cors::Cors;
@@ -111,7 +113,7 @@ impl ServerEndpoint {
         let gate = RequestRules {
             private,
             hosts: server.hosts.clone(),
-            origins: server.origins.clone(),
+            origins: AllowedOrigins::parse(&server.origins).expect("they were checked at the start"),
             require_json: server.require_json,
         };
         let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc, frames]);
