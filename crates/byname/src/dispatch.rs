@@ -28,6 +28,7 @@ use crate::error::{Code, Error, Executed};
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
 use crate::limits_and_timeouts::{Limit, Limits};
+use crate::metadata;
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -50,12 +51,20 @@ const LOGGED_NAME: usize = 128;
 /// The most methods of a block that such a line names.
 const NAMED_METHODS: usize = 3;
 
+/// Which callers may learn the names of functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Never,
+    /// Callers without a proxy. Only this machine can reach the server.
+    OnThisMachine,
+    Always,
+}
+
 /// Runs calls, over every way in.
 pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
-    /// Whether callers may learn the names of functions.
-    listing: bool,
+    listing: Listing,
     /// Whether each call is an event of the access log.
     logs_access: bool,
     interceptors: InterceptorChain,
@@ -70,7 +79,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: InterceptorChain) -> Self {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: Listing, interceptors: InterceptorChain) -> Self {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
@@ -166,7 +175,7 @@ impl Dispatch {
     pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
-                return self.unknown(&request.name).into();
+                return self.unknown(&request).into();
             }
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
@@ -207,7 +216,7 @@ impl Dispatch {
                     if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
                 match entry {
                     Some(entry) => this.admit(&entry, request).await,
-                    None => this.unknown(&request.name).into(),
+                    None => this.unknown(&request).into(),
                 }
             })
         };
@@ -243,6 +252,7 @@ impl Dispatch {
             takes_stream,
             metadata,
             peer,
+            is_forwarded: _,
             deadline,
             extensions,
             method: _,
@@ -348,8 +358,15 @@ impl Dispatch {
         self.registry.get(name)
     }
 
-    fn unknown(&self, name: &str) -> Error {
-        let hint = if self.listing { self.hint(name) } else { String::new() };
+    fn unknown(&self, request: &Request) -> Error {
+        let name = &*request.name;
+        let may_learn = match self.listing {
+            Listing::Never => false,
+            // What a proxy on this machine passes on comes from anywhere.
+            Listing::OnThisMachine => !request.is_forwarded && !metadata::is_forwarded(&request.metadata),
+            Listing::Always => true,
+        };
+        let hint = if may_learn { self.hint(name) } else { String::new() };
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
@@ -683,7 +700,10 @@ impl Future for SupervisedCall {
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
-        let late = late_by(&running.entry.handler.method.name, this.allowed, this.set_by);
+        let method = &running.entry.handler.method;
+        // A thread can't be stopped from outside.
+        let is_stopped = method.readonly && !method.blocking;
+        let late = late_by(&method.name, is_stopped, this.allowed, this.set_by);
         this.let_run_on();
         Poll::Ready(late.into())
     }
@@ -694,15 +714,17 @@ fn polled_after_its_end() -> ! {
 }
 
 /// The error of a function that had no answer at its deadline.
-fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
+fn late_by(name: &str, is_stopped: bool, allowed: Duration, set_by: DeadlineSetter) -> Error {
     let knob = match set_by {
         DeadlineSetter::Caller => "`.timeout(…)` on the call",
         DeadlineSetter::Function => "`#[rpc(timeout = \"…\")]` on the function",
         DeadlineSetter::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
     };
-    let why = format!(
-        "`{name}` did not answer within {allowed:?}; it was asked to stop and may still be running. Allow more time with {knob}"
-    );
+    let now = match is_stopped {
+        true => "it was stopped",
+        false => "it was asked to stop and may still be running",
+    };
+    let why = format!("`{name}` did not answer within {allowed:?}; {now}. Allow more time with {knob}");
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
         DeadlineSetter::Limit => error.of_limit(Limit::Call),
@@ -730,7 +752,7 @@ mod tests {
         for handler in handlers {
             registry.add(handler).unwrap();
         }
-        Arc::new(Dispatch::new(registry, limits, true, InterceptorChain::default()))
+        Arc::new(Dispatch::new(registry, limits, Listing::Always, InterceptorChain::default()))
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
@@ -765,7 +787,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_limit_of_calls_in_flight_refuses_and_recovers() {
+    async fn the_limit_of_calls_in_flight_rejects_and_recovers() {
         let (release, held) = tokio::sync::oneshot::channel::<()>();
         let held = std::sync::Mutex::new(Some(held));
         let hold = Handler::function("hold".into(), PLACE, move || {
@@ -885,11 +907,11 @@ mod tests {
         }
         let mut chain = InterceptorChain::default();
         chain.push(interceptor);
-        Arc::new(Dispatch::new(registry, Limits::default(), true, chain))
+        Arc::new(Dispatch::new(registry, Limits::default(), Listing::Always, chain))
     }
 
     #[tokio::test]
-    async fn an_interceptor_that_passes_on_another_request_runs_the_function_of_that_one() {
+    async fn an_interceptor_can_replace_the_request() {
         let functions =
             [("one", 1), ("two", 2)].map(|(name, it)| Handler::function(name.into(), PLACE, move || async move { it }));
         let dispatch = intercepted(functions, |asked, next| async move {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use byname::{Context, Listen, Next, ProxyHeader, Request, Server, Transport, rpc};
 use harness::frames::{self, DATA, END_HEADERS, HEADERS, Http2};
 use harness::{Caller, Log, Running, add, get, peer, post, post_with, raw, within};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The caller, and whether the connection is another's.
@@ -71,7 +71,7 @@ async fn each_request_of_a_connection_has_the_client_that_the_proxy_names() {
 }
 
 #[tokio::test]
-async fn the_standard_header_is_read_where_it_is_the_chosen_one() {
+async fn forwarded_is_read_if_it_is_chosen() {
     let running = trusting(ProxyHeader::Forwarded).await;
     let mut caller = Caller::to(running.address).await;
     let lines = "forwarded: for=\"1.1.1.1\r\nForwarded: For=\"[2001:db8::1]:4711\";proto=https, for=10.0.0.2\r\n\
@@ -95,7 +95,7 @@ async fn each_request_of_http2_has_its_own_client() {
 }
 
 #[tokio::test]
-async fn a_caller_that_nobody_trusts_says_nothing_of_itself() {
+async fn headers_of_untrusted_callers_are_ignored() {
     let forged = "x-forwarded-for: 203.0.113.7\r\nforwarded: for=203.0.113.7\r\n";
     for server in [
         functions(),
@@ -113,7 +113,7 @@ async fn a_caller_that_nobody_trusts_says_nothing_of_itself() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_says_wrongly_is_its_own_call_and_a_line_of_the_log() {
+async fn an_invalid_header_of_a_proxy_is_ignored_and_logged() {
     let mut log = Log::new();
     let running = trusting(ProxyHeader::XForwardedFor).await;
     let mut caller = Caller::to(running.address).await;
@@ -169,7 +169,7 @@ async fn interceptors_and_the_access_log_see_the_client() {
 }
 
 #[tokio::test]
-async fn where_it_is_mounted_the_outer_server_says_who_connects() {
+async fn a_mounted_server_trusts_the_peer_of_the_outer_server() {
     use axum::Router;
     use axum::extract::ConnectInfo;
 
@@ -186,6 +186,48 @@ async fn where_it_is_mounted_the_outer_server_says_who_connects() {
         let request = post_with("/api/rpc/who", "x-forwarded-for: 1.1.1.1, 203.0.113.7, 10.0.0.2\r\n", "[]");
         assert_eq!(caller.ask(request).await.body, expected);
     }
+}
+
+#[cfg(unix)]
+#[rpc(readonly)]
+fn who_by_uid() -> (String, Option<u32>) {
+    let context = Context::current().unwrap();
+    let peer = context.peer().unwrap();
+    let uid = peer.identity.as_ref().and_then(|identity| match identity {
+        byname::Identity::Unix(process) => Some(process.uid),
+        _ => None,
+    });
+    (peer.address.to_string(), uid)
+}
+
+/// The identity is that of the proxy's process. The address is what the proxy says.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_proxy_at_a_unix_socket_is_trusted_by_name_and_keeps_its_identity() {
+    use harness::unix::{TemporaryDirectory, UnixRunning};
+    use std::os::unix::fs::MetadataExt as _;
+
+    let server = || functions().method::<who_by_uid>();
+    let request = "POST /rpc/who_by_uid HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: 203.0.113.7\r\n\
+                   connection: close\r\ncontent-length: 2\r\n\r\n[]";
+    for (networks, address) in [(["unix"], "203.0.113.7"), (["127.0.0.1"], "unix:")] {
+        let running = UnixRunning::new(server().trust_proxy(networks, ProxyHeader::XForwardedFor)).await;
+        let own = std::fs::metadata(running.path()).unwrap().uid();
+        let answer = running.raw(request).await;
+        assert!(answer.ends_with(&format!("[\"{address}\",{own}]")), "{answer}");
+    }
+    let directory = TemporaryDirectory::new();
+    let socket = Listen::unix(directory.path().join("orders.sock"));
+    let running = UnixRunning::at(server(), Listen::from(socket).proxy_protocol(["unix"])).await;
+    let own = std::fs::metadata(running.path()).unwrap().uid();
+    let answer = running.raw(&format!("PROXY TCP4 203.0.113.8 10.0.0.1 4711 443\r\n{request}")).await;
+    assert!(answer.ends_with(&format!("[\"203.0.113.8:4711\",{own}]")), "{answer}");
+    let mut stream = tokio::net::UnixStream::connect(running.path()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The server may close by a reset.
+    let _ = within(stream.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "the header is required");
 }
 
 /// A header of version 2 with the command PROXY, for a client of IPv4.
@@ -255,7 +297,7 @@ async fn a_connection_without_the_header_is_closed() {
 }
 
 #[tokio::test]
-async fn a_header_of_nobody_who_is_listed_is_not_even_read() {
+async fn a_header_from_an_unlisted_network_is_not_read() {
     let mut log = Log::new();
     let running = introduced(functions(), ["10.0.0.0/8", "::1", "unix"]).await;
     let mut caller = Caller::to(running.address).await;
@@ -284,7 +326,7 @@ async fn a_header_that_takes_too_long_ends_the_connection() {
 
 /// The proxy is trusted with its header, but the connection is another's, who has written the header.
 #[tokio::test]
-async fn a_client_that_is_introduced_can_not_name_another() {
+async fn an_introduced_client_can_not_name_another() {
     let server = functions().trust_proxy(LOOPBACK, ProxyHeader::XForwardedFor);
     let running = introduced(server, LOOPBACK).await;
     let forged = post_with("/rpc/who", "x-forwarded-for: 198.51.100.1\r\n", "[]");
@@ -298,7 +340,7 @@ async fn a_client_that_is_introduced_can_not_name_another() {
 }
 
 #[tokio::test]
-async fn others_reach_a_server_behind_the_protocol_so_it_is_not_private() {
+async fn a_server_with_the_proxy_protocol_is_not_private() {
     let running = introduced(functions(), LOOPBACK).await;
     let call = |host: &str, name: &str| {
         format!("PROXY UNKNOWN\r\nPOST /rpc/{name} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n[]")
@@ -310,7 +352,7 @@ async fn others_reach_a_server_behind_the_protocol_so_it_is_not_private() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_serves_a_client_that_was_just_being_introduced() {
+async fn a_stopping_server_serves_a_client_whose_header_is_arriving() {
     let mut running = introduced(functions(), LOOPBACK).await;
     let mut caller = Caller::to(running.address).await;
     caller.send(&BINARY[..20]).await;

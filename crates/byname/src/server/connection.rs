@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
-use super::frame_connection;
+use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
 use super::networks::NetworkList;
 use super::proxy_protocol::read_client;
@@ -119,7 +119,14 @@ async fn upgraded(
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frame_connection::serve(stream, early.into(), peer, endpoint, stopped).await;
+    frame_connection::serve(
+        stream,
+        early.into(),
+        FrameCaller { peer, is_forwarded: upgrade.is_forwarded },
+        endpoint,
+        stopped,
+    )
+    .await;
 }
 
 /// The peer as its proxy introduces it, or why the connection is not served.

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_not_said_well_is_the_connection() {
+    fn without_a_valid_address_the_client_is_the_connection() {
         for text in [
             "unknown",
             "_hidden",
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_and_no_other_header_says_who_the_client_is() {
+    fn untrusted_senders_and_the_other_header_are_ignored() {
         let sent = lines(ProxyHeader::XForwardedFor, &[b"203.0.113.7"]);
         let from = |address: Address, header| proxies(header).client(&Peer::at(address), &sent);
         let trusted = Address::from(SocketAddr::from(([10, 0, 0, 1], 1)));
@@ -325,7 +325,7 @@ mod tests {
     proptest! {
         /// Whatever a client writes, the element that a trusted proxy has added after it decides.
         #[test]
-        fn nothing_before_the_last_proxys_element_counts(claimed in proptest::collection::vec("[ -~]{0,40}", 0..4), own_line: bool) {
+        fn text_before_the_proxys_element_is_ignored(claimed in proptest::collection::vec("[ -~]{0,40}", 0..4), own_line: bool) {
             for (header, added) in [(ProxyHeader::XForwardedFor, "203.0.113.7"), (ProxyHeader::Forwarded, "for=203.0.113.7")] {
                 let mut sent = claimed.clone();
                 match sent.last_mut() {

@@ -96,6 +96,8 @@ pub(super) struct GrantedUpgrade {
     pub(super) connection: OnUpgrade,
     /// Who asked for it, if a proxy has said so: all calls by frames are this client's.
     pub(super) client: Option<Arc<Peer>>,
+    /// Whether a proxy has passed on the upgrade request.
+    pub(super) is_forwarded: bool,
 }
 
 /// A way of calling over HTTP, or another service at a path.

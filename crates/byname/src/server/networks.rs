@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused_with_what_to_write() {
+    fn an_invalid_network_is_rejected_with_a_suggestion() {
         let why = |text: &str| NetworkList::parse("Server::trust_proxy", [text]).unwrap_err().message().to_owned();
         for text in ["", "/8", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/+8", "10.0/8", "fe80::1%1", "a.b", "*"] {
             let why = why(text);

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_line_is_refused() {
+    fn malformed_lines_are_rejected() {
         for line in [
             "PROXY TCP4 203.0.113.7 10.0.0.1 4711\r\n",
             "PROXY TCP4 203.0.113.7 10.0.0.1 4711 443 1\r\n",
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_header_is_refused() {
+    fn malformed_binary_headers_are_rejected() {
         let ipv4 = SocketAddr::from(([203, 0, 113, 7], 4711));
         for header in [
             with_command(written_binary(ipv4, b""), 0x22),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_after_the_header_stays_unread() {
+    async fn bytes_after_the_header_stay_unread() {
         let ipv4 = SocketAddr::from(([203, 0, 113, 7], 4711));
         for header in [written_binary(ipv4, b"\x01\0\x01x"), written_line(ipv4).into_bytes()] {
             let sent = [&header[..], b"\x16\x03\x01"].concat();

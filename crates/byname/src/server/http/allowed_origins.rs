@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused_with_what_to_write() {
+    fn an_invalid_origin_is_rejected_with_a_suggestion() {
         let why = |origin: &str| AllowedOrigins::parse(&[origin.to_owned()]).unwrap_err().message().to_owned();
         for (origin, words) in [
             ("", "expected a scheme and a host"),
