@@ -23,6 +23,8 @@ mod not_handed_over;
 mod proxy_protocol;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
 mod tower_service;
 mod unix_socket;
 
@@ -42,6 +44,7 @@ use crate::limits_and_timeouts::Limits;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
+use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
 
@@ -74,11 +77,13 @@ pub struct Server {
     plain: bool,
     path: bool,
     json_rpc: bool,
-    frames: bool,
+    /// `None` until the user says it: then only an own listener offers frames.
+    frames: Option<bool>,
     require_json: bool,
     access_log: bool,
     trusted_proxies: Option<TrustedProxies>,
     interceptors: InterceptorChain,
+    tls: Option<ServerTls>,
 }
 
 impl Default for Server {
@@ -102,11 +107,12 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
-            frames: true,
+            frames: None,
             require_json: false,
             access_log: false,
             trusted_proxies: None,
             interceptors: InterceptorChain::default(),
+            tls: None,
         }
     }
 
@@ -306,10 +312,11 @@ impl Server {
     }
 
     /// Whether frames are offered: many calls at once on one connection. Clients of byname change to them by
-    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default. A server that is
-    /// mounted in another has none.
+    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default, but off where the server
+    /// is [mounted](Self::into_service) in another, until `.frames(true)` turns it on there: layers around a mounted
+    /// server see the upgrade and none of its calls.
     pub fn frames(mut self, on: bool) -> Self {
-        self.frames = on;
+        self.frames = Some(on);
         self
     }
 

@@ -175,7 +175,8 @@ async fn a_mounted_server_trusts_the_peer_of_the_outer_server() {
 
     let from_axum = |extensions: &byname::Extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0);
     for (networks, is_trusted) in [(LOOPBACK, true), (["192.0.2.1", "::1"], false)] {
-        let rpc = functions().trust_proxy(networks, ProxyHeader::XForwardedFor).into_service().unwrap();
+        let server = functions().trust_proxy(networks, ProxyHeader::XForwardedFor).frames(true);
+        let rpc = server.into_service().unwrap();
         let app = Router::new().nest_service("/api", rpc.peer_from(from_axum));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -185,6 +186,9 @@ async fn a_mounted_server_trusts_the_peer_of_the_outer_server() {
         let expected = if is_trusted { said("203.0.113.7") } else { itself(&caller) };
         let request = post_with("/api/rpc/who", "x-forwarded-for: 1.1.1.1, 203.0.113.7, 10.0.0.2\r\n", "[]");
         assert_eq!(caller.ask(request).await.body, expected);
+        let request = peer::asking(|headers| headers.push(("x-forwarded-for", "203.0.113.7".into())));
+        let by_frames = by_frames(address, request.replacen("/rpc", "/api/rpc", 1)).await;
+        assert_eq!(by_frames == said("203.0.113.7"), is_trusted, "{by_frames}");
     }
 }
 

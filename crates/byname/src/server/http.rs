@@ -23,6 +23,7 @@ use std::convert::Infallible;
 use std::mem::take;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
@@ -49,11 +50,15 @@ use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
+use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::headers;
 
 /// The limit of concurrent calls on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
+
+/// How long callers of a mounted server are told to keep a connection, at most. The outer server may close it soon.
+const MOUNTED_IDLE: Duration = Duration::from_secs(5);
 
 /// The state that all connections of a server share.
 pub(super) struct ServerEndpoint {
@@ -74,6 +79,7 @@ pub(super) struct ServerEndpoint {
     idles_briefly: bool,
     /// Whether an outer server has removed a part of the path.
     is_mounted: bool,
+    tls: Option<ServerTls>,
 }
 
 /// One connection, from the view of its requests.
@@ -111,7 +117,7 @@ trait WayIn {
 
 impl ServerEndpoint {
     pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, is_mounted: bool) -> Self {
-        let frames = server.frames && !is_mounted;
+        let frames = server.frames.unwrap_or(!is_mounted);
         let gate = RequestRules {
             private,
             hosts: server.hosts.clone(),
@@ -120,8 +126,10 @@ impl ServerEndpoint {
         };
         let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc, frames]);
         let ways: Vec<_> = ways.filter_map(|(way, offered)| offered.then_some(way)).collect();
-        let dispatch_idle = dispatch.limits().idle;
-        let idle = dispatch_idle.as_secs();
+        let limit = dispatch.limits().idle;
+        // The connections of a mounted server belong to the outer one.
+        let announced = if is_mounted { limit.min(MOUNTED_IDLE) } else { limit };
+        let idle = announced.as_secs();
         Self {
             dispatch,
             frames,
@@ -134,9 +142,10 @@ impl ServerEndpoint {
             by_path: server.path,
             json_rpc: server.json_rpc,
             ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
-            idles_briefly: dispatch_idle < Limits::default().idle,
+            idles_briefly: announced < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
+            tls: server.tls.clone(),
         }
     }
 
@@ -152,8 +161,27 @@ impl ServerEndpoint {
         &self.dispatch
     }
 
+    /// What connections begin with, if not with HTTP.
+    pub(super) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    pub(super) fn offers_frames(&self) -> bool {
+        self.frames
+    }
+
+    /// Rejects a call that comes to a mounted server after its drain has begun: the outer server may still accept
+    /// connections. On an own listener, a call that is read is answered, because no connection is accepted any more.
+    fn takes_calls(&self) -> Result<(), Rejection> {
+        if !self.is_mounted || self.dispatch.is_ready() {
+            return Ok(());
+        }
+        let why = "the application is stopping and accepts no further calls; this call was not run, send it again";
+        Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)))
     }
 
     /// How many functions one connection may run, including functions whose callers are gone. The limit is the number

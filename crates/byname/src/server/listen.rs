@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::Server;
@@ -169,6 +170,12 @@ impl Serve {
         let BoundListeners { listeners, are_kept_open } = bind(self.at.at).await?;
         let addresses = listeners.iter().map(TransportListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
+        if self.server.tls.is_some()
+            && let Some(socket) = addresses.iter().find(|address| address.is_unix())
+        {
+            let why = format!("can't serve TLS at {socket}: a unix socket needs none; leave out `Server::tls` there");
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
         let private = proxy_protocol.is_none() && addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
         let mut endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
@@ -243,10 +250,15 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     dispatch.log_not_served();
     for address in addresses {
-        let scheme = if address.is_unix() { "" } else { "http://" };
+        let scheme = match address.is_unix() {
+            true => "",
+            false if endpoint.tls().is_some() => "https://",
+            false => "http://",
+        };
         let (count, path) = (dispatch.methods().len(), endpoint.path());
         info!(%address, "serving {count} functions at {scheme}{address}{}{path}", if scheme.is_empty() { ", " } else { "" });
     }
+    let _reloading = endpoint.tls().cloned().map(|tls| ReloadTask(tokio::spawn(async move { tls.watch().await })));
 
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
@@ -272,7 +284,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     // A call that has been written by now must be read, so the sockets are polled once more.
     tokio::task::yield_now().await;
     drop(stopped);
-    drain(&endpoint, stop, hint).await
+    drain(&endpoint, &stop, hint).await
 }
 
 /// Accepts and serves connections until `end`.
@@ -308,6 +320,15 @@ fn poll_accept(listeners: &[TransportListener], cx: &mut Context<'_>) -> Poll<io
     Poll::Pending
 }
 
+/// The task that reloads certificates. It ends when this is dropped.
+struct ReloadTask(JoinHandle<()>);
+
+impl Drop for ReloadTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Marks a server as ready for calls until this is dropped.
 struct EndReadiness<'d>(&'d Dispatch);
 
@@ -318,7 +339,7 @@ impl Drop for EndReadiness<'_> {
 }
 
 fn serve_one(stream: TransportStream, peer: Peer, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
-    let connection = connection::serve(stream, Arc::new(peer), Arc::clone(endpoint), stopped.clone());
+    let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
     runtime::spawn(&Handle::current(), connection);
 }
 

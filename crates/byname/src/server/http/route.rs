@@ -146,6 +146,9 @@ async fn admit<B: RequestBody>(
     if head.method == Verb::OPTIONS && origin.is_some() {
         return Ok(endpoint.cors.preflight());
     }
+    if matches!(target, RequestTarget::Plain | RequestTarget::Path { .. }) {
+        endpoint.takes_calls()?;
+    }
     match target {
         RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => PlainWay.answer(request).await,
         RequestTarget::Path { name_at } if endpoint.by_path => {
@@ -161,7 +164,9 @@ async fn admit<B: RequestBody>(
 
 /// Answers a WebSocket handshake. The connection continues with frames.
 fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-    let has_body = request.body.as_ref().is_some_and(|body| !body.is_end_stream());
+    // Some layers of an outer server wrap a body in one that doesn't say that it is empty.
+    let has_body = websocket_upgrade::announces_body(request.head)
+        && request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let is_ready = request.endpoint().dispatch().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
     // There is at most one, because no HTTP is read after the answer that grants it.
