@@ -12,9 +12,11 @@ use crate::address::Address;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Where the caller is.
+    /// Where the caller is. If a proxy that the server trusts has passed the call on, it is the address of the proxy's
+    /// client: see [`Server::trust_proxy`](crate::Server::trust_proxy) and
+    /// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol).
     pub address: Address,
-    /// The other end of the connection that the call came by.
+    /// The other end of the connection that the call came by: the caller itself, or the last proxy on the way.
     pub connection: Address,
     /// Who has opened the connection, if the connection proves it. Nothing that a header says is proven.
     pub identity: Option<Identity>,

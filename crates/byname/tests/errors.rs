@@ -22,7 +22,10 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, Server, Transport, rpc, server};
+use byname::{
+    Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, ProxyHeader, Server, Transport, rpc,
+    server,
+};
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::unix::{TemporaryDirectory, UnixRunning};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
@@ -253,6 +256,37 @@ async fn at_the_start(page: &mut Page) {
         "The name of a CORS header is invalid",
         refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
         "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
+    );
+    for (title, origin, remedy) in [
+        (
+            "An origin has no scheme",
+            "app.example",
+            "Write the origin as a browser sends it: with its scheme, and with its port unless that is the scheme's usual \
+             one.",
+        ),
+        (
+            "An origin has a path",
+            "https://app.example/start",
+            "Leave out what comes after the port. All pages of an origin may call, or none.",
+        ),
+        (
+            "The `*` of an origin is not the first label",
+            "https://pr-*.example.com",
+            "Put all pages that may call under one name, and use that name after the `*`. Or list each origin.",
+        ),
+    ] {
+        page.add(title, refused(one().origins([origin])).await, remedy);
+    }
+    page.add(
+        "A trusted proxy is not a network",
+        refused(one().trust_proxy(["proxy.internal"], ProxyHeader::XForwardedFor)).await,
+        "Write the proxy's address, or the network that it is in. A name is not looked up: whoever answers for it would be \
+         trusted.",
+    );
+    page.add(
+        "A network has bits beyond its prefix",
+        failed(one().serve(Listen::from("127.0.0.1:0").proxy_protocol(["10.1.2.3/8"])).await),
+        "Write one of the two that the message shows.",
     );
     page.add(
         "The address isn't this machine's",
@@ -1605,6 +1639,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
+    ("PROXY protocol", "only in the log: a proxy that does not speak it understands no answer"),
+    ("it is from none of the networks", "only in the log, as above"),
     ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
     ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
@@ -1660,7 +1696,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("another process", "only where the system doesn't say which one; `tests/unix_sockets.rs` has it"),
     ("the process {pid}", "as above, for a process that is another one"),
     ("the server lets other users in", "tests may run as the superuser; `client::http_connections::tests` has it"),
-    ("the address has no path", "it is the other end of a unix socket, to which nobody connects"),
+    (
+        "the address has no path or port",
+        "it is the other end of a unix socket, or the client of a proxy: nobody connects to it",
+    ),
     ("byname has no unix sockets on this system", "a system that has none"),
     ("`LISTEN_FDS` is {}", "only in a process of its own; `tests/activation.rs` has it"),
     ("can't listen at the sockets that were handed over", "as above"),

@@ -106,7 +106,9 @@ async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
             TransportStream::from(stream)
         }
         Address::Unix(Some(path)) => connect_unix(path).await?.into(),
-        Address::Unix(None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path")),
+        Address::Ip(_) | Address::Unix(None) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path or port"));
+        }
     };
     Ok((address, stream))
 }

@@ -20,6 +20,8 @@ use tracing::debug;
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, last_answer, linger};
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
+use super::networks::NetworkList;
+use super::proxy_protocol::read_client;
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::{Handshake, ServerTls, TransportStream};
@@ -34,12 +36,19 @@ const BUFFER: usize = 400 << 10;
 const PING: Duration = Duration::from_secs(20);
 
 pub(super) async fn serve(
-    stream: TransportStream,
-    peer: Peer,
+    mut stream: TransportStream,
+    mut peer: Peer,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = endpoint.dispatch().limits().clone();
+    if let Some(networks) = endpoint.proxy_protocol() {
+        // Boxed, so that a connection does not keep the memory of this.
+        match Box::pin(introduced(&mut stream, &peer, networks, &mut stopped, &limits)).await {
+            Ok(client) => peer = client,
+            Err(why) => return debug!(%peer, "closed a connection: {why}"),
+        }
+    }
     let (mut stream, peer, until) = match endpoint.tls() {
         None => (stream, Arc::new(peer), None),
         // Boxed, so that a connection doesn't keep the room of its handshake.
@@ -110,6 +119,7 @@ async fn upgraded(
     stopped: watch::Receiver<()>,
     until: Option<Instant>,
 ) {
+    let peer = upgrade.client.unwrap_or(peer);
     let upgraded = match upgrade.connection.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
@@ -172,6 +182,29 @@ async fn secured(
 fn without_tls() -> Vec<u8> {
     let body = r#"{"err":{"code":"failed_precondition","message":"this port requires TLS, but the request came without it; call it with https://","executed":"no","kind":"rpc"}}"#;
     last_answer("400 Bad Request", body)
+}
+
+/// The peer as its proxy introduces it, or why the connection is not served.
+async fn introduced(
+    stream: &mut TransportStream,
+    proxy: &Peer,
+    networks: &NetworkList,
+    stopped: &mut watch::Receiver<()>,
+    limits: &Limits,
+) -> io::Result<Peer> {
+    if !networks.contains(&proxy.connection) {
+        return Err(io::Error::other("it is from none of the networks of `Listen::proxy_protocol`"));
+    }
+    match in_time(limits.header_read, read_client(stream), stopped, limits).await {
+        Some(client) => Ok(match client? {
+            Some(address) => Peer { address, ..proxy.clone() },
+            None => proxy.clone(),
+        }),
+        None => Err(io::Error::other(
+            "its header of the PROXY protocol, which `Listen::proxy_protocol` requires, took too long \
+             (`Limits::header_read`)",
+        )),
+    }
 }
 
 /// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.

@@ -4,6 +4,7 @@
 
 mod admitted_request;
 mod allowed_methods;
+mod allowed_origins;
 mod answer;
 mod builtin;
 mod caching;
@@ -30,6 +31,7 @@ use http::{Extensions, HeaderValue, Method as Verb, Request as HttpRequest, Resp
 use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
+pub(super) use self::allowed_origins::AllowedOrigins;
 use self::answer::{HttpAnswer, Rejection};
 use self::caching::MayBeKept;
 pub use self::cors::Cors;
@@ -41,6 +43,8 @@ use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
+use super::forwarded::TrustedProxies;
+use super::networks::NetworkList;
 use crate::call_semaphore::CallPermits;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
@@ -62,6 +66,9 @@ pub(super) struct ServerEndpoint {
     frames: bool,
     gate: RequestRules,
     cors: CorsHeaders,
+    trusted_proxies: Option<TrustedProxies>,
+    /// The proxies that must introduce their clients at the beginning of each connection.
+    proxy_protocol: Option<NetworkList>,
     path: String,
     plain: bool,
     by_path: bool,
@@ -93,6 +100,8 @@ pub(super) struct Session {
 #[derive(Clone)]
 pub(super) struct GrantedUpgrade {
     pub(super) connection: OnUpgrade,
+    /// Who asked for it, if a proxy has said so: all calls by frames are this client's.
+    pub(super) client: Option<Arc<Peer>>,
     /// Whether a proxy has passed on the upgrade request.
     pub(super) is_forwarded: bool,
 }
@@ -112,7 +121,7 @@ impl ServerEndpoint {
         let gate = RequestRules {
             private,
             hosts: server.hosts.clone(),
-            origins: server.origins.clone(),
+            origins: AllowedOrigins::parse(&server.origins).expect("they were checked at the start"),
             require_json: server.require_json,
         };
         let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc, frames]);
@@ -126,6 +135,8 @@ impl ServerEndpoint {
             frames,
             gate,
             cors: CorsHeaders::new(&server.cors),
+            trusted_proxies: server.trusted_proxies.clone(),
+            proxy_protocol: None,
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
@@ -136,6 +147,14 @@ impl ServerEndpoint {
             is_mounted,
             tls: server.tls.clone(),
         }
+    }
+
+    pub(super) fn require_proxy_protocol(&mut self, of: Option<NetworkList>) {
+        self.proxy_protocol = of;
+    }
+
+    pub(super) fn proxy_protocol(&self) -> Option<&NetworkList> {
+        self.proxy_protocol.as_ref()
     }
 
     pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
@@ -222,6 +241,12 @@ impl Session {
     /// The connection itself, if frames were requested and granted.
     pub(super) fn upgrade(&self) -> Option<GrantedUpgrade> {
         self.upgrade.get().cloned()
+    }
+
+    /// Who has sent a request, if a trusted proxy has passed it on and says so.
+    fn client(&self, head: &Parts) -> Option<Arc<Peer>> {
+        let proxies = self.endpoint.trusted_proxies.as_ref()?;
+        proxies.client(self.peer.as_deref()?, &head.headers)
     }
 
     /// Whether this request names exactly the host that was accepted before.

@@ -261,9 +261,9 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
         Box::pin(async move {
             let _mounted = mounted;
             let answered = answer(Arc::clone(&session), request).await;
-            if let Some(GrantedUpgrade { connection, is_forwarded }) = session.upgrade() {
+            if let Some(GrantedUpgrade { connection, client, is_forwarded }) = session.upgrade() {
                 let (peer, extensions) = of_calls;
-                let caller = FrameCaller { peer, is_forwarded, extensions };
+                let caller = FrameCaller { peer: client.or(peer), is_forwarded, extensions };
                 runtime::spawn(&Handle::current(), upgraded(connection, caller, endpoint, stopped));
             }
             answered

@@ -173,6 +173,11 @@ impl Peer {
         Self::after(asking(|_| ()), stream).await
     }
 
+    /// As [`to`](Self::to), on a connection that there is, by this request.
+    pub async fn asking(stream: TcpStream, request: String) -> Self {
+        Self::after(request, stream).await
+    }
+
     async fn after(asking: String, stream: TcpStream) -> Self {
         let mut peer = Self { stream, early: Vec::new(), frames: Vec::new(), is_client: true, _open: None };
         peer.send(asking).await;
