@@ -18,6 +18,7 @@ use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
 use crate::access_log::{AccessEntry, CallWay};
+use crate::access_rules::{self, AccessRules};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::call_semaphore::{CallPermits, Permit};
 use crate::catch_panic::{Panicked, caught};
@@ -59,6 +60,8 @@ pub(crate) struct Dispatch {
     /// Whether each call is an event of the access log.
     logs_access: bool,
     interceptors: InterceptorChain,
+    /// Who may call what. They are asked after the interceptors.
+    rules: AccessRules,
     permits: Arc<CallPermits>,
     /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
@@ -75,8 +78,31 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        let logs_access = false;
-        Self { registry, limits, listing, logs_access, interceptors, permits, leaving, draining, parting, patience }
+        let (logs_access, rules) = (false, AccessRules::default());
+        Self {
+            registry,
+            limits,
+            listing,
+            logs_access,
+            interceptors,
+            rules,
+            permits,
+            leaving,
+            draining,
+            parting,
+            patience,
+        }
+    }
+
+    /// Sets who may call what: everybody everything until this says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// A rule that is no rule, or that decides about no function.
+    pub(crate) fn keep_rules(&mut self, rules: AccessRules) -> Result<(), Error> {
+        rules.check(self.methods())?;
+        self.rules = rules;
+        Ok(())
     }
 
     /// Whether there is an access log: off until this says otherwise.
@@ -84,8 +110,8 @@ impl Dispatch {
         self.logs_access = on;
     }
 
-    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
-        self.registry.methods()
+    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> + Clone {
+        self.registry.methods().map(|method| &**method)
     }
 
     /// Logs the functions that are linked into this program but not served.
@@ -166,14 +192,14 @@ impl Dispatch {
     pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
-                return self.unknown(&request.name).into();
+                return self.admit(None, request).await;
             }
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
         };
         let span = span(&entry.handler.method, &request.metadata);
         let reply = if self.interceptors.is_empty() {
-            self.admit(entry, request).instrument(span.clone()).await
+            self.admit(Some(entry), request).instrument(span.clone()).await
         } else {
             self.intercepted(Some(entry), request).instrument(span.clone()).await
         };
@@ -205,10 +231,7 @@ impl Dispatch {
                 // An interceptor can only pass on a request that it got, but it may be the request of another call.
                 let entry =
                     if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
-                match entry {
-                    Some(entry) => this.admit(&entry, request).await,
-                    None => this.unknown(&request.name).into(),
-                }
+                this.admit(entry.as_ref(), request).await
             })
         };
         let chain = self.interceptors.clone();
@@ -235,7 +258,16 @@ impl Dispatch {
         }
     }
 
-    async fn admit(&self, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
+    /// Runs a call that has passed the interceptors.
+    async fn admit(&self, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
+        if !self.rules.is_empty()
+            && let Some(refused) = self.refusal(entry, &mut request)
+        {
+            return refused;
+        }
+        let Some(entry) = entry else {
+            return self.unknown(&request.name).into();
+        };
         let Request {
             name,
             args,
@@ -348,6 +380,34 @@ impl Dispatch {
         self.registry.get(name)
     }
 
+    /// Whether calls have rules. Then no answer may depend on the function before its rule was asked.
+    pub(crate) fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// The answer to a call that the rules do not admit.
+    fn refusal(&self, entry: Option<&Arc<RegistryEntry>>, request: &mut Request) -> Option<Reply> {
+        let rules = &self.rules;
+        let is_admitted = match entry {
+            Some(entry) => {
+                let method = &entry.handler.method;
+                request.method = Some(MethodRef::Shared(Arc::clone(method)));
+                rules.admit(method, request)
+            }
+            // A caller from which some function is hidden can't tell an unknown name from that function.
+            None => self.registry.methods().all(|method| rules.would_admit(method, request)),
+        };
+        if is_admitted {
+            return None;
+        }
+        let mut hint = String::new();
+        if self.listing {
+            let name = Arc::clone(&request.name);
+            hint = did_you_mean(&self.registry.near(&name, |method| rules.would_admit(method, request)));
+        }
+        Some(access_rules::refusal(request, &hint))
+    }
+
     fn unknown(&self, name: &str) -> Error {
         let hint = if self.listing { self.hint(name) } else { String::new() };
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
@@ -358,10 +418,7 @@ impl Dispatch {
         if let Some(linked) = self.registry.not_served_as(name) {
             return format!("; it is linked but not served: add {} to the server", linked.remedy());
         }
-        match self.registry.near(name).as_slice() {
-            [] => String::new(),
-            near => format!("; did you mean `{}`?", near.join("` or `")),
-        }
+        did_you_mean(&self.registry.near(name, |_| true))
     }
 
     fn overloaded(&self) -> Error {
@@ -481,6 +538,10 @@ impl items::ItemSource for IncomingItems {
 pub(crate) fn stopping(name: &str) -> Error {
     let why = format!("the server is stopping and ends the stream of `{name}`; call it again for another");
     Error::new(Code::Unavailable, why).executed_is(Executed::Yes)
+}
+
+fn did_you_mean(near: &[&str]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean `{}`?", near.join("` or `")) }
 }
 
 /// The error if a function that streams is called for one value.

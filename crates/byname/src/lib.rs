@@ -73,6 +73,7 @@ extern crate self as byname;
 #[path = "macro_support.rs"]
 pub mod __private;
 mod access_log;
+mod access_rules;
 mod address;
 mod arguments;
 mod call_semaphore;

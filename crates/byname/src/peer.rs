@@ -23,6 +23,11 @@ impl Peer {
     pub(crate) fn at(address: Address) -> Self {
         Self { connection: address.clone(), address }
     }
+
+    /// Whether the connection proves who the caller is. A connection over plain TCP proves nothing.
+    pub(crate) fn is_identified(&self) -> bool {
+        false
+    }
 }
 
 impl From<SocketAddr> for Peer {

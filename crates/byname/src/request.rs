@@ -30,7 +30,7 @@ pub struct Request {
     pub(crate) deadline: Option<Instant>,
     /// Values that interceptors set, such as the identity of the caller.
     pub(crate) extensions: Extensions,
-    /// The description of the function. It is set only if there are interceptors.
+    /// The description of the function. It is set only if there are interceptors or rules.
     pub(crate) method: Option<MethodRef>,
     /// The permit of `Limits::in_flight`, if it was acquired already.
     pub(crate) permit: Option<Arc<Permit>>,

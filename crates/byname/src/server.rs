@@ -16,6 +16,7 @@ pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
 
+use crate::access_rules::AccessRules;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
@@ -60,6 +61,7 @@ pub struct Server {
     require_json: bool,
     access_log: bool,
     interceptors: InterceptorChain,
+    rules: AccessRules,
 }
 
 impl Default for Server {
@@ -87,6 +89,7 @@ impl Server {
             require_json: false,
             access_log: false,
             interceptors: InterceptorChain::default(),
+            rules: AccessRules::default(),
         }
     }
 
@@ -173,6 +176,58 @@ impl Server {
         Fut: Future<Output: Into<Reply>> + Send + 'static,
     {
         self.interceptors.push(interceptor);
+        self
+    }
+
+    /// Says who may call the functions whose registered names match `pattern`: the callers that `admits` is true for. A
+    /// pattern is a name, `a.*` for all names below `a`, or `*`.
+    ///
+    /// The first rule that matches a function decides about its calls, over every way in and also in this process. An
+    /// alias is decided by the name that it stands for. **If there is a rule, functions that no rule matches can't be
+    /// called.** Rules run after all [interceptors](Self::intercept), which establish who the caller is.
+    ///
+    /// ```
+    /// use byname::{rpc, Next, Request, Server};
+    ///
+    /// #[derive(Clone)]
+    /// struct User { is_admin: bool }
+    ///
+    /// #[rpc(name = "orders.get", readonly)]
+    /// async fn get(id: u64) -> String { format!("order {id}") }
+    ///
+    /// #[rpc(name = "admin.erase")]
+    /// async fn erase() {}
+    ///
+    /// Server::new()
+    ///     .method::<get>()
+    ///     .method::<erase>()
+    ///     .intercept(|mut request: Request, next: Next| async move {
+    ///         if request.header("authorization") == Some("Bearer 1234") {
+    ///             request.extensions_mut().insert(User { is_admin: true });
+    ///         }
+    ///         next.run(request).await
+    ///     })
+    ///     .allow("admin.*", |request| request.extensions().get::<User>().is_some_and(|user| user.is_admin))
+    ///     .allow_anyone("orders.get");
+    /// ```
+    ///
+    /// A call that is refused does not run. Its error is `permission_denied`, or `unauthenticated` if the caller sent no
+    /// `authorization` and its connection proves nothing. As long as any function is hidden from a caller, it gets the
+    /// same answer for names that no function has. So it learns nothing about what exists. For that, a rule is also asked
+    /// about calls that it did not match; [`Request::method`] then says which function is meant. A rule that panics
+    /// refuses. The probes `!live` and `!ready` need no rule.
+    ///
+    /// A pattern that is invalid, that matches no function, or whose functions are all decided by earlier rules is an
+    /// error at the start. Without it a misspelt name would leave a function to a wider rule.
+    pub fn allow(mut self, pattern: &str, admits: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Self {
+        self.rules.push(pattern, admits);
+        self
+    }
+
+    /// Admits every caller to the functions whose registered names match `pattern`. It is a rule as those of
+    /// [`allow`](Self::allow).
+    pub fn allow_anyone(mut self, pattern: &str) -> Self {
+        self.rules.push_anyone(pattern);
         self
     }
 
@@ -380,6 +435,7 @@ impl Server {
         let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
+        dispatch.keep_rules(self.rules.clone())?;
         Ok(dispatch)
     }
 }

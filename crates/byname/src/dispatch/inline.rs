@@ -53,7 +53,7 @@ impl InlineCall<'_> {
     /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is the time when the thread ended
     /// its previous work. It is set to the end of this call.
     pub(crate) fn poll(self, clock: &mut Clock, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
-        if !self.dispatch.interceptors.is_empty() {
+        if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() {
             return self.poll_intercepted(cx);
         }
         let Self { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions } = self;
@@ -97,7 +97,7 @@ impl InlineCall<'_> {
         }
     }
 
-    /// Interceptors may keep the call, so it owns its arguments.
+    /// Interceptors may keep the call, so it owns its arguments. Rules look at a call in the same form.
     fn poll_intercepted(self, cx: &mut Task<'_>) -> Polled {
         let owned = Bytes::copy_from_slice;
         let args =
