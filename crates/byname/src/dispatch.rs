@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderName};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
@@ -29,6 +29,7 @@ use crate::error::{Code, Error, Executed};
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
 use crate::limits_and_timeouts::{Limit, Limits};
+use crate::metadata;
 use crate::method::Method;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -60,6 +61,8 @@ pub(crate) struct Dispatch {
     /// Whether each call is an event of the access log.
     logs_access: bool,
     interceptors: InterceptorChain,
+    /// Headers that `Debug` does not show, besides those of HTTP.
+    sensitive: Vec<HeaderName>,
     /// Who may call what. They are asked after the interceptors.
     rules: AccessRules,
     permits: Arc<CallPermits>,
@@ -78,13 +81,14 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        let (logs_access, rules) = (false, AccessRules::default());
+        let (logs_access, sensitive, rules) = (false, Vec::new(), AccessRules::default());
         Self {
             registry,
             limits,
             listing,
             logs_access,
             interceptors,
+            sensitive,
             rules,
             permits,
             leaving,
@@ -92,6 +96,11 @@ impl Dispatch {
             parting,
             patience,
         }
+    }
+
+    /// Sets which headers `Debug` does not show, besides those of HTTP.
+    pub(crate) fn hide_headers(&mut self, names: Vec<HeaderName>) {
+        self.sensitive = names;
     }
 
     /// Sets who may call what: everybody everything until this says otherwise.
@@ -189,7 +198,8 @@ impl Dispatch {
     }
 
     /// As [`run`](Self::run), for a name that was already looked up. `entry` is the result.
-    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
+    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
+        metadata::hide(&mut request.metadata, &self.sensitive);
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
                 return self.admit(None, request).await;

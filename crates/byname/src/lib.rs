@@ -76,6 +76,7 @@ mod access_log;
 mod access_rules;
 mod address;
 mod arguments;
+mod bearer_token;
 mod call_semaphore;
 mod catch_panic;
 mod client;
@@ -109,6 +110,7 @@ mod wire;
 
 pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
+pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
 pub use codec::{Bytes, Codec};

@@ -22,6 +22,7 @@ use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
+use crate::metadata;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
@@ -62,6 +63,7 @@ pub struct Server {
     access_log: bool,
     interceptors: InterceptorChain,
     rules: AccessRules,
+    sensitive_headers: Vec<String>,
 }
 
 impl Default for Server {
@@ -90,6 +92,7 @@ impl Server {
             access_log: false,
             interceptors: InterceptorChain::default(),
             rules: AccessRules::default(),
+            sensitive_headers: Vec::new(),
         }
     }
 
@@ -228,6 +231,21 @@ impl Server {
     /// [`allow`](Self::allow).
     pub fn allow_anyone(mut self, pattern: &str) -> Self {
         self.rules.push_anyone(pattern);
+        self
+    }
+
+    /// Headers whose values are secrets, such as `x-api-key`. `Debug` of a call's headers shows them as `Sensitive`, and
+    /// so does that of [`Context`](crate::Context). `authorization`, `proxy-authorization`, `cookie` and `set-cookie` are
+    /// secrets without this. No log line and no error of byname has the value of such a header.
+    ///
+    /// A name that can't be a header is an error at the start.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// Server::new().function("double", |n: i64| async move { n * 2 }).sensitive_headers(["x-api-key"]);
+    /// ```
+    pub fn sensitive_headers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.sensitive_headers.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -435,6 +453,8 @@ impl Server {
         let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
+        let sensitive = self.sensitive_headers.iter().map(|name| metadata::name(name));
+        dispatch.hide_headers(sensitive.collect::<Result<_, _>>()?);
         dispatch.keep_rules(self.rules.clone())?;
         Ok(dispatch)
     }

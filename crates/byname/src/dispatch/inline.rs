@@ -17,6 +17,7 @@ use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
 use crate::codec::Codec;
+use crate::metadata;
 use crate::outcome::Failure;
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
@@ -56,7 +57,9 @@ impl InlineCall<'_> {
         if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() {
             return self.poll_intercepted(cx);
         }
-        let Self { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions } = self;
+        let Self { dispatch, entry, name, mut metadata, peer, deadline, codec, positional, keyword, now, functions } =
+            self;
+        metadata::hide(&mut metadata, &dispatch.sensitive);
         let span = span(&entry.handler.method, &metadata);
         // `..CallOrigin::default()` would make empty headers and drop them.
         let origin = CallOrigin {
