@@ -16,7 +16,7 @@ use std::pin::Pin;
 
 use ::byname::{Codec, Transport};
 use anyhow::Result;
-use byname::By;
+use byname::{By, Over};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::net::TcpListener;
 
@@ -33,12 +33,23 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("byname-frames-4", &byname::Byname { clients: 4, ..FRAMES }).only_by_name(),
     AnyPeer::new(
         "byname-frames-json",
-        &byname::Byname { client: |defaults| defaults.codec(Codec::Json), by: By::JsonFrames, clients: 1 },
+        &byname::Byname { client: |defaults| defaults.codec(Codec::Json), by: By::JsonFrames, ..FRAMES },
     ),
     AnyPeer::new(
         "byname-http",
-        &byname::Byname { client: |defaults| defaults.transport(Transport::Http), by: By::Http, clients: 1 },
+        &byname::Byname { client: |defaults| defaults.transport(Transport::Http), by: By::Http, ..FRAMES },
     ),
+    AnyPeer::new("byname-frames-unix", &byname::Byname { over: Over::UnixSocket, ..FRAMES }).only_by_name(),
+    AnyPeer::new(
+        "byname-http-unix",
+        &byname::Byname {
+            client: |defaults| defaults.transport(Transport::Http),
+            by: By::Http,
+            over: Over::UnixSocket,
+            clients: 1,
+        },
+    )
+    .only_by_name(),
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-2-threads", &tarpc::Tarpc { connections: 1 }).on_threads(2).only_by_name(),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
@@ -51,7 +62,8 @@ pub static PEERS: &[AnyPeer] = &[
 ];
 
 /// byname on its defaults.
-const FRAMES: byname::Byname = byname::Byname { client: |defaults| defaults, by: By::MessagePack, clients: 1 };
+const FRAMES: byname::Byname =
+    byname::Byname { client: |defaults| defaults, by: By::MessagePack, over: Over::Tcp, clients: 1 };
 
 /// A [`Peer`] that can be chosen at run time. What the load runs is still compiled for each.
 pub struct AnyPeer {

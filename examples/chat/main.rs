@@ -1,4 +1,4 @@
-//! Streams both ways: whoever joins the room sends lines, and gets what anyone says.
+//! Streams in both directions: a guest of the room sends lines and receives the lines of all guests.
 //!
 //! ```console
 //! $ chat serve 127.0.0.1:8080
@@ -44,7 +44,7 @@ impl Guest {
     async fn next(mut self) -> Result<Option<(String, Self)>, Error> {
         loop {
             tokio::select! {
-                // First what was said, so that a guest who leaves has heard everything before that.
+                // Lines come first, so that a guest who leaves has received every line before that.
                 biased;
                 // A guest who reads too slowly misses some, and is told how many.
                 heard = self.heard.recv() => {

@@ -99,7 +99,7 @@ async fn floats(data: Client) {
         let error = rpc_error(data.call::<Value>("echo", (number,)).await);
         assert_eq!((error.code(), error.executed()), (Code::InvalidArgument, Executed::No), "{error}");
     }
-    // Python writes `{"ret": NaN}`, which is no JSON.
+    // Python writes `{"ret": NaN}`, which is not JSON.
     let error = rpc_error(data.call::<Option<f64>>("not_a_number", ()).await);
     assert_eq!(error.code(), Code::Internal, "{error}");
     assert_ne!(error.executed(), Executed::No, "{error}");

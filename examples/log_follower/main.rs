@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often a file is looked at that has nothing new.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The lines of a file below the server's current directory, without the first `from`: who was cut off goes on there.
+/// The lines of a file below the server's current directory, without the first `from`: a caller whose stream was cut continues there.
 #[rpc(readonly, timeout = "1440m")]
 fn follow(path: PathBuf, #[rpc(default = 0)] from: usize) -> impl Stream<Item = Result<String, Error>> {
     let lines = |log| stream::try_unfold(log, async |mut log: Log| Ok(Some((log.line().await?, log))));

@@ -180,7 +180,7 @@ fn measurements_are_summed_up_from_a_program_and_from_a_file() {
 }
 
 #[test]
-fn guests_hear_each_other_whatever_they_call_by() {
+fn guests_hear_each_other_on_every_way() {
     let service = Service::start("chat");
     let mut ann = service.call(&["Ann"]);
     ann.says("Ann joins");
@@ -195,7 +195,7 @@ fn guests_hear_each_other_whatever_they_call_by() {
     ann.says(r#"Bob says hi "Ann""#);
     bob.says(r#"{"item":"Bob says hi \"Ann\""}"#);
 
-    // One who is cut off leaves as well.
+    // A guest whose connection is cut leaves too.
     let cat = service.call(&["Cat"]);
     ann.says("Cat joins");
     bob.says(r#"{"item":"Cat joins"}"#);

@@ -62,6 +62,7 @@ fn module(path: &Path) -> (String, String) {
                     "yaml",
                     "dockerfile",
                     "nginx",
+                    "ini",
                     "haproxy",
                     "python",
                     "proto",

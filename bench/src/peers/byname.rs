@@ -1,9 +1,12 @@
 //! byname: one client that all slots share, or several.
 
+use std::env;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
-use byname::{Client, ClientBuilder, Context, Server, rpc};
+use byname::{Client, ClientBuilder, Context, Listen, Server, rpc};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, TryStreamExt};
 use tokio::net::TcpListener;
@@ -16,6 +19,7 @@ pub struct Byname {
     /// What differs from the client's defaults.
     pub client: fn(ClientBuilder) -> ClientBuilder,
     pub by: By,
+    pub over: Over,
     /// The slots are dealt out to them; each has a connection of its own.
     pub clients: usize,
 }
@@ -27,6 +31,18 @@ pub enum By {
     MessagePack,
     JsonFrames,
     Http,
+}
+
+/// What its connections are.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Over {
+    Tcp,
+    UnixSocket,
+}
+
+/// The socket of a server that was given this port, which is free for no other.
+fn socket(server: SocketAddr) -> PathBuf {
+    env::temp_dir().join(format!("byname-bench-{}.sock", server.port()))
 }
 
 pub struct Calling {
@@ -48,11 +64,25 @@ impl Peer for Byname {
             .method::<payload_as_text>()
             .method::<numbers>()
             .method::<is_by_frames>();
-        Ok(server.serve(listener).await?)
+        match self.over {
+            Over::Tcp => Ok(server.serve(listener).await?),
+            Over::UnixSocket => Ok(server.serve(Listen::unix(socket(listener.local_addr()?))).await?),
+        }
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Calling>> {
-        let client = || (self.client)(Client::builder(format!("{server}/rpc"))).build();
+        let url = match self.over {
+            Over::Tcp => format!("{server}/rpc"),
+            Over::UnixSocket => {
+                let path = socket(server);
+                // The server has said its port before it listens here.
+                while !path.exists() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                format!("unix:{}", path.display())
+            }
+        };
+        let client = || (self.client)(Client::builder(&url)).build();
         let clients = (0..self.clients).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
         let dealt = clients.iter().cycle().take(slots);
         Ok(dealt.map(|client| Calling { client: client.clone(), by: self.by }).collect())

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_items_by_their_first_words() {
+    fn items_are_recognised_by_their_first_words() {
         assert_eq!(
             kind(quote!(
                 async fn f() {}

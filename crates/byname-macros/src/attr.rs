@@ -25,7 +25,7 @@ pub(crate) struct Options {
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) max_age: Option<MaxAge>,
-    /// The word that says so.
+    /// The word `public` in the attribute.
     pub(crate) public: Option<Ident>,
     pub(crate) default: Option<DefaultValue>,
     pub(crate) library: Option<Path>,
@@ -113,8 +113,8 @@ impl Options {
         if let Some(second) = attrs.get(1) {
             errors.at(
                 second,
-                "a second `#[rpc(…)]` in the same place",
-                "put all options into one: `#[rpc(readonly, name = \"…\")]`",
+                "`#[rpc(…)]` is given twice",
+                "put all options into one attribute: `#[rpc(readonly, name = \"…\")]`",
             );
         }
         let tokens = match attrs.first() {
@@ -157,8 +157,8 @@ impl Place {
     fn bare_help(self) -> &'static str {
         match self {
             Place::Argument => "write `#[rpc(default = …)]`, or remove it",
-            Place::ContractMethod => "remove this `#[rpc]`; methods that are not to be called belong in another trait",
-            _ => "remove this `#[rpc]`; methods that are not to be called belong in another `impl` block",
+            Place::ContractMethod => "remove this `#[rpc]`; put methods that callers must not call into another trait",
+            _ => "remove this `#[rpc]`; put methods that callers must not call into another `impl` block",
         }
     }
 
@@ -243,7 +243,7 @@ impl Setting {
         };
         if !known.places.contains(&place) {
             let elsewhere = match place {
-                Place::Implementation => "write it at the trait, which callers and services share",
+                Place::Implementation => "write it on the trait, which callers and services share",
                 _ => known.elsewhere,
             };
             errors.at(&self.key, format_args!("`{key}` is not an option of {}", place.a()), elsewhere);
@@ -264,7 +264,7 @@ impl Setting {
                     }
                     _ => example(&self.key),
                 };
-                let wrong = format_args!("`{}` expects a text in quotes", self.key);
+                let wrong = format_args!("`{}` expects a string in quotes", self.key);
                 errors.at(self.value_or_key(), wrong, help);
                 None
             }
@@ -333,14 +333,14 @@ struct Known {
 }
 
 const CALLED: &[Place] = &[Place::Function, Place::Method, Place::ContractMethod];
-const ON_CALLED: &str = "it goes on a function, or on a method";
+const ON_CALLED: &str = "it goes on a function or a method";
 
 const KNOWN: &[Known] = &[
     Known {
         name: "name",
         places: CALLED,
         example: "name = \"users.get\"",
-        elsewhere: "it goes on a function, or on a method; a block or a trait has `prefix = \"…\"`",
+        elsewhere: "it goes on a function or a method; a block or a trait has `prefix = \"…\"`",
         repeats: false,
         set: |options, setting, errors| options.name = setting.string(errors),
     },
@@ -364,7 +364,7 @@ const KNOWN: &[Known] = &[
         name: "stub",
         places: &[Place::Function, Place::Block, Place::Contract],
         example: "stub = add_rpc",
-        elsewhere: "it goes on a function, an `impl` block or a trait; a method is called by its own name on their stub",
+        elsewhere: "it goes on a function, an `impl` block or a trait; on the stub of a block or a trait each method keeps its name",
         repeats: false,
         set: |options, setting, errors| options.stub = setting.ident(errors),
     },
@@ -388,8 +388,8 @@ const KNOWN: &[Known] = &[
         name: "blocking",
         places: &[Place::Function, Place::Method],
         example: "blocking",
-        elsewhere: "it goes on a function or on a method of an `impl` block; a service whose `async` method blocks uses \
-                    `tokio::task::spawn_blocking` in it",
+        elsewhere: "it goes on a function or on a method of an `impl` block; in an `async` method \
+                    that blocks, use `tokio::task::spawn_blocking`",
         repeats: false,
         set: |options, setting, errors| {
             options.blocking = setting.flag(errors).then(|| setting.key.clone());
@@ -460,7 +460,7 @@ fn timeout(setting: &Setting, errors: &mut Errors) -> Option<u64> {
         };
         errors.at(
             number,
-            "a time-out needs a unit, and quotes",
+            "a time-out needs a unit and quotes",
             format_args!("write `timeout = \"{}{unit}\"`", number.base10_digits()),
         );
         return None;
@@ -493,7 +493,7 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
     match milliseconds.and_then(|number| number.checked_mul(factor)) {
         Some(0) => Err(("with a time-out of zero every call would fail", "leave it out to use `Limits::call`")),
         Some(milliseconds) => Ok(milliseconds),
-        None => Err(("this time-out is too long to count", "every call has a deadline: choose a shorter time-out")),
+        None => Err(("this time-out is too long", "choose a shorter time-out: every call has a deadline")),
     }
 }
 
@@ -505,7 +505,7 @@ fn max_age(setting: &Setting, errors: &mut Errors) -> Option<MaxAge> {
         };
         errors.at(
             number,
-            "an age needs a unit, and quotes",
+            "`max_age` needs a unit and quotes",
             format_args!("write `max_age = \"{}{unit}\"`", number.base10_digits()),
         );
         return None;
@@ -529,17 +529,17 @@ fn seconds(text: &str) -> std::result::Result<u32, (&'static str, &'static str)>
         "m" => 60,
         "h" => 3_600,
         "d" => 86_400,
-        "" => return Err(("an age needs a unit", GRAMMAR)),
-        _ => return Err(("this is no age", GRAMMAR)),
+        "" => return Err(("`max_age` needs a unit", GRAMMAR)),
+        _ => return Err(("this is not a duration", GRAMMAR)),
     };
     if number.is_empty() {
-        return Err(("this is no age", GRAMMAR));
+        return Err(("this is not a duration", GRAMMAR));
     }
     // Caches count to 2³¹ seconds (RFC 9111, section 1.2.2).
     let seconds = number.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
     seconds.filter(|seconds| *seconds <= 1 << 31).ok_or((
-        "this age is longer than caches can count",
-        "choose a shorter one: `\"365d\"` is for what never changes",
+        "this is more than 2³¹ seconds, the longest time that caches count",
+        "write a shorter time: `\"365d\"` is enough for answers that never change",
     ))
 }
 

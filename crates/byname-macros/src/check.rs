@@ -160,11 +160,11 @@ pub(crate) fn other(keyword: &Ident, errors: &mut Errors) {
     let (what, help) = match keyword.to_string().as_str() {
         "struct" | "enum" | "union" => (
             "`#[rpc]` goes on functions, `impl` blocks and traits, not on types",
-            "put it on the `impl` block whose methods are to be called",
+            "put it on the `impl` block that has the methods",
         ),
         "mod" => (
             "`#[rpc]` goes on functions, `impl` blocks and traits, not on modules",
-            "put it on each function in the module that is to be called",
+            "put it on each function of the module that callers may call",
         ),
         _ => ("`#[rpc]` goes on functions, `impl` blocks and traits", "remove it here"),
     };

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote_spanned};
 use syn::Path;
 use syn::ext::IdentExt;
 
-/// The path of the library in what is generated.
+/// The path of the library in generated code.
 #[derive(Clone, Default)]
 pub(crate) struct Library {
     /// As `crate = …` has it.

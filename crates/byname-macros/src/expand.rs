@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_leaves_the_item_and_its_stub() {
+    fn an_invalid_function_still_defines_its_stub() {
         let text = expanded(
             quote!(idempotant),
             quote!(
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_a_contract_leaves_all_that_others_may_name() {
+    fn an_invalid_contract_still_defines_its_types() {
         let text = expanded(
             quote!(),
             quote! {

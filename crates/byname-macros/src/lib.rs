@@ -1,7 +1,7 @@
 //! The `#[rpc]` attribute and `#[derive(MethodError)]` of [byname](https://docs.rs/byname). Use them through that crate.
 //!
-//! They work in stages, each a pure function over tokens: `attr` reads the options, `ast` the item, `check` decides what
-//! both mean and collects what is wrong, `expand` writes the item back with what makes it callable from elsewhere.
+//! They work in stages, each a pure function over tokens: `attr` reads the options, `ast` reads the item, `check` decides
+//! what both mean and collects mistakes, and `expand` writes the item with the code that makes it callable.
 
 mod ast;
 mod attr;
@@ -15,7 +15,7 @@ mod spans;
 
 use proc_macro::TokenStream;
 
-/// Makes a function, or the methods of a type or a trait, callable from elsewhere by name.
+/// Makes a function, or the methods of a type or a trait, callable by name from other programs.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};
@@ -38,31 +38,30 @@ use proc_macro::TokenStream;
 ///
 /// # On a function
 ///
-/// The function is left as it is, `async` or not. Beside it stands a type of the same name, its *stub*, with one
-/// associated function `on`, so that a single `use math::add` brings both. `add::on(&client, …)` takes what the function
-/// takes and returns a `Call`: a future, lazy and owned, that gives
+/// The function stays as it is, `async` or not. The attribute adds a type of the same name, the *stub*, with one associated
+/// function `on`. A single `use math::add` imports both. `add::on(&client, …)` takes the function's arguments after the client
+/// and returns a `Call`. This is a lazy future without borrows, and its output is
 ///
 /// - `Result<T, byname::Error>` for a function that returns `T`,
 /// - `Result<T, CallError<E>>` for one that returns `Result<T, E>`: `CallError::Method` is the function's own error,
 ///   `CallError::Rpc` says why the call failed.
 ///
-/// A function is served where it is given to a server, by `Server::method::<add>()` or with its whole package by
-/// `server!()`.
+/// A server serves a function after `Server::method::<add>()`. `server!()` makes a server with all functions of a package.
 ///
 /// **Arguments** and results are any types that implement serde's `Serialize` and `Deserialize` and are
-/// `Send + 'static`, sixteen arguments at most. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call, inside an `Option`
+/// `Send + 'static`. A function has at most sixteen arguments. `&str`, `&[T]`, `&Path` and `&T` are borrowed for the call, inside an `Option`
 /// too; other borrows are rejected. Each argument has a name, because callers may pass it by name. Callers may leave out an
 /// `Option`, under any alias, and an argument with a default.
 ///
-/// **Results** whose type's path ends in `Result` (`io::Result<T>`, an alias of your own) can fail. A `Result` under
+/// **Results** can fail if the path of their type ends in `Result` (`io::Result<T>`, an alias of your own). A `Result` under
 /// another name is rejected, because its errors would be sent as successes. Futures must be `Send`.
 ///
-/// **A stream** is returned as `impl Stream<Item = T>`, or of `Result<T, E>`, by a function that is `async` or not: the stub
-/// then returns a `StreamCall`, a stream of what a `Call` would give. It must be `Send`; it may borrow the instance and the
-/// arguments. A stream is taken as the last argument, a `Streaming<T>`.
+/// **A stream** is the result `impl Stream<Item = T>`, or `impl Stream<Item = Result<T, E>>`. The function may be `async`. The
+/// stub then returns a `StreamCall`, a stream whose items are like the outputs of a `Call`. The stream must be `Send`. It may
+/// borrow the instance and the arguments. A function takes a stream as its last argument, a `Streaming<T>`.
 ///
-/// **Without a body** it is a declaration, the typed stub for callers that don't have the server's code. It can't be
-/// called locally or served; a call of it is a compile error.
+/// **Without a body** the function is a declaration: a typed stub for callers that don't have the server's code. It can't be
+/// served, and a local call of it is a compile error.
 ///
 /// ```
 /// # use byname::rpc;
@@ -70,16 +69,15 @@ use proc_macro::TokenStream;
 /// pub async fn add(a: i64, b: i64) -> i64;
 /// ```
 ///
-/// **In a test** `add::fake(|a, b| async move { a - b })` answers in place of `add`: `Server::inject` takes it. The closure
-/// has the function's arguments, owned, and its result.
+/// **In a test** `add::fake(|a, b| async move { a - b })` makes a fake of `add` for `Server::inject`. The closure takes the
+/// function's arguments as owned values and returns the function's result.
 ///
 /// # On an `impl` block
 ///
-/// Every method with `&self` can be called, private ones included; methods that are not to be called, and functions
-/// without `self`, belong in another `impl` block. A type has one block with `#[rpc]`, and neither the block nor its
-/// methods are generic. A server gets an instance by `Server::inject(counter)`, which all calls share. At its start the
-/// server logs the methods of blocks that are linked and of which it has no instance. In a test
-/// `Fake::of::<Counter>().bump(|by| async move { … })` answers in place of one method.
+/// Every method with `&self` can be called, private methods too. Put methods that callers must not call, and functions without
+/// `self`, into another `impl` block. A type has one block with `#[rpc]`. Neither the block nor its methods are generic.
+/// `Server::inject(counter)` serves an instance, which all calls share. At its start the server logs the methods of blocks that
+/// are linked but have no instance. In a test `Fake::of::<Counter>().bump(|by| async move { … })` makes a fake of one method.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicI64, Ordering};
@@ -90,7 +88,7 @@ use proc_macro::TokenStream;
 ///
 /// #[rpc(prefix = "counter")]
 /// impl Counter {
-///     /// Adds to it.
+///     /// Adds to the total and returns it.
 ///     pub async fn bump(&self, by: i64) -> i64 { self.total.fetch_add(by, Ordering::Relaxed) + by }
 ///
 ///     #[rpc(readonly, name = "total")]
@@ -102,18 +100,18 @@ use proc_macro::TokenStream;
 /// let server = Server::new().inject(Counter::default());
 /// let data = Client::local(&server)?;
 /// assert_eq!(Counter::on(&data).bump(5).await?, 5);       // calls `counter.bump`
-/// let counter: CounterClient = Counter::on(&data);        // to keep
+/// let counter: CounterClient = Counter::on(&data);        // can be kept
 /// assert_eq!(counter.get().await?, 5);                    // calls `counter.total`
 /// # Ok(()) }
 /// ```
 ///
 /// # On a trait
 ///
-/// The trait is a *contract*, in a crate of its own that the service and its callers share. The service implements it, and
-/// so does the client that is made of it, `UsersClient`: code that takes `&impl Users` runs on either, in tests on
-/// whatever implements it. All its methods can be called; the options stand here, and none but `crate` at an implementation.
-/// A third type, `UsersContract`, serves an instance by `Server::contract`, and makes fakes of single methods for tests:
-/// `UsersContract::get(|id| async move { … })`.
+/// The trait is a *contract*, in a crate that the service and its callers share. The service implements it. The attribute
+/// generates a client, `UsersClient`, that implements it too. So code that takes `&impl Users` runs on both, and in tests on any
+/// other implementation. All methods of the trait can be called. Write the options on the trait; an implementation accepts only
+/// `crate`. The attribute also generates `UsersContract`, which `Server::contract` needs to serve an instance. It makes fakes of
+/// single methods for tests: `UsersContract::get(|id| async move { … })`.
 ///
 /// ```
 /// use byname::{rpc, Client, Server};
@@ -144,7 +142,7 @@ use proc_macro::TokenStream;
 ///     }
 /// }
 ///
-/// // A caller, here or elsewhere.
+/// // A caller, in this process or in another one.
 /// async fn greet(users: &impl Users, id: u64) -> Result<String, UserError> {
 ///     Ok(format!("Hello {}", users.get(id).await?.name))
 /// }
@@ -158,47 +156,47 @@ use proc_macro::TokenStream;
 /// # Ok(()) }
 /// ```
 ///
-/// Methods are `async`, take `&self` and return a `Result` whose error is `From<byname::Error>`, so that a call that failed
-/// has somewhere to go. Futures are `Send` and the trait is `Send + Sync + 'static`: generic code can be spawned. It is
-/// neither generic nor dyn compatible. Where it is chosen at run time whether a service is near or far, there is one type,
-/// `UsersClient`, over a client made by `Client::new` or `Client::local`. The client's own methods are stubs as any other:
-/// `users.get(1)` on a `UsersClient` is a `Call`, with options and with both errors apart.
+/// Methods are `async`, take `&self` and return a `Result`. Its error must implement `From<byname::Error>`, because a failed
+/// call becomes this error. The futures are `Send` and the trait is `Send + Sync + 'static`, so generic code can be spawned. The
+/// trait is neither generic nor dyn compatible. To choose a local or a remote service at run time, use `UsersClient` over a client
+/// made by `Client::local` or `Client::new`. The methods of `UsersClient` itself are stubs: `users.get(1)` is a `Call`, with
+/// options, and its error distinguishes the function's own error from a failed call.
 ///
-/// A type has one `impl` with `#[rpc]`. One that implements several contracts is served by
-/// `Server::contract::<UsersContract, _>(db)` for each, and its `impl`s bear nothing. The log at the start names the methods
-/// of an `impl` with `#[rpc]` that is not served; not those of a generic one, whose types are not known before there is an
-/// instance, and not those of an `impl` that bears nothing.
+/// A type has one `impl` with `#[rpc]`. If a type implements several contracts, serve it by
+/// `Server::contract::<UsersContract, _>(db)` for each contract, and write no `#[rpc]` on its `impl`s. At its start the server logs
+/// the methods of an `impl` with `#[rpc]` that is not served. It does not log those of a generic `impl`, because their types are
+/// known only with an instance.
 ///
 /// # Options of a function or method
 ///
 /// | option | default | what it does |
 /// | --- | --- | --- |
 /// | `name = "users.get"` | the function's name, `r#type` as `type` | The name on the wire. |
-/// | `alias = "get_user"` | none | Another name that is answered to. It may be repeated. |
-/// | `readonly` | no | It changes nothing: a GET may call it, it may be sent again, and it is dropped when its caller goes away. Implies `idempotent`. |
-/// | `idempotent` | no | Running it twice is as good as once: it may be sent again when it is unknown whether it ran. Without it a call is sent again only when it provably did not run. |
-/// | `timeout = "2s"` | what the client's limits say, 30 s | How long a call of it may take, unless the caller says otherwise. A whole number of `ms`, `s` or `m`. |
-/// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may keep a success that it got by GET. A whole number of `s`, `m`, `h` or `d`. |
-/// | `public` | no | With `max_age`: proxies and other caches of many users may keep it too. The answer must not depend on who asks. |
-/// | `blocking` | no | Not in contracts: the function, not `async`, keeps its thread busy: it runs on a thread that may be. |
-/// | `crate = my_framework::byname` | `::byname` | Functions only: where the library is, if it has another name or is handed on by another crate. |
-/// | `stub = log_rpc` | the function's name | Functions only: the name of the stub, where a type or a module has the function's name already, or a crate that is named here by it, such as `log`. |
+/// | `alias = "get_user"` | none | Another name of the function. The option may be repeated. |
+/// | `readonly` | no | The function changes nothing: a GET may call it, a call may be sent again, and the function is dropped when its caller goes away. Implies `idempotent`. |
+/// | `idempotent` | no | To run the function twice has the same effect as to run it once. So a call may be sent again if it is unknown whether it ran. Without this option a call is sent again only if it provably did not run. |
+/// | `timeout = "2s"` | the client's `Limits::call`, 30 s | The time for a call, unless the caller sets another. A whole number of `ms`, `s` or `m`. |
+/// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may cache a successful answer to a GET. A whole number of `s`, `m`, `h` or `d`. |
+/// | `public` | no | With `max_age`: proxies and other shared caches may cache the answer too. It must be the same for all callers. |
+/// | `blocking` | no | Not in contracts. The function is not `async` and blocks its thread, so it runs on a thread for blocking code. |
+/// | `crate = my_framework::byname` | `::byname` | Functions only: the path of the library, if it has another name or another crate re-exports it. |
+/// | `stub = log_rpc` | the function's name | Functions only: the name of the stub. It is needed if a type, a module or a crate, such as `log`, already has the function's name. |
 ///
 /// # Options of an `impl` block or a trait
 ///
 /// | option | default | what it does |
 /// | --- | --- | --- |
-/// | `prefix = "counter"` | none | Stands before each method's name, aliases included, with a dot: `counter.bump`. |
+/// | `prefix = "counter"` | none | The first part of each method's name and alias, followed by a dot: `counter.bump`. |
 /// | `stub = RemoteCounter` | the type's name and `Client` | The name of the type whose methods make the calls. |
-/// | `crate = my_framework::byname` | `::byname` | Where the library is; also on the `impl` of a contract. |
+/// | `crate = my_framework::byname` | `::byname` | The path of the library. It is also an option of the `impl` of a contract. |
 ///
 /// # Options of an argument
 ///
 /// `#[rpc(default = EXPR)]` gives the value of an argument that a caller leaves out. The expression has the argument's
 /// type, a literal for `&str`, and is evaluated once, at the first use of the function. Bare `#[rpc(default)]` is what
 /// `Default` makes of the type. A stub always sends the argument, so
-/// that the server's own default, which may be another, never takes the place of a value; `None` is sent as `null`. A server
-/// that doesn't know the argument yet gets the call once more without it, if the value is the default that the caller knows.
+/// that the server's own default, which may differ, never replaces a value. `None` is sent as `null`. If a server doesn't know
+/// the argument yet and the value is the caller's default, the client sends the call once more without the argument.
 ///
 /// ```
 /// # use byname::rpc;
@@ -215,19 +213,20 @@ use proc_macro::TokenStream;
 ///
 /// # Names
 ///
-/// Names consist of parts with dots between, each of ASCII letters, digits and `_` and beginning with no digit, at most
-/// 128 bytes together with the prefix. Those that begin with `rpc.` are JSON-RPC's. Within a block all names and aliases
-/// differ, which the compiler checks; what a server is given may not share names either, which it checks when it starts.
+/// A name consists of parts separated by dots. A part consists of ASCII letters, digits and `_` and does not begin with a digit.
+/// A name has at most 128 bytes together with the prefix. Names that begin with `rpc.` are reserved for JSON-RPC. Within a
+/// block all names and aliases must differ; the compiler checks this. All names of a server must differ too; the server checks
+/// this when it starts.
 ///
 /// # Other attributes
 ///
-/// The documentation comment goes to callers (`Method::doc`) and to the stub, there without its examples. `#[cfg]` on
-/// the function, the method or the block counts for the stub as well, `#[deprecated]` warns its callers. `#[cfg]` on an
-/// argument is rejected.
+/// Callers can read the documentation comment (`Method::doc`). The stub has it too, without the examples. A `#[cfg]` on the
+/// function, the method or the block also applies to the stub. `#[deprecated]` warns the callers. A `#[cfg]` on an argument is
+/// rejected.
 ///
 /// # Errors
 ///
-/// The compiler rejects what can't be called, at the place of the mistake and with the remedy: generic, `unsafe`,
+/// The compiler rejects items that can't be called, at the place of the mistake and with the remedy: generic, `unsafe`,
 /// `const` and `extern` functions, `&mut` and nested borrows, `impl Trait`, patterns in place of a name, types without
 /// serde, futures that are not `Send`, unknown options and options in the wrong place.
 #[proc_macro_attribute]
@@ -235,7 +234,7 @@ pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()
 }
 
-/// Implements the trait of the same name for a struct or an enum: the code of a function's own error, and its message.
+/// Implements the trait of the same name for a struct or an enum. It gives a function's own error a code and a message.
 ///
 /// ```
 /// use std::fmt;
@@ -267,9 +266,9 @@ pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// | attribute | where | what it does |
 /// | --- | --- | --- |
-/// | `#[code(not_found)]` | a variant, or the type: for a struct, or for variants without one | The code, as on the wire. Without it: `unknown`. |
-/// | `#[method_error(message = false)]` | a variant, or the type | Callers read the beginning of the value, and not the `Display`. On the type no `Display` is needed. |
-/// | `#[method_error(crate = my_framework::byname)]` | the type | Where the library is, if it has another name. |
+/// | `#[code(not_found)]` | a variant, or the type: for a struct, or for variants without a code | The code, spelled as in the protocol. Without it the code is `unknown`. |
+/// | `#[method_error(message = false)]` | a variant, or the type | The message is the beginning of the value instead of the `Display`. With this option on the type, no `Display` is needed. |
+/// | `#[method_error(crate = my_framework::byname)]` | the type | The path of the library, if it has another name. |
 #[proc_macro_derive(MethodError, attributes(code, method_error))]
 pub fn method_error(item: TokenStream) -> TokenStream {
     expand::method_error(item.into()).into()

@@ -28,7 +28,7 @@ fn within(token: &TokenTree) -> Option<Group> {
     }
 }
 
-/// The item with what it ends in made visible: a block, or, behind its attributes, the whole of it.
+/// The item with its invisible groups made visible: its last block, or the whole item behind its attributes.
 pub(crate) fn visible_end(item: TokenStream) -> TokenStream {
     let mut tokens: Vec<TokenTree> = item.into_iter().collect();
     match tokens.pop() {

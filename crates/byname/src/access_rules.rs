@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::catch_panic::{Panicked, caught};
 use crate::error::{Code, Error};
+use crate::metadata;
 use crate::method::Method;
 use crate::name::NamePattern;
 use crate::request::{MethodRef, Reply, Request};
@@ -107,7 +108,9 @@ impl AccessRules {
 /// functions that the caller may call.
 pub(crate) fn refusal(request: &Request, hint: &str) -> Reply {
     let name = quoted(&request.name);
-    let is_identified = request.peer().is_some_and(|peer| peer.is_identified());
+    // What a proxy proves of itself says nothing about the caller behind it.
+    let is_forwarded = request.is_forwarded || metadata::is_forwarded(&request.metadata);
+    let is_identified = !is_forwarded && request.peer().is_some_and(|peer| peer.identity.is_some());
     if is_identified || request.metadata.contains_key(AUTHORIZATION) {
         let why = format!(
             "there is no function {name}, or this caller may not call it; check the name, and what the rules of the \

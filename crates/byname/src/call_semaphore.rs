@@ -180,7 +180,7 @@ mod loom_tests {
 
     /// A missed notification is a deadlock, which loom reports.
     #[test]
-    fn whoever_waits_until_all_are_released_sees_the_last_release() {
+    fn the_last_release_wakes_a_task_that_waits_for_all() {
         loom::model(|| {
             let permits = CallPermits::new(2);
             let takers =

@@ -166,7 +166,8 @@ impl CallScope {
 }
 
 impl Client {
-    /// A client of the service at `url`: `host:port/path`, with or without `http://`. Without a path it is `/rpc`.
+    /// A client of the service at `url`: `host:port/path`, with or without `http://`, or `unix:/path` of a unix socket.
+    /// Without a path it is `/rpc`; [`ClientBuilder::endpoint`] sets another at a unix socket.
     ///
     /// # Errors
     ///
@@ -179,7 +180,14 @@ impl Client {
     /// A client with other limits.
     pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
         let (transport, codec) = (Transport::default(), Codec::default());
-        ClientBuilder { url: url.as_ref().into(), limits: Limits::default(), addresses: Vec::new(), transport, codec }
+        ClientBuilder {
+            url: url.as_ref().into(),
+            endpoint: None,
+            limits: Limits::default(),
+            addresses: Vec::new(),
+            transport,
+            codec,
+        }
     }
 
     pub(crate) fn in_process(dispatch: Arc<Dispatch>) -> Self {
@@ -409,6 +417,7 @@ impl fmt::Debug for Client {
 #[must_use = "a builder does nothing before `build`"]
 pub struct ClientBuilder {
     url: String,
+    endpoint: Option<String>,
     limits: Limits,
     addresses: Vec<String>,
     transport: Transport,
@@ -422,10 +431,21 @@ impl ClientBuilder {
         self
     }
 
-    /// The addresses of the service's replicas, as text or as [`SocketAddr`](std::net::SocketAddr)s. They replace the
-    /// addresses of the name in the URL and are used in the same way: each new HTTP connection goes to the first
-    /// address that accepts it, where addresses whose calls timed out come last. Frames are spread over up to four
-    /// addresses.
+    /// The path of the server's endpoint, for a URL that has no path. The default is `/rpc`.
+    ///
+    /// ```
+    /// let orders = byname::Client::builder("unix:/run/orders.sock").endpoint("/api").build()?;
+    /// # Ok::<(), byname::Error>(())
+    /// ```
+    pub fn endpoint(mut self, path: &str) -> Self {
+        self.endpoint = Some(path.to_owned());
+        self
+    }
+
+    /// The addresses of the service's replicas, as text (`10.0.0.1:8080`, `unix:/run/orders.sock`) or as
+    /// [`SocketAddr`](std::net::SocketAddr)s. They replace the addresses of the name in the URL and are used in the same
+    /// way: each new HTTP connection goes to the first address that accepts it, where addresses whose calls timed out
+    /// come last. Frames are spread over up to four addresses.
     ///
     /// ```
     /// let replicas = ["10.0.0.1:8080", "10.0.0.2:8080"];
@@ -456,8 +476,13 @@ impl ClientBuilder {
     /// As [`Client::new`].
     pub fn build(self) -> Result<Client, Error> {
         let mut target = service_url::ServiceUrl::parse(&self.url)?;
-        target.addresses =
-            self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
+        if let Some(endpoint) = &self.endpoint {
+            target.set_endpoint(&self.url, endpoint)?;
+        }
+        if !self.addresses.is_empty() {
+            target.addresses =
+                self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
+        }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let host = ServiceHost::new(target, self.limits, frames);
         Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(host)))) })

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_serde_json_writes_is_written() {
+    fn output_equals_that_of_serde_json() {
         #[derive(Serialize)]
         enum Shapes {
             Unit,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_result_is_a_value_whatever_it_is_called() {
+    fn a_type_named_result_that_is_not_a_result_is_a_value() {
         mod mine {
             #[derive(serde::Serialize)]
             pub(super) enum Result<T> {

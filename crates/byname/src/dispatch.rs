@@ -52,12 +52,20 @@ const LOGGED_NAME: usize = 128;
 /// The most methods of a block that such a line names.
 const NAMED_METHODS: usize = 3;
 
+/// Which callers may learn the names of functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    Never,
+    /// Callers without a proxy. Only this machine can reach the server.
+    OnThisMachine,
+    Always,
+}
+
 /// Runs calls, over every way in.
 pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
-    /// Whether callers may learn the names of functions.
-    listing: bool,
+    listing: Listing,
     /// Whether each call is an event of the access log.
     logs_access: bool,
     interceptors: InterceptorChain,
@@ -76,7 +84,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(crate) fn new(registry: Registry, limits: Limits, listing: bool, interceptors: InterceptorChain) -> Self {
+    pub(crate) fn new(registry: Registry, limits: Limits, listing: Listing, interceptors: InterceptorChain) -> Self {
         let permits = CallPermits::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
@@ -276,7 +284,7 @@ impl Dispatch {
             return refused;
         }
         let Some(entry) = entry else {
-            return self.unknown(&request.name).into();
+            return self.unknown(&request).into();
         };
         let Request {
             name,
@@ -285,6 +293,7 @@ impl Dispatch {
             takes_stream,
             metadata,
             peer,
+            is_forwarded: _,
             deadline,
             extensions,
             method: _,
@@ -411,15 +420,26 @@ impl Dispatch {
             return None;
         }
         let mut hint = String::new();
-        if self.listing {
+        if self.may_learn_names(request) {
             let name = Arc::clone(&request.name);
             hint = did_you_mean(&self.registry.near(&name, |method| rules.would_admit(method, request)));
         }
         Some(access_rules::refusal(request, &hint))
     }
 
-    fn unknown(&self, name: &str) -> Error {
-        let hint = if self.listing { self.hint(name) } else { String::new() };
+    /// Whether the listing is on for this caller.
+    fn may_learn_names(&self, request: &Request) -> bool {
+        match self.listing {
+            Listing::Never => false,
+            // What a proxy on this machine passes on comes from anywhere.
+            Listing::OnThisMachine => !request.is_forwarded && !metadata::is_forwarded(&request.metadata),
+            Listing::Always => true,
+        }
+    }
+
+    fn unknown(&self, request: &Request) -> Error {
+        let name = &*request.name;
+        let hint = if self.may_learn_names(request) { self.hint(name) } else { String::new() };
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
@@ -754,7 +774,10 @@ impl Future for SupervisedCall {
             return Poll::Ready(Reply { result, metadata });
         }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
-        let late = late_by(&running.entry.handler.method.name, this.allowed, this.set_by);
+        let method = &running.entry.handler.method;
+        // A thread can't be stopped from outside.
+        let is_stopped = method.readonly && !method.blocking;
+        let late = late_by(&method.name, is_stopped, this.allowed, this.set_by);
         this.let_run_on();
         Poll::Ready(late.into())
     }
@@ -765,15 +788,17 @@ fn polled_after_its_end() -> ! {
 }
 
 /// The error of a function that had no answer at its deadline.
-fn late_by(name: &str, allowed: Duration, set_by: DeadlineSetter) -> Error {
+fn late_by(name: &str, is_stopped: bool, allowed: Duration, set_by: DeadlineSetter) -> Error {
     let knob = match set_by {
         DeadlineSetter::Caller => "`.timeout(…)` on the call",
         DeadlineSetter::Function => "`#[rpc(timeout = \"…\")]` on the function",
         DeadlineSetter::Limit => "`.timeout(…)` on the call, or `Limits::call` of the server",
     };
-    let why = format!(
-        "`{name}` did not answer within {allowed:?}; it was asked to stop and may still be running. Allow more time with {knob}"
-    );
+    let now = match is_stopped {
+        true => "it was stopped",
+        false => "it was asked to stop and may still be running",
+    };
+    let why = format!("`{name}` did not answer within {allowed:?}; {now}. Allow more time with {knob}");
     let error = Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Unknown);
     match set_by {
         DeadlineSetter::Limit => error.of_limit(Limit::Call),
@@ -801,7 +826,7 @@ mod tests {
         for handler in handlers {
             registry.add(handler).unwrap();
         }
-        Arc::new(Dispatch::new(registry, limits, true, InterceptorChain::default()))
+        Arc::new(Dispatch::new(registry, limits, Listing::Always, InterceptorChain::default()))
     }
 
     fn request(name: &str, positional: &'static str) -> Request {
@@ -836,7 +861,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_limit_of_calls_in_flight_refuses_and_recovers() {
+    async fn the_limit_of_calls_in_flight_rejects_and_recovers() {
         let (release, held) = tokio::sync::oneshot::channel::<()>();
         let held = std::sync::Mutex::new(Some(held));
         let hold = Handler::function("hold".into(), PLACE, move || {
@@ -956,11 +981,11 @@ mod tests {
         }
         let mut chain = InterceptorChain::default();
         chain.push(interceptor);
-        Arc::new(Dispatch::new(registry, Limits::default(), true, chain))
+        Arc::new(Dispatch::new(registry, Limits::default(), Listing::Always, chain))
     }
 
     #[tokio::test]
-    async fn an_interceptor_that_passes_on_another_request_runs_the_function_of_that_one() {
+    async fn an_interceptor_can_replace_the_request() {
         let functions =
             [("one", 1), ("two", 2)].map(|(name, it)| Handler::function(name.into(), PLACE, move || async move { it }));
         let dispatch = intercepted(functions, |asked, next| async move {

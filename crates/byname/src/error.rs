@@ -496,16 +496,16 @@ macro_rules! words {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = String::deserialize(deserializer)?;
                 let known = $all.into_iter().find(|known| known.as_str() == word);
-                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is not a {}", $what)))
+                known.ok_or_else(|| D::Error::custom(format_args!("`{word}` is not {}", $what)))
             }
         }
     )*};
 }
 
 words! {
-    Code: "code", Code::ALL;
-    Executed: "`executed`: no, unknown or yes", [Executed::No, Executed::Unknown, Executed::Yes];
-    Kind: "`kind`: rpc or method", [Kind::Rpc, Kind::Method];
+    Code: "a code", Code::ALL;
+    Executed: "`no`, `unknown` or `yes`", [Executed::No, Executed::Unknown, Executed::Yes];
+    Kind: "`rpc` or `method`", [Kind::Rpc, Kind::Method];
 }
 
 /// What a function's own error says to callers that don't know its type: a [`Code`], and a message in words.
@@ -758,7 +758,7 @@ mod tests {
     }
 
     #[test]
-    fn a_main_that_fails_prints_what_a_person_reads() {
+    fn a_failing_main_prints_a_readable_error() {
         let error = Error::new(Code::Unavailable, "can't connect to data:80");
         let expected = "unavailable: can't connect to data:80";
         assert_eq!(format!("{error:?}"), expected);
@@ -792,7 +792,7 @@ mod tests {
         }
         for (text, words) in [
             (least.replace("aborted", "teapot"), "`code`: `teapot` is not a code"),
-            (least.replace("no", "maybe"), "`executed`: `maybe` is not a `executed`"),
+            (least.replace("no", "maybe"), "`executed`: `maybe` is not `no`, `unknown` or `yes`"),
             (least.replace("\"m\"", "1"), "`message`: invalid type"),
             (least.replace("kind", "sort"), "missing field `kind`"),
             (format!(r#"{least},"retry_after_ms":-1"#), "`retry_after_ms`: invalid value"),
@@ -825,7 +825,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_such_error_is_kept() {
+    fn a_value_of_another_type_is_kept_as_data() {
         let error = CallError::Method(serde_json::json!("gone")).error::<u32>();
         let rpc = error.rpc().expect("a string is no u32");
         assert_eq!((rpc.code(), rpc.executed()), (Code::Internal, Executed::Yes));

@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_from_outside_is_read_or_refused() {
+    fn external_input_is_read_or_rejected() {
         let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
         proptest!(config, |(bytes in bytes())| {
             for (_, target) in TARGETS {

@@ -123,9 +123,9 @@ pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits_and_timeouts::Limits;
 pub use method::{Method, Param, Source};
-pub use peer::Peer;
+pub use peer::{Identity, Peer, UnixCredentials};
 pub use request::{Reply, Request};
-pub use server::{Bound, Cors, HttpService, Listen, Serve, Server};
+pub use server::{Bound, Cors, HttpService, Listen, Serve, Server, UnixSocket};
 pub use stream_argument::Streaming;
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.

@@ -53,6 +53,14 @@ const MOST: usize = 64;
 /// How many headers of a call a server takes by frames: as many as it takes over HTTP/1.1.
 const MOST_TAKEN: usize = 100;
 
+/// What proxies say of whom they speak for.
+const OF_PROXIES: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
+/// Whether a proxy has passed on a request. Its peer is the proxy then, and the caller may be anywhere.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    OF_PROXIES.iter().any(|name| headers.contains_key(*name))
+}
+
 /// Headers whose bearer may do what another may not. Their values are marked sensitive, so that `Debug` does not show them.
 static AUTHORITY: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
 
@@ -185,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_of_http_own_is_refused_in_every_case() {
+    fn headers_reserved_for_http_are_rejected_in_any_case() {
         for name in
             ["Host", "content-type", "TE", "proxy-authorization", "Sec-Fetch-Site", "access-control-request-method"]
         {
@@ -202,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_visible_ascii_and_arrives_as_it_went() {
+    fn a_header_value_is_visible_ascii_and_arrives_unchanged() {
         for value in ["", "a", "a b\tc", "~!\"\\"] {
             assert_eq!(parse("x", value).unwrap().1.to_str().unwrap(), value);
         }

@@ -27,6 +27,8 @@ pub struct Request {
     /// The headers of the request, or the metadata of the frame.
     pub(crate) metadata: HeaderMap,
     pub(crate) peer: Option<Arc<Peer>>,
+    /// A proxy has passed on the connection that the call came by. Its own headers may say so as well.
+    pub(crate) is_forwarded: bool,
     /// When the caller stops waiting; `None` if it did not say so.
     pub(crate) deadline: Option<Instant>,
     /// Values that interceptors set, such as the identity of the caller.
@@ -56,6 +58,7 @@ impl Request {
             takes_stream: false,
             metadata,
             peer: None,
+            is_forwarded: false,
             deadline: None,
             extensions: Extensions::new(),
             method: None,

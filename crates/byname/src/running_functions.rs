@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_runs_is_seen_until_it_ends_also_where_one_runs_another() {
+    fn the_running_function_of_a_thread_is_known_when_nested_too() {
         assert!(seen(Duration::ZERO).is_empty());
         run(1, Instant::now(), || {
             assert_eq!(seen(Duration::ZERO), [1]);

@@ -1,23 +1,33 @@
 //! The server: registers functions and answers calls. [`Server`], [`Serve`], [`Bound`].
 
+#[cfg(unix)]
+mod activated;
 mod bind;
 mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 mod drain;
 pub(crate) mod frame_connection;
+#[cfg(unix)]
+mod given_unix;
+#[cfg(all(unix, feature = "activation"))]
+mod handed_over;
 mod http;
 mod listen;
+#[cfg(all(unix, not(feature = "activation")))]
+mod not_handed_over;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
 mod tower_service;
+mod unix_socket;
 
 pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
+pub use self::unix_socket::UnixSocket;
 
 use crate::access_rules::AccessRules;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
@@ -264,7 +274,8 @@ impl Server {
 
     /// The names of this server. A request with another `Host` is answered 421. Each name is a host, or a host and a
     /// port. By default, a server that is bound to a loopback address accepts only loopback names, so that a web page
-    /// can't reach it by DNS rebinding. Any other server accepts every name.
+    /// can't reach it by DNS rebinding. Any other server accepts every name, also at a unix socket, which no web page can
+    /// reach. Loopback names are always accepted at a loopback address and at a unix socket.
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
         self
@@ -299,8 +310,9 @@ impl Server {
     }
 
     /// Whether callers may learn names: the answer to an unknown name suggests similar names, or says how to serve the
-    /// `#[rpc]` function of that name. On by default on a loopback address without [`hosts`](Self::hosts), otherwise
-    /// off.
+    /// `#[rpc]` function of that name. On by default on a loopback address and at a unix socket without
+    /// [`hosts`](Self::hosts), otherwise off. The default never applies to a request with `forwarded`,
+    /// `x-forwarded-for`, `x-real-ip` or `via`: a proxy has passed it on, and its caller may be anywhere.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
         self
@@ -388,9 +400,13 @@ impl Server {
         self.handlers.iter().map(|handler| &*handler.method)
     }
 
-    /// Serves at an address (`"127.0.0.1:8080"`; port 0 chooses a free one) or at a listener that is already bound,
-    /// until the process is told to stop (SIGTERM, ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and
-    /// `[::1]`, on one port. For any other name, it is the first of its addresses that can be bound.
+    /// Serves at an address (`"127.0.0.1:8080"`; port 0 chooses a free one), at a unix socket
+    /// (`"unix:/run/orders.sock"`), or at a listener that is already bound, until the process is told to stop (SIGTERM,
+    /// ctrl-c, or [`Serve::until`]). `localhost` is both 127.0.0.1 and `[::1]`, on one port. For any other name, it is
+    /// the first of its addresses that can be bound.
+    ///
+    /// Processes of the server's own user may connect to a unix socket; [`Listen::unix`] sets other permissions. The
+    /// server replaces the file of a server that has ended, but not of a live one, and removes its file at the end.
     ///
     /// The first signal starts the drain. Another ctrl-c during the drain ends the process at once. So does either
     /// signal after this future has ended or was dropped.
@@ -450,7 +466,11 @@ impl Server {
         for handler in &self.handlers {
             registry.add(handler.clone())?;
         }
-        let listing = self.listing.unwrap_or(private && self.hosts.is_empty());
+        let listing = match self.listing {
+            Some(true) => Listing::Always,
+            None if private && self.hosts.is_empty() => Listing::OnThisMachine,
+            _ => Listing::Never,
+        };
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
         let sensitive = self.sensitive_headers.iter().map(|name| metadata::name(name));

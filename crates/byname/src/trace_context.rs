@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_is_not_passed_on_and_neither_is_its_state() {
+    fn an_invalid_traceparent_is_dropped_with_its_state() {
         let right = format!("00-{ID}-b7ad6b7169203331-01");
         for wrong in [
             "",

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_in_backticks_and_move_no_cursor() {
+    fn names_are_in_backticks_and_escaped() {
         assert_eq!(quoted("add"), "`add`");
         assert_eq!(quoted("a \"b\" é 'c'"), "`a \"b\" é 'c'`");
         assert_eq!(quoted("a\u{1b}[2J\n\u{202e}`\\"), "`a\\u{1b}[2J\\n\\u{202e}\\`\\\\`");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_moves_no_cursor_and_ends_between_characters() {
+    fn an_excerpt_escapes_control_characters_and_ends_between_characters() {
         assert_eq!(excerpt(r#"{"a":"\u0001 é '"}"#, 99), r#"{"a":"\u0001 é '"}"#);
         assert_eq!(excerpt("a\u{1b}[2J\n\u{202e}", 99), "a\\u{1b}[2J\\n\\u{202e}");
         assert_eq!(excerpt("x".repeat(8), 8), "x".repeat(8));

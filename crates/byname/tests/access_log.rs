@@ -1,4 +1,4 @@
-//! The access log: exactly one event a call, by every way in, whatever comes of it.
+//! The access log: exactly one event for each call, on every way in, for every outcome.
 
 mod harness;
 
@@ -105,7 +105,7 @@ async fn raw_head(running: &Running, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_call_is_no_event() {
+async fn requests_that_are_not_calls_are_not_events() {
     let (mut log, running) = logging(everything().origins(["https://app.example"])).await;
     for request in [
         get("/rpc/!live"),

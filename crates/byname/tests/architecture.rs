@@ -1,4 +1,4 @@
-//! What `ARCHITECTURE.md` says of the library's structure, held against its sources: levels, circles, names.
+//! Checks the library's sources against the structure in `ARCHITECTURE.md`: levels, circles, names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What web pages of other sites can make a browser send, and what a page could make of an answer.
+//! Requests that web pages of other sites can make a browser send, and answers that a page could misuse.
 //! `http.rs` and the tests of `server::http::host_and_origin` hold the rules; here they are tried in the ways that browsers
 //! have.
 
@@ -58,7 +58,7 @@ async fn a_simple_post_of_another_site_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_page_twice_must_be_good_both_times() {
+async fn every_repeated_origin_header_must_be_allowed() {
     let running = Running::new(everything()).await;
     let json = "content-type: application/json\r\n";
     for twice in [
@@ -90,7 +90,7 @@ async fn a_get_of_another_site_runs_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_made_to_point_here_is_421() {
+async fn a_foreign_name_that_resolves_to_this_address_is_421() {
     let running = Running::new(everything()).await;
     let json = "content-type: application/json\r\n";
     for host in ["evil.test", "evil.test:80", "localhost.evil.test", "127.0.0.1.evil.test", "0.0.0.0", "a.localhost"] {
@@ -114,7 +114,7 @@ async fn a_name_that_was_made_to_point_here_is_421() {
 }
 
 #[tokio::test]
-async fn no_page_is_let_in_by_a_wildcard_and_none_with_credentials() {
+async fn origins_reject_wildcards_and_so_do_credentials() {
     let running = Running::new(everything().origins(["*", "https://*.example", "https://app.example"])).await;
     for origin in [
         "https://evil.test",
@@ -145,7 +145,7 @@ async fn no_page_is_let_in_by_a_wildcard_and_none_with_credentials() {
 }
 
 #[tokio::test]
-async fn a_page_that_may_call_asks_before_it_speaks_json_rpc_and_no_other_is_told_that_it_may() {
+async fn a_preflight_for_json_rpc_is_granted_only_to_allowed_origins() {
     let running = Running::new(everything().origins(["https://app.example"])).await;
     let asks = |origin: &str| {
         let wants = "access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n";
@@ -214,7 +214,7 @@ async fn markup_and_escapes_come_back_as_json_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_error_is_shown_without_moving_the_terminal_whoever_wrote_it() {
+async fn the_display_of_an_error_escapes_control_characters() {
     let said =
         json!({"err": {"code": "aborted", "message": ODD, "executed": "no", "kind": "rpc", "data": ODD, "limit": ODD}});
     let server = Foreign::answering(answer("409 Conflict", BYNAME, &said.to_string())).await;
@@ -231,7 +231,7 @@ async fn an_error_is_shown_without_moving_the_terminal_whoever_wrote_it() {
 }
 
 #[tokio::test]
-async fn the_log_of_a_server_bears_no_escapes_of_its_callers() {
+async fn the_servers_log_escapes_the_text_of_callers() {
     let mut log = Log::new();
     let running = Running::new(everything()).await;
     for request in [

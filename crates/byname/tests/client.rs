@@ -1,4 +1,4 @@
-//! What the client says: which way it calls, with which headers, and what it refuses to say.
+//! The client's requests: their way, their headers, and requests that it rejects.
 
 mod harness;
 
@@ -93,7 +93,7 @@ async fn arguments_of_both_kinds_stay_plain() {
 }
 
 #[tokio::test]
-async fn who_does_not_say_that_it_takes_calls_by_path_is_never_asked_so() {
+async fn calls_by_path_are_sent_only_to_servers_that_announce_it() {
     let not_so = [
         "",
         "byname-protocol: 1\r\n",
@@ -133,7 +133,7 @@ async fn a_server_that_is_replaced_by_another_kind_is_called_plainly_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_one_way_only_is_called_by_that_one() {
+async fn a_client_uses_the_only_way_that_a_server_offers() {
     let plain = Running::new(everything().path(false)).await;
     let path = Running::new(everything().plain(false)).await;
     for client in [plain.client(), path.client()] {
@@ -144,7 +144,7 @@ async fn a_server_that_has_one_way_only_is_called_by_that_one() {
 }
 
 #[tokio::test]
-async fn a_way_that_is_switched_off_costs_one_more_request_and_no_more() {
+async fn a_disabled_way_costs_exactly_one_more_request() {
     let turned = r#"{"err":{"code":"unimplemented","message":"by path, please","executed":"no","kind":"rpc"}}"#;
     let server = Foreign::new(move |mut connection| async move {
         while let Some(asked) = connection.request().await {
@@ -166,7 +166,7 @@ async fn a_way_that_is_switched_off_costs_one_more_request_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_asked_for_once() {
+async fn an_unknown_name_is_looked_up_once() {
     let server = Foreign::answering(answer("502 no func found err", BYNAME, "")).await;
     let error = rpc(server.client().call::<u8>("add", ()).await);
     assert_eq!((error.code(), error.executed()), (Code::Unimplemented, Executed::No));
@@ -191,7 +191,7 @@ async fn the_endpoint_can_be_anywhere() {
 }
 
 #[tokio::test]
-async fn a_request_bears_its_own_headers_and_nothing_else() {
+async fn a_request_has_only_its_own_headers() {
     let server = Foreign::answering(ret("3")).await;
     three(&server.client(), (1, 2)).await;
     let mut headers = server.requests().remove(0).headers;
@@ -242,7 +242,7 @@ async fn headers_of_a_client_and_of_a_call_travel_and_the_calls_own_wins() {
 }
 
 #[tokio::test]
-async fn a_header_that_can_not_stand_in_one_fails_the_call_before_it_is_sent() {
+async fn an_invalid_header_fails_the_call_before_it_is_sent() {
     let server = Foreign::answering(ret("3")).await;
     let client = server.client();
     let bad = [
@@ -269,7 +269,7 @@ async fn a_header_that_can_not_stand_in_one_fails_the_call_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn stubs_send_defaults_and_leave_out_what_is_none() {
+async fn stubs_send_defaults_and_leave_out_none() {
     let server = Foreign::answering(ret("\"\"")).await;
     let client = server.client();
     greet::on(&client, "Ada", "hello".into(), None).await.unwrap();
@@ -292,7 +292,7 @@ async fn prefixes_nest_and_leave_the_client_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_is_refused_before_it_is_sent() {
+async fn an_invalid_name_is_rejected_before_it_is_sent() {
     let server = Foreign::answering(ret("3")).await;
     let client = server.client();
     let long = "x".repeat(129);
@@ -326,7 +326,7 @@ async fn arguments_that_are_neither_by_position_nor_by_name_are_refused() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_at_once_and_says_why() {
+fn an_invalid_address_is_rejected_at_once_with_the_reason() {
     let https = Client::new("https://data.example/rpc").unwrap_err();
     assert_eq!((https.code(), https.executed()), (Code::InvalidArgument, Executed::No));
     assert!(https.message().contains("https:// is not supported"), "{https}");
@@ -356,7 +356,7 @@ async fn a_call_without_time_is_not_sent() {
 }
 
 #[tokio::test]
-async fn the_longest_time_there_is_can_be_asked_for() {
+async fn the_longest_possible_duration_is_accepted() {
     let server = Foreign::answering(ret("3")).await;
     assert_eq!(server.client().timeout(Duration::MAX).call::<u8>("add", ()).await, Ok(3));
 }

@@ -1,4 +1,4 @@
-//! What the client makes of answers that are none, of connections that break, and of servers that aren't there.
+//! The client's errors for malformed answers, for broken connections, and for servers that are not reachable.
 
 mod harness;
 
@@ -22,7 +22,7 @@ async fn f(client: &Client) -> Result<u8, CallError<Value>> {
     within(client.call::<u8>("f", ())).await
 }
 
-/// What a call comes to that is answered by these bytes, and then by the end of the connection: asked plainly, and by
+/// The outcome of a call that is answered by these bytes and the end of the connection: on the plain way and by
 /// path.
 async fn answered_by(bytes: &str) -> [Error; 2] {
     let plain = Foreign::ending_after(bytes).await;
@@ -95,7 +95,7 @@ async fn answers_of_web_servers_become_errors_that_say_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn a_200_that_is_no_answer_is_no_success() {
+async fn a_200_with_another_body_is_not_a_success() {
     for body in ["<html>secret</html>", "", "{}", "{\"ret\": ", "{\"retour\": 1}", "[{\"ret\": 1}]", "{\"ret\": 1} {"] {
         let errors = answered_by(&answer("200 OK", "", body)).await;
         for error in errors {
@@ -111,7 +111,7 @@ async fn a_200_that_is_no_answer_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_value_by_path_counts_only_from_a_byname_server() {
+async fn a_bare_value_is_accepted_only_from_a_byname_server() {
     let [_, by_path] = answered_by(&answer("200 OK", "", "1")).await;
     assert_eq!((by_path.code(), by_path.executed()), (Code::Internal, Executed::Unknown));
     let [_, by_path] = answered_by(&answer("200 OK", BYNAME, "")).await;
@@ -130,7 +130,7 @@ async fn retry_after_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_an_age_of_patience_gets_no_second_request() {
+async fn a_call_is_not_sent_again_after_a_very_long_retry_after() {
     let forever = format!("retry-after: {}\r\n", u64::MAX);
     let server = Foreign::answering(answer("503 Service Unavailable", &forever, "")).await;
     let error = within(add::on(&server.client(), 1, 2)).await.unwrap_err();
@@ -141,7 +141,7 @@ async fn a_server_that_wants_an_age_of_patience_gets_no_second_request() {
 // Replies that break off.
 
 #[tokio::test]
-async fn a_reply_that_breaks_off_is_never_a_success() {
+async fn a_truncated_reply_is_never_a_success() {
     let whole = [
         "HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\ncontent-length: 10\r\n\r\n{\"ret\": 1}",
         "HTTP/1.1 200 OK\r\nbyname-protocol: 1\r\ncontent-length: 3\r\n\r\n111",
@@ -180,7 +180,7 @@ async fn a_reply_in_pieces_is_a_success_once_it_is_whole() {
 }
 
 #[tokio::test]
-async fn a_reply_that_only_the_end_of_the_connection_ends_counts_where_a_cut_would_show() {
+async fn a_reply_ended_by_the_close_counts_only_if_truncation_would_show() {
     let open_ended = |body: &str| format!("HTTP/1.1 200 OK\r\n{BYNAME}\r\n{body}");
     let plain = Foreign::ending_after(open_ended("{\"ret\": 111}")).await;
     assert_eq!(f(&plain.client()).await, Ok(111), "without its last brace it would be none");
@@ -233,7 +233,7 @@ async fn a_reply_at_the_limit_is_taken() {
 }
 
 #[tokio::test]
-async fn a_length_that_nobody_can_have_is_an_error_where_the_user_set_no_limit() {
+async fn an_impossible_length_is_an_error_without_a_limit_too() {
     let lengths =
         ["content-length: 18446744073709551615\r\n\r\n1", "transfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n1"];
     for length in lengths {
@@ -262,7 +262,7 @@ fn large() -> (String,) {
 }
 
 #[tokio::test]
-async fn a_large_request_goes_on_after_an_announcement() {
+async fn a_large_request_waits_for_100_continue_and_is_then_sent() {
     let server = Foreign::new(|mut connection| async move {
         connection.begun().await;
         connection.send("HTTP/1.1 100 Continue\r\n").await;
@@ -277,7 +277,7 @@ async fn a_large_request_goes_on_after_an_announcement() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_half_a_request_is_heard() {
+async fn a_caller_reads_the_rejection_of_an_incomplete_request() {
     let server = Foreign::new(|mut connection| async move {
         connection.begun().await;
         connection.send(answer("413 Content Too Large", "", "<html>no</html>")).await;
@@ -291,7 +291,7 @@ async fn a_refusal_of_half_a_request_is_heard() {
 }
 
 #[tokio::test]
-async fn an_answer_that_says_two_lengths_or_another_protocol_is_an_error() {
+async fn an_answer_with_two_lengths_or_another_protocol_is_an_error() {
     let answers = [
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\ncontent-length: 12\r\n\r\n{\"ret\": 1}  ",
         "HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{\"ret\": 1}",
@@ -306,7 +306,7 @@ async fn an_answer_that_says_two_lengths_or_another_protocol_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_answer_leaves_doubts_where_it_ends_is_not_used_again() {
+async fn a_connection_is_not_reused_after_an_answer_of_uncertain_length() {
     let doubtful = [
         "HTTP/1.1 200 OK\r\ncontent-length: 99\r\ntransfer-encoding: chunked\r\n\r\na\r\n{\"ret\": 1}\r\n0\r\n\r\n",
         "HTTP/1.0 200 OK\r\ncontent-length: 10\r\n\r\n{\"ret\": 1}",
@@ -350,7 +350,7 @@ async fn a_call_whose_connection_breaks_may_have_run_and_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_breaks_under_a_call_is_no_proof_that_it_did_not_run() {
+async fn a_call_on_a_kept_connection_that_breaks_may_have_run() {
     let server = Foreign::new(|mut connection| async move {
         connection.request().await;
         connection.send(ret("1")).await;
@@ -378,7 +378,7 @@ async fn an_idempotent_call_whose_connection_breaks_is_sent_three_times_at_most(
 }
 
 #[tokio::test]
-async fn what_the_server_says_it_did_not_run_is_sent_again() {
+async fn a_call_that_the_server_did_not_run_is_sent_again() {
     let draining = r#"{"err":{"code":"unavailable","message":"draining","executed":"no","kind":"rpc"}}"#;
     let server = Foreign::new(move |mut connection| async move {
         connection.request().await;
@@ -395,7 +395,7 @@ async fn what_the_server_says_it_did_not_run_is_sent_again() {
 const GOODBYE: &str = r#"{"err":{"code":"unavailable","message":"stopping","executed":"no","kind":"rpc"}}"#;
 
 #[tokio::test]
-async fn a_goodbye_that_crosses_a_call_is_no_failure_however_many_there_are() {
+async fn a_call_that_crosses_a_408_is_sent_again_any_number_of_times() {
     // More than may be sent again after failures.
     const CONNECTIONS: usize = 32;
     let all = Arc::new(Barrier::new(CONNECTIONS));
@@ -424,7 +424,7 @@ async fn a_goodbye_that_crosses_a_call_is_no_failure_however_many_there_are() {
 }
 
 #[tokio::test]
-async fn a_goodbye_that_comes_before_the_call_costs_nothing() {
+async fn a_408_before_the_call_has_no_effect_on_the_call() {
     let server = Foreign::new(|mut connection| async move {
         connection.request().await;
         connection.send(ret("1")).await;
@@ -442,7 +442,7 @@ async fn a_goodbye_that_comes_before_the_call_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_goodbye_that_a_proxy_passes_on_is_an_answer_like_others() {
+async fn a_408_that_a_proxy_passes_on_is_an_ordinary_answer() {
     // The connection to the proxy stays.
     let server = Foreign::answering(answer("408 Request Timeout", "", GOODBYE)).await;
     let error = rpc(f(&server.client()).await);
@@ -529,7 +529,7 @@ async fn a_replica_that_answered_late_is_called_again() {
 }
 
 #[tokio::test]
-async fn an_answer_in_a_coding_that_nobody_asked_for_is_named() {
+async fn the_error_names_an_unrequested_content_coding() {
     let coded = format!("{BYNAME}content-encoding: gzip\r\n");
     for (status, executed) in [("200 OK", Executed::Yes), ("503 Service Unavailable", Executed::Unknown)] {
         check(&answer(status, &coded, "secret"), Code::Internal, executed, &["`content-encoding: gzip`", "proxy"])
@@ -602,7 +602,7 @@ async fn a_server_that_does_not_accept_costs_the_time_to_connect_and_names_the_k
 }
 
 #[tokio::test]
-async fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
+async fn a_client_connects_to_the_address_that_answers() {
     let peer = || async { Context::current().unwrap().peer().unwrap().address.ip().unwrap().to_string() };
     let running = Running::new(Server::new().function("peer", peer)).await;
     let client = Client::new(format!("localhost:{}", running.address.port())).unwrap();
@@ -611,7 +611,7 @@ async fn a_name_with_several_addresses_is_reached_at_the_one_that_answers() {
 
 /// What reports print: an error and its sources, one behind the other.
 #[tokio::test]
-async fn a_report_of_an_error_says_everything_once() {
+async fn an_error_report_contains_each_part_once() {
     let server = Foreign::answering(answer("503 Service Unavailable", "", "")).await;
     let refused = server.client().call::<u8>("add", ()).await.unwrap_err();
     let error = refused.rpc().unwrap().clone();

@@ -1,4 +1,4 @@
-//! byname's client against servers that bear frames badly: each is scripted, byte for byte, and answers over HTTP as well.
+//! byname's client against servers that handle frames wrongly. Each is scripted byte by byte, and answers over HTTP too.
 
 mod harness;
 
@@ -144,7 +144,7 @@ async fn calls_are_spread_over_the_addresses_of_a_name_and_go_on_when_one_is_gon
 }
 
 #[tokio::test]
-async fn who_waits_for_others_to_end_goes_in_turn_and_no_more_wait_than_allowed() {
+async fn queued_calls_run_in_order_and_the_queue_is_bounded() {
     let released = Arc::new(Notify::new());
     let told = Arc::clone(&released);
     let foreign = offering(move |connection, asked, _| {
@@ -214,7 +214,7 @@ async fn a_server_that_dies_in_mid_call_by_frames_is_unavailable_and_unknown() {
 }
 
 #[tokio::test]
-async fn a_connection_that_broke_before_a_call_was_written_loses_none() {
+async fn a_connection_that_broke_before_a_call_was_written_loses_no_call() {
     let mut log = Log::new();
     let breaks = Arc::new(Notify::new());
     let told = Arc::clone(&breaks);
@@ -358,7 +358,7 @@ async fn garbage_ends_the_connection_and_its_calls_are_unknown() {
 // Replies that nobody waits for.
 
 #[tokio::test]
-async fn what_stands_behind_a_hello_in_its_message_is_heard() {
+async fn frames_behind_hello_in_its_message_are_read() {
     let foreign = offering(|connection, asked, before| async move {
         let mut peer = connection.upgrade(&asked).await;
         let goodbye = frame(GOAWAY, 0, 0, 0, "");
@@ -408,7 +408,7 @@ async fn replies_may_come_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_reply_to_a_call_that_is_gone_or_never_was_reaches_no_other() {
+async fn a_reply_to_an_unknown_call_reaches_no_other_call() {
     let asked = Arc::new(Notify::new());
     let tells = Arc::clone(&asked);
     let foreign = scripted(move |mut peer| {
@@ -452,7 +452,7 @@ async fn a_reply_to_a_call_that_is_gone_or_never_was_reaches_no_other() {
 }
 
 #[tokio::test]
-async fn pieces_of_answers_that_nobody_waits_for_leave_their_room_to_others() {
+async fn pieces_of_abandoned_answers_free_their_memory() {
     let foreign = scripted(|mut peer| async move {
         loop {
             let frame = next(&mut peer).await;
@@ -482,7 +482,7 @@ async fn pieces_of_answers_that_nobody_waits_for_leave_their_room_to_others() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_fails_its_call_alone() {
+async fn a_malformed_answer_fails_only_its_own_call() {
     let foreign = scripted(|mut peer| async move {
         let mut wrong = [
             (ERROR, 0, ""),
@@ -515,7 +515,7 @@ async fn an_answer_that_is_none_fails_its_call_alone() {
 }
 
 #[tokio::test]
-async fn a_reply_over_the_clients_limit_is_an_error_that_names_it_and_the_connection_goes_on() {
+async fn a_reply_over_the_clients_limit_is_an_error_and_the_connection_continues() {
     let foreign = scripted(|mut peer| async move {
         loop {
             let call = next(&mut peer).await;
@@ -543,7 +543,7 @@ async fn a_reply_over_the_clients_limit_is_an_error_that_names_it_and_the_connec
 // Servers that don't upgrade.
 
 #[tokio::test]
-async fn http_goes_on_where_the_upgrade_is_refused_and_it_is_not_tried_at_every_call() {
+async fn calls_use_http_if_the_upgrade_is_rejected_and_it_is_not_tried_each_time() {
     const REFUSALS: usize = 12;
     for refusal in 0..REFUSALS {
         let foreign = offering(move |mut connection, asked, _| async move {
@@ -589,7 +589,7 @@ async fn http_goes_on_where_the_upgrade_is_refused_and_it_is_not_tried_at_every_
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_before_it_is_of_use_is_not_opened_at_every_call() {
+async fn a_connection_that_ends_before_its_first_reply_is_not_reopened_for_each_call() {
     for farewell in [&b""[..], &[0x88, 0], &message(TEXT, false, "no")] {
         let farewell = farewell.to_vec();
         let foreign = offering(move |connection, asked, _| {
@@ -614,7 +614,7 @@ async fn a_connection_that_ends_before_it_is_of_use_is_not_opened_at_every_call(
 }
 
 #[tokio::test]
-async fn connections_that_are_cut_in_mid_call_again_and_again_are_given_up_for_a_while() {
+async fn frames_pause_after_connections_were_cut_during_calls_repeatedly() {
     let foreign = scripted(|mut peer| async move {
         next(&mut peer).await;
     })
@@ -636,7 +636,7 @@ async fn connections_that_are_cut_in_mid_call_again_and_again_are_given_up_for_a
 // Many calls.
 
 #[tokio::test]
-async fn a_server_that_takes_few_calls_at_once_is_waited_for() {
+async fn calls_wait_for_a_server_that_accepts_few_at_once() {
     let foreign = offering(|connection, asked, _| async move {
         let mut peer = connection.upgrade(&asked).await;
         let mut hello = hello();
@@ -813,7 +813,7 @@ async fn a_stream_by_frames_ends_with_end_and_with_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_item_in_pieces_stands_between_others_of_its_message() {
+async fn an_item_in_pieces_keeps_its_place_in_its_message() {
     let (items, failure) = streamed(async |mut peer, call| {
         let id = call.id;
         let pieces = [frame(ITEM, MORE, 0, id, b"\"b"), frame(ITEM, MORE, 0, id, b"b"), frame(ITEM, 0, 0, id, b"b\"")];
@@ -842,14 +842,14 @@ async fn a_server_is_held_to_the_credit_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_not_begun_goes_to_another_connection() {
+async fn a_stream_that_was_not_begun_moves_to_another_connection() {
     let foreign = offering(async |connection, asked, before| {
         let mut peer = connection.upgrade(&asked).await;
         peer.greet(&hello()).await;
         loop {
             let call = next(&mut peer).await;
             if call.flags & STREAM != 0 && before == 0 {
-                // It is beyond what is answered.
+                // It is beyond the last call that is answered.
                 peer.say(frame(GOAWAY, 0, 0, call.id - 1, b"")).await;
                 return;
             }

@@ -1,5 +1,5 @@
-//! The client's connections: how many there are, who gets one, how long they are kept, and what becomes of the
-//! connection of a call that nobody waits for any more.
+//! The client's connections: their number, the order of calls that wait for one, how long they are kept, and the
+//! connection of a call that was dropped.
 
 mod harness;
 
@@ -71,7 +71,7 @@ async fn calls_one_after_the_other_share_one_connection() {
 }
 
 #[tokio::test]
-async fn failures_that_are_whole_answers_keep_the_connection() {
+async fn complete_error_answers_keep_the_connection() {
     let server = Foreign::answering(answer("500 Internal Server Error", "", "<html>sorry</html>")).await;
     let client = server.client();
     for _ in 0..5 {
@@ -124,7 +124,7 @@ async fn ten_thousand_calls_at_once_go_through_the_128_connections() {
 // Whose turn.
 
 #[tokio::test]
-async fn calls_get_their_turn_in_the_order_of_asking() {
+async fn permits_are_granted_in_the_order_of_requests() {
     let server = Foreign::holding(ret("1")).await;
     let client = with_connections(&server, 1);
     let mut calls: Vec<_> = (0..10).map(|n| one(&client, &format!("f{n}"))).collect();
@@ -138,7 +138,7 @@ async fn calls_get_their_turn_in_the_order_of_asking() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_its_turn_no_longer_than_its_own_deadline() {
+async fn a_queued_call_ends_at_its_own_deadline() {
     let server = Foreign::holding(ret("1")).await;
     let client = with_connections(&server, 1);
     let mut first = one(&client, "first");
@@ -336,7 +336,7 @@ async fn a_server_that_was_replaced_is_found_again() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_unasked_is_no_answer() {
+async fn an_unrequested_answer_is_not_used() {
     let server = Foreign::new(|mut connection| async move {
         while connection.request().await.is_some() {
             let unasked = if connection.number == 0 { ret("2") } else { String::new() };
@@ -351,7 +351,7 @@ async fn what_a_server_says_unasked_is_no_answer() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_unasked_and_late_is_no_answer() {
+async fn a_late_unrequested_answer_is_not_used() {
     let (said, mut saying) = mpsc::unbounded_channel();
     let server = Foreign::new(move |mut connection| {
         let said = said.clone();
@@ -390,7 +390,7 @@ async fn the_connection_of_a_dropped_call_takes_its_reply_and_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_call_dropped_in_the_middle_of_its_reply_leaves_the_rest_to_nobody() {
+async fn the_rest_of_a_reply_reaches_no_other_call_after_a_drop() {
     let (half, mut sent) = mpsc::unbounded_channel();
     let rest = std::sync::Arc::new(tokio::sync::Notify::new());
     let wanted = std::sync::Arc::clone(&rest);
@@ -419,7 +419,7 @@ async fn a_call_dropped_in_the_middle_of_its_reply_leaves_the_rest_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_late_may_have_run_and_leaves_its_connection_to_the_next() {
+async fn a_call_past_its_deadline_may_have_run_and_releases_its_connection() {
     let server = Foreign::holding(answer("200 OK", "byname-protocol: 1\r\n", "{\"ret\": 1}")).await;
     let client = with_connections(&server, 1).timeout(20 * S);
     for (name, call, allowed) in [
@@ -445,7 +445,7 @@ async fn a_call_that_is_late_may_have_run_and_leaves_its_connection_to_the_next(
 }
 
 #[tokio::test]
-async fn the_connection_of_a_call_that_nobody_waits_for_is_closed_after_a_while() {
+async fn the_connection_of_an_abandoned_call_is_closed_after_a_time() {
     let server = Foreign::new(|mut connection| async move {
         connection.request().await;
         if connection.number > 0 {

@@ -1,4 +1,4 @@
-//! The faces of a client and the runtimes under it: callbacks, plain threads, other executors, and a client that outlives
+//! The interfaces of a client and the runtimes under it: callbacks, plain threads, other executors, and a client that outlives
 //! the runtime that opened its connections.
 
 mod harness;
@@ -100,7 +100,7 @@ fn a_callback_may_call_again() {
 }
 
 #[test]
-fn a_callback_that_panics_harms_nobody_else() {
+fn a_panic_in_a_callback_affects_nothing_else() {
     let (_runtime, running) = beside(everything());
     let client = running.client();
     let (sender, results) = mpsc::channel();
@@ -158,7 +158,7 @@ fn a_call_has_its_deadline_without_tokio() {
 }
 
 #[test]
-fn a_call_dropped_without_tokio_leaves_its_connection_to_the_next() {
+fn a_call_dropped_without_tokio_releases_its_connection() {
     let (runtime, foreign) = foreign_beside(Foreign::holding(ret("1")));
     let client = foreign.builder().limits(|limits| limits.connections = 1).build().unwrap();
     let mut dropped = client.call::<u8>("dropped", ());
@@ -242,7 +242,7 @@ async fn calls_can_be_joined_within_one_task() {
 }
 
 #[tokio::test]
-async fn what_is_no_static_argument_can_be_lent_to_a_stub() {
+async fn arguments_of_a_stub_may_be_borrowed() {
     let running = Running::new(everything()).await;
     let client = running.client();
     let (name, numbers) = (String::from("Ada"), vec![1, 2, 3]);
@@ -268,14 +268,14 @@ fn a_client_in_a_static_works_in_one_runtime_after_the_other() {
             let calls: JoinSet<_> = (0..20).map(|n| add::on(&DATA, n, n)).collect();
             assert!(within(calls.join_all()).await.iter().all(Result::is_ok));
         });
-        // The connections that it opened go with it; what is without a runtime is not touched.
+        // The connections that it opened go with it; connections without a runtime stay.
         drop(runtime);
         assert_eq!(pollster::block_on(add::on(&DATA, 1, 2)), Ok(3));
     }
 }
 
 #[test]
-fn a_client_works_in_two_runtimes_at_once_of_which_one_stands_still() {
+fn a_client_works_in_two_runtimes_while_one_of_them_is_blocked() {
     let (_runtime, foreign) = foreign_beside(Foreign::answering(ret("1")));
     let client = foreign.client();
     let (a, b) = (one_thread(), one_thread());
@@ -341,7 +341,7 @@ fn a_call_may_be_dropped_outside_of_its_runtime() {
 }
 
 #[test]
-fn a_runtime_that_ends_in_the_middle_of_a_call_gives_its_place_back() {
+fn a_runtime_that_ends_during_a_call_releases_its_permit() {
     let (service, foreign) = foreign_beside(Foreign::holding(ret("1")));
     let client = foreign.builder().limits(|limits| limits.connections = 1).build().unwrap();
     for (at, runtime) in [one_thread, two_threads].into_iter().enumerate() {
@@ -371,7 +371,7 @@ fn a_call_begun_in_one_runtime_can_end_in_another_and_its_connection_goes_back()
 }
 
 #[test]
-fn a_thread_of_a_runtime_that_may_block_counts_as_in_it() {
+fn a_blocking_thread_of_a_runtime_belongs_to_that_runtime() {
     let (service, running) = beside(everything());
     let client = running.client();
     let id = OnceLock::new();

@@ -1,8 +1,8 @@
-//! What the compiler says of a mistake: one error for each, at its token, with what to do next.
+//! The compiler's errors: each mistake gives one error, at its token, with what to do next.
 //!
 //! `TRYBUILD=overwrite cargo test --test compile_errors` writes the snapshots anew.
 
 #[test]
-fn each_mistake_has_one_error_that_helps() {
+fn each_mistake_gives_one_error_with_help() {
     trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
 }

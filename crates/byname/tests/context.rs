@@ -1,4 +1,4 @@
-//! What a function knows of the call that it serves, and what becomes of calls whose callers go away.
+//! The context of a call that is served, and the cancellation of calls whose callers go away.
 
 mod harness;
 
@@ -72,13 +72,13 @@ fn contexts() -> Server {
 }
 
 #[tokio::test]
-async fn a_function_that_is_called_locally_has_none() {
+async fn a_function_that_is_called_locally_has_no_context() {
     assert_eq!((here().await, plainly(), on_a_thread()), (None, None, None));
     assert!(whoami().await.values().all(Option::is_none));
 }
 
 #[tokio::test]
-async fn a_function_that_is_served_has_one_whatever_it_is() {
+async fn every_kind_of_served_function_has_a_context() {
     let running = Running::new(contexts()).await;
     let mut caller = Caller::to(running.address).await;
     let peer = Some(caller.stream.local_addr().unwrap().to_string());
@@ -97,7 +97,7 @@ async fn a_function_that_is_served_has_one_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn within_the_process_there_is_one_without_a_peer() {
+async fn a_context_within_the_process_has_no_peer() {
     let client = Client::local(&contexts()).unwrap().header("x-user", "ada").timeout(Duration::from_secs(5));
     for client in [client.clone(), client.encoded(true)] {
         for seen in [here::on(&client).await.unwrap(), on_a_thread::on(&client).await.unwrap()] {
@@ -109,7 +109,7 @@ async fn within_the_process_there_is_one_without_a_peer() {
 }
 
 #[tokio::test]
-async fn it_holds_in_the_functions_own_task_and_goes_where_it_is_carried() {
+async fn the_context_holds_in_the_functions_task_and_can_be_passed_on() {
     let running = Running::new(contexts()).await;
     let answer = raw(running.address, post("/rpc/joined", "")).await;
     assert_eq!(answer.json(), json!([true, true, true, false, false]));
@@ -263,7 +263,7 @@ async fn the_id_of_a_call_that_is_served_is_the_parent_of_those_that_it_makes() 
 }
 
 #[tokio::test]
-async fn a_trace_that_is_none_is_not_passed_on_and_none_is_made_up() {
+async fn an_invalid_trace_is_dropped_and_none_is_invented() {
     let (ways, _open) = traced_every_way().await;
     for (way, client) in ways {
         let none = json!([null, [[[], []], [[], []]]]);
@@ -358,7 +358,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_is_told_to_a_function_and_drops_one_that_only_reads() {
+async fn a_caller_that_goes_away_cancels_a_function_and_drops_a_readonly_one() {
     let (ended, mut ending) = mpsc::unbounded_channel();
     let running = Running::new(Server::new().inject(Watched(ended))).await;
     for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
@@ -372,7 +372,7 @@ async fn a_caller_that_goes_away_is_told_to_a_function_and_drops_one_that_only_r
 }
 
 #[tokio::test]
-async fn a_deadline_is_told_to_a_function_and_drops_one_that_only_reads() {
+async fn a_deadline_cancels_a_function_and_drops_a_readonly_one() {
     let (ended, mut ending) = mpsc::unbounded_channel();
     let server = Server::new().inject(Watched(ended));
     let local = Client::local(&server).unwrap();
@@ -387,8 +387,58 @@ async fn a_deadline_is_told_to_a_function_and_drops_one_that_only_reads() {
     }
 }
 
+/// Each of these is still at work at its deadline.
+struct AtWork(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+#[rpc]
+impl AtWork {
+    #[rpc(timeout = "20ms")]
+    async fn changes(&self) {
+        std::future::pending().await
+    }
+
+    #[rpc(readonly, timeout = "20ms")]
+    async fn reads(&self) {
+        std::future::pending().await
+    }
+
+    #[rpc(readonly, blocking, timeout = "20ms")]
+    fn reads_on_a_thread(&self) {
+        self.0.lock().unwrap().recv().unwrap();
+    }
+
+    #[rpc(timeout = "20ms")]
+    async fn prepares_a_stream(&self) -> impl Stream<Item = u64> {
+        std::future::pending::<()>().await;
+        stream::empty()
+    }
+
+    #[rpc(timeout = "20ms")]
+    fn streams(&self) -> impl Stream<Item = u64> {
+        stream::pending()
+    }
+}
+
 #[tokio::test]
-async fn a_call_that_is_dropped_within_the_process_is_treated_alike() {
+async fn the_error_at_the_deadline_says_whether_the_function_was_stopped() {
+    let (release, released) = std::sync::mpsc::channel();
+    let client = Client::local(&Server::new().inject(AtWork(std::sync::Mutex::new(released)))).unwrap();
+    let (stopped, running) = ("it was stopped", "it was asked to stop and may still be running");
+    for (name, state) in [("changes", running), ("reads", stopped), ("reads_on_a_thread", running)] {
+        let error = within(client.call::<()>(name, ())).await.unwrap_err();
+        let expected = format!("`{name}` did not answer within 20ms; {state}. Allow more time");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    for (name, state) in [("prepares_a_stream", running), ("streams", stopped)] {
+        let error = within(client.stream::<u64>(name, ()).next()).await.unwrap().unwrap_err();
+        let expected = format!("`{name}` did not answer within 20ms; {state}. Allow more time");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    release.send(()).unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_within_the_process_is_cancelled_too() {
     let (ended, mut ending) = mpsc::unbounded_channel();
     let client = Client::local(&Server::new().inject(Watched(ended))).unwrap();
     for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
@@ -400,7 +450,7 @@ async fn a_call_that_is_dropped_within_the_process_is_treated_alike() {
 }
 
 #[tokio::test]
-async fn a_call_whose_caller_left_before_it_was_all_there_is_not_run() {
+async fn a_call_whose_caller_left_before_it_was_complete_is_not_run() {
     let counter = Arc::new(harness::Counter::default());
     let running = Running::new(Server::new().inject(Arc::clone(&counter))).await;
     for start in [

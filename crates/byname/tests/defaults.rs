@@ -130,7 +130,7 @@ fn counted(server: Server) -> (Server, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn what_a_stub_passes_arrives_whatever_the_defaults_are() {
+async fn a_value_passed_by_a_stub_arrives_for_all_defaults() {
     for (way, client, _) in &Ways::new().await.clients {
         for value in [None, Some(10), Some(30), Some(7)] {
             assert_eq!(server::limit::on(client, value).await, Ok(value), "{way}, the same default");
@@ -144,7 +144,7 @@ async fn what_a_stub_passes_arrives_whatever_the_defaults_are() {
 }
 
 #[tokio::test]
-async fn by_name_null_is_none_and_absence_is_the_default() {
+async fn null_by_name_is_none_and_absence_is_the_default() {
     let null = Option::<u32>::None;
     for (way, client, _) in &Ways::new().await.clients {
         let limit = async |args: Args| client.call::<Option<u32>>("limit", args).await.unwrap();
@@ -281,7 +281,7 @@ async fn a_stream_is_called_for_again_without_its_default() {
 }
 
 #[tokio::test]
-async fn a_call_that_brings_a_stream_goes_again_only_while_nothing_of_it_was_taken() {
+async fn a_call_with_a_stream_is_sent_again_only_if_no_item_was_taken() {
     for (way, client, calls) in &Ways::new().await.clients {
         let is_local = way.starts_with("in process");
         // Its first item is made once the second attempt has begun.

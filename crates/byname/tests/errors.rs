@@ -2,6 +2,8 @@
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
 
+#[path = "errors/access.rs"]
+mod about_access;
 #[path = "errors/streams.rs"]
 mod about_streams;
 mod harness;
@@ -14,8 +16,9 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Server, Transport, rpc, server};
+use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, Server, Transport, rpc, server};
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
+use harness::unix::{TemporaryDirectory, UnixRunning};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame};
@@ -159,7 +162,7 @@ async fn refused(server: Server) -> Seen {
     failed(server.serve("127.0.0.1:0").bind().await)
 }
 
-/// What a call comes to that is answered by these bytes, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes and the end of the connection.
 async fn answered_by(bytes: impl Into<String>) -> Seen {
     failed(Foreign::ending_after(bytes).await.client().call::<u8>("add", (1, 2)).await)
 }
@@ -293,6 +296,115 @@ async fn at_the_start(page: &mut Page) {
         failed(within(running.stopped()).await),
         "Clients were still sending a request or reading a reply. Stop the traffic before you stop the server, or \
          raise `Limits::drain`.",
+    );
+}
+
+/// What was seen in a directory, without its name.
+fn steady_in(directory: &TemporaryDirectory, seen: Seen) -> Seen {
+    let directory = directory.path().display().to_string();
+    Seen { message: seen.message.replace(&directory, "/run"), ..seen }
+}
+
+async fn unix_sockets(page: &mut Page) {
+    page.section("Unix sockets, and sockets that are handed over");
+    let bad = [
+        (
+            "The path of a unix socket begins with a name",
+            "unix:orders.sock",
+            "Write the path from the root. One from the working directory begins with `./`.",
+        ),
+        ("A unix socket has a host", "unix://orders/rpc", "One slash or three: `unix:/run/orders.sock`."),
+        (
+            "A unix socket has no file",
+            "unix:@orders",
+            "Choose a path. Linux has sockets without one, and any process of the machine may connect to those.",
+        ),
+        ("The path of a unix socket is a directory", "unix:/run/", "Add the name of the socket."),
+        ("The path of a unix socket has a zero byte", "unix:/run/\0", "Look where the path comes from."),
+        (
+            "The path of a unix socket is too long",
+            &format!("unix:/run/{}", "x".repeat(120)),
+            "The system has no more room for it. A path from the working directory is shorter: `unix:./orders.sock`.",
+        ),
+    ];
+    for (title, at, remedy) in bad {
+        page.add(title, failed(one().serve(at).bind().await), remedy);
+    }
+    let directory = TemporaryDirectory::new();
+    let path = |name: &str| directory.path().join(name);
+    let refused = async |at: Listen| steady_in(&directory, failed(one().serve(at).bind().await));
+    let at = |name: &str| Listen::from(Listen::unix(path(name)));
+    page.add(
+        "The path of a server's unix socket is too long",
+        failed(one().serve(Listen::unix(format!("/run/{}", "x".repeat(102)))).bind().await),
+        "It is bound under a name that is one byte longer, and renamed once it has its mode. Choose a shorter path.",
+    );
+    page.add(
+        "The mode of a unix socket is none",
+        refused(Listen::unix(path("orders.sock")).mode(0o4755).into()).await,
+        "Give permissions alone, such as `0o660`.",
+    );
+    page.add(
+        "The directory of a unix socket is missing",
+        refused(at("orders/orders.sock")).await,
+        "Create the directory before the start. `RuntimeDirectory=orders` in a systemd unit creates `/run/orders` and \
+         removes it again.",
+    );
+    fs::write(path("letters"), "").unwrap();
+    page.add(
+        "The directory of a unix socket is none",
+        refused(at("letters/orders.sock")).await,
+        "Correct the path: what stands before its last slash is a file.",
+    );
+    page.add(
+        "There is a file where the unix socket should be",
+        refused(at("letters")).await,
+        "byname replaces nothing but sockets. Remove the file if nobody needs it.",
+    );
+    let running = UnixRunning::at(one(), at("orders.sock")).await;
+    page.add(
+        "The unix socket has a live server",
+        refused(at("orders.sock")).await,
+        "Stop the server that is named, or choose another path. What a server leaves that was killed is replaced without a \
+         word: the lock beside the socket ends with its process.",
+    );
+    drop(running);
+    page.add(
+        "No socket was handed over",
+        failed(one().serve(Listen::activated()).bind().await),
+        "Start the service by its socket unit, or try it by `systemd-socket-activate`. A program that is also started by hand \
+         looks whether `LISTEN_FDS` is set before it asks for the sockets.",
+    );
+    page.add(
+        "A client's unix socket has no path",
+        failed(Client::new("unix:")),
+        "Write the path from the root, as the server has it.",
+    );
+    let url = |name: &str| format!("unix:{}", path(name).display());
+    let call = async |name: &str| {
+        let client = Client::new(url(name)).unwrap();
+        steady_in(&directory, failed(client.call::<u8>("add", (1, 2)).await))
+    };
+    page.add(
+        "There is no unix socket",
+        call("missing.sock").await,
+        "Start the server, or correct the path. In a container the path is that of the container.",
+    );
+    drop(std::os::unix::net::UnixListener::bind(path("dead.sock")).unwrap());
+    page.add(
+        "Nobody listens at the unix socket",
+        call("dead.sock").await,
+        "Its server was killed, or is just starting. The next one replaces the file.",
+    );
+    page.add(
+        "The endpoint is given twice",
+        failed(Client::builder("localhost:8080/rpc").endpoint("/api").build()),
+        "Leave one of the two out.",
+    );
+    page.add(
+        "The endpoint of a client is not percent-encoded",
+        failed(Client::builder("unix:/run/orders.sock").endpoint("/ü").build()),
+        "Write the path as the message has it, and as the server has it.",
     );
 }
 
@@ -862,8 +974,8 @@ async fn functions(page: &mut Page) {
     page.add(
         "The function's own time is over",
         raw(running.address, post("/rpc/brief", "")).await,
-        "Make the function faster, or allow it more time. The function continues unless it is `readonly` or watches \
-         `Context::cancellation`.",
+        "Make the function faster, or allow it more time. The function continues unless it watches \
+         `Context::cancellation`. A function that is `readonly` is stopped, and so is a stream; the message then says so.",
     );
     page.add(
         "The server's time for a call is over",
@@ -1176,7 +1288,7 @@ async fn http(page: &mut Page) {
     );
 }
 
-/// What a call comes to that is answered by these bytes, given its id, and then by the end of the connection.
+/// The outcome of a call that is answered by these bytes, which depend on its id, and the end of the connection.
 async fn answered_by_frames(bytes: fn(u64) -> Vec<u8>) -> Seen {
     let (server, upgraded) = Foreign::of_frames(move |mut connection| async move {
         let id = loop {
@@ -1385,6 +1497,7 @@ async fn interceptors(page: &mut Page) {
 async fn page() -> Page {
     let mut page = Page::new();
     at_the_start(&mut page).await;
+    unix_sockets(&mut page).await;
     addresses(&mut page).await;
     before_sending(&mut page).await;
     connecting(&mut page).await;
@@ -1397,6 +1510,7 @@ async fn page() -> Page {
     http(&mut page).await;
     by_frames(&mut page).await;
     interceptors(&mut page).await;
+    about_access::access(&mut page).await;
     about_streams::streams(&mut page).await;
     page
 }
@@ -1446,11 +1560,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
-    (
-        "`executed`: no, unknown or yes",
-        "only for code that reads an `Error` from JSON itself; a client uses the status then",
-    ),
-    ("`kind`: rpc or method", "as above"),
+    ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
+    ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
     ("this process", "how a client is displayed for debugging"),
     ("caused by: ", "how the sources of an error are displayed for debugging"),
@@ -1497,6 +1608,21 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("authorization, origin, accept", "the value of a header"),
     ("event: end", "an event, not an error"),
     ("event: err", "an event; the error in it is one of these"),
+    ("belongs to another user", "tests may run as the superuser; `transport::socket_file::tests` has it"),
+    ("this user may not write to", "as above"),
+    ("can't be written to", "a file system that is read-only"),
+    ("can't be locked", "a file system without locks"),
+    ("nobody knows whether it is used", "a socket of another kind, or the superuser's"),
+    ("another process", "only where the system doesn't say which one; `tests/unix_sockets.rs` has it"),
+    ("the process {pid}", "as above, for a process that is another one"),
+    ("the server lets other users in", "tests may run as the superuser; `client::http_connections::tests` has it"),
+    ("the address has no path", "it is the other end of a unix socket, to which nobody connects"),
+    ("byname has no unix sockets on this system", "a system that has none"),
+    ("`LISTEN_FDS` is {}", "only in a process of its own; `tests/activation.rs` has it"),
+    ("can't listen at the sockets that were handed over", "as above"),
+    ("is neither a TCP nor a unix stream socket", "as above"),
+    ("is a connection and no listener", "as above"),
+    ("built without the feature `activation`", "as above; `tests/unix_sockets.rs` has it"),
     ("a bracket too many", "serde_json has read the text before"),
 ];
 

@@ -254,7 +254,7 @@ async fn borrows_inside_an_option() {
     assert_eq!(Held::on(&client).length(Some("ab"), &[1]).await, Ok(3));
 }
 
-/// The same functions, declared by somebody who doesn't know that they may fail.
+/// The same functions, declared without the `Result` that they return.
 mod unaware {
     #[byname::rpc]
     pub async fn half(a: i64) -> i64;
@@ -296,7 +296,7 @@ async fn results_by_any_path_that_ends_so() {
 }
 
 #[tokio::test]
-async fn names_aliases_and_what_is_known() {
+async fn names_aliases_and_the_description() {
     /// Renamed.
     ///
     ///     indented
@@ -349,7 +349,7 @@ mod declaration {
 }
 
 #[tokio::test]
-async fn a_declaration_calls_what_is_elsewhere() {
+async fn a_declaration_calls_a_remote_function() {
     let client = local(Server::new().method::<strict::add>());
     assert_eq!(declaration::add::on(&client, 1, 2).await, Ok(3));
 }
@@ -437,7 +437,7 @@ async fn a_block_with_a_prefix_and_another_stub() {
 }
 
 #[tokio::test]
-async fn a_deprecated_function_warns_who_uses_it_and_nobody_else() {
+async fn only_uses_of_a_deprecated_function_are_warned_about() {
     #![deny(deprecated)]
 
     #[rpc]

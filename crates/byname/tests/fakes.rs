@@ -1,4 +1,4 @@
-//! What answers in place of a function in a test: fakes, and closures whose arguments have names.
+//! Replacements of a function in a test: fakes, and closures whose arguments have names.
 
 mod harness;
 
@@ -130,7 +130,7 @@ async fn a_fake_streams_both_ways() {
 }
 
 #[tokio::test]
-async fn a_panic_before_the_future_of_a_fake_is_the_calls() {
+async fn a_panic_in_the_closure_of_a_fake_fails_the_call() {
     let server = Server::new().inject(add::fake(|_, _| {
         if true {
             panic!("a fake that fails");

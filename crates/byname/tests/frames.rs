@@ -64,7 +64,7 @@ async fn gone_over(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_client_goes_over_to_frames_by_itself() {
+async fn a_client_changes_to_frames_automatically() {
     let client = serve(server()).await;
     assert_eq!(way::on(&client).await.unwrap(), "http", "nobody is probed who has not offered it");
     gone_over(&client).await;
@@ -109,7 +109,7 @@ async fn many_calls_at_once_each_get_their_own_answer() {
 }
 
 #[tokio::test]
-async fn large_messages_come_back_as_they_went_and_hold_up_no_small_ones() {
+async fn large_messages_arrive_unchanged_and_delay_no_small_ones() {
     let client = serve(server()).await;
     gone_over(&client).await;
     let large: String = (0..1_000_000u32).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
@@ -131,7 +131,7 @@ async fn large_messages_come_back_as_they_went_and_hold_up_no_small_ones() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_given_up_is_cancelled_and_its_place_is_free() {
+async fn a_dropped_call_is_cancelled_and_its_slot_is_free() {
     let begun = Arc::new(AtomicUsize::new(0));
     let told = Arc::new(tokio::sync::Notify::new());
     let (counted, tells) = (Arc::clone(&begun), Arc::clone(&told));

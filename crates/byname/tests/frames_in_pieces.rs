@@ -15,7 +15,7 @@ async fn way() -> String {
     if over_http { "http" } else { "frames" }.into()
 }
 
-/// Not to be sent again: whoever calls it sees how the connection fared.
+/// It must not be sent again, so that the caller sees a failure of the connection.
 #[rpc]
 async fn count(text: String) -> usize {
     text.len()
@@ -68,7 +68,7 @@ async fn a_large_call_has_its_metadata() {
 }
 
 #[tokio::test]
-async fn large_replies_that_are_given_up_leave_their_room_to_others() {
+async fn dropped_large_replies_free_their_memory() {
     let client = gone_over().await;
     for turns in 0..200 {
         let mut call = Box::pin(large::on(&client).into_future());
@@ -86,7 +86,7 @@ async fn large_replies_that_are_given_up_leave_their_room_to_others() {
 }
 
 #[tokio::test]
-async fn pieces_of_a_reply_that_nobody_waits_for_are_let_go() {
+async fn pieces_of_an_abandoned_reply_are_released() {
     const CALL: u8 = 3;
     const REPLY: u8 = 4;
     const MORE: u8 = 1;
@@ -115,7 +115,7 @@ async fn pieces_of_a_reply_that_nobody_waits_for_are_let_go() {
 }
 
 #[tokio::test]
-async fn a_large_call_reaches_its_function_whatever_names_come_after_it() {
+async fn a_large_call_reaches_its_function_despite_later_names() {
     let client = gone_over().await;
     let mut large = count::on(&client, "x".repeat(1 << 20)).into_future();
     start(&mut large).await;

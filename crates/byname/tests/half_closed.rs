@@ -1,5 +1,5 @@
-//! Callers that close their half of an HTTP/1 connection behind their request: each is answered, whatever it called and
-//! however soon it closed. Callers that are gone are not waited for.
+//! Callers that close their half of an HTTP/1 connection behind their request: each is answered, for every
+//! kind of call and every moment of the close. The server does not wait for callers that are gone.
 
 mod harness;
 
@@ -158,7 +158,7 @@ impl Waiting {
 }
 
 #[tokio::test]
-async fn a_function_that_only_reads_is_dropped_for_a_caller_that_half_closes_and_the_caller_told() {
+async fn a_readonly_function_is_dropped_when_its_caller_half_closes_and_the_caller_is_told() {
     let (say, mut said) = mpsc::unbounded_channel();
     let running = Running::new(Server::new().inject(Waiting(say))).await;
     let look = r#"{"jsonrpc":"2.0","method":"look","id":1}"#;
@@ -190,7 +190,7 @@ async fn a_function_that_only_reads_is_dropped_for_a_caller_that_half_closes_and
 }
 
 #[tokio::test]
-async fn a_function_is_told_that_its_caller_may_be_gone_and_what_it_returns_is_sent() {
+async fn a_function_of_a_half_closed_caller_is_cancelled_and_its_result_is_sent() {
     let (say, mut said) = mpsc::unbounded_channel();
     let running = Running::new(Server::new().inject(Waiting(say))).await;
     let told = r#"{"jsonrpc":"2.0","method":"told","id":1}"#;

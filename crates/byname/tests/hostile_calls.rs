@@ -1,5 +1,5 @@
-//! Calls and JSON that nobody should send, to the server and to the client: exact or an error, and never the end of the
-//! process. `docs/reliability.md` lists the verdicts.
+//! Invalid calls and JSON, to the server and to the client. The outcome is exact or an error, and the process never
+//! ends. `docs/reliability.md` lists the verdicts.
 
 mod harness;
 
@@ -71,7 +71,7 @@ struct Shallow {
 }
 
 #[tokio::test]
-async fn a_deep_reply_is_an_error_for_who_reads_it_and_text_for_who_does_not() {
+async fn a_deep_reply_is_an_error_when_it_is_decoded_and_text_when_it_is_not() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let server = Foreign::answering(ret(&deep)).await;
     let client = server.client();
@@ -111,7 +111,7 @@ fn hidden_depth() -> Value {
 }
 
 #[tokio::test]
-async fn an_object_does_not_speak_for_serde_json() {
+async fn an_object_cannot_use_the_private_keys_of_serde_json() {
     const WORDS: &str =
         "an object has a key that begins with `$serde_json::private::`, which is reserved for serde_json";
     let running = Running::new(everything()).await;
@@ -154,7 +154,7 @@ async fn an_object_does_not_speak_for_serde_json() {
 }
 
 #[tokio::test]
-async fn a_reply_does_not_speak_for_serde_json() {
+async fn a_reply_cannot_use_the_private_keys_of_serde_json() {
     let hidden = hidden_depth();
     let server = Foreign::answering(ret(&hidden.to_string())).await;
     let error = rpc(within(server.client().call::<Value>("f", ())).await);
@@ -254,7 +254,7 @@ async fn nan_and_infinities_are_errors_both_ways() {
 // Text.
 
 #[tokio::test]
-async fn text_that_is_no_text_is_an_error() {
+async fn text_that_is_not_unicode_is_an_error() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     let utf16: Vec<u8> = "[\"x\"]".encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -294,7 +294,7 @@ async fn text_that_is_no_text_is_an_error() {
 }
 
 #[tokio::test]
-async fn text_of_any_character_comes_back_as_it_went() {
+async fn text_of_any_character_comes_back_unchanged() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for (sent, came) in [
@@ -310,7 +310,7 @@ async fn text_of_any_character_comes_back_as_it_went() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_no_text_is_an_error() {
+async fn a_query_that_is_not_text_is_an_error() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for query in ["value=%ff", "value=%c0%af", "value=%ed%a0%80", "value=x%c3", "%ff=x", "value=x&%ff", "%ff"] {
@@ -353,7 +353,7 @@ async fn a_member_twice_is_refused_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_refused_in_few_words_however_long_or_many_they_are() {
+async fn the_error_about_unknown_names_is_bounded() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     let mut unknown = async |name: &str| {
@@ -466,7 +466,7 @@ fn goes_wrong() -> Server {
 }
 
 #[tokio::test]
-async fn a_panic_wherever_it_comes_is_internal_without_detail() {
+async fn a_panic_anywhere_is_internal_without_detail() {
     let running = Running::new(goes_wrong()).await;
     let mut caller = Caller::to(running.address).await;
     for (name, body) in [

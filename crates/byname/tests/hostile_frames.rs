@@ -1,5 +1,5 @@
-//! Frames from nobody's client: whatever breaks the protocol ends its connection with words, and whoever else calls is
-//! answered. The pieces that read frames have tests of their own beside them; here they are met over sockets.
+//! Invalid frames. A protocol violation ends its connection with a reason, and other callers are answered. The modules that
+//! read frames have their own unit tests; these tests use sockets.
 
 mod harness;
 
@@ -52,7 +52,7 @@ fn masked(frames: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_breaks_websocket_is_closed_with_words() {
+async fn a_websocket_error_closes_the_connection_with_a_reason() {
     let running = Running::new(everything()).await;
     let add = call(0, 1, "[1,2]");
     for (bytes, words) in [
@@ -163,7 +163,7 @@ async fn headers_that_are_too_large_or_too_many_refuse_their_call_and_no_other()
 }
 
 #[tokio::test]
-async fn what_breaks_the_frames_is_closed_with_words() {
+async fn a_frame_error_closes_the_connection_with_a_reason() {
     let running = Running::new(everything().function("stuck", std::future::pending::<()>)).await;
     let add = call(0, 1, "[1,2]");
     let with_metadata = |flags, metadata: &[u8]| {
@@ -199,7 +199,7 @@ async fn what_breaks_the_frames_is_closed_with_words() {
 }
 
 #[tokio::test]
-async fn what_comes_first_must_be_a_hello_that_is_understood() {
+async fn the_first_message_must_be_a_supported_hello() {
     let running = Running::new(everything()).await;
     for (first, words) in [
         (frame(NAME, 0, 0, 0, "add"), "the first frame must be HELLO"),
@@ -224,7 +224,7 @@ async fn what_comes_first_must_be_a_hello_that_is_understood() {
 }
 
 #[tokio::test]
-async fn kinds_and_flags_that_nobody_knows_are_read_over() {
+async fn unknown_kinds_and_flags_are_ignored() {
     let running = Running::new(everything()).await;
     let mut peer = Peer::calling(running.address, "add").await;
     for kind in (0..=255).filter(|kind| ![HELLO, NAME, CALL, CANCEL].contains(kind)) {
@@ -278,7 +278,7 @@ async fn a_small_call_may_overtake_a_large_one_that_has_begun() {
 }
 
 #[tokio::test]
-async fn a_call_whose_rest_does_not_come_is_refused_and_the_connection_goes_on() {
+async fn an_incomplete_call_is_rejected_and_the_connection_continues() {
     let running = limited(|limits| limits.body_progress = SHORT).await;
     let mut peer = Peer::calling(running.address, "counter.bump").await;
     peer.say(frame(NAME, 0, 1, 0, "add")).await;
@@ -287,7 +287,7 @@ async fn a_call_whose_rest_does_not_come_is_refused_and_the_connection_goes_on()
     let error = failed.error();
     assert_eq!((failed.id, &error["code"], &error["limit"]), (1, &json!("deadline_exceeded"), &json!("body_progress")));
     assert_eq!(error["executed"], "no");
-    // What comes of it after all is no call.
+    // The rest of it is not read as a call.
     peer.say_each([frame(CALL, MORE, 0, 1, "1"), frame(CALL, 0, 0, 1, "]"), call(1, 2, "[1,2]")]).await;
     let reply = peer.frame().await;
     assert_eq!((reply.kind, reply.id), (REPLY, 2), "{reply:?}");
@@ -295,7 +295,7 @@ async fn a_call_whose_rest_does_not_come_is_refused_and_the_connection_goes_on()
 }
 
 #[tokio::test]
-async fn a_reply_over_the_limit_is_an_error_that_names_it_and_the_connection_goes_on() {
+async fn a_reply_over_the_limit_is_an_error_and_the_connection_continues() {
     // One that is polled at once and one that has a task of its own.
     let server = everything()
         .function("long", |wait: bool| async move {
@@ -321,7 +321,7 @@ async fn a_reply_over_the_limit_is_an_error_that_names_it_and_the_connection_goe
 }
 
 #[tokio::test]
-async fn a_request_over_the_limit_is_refused_unread_and_the_connection_goes_on() {
+async fn a_request_over_the_limit_is_rejected_unread_and_the_connection_continues() {
     let running = limited(|limits| limits.message = 1000).await;
     let mut peer = Peer::calling(running.address, "add").await;
     peer.say(frame(NAME, 0, 1, 0, "counter.bump")).await;
@@ -346,7 +346,7 @@ async fn a_request_over_the_limit_is_refused_unread_and_the_connection_goes_on()
 }
 
 #[tokio::test]
-async fn cancels_of_what_nobody_called_are_read_over() {
+async fn cancels_of_unknown_calls_are_ignored() {
     let running = Running::new(everything()).await;
     let mut peer = Peer::calling(running.address, "add").await;
     for round in 0..100 {
@@ -358,7 +358,7 @@ async fn cancels_of_what_nobody_called_are_read_over() {
 }
 
 #[tokio::test]
-async fn calls_of_what_nobody_serves_or_understands_are_errors_of_their_own() {
+async fn each_invalid_call_gets_its_own_error() {
     let running = Running::new(everything()).await;
     let mut peer = Peer::calling(running.address, "add").await;
     peer.say(
@@ -392,7 +392,7 @@ async fn calls_of_what_nobody_serves_or_understands_are_errors_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_panic_is_internal_without_detail_and_the_connection_goes_on() {
+async fn a_panic_is_internal_without_detail_and_the_connection_continues() {
     let server = everything().function("later", |why: String| async move {
         tokio::task::yield_now().await;
         if !why.is_empty() {
@@ -429,7 +429,7 @@ async fn a_flood_of_pings_is_answered_one_by_one() {
 }
 
 #[tokio::test]
-async fn who_pings_by_frames_and_reads_nothing_is_evicted_by_write_progress() {
+async fn a_client_of_frames_that_pings_without_reading_is_evicted_by_write_progress() {
     let mut log = Log::new();
     let running = limited(|limits| limits.write_progress = SHORT).await;
     let mut peer = Peer::with_buffer(running.address, 4096).await;
@@ -441,7 +441,7 @@ async fn who_pings_by_frames_and_reads_nothing_is_evicted_by_write_progress() {
 }
 
 #[tokio::test]
-async fn who_reads_no_replies_is_evicted_by_write_progress_and_what_waits_for_it_is_bounded() {
+async fn a_client_that_reads_no_replies_is_evicted_and_its_queue_is_bounded() {
     const CALLS: usize = 20_000;
     let mut log = Log::new();
     static RUNS: AtomicUsize = AtomicUsize::new(0);
@@ -465,7 +465,7 @@ async fn who_reads_no_replies_is_evicted_by_write_progress_and_what_waits_for_it
 }
 
 #[tokio::test]
-async fn calls_that_waited_for_room_for_their_replies_go_on_once_there_is_some() {
+async fn calls_that_wait_for_reply_memory_continue_when_it_is_free() {
     let server = everything().function("large", || async { "x".repeat(32 << 10) });
     let running = Running::new(server).await;
     let mut peer = Peer::calling(running.address, "large").await;
@@ -484,7 +484,7 @@ async fn calls_that_waited_for_room_for_their_replies_go_on_once_there_is_some()
 }
 
 #[tokio::test]
-async fn who_reads_slowly_is_not_evicted_while_it_reads_at_all() {
+async fn a_slow_reader_is_not_evicted_while_it_reads() {
     let server = everything().function("large", || async { "x".repeat(3 << 20) });
     let running = Running::new(server).await;
     let mut peer = Peer::with_buffer(running.address, 64 << 10).await;
@@ -506,7 +506,7 @@ async fn who_reads_slowly_is_not_evicted_while_it_reads_at_all() {
 }
 
 #[tokio::test]
-async fn who_asks_nothing_is_told_and_evicted_by_idle() {
+async fn a_client_without_requests_is_evicted_by_idle() {
     let running = limited(|limits| limits.idle = SHORT).await;
     for greets in [true, false] {
         let mut peer = Peer::to(running.address).await;
@@ -532,7 +532,7 @@ async fn who_asks_nothing_is_told_and_evicted_by_idle() {
 // The handshake.
 
 #[tokio::test]
-async fn a_websocket_of_another_site_is_403_before_anything() {
+async fn a_websocket_of_another_site_is_403() {
     let running = Running::new(everything()).await;
     for (name, value) in [
         ("origin", "http://evil.test"),
@@ -554,7 +554,7 @@ async fn a_websocket_of_another_site_is_403_before_anything() {
 }
 
 #[tokio::test]
-async fn a_websocket_for_another_host_is_421_before_anything() {
+async fn a_websocket_for_another_host_is_421() {
     let running = Running::new(everything()).await;
     for host in ["evil.test", "localhost.evil.test", "127.0.0.1.evil.test"] {
         let answer = raw(running.address, asking(|headers| headers[0].1 = host.into())).await;
@@ -563,7 +563,7 @@ async fn a_websocket_for_another_host_is_421_before_anything() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_right_is_refused_and_the_connection_goes_on() {
+async fn an_invalid_handshake_is_rejected_and_the_connection_continues() {
     let running = Running::new(everything()).await;
     let mut caller = harness::Caller::to(running.address).await;
     let with = |name: &'static str, value: Option<&'static str>| {
@@ -611,7 +611,7 @@ async fn a_handshake_that_is_not_right_is_refused_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn there_is_no_websocket_where_none_is_offered() {
+async fn a_websocket_is_rejected_where_none_is_offered() {
     let running = Running::new(everything().frames(false)).await;
     let answer = raw(running.address, asking(|_| ())).await;
     assert_ne!(answer.status, 101, "{answer:?}");

@@ -1,5 +1,5 @@
-//! HTTP/1 that nobody should send. Whatever the bytes are, one request is never read as two, the answer says what was
-//! wrong, and what follows doubtful bytes is not read at all. `docs/reliability.md` lists the verdicts.
+//! Invalid HTTP/1. For any bytes, one request is never read as two, the answer says what was wrong, and bytes after an
+//! ambiguous request are not read. `docs/reliability.md` lists the verdicts.
 
 mod harness;
 
@@ -58,7 +58,7 @@ async fn understood<B: AsRef<[u8]>>(status: u16, cases: impl IntoIterator<Item =
 // Where a body ends.
 
 #[tokio::test]
-async fn a_length_that_is_no_number_or_another_one_is_400_and_closed() {
+async fn an_invalid_or_contradictory_length_is_400_and_closed() {
     let lengths = [
         "+2",
         "-2",
@@ -88,7 +88,7 @@ async fn a_length_that_is_no_number_or_another_one_is_400_and_closed() {
 }
 
 #[tokio::test]
-async fn a_length_that_is_said_in_another_way_counts_once() {
+async fn a_repeated_equal_length_counts_once() {
     let headers = ["content-length: 2\r\nCONTENT-LENGTH: 2\r\n", "content-length: 0002\r\n", "content-length:2\r\n"];
     understood(200, headers.map(|headers| nothing(headers, "[]"))).await;
 }
@@ -125,14 +125,14 @@ async fn a_transfer_coding_other_than_one_chunked_is_400_and_closed() {
 }
 
 #[tokio::test]
-async fn chunked_is_read_whatever_its_case() {
+async fn chunked_is_read_in_any_case() {
     let chunks = "2\r\n[]\r\n0\r\n\r\n";
     let codings = ["chunked", "Chunked", "CHUNKED", " chunked", "chunked \t"];
     understood(200, codings.map(|coding| nothing(&format!("transfer-encoding:{coding}\r\n"), chunks))).await;
 }
 
 #[tokio::test]
-async fn a_length_beside_a_transfer_coding_closes_after_the_one_answer() {
+async fn a_length_beside_a_transfer_coding_gets_one_answer_and_closes() {
     let running = Running::new(everything()).await;
     let chunks = "2\r\n[]\r\n0\r\n\r\n";
     for length in ["0", "2", "12", "1000"] {
@@ -166,7 +166,7 @@ async fn http_1_0_has_no_transfer_coding() {
 // Chunks.
 
 #[tokio::test]
-async fn chunks_that_are_none_are_400_and_closed() {
+async fn malformed_chunks_are_400_and_closed() {
     let deep = format!("2;{}\r\n[]\r\n0\r\n\r\n", "x=y;".repeat(256 << 10));
     let trailers = format!("2\r\n[]\r\n0\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let fields = format!("2\r\n[]\r\n0\r\n{}\r\n", "x: y\r\n".repeat(200));
@@ -214,7 +214,7 @@ async fn chunks_may_have_leading_zeros_extensions_and_trailers_within_reason() {
         "2 \r\n[]\r\n0\r\n\r\n",
         "2;x=y\r\n[]\r\n0;z\r\n\r\n",
         "1\r\n[\r\n1\r\n]\r\n0\r\nx: y\r\n\r\n",
-        // A trailer moves nothing: it is read over.
+        // A trailer has no effect: it is ignored.
         "2\r\n[]\r\n0\r\ncontent-length: 70\r\ntransfer-encoding: chunked\r\nhost: evil.test\r\n\r\n",
     ];
     understood(200, bodies.map(|body| nothing("transfer-encoding: chunked\r\n", body))).await;
@@ -223,7 +223,7 @@ async fn chunks_may_have_leading_zeros_extensions_and_trailers_within_reason() {
 // Headers.
 
 #[tokio::test]
-async fn a_host_that_is_none_is_400_and_the_connection_goes_on() {
+async fn a_malformed_host_is_400_and_the_connection_continues() {
     let hosts = [
         "",
         "a b",
@@ -258,7 +258,7 @@ async fn a_host_that_is_none_is_400_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_host_that_looks_like_ours_is_421() {
+async fn a_host_that_resembles_a_served_name_is_421() {
     let hosts = [
         "evil.test",
         "localhost.evil.test",
@@ -278,7 +278,7 @@ async fn a_host_that_looks_like_ours_is_421() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_none_is_400_and_closed() {
+async fn a_malformed_header_is_400_and_closed() {
     let fields: [&[u8]; 16] = [
         b" content-length: 2\r\n",
         b"\tx: y\r\n",
@@ -310,7 +310,7 @@ async fn a_header_may_be_of_any_text_and_a_line_may_end_without_cr() {
 }
 
 #[tokio::test]
-async fn a_first_line_that_is_none_is_400_and_closed() {
+async fn a_malformed_request_line_is_400_and_closed() {
     let lines: [&[u8]; 13] = [
         b"POST /rpc/nothing\r\n",
         b"POST  /rpc/nothing HTTP/1.1\r\n",
@@ -330,7 +330,7 @@ async fn a_first_line_that_is_none_is_400_and_closed() {
 }
 
 #[tokio::test]
-async fn a_path_means_what_it_says_byte_for_byte() {
+async fn paths_are_compared_byte_for_byte() {
     let call = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]");
     let elsewhere = [
         "/",
@@ -358,7 +358,7 @@ async fn a_path_means_what_it_says_byte_for_byte() {
 // Bodies that nobody asked for.
 
 #[tokio::test]
-async fn the_body_of_a_get_is_no_request() {
+async fn the_body_of_a_get_is_not_read_as_a_request() {
     let smuggled = post("/rpc/counter.bump", "[]");
     let length = smuggled.len();
     let running = Running::new(everything()).await;
@@ -378,7 +378,7 @@ async fn the_body_of_a_get_is_no_request() {
 }
 
 #[tokio::test]
-async fn the_body_of_a_refused_call_is_no_request() {
+async fn the_body_of_a_rejected_call_is_not_read_as_a_request() {
     let running = Running::new(everything()).await;
     let smuggled = post("/rpc/counter.bump", "[]");
     for (head, status) in [
@@ -503,7 +503,7 @@ async fn first(numbers: byname::Streaming<i64>) -> i64 {
 }
 
 #[tokio::test]
-async fn what_is_malformed_loses_no_answer_of_the_calls_before_it() {
+async fn a_malformed_request_loses_no_answer_of_earlier_calls() {
     let running = Running::new(everything()).await;
     let good = post("/rpc/counter.bump", "[]");
     let bad = "POST /rpc/counter.bump HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n";
@@ -522,7 +522,7 @@ async fn what_is_malformed_loses_no_answer_of_the_calls_before_it() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_announced_and_not_wanted_is_no_request() {
+async fn a_rejected_body_behind_expect_continue_is_not_read_as_a_request() {
     let running = Running::new(everything().limits(|limits| limits.message = 1000)).await;
     let smuggled = post("/rpc/counter.bump", "[]");
     for (headers, status) in [
@@ -543,7 +543,7 @@ async fn a_body_that_was_announced_and_not_wanted_is_no_request() {
 }
 
 #[tokio::test]
-async fn an_expectation_that_is_none_is_read_over() {
+async fn an_unknown_expectation_is_ignored() {
     let headers = ["expect: 200-ok\r\n", "expect: \r\n", "expect: 100-continue, x\r\n"];
     understood(200, headers.map(|header| nothing(&format!("{header}content-length: 2\r\n"), "[]"))).await;
 }
@@ -565,7 +565,7 @@ async fn an_upgrade_is_not_taken() {
 // What hyper says itself.
 
 #[tokio::test]
-async fn what_is_refused_before_it_is_a_request_has_no_body_and_no_header_of_the_protocol() {
+async fn an_answer_of_the_http_parser_has_no_body_and_no_header_of_the_protocol() {
     let running = Running::new(everything()).await;
     for (bytes, status) in [
         ("nonsense\r\n\r\n".to_owned(), 400),

@@ -1,5 +1,5 @@
-//! HTTP/2 that nobody should speak: frames by hand. What is costly ends the connection, what is only wrong ends its
-//! stream, and nobody else notices. `docs/reliability.md` lists the verdicts.
+//! Invalid HTTP/2, written frame by frame. Costly input ends the connection, merely invalid input ends its stream, and no
+//! other connection is affected. `docs/reliability.md` lists the verdicts.
 
 mod harness;
 
@@ -52,7 +52,7 @@ impl Held {
     }
 }
 
-/// The answer to a call on a fresh connection of HTTP/1, for whom nothing has changed.
+/// The answer to a call on a new HTTP/1 connection, which must not be affected.
 async fn bystander(running: &Running) {
     assert_eq!(raw(running.address, harness::post("/rpc/add", "[1,2]")).await.body, "3");
 }
@@ -127,7 +127,7 @@ async fn functions_whose_callers_have_gone_still_count_as_calls_of_their_connect
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_every_fifth_call_is_not_punished() {
+async fn a_client_that_cancels_every_fifth_call_keeps_its_connection() {
     let running = Running::new(everything()).await;
     let mut send = honest(&running, |_| {}).await;
     for round in 0..100 {
@@ -176,7 +176,7 @@ async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_never_read_holds_up_no_other() {
+async fn a_stream_that_is_never_read_delays_no_other() {
     let server = everything().function("large", || async { "x".repeat(1 << 20) });
     let running = Running::new(server).await;
     let mut send = honest(&running, |builder| {
@@ -263,13 +263,13 @@ async fn a_flood_of_continuations_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_flood_of_what_must_be_answered_is_answered_one_by_one() {
+async fn a_flood_of_frames_that_need_answers_is_answered_one_by_one() {
     assert_eq!(flooded_by(&[], &frame(PING, 0, 0, &[0; 8]), 100_000).await, None);
     assert_eq!(flooded_by(&[], &frame(SETTINGS, 0, 0, &[]), 100_000).await, None);
 }
 
 #[tokio::test]
-async fn a_flood_of_what_says_nothing_is_read_over() {
+async fn a_flood_of_frames_without_effect_is_ignored() {
     let open = frame(HEADERS, END_HEADERS, 1, &fields("POST", "/rpc/nothing"));
     assert_eq!(flooded_by(&[], &frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 9]), 100_000).await, None);
     assert_eq!(flooded_by(&[], &frame(0xfa, 0, 0, &[1, 2, 3]), 100_000).await, None);
@@ -305,7 +305,7 @@ async fn headers_over_the_limit_are_431_and_far_over_it_end_the_connection() {
 }
 
 #[tokio::test]
-async fn a_table_that_changes_its_size_all_the_time_is_borne_within_its_bound() {
+async fn a_table_that_changes_its_size_repeatedly_stays_within_its_bound() {
     let running = Running::new(everything()).await;
     let thrash = |last: &[u8]| {
         let sizes = [0x20, 0x3f, 0xe1, 0x1f].repeat(1000);
@@ -410,7 +410,7 @@ async fn a_request_that_breaks_the_protocol_ends_its_stream_alone() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_no_text_ends_the_connection() {
+async fn a_header_that_is_not_text_ends_the_connection() {
     let fields = [field("X-User", "ada"), field("x", "y\r\nz: w"), field("x", "y\0"), field("", "y"), field(":x", "y")];
     let running = Running::new(everything()).await;
     for field in fields {

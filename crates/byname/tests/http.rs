@@ -1,4 +1,4 @@
-//! The wire as a stranger's client sees it, byte by byte.
+//! The protocol over HTTP for clients that are not byname's, byte by byte.
 
 mod harness;
 
@@ -56,7 +56,7 @@ async fn curl_calls_without_any_option_but_its_data() {
 }
 
 #[tokio::test]
-async fn the_plain_way_takes_an_envelope_of_which_most_may_be_left_out() {
+async fn the_plain_way_accepts_an_envelope_with_optional_members() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for (body, expected) in [
@@ -77,7 +77,7 @@ async fn the_plain_way_takes_an_envelope_of_which_most_may_be_left_out() {
 }
 
 #[tokio::test]
-async fn the_plain_way_refuses_what_is_no_envelope() {
+async fn the_plain_way_rejects_bodies_that_are_not_envelopes() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for (body, words) in [
@@ -103,7 +103,7 @@ async fn the_plain_way_refuses_what_is_no_envelope() {
 }
 
 #[tokio::test]
-async fn an_unknown_function_is_what_the_original_made_of_it() {
+async fn an_unknown_function_gets_the_reply_of_the_original() {
     let running = Running::new(everything()).await;
     let answer = raw(running.address, post("/rpc", r#"{"fun": "addd", "args": [1, 2], "kwargs": {}}"#)).await;
     assert_eq!(answer.reason, "no func found err");
@@ -113,7 +113,7 @@ async fn an_unknown_function_is_what_the_original_made_of_it() {
 }
 
 #[tokio::test]
-async fn a_method_is_suggested_whatever_stands_before_its_name() {
+async fn a_method_is_suggested_for_any_prefix() {
     let running = Running::new(everything()).await;
     for (asked, meant) in
         [("ADD", "add"), ("Math.add", "add"), ("bump", "counter.bump"), ("My.Counter.Bump", "counter.bump")]
@@ -237,7 +237,7 @@ fn every_kind(
 }
 
 #[tokio::test]
-async fn a_get_calls_what_only_reads() {
+async fn a_get_calls_only_readonly_functions() {
     let running = Running::new(everything().method::<every_kind>()).await;
     let mut caller = Caller::to(running.address).await;
     for (path, expected) in [
@@ -273,7 +273,7 @@ async fn a_get_calls_what_only_reads() {
 }
 
 #[tokio::test]
-async fn a_get_is_neither_sniffed_nor_stored() {
+async fn an_answer_to_a_get_forbids_sniffing_and_storing() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for path in ["/rpc/add?a=1&b=2", "/rpc/add", "/rpc/nothing", "/rpc/none", "/rpc", "/rpc/!live", "/elsewhere"] {
@@ -311,7 +311,7 @@ fn kept() -> Server {
 }
 
 #[tokio::test]
-async fn who_has_the_answer_to_a_get_is_not_sent_it_again() {
+async fn an_answer_that_the_caller_has_already_is_not_sent_again() {
     let running = Running::new(kept()).await;
     let mut caller = Caller::to(running.address).await;
     let tag = caller.ask(get("/rpc/add?a=1&b=2")).await.header("etag").to_owned();
@@ -340,7 +340,7 @@ async fn who_has_the_answer_to_a_get_is_not_sent_it_again() {
     // A POST is a call, whatever the caller has.
     let posted = caller.ask(post_with("/rpc/add", "if-none-match: *\r\n", "[1,2]")).await;
     assert_eq!((posted.status, posted.body.as_str(), posted.header("etag")), (200, "3", ""), "{posted:?}");
-    // An error is no answer to keep.
+    // An error must not be cached.
     let failed = caller.ask(verb("GET", "/rpc/add?a=1", "if-none-match: *\r\n")).await;
     assert_eq!((failed.status, failed.header("etag")), (400, ""), "{failed:?}");
     // A function's own tag stays.
@@ -392,7 +392,7 @@ async fn a_get_never_changes_anything() {
 }
 
 #[tokio::test]
-async fn other_verbs_are_told_which_would_do() {
+async fn other_verbs_are_told_the_allowed_ones() {
     let running = Running::new(everything()).await;
     for (path, allowed, words) in [
         ("/rpc", "POST, OPTIONS", "POST"),
@@ -425,7 +425,7 @@ async fn other_verbs_are_told_which_would_do() {
 }
 
 #[tokio::test]
-async fn options_asks_what_there_is_and_calls_nothing() {
+async fn options_lists_the_methods_and_calls_nothing() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     for (path, status, allowed) in [
@@ -506,7 +506,7 @@ async fn head_over_http_2_has_no_body_either() {
 }
 
 #[tokio::test]
-async fn a_target_may_be_a_url_and_a_host_alone_is_none() {
+async fn a_target_may_be_a_url_but_not_a_host_alone() {
     let running = Running::new(everything().endpoint("/")).await;
     let call = |target: &str, host: &str| format!("POST {target} HTTP/1.1\r\n{host}content-length: 5\r\n\r\n[1,2]");
     for (target, host, status) in [
@@ -659,7 +659,7 @@ async fn the_callers_time_is_whole_milliseconds() {
 }
 
 #[tokio::test]
-async fn a_body_that_waits_to_be_asked_for_is_asked_for_once_it_will_be_read() {
+async fn a_body_behind_expect_continue_is_requested_when_it_will_be_read() {
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
     let head = |path: &str, headers: &str, length: usize| {
@@ -677,7 +677,7 @@ async fn a_body_that_waits_to_be_asked_for_is_asked_for_once_it_will_be_read() {
     }
     assert_eq!(answer.body, "7");
     assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.body, "3", "the connection goes on");
-    // Refused without reading it: whatever comes then is no request.
+    // Rejected without reading it: its bytes must not be read as a request.
     caller.send(head("/rpc/add", "content-encoding: gzip\r\n", 70)).await;
     assert_eq!(caller.answer().await.status, 415);
     caller.send(post("/rpc/counter.bump", "[]")).await;
@@ -788,7 +788,7 @@ async fn http_2_carries_probes_and_calls_and_an_unknown_function_is_a_404() {
 }
 
 #[tokio::test]
-async fn probes_are_answered_whatever_name_the_server_is_probed_by() {
+async fn probes_are_answered_under_any_host_name() {
     for server in [everything(), everything().hosts(["data.internal"])] {
         let running = Running::new(server).await;
         for path in ["/rpc/!live", "/rpc/!ready"] {
@@ -806,7 +806,7 @@ async fn probes_are_answered_whatever_name_the_server_is_probed_by() {
 }
 
 #[tokio::test]
-async fn a_request_names_one_host_and_it_is_ours() {
+async fn a_request_must_name_exactly_one_known_host() {
     let running = Running::new(everything()).await;
     let call =
         async |headers: &str| raw(running.address, format!("GET /rpc/add?a=1&b=2 HTTP/1.1\r\n{headers}\r\n")).await;
@@ -832,7 +832,7 @@ async fn a_request_names_one_host_and_it_is_ours() {
 }
 
 #[tokio::test]
-async fn on_an_open_address_any_name_is_ours_until_some_are_given() {
+async fn on_a_public_address_any_host_is_accepted_unless_hosts_are_given() {
     for (server, status) in [(everything(), 200), (everything().hosts(["data.internal"]), 421)] {
         let running = Running::at(server, "0.0.0.0:0").await;
         let near = ([127, 0, 0, 1], running.address.port()).into();
@@ -842,7 +842,7 @@ async fn on_an_open_address_any_name_is_ours_until_some_are_given() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_are_turned_away_before_anything_runs() {
+async fn pages_of_other_sites_are_rejected_before_anything_runs() {
     let running = Running::new(everything()).await;
     let json = "content-type: application/json\r\n";
     for headers in [
@@ -935,7 +935,7 @@ async fn pages_of_named_origins_are_told_what_else_they_may_do() {
 }
 
 #[tokio::test]
-async fn what_browsers_would_not_do_for_a_page_fails_the_start() {
+async fn cors_settings_that_browsers_ignore_fail_the_start() {
     let start = |server: Server| match server.into_service() {
         Ok(_) => None,
         Err(error) => Some(error.message().to_owned()),
@@ -958,7 +958,7 @@ async fn what_browsers_would_not_do_for_a_page_fails_the_start() {
 }
 
 #[tokio::test]
-async fn a_careful_server_takes_nothing_but_json() {
+async fn a_server_with_require_json_accepts_only_json() {
     let running = Running::new(everything().require_json(true)).await;
     for (content_type, status) in [
         ("application/json", 200),
@@ -997,7 +997,7 @@ async fn a_head_that_is_too_large_is_refused_and_closed() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_closed_and_the_log_says_why() {
+async fn a_connection_that_is_not_http_is_closed_and_the_log_says_why() {
     let mut log = Log::new();
     let running = Running::new(everything().limits(|limits| limits.header_read = std::time::Duration::from_millis(20)));
     let running = running.await;
@@ -1051,7 +1051,7 @@ async fn an_http_2_preface_may_come_in_pieces() {
 }
 
 #[tokio::test]
-async fn a_function_cannot_move_the_end_of_its_answer() {
+async fn a_function_cannot_change_the_framing_of_its_answer() {
     let server = Server::new().function("headers", || {
         let call = byname::Context::current().unwrap();
         let own = [

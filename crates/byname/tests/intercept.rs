@@ -82,7 +82,7 @@ async fn a_token_establishes_an_identity_that_functions_read() {
 }
 
 #[tokio::test]
-async fn no_way_in_goes_around_an_interceptor() {
+async fn no_way_in_bypasses_an_interceptor() {
     let running = Running::new(guarded()).await;
     for request in [
         post("/rpc", r#"{"fun": "erase", "args": ["all"]}"#),
@@ -123,7 +123,7 @@ fn outcomes(replies: &Value) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn no_request_of_json_rpc_goes_around_an_interceptor() {
+async fn no_json_rpc_request_bypasses_an_interceptor() {
     let erased = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&erased);
     let erase = move |_: String| {
@@ -215,7 +215,7 @@ async fn a_log_and_a_rate_limit_count_each_request_of_a_batch() {
 
 /// What a log would write of each call.
 #[tokio::test]
-async fn a_log_sees_every_call_and_what_it_came_to() {
+async fn a_log_interceptor_sees_every_call_and_its_outcome() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&lines);
     let server = Server::new().method::<whoami>().method::<fails>().intercept(move |request: Request, next: Next| {

@@ -1,4 +1,4 @@
-//! `Internal`: what went wrong stays in the log.
+//! `Internal`: the cause stays in the log.
 
 mod harness;
 
@@ -132,7 +132,7 @@ async fn a_stub_sees_internal_and_no_source_over_sockets_and_in_this_process() {
 }
 
 #[tokio::test]
-async fn whoever_calls_it_locally_may_know() {
+async fn the_cause_is_in_the_debug_text_of_a_local_call() {
     let error = says().await.unwrap_err();
     assert!(format!("{error:?}").contains(SECRET));
     assert!(!error.to_string().contains(SECRET), "what is shown to people is what callers see");

@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0 as a stranger's client sees it.
+//! JSON-RPC 2.0 for clients that are not byname's.
 
 mod harness;
 
@@ -101,7 +101,7 @@ async fn the_examples_of_the_specification() {
         (r#"{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]"#, fails(-32700, json!(null))),
         // No request.
         (r#"{"jsonrpc": "2.0", "method": 1, "params": "bar"}"#, fails(-32600, json!(null))),
-        // A batch that is no JSON.
+        // A batch that is not JSON.
         (
             r#"[
                 {"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"},
@@ -111,7 +111,7 @@ async fn the_examples_of_the_specification() {
         ),
         // A batch of nothing.
         ("[]", fails(-32600, json!(null))),
-        // Batches of what is no request.
+        // Batches of items that are not requests.
         ("[1]", json!([fails(-32600, json!(null))])),
         ("[1,2,3]", json!([fails(-32600, json!(null)), fails(-32600, json!(null)), fails(-32600, json!(null))])),
         // A batch of everything.
@@ -156,7 +156,7 @@ async fn the_examples_of_the_specification() {
 }
 
 #[tokio::test]
-async fn an_answer_is_written_byte_by_byte_as_the_protocol_has_it() {
+async fn an_answer_has_exactly_the_bytes_of_the_protocol() {
     let running = Running::new(everything()).await;
     let answer = async |body: &str| raw(running.address, post("/rpc", body)).await.body;
     let add = |id: &str| call("add", &format!(r#", "params": [1,2], "id": {id}"#));
@@ -183,7 +183,7 @@ async fn every_code_has_its_number() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_and_nothing_runs() {
+async fn an_invalid_request_is_rejected_and_nothing_runs() {
     let running = Running::new(everything()).await;
     for (body, code, words) in [
         (call("counter.bump", r#","id":1,"id":1"#), -32600, "duplicate field `id`"),
@@ -263,7 +263,7 @@ async fn a_batch_beyond_its_limit_is_refused_as_a_whole() {
     let reply = ask(&running, bumps(100, r#","id":1"#)).await;
     assert_eq!(reply.as_array().unwrap().len(), 100);
     assert_eq!(reply[99]["result"], 100);
-    // Notifications count, and so does what is no request.
+    // Notifications and invalid requests count too.
     for body in [bumps(101, r#","id":1"#), bumps(101, ""), format!("[{}1]", "[],".repeat(100))] {
         let reply = ask(&running, body).await;
         let whole = error(&reply, Value::Null, Code::ResourceExhausted.json_rpc_code());
@@ -278,7 +278,7 @@ async fn a_batch_beyond_its_limit_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn nested_batches_are_no_requests() {
+async fn nested_batches_are_not_requests() {
     let running = Running::new(everything()).await;
     let add = call("add", r#","params":[1,2],"id":1"#);
     let reply = ask(&running, format!("[[{add}],{add},[],[[[]]],{}{}]", "[".repeat(50_000), "]".repeat(50_000))).await;
@@ -335,7 +335,7 @@ async fn each_of_a_batch_counts_as_a_call_in_flight() {
 }
 
 #[tokio::test]
-async fn one_that_fails_harms_no_other() {
+async fn a_failed_call_of_a_batch_affects_no_other() {
     let running = Running::new(everything()).await;
     let replies = ask(
         &running,
@@ -409,7 +409,7 @@ async fn a_notification_is_waited_for_until_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_caller_is_gone_is_told_and_runs_to_its_end() {
+async fn a_batch_is_cancelled_when_its_caller_goes_away_and_runs_to_its_end() {
     let (said, mut says) = tokio::sync::mpsc::unbounded_channel();
     let server = Server::new().function("outlasts", move || {
         let said = said.clone();
@@ -459,7 +459,7 @@ async fn the_headers_of_a_reply_go_with_a_single_one() {
 }
 
 #[tokio::test]
-async fn replies_beyond_the_limit_of_size_are_errors_and_the_others_come() {
+async fn replies_over_the_limit_are_errors_and_other_replies_arrive() {
     let server = everything()
         .function("long", |length: usize| async move { "x".repeat(length) })
         .function("long_error", |length: usize| async move { Err::<(), _>("x".repeat(length)) })
@@ -515,7 +515,7 @@ async fn interceptors_see_each_call_of_a_batch() {
 }
 
 #[tokio::test]
-async fn a_function_knows_no_other_of_its_batch() {
+async fn a_function_sees_no_other_call_of_its_batch() {
     let server = Server::new().function("said", |word: String| async move {
         let call = Context::current().unwrap();
         call.reply_header("x-said", &word).unwrap();
@@ -531,7 +531,7 @@ async fn a_function_knows_no_other_of_its_batch() {
 }
 
 #[tokio::test]
-async fn what_holds_for_every_request_holds_here() {
+async fn the_rules_for_every_request_apply_to_json_rpc() {
     let running = Running::new(everything().limits(|limits| limits.message = 500)).await;
     let body = call("counter.bump", r#","id":1"#);
     for (request, status) in [

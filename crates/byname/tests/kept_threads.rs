@@ -1,4 +1,4 @@
-//! Async functions that block their thread: what goes on meanwhile, and who is named.
+//! Async functions that block their thread: other calls continue, and the log names the function.
 
 mod harness;
 
@@ -113,7 +113,7 @@ fn other_streams_of_a_connection_are_served_while_a_function_blocks_its_thread()
 }
 
 #[test]
-fn where_every_thread_is_blocked_calls_wait_and_it_is_named_all_the_same() {
+fn a_function_is_named_even_if_every_thread_is_blocked() {
     for threads in [1, 2] {
         let mut log = Log::new();
         let mut elsewhere = Elsewhere::new(threads);

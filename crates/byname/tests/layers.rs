@@ -1,5 +1,5 @@
 //! Every layer of tower-http around the mounted service: directly, within an axum application, and around the
-//! application. What doesn't fit is an error of the compiler.
+//! application. A layer that doesn't fit is a compile error.
 
 mod harness;
 

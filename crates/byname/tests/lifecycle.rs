@@ -1,4 +1,4 @@
-//! From binding to draining: how a server begins, goes on and ends.
+//! The life of a server, from binding to draining.
 
 mod harness;
 
@@ -67,7 +67,7 @@ async fn a_name_an_address_and_a_bound_listener_all_serve() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_had_is_named() {
+async fn the_error_names_an_address_that_cannot_be_bound() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let error = one().serve(address.to_string()).await.unwrap_err();
@@ -78,7 +78,7 @@ async fn an_address_that_cannot_be_had_is_named() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_surely_a_mistake_is_refused_with_what_to_write() {
+async fn the_error_about_a_mistaken_address_says_what_to_write() {
     let port = "expected 127.0.0.1:9130 for callers on this machine, or 0.0.0.0:9130 for all";
     let host_and_port = "expected host:port, such as 127.0.0.1:8080";
     for (address, words) in [
@@ -132,7 +132,7 @@ async fn localhost_does_not_start_where_one_of_its_addresses_is_taken() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_no_client_can_reach_is_refused_with_what_to_write() {
+async fn the_error_about_an_unreachable_endpoint_says_what_to_write() {
     for (path, words) in [("/ü", "`/%C3%BC`"), ("a b", "`/a%20b`"), ("/rpc?x", "`/rpc%3Fx`"), ("/../rpc", "`..`")] {
         let error = one().endpoint(path).serve("127.0.0.1:0").await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
@@ -147,7 +147,7 @@ async fn an_endpoint_that_no_client_can_reach_is_refused_with_what_to_write() {
 }
 
 #[tokio::test]
-async fn a_server_of_nothing_does_not_start() {
+async fn a_server_without_functions_does_not_start() {
     let error = Server::new().serve("127.0.0.1:0").await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains(".method::<f>()") && error.message().contains(".inject("), "{error}");
@@ -314,7 +314,7 @@ async fn the_log_says_what_is_served_and_from_where() {
 }
 
 #[tokio::test]
-async fn what_is_served_can_be_asked() {
+async fn served_methods_can_be_listed() {
     let server = one().inject_as("x", Adder).function("double", |n: i64| async move { n * 2 });
     let signatures: Vec<_> = server.methods().map(byname::Method::signature).collect();
     let expected = ["add(a: i64, b: i64) -> i64", "x.add(a: i64, b: i64) -> i64", "double(arg0: i64) -> i64"];
@@ -372,7 +372,7 @@ async fn the_log_names_methods_whose_instance_is_not_injected() {
         (functions().inject_as("x", Shelf(1)), true, false),
         // A test that fakes one method knows of the others.
         (functions().inject_as("x", Fake::of::<Adder>().add(|a, b| async move { a + b })), false, true),
-        // Another function of the name is none of the block.
+        // Another function of the same name is not a method of the block.
         (functions().function("x.add", |a: i64| async move { a }), true, true),
     ] {
         let running = Running::new(server).await;
@@ -385,7 +385,7 @@ async fn the_log_names_methods_whose_instance_is_not_injected() {
 }
 
 #[tokio::test]
-async fn a_method_whose_instance_is_not_injected_is_answered_so_where_listing_is_on() {
+async fn the_error_says_that_an_instance_is_not_injected_where_listing_is_on() {
     for listing in [true, false] {
         let server = Server::new().method::<add>().inject_as("x", Adder).listing(listing);
         let running = Running::new(server).await;
@@ -412,7 +412,7 @@ async fn a_method_whose_instance_is_not_injected_is_answered_so_where_listing_is
 }
 
 #[tokio::test]
-async fn a_function_that_is_linked_and_not_served_is_answered_so_where_listing_is_on() {
+async fn the_error_says_that_a_function_is_linked_and_not_served_where_listing_is_on() {
     for listing in [true, false] {
         let running = Running::new(one().listing(listing)).await;
         for (request, status) in [
@@ -582,7 +582,7 @@ async fn a_peer_that_does_not_close_is_waited_for_only_shortly() {
 }
 
 #[tokio::test]
-async fn who_has_just_connected_when_the_server_stops_may_still_ask() {
+async fn a_new_connection_may_send_a_call_while_the_server_stops() {
     for speaks in [true, false] {
         let counter = Arc::new(Counter::default());
         let mut running = Running::new(Server::new().inject(Arc::clone(&counter))).await;
@@ -693,9 +693,9 @@ async fn serve_with_a_delay(delay: Duration) {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_signal_ends_readiness_first_and_another_ctrl_c_in_the_delay_ends_the_process() {
+async fn a_signal_ends_readiness_first_and_ctrl_c_in_the_delay_ends_the_process() {
     use std::os::unix::process::ExitStatusExt;
-    const NAME: &str = "a_signal_ends_readiness_first_and_another_ctrl_c_in_the_delay_ends_the_process";
+    const NAME: &str = "a_signal_ends_readiness_first_and_ctrl_c_in_the_delay_ends_the_process";
     const CHILD: &str = "BYNAME_TEST_SERVES";
     match std::env::var(CHILD).as_deref() {
         Ok("never ends") => {
@@ -805,8 +805,8 @@ async fn serve_until_stuck() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_is_stuck_at_sigterm_is_named_at_the_limit_over_http_1_and_http_2() {
-    const NAME: &str = "what_is_stuck_at_sigterm_is_named_at_the_limit_over_http_1_and_http_2";
+async fn a_stuck_function_is_named_at_the_end_of_the_drain_over_http_1_and_http_2() {
+    const NAME: &str = "a_stuck_function_is_named_at_the_end_of_the_drain_over_http_1_and_http_2";
     const CHILD: &str = "BYNAME_TEST_SERVES";
     if std::env::var_os(CHILD).is_some() {
         return serve_until_stuck().await;
@@ -840,7 +840,7 @@ async fn what_is_stuck_at_sigterm_is_named_at_the_limit_over_http_1_and_http_2()
 }
 
 #[tokio::test]
-async fn a_panic_leaves_the_connection_and_the_server_going_on() {
+async fn the_connection_and_the_server_continue_after_a_panic() {
     let mut log = Log::new();
     let server = everything().function("early", |on: bool| {
         assert!(!on, "secret");
@@ -880,7 +880,7 @@ impl Meeting {
 }
 
 #[tokio::test]
-async fn a_blocking_function_holds_up_nobody() {
+async fn a_blocking_function_delays_no_other_call() {
     let meeting = Arc::new(Meeting(Barrier::new(2)));
     let running = Running::new(one().inject(Arc::clone(&meeting))).await;
     let mut held = Caller::to(running.address).await;

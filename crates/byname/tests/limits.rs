@@ -1,4 +1,4 @@
-//! Every limit of a server, crossed. The answer, or the log where there is none, names its knob.
+//! Every limit of a server, crossed. The answer names the limit. Without an answer, the log does.
 
 mod harness;
 
@@ -28,7 +28,7 @@ fn over(answer: &Raw, status: u16, knob: &str) -> Value {
 }
 
 #[tokio::test]
-async fn call_ends_the_wait_of_a_caller_that_set_no_time() {
+async fn limit_call_applies_to_a_caller_that_set_no_time() {
     let (gate, handle) = Gate::new();
     let running = Running::new(Server::new().inject(gate).limits(|limits| limits.call = SHORT)).await;
     let error = over(&raw(running.address, post("/rpc/pass", "")).await, 504, "call");
@@ -38,7 +38,7 @@ async fn call_ends_the_wait_of_a_caller_that_set_no_time() {
 }
 
 #[tokio::test]
-async fn a_callers_own_time_is_no_limit_of_the_server() {
+async fn the_callers_time_is_not_reported_as_a_limit_of_the_server() {
     let (gate, handle) = Gate::new();
     let running = Running::new(Server::new().inject(gate)).await;
     let answer = raw(running.address, post_with("/rpc/pass", "byname-timeout-ms: 20\r\n", "")).await;
@@ -56,7 +56,7 @@ async fn brief() {
 }
 
 #[tokio::test]
-async fn a_functions_own_time_goes_before_the_servers_and_a_longer_one_of_the_caller() {
+async fn a_functions_timeout_wins_over_the_servers_and_a_longer_one_of_the_caller() {
     let running = Running::new(Server::new().method::<brief>().limits(|limits| limits.call = Duration::ZERO)).await;
     for headers in ["", "byname-timeout-ms: 20000\r\n"] {
         let answer = raw(running.address, post_with("/rpc/brief", headers, "")).await;
@@ -68,7 +68,7 @@ async fn a_functions_own_time_goes_before_the_servers_and_a_longer_one_of_the_ca
 }
 
 #[tokio::test]
-async fn header_read_closes_who_asks_nothing() {
+async fn header_read_closes_a_connection_without_a_request() {
     let mut log = Log::new();
     let running = limited(|limits| limits.header_read = SHORT).await;
     assert_eq!(Caller::to(running.address).await.rest().await, "");
@@ -76,7 +76,7 @@ async fn header_read_closes_who_asks_nothing() {
 }
 
 #[tokio::test]
-async fn header_read_answers_who_is_slow_and_closes() {
+async fn header_read_answers_a_slow_request_and_closes() {
     let mut log = Log::new();
     let running = limited(|limits| limits.header_read = SHORT).await;
     let mut caller = Caller::to(running.address).await;
@@ -112,7 +112,7 @@ async fn body_progress_refuses_a_body_that_stops() {
 }
 
 #[tokio::test]
-async fn write_progress_closes_who_does_not_read() {
+async fn write_progress_closes_a_connection_that_does_not_read() {
     let mut log = Log::new();
     let server = Server::new()
         .function("large", || async { "x".repeat(16 << 20) })
@@ -153,7 +153,7 @@ async fn idle_closes_a_connection_of_http_2_without_calls() {
 }
 
 #[tokio::test]
-async fn idle_does_not_count_while_a_call_is_at_work() {
+async fn idle_does_not_count_during_a_call() {
     let (gate, handle) = Gate::new();
     let running = Running::new(Server::new().inject(gate).limits(|limits| limits.idle = SHORT)).await;
     let mut caller = Caller::to(running.address).await;
@@ -181,7 +181,7 @@ async fn idle_closes_a_connection_whose_call_took_longer_than_any_limit_before_i
 }
 
 #[tokio::test]
-async fn drain_ends_with_work_undone_and_says_which() {
+async fn the_drain_ends_at_its_limit_and_names_unfinished_functions() {
     let (gate, handle) = Gate::new();
     let server = Server::new().inject_as("stuck", gate).limits(|limits| limits.drain = SHORT);
     let running = Running::new(server).await;
@@ -230,7 +230,7 @@ async fn a_request_that_is_far_too_large_is_answered_while_it_is_being_sent() {
 }
 
 #[tokio::test]
-async fn message_limits_a_reply_whoever_made_it_and_the_connection_goes_on() {
+async fn message_limits_every_reply_and_the_connection_continues() {
     let server = Server::new()
         .function("value", |size: usize| async move { "x".repeat(size) })
         .function("own", |size: usize| async move { Err::<(), _>("x".repeat(size)) })
@@ -333,7 +333,7 @@ async fn header_limits_the_headers_of_a_call_whichever_way_it_comes() {
 }
 
 #[tokio::test]
-async fn in_flight_refuses_what_is_too_much_and_recovers() {
+async fn in_flight_rejects_calls_over_the_limit_and_recovers() {
     let (gate, handle) = Gate::new();
     let running = Running::new(everything().inject(gate).limits(|limits| limits.in_flight = 1)).await;
     let mut held = Caller::to(running.address).await;
@@ -368,7 +368,7 @@ async fn limits_may_be_as_large_as_numbers_are() {
 }
 
 #[tokio::test]
-async fn drain_waits_for_functions_that_nobody_waits_for_any_more_whatever_the_limits() {
+async fn the_drain_waits_for_functions_whose_callers_are_gone() {
     let (gate, handle) = Gate::new();
     let server = Server::new().inject(gate).limits(|limits| (limits.call, limits.in_flight) = (SHORT, usize::MAX));
     let mut running = Running::new(server).await;

@@ -1,5 +1,5 @@
-//! `#[rpc]` on what a macro by example writes: every kind of fragment, in every place of every form of the attribute. What
-//! a fragment captured comes to the attribute in an invisible group, unless it is an `ident`, a `lifetime` or a `tt`.
+//! `#[rpc]` on what a macro by example writes: every kind of fragment, in every place of every form of the attribute. A
+//! captured fragment reaches the attribute in an invisible group, unless it is an `ident`, a `lifetime` or a `tt`.
 
 mod harness;
 
@@ -255,7 +255,7 @@ async fn whole_items() {
 }
 
 #[tokio::test]
-async fn what_went_through_several_macros() {
+async fn fragments_pass_through_several_macros() {
     macro_rules! function {
         ($name:ident, $ty:ty, $default:expr, $option:literal, $body:block) => {
             #[rpc(name = $option)]

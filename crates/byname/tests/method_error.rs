@@ -1,4 +1,4 @@
-//! What a function's own error says to callers that don't know its type: code, status and message, by every way.
+//! A function's own error for callers that don't know its type: code, status and message, by every way.
 
 mod harness;
 
@@ -60,7 +60,7 @@ async fn every(which: Every) -> Result<(), Every> {
 }
 
 #[tokio::test]
-async fn the_code_of_an_own_error_gives_its_status_but_none_after_which_calls_are_repeated() {
+async fn the_code_of_an_own_error_gives_its_status_except_retried_ones() {
     let running = Running::new(Server::new().method::<every>()).await;
     let own = [
         (Every::Cancelled, Code::Cancelled, 422),
@@ -336,7 +336,7 @@ async fn the_error_of_a_closure_has_the_beginning_of_its_value() {
 
 /// `?` makes one error of a call's two where the function's own is a [`byname::Error`] already.
 #[tokio::test]
-async fn a_call_whose_own_error_is_ours_fails_with_one_error() {
+async fn a_function_whose_error_is_byname_error_gives_one_kind_of_error() {
     #[rpc]
     async fn fails() -> Result<u8, Error> {
         Err(Error::new(Code::NotFound, "gone"))

@@ -123,7 +123,7 @@ async fn the_peer_is_what_the_outer_server_says() {
 }
 
 #[tokio::test]
-async fn the_peer_is_found_where_axum_leaves_it() {
+async fn the_peer_is_read_from_axums_connect_info() {
     let from_axum = |extensions: &axum::http::Extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0);
     let rpc = functions().into_service().unwrap().peer_from(from_axum);
     let address = serving(Router::new().nest_service("/api", rpc)).await;

@@ -1,4 +1,4 @@
-//! Networks that fail without a word: packets are lost, late, twice and in another order, and nobody is told of an end.
+//! Networks that fail silently: packets are lost, delayed, duplicated and reordered, and no peer learns that the other is gone.
 //!
 //! `cargo test --test network -- --ignored`, as root on Linux, where `unshare`, `ip` and python3 are installed. Each test
 //! runs once more as a process in a network namespace of its own, with `network/wire.py` for the wire.
@@ -232,8 +232,8 @@ async fn in_a_black_hole_calls_by_frames_end_at_their_deadline_and_keepalive_fin
 
 #[ignore = "needs root and a network namespace; .ci/run runs it"]
 #[tokio::test]
-async fn in_a_black_hole_calls_over_http_end_at_their_deadline_and_nothing_is_left_of_them() {
-    let test = "in_a_black_hole_calls_over_http_end_at_their_deadline_and_nothing_is_left_of_them";
+async fn in_a_black_hole_calls_over_http_end_at_their_deadline_and_nothing_leaks() {
+    let test = "in_a_black_hole_calls_over_http_end_at_their_deadline_and_nothing_leaks";
     let Some(mut wire) = Wire::of(test).await else { return };
     let mut log = Log::new();
     let (gate, handle) = Gate::new();
@@ -262,12 +262,12 @@ async fn in_a_black_hole_calls_over_http_end_at_their_deadline_and_nothing_is_le
     until_sockets_are(listening).await;
 }
 
-// Half of a connection: its other end is gone, and neither FIN nor RST comes to tell.
+// A half-open connection: the other end is gone, and neither FIN nor RST arrives.
 
 #[ignore = "needs root and a network namespace; .ci/run runs it"]
 #[tokio::test]
-async fn a_server_of_frames_that_is_gone_without_a_word_is_found_by_keepalive() {
-    let test = "a_server_of_frames_that_is_gone_without_a_word_is_found_by_keepalive";
+async fn keepalive_detects_a_silently_lost_server_of_frames() {
+    let test = "keepalive_detects_a_silently_lost_server_of_frames";
     let Some(mut wire) = Wire::of(test).await else { return };
     let mut log = Log::new();
     let doomed = Doomed::new();
@@ -301,8 +301,8 @@ async fn a_server_of_frames_that_is_gone_without_a_word_is_found_by_keepalive() 
 
 #[ignore = "needs root and a network namespace; .ci/run runs it"]
 #[tokio::test]
-async fn a_server_of_http_that_is_gone_without_a_word_costs_the_calls_on_its_connections_their_deadline() {
-    let test = "a_server_of_http_that_is_gone_without_a_word_costs_the_calls_on_its_connections_their_deadline";
+async fn calls_to_a_silently_lost_http_server_end_at_their_deadline() {
+    let test = "calls_to_a_silently_lost_http_server_end_at_their_deadline";
     let Some(mut wire) = Wire::of(test).await else { return };
     let doomed = Doomed::new();
     let running = doomed.run(async { serve(everything()).await }).await;
@@ -323,8 +323,8 @@ async fn a_server_of_http_that_is_gone_without_a_word_costs_the_calls_on_its_con
 
 #[ignore = "needs root and a network namespace; .ci/run runs it"]
 #[tokio::test]
-async fn clients_that_are_gone_without_a_word_are_found_by_keepalive_of_frames_and_by_idle_of_http() {
-    let test = "clients_that_are_gone_without_a_word_are_found_by_keepalive_of_frames_and_by_idle_of_http";
+async fn keepalive_and_idle_detect_silently_lost_clients() {
+    let test = "keepalive_and_idle_detect_silently_lost_clients";
     let Some(mut wire) = Wire::of(test).await else { return };
     let mut log = Log::new();
     let (gate, handle) = Gate::new();

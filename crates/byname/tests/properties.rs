@@ -1,4 +1,4 @@
-//! What holds for every value: it comes back as it went, and whatever comes in is answered.
+//! Properties of every value: it comes back unchanged, and every request is answered.
 
 mod harness;
 
@@ -104,7 +104,7 @@ fn whole() -> impl Strategy<Value = Whole> {
 }
 
 #[test]
-fn arguments_of_every_type_come_back_as_they_went() {
+fn arguments_of_every_type_are_read_as_they_were_written() {
     let world = World::new();
     proptest!(config(150), |(sent in whole(), split in 0usize..=5)| {
         let (numbers, kinds, by_text, by_number, shape) = sent.clone();
@@ -138,7 +138,7 @@ fn arguments_of_every_type_come_back_as_they_went() {
 }
 
 #[test]
-fn borrowed_arguments_come_back_as_they_went() {
+fn borrowed_arguments_are_read_as_they_were_written() {
     let world = World::new();
     let strategy = (any::<String>(), any::<Vec<i64>>(), shape());
     proptest!(config(100), |((text, list, shape) in strategy)| {
@@ -219,7 +219,7 @@ fn json_rpc_error(reply: &Value) -> Option<&Value> {
 }
 
 #[test]
-fn whatever_comes_as_a_body_is_answered_on_a_connection_that_goes_on() {
+fn every_body_is_answered_and_the_connection_continues() {
     let world = World::new();
     let caller = Mutex::new(world.runtime.block_on(Caller::to(world.running.address)));
     proptest!(config(400), |(body in body(), way in prop_oneof![Just("/rpc"), Just("/rpc/edges"), Just("/rpc/echo")])| {
@@ -250,7 +250,7 @@ fn whatever_comes_as_a_body_is_answered_on_a_connection_that_goes_on() {
 }
 
 #[test]
-fn whatever_comes_as_a_query_is_answered_and_text_comes_back() {
+fn every_query_is_answered_and_text_comes_back() {
     let world = World::new();
     let caller = Mutex::new(world.runtime.block_on(Caller::to(world.running.address)));
     proptest!(config(200), |(text in any::<String>(), raw in "[!$-;=?-~]{0,40}")| {

@@ -178,7 +178,7 @@ async fn an_answer_is_the_bytes_that_a_function_returns() {
     let got = ask(running.address, "POST", "/rpc/reversed", &both, all()).await;
     let reversed: Vec<u8> = all().into_iter().rev().collect();
     assert_eq!((got.content_type(), got.bytes()), (OCTETS, &reversed[..]));
-    // An error is JSON, and so is what is no bytes.
+    // Errors are JSON, and so are results that are not bytes.
     let got = ask(running.address, "GET", "/rpc/bytes?count=1001", &wants, "").await;
     assert_eq!((got.status, got.json()["data"].clone()), (400, json!(1001)));
     assert_eq!(got.content_type(), "application/problem+json");
@@ -227,14 +227,14 @@ async fn bytes_stream_in_and_out() {
     let expected: Vec<u8> = (0..5).flat_map(|at| vec![at; at as usize]).collect();
     let got = ask(running.address, "GET", "/rpc/in_parts?count=5&fails=false", &both, "").await;
     assert_eq!((got.content_type(), got.bytes()), (OCTETS, &expected[..]));
-    // Lines, for who asks for nothing else, whatever the arguments came as.
+    // Lines are the default, for every format of the arguments.
     let got = ask(running.address, "POST", "/rpc/halves", &sends, [0, 1, 2, 3]).await;
     assert_eq!(got.content_type(), "application/x-ndjson");
     assert_eq!(String::from_utf8_lossy(got.bytes()), "{\"item\":\"AAE=\"}\n{\"item\":\"AgM=\"}\n{\"end\":2}\n");
 }
 
 #[tokio::test]
-async fn bytes_that_broke_off_never_look_whole() {
+async fn truncated_bytes_never_look_complete() {
     let running = Running::new(server()).await;
     let wants = [("accept", OCTETS)];
     for fails in [false, true] {

@@ -1,4 +1,4 @@
-//! `docs/reliability.md` names a test for each case; here each of them is looked up.
+//! `docs/reliability.md` names a test for each case. This test checks that each of them exists.
 
 use std::collections::BTreeSet;
 use std::fs;

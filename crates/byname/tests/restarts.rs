@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use byname::{Client, Context, Server, Transport, rpc};
 use bytes::Bytes;
+use harness::unix::TemporaryDirectory;
 use harness::{Process, within};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -99,9 +100,28 @@ async fn no_call_on_a_connection_of_its_own_fails_or_runs_twice() {
     seen.check("HTTP/1.1, a connection a call");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_over_unix_sockets_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    for transport in [Transport::Http, Transport::Frames] {
+        let replicas = [SocketPlace::new(), SocketPlace::new()];
+        let addresses = replicas.each_ref().map(PlaceOfReplica::address);
+        let client = Client::builder("localhost/rpc").addresses(addresses).transport(transport).build().unwrap();
+        let call = move |id| {
+            let call = client.call::<u32>("once", (id,));
+            async move { call.await.map_err(|why| why.to_string()) }
+        };
+        let seen = restart("no_call_over_unix_sockets_fails_or_runs_twice", &replicas, CALLERS, call).await;
+        assert_eq!(seen.by_frames > 0, transport == Transport::Frames);
+        seen.check(&format!("unix sockets, {transport:?}, byname's client"));
+    }
+}
+
 // The replicas.
 
-/// What ran in one replica, and whom it heard of it from.
+/// The calls that ran in one replica, and the connections that brought them.
 #[derive(Default)]
 struct Ledger {
     ran: Mutex<Vec<u64>>,
@@ -140,6 +160,32 @@ async fn serves() -> bool {
     true
 }
 
+/// Where a replica comes back to.
+trait PlaceOfReplica {
+    fn address(&self) -> String;
+}
+
+impl PlaceOfReplica for Place {
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+/// The path of a unix socket.
+struct SocketPlace(TemporaryDirectory);
+
+impl SocketPlace {
+    fn new() -> Self {
+        Self(TemporaryDirectory::new())
+    }
+}
+
+impl PlaceOfReplica for SocketPlace {
+    fn address(&self) -> String {
+        format!("unix:{}", self.0.path().join("replica.sock").display())
+    }
+}
+
 /// An address that a replica comes back to. Nobody else gets it meanwhile, for it is bound here, where nobody listens.
 struct Place {
     address: SocketAddr,
@@ -158,8 +204,8 @@ impl Place {
 struct Replica(Process);
 
 impl Replica {
-    async fn start(test: &str, place: &Place) -> Self {
-        let mut process = Process::run(test, REPLICA, &place.address.to_string());
+    async fn start(test: &str, place: &impl PlaceOfReplica) -> Self {
+        let mut process = Process::run(test, REPLICA, &place.address());
         process.said("listening").await;
         Self(process)
     }
@@ -207,7 +253,7 @@ struct Seen {
 /// Restarts the replicas in turn while `callers` of them call without a pause.
 async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
     test: &str,
-    places: &[Place; 2],
+    places: &[impl PlaceOfReplica; 2],
     callers: usize,
     call: impl Fn(u64) -> F + Clone + Send + 'static,
 ) -> Seen {
@@ -274,7 +320,7 @@ impl Seen {
     }
 }
 
-/// One HTTP/2 connection to whoever takes it, opened again when that one goes.
+/// One HTTP/2 connection to the replica that accepts it, opened again when that replica ends.
 struct Http2 {
     addresses: [SocketAddr; 2],
     kept: tokio::sync::Mutex<Option<Sender>>,

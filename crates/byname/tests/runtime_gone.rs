@@ -1,4 +1,4 @@
-//! Calls that outlive the runtime that they began in, wherever they were on their way.
+//! Calls that outlive the runtime that they began in, in every state.
 
 mod harness;
 
@@ -22,7 +22,7 @@ fn rpc<T: std::fmt::Debug>(result: Result<T, CallError<Value>>) -> Error {
 }
 
 #[test]
-fn a_call_that_waits_for_its_turn_goes_on_in_another_runtime() {
+fn a_queued_call_continues_in_another_runtime() {
     let service = two_threads();
     let foreign = service.block_on(Foreign::holding(ret("1")));
     let client = foreign.builder().limits(|limits| limits.connections = 1).build().unwrap();
@@ -44,7 +44,7 @@ fn a_call_that_waits_for_its_turn_goes_on_in_another_runtime() {
 }
 
 #[test]
-fn a_call_that_waits_to_be_sent_again_goes_on_in_another_runtime() {
+fn a_call_that_waits_for_a_retry_continues_in_another_runtime() {
     let second = one_thread();
     // Bound, so that nobody else listens there.
     let nobody = TcpSocket::new_v4().unwrap();

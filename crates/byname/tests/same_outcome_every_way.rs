@@ -1,6 +1,6 @@
-//! One table of calls, each made by every way and in every codec: a client that goes over to frames must not notice.
+//! One table of calls, each made by every way and in every codec. The outcome must not change when a client changes to frames.
 //!
-//! Each row says what its call comes to. The functions are called often enough that a connection of frames polls them
+//! Each row says the outcome of its call. The functions are called often enough that a connection of frames polls them
 //! inline as well.
 
 mod harness;
@@ -16,7 +16,8 @@ use byname::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, answer, frame};
-use harness::{Caller, Running, Tap, peer, post, post_with, raw, within};
+use harness::unix::UnixRunning;
+use harness::{Caller, Running, Served, Tap, peer, post, post_with, raw, within};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
@@ -30,12 +31,12 @@ struct Way {
     rounds: usize,
     is_encoded: bool,
     /// What it needs to stay open.
-    open: Option<(Running, Option<Tap>)>,
+    open: Option<(Box<dyn Served>, Option<Tap>)>,
 }
 
 type Came = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// A call, and what it comes to, as text.
+/// A call and its outcome, as text.
 struct Row {
     name: String,
     call: Box<dyn Fn(Client) -> Came>,
@@ -858,7 +859,7 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client: first,
         rounds: 1,
         is_encoded: true,
-        open: Some((running, None)),
+        open: Some((Box::new(running), None)),
     });
 
     let running = Running::new(server()).await;
@@ -869,14 +870,30 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client: same(client),
         rounds: 1,
         is_encoded: true,
-        open: Some((running, None)),
+        open: Some((Box::new(running), None)),
+    });
+
+    let running = UnixRunning::new(server()).await;
+    let client = running.client();
+    client.call::<()>("nothing", ()).await.unwrap();
+    ways.push(Way {
+        name: "path over a unix socket".into(),
+        client: same(client),
+        rounds: 1,
+        is_encoded: true,
+        open: Some((Box::new(running), None)),
     });
 
     for codec in [Codec::MessagePack, Codec::Json] {
         let running = Running::new(server()).await;
         let (tap, client) = Tap::client_by_frames(&running, codec).await;
-        let name = format!("frames in {codec:?}");
-        ways.push(Way { name, client: same(client), rounds: 10, is_encoded: true, open: Some((running, Some(tap))) });
+        let (name, client) = (format!("frames in {codec:?}"), same(client));
+        ways.push(Way { name, client, rounds: 10, is_encoded: true, open: Some((Box::new(running), Some(tap))) });
+
+        let running = UnixRunning::new(server()).await;
+        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        let (name, client) = (format!("frames in {codec:?} over a unix socket"), same(client));
+        ways.push(Way { name, client, rounds: 10, is_encoded: true, open: Some((Box::new(running), Some(tap))) });
 
         let client = Client::local(&server()).unwrap().encoded(true).codec(codec);
         ways.push(Way {
@@ -897,7 +914,7 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client: same(client),
         rounds: 1,
         is_encoded: true,
-        open: Some((running, None)),
+        open: Some((Box::new(running), None)),
     });
     let running = Running::new(server().intercept(pass)).await;
     let (tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
@@ -907,7 +924,7 @@ async fn ways(server: impl Fn() -> Server) -> Vec<Way> {
         client,
         rounds: 1,
         is_encoded: true,
-        open: Some((running, Some(tap))),
+        open: Some((Box::new(running), Some(tap))),
     });
     ways
 }
@@ -952,7 +969,7 @@ async fn headers_are_taken_or_rejected() {
     check(&headers(), &ways(serve).await).await;
 }
 
-// What is too large: `Limits::message` counts what is sent, so a value may fit in one codec and not in the other.
+// Values that are too large: `Limits::message` counts encoded bytes, so a value may fit in one codec and not in the other.
 
 #[rpc(readonly)]
 async fn large(size: usize) -> Vec<u8> {
@@ -1016,7 +1033,7 @@ async fn sizes(client: &Client, size: usize) -> [(&'static str, String); 6] {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_so_by_every_way_of_its_codec_and_the_error_says_what_is_shorter() {
+async fn a_value_over_the_limit_is_an_error_on_every_way_that_names_a_shorter_encoding() {
     let server = |message: usize| {
         serve()
             .method::<large>()

@@ -1,12 +1,13 @@
-//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, and
-//! within the process.
+//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, each
+//! over TCP and over a unix socket, and within the process.
 
 mod harness;
 
 use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, Transport, rpc};
 use futures_util::{Stream, StreamExt, stream};
 use harness::foreign::{Foreign, ret};
-use harness::{Caller, Running, Tap, everything, get, post, raw};
+use harness::unix::UnixRunning;
+use harness::{Caller, Running, Served, Tap, everything, get, post, raw};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -14,6 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// A call and what it must come to.
 struct Scenario {
@@ -117,7 +120,7 @@ async fn through_client(face: &str, client: &Client) {
             args = args.kwarg(name, value);
         }
         let came = client.call::<Value>(scenario.name, args).await.map_err(|error| match error {
-            // The code of a function's own error is for those who don't know its type.
+            // The code of a function's own error is for callers that don't know its type.
             CallError::Method(data) => {
                 let code = match &scenario.expected {
                     Method(code, _) => *code,
@@ -135,16 +138,20 @@ async fn through_client(face: &str, client: &Client) {
 
 #[tokio::test]
 async fn by_path_over_http1() {
-    let running = Running::new(everything()).await;
-    let client = running.client();
-    client.call::<Value>("nothing", ()).await.unwrap(); // from here on the path way is known
-    through_client("path over HTTP/1", &client).await;
+    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
+    for (under, client) in [("TCP", tcp.client()), ("a unix socket", unix.client())] {
+        client.call::<Value>("nothing", ()).await.unwrap(); // from here on the path way is known
+        through_client(&format!("path over HTTP/1 over {under}"), &client).await;
+    }
 }
 
 #[tokio::test]
 async fn plain_over_http1() {
-    let running = Running::new(everything().path(false)).await;
-    through_client("plain over HTTP/1", &running.client()).await;
+    let server = || everything().path(false);
+    let (tcp, unix) = (Running::new(server()).await, UnixRunning::new(server()).await);
+    for (under, client) in [("TCP", tcp.client()), ("a unix socket", unix.client())] {
+        through_client(&format!("plain over HTTP/1 over {under}"), &client).await;
+    }
 }
 
 /// What frames carry.
@@ -152,13 +159,18 @@ const CODECS: [Codec; 2] = [Codec::MessagePack, Codec::Json];
 
 #[tokio::test]
 async fn by_frames_in_message_pack_and_in_json() {
+    by_frames("TCP", &Running::new(everything()).await).await;
+    by_frames("a unix socket", &UnixRunning::new(everything()).await).await;
+}
+
+async fn by_frames(under: &str, running: &impl Served) {
     for codec in CODECS {
-        let running = Running::new(everything()).await;
-        let (tap, client) = Tap::client_by_frames(&running, codec).await;
+        let (tap, client) = Tap::client_by_frames(running, codec).await;
         let before = (tap.over_http(), tap.calls_by_frames());
-        through_client(&format!("frames in {codec:?}"), &client).await;
+        through_client(&format!("frames in {codec:?} over {under}"), &client).await;
         let expected = (before.0, before.1 + scenarios().len());
-        assert_eq!((tap.over_http(), tap.calls_by_frames()), expected, "every call went by frames, in {codec:?}");
+        let after = (tap.over_http(), tap.calls_by_frames());
+        assert_eq!(after, expected, "every call went by frames, in {codec:?} over {under}");
     }
 }
 
@@ -223,12 +235,16 @@ async fn json_rpc_over_http1_one_by_one_and_as_a_batch() {
 
 #[tokio::test]
 async fn over_http2_by_a_client_of_others() {
-    let running = Running::new(everything()).await;
-    let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
+    over_http2("TCP", TcpStream::connect(tcp.address).await.unwrap()).await;
+    over_http2("a unix socket", UnixStream::connect(unix.path()).await.unwrap()).await;
+}
+
+async fn over_http2(under: &str, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut post = async |path: &str, body: Value| {
-        let uri = format!("http://{}{path}", running.address);
+        let uri = format!("http://localhost{path}");
         let request = hyper::Request::post(uri).body(Full::new(Bytes::from(body.to_string()))).unwrap();
         let (head, body) = send.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -239,32 +255,37 @@ async fn over_http2_by_a_client_of_others() {
         let Scenario { name, args, kwargs, .. } = &scenario;
         let (status, body) = post("/rpc", json!({"fun": name, "args": args, "kwargs": kwargs})).await;
         let plain = if status == 200 { Ok(body["ret"].clone()) } else { error(&body["err"]) };
-        check("plain over HTTP/2", &scenario, plain);
+        check(&format!("plain over HTTP/2 over {under}"), &scenario, plain);
 
         let Some(params) = params(&scenario) else { continue };
         let (status, body) = post(&format!("/rpc/{name}"), params.clone()).await;
         let by_path = if status == 200 { Ok(body) } else { error(&body) };
-        check("path over HTTP/2", &scenario, by_path);
+        check(&format!("path over HTTP/2 over {under}"), &scenario, by_path);
 
         let (_, reply) = post("/rpc", json_rpc((7, &scenario)).unwrap()).await;
-        check("JSON-RPC over HTTP/2", &scenario, came(7, &reply));
+        check(&format!("JSON-RPC over HTTP/2 over {under}"), &scenario, came(7, &reply));
     }
 }
 
 #[tokio::test]
 async fn typed_stubs_say_the_same_everywhere() {
-    let running = Running::new(everything()).await;
+    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
     let local = || Client::local(&everything()).unwrap();
-    for client in [running.client(), local(), local().encoded(true), local().encoded(true).codec(Codec::MessagePack)] {
+    let encoded = [local().encoded(true), local().encoded(true).codec(Codec::MessagePack)];
+    for client in [tcp.client(), unix.client(), local()].into_iter().chain(encoded) {
         typed_stubs(&client).await;
     }
     for codec in CODECS {
-        let running = Running::new(everything()).await;
-        let (tap, client) = Tap::client_by_frames(&running, codec).await;
-        let before = tap.over_http();
-        typed_stubs(&client).await;
-        assert_eq!(tap.over_http(), before, "every call went by frames, in {codec:?}");
+        typed_stubs_by_frames(&Running::new(everything()).await, codec).await;
+        typed_stubs_by_frames(&UnixRunning::new(everything()).await, codec).await;
     }
+}
+
+async fn typed_stubs_by_frames(running: &impl Served, codec: Codec) {
+    let (tap, client) = Tap::client_by_frames(running, codec).await;
+    let before = tap.over_http();
+    typed_stubs(&client).await;
+    assert_eq!(tap.over_http(), before, "every call went by frames, in {codec:?}");
 }
 
 async fn typed_stubs(client: &Client) {
@@ -440,7 +461,7 @@ fn each(bytes: byname::Bytes) -> impl Stream<Item = Result<byname::Bytes, byname
     stream::iter([Ok(bytes.clone()), Err(bytes)])
 }
 
-/// And to who takes any value, text: before a client changes to frames and after it.
+/// A caller that accepts any value gets text: before its client changes to frames and after it.
 #[tokio::test]
 async fn bytes_are_bytes_by_every_way() {
     let server = || byname::Server::new().method::<reversed>().method::<each>().method::<harness::nothing>();

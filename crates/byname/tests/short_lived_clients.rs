@@ -1,4 +1,4 @@
-//! A program that makes a client for each call is told so in its log.
+//! A warning in the log of a program that makes a client for each call.
 
 mod harness;
 

@@ -1,5 +1,5 @@
-//! Clients that are slow on purpose, or want too much: each is evicted by the time-out that is its own, and whoever else
-//! calls meanwhile is answered. `limits.rs` crosses each limit once; here they are crossed in the ways that attackers have.
+//! Clients that are slow on purpose, or ask for too much. The time-out for their kind evicts each of them, and other callers
+//! are answered meanwhile. `limits.rs` crosses each limit once; these tests cross them as an attacker would.
 
 mod harness;
 
@@ -88,7 +88,7 @@ async fn a_preface_that_stops_is_evicted_by_header_read() {
 }
 
 #[tokio::test]
-async fn a_connection_of_http_2_that_asks_nothing_or_half_a_question_is_evicted_by_idle() {
+async fn an_http_2_connection_without_a_whole_request_is_evicted_by_idle() {
     let mut log = Log::new();
     let running = limited(everything(), |limits| limits.idle = SHORT).await;
     let half = frames::frame(frames::HEADERS, frames::END_STREAM, 1, &frames::fields("GET", "/rpc/add?a=1&b=2"));
@@ -127,7 +127,7 @@ async fn patient(text: String) -> usize {
 }
 
 #[tokio::test]
-async fn a_function_with_more_time_has_it_for_its_body_as_well() {
+async fn a_longer_timeout_of_a_function_applies_to_its_body_too() {
     let running = limited(everything().method::<patient>(), |limits| limits.call = SHORT).await;
     for path in ["/rpc/patient", "/rpc"] {
         let mut caller = Caller::to(running.address).await;
@@ -174,7 +174,7 @@ async fn narrow(server: Server, change: impl FnOnce(&mut Limits)) -> (Running, T
 }
 
 #[tokio::test]
-async fn who_sends_calls_ahead_and_reads_nothing_is_evicted_by_write_progress() {
+async fn a_client_that_pipelines_without_reading_is_evicted_by_write_progress() {
     let mut log = Log::new();
     let (running, stream) = narrow(large(), |limits| limits.write_progress = SHORT).await;
     stream.writable().await.unwrap();
@@ -185,7 +185,7 @@ async fn who_sends_calls_ahead_and_reads_nothing_is_evicted_by_write_progress() 
 }
 
 #[tokio::test]
-async fn who_pings_and_reads_nothing_is_evicted_by_write_progress() {
+async fn a_client_that_pings_without_reading_is_evicted_by_write_progress() {
     let mut log = Log::new();
     let (running, mut stream) = narrow(everything(), |limits| limits.write_progress = SHORT).await;
     let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frames::frame(frames::SETTINGS, 0, 0, &[])].concat();
@@ -226,7 +226,7 @@ async fn a_stream_without_a_window_is_evicted_by_write_progress_though_its_conne
 // Many at once.
 
 #[tokio::test]
-async fn a_crowd_of_slow_clients_holds_up_nobody_and_goes() {
+async fn many_slow_clients_delay_nobody_and_are_evicted() {
     let mut log = Log::new();
     let running = limited(everything(), |limits| limits.header_read = Duration::from_secs(10)).await;
     let mut crowd = Vec::new();
@@ -261,8 +261,8 @@ async fn serve_until_told() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_once_some_are_back() {
-    const NAME: &str = "a_server_without_file_descriptors_serves_whom_it_has_and_takes_others_once_some_are_back";
+async fn a_server_out_of_file_descriptors_serves_its_connections_and_accepts_again_later() {
+    const NAME: &str = "a_server_out_of_file_descriptors_serves_its_connections_and_accepts_again_later";
     const CHILD: &str = "BYNAME_TEST_SERVES";
     if std::env::var_os(CHILD).is_some() {
         return serve_until_told().await;

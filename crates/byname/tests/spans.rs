@@ -1,4 +1,4 @@
-//! Spans: one a call on each side, and no more names than there are functions.
+//! Spans: one for each call on each side, and no more names than there are functions.
 
 mod harness;
 
@@ -73,7 +73,7 @@ async fn a_call_by_frames_is_one_span_on_each_side_with_and_without_interceptors
 }
 
 #[tokio::test]
-async fn a_call_within_the_process_has_both() {
+async fn a_call_within_the_process_has_spans_on_both_sides() {
     let mut log = Log::new();
     let client = byname::Client::local(&everything()).unwrap();
     client.call::<i64>("add", (1, 2)).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_call_within_the_process_has_both() {
 }
 
 #[tokio::test]
-async fn names_that_nobody_serves_make_no_spans_and_no_lines() {
+async fn unknown_names_make_no_spans_and_no_log_lines() {
     let mut log = Log::new();
     let running = Running::new(everything()).await;
     let mut caller = Caller::to(running.address).await;
@@ -102,7 +102,7 @@ async fn names_that_nobody_serves_make_no_spans_and_no_lines() {
 }
 
 #[tokio::test]
-async fn what_a_function_logs_is_in_its_span_even_when_its_caller_is_gone() {
+async fn log_events_are_in_the_functions_span_after_the_caller_is_gone() {
     let mut log = Log::new();
     let server = Server::new().function("talks", || async {
         tracing::info!("it begins");

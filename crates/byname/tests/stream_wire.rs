@@ -1,4 +1,4 @@
-//! Streams byte by byte: what anybody sees of them over HTTP and by frames, and what becomes of those who break them.
+//! Streams byte by byte: the bytes over HTTP and by frames, and the answers to peers that violate the protocol.
 
 mod harness;
 
@@ -84,7 +84,7 @@ async fn whole(running: &Running, request: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn lines_and_events_are_as_the_protocol_has_them() {
+async fn lines_and_events_have_exactly_the_bytes_of_the_protocol() {
     let running = Running::new(server()).await;
     let lines = "{\"item\":3}\n{\"item\":2}\n{\"item\":1}\n{\"end\":3}\n";
     let events = "data: 3\n\ndata: 2\n\ndata: 1\n\nevent: end\ndata: 3\n\n";
@@ -114,7 +114,7 @@ async fn lines_and_events_are_as_the_protocol_has_them() {
 }
 
 #[tokio::test]
-async fn what_fails_before_the_first_item_has_the_status_of_any_failed_call() {
+async fn a_failure_before_the_first_item_has_the_status_of_a_failed_call() {
     let running = Running::new(server()).await;
     for (request, status, words) in [
         (post("/rpc/fails", "[0]"), 422, "its own error"),
@@ -239,7 +239,7 @@ impl Endless {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_no_end() {
+async fn a_truncated_body_is_not_a_complete_one() {
     let running = Running::new(server()).await;
     for body in [
         "content-length: 100\r\n\r\n1\n2\n",
@@ -256,7 +256,7 @@ async fn a_body_that_breaks_off_is_no_end() {
 }
 
 #[tokio::test]
-async fn a_line_has_a_limit_and_the_body_none() {
+async fn a_line_has_a_limit_and_the_body_has_no_limit() {
     let running = limited(|limits| limits.message = 100).await;
     let long = raw(running.address, post("/rpc/sum", &"1".repeat(200))).await;
     assert_eq!(long.status, 429, "{}", long.body);
@@ -386,7 +386,7 @@ async fn items_come_as_far_as_credit_goes() {
 }
 
 #[tokio::test]
-async fn what_fails_by_frames_is_behind_the_items() {
+async fn a_failure_by_frames_follows_the_items() {
     let running = Running::new(server()).await;
     let mut peer = Peer::calling(running.address, "fails").await;
     peer.say(stream_call(1, 1000, "[2]")).await;
@@ -449,7 +449,7 @@ async fn an_item_without_credit_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn nonsense_about_streams_harms_nobody() {
+async fn invalid_stream_frames_affect_no_other_call() {
     let running = Running::new(server()).await;
     let mut peer = Peer::calling(running.address, "sum").await;
     // Of calls that are not there, that bring nothing, or are over.
@@ -476,7 +476,7 @@ async fn nonsense_about_streams_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_function_that_reads_no_further_says_so() {
+async fn a_function_that_stops_reading_its_stream_tells_the_caller() {
     let running = Running::new(server()).await;
     let mut peer = Peer::calling(running.address, "sum").await;
     peer.say(bringing_call(1, "[2]")).await;
@@ -495,7 +495,7 @@ async fn a_function_that_reads_no_further_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_streamed_into_a_function_that_was_cancelled_is_read_over() {
+async fn items_for_a_cancelled_function_are_ignored() {
     let slow = Arc::new(Slow { began: Notify::new(), goes_on: Notify::new() });
     let running = Running::new(server().inject(Arc::clone(&slow))).await;
     let mut peer = Peer::calling(running.address, "slowly").await;

@@ -198,7 +198,7 @@ fn rpc_error<E: std::fmt::Debug + 'static>(error: Option<CallError<E>>) -> Error
 }
 
 #[tokio::test]
-async fn what_a_function_yields_comes_by_every_way() {
+async fn a_functions_stream_arrives_by_every_way() {
     for (way, client, _running) in ways(everything).await {
         assert_eq!(all(countdown::on(&client, 3)).await, (vec![3, 2, 1], None), "{way}");
         assert_eq!(all(countdown::on(&client, 0)).await, (vec![], None), "{way}");
@@ -214,7 +214,7 @@ async fn what_a_function_yields_comes_by_every_way() {
 }
 
 #[tokio::test]
-async fn a_failure_comes_behind_the_items_before_it() {
+async fn a_failure_follows_the_items_before_it() {
     for (way, client, _running) in ways(everything).await {
         let (got, failure) = all(words::on(&client, "a b c d", "c")).await;
         assert_eq!(got, ["a", "b"], "{way}");
@@ -250,7 +250,7 @@ async fn a_failure_comes_behind_the_items_before_it() {
 }
 
 #[tokio::test]
-async fn what_a_caller_sends_comes_by_every_way() {
+async fn a_callers_stream_arrives_by_every_way() {
     for (way, client, _running) in ways(everything).await {
         assert_eq!(sum::on(&client, 2, Streaming::from(vec![1, 2, 3])).await.unwrap(), 12, "{way}");
         assert_eq!(sum::on(&client, 2, Streaming::from(vec![])).await.unwrap(), 0, "{way}");
@@ -323,7 +323,7 @@ async fn a_stream_that_is_dropped_stops_its_producer() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_slows_its_producer_and_nobody_else() {
+async fn a_slow_reader_slows_only_its_own_producer() {
     let made = Arc::new(AtomicUsize::new(0));
     let server = everything().inject(Producer { made: Arc::clone(&made), ..Producer::default() });
     let running = Running::new(server).await;
@@ -383,7 +383,7 @@ async fn the_first_item_has_a_deadline_and_each_after_it_a_limit() {
 }
 
 #[tokio::test]
-async fn an_upload_may_last_longer_than_its_first_item_may_take() {
+async fn an_upload_may_last_longer_than_the_time_to_its_first_item() {
     const FIRST: Duration = Duration::from_millis(200);
     // Interceptors on both sides don't cut it short either.
     let through = |request: Request, next: Next| next.run(request);
@@ -425,7 +425,7 @@ impl Stream for Sending {
 }
 
 #[tokio::test]
-async fn a_function_is_told_that_what_was_to_come_does_not() {
+async fn a_function_gets_an_error_when_the_rest_of_its_stream_does_not_come() {
     for breaks in [true, false] {
         let producer = Arc::new(Producer::default());
         for (way, client, _running) in ways(|| everything().inject(Arc::clone(&producer))).await {
@@ -479,7 +479,7 @@ async fn a_server_that_stops_ends_its_streams_with_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_stream_is_no_value_and_a_value_no_stream() {
+async fn a_stream_is_not_accepted_as_a_value_nor_a_value_as_a_stream() {
     for (way, client, _running) in ways(everything).await {
         let Err(CallError::Rpc(error)) = client.call::<Vec<u32>>("countdown", (3,)).await else {
             panic!("{way}");

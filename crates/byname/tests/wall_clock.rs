@@ -1,4 +1,4 @@
-//! The wall clock may jump by an hour or by ten years: deadlines, time-outs and keepalive go by the monotonic clock alone.
+//! The wall clock may jump by an hour or by ten years: deadlines, time-outs and keepalive use only the monotonic clock.
 
 use std::fs;
 use std::path::Path;

@@ -39,13 +39,17 @@ impl ErrorOptions {
                 _ => continue,
             };
             if place == ErrorPlace::Field {
-                let wrong = format_args!("`#[{name}(…)]` is no attribute of a field");
+                let wrong = format_args!("`#[{name}(…)]` can't be on a field");
                 errors.at(attribute, wrong, "write it on the variant or on the type");
                 continue;
             }
             if seen.contains(&name) {
                 let wrong = format_args!("`#[{name}(…)]` is given twice");
-                errors.at(attribute, wrong, if name == "code" { "keep one of them" } else { "put both into one" });
+                errors.at(
+                    attribute,
+                    wrong,
+                    if name == "code" { "keep one of them" } else { "put all options into one attribute" },
+                );
                 continue;
             }
             seen.push(name);
@@ -59,14 +63,15 @@ impl ErrorOptions {
 
     fn set(&mut self, attribute: &Attribute, place: ErrorPlace, errors: &mut Errors) {
         if !matches!(&attribute.meta, Meta::List(list) if !list.tokens.is_empty()) {
-            errors.at(attribute, "`#[method_error]` has its options in parentheses", place.help());
+            errors.at(attribute, "`#[method_error]` needs options in parentheses", place.help());
             return;
         }
         let read = attribute.parse_nested_meta(|setting| {
             if setting.path.is_ident("message") {
                 self.hides_message = true;
                 if !matches!(value(&setting)?, Expr::Lit(ExprLit { lit: Lit::Bool(keep), .. }) if !keep.value) {
-                    let help = "write `message = false`, or leave it out: the message is then what `Display` says";
+                    let help =
+                        "write `message = false`, or remove the option: then the message is the `Display` of the error";
                     errors.at(&setting.path, "`message` can only be `false`", help);
                 }
             } else if setting.path.is_ident("crate") && place == ErrorPlace::Type {
@@ -74,7 +79,7 @@ impl ErrorOptions {
                     Expr::Path(path) if path.qself.is_none() => self.library = Some(path.path),
                     other => errors.at(
                         other,
-                        "`crate` wants the path of byname, without quotes",
+                        "`crate` expects the path of byname, without quotes",
                         "write `#[method_error(crate = my_framework::byname)]`",
                     ),
                 }
@@ -97,10 +102,10 @@ impl ErrorPlace {
     fn help(self) -> &'static str {
         match self {
             ErrorPlace::Type => {
-                "on a type the options are `message = false` and `crate = my_framework::byname`; the code stands in \
+                "on a type the options are `message = false` and `crate = my_framework::byname`; write the code as \
                  `#[code(not_found)]`"
             }
-            _ => "on a variant the option is `message = false`; the code stands in `#[code(not_found)]`",
+            _ => "on a variant the option is `message = false`; write the code as `#[code(not_found)]`",
         }
     }
 }
@@ -144,9 +149,9 @@ fn code(attribute: &Attribute, errors: &mut Errors) -> Option<Ident> {
                 errors.at(text, "a code is written without quotes", help);
                 return None;
             }
-            _ => ("`#[code(…)]` has one code in its parentheses", ONE_CODE),
+            _ => ("`#[code(…)]` needs exactly one code in its parentheses", ONE_CODE),
         },
-        _ => ("`#[code]` has a code in parentheses", ONE_CODE),
+        _ => ("`#[code]` needs a code in parentheses", ONE_CODE),
     };
     errors.at(attribute, wrong, help);
     None
@@ -207,18 +212,18 @@ mod tests {
     #[test]
     fn one_message_for_each_mistake() {
         let mistakes: [(Attribute, &str); 12] = [
-            (parse_quote!(#[code]), "has a code in parentheses"),
-            (parse_quote!(#[code = "not_found"]), "has a code in parentheses"),
-            (parse_quote!(#[code()]), "has one code"),
-            (parse_quote!(#[code(not_found, aborted)]), "has one code"),
+            (parse_quote!(#[code]), "needs a code in parentheses"),
+            (parse_quote!(#[code = "not_found"]), "needs a code in parentheses"),
+            (parse_quote!(#[code()]), "needs exactly one code"),
+            (parse_quote!(#[code(not_found, aborted)]), "needs exactly one code"),
             (parse_quote!(#[code("not_found")]), "write `#[code(not_found)]`"),
             (parse_quote!(#[code(notfound)]), "did you mean `not_found`?"),
             (parse_quote!(#[code(Code::NotFound)]), "did you mean `not_found`?"),
             (parse_quote!(#[code(teapot)]), "the codes are `cancelled`, "),
-            (parse_quote!(#[method_error]), "has its options in parentheses"),
+            (parse_quote!(#[method_error]), "needs options in parentheses"),
             (parse_quote!(#[method_error(message = true)]), "`message` can only be `false`"),
             (parse_quote!(#[method_error(crate = "a::b")]), "without quotes"),
-            (parse_quote!(#[method_error(code = "not_found")]), "the code stands in `#[code(not_found)]`"),
+            (parse_quote!(#[method_error(code = "not_found")]), "write the code as `#[code(not_found)]`"),
         ];
         for (attribute, words) in mistakes {
             let (_, found) = read(std::slice::from_ref(&attribute), ErrorPlace::Type);

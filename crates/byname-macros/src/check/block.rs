@@ -33,7 +33,7 @@ pub(crate) fn block(block: &ast::Block, options: Options, errors: &mut Errors) -
     if methods.is_empty() && errors.is_empty() {
         errors.at(
             &block.head.self_ty,
-            "this block has no method to call",
+            "this block has no method that callers can call",
             "add one with `&self`, or remove the `#[rpc]`",
         );
     }
@@ -57,8 +57,8 @@ pub(crate) fn implementation(block: &ast::Block, options: TokenStream, errors: &
         for attribute in function.rpc.iter().chain(on_arguments) {
             errors.at(
                 attribute,
-                "the methods of a contract have their options in the trait",
-                "move it there, which callers and services share",
+                "the options of a contract's methods go on the trait",
+                "move it to the trait, which callers and services share",
             );
         }
     }
@@ -81,7 +81,7 @@ fn head(head: &ItemImpl, errors: &mut Errors) -> Option<Ident> {
             errors.at(
                 ty,
                 "`#[rpc]` goes on the `impl` block of a type that has a name",
-                "define a struct, and write the block for that",
+                "define a struct and write the block for it",
             );
             None
         }
@@ -104,7 +104,7 @@ fn body(function: &ast::Function, errors: &mut Errors) {
         errors.at(
             semicolon,
             "a method in an `impl` block needs a body",
-            "write one; only a function outside of blocks can be declared without one",
+            "write a body; only a function outside of `impl` blocks can be declared without one",
         );
     }
 }

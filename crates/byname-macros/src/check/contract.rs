@@ -31,7 +31,11 @@ pub(crate) fn contract(contract: &ast::Contract, options: Options, errors: &mut 
         method.vis = vis.clone();
     }
     if methods.is_empty() && errors.is_empty() {
-        errors.at(ident, "this contract has no method to call", "add one with `&self`, or remove the `#[rpc]`");
+        errors.at(
+            ident,
+            "this contract has no method that callers can call",
+            "add one with `&self`, or remove the `#[rpc]`",
+        );
     }
     Contract {
         ident: ident.clone(),
@@ -48,14 +52,14 @@ fn head(head: &ItemTrait, errors: &mut Errors) -> bool {
         errors.at(
             unsafety,
             "a contract can't be `unsafe`: a client can't meet its safety conditions",
-            "remove `unsafe`, and check what is needed in the implementation",
+            "remove `unsafe`, and check the conditions in the implementation",
         );
     }
     if !head.generics.params.is_empty() {
         errors.at(
             &head.generics.params,
-            "a contract can't be generic: its methods are called by their names",
-            "write one trait for each type, or take an enum of the types there are",
+            "a contract can't be generic: its methods are called by name",
+            "write one trait for each type, or take an enum with a variant for each type",
         );
     }
     let given = |bound: &TypeParamBound| match bound {
@@ -68,9 +72,9 @@ fn head(head: &ItemTrait, errors: &mut Errors) -> bool {
     if let Some(bound) = asked.or_else(predicate) {
         errors.at(
             bound,
-            "a contract can't ask for more than its methods: the client that implements it has nothing else",
+            "a contract can't require other traits: the client that implements it has only the contract's methods",
             format_args!(
-                "remove it here, and ask for it where it is needed: `fn f(it: impl {} + Debug)`; a contract is `Send \
+                "remove the bound here and write it where it is needed: `fn f(it: impl {} + Debug)`; a contract is `Send \
                  + Sync + 'static` by itself",
                 head.ident
             ),
@@ -85,9 +89,9 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
     if let Body::Braces(_) = &written.body {
         errors.at(
             &signature.ident,
-            "a contract's method has no body: it is the service that has one",
+            "a contract's method can't have a body: the service implements it",
             format_args!(
-                "end it with a semicolon; what can be made of other methods is a function: `async fn {}(it: &impl {})`",
+                "end it with a semicolon; put code that only calls other methods into a function: `async fn {}(it: &impl {})`",
                 signature.ident, contract
             ),
         );
@@ -97,8 +101,8 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
     if let Some(word) = types.into_iter().find_map(types::find_self) {
         errors.at(
             word,
-            "`Self` is another type for each side: the client here, the service there",
-            "write a type that both know",
+            "`Self` is a different type on each side: the client on one, the service on the other",
+            "write a type that both sides share",
         );
         return;
     }
@@ -109,14 +113,14 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
         if let Some(asyncness) = &signature.asyncness {
             errors.at(
                 asyncness,
-                "a contract's method that returns a stream is not `async`: the stream itself is what is waited for",
-                format_args!("write `fn {}`; what has to be awaited first goes into the stream", signature.ident),
+                "a contract's method that returns a stream can't be `async`: the caller waits for the items of the stream",
+                format_args!("write `fn {}`; await inside the stream", signature.ident),
             );
         }
     } else if signature.asyncness.is_none() {
         errors.at(
             signature.fn_token,
-            "a contract's method is `async`: a client waits for the answer",
+            "a contract's method must be `async`: the client waits for the answer",
             format_args!("write `async fn {}`", signature.ident),
         );
     }
@@ -127,7 +131,7 @@ fn method(contract: &Ident, written: &ast::Function, method: &Function, errors: 
         };
         errors.at(
             ty,
-            "a contract's method returns a `Result`: a call may fail, and the caller has to be told",
+            "a contract's method must return a `Result`: a call can fail",
             format_args!(
                 "write `{}Result<{}, byname::Error>{}`, or an error of yours that is `From<byname::Error>`; an alias must \
                  end in `Result`",
@@ -143,7 +147,7 @@ fn no_method(item: &TraitItem, errors: &mut Errors) {
     match item {
         TraitItem::Const(item) => errors.at(&item.ident, "a constant can't be called", HOME.elsewhere),
         TraitItem::Type(item) => {
-            errors.at(&item.ident, "a type can't be called", "write a type that both sides know in its place")
+            errors.at(&item.ident, "a type can't be called", "write a type that both sides share in its place")
         }
         TraitItem::Macro(item) => {
             errors.at(&item.mac.path, "`#[rpc]` can't see the methods that a macro makes", HOME.elsewhere)

@@ -45,7 +45,7 @@ pub(super) fn method(function: &ast::Function, options: Options, within: &Within
 
 /// Whether a function is inside a block without the attribute, which is an error.
 pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> bool {
-    const BLOCK: &str = "put `#[rpc]` on the `impl` block or the trait: its methods with `&self` can then be called";
+    const BLOCK: &str = "put `#[rpc]` on the `impl` block or the trait: this exports its methods with `&self`";
     let signature = &function.signature;
     if let Some(receiver) = signature.receiver() {
         errors.at(receiver, "`#[rpc]` can't be on a single method", BLOCK);
@@ -57,7 +57,7 @@ pub(crate) fn inside_a_block(function: &ast::Function, errors: &mut Errors) -> b
         errors.at(
             word,
             "`#[rpc]` can't be on a function inside an `impl` block",
-            "move the function out of the block, and write the type's name for `Self`",
+            "move the function out of the block, and write the type's name in place of `Self`",
         );
         return true;
     }
@@ -69,8 +69,8 @@ pub(super) fn once(others: &[Attribute], errors: &mut Errors) {
     if let Some(second) = others.first() {
         errors.at(
             second,
-            "a second `#[rpc]` on the same item",
-            "put all options into one: `#[rpc(readonly, name = \"…\")]`",
+            "`#[rpc]` is given twice on this item",
+            "put all options into one attribute: `#[rpc(readonly, name = \"…\")]`",
         );
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn stub(stub: &Ident, library: &Library, errors: &mut Errors) -> bool
     if taken {
         errors.at(
             stub,
-            format_args!("a stub called `{name}` would hide what `{name}` means everywhere else"),
+            format_args!("a stub named `{name}` would hide the usual meaning of `{name}` in this module"),
             format_args!("name it differently: `#[rpc(stub = {name}_rpc)]`"),
         );
     }
@@ -144,22 +144,22 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
     }
 }
 
-/// Refuses what is said of keeping answers where none would be kept.
+/// Rejects `max_age` and `public` on functions whose answers no cache keeps.
 fn kept_answers(options: &Options, streams: bool, errors: &mut Errors) {
     match (&options.max_age, &options.public) {
         (Some(max_age), _) if !options.readonly => errors.at(
             &max_age.text,
-            "`max_age` is for `readonly` functions: a call that is answered from a cache runs nothing",
+            "`max_age` is for `readonly` functions: an answer from a cache does not run the function",
             "add `readonly` if the function changes nothing, or remove `max_age`",
         ),
         (Some(max_age), _) if streams => errors.at(
             &max_age.text,
-            "`max_age` is for functions without streams: a cache keeps no stream",
+            "`max_age` is for functions without streams: caches don't keep streams",
             "remove `max_age`, or return the items in a `Vec`",
         ),
         (None, Some(public)) => errors.at(
             public,
-            "`public` says who may keep an answer, and without `max_age` nobody may",
+            "`public` needs `max_age`: without it no cache may keep the answer",
             "add `max_age = \"60s\"`, or remove `public`",
         ),
         _ => {}
@@ -180,14 +180,14 @@ fn qualifiers(function: &ast::Function, errors: &mut Errors) {
     if let Some(constness) = &signature.constness {
         errors.at(
             constness,
-            "a function that is called from elsewhere can't be `const`",
+            "an exported function can't be `const`",
             "remove `const`, or call it from a second function that has `#[rpc]`",
         );
     }
     if let Safety::Unsafe(unsafety) = &signature.safety {
         errors.at(
             unsafety,
-            "a function that is called from elsewhere can't be `unsafe`: a caller in another process can't meet its safety conditions",
+            "an exported function can't be `unsafe`: a caller in another process can't meet its safety conditions",
             "check what it needs inside a safe function, and put `#[rpc]` on that",
         );
     }
@@ -199,7 +199,11 @@ fn qualifiers(function: &ast::Function, errors: &mut Errors) {
         );
     }
     if let Some(variadic) = &function.variadic {
-        errors.at(variadic.dots, "the number of arguments must be known", "take a `Vec` for a variable number");
+        errors.at(
+            variadic.dots,
+            "the number of arguments must be fixed",
+            "take a `Vec` for a variable number of values",
+        );
     }
 }
 
@@ -212,9 +216,9 @@ fn generics(signature: &Signature, errors: &mut Errors) -> bool {
         GenericParam::Lifetime(_) => {
             "leave lifetimes out, as in `name: &str`; an argument is borrowed for the call only"
         }
-        _ => "write one function for each type, or take an enum of the types there are",
+        _ => "write one function for each type, or take an enum with a variant for each type",
     };
-    errors.at(&signature.generics.params, "a function that is called by its name can't be generic", help);
+    errors.at(&signature.generics.params, "an exported function can't be generic", help);
     true
 }
 
@@ -230,8 +234,8 @@ fn takes(
         if types::streaming_item(&argument.ty).is_some() {
             errors.at(
                 &argument.ty,
-                "a function takes one stream, as its last argument",
-                "move it to the end; merge two streams into one, whose items are an enum",
+                "a function can take only one stream, as its last argument",
+                "move the stream to the end; merge two streams into one stream of an enum",
             );
         }
     }
@@ -240,7 +244,11 @@ fn takes(
     *written = before;
     let options = Options::from_attributes(&last.rpc, Place::Argument, errors);
     if let Some(default) = &options.default {
-        errors.at(default, "a stream has no default", "remove it; an empty one is `Streaming::from(vec![])`");
+        errors.at(
+            default,
+            "a stream can't have a default",
+            "remove the default; an empty stream is `Streaming::from(vec![])`",
+        );
     }
     types::decoded(item, "the item of a stream", errors);
     let ident = argument_name(&last.pat, errors).unwrap_or_else(|| format_ident!("stream"));
@@ -258,7 +266,7 @@ fn arguments(
         errors.at(
             &surplus.pat,
             format_args!("a function can have {MOST_ARGUMENTS} arguments at most"),
-            "put those that belong together into a struct",
+            "put arguments that belong together into a struct",
         );
     }
     let mut arguments = Vec::new();
@@ -268,7 +276,7 @@ fn arguments(
             if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
                 errors.at(
                     attribute,
-                    "an argument can't depend on a `#[cfg]`: the two sides would disagree about it",
+                    "an argument can't have a `#[cfg]`: the caller and the service may be compiled differently",
                     "put the `#[cfg]` on two functions, each with its `#[rpc]`",
                 );
             }
@@ -346,7 +354,7 @@ fn names(ident: &Ident, options: &Options, prefix: Option<&str>, errors: &mut Er
         None => {
             let text = whole(ident.unraw().to_string());
             if let Err((wrong, _)) = name::check(&text) {
-                errors.at(ident, wrong, "give it another: `#[rpc(name = \"…\")]`");
+                errors.at(ident, wrong, "give the function another name: `#[rpc(name = \"…\")]`");
             }
             let token = ident.clone().into();
             Name { text, token }
@@ -358,8 +366,8 @@ fn names(ident: &Ident, options: &Options, prefix: Option<&str>, errors: &mut Er
         if std::iter::once(&own).chain(&aliases).any(|name| name.text == alias.text) {
             errors.at(
                 &alias.token,
-                format_args!("`{}` is a name of this function already", alias.text),
-                "remove this one",
+                format_args!("this function already has the name `{}`", alias.text),
+                "remove this alias",
             );
         }
         aliases.push(alias);

@@ -23,7 +23,7 @@ pub(super) struct Home {
     pub(super) elsewhere: &'static str,
 }
 
-/// Checks the methods, each by `further` too, and gives what is none to `other`.
+/// Checks the methods, each by `further` too, and passes other members to `other`.
 pub(super) fn methods<Other>(
     members: &[Member<Other>],
     home: &Home,
@@ -70,7 +70,7 @@ pub(super) fn prefix(options: &Options, errors: &mut Errors) -> Option<String> {
     let prefix = options.prefix.as_ref()?;
     let text = prefix.value();
     if text.is_empty() {
-        errors.at(prefix, "a prefix can't be empty", "leave it out for names without a prefix");
+        errors.at(prefix, "a prefix can't be empty", "remove the option if the names need no prefix");
         return None;
     }
     if let Err((wrong, help)) = name::check(&format!("{text}.x")) {
@@ -88,11 +88,11 @@ fn receiver(function: &ast::Function, home: &Home, errors: &mut Errors) -> bool 
         Some(receiver) => {
             let help = match &receiver.kind {
                 ReceiverKind::Reference(_, _, Some(_)) => {
-                    "take `&self`, and keep what changes in an atomic or behind a lock"
+                    "take `&self`, and keep data that changes in an atomic or behind a lock"
                 }
                 _ => SHARED,
             };
-            errors.at(receiver, "a method that is called from elsewhere takes `&self`", help);
+            errors.at(receiver, "an exported method must take `&self`", help);
             false
         }
         None => {
@@ -102,7 +102,7 @@ fn receiver(function: &ast::Function, home: &Home, errors: &mut Errors) -> bool 
                     "`{}` doesn't take `&self`, so it can't be called on an instance",
                     function.signature.ident
                 ),
-                format_args!("{}, or make it a function of its own", home.elsewhere),
+                format_args!("{}, or make it a free function", home.elsewhere),
             );
             false
         }
@@ -112,8 +112,8 @@ fn receiver(function: &ast::Function, home: &Home, errors: &mut Errors) -> bool 
 fn on(method: &Function, stub: &Ident, errors: &mut Errors) {
     errors.at(
         &method.ident,
-        format_args!("a method called `on` collides with `{stub}::on`, which says where calls go"),
-        "rename it in Rust, and keep the name for callers: `#[rpc(name = \"on\")]`",
+        format_args!("a method named `on` collides with `{stub}::on`, which takes the client of the calls"),
+        "rename the method in Rust and keep its name for callers: `#[rpc(name = \"on\")]`",
     );
 }
 
@@ -123,8 +123,8 @@ fn twins(methods: &[Function], method: &Function, errors: &mut Errors) {
         if let Some(twin) = twin {
             errors.at(
                 &name.token,
-                format_args!("`{}` is a name of `{}` already", name.text, twin.ident),
-                "their names must differ: change one with `#[rpc(name = \"…\")]`",
+                format_args!("the name `{}` is already taken by `{}`", name.text, twin.ident),
+                "change one of the two names with `#[rpc(name = \"…\")]`",
             );
         }
     }

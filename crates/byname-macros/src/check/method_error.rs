@@ -48,7 +48,7 @@ pub(crate) fn own_error(written: DeriveInput, errors: &mut Errors) -> OwnError {
             })
             .collect(),
         Data::Union(data) => {
-            let help = "make it an enum, a variant for each of what it may be";
+            let help = "make it an enum with one variant for each case";
             errors.at(data.union_token, "`MethodError` is for structs and enums", help);
             Vec::new()
         }

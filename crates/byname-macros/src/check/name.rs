@@ -5,21 +5,21 @@ const LONGEST: usize = 128;
 
 /// Says what is wrong with a whole name, the prefix included, and what to do.
 pub(super) fn check(name: &str) -> Result<(), (String, &'static str)> {
-    const GRAMMAR: &str = "names are made of ASCII letters, digits and `_`, in parts with dots between: `users.get`";
+    const GRAMMAR: &str = "a name consists of ASCII letters, digits and `_`, in parts separated by dots: `users.get`";
     if name.is_empty() {
         return Err(("a name can't be empty".into(), GRAMMAR));
     }
     if name.len() > LONGEST {
-        let wrong = format!("this name has {} bytes, {LONGEST} is the most", name.len());
+        let wrong = format!("this name has {} bytes; the maximum is {LONGEST}", name.len());
         return Err((wrong, "shorten it, or the prefix of its block"));
     }
     if name.starts_with("rpc.") {
-        let wrong = "names that begin with `rpc.` are JSON-RPC's own".into();
-        return Err((wrong, "begin it differently"));
+        let wrong = "names that begin with `rpc.` are reserved for JSON-RPC".into();
+        return Err((wrong, "choose a name that begins differently"));
     }
     for part in name.split('.') {
         let Some(first) = part.chars().next() else {
-            let wrong = format!("`{name}` has an empty part, beside a dot");
+            let wrong = format!("`{name}` has an empty part next to a dot");
             return Err((wrong, GRAMMAR));
         };
         if first.is_ascii_digit() {

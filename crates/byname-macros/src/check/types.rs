@@ -108,7 +108,7 @@ fn only_argument<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
     }
 }
 
-/// What owns the like of what is borrowed, as people write it.
+/// The owned type for a borrowed one, as people write it.
 pub(super) fn owned_text(ty: &Type) -> String {
     match bare(ty) {
         Type::Reference(reference) => owned_text(&reference.elem),
@@ -153,7 +153,7 @@ fn referent(reference: &TypeReference, byname: &Library, errors: &mut Errors) ->
     if let Some(mutability) = reference.mutability {
         errors.at(
             mutability,
-            "a change to the argument could not reach the caller, who is in another process",
+            "a change to the argument can't reach the caller in another process",
             format_args!("take `{}` and return the changed value", owned_text(elem)),
         );
     } else if let Some(lifetime) = &reference.lifetime {
@@ -167,7 +167,7 @@ fn referent(reference: &TypeReference, byname: &Library, errors: &mut Errors) ->
         errors.at(
             object,
             "an argument must have a type that can be decoded",
-            "write the type itself, or an enum of the types there are",
+            "write the concrete type, or an enum with a variant for each type",
         );
     } else {
         decoded(elem, "an argument", errors);
@@ -199,7 +199,7 @@ fn undecodable(tokens: TokenStream, what: &str) -> Option<syn::Error> {
             TokenTree::Punct(punct) if punct.as_char() == '&' => {
                 return mistake(
                     &token,
-                    &format!("{what} can't hold a borrow: it is decoded into a value of its own"),
+                    &format!("{what} can't hold a borrow: it is decoded into an owned value"),
                     "write `String` for `&str`, `Vec<T>` for `&[T]`, and `T` for `&T`",
                 );
             }
@@ -209,19 +209,19 @@ fn undecodable(tokens: TokenStream, what: &str) -> Option<syn::Error> {
                 {
                     return mistake(
                         &quote!(#token #lifetime),
-                        &format!("{what} can't hold a borrow: it is decoded into a value of its own"),
-                        "write `'static`, or a type that owns what it holds",
+                        &format!("{what} can't hold a borrow: it is decoded into an owned value"),
+                        "write `'static`, or an owned type",
                     );
                 }
             }
             TokenTree::Ident(word) if word == "impl" => {
                 return mistake(
                     &token,
-                    &format!("the type of {what} must be named: it says how to decode the value"),
+                    &format!("the type of {what} must be named: the type decides how the value is decoded"),
                     if what == "a result" {
-                        "write the type itself; for `impl Future` write `async fn`, and a stream is `impl Stream<Item = T>`"
+                        "write the concrete type; for `impl Future` write `async fn`, and for a stream `impl Stream<Item = T>`"
                     } else {
-                        "write the type itself, such as `String` or `Vec<u8>`"
+                        "write the concrete type, such as `String` or `Vec<u8>`"
                     },
                 );
             }

@@ -34,8 +34,8 @@ pub(super) fn expand(block: &Block) -> TokenStream {
     }
 }
 
-/// Lets a server name the methods of a type that is linked and not served. `methods` is a function that returns what is
-/// known of them.
+/// Lets a server name the methods of a type that is linked and not served. `methods` is a function that returns
+/// their descriptions.
 pub(super) fn registration(byname: &Library, ty: &TokenStream, methods: &TokenStream) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         use #byname::__private::inventory::submit as __byname_submit;

@@ -13,7 +13,7 @@ pub(super) fn item(client: &Client, of: &str) -> TokenStream {
     let stub = ident(client);
     // The compiler shows all of it if its name is taken already.
     let item = all_at(stub.span(), quote!(#vis struct #stub));
-    let doc = format!(" Calls the methods of [`{of}`] where a client points to.");
+    let doc = format!(" Calls the methods of [`{of}`] through a client.");
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
         #(#cfgs)*
@@ -81,7 +81,7 @@ pub(super) fn method_static(index: usize) -> Ident {
     format_ident!("__BYNAME_METHOD_{index}")
 }
 
-/// The static in which [`methods`] lists what is known of all methods at compile time.
+/// The static in which [`methods`] lists the descriptions of all methods.
 pub(super) fn all_specs() -> Ident {
     Ident::new("__BYNAME_SPECS", Span::mixed_site())
 }

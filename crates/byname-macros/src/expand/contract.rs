@@ -63,11 +63,11 @@ pub(super) fn implementation(byname: &Library, path: &Path, written: &ast::Block
     let ty = &written.head.self_ty;
     let (generics, _, clause) = written.head.generics.split_for_impl();
     let cfgs = check::cfgs(&written.attrs);
-    // Where the trait is none of ours the call finds `NoContract`, and the compiler says so at the trait.
+    // If the trait is not a contract, the call finds `NoContract`, and the compiler says so at the trait.
     let (_, here) = ends(&path.to_token_stream());
     let here = Span::mixed_site().located_at(here);
     let call = quote_spanned!(here=> this.__byname_handlers());
-    // What is linked is known before there is an instance, but only of one type.
+    // The methods of a linked `impl` are known without an instance, but only if the type is not generic.
     let linked = written.head.generics.params.is_empty().then(|| {
         let methods = quote_spanned!(Span::mixed_site()=> methods::<#ty>);
         let registration = registration(byname, &ty.to_token_stream(), &methods);
@@ -100,7 +100,7 @@ pub(super) fn implementation(byname: &Library, path: &Path, written: &ast::Block
     }
 }
 
-/// The trait. `bodies` are what its methods have where there is an error, so that implementing it is none.
+/// The trait. With `bodies` its methods have bodies: after an error, an implementation must not be a second error.
 fn item(written: &ast::Contract, contract: &Contract, bodies: bool) -> TokenStream {
     let ast::Contract { attrs, head, .. } = written;
     let ItemTrait { vis, unsafety, trait_token, ident, generics, supertraits, .. } = head;
@@ -256,7 +256,7 @@ fn fakes(contract: &Contract) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> impl #marker { #(#fakes)* })
 }
 
-/// What a server needs to serve an instance by the contract, or an `Arc` of one. `methods` is what is known of them.
+/// What a server needs to serve an instance by the contract, or an `Arc` of one. `methods` describes the methods.
 fn marker_impl(contract: &Contract, handlers: &TokenStream, methods: &TokenStream) -> TokenStream {
     let (byname, ident) = (&contract.client.library, &contract.ident);
     let marker = unlinted(&contract.marker);

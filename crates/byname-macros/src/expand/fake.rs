@@ -1,4 +1,4 @@
-//! The function that makes a fake of a function or of a method, of a closure.
+//! The generated function that makes a fake of a function or method from a closure.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -6,8 +6,8 @@ use quote::{format_ident, quote, quote_spanned};
 use super::{handler, output, stub};
 use crate::check::{Function, OutputKind};
 
-/// An associated function called `name`, or with a `receiver` a method. `method` is the expression of what is known of the
-/// function.
+/// An associated function called `name`, or with a `receiver` a method. `method` is the expression of the function's
+/// description.
 ///
 /// The bounds name `Fn` and the types, so that the closure's arguments need none and a closure of another shape is an error
 /// at the closure.

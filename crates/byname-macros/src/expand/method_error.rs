@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn each_case_has_its_code_and_the_type_has_the_rest() {
+    fn variants_have_their_codes_and_the_type_has_the_rest() {
         let text = expanded(quote! {
             #[code(aborted)]
             enum E<T> { #[code(not_found)] A(T), #[method_error(message = false)] B { b: u8 }, C }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_message_no_display_is_asked_for() {
+    fn display_is_not_called_when_message_is_false() {
         for item in [
             quote!(
                 #[method_error(message = false)]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_leaves_the_trait_and_the_library_is_where_the_option_says() {
+    fn an_invalid_contract_keeps_its_trait_and_its_crate_path() {
         let text = expanded(quote!(
             #[method_error(crate = my::rpc)]
             struct E(#[code(aborted)] u8);

@@ -1,4 +1,4 @@
-//! What is known of a function at compile time, as a constant.
+//! The description of a function, as a constant.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -60,7 +60,7 @@ fn param(byname: &Library, argument: &Argument) -> TokenStream {
         let (ty, value) = match default {
             // It has the declared type, so that `&str` takes a literal.
             DefaultValue::Expr(expr) => (ty.to_token_stream(), expr.to_token_stream()),
-            // Of what is borrowed there may be none, but of what it is borrowed from.
+            // A borrowed type may have no `Default`, although its owned type has one.
             DefaultValue::OfType(word) => {
                 let here = Span::mixed_site().located_at(word.span());
                 (owned.clone(), quote_spanned!(here=> ::core::default::Default::default()))

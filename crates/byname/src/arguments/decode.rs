@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_can_not_be_read_is_told_what_helps() {
+    fn the_error_about_an_unreadable_query_helps() {
         let expected = |why: &str, words: &str| assert_eq!(why, format!("argument `a{words}"));
         // No JSON: it was meant as a string.
         expected(&query::<u32>("abc"), "`: invalid type: string \"abc\", expected u32");
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_no_json_are_told_so_with_the_place() {
+    fn the_error_about_invalid_json_arguments_has_the_place() {
         let body = b"{\"a\": 1,\n \"b\": two}";
         let source = ArgumentSource::Encoded { codec: Codec::Json, positional: b"", keyword: body, nesting: 128 };
         let words = "the arguments can't be read: it is not JSON: expected a JSON value at line 2 column 8";

@@ -588,7 +588,7 @@ mod tests {
 
     /// A subscriber must not send calls another way than those that are measured without one.
     #[tokio::test]
-    async fn a_call_that_is_watched_is_sent_by_frames_at_its_first_poll() {
+    async fn a_call_with_a_subscriber_is_sent_by_frames_at_its_first_poll() {
         // With fewer than two tracing may remember for all threads that this one wants no spans.
         let _others: [Dispatch; 2] = [registry().into(), registry().into()];
         let server = Server::new().function("add", |a: i64, b: i64| async move { a + b });

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::service_url::ServiceUrl;
 use crate::address::Address;
-use crate::transport::TransportStream;
+use crate::transport::{TransportStream, connect_unix};
 
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -75,7 +75,8 @@ async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
             stream.set_nodelay(true)?;
             TransportStream::from(stream)
         }
-        Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+        Address::Unix(Some(path)) => connect_unix(path).await?.into(),
+        Address::Unix(None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path")),
     };
     Ok((address, stream))
 }

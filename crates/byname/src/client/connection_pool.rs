@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_used_goes_first_and_the_old_never() {
+    fn the_most_recently_used_connection_is_taken_and_no_old_one() {
         let (mut pool, now, s) = (ConnectionPool::new(), Instant::now(), Duration::from_secs);
         pool.put(1, at(1), "a", now + s(60));
         pool.put(2, at(1), "a", now + s(10));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_used_however_late_where_there_is_no_other() {
+    fn the_only_address_is_used_despite_time_outs() {
         let (mut pool, now) = (ConnectionPool::new(), Instant::now());
         let until = now + Duration::from_secs(60);
         pool.addresses.order(&mut [at(1)]);

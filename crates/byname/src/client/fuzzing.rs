@@ -50,6 +50,11 @@ pub fn url(data: &[u8]) {
         return;
     };
     if let Ok(target) = ServiceUrl::parse(url) {
+        if target.socket.is_some() {
+            let again = ServiceUrl::parse(&target.url()).expect("as it is printed");
+            assert_eq!((again.socket, again.path), (target.socket, target.path));
+            return;
+        }
         let authority = target.authority.to_str().expect("it stands in a header");
         assert!(target.port != 0 && !target.host.is_empty() && !authority.contains(['@', ' ', '/']), "{target:?}");
         assert!(target.path.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{target:?}");

@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cut_or_no_answer_is_an_error() {
+    async fn a_truncated_or_malformed_answer_is_an_error() {
         for pieces in [
             &[""] as &[&str],
             &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"],

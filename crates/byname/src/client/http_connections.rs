@@ -140,8 +140,10 @@ impl HttpConnections {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
+        let mut is_unix = false;
         let connecting = async {
             let mut addresses = addresses(&self.target).await?;
+            is_unix = addresses.iter().all(Address::is_unix);
             self.pool().addresses.order(&mut addresses);
             connect(addresses).await
         };
@@ -151,6 +153,7 @@ impl HttpConnections {
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
             }
+            Some(Err(why)) if is_unix => Err(self.unreachable(&hint_about_a_socket(&why))),
             Some(Err(why)) => Err(self.unreachable(&hint(&why))),
             None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
@@ -233,6 +236,18 @@ fn hint(why: &io::Error) -> String {
     }
 }
 
+/// As [`hint`], where the address is the path of a unix socket.
+fn hint_about_a_socket(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::NotFound => format!("{why}; is the server running, and is that its path?"),
+        io::ErrorKind::ConnectionRefused => format!("{why}; the socket is there, but no server listens at it"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{why}; the server lets other users in by `Listen::unix(path).mode(0o660)`")
+        }
+        _ => why.to_string(),
+    }
+}
+
 /// A call that waits for a permit.
 struct PermitWaiter<'a> {
     count: &'a AtomicUsize,
@@ -248,5 +263,17 @@ impl<'a> PermitWaiter<'a> {
 impl Drop for PermitWaiter<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests may run as the superuser, whom no permission stops.
+    #[test]
+    fn who_may_not_connect_to_a_socket_learns_who_decides() {
+        let why = hint_about_a_socket(&io::ErrorKind::PermissionDenied.into());
+        assert!(why.ends_with("; the server lets other users in by `Listen::unix(path).mode(0o660)`"), "{why}");
     }
 }

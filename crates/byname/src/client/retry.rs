@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_run_goes_again_only_if_idempotent() {
+    fn a_call_that_may_have_run_is_sent_again_only_if_idempotent() {
         let broken = Error::new(Code::Unavailable, "broken");
         assert_eq!(sent(false, &broken), 1);
         assert_eq!(sent(true, &broken), 3);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_wrong_is_not_repeated() {
+    fn permanent_errors_are_not_retried() {
         for code in [Code::InvalidArgument, Code::Unimplemented, Code::DeadlineExceeded, Code::Internal] {
             assert_eq!(sent(true, &Error::refused(code, "")), 1, "{code}");
         }

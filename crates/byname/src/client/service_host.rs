@@ -135,7 +135,7 @@ impl Drop for ServiceHost {
     /// The last handle of a client is gone.
     fn drop(&mut self) {
         if !self.frames.as_ref().is_some_and(|frames| frames.was_used()) {
-            client_dropped(&self.http.target.authority, self.http.uses());
+            client_dropped(|| self.http.target.site(), self.http.uses());
         }
     }
 }

@@ -1,22 +1,28 @@
 //! The URL of a client, split into its parts.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
-use crate::address::Address;
+use crate::address::{Address, unix_path};
 use crate::error::{Code, Error};
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
 
-/// `http://host:port/path`.
+/// `http://host:port/path`, or `unix:/path`.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceUrl {
+    /// The unix socket, where the URL names one and no host. The host is `localhost` then.
+    pub(super) socket: Option<Address>,
     pub(super) host: String,
     pub(super) port: u16,
     /// Without a slash at its end.
     pub(super) path: String,
+    /// Whether the URL has a path.
+    has_path: bool,
     /// The value of the `Host` header.
     pub(super) authority: HeaderValue,
     /// Used instead of the addresses of the host's name. If it is empty, the name is resolved.
@@ -25,12 +31,51 @@ pub(super) struct ServiceUrl {
 
 impl ServiceUrl {
     pub(super) fn url(&self) -> String {
-        format!("http://{}{}", self.authority.to_str().unwrap_or_default(), self.path)
+        match &self.socket {
+            Some(socket) => socket.to_string(),
+            None => format!("http://{}{}", self.authority.to_str().unwrap_or_default(), self.path),
+        }
+    }
+
+    /// Which service it is, whatever the path.
+    pub(super) fn site(&self) -> String {
+        match &self.socket {
+            Some(socket) => socket.to_string(),
+            None => self.authority.to_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Takes another endpoint than `/rpc`. `url` is what this was made of.
+    pub(super) fn set_endpoint(&mut self, url: &str, endpoint: &str) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::refused(Code::InvalidArgument, why));
+        if self.has_path {
+            let (url, path) = (quoted(&without_credentials(url)), quoted(&self.path));
+            return refuse(format!("{url} has the endpoint {path} already; leave out `ClientBuilder::endpoint`"));
+        }
+        let path = format!("/{}", endpoint.trim_matches('/'));
+        if let Err(why) = path_format::check(&path) {
+            return refuse(format!("no server has the endpoint {}: {why}", quoted(endpoint)));
+        }
+        self.path = path.trim_end_matches('/').to_owned();
+        Ok(())
+    }
+
+    fn of_socket(path: Arc<Path>) -> Self {
+        let socket = Address::Unix(Some(path));
+        Self {
+            addresses: vec![socket.clone()],
+            socket: Some(socket),
+            host: "localhost".into(),
+            port: 80,
+            path: "/rpc".into(),
+            has_path: false,
+            authority: HeaderValue::from_static("localhost"),
+        }
     }
 
     /// Whether others can read what is sent: it is not encrypted, and it leaves this machine.
     pub(super) fn is_exposed(&self) -> bool {
-        if !self.url().starts_with("http://") {
+        if self.url().starts_with("https://") {
             return false;
         }
         if !self.addresses.is_empty() {
@@ -43,6 +88,15 @@ impl ServiceUrl {
     }
 
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        if let Some(path) = unix_path(url) {
+            return path.map(Self::of_socket).map_err(|why| {
+                let why = format!(
+                    "{} is not an address of a service: {why}; expected unix:/path, such as unix:/run/orders.sock",
+                    quoted(url)
+                );
+                Error::refused(Code::InvalidArgument, why)
+            });
+        }
         let refuse = |why: &str| {
             let why = format!(
                 "{} is not an address of a service: {why}; expected host:port/path, such as localhost:8080/rpc",
@@ -104,8 +158,11 @@ impl ServiceUrl {
         if port == 0 {
             return Err(refuse("nothing listens at port 0"));
         }
-        let path = if path.is_empty() { "/rpc" } else { path.trim_end_matches('/') };
+        let has_path = !path.is_empty();
+        let path = if has_path { path.trim_end_matches('/') } else { "/rpc" };
         Ok(Self {
+            socket: None,
+            has_path,
             host: bare.to_owned(),
             port,
             path: path.to_owned(),
@@ -117,12 +174,16 @@ impl ServiceUrl {
 
 /// One of several addresses of a service.
 pub(super) fn replica(address: &str) -> Result<Address, Error> {
+    if let Some(Ok(path)) = unix_path(address) {
+        return Ok(Address::Unix(Some(path)));
+    }
     match address.parse::<SocketAddr>() {
         Ok(parsed) if parsed.port() > 0 => Ok(parsed.into()),
         _ => {
             let address = quoted(address);
             let why = format!(
-                "{address} is not an address of a replica; expected an IP address and a port, such as 10.0.0.1:8080"
+                "{address} is not an address of a replica; expected an IP address and a port, such as 10.0.0.1:8080, or \
+                 a unix socket, such as unix:/run/orders.sock"
             );
             Err(Error::refused(Code::InvalidArgument, why))
         }
@@ -173,7 +234,8 @@ mod tests {
             let addresses = addresses.iter().map(|address| replica(address).unwrap()).collect();
             ServiceUrl { addresses, ..ServiceUrl::parse(url).unwrap() }.is_exposed()
         };
-        for here in ["localhost", "LOCALHOST:8080/rpc", "127.0.0.1:1", "127.9.9.9", "[::1]:80"] {
+        for here in ["localhost", "unix:/run/orders.sock", "LOCALHOST:8080/rpc", "127.0.0.1:1", "127.9.9.9", "[::1]:80"]
+        {
             assert!(!exposed(here, &[]), "{here}");
         }
         for away in ["orders", "10.0.0.1", "[::]:80", "0.0.0.0", "localhost.example", "[::ffff:10.0.0.1]"] {
@@ -181,7 +243,9 @@ mod tests {
         }
         // The addresses are used in place of those of the name.
         assert!(!exposed("orders", &["127.0.0.1:1", "[::1]:1"]));
-        assert!(exposed("localhost", &["127.0.0.1:1", "10.0.0.1:1"]));
+        assert!(
+            exposed("localhost", &["127.0.0.1:1", "10.0.0.1:1"]) && exposed("unix:/run/orders.sock", &["10.0.0.1:1"])
+        );
     }
 
     #[test]
@@ -193,7 +257,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_why() {
+    fn a_unix_socket_has_a_host_for_the_header_and_prints_as_itself() {
+        let target = ServiceUrl::parse("unix:///run/orders.sock").unwrap();
+        assert_eq!((target.authority.as_bytes(), target.path.as_str()), (b"localhost".as_slice(), "/rpc"));
+        assert_eq!((target.url(), target.site()), ("unix:/run/orders.sock".into(), "unix:/run/orders.sock".into()));
+        assert_eq!(target.addresses, [replica("unix:/run/orders.sock").unwrap()]);
+        // A host may be called `unix`.
+        assert_eq!(ServiceUrl::parse("unix:8080/x").unwrap().url(), "http://unix:8080/x");
+        for (bad, why) in [("unix:orders.sock", "begins neither"), ("unix://orders/rpc", "has a host")] {
+            let message = ServiceUrl::parse(bad).expect_err(bad).message().to_owned();
+            assert!(message.contains(why) && message.contains("such as unix:/run/orders.sock"), "{message}");
+            assert!(replica(bad).unwrap_err().message().contains("such as unix:/run/orders.sock"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_is_given_once() {
+        let set = |url: &str, endpoint: &str| {
+            let mut target = ServiceUrl::parse(url).unwrap();
+            target.set_endpoint(url, endpoint).map(|()| target.path).map_err(|error| error.message().to_owned())
+        };
+        for (endpoint, path) in [("/x", "/x"), ("x/y/", "/x/y"), ("/", ""), ("/rpc", "/rpc")] {
+            assert_eq!(set("unix:/run/orders.sock", endpoint).as_deref(), Ok(path));
+            assert_eq!(set("localhost:80", endpoint).as_deref(), Ok(path));
+        }
+        assert!(set("localhost:80/rpc", "/x").unwrap_err().contains("has the endpoint `/rpc` already"));
+        assert!(set("unix:/run/orders.sock", "/ü").unwrap_err().contains("no server has the endpoint"));
+    }
+
+    #[test]
+    fn the_error_about_an_invalid_address_says_why() {
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
         assert!(why("https://localhost/rpc").contains("https:// is not supported yet"));
         assert!(why("ftp://localhost").contains("`ftp`"));
@@ -226,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_bears_a_password() {
+    fn no_message_contains_a_password() {
         for url in [
             "user:secret@localhost/rpc",
             "http://user:secret@localhost/rpc",

@@ -4,7 +4,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::deadline::later;
@@ -25,12 +24,12 @@ const ADDRESSES: usize = 64;
 static SHORT_LIVED: Mutex<ShortLivedClients> = Mutex::new(ShortLivedClients { addresses: Vec::new() });
 
 /// A client of this address was dropped. `calls` is the number of calls that it made.
-pub(super) fn client_dropped(authority: &HeaderValue, calls: u64) {
-    let (1..=FEW, Ok(address)) = (calls, authority.to_str()) else {
+pub(super) fn client_dropped(address: impl FnOnce() -> String, calls: u64) {
+    if !(1..=FEW).contains(&calls) {
         return;
-    };
-    let now = Instant::now();
-    let counted = SHORT_LIVED.lock().unwrap_or_else(PoisonError::into_inner).dropped(address, calls, now);
+    }
+    let (address, now) = (address(), Instant::now());
+    let counted = SHORT_LIVED.lock().unwrap_or_else(PoisonError::into_inner).dropped(&address, calls, now);
     if let Some(ClientCount { since, clients, calls }) = counted {
         let within = now.saturating_duration_since(since);
         tracing::warn!(

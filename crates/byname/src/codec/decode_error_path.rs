@@ -208,7 +208,7 @@ mod tests {
 
     /// serde buffers only what is flattened.
     #[test]
-    fn an_error_beside_what_is_flattened_says_where_it_is() {
+    fn an_error_beside_a_flattened_field_says_where_it_is() {
         says::<Vec<Order>>(
             r#"[{"lines":[{"quantity":1},{"quantity":null}],"note":1}]"#,
             "`[0].lines[1].quantity`: invalid type: null, expected u8",
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_was_swallowed_leaves_no_path() {
+    fn an_ignored_error_leaves_no_path() {
         says::<(Lenient, Vec<u8>)>(r#"[[true],[true]]"#, "`[1][0]`: invalid type: boolean `true`, expected u8");
         let why = decode::<(Lenient, u8)>(Codec::Json, br#"["x",true]"#).unwrap_err();
         assert_eq!(why, "`[1]`: invalid type: boolean `true`, expected u8");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_so_with_its_place() {
+    fn the_error_about_invalid_json_has_the_place() {
         let why = |text: &str| decode::<Vec<u8>>(Codec::Json, text.as_bytes()).unwrap_err();
         assert_eq!(why("[1,\n 2"), "it is not JSON: EOF while parsing a list at line 2 column 2");
         assert_eq!(why("[1,\n 2,x]"), "it is not JSON: expected a JSON value at line 2 column 4");

@@ -186,7 +186,7 @@ fn both<T: Serialize>(value: T) {
 }
 
 #[test]
-fn whoever_sends_and_whoever_receives_it_is_the_same() {
+fn a_value_is_the_same_in_both_codecs_for_sender_and_receiver() {
     both(());
     both((true, false));
     for integer in [0, 1, -1, 31, 32, -32, -33, 127, 128, -128, -129, 255, 256, 65535, 65536, -32768, -32769] {
@@ -268,7 +268,7 @@ fn whoever_sends_and_whoever_receives_it_is_the_same() {
 }
 
 #[test]
-fn what_cannot_be_sent_cannot_be_sent_in_either() {
+fn values_that_cannot_be_sent_are_errors_in_both_codecs() {
     fn refused<T: Serialize>(value: T) {
         let refused = |codec| encode(codec, &value, &mut Vec::new()).unwrap_err();
         assert_eq!(refused(Codec::MessagePack), refused(Codec::Json));
@@ -384,7 +384,7 @@ fn any_number_keeps_its_digits_in_either() {
 }
 
 #[test]
-fn what_a_function_returned_is_seen_in_either() {
+fn the_returned_value_is_read_in_both_codecs() {
     type Sneaky = Result<u8, String>;
     let returned = |value: Sneaky| {
         let mut out = b"before".to_vec();
@@ -636,7 +636,7 @@ fn what_others_write_is_read() {
 }
 
 #[test]
-fn a_type_that_swallows_an_error_does_not_go_on_with_something_else() {
+fn a_type_that_ignores_an_error_makes_the_whole_value_fail() {
     let read = |bytes: &[u8]| decode::<(Lenient, u8)>(Codec::MessagePack, bytes);
     assert_eq!(read(b"\x92\x91\x01\x02").unwrap(), (Lenient(Some(vec![1])), 2));
     assert_eq!(read(b"\x92\xa1x\x02").unwrap(), (Lenient(None), 2));
@@ -730,7 +730,7 @@ fn any_value_is_the_same_in_both() {
 }
 
 #[test]
-fn any_bytes_are_refused_or_what_they_are_as_json() {
+fn any_bytes_are_rejected_or_equal_their_json() {
     proptest!(config(1500), |(bytes in near(), limit in 0usize..5)| {
         match to_json(&bytes) {
             Ok(text) => {

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_integer_is_refused_before_it_is_rounded() {
+    fn an_integer_is_rejected_before_it_is_rounded() {
         for wide in [WIDE, "18446744073709551616", "-9223372036854775809", "100000000000000000001", &"9".repeat(300)] {
             refused::<Value>(wide);
             refused::<Value>(&format!(r#"{{"a": [0, "\"{{", [{{"b": {wide}}}]]}}"#));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_and_what_is_no_integer_stays_as_it_is() {
+    fn small_integers_and_other_values_stay_unchanged() {
         for fine in [
             "18446744073709551615",
             "-9223372036854775808",
@@ -388,7 +388,7 @@ mod tests {
 
     /// The wrapper forwards every request of serde.
     #[test]
-    fn everything_is_read_beside_a_wide_integer() {
+    fn other_values_are_read_beside_a_wide_integer() {
         #[derive(Debug, PartialEq, Deserialize)]
         enum Shapes {
             Unit,
@@ -437,7 +437,7 @@ mod tests {
     /// serde buffers these values before it knows their type, and its buffer can't hold 128 bits. So an `f64` inside
     /// rejects 100000000000000000000, but accepts `1e20`.
     #[test]
-    fn what_serde_buffers_is_read_as_what_comes() {
+    fn buffered_values_are_read_like_streamed_ones() {
         #[derive(Debug, PartialEq, Deserialize)]
         #[serde(untagged)]
         enum Number {

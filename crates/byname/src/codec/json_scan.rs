@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_wide_integer_is_missed_by_looking_at_some_bytes() {
+    fn the_fast_scan_misses_no_wide_integer() {
         use proptest::prelude::*;
         proptest!(|(parts in proptest::collection::vec((0..30usize, "[-., \"ae]"), 0..12))| {
             let text: String = parts.iter().map(|(digits, other)| "7".repeat(*digits) + other).collect();

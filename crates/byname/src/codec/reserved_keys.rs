@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_is_refused_wherever_it_stands_and_however_it_is_written() {
+    fn a_reserved_key_is_rejected_in_every_position_and_spelling() {
         for key in SPELLINGS {
             for text in [
                 format!(r#"{{"{key}":"[1]"}}"#),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_is_fine_where_it_is_no_key() {
+    fn the_same_text_is_accepted_where_it_is_not_a_key() {
         for text in [
             format!(r#"["{RAW}",{{"a":"{RAW}"}},"{{\"{RAW}\":1}}"]"#),
             format!(r#"{{"a{RAW}":"$","\\u0024serde_json::private::":"\\"}}"#),

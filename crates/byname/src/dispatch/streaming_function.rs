@@ -81,6 +81,8 @@ impl FunctionItems {
             Poll::Pending => {}
         }
         std::task::ready!(self.timer.poll_at(cx, running.context.deadline()));
+        let is_flowing = yielded(running).is_none_or(|yielded| yielded.is_flowing());
+        let is_stopped = is_flowing || running.context.is_readonly();
         let name = &running.entry.handler.method.name;
         Poll::Ready(NextItems::Failed(Failure::Rpc(if self.has_begun {
             let why = format!(
@@ -90,7 +92,7 @@ impl FunctionItems {
             );
             Error::new(Code::DeadlineExceeded, why).executed_is(Executed::Yes).of_limit(Limit::StreamIdle)
         } else {
-            late_by(name, self.allowed, self.set_by)
+            late_by(name, is_stopped, self.allowed, self.set_by)
         })))
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_once_nobody_has_it() {
+    fn memory_is_reused_when_nobody_holds_it() {
         let mut spares = BufferPool::new(10_000);
         let first = message(&mut spares, 1000);
         let second = message(&mut spares, 1000);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_for_a_while_is_let_go() {
+    fn buffers_unused_for_a_time_are_released() {
         let (mut spares, now) = (BufferPool::new(3000), Instant::now());
         assert_eq!(spares.tidy(now), None);
         drop(message(&mut spares, 1000));

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_let_go() {
+    fn items_for_a_closed_receiver_are_dropped() {
         let (mut flows, mut cx) = (FlowControl::default(), context());
         flows.open(1, 0, true);
         assert!(flows.came(1, items(1, 9)).is_ok() && flows.has_items(1));
@@ -458,7 +458,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_between_all_items_arrive_in_order_and_no_more_is_kept_than_was_granted(
+        fn items_arrive_in_order_and_memory_stays_within_the_credit(
             steps in proptest::collection::vec((0..7u8, prop_oneof![0..40usize, 0..40_000usize, 200_000..400_000usize]), 0..400),
         ) {
             let mut world = World::new();
@@ -477,7 +477,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stream_that_is_cut_is_never_whole(
+        fn a_truncated_stream_never_looks_complete(
             steps in proptest::collection::vec((0..6u8, 0..40_000usize), 0..200),
             lost in 1..9usize,
         ) {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_comes_back_as_it_went() {
+    fn a_frame_is_read_as_it_was_written() {
         let header = FrameHeader { length: 3, ..FrameHeader::new(kind::CALL, flag::MIXED, 7, 1 << 40) };
         let bytes = [&header.write()[..], b"abc", &FrameHeader::new(kind::CANCEL, 0, 0, 2).write()].concat();
         let mut rest = bytes.as_slice();

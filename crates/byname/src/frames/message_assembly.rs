@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_large_is_said_to_be_at_its_end_and_nothing_of_it_is_kept() {
+    fn a_message_over_the_limit_is_reported_at_its_end_and_not_stored() {
         let mut assembly = MessageAssembly::new(100, 3);
         assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Assembled::Part));
         for _ in 0..100 {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_stands_still_is_refused_and_the_rest_of_it_read_over() {
+    fn a_stalled_message_is_rejected_and_the_rest_of_it_ignored() {
         let mut assembly = MessageAssembly::new(100, 100);
         for id in [1, 2] {
             assert_eq!(assembly.take(&piece(id, true), b"ab"), Ok(Assembled::Part));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_room_is_made_as_the_last_message_took_and_no_more_than_the_window_for_all() {
+    fn memory_is_reserved_as_the_last_message_took_and_within_the_window() {
         let mut assembly = MessageAssembly::new(3000, 3000);
         let room = |assembly: &MessageAssembly, id| match &assembly.parts[&(kind::CALL, id)].state {
             AssemblyState::Kept(bytes) => bytes.capacity(),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_the_window_and_what_is_forgotten_makes_room() {
+    fn memory_stays_within_the_window_and_forgotten_messages_free_it() {
         let mut assembly = MessageAssembly::new(4, 4);
         assert_eq!(assembly.take(&piece(1, true), b"abc"), Ok(Assembled::Part));
         assembly.forget(kind::CALL, 1);

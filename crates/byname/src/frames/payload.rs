@@ -206,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hello_comes_back_as_it_went(
+        fn hello_is_read_as_it_was_written(
             message in 1..usize::MAX,
             window in 1..usize::MAX,
             calls in 1..usize::MAX,
@@ -221,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn names_and_ids_come_back_as_they_went(number in 0..NAMES, name in ".{0,20}", id: u64) {
+        fn names_and_ids_are_read_as_they_were_written(number in 0..NAMES, name in ".{0,20}", id: u64) {
             let mut queue = WriteQueue::new();
             put_name(number, &name, &mut queue);
             put_go_away(id, &mut queue);
@@ -233,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn metadata_comes_back_as_it_went(metadata in metadata(), rest: Vec<u8>) {
+        fn metadata_is_read_as_it_was_written(metadata in metadata(), rest: Vec<u8>) {
             let mut bytes = Vec::new();
             write_metadata(&metadata, &mut bytes);
             bytes.extend_from_slice(&rest);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_is_no_text_is_left_out_or_refused() {
+    fn metadata_that_is_not_text_is_left_out_or_rejected() {
         let mut metadata = HeaderMap::new();
         metadata.append("x-two", HeaderValue::from_static("a"));
         let mut more = metadata.clone();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hello_does_not_say_has_the_smallest_value() {
+    fn missing_members_of_hello_have_the_smallest_value() {
         let least = Hello::read(br#"{"version":1,"more":[]}"#).unwrap();
         assert_eq!((least.message, least.window, least.calls, least.codecs.len()), (LONGEST, LONGEST, 1, 0));
         assert!(Hello::read(br#"{"version":2}"#).is_err());

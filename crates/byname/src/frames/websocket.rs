@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_protocol_is_refused() {
+    fn protocol_violations_are_rejected() {
         let wrong: [(&str, WebSocketRole, &[u8]); 12] = [
             ("unmasked from a client", WebSocketRole::Server, &[0x82, 0x00]),
             ("masked from a server", WebSocketRole::Client, &[0x82, 0x80, 0, 0, 0, 0]),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_frame_bears_nothing_or_a_code_that_may_be_sent_and_text() {
+    fn a_close_frame_is_empty_or_has_a_valid_code_and_text() {
         let close = |payload: &[u8]| read(WebSocketRole::Client, &[&[0x88, payload.len() as u8], payload].concat());
         assert_eq!(close(b""), Ok(vec![WebSocketMessage::Close]));
         for code in 0..=u16::MAX {
@@ -337,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_back_as_they_went_however_they_are_cut(
+        fn messages_are_read_as_they_were_written_however_they_are_split(
             messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..6),
             long in 0..70_000usize,
             cuts in proptest::collection::vec(1..40usize, 1..20),

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_begun_can_be_taken_back_and_what_was_only_given_up() {
+    fn unsent_and_abandoned_messages_can_be_withdrawn() {
         let (mut write_queue, mut writer) = (WriteQueue::new(), WebSocketWriter::new(WebSocketRole::Client));
         write_queue.set_window(9 * PIECE);
         for id in 1..=2 {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn each_piece_says_what_the_message_has() {
+    fn each_piece_has_the_flags_of_its_message() {
         let mut write_queue = WriteQueue::new();
         let header = FrameHeader::new(kind::CALL, flag::METADATA | flag::MIXED, 7, 1);
         write_queue.put_bytes(header, vec![0; PIECE + 1].into());
@@ -419,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_comes_whole_whatever_goes_in_between(
+        fn every_message_arrives_complete_between_others(
             steps in proptest::collection::vec((0..6u8, prop_oneof![0..400usize, PIECE - 2..PIECE * 3]), 1..40),
             window in PIECE..PIECE * 8,
         ) {

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "items were asked for after their end")]
-    fn asking_after_a_failure_panics_and_does_not_look_like_the_end() {
+    fn polling_after_a_failure_panics_and_does_not_look_like_the_end() {
         let _ = asked_twice(NextItems::Failed(Error::new(Code::Cancelled, "cut").into()));
     }
 }

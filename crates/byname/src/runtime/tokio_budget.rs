@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_polled_has_a_budget_and_nothing_else() {
+    fn only_polled_code_has_a_budget() {
         assert!(!is_polling(), "a thread without a runtime");
         for runtime in [Builder::new_current_thread().build(), Builder::new_multi_thread().worker_threads(1).build()] {
             let runtime = runtime.unwrap();
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_of_a_budget_is_given_back() {
+    fn asking_for_the_budget_does_not_consume_it() {
         Builder::new_current_thread().build().unwrap().block_on(async {
             for _ in 0..3 {
                 assert!(is_polling());

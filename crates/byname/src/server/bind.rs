@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 
+use super::unix_socket::UnixSocket;
+use crate::address::{Address, unix_path};
 use crate::error::{Code, Error};
-use crate::transport::TransportListener;
+use crate::transport::{GivenUnixListener, PathListener, TransportListener};
 use crate::untrusted_text::quoted;
 
 /// Connections that may wait to be accepted. The usual 128 is too small for two clients that start together, and a
@@ -15,28 +18,82 @@ const BACKLOG: u32 = 1024;
 
 /// What [`Listen`](super::Listen) was made of.
 #[derive(Debug)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "only unix has these sockets"))]
 pub(super) enum ListenAddress {
     Name(String),
     Address(SocketAddr),
     Std(std::net::TcpListener),
     Tokio(TcpListener),
+    Unix(UnixSocket),
+    StdUnix(GivenUnixListener),
+    HandedOver(Result<HandedOver, Error>),
 }
 
-/// Binds. There is at least one listener.
-pub(super) async fn bind(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
+/// Sockets that the process was started with.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    pub(super) tcp: Vec<std::net::TcpListener>,
+    pub(super) unix: Vec<GivenUnixListener>,
+}
+
+/// What a server listens at: at least one listener.
+#[derive(Debug)]
+pub(super) struct BoundListeners {
+    pub(super) listeners: Vec<TransportListener>,
+    /// The sockets stay open when this process ends: connections that it has not accepted are for the next one.
+    pub(super) are_kept_open: bool,
+}
+
+pub(super) async fn bind(at: ListenAddress) -> Result<BoundListeners, Error> {
+    let are_kept_open = matches!(at, ListenAddress::HandedOver(_));
+    Ok(BoundListeners { listeners: listeners(at).await?, are_kept_open })
+}
+
+async fn listeners(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
     match at {
-        ListenAddress::Name(name) => Ok(named(&name).await?.into_iter().map(TransportListener::from).collect()),
+        ListenAddress::Name(name) => match unix_path(&name) {
+            Some(Ok(path)) => listen_at_path(&UnixSocket::at(path)),
+            Some(Err(why)) => {
+                let why = format!(
+                    "can't listen at {}: {why}; expected unix:/path, such as unix:/run/orders.sock",
+                    quoted(&name)
+                );
+                Err(Error::refused(Code::InvalidArgument, why))
+            }
+            None => Ok(named(&name).await?.into_iter().map(TransportListener::from).collect()),
+        },
         ListenAddress::Address(address) => match listen_at(address) {
             Ok(listener) => Ok(vec![listener.into()]),
             Err(why) => Err(cannot_listen(&quoted(&address.to_string()), why)),
         },
-        ListenAddress::Std(listener) => listener
-            .set_nonblocking(true)
-            .and_then(|()| TcpListener::from_std(listener))
-            .map(|listener| vec![listener.into()])
-            .map_err(|why| cannot_listen("the given listener", why)),
+        ListenAddress::Std(listener) => given_tcp(listener).map(|listener| vec![listener]),
         ListenAddress::Tokio(listener) => Ok(vec![listener.into()]),
+        ListenAddress::Unix(socket) => listen_at_path(&socket),
+        ListenAddress::StdUnix(listener) => given_unix(listener).map(|listener| vec![listener]),
+        ListenAddress::HandedOver(handed_over) => {
+            let HandedOver { tcp, unix } = handed_over?;
+            tcp.into_iter().map(given_tcp).chain(unix.into_iter().map(given_unix)).collect()
+        }
     }
+}
+
+fn given_tcp(listener: std::net::TcpListener) -> Result<TransportListener, Error> {
+    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    listener.map(TransportListener::from).map_err(|why| cannot_listen("the given listener", why))
+}
+
+fn given_unix(listener: GivenUnixListener) -> Result<TransportListener, Error> {
+    let listener = PathListener::given(listener).map(TransportListener::from);
+    listener.map_err(|why| cannot_listen("the given listener", why))
+}
+
+fn listen_at_path(socket: &UnixSocket) -> Result<Vec<TransportListener>, Error> {
+    let path = &socket.path;
+    let bound = PathListener::bind(path, socket.mode, BACKLOG).map_err(|why| {
+        let address = Address::Unix(Some(Arc::clone(path))).to_string();
+        Error::refused(Code::Unavailable, format!("can't listen at {}: {why}", quoted(&address)))
+    })?;
+    Ok(vec![bound.into()])
 }
 
 /// Binds both addresses of `localhost`, or the first address of any other name that can be bound. If a name has several

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -18,8 +17,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
-use super::frame_connection;
-use super::http::{STREAMS, ServerEndpoint, Session, answer};
+use super::frame_connection::{self, FrameCaller};
+use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
 use crate::transport::TransportStream;
@@ -95,8 +94,13 @@ pub(super) async fn serve(
 }
 
 /// Serves frames after an upgrade from HTTP.
-async fn upgraded(upgrade: OnUpgrade, peer: Arc<Peer>, endpoint: Arc<ServerEndpoint>, stopped: watch::Receiver<()>) {
-    let upgraded = match upgrade.await {
+async fn upgraded(
+    upgrade: GrantedUpgrade,
+    peer: Arc<Peer>,
+    endpoint: Arc<ServerEndpoint>,
+    stopped: watch::Receiver<()>,
+) {
+    let upgraded = match upgrade.connection.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
     };
@@ -105,7 +109,14 @@ async fn upgraded(upgrade: OnUpgrade, peer: Arc<Peer>, endpoint: Arc<ServerEndpo
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frame_connection::serve(stream, early.into(), peer, endpoint, stopped).await;
+    frame_connection::serve(
+        stream,
+        early.into(),
+        FrameCaller { peer, is_forwarded: upgrade.is_forwarded },
+        endpoint,
+        stopped,
+    )
+    .await;
 }
 
 /// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.

@@ -62,15 +62,23 @@ const AT_ONCE: usize = 32;
 /// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
 const WINDOW: usize = 4;
 
+/// Who has opened a connection of frames.
+pub(super) struct FrameCaller {
+    pub(super) peer: Arc<Peer>,
+    /// A proxy has passed on the request for the upgrade, so that the peer is the proxy.
+    pub(super) is_forwarded: bool,
+}
+
 /// Serves one connection from its upgrade to its end.
 pub(super) async fn serve(
     stream: TransportStream,
     early: Bytes,
-    peer: Arc<Peer>,
+    caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let mut connection = FrameServer::new(stream, &early, Arc::clone(&peer), endpoint);
+    let peer = Arc::clone(&caller.peer);
+    let mut connection = FrameServer::new(stream, &early, caller, endpoint);
     let mut stop = pin!(stopped.changed());
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
@@ -94,7 +102,7 @@ pub(super) async fn serve(
 struct FrameServer<S> {
     socket: FrameSocket<S>,
     endpoint: Arc<ServerEndpoint>,
-    peer: Arc<Peer>,
+    caller: FrameCaller,
     /// The codec of values, once the client has said it.
     codec: Option<Codec>,
     /// The rest of a message whose first calls were answered, or for which there was no room.
@@ -144,7 +152,7 @@ impl SharedStreams for SharedReplies {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
-    fn new(stream: S, early: &[u8], peer: Arc<Peer>, endpoint: Arc<ServerEndpoint>) -> Self {
+    fn new(stream: S, early: &[u8], caller: FrameCaller, endpoint: Arc<ServerEndpoint>) -> Self {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
@@ -156,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             SharedReplies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
         Self {
             socket: FrameSocket::new(stream, WebSocketRole::Server, early, now),
-            peer,
+            caller,
             codec: None,
             unread: Bytes::new(),
             names: Vec::new(),
@@ -384,7 +392,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// The entry of the access log for the call of this frame.
     fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
         let dispatch = self.endpoint.dispatch();
-        let mut access = dispatch.access(CallWay::Frames, Some(&self.peer), metadata, now);
+        let mut access = dispatch.access(CallWay::Frames, Some(&self.caller.peer), metadata, now);
         if access.is_some()
             && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
         {
@@ -425,7 +433,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
         };
         let deadline = timeout.map(|timeout| later(now, timeout));
-        let (id, peer) = (header.id, Some(Arc::clone(&self.peer)));
+        let (id, peer) = (header.id, Some(Arc::clone(&self.caller.peer)));
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
@@ -452,6 +460,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let (dispatch, entry, name) = (Arc::clone(dispatch), name.entry.clone(), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
+            request.is_forwarded = self.caller.is_forwarded;
             if streams {
                 request.takes_stream = credit.is_some();
                 self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request, access);

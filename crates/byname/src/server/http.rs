@@ -80,7 +80,15 @@ pub(super) struct Session {
     /// The extensions that the layers of an outer server have added to its one request.
     extensions: Extensions,
     /// The connection that changes to frames after the answer to the upgrade request.
-    upgrade: OnceLock<OnUpgrade>,
+    upgrade: OnceLock<GrantedUpgrade>,
+}
+
+/// A connection that changes to frames.
+#[derive(Clone)]
+pub(super) struct GrantedUpgrade {
+    pub(super) connection: OnUpgrade,
+    /// Whether a proxy has passed on the upgrade request.
+    pub(super) is_forwarded: bool,
 }
 
 /// A way of calling over HTTP, or another service at a path.
@@ -184,7 +192,7 @@ impl Session {
     }
 
     /// The connection itself, if frames were requested and granted.
-    pub(super) fn upgrade(&self) -> Option<OnUpgrade> {
+    pub(super) fn upgrade(&self) -> Option<GrantedUpgrade> {
         self.upgrade.get().cloned()
     }
 

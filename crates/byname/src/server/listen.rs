@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,12 +15,13 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Server;
-use super::bind::{ListenAddress, bind, cannot_listen};
+use super::bind::{BoundListeners, ListenAddress, bind, cannot_listen};
 use super::blocking_watchdog::Watchdog;
 use super::connection;
 use super::drain::drain;
 use super::http::ServerEndpoint;
 use super::signals::ToldBySignals;
+use super::unix_socket::UnixSocket;
 use crate::address::Address;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
@@ -27,9 +29,28 @@ use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
 use crate::transport::{TransportListener, TransportStream};
 
-/// Where a server listens: an address, as text or as a [`SocketAddr`], or a listener that is already bound.
+/// Where a server listens: an address, as text or as a [`SocketAddr`], [a unix socket](Self::unix), a listener that is
+/// already bound, or sockets that systemd hands over.
 #[derive(Debug)]
-pub struct Listen(ListenAddress);
+pub struct Listen(pub(super) ListenAddress);
+
+impl Listen {
+    /// A unix socket at a path, whatever the path looks like, to set its permissions. `"unix:/run/orders.sock"` is the
+    /// same with those that it has without being told.
+    ///
+    /// ```no_run
+    /// use byname::{Listen, Server};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// # let server = Server::new().function("ping", || async { "pong" });
+    /// server.serve(Listen::unix("/run/orders/orders.sock").mode(0o660)).await
+    /// # }
+    /// ```
+    pub fn unix(path: impl AsRef<Path>) -> UnixSocket {
+        UnixSocket::at(path.as_ref().into())
+    }
+}
 
 impl From<&str> for Listen {
     fn from(name: &str) -> Self {
@@ -58,6 +79,12 @@ impl From<std::net::TcpListener> for Listen {
 impl From<TcpListener> for Listen {
     fn from(listener: TcpListener) -> Self {
         Self(ListenAddress::Tokio(listener))
+    }
+}
+
+impl From<UnixSocket> for Listen {
+    fn from(socket: UnixSocket) -> Self {
+        Self(ListenAddress::Unix(socket))
     }
 }
 
@@ -103,13 +130,13 @@ impl Serve {
     ///
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let listeners = bind(self.at.0).await?;
+        let BoundListeners { listeners, are_kept_open } = bind(self.at.0).await?;
         let addresses = listeners.iter().map(TransportListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
         let private = addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
         let endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
-        Ok(Bound { listeners, addresses, endpoint: Arc::new(endpoint), until: self.until })
+        Ok(Bound { listeners, are_kept_open, addresses, endpoint: Arc::new(endpoint), until: self.until })
     }
 }
 
@@ -127,6 +154,7 @@ impl IntoFuture for Serve {
 pub struct Bound {
     /// One or more listeners, with the same number of addresses.
     listeners: Vec<TransportListener>,
+    are_kept_open: bool,
     addresses: Vec<Address>,
     endpoint: Arc<ServerEndpoint>,
     until: Option<BoxFuture<()>>,
@@ -139,12 +167,13 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
-    /// The address, with the port that was chosen. For `localhost`, the first of its two addresses.
+    /// The address, with the port that was chosen. For `localhost`, the first of its two addresses. For sockets that were
+    /// handed over, the first.
     pub fn local_addr(&self) -> Address {
         self.addresses[0].clone()
     }
 
-    /// All addresses: two for `localhost`, otherwise one.
+    /// All addresses: two for `localhost`, one for each socket that was handed over, otherwise one.
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
     }
@@ -160,7 +189,7 @@ impl IntoFuture for Bound {
 }
 
 async fn run(bound: Bound) -> Result<(), Error> {
-    let Bound { mut listeners, addresses, endpoint, until } = bound;
+    let Bound { mut listeners, are_kept_open, addresses, endpoint, until } = bound;
     // Dropped with this future, at the end or before. After that, signals end the process again.
     let (by_signals, mut until) = match until {
         Some(until) => (None, until),
@@ -177,7 +206,9 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     dispatch.log_not_served();
     for address in addresses {
-        info!(%address, "serving {} functions at http://{address}{}", dispatch.methods().len(), endpoint.path());
+        let scheme = if address.is_unix() { "" } else { "http://" };
+        let (count, path) = (dispatch.methods().len(), endpoint.path());
+        info!(%address, "serving {count} functions at {scheme}{address}{}{path}", if scheme.is_empty() { ", " } else { "" });
     }
 
     let _watchdog = Watchdog::new(&endpoint);
@@ -195,6 +226,9 @@ async fn run(bound: Bound) -> Result<(), Error> {
     // Before any reply says that its connection ends. A client that reads this opens another connection, which must not
     // reach this listener.
     for listener in listeners {
+        if are_kept_open {
+            continue;
+        }
         accept_the_last(listener, &endpoint, &stopped);
     }
     drop(ends);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::TransportStream;
+use super::unix::{ClosingPathListener, PathListener};
 use crate::address::Address;
 use crate::peer::Peer;
 
@@ -13,24 +14,28 @@ use crate::peer::Peer;
 #[derive(Debug)]
 pub(crate) enum TransportListener {
     Tcp(TcpListener),
+    Unix(PathListener),
 }
 
 /// A listener that is about to close. It asks the kernel for connections, and does not wait.
 #[derive(Debug)]
 pub(crate) enum ClosingListener {
     Tcp(std::net::TcpListener),
+    Unix(ClosingPathListener),
 }
 
 impl TransportListener {
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Unix(listener) => Ok(listener.address()),
         }
     }
 
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TransportStream, Peer)>> {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| tcp(stream, peer.into())),
+            Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| (stream.into(), peer)),
         }
     }
 
@@ -38,6 +43,7 @@ impl TransportListener {
     pub(crate) fn close(self) -> io::Result<ClosingListener> {
         match self {
             Self::Tcp(listener) => listener.into_std().map(ClosingListener::Tcp),
+            Self::Unix(listener) => listener.close().map(ClosingListener::Unix),
         }
     }
 }
@@ -52,6 +58,10 @@ impl ClosingListener {
                 let stream = stream.map(|stream| tcp(stream, peer.into()).0);
                 Ok((stream, peer.into()))
             }
+            Self::Unix(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((stream.map(TransportStream::from), peer))
+            }
         }
     }
 }
@@ -65,5 +75,11 @@ fn tcp(stream: TcpStream, peer: Peer) -> (TransportStream, Peer) {
 impl From<TcpListener> for TransportListener {
     fn from(listener: TcpListener) -> Self {
         Self::Tcp(listener)
+    }
+}
+
+impl From<PathListener> for TransportListener {
+    fn from(listener: PathListener) -> Self {
+        Self::Unix(listener)
     }
 }

@@ -8,10 +8,13 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::unix::{self, UnixStream};
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) enum TransportStream {
     Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 impl TransportStream {
@@ -21,6 +24,7 @@ impl TransportStream {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
+            Self::Unix(stream) => unix::peek(stream, &mut byte),
         };
         match peeked {
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -35,6 +39,7 @@ impl TransportStream {
         let mut next = [0; 1];
         match self {
             Self::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut next)).map_ok(|count| count > 0),
+            Self::Unix(stream) => unix::poll_peek(stream, cx).map_ok(|count| count > 0),
         }
     }
 
@@ -43,6 +48,7 @@ impl TransportStream {
         // The peer may be gone, and then nobody reads them.
         let _ = match self {
             Self::Tcp(stream) => stream.try_write(words),
+            Self::Unix(stream) => stream.try_write(words),
         };
     }
 }
@@ -53,10 +59,17 @@ impl From<TcpStream> for TransportStream {
     }
 }
 
+impl From<UnixStream> for TransportStream {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
 impl AsyncRead for TransportStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -65,6 +78,7 @@ impl AsyncWrite for TransportStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -75,24 +89,28 @@ impl AsyncWrite for TransportStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_answered_by_its_id_if_it_has_one_beyond_doubt() {
+    fn an_invalid_request_is_answered_by_its_id_if_the_id_is_certain() {
         for (body, id) in [
             (r#"{"jsonrpc":"1.0","method":"f","id":7}"#, "7"),
             (r#"{"jsonrpc":2.0,"method":"f","id":7}"#, "7"),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_no_matter_for_the_reader() {
+    fn the_reader_does_not_limit_depth() {
         let deep = |open: &str, close: &str| Bytes::from(format!("{}1{}", open.repeat(100_000), close.repeat(100_000)));
         for body in [deep("[", "]"), deep("{\"jsonrpc\":", "}"), deep("[{\"params\":", "}]")] {
             let (_, asked) = all(read(&body, 100));
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_written_as_the_specification_has_them() {
+    fn replies_are_written_as_the_specification_requires() {
         assert_eq!(text(&success(b"1e3", b"[1]")), r#"{"jsonrpc":"2.0","result":[1],"id":1e3}"#);
         let error = WireError::from(Error::refused(Code::NotFound, "no \"x\""));
         let first = text(&failure(b"\"a\"", &error));

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_writes_the_server_reads() {
+    fn the_server_reads_requests_as_the_client_wrote_them() {
         let args = EncodedArguments::by_position(Codec::Json, Bytes::from_static(b"[1]"));
         let (name, args) = read(&write("a.b", &args).into()).unwrap();
         assert_eq!((name.as_str(), &args.positional[..], &args.keyword[..]), ("a.b", &b"[1]"[..], &b"{}"[..]));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_502_is_read_for_what_it_is() {
+    fn a_502_is_classified_by_its_reason_and_body() {
         let unavailable = (Code::Unavailable, Executed::Unknown);
         assert_eq!(
             refused(StatusCode::BAD_GATEWAY, Some(b"no func found err"), ""),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_is_none_is_an_error() {
+    fn a_malformed_success_is_an_error() {
         for body in ["", "3", "{}", "{\"ret\":", "<html>", "[{\"ret\":1}]"] {
             assert_eq!(refused(StatusCode::OK, None, body), (Code::Internal, Executed::Unknown), "{body}");
         }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_whole_however_they_come() {
+    fn lines_are_joined_from_any_pieces() {
         for pieces in [&["1\n\r\n 2\r\n", "3"][..], &["1", "\n\n2", "\n", "\n3"], &["1\n2\n3\n"]] {
             assert_eq!(lines(pieces), ["1", "2", "3"], "{pieces:?}");
         }

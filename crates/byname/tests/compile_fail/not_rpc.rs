@@ -1,4 +1,4 @@
-//! A function without the attribute is no type, so `method` can't name it.
+//! A function without the attribute is not a type, so `method` can't name it.
 
 use byname::Server;
 

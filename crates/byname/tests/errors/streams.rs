@@ -1,4 +1,4 @@
-//! What goes wrong with streams.
+//! Errors of streams.
 
 use std::sync::{Arc, Mutex};
 
@@ -56,7 +56,7 @@ async fn ended<A: Send, R: Remote<Err: Into<Seen>>>(mut stream: StreamCall<A, R>
     }
 }
 
-/// A client by frames, and what is behind it.
+/// A client by frames and its server.
 async fn by_frames(server: Server) -> (Running, Tap, Client) {
     let running = Running::new(server).await;
     let (tap, client) = Tap::client_by_frames(&running, Codec::Json).await;
@@ -175,7 +175,7 @@ pub(super) async fn streams(page: &mut Page) {
         "As above, but with the limit of the client.",
     );
     let tap = Tap::before(running.address).await;
-    let builder = Client::builder(tap.address.to_string()).limits(|limits| limits.stream_idle = SHORT);
+    let builder = Client::builder(&tap.url).limits(|limits| limits.stream_idle = SHORT);
     let impatient = builder.build().unwrap();
     while tap.calls_by_frames() == 0 {
         within(impatient.call::<Value>("nothing", ())).await.unwrap();

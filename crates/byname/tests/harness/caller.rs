@@ -1,4 +1,4 @@
-//! A client of nobody's making: bytes out, bytes in.
+//! A raw client: it sends bytes and reads bytes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A server that is not byname's: it answers what a test scripts, and keeps what it saw.
+//! A server that is not byname's. It sends the answers that a test scripts, and records the requests.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -344,7 +344,7 @@ impl Connection {
         self.stream.read_buf(&mut self.early).await.is_ok_and(|count| count > 0)
     }
 
-    /// Sends bytes; a client that is gone is none of the server's business.
+    /// Sends bytes. It is no error if the client is gone.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
@@ -434,7 +434,7 @@ pub async fn start<F: Future + Unpin>(call: &mut F) {
     assert!(pending.await, "it ended at once");
 }
 
-/// Fills the queue of a listener on `socket`: whoever connects from now on waits, until what comes back is dropped.
+/// Fills the queue of a listener on `socket`: new connections wait until the returned value is dropped.
 pub fn crowded(socket: &Socket) -> Vec<Socket> {
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap();

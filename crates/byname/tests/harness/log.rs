@@ -1,4 +1,4 @@
-//! What the library says in its log and its spans.
+//! The library's log events and spans.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};

@@ -8,6 +8,7 @@ mod log;
 pub mod peer;
 mod process;
 mod tap;
+pub mod unix;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
@@ -19,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use byname::{Client, Code, Context, Error, Listen, MethodError, Server, Transport, rpc};
+use byname::{Address, Client, Code, Context, Error, Listen, MethodError, Server, Transport, rpc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -195,7 +196,18 @@ pub fn everything() -> Server {
         .function("sneaky", |fail: bool| async move { if fail { Err("no") } else { Ok(1) } })
 }
 
-/// A server that runs until it is dropped or stopped.
+/// A server that runs, over whatever.
+pub trait Served {
+    fn address(&self) -> Address;
+}
+
+impl Served for Running {
+    fn address(&self) -> Address {
+        self.address.into()
+    }
+}
+
+/// A server that runs over TCP until it is dropped or stopped.
 pub struct Running {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,

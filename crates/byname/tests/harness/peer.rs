@@ -1,5 +1,4 @@
-//! The other end of a connection that bears frames, without a line of byname's: what it sends is for a test to say, and
-//! need not be right.
+//! The other end of a connection with frames, without any code of byname. A test decides what it sends, valid or not.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -208,7 +207,7 @@ impl Peer {
         self.send(all).await;
     }
 
-    /// The next frame; pings are answered and pongs read over.
+    /// The next frame. Pings are answered, pongs are ignored.
     pub async fn frame(&mut self) -> Frame {
         loop {
             match self.next().await {

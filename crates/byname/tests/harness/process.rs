@@ -29,7 +29,8 @@ impl Process {
         Self::start(command, variable, value)
     }
 
-    fn start(mut command: Command, variable: &str, value: &str) -> Self {
+    /// Runs a command that runs a test of this program, which finds `variable` in its environment.
+    pub fn start(mut command: Command, variable: &str, value: &str) -> Self {
         command.env(variable, value).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();

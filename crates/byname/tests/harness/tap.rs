@@ -1,47 +1,70 @@
-//! What a client writes, seen from between it and its server.
+//! Records the bytes of a client on their way to its server.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use byname::{Client, Codec, Limits, Transport};
+use byname::{Address, Client, Codec, Limits};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet, yield_now};
 
-use super::{Running, peer, within};
+use super::unix::TemporaryDirectory;
+use super::{Served, peer, within};
 
 /// Passes on what comes, both ways, and keeps what clients have sent. It ends when it is dropped.
 pub struct Tap {
-    pub address: SocketAddr,
+    /// The URL of a client, without a path.
+    pub url: String,
     sent: Arc<Mutex<Vec<Vec<u8>>>>,
     task: JoinHandle<()>,
+    _directory: Option<TemporaryDirectory>,
 }
 
 impl Tap {
-    pub async fn before(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    /// It listens as the server does: at TCP or at a unix socket.
+    pub async fn before(server: impl Into<Address>) -> Self {
         let sent = Arc::<Mutex<Vec<Vec<u8>>>>::default();
         let kept = Arc::clone(&sent);
-        let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                connections.spawn(pass_on(client, server, Arc::clone(&kept)));
+        let (url, directory, task) = match server.into() {
+            Address::Tcp(server) => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let url = listener.local_addr().unwrap().to_string();
+                let task = tokio::spawn(async move {
+                    let mut connections = JoinSet::new();
+                    loop {
+                        let (client, _) = listener.accept().await.unwrap();
+                        let server = TcpStream::connect(server).await.unwrap();
+                        connections.spawn(pass_on(client, server, Arc::clone(&kept)));
+                    }
+                });
+                (url, None, task)
             }
-        });
-        Self { address, sent, task }
+            server => {
+                let directory = TemporaryDirectory::new();
+                let path = directory.path().join("tap.sock");
+                let listener = UnixListener::bind(&path).unwrap();
+                let task = tokio::spawn(async move {
+                    let mut connections = JoinSet::new();
+                    loop {
+                        let (client, _) = listener.accept().await.unwrap();
+                        let server = UnixStream::connect(server.path().unwrap()).await.unwrap();
+                        connections.spawn(pass_on(client, server, Arc::clone(&kept)));
+                    }
+                });
+                (format!("unix:{}", path.display()), Some(directory), task)
+            }
+        };
+        Self { url, sent, task, _directory: directory }
     }
 
     /// A client that has gone over to frames in this codec, which the connection itself tells.
-    pub async fn client_by_frames(server: &Running, codec: Codec) -> (Self, Client) {
+    pub async fn client_by_frames(server: &impl Served, codec: Codec) -> (Self, Client) {
         Self::client_by_frames_calling(server, codec, "nothing").await
     }
 
     /// As [`client_by_frames`](Self::client_by_frames), with other limits.
     pub async fn limited_client_by_frames(
-        server: &Running,
+        server: &impl Served,
         codec: Codec,
         limits: impl FnOnce(&mut Limits),
     ) -> (Self, Client) {
@@ -49,13 +72,18 @@ impl Tap {
     }
 
     /// As [`client_by_frames`](Self::client_by_frames), by calls of a function of this name.
-    pub async fn client_by_frames_calling(server: &Running, codec: Codec, name: &str) -> (Self, Client) {
+    pub async fn client_by_frames_calling(server: &impl Served, codec: Codec, name: &str) -> (Self, Client) {
         Self::gone_over(server, codec, name, |_| ()).await
     }
 
-    async fn gone_over(server: &Running, codec: Codec, name: &str, limits: impl FnOnce(&mut Limits)) -> (Self, Client) {
-        let tap = Self::before(server.address).await;
-        let builder = Client::builder(format!("{}/rpc", tap.address)).codec(codec).limits(limits);
+    async fn gone_over(
+        server: &impl Served,
+        codec: Codec,
+        name: &str,
+        limits: impl FnOnce(&mut Limits),
+    ) -> (Self, Client) {
+        let tap = Self::before(server.address()).await;
+        let builder = Client::builder(&tap.url).codec(codec).limits(limits);
         let client = builder.build().unwrap();
         within(async {
             while tap.calls_by_frames() == 0 {
@@ -101,15 +129,14 @@ fn upgraded(sent: &[u8]) -> Option<&[u8]> {
     head.contains("\r\nupgrade: websocket\r\n").then_some(&sent[end..])
 }
 
-async fn pass_on(client: TcpStream, server: SocketAddr, kept: Arc<Mutex<Vec<Vec<u8>>>>) {
+async fn pass_on<S: AsyncRead + AsyncWrite>(client: S, server: S, kept: Arc<Mutex<Vec<Vec<u8>>>>) {
     let number = {
         let mut kept = kept.lock().unwrap();
         kept.push(Vec::new());
         kept.len() - 1
     };
-    let server = TcpStream::connect(server).await.unwrap();
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_server, mut to_server) = tokio::io::split(server);
     let there = async {
         let mut bytes = Vec::with_capacity(1 << 16);
         while from_client.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {

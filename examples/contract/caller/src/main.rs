@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_taken_is_no_failure() {
+    async fn a_name_that_is_taken_is_not_a_failure() {
         let names = ["Bob", "Taken", "Ada"].map(String::from).to_vec();
         let users = register(Arc::new(Added::default()), names).await.unwrap();
         assert_eq!(users.into_iter().map(|user| user.name).collect::<Vec<_>>(), ["Ada", "Bob"]);

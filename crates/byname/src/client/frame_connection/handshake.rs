@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_answer_to_this_request_grants_it() {
+    fn only_the_answer_to_this_request_grants_the_upgrade() {
         let head = |status: &str, accept: &str, protocol: &str| {
             format!(
                 "HTTP/1.1 {status}\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {accept}\r\n\

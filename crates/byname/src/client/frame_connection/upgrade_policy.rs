@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_a_minute_and_begin_anew() {
+    fn pauses_grow_up_to_a_minute_and_start_again() {
         let (now, s) = (Instant::now(), Duration::from_secs);
         let mut upgrades = Upgrades::default();
         assert!(upgrades.may_try(now));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_cut_in_mid_call_again_and_again_are_given_up_for_a_while() {
+    fn frames_pause_after_connections_were_cut_during_calls_repeatedly() {
         let (now, s) = (Instant::now(), Duration::from_secs);
         let mut upgrades = Upgrades::default();
         for (was_cut, age) in

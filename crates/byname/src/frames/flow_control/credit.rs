@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_may_be_spent_than_there_is_and_is_owed() {
+    fn spending_beyond_the_credit_is_a_debt() {
         let mut credit = Credit::new(20);
         credit.spend(50);
         assert!(!credit.is_positive() && credit.left() == 0);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_fills_the_window() {
+    fn missing_pieces_fill_the_window() {
         assert_eq!(Credit::new(10).missing(100, 30), 60);
         assert_eq!(Credit(-10).missing(100, 30), 80);
         assert_eq!(Credit::new(90).missing(100, 30), 0);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn items_before_the_end_are_read_before_it_and_none_come_behind_it() {
+    fn items_are_read_before_the_end_and_none_after_it() {
         let mut half = ReceivingHalf::open(1000);
         assert!(matches!(half.take(1000), Found::Nothing));
         assert_eq!(half.came(items(9)), Ok(FlowEvent::WakeReader));
@@ -238,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sender_without_credit_is_found_out(lengths in proptest::collection::vec(0..100_000usize, 1..30)) {
+        fn a_sender_that_exceeds_its_credit_is_detected(lengths in proptest::collection::vec(0..100_000usize, 1..30)) {
             let mut half = ReceivingHalf::open(256 << 10);
             let mut left = 256i64 << 10;
             for length in lengths {

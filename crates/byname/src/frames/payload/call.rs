@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_call_comes_back_as_it_went(
+        fn a_call_is_read_as_it_was_written(
             left in 1..u64::from(u32::MAX),
             metadata in metadata(),
             positional: Vec<u8>,
@@ -248,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn arguments_by_name_come_back_as_they_went(metadata in metadata(), keyword: Vec<u8>) {
+        fn arguments_by_name_are_read_as_they_were_written(metadata in metadata(), keyword: Vec<u8>) {
             let write = |payload: &mut Vec<u8>| {
                 payload.extend_from_slice(&keyword);
                 Ok(())
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_whose_time_is_nearly_over_says_one_millisecond_and_a_zero_is_none() {
+    fn the_last_millisecond_is_sent_as_one_and_zero_means_no_time() {
         assert_eq!(millis(Duration::from_micros(10)), 1u32.to_be_bytes());
         assert_eq!(millis(Duration::from_secs(1 << 32)), u32::MAX.to_be_bytes());
         let read = ReceivedCall::read(&FrameHeader::new(kind::CALL, 0, 1, 1), &[0; 4], MOST).unwrap();

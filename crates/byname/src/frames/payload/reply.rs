@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_comes_back_as_it_went(metadata in metadata(), value: Vec<u8>) {
+        fn a_value_is_read_as_it_was_written(metadata in metadata(), value: Vec<u8>) {
             let (kind, reply) = read_back(|queue| _ = put_value(7, &metadata, value.clone().into(), queue));
             let Ok(Returned::Value(returned)) = reply.result else { panic!("a value") };
             prop_assert_eq!((kind, encoded(returned), reply.metadata), (kind::REPLY, value.clone(), metadata));
@@ -113,7 +113,7 @@ mod tests {
         }
 
         #[test]
-        fn a_failure_comes_back_as_it_went(
+        fn a_failure_is_read_as_it_was_written(
             metadata in metadata(),
             message in ".{0,30}",
             retry_after in proptest::option::of(0..u64::from(u32::MAX)),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_none_breaks_the_protocol() {
+    fn a_malformed_error_breaks_the_protocol() {
         let header = FrameHeader::new(kind::ERROR, 0, 0, 7);
         for wrong in [&b""[..], b"\0\0\0\x02[]", b"\0\0\0\x09{}"] {
             assert!(read(Codec::Json, &header, &Bytes::copy_from_slice(wrong)).is_err());

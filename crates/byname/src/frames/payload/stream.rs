@@ -68,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn items_and_their_end_come_back_as_they_went(id: u64, metadata in metadata(), item: Vec<u8>) {
+        fn items_and_their_end_are_read_as_they_were_written(id: u64, metadata in metadata(), item: Vec<u8>) {
             let mut queue = WriteQueue::new();
             prop_assert!(!put_item(id, &metadata, &item, &mut queue));
             put_end(id, &metadata, &mut queue);
@@ -79,7 +79,7 @@ mod tests {
         }
 
         #[test]
-        fn credit_comes_back_as_it_went(id: u64, bytes: u32) {
+        fn credit_is_read_as_it_was_written(id: u64, bytes: u32) {
             let mut queue = WriteQueue::new();
             put_credit(id, bytes, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };

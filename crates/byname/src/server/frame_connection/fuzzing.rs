@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 
-use super::FrameServer;
+use super::{FrameCaller, FrameServer};
 use crate::error::Error;
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::header::{FrameHeader, flag, kind};
@@ -118,7 +118,8 @@ pub fn server_calls(data: &[u8]) {
     let peer = Arc::new(Peer::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))));
     WORLD.with(|(runtime, endpoint)| {
         runtime.block_on(async {
-            let mut connection = FrameServer::new(stream, &[], Arc::clone(&peer), Arc::clone(endpoint));
+            let caller = FrameCaller { peer: Arc::clone(&peer), is_forwarded: false };
+            let mut connection = FrameServer::new(stream, &[], caller, Arc::clone(endpoint));
             let mut leaves = first & 4 != 0;
             let ended = poll_fn(|cx| {
                 let polled = connection.poll(cx);

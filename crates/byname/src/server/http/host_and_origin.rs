@@ -18,7 +18,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The rules of one server.
 #[derive(Debug)]
 pub(super) struct RequestRules {
-    /// Bound to an address that only this machine can reach.
+    /// Bound to addresses that only this machine can reach.
     pub(super) private: bool,
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
@@ -32,15 +32,16 @@ impl RequestRules {
         Ok(host)
     }
 
-    /// Whether `host` is one of this server's names.
-    pub(super) fn is_ours(&self, host: &str) -> Result<(), Rejection> {
+    /// Whether `host` is one of this server's names. No web page reaches a unix socket by rebinding a name, so there every
+    /// name is ours until some are listed. Callers that know only the socket say `localhost`.
+    pub(super) fn is_ours(&self, host: &str, by_unix_socket: bool) -> Result<(), Rejection> {
         let name = without_port(host);
         let listed = || {
             let listed = |ours: &String| ours.eq_ignore_ascii_case(host) || ours.eq_ignore_ascii_case(name);
             self.hosts.iter().any(listed)
         };
-        let ours = if self.private { is_loopback(name) || listed() } else { self.hosts.is_empty() || listed() };
-        if ours {
+        let all = self.hosts.is_empty() && (by_unix_socket || !self.private);
+        if all || listed() || (by_unix_socket || self.private) && is_loopback(name) {
             return Ok(());
         }
         let why =
@@ -206,7 +207,7 @@ mod tests {
     fn knock(gate: &RequestRules, headers: &[(&str, &str)]) -> u16 {
         let head = head(headers);
         let passed = gate.host(&head).and_then(|host| {
-            gate.is_ours(host)?;
+            gate.is_ours(host, false)?;
             gate.origin(&head, host)?;
             gate.content_type(&head.headers, true)
         });
@@ -240,7 +241,22 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_turned_away() {
+    fn at_a_unix_socket_every_name_is_ours_until_some_are_listed() {
+        for private in [true, false] {
+            let any = gate(private, &[], &[]);
+            for host in ["localhost", "orders.example:8080", "10.0.0.1"] {
+                assert!(any.is_ours(host, true).is_ok(), "{host}");
+            }
+            let listed = gate(private, &["orders.example"], &[]);
+            for ours in ["localhost", "127.0.0.1:80", "orders.example:8080"] {
+                assert!(listed.is_ours(ours, true).is_ok(), "{ours}");
+            }
+            assert_eq!(listed.is_ours("evil.test", true).unwrap_err().status.unwrap().as_u16(), 421);
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_rejected() {
         let gate = gate(true, &[], &["https://app.example"]);
         let json = ("content-type", "application/json; charset=utf-8");
         let call = |headers: &[(&str, &str)]| {
@@ -264,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_and_the_careful_must_send_json() {
+    fn browsers_and_servers_with_require_json_need_json() {
         let text = [("host", "localhost"), ("content-type", "text/plain"), ("sec-fetch-site", "same-origin")];
         let mut gate = gate(true, &[], &[]);
         assert_eq!(knock(&gate, &text), 415);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_nobody_wants_is_read_up_to_a_size_and_for_a_while() {
+    async fn a_body_that_is_not_used_is_read_up_to_a_size_and_a_time() {
         let begun = Instant::now();
         assert!(skip(pin!(Full::new(Bytes::from_static(b"all there")))).await);
         let most = Bytes::from(vec![0; SKIPPED as usize]);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_without_data_are_no_progress_however_many_come() {
+    async fn frames_without_data_do_not_count_as_progress() {
         let begun = Instant::now();
         assert_eq!(refused(b"").await.limit(), Some("body_progress"));
         assert_eq!(begun.elapsed().as_secs(), 10);

@@ -15,9 +15,10 @@ use super::plain_calls::PlainWay;
 use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
 use super::websocket_upgrade;
-use super::{Session, WayIn};
+use super::{GrantedUpgrade, Session, WayIn};
 use crate::access_log::{AccessEntry, CallWay};
 use crate::deadline::later;
+use crate::metadata;
 use crate::wire::{Way, headers};
 
 /// The target of a request.
@@ -129,7 +130,7 @@ async fn admit<B: RequestBody>(
         return builtin.answer(request).await;
     }
     if !is_known {
-        endpoint.gate.is_ours(host)?;
+        endpoint.gate.is_ours(host, session.peer.as_ref().is_some_and(|peer| peer.connection.is_unix()))?;
         if let Some(host) = head.headers.get(HOST) {
             // Another accepted host may have been stored first. It is kept.
             let _ = session.host.set(host.clone());
@@ -162,6 +163,7 @@ fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer
     let is_ready = request.endpoint().dispatch().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
     // There is at most one, because no HTTP is read after the answer that grants it.
-    let _ = request.caller.session.upgrade.set(connection);
+    let is_forwarded = metadata::is_forwarded(&request.head.headers);
+    let _ = request.caller.session.upgrade.set(GrantedUpgrade { connection, is_forwarded });
     Ok(granted.map(ReplyContent::Whole))
 }

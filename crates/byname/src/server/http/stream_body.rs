@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_may_be_gone_is_asked_every_second() {
+    async fn a_silent_reader_is_probed_every_second() {
         let reader = reader();
         let activity = Arc::clone(&reader.activity);
         let items = Items::new(Slow { left: 1, next: Box::pin(tokio::time::sleep(Duration::from_secs(60))) });
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_without_items_says_that_it_is_there() {
+    async fn a_quiet_stream_sends_keepalive_lines() {
         for (form, expected) in [
             (StreamFormat::Lines, "\n\n\n{\"item\":1}\n\n\n\n{\"item\":1}\n{\"end\":2}\n"),
             (StreamFormat::Events, ":\n\n:\n\n:\n\ndata: 1\n\n:\n\n:\n\n:\n\ndata: 1\n\nevent: end\ndata: 2\n\n"),

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_they_come_to_is_in_their_order() {
+    async fn outcomes_are_in_the_order_of_the_calls() {
         assert_eq!(join([ready(1), ready(2)], || false).await, [1, 2]);
         assert!(join(std::iter::empty::<std::future::Ready<u8>>(), || false).await.is_empty());
         let (send, receive): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_who_was_woken_is_polled_but_for_what_concerns_all() {
+    async fn only_woken_calls_are_polled_except_for_events_that_concern_all() {
         let concerns_all = Cell::new(false);
         let polls = [const { Cell::new(0) }; 2];
         let (send, receive): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel::<()>()).unzip();

@@ -1,0 +1,28 @@
+//! A unix socket to listen at, and who may connect: [`UnixSocket`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+/// Who may connect unless told otherwise: processes of the user that the server runs as, and of the superuser.
+const MODE: u32 = 0o600;
+
+/// A unix socket to listen at, by its path. [`Listen::unix`](super::Listen::unix) makes it.
+#[derive(Clone, Debug)]
+#[must_use = "a server serves at it when it is given to `Server::serve`"]
+pub struct UnixSocket {
+    pub(super) path: Arc<Path>,
+    pub(super) mode: u32,
+}
+
+impl UnixSocket {
+    pub(super) fn at(path: Arc<Path>) -> Self {
+        Self { path, mode: MODE }
+    }
+
+    /// The permissions of the socket's file, `0o600` unless told otherwise. Whoever may write to the file may connect:
+    /// `0o660` lets the file's group in, which is the group of the server's process, or that of the directory if the
+    /// directory's setgid bit is set. The umask has no part in it.
+    pub fn mode(self, mode: u32) -> Self {
+        Self { mode, ..self }
+    }
+}

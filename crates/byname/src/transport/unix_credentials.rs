@@ -1,0 +1,13 @@
+//! Who is at the other end of a unix socket.
+
+use tokio::net::UnixStream;
+
+use crate::peer::UnixCredentials;
+
+/// Who has opened a connection, or listens at its other end.
+pub(super) fn credentials(stream: &UnixStream) -> Option<UnixCredentials> {
+    let said = stream.peer_cred().ok()?;
+    // Across the border of a container the kernel says 0, which is no process.
+    let pid = said.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid > 0);
+    Some(UnixCredentials { uid: said.uid(), gid: said.gid(), pid })
+}
