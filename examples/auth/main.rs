@@ -28,6 +28,16 @@
 //! ["a book for ada"]
 //! ```
 //!
+//! The same service at a unix socket. There the kernel says who calls, and nobody needs a token:
+//!
+//! ```console
+//! $ auth serve unix:./auth.sock issuer.pem
+//! $ curl --unix-socket auth.sock http://localhost/rpc/orders.mine
+//! ["a book for uid …"]
+//! $ curl --unix-socket auth.sock -d '["ada"]' http://localhost/rpc/admin.erase
+//! {…"status":403,…"code":"permission_denied",…}
+//! ```
+//!
 //! `auth call` is a client that signs its tokens itself, in place of an issuer, and renews them before their end. From
 //! the repository it is started by `cargo run --example auth -- serve 127.0.0.1:8080 issuer.pem`.
 

@@ -1,6 +1,6 @@
 //! Who is calling: [`User`]. The one place where the proofs of an identity become a user.
 
-use byname::{Code, Context, Error, Next, Reply, Request};
+use byname::{Code, Context, Error, Identity, Next, Reply, Request};
 
 use super::issuer::PublicKey;
 
@@ -21,14 +21,23 @@ impl User {
 
     /// The user that a request proves; `None` if it proves nothing, and an error if its proof is wrong.
     ///
-    /// Each kind of proof is one step here. What a connection proves (`Request::peer`) would be the next.
+    /// Each kind of proof is one step here: a token, or what the connection proves.
     fn of(request: &Request, key: &PublicKey) -> Result<Option<Self>, Error> {
         let Some(token) = request.bearer() else {
-            return Ok(None);
+            return Ok(request.peer().and_then(|peer| peer.identity.as_ref()).and_then(Self::of_connection));
         };
         match key.verify(token.as_str()) {
             Ok(user) => Ok(Some(user)),
             Err(why) => Err(Error::new(Code::Unauthenticated, format!("the token was rejected: {why}; get a new one"))),
+        }
+    }
+
+    /// The user that a connection proves. A proxy that connects so would be this user, whoever has called it.
+    fn of_connection(identity: &Identity) -> Option<Self> {
+        match identity {
+            // The kernel says which user of this machine has opened the unix socket.
+            Identity::Unix(caller) => Some(Self { name: format!("uid {}", caller.uid), is_admin: false }),
+            _ => None,
         }
     }
 }
