@@ -16,6 +16,7 @@ mod http_exchange;
 mod http_request;
 mod idle_connection_sweeper;
 mod outgoing_call;
+mod renewed_token;
 mod reply_stream;
 mod retry;
 mod retry_budget;
@@ -33,18 +34,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
+use self::renewed_token::RenewedToken;
 use self::route::Route;
 use self::service_host::ServiceHost;
 pub use self::stream_call::StreamCall;
 pub use self::typed_result::Remote;
 
 use crate::address::Address;
+use crate::bearer_token::{self, IssuedToken};
 use crate::codec::Codec;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
@@ -118,6 +122,12 @@ struct CallScope {
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
+    /// The token of its calls, if it expires. Another one is in `headers`.
+    token: Option<Arc<RenewedToken>>,
+    /// Whether its calls have a token.
+    has_token: bool,
+    /// Whether a token may be sent where others can read it.
+    exposes_token: bool,
     encoded: bool,
     codec: Codec,
     interceptors: InterceptorChain,
@@ -131,10 +141,31 @@ impl CallScope {
             timeout: None,
             headers: HeaderMap::new(),
             refused: None,
+            token: None,
+            has_token: false,
+            exposes_token: false,
             encoded: false,
             codec: Codec::default(),
             interceptors: InterceptorChain::default(),
         }
+    }
+
+    /// Why no call can be made, if so.
+    fn refusal(&self) -> Option<Error> {
+        if self.refused.is_none()
+            && self.has_token
+            && !self.exposes_token
+            && let Route::Remote(host) = &self.way
+            && host.is_exposed()
+        {
+            let why = format!(
+                "a bearer token for {} could be read by others, because the connection is not encrypted and leaves this \
+                 machine; use https://, or `Client::allow_plaintext_token` if the network is trusted",
+                host.url()
+            );
+            return Some(Error::refused(Code::FailedPrecondition, why));
+        }
+        self.refused.clone()
     }
 }
 
@@ -263,6 +294,71 @@ impl Client {
         self.scoped(|scope| {
             scope.refused = metadata::set(&mut scope.headers, name, value).err().or(scope.refused.take())
         })
+    }
+
+    /// The same service with `authorization: Bearer` and this token on each call.
+    ///
+    /// Over plain TCP to another machine everybody on the way could read the token. There calls fail with
+    /// `failed_precondition`, unless [`allow_plaintext_token`](Self::allow_plaintext_token) says that the network is
+    /// trusted. Calls also fail if `token` can't be a bearer token ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
+    /// Neither `Debug` nor the log shows the token.
+    ///
+    /// ```
+    /// # fn example(data: byname::Client) {
+    /// let data = data.bearer("mF_9.B5f-4.1JqM");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn bearer(&self, token: &str) -> Self {
+        self.scoped(|scope| {
+            (scope.token, scope.has_token) = (None, true);
+            match bearer_token::header(token) {
+                Ok(value) => {
+                    scope.headers.insert(AUTHORIZATION, value);
+                }
+                Err(error) => scope.refused = Some(error),
+            }
+        })
+    }
+
+    /// As [`bearer`](Self::bearer), for tokens that expire. `fetch` gets a token, and is called once for all calls that
+    /// need it, also those of clones of this handle. It is called again when four fifths of the token's time are over.
+    /// Meanwhile calls use the token that there is.
+    ///
+    /// ```
+    /// # async fn ask_the_issuer() -> Result<(String, u64), std::io::Error> { Ok(("x".into(), 60)) }
+    /// # fn example(data: byname::Client) {
+    /// use std::time::Duration;
+    /// use byname::IssuedToken;
+    ///
+    /// let data = data.bearer_from(|| async {
+    ///     let (token, seconds) = ask_the_issuer().await?;
+    ///     Ok::<_, std::io::Error>(IssuedToken::new(token, Duration::from_secs(seconds)))
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// If `fetch` fails, takes longer than 30 s or panics, the calls that wait for the token fail with `unavailable` and
+    /// are not sent. The next call fetches again. If a renewal fails, the old token is used until its end. A call that has
+    /// an `authorization` of its own keeps it. Interceptors of the client do not see the token.
+    #[must_use]
+    pub fn bearer_from<F, Fut, E>(&self, fetch: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<IssuedToken, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.scoped(|scope| {
+            scope.headers.remove(AUTHORIZATION);
+            (scope.token, scope.has_token) = (Some(Arc::new(RenewedToken::new(fetch))), true);
+        })
+    }
+
+    /// The same service, whose [tokens](Self::bearer) may go over plain TCP to other machines. Use it only where nobody
+    /// else can read what is sent, for example in a WireGuard network.
+    #[must_use]
+    pub fn allow_plaintext_token(&self) -> Self {
+        self.scoped(|scope| scope.exposes_token = true)
     }
 
     /// The same service with an interceptor around each call. It sees the request before it is sent, and may change its

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderName};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument as _, Span};
 
 use self::streaming_function::FunctionItems;
 use crate::access_log::{AccessEntry, CallWay};
+use crate::access_rules::{self, AccessRules};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::call_semaphore::{CallPermits, Permit};
 use crate::catch_panic::{Panicked, caught};
@@ -68,6 +69,10 @@ pub(crate) struct Dispatch {
     /// Whether each call is an event of the access log.
     logs_access: bool,
     interceptors: InterceptorChain,
+    /// Headers that `Debug` does not show, besides those of HTTP.
+    sensitive: Vec<HeaderName>,
+    /// Who may call what. They are asked after the interceptors.
+    rules: AccessRules,
     permits: Arc<CallPermits>,
     /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
@@ -84,8 +89,37 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        let logs_access = false;
-        Self { registry, limits, listing, logs_access, interceptors, permits, leaving, draining, parting, patience }
+        let (logs_access, sensitive, rules) = (false, Vec::new(), AccessRules::default());
+        Self {
+            registry,
+            limits,
+            listing,
+            logs_access,
+            interceptors,
+            sensitive,
+            rules,
+            permits,
+            leaving,
+            draining,
+            parting,
+            patience,
+        }
+    }
+
+    /// Sets which headers `Debug` does not show, besides those of HTTP.
+    pub(crate) fn hide_headers(&mut self, names: Vec<HeaderName>) {
+        self.sensitive = names;
+    }
+
+    /// Sets who may call what: everybody everything until this says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// A rule that is no rule, or that decides about no function.
+    pub(crate) fn keep_rules(&mut self, rules: AccessRules) -> Result<(), Error> {
+        rules.check(self.methods())?;
+        self.rules = rules;
+        Ok(())
     }
 
     /// Whether there is an access log: off until this says otherwise.
@@ -93,8 +127,8 @@ impl Dispatch {
         self.logs_access = on;
     }
 
-    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
-        self.registry.methods()
+    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> + Clone {
+        self.registry.methods().map(|method| &**method)
     }
 
     /// Logs the functions that are linked into this program but not served.
@@ -172,17 +206,18 @@ impl Dispatch {
     }
 
     /// As [`run`](Self::run), for a name that was already looked up. `entry` is the result.
-    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
+    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
+        metadata::hide(&mut request.metadata, &self.sensitive);
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
-                return self.unknown(&request).into();
+                return self.admit(None, request).await;
             }
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
         };
         let span = span(&entry.handler.method, &request.metadata);
         let reply = if self.interceptors.is_empty() {
-            self.admit(entry, request).instrument(span.clone()).await
+            self.admit(Some(entry), request).instrument(span.clone()).await
         } else {
             self.intercepted(Some(entry), request).instrument(span.clone()).await
         };
@@ -214,10 +249,7 @@ impl Dispatch {
                 // An interceptor can only pass on a request that it got, but it may be the request of another call.
                 let entry =
                     if Arc::ptr_eq(&request.name, &name) { found } else { this.registry.get(&request.name).cloned() };
-                match entry {
-                    Some(entry) => this.admit(&entry, request).await,
-                    None => this.unknown(&request).into(),
-                }
+                this.admit(entry.as_ref(), request).await
             })
         };
         let chain = self.interceptors.clone();
@@ -244,7 +276,16 @@ impl Dispatch {
         }
     }
 
-    async fn admit(&self, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
+    /// Runs a call that has passed the interceptors.
+    async fn admit(&self, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
+        if !self.rules.is_empty()
+            && let Some(refused) = self.refusal(entry, &mut request)
+        {
+            return refused;
+        }
+        let Some(entry) = entry else {
+            return self.unknown(&request).into();
+        };
         let Request {
             name,
             args,
@@ -358,15 +399,47 @@ impl Dispatch {
         self.registry.get(name)
     }
 
-    fn unknown(&self, request: &Request) -> Error {
-        let name = &*request.name;
-        let may_learn = match self.listing {
+    /// Whether calls have rules. Then no answer may depend on the function before its rule was asked.
+    pub(crate) fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// The answer to a call that the rules do not admit.
+    fn refusal(&self, entry: Option<&Arc<RegistryEntry>>, request: &mut Request) -> Option<Reply> {
+        let rules = &self.rules;
+        let is_admitted = match entry {
+            Some(entry) => {
+                let method = &entry.handler.method;
+                request.method = Some(MethodRef::Shared(Arc::clone(method)));
+                rules.admit(method, request)
+            }
+            // A caller from which some function is hidden can't tell an unknown name from that function.
+            None => self.registry.methods().all(|method| rules.would_admit(method, request)),
+        };
+        if is_admitted {
+            return None;
+        }
+        let mut hint = String::new();
+        if self.may_learn_names(request) {
+            let name = Arc::clone(&request.name);
+            hint = did_you_mean(&self.registry.near(&name, |method| rules.would_admit(method, request)));
+        }
+        Some(access_rules::refusal(request, &hint))
+    }
+
+    /// Whether the listing is on for this caller.
+    fn may_learn_names(&self, request: &Request) -> bool {
+        match self.listing {
             Listing::Never => false,
             // What a proxy on this machine passes on comes from anywhere.
             Listing::OnThisMachine => !request.is_forwarded && !metadata::is_forwarded(&request.metadata),
             Listing::Always => true,
-        };
-        let hint = if may_learn { self.hint(name) } else { String::new() };
+        }
+    }
+
+    fn unknown(&self, request: &Request) -> Error {
+        let name = &*request.name;
+        let hint = if self.may_learn_names(request) { self.hint(name) } else { String::new() };
         Error::refused(Code::Unimplemented, format!("no function is named {} here{hint}", quoted(name)))
     }
 
@@ -375,10 +448,7 @@ impl Dispatch {
         if let Some(linked) = self.registry.not_served_as(name) {
             return format!("; it is linked but not served: add {} to the server", linked.remedy());
         }
-        match self.registry.near(name).as_slice() {
-            [] => String::new(),
-            near => format!("; did you mean `{}`?", near.join("` or `")),
-        }
+        did_you_mean(&self.registry.near(name, |_| true))
     }
 
     fn overloaded(&self) -> Error {
@@ -498,6 +568,10 @@ impl items::ItemSource for IncomingItems {
 pub(crate) fn stopping(name: &str) -> Error {
     let why = format!("the server is stopping and ends the stream of `{name}`; call it again for another");
     Error::new(Code::Unavailable, why).executed_is(Executed::Yes)
+}
+
+fn did_you_mean(near: &[&str]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean `{}`?", near.join("` or `")) }
 }
 
 /// The error if a function that streams is called for one value.

@@ -28,7 +28,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Two functions under one name.
+    /// Two functions under one name, or a rule ([`Server::allow`]) that decides about no function.
     pub fn local(server: &Server) -> Result<Self, Error> {
         Ok(Self::in_process(Arc::new(server.dispatch(true)?)))
     }

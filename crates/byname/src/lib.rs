@@ -78,8 +78,10 @@ extern crate self as byname;
 #[path = "macro_support.rs"]
 pub mod __private;
 mod access_log;
+mod access_rules;
 mod address;
 mod arguments;
+mod bearer_token;
 mod call_semaphore;
 mod catch_panic;
 mod client;
@@ -113,6 +115,7 @@ mod wire;
 
 pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
+pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
 pub use codec::{Bytes, Codec};

@@ -2,6 +2,7 @@
 //!
 //! There is one rule for every way of calling, so that a call which works by frames works over HTTP as well.
 
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Code, Error};
@@ -60,13 +61,22 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     OF_PROXIES.iter().any(|name| headers.contains_key(*name))
 }
 
+/// Headers whose bearer may do what another may not. Their values are marked sensitive, so that `Debug` does not show them.
+static AUTHORITY: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
+
+fn invalid(what: String, why: &str) -> Error {
+    Error::refused(Code::InvalidArgument, format!("{what} can't be a header: {why}"))
+}
+
+/// Reads the name of a header.
+pub(crate) fn name(name: &str) -> Result<HeaderName, Error> {
+    let expected = "expected a name of ASCII letters, digits, `-` and `_`, without spaces";
+    name.parse().map_err(|_| invalid(quoted(name), expected))
+}
+
 /// Checks a header.
 pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Error> {
-    let invalid =
-        |what: String, why: &str| Error::refused(Code::InvalidArgument, format!("{what} can't be a header: {why}"));
-    let name: HeaderName = name
-        .parse()
-        .map_err(|_| invalid(quoted(name), "expected a name of ASCII letters, digits, `-` and `_`, without spaces"))?;
+    let name = self::name(name)?;
     let is_of_http =
         |name: &str| OF_HTTP.contains(&name) || FAMILIES_OF_HTTP.iter().any(|family| name.starts_with(family));
     if is_of_http(name.as_str()) {
@@ -92,8 +102,22 @@ pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)
     if !is_text || is_padded {
         return Err(no_value());
     }
-    let value = value.parse().map_err(|_| no_value())?;
+    let mut value: HeaderValue = value.parse().map_err(|_| no_value())?;
+    value.set_sensitive(AUTHORITY.contains(&name));
     Ok((name, value))
+}
+
+/// Marks the values of [`AUTHORITY`] and of `others` sensitive among the headers of a call that has come.
+pub(crate) fn hide(headers: &mut HeaderMap, others: &[HeaderName]) {
+    if headers.is_empty() {
+        return;
+    }
+    for name in AUTHORITY.iter().chain(others) {
+        if headers.contains_key(name) {
+            let values = headers.iter_mut().filter(|(other, _)| *other == name);
+            values.for_each(|(_, value)| value.set_sensitive(true));
+        }
+    }
 }
 
 /// Sets a header, in place of what was there.

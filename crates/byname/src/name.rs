@@ -1,4 +1,6 @@
-//! The grammar of names on the wire.
+//! The grammar of names on the wire, and patterns of names: [`NamePattern`].
+
+use std::fmt;
 
 use crate::untrusted_text::quoted;
 
@@ -31,9 +33,72 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     ))
 }
 
+/// Which names are meant: one, all below a word, or all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamePattern {
+    /// `orders.get`
+    Exact(String),
+    /// `orders.*`, which is `orders.get` and `orders.items.add`, but not `orders`. The dot is kept.
+    Below(String),
+    /// `*`
+    All,
+}
+
+impl NamePattern {
+    /// Reads a pattern. The error says what is wrong with it.
+    pub(crate) fn parse(pattern: &str) -> Result<Self, String> {
+        if pattern == "*" {
+            return Ok(Self::All);
+        }
+        let name = pattern.strip_suffix(".*").unwrap_or(pattern);
+        if check(name).is_err() {
+            let pattern = quoted(pattern);
+            return Err(format!("{pattern} is not a pattern; expected a name, `a.*` for all names below `a`, or `*`"));
+        }
+        Ok(if name == pattern { Self::Exact(name.to_owned()) } else { Self::Below(format!("{name}.")) })
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => name == exact,
+            Self::Below(prefix) => name.starts_with(prefix.as_str()),
+            Self::All => true,
+        }
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(prefix) => write!(f, "{prefix}*"),
+            Self::All => f.write_str("*"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{NamePattern, check};
+
+    #[test]
+    fn a_pattern_is_a_name_all_below_a_word_or_everything() {
+        let matched = |pattern: &str| {
+            let parsed = NamePattern::parse(pattern).unwrap();
+            assert_eq!(parsed.to_string(), pattern);
+            let names = ["a", "a.b", "a.b.c", "ab", "b.a"];
+            names.into_iter().filter(|name| parsed.matches(name)).collect::<Vec<_>>()
+        };
+        assert_eq!(matched("a"), ["a"]);
+        assert_eq!(matched("a.b"), ["a.b"]);
+        assert_eq!(matched("a.*"), ["a.b", "a.b.c"]);
+        assert_eq!(matched("a.b.*"), ["a.b.c"]);
+        assert_eq!(matched("*"), ["a", "a.b", "a.b.c", "ab", "b.a"]);
+        for bad in ["", ".*", "**", "a*", "a.*.b", "*.a", "a..*", "a.* ", "a.**", "!live", "rpc.*"] {
+            let why = NamePattern::parse(bad).unwrap_err();
+            assert!(why.contains("is not a pattern; expected a name, `a.*`"), "{why}");
+        }
+    }
 
     #[test]
     fn names_follow_the_grammar() {

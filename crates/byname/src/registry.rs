@@ -90,12 +90,12 @@ impl Registry {
         self.by_name.get(name).map(|&at| &self.entries[at])
     }
 
-    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
-        self.entries.iter().map(|entry| &*entry.handler.method)
+    pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Arc<Method>> + Clone {
+        self.entries.iter().map(|entry| &entry.handler.method)
     }
 
-    /// Up to three registered names that are similar to this one.
-    pub(crate) fn near(&self, name: &str) -> Vec<&str> {
+    /// Up to three registered names that are similar to this one, of functions that `may_be_told` admits.
+    pub(crate) fn near(&self, name: &str, mut may_be_told: impl FnMut(&Arc<Method>) -> bool) -> Vec<&str> {
         // A name that is longer than any registered one has no similar name, and the comparison would be slow.
         if name.len() > 256 {
             return Vec::new();
@@ -108,12 +108,13 @@ impl Registry {
         };
         let mut near: Vec<_> = self
             .by_name
-            .keys()
-            .map(|known| (likeness(known), known.as_str()))
-            .filter(|(likeness, _)| *likeness > 0.75)
+            .iter()
+            .map(|(known, &at)| (likeness(known), known.as_str(), &self.entries[at].handler.method))
+            .filter(|(likeness, ..)| *likeness > 0.75)
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-        near.into_iter().take(3).map(|(_, known)| known).collect()
+        let told = near.into_iter().filter(|(_, _, method)| may_be_told(method));
+        told.take(3).map(|(_, known, _)| known).collect()
     }
 
     /// The `#[rpc]` functions and `impl` blocks that are linked into this program and not registered here, in the order of

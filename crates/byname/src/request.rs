@@ -8,6 +8,7 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
 use crate::arguments::EncodedArguments;
+use crate::bearer_token::BearerToken;
 use crate::call_semaphore::Permit;
 use crate::error::{Code, Error};
 use crate::metadata;
@@ -32,7 +33,7 @@ pub struct Request {
     pub(crate) deadline: Option<Instant>,
     /// Values that interceptors set, such as the identity of the caller.
     pub(crate) extensions: Extensions,
-    /// The description of the function. It is set only if there are interceptors.
+    /// The description of the function. It is set only if there are interceptors or rules.
     pub(crate) method: Option<MethodRef>,
     /// The permit of `Limits::in_flight`, if it was acquired already.
     pub(crate) permit: Option<Arc<Permit>>,
@@ -89,6 +90,19 @@ impl Request {
     /// All headers.
     pub fn metadata(&self) -> &HeaderMap {
         &self.metadata
+    }
+
+    /// The token of `authorization: Bearer …` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)). `None` if there is no
+    /// such header, if it has another scheme or is malformed, and if there are two.
+    ///
+    /// ```
+    /// # use byname::Request;
+    /// fn is_ours(request: &Request) -> bool {
+    ///     request.bearer().is_some_and(|token| token.matches("a-token-from-the-configuration"))
+    /// }
+    /// ```
+    pub fn bearer(&self) -> Option<BearerToken<'_>> {
+        BearerToken::of(&self.metadata)
     }
 
     /// Sets a header and replaces values that it had. On a client, a call whose headers are too large together fails when

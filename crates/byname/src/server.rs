@@ -36,11 +36,13 @@ pub use self::unix_socket::UnixSocket;
 
 use self::forwarded::TrustedProxies;
 use self::http::AllowedOrigins;
+use crate::access_rules::AccessRules;
 use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
+use crate::metadata;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
@@ -84,6 +86,8 @@ pub struct Server {
     trusted_proxies: Option<TrustedProxies>,
     interceptors: InterceptorChain,
     tls: Option<ServerTls>,
+    rules: AccessRules,
+    sensitive_headers: Vec<String>,
 }
 
 impl Default for Server {
@@ -113,6 +117,8 @@ impl Server {
             trusted_proxies: None,
             interceptors: InterceptorChain::default(),
             tls: None,
+            rules: AccessRules::default(),
+            sensitive_headers: Vec::new(),
         }
     }
 
@@ -199,6 +205,73 @@ impl Server {
         Fut: Future<Output: Into<Reply>> + Send + 'static,
     {
         self.interceptors.push(interceptor);
+        self
+    }
+
+    /// Says who may call the functions whose registered names match `pattern`: the callers that `admits` is true for. A
+    /// pattern is a name, `a.*` for all names below `a`, or `*`.
+    ///
+    /// The first rule that matches a function decides about its calls, over every way in and also in this process. An
+    /// alias is decided by the name that it stands for. **If there is a rule, functions that no rule matches can't be
+    /// called.** Rules run after all [interceptors](Self::intercept), which establish who the caller is.
+    ///
+    /// ```
+    /// use byname::{rpc, Next, Request, Server};
+    ///
+    /// #[derive(Clone)]
+    /// struct User { is_admin: bool }
+    ///
+    /// #[rpc(name = "orders.get", readonly)]
+    /// async fn get(id: u64) -> String { format!("order {id}") }
+    ///
+    /// #[rpc(name = "admin.erase")]
+    /// async fn erase() {}
+    ///
+    /// Server::new()
+    ///     .method::<get>()
+    ///     .method::<erase>()
+    ///     .intercept(|mut request: Request, next: Next| async move {
+    ///         if request.header("authorization") == Some("Bearer 1234") {
+    ///             request.extensions_mut().insert(User { is_admin: true });
+    ///         }
+    ///         next.run(request).await
+    ///     })
+    ///     .allow("admin.*", |request| request.extensions().get::<User>().is_some_and(|user| user.is_admin))
+    ///     .allow_anyone("orders.get");
+    /// ```
+    ///
+    /// A call that is refused does not run. Its error is `permission_denied`, or `unauthenticated` if the caller sent no
+    /// `authorization` and its connection proves nothing. As long as any function is hidden from a caller, it gets the
+    /// same answer for names that no function has. So it learns nothing about what exists. For that, a rule is also asked
+    /// about calls that it did not match; [`Request::method`] then says which function is meant. A rule that panics
+    /// refuses. The probes `!live` and `!ready` need no rule.
+    ///
+    /// A pattern that is invalid, that matches no function, or whose functions are all decided by earlier rules is an
+    /// error at the start. Without it a misspelt name would leave a function to a wider rule.
+    pub fn allow(mut self, pattern: &str, admits: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Self {
+        self.rules.push(pattern, admits);
+        self
+    }
+
+    /// Admits every caller to the functions whose registered names match `pattern`. It is a rule as those of
+    /// [`allow`](Self::allow).
+    pub fn allow_anyone(mut self, pattern: &str) -> Self {
+        self.rules.push_anyone(pattern);
+        self
+    }
+
+    /// Headers whose values are secrets, such as `x-api-key`. `Debug` of a call's headers shows them as `Sensitive`, and
+    /// so does that of [`Context`](crate::Context). `authorization`, `proxy-authorization`, `cookie` and `set-cookie` are
+    /// secrets without this. No log line and no error of byname has the value of such a header.
+    ///
+    /// A name that can't be a header is an error at the start.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// Server::new().function("double", |n: i64| async move { n * 2 }).sensitive_headers(["x-api-key"]);
+    /// ```
+    pub fn sensitive_headers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.sensitive_headers.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -450,6 +523,9 @@ impl Server {
         };
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
+        let sensitive = self.sensitive_headers.iter().map(|name| metadata::name(name));
+        dispatch.hide_headers(sensitive.collect::<Result<_, _>>()?);
+        dispatch.keep_rules(self.rules.clone())?;
         Ok(dispatch)
     }
 }

@@ -4,6 +4,8 @@
 //! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
 //! without TLS. Each build keeps the part that only the other build can provoke.
 
+#[path = "errors/access.rs"]
+mod about_access;
 #[path = "errors/streams.rs"]
 mod about_streams;
 #[cfg(feature = "tls")]
@@ -1589,6 +1591,7 @@ async fn page() -> Page {
     http(&mut page).await;
     by_frames(&mut page).await;
     interceptors(&mut page).await;
+    about_access::access(&mut page).await;
     about_streams::streams(&mut page).await;
     about_tls::tls(&mut page).await;
     page

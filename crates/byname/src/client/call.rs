@@ -8,6 +8,7 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use serde_core::Serialize;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -139,7 +140,7 @@ impl<A, R> Call<A, R> {
     where
         R: Remote,
     {
-        let refused = client.scope.refused.clone();
+        let refused = client.scope.refusal();
         let client = client.clone();
         let headers = HeaderMap::new();
         let prepared = PreparedCall {
@@ -340,12 +341,20 @@ impl<A: Send, R> Call<A, R> {
             }
             headers.extend(own);
         }
+        if let Some(token) = scope.token.as_ref().filter(|_| scope.interceptors.is_empty())
+            && !headers.contains_key(AUTHORIZATION)
+            && let Some(held) = token.held()
+        {
+            headers.insert(AUTHORIZATION, held);
+        }
+        let lacks_token = scope.token.is_some() && !headers.contains_key(AUTHORIZATION);
         metadata::check_size(headers)?;
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         // A disabled span would still be entered and left at each poll.
         self.span = (!span.is_disabled()).then(|| Box::new(span));
         if !streams
+            && !lacks_token
             && scope.interceptors.is_empty()
             && let Route::Remote(host) = &scope.way
             && let Some(link) = host.link()
@@ -370,11 +379,11 @@ impl<A: Send, R> Call<A, R> {
             let call = self.by_host(time, codec, reply)?;
             return Ok(self.going_on(call));
         }
-        self.start_anyhow(time)
+        self.start_anyhow(time, lacks_token)
     }
 
     /// Sends it by its host or by `Request`.
-    fn start_anyhow(&mut self, time: CallDeadline) -> Result<CallState, Error> {
+    fn start_anyhow(&mut self, time: CallDeadline, lacks_token: bool) -> Result<CallState, Error> {
         let Some(prepared) = &self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
@@ -384,7 +393,7 @@ impl<A: Send, R> Call<A, R> {
             Route::Remote(host) => host.link().map_or(Codec::Json, |link| link.codec()),
         };
         let call = match &scope.way {
-            Route::Remote(_) if scope.interceptors.is_empty() => self.by_host(time, codec, None)?,
+            Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => self.by_host(time, codec, None)?,
             way => self.by_request(way, time, codec)?,
         };
         Ok(self.going_on(call))
@@ -417,12 +426,28 @@ impl<A: Send, R> Call<A, R> {
         (request.deadline, request.takes_stream) = (Some(time.deadline), prepared.takes_stream);
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
-        if scope.interceptors.is_empty() {
+        if scope.interceptors.is_empty() && scope.token.is_none() {
             return Ok(way.send(request, method, time));
         }
+        let (token, way) = (scope.token.clone(), way.clone());
+        // Behind the interceptors, because they could log the token.
+        let last = move |mut request: Request| -> BoxFuture<Reply> {
+            let Some(token) = token else {
+                return way.send(request, method, time);
+            };
+            Box::pin(async move {
+                let name = Arc::clone(&request.name);
+                match token.put(&name, &mut request.metadata, time.deadline).await {
+                    Ok(()) => way.send(request, method, time).await,
+                    Err(error) => error.into(),
+                }
+            })
+        };
+        if scope.interceptors.is_empty() {
+            return Ok(last(request));
+        }
         request.method = method.map(MethodRef::Static);
-        let (chain, way) = (scope.interceptors.clone(), way.clone());
-        let last = Box::new(move |request| way.send(request, method, time));
+        let (chain, last) = (scope.interceptors.clone(), Box::new(last));
         Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
     }
 

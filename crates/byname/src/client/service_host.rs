@@ -47,6 +47,11 @@ impl ServiceHost {
         self.http.target.url()
     }
 
+    /// Whether others can read what is sent.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.http.target.is_exposed()
+    }
+
     /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one.
     pub(super) async fn call(self: Arc<Self>, mut outgoing: OutgoingCall, mut first: Option<Reply>) -> Reply {
         let mut attempts = Attempts::new(outgoing.is_idempotent());

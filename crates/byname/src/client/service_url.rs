@@ -1,6 +1,6 @@
 //! The URL of a client, split into its parts.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,6 +79,20 @@ impl ServiceUrl {
             path: "/rpc".into(),
             has_path: false,
             authority: HeaderValue::from_static("localhost"),
+        }
+    }
+
+    /// Whether others can read what is sent: it is not encrypted, and it leaves this machine.
+    pub(super) fn is_exposed(&self) -> bool {
+        if self.url().starts_with("https://") {
+            return false;
+        }
+        if !self.addresses.is_empty() {
+            return !self.addresses.iter().all(Address::is_of_this_machine);
+        }
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => !ip.is_loopback(),
+            Err(_) => !self.host.eq_ignore_ascii_case("localhost"),
         }
     }
 
@@ -223,6 +237,26 @@ mod tests {
         assert_eq!(parts("localhost/a/b"), local(80, "/a/b", "localhost"));
         assert_eq!(parts("localhost:80/"), local(80, "", "localhost:80"));
         assert_eq!(parts("[::1]:7/x"), ("::1".into(), 7, "/x".into(), "[::1]:7".into()));
+    }
+
+    #[test]
+    fn what_leaves_this_machine_is_exposed() {
+        let exposed = |url: &str, addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| replica(address).unwrap()).collect();
+            ServiceUrl { addresses, ..ServiceUrl::parse(url).unwrap() }.is_exposed()
+        };
+        for here in ["localhost", "unix:/run/orders.sock", "LOCALHOST:8080/rpc", "127.0.0.1:1", "127.9.9.9", "[::1]:80"]
+        {
+            assert!(!exposed(here, &[]), "{here}");
+        }
+        for away in ["orders", "10.0.0.1", "[::]:80", "0.0.0.0", "localhost.example", "[::ffff:10.0.0.1]"] {
+            assert!(exposed(away, &[]), "{away}");
+        }
+        // The addresses are used in place of those of the name.
+        assert!(!exposed("orders", &["127.0.0.1:1", "[::1]:1"]));
+        assert!(
+            exposed("localhost", &["127.0.0.1:1", "10.0.0.1:1"]) && exposed("unix:/run/orders.sock", &["10.0.0.1:1"])
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
 use crate::codec::Codec;
+use crate::metadata;
 use crate::outcome::Failure;
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
@@ -55,14 +56,14 @@ impl InlineCall<'_> {
     /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is the time when the thread ended
     /// its previous work. It is set to the end of this call.
     pub(crate) fn poll(self, clock: &mut Clock, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
-        if !self.dispatch.interceptors.is_empty() {
+        if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() {
             return self.poll_intercepted(cx);
         }
         let Self {
             dispatch,
             entry,
             name,
-            metadata,
+            mut metadata,
             extensions,
             peer,
             deadline,
@@ -72,6 +73,7 @@ impl InlineCall<'_> {
             now,
             functions,
         } = self;
+        metadata::hide(&mut metadata, &dispatch.sensitive);
         let span = span(&entry.handler.method, &metadata);
         // `..CallOrigin::default()` would make empty headers and drop them.
         let origin = CallOrigin {
@@ -112,7 +114,7 @@ impl InlineCall<'_> {
         }
     }
 
-    /// Interceptors may keep the call, so it owns its arguments.
+    /// Interceptors may keep the call, so it owns its arguments. Rules look at a call in the same form.
     fn poll_intercepted(self, cx: &mut Task<'_>) -> Polled {
         let owned = Bytes::copy_from_slice;
         let args =

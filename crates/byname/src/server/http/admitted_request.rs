@@ -142,7 +142,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             let dispatch = self.endpoint().dispatch();
             self.access.named(|| dispatch.logged_name(&called.name));
         }
-        let refused = matches!(args, CallArguments::Refused(_));
+        // By a request with the wrong verb.
+        let refused = matches!(&args, CallArguments::Refused(error) if error.code() == Code::Unimplemented);
         let format = StreamFormat::asked_for(&self.head.headers);
         let gets_bytes = way == Way::Path
             && called.entry.is_some_and(|entry| entry.handler.returns_bytes())

@@ -15,8 +15,9 @@ use super::request_body::RequestBody;
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::outcome::Items;
+use crate::registry::RegistryEntry;
 use crate::request::CallArguments;
-use crate::wire::{Way, octet_stream, path_format, query};
+use crate::wire::{self, Way, octet_stream, path_format, query};
 
 pub(super) struct PathWay {
     pub(super) name: Arc<str>,
@@ -30,23 +31,20 @@ impl WayIn for PathWay {
         let called = CalledFunction { way: Way::Path, name, entry };
         let verb = &request.head.method;
         if *verb == Verb::POST {
-            let takes_bytes =
-                entry.is_some_and(|entry| entry.handler.takes_bytes()) && octet_stream::is(&request.head.headers);
-            if entry.is_some_and(|entry| entry.handler.method.takes.is_some()) {
-                let args = query::read(request.head.uri.query().unwrap_or(""))?;
-                let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
-                return request.call(called, CallArguments::Query(args), Some(items)).await;
-            }
-            let body = request.read_body(dispatch.patience_with(entry)).await?;
-            let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body)? };
-            return request.call(called, CallArguments::Encoded(args), None).await;
+            return match read_post(&mut request, entry).await {
+                Ok((args, items)) => request.call(called, args, items).await,
+                Err(rejection) => reject(request, called, rejection).await,
+            };
         }
         let Some(method) = entry.map(|entry| &*entry.handler.method) else {
             let args = EncodedArguments::none(Codec::Json);
             return request.call(called, CallArguments::Encoded(args), None).await;
         };
         if method.readonly && [Verb::GET, Verb::HEAD].contains(verb) {
-            let args = query::read(request.head.uri.query().unwrap_or(""))?;
+            let args = match query::read(request.head.uri.query().unwrap_or("")) {
+                Ok(args) => args,
+                Err(error) => return reject(request, called, error.into()).await,
+            };
             let caching = CacheRules::new(method, &request.head.headers);
             let out = request.call(called, CallArguments::Query(args), None).await?;
             return Ok(caching.apply(out));
@@ -64,4 +62,36 @@ impl WayIn for PathWay {
         }
         Ok(out)
     }
+}
+
+/// The arguments of a POST, and the stream that its caller sends.
+async fn read_post<B: RequestBody>(
+    request: &mut AdmittedRequest<'_, B>,
+    entry: Option<&Arc<RegistryEntry>>,
+) -> Result<(CallArguments, Option<Items>), Rejection> {
+    let takes_bytes = entry.is_some_and(|entry| entry.handler.takes_bytes()) && octet_stream::is(&request.head.headers);
+    if entry.is_some_and(|entry| entry.handler.method.takes.is_some()) {
+        let args = query::read(request.head.uri.query().unwrap_or(""))?;
+        let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
+        return Ok((CallArguments::Query(args), Some(items)));
+    }
+    let patience = request.endpoint().dispatch().patience_with(entry);
+    let body = request.read_body(patience).await?;
+    let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body)? };
+    Ok((CallArguments::Encoded(args), None))
+}
+
+/// The answer to a request whose arguments can't be read. How they must be written depends on the function, so rules
+/// decide first whether the caller may learn it.
+async fn reject<'r, B: RequestBody>(
+    request: AdmittedRequest<'r, B>,
+    called: CalledFunction<'r>,
+    rejection: Rejection,
+) -> Result<HttpAnswer, Rejection> {
+    if !request.endpoint().dispatch().has_rules() {
+        return Err(rejection);
+    }
+    let expected = wire::status(&rejection.error);
+    let out = request.call(called, CallArguments::Refused(rejection.error.clone()), None).await?;
+    if out.status() == expected { Err(rejection) } else { Ok(out) }
 }
