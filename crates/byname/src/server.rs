@@ -188,8 +188,8 @@ impl Server {
     /// }
     ///
     /// Server::new().method::<whoami>().intercept(|mut request: Request, next: Next| async move {
-    ///     match request.header("authorization") {
-    ///         Some("Bearer 1234") => request.extensions_mut().insert(User("ada".into())),
+    ///     match request.bearer() {
+    ///         Some(token) if token.matches("1234") => request.extensions_mut().insert(User("ada".into())),
     ///         _ => return Err(Error::new(Code::Unauthenticated, "say who you are: authorization: Bearer …")),
     ///     };
     ///     Ok(next.run(request).await)
@@ -231,7 +231,7 @@ impl Server {
     ///     .method::<get>()
     ///     .method::<erase>()
     ///     .intercept(|mut request: Request, next: Next| async move {
-    ///         if request.header("authorization") == Some("Bearer 1234") {
+    ///         if request.bearer().is_some_and(|token| token.matches("1234")) {
     ///             request.extensions_mut().insert(User { is_admin: true });
     ///         }
     ///         next.run(request).await

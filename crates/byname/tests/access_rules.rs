@@ -2,8 +2,8 @@
 
 mod harness;
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use byname::{Bytes, CallError, Client, Code, Codec, Error, Executed, Next, Request, Server, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
@@ -13,11 +13,13 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 
-/// Counts the functions that ran.
-static RAN: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Counts the functions that ran. Each test has a thread and a runtime of its own, so it counts its own functions.
+    static RAN: Cell<usize> = const { Cell::new(0) };
+}
 
 fn ran<T>(value: T) -> T {
-    RAN.fetch_add(1, Ordering::Relaxed);
+    RAN.set(RAN.get() + 1);
     value
 }
 
@@ -138,7 +140,7 @@ const DENIED: &str = "permission_denied, No, None: there is no function NAME, or
 async fn the_same_is_refused_by_every_way_and_does_not_run() {
     for server in [guarded(), guarded_by_rules_alone()] {
         let Ways { clients, _open } = ways(server).await;
-        let before = RAN.load(Ordering::Relaxed);
+        let before = RAN.get();
         for (way, client) in &clients {
             let root = client.header("authorization", "Bearer root");
             let ada = client.header("authorization", "Bearer ada");
@@ -148,7 +150,7 @@ async fn the_same_is_refused_by_every_way_and_does_not_run() {
                     assert_eq!(get_order::on(id, 7).await.unwrap(), 7, "{way}");
                     assert_eq!(id.call::<u64>("order", (7,)).await.unwrap(), 7, "{way}: the alias of what is allowed");
                 }
-                let since = RAN.load(Ordering::Relaxed);
+                let since = RAN.get();
                 assert_eq!(erase::on(&root, "all".to_owned()).await.unwrap(), "all", "{way}");
                 assert_eq!(root.call::<String>("wipe", ("all",)).await.unwrap(), "all", "{way}");
                 assert_eq!(count::on(&root).await.unwrap(), 7, "{way}");
@@ -156,7 +158,7 @@ async fn the_same_is_refused_by_every_way_and_does_not_run() {
                 assert_eq!(sum::on(&root, numbers).await.unwrap(), 3, "{way}");
                 let items: Vec<_> = follow::on(&root).map(Result::unwrap).collect().await;
                 assert_eq!(items, [1, 2], "{way}");
-                assert_eq!(RAN.load(Ordering::Relaxed) - since, 5, "{way}");
+                assert_eq!(RAN.get() - since, 5, "{way}");
 
                 for (caller, expected) in [(client, UNIDENTIFIED), (&ada, DENIED)] {
                     // What exists, by its name and by an alias, what does not exist, and what no rule names.
@@ -174,12 +176,12 @@ async fn the_same_is_refused_by_every_way_and_does_not_run() {
                     let Err(CallError::Rpc(refused)) = sum::on(caller, numbers).await else { panic!("{way}") };
                     assert_eq!(seen(&refused, "admin.sum"), expected, "{way}: a stream of the caller");
                 }
-                assert_eq!(RAN.load(Ordering::Relaxed) - since, 5, "{way}: what was refused did not run");
+                assert_eq!(RAN.get() - since, 5, "{way}: what was refused did not run");
                 let forgotten = forgotten::on(&root).await.unwrap_err();
                 assert_eq!(seen(&forgotten, "forgotten"), DENIED, "{way}: no rule matches it");
             }
         }
-        assert!(RAN.load(Ordering::Relaxed) > before);
+        assert!(RAN.get() > before);
     }
 }
 
@@ -424,4 +426,24 @@ async fn a_connection_goes_on_after_a_refusal() {
         assert_eq!(refused.status, 401, "{refused:?}");
         assert_eq!(caller.ask(post("/rpc/orders.get", "[7]")).await.body, "7");
     }
+}
+
+/// Who has proven who it is gets 403 and no 401. A proxy proves nothing of those behind it.
+#[cfg(unix)]
+#[tokio::test]
+async fn who_calls_over_a_unix_socket_is_identified_unless_a_proxy_passes_the_call_on() {
+    let directory = std::env::temp_dir().join(format!("byname-rules-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let socket = format!("unix:{}", directory.join("s").display());
+    let server = Server::new().method::<count>().method::<get_order>().allow("admin.*", |request| {
+        request.peer().is_some_and(|peer| peer.identity.is_some()) && request.header("x-in").is_some()
+    });
+    let bound = server.serve(socket.as_str()).bind().await.unwrap();
+    tokio::spawn(bound.into_future());
+    let client = Client::new(&socket).unwrap();
+    assert_eq!(count::on(&client.header("x-in", "1")).await.unwrap(), 7);
+    assert_eq!(count::on(&client).await.unwrap_err().code(), Code::PermissionDenied);
+    let forwarded = client.header("x-forwarded-for", "192.0.2.1");
+    assert_eq!(count::on(&forwarded).await.unwrap_err().code(), Code::Unauthenticated);
+    std::fs::remove_dir_all(&directory).unwrap();
 }
