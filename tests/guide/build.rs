@@ -51,7 +51,7 @@ fn module(path: &Path) -> (String, String) {
         let line = at + 1;
         at += length + 2;
         has_console |= info == "console";
-        if info != "rust" && info != "rust,peers" {
+        if info != "rust" && info != "rust,peers" && info != "rust,tls" {
             assert!(
                 [
                     "console",
@@ -75,19 +75,19 @@ fn module(path: &Path) -> (String, String) {
             continue;
         }
         let name = format!("line_{line}");
-        let peers = info == "rust,peers";
+        let feature = info.strip_prefix("rust,");
         // `// bank/src/bin/pay.rs`: a file of its own, which no later block sees.
         let (package, file) = block[0].strip_prefix("// ").and_then(|file| file.split_once("src/")).unwrap_or(("", ""));
-        let is_alone = peers || file.starts_with("bin/");
+        let is_alone = feature.is_some() || file.starts_with("bin/");
         if file == "lib.rs" {
             library = Some(format!("use {}::", package.trim_end_matches('/')));
         }
-        if peers {
-            made.push_str("#[cfg(feature = \"peers\")] ");
+        if let Some(feature) = feature {
+            write!(made, "#[cfg(feature = {feature:?})] ").unwrap();
         }
         write!(made, "pub(crate) mod {name} {{ #[allow(unused)] use super::*;").unwrap();
         around.push(name);
-        if !peers && block.iter().any(|code| code.contains("fn main()")) {
+        if feature.is_none() && block.iter().any(|code| code.contains("fn main()")) {
             let ports: Vec<u16> = block.iter().filter_map(|code| served(code)).collect();
             serves.extend(ports.iter().map(|port| (*port, line)));
             let within = around.join("::");

@@ -135,14 +135,19 @@ def copy(source, target, answers=None):
 def main(server):
     tally = Tally()
     pages = PageServer()
-    allowed = f"http://127.0.0.1:{pages.server_port}"
-    with subprocess.Popen([server, allowed], stdout=subprocess.PIPE, text=True) as running:
+    # An origin, and a pattern. Chromium takes every name below `localhost` for this machine's.
+    allowed = [f"http://127.0.0.1:{pages.server_port}", f"http://*.localhost:{pages.server_port}"]
+    with subprocess.Popen([server, *allowed], stdout=subprocess.PIPE, text=True) as running:
         try:
             service = running.stdout.readline().strip()
             for page, host, query, answered in [
                 ("frames_page.html", "127.0.0.1", "", "HTTP/1.1 101 Switching Protocols"),
                 ("frames_page.html", "localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
+                ("frames_page.html", "app.localhost", "", "HTTP/1.1 101 Switching Protocols"),
+                ("frames_page.html", "a.b.localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
                 ("streams_page.html", "127.0.0.1", "", None),
+                ("streams_page.html", "app.localhost", "", None),
+                ("streams_page.html", "a.b.localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
                 ("streams_page.html", "localhost", "&foreign", "HTTP/1.1 403 Forbidden"),
             ]:
                 tap = Tap(service)

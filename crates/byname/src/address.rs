@@ -21,25 +21,31 @@ use std::sync::Arc;
 pub enum Address {
     /// An IP address and a port of TCP.
     Tcp(SocketAddr),
+    /// An IP address alone: a proxy has said who its client is, without the port.
+    Ip(IpAddr),
     /// The path of a unix socket. A client's end of the connection usually has no path.
     Unix(Option<Arc<Path>>),
 }
 
 impl Address {
-    /// The IP address and the port, if this is TCP.
+    /// The IP address and the port, if both are known.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
+            Self::Ip(_) | Self::Unix(_) => None,
+        }
+    }
+
+    /// The IP address, if this is not a unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Ip(address) => Some(*address),
             Self::Unix(_) => None,
         }
     }
 
-    /// The IP address, if this is TCP.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.socket_addr().map(|address| address.ip())
-    }
-
-    /// The port, if this is TCP.
+    /// The port, if it is known.
     pub fn port(&self) -> Option<u16> {
         self.socket_addr().map(|address| address.port())
     }
@@ -48,7 +54,7 @@ impl Address {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => path.as_deref(),
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Ip(_) => None,
         }
     }
 
@@ -65,6 +71,7 @@ impl Address {
     pub(crate) fn is_of_this_machine(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Ip(address) => address.is_loopback(),
             Self::Unix(_) => true,
         }
     }
@@ -74,6 +81,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Ip(address) => address.fmt(f),
             // A path that begins with a name is written so that it can be read again.
             Self::Unix(Some(path)) => {
                 let here = if matches!(path.components().next(), Some(Component::Normal(_))) { "./" } else { "" };

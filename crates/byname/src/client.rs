@@ -25,6 +25,8 @@ mod service_host;
 mod service_url;
 mod short_lived_clients;
 mod stream_call;
+#[cfg(feature = "tls")]
+mod tls;
 mod typed_result;
 
 use std::fmt;
@@ -45,6 +47,7 @@ use self::service_host::ServiceHost;
 pub use self::stream_call::StreamCall;
 pub use self::typed_result::Remote;
 
+use crate::address::Address;
 use crate::bearer_token::{self, IssuedToken};
 use crate::codec::Codec;
 use crate::dispatch::Dispatch;
@@ -55,6 +58,7 @@ use crate::metadata;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime;
+use crate::transport::{ClientTls, TlsConnector};
 
 /// A handle to one service. It is cheap to clone, and clones share their connections.
 ///
@@ -166,13 +170,13 @@ impl CallScope {
 }
 
 impl Client {
-    /// A client of the service at `url`: `host:port/path`, with or without `http://`, or `unix:/path` of a unix socket.
-    /// Without a path it is `/rpc`; [`ClientBuilder::endpoint`] sets another at a unix socket.
+    /// A client of the service at `url`: `host:port/path`, with `http://`, `https://` or neither, which is `http://`; or
+    /// `unix:/path` of a unix socket. Without a path it is `/rpc`; [`ClientBuilder::endpoint`] sets another at a unix
+    /// socket. `https://` needs the feature `tls`.
     ///
     /// # Errors
     ///
-    /// `invalid_argument` if the address is invalid, with the expected form. `https://` is rejected because byname does
-    /// not support TLS yet.
+    /// `invalid_argument` if the address is invalid, with the expected form.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
@@ -187,6 +191,7 @@ impl Client {
             addresses: Vec::new(),
             transport,
             codec,
+            tls: None,
         }
     }
 
@@ -422,6 +427,7 @@ pub struct ClientBuilder {
     addresses: Vec<String>,
     transport: Transport,
     codec: Codec,
+    tls: Option<ClientTls>,
 }
 
 impl ClientBuilder {
@@ -476,12 +482,23 @@ impl ClientBuilder {
     /// As [`Client::new`].
     pub fn build(self) -> Result<Client, Error> {
         let mut target = service_url::ServiceUrl::parse(&self.url)?;
+        if target.is_https {
+            target.tls = Some(TlsConnector::new(self.tls, &target.host)?);
+        } else if self.tls.is_some() {
+            let why = format!("a client has `ClientBuilder::tls`, but its URL is {}; write https://", target.url());
+            return Err(Error::refused(Code::InvalidArgument, why));
+        }
         if let Some(endpoint) = &self.endpoint {
             target.set_endpoint(&self.url, endpoint)?;
         }
         if !self.addresses.is_empty() {
             target.addresses =
                 self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
+        }
+        if target.is_https && target.addresses.iter().any(Address::is_unix) {
+            let why =
+                format!("{} has a unix socket among its addresses, which has no TLS; write http://", target.url());
+            return Err(Error::refused(Code::InvalidArgument, why));
         }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let host = ServiceHost::new(target, self.limits, frames);

@@ -21,13 +21,14 @@ use crate::method::{Method, Param, Source as Place};
 use crate::name;
 use crate::outcome::Failure;
 pub use crate::server::frame_connection::fuzzing::server_calls;
+pub use crate::server::fuzzing::{forwarded, proxy_protocol};
 use crate::wire::{Way, headers, json_rpc_format, path_format, plain_format, query, reply};
 
 /// A parser's name and the parser.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     ("envelope", envelope),
     ("json_rpc", json_rpc),
     ("path_body", path_body),
@@ -45,6 +46,8 @@ pub const TARGETS: [Target; 17] = [
     ("assembly", assembly),
     ("client_answers", client_answers),
     ("server_calls", server_calls),
+    ("forwarded", forwarded),
+    ("proxy_protocol", proxy_protocol),
 ];
 
 /// The body of a call on the plain way: what is read is written back as the same call.
@@ -403,10 +406,27 @@ mod tests {
             response_text(),
             (any::<[u8; 3]>(), "\\{(\"err\":\\{)?\"code\":\"(aborted|x)\",\"message\":\"[a-z\\x1b]{0,3}\",\"executed\":\"(no|yes)\",\"kind\":\"(rpc|method)\"(,\"data\":[0-9]{1,30})?\\}?\\}")
                 .prop_map(|(head, body)| [&head[..], body.as_bytes()].concat()),
+            text("((for|by|proto)=(\"?[0-9a-f.:\\[\\]_\\\\]{0,20}\"?|10.0.0.1|unknown)[;, ]{0,2}){0,4}"),
+            text("([0-9a-f.:\\[\\]]{0,20}|10.0.0.1|203.0.113.7:80|, ?){0,5}"),
+            text("PROXY (TCP4|TCP6|UNKNOWN)( ([0-9]{1,3}.1.1.1|[a-f0-9:]{2,9})){0,2}( [0-9]{1,6}){0,2}\r\n[a-z]{0,3}"),
+            proxied(),
             web_socket(),
             proptest::collection::vec(frame(), 0..5).prop_map(|frames| frames.concat()),
             (any::<u8>(), proptest::collection::vec(step(), 0..8)).prop_map(|(first, steps)| [vec![first], steps.concat()].concat()),
         ]
+    }
+
+    /// The beginning of a connection from a proxy that speaks version 2.
+    fn proxied() -> impl Strategy<Value = Vec<u8>> {
+        let command = prop_oneof![0x20..=0x22u8, any::<u8>()];
+        let family = prop_oneof![Just(0), Just(0x11), Just(0x21), Just(0x31), any::<u8>()];
+        let addresses = prop_oneof![Just(12usize), Just(36), Just(216), 0..300usize]
+            .prop_flat_map(|length| proptest::collection::vec(any::<u8>(), length));
+        (command, family, addresses, -1..2i8).prop_map(|(command, family, addresses, more)| {
+            let length = (addresses.len() as u16).saturating_add_signed(more.into());
+            let start = b"\r\n\r\n\0\r\nQUIT\n";
+            [&start[..], &[command, family], &length.to_be_bytes(), &addresses].concat()
+        })
     }
 
     /// Arguments in MessagePack, more or less.
@@ -516,6 +536,10 @@ mod tests {
                 b"a=1&b=2",
                 b"timeout=5",
                 response,
+                b"for=\"[2001:db8::1]:80\";by=10.0.0.2, for=10.0.0.1",
+                b"203.0.113.7, 10.0.0.1",
+                b"PROXY TCP4 203.0.113.7 10.0.0.1 4711 443\r\nPOST",
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\x12\x67\x01\xbb",
                 b"\x01\x82\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
                 b"\0\0\0\x01\x04\0\0\0\0\0\0\0\0\0\0\x013",
                 b"\xf8\x03\0\0\x01\x09\0\0\0\0[1,2]\x04\x80\0\0\x013",

@@ -66,6 +66,11 @@
 //!   names. It rejects requests from web pages of other sites.
 //! - **Every limit is in [`Limits`].** An error about a limit names it.
 
+//! # Features
+//!
+//! - **`tls`**, off by default: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
+//!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
+
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;
 
@@ -123,10 +128,15 @@ pub use http::{Extensions, HeaderMap};
 pub use interceptor::Next;
 pub use limits_and_timeouts::Limits;
 pub use method::{Method, Param, Source};
-pub use peer::{Identity, Peer, UnixCredentials};
+pub use peer::{ClientCertificate, Identity, Peer, UnixCredentials};
 pub use request::{Reply, Request};
-pub use server::{Bound, Cors, HttpService, Listen, Serve, Server, UnixSocket};
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use rustls;
+pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, UnixSocket};
 pub use stream_argument::Streaming;
+#[cfg(feature = "tls")]
+pub use transport::{ClientTls, Pem, ServerTls};
 
 /// A [`Server`] with every `#[rpc]` function of this package, or of the crates that it names: `server!(math, admin)`.
 ///

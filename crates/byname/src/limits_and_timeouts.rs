@@ -29,6 +29,9 @@ pub struct Limits {
     /// Server: from the first byte of a request to the end of its header, and from accepting a connection to its
     /// first request. 10 s.
     pub header_read: Duration,
+    /// Server: from accepting a connection to the end of its TLS handshake, where the server has
+    /// [TLS](crate#features). 10 s.
+    pub handshake: Duration,
     /// Server: the longest pause between two pieces of a body that is being received. 30 s.
     pub body_progress: Duration,
     /// Server: the longest time that a reply may wait for the client to take any of it. 30 s.
@@ -76,6 +79,7 @@ impl Default for Limits {
             call: Duration::from_secs(30),
             stream_idle: Duration::from_secs(300),
             header_read: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             body_progress: Duration::from_secs(30),
             write_progress: Duration::from_secs(30),
             idle: Duration::from_secs(75),

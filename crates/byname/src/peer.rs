@@ -12,9 +12,11 @@ use crate::address::Address;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Where the caller is.
+    /// Where the caller is. If a proxy that the server trusts has passed the call on, it is the address of the proxy's
+    /// client: see [`Server::trust_proxy`](crate::Server::trust_proxy) and
+    /// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol).
     pub address: Address,
-    /// The other end of the connection that the call came by.
+    /// The other end of the connection that the call came by: the caller itself, or the last proxy on the way.
     pub connection: Address,
     /// Who has opened the connection, if the connection proves it. Nothing that a header says is proven.
     pub identity: Option<Identity>,
@@ -40,6 +42,20 @@ pub struct Peer {
 pub enum Identity {
     /// The process that opened a connection over a unix socket. The kernel says it.
     Unix(UnixCredentials),
+    /// A client with a certificate that the server accepts, and its private key. Behind a proxy it is the proxy's.
+    Certificate(ClientCertificate),
+}
+
+/// The certificate of a client.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientCertificate {
+    /// The names of hosts in it, such as `billing.internal`.
+    pub dns_names: Vec<String>,
+    /// The URIs in it, such as `spiffe://prod/billing`.
+    pub uri_names: Vec<String>,
+    /// The certificate itself, in DER.
+    pub der: Vec<u8>,
 }
 
 /// The process at the other end of a unix socket, as it was when it connected.
@@ -62,6 +78,26 @@ impl Peer {
     }
 }
 
+impl ClientCertificate {
+    /// The SPIFFE ID. `None` if there is no URI in the certificate, or more than one: SPIFFE says that such a certificate
+    /// identifies nobody.
+    pub fn spiffe_id(&self) -> Option<&str> {
+        match self.uri_names.as_slice() {
+            [only] if only.starts_with("spiffe://") => Some(only),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate")
+            .field("dns_names", &self.dns_names)
+            .field("uri_names", &self.uri_names)
+            .finish_non_exhaustive()
+    }
+}
+
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
         Self::at(address.into())
@@ -74,7 +110,7 @@ impl fmt::Display for Peer {
         match &self.identity {
             // The address of such a caller is empty.
             Some(Identity::Unix(caller)) => write!(f, " ({caller})"),
-            None => Ok(()),
+            Some(Identity::Certificate(_)) | None => Ok(()),
         }
     }
 }

@@ -7,25 +7,35 @@ mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 mod drain;
+mod forwarded;
 pub(crate) mod frame_connection;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 #[cfg(unix)]
 mod given_unix;
 #[cfg(all(unix, feature = "activation"))]
 mod handed_over;
 mod http;
 mod listen;
+mod networks;
 #[cfg(all(unix, not(feature = "activation")))]
 mod not_handed_over;
+mod proxy_protocol;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
 mod tower_service;
 mod unix_socket;
 
+pub use self::forwarded::ProxyHeader;
 pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
 pub use self::tower_service::HttpService;
 pub use self::unix_socket::UnixSocket;
 
+use self::forwarded::TrustedProxies;
+use self::http::AllowedOrigins;
 use crate::access_rules::AccessRules;
 use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
@@ -36,6 +46,7 @@ use crate::metadata;
 use crate::method::{Method, MethodSpec, Source};
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
+use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
 
@@ -68,12 +79,15 @@ pub struct Server {
     plain: bool,
     path: bool,
     json_rpc: bool,
-    frames: bool,
+    /// `None` until the user says it: then only an own listener offers frames.
+    frames: Option<bool>,
     require_json: bool,
     access_log: bool,
+    trusted_proxies: Option<TrustedProxies>,
     interceptors: InterceptorChain,
     rules: AccessRules,
     sensitive_headers: Vec<String>,
+    tls: Option<ServerTls>,
 }
 
 impl Default for Server {
@@ -97,12 +111,14 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
-            frames: true,
+            frames: None,
             require_json: false,
             access_log: false,
+            trusted_proxies: None,
             interceptors: InterceptorChain::default(),
             rules: AccessRules::default(),
             sensitive_headers: Vec::new(),
+            tls: None,
         }
     }
 
@@ -281,9 +297,41 @@ impl Server {
         self
     }
 
+    /// Proxies that may say who their client is, and the one header in which they say it. A call that comes from one of
+    /// these networks has the client as its [`Peer::address`](crate::Peer::address): the first address in the header, from
+    /// the right, that is not in the networks itself. [`Peer::connection`](crate::Peer::connection) stays the proxy's.
+    ///
+    /// ```
+    /// use byname::{ProxyHeader, Server};
+    ///
+    /// Server::new().trust_proxy(["10.0.0.0/8", "fd00::/8", "127.0.0.1"], ProxyHeader::XForwardedFor);
+    /// ```
+    ///
+    /// A network is an address with a prefix or without, or `unix` for the other end of any unix socket. Name only
+    /// proxies that set this header themselves or add to it, because callers can send it too. The header is ignored if it
+    /// comes from elsewhere, and the other header is always ignored. If the header is missing or malformed, or says
+    /// `unknown`, the address is the proxy's, so let no rule rely on that address. A connection that changes to frames
+    /// keeps the client of the request that asked for the change. A second call of this method replaces the first.
+    pub fn trust_proxy<N: Into<String>>(mut self, networks: impl IntoIterator<Item = N>, header: ProxyHeader) -> Self {
+        match TrustedProxies::new(networks, header) {
+            Ok(proxies) => self.trusted_proxies = Some(proxies),
+            Err(why) => drop(self.refused.get_or_insert(why)),
+        }
+        self
+    }
+
     /// Web origins, such as `https://app.example`, whose pages may call, in addition to the server's own pages. The
     /// server answers preflights itself. It needs no CORS layer, and such a layer admits no page. [`cors`](Self::cors)
     /// sets what else pages may do.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// Server::new().origins(["https://app.example", "https://*.preview.example", "http://localhost:3000"]);
+    /// ```
+    ///
+    /// A `*` is the first label of a host, and exactly one: `https://*.preview.example` is
+    /// `https://pr-17.preview.example`, but neither `https://preview.example` nor `https://a.b.preview.example`. `*` alone
+    /// is every page of the web. Use it only for functions that anybody may call from anywhere.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));
@@ -337,10 +385,11 @@ impl Server {
     }
 
     /// Whether frames are offered: many calls at once on one connection. Clients of byname change to them by
-    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default. A server that is
-    /// mounted in another has none.
+    /// themselves, and browsers use them with `new WebSocket(url, "byname.v1")`. On by default, but off where the server
+    /// is [mounted](Self::into_service) in another, until `.frames(true)` turns it on there: layers around a mounted
+    /// server see the upgrade and none of its calls.
     pub fn frames(mut self, on: bool) -> Self {
-        self.frames = on;
+        self.frames = Some(on);
         self
     }
 
@@ -446,6 +495,7 @@ impl Server {
             let why = format!("no client can reach the endpoint {}: {why}", quoted(&self.endpoint));
             Error::refused(Code::InvalidArgument, why)
         })?;
+        AllowedOrigins::parse(&self.origins)?;
         self.cors.check(&self.origins)?;
         let dispatch = self.dispatch(private)?;
         if dispatch.methods().len() == 0 {

@@ -76,6 +76,10 @@ fn a_name_of_a_type_is_given_once() {
     let sources = Sources::read();
     let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (module, file) in &sources.files {
+        // It has the names of the module that it replaces.
+        if module == "crate::transport::without_tls" {
+            continue;
+        }
         for item in &file.items {
             if let Some(name) = type_name(item) {
                 names.entry(name).or_default().push(module);

@@ -114,12 +114,16 @@ async fn a_foreign_name_that_resolves_to_this_address_is_421() {
 }
 
 #[tokio::test]
-async fn origins_reject_wildcards_and_so_do_credentials() {
-    let running = Running::new(everything().origins(["*", "https://*.example", "https://app.example"])).await;
+async fn origins_reject_what_only_resembles_them_and_so_do_credentials() {
+    let origins = ["https://*.pages.example", "https://app.example"];
+    let running = Running::new(everything().origins(origins)).await;
     for origin in [
         "https://evil.test",
         "null",
         "https://evil.example",
+        "https://pages.example",
+        "https://a.b.pages.example",
+        "https://evil.test/.pages.example",
         "https://app.example.evil.test",
         "https://app.example:444",
         "http://app.example",
@@ -142,6 +146,21 @@ async fn origins_reject_wildcards_and_so_do_credentials() {
     let answer = raw(running.address, post_with("/rpc/counter.total", allowed, "[]")).await;
     assert_eq!((answer.body.as_str(), answer.header("access-control-allow-origin")), ("0", "https://app.example"));
     assert_eq!(answer.header("access-control-allow-credentials"), "");
+}
+
+#[tokio::test]
+async fn a_wildcard_admits_every_page_without_credentials() {
+    let running = Running::new(everything().origins(["*"])).await;
+    for origin in ["https://evil.test", "null"] {
+        let page = format!("origin: {origin}\r\nsec-fetch-site: cross-site\r\ncontent-type: application/json\r\n");
+        let answer = raw(running.address, post_with("/rpc/counter.total", &page, "[]")).await;
+        assert_eq!((answer.body.as_str(), answer.header("access-control-allow-origin")), ("0", origin));
+        assert_eq!(answer.header("access-control-allow-credentials"), "");
+        // What needs no preflight is still refused.
+        let form = page.replace("application/json", "text/plain");
+        assert_eq!(raw(running.address, post_with("/rpc/counter.bump", &form, "[]")).await.status, 415);
+    }
+    nothing_was_bumped(&running).await;
 }
 
 #[tokio::test]

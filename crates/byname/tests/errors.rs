@@ -1,11 +1,19 @@
 //! Provokes every error message once, and writes it with its remedy to `docs/errors.md`.
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
+//! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
+//! without TLS. Each build keeps the part that only the other build can provoke.
 
 #[path = "errors/access.rs"]
 mod about_access;
 #[path = "errors/streams.rs"]
 mod about_streams;
+#[cfg(feature = "tls")]
+#[path = "errors/tls.rs"]
+mod about_tls;
+#[cfg(not(feature = "tls"))]
+#[path = "errors/without_tls.rs"]
+mod about_tls;
 mod harness;
 
 use std::fmt::Write as _;
@@ -16,11 +24,14 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use byname::{Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, Server, Transport, rpc, server};
+use byname::{
+    Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, ProxyHeader, Server, Transport, rpc,
+    server,
+};
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::unix::{TemporaryDirectory, UnixRunning};
 use harness::{Caller, Gate, Raw, Running, add, everything, frames, get, post, post_with, ratio, raw, verb, within};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -80,14 +91,25 @@ impl Page {
         let text = "# Errors\n\n\
             Every error message of byname, with what to do about it. A test (`crates/byname/tests/errors.rs`) provokes each\n\
             message and writes this page. Below each title are the code of the error and whether the function ran. Words in\n\
-            capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `ID`, and `OS ERROR` for the text\n\
-            of the operating system. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
+            capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `DATE`, `ID`, and `OS ERROR` for the\n\
+            text of the operating system. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
             [the protocol](protocol.md#error) explains.\n";
         Self { text: text.to_owned(), titles: Vec::new(), messages: Vec::new() }
     }
 
     fn section(&mut self, title: &str) {
         let _ = write!(self.text, "\n## {title}\n");
+    }
+
+    /// Leaves a part of the page as it stands, from this line to the next of its level: another build provokes it.
+    fn keep(&mut self, title: &str) {
+        let written = fs::read_to_string(path()).unwrap_or_default();
+        let Some(start) = written.find(&format!("\n{title}\n")) else { return };
+        let body = &written[start + 1..];
+        let level = title.split(' ').next().unwrap();
+        let ends = ["## ", "### "].iter().filter(|end| end.len() <= level.len() + 1);
+        let length = ends.filter_map(|end| body.find(&format!("\n{end}"))).min().unwrap_or(body.len());
+        let _ = write!(self.text, "\n{}\n", body[..length].trim_end());
     }
 
     #[track_caller]
@@ -132,6 +154,15 @@ fn steady(message: &str) -> String {
             }
             from = start;
         }
+    }
+    if let Some(today) = out.find("today is ") {
+        let start = today + "today is ".len();
+        out.replace_range(start..start + "2026-03-01".len(), "DATE");
+    }
+    let temporary = format!("{}/byname-", env::temp_dir().display());
+    while let Some(start) = out.find(&temporary) {
+        let end = start + temporary.len() + out[start + temporary.len()..].find('/').unwrap();
+        out.replace_range(start..end, "/etc/orders");
     }
     if let Some(number) = out.find(" (os error ") {
         let start = out[..number].rfind(": ").map_or(0, |colon| colon + 2);
@@ -227,6 +258,37 @@ async fn at_the_start(page: &mut Page) {
         "The name of a CORS header is invalid",
         refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
         "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
+    );
+    for (title, origin, remedy) in [
+        (
+            "An origin has no scheme",
+            "app.example",
+            "Write the origin as a browser sends it: with its scheme, and with its port unless that is the scheme's usual \
+             one.",
+        ),
+        (
+            "An origin has a path",
+            "https://app.example/start",
+            "Leave out what comes after the port. All pages of an origin may call, or none.",
+        ),
+        (
+            "The `*` of an origin is not the first label",
+            "https://pr-*.example.com",
+            "Put all pages that may call under one name, and use that name after the `*`. Or list each origin.",
+        ),
+    ] {
+        page.add(title, refused(one().origins([origin])).await, remedy);
+    }
+    page.add(
+        "A trusted proxy is not a network",
+        refused(one().trust_proxy(["proxy.internal"], ProxyHeader::XForwardedFor)).await,
+        "Write the proxy's address, or the network that it is in. A name is not looked up: whoever answers for it would be \
+         trusted.",
+    );
+    page.add(
+        "A network has bits beyond its prefix",
+        failed(one().serve(Listen::from("127.0.0.1:0").proxy_protocol(["10.1.2.3/8"])).await),
+        "Write one of the two that the message shows.",
     );
     page.add(
         "The address isn't this machine's",
@@ -410,12 +472,8 @@ async fn unix_sockets(page: &mut Page) {
 
 async fn addresses(page: &mut Page) {
     page.section("Calling: what the client finds by itself");
+    about_tls::https(page);
     let bad = [
-        (
-            "The address is https",
-            "https://data.internal/rpc",
-            "Run a proxy that terminates TLS next to the server, and call the proxy over `http://`.",
-        ),
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme."),
         (
             "The part before `://` is not a scheme",
@@ -1276,6 +1334,29 @@ async fn http(page: &mut Page) {
         "The caller closed the connection while it sent the request, and the function did not run. Usually only the \
          log shows this.",
     );
+    let request = hyper::Request::get("/rpc").header("host", "localhost").header("upgrade", "websocket");
+    let request = request.header("connection", "upgrade").header("sec-websocket-version", "13");
+    let request =
+        request.header("sec-websocket-protocol", "byname.v1").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let mut mounted = one().frames(true).into_service().unwrap();
+    let answered = mounted.call(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The server that byname is mounted in can't upgrade",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "Nothing breaks: a byname client stays with HTTP. For frames, mount the service in a server that is built on hyper \
+         and serves its connections with upgrades, as `axum::serve` does, and let no layer remove the request's extensions.",
+    );
+    mounted.drain().await.unwrap();
+    let request = hyper::Request::post("/rpc/add").header("host", "localhost").body(Full::<Bytes>::default()).unwrap();
+    let answered = mounted.call(request).await.unwrap();
+    let body = answered.into_body().collect().await.unwrap().to_bytes();
+    page.add(
+        "The application that byname is mounted in is stopping",
+        of_json(serde_json::from_slice(&body).unwrap()),
+        "Send the call again, to another replica or when this one has restarted. A byname client does so by itself where \
+         it has several addresses. `HttpService::drain` of the application was called.",
+    );
     let running = Running::new(Server::new().method::<reads_forever>()).await;
     let mut caller = Caller::to(running.address).await;
     caller.send(get("/rpc/reads_forever")).await;
@@ -1512,6 +1593,7 @@ async fn page() -> Page {
     interceptors(&mut page).await;
     about_access::access(&mut page).await;
     about_streams::streams(&mut page).await;
+    about_tls::tls(&mut page).await;
     page
 }
 
@@ -1560,6 +1642,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
     ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
+    ("PROXY protocol", "only in the log: a proxy that does not speak it understands no answer"),
+    ("it is from none of the networks", "only in the log, as above"),
     ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
     ("`rpc` or `method`", "as above"),
     ("the function returned ", "how a function's own error is displayed; it is not a message of byname"),
@@ -1571,7 +1655,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("POST, OPTIONS", "the value of a header"),
     ("GET, HEAD, OPTIONS", "the value of a header"),
     ("PRI * HTTP/2.0", "the beginning of HTTP/2"),
-    ("HTTP/1.1 408", "a head of HTTP; the message in its body has an entry"),
+    ("connection: close", "a head of HTTP; the message in its body has an entry"),
     ("sec-websocket-version: 13", "a head of HTTP"),
     ("the connection ended before an answer", "why a connection of frames was not opened: the log's, calls go by HTTP"),
     ("the head of the answer is too long", "as above"),
@@ -1581,7 +1665,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("uses an extension of WebSocket", "as above"),
     ("the answer does not belong to this request", "as above"),
     ("the other side speaks another protocol over WebSocket", "as above"),
-    ("passes no upgrade on", "a server that is mounted in another offers no frames"),
     (
         "the server is stopping and accepts no further calls",
         "said to calls after GOAWAY; byname's client sends such a call another way",
@@ -1616,7 +1699,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("another process", "only where the system doesn't say which one; `tests/unix_sockets.rs` has it"),
     ("the process {pid}", "as above, for a process that is another one"),
     ("the server lets other users in", "tests may run as the superuser; `client::http_connections::tests` has it"),
-    ("the address has no path", "it is the other end of a unix socket, to which nobody connects"),
+    (
+        "the address has no path or port",
+        "it is the other end of a unix socket, or the client of a proxy: nobody connects to it",
+    ),
     ("byname has no unix sockets on this system", "a system that has none"),
     ("`LISTEN_FDS` is {}", "only in a process of its own; `tests/activation.rs` has it"),
     ("can't listen at the sockets that were handed over", "as above"),
@@ -1624,6 +1710,12 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("is a connection and no listener", "as above"),
     ("built without the feature `activation`", "as above; `tests/unix_sockets.rs` has it"),
     ("a bracket too many", "serde_json has read the text before"),
+    ("the roots of this machine", "the tests trust no root of the machine, which may have none"),
+    ("ca-certificates", "only on a machine that has no roots"),
+    ("the given text", "how messages call a PEM that came from memory"),
+    ("ENCRYPTED PRIVATE KEY", "what is looked for in a file"),
+    ("a client's TLS was not loaded", "only a defect of byname says it"),
+    ("the certificate of the client's session expired", "the log's: no test has a certificate that ends while it runs"),
 ];
 
 /// Calls whose text is not an error message: the log, and panics for programmers.

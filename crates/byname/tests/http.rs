@@ -889,10 +889,38 @@ async fn pages_of_named_origins_may_call() {
         assert_eq!(answer.header("access-control-allow-methods"), "GET, POST");
         assert!(answer.header("access-control-allow-headers").contains("content-type"), "{answer:?}");
         assert_eq!(answer.header("access-control-allow-credentials"), "", "none are asked for");
+        assert_eq!(answer.header("access-control-max-age"), "600", "as long as nobody says otherwise");
+        assert_eq!(answer.header("access-control-expose-headers"), "byname-protocol, byname-ways, retry-after");
     }
     let asked = "origin: https://evil.test\r\naccess-control-request-method: POST\r\n";
     let answer = raw(running.address, verb("OPTIONS", "/rpc/add", asked)).await;
     problem(&answer, 403, "permission_denied", "no");
+}
+
+#[tokio::test]
+async fn pages_of_origins_that_fit_a_pattern_may_call_by_every_way() {
+    let running = Running::new(everything().origins(["https://*.app.example"])).await;
+    for (origin, is_allowed) in [
+        ("https://pr-17.app.example", true),
+        ("https://app.example", false),
+        ("https://a.b.app.example", false),
+        ("https://pr-17.app.example.evil.test", false),
+        ("http://pr-17.app.example", false),
+    ] {
+        let page = format!("content-type: application/json\r\nsec-fetch-site: cross-site\r\norigin: {origin}\r\n");
+        let preflight = format!("origin: {origin}\r\naccess-control-request-method: POST\r\n");
+        let upgrade = harness::peer::asking(|headers| headers.push(("origin", origin.into())));
+        for (request, status) in [
+            (post_with("/rpc/add", &page, "[1,2]"), 200),
+            (post_with("/rpc", &page, r#"{"fun":"add","args":[1,2]}"#), 200),
+            (verb("OPTIONS", "/rpc/add", &preflight), 204),
+            (upgrade, 101),
+        ] {
+            let answer = raw(running.address, &request).await;
+            assert_eq!(answer.status, if is_allowed { status } else { 403 }, "{request}");
+            assert_eq!(answer.header("access-control-allow-origin"), if is_allowed { origin } else { "" }, "{request}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -924,7 +952,10 @@ async fn pages_of_named_origins_are_told_what_else_they_may_do() {
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), "https://app.example", "{answer:?}");
         assert_eq!(answer.header("access-control-allow-credentials"), "true");
-        assert_eq!(answer.header("access-control-expose-headers"), "x-served, retry-after");
+        assert_eq!(
+            answer.header("access-control-expose-headers"),
+            "byname-protocol, byname-ways, retry-after, x-served"
+        );
         assert_eq!(answer.header("access-control-max-age"), "", "it is about preflights");
     }
     for others in ["", "origin: http://localhost\r\n", "origin: https://evil.test\r\n"] {
@@ -943,12 +974,14 @@ async fn cors_settings_that_browsers_ignore_fail_the_start() {
     let credentials = || everything().cors(|cors| cors.allow_credentials(true));
     let named = credentials().origins(["https://app.example"]).cors(|cors| cors.allow_headers(["x-user"]));
     assert_eq!(start(named), None);
+    assert_eq!(start(credentials().origins(["https://*.app.example"])), None);
+    assert_eq!(start(everything().origins(["*"])), None);
     assert_eq!(start(everything().cors(|cors| cors.allow_headers(["*"]).expose_headers(["*"]))), None);
     for (server, named) in [
         (credentials().origins(["https://app.example", "*"]), "`Server::origins` has `*`"),
-        (credentials().origins(["https://*.example"]), "`Server::origins` has `https://*.example`"),
         (credentials().cors(|cors| cors.allow_headers(["*"])), "`Cors::allow_headers` has `*`"),
         (credentials().cors(|cors| cors.expose_headers(["*"])), "`Cors::expose_headers` has `*`"),
+        (everything().origins(["app.example"]), "`Server::origins`: `app.example`"),
         (everything().cors(|cors| cors.allow_headers(["x-a, x-b"])), "`Cors::allow_headers`: `x-a, x-b`"),
         (everything().cors(|cors| cors.expose_headers([""])), "`Cors::expose_headers`: ``"),
     ] {

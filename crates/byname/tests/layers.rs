@@ -3,17 +3,24 @@
 
 mod harness;
 
+use std::io;
 use std::iter::once;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::{BoxError, Router};
 use byname::{HttpService, Server};
 use bytes::Bytes;
-use harness::add;
+use harness::peer::{Peer, asking, call};
+use harness::{add, raw};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::add_extension::AddExtensionLayer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -51,6 +58,45 @@ fn request<B: From<&'static str>>(path: &str) -> Request<B> {
     request.body(B::from("[1,2]")).unwrap()
 }
 
+fn with_frames() -> HttpService {
+    Server::new().method::<add>().frames(true).into_service().unwrap()
+}
+
+type Boxed = BoxCloneSyncService<Request<AxumBody>, Response<AxumBody>, io::Error>;
+
+fn boxed<S, R>(service: S) -> Boxed
+where
+    S: Service<Request<AxumBody>, Response = Response<R>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    BoxCloneSyncService::new(service.map_response(|answer| answer.map(AxumBody::new)).map_err(io::Error::other))
+}
+
+/// Calls `service` by frames, on a connection of hyper's server.
+async fn calls_by_frames(service: Boxed, what: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Frames end with the last clone of the service.
+    let _kept = service.clone();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = service_fn(move |request: Request<Incoming>| service.clone().oneshot(request.map(AxumBody::new)));
+        http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await
+    });
+    // The status of an upgrade that `SetStatusLayer` changes is no upgrade any more.
+    if what.starts_with("SetStatusLayer") {
+        return assert_eq!(raw(address, asking(|_| ())).await.status, 200, "{what}");
+    }
+    println!("by frames through {what}");
+    let mut peer = Peer::calling(address, "add").await;
+    peer.say(call(0, 1, "[1,2]")).await;
+    let reply = peer.frame().await;
+    assert_eq!(reply.payload, b"3", "{what}");
+}
+
 /// What `service` answers to a call, whatever its bodies are.
 async fn called<S, B, R>(service: S, path: &str) -> (StatusCode, String)
 where
@@ -65,10 +111,14 @@ where
     (head.status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Calls through each layer in each place.
+/// Calls through each layer in each place, and asks for frames there.
 macro_rules! calls_through {
     ($($layer:expr),+ $(,)?) => {
         $(
+            let by_frames = boxed($layer.layer(with_frames()));
+            calls_by_frames(by_frames, stringify!($layer)).await;
+            let by_frames = boxed($layer.layer(Router::new().fallback_service(with_frames())));
+            calls_by_frames(by_frames, concat!(stringify!($layer), ", around axum")).await;
             let expected = (StatusCode::OK, "3".to_owned());
             let what = stringify!($layer);
             assert_eq!(called::<_, Full<Bytes>, _>($layer.layer(service()), "/rpc/add").await, expected, "{what}");

@@ -1,6 +1,10 @@
 //! A server as a part of an axum application, with layers around it.
 
+#[path = "mounting/by_frames.rs"]
+mod by_frames;
 mod harness;
+#[path = "mounting/stopping.rs"]
+mod stopping;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -289,6 +293,14 @@ async fn the_rules_about_hosts_and_origins_hold() {
     let named = serving(Router::new().nest_service("/api", named)).await;
     assert_eq!(raw(named, call("api.example", "")).await.status, 200);
     assert_eq!(raw(named, call("evil.example", "")).await.status, 421);
+}
+
+#[tokio::test]
+async fn a_call_is_answered_though_the_service_is_dropped_with_it() {
+    let request = axum::http::Request::post("/rpc/add").header("host", "localhost");
+    let request = request.body(axum::body::Body::from("[1,2]")).unwrap();
+    let answered = tower::ServiceExt::oneshot(functions().frames(true).into_service().unwrap(), request);
+    assert_eq!(answered.await.unwrap().status(), StatusCode::OK);
 }
 
 #[test]

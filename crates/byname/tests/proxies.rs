@@ -8,16 +8,16 @@ mod harness;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
 
-use byname::{Client, Code, Context, Error, Streaming, rpc};
+use byname::{Client, Code, Context, Error, Listen, ProxyHeader, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
-use harness::{Running, everything, within};
+use harness::{Caller, Log, Running, everything, peer, post_with, within};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -30,6 +30,14 @@ async fn way() -> String {
 
 fn this_way() -> String {
     if Context::current().unwrap().header("host").is_some() { "http" } else { "frames" }.into()
+}
+
+/// Who is calling, and who has connected.
+#[rpc(readonly)]
+fn who() -> (String, String) {
+    let context = Context::current().unwrap();
+    let peer = context.peer().unwrap();
+    (peer.address.to_string(), peer.connection.to_string())
 }
 
 /// A stream whose items a test makes.
@@ -119,16 +127,48 @@ impl Proxy {
         .await
     }
 
+    /// An nginx that passes bytes on, and introduces each client by the PROXY protocol.
+    async fn nginx_that_introduces(server: SocketAddr) -> Self {
+        Self::start("nginx", |directory, address| {
+            let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+            let module = if Path::new(module).exists() { format!("load_module {module};\n") } else { String::new() };
+            let configuration = format!(
+                "{module}daemon off; master_process off; pid {directory}/pid; error_log stderr;\n\
+                 events {{}}\n\
+                 stream {{ server {{ listen {address}; proxy_pass {server}; proxy_protocol on; }} }}\n"
+            );
+            let arguments = ["-e", "stderr", "-p", directory, "-c", &format!("{directory}/configuration")];
+            (arguments.map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
+    /// A haproxy that passes bytes on, and introduces each client as `send` says.
+    async fn haproxy_that_introduces(server: SocketAddr, send: &str) -> Self {
+        Self::start("haproxy", |directory, address| {
+            let configuration = format!(
+                "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+                 frontend front\n  bind {address}\n  default_backend back\n\
+                 backend back\n  server one {server} {send}\n"
+            );
+            (["-db", "-f", &format!("{directory}/configuration")].map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
     async fn haproxy(server: SocketAddr, upgrades: bool) -> Self {
         Self::haproxy_with(server, upgrades, "").await
     }
 
     async fn haproxy_with(server: SocketAddr, upgrades: bool, options: &str) -> Self {
-        let refusal = if upgrades { "" } else { "http-request del-header upgrade" };
+        Self::haproxy_with_rule(server, if upgrades { "" } else { "http-request del-header upgrade" }, options).await
+    }
+
+    async fn haproxy_with_rule(server: SocketAddr, rule: &str, options: &str) -> Self {
         Self::start("haproxy", |directory, address| {
             let configuration = format!(
                 "defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n  {options}\n\
-                 frontend front\n  bind {address}\n  {refusal}\n  default_backend back\n\
+                 frontend front\n  bind {address}\n  {rule}\n  default_backend back\n\
                  backend back\n  server one {server}\n"
             );
             (["-db", "-f", &format!("{directory}/configuration")].map(str::to_owned).into(), configuration)
@@ -314,4 +354,111 @@ async fn items_go_both_ways_by_frames_through_haproxy() {
     let client = by_frames(&proxy).await;
     items_come_one_by_one(&client, pace, "frames").await;
     items_go_both_ways_one_by_one(&client).await;
+}
+
+/// What a caller would like to be, and is not.
+const FORGED: [(&str, &str); 2] = [("x-forwarded-for", "198.51.100.1"), ("forwarded", "for=198.51.100.1, for=\"")];
+
+/// A connection to a proxy from another address than the proxy's own.
+async fn connection(proxy: &Proxy) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    within(socket.connect(proxy.address)).await.unwrap()
+}
+
+/// Whoever connects to the proxy is the caller, over HTTP and by frames, whatever it says of itself.
+async fn names_its_client(proxy: Proxy, says_ports: bool) {
+    let expected = |address: SocketAddr| if says_ports { address.to_string() } else { address.ip().to_string() };
+    let forged: String = FORGED.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut caller = Caller::on(connection(&proxy).await);
+    let own = caller.stream.local_addr().unwrap();
+    for _ in 0..2 {
+        let answer = caller.ask(post_with("/rpc/who", &forged, "[]")).await;
+        let (client, through): (String, String) = serde_json::from_value(answer.json()).unwrap();
+        assert_eq!(client, expected(own));
+        assert!(through.starts_with("127.0.0.1:"), "{through}");
+    }
+    let stream = connection(&proxy).await;
+    let own = stream.local_addr().unwrap();
+    let asking = peer::asking(|headers| headers.extend(FORGED.map(|(name, value)| (name, value.to_owned()))));
+    let mut peer = peer::Peer::asking(stream, asking).await;
+    let hello = peer::frame(peer::HELLO, 0, 0, 0, peer::GREETING);
+    peer.say([hello, peer::frame(peer::NAME, 0, 0, 0, "who"), peer::call(0, 1, "[]")].concat()).await;
+    let reply = peer.frame().await;
+    assert_eq!(reply.kind, peer::REPLY, "{reply:?}");
+    let (client, through): (String, String) = serde_json::from_slice(&reply.payload).unwrap();
+    assert_eq!(client, expected(own));
+    assert!(through.starts_with("127.0.0.1:"), "{through}");
+}
+
+/// A server that trusts proxies at 127.0.0.1 with their header.
+async fn trusting(header: ProxyHeader) -> Running {
+    Running::new(everything().method::<who>().trust_proxy(["127.0.0.1"], header)).await
+}
+
+/// A server that requires the PROXY protocol of proxies at 127.0.0.1, and trusts nobody's header.
+async fn introduced() -> Running {
+    let server = everything().method::<way>().method::<who>().trust_proxy(["127.0.0.1"], ProxyHeader::XForwardedFor);
+    Running::at(server, Listen::from("127.0.0.1:0").proxy_protocol(["127.0.0.1"])).await
+}
+
+#[ignore = "needs nginx; .ci/run runs it"]
+#[tokio::test]
+async fn nginx_names_its_client_by_either_header() {
+    for (header, directive) in [
+        (ProxyHeader::XForwardedFor, "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"),
+        (ProxyHeader::Forwarded, "proxy_set_header Forwarded '$http_forwarded, for=$remote_addr';"),
+    ] {
+        let server = trusting(header).await;
+        let proxy = Proxy::nginx_with(server.address, &format!("{UPGRADES} {directive}")).await;
+        names_its_client(proxy, false).await;
+    }
+}
+
+#[ignore = "needs haproxy; .ci/run runs it"]
+#[tokio::test]
+async fn haproxy_names_its_client_by_either_header() {
+    for (header, rule) in [
+        (ProxyHeader::XForwardedFor, "option forwardfor"),
+        (ProxyHeader::Forwarded, "http-request add-header forwarded for=\\\"%[src]:%[src_port]\\\""),
+    ] {
+        let server = trusting(header).await;
+        let proxy = Proxy::haproxy_with_rule(server.address, rule, "").await;
+        names_its_client(proxy, header == ProxyHeader::Forwarded).await;
+    }
+}
+
+#[ignore = "needs haproxy; .ci/run runs it"]
+#[tokio::test]
+async fn haproxy_introduces_its_client_by_either_version() {
+    for send in
+        ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn", "send-proxy-v2 proxy-v2-options crc32c,unique-id"]
+    {
+        let server = introduced().await;
+        names_its_client(Proxy::haproxy_that_introduces(server.address, send).await, true).await;
+        goes_over(Proxy::haproxy_that_introduces(server.address, send).await).await;
+    }
+}
+
+#[ignore = "needs haproxy; .ci/run runs it"]
+#[tokio::test]
+async fn haproxy_speaks_for_itself_when_it_checks_a_server() {
+    let mut log = Log::new();
+    let server = introduced().await;
+    let send = "send-proxy-v2 check inter 50ms check-send-proxy";
+    let _proxy = Proxy::haproxy_that_introduces(server.address, send).await;
+    // A check connects, introduces itself and goes, and the next one comes. One connection is of `Proxy::start`.
+    for _ in 0..4 {
+        let line = log.until("a connection ").await;
+        assert!(line.contains("a connection ended before its first request"), "{line}");
+        assert!(!line.contains("PROXY"), "{line}");
+    }
+}
+
+#[ignore = "needs nginx; .ci/run runs it"]
+#[tokio::test]
+async fn nginx_introduces_its_client() {
+    let server = introduced().await;
+    names_its_client(Proxy::nginx_that_introduces(server.address).await, true).await;
+    goes_over(Proxy::nginx_that_introduces(server.address).await).await;
 }

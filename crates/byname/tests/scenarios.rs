@@ -2,6 +2,11 @@
 //! over TCP and over a unix socket, and within the process.
 
 mod harness;
+#[cfg(feature = "tls")]
+#[path = "scenarios/over_tls.rs"]
+mod over_tls;
+#[path = "scenarios/table.rs"]
+mod table;
 
 use byname::{Args, CallError, Client, Code, Codec, Executed, HeaderMap, Kind, Transport, rpc};
 use futures_util::{Stream, StreamExt, stream};
@@ -236,15 +241,21 @@ async fn json_rpc_over_http1_one_by_one_and_as_a_batch() {
 #[tokio::test]
 async fn over_http2_by_a_client_of_others() {
     let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
-    over_http2("TCP", TcpStream::connect(tcp.address).await.unwrap()).await;
-    over_http2("a unix socket", UnixStream::connect(unix.path()).await.unwrap()).await;
+    let stream = TcpStream::connect(tcp.address).await.unwrap();
+    through_http2(&format!("http://{}", tcp.address), "HTTP/2 over TCP", stream).await;
+    let stream = UnixStream::connect(unix.path()).await.unwrap();
+    through_http2("http://localhost", "HTTP/2 over a unix socket", stream).await;
 }
 
-async fn over_http2(under: &str, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+/// Through an HTTP/2 client of others, to `base`.
+async fn through_http2<S>(base: &str, http2: &str, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut post = async |path: &str, body: Value| {
-        let uri = format!("http://localhost{path}");
+        let uri = format!("{base}{path}");
         let request = hyper::Request::post(uri).body(Full::new(Bytes::from(body.to_string()))).unwrap();
         let (head, body) = send.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -255,15 +266,15 @@ async fn over_http2(under: &str, stream: impl AsyncRead + AsyncWrite + Unpin + S
         let Scenario { name, args, kwargs, .. } = &scenario;
         let (status, body) = post("/rpc", json!({"fun": name, "args": args, "kwargs": kwargs})).await;
         let plain = if status == 200 { Ok(body["ret"].clone()) } else { error(&body["err"]) };
-        check(&format!("plain over HTTP/2 over {under}"), &scenario, plain);
+        check(&format!("plain over {http2}"), &scenario, plain);
 
         let Some(params) = params(&scenario) else { continue };
         let (status, body) = post(&format!("/rpc/{name}"), params.clone()).await;
         let by_path = if status == 200 { Ok(body) } else { error(&body) };
-        check(&format!("path over HTTP/2 over {under}"), &scenario, by_path);
+        check(&format!("path over {http2}"), &scenario, by_path);
 
         let (_, reply) = post("/rpc", json_rpc((7, &scenario)).unwrap()).await;
-        check(&format!("JSON-RPC over HTTP/2 over {under}"), &scenario, came(7, &reply));
+        check(&format!("JSON-RPC over {http2}"), &scenario, came(7, &reply));
     }
 }
 

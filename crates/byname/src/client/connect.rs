@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::service_url::ServiceUrl;
 use crate::address::Address;
-use crate::transport::{TransportStream, connect_unix};
+use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream, connect_unix};
 
 /// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -28,8 +29,13 @@ pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
     Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.map(Address::from).collect())
 }
 
-/// Connects to the first of the addresses that answers, and says which one that is.
-pub(super) async fn connect(addresses: Vec<Address>) -> io::Result<(Address, TransportStream)> {
+/// Connects to the first of the addresses that answers, and says which one that is. With TLS, the handshake is a part of it;
+/// `in_handshake` says whether that is what is waited for.
+pub(super) async fn connect(
+    addresses: Vec<Address>,
+    tls: Option<&TlsConnector>,
+    in_handshake: &AtomicBool,
+) -> io::Result<(Address, TransportStream)> {
     let mut addresses = addresses.into_iter();
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -47,8 +53,19 @@ pub(super) async fn connect(addresses: Vec<Address>) -> io::Result<(Address, Tra
                 Err(_) => continue,
             }
         };
+        let ended = match (ended, tls) {
+            (Ok((address, stream)), Some(tls)) => {
+                in_handshake.store(true, Ordering::Relaxed);
+                let secured = secured(tls, stream).await;
+                in_handshake.store(false, Ordering::Relaxed);
+                secured.map(|stream| (address, stream))
+            }
+            (ended, _) => ended,
+        };
         match ended {
             Ok(connected) => return Ok(connected),
+            // That a server was refused says more than that another was not there.
+            Err(_) if HandshakeRefusal::of(&last).is_some() => {}
             Err(why) => last = why,
         }
     }
@@ -68,6 +85,19 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     .await
 }
 
+/// What was waited for in vain.
+pub(super) fn missing(in_handshake: &AtomicBool) -> &'static str {
+    if in_handshake.load(Ordering::Relaxed) { "the TLS handshake did not finish" } else { "no answer" }
+}
+
+async fn secured(tls: &TlsConnector, stream: TransportStream) -> io::Result<TransportStream> {
+    match stream {
+        TransportStream::Tcp(socket) => tls.connect(socket).await,
+        // A client with TLS has no unix socket among its addresses.
+        TransportStream::Tls(_) | TransportStream::Unix(_) => Ok(stream),
+    }
+}
+
 async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
     let stream = match &address {
         Address::Tcp(socket_addr) => {
@@ -76,7 +106,9 @@ async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
             TransportStream::from(stream)
         }
         Address::Unix(Some(path)) => connect_unix(path).await?.into(),
-        Address::Unix(None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path")),
+        Address::Ip(_) | Address::Unix(None) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path or port"));
+        }
     };
     Ok((address, stream))
 }

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
-use crate::transport::TransportStream;
+use crate::transport::{HandshakeRefusal, TransportStream};
 use crate::untrusted_text::{quoted, quoted_bytes};
 use crate::wire::stream_lines;
 
@@ -69,6 +69,8 @@ pub(super) enum UnreadBody {
 pub(super) enum ExchangeError {
     /// Not a byte of the request was written.
     Unsent(String),
+    /// The server refuses this client, so the request was not read.
+    Refused(HandshakeRefusal),
     /// A part of the request was written, and the function may have run.
     Unknown(String),
 }
@@ -107,7 +109,7 @@ impl Http1Connection {
         limit: usize,
     ) -> (Result<HttpResponse, ExchangeError>, Option<Self>) {
         if let Err(why) = self.look() {
-            return (Err(ExchangeError::Unsent(why)), None);
+            return (Err(self.failed(ExchangeError::Unsent(why))), None);
         }
         let mut request = HttpRequestWriter { head: head.into(), body };
         let length = request.remaining();
@@ -124,7 +126,15 @@ impl Http1Connection {
                 Err(why) => (Err(why), false),
             },
         };
-        (result.map_err(ExchangeError::Unknown), again.then_some(self))
+        (result.map_err(|why| self.failed(ExchangeError::Unknown(why))), again.then_some(self))
+    }
+
+    /// Why there is no answer: the server's refusal of this client, if that is it.
+    pub(super) fn failed(&self, otherwise: ExchangeError) -> ExchangeError {
+        match self.stream.refusal() {
+            Some(refusal) => ExchangeError::Refused(refusal.clone()),
+            None => otherwise,
+        }
     }
 
     /// Asks the kernel whether the server has kept the connection open. tokio's state of the socket may be older than

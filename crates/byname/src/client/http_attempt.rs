@@ -65,6 +65,7 @@ fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpO
     let answer = match result {
         Ok(answer) => answer,
         Err(ExchangeError::Unsent(why)) => return broken(&connections.target.url(), name, Executed::No, &why).into(),
+        Err(ExchangeError::Refused(refusal)) => return connections.refused(&refusal).into(),
         Err(ExchangeError::Unknown(why)) => {
             return broken(&connections.target.url(), name, Executed::Unknown, &why).into();
         }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
-use super::connect::{addresses, connect};
+use super::connect::{addresses, connect, missing};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
@@ -23,6 +23,7 @@ use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, Limits};
+use crate::transport::HandshakeRefusal;
 use crate::wire::{Way, headers};
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
@@ -140,12 +141,13 @@ impl HttpConnections {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
+        let in_handshake = AtomicBool::new(false);
         let mut is_unix = false;
         let connecting = async {
             let mut addresses = addresses(&self.target).await?;
             is_unix = addresses.iter().all(Address::is_unix);
             self.pool().addresses.order(&mut addresses);
-            connect(addresses).await
+            connect(addresses, self.target.tls.as_ref(), &in_handshake).await
         };
         match before(until, connecting).await {
             Some(Ok((address, stream))) => {
@@ -153,14 +155,23 @@ impl HttpConnections {
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
             }
-            Some(Err(why)) if is_unix => Err(self.unreachable(&hint_about_a_socket(&why))),
-            Some(Err(why)) => Err(self.unreachable(&hint(&why))),
+            Some(Err(why)) => Err(match HandshakeRefusal::of(&why) {
+                Some(refusal) => self.refused(refusal),
+                None if is_unix => self.unreachable(&hint_about_a_socket(&why)),
+                None => self.unreachable(&hint(&why)),
+            }),
             None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
             None => {
-                let why = format!("no answer within {:?} (`Limits::connect`){}", self.limits.connect, paused_clock());
+                let (missing, limit) = (missing(&in_handshake), self.limits.connect);
+                let why = format!("{missing} within {limit:?} (`Limits::connect`){}", paused_clock());
                 Err(self.unreachable(&why).of_limit(Limit::Connect))
             }
         }
+    }
+
+    /// One side refuses the other.
+    pub(super) fn refused(&self, refusal: &HandshakeRefusal) -> Error {
+        Error::refused(refusal.code, format!("can't connect to {}: {refusal}", self.target.url()))
     }
 
     fn unreachable(&self, why: &str) -> Error {

@@ -9,14 +9,18 @@ use http::uri::{Authority, Uri};
 
 use crate::address::{Address, unix_path};
 use crate::error::{Code, Error};
+use crate::transport::TlsConnector;
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
 
-/// `http://host:port/path`, or `unix:/path`.
+/// `http://host:port/path`, `https://host:port/path`, or `unix:/path`.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceUrl {
     /// The unix socket, where the URL names one and no host. The host is `localhost` then.
     pub(super) socket: Option<Address>,
+    pub(super) is_https: bool,
+    /// By what connections begin, if not by HTTP. It is set where the URL says `https://`.
+    pub(super) tls: Option<TlsConnector>,
     pub(super) host: String,
     pub(super) port: u16,
     /// Without a slash at its end.
@@ -33,7 +37,10 @@ impl ServiceUrl {
     pub(super) fn url(&self) -> String {
         match &self.socket {
             Some(socket) => socket.to_string(),
-            None => format!("http://{}{}", self.authority.to_str().unwrap_or_default(), self.path),
+            None => {
+                let scheme = if self.is_https { "https" } else { "http" };
+                format!("{scheme}://{}{}", self.authority.to_str().unwrap_or_default(), self.path)
+            }
         }
     }
 
@@ -65,6 +72,8 @@ impl ServiceUrl {
         Self {
             addresses: vec![socket.clone()],
             socket: Some(socket),
+            is_https: false,
+            tls: None,
             host: "localhost".into(),
             port: 80,
             path: "/rpc".into(),
@@ -104,14 +113,10 @@ impl ServiceUrl {
             );
             Error::refused(Code::InvalidArgument, why)
         };
-        let rest = match url.split_once("://") {
-            None => url,
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err(refuse(
-                    "https:// is not supported yet, byname speaks no TLS; call it over http:// or a proxy",
-                ));
-            }
+        let (is_https, rest) = match url.split_once("://") {
+            None => (false, url),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, _)) if is_scheme(scheme) => {
                 return Err(refuse(&format!("`{scheme}` is not a scheme that byname knows")));
             }
@@ -153,6 +158,7 @@ impl ServiceUrl {
         let port = match uri.authority().and_then(Authority::port) {
             Some(port) => port.as_u16(),
             None if authority.len() > host.len() => return Err(refuse("its port is not a number up to 65535")),
+            None if is_https => 443,
             None => 80,
         };
         if port == 0 {
@@ -161,6 +167,8 @@ impl ServiceUrl {
         let has_path = !path.is_empty();
         let path = if has_path { path.trim_end_matches('/') } else { "/rpc" };
         Ok(Self {
+            is_https,
+            tls: None,
             socket: None,
             has_path,
             host: bare.to_owned(),
@@ -223,6 +231,9 @@ mod tests {
         assert_eq!(parts("localhost:8080/rpc"), local(8080, "/rpc", "localhost:8080"));
         assert_eq!(parts("http://localhost:8080/rpc/"), local(8080, "/rpc", "localhost:8080"));
         assert_eq!(parts("HTTP://localhost"), local(80, "/rpc", "localhost"));
+        assert_eq!(parts("https://localhost"), local(443, "/rpc", "localhost"));
+        assert_eq!(parts("HTTPS://localhost:8443/a"), local(8443, "/a", "localhost:8443"));
+        assert_eq!(ServiceUrl::parse("https://localhost:1").unwrap().url(), "https://localhost:1/rpc");
         assert_eq!(parts("localhost/a/b"), local(80, "/a/b", "localhost"));
         assert_eq!(parts("localhost:80/"), local(80, "", "localhost:80"));
         assert_eq!(parts("[::1]:7/x"), ("::1".into(), 7, "/x".into(), "[::1]:7".into()));
@@ -288,7 +299,6 @@ mod tests {
     #[test]
     fn the_error_about_an_invalid_address_says_why() {
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
-        assert!(why("https://localhost/rpc").contains("https:// is not supported yet"));
         assert!(why("ftp://localhost").contains("`ftp`"));
         assert!(why("user:pass@localhost/rpc").contains("user name"));
         assert!(why("localhost/rpc?x=1").contains("query"));

@@ -30,6 +30,10 @@ pub(crate) struct InlineCall<'c> {
     pub(crate) entry: &'c Arc<RegistryEntry>,
     pub(crate) name: &'c Arc<str>,
     pub(crate) metadata: HeaderMap,
+    /// Of the connection, without those that interceptors set.
+    pub(crate) extensions: &'c Extensions,
+    /// Whether a proxy has passed on the request for the connection.
+    pub(crate) is_forwarded: bool,
     pub(crate) peer: Option<Arc<Peer>>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) codec: Codec,
@@ -57,14 +61,27 @@ impl InlineCall<'_> {
         if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() {
             return self.poll_intercepted(cx);
         }
-        let Self { dispatch, entry, name, mut metadata, peer, deadline, codec, positional, keyword, now, functions } =
-            self;
+        let Self {
+            dispatch,
+            entry,
+            name,
+            mut metadata,
+            extensions,
+            is_forwarded: _,
+            peer,
+            deadline,
+            codec,
+            positional,
+            keyword,
+            now,
+            functions,
+        } = self;
         metadata::hide(&mut metadata, &dispatch.sensitive);
         let span = span(&entry.handler.method, &metadata);
         // `..CallOrigin::default()` would make empty headers and drop them.
         let origin = CallOrigin {
             metadata,
-            extensions: Extensions::new(),
+            extensions: extensions.clone(),
             peer,
             deadline,
             permit: None,
@@ -107,6 +124,7 @@ impl InlineCall<'_> {
             EncodedArguments { codec: self.codec, positional: owned(self.positional), keyword: owned(self.keyword) };
         let mut request = Request::new(Arc::clone(self.name), CallArguments::Encoded(args), self.metadata);
         (request.peer, request.deadline, request.share) = (self.peer, self.deadline, self.functions.try_acquire());
+        (request.is_forwarded, request.extensions) = (self.is_forwarded, self.extensions.clone());
         let (dispatch, entry) = (Arc::clone(self.dispatch), Arc::clone(self.entry));
         let mut running: BoxFuture<Reply> = Box::pin(async move { dispatch.run_found(Some(&entry), request).await });
         match poll_once(cx, |cx| running.as_mut().poll(cx)) {

@@ -33,7 +33,7 @@ impl Listen {
     /// # let _ = at;
     /// ```
     pub fn activated() -> Self {
-        Self(ListenAddress::HandedOver(take()))
+        Self::at(ListenAddress::HandedOver(take()))
     }
 }
 

@@ -8,20 +8,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Extensions;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::connection_timeouts::{ConnectionActivity, TimedSocket, linger};
+use super::connection_timeouts::{ConnectionActivity, TimedSocket, last_answer, linger};
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
+use super::networks::NetworkList;
+use super::proxy_protocol::read_client;
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
-use crate::transport::TransportStream;
+use crate::transport::{Handshake, ServerTls, TransportStream};
 
 /// The first bytes of an HTTP/2 connection with prior knowledge. No supported method begins with `PR`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,11 +37,26 @@ const PING: Duration = Duration::from_secs(20);
 
 pub(super) async fn serve(
     mut stream: TransportStream,
-    peer: Arc<Peer>,
+    mut peer: Peer,
     endpoint: Arc<ServerEndpoint>,
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = endpoint.dispatch().limits().clone();
+    if let Some(networks) = endpoint.proxy_protocol() {
+        // Boxed, so that a connection does not keep the memory of this.
+        match Box::pin(introduced(&mut stream, &peer, networks, &mut stopped, &limits)).await {
+            Ok(client) => peer = client,
+            Err(why) => return debug!(%peer, "closed a connection: {why}"),
+        }
+    }
+    let (mut stream, peer, until) = match endpoint.tls() {
+        None => (stream, Arc::new(peer), None),
+        // Boxed, so that a connection doesn't keep the room of its handshake.
+        Some(tls) => match Box::pin(secured(tls, stream, peer, &limits, &mut stopped)).await {
+            Some(secured) => secured,
+            None => return,
+        },
+    };
     let (early, is_http2) = match beginning(&mut stream, &mut stopped, &limits).await {
         Some(Ok(first)) => first,
         Some(Err(why)) => return debug!(%peer, "a connection ended before its first request: {why}"),
@@ -56,7 +74,7 @@ pub(super) async fn serve(
     let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(Arc::clone(&peer))));
     let served = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&served), request));
-    let is_ready = || endpoint.dispatch().is_ready();
+    let goes_on = || endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
     let ended = if is_http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
@@ -67,7 +85,7 @@ pub(super) async fn serve(
             activity.part();
             http2::Connection::graceful_shutdown(connection);
         };
-        drive(connection, is_ready, stopped.clone(), end).await
+        drive(connection, goes_on, told_to_end(stopped.clone(), until), end).await
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
@@ -79,10 +97,10 @@ pub(super) async fn serve(
             activity.part();
             http1::UpgradeableConnection::graceful_shutdown(connection);
         };
-        drive(connection, is_ready, stopped.clone(), end).await
+        drive(connection, goes_on, told_to_end(stopped.clone(), until), end).await
     };
     if let (Ok(()), Some(upgrade)) = (&ended, session.upgrade()) {
-        return upgraded(upgrade, peer, Arc::clone(&endpoint), stopped).await;
+        return upgraded(upgrade, peer, Arc::clone(&endpoint), stopped, until).await;
     }
     match ended {
         Ok(()) => {}
@@ -99,7 +117,9 @@ async fn upgraded(
     peer: Arc<Peer>,
     endpoint: Arc<ServerEndpoint>,
     stopped: watch::Receiver<()>,
+    until: Option<Instant>,
 ) {
+    let peer = upgrade.client.unwrap_or(peer);
     let upgraded = match upgrade.connection.await {
         Ok(upgraded) => upgraded,
         Err(why) => return debug!(%peer, "a connection ended before its first frame: {why}"),
@@ -109,14 +129,82 @@ async fn upgraded(
     };
     let (stream, early) = parts.io.into_inner().into_inner();
     let early = [early, parts.read_buf].concat();
-    frame_connection::serve(
-        stream,
-        early.into(),
-        FrameCaller { peer, is_forwarded: upgrade.is_forwarded },
-        endpoint,
-        stopped,
-    )
-    .await;
+    let extensions = Extensions::new();
+    let caller = FrameCaller { peer: Some(peer), is_forwarded: upgrade.is_forwarded, extensions };
+    let told_to_end = told_to_end(stopped, until);
+    frame_connection::serve(stream, early.into(), caller, endpoint, told_to_end, until).await;
+}
+
+/// Waits until a connection must end: with its server, or with the certificate of its client.
+pub(super) async fn told_to_end(mut stopped: watch::Receiver<()>, until: Option<Instant>) {
+    match until {
+        None => drop(stopped.changed().await),
+        // Boxed, so that other connections don't have the room of its timer.
+        Some(until) => drop(Box::pin(timeout_at(until, stopped.changed())).await),
+    }
+}
+
+/// The handshake of TLS, and when the certificate of the client ends; `None` if it came to nothing, which is logged.
+async fn secured(
+    tls: &ServerTls,
+    stream: TransportStream,
+    mut peer: Peer,
+    limits: &Limits,
+    stopped: &mut watch::Receiver<()>,
+) -> Option<(TransportStream, Arc<Peer>, Option<Instant>)> {
+    let (stream, words) = match in_time(limits.handshake, tls.accept(stream), stopped, limits).await {
+        Some(Handshake::Done(secured)) => {
+            peer.identity = secured.identity;
+            return Some((secured.stream, Arc::new(peer), secured.until));
+        }
+        Some(Handshake::Plain(stream)) => {
+            debug!(%peer, "the peer speaks plain HTTP, this port is TLS; call it with https://");
+            (Some(stream), without_tls())
+        }
+        Some(Handshake::Failed(why, stream)) => {
+            tls.log_failure(&peer, &why);
+            (stream, Vec::new())
+        }
+        None => {
+            tls.log_failure(&peer, "the client did not finish the TLS handshake in time (`Limits::handshake`)");
+            return None;
+        }
+    };
+    if let Some(mut stream) = stream {
+        stream.write_last_words(&words);
+        let activity = Arc::new(ConnectionActivity::new(false));
+        TimedSocket::new(stream, Bytes::new(), Arc::new(peer), activity, limits, true).close().await;
+    }
+    None
+}
+
+/// The answer to a request that came without TLS.
+fn without_tls() -> Vec<u8> {
+    let body = r#"{"err":{"code":"failed_precondition","message":"this port requires TLS, but the request came without it; call it with https://","executed":"no","kind":"rpc"}}"#;
+    last_answer("400 Bad Request", body)
+}
+
+/// The peer as its proxy introduces it, or why the connection is not served.
+async fn introduced(
+    stream: &mut TransportStream,
+    proxy: &Peer,
+    networks: &NetworkList,
+    stopped: &mut watch::Receiver<()>,
+    limits: &Limits,
+) -> io::Result<Peer> {
+    if !networks.contains(&proxy.connection) {
+        return Err(io::Error::other("it is from none of the networks of `Listen::proxy_protocol`"));
+    }
+    match in_time(limits.header_read, read_client(stream), stopped, limits).await {
+        Some(client) => Ok(match client? {
+            Some(address) => Peer { address, ..proxy.clone() },
+            None => proxy.clone(),
+        }),
+        None => Err(io::Error::other(
+            "its header of the PROXY protocol, which `Listen::proxy_protocol` requires, took too long \
+             (`Limits::header_read`)",
+        )),
+    }
 }
 
 /// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.
@@ -125,8 +213,18 @@ async fn beginning(
     stopped: &mut watch::Receiver<()>,
     limits: &Limits,
 ) -> Option<io::Result<(Bytes, bool)>> {
-    let mut first = pin!(first_bytes(stream));
-    match timeout(limits.header_read, until_stopped(first.as_mut(), stopped)).await {
+    in_time(limits.header_read, first_bytes(stream), stopped, limits).await
+}
+
+/// What a peer does first, if it does it in time. When the server stops, there is less time.
+async fn in_time<F: Future>(
+    limit: Duration,
+    first: F,
+    stopped: &mut watch::Receiver<()>,
+    limits: &Limits,
+) -> Option<F::Output> {
+    let mut first = pin!(first);
+    match timeout(limit, until_stopped(first.as_mut(), stopped)).await {
         Ok(None) => {
             // The server stops while a client that has just connected is about to send a request. The mark makes the
             // stop visible again, as for every connection that is served.
@@ -138,7 +236,10 @@ async fn beginning(
 }
 
 /// The output of `future`, or `None` when the server is told to stop.
-async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::Receiver<()>) -> Option<F::Output> {
+pub(super) async fn until_stopped<F: Future>(
+    mut future: Pin<&mut F>,
+    stopped: &mut watch::Receiver<()>,
+) -> Option<F::Output> {
     let mut stop = pin!(stopped.changed());
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -147,23 +248,23 @@ async fn until_stopped<F: Future>(mut future: Pin<&mut F>, stopped: &mut watch::
     .await
 }
 
-/// Drives a connection. When the server is told to stop, the connection accepts no further call.
+/// Drives a connection. When it is told to end, it accepts no further call.
 async fn drive<C>(
     mut connection: Pin<&mut C>,
-    is_ready: impl Fn() -> bool,
-    mut stopped: watch::Receiver<()>,
+    goes_on: impl Fn() -> bool,
+    told_to_end: impl Future,
     end: impl Fn(Pin<&mut C>),
 ) -> C::Output
 where
     C: Future,
 {
-    let mut stop = pin!(stopped.changed());
+    let mut stop = pin!(told_to_end);
     let (mut listening, mut told) = (false, false);
     poll_fn(|cx: &mut Context<'_>| {
         // Poll first: a call that arrived before the stop is answered.
         let polled = connection.as_mut().poll(cx);
-        // Tell the connection only once, and only if the server really stops.
-        if polled.is_pending() && !told && (!listening || !is_ready()) {
+        // Tell the connection only once, and only if it really ends.
+        if polled.is_pending() && !told && (!listening || !goes_on()) {
             listening = true;
             if stop.as_mut().poll(cx).is_pending() {
                 return polled;

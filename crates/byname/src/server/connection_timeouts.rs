@@ -305,8 +305,13 @@ impl TimedSocket {
     }
 
     /// Closes the connection to a peer that has sent no request.
-    pub(super) async fn part(mut self) {
+    pub(super) async fn part(self) {
         self.activity.part();
+        self.close().await;
+    }
+
+    /// Closes the connection. What was written before is not lost.
+    pub(super) async fn close(mut self) {
         // On any error here, the peer is gone.
         let _ = poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
     }
@@ -402,10 +407,14 @@ impl LingeringClose {
 
 /// An answer without a request. No call ran.
 fn not_waited_for(body: &str) -> Vec<u8> {
+    last_answer("408 Request Timeout", body)
+}
+
+/// An answer after which the connection ends.
+pub(super) fn last_answer(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    let head =
-        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
-    format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    let head = "connection: close\r\nbyname-protocol: 1\r\ncontent-type: application/json";
+    format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 impl AsyncRead for TimedSocket {

@@ -15,7 +15,7 @@ use crate::limits_and_timeouts::Limit;
 /// # Errors
 ///
 /// At the limit, with the names of the functions that still run.
-pub(super) async fn drain(endpoint: &ServerEndpoint, stop: watch::Sender<()>, hint: &str) -> Result<(), Error> {
+pub(super) async fn drain(endpoint: &ServerEndpoint, stop: &watch::Sender<()>, hint: &str) -> Result<(), Error> {
     let dispatch = endpoint.dispatch();
     let limit = dispatch.limits().drain;
     info!("draining: no new calls, {limit:?} for those in flight{hint}");

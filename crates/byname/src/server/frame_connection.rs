@@ -13,12 +13,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
+use tracing::field::display;
 
 use super::connection_timeouts::linger;
 use super::http::ServerEndpoint;
@@ -44,7 +44,6 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
-use crate::transport::TransportStream;
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -62,29 +61,33 @@ const AT_ONCE: usize = 32;
 /// How many bytes of unfinished messages are kept for each of [`Limits::message`](crate::Limits::message).
 const WINDOW: usize = 4;
 
-/// Who has opened a connection of frames.
+/// Who has opened a connection of frames. Every call has this from its connection.
 pub(super) struct FrameCaller {
-    pub(super) peer: Arc<Peer>,
+    /// `None` if an outer server doesn't say who it is.
+    pub(super) peer: Option<Arc<Peer>>,
     /// A proxy has passed on the request for the upgrade, so that the peer is the proxy.
     pub(super) is_forwarded: bool,
+    /// What the layers of an outer server have added to the request for the upgrade.
+    pub(super) extensions: Extensions,
 }
 
-/// Serves one connection from its upgrade to its end.
+/// Serves one connection from its upgrade to its end, which comes at `until` at the latest. `early` are bytes that were
+/// read from it before.
 pub(super) async fn serve(
-    stream: TransportStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     early: Bytes,
     caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
-    mut stopped: watch::Receiver<()>,
+    told_to_end: impl Future,
+    until: Option<Instant>,
 ) {
-    let peer = Arc::clone(&caller.peer);
     let mut connection = FrameServer::new(stream, &early, caller, endpoint);
-    let mut stop = pin!(stopped.changed());
+    let mut stop = pin!(told_to_end);
     let (mut is_told, mut listening) = (false, false);
     let ended = poll_fn(|cx| {
         let polled = connection.poll(cx);
-        let wants_calls = connection.endpoint.dispatch().is_ready();
-        if polled.is_pending() && !is_told && (!listening || !wants_calls) {
+        let goes_on = connection.endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
+        if polled.is_pending() && !is_told && (!listening || !goes_on) {
             listening = true;
             if stop.as_mut().poll(cx).is_ready() {
                 is_told = true;
@@ -95,7 +98,8 @@ pub(super) async fn serve(
         polled
     })
     .await;
-    debug!(%peer, "a connection of frames ended: {ended}");
+    let peer = connection.caller.peer.as_deref().map(display);
+    debug!(peer, "a connection of frames ended: {ended}");
     connection.part(ended).await;
 }
 
@@ -392,7 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// The entry of the access log for the call of this frame.
     fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
         let dispatch = self.endpoint.dispatch();
-        let mut access = dispatch.access(CallWay::Frames, Some(&self.caller.peer), metadata, now);
+        let mut access = dispatch.access(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
         if access.is_some()
             && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
         {
@@ -433,7 +437,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
         };
         let deadline = timeout.map(|timeout| later(now, timeout));
-        let (id, peer) = (header.id, Some(Arc::clone(&self.caller.peer)));
+        let (id, peer, extensions) = (header.id, self.caller.peer.clone(), &self.caller.extensions);
         let dispatch = self.endpoint.dispatch();
         // A function that is polled inline needs a permit only if it goes on in a task.
         if self.functions.are_exhausted() {
@@ -460,7 +464,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let (dispatch, entry, name) = (Arc::clone(dispatch), name.entry.clone(), Arc::clone(&name.name));
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
-            request.is_forwarded = self.caller.is_forwarded;
+            (request.is_forwarded, request.extensions) = (self.caller.is_forwarded, extensions.clone());
             if streams {
                 request.takes_stream = credit.is_some();
                 self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request, access);
@@ -476,8 +480,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let limit = dispatch.limits().message;
         let start = self.write_queue.open();
         let (name, functions) = (&name.name, &self.functions);
-        let call =
-            InlineCall { dispatch, entry, name, metadata, peer, deadline, codec, positional, keyword, now, functions };
+        let call = InlineCall {
+            dispatch,
+            entry,
+            name,
+            metadata,
+            extensions,
+            is_forwarded: self.caller.is_forwarded,
+            peer,
+            deadline,
+            codec,
+            positional,
+            keyword,
+            now,
+            functions,
+        };
         let reply = match call.poll(&mut self.clock, self.write_queue.buffer(), cx) {
             Polled::Value(metadata) => {
                 let value = self.write_queue.since(start);

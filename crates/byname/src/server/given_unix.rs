@@ -7,6 +7,6 @@ use super::listen::Listen;
 
 impl From<UnixListener> for Listen {
     fn from(listener: UnixListener) -> Self {
-        Self(ListenAddress::StdUnix(listener))
+        Self::at(ListenAddress::StdUnix(listener))
     }
 }

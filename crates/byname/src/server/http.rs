@@ -4,6 +4,7 @@
 
 mod admitted_request;
 mod allowed_methods;
+mod allowed_origins;
 mod answer;
 mod builtin;
 mod caching;
@@ -22,6 +23,7 @@ use std::convert::Infallible;
 use std::mem::take;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
@@ -29,6 +31,7 @@ use http::{Extensions, HeaderValue, Method as Verb, Request as HttpRequest, Resp
 use hyper::upgrade::OnUpgrade;
 
 use self::admitted_request::AdmittedRequest;
+pub(super) use self::allowed_origins::AllowedOrigins;
 use self::answer::{HttpAnswer, Rejection};
 use self::caching::MayBeKept;
 pub use self::cors::Cors;
@@ -40,16 +43,22 @@ use self::response_body::ReplyContent;
 use self::route::{RequestTarget, route};
 use super::Server;
 use super::connection_timeouts::ConnectionActivity;
+use super::forwarded::TrustedProxies;
+use super::networks::NetworkList;
 use crate::call_semaphore::CallPermits;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
+use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::headers;
 
 /// The limit of concurrent calls on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
+
+/// How long callers of a mounted server are told to keep a connection, at most. The outer server may close it soon.
+const MOUNTED_IDLE: Duration = Duration::from_secs(5);
 
 /// The state that all connections of a server share.
 pub(super) struct ServerEndpoint {
@@ -57,6 +66,9 @@ pub(super) struct ServerEndpoint {
     frames: bool,
     gate: RequestRules,
     cors: CorsHeaders,
+    trusted_proxies: Option<TrustedProxies>,
+    /// The proxies that must introduce their clients at the beginning of each connection.
+    proxy_protocol: Option<NetworkList>,
     path: String,
     plain: bool,
     by_path: bool,
@@ -67,6 +79,7 @@ pub(super) struct ServerEndpoint {
     idles_briefly: bool,
     /// Whether an outer server has removed a part of the path.
     is_mounted: bool,
+    tls: Option<ServerTls>,
 }
 
 /// One connection, from the view of its requests.
@@ -87,6 +100,8 @@ pub(super) struct Session {
 #[derive(Clone)]
 pub(super) struct GrantedUpgrade {
     pub(super) connection: OnUpgrade,
+    /// Who asked for it, if a proxy has said so: all calls by frames are this client's.
+    pub(super) client: Option<Arc<Peer>>,
     /// Whether a proxy has passed on the upgrade request.
     pub(super) is_forwarded: bool,
 }
@@ -102,39 +117,71 @@ trait WayIn {
 
 impl ServerEndpoint {
     pub(super) fn new(server: &Server, dispatch: Arc<Dispatch>, private: bool, is_mounted: bool) -> Self {
-        let frames = server.frames && !is_mounted;
+        let frames = server.frames.unwrap_or(!is_mounted);
         let gate = RequestRules {
             private,
             hosts: server.hosts.clone(),
-            origins: server.origins.clone(),
+            origins: AllowedOrigins::parse(&server.origins).expect("they were checked at the start"),
             require_json: server.require_json,
         };
         let ways = headers::ALL_WAYS.split(", ").zip([server.plain, server.path, server.json_rpc, frames]);
         let ways: Vec<_> = ways.filter_map(|(way, offered)| offered.then_some(way)).collect();
-        let dispatch_idle = dispatch.limits().idle;
-        let idle = dispatch_idle.as_secs();
+        let limit = dispatch.limits().idle;
+        // The connections of a mounted server belong to the outer one.
+        let announced = if is_mounted { limit.min(MOUNTED_IDLE) } else { limit };
+        let idle = announced.as_secs();
         Self {
             dispatch,
             frames,
             gate,
             cors: CorsHeaders::new(&server.cors),
+            trusted_proxies: server.trusted_proxies.clone(),
+            proxy_protocol: None,
             path: server.endpoint.clone(),
             plain: server.plain,
             by_path: server.path,
             json_rpc: server.json_rpc,
             ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
-            idles_briefly: dispatch_idle < Limits::default().idle,
+            idles_briefly: announced < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
+            tls: server.tls.clone(),
         }
+    }
+
+    pub(super) fn require_proxy_protocol(&mut self, of: Option<NetworkList>) {
+        self.proxy_protocol = of;
+    }
+
+    pub(super) fn proxy_protocol(&self) -> Option<&NetworkList> {
+        self.proxy_protocol.as_ref()
     }
 
     pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
         &self.dispatch
     }
 
+    /// What connections begin with, if not with HTTP.
+    pub(super) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    pub(super) fn offers_frames(&self) -> bool {
+        self.frames
+    }
+
+    /// Rejects a call that comes to a mounted server after its drain has begun: the outer server may still accept
+    /// connections. On an own listener, a call that is read is answered, because no connection is accepted any more.
+    fn takes_calls(&self) -> Result<(), Rejection> {
+        if !self.is_mounted || self.dispatch.is_ready() {
+            return Ok(());
+        }
+        let why = "the application is stopping and accepts no further calls; this call was not run, send it again";
+        Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, Error::refused(Code::Unavailable, why)))
     }
 
     /// How many functions one connection may run, including functions whose callers are gone. The limit is the number
@@ -194,6 +241,12 @@ impl Session {
     /// The connection itself, if frames were requested and granted.
     pub(super) fn upgrade(&self) -> Option<GrantedUpgrade> {
         self.upgrade.get().cloned()
+    }
+
+    /// Who has sent a request, if a trusted proxy has passed it on and says so.
+    fn client(&self, head: &Parts) -> Option<Arc<Peer>> {
+        let proxies = self.endpoint.trusted_proxies.as_ref()?;
+        proxies.client(self.peer.as_deref()?, &head.headers)
     }
 
     /// Whether this request names exactly the host that was accepted before.

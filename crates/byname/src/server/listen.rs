@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::Server;
@@ -20,6 +21,7 @@ use super::blocking_watchdog::Watchdog;
 use super::connection;
 use super::drain::drain;
 use super::http::ServerEndpoint;
+use super::networks::NetworkList;
 use super::signals::ToldBySignals;
 use super::unix_socket::UnixSocket;
 use crate::address::Address;
@@ -32,9 +34,17 @@ use crate::transport::{TransportListener, TransportStream};
 /// Where a server listens: an address, as text or as a [`SocketAddr`], [a unix socket](Self::unix), a listener that is
 /// already bound, or sockets that systemd hands over.
 #[derive(Debug)]
-pub struct Listen(pub(super) ListenAddress);
+pub struct Listen {
+    at: ListenAddress,
+    /// Which proxies must introduce their clients.
+    proxy_protocol: Option<Result<NetworkList, Error>>,
+}
 
 impl Listen {
+    pub(super) fn at(at: ListenAddress) -> Self {
+        Self { at, proxy_protocol: None }
+    }
+
     /// A unix socket at a path, whatever the path looks like, to set its permissions. `"unix:/run/orders.sock"` is the
     /// same with those that it has without being told.
     ///
@@ -50,41 +60,67 @@ impl Listen {
     pub fn unix(path: impl AsRef<Path>) -> UnixSocket {
         UnixSocket::at(path.as_ref().into())
     }
+
+    /// Requires the header of the PROXY protocol, version 1 or 2, at the beginning of every connection, and accepts
+    /// connections from these networks only. The header says who the proxy's client is: it is the
+    /// [`Peer::address`](crate::Peer::address) of all calls of the connection. haproxy sends it with `send-proxy-v2`, nginx
+    /// with `proxy_protocol on` in a `stream`, and balancers of cloud providers can send it too.
+    ///
+    /// ```no_run
+    /// use byname::{Listen, Server};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// # let server = Server::new().function("ping", || async { "pong" });
+    /// server.serve(Listen::from("0.0.0.0:8080").proxy_protocol(["10.0.0.0/8"])).await
+    /// # }
+    /// ```
+    ///
+    /// A network is an address with a prefix or without, or `unix` for a unix socket. Any other connection is closed, and
+    /// so is one without the header, or whose header takes longer than
+    /// [`Limits::header_read`](crate::Limits::header_read): checks of a balancer must send the header as well. A proxy that
+    /// speaks for itself (`LOCAL`) or does not know its client (`UNKNOWN`) is the caller. Others reach this server through
+    /// the proxy, so it has the rules about names of a server that is not on loopback, wherever it listens.
+    #[must_use]
+    pub fn proxy_protocol<N: Into<String>>(mut self, networks: impl IntoIterator<Item = N>) -> Self {
+        self.proxy_protocol = Some(NetworkList::parse("Listen::proxy_protocol", networks));
+        self
+    }
 }
 
 impl From<&str> for Listen {
     fn from(name: &str) -> Self {
-        Self(ListenAddress::Name(name.into()))
+        Self::at(ListenAddress::Name(name.into()))
     }
 }
 
 impl From<String> for Listen {
     fn from(name: String) -> Self {
-        Self(ListenAddress::Name(name))
+        Self::at(ListenAddress::Name(name))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self(ListenAddress::Address(address))
+        Self::at(ListenAddress::Address(address))
     }
 }
 
 impl From<std::net::TcpListener> for Listen {
     fn from(listener: std::net::TcpListener) -> Self {
-        Self(ListenAddress::Std(listener))
+        Self::at(ListenAddress::Std(listener))
     }
 }
 
 impl From<TcpListener> for Listen {
     fn from(listener: TcpListener) -> Self {
-        Self(ListenAddress::Tokio(listener))
+        Self::at(ListenAddress::Tokio(listener))
     }
 }
 
 impl From<UnixSocket> for Listen {
     fn from(socket: UnixSocket) -> Self {
-        Self(ListenAddress::Unix(socket))
+        Self::at(ListenAddress::Unix(socket))
     }
 }
 
@@ -130,12 +166,20 @@ impl Serve {
     ///
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let BoundListeners { listeners, are_kept_open } = bind(self.at.0).await?;
+        let proxy_protocol = self.at.proxy_protocol.transpose()?;
+        let BoundListeners { listeners, are_kept_open } = bind(self.at.at).await?;
         let addresses = listeners.iter().map(TransportListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
-        let private = addresses.iter().all(Address::is_of_this_machine);
+        if self.server.tls.is_some()
+            && let Some(socket) = addresses.iter().find(|address| address.is_unix())
+        {
+            let why = format!("can't serve TLS at {socket}: a unix socket needs none; leave out `Server::tls` there");
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
+        let private = proxy_protocol.is_none() && addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
-        let endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
+        let mut endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
+        endpoint.require_proxy_protocol(proxy_protocol);
         Ok(Bound { listeners, are_kept_open, addresses, endpoint: Arc::new(endpoint), until: self.until })
     }
 }
@@ -206,10 +250,15 @@ async fn run(bound: Bound) -> Result<(), Error> {
     }
     dispatch.log_not_served();
     for address in addresses {
-        let scheme = if address.is_unix() { "" } else { "http://" };
+        let scheme = match address.is_unix() {
+            true => "",
+            false if endpoint.tls().is_some() => "https://",
+            false => "http://",
+        };
         let (count, path) = (dispatch.methods().len(), endpoint.path());
         info!(%address, "serving {count} functions at {scheme}{address}{}{path}", if scheme.is_empty() { ", " } else { "" });
     }
+    let _reloading = endpoint.tls().cloned().map(|tls| ReloadTask(tokio::spawn(async move { tls.watch().await })));
 
     let _watchdog = Watchdog::new(&endpoint);
     let (stop, stopped) = watch::channel(());
@@ -235,7 +284,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     // A call that has been written by now must be read, so the sockets are polled once more.
     tokio::task::yield_now().await;
     drop(stopped);
-    drain(&endpoint, stop, hint).await
+    drain(&endpoint, &stop, hint).await
 }
 
 /// Accepts and serves connections until `end`.
@@ -271,6 +320,15 @@ fn poll_accept(listeners: &[TransportListener], cx: &mut Context<'_>) -> Poll<io
     Poll::Pending
 }
 
+/// The task that reloads certificates. It ends when this is dropped.
+struct ReloadTask(JoinHandle<()>);
+
+impl Drop for ReloadTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Marks a server as ready for calls until this is dropped.
 struct EndReadiness<'d>(&'d Dispatch);
 
@@ -281,7 +339,7 @@ impl Drop for EndReadiness<'_> {
 }
 
 fn serve_one(stream: TransportStream, peer: Peer, endpoint: &Arc<ServerEndpoint>, stopped: &watch::Receiver<()>) {
-    let connection = connection::serve(stream, Arc::new(peer), Arc::clone(endpoint), stopped.clone());
+    let connection = connection::serve(stream, peer, Arc::clone(endpoint), stopped.clone());
     runtime::spawn(&Handle::current(), connection);
 }
 

@@ -2,28 +2,45 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Extensions, Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tower_service::Service;
+use tracing::field::display;
+use tracing::{debug, info, warn};
 
 use super::Server;
-use super::http::{ReplyBody, RequestBody, ServerEndpoint, Session, answer};
-use crate::error::Error;
+use super::connection::{told_to_end, until_stopped};
+use super::drain::drain;
+use super::frame_connection::{self, FrameCaller};
+use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
+use crate::error::{Code, Error};
 use crate::peer::Peer;
-use crate::runtime::BoxFuture;
-
-/// Announced to callers. The connections belong to the outer server, which may close them soon.
-const IDLE: Duration = Duration::from_secs(5);
+use crate::runtime::{self, BoxFuture};
 
 /// A [`Server`] as a `tower::Service`, to be mounted in an HTTP server that has routes of its own, such as an axum
 /// application. [`Server::into_service`] makes it.
+///
+/// When its last clone is dropped, its connections of frames are told to end, and their running calls are answered.
+/// [`drain`](Self::drain) waits for them.
 #[derive(Clone)]
 pub struct HttpService {
-    endpoint: Arc<ServerEndpoint>,
+    mounted: Arc<MountedServer>,
     peer_from: Option<Arc<PeerFrom>>,
+}
+
+/// What the clones of a service share.
+struct MountedServer {
+    endpoint: Arc<ServerEndpoint>,
+    /// Tells the connections of frames to end. Each has a receiver.
+    stop: watch::Sender<()>,
 }
 
 /// Finds the caller's address in the extensions of a request.
@@ -31,7 +48,9 @@ type PeerFrom = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
 
 impl std::fmt::Debug for HttpService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpService").field("path", &self.endpoint.path()).finish_non_exhaustive()
+        let MountedServer { endpoint, stop } = &*self.mounted;
+        let mut out = f.debug_struct("HttpService");
+        out.field("path", &endpoint.path()).field("connections", &stop.receiver_count()).finish_non_exhaustive()
     }
 }
 
@@ -61,6 +80,95 @@ impl HttpService {
         self.peer_from = Some(Arc::new(find));
         self
     }
+
+    /// Ends the calls of this service. Await it when the application is told to stop, and let the outer server stop
+    /// afterwards. So callers are told where the outer server would only close their connections:
+    ///
+    /// ```
+    /// # use axum::Router;
+    /// # use byname::Server;
+    /// # async fn told_to_stop() {}
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::new().function("ping", || async { "pong" });
+    /// let rpc = server.frames(true).into_service()?;
+    /// let app = Router::new().nest_service("/api", rpc.clone());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// axum::serve(listener, app)
+    ///     .with_graceful_shutdown(async move {
+    ///         told_to_stop().await;
+    ///         if let Err(unfinished) = rpc.drain().await {
+    ///             eprintln!("{unfinished}");
+    ///         }
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// `!ready` is answered 503 at once. After [`Limits::drain_delay`](crate::Limits::drain_delay), further calls are
+    /// rejected with `unavailable`, not executed, and connections of frames are told to end by GOAWAY. Then this waits for
+    /// the running calls and for those connections, for at most [`Limits::drain`](crate::Limits::drain). Streams that
+    /// have not ended after half of that time are ended.
+    ///
+    /// The future does nothing before it is polled. A drain that has begun is not undone if its future is dropped, and
+    /// further calls of this method wait for the same end.
+    ///
+    /// # Errors
+    ///
+    /// `deadline_exceeded` at [`Limits::drain`](crate::Limits::drain), with the names of the functions that still run.
+    pub fn drain(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let mounted = Arc::clone(&self.mounted);
+        async move {
+            let dispatch = mounted.endpoint.dispatch();
+            let delay = dispatch.limits().drain_delay;
+            dispatch.stop_looking_ready();
+            if !delay.is_zero() && dispatch.is_ready() {
+                info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain");
+                tokio::time::sleep(delay).await;
+            }
+            dispatch.stop_being_ready();
+            // A call that has been written by now must be read, so the sockets are polled once more.
+            tokio::task::yield_now().await;
+            drain(&mounted.endpoint, &mounted.stop, "").await
+        }
+    }
+}
+
+impl Drop for MountedServer {
+    /// The application is gone. Its connections of frames do not belong to the outer server, which can't end them.
+    fn drop(&mut self) {
+        let dispatch = self.endpoint.dispatch();
+        let open = self.stop.receiver_count();
+        if open > 0 && dispatch.is_ready() {
+            warn!(
+                "the application that the server was mounted in is gone without `HttpService::drain`; connections of \
+                 frames that are told to end: {open}"
+            );
+        }
+        // Before `stop` is dropped, so that connections that are woken find it.
+        dispatch.stop_being_ready();
+    }
+}
+
+/// Serves frames after an upgrade by the outer server.
+async fn upgraded(
+    upgrade: OnUpgrade,
+    caller: FrameCaller,
+    endpoint: Arc<ServerEndpoint>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let why = match until_stopped(pin!(upgrade), &mut stopped).await {
+        Some(Ok(stream)) => {
+            let told_to_end = told_to_end(stopped, None);
+            let stream = TokioIo::new(stream);
+            return frame_connection::serve(stream, Bytes::new(), caller, endpoint, told_to_end, None).await;
+        }
+        Some(Err(why)) => why.to_string(),
+        // A layer may have replaced the answer that granted it. Then hyper says nothing until the connection ends.
+        None => "the server is stopping".to_owned(),
+    };
+    let peer = caller.peer.as_deref().map(display);
+    debug!(peer, "a connection ended before its first frame: {why}");
 }
 
 impl Server {
@@ -92,20 +200,31 @@ impl Server {
     /// Everything about calls works as usual: [`Limits`](crate::Limits)' `call`, `message`, `body_progress`, `nesting`
     /// and `in_flight`, deadlines, interceptors, and the rules about `Host`, as for an address that others can reach.
     /// Name your hosts with [`hosts`](Self::hosts). Pages of other sites need [`origins`](Self::origins), whatever a
-    /// CORS layer says. The outer server is responsible for connections: `header`, `header_read`, `write_progress`,
-    /// `idle` and `drain` have no effect here, and neither has SIGTERM. Callers are told to keep a connection for at
-    /// most five seconds.
+    /// CORS layer says. The outer server is responsible for connections of HTTP: `header`, `header_read`,
+    /// `write_progress` and `idle` have no effect on them, and neither has SIGTERM. Callers are told to keep a connection
+    /// for at most five seconds. [`HttpService::drain`] ends the calls when the application stops.
+    ///
+    /// Frames are off here until [`.frames(true)`](Self::frames), because a layer around this service sees one request
+    /// for the upgrade and none of the calls that follow. With frames, authorization belongs in
+    /// [interceptors](Self::intercept): the request for the upgrade has no headers of any call, but its extensions are
+    /// those of each call on its connection. The outer server must be built on hyper, as axum and axum-server are, and
+    /// let HTTP/1.1 upgrade. The limits `idle`, `write_progress` and `drain` hold on connections of frames.
     ///
     /// # Errors
     ///
-    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve.
-    pub fn into_service(mut self) -> Result<HttpService, Error> {
-        let announced = self.limits.idle.min(IDLE);
-        self.limits.idle = announced;
+    /// As [`serve`](Self::serve) at its start: two functions with one name, nothing to serve. Also if the server has TLS,
+    /// because only the outer server has connections.
+    pub fn into_service(self) -> Result<HttpService, Error> {
+        if self.tls.is_some() {
+            let why = "a server that is mounted in another has no connections, so `Server::tls` can do nothing; give the \
+                       outer server its TLS";
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
         let dispatch = self.something(false)?;
         dispatch.log_not_served();
         let endpoint = ServerEndpoint::new(&self, Arc::new(dispatch), false, true);
-        Ok(HttpService { endpoint: Arc::new(endpoint), peer_from: None })
+        let mounted = MountedServer { endpoint: Arc::new(endpoint), stop: watch::channel(()).0 };
+        Ok(HttpService { mounted: Arc::new(mounted), peer_from: None })
     }
 }
 
@@ -119,11 +238,35 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let extensions = std::mem::take(request.extensions_mut());
+        let mut extensions = std::mem::take(request.extensions_mut());
         let found = self.peer_from.as_ref().and_then(|peer_from| peer_from(&extensions));
         let peer = found.or_else(|| extensions.get::<SocketAddr>().copied());
         let peer = peer.map(|address| Arc::new(Peer::from(address)));
-        let session = Session::of_one_request(Arc::clone(&self.endpoint), peer, extensions);
-        Box::pin(answer(Arc::new(session), request))
+        // The service may be dropped once this is called, and its calls are answered all the same.
+        let mounted = Arc::clone(&self.mounted);
+        let endpoint = Arc::clone(&mounted.endpoint);
+        let upgrade = if endpoint.offers_frames() { extensions.remove::<OnUpgrade>() } else { None };
+        let Some(upgrade) = upgrade else {
+            let session = Arc::new(Session::of_one_request(endpoint, peer, extensions));
+            return Box::pin(async move {
+                let _mounted = mounted;
+                answer(session, request).await
+            });
+        };
+        request.extensions_mut().insert(upgrade);
+        let of_calls = (peer.clone(), extensions.clone());
+        // Before the endpoint is asked whether the server stops, so that a later stop reaches the connection.
+        let stopped = mounted.stop.subscribe();
+        let session = Arc::new(Session::of_one_request(Arc::clone(&endpoint), peer, extensions));
+        Box::pin(async move {
+            let _mounted = mounted;
+            let answered = answer(Arc::clone(&session), request).await;
+            if let Some(GrantedUpgrade { connection, client, is_forwarded }) = session.upgrade() {
+                let (peer, extensions) = of_calls;
+                let caller = FrameCaller { peer: client.or(peer), is_forwarded, extensions };
+                runtime::spawn(&Handle::current(), upgraded(connection, caller, endpoint, stopped));
+            }
+            answered
+        })
     }
 }

@@ -8,12 +8,15 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::HandshakeRefusal;
+use super::tls::TlsStream;
 use super::unix::{self, UnixStream};
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) enum TransportStream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
     Unix(UnixStream),
 }
 
@@ -24,6 +27,7 @@ impl TransportStream {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
+            Self::Tls(stream) => return stream.check_idle(),
             Self::Unix(stream) => unix::peek(stream, &mut byte),
         };
         match peeked {
@@ -39,6 +43,7 @@ impl TransportStream {
         let mut next = [0; 1];
         match self {
             Self::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut next)).map_ok(|count| count > 0),
+            Self::Tls(stream) => stream.poll_has_more(cx),
             Self::Unix(stream) => unix::poll_peek(stream, cx).map_ok(|count| count > 0),
         }
     }
@@ -47,15 +52,33 @@ impl TransportStream {
     pub(crate) fn write_last_words(&mut self, words: &[u8]) {
         // The peer may be gone, and then nobody reads them.
         let _ = match self {
-            Self::Tcp(stream) => stream.try_write(words),
-            Self::Unix(stream) => stream.try_write(words),
+            Self::Tcp(stream) => stream.try_write(words).map(drop),
+            Self::Unix(stream) => stream.try_write(words).map(drop),
+            Self::Tls(stream) => {
+                stream.write_last_words(words);
+                Ok(())
+            }
         };
+    }
+
+    /// Why the peer refuses this side, if it does. To be asked after an error.
+    pub(crate) fn refusal(&self) -> Option<&HandshakeRefusal> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.refusal(),
+        }
     }
 }
 
 impl From<TcpStream> for TransportStream {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)
+    }
+}
+
+impl From<TlsStream> for TransportStream {
+    fn from(stream: TlsStream) -> Self {
+        Self::Tls(Box::new(stream))
     }
 }
 
@@ -69,6 +92,7 @@ impl AsyncRead for TransportStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -78,6 +102,7 @@ impl AsyncWrite for TransportStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -89,6 +114,7 @@ impl AsyncWrite for TransportStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -96,6 +122,7 @@ impl AsyncWrite for TransportStream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
@@ -103,6 +130,7 @@ impl AsyncWrite for TransportStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -110,6 +138,7 @@ impl AsyncWrite for TransportStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -36,7 +36,12 @@ pub struct Caller {
 
 impl Caller {
     pub async fn to(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), early: Vec::new() }
+        Self::on(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// On a connection that there is.
+    pub fn on(stream: TcpStream) -> Self {
+        Self { stream, early: Vec::new() }
     }
 
     /// Sends bytes; a server that has closed is seen by what it answers.

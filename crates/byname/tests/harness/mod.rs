@@ -5,13 +5,19 @@ mod caller;
 pub mod foreign;
 pub mod frames;
 mod log;
+mod mounted;
 pub mod peer;
 mod process;
 mod tap;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod unix;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
 pub use log::{Log, Span};
+#[cfg(feature = "tls")]
+pub use mounted::TlsMounted;
+pub use mounted::{Mounted, UnixMounted};
 pub use process::Process;
 pub use tap::Tap;
 

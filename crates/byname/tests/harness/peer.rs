@@ -156,9 +156,31 @@ impl Peer {
         Self::on(socket.connect(address).await.unwrap()).await
     }
 
+    /// As [`to`](Self::to), with other headers on the request for the upgrade.
+    pub async fn asking_with(address: SocketAddr, change: impl FnOnce(&mut Vec<(&'static str, String)>)) -> Self {
+        Self::after(asking(change), TcpStream::connect(address).await.unwrap()).await
+    }
+
+    /// As [`calling`](Self::calling), where the endpoint is at another path.
+    pub async fn asking_at(address: SocketAddr, path: &str, name: &str) -> Self {
+        let asking = asking(|_| ()).replacen("/rpc", path, 1);
+        let mut peer = Self::after(asking, TcpStream::connect(address).await.unwrap()).await;
+        peer.say([frame(HELLO, 0, 0, 0, GREETING), frame(NAME, 0, 0, 0, name)].concat()).await;
+        peer
+    }
+
     async fn on(stream: TcpStream) -> Self {
+        Self::after(asking(|_| ()), stream).await
+    }
+
+    /// As [`to`](Self::to), on a connection that there is, by this request.
+    pub async fn asking(stream: TcpStream, request: String) -> Self {
+        Self::after(request, stream).await
+    }
+
+    async fn after(asking: String, stream: TcpStream) -> Self {
         let mut peer = Self { stream, early: Vec::new(), frames: Vec::new(), is_client: true, _open: None };
-        peer.send(asking(|_| ())).await;
+        peer.send(asking).await;
         let end = loop {
             if let Some(end) = peer.early.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;

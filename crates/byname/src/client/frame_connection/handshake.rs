@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{ConnectionDriver, FrameConnection};
 use crate::address::Address;
-use crate::client::connect::connect;
+use crate::client::connect::{connect, missing};
 use crate::client::service_url::ServiceUrl;
 use crate::codec::Codec;
 use crate::deadline::{before, later};
@@ -35,14 +36,15 @@ pub(in crate::client) async fn open(
     limits: &Limits,
 ) -> Result<(Address, ConnectionDriver<TransportStream>), String> {
     let until = later(Instant::now(), limits.connect);
-    match before(until, try_open(target, addresses)).await {
+    let in_handshake = AtomicBool::new(false);
+    match before(until, try_open(target, addresses, &in_handshake)).await {
         Some(Ok(OpenedConnection { address, socket, server, unread })) => {
             let codec = if server.codecs.iter().any(|offered| offered == codec.name()) { codec } else { Codec::Json };
             let link = Arc::new(FrameConnection::new(server, codec, limits, Instant::now(), fastrand::f64()));
             Ok((address, ConnectionDriver::new(link, socket, unread, limits)))
         }
         Some(Err(why)) => Err(why),
-        None => Err(format!("no answer within {:?} (`Limits::connect`)", limits.connect)),
+        None => Err(format!("{} within {:?} (`Limits::connect`)", missing(&in_handshake), limits.connect)),
     }
 }
 
@@ -54,8 +56,13 @@ struct OpenedConnection {
     unread: Bytes,
 }
 
-async fn try_open(target: &ServiceUrl, addresses: Vec<Address>) -> Result<OpenedConnection, String> {
-    let (address, mut stream) = connect(addresses).await.map_err(|why| why.to_string())?;
+async fn try_open(
+    target: &ServiceUrl,
+    addresses: Vec<Address>,
+    in_handshake: &AtomicBool,
+) -> Result<OpenedConnection, String> {
+    let connected = connect(addresses, target.tls.as_ref(), in_handshake).await;
+    let (address, mut stream) = connected.map_err(|why| why.to_string())?;
     let key = websocket::key();
     let path = if target.path.is_empty() { "/" } else { &target.path };
     let request = [

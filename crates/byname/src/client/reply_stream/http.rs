@@ -36,13 +36,13 @@ pub(in crate::client) async fn attempt(
     permit: OwnedSemaphorePermit,
     outgoing: &mut OutgoingCall,
 ) -> Result<HttpOutcome, Reply> {
-    let unsent = |why: String, way| HttpOutcome { result: Err(ExchangeError::Unsent(why)), way, is_kept: false };
     let items = outgoing.take_items();
     let (head, body, way) =
         http_request::write(&connections.target, connections.takes_paths(), outgoing, items.is_some());
     if let Err(why) = connection.http1.look() {
         outgoing.put_items(items);
-        return Ok(unsent(why, way));
+        let result = Err(connection.http1.failed(ExchangeError::Unsent(why)));
+        return Ok(HttpOutcome { result, way, is_kept: false });
     }
     let mut out = Outflow::new(head, &body, items);
     if let Some(items) = out.items() {
@@ -65,7 +65,8 @@ pub(in crate::client) async fn attempt(
         }
         Some(Err(why)) if !out.has_begun() => {
             outgoing.put_items(out.into_untouched());
-            return Ok(unsent(why.to_string(), way));
+            let result = Err(ExchangeError::Unsent(why.to_string()));
+            return Ok(HttpOutcome { result, way, is_kept: false });
         }
         Some(_) => {}
     }
@@ -78,7 +79,10 @@ pub(in crate::client) async fn attempt(
     };
     match before(until, answered).await {
         None => Err(late()),
-        Some(Err(why)) => Ok(HttpOutcome { result: Err(ExchangeError::Unknown(why)), way, is_kept: false }),
+        Some(Err(why)) => {
+            let result = Err(connection.http1.failed(ExchangeError::Unknown(why)));
+            Ok(HttpOutcome { result, way, is_kept: false })
+        }
         Some(Ok(Ok((answer, keeps)))) => {
             let is_kept = keeps && out.has_ended();
             outgoing.put_items(out.into_untouched());

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use byname_macros::rpc;
 use futures_core::Stream;
+use http::Extensions;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
@@ -118,7 +119,8 @@ pub fn server_calls(data: &[u8]) {
     let peer = Arc::new(Peer::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))));
     WORLD.with(|(runtime, endpoint)| {
         runtime.block_on(async {
-            let caller = FrameCaller { peer: Arc::clone(&peer), is_forwarded: false };
+            let caller =
+                FrameCaller { peer: Some(Arc::clone(&peer)), is_forwarded: false, extensions: Extensions::new() };
             let mut connection = FrameServer::new(stream, &[], caller, Arc::clone(endpoint));
             let mut leaves = first & 4 != 0;
             let ended = poll_fn(|cx| {

@@ -25,6 +25,7 @@ use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
 use crate::outcome::{Failure, Items, Returned, ReturnedValue};
+use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::untrusted_text::quoted_bytes;
@@ -46,6 +47,8 @@ pub(super) struct AdmittedRequest<'r, B> {
 #[derive(Clone, Copy)]
 pub(super) struct CallerInfo<'r> {
     pub(super) session: &'r Session,
+    /// Who has sent the request, if a trusted proxy has passed it on.
+    pub(super) client: Option<&'r Arc<Peer>>,
     /// When the caller stops waiting, if it says so.
     pub(super) deadline: Option<Instant>,
 }
@@ -194,6 +197,11 @@ impl<'r> CallerInfo<'r> {
         &self.session.endpoint
     }
 
+    /// Who is calling.
+    pub(super) fn peer(&self) -> Option<&'r Arc<Peer>> {
+        self.client.or(self.session.peer.as_ref())
+    }
+
     /// Runs a call as one call of its connection.
     pub(super) async fn run(
         &self,
@@ -210,7 +218,7 @@ impl<'r> CallerInfo<'r> {
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
         let mut request = Request::new(Arc::clone(&called.name), args, metadata);
-        (request.peer, request.deadline, request.share) = (self.session.peer.clone(), self.deadline, Some(share));
+        (request.peer, request.deadline, request.share) = (self.peer().cloned(), self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
         // A batch has several calls.
         request.extensions = self.session.extensions.clone();

@@ -16,6 +16,12 @@ use crate::untrusted_text::quoted;
 const ALWAYS_ALLOWED: [&str; 6] =
     ["authorization", "byname-timeout-ms", "content-type", "idempotency-key", "traceparent", "tracestate"];
 
+/// What every page of an allowed origin may read, beside what every page may read of every answer.
+const ALWAYS_EXPOSED: [&str; 3] = ["byname-protocol", "byname-ways", "retry-after"];
+
+/// How long a browser may keep the answer to a preflight, unless told otherwise.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
 /// What the pages of [`Server::origins`](crate::Server::origins) may do in addition to calling.
 /// [`Server::cors`](crate::Server::cors) sets it.
 #[derive(Clone, Debug, Default)]
@@ -35,20 +41,22 @@ impl Cors {
         self
     }
 
-    /// Headers of an answer that scripts may read. By default they can read `content-type` and a few others.
+    /// Headers of an answer that scripts may read, in addition to `content-type` and a few others, which they may always
+    /// read, and to `byname-protocol`, `byname-ways` and `retry-after`.
     pub fn expose_headers<H: Into<String>>(mut self, names: impl IntoIterator<Item = H>) -> Self {
         self.expose_headers.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Whether pages may send cookies and other credentials of the browser. Off by default. If it is on, the origins
-    /// and the allowed and exposed headers must be named: with a `*` the server does not start.
+    /// Whether pages may send cookies and other credentials of the browser. Off by default. If it is on, the allowed and
+    /// exposed headers must be named, and the origins must not be `*`: otherwise the server does not start. An origin such
+    /// as `https://*.example.com` is fine.
     pub fn allow_credentials(mut self, on: bool) -> Self {
         self.allow_credentials = on;
         self
     }
 
-    /// How long a browser may keep the answer to a preflight, in whole seconds. Without it most keep it for five seconds.
+    /// How long a browser may keep the answer to a preflight, in whole seconds. Ten minutes by default.
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = Some(max_age);
         self
@@ -69,17 +77,17 @@ impl Cors {
         if !self.allow_credentials {
             return Ok(());
         }
-        let lists =
-            [("Server::origins", origins)].into_iter().chain(headers.map(|(method, names)| (method, &names[..])));
-        for (method, names) in lists {
-            if let Some(name) = names.iter().find(|name| name.contains('*')) {
-                return invalid(format!(
-                    "`Cors::allow_credentials` needs names, but `{method}` has {}; list each name",
-                    quoted(name)
-                ));
-            }
+        let wildcard = |name: &&String| name.contains('*');
+        let origin = origins.iter().find(|origin| *origin == "*").map(|origin| ("Server::origins", origin));
+        let mut headers =
+            headers.into_iter().filter_map(|(method, names)| Some((method, names.iter().find(wildcard)?)));
+        match origin.or_else(|| headers.next()) {
+            Some((method, name)) => invalid(format!(
+                "`Cors::allow_credentials` needs names, but `{method}` has {}; list each name",
+                quoted(name)
+            )),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -99,13 +107,14 @@ impl CorsHeaders {
         let allowed: Vec<_> =
             ALWAYS_ALLOWED.into_iter().chain(rules.allow_headers.iter().map(String::as_str)).collect();
         of_preflight.insert(ACCESS_CONTROL_ALLOW_HEADERS, value(&allowed));
-        if let Some(max_age) = rules.max_age {
-            of_preflight.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(max_age.as_secs()));
-        }
-        let exposed: Vec<_> = rules.expose_headers.iter().map(String::as_str).collect();
-        if !exposed.is_empty() {
-            of_answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, value(&exposed));
-        }
+        let max_age = rules.max_age.unwrap_or(MAX_AGE);
+        of_preflight.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(max_age.as_secs()));
+        let is_own = |name: &&str| ALWAYS_EXPOSED.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let others = rules.expose_headers.iter().map(String::as_str).filter(|name| !is_own(name));
+        of_answer.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            value(&ALWAYS_EXPOSED.into_iter().chain(others).collect::<Vec<_>>()),
+        );
         if rules.allow_credentials {
             of_answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }

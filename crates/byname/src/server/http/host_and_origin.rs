@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
+use super::allowed_origins::AllowedOrigins;
 use super::answer::Rejection;
 use crate::error::{Code, Error};
 use crate::untrusted_text::{quoted, quoted_bytes};
@@ -21,7 +22,7 @@ pub(super) struct RequestRules {
     /// Bound to addresses that only this machine can reach.
     pub(super) private: bool,
     pub(super) hosts: Vec<String>,
-    pub(super) origins: Vec<String>,
+    pub(super) origins: AllowedOrigins,
     pub(super) require_json: bool,
 }
 
@@ -59,7 +60,7 @@ impl RequestRules {
             return foreign("this request has `Origin` or `Sec-Fetch-Site` twice");
         }
         let origin = head.headers.get(ORIGIN);
-        let allowed = origin.filter(|origin| self.origins.iter().any(|ours| ours.as_bytes() == origin.as_bytes()));
+        let allowed = origin.filter(|origin| self.origins.contains(origin.as_bytes()));
         if allowed.is_some() {
             return Ok(allowed);
         }
@@ -192,8 +193,9 @@ mod tests {
     use super::*;
 
     fn gate(private: bool, hosts: &[&str], origins: &[&str]) -> RequestRules {
-        let owned = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
-        RequestRules { private, hosts: owned(hosts), origins: owned(origins), require_json: false }
+        let owned = |all: &[&str]| -> Vec<String> { all.iter().map(|&one| one.to_owned()).collect() };
+        let origins = AllowedOrigins::parse(&owned(origins)).unwrap();
+        RequestRules { private, hosts: owned(hosts), origins, require_json: false }
     }
 
     fn head(headers: &[(&str, &str)]) -> Parts {

@@ -69,9 +69,10 @@ pub(super) async fn route<B: RequestBody>(
     body: &mut Option<B>,
 ) -> HttpAnswer {
     let began = Instant::now();
+    let client = session.client(head);
+    let caller = CallerInfo { session, client: client.as_ref(), deadline: None };
     let logs_access = session.endpoint.dispatch().logs_access();
-    let mut access = if logs_access { access(session, target, head, began) } else { AccessEntry::none() };
-    let caller = CallerInfo { session, deadline: None };
+    let mut access = if logs_access { access(caller, target, head, began) } else { AccessEntry::none() };
     let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access };
     let mut origin = None;
     let mut out = match admit(request, target, &mut origin).await {
@@ -92,15 +93,16 @@ pub(super) async fn route<B: RequestBody>(
 }
 
 /// The entry of the access log for the call of a request.
-fn access(session: &Session, target: RequestTarget, head: &Parts, began: Instant) -> AccessEntry {
-    let dispatch = session.endpoint.dispatch();
+fn access(caller: CallerInfo<'_>, target: RequestTarget, head: &Parts, began: Instant) -> AccessEntry {
+    let endpoint = caller.endpoint();
+    let dispatch = endpoint.dispatch();
     let way = match target {
         RequestTarget::Plain => CallWay::Plain,
         RequestTarget::Path { .. } => CallWay::Path,
         RequestTarget::Builtin(_) | RequestTarget::Nothing => return AccessEntry::none(),
     };
-    let mut access = dispatch.access(way, session.peer.as_ref(), &head.headers, || began);
-    let is_upgrade = || session.endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
+    let mut access = dispatch.access(way, caller.peer(), &head.headers, || began);
+    let is_upgrade = || endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
     if head.method == Verb::OPTIONS || is_upgrade() {
         access.discard();
     } else if let RequestTarget::Path { name_at } = target {
@@ -144,6 +146,9 @@ async fn admit<B: RequestBody>(
     if head.method == Verb::OPTIONS && origin.is_some() {
         return Ok(endpoint.cors.preflight());
     }
+    if matches!(target, RequestTarget::Plain | RequestTarget::Path { .. }) {
+        endpoint.takes_calls()?;
+    }
     match target {
         RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => PlainWay.answer(request).await,
         RequestTarget::Path { name_at } if endpoint.by_path => {
@@ -159,11 +164,14 @@ async fn admit<B: RequestBody>(
 
 /// Answers a WebSocket handshake. The connection continues with frames.
 fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-    let has_body = request.body.as_ref().is_some_and(|body| !body.is_end_stream());
+    // Some layers of an outer server wrap a body in one that doesn't say that it is empty.
+    let has_body = websocket_upgrade::announces_body(request.head)
+        && request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let is_ready = request.endpoint().dispatch().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
     // There is at most one, because no HTTP is read after the answer that grants it.
+    let client = request.caller.client.cloned();
     let is_forwarded = metadata::is_forwarded(&request.head.headers);
-    let _ = request.caller.session.upgrade.set(GrantedUpgrade { connection, is_forwarded });
+    let _ = request.caller.session.upgrade.set(GrantedUpgrade { connection, client, is_forwarded });
     Ok(granted.map(ReplyContent::Whole))
 }

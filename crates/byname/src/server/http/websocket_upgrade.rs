@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method as Verb, Response, StatusCode, Version};
@@ -17,6 +17,12 @@ use crate::frames::websocket;
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_asked_for(head: &Parts) -> bool {
     head.method == Verb::GET && head.version == Version::HTTP_11 && names(&head.headers, &UPGRADE, "websocket")
+}
+
+/// Whether the header says that a body follows (RFC 9112, section 6.3).
+pub(super) fn announces_body(head: &Parts) -> bool {
+    let headers = &head.headers;
+    headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0")
 }
 
 /// The connection, and the answer after which it carries frames. Or the reason for a rejection.

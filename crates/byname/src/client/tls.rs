@@ -1,0 +1,24 @@
+//! TLS for a client.
+
+use super::ClientBuilder;
+use crate::transport::ClientTls;
+
+impl ClientBuilder {
+    /// What TLS goes by: roots, an identity, a name. The URL must say `https://`, which alone is enough for a server whose
+    /// certificate the platform trusts.
+    ///
+    /// ```no_run
+    /// use byname::{Client, ClientTls};
+    ///
+    /// # fn main() -> Result<(), byname::Error> {
+    /// let tls = ClientTls::new().roots("ca.pem")?;
+    /// let orders = Client::builder("https://orders.internal:8443").tls(tls).build()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// It needs the feature `tls`.
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+}

@@ -1,0 +1,155 @@
+//! The origins whose pages may call: [`AllowedOrigins`].
+
+use crate::error::{Code, Error};
+use crate::untrusted_text::quoted;
+
+/// What [`Server::origins`](crate::Server::origins) was given.
+#[derive(Debug, Default)]
+pub(in crate::server) struct AllowedOrigins {
+    every: bool,
+    exact: Vec<String>,
+    patterns: Vec<OriginPattern>,
+}
+
+/// An origin whose first label may be any, such as `https://*.example.com`: what stands around the label.
+#[derive(Debug)]
+struct OriginPattern {
+    before: String,
+    after: String,
+}
+
+impl AllowedOrigins {
+    pub(in crate::server) fn parse(origins: &[String]) -> Result<Self, Error> {
+        let mut allowed = Self::default();
+        for origin in origins {
+            let invalid = |why: &str| {
+                let why = format!("`Server::origins`: {} {why}", quoted(origin));
+                Err(Error::refused(Code::InvalidArgument, why))
+            };
+            let host = origin.split_once("://").map(|(_, host)| host);
+            match (origin.split_once('*'), host) {
+                _ if origin == "*" => allowed.every = true,
+                // The origin of a page that has none, such as a file.
+                _ if origin == "null" => allowed.exact.push(origin.clone()),
+                (_, Some("")) | (_, None) => {
+                    return invalid("is not an origin; expected a scheme and a host, such as `https://app.example`");
+                }
+                (_, Some(host)) if host.contains(|c: char| "/?#@\\".contains(c) || c.is_whitespace()) => {
+                    return invalid("has more than an origin; write only the scheme, the host and the port");
+                }
+                (None, Some(_)) => allowed.exact.push(origin.clone()),
+                (Some((before, after)), Some(_)) => {
+                    let labels = after.strip_prefix('.').filter(|labels| !labels.is_empty());
+                    if !before.ends_with("://") || labels.is_none_or(|labels| labels.contains('*')) {
+                        return invalid(
+                            "has a `*` that is not the first label of a host; expected one such as \
+                             `https://*.example.com`",
+                        );
+                    }
+                    allowed.patterns.push(OriginPattern { before: before.to_owned(), after: after.to_owned() });
+                }
+            }
+        }
+        Ok(allowed)
+    }
+
+    /// Whether the pages of this origin may call. A browser writes origins in small letters.
+    pub(super) fn contains(&self, origin: &[u8]) -> bool {
+        self.every
+            || self.exact.iter().any(|exact| exact.as_bytes() == origin)
+            || self.patterns.iter().any(|pattern| pattern.is_of(origin))
+    }
+}
+
+impl OriginPattern {
+    fn is_of(&self, origin: &[u8]) -> bool {
+        let label =
+            origin.strip_prefix(self.before.as_bytes()).and_then(|origin| origin.strip_suffix(self.after.as_bytes()));
+        // Nothing that could end a label or a host.
+        let is_label = |label: &[u8]| {
+            !label.is_empty() && label.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+        };
+        label.is_some_and(is_label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(origins: &[&str]) -> AllowedOrigins {
+        AllowedOrigins::parse(&origins.iter().map(|&origin| origin.to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_star_is_one_label() {
+        let allowed = allowed(&["https://*.example.com", "http://*.localhost:3000"]);
+        for origin in [
+            "https://app.example.com",
+            "https://pr-17_b.example.com",
+            "https://xn--bcher-kva.example.com",
+            "http://app.localhost:3000",
+        ] {
+            assert!(allowed.contains(origin.as_bytes()), "{origin}");
+        }
+        for origin in [
+            "https://example.com",
+            "https://.example.com",
+            "https://a.b.example.com",
+            "http://app.example.com",
+            "https://app.example.com:8443",
+            "https://app.example.com.evil.test",
+            "https://evil.test/.example.com",
+            "https://evil.test#.example.com",
+            "https://evil.test?.example.com",
+            "https://evil.test\\.example.com",
+            "https://evil.test:80@.example.com",
+            "https://evil.testexample.com",
+            "https://app.example.com.",
+            "https://\u{e4}.example.com",
+            "https://app.example.comx",
+            "xhttps://app.example.com",
+            "http://app.localhost",
+            "http://app.localhost:30000",
+            "https://*.example.com",
+            "null",
+            "",
+        ] {
+            assert!(!allowed.contains(origin.as_bytes()), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_star_alone_is_every_origin() {
+        for origin in ["https://evil.test", "null", "https://app.example.com:1"] {
+            assert!(allowed(&["*"]).contains(origin.as_bytes()), "{origin}");
+            assert!(!allowed(&[]).contains(origin.as_bytes()), "{origin}");
+        }
+        assert!(allowed(&["null"]).contains(b"null"));
+    }
+
+    #[test]
+    fn an_invalid_origin_is_rejected_with_a_suggestion() {
+        let why = |origin: &str| AllowedOrigins::parse(&[origin.to_owned()]).unwrap_err().message().to_owned();
+        for (origin, words) in [
+            ("", "expected a scheme and a host"),
+            ("app.example", "expected a scheme and a host"),
+            ("*.example", "expected a scheme and a host"),
+            ("https://", "expected a scheme and a host"),
+            ("https://app.example/path", "more than an origin"),
+            ("https://user@app.example", "more than an origin"),
+            ("https://a.example b.example", "more than an origin"),
+            ("https://*", "the first label"),
+            ("https://*.", "the first label"),
+            ("https://*:8080", "the first label"),
+            ("https://*example.com", "the first label"),
+            ("https://pr-*.example.com", "the first label"),
+            ("https://app.*.com", "the first label"),
+            ("https://*.*.com", "the first label"),
+            ("https://**.example.com", "the first label"),
+            ("*://app.example", "the first label"),
+        ] {
+            assert!(why(origin).contains(words), "{origin}: {}", why(origin));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a certificate says of itself: its names, its end, who signed it.
+
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, Error, KeyUsage};
+
+use crate::peer::ClientCertificate;
+use crate::untrusted_text::quoted;
+
+/// So many names of a certificate stand in a message.
+const NAMES: usize = 3;
+
+/// What messages say of a certificate that was rejected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CertificateNames {
+    names: Vec<String>,
+    pub(super) is_self_signed: bool,
+}
+
+impl CertificateNames {
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
+        let Ok(parsed) = EndEntityCert::try_from(certificate) else {
+            return Self::default();
+        };
+        // webpki lists the names, those that are IP addresses too, where none of them is the right one.
+        let nobody = ServerName::try_from("nobody.invalid").expect("this is a name");
+        let mut names: Vec<String> = match parsed.verify_is_valid_for_subject_name(&nobody) {
+            Err(Error::CertNotValidForName(context)) => context.presented.iter().map(|name| bare(name)).collect(),
+            _ => parsed.valid_dns_names().map(str::to_owned).collect(),
+        };
+        names.extend(parsed.valid_uri_names().map(str::to_owned));
+        names.dedup();
+        Self { names, is_self_signed: parsed.issuer() == parsed.subject() }
+    }
+
+    /// `a.example` and `b.example`; `None` if it names nobody.
+    pub(super) fn list(&self) -> Option<String> {
+        let mut listed: Vec<_> = self.names.iter().take(NAMES).map(|name| quoted(name)).collect();
+        let last = match self.names.len().checked_sub(NAMES) {
+            Some(more) if more > 0 => format!("{more} more"),
+            _ => listed.pop()?,
+        };
+        Some(match listed.is_empty() {
+            true => last,
+            false => format!("{} and {last}", listed.join(", ")),
+        })
+    }
+}
+
+/// `DnsName("a.example")` and `IpAddress(127.0.0.1)` without what stands around the name.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').to_owned()
+}
+
+/// What a client has proven by its certificate.
+pub(super) fn client_certificate(certificate: &CertificateDer<'_>) -> Option<ClientCertificate> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    let owned = |name: &str| name.to_owned();
+    Some(ClientCertificate {
+        dns_names: parsed.valid_dns_names().map(owned).collect(),
+        uri_names: parsed.valid_uri_names().map(owned).collect(),
+        der: certificate.to_vec(),
+    })
+}
+
+/// When a certificate ends. webpki says so of one that has ended, and at the end of time every one has.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    match parsed.verify_for_usage(&[], &[], &[], end_of_time, KeyUsage::client_auth(), None, None) {
+        Err(Error::CertExpired { not_after, .. }) => Some(not_after),
+        _ => None,
+    }
+}
+
+/// `2026-03-01`, by the Gregorian calendar, in UTC.
+pub(super) fn date(time: UnixTime) -> String {
+    // Counted from 0000-03-01, so that a leap day is the last of its year (Howard Hinnant, `civil_from_days`).
+    let days = time.as_secs() / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_772_323_199, "2026-02-28"),
+            (1_772_323_200, "2026-03-01"),
+            (4_107_542_399, "2100-02-28"),
+            (4_107_542_400, "2100-03-01"),
+            (253_402_300_799, "9999-12-31"),
+        ] {
+            assert_eq!(date(UnixTime::since_unix_epoch(Duration::from_secs(seconds))), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_names_three_at_most() {
+        let list = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            CertificateNames { names, is_self_signed: false }.list()
+        };
+        assert_eq!(list(&[]), None);
+        assert_eq!(list(&["a"]).unwrap(), "`a`");
+        assert_eq!(list(&["a", "b", "c"]).unwrap(), "`a`, `b` and `c`");
+        assert_eq!(list(&["a", "b", "c", "d", "e"]).unwrap(), "`a`, `b`, `c` and 2 more");
+    }
+}

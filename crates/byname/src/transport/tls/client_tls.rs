@@ -1,0 +1,217 @@
+//! What a client's TLS goes by: [`ClientTls`].
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::default_provider;
+use super::pem::{Pem, PemContent, invalid};
+use super::rejection::Trust;
+use super::verifiers::ServerVerifier;
+use crate::error::{Code, Error};
+use crate::untrusted_text::quoted;
+
+/// What a client's TLS goes by. [`ClientBuilder::tls`](crate::ClientBuilder::tls) takes it. A URL with `https://` needs
+/// none: the server must then have a certificate that the platform trusts.
+///
+/// ```no_run
+/// use byname::{Client, ClientTls};
+///
+/// # fn main() -> Result<(), byname::Error> {
+/// let tls = ClientTls::new().roots("ca.pem")?.identity("client.pem", "client.key")?;
+/// let orders = Client::builder("https://orders.internal:8443").tls(tls).build()?;
+/// # Ok(()) }
+/// ```
+///
+/// The server's name is always checked: it is the host in the client's URL, or [`server_name`](Self::server_name). What
+/// DNS or [`addresses`](crate::ClientBuilder::addresses) say of the host plays no part in it. The check can't be turned
+/// off. To trust a self-signed certificate, name it by [`roots`](Self::roots).
+///
+/// Files are read again when their content changes, which is looked for when a connection is opened, at most every five
+/// seconds. Connections that are open stay as they are.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    roots: Option<Pem>,
+    identity: Option<(Pem, Pem)>,
+    revocations: Option<Pem>,
+    server_name: Option<ServerName<'static>>,
+    provider: Option<Arc<CryptoProvider>>,
+}
+
+/// What the files of a [`ClientTls`] hold.
+#[derive(PartialEq, Eq)]
+pub(super) struct ClientFiles {
+    roots: Option<PemContent>,
+    identity: Option<(PemContent, PemContent)>,
+    revocations: Option<PemContent>,
+}
+
+impl Default for ClientTls {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ClientTls {
+    /// TLS with the roots of the platform.
+    pub fn new() -> Self {
+        Self { roots: None, identity: None, revocations: None, server_name: None, provider: None }
+    }
+
+    /// The certificates of those who may sign a server's certificate, in place of the platform's. A self-signed
+    /// certificate of a server is its own root.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if the file can't be read or holds no certificate.
+    pub fn roots(mut self, roots: impl Into<Pem>) -> Result<Self, Error> {
+        let roots = roots.into();
+        root_store(&roots, &roots.certificates(&roots.read()?)?)?;
+        self.roots = Some(roots);
+        Ok(self)
+    }
+
+    /// The certificate of this client, with those between it and its root, and its private key. It is shown to servers that
+    /// ask for one.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if a file can't be read, or the key isn't the certificate's.
+    pub fn identity(mut self, certificate: impl Into<Pem>, key: impl Into<Pem>) -> Result<Self, Error> {
+        self.identity = Some((certificate.into(), key.into()));
+        self.config(&self.read()?, &RootCertStore::empty())?;
+        Ok(self)
+    }
+
+    /// Revocation lists. A server whose certificate is on one is refused. Certificates of those who have no list here are
+    /// accepted, and so are lists that are out of date.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if the file can't be read or holds no revocation list.
+    pub fn revocations(mut self, lists: impl Into<Pem>) -> Result<Self, Error> {
+        let lists = lists.into();
+        lists.revocations(&lists.read()?)?;
+        self.revocations = Some(lists);
+        Ok(self)
+    }
+
+    /// The name that the server's certificate must be for, in place of the host in the URL.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if it is neither a name of a host nor an IP address.
+    pub fn server_name(mut self, name: &str) -> Result<Self, Error> {
+        self.server_name = Some(parsed_name(name)?);
+        Ok(self)
+    }
+
+    /// Other cryptography than that of `ring`.
+    #[must_use]
+    pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
+        self.provider = Some(provider);
+        self
+    }
+
+    /// The name that is checked at a server that the user calls `host`.
+    pub(super) fn name_of(&self, host: &str) -> Result<ServerName<'static>, Error> {
+        match &self.server_name {
+            Some(name) => Ok(name.clone()),
+            None => parsed_name(host),
+        }
+    }
+
+    /// What the files hold now.
+    pub(super) fn read(&self) -> Result<ClientFiles, Error> {
+        let read = |pem: &Option<Pem>| pem.as_ref().map(Pem::read).transpose();
+        let pair = |(certificate, key): &(Pem, Pem)| Ok::<_, Error>((certificate.read()?, key.read()?));
+        Ok(ClientFiles {
+            roots: read(&self.roots)?,
+            identity: self.identity.as_ref().map(pair).transpose()?,
+            revocations: read(&self.revocations)?,
+        })
+    }
+
+    /// The names of what is gone by, for messages.
+    pub(super) fn trust(&self) -> Trust {
+        Trust {
+            roots: self.roots.as_ref().map_or_else(|| "the roots of this machine".to_owned(), Pem::name),
+            revocations: self.revocations.as_ref().map(Pem::name),
+        }
+    }
+
+    /// Whether the roots are the platform's.
+    pub(super) fn takes_the_platforms_roots(&self) -> bool {
+        self.roots.is_none()
+    }
+
+    /// rustls' configuration for what the files hold. `platform` are the roots where the user names none.
+    pub(super) fn config(&self, files: &ClientFiles, platform: &RootCertStore) -> Result<ClientConfig, Error> {
+        let provider = self.provider.clone().unwrap_or_else(default_provider);
+        let mut named_roots = Vec::new();
+        let roots = match (&self.roots, &files.roots) {
+            (Some(pem), Some(content)) => {
+                named_roots = pem.certificates(content)?;
+                root_store(pem, &named_roots)?
+            }
+            _ => platform.clone(),
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|why| unusable(&why))?;
+        let builder = if roots.is_empty() {
+            // To see whether a key is that of a certificate, before the roots are known.
+            builder.with_root_certificates(roots)
+        } else {
+            let mut webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+            if let (Some(pem), Some(content)) = (&self.revocations, &files.revocations) {
+                webpki = webpki.with_crls(pem.revocations(content)?).allow_unknown_revocation_status();
+            }
+            let webpki = webpki.build().map_err(|why| unusable(&why))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(ServerVerifier { webpki, named_roots }))
+        };
+        let mut config = match (&self.identity, &files.identity) {
+            (Some((certificate, key)), Some((certificates, private))) => builder
+                .with_client_auth_cert(certificate.certificates(certificates)?, key.key(private)?)
+                .map_err(|why| mismatch(certificate, key, &why))?,
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The roots in a file.
+pub(super) fn root_store(pem: &Pem, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots
+            .add(certificate.clone())
+            .map_err(|why| invalid(format!("{} contains an invalid certificate: {why}", pem.name())))?;
+    }
+    Ok(roots)
+}
+
+/// Why a certificate and a key don't go together.
+pub(super) fn mismatch(certificate: &Pem, key: &Pem, why: &rustls::Error) -> Error {
+    let (certificate, key) = (certificate.name(), key.name());
+    invalid(match why {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("the private key in {key} is not the key of the certificate in {certificate}")
+        }
+        why => format!("the certificate in {certificate} and the private key in {key} can't be used: {why}"),
+    })
+}
+
+pub(super) fn unusable(why: &dyn std::fmt::Display) -> Error {
+    Error::refused(Code::InvalidArgument, format!("this TLS can't be used: {why}"))
+}
+
+fn parsed_name(name: &str) -> Result<ServerName<'static>, Error> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        invalid(format!("{} is not a valid server name; expected a host name or an IP address", quoted(name)))
+    })
+}

@@ -1,0 +1,137 @@
+//! Connections of a client over TLS: [`TlsConnector`].
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::LOOK;
+use super::client_tls::{ClientFiles, ClientTls};
+use super::rejection::{self, TlsSide, Trust};
+use super::stream::TlsStream;
+use super::verifiers::noting_the_rejected;
+use crate::deadline::later;
+use crate::error::{Code, Error};
+use crate::transport::{HandshakeRefusal, TransportStream};
+
+/// Makes connections over TLS to the servers of one name. Clones share their sessions.
+#[derive(Clone)]
+pub(crate) struct TlsConnector {
+    tls: Arc<ClientTls>,
+    name: ServerName<'static>,
+    trust: Arc<Trust>,
+    /// What connections use, once there has been one.
+    current: Arc<Mutex<Option<CurrentConfig>>>,
+}
+
+#[derive(Clone)]
+struct CurrentConfig {
+    config: Arc<ClientConfig>,
+    files: Arc<ClientFiles>,
+    /// When the files are looked at again.
+    look: Instant,
+}
+
+impl std::fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsConnector").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl TlsConnector {
+    /// For servers that the user calls `host`.
+    pub(crate) fn new(tls: Option<ClientTls>, host: &str) -> Result<Self, Error> {
+        let tls = tls.unwrap_or_default();
+        let name = tls.name_of(host)?;
+        let trust = Arc::new(tls.trust());
+        Ok(Self { tls: Arc::new(tls), name, trust, current: Arc::default() })
+    }
+
+    /// The handshake on a new connection.
+    pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<TransportStream> {
+        let config = self
+            .config()
+            .await
+            .map_err(|error| HandshakeRefusal { code: error.code(), why: error.message().to_owned() })?;
+        let connector = tokio_rustls::TlsConnector::from(config);
+        match noting_the_rejected(connector.connect(self.name.clone(), socket)).await {
+            (Ok(stream), _) => Ok(TlsStream::new(stream).into()),
+            (Err(why), rejected) => {
+                Err(rejection::of_handshake(TlsSide::Client, &why, rejected.as_ref(), &self.trust).into())
+            }
+        }
+    }
+
+    /// The configuration for what the files hold. Those who ask while they are read wait for it.
+    async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let mut current = self.current.lock().await;
+        let now = Instant::now();
+        let known = match &mut *current {
+            Some(known) if known.look > now => return Ok(Arc::clone(&known.config)),
+            Some(known) => {
+                known.look = later(now, LOOK);
+                Some(known.clone())
+            }
+            None => None,
+        };
+        let tls = Arc::clone(&self.tls);
+        // Files and the platform's store may be slow.
+        let loaded = tokio::task::spawn_blocking({
+            let known = known.as_ref().map(|known| Arc::clone(&known.files));
+            move || load(&tls, known.as_deref())
+        });
+        let loaded = loaded.await.map_err(|why| Error::refused(Code::Internal, why.to_string()))?;
+        let config = match (loaded, known) {
+            (Ok(Some((config, files))), known) => {
+                if known.is_some() {
+                    info!("the TLS of a client was loaded again: its files have changed");
+                }
+                let config = Arc::new(config);
+                let look = later(now, LOOK);
+                *current = Some(CurrentConfig { config: Arc::clone(&config), files: Arc::new(files), look });
+                config
+            }
+            (Ok(None), Some(known)) => known.config,
+            (Err(why), Some(known)) => {
+                warn!("the TLS of a client was not loaded again, and stays as it was: {why}");
+                known.config
+            }
+            (Ok(None), None) => return Err(Error::refused(Code::Internal, "a client's TLS was not loaded")),
+            (Err(why), None) => return Err(why),
+        };
+        Ok(config)
+    }
+}
+
+/// The configuration for what the files hold; `None` if that is what is known.
+fn load(tls: &ClientTls, known: Option<&ClientFiles>) -> Result<Option<(ClientConfig, ClientFiles)>, Error> {
+    let files = tls.read()?;
+    if known == Some(&files) {
+        return Ok(None);
+    }
+    let platform = if tls.takes_the_platforms_roots() { platforms_roots()? } else { RootCertStore::empty() };
+    let config = tls.config(&files, &platform)?;
+    Ok(Some((config, files)))
+}
+
+/// The roots that the platform trusts.
+fn platforms_roots() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        let why = if errors.is_empty() { String::new() } else { format!(" ({})", errors.join(", ")) };
+        let why = format!(
+            "this machine has no root certificates{why}; install them (`apt-get install ca-certificates`), or give \
+             yours to `ClientTls::roots`"
+        );
+        return Err(Error::refused(Code::FailedPrecondition, why));
+    }
+    Ok(roots)
+}

@@ -1,0 +1,212 @@
+//! What a failed handshake means to a person: which certificate is wrong, what is wrong with it, and what to do.
+
+use std::io;
+
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
+
+use super::certificate_names::{CertificateNames, date};
+use crate::error::Code;
+use crate::transport::HandshakeRefusal;
+use crate::untrusted_text::quoted;
+
+/// What one side goes by, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Trust {
+    /// The roots: a file's name, or the platform's.
+    pub(super) roots: String,
+    pub(super) revocations: Option<String>,
+}
+
+/// Which side this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsSide {
+    Client,
+    Server,
+}
+
+impl TlsSide {
+    /// The other side.
+    fn peer(self) -> &'static str {
+        match self {
+            Self::Client => "server",
+            Self::Server => "client",
+        }
+    }
+}
+
+/// Why a handshake failed. Its code is that of a call.
+pub(super) fn of_handshake(
+    side: TlsSide,
+    why: &io::Error,
+    rejected: Option<&CertificateNames>,
+    trust: &Trust,
+) -> HandshakeRefusal {
+    let peer = side.peer();
+    let refusal = |code, why| HandshakeRefusal { code, why };
+    let Some(error) = rustls_error(why) else {
+        let why = match why.kind() {
+            io::ErrorKind::UnexpectedEof => format!("the {peer} closed the connection during the TLS handshake"),
+            _ => format!("the connection broke during the TLS handshake: {why}"),
+        };
+        return refusal(Code::Unavailable, why);
+    };
+    match error {
+        Error::InvalidCertificate(why) => refusal(Code::FailedPrecondition, of_certificate(side, why, rejected, trust)),
+        Error::NoCertificatesPresented => refusal(
+            Code::Unauthenticated,
+            format!("the {peer} sent no certificate, and one is required that is signed by a root in {}", trust.roots),
+        ),
+        // A client's certificate is refused by other alerts, or later.
+        Error::AlertReceived(AlertDescription::AccessDenied | AlertDescription::UnrecognisedName)
+            if side == TlsSide::Client =>
+        {
+            let why = "the server rejected the TLS handshake; it may have no certificate for the requested name (SNI)";
+            refusal(Code::FailedPrecondition, why.to_owned())
+        }
+        Error::AlertReceived(alert) => of_alert(side, *alert),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) if side == TlsSide::Client => {
+            let why = "the server does not speak TLS; call it with http://, or give it `Server::tls`";
+            refusal(Code::FailedPrecondition, why.to_owned())
+        }
+        Error::PeerIncompatible(
+            // TLS 1.2 brought the signature algorithms.
+            PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => refusal(Code::FailedPrecondition, old_version(peer)),
+        Error::PeerIncompatible(why) => refusal(
+            Code::FailedPrecondition,
+            format!("the {peer} and this side support no common TLS parameters: {why:?}"),
+        ),
+        why => refusal(Code::Unavailable, format!("the TLS handshake failed: {why}")),
+    }
+}
+
+/// Why a server rejects the certificate of a client that has finished its handshake. In TLS 1.3 the server verifies it only
+/// then, but before it reads anything of the application. Other alerts may come at any time.
+pub(super) fn after_the_handshake(why: &io::Error) -> Option<HandshakeRefusal> {
+    use AlertDescription as Alert;
+    match rustls_error(why)? {
+        Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::DecryptError),
+        ) => Some(of_alert(TlsSide::Client, *alert)),
+        _ => None,
+    }
+}
+
+fn rustls_error(why: &io::Error) -> Option<&Error> {
+    why.get_ref()?.downcast_ref()
+}
+
+fn old_version(peer: &str) -> String {
+    format!("the {peer} supports only TLS versions before 1.2, which are insecure; it must support TLS 1.2 or 1.3")
+}
+
+fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&CertificateNames>, trust: &Trust) -> String {
+    let peer = side.peer();
+    let certificate = match rejected.and_then(CertificateNames::list) {
+        Some(names) => format!("the {peer}'s certificate, for {names},"),
+        None => format!("the {peer}'s certificate"),
+    };
+    let name_it = match side {
+        TlsSide::Client => "`ClientTls::roots`",
+        TlsSide::Server => "`ServerTls::require_clients`",
+    };
+    let roots = &trust.roots;
+    match why {
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!(
+                "{certificate} expired on {}; today is {} by the clock of this machine",
+                date(*not_after),
+                date(*time)
+            )
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!(
+                "{certificate} is not valid before {}; today is {} by the clock of this machine",
+                date(*not_before),
+                date(*time)
+            )
+        }
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            let expected = match expected {
+                ServerName::IpAddress(address) => format!("`{}`", std::net::IpAddr::from(*address)),
+                name => quoted(&name.to_str()),
+            };
+            match rejected.and_then(CertificateNames::list) {
+                Some(names) => format!(
+                    "the {peer}'s certificate is for {names}, not for {expected}; call the server by a name in its \
+                     certificate, or give that name to `ClientTls::server_name`"
+                ),
+                None => format!(
+                    "the {peer}'s certificate is for no name, expected {expected}; it needs one with a subjectAltName"
+                ),
+            }
+        }
+        CertificateError::Revoked => {
+            let list = trust.revocations.as_deref().unwrap_or_default();
+            format!("{certificate} is revoked by the list in {list}; the {peer} needs a new one")
+        }
+        CertificateError::UnknownIssuer | CertificateError::Other(_)
+            if rejected.is_some_and(|names| names.is_self_signed) =>
+        {
+            format!("{certificate} is self-signed and not in {roots}; if you trust it, add it as a root with {name_it}")
+        }
+        CertificateError::UnknownIssuer => {
+            format!(
+                "{certificate} was signed by none of the roots in {roots}; give the root that signed it to \
+                 {name_it}, or let the {peer} send the intermediate certificates"
+            )
+        }
+        CertificateError::InvalidPurposeContext { .. } => {
+            format!("{certificate} is not for {peer}s, by its extended key usage")
+        }
+        CertificateError::Other(OtherError(why)) => format!("{certificate} was rejected: {why}"),
+        why => format!("{certificate} was rejected: {why}"),
+    }
+}
+
+fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
+    use AlertDescription as Alert;
+    let peer = side.peer();
+    let (mine, of_mine) = match side {
+        TlsSide::Client => ("this client's certificate", Code::Unauthenticated),
+        TlsSide::Server => ("this server's certificate", Code::FailedPrecondition),
+    };
+    let (code, why) = match alert {
+        Alert::CertificateRequired | Alert::NoCertificate => {
+            (of_mine, format!("the {peer} requires a certificate; give one with `ClientTls::identity`"))
+        }
+        Alert::UnknownCA => {
+            (of_mine, format!("the {peer} rejects {mine}: it was signed by no root that the {peer} trusts"))
+        }
+        Alert::CertificateExpired => {
+            (of_mine, format!("the {peer} rejects {mine}: it has expired or is not valid yet, by the {peer}'s clock"))
+        }
+        Alert::CertificateRevoked => (of_mine, format!("the {peer} rejects {mine}: it is revoked")),
+        Alert::BadCertificate
+        | Alert::CertificateUnknown
+        | Alert::UnsupportedCertificate
+        | Alert::AccessDenied
+        | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why")),
+        Alert::ProtocolVersion => (Code::FailedPrecondition, old_version(peer)),
+        Alert::NoApplicationProtocol => {
+            let why = format!("the {peer} supports none of the offered protocols (ALPN)");
+            (Code::FailedPrecondition, why)
+        }
+        alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); its log says why")),
+    };
+    HandshakeRefusal { code, why }
+}

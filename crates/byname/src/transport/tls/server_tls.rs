@@ -1,0 +1,388 @@
+//! What a server's TLS goes by: [`ServerTls`].
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info, warn};
+
+use super::certificate_names::{CertificateNames, client_certificate, date, not_after};
+use super::client_tls::{mismatch, root_store, unusable};
+use super::pem::{Pem, PemContent};
+use super::rejection::{self, TlsSide, Trust};
+use super::stream::TlsStream;
+use super::verifiers::{ClientVerifier, noting_the_rejected};
+use super::{LOOK, default_provider};
+use crate::deadline::later;
+use crate::error::Error;
+use crate::peer::Identity;
+use crate::transport::{Handshake, SecuredStream, TransportStream};
+
+/// The first byte of TLS.
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// A failed handshake is a warning at most this often, and a line for debugging otherwise: others can cause them.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What a server's TLS goes by: its certificate, and whose certificates it accepts.
+/// [`Server::tls`](crate::Server::tls) takes it.
+///
+/// ```no_run
+/// use byname::{Server, ServerTls, rpc};
+///
+/// #[rpc(readonly)]
+/// async fn add(a: i64, b: i64) -> i64 { a + b }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), byname::Error> {
+/// let tls = ServerTls::files("cert.pem", "key.pem")?.require_clients("ca.pem")?;
+/// Server::new().method::<add>().tls(tls).serve("0.0.0.0:8443").await
+/// # }
+/// ```
+///
+/// It speaks TLS 1.2 and 1.3, and by ALPN HTTP/2 and HTTP/1.1. Early data (0-RTT) is never accepted, for it can be sent
+/// again by others.
+///
+/// While the server serves, files are read every five seconds, and what has changed is used for new connections. What
+/// can't be used, such as a certificate whose key has not been written yet, is kept out with a warning, and what was used
+/// before stays. [`reload`](Self::reload) does the same at once. Clones are one: what one reloads, all use.
+#[derive(Clone)]
+pub struct ServerTls {
+    shared: Arc<SharedServerTls>,
+}
+
+struct SharedServerTls {
+    settings: ServerTlsSettings,
+    loaded: RwLock<Arc<LoadedServerTls>>,
+    warned: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone)]
+struct ServerTlsSettings {
+    certificate: ServerCertificate,
+    clients: Option<ClientCertificates>,
+    revocations: Option<Pem>,
+    provider: Arc<CryptoProvider>,
+}
+
+#[derive(Clone)]
+enum ServerCertificate {
+    Pair { certificate: Pem, key: Pem },
+    Resolver(Arc<dyn ResolvesServerCert>),
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone)]
+struct ClientCertificates {
+    roots: Pem,
+    are_required: bool,
+}
+
+/// What the files of a [`ServerTls`] hold.
+#[derive(Clone, PartialEq, Eq)]
+struct ServerFiles {
+    pair: Option<(PemContent, PemContent)>,
+    clients: Option<PemContent>,
+    revocations: Option<PemContent>,
+}
+
+/// What new connections use.
+struct LoadedServerTls {
+    files: ServerFiles,
+    config: Arc<ServerConfig>,
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("ServerTls");
+        match &self.shared.settings.certificate {
+            ServerCertificate::Pair { certificate, .. } => shown.field("certificate", certificate),
+            ServerCertificate::Resolver(resolver) => shown.field("resolver", resolver),
+        };
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl ServerTls {
+    /// The server's certificate and its private key, from files. The certificates between it and its root stand behind it
+    /// in the same file.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if a file can't be read, isn't PEM, or the key isn't the certificate's.
+    pub fn files(certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::pair(Pem::file(certificate), Pem::file(key))
+    }
+
+    /// As [`files`](Self::files), from memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`files`](Self::files).
+    pub fn pem(certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Self::pair(Pem::text(certificate), Pem::text(key))
+    }
+
+    /// A certificate for each connection, chosen by your code: by the name that the client asked for, say.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if the cryptography can't be used.
+    pub fn resolver(resolver: Arc<dyn ResolvesServerCert>) -> Result<Self, Error> {
+        Self::of(ServerCertificate::Resolver(resolver))
+    }
+
+    /// Requires a certificate of every client, signed by one of these roots. Functions read its names from
+    /// [`Peer::identity`](crate::Peer::identity).
+    ///
+    /// The connection ends when the certificate does. Calls in flight are answered before.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if the file can't be read or holds no certificate.
+    pub fn require_clients(self, roots: impl Into<Pem>) -> Result<Self, Error> {
+        let clients = Some(ClientCertificates { roots: roots.into(), are_required: true });
+        self.with(|settings| settings.clients = clients)
+    }
+
+    /// As [`require_clients`](Self::require_clients), for clients that send a certificate. Others are served too, and have
+    /// no identity.
+    ///
+    /// # Errors
+    ///
+    /// As [`require_clients`](Self::require_clients).
+    pub fn accept_clients(self, roots: impl Into<Pem>) -> Result<Self, Error> {
+        let clients = Some(ClientCertificates { roots: roots.into(), are_required: false });
+        self.with(|settings| settings.clients = clients)
+    }
+
+    /// Revocation lists for the certificates of clients. A client whose certificate is on one is refused. Certificates of
+    /// those who have no list here are accepted, and so are lists that are out of date.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if the file can't be read or holds no revocation list.
+    pub fn revocations(self, lists: impl Into<Pem>) -> Result<Self, Error> {
+        let lists = lists.into();
+        self.with(|settings| settings.revocations = Some(lists))
+    }
+
+    /// Other cryptography than that of `ring`.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if it can't be used with the certificate.
+    pub fn provider(self, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+        self.with(|settings| settings.provider = provider)
+    }
+
+    /// Reads the files again now; whether something has changed. New connections use what they hold, and connections in
+    /// use go on. If the roots of clients or the revocation lists have changed, no earlier session is resumed.
+    ///
+    /// # Errors
+    ///
+    /// As at the start. What was used before stays in use.
+    pub fn reload(&self) -> Result<bool, Error> {
+        let loaded = self.loaded();
+        let files = self.shared.settings.read()?;
+        if files == loaded.files {
+            return Ok(false);
+        }
+        let new = self.shared.settings.load(files, Some(&loaded))?;
+        *self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(true)
+    }
+
+    fn pair(certificate: Pem, key: Pem) -> Result<Self, Error> {
+        Self::of(ServerCertificate::Pair { certificate, key })
+    }
+
+    fn of(certificate: ServerCertificate) -> Result<Self, Error> {
+        let settings =
+            ServerTlsSettings { certificate, clients: None, revocations: None, provider: default_provider() };
+        Self::new(settings)
+    }
+
+    fn new(settings: ServerTlsSettings) -> Result<Self, Error> {
+        let loaded = settings.load(settings.read()?, None)?;
+        let loaded = RwLock::new(Arc::new(loaded));
+        let shared = SharedServerTls { settings, loaded, warned: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn with(&self, change: impl FnOnce(&mut ServerTlsSettings)) -> Result<Self, Error> {
+        let mut settings = self.shared.settings.clone();
+        change(&mut settings);
+        Self::new(settings)
+    }
+
+    fn loaded(&self) -> Arc<LoadedServerTls> {
+        Arc::clone(&self.shared.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reloads what changes for as long as this is awaited, and says in the log what came of it.
+    pub(crate) async fn watch(&self) {
+        // What the files held when they could not be used last, so that it is said once.
+        let mut kept_out = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let tls = self.clone();
+            // Files may be slow.
+            let looked = tokio::task::spawn_blocking(move || (tls.reload(), tls.shared.settings.read().ok()));
+            match looked.await {
+                Ok((Ok(false), _)) | Err(_) => {}
+                Ok((Ok(true), _)) => info!("the certificates of the server were loaded again: {self:?}"),
+                Ok((Err(_), files)) if files.is_some() && kept_out == files => {}
+                Ok((Err(why), files)) => {
+                    kept_out = files;
+                    warn!("the certificates of the server were not loaded again, and the old ones stay: {why}");
+                }
+            }
+        }
+    }
+
+    /// The handshake on a new connection.
+    pub(crate) async fn accept(&self, stream: TransportStream) -> Handshake {
+        let TransportStream::Tcp(socket) = stream else {
+            return Handshake::Failed("it has TLS already, which is a defect of byname".to_owned(), Some(stream));
+        };
+        let mut first = [0];
+        match socket.peek(&mut first).await {
+            Ok(1) if first[0] == HANDSHAKE_RECORD => {}
+            Ok(1) => return Handshake::Plain(socket.into()),
+            Ok(_) => {
+                return Handshake::Failed("the client closed the connection before the TLS handshake".to_owned(), None);
+            }
+            Err(why) => return Handshake::Failed(why.to_string(), None),
+        }
+        let loaded = self.loaded();
+        let accept = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(socket).into_fallible();
+        let stream = match noting_the_rejected(accept).await {
+            (Ok(stream), _) => stream,
+            (Err((why, socket)), rejected) => {
+                let trust = self.shared.settings.trust();
+                let refusal = rejection::of_handshake(TlsSide::Server, &why, rejected.as_ref(), &trust);
+                return Handshake::Failed(refusal.why, Some(socket.into()));
+            }
+        };
+        let session = stream.get_ref().1;
+        debug!("a TLS handshake is done: {:?}, {:?}", session.protocol_version(), session.handshake_kind());
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let until = match certificate.and_then(not_after) {
+            None => None,
+            Some(until) => {
+                // A session that is resumed is not verified again.
+                let now = UnixTime::now();
+                let left = until.as_secs().saturating_sub(now.as_secs());
+                if left == 0 {
+                    let why = format!("the certificate of the client's session expired on {}", date(until));
+                    return Handshake::Failed(why, None);
+                }
+                Some(later(Instant::now(), Duration::from_secs(left)))
+            }
+        };
+        let identity = certificate.and_then(client_certificate).map(Identity::Certificate);
+        Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
+    }
+
+    /// Says that a handshake failed. Others can make it fail as often as they like, so not every one is a warning.
+    pub(crate) fn log_failure(&self, peer: &dyn std::fmt::Display, why: &str) {
+        let now = Instant::now();
+        let mut warned = self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| now >= later(at, QUIET)) {
+            *warned = Some(now);
+            warn!(%peer, "rejected a connection: {why}");
+        } else {
+            debug!(%peer, "rejected a connection: {why}");
+        }
+    }
+}
+
+impl ServerTlsSettings {
+    /// What the files hold now.
+    fn read(&self) -> Result<ServerFiles, Error> {
+        let pair = match &self.certificate {
+            ServerCertificate::Pair { certificate, key } => Some((certificate.read()?, key.read()?)),
+            ServerCertificate::Resolver(_) => None,
+        };
+        Ok(ServerFiles {
+            pair,
+            clients: self.clients.as_ref().map(|clients| clients.roots.read()).transpose()?,
+            revocations: self.revocations.as_ref().map(Pem::read).transpose()?,
+        })
+    }
+
+    /// What new connections use if the files hold this.
+    fn load(&self, files: ServerFiles, before: Option<&LoadedServerTls>) -> Result<LoadedServerTls, Error> {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|why| unusable(&why))?;
+        let builder = match (&self.clients, &files.clients) {
+            (Some(clients), Some(content)) => {
+                let named_roots = clients.roots.certificates(content)?;
+                let roots = Arc::new(root_store(&clients.roots, &named_roots)?);
+                let mut webpki = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&self.provider));
+                if !clients.are_required {
+                    webpki = webpki.allow_unauthenticated();
+                }
+                if let (Some(pem), Some(content)) = (&self.revocations, &files.revocations) {
+                    webpki = webpki.with_crls(pem.revocations(content)?).allow_unknown_revocation_status();
+                }
+                let webpki = webpki.build().map_err(|why| unusable(&why))?;
+                builder.with_client_cert_verifier(Arc::new(ClientVerifier { webpki, named_roots }))
+            }
+            _ => {
+                // They are checked although nothing uses them.
+                if let (Some(pem), Some(content)) = (&self.revocations, &files.revocations) {
+                    pem.revocations(content)?;
+                }
+                builder.with_no_client_auth()
+            }
+        };
+        let mut config = match &self.certificate {
+            ServerCertificate::Resolver(resolver) => builder.with_cert_resolver(Arc::clone(resolver)),
+            ServerCertificate::Pair { certificate, key } => {
+                let (certificates, private) = files.pair.clone().unwrap_or_default();
+                let chain = certificate.certificates(&certificates)?;
+                warn_if_expired(certificate, &chain);
+                let single = builder.with_single_cert(chain, key.key(&private)?);
+                single.map_err(|why| mismatch(certificate, key, &why))?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Who was accepted before may not be any more.
+        let kept = before.filter(|before| {
+            (&before.files.clients, &before.files.revocations) == (&files.clients, &files.revocations)
+        });
+        let ticketer = match kept {
+            Some(before) => Arc::clone(&before.ticketer),
+            None => rustls::crypto::ring::Ticketer::new().map_err(|why| unusable(&why))?,
+        };
+        config.ticketer = Arc::clone(&ticketer);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(LoadedServerTls { files, config: Arc::new(config), ticketer })
+    }
+
+    /// The names of what is gone by, for messages.
+    fn trust(&self) -> Trust {
+        let roots = self.clients.as_ref().map(|clients| clients.roots.name());
+        Trust { roots: roots.unwrap_or_default(), revocations: self.revocations.as_ref().map(Pem::name) }
+    }
+}
+
+/// Nobody will accept it. It is loaded all the same: the clock may be wrong.
+fn warn_if_expired(pem: &Pem, chain: &[CertificateDer<'static>]) {
+    if let Some(certificate) = chain.first()
+        && let Some(until) = not_after(certificate)
+        && until.as_secs() < UnixTime::now().as_secs()
+    {
+        let names = CertificateNames::of(certificate).list().unwrap_or_else(|| "no name".to_owned());
+        warn!("the certificate in {}, for {names}, expired on {}", pem.name(), date(until));
+    }
+}
