@@ -85,9 +85,9 @@ pub struct Server {
     access_log: bool,
     trusted_proxies: Option<TrustedProxies>,
     interceptors: InterceptorChain,
-    tls: Option<ServerTls>,
     rules: AccessRules,
     sensitive_headers: Vec<String>,
+    tls: Option<ServerTls>,
 }
 
 impl Default for Server {
@@ -116,9 +116,9 @@ impl Server {
             access_log: false,
             trusted_proxies: None,
             interceptors: InterceptorChain::default(),
-            tls: None,
             rules: AccessRules::default(),
             sensitive_headers: Vec::new(),
+            tls: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use byname::{Bytes, CallError, Client, Code, Codec, Error, Executed, Next, Request, Server, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
+use harness::peer::{self, Peer};
 use harness::{Caller, Log, Running, Tap, get, post, post_with, raw, verb};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
@@ -446,4 +447,33 @@ async fn who_calls_over_a_unix_socket_is_identified_unless_a_proxy_passes_the_ca
     let forwarded = client.header("x-forwarded-for", "192.0.2.1");
     assert_eq!(count::on(&forwarded).await.unwrap_err().code(), Code::Unauthenticated);
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// On a connection of frames that a proxy has passed on, no names are told. A function that is polled inline must not be
+/// known by that.
+#[tokio::test]
+async fn behind_a_proxy_a_refusal_by_frames_suggests_nothing() {
+    let server = Server::new().method::<count>().function("admin.counts", || async { 1 });
+    let server = server.allow("admin.count", |request| request.header("x-in").is_some()).allow_anyone("admin.counts");
+    let running = Running::new(server).await;
+    for _ in 0..10 {
+        // Often enough to be polled inline.
+        assert_eq!(count::on(&running.client().header("x-in", "1")).await.unwrap(), 7);
+    }
+    for (forwarded, is_told) in [(false, true), (true, false)] {
+        for name in ["admin.count", "admin.coumt"] {
+            let mut peer = Peer::asking_with(running.address, |headers| {
+                if forwarded {
+                    headers.push(("x-forwarded-for", "192.0.2.1".into()));
+                }
+            })
+            .await;
+            let hello = peer::frame(peer::HELLO, 0, 0, 0, peer::GREETING);
+            peer.say([hello, peer::frame(peer::NAME, 0, 0, 0, name), peer::call(0, 1, "[]")].concat()).await;
+            let answer = peer.frame().await;
+            let text = String::from_utf8_lossy(&answer.payload);
+            assert!(text.contains("only callers that say who they are"), "{name}: {text}");
+            assert_eq!(text.contains("did you mean `admin.counts`?"), is_told, "{name}, {forwarded}: {text}");
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub(crate) struct InlineCall<'c> {
     pub(crate) metadata: HeaderMap,
     /// Of the connection, without those that interceptors set.
     pub(crate) extensions: &'c Extensions,
+    /// Whether a proxy has passed on the request for the connection.
+    pub(crate) is_forwarded: bool,
     pub(crate) peer: Option<Arc<Peer>>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) codec: Codec,
@@ -65,6 +67,7 @@ impl InlineCall<'_> {
             name,
             mut metadata,
             extensions,
+            is_forwarded: _,
             peer,
             deadline,
             codec,
@@ -121,7 +124,7 @@ impl InlineCall<'_> {
             EncodedArguments { codec: self.codec, positional: owned(self.positional), keyword: owned(self.keyword) };
         let mut request = Request::new(Arc::clone(self.name), CallArguments::Encoded(args), self.metadata);
         (request.peer, request.deadline, request.share) = (self.peer, self.deadline, self.functions.try_acquire());
-        request.extensions = self.extensions.clone();
+        (request.is_forwarded, request.extensions) = (self.is_forwarded, self.extensions.clone());
         let (dispatch, entry) = (Arc::clone(self.dispatch), Arc::clone(self.entry));
         let mut running: BoxFuture<Reply> = Box::pin(async move { dispatch.run_found(Some(&entry), request).await });
         match poll_once(cx, |cx| running.as_mut().poll(cx)) {

@@ -486,6 +486,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             name,
             metadata,
             extensions,
+            is_forwarded: self.caller.is_forwarded,
             peer,
             deadline,
             codec,
