@@ -85,7 +85,7 @@ pub(super) async fn serve(
             activity.part();
             http2::Connection::graceful_shutdown(connection);
         };
-        drive(connection, goes_on, told_to_end(stopped.clone(), until), end).await
+        drive(connection, goes_on, told_to_end(&mut stopped.clone(), until), end).await
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
@@ -97,7 +97,7 @@ pub(super) async fn serve(
             activity.part();
             http1::UpgradeableConnection::graceful_shutdown(connection);
         };
-        drive(connection, goes_on, told_to_end(stopped.clone(), until), end).await
+        drive(connection, goes_on, told_to_end(&mut stopped.clone(), until), end).await
     };
     if let (Ok(()), Some(upgrade)) = (&ended, session.upgrade()) {
         return upgraded(upgrade, peer, Arc::clone(&endpoint), stopped, until).await;
@@ -116,7 +116,7 @@ async fn upgraded(
     upgrade: GrantedUpgrade,
     peer: Arc<Peer>,
     endpoint: Arc<ServerEndpoint>,
-    stopped: watch::Receiver<()>,
+    mut stopped: watch::Receiver<()>,
     until: Option<Instant>,
 ) {
     let peer = upgrade.client.unwrap_or(peer);
@@ -131,12 +131,13 @@ async fn upgraded(
     let early = [early, parts.read_buf].concat();
     let extensions = Extensions::new();
     let caller = FrameCaller { peer: Some(peer), is_forwarded: upgrade.is_forwarded, extensions };
-    let told_to_end = told_to_end(stopped, until);
+    let told_to_end = told_to_end(&mut stopped, until);
     frame_connection::serve(stream, early.into(), caller, endpoint, told_to_end, until).await;
 }
 
-/// Waits until a connection must end: with its server, or with the certificate of its client.
-pub(super) async fn told_to_end(mut stopped: watch::Receiver<()>, until: Option<Instant>) {
+/// Waits until a connection must end: with its server, or with the certificate of its client. The caller keeps the
+/// receiver to the end of its connection, because the drain waits until all receivers are dropped.
+pub(super) async fn told_to_end(stopped: &mut watch::Receiver<()>, until: Option<Instant>) {
     match until {
         None => drop(stopped.changed().await),
         // Boxed, so that other connections don't have the room of its timer.

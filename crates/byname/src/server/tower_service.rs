@@ -159,7 +159,7 @@ async fn upgraded(
 ) {
     let why = match until_stopped(pin!(upgrade), &mut stopped).await {
         Some(Ok(stream)) => {
-            let told_to_end = told_to_end(stopped, None);
+            let told_to_end = told_to_end(&mut stopped, None);
             let stream = TokioIo::new(stream);
             return frame_connection::serve(stream, Bytes::new(), caller, endpoint, told_to_end, None).await;
         }
