@@ -98,28 +98,28 @@ impl AccessEntry {
         }
     }
 
-    /// The call came another way than it seemed at first.
+    /// Corrects the way: a JSON-RPC call looks like a plain call until its body is read.
     pub(crate) fn came_by(&mut self, way: CallWay) {
         if let Some(record) = &mut self.0 {
             record.way = way;
         }
     }
 
-    /// What came of the call is of so many bytes.
+    /// Sets the size of the request, in bytes.
     pub(crate) fn received(&mut self, bytes: usize) {
         if let Some(record) = &mut self.0 {
             record.bytes_in = Some(bytes);
         }
     }
 
-    /// What the call is answered with is of so many bytes.
+    /// Sets the size of the reply, in bytes.
     pub(crate) fn sent(&mut self, bytes: impl FnOnce() -> usize) {
         if let Some(record) = &mut self.0 {
             record.bytes_out = Some(bytes());
         }
     }
 
-    /// What the call came to.
+    /// Sets the code by the result of the call.
     pub(crate) fn ended<T>(&mut self, result: &Result<T, Failure>) {
         match result {
             Ok(_) => self.succeeded(),
@@ -144,8 +144,7 @@ impl AccessEntry {
         }
     }
 
-    /// Entries for the parts of a call that turns out to be several, which are of so many bytes. None where there is no
-    /// access log.
+    /// One entry for each call of a batch. `parts` are the sizes of the calls in bytes. Empty without an access log.
     pub(crate) fn split(mut self, parts: impl Iterator<Item = usize>) -> Vec<Self> {
         let Some(whole) = self.0.take() else {
             return Vec::new();

@@ -36,7 +36,7 @@ pub(crate) trait ItemSource: Send {
     /// Has items encoded in that codec that have not been; whoever was given them in one keeps to it.
     fn encode_in(self: Pin<&mut Self>, _: Codec) {}
 
-    /// Whoever takes the items stops before their end, for this reason, and drops them.
+    /// The reader stops before the end for this reason, and drops the items.
     fn give_up(self: Pin<&mut Self>, _: &Failure) {}
 }
 

@@ -16,8 +16,8 @@ impl Listen {
     /// The sockets that systemd, or a supervisor like it, has opened for this process (`LISTEN_FDS`): all of them, TCP and
     /// unix. It needs the feature `activation`.
     ///
-    /// Since the supervisor keeps the sockets open, no connection is refused while the service restarts: whoever connects
-    /// waits for the next process. A connection that this process has not accepted when it stops is left to the next one.
+    /// The supervisor keeps the sockets open while the service restarts. So no connection is refused: a client that
+    /// connects waits for the next process. The next process also accepts connections that this one has not accepted.
     ///
     /// Call it once, and early: it takes the sockets, and removes the variables that name them from the environment. Where
     /// there are none, [`Server::serve`](crate::Server::serve) fails and says what it expected. A program that is also

@@ -46,7 +46,7 @@ pub(super) async fn read_client<S: AsyncRead + Unpin>(stream: &mut S) -> io::Res
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 enum ParsedHeader {
-    /// At least so many more bytes belong to the header.
+    /// The header has at least this many more bytes.
     Incomplete {
         missing: usize,
     },
@@ -238,7 +238,7 @@ mod tests {
             with_command(written_binary(ipv4, b""), 0x22),
             with_command(written_binary(ipv4, b""), 0x11),
             with_command(written_binary(ipv4, b""), 0x31),
-            // Datagrams, and families that nobody has defined.
+            // Datagrams, and undefined address families.
             with_length(0x12, &[0; 12]),
             with_length(0x10, &[0; 12]),
             with_length(0x41, &[0; 12]),

@@ -19,9 +19,9 @@ impl UnixSocket {
         Self { path, mode: MODE }
     }
 
-    /// The permissions of the socket's file, `0o600` unless told otherwise. Whoever may write to the file may connect:
-    /// `0o660` lets the file's group in, which is the group of the server's process, or that of the directory if the
-    /// directory's setgid bit is set. The umask has no part in it.
+    /// The permissions of the socket's file, `0o600` by default. A user who may write to the file may connect.
+    /// `0o660` also admits the file's group. This is the group of the server's process, or the group of the directory if
+    /// the directory has the setgid bit. The umask is not applied.
     pub fn mode(self, mode: u32) -> Self {
         Self { mode, ..self }
     }

@@ -117,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
     }
 
     fn wake(&mut self) {
-        // Nobody is to be woken most of the time, and to drain nothing costs as much as to wake one.
+        // Usually no task must be woken. An empty `drain` costs as much as one wake, so it is skipped.
         if !self.wakers.is_empty() {
             self.wakers.drain(..).for_each(Waker::wake);
         }

@@ -16,7 +16,7 @@ use crate::untrusted_text::quoted;
 const ALWAYS_ALLOWED: [&str; 6] =
     ["authorization", "byname-timeout-ms", "content-type", "idempotency-key", "traceparent", "tracestate"];
 
-/// What every page of an allowed origin may read, beside what every page may read of every answer.
+/// The response headers that pages of allowed origins may read. The CORS-safelisted headers are readable without it.
 const ALWAYS_EXPOSED: [&str; 3] = ["byname-protocol", "byname-ways", "retry-after"];
 
 /// How long a browser may keep the answer to a preflight, unless told otherwise.

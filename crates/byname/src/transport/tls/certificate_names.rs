@@ -8,7 +8,7 @@ use webpki::{EndEntityCert, Error, KeyUsage};
 use crate::peer::ClientCertificate;
 use crate::untrusted_text::quoted;
 
-/// So many names of a certificate stand in a message.
+/// The most names of a certificate in one message.
 const NAMES: usize = 3;
 
 /// What messages say of a certificate that was rejected.
