@@ -450,6 +450,42 @@ async fn draining_lets_calls_in_flight_finish_and_takes_no_new_ones() {
     within(running.stopped()).await.unwrap();
 }
 
+/// The drain counts connections. One whose client is slow must count until the client has its replies.
+#[tokio::test]
+async fn a_drain_waits_until_replies_by_frames_are_written() {
+    const CALLS: u64 = 3;
+    let long = || async { "x".repeat(3 << 20) };
+    let mut running = Running::new(Server::new().function("long", long)).await;
+    let mut slow = Peer::with_buffer(running.address, 4096).await;
+    let greeting = [peer::frame(peer::HELLO, 0, 0, 0, peer::GREETING), peer::frame(peer::NAME, 0, 0, 0, "long")];
+    let calls = (1..=CALLS).map(|id| peer::call(0, id, "[]"));
+    slow.say(greeting.into_iter().chain(calls).collect::<Vec<_>>().concat()).await;
+    within(slow.stream.readable()).await.unwrap();
+
+    running.stop();
+    refused(running.address).await;
+    // Any number of polls is too few for a server that waits.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.has_stopped(), "the replies are not written");
+    let mut ended = Vec::new();
+    loop {
+        match within(slow.next()).await {
+            peer::Came::Frame(frame) if frame.kind == peer::REPLY || frame.kind == peer::ERROR => {
+                if frame.flags & peer::MORE == 0 {
+                    ended.push(frame.id);
+                }
+            }
+            peer::Came::End => break,
+            _ => {}
+        }
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, Vec::from_iter(1..=CALLS), "each call has its outcome");
+    within(running.stopped()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_server_that_drains_is_alive_and_not_ready() {
     let mut running = Running::new(everything()).await;

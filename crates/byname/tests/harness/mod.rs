@@ -250,6 +250,11 @@ impl Running {
         drop(self.stop.take());
     }
 
+    /// Whether the server has ended.
+    pub fn has_stopped(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Its result, once it has stopped.
     pub async fn stopped(mut self) -> Result<(), Error> {
         self.stop();
