@@ -14,7 +14,7 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::trace_context::TraceId;
 
-/// What a filter chooses the events by.
+/// The tracing target of the events.
 const TARGET: &str = "byname::access";
 
 /// The code of a success.
@@ -30,8 +30,8 @@ pub(crate) enum CallWay {
     Local,
 }
 
-/// The entry of a call in the access log, if there is one. What is noted last counts. The event comes when this is dropped;
-/// if nothing was noted, the caller went away.
+/// The entry of a call in the access log, if the log is on. Dropping the entry logs the event. The last result that was set
+/// counts. Without a result the event says that the caller is gone.
 #[derive(Debug)]
 #[must_use = "the event comes when this is dropped"]
 pub(crate) struct AccessEntry(Option<Box<AccessRecord>>);
@@ -51,7 +51,7 @@ struct AccessRecord {
 }
 
 impl AccessEntry {
-    /// There is no access log.
+    /// No entry, because the access log is off.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
@@ -71,7 +71,7 @@ impl AccessEntry {
         })))
     }
 
-    /// It is no call after all.
+    /// Drops the entry without an event, because the request is not a call.
     pub(crate) fn discard(&mut self) {
         self.0 = None;
     }

@@ -21,7 +21,7 @@ pub(crate) struct AccessRules(Vec<AccessRule>);
 
 #[derive(Clone)]
 struct AccessRule {
-    /// As the user wrote it, if it is no pattern.
+    /// The error says why the text is not a pattern.
     pattern: Result<NamePattern, String>,
     condition: AccessCondition,
 }
@@ -49,7 +49,7 @@ impl AccessRules {
     }
 
     /// Checks that each rule decides about at least one of these functions. A rule with a misspelt name would leave its
-    /// function to a wider rule, or to nobody.
+    /// function to a wider rule, or to no rule.
     pub(crate) fn check<'m>(&self, methods: impl Iterator<Item = &'m Method> + Clone) -> Result<(), Error> {
         for (at, rule) in self.0.iter().enumerate() {
             let invalid = |why: String| Error::refused(Code::InvalidArgument, why);

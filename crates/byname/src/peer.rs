@@ -79,8 +79,8 @@ impl Peer {
 }
 
 impl ClientCertificate {
-    /// The SPIFFE ID. `None` if there is no URI in the certificate, or more than one: SPIFFE says that such a certificate
-    /// identifies nobody.
+    /// The SPIFFE ID. `None` if there is no URI in the certificate, or more than one, because SPIFFE does not
+    /// allow more than one.
     pub fn spiffe_id(&self) -> Option<&str> {
         match self.uri_names.as_slice() {
             [only] if only.starts_with("spiffe://") => Some(only),

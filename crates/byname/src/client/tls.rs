@@ -4,7 +4,7 @@ use super::ClientBuilder;
 use crate::transport::ClientTls;
 
 impl ClientBuilder {
-    /// What TLS goes by: roots, an identity, a name. The URL must say `https://`, which alone is enough for a server whose
+    /// The TLS settings: roots, an identity, a name. The URL must say `https://`, which alone is enough for a server whose
     /// certificate the platform trusts.
     ///
     /// ```no_run

@@ -145,7 +145,7 @@ pub(super) async fn told_to_end(stopped: &mut watch::Receiver<()>, until: Option
     }
 }
 
-/// The handshake of TLS, and when the certificate of the client ends; `None` if it came to nothing, which is logged.
+/// Does the TLS handshake. Returns the time when the client's certificate expires. A failure is logged and returns `None`.
 async fn secured(
     tls: &ServerTls,
     stream: TransportStream,

@@ -5,7 +5,7 @@ use socket2::SockRef;
 
 use super::bind::HandedOver;
 
-/// Takes all of them, or says which one is no listener and what to change.
+/// Takes all of them. The error names a socket that is not a listener, and what to change.
 pub(super) fn take(count: usize) -> Result<HandedOver, String> {
     let mut handed_over = HandedOver { tcp: Vec::new(), unix: Vec::new() };
     let mut given = ListenFd::from_env();

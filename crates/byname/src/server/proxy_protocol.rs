@@ -145,7 +145,7 @@ fn at(ip: IpAddr, port: u16) -> Address {
     SocketAddr::new(ip.to_canonical(), port).into()
 }
 
-/// The path is filled up with zeros. A socket without a name, or with one that is no text, has none.
+/// The path is filled up with zeros. A socket without a name, or with a name that is not text, has no path.
 fn unix(path: &[u8]) -> Address {
     let length = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
     let path = std::str::from_utf8(&path[..length]).ok().filter(|path| !path.is_empty());

@@ -242,7 +242,7 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
         let found = self.peer_from.as_ref().and_then(|peer_from| peer_from(&extensions));
         let peer = found.or_else(|| extensions.get::<SocketAddr>().copied());
         let peer = peer.map(|address| Arc::new(Peer::from(address)));
-        // The service may be dropped once this is called, and its calls are answered all the same.
+        // The service may be dropped after this call. Its calls are still answered.
         let mounted = Arc::clone(&self.mounted);
         let endpoint = Arc::clone(&mounted.endpoint);
         let upgrade = if endpoint.offers_frames() { extensions.remove::<OnUpgrade>() } else { None };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-/// Who may connect unless told otherwise: processes of the user that the server runs as, and of the superuser.
+/// The default mode. Only processes of the server's user and of the superuser may connect.
 const MODE: u32 = 0o600;
 
 /// A unix socket to listen at, by its path. [`Listen::unix`](super::Listen::unix) makes it.

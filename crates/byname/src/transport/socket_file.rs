@@ -41,7 +41,7 @@ impl SocketFile {
         if is_socket(&bound_as) {
             let _ = fs::remove_file(&bound_as);
         }
-        // Nobody can connect before it listens, and then it has its mode. The file that was there stays until then.
+        // A client can connect only after `listen`, when the mode is set. The old file stays until the rename.
         let listening = || {
             let socket = UnixSocket::new_stream()?;
             socket.bind(&bound_as)?;
@@ -111,7 +111,7 @@ impl SocketLock {
 
 impl Drop for SocketLock {
     fn drop(&mut self) {
-        // While it is still locked: nobody else can have another file there.
+        // It is still locked here, so no other server can have a lock file at this path.
         let _ = fs::remove_file(&self.path);
     }
 }

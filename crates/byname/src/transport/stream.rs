@@ -50,7 +50,7 @@ impl TransportStream {
 
     /// Writes as much as the kernel takes at once. The connection ends after it.
     pub(crate) fn write_last_words(&mut self, words: &[u8]) {
-        // The peer may be gone, and then nobody reads them.
+        // An error means that the peer is gone.
         let _ = match self {
             Self::Tcp(stream) => stream.try_write(words).map(drop),
             Self::Unix(stream) => stream.try_write(words).map(drop),

@@ -1,4 +1,4 @@
-//! What a client's TLS goes by: [`ClientTls`].
+//! The TLS settings of a client: [`ClientTls`].
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::verifiers::ServerVerifier;
 use crate::error::{Code, Error};
 use crate::untrusted_text::quoted;
 
-/// What a client's TLS goes by. [`ClientBuilder::tls`](crate::ClientBuilder::tls) takes it. A URL with `https://` needs
-/// none: the server must then have a certificate that the platform trusts.
+/// The TLS settings of a client, for [`ClientBuilder::tls`](crate::ClientBuilder::tls). A URL with `https://` works without
+/// them if the platform trusts the server's certificate.
 ///
 /// ```no_run
 /// use byname::{Client, ClientTls};
@@ -26,12 +26,12 @@ use crate::untrusted_text::quoted;
 /// # Ok(()) }
 /// ```
 ///
-/// The server's name is always checked: it is the host in the client's URL, or [`server_name`](Self::server_name). What
-/// DNS or [`addresses`](crate::ClientBuilder::addresses) say of the host plays no part in it. The check can't be turned
-/// off. To trust a self-signed certificate, name it by [`roots`](Self::roots).
+/// The name of the server is always checked. It is the host in the client's URL, or [`server_name`](Self::server_name).
+/// Results of DNS and [`addresses`](crate::ClientBuilder::addresses) do not change it. The check can't be turned off. To
+/// trust a self-signed certificate, add it with [`roots`](Self::roots).
 ///
-/// Files are read again when their content changes, which is looked for when a connection is opened, at most every five
-/// seconds. Connections that are open stay as they are.
+/// Files are reloaded when their content changes. The client checks them when it opens a connection, at most every five
+/// seconds. Open connections do not change.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     roots: Option<Pem>,
@@ -41,7 +41,7 @@ pub struct ClientTls {
     provider: Option<Arc<CryptoProvider>>,
 }
 
-/// What the files of a [`ClientTls`] hold.
+/// The content of the files of a [`ClientTls`].
 #[derive(PartialEq, Eq)]
 pub(super) struct ClientFiles {
     roots: Option<PemContent>,
@@ -61,7 +61,7 @@ impl ClientTls {
         Self { roots: None, identity: None, revocations: None, server_name: None, provider: None }
     }
 
-    /// The certificates of those who may sign a server's certificate, in place of the platform's. A self-signed
+    /// The root certificates that may sign a server's certificate. They replace the platform's roots. A self-signed
     /// certificate of a server is its own root.
     ///
     /// # Errors
@@ -74,8 +74,8 @@ impl ClientTls {
         Ok(self)
     }
 
-    /// The certificate of this client, with those between it and its root, and its private key. It is shown to servers that
-    /// ask for one.
+    /// The certificate of this client with its intermediate certificates, and its private key. The client sends the
+    /// certificate to servers that request one.
     ///
     /// # Errors
     ///
@@ -86,8 +86,8 @@ impl ClientTls {
         Ok(self)
     }
 
-    /// Revocation lists. A server whose certificate is on one is refused. Certificates of those who have no list here are
-    /// accepted, and so are lists that are out of date.
+    /// Revocation lists. A server whose certificate is on a list is rejected. A certificate whose issuer has no list here is
+    /// accepted. A list that is out of date is used.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl ClientTls {
         Ok(self)
     }
 
-    /// The name that the server's certificate must be for, in place of the host in the URL.
+    /// The name that the server's certificate must have, instead of the host in the URL.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl ClientTls {
         Ok(self)
     }
 
-    /// Other cryptography than that of `ring`.
+    /// Another cryptography provider instead of `ring`.
     #[must_use]
     pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
         self.provider = Some(provider);
@@ -124,7 +124,7 @@ impl ClientTls {
         }
     }
 
-    /// What the files hold now.
+    /// The present content of the files.
     pub(super) fn read(&self) -> Result<ClientFiles, Error> {
         let read = |pem: &Option<Pem>| pem.as_ref().map(Pem::read).transpose();
         let pair = |(certificate, key): &(Pem, Pem)| Ok::<_, Error>((certificate.read()?, key.read()?));
@@ -135,7 +135,7 @@ impl ClientTls {
         })
     }
 
-    /// The names of what is gone by, for messages.
+    /// The names of the roots and lists, for messages.
     pub(super) fn trust(&self) -> Trust {
         Trust {
             roots: self.roots.as_ref().map_or_else(|| "the roots of this machine".to_owned(), Pem::name),
@@ -148,7 +148,7 @@ impl ClientTls {
         self.roots.is_none()
     }
 
-    /// rustls' configuration for what the files hold. `platform` are the roots where the user names none.
+    /// The configuration of rustls for this content. `platform` are the roots if the user has set none.
     pub(super) fn config(&self, files: &ClientFiles, platform: &RootCertStore) -> Result<ClientConfig, Error> {
         let provider = self.provider.clone().unwrap_or_else(default_provider);
         let mut named_roots = Vec::new();
@@ -162,7 +162,7 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|why| unusable(&why))?;
         let builder = if roots.is_empty() {
-            // To see whether a key is that of a certificate, before the roots are known.
+            // This only checks that the key belongs to the certificate. The roots are not loaded yet.
             builder.with_root_certificates(roots)
         } else {
             let mut webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -194,7 +194,7 @@ pub(super) fn root_store(pem: &Pem, certificates: &[CertificateDer<'static>]) ->
     Ok(roots)
 }
 
-/// Why a certificate and a key don't go together.
+/// The error for a certificate and a key that do not match.
 pub(super) fn mismatch(certificate: &Pem, key: &Pem, why: &rustls::Error) -> Error {
     let (certificate, key) = (certificate.name(), key.name());
     invalid(match why {

@@ -10,7 +10,7 @@ use crate::error::Code;
 use crate::transport::HandshakeRefusal;
 use crate::untrusted_text::quoted;
 
-/// What one side goes by, for messages.
+/// The roots and revocation lists of one side, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Trust {
     /// The roots: a file's name, or the platform's.

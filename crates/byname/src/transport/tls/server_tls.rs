@@ -1,4 +1,4 @@
-//! What a server's TLS goes by: [`ServerTls`].
+//! The TLS settings of a server: [`ServerTls`].
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -27,11 +27,11 @@ use crate::transport::{Handshake, SecuredStream, TransportStream};
 /// The first byte of TLS.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// A failed handshake is a warning at most this often, and a line for debugging otherwise: others can cause them.
+/// At most one failed handshake in this time is a warning. Others are debug events, because clients can cause any number.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What a server's TLS goes by: its certificate, and whose certificates it accepts.
-/// [`Server::tls`](crate::Server::tls) takes it.
+/// The TLS settings of a server, for [`Server::tls`](crate::Server::tls): its certificate, and the client certificates that
+/// it accepts.
 ///
 /// ```no_run
 /// use byname::{Server, ServerTls, rpc};
@@ -46,12 +46,12 @@ const QUIET: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 ///
-/// It speaks TLS 1.2 and 1.3, and by ALPN HTTP/2 and HTTP/1.1. Early data (0-RTT) is never accepted, for it can be sent
-/// again by others.
+/// It supports TLS 1.2 and 1.3, and offers HTTP/2 and HTTP/1.1 by ALPN. Early data (0-RTT) is never accepted, because an
+/// attacker can replay it.
 ///
-/// While the server serves, files are read every five seconds, and what has changed is used for new connections. What
-/// can't be used, such as a certificate whose key has not been written yet, is kept out with a warning, and what was used
-/// before stays. [`reload`](Self::reload) does the same at once. Clones are one: what one reloads, all use.
+/// A running server reads the files every five seconds. Changed files are used for new connections. Files that can't be
+/// used, such as a certificate whose key is not written yet, cause a warning, and the server keeps the previous content.
+/// [`reload`](Self::reload) reads the files at once. All clones share the loaded content.
 #[derive(Clone)]
 pub struct ServerTls {
     shared: Arc<SharedServerTls>,
@@ -84,7 +84,7 @@ struct ClientCertificates {
     are_required: bool,
 }
 
-/// What the files of a [`ServerTls`] hold.
+/// The content of the files of a [`ServerTls`].
 #[derive(Clone, PartialEq, Eq)]
 struct ServerFiles {
     pair: Option<(PemContent, PemContent)>,
@@ -92,7 +92,7 @@ struct ServerFiles {
     revocations: Option<PemContent>,
 }
 
-/// What new connections use.
+/// The settings for new connections.
 struct LoadedServerTls {
     files: ServerFiles,
     config: Arc<ServerConfig>,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    /// The server's certificate and its private key, from files. The certificates between it and its root stand behind it
+    /// The server's certificate and its private key, from files. Intermediate certificates follow the server's certificate
     /// in the same file.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl ServerTls {
         Self::pair(Pem::text(certificate), Pem::text(key))
     }
 
-    /// A certificate for each connection, chosen by your code: by the name that the client asked for, say.
+    /// A certificate for each connection, chosen by your code, for example by the requested server name.
     ///
     /// # Errors
     ///
@@ -139,10 +139,10 @@ impl ServerTls {
         Self::of(ServerCertificate::Resolver(resolver))
     }
 
-    /// Requires a certificate of every client, signed by one of these roots. Functions read its names from
+    /// Requires a certificate from every client, signed by one of these roots. Functions read its names from
     /// [`Peer::identity`](crate::Peer::identity).
     ///
-    /// The connection ends when the certificate does. Calls in flight are answered before.
+    /// The connection ends when the certificate expires. Calls in flight are answered before.
     ///
     /// # Errors
     ///
@@ -152,8 +152,8 @@ impl ServerTls {
         self.with(|settings| settings.clients = clients)
     }
 
-    /// As [`require_clients`](Self::require_clients), for clients that send a certificate. Others are served too, and have
-    /// no identity.
+    /// As [`require_clients`](Self::require_clients), but the certificate is optional. Clients without one are served, and
+    /// have no identity.
     ///
     /// # Errors
     ///
@@ -163,8 +163,8 @@ impl ServerTls {
         self.with(|settings| settings.clients = clients)
     }
 
-    /// Revocation lists for the certificates of clients. A client whose certificate is on one is refused. Certificates of
-    /// those who have no list here are accepted, and so are lists that are out of date.
+    /// Revocation lists for client certificates. A client whose certificate is on a list is rejected. A certificate whose
+    /// issuer has no list here is accepted. A list that is out of date is used.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl ServerTls {
         self.with(|settings| settings.revocations = Some(lists))
     }
 
-    /// Other cryptography than that of `ring`.
+    /// Another cryptography provider instead of `ring`.
     ///
     /// # Errors
     ///
@@ -183,12 +183,12 @@ impl ServerTls {
         self.with(|settings| settings.provider = provider)
     }
 
-    /// Reads the files again now; whether something has changed. New connections use what they hold, and connections in
-    /// use go on. If the roots of clients or the revocation lists have changed, no earlier session is resumed.
+    /// Reads the files now. Returns whether their content has changed. New connections use the new content, and open
+    /// connections continue. If the client roots or the revocation lists have changed, earlier sessions can't be resumed.
     ///
     /// # Errors
     ///
-    /// As at the start. What was used before stays in use.
+    /// As at the start. The previous content stays in use.
     pub fn reload(&self) -> Result<bool, Error> {
         let loaded = self.loaded();
         let files = self.shared.settings.read()?;
@@ -227,9 +227,9 @@ impl ServerTls {
         Arc::clone(&self.shared.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reloads what changes for as long as this is awaited, and says in the log what came of it.
+    /// Reloads changed files while this is awaited, and logs the results.
     pub(crate) async fn watch(&self) {
-        // What the files held when they could not be used last, so that it is said once.
+        // The content that could not be used last, so that its error is logged once.
         let mut kept_out = None;
         loop {
             tokio::time::sleep(LOOK).await;
@@ -292,7 +292,7 @@ impl ServerTls {
         Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
     }
 
-    /// Says that a handshake failed. Others can make it fail as often as they like, so not every one is a warning.
+    /// Logs a failed handshake, as a warning only once in [`QUIET`].
     pub(crate) fn log_failure(&self, peer: &dyn std::fmt::Display, why: &str) {
         let now = Instant::now();
         let mut warned = self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,7 +306,7 @@ impl ServerTls {
 }
 
 impl ServerTlsSettings {
-    /// What the files hold now.
+    /// The present content of the files.
     fn read(&self) -> Result<ServerFiles, Error> {
         let pair = match &self.certificate {
             ServerCertificate::Pair { certificate, key } => Some((certificate.read()?, key.read()?)),
@@ -319,7 +319,7 @@ impl ServerTlsSettings {
         })
     }
 
-    /// What new connections use if the files hold this.
+    /// The settings for new connections with this content.
     fn load(&self, files: ServerFiles, before: Option<&LoadedServerTls>) -> Result<LoadedServerTls, Error> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|why| unusable(&why))?;
@@ -338,7 +338,7 @@ impl ServerTlsSettings {
                 builder.with_client_cert_verifier(Arc::new(ClientVerifier { webpki, named_roots }))
             }
             _ => {
-                // They are checked although nothing uses them.
+                // Nothing uses the lists without client certificates, but they are checked.
                 if let (Some(pem), Some(content)) = (&self.revocations, &files.revocations) {
                     pem.revocations(content)?;
                 }
@@ -376,7 +376,7 @@ impl ServerTlsSettings {
     }
 }
 
-/// Nobody will accept it. It is loaded all the same: the clock may be wrong.
+/// An expired certificate is loaded with a warning, because the clock may be wrong.
 fn warn_if_expired(pem: &Pem, chain: &[CertificateDer<'static>]) {
     if let Some(certificate) = chain.first()
         && let Some(until) = not_after(certificate)

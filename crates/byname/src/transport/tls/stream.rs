@@ -41,7 +41,7 @@ impl TlsStream {
 
     /// Writes as much as the kernel takes at once, and the end of the connection.
     pub(in crate::transport) fn write_last_words(&mut self, words: &[u8]) {
-        // The peer may be gone, and then nobody reads them.
+        // An error means that the peer is gone.
         let _ = self.try_end(words);
     }
 
