@@ -472,10 +472,10 @@ async fn a_drain_waits_until_replies_by_frames_are_written() {
     let mut ended = Vec::new();
     loop {
         match within(slow.next()).await {
-            peer::Came::Frame(frame) if frame.kind == peer::REPLY || frame.kind == peer::ERROR => {
-                if frame.flags & peer::MORE == 0 {
-                    ended.push(frame.id);
-                }
+            peer::Came::Frame(frame)
+                if [peer::REPLY, peer::ERROR].contains(&frame.kind) && frame.flags & peer::MORE == 0 =>
+            {
+                ended.push(frame.id);
             }
             peer::Came::End => break,
             _ => {}
