@@ -127,22 +127,29 @@ async fn no_call_over_unix_sockets_fails_or_runs_twice() {
 
 #[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_call_over_tls_by_frames_fails_or_runs_twice() {
-    restart_over_tls("no_call_over_tls_by_frames_fails_or_runs_twice", RESTARTS).await;
+async fn no_call_over_tls_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let test = "no_call_over_tls_fails_or_runs_twice";
+    for transport in [Transport::Http, Transport::Frames] {
+        restart_over_tls(test, RESTARTS, transport).await;
+    }
 }
 
 #[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes a minute; `.ci/run` runs it"]
 async fn a_hundred_restarts_over_tls_by_frames_fail_no_call_and_run_none_twice() {
-    restart_over_tls("a_hundred_restarts_over_tls_by_frames_fail_no_call_and_run_none_twice", 100).await;
-}
-
-#[cfg(feature = "tls")]
-async fn restart_over_tls(test: &str, usually: usize) {
     if serves().await {
         return;
     }
+    let test = "a_hundred_restarts_over_tls_by_frames_fail_no_call_and_run_none_twice";
+    restart_over_tls(test, 100, Transport::Frames).await;
+}
+
+#[cfg(feature = "tls")]
+async fn restart_over_tls(test: &str, usually: usize, transport: Transport) {
     let authority = Authority::new("the authority");
     let folder = Folder::new(test);
     let (certificate, key) = authority.sign(&["127.0.0.1"]);
@@ -151,14 +158,14 @@ async fn restart_over_tls(test: &str, usually: usize) {
     let replicas = [(); 2].map(|()| TlsPlace { place: Place::new(), certificate: folder.path("") });
     let addresses = replicas.each_ref().map(|replica| replica.place.address);
     let builder = Client::builder("https://127.0.0.1/rpc").addresses(addresses).tls(trusting(&authority));
-    let client = builder.build().unwrap();
+    let client = builder.transport(transport).build().unwrap();
     let call = move |id| {
         let call = client.call::<u32>("once", (id,));
         async move { call.await.map_err(|why| why.to_string()) }
     };
     let seen = restart(test, &replicas, restarts(usually), CALLERS, call).await;
-    assert!(seen.by_frames > 0, "calls never went over to frames");
-    seen.check("TLS, frames, byname's client");
+    assert_eq!(seen.by_frames > 0, transport != Transport::Http);
+    seen.check(&format!("TLS, {transport:?}, byname's client"));
 }
 
 // The replicas.
