@@ -138,8 +138,8 @@ async fn no_call_over_tls_fails_or_runs_twice() {
 }
 
 #[cfg(feature = "tls")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes a minute; `.ci/run` runs it"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_restarts_over_tls_by_frames_fail_no_call_and_run_none_twice() {
     if serves().await {
         return;
