@@ -511,6 +511,7 @@ impl AsyncWrite for TimedSocket {
         self.stream.is_write_vectored()
     }
 
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes whenever it is polled, and reads nothing while a call runs.
         if self.quiet.has_headers && !self.has_end && !self.activity.is_idle() {

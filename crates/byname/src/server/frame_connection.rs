@@ -429,7 +429,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             return Err(Violation("a CALL whose number has no name"));
         };
         let codec = self.codec.unwrap_or_default();
-        let call = ReceivedCall::read(header, payload, self.endpoint.dispatch().limits().header)?;
+        let dispatch = self.endpoint.dispatch();
+        let call = ReceivedCall::read(header, payload, dispatch.limits().header, dispatch.secret_headers())?;
         let mut access = match &call.metadata {
             Ok(metadata) => self.access(header, metadata, || now),
             Err(_) => self.access(header, &HeaderMap::new(), || now),
