@@ -15,6 +15,7 @@ use harness::tls::{
 };
 use harness::{Caller, Gate, Log, Process, Running, add, everything, get, post, within};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SerialNumber, date_time_ymd};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -478,10 +479,104 @@ async fn plain_http_on_a_port_of_tls_is_told_so() {
     let client = Client::builder(format!("http://{}", running.address)).transport(Transport::Http).build().unwrap();
     means(&add_over(&client).await.unwrap_err(), Code::FailedPrecondition, "call it with https://");
 
-    // And the other way round.
+    // A handshake within TLS is no request, and no handshake.
+    let mut caller = Caller::on(connect(running.address, client_config(&authority, &["http/1.1"])).await.unwrap());
+    caller.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
+    let answer = caller.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400") && !answer.contains("http://"), "{answer}");
+}
+
+#[tokio::test]
+async fn tls_on_a_port_of_plain_http_is_told_so() {
     let plain = Running::new(everything()).await;
-    let error = add_over(&over_http(plain.address, trusting(&authority))).await.unwrap_err();
-    means(&error, Code::Unavailable, "closed the connection during the TLS handshake");
+    for transport in [Transport::Http, Transport::Frames] {
+        let builder = Client::builder(format!("https://{}", plain.address)).transport(transport);
+        let client = builder.tls(trusting(&Authority::new("the authority"))).build().unwrap();
+        let error = add_over(&client).await.unwrap_err();
+        means(&error, Code::FailedPrecondition, "the server does not speak TLS; call it with http://");
+    }
+}
+
+#[tokio::test]
+async fn each_reason_of_a_rejection_has_its_own_warnings_and_they_count_the_others() {
+    let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
+    let running = requiring(&servers, &clients, |tls| tls).await;
+    let mut log = Log::new();
+    let mut rejected = async |signed: Option<&Signed>, words: &str| {
+        let tls = signed.map_or_else(|| trusting(&servers), |signed| identified(&servers, signed));
+        add_over(&over_http(running.address, tls)).await.unwrap_err();
+        log.until(words).await
+    };
+    let (unknown, words) = (servers.sign_for(&["spiffe://prod/billing"]), "was signed by none of the roots");
+    assert!(rejected(Some(&unknown), words).await.starts_with("WARN"));
+    let mut suppressed = 0;
+    for _ in 0..4 {
+        // On a slow machine one of them may be the first after a second.
+        let line = rejected(Some(&unknown), words).await;
+        suppressed = if line.starts_with("DEBUG") { suppressed + 1 } else { 0 };
+    }
+    // Others are not held back by these.
+    let expired = clients.sign_with(&["billing"], |params| params.not_after = date_time_ymd(2026, 3, 1));
+    assert!(rejected(Some(&expired), "expired on 2026-03-01").await.starts_with("WARN"));
+    assert!(rejected(None, "the client sent no certificate").await.starts_with("WARN"));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::time::resume();
+    let line = rejected(Some(&unknown), words).await;
+    assert!(line.starts_with("WARN"), "{line}");
+    let counted = format!(" (and {suppressed} more like it since the last warning, at level DEBUG)");
+    assert_eq!(line.contains(&counted), suppressed > 0, "{suppressed}: {line}");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_connection_in_the_handshake_is_no_warning() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    for (beginning, is_reset, words) in [
+        (&b""[..], false, "the client closed the connection before the TLS handshake"),
+        (&[0x16, 3, 1], false, "the client closed the connection during the TLS handshake"),
+        (&[0x16, 3, 1, 2, 0, 1, 0], true, "a connection ended before its first request: "),
+    ] {
+        let mut socket = TcpStream::connect(running.address).await.unwrap();
+        socket.write_all(beginning).await.unwrap();
+        if is_reset {
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(socket);
+        let line = log.until(words).await;
+        assert!(line.starts_with("DEBUG"), "{line}");
+    }
+    // They use up no warning.
+    let error = connect(running.address, client_config(&Authority::new("another"), &["http/1.1"])).await;
+    error.unwrap_err();
+    let line = log.until("the client rejects this server's certificate").await;
+    assert!(line.starts_with("WARN"), "{line}");
+}
+
+#[tokio::test]
+async fn clients_that_end_after_two_calls_leave_no_warning() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    let (address, tls) = (running.https(), trusting(&authority));
+    for _ in 0..10 {
+        let (address, tls) = (address.clone(), tls.clone());
+        // The runtime of a program ends with it, in the middle of everything.
+        let program = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = Client::builder(address).tls(tls).build().unwrap();
+                for _ in 0..2 {
+                    assert_eq!(add_over(&client).await.unwrap(), 3);
+                }
+            });
+        });
+        within(tokio::task::spawn_blocking(|| program.join().unwrap())).await.unwrap();
+    }
+    running.stopped().await.unwrap();
+    let lines = log.lines();
+    assert!(lines.iter().all(|line| !line.starts_with("WARN")), "{lines:#?}");
 }
 
 #[tokio::test]

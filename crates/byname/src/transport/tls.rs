@@ -7,6 +7,7 @@ mod client_tls;
 mod connector;
 mod pem;
 mod rejection;
+mod rejection_log;
 mod server_tls;
 mod stream;
 mod verifiers;

@@ -373,7 +373,7 @@ async fn handshakes(page: &mut Page) {
     page.add(
         "The server closes the connection in the handshake",
         answered_by(&authority, b"").await,
-        "A port without TLS and a proxy without a server behind it both do this. Read the server's log.",
+        "A proxy without a server behind it does this. Read the server's log.",
     );
     let resetting = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = over_http(resetting.local_addr().unwrap(), trusting(&authority));
@@ -454,7 +454,6 @@ async fn handshakes(page: &mut Page) {
         &log.until("Limits::handshake").await,
         "Port scanners cause this. If real clients are that slow, raise `Limits::handshake`.",
     );
-    // The next line is a warning again only later.
     drop(connect(running.address, client_config(&Authority::new("another"), &["http/1.1"])).await);
     page.add_logged(
         "A client doesn't trust the server's certificate",
@@ -465,7 +464,7 @@ async fn handshakes(page: &mut Page) {
     page.add_logged(
         "A client closed the connection before the handshake",
         &log.until("before the TLS handshake").await,
-        "Health checks that only open a connection cause this. Let them request `GET /rpc/!live` over TLS.",
+        "Health checks that only open a connection cause this. The line is at level DEBUG.",
     );
     let mut broken = TcpStream::connect(running.address).await.unwrap();
     broken.write_all(&[0x16, 3, 1]).await.unwrap();
@@ -473,7 +472,7 @@ async fn handshakes(page: &mut Page) {
     page.add_logged(
         "A client closed the connection during the handshake",
         &log.until("during the TLS handshake").await,
-        "Read the client's log. A client whose program ended also causes this.",
+        "A client whose program ended causes this. The line is at level DEBUG.",
     );
     let mut none = TcpStream::connect(running.address).await.unwrap();
     let hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0, 0, 8, 0, 13, 0, 4, 0, 2, 4, 3]].concat();

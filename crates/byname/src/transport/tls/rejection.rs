@@ -111,7 +111,7 @@ pub(super) fn after_the_handshake(why: &io::Error) -> Option<HandshakeRefusal> {
     }
 }
 
-fn rustls_error(why: &io::Error) -> Option<&Error> {
+pub(super) fn rustls_error(why: &io::Error) -> Option<&Error> {
     why.get_ref()?.downcast_ref()
 }
 
@@ -186,9 +186,10 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
 fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
     use AlertDescription as Alert;
     let peer = side.peer();
-    let (mine, of_mine) = match side {
-        TlsSide::Client => ("this client's certificate", Code::Unauthenticated),
-        TlsSide::Server => ("this server's certificate", Code::FailedPrecondition),
+    // The side that has sent the alert knows the reason.
+    let (mine, of_mine, reason) = match side {
+        TlsSide::Client => ("this client's certificate", Code::Unauthenticated, "its log says why"),
+        TlsSide::Server => ("this server's certificate", Code::FailedPrecondition, "the error of its call says why"),
     };
     let (code, why) = match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
@@ -205,13 +206,13 @@ fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
         | Alert::CertificateUnknown
         | Alert::UnsupportedCertificate
         | Alert::AccessDenied
-        | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why")),
+        | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); {reason}")),
         Alert::ProtocolVersion => (Code::FailedPrecondition, old_version(peer)),
         Alert::NoApplicationProtocol => {
             let why = format!("the {peer} supports none of the offered protocols (ALPN)");
             (Code::FailedPrecondition, why)
         }
-        alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); its log says why")),
+        alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); {reason}")),
     };
     HandshakeRefusal { code, why }
 }

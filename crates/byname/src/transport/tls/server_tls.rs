@@ -1,7 +1,8 @@
 //! The TLS settings of a server: [`ServerTls`].
 
+use std::fmt::Display;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -18,6 +19,7 @@ use super::certificate_names::{CertificateNames, date, not_after};
 use super::client_tls::{mismatch, root_store, unusable};
 use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
+use super::rejection_log::{RejectionKind, RejectionLog};
 use super::stream::TlsStream;
 use super::verifiers::{ClientVerifier, noting_the_rejected};
 use super::{LOOK, default_provider};
@@ -28,9 +30,6 @@ use crate::transport::{Handshake, SecuredStream, TransportStream};
 
 /// The first byte of TLS.
 const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// At most one failed handshake in this time is a warning. Others are debug events, because clients can cause any number.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The TLS settings of a server, for [`Server::tls`](crate::Server::tls): its certificate, and the client certificates that
 /// it accepts.
@@ -54,6 +53,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// A running server reads the files every five seconds. Changed files are used for new connections. Files that can't be
 /// used, such as a certificate whose key is not written yet, cause a warning, and the server keeps the previous content.
 /// [`reload`](Self::reload) reads the files at once. All clones share the loaded content.
+///
+/// The log says why a handshake was rejected, as a WARN: for each reason at most one in a second, which says how many more
+/// there were. The others are at level DEBUG, and so is a client that closes its connection during the handshake.
 #[derive(Clone)]
 pub struct ServerTls {
     shared: Arc<SharedServerTls>,
@@ -62,7 +64,7 @@ pub struct ServerTls {
 struct SharedServerTls {
     settings: ServerTlsSettings,
     loaded: RwLock<Arc<LoadedServerTls>>,
-    warned: Mutex<Option<Instant>>,
+    rejections: RejectionLog,
 }
 
 #[derive(Clone)]
@@ -215,7 +217,7 @@ impl ServerTls {
     fn new(settings: ServerTlsSettings) -> Result<Self, Error> {
         let loaded = settings.load(settings.read()?, None)?;
         let loaded = RwLock::new(Arc::new(loaded));
-        let shared = SharedServerTls { settings, loaded, warned: Mutex::default() };
+        let shared = SharedServerTls { settings, loaded, rejections: RejectionLog::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -261,19 +263,22 @@ impl ServerTls {
         }
     }
 
-    /// The handshake on a new connection.
-    pub(crate) async fn accept(&self, stream: TransportStream) -> Handshake {
+    /// The handshake on a new connection. A failure is logged.
+    pub(crate) async fn accept(&self, stream: TransportStream, peer: &(dyn Display + Sync)) -> Handshake {
         let TransportStream::Tcp(socket) = stream else {
-            return Handshake::Failed("it has TLS already, which is a defect of byname".to_owned(), Some(stream));
+            self.log_rejection(RejectionKind::Defect, peer, "it has TLS already, which is a defect of byname");
+            return Handshake::Failed(Some(stream));
         };
         let mut first = [0];
-        match socket.peek(&mut first).await {
-            Ok(1) if first[0] == HANDSHAKE_RECORD => {}
+        let ended = match socket.peek(&mut first).await {
+            Ok(1) if first[0] == HANDSHAKE_RECORD => None,
             Ok(1) => return Handshake::Plain(socket.into()),
-            Ok(_) => {
-                return Handshake::Failed("the client closed the connection before the TLS handshake".to_owned(), None);
-            }
-            Err(why) => return Handshake::Failed(why.to_string(), None),
+            Ok(_) => Some("the client closed the connection before the TLS handshake".to_owned()),
+            Err(why) => Some(why.to_string()),
+        };
+        if let Some(why) = ended {
+            log_end(peer, &why);
+            return Handshake::Failed(None);
         }
         let loaded = self.loaded();
         let accept = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(socket).into_fallible();
@@ -282,7 +287,11 @@ impl ServerTls {
             (Err((why, socket)), rejected) => {
                 let trust = self.shared.settings.trust();
                 let refusal = rejection::of_handshake(TlsSide::Server, &why, rejected.as_ref(), &trust);
-                return Handshake::Failed(refusal.why, Some(socket.into()));
+                match RejectionKind::of(&why) {
+                    Some(kind) => self.log_rejection(kind, peer, &refusal.why),
+                    None => log_end(peer, &refusal.why),
+                }
+                return Handshake::Failed(Some(socket.into()));
             }
         };
         let session = stream.get_ref().1;
@@ -296,11 +305,12 @@ impl ServerTls {
                 let left = until.as_secs().saturating_sub(now.as_secs());
                 if left == 0 {
                     let why = format!("the certificate of the client's session expired on {}", date(until));
+                    self.log_rejection(RejectionKind::SessionExpired, peer, &why);
                     let is_http2 = session.alpn_protocol() == Some(b"h2");
                     let stream = TlsStream::new(stream).into();
                     return match is_http2 {
-                        true => Handshake::Failed(why, Some(stream)),
-                        false => Handshake::Expired(why, stream),
+                        true => Handshake::Failed(Some(stream)),
+                        false => Handshake::Expired(stream),
                     };
                 }
                 Some(later(Instant::now(), Duration::from_secs(left)))
@@ -310,16 +320,14 @@ impl ServerTls {
         Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
     }
 
-    /// Logs a failed handshake, as a warning only once in [`QUIET`].
-    pub(crate) fn log_failure(&self, peer: &dyn std::fmt::Display, why: &str) {
-        let now = Instant::now();
-        let mut warned = self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|at| now >= later(at, QUIET)) {
-            *warned = Some(now);
-            warn!(%peer, "rejected a connection: {why}");
-        } else {
-            debug!(%peer, "rejected a connection: {why}");
-        }
+    /// Logs a handshake that has taken too long.
+    pub(crate) fn log_stalled(&self, peer: &dyn Display) {
+        let why = "the client did not finish the TLS handshake in time (`Limits::handshake`)";
+        self.log_rejection(RejectionKind::Stalled, peer, why);
+    }
+
+    fn log_rejection(&self, kind: RejectionKind, peer: &dyn Display, why: &str) {
+        self.shared.rejections.log(kind, peer, why);
     }
 }
 
@@ -392,6 +400,11 @@ impl ServerTlsSettings {
         let roots = self.clients.as_ref().map(|clients| clients.roots.name());
         Trust { roots: roots.unwrap_or_default(), revocations: self.revocations.as_ref().map(Pem::name) }
     }
+}
+
+/// Logs that the client has ended its connection. Checks that only open a connection do so, and clients that need it no more.
+fn log_end(peer: &dyn Display, why: &str) {
+    debug!(%peer, "a connection ended before its first request: {why}");
 }
 
 /// An expired certificate is loaded with a warning, because the clock may be wrong.
