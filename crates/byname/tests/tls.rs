@@ -24,7 +24,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig, version};
+use tokio_rustls::rustls::{self, AlertDescription, ClientConfig, HandshakeKind, RootCertStore, ServerConfig, version};
 
 const SHORT: Duration = Duration::from_millis(20);
 const HERE: &[&str] = &["127.0.0.1"];
@@ -371,6 +371,17 @@ async fn old_versions_of_tls_are_named_on_both_sides() {
     };
     let (error, _socket) = tokio::join!(add_over(&client), old);
     means(&error.unwrap_err(), Code::FailedPrecondition, "the server supports only TLS versions before 1.2");
+}
+
+#[tokio::test]
+async fn a_client_that_offers_other_protocols_is_told_so() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    let error = connect(running.address, client_config(&authority, &["acme-tls/1"])).await.unwrap_err();
+    let error = error.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
+    assert_eq!(error, &rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol));
+    log.until("the client offers no protocol by ALPN that this side speaks; expected `h2` or `http/1.1`").await;
 }
 
 #[tokio::test]

@@ -485,6 +485,12 @@ async fn handshakes(page: &mut Page) {
         "The end of the message is rustls' word for the reason. The client must offer AES-GCM or ChaCha20, and X25519, P-256 \
          or P-384.",
     );
+    drop(connect(running.address, client_config(&authority, &["acme-tls/1"])).await);
+    page.add_logged(
+        "A client offers other protocols than HTTP",
+        &log.until("by ALPN").await,
+        "The client meant another server, or must offer `h2` or `http/1.1`. A client that offers nothing by ALPN is served.",
+    );
 }
 
 impl Page {
