@@ -11,7 +11,8 @@ use byname::{
     Client, ClientTls, Code, Context, Error, Executed, Identity, Next, Pem, Request, Server, ServerTls, Transport, rpc,
 };
 use harness::tls::{
-    Authority, Folder, Signed, client_config, connect, identified, over_http, self_signed, server_tls, trusting,
+    Authority, ENCRYPTED_KEY, Folder, Signed, client_config, connect, identified, of_version_1, over_http, self_signed,
+    server_tls, trusting,
 };
 use harness::{Caller, Gate, Log, Process, Running, add, everything, get, post, within};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SerialNumber, date_time_ymd};
@@ -82,7 +83,7 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
         let error = refused_by_the_client(&alone, trusting(&authority)).await;
         wrong(
             error,
-            "is self-signed and not in the given text; if you trust it, add it as a root with `ClientTls::roots`",
+            "is self-signed and not one of the roots in the given text; if you trust it, add it as a root with `ClientTls::roots`",
         );
     }
 
@@ -95,6 +96,92 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     wrong(refused_by_the_client(&of_a_client, trusting(&authority)).await, "is not for servers");
+}
+
+fn refused_files(certificate: &str, key: &str) -> [Error; 2] {
+    let identity = ClientTls::new().identity(Pem::text(certificate), Pem::text(key));
+    [ServerTls::pem(certificate, key).unwrap_err(), identity.unwrap_err()]
+}
+
+#[tokio::test]
+async fn a_certificate_of_version_1_is_named_as_such() {
+    let (certificate, key) = of_version_1();
+    let expected = "is X.509 version 1, expected version 3; make it with a subjectAltName: `openssl x509 -req` takes it from \
+                    the file of `-extfile`, and makes version 1 without one";
+    for error in refused_files(&certificate, &key) {
+        assert_eq!(error.message(), format!("the certificate in the given text {expected}"));
+    }
+    // Another server may show one.
+    let authority = Authority::new("the authority");
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = sign::any_supported_type(&PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap();
+    let shown = ServerTls::resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key))))).unwrap();
+    let running = Running::new(everything().tls(shown)).await;
+    let error = add_over(&over_http(running.address, trusting(&authority))).await.unwrap_err();
+    means(&error, Code::FailedPrecondition, &format!("the server's certificate {expected}"));
+}
+
+/// Shows one certificate to everybody, whatever it is.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn files_that_are_no_pair_are_refused_with_what_to_do() {
+    let authority = Authority::new("the authority");
+    let (certificate, key) = authority.sign(HERE);
+    let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for encrypted in [ENCRYPTED_KEY, pkcs8] {
+        for error in refused_files(&certificate, encrypted) {
+            let expected =
+                "the private key in the given text is encrypted; decrypt it with `openssl pkey -in … -out …`";
+            assert_eq!(error.message(), expected);
+        }
+    }
+    let turned = [authority.pem(), certificate.clone()].concat();
+    for (error, side) in refused_files(&turned, &key).into_iter().zip(["server", "client"]) {
+        let expected = format!(
+            "the private key in the given text is the key of a later certificate in the given text; the {side}'s certificate \
+             must come first, and the certificates that have signed it after it"
+        );
+        assert_eq!(error.message(), expected);
+    }
+    let other = [certificate.clone(), authority.pem()].concat();
+    for error in refused_files(&other, &authority.sign(HERE).1) {
+        let expected = "the private key in the given text is not the key of the certificate in the given text";
+        assert_eq!(error.message(), expected);
+    }
+    for error in refused_files("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &key) {
+        assert_eq!(error.message(), "the certificate in the given text is invalid: BadEncoding");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_name_is_loaded_with_a_warning() {
+    let authority = Authority::new("the authority");
+    let mut log = Log::new();
+    drop(server_tls(&authority.sign(HERE)));
+    drop(server_tls(&authority.sign_for(&["spiffe://prod/orders"])));
+    assert_eq!(log.lines(), Vec::<String>::new());
+    drop(server_tls(&authority.sign(&[])));
+    let line = log.until("the certificate in the given text has no name, and clients will reject it").await;
+    assert!(line.starts_with("WARN"), "{line}");
+}
+
+#[tokio::test]
+async fn a_client_that_rejects_the_servers_name_has_the_reason_itself() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    let tls = trusting(&authority).server_name("b.example").unwrap();
+    add_over(&over_http(running.address, tls)).await.unwrap_err();
+    let line = log.until("the client rejects this server's certificate").await;
+    assert!(line.contains("(BadCertificate); the error of its call says why"), "{line}");
 }
 
 #[tokio::test]
@@ -178,7 +265,7 @@ async fn each_bad_certificate_of_a_client_is_named_on_both_sides() {
         (
             Some(self_signed(&["billing"], |_| ())),
             "rejects this client's certificate: it was signed by no root",
-            "is self-signed and not in the given text; if you trust it, add it as a root with `ServerTls::require_clients`",
+            "is self-signed and not one of the roots in the given text; if you trust it, add it as a root with `ServerTls::require_clients`",
         ),
         (
             Some(with(|params| params.serial_number = Some(SerialNumber::from(7)))),
@@ -332,7 +419,7 @@ async fn https_trusts_what_the_platform_trusts() {
     assert_eq!(with(&[("SSL_CERT_FILE", "ca.pem")]).await, "3");
     assert_eq!(with(&[("SSL_CERT_DIR", "certs")]).await, "3");
     assert_eq!(with(&[("SSL_CERT_FILE", "other.pem"), ("SSL_CERT_DIR", "certs")]).await, "3");
-    let unknown = "was signed by none of the roots in the roots of this machine; give the root that signed it to \
+    let unknown = "was signed by none of the roots of this machine; give the root that signed it to \
                    `ClientTls::roots`";
     let other = with(&[("SSL_CERT_FILE", "other.pem")]).await;
     assert!(other.starts_with("failed_precondition ") && other.contains(unknown), "{other}");
@@ -888,7 +975,7 @@ async fn files_are_looked_at_while_the_server_serves() {
     };
     let der = |signed: &Signed| CertificateDer::from_pem_slice(signed.0.as_bytes()).unwrap();
 
-    let second = authority.sign(HERE);
+    let second = authority.sign_with(HERE, |params| params.not_after = date_time_ymd(2028, 3, 1));
     // Half of it.
     folder.write("cert.pem", &second.0[..second.0.len() / 2]);
     later_it_says(&mut log, "were not loaded again, and the old ones stay: ").await;
@@ -898,7 +985,8 @@ async fn files_are_looked_at_while_the_server_serves() {
     later_it_says(&mut log, "/key.pem` is not the key of the certificate in").await;
     assert_eq!(shown().await, der(&first));
     folder.write("key.pem", &second.1);
-    later_it_says(&mut log, "the certificates of the server were loaded again").await;
+    let line = later_it_says(&mut log, "the certificates of the server were loaded again").await;
+    assert!(line.contains("again: the certificate for `127.0.0.1` is valid until 2028-03-01"), "{line}");
     assert_eq!(shown().await, der(&second));
 }
 
@@ -983,7 +1071,7 @@ async fn what_cannot_be_used_is_refused_at_the_start() {
     refused(ServerTls::pem("", &key), "it is empty");
     refused(ServerTls::files(&certificate, &key), "pass the text with `Pem::text`");
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    refused(ServerTls::pem(&certificate, encrypted), "it is encrypted; decrypt it with `openssl pkey");
+    refused(ServerTls::pem(&certificate, encrypted), "is encrypted; decrypt it with `openssl pkey");
     let cut = &certificate[..certificate.len() / 2];
     refused(ServerTls::pem(cut, &key), "its last section has no end, so the file is incomplete");
 

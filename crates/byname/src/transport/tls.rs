@@ -5,6 +5,7 @@
 mod certificate_names;
 mod client_tls;
 mod connector;
+mod key_pair;
 mod pem;
 mod rejection;
 mod rejection_log;

@@ -14,8 +14,8 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::harness::tls::{
-    Authority, Folder, Signed, client_config, connect, identified, identified_config, over_http, self_signed,
-    server_tls, trusting,
+    Authority, Folder, Signed, client_config, connect, identified, identified_config, of_version_1, over_http,
+    self_signed, server_tls, trusting,
 };
 use super::harness::{Caller, Log, Raw, Running, get, post, raw};
 use super::{Page, SHORT, Seen, failed, one};
@@ -54,6 +54,7 @@ fn files(page: &mut Page) {
         ("cert.pem", certificate.as_str()),
         ("key.pem", &key),
         ("other.key", &authority.sign(HERE).1),
+        ("turned.pem", &[authority.pem(), certificate.clone()].concat()),
         ("cut.pem", cut),
         ("broken.pem", broken),
         ("encrypted.key", encrypted),
@@ -110,6 +111,17 @@ fn files(page: &mut Page) {
         "The certificate is invalid",
         server("broken.pem", "key.pem"),
         "Look at the file: `openssl x509 -in FILE -text` should show a certificate.",
+    );
+    page.add(
+        "The certificate is of version 1",
+        failed(ServerTls::pem(&of_version_1().0, &of_version_1().1)),
+        "Only version 3 has the names of the server. Write `subjectAltName=DNS:orders.internal` into a file, and sign again with \
+         `-extfile` and this file.",
+    );
+    page.add(
+        "The certificates are in the wrong order",
+        server("turned.pem", "key.pem"),
+        "The certificate of this side comes first, and after it the intermediate certificates. The root is not needed.",
     );
     page.add("A root certificate is invalid", failed(ClientTls::new().roots(path("broken.pem"))), "As above.");
     page.add(

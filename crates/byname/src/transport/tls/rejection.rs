@@ -1,11 +1,12 @@
 //! What a failed handshake means to a person: which certificate is wrong, what is wrong with it, and what to do.
 
-use std::io;
+use std::{fmt, io};
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
 use super::certificate_names::{CertificateNames, date};
+use super::key_pair::{VERSION_1, is_version_1};
 use crate::error::Code;
 use crate::transport::HandshakeRefusal;
 use crate::untrusted_text::quoted;
@@ -13,7 +14,7 @@ use crate::untrusted_text::quoted;
 /// The roots and revocation lists of one side, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Trust {
-    /// The roots: a file's name, or the platform's.
+    /// `the roots in` a file, or `the roots of this machine`.
     pub(super) roots: String,
     pub(super) revocations: Option<String>,
 }
@@ -23,6 +24,15 @@ pub(super) struct Trust {
 pub(super) enum TlsSide {
     Client,
     Server,
+}
+
+impl fmt::Display for TlsSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
 }
 
 impl TlsSide {
@@ -55,7 +65,7 @@ pub(super) fn of_handshake(
         Error::InvalidCertificate(why) => refusal(Code::FailedPrecondition, of_certificate(side, why, rejected, trust)),
         Error::NoCertificatesPresented => refusal(
             Code::Unauthenticated,
-            format!("the {peer} sent no certificate, and one is required that is signed by a root in {}", trust.roots),
+            format!("the {peer} sent no certificate, and one is required that is signed by one of {}", trust.roots),
         ),
         // A client's certificate is refused by other alerts, or later.
         Error::AlertReceived(AlertDescription::AccessDenied | AlertDescription::UnrecognisedName)
@@ -167,14 +177,17 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
         CertificateError::UnknownIssuer | CertificateError::Other(_)
             if rejected.is_some_and(|names| names.is_self_signed) =>
         {
-            format!("{certificate} is self-signed and not in {roots}; if you trust it, add it as a root with {name_it}")
+            format!(
+                "{certificate} is self-signed and not one of {roots}; if you trust it, add it as a root with {name_it}"
+            )
         }
         CertificateError::UnknownIssuer => {
             format!(
-                "{certificate} was signed by none of the roots in {roots}; give the root that signed it to \
+                "{certificate} was signed by none of {roots}; give the root that signed it to \
                  {name_it}, or let the {peer} send the intermediate certificates"
             )
         }
+        why if is_version_1(why) => format!("{certificate} {VERSION_1}"),
         CertificateError::InvalidPurposeContext { .. } => {
             format!("{certificate} is not for {peer}s, by its extended key usage")
         }

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 #[cfg(test)]
 use rustls::time_provider::TimeProvider;
 use tokio::time::Instant;
@@ -16,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::certificate_names::{CertificateNames, date, not_after};
-use super::client_tls::{mismatch, root_store, unusable};
+use super::client_tls::{root_store, unusable};
+use super::key_pair::KeyPair;
 use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
 use super::rejection_log::{RejectionKind, RejectionLog};
@@ -242,6 +244,22 @@ impl ServerTls {
         self
     }
 
+    /// What messages say of the certificate for new connections.
+    fn in_use(&self) -> String {
+        let (ServerCertificate::Pair { certificate, .. }, Some((content, _))) =
+            (&self.shared.settings.certificate, &self.loaded().files.pair)
+        else {
+            return "certificates are chosen for each connection".to_owned();
+        };
+        let chain = certificate.certificates(content).unwrap_or_default();
+        let of = chain.first().map(|first| (names(first), not_after(first)));
+        match of {
+            Some((names, Some(until))) => format!("the certificate for {names} is valid until {}", date(until)),
+            Some((names, None)) => format!("the certificate is for {names}"),
+            None => "there is no certificate".to_owned(),
+        }
+    }
+
     /// Reloads changed files while this is awaited, and logs the results.
     pub(crate) async fn watch(&self) {
         // The content that could not be used last, so that its error is logged once.
@@ -253,7 +271,7 @@ impl ServerTls {
             let looked = tokio::task::spawn_blocking(move || (tls.reload(), tls.shared.settings.read().ok()));
             match looked.await {
                 Ok((Ok(false), _)) | Err(_) => {}
-                Ok((Ok(true), _)) => info!("the certificates of the server were loaded again: {self:?}"),
+                Ok((Ok(true), _)) => info!("the certificates of the server were loaded again: {}", self.in_use()),
                 Ok((Err(_), files)) if files.is_some() && kept_out == files => {}
                 Ok((Err(why), files)) => {
                     kept_out = files;
@@ -375,10 +393,10 @@ impl ServerTlsSettings {
             ServerCertificate::Resolver(resolver) => builder.with_cert_resolver(Arc::clone(resolver)),
             ServerCertificate::Pair { certificate, key } => {
                 let (certificates, private) = files.pair.clone().unwrap_or_default();
-                let chain = certificate.certificates(&certificates)?;
-                warn_if_expired(certificate, &chain);
-                let single = builder.with_single_cert(chain, key.key(&private)?);
-                single.map_err(|why| mismatch(certificate, key, &why))?
+                let pair = KeyPair { side: TlsSide::Server, certificate, key };
+                let certified = pair.load(&certificates, &private, builder.crypto_provider())?;
+                warn_of_own_certificate(certificate, &certified);
+                builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -397,7 +415,7 @@ impl ServerTlsSettings {
 
     /// The names of what is gone by, for messages.
     fn trust(&self) -> Trust {
-        let roots = self.clients.as_ref().map(|clients| clients.roots.name());
+        let roots = self.clients.as_ref().map(|clients| clients.roots.roots_in());
         Trust { roots: roots.unwrap_or_default(), revocations: self.revocations.as_ref().map(Pem::name) }
     }
 }
@@ -407,13 +425,24 @@ fn log_end(peer: &dyn Display, why: &str) {
     debug!(%peer, "a connection ended before its first request: {why}");
 }
 
-/// An expired certificate is loaded with a warning, because the clock may be wrong.
-fn warn_if_expired(pem: &Pem, chain: &[CertificateDer<'static>]) {
-    if let Some(certificate) = chain.first()
-        && let Some(until) = not_after(certificate)
+/// A certificate that clients will reject is loaded with a warning: the clock may be wrong, and clients of others may look at
+/// no names.
+fn warn_of_own_certificate(pem: &Pem, certified: &CertifiedKey) {
+    let Some(certificate) = certified.cert.first() else { return };
+    if let Some(until) = not_after(certificate)
         && until.as_secs() < UnixTime::now().as_secs()
     {
-        let names = CertificateNames::of(certificate).list().unwrap_or_else(|| "no name".to_owned());
-        warn!("the certificate in {}, for {names}, expired on {}", pem.name(), date(until));
+        warn!("the certificate in {}, for {}, expired on {}", pem.name(), names(certificate), date(until));
     }
+    if CertificateNames::of(certificate).list().is_none() {
+        let pem = pem.name();
+        warn!(
+            "the certificate in {pem} has no name, and clients will reject it; make one with the server's names in its \
+             subjectAltName"
+        );
+    }
+}
+
+fn names(certificate: &CertificateDer<'_>) -> String {
+    CertificateNames::of(certificate).list().unwrap_or_else(|| "no name".to_owned())
 }
