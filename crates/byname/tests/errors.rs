@@ -276,6 +276,26 @@ async fn at_the_start(page: &mut Page) {
             "https://pr-*.example.com",
             "Put all pages that may call under one name, and use that name after the `*`. Or list each origin.",
         ),
+        (
+            "The host of an origin is not ASCII",
+            "https://b\u{fc}cher.example",
+            "Copy the origin from the `origin` header that the browser sends, or convert the host to punycode.",
+        ),
+        (
+            "The host of an origin has other characters than hosts have",
+            "https://a.example,b.example",
+            "Give a list: `.origins([\"https://a.example\", \"https://b.example\"])`.",
+        ),
+        (
+            "The host of an origin has brackets that hold no address",
+            "https://[app]",
+            "Write the IPv6 address, as in `http://[::1]:3000`, or leave out the brackets.",
+        ),
+        (
+            "The port of an origin is not a port",
+            "https://app.example:https",
+            "Write the port as a number, or leave it out if it is the one of the scheme.",
+        ),
     ] {
         page.add(title, refused(one().origins([origin])).await, remedy);
     }
