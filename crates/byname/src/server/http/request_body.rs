@@ -13,7 +13,9 @@ use http::request::Parts;
 use hyper::body::Body;
 use tokio::time::Instant;
 
+use super::compression::TooManyEncodedBytes;
 use crate::codec::{self, Codec};
+use crate::content_coding::UndecodableBody;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -39,7 +41,7 @@ pub(super) struct BodyDeadline {
 
 /// Reads the whole body of a request, within the limit of size, the limit of pauses and the deadline of the call. The
 /// caller must [skip](skip) the rest of a body that is rejected.
-pub(super) async fn read<B: RequestBody>(
+pub(super) async fn read<B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>>(
     mut body: Pin<&mut B>,
     limits: &Limits,
     until: BodyDeadline,
@@ -79,7 +81,10 @@ pub(super) async fn read<B: RequestBody>(
             Ok(Some(Ok(frame))) => {
                 frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
             }
-            Ok(Some(Err(why))) => return Err(broken(&*why.into())),
+            Ok(Some(Err(why))) => {
+                let why = why.into();
+                return Err(if why.is::<TooManyEncodedBytes>() { too_large() } else { broken(&*why) });
+            }
             Err(true) => return Err(stalled(limits.body_progress)),
             Err(false) => {
                 let knob = if by_caller { "" } else { ", or raise `Limits::call` of the server" };
@@ -159,6 +164,9 @@ pub(in crate::server) fn stalled(limit: Duration) -> Error {
 
 /// The error for a body that is incomplete or invalid.
 pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if let Some(why) = why.downcast_ref::<UndecodableBody>() {
+        return Error::refused(Code::InvalidArgument, format!("the request's body can't be decoded: {why}"));
+    }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
     let mut source = None;
     while let Some(error) = cause {
