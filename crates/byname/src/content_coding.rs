@@ -15,6 +15,7 @@ pub(crate) use self::accepted::AcceptedCodings;
 
 use std::fmt;
 
+use bytes::{Buf, Bytes};
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::task::yield_now;
 
@@ -63,6 +64,18 @@ pub(crate) enum BodyDecoder {
     Zstd(ZstdDecoder),
     #[cfg(feature = "compression")]
     Gzip(GzipDecoder),
+}
+
+/// Decodes one body in pieces, as it arrives. Never more than one piece is decoded ahead of its reader.
+#[derive(Debug)]
+pub(crate) struct PieceDecoder {
+    decoder: BodyDecoder,
+    /// Not decoded yet.
+    input: Bytes,
+    /// The last piece has filled its room, so another one may be there without further input.
+    may_have_more: bool,
+    /// Reused for each piece.
+    room: Vec<u8>,
 }
 
 /// Whether this build can compress. `who` is the method that asks for it.
@@ -198,6 +211,39 @@ impl BodyDecoder {
             #[cfg(feature = "compression")]
             Self::Gzip(ref decoder) => decoder.end(),
         }
+    }
+}
+
+impl PieceDecoder {
+    pub(crate) fn new(coding: ContentCoding) -> Self {
+        let (decoder, room) = (BodyDecoder::new(coding), Vec::with_capacity(PIECE));
+        Self { decoder, input: Bytes::new(), may_have_more: false, room }
+    }
+
+    /// More of the body, when [`next`](Self::next) has returned all before it.
+    pub(crate) fn take_in(&mut self, data: Bytes) {
+        self.input = data;
+    }
+
+    /// The next piece of what has come, if there is one.
+    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, UndecodableBody> {
+        while !self.input.is_empty() || self.may_have_more {
+            let mut input = &self.input[..];
+            self.room.clear();
+            self.decoder.decode(&mut input, &mut self.room)?;
+            let used = self.input.len() - input.len();
+            self.input.advance(used);
+            self.may_have_more = self.room.len() == self.room.capacity();
+            if !self.room.is_empty() {
+                return Ok(Some(&self.room));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the body may end here.
+    pub(crate) fn end(&self) -> Result<(), UndecodableBody> {
+        self.decoder.end()
     }
 }
 

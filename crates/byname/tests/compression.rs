@@ -6,13 +6,13 @@ use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use axum::Router;
-use byname::{Context, Server, Streaming, rpc};
+use byname::{Client, ClientBuilder, Code, Context, Executed, Server, Streaming, Transport, rpc};
 use flate2::Compression;
 use flate2::write::{GzDecoder, GzEncoder};
 use futures_util::{Stream, StreamExt, stream};
+use harness::foreign::{BYNAME, Foreign};
 use harness::{Log, Mounted, Running, everything, within};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -698,20 +698,182 @@ with urllib.request.urlopen(urllib.request.Request(add, gzip.compress(b"[1, 2]")
 }
 
 #[tokio::test]
-async fn a_slow_body_that_decodes_late_is_progress() {
-    let running = Running::new(compressing().limits(|limits| limits.body_progress = Duration::from_secs(3600))).await;
-    let body = zstd(format!("[\"{}\"]", "x".repeat(100_000)).as_bytes());
-    let (pieces, came) = mpsc::channel::<u8>(1);
-    let stream =
-        stream::unfold(came, |mut came| async { came.recv().await.map(|byte| (Bytes::from(vec![byte]), came)) });
-    let body_stream = StreamBody::new(Box::pin(stream.map(|piece| Ok::<_, Infallible>(Frame::data(piece)))));
-    let request = Request::post("/rpc/length").header("host", "localhost").header("content-encoding", "zstd");
-    let sending = tokio::spawn(async move {
-        for byte in body {
-            pieces.send(byte).await.unwrap();
+async fn a_body_is_decoded_however_it_is_cut() {
+    let running = Running::new(compressing()).await;
+    for coding in CODINGS {
+        let body =
+            encoded(coding, b"[1,2]").into_iter().map(|byte| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![byte]))));
+        let request = Request::post("/rpc/add").header("host", "localhost").header("content-encoding", coding);
+        let request = request.body(StreamBody::new(stream::iter(body))).unwrap();
+        assert_eq!(answer(send(running.address, Version::Http1, request).await).await.plain(), "3", "{coding}");
+    }
+}
+
+/// What a call's request said of itself, as its function sees it.
+#[rpc(readonly)]
+async fn request_headers(filler: String) -> [Option<String>; 3] {
+    let context = Context::current().unwrap();
+    let header = |name: &str| context.header(name).map(str::to_owned);
+    assert!(filler.chars().all(|c| c == 'x'));
+    [header("accept-encoding"), header("content-encoding"), header("content-length")]
+}
+
+fn compressing_client(url: impl AsRef<str>) -> ClientBuilder {
+    Client::builder(url).transport(Transport::Http).compress(true)
+}
+
+/// The coding of the answer on the wire is what a server that compresses sends; the client asks for it.
+#[tokio::test]
+async fn a_client_asks_for_compression_and_compresses_once_the_server_accepts_it() {
+    let running = Running::new(compressing().method::<request_headers>()).await;
+    let client = compressing_client(format!("{}/rpc", running.address)).build().unwrap();
+    let asked = async |client: &Client, length: usize| -> [Option<String>; 3] {
+        client.call("request_headers", ("x".repeat(length),)).await.unwrap()
+    };
+    let both = Some("zstd, gzip".to_owned());
+    // The first request is to a server that the client doesn't know.
+    let [accept, coding, length] = asked(&client, 5000).await;
+    assert_eq!((accept, coding), (both.clone(), None));
+    assert!(length.unwrap().parse::<usize>().unwrap() > 5000);
+    let [accept, coding, length] = asked(&client, 5000).await;
+    assert_eq!((accept, coding), (both.clone(), Some("zstd".into())));
+    assert!(length.unwrap().parse::<usize>().unwrap() < 200);
+    // A short one is sent as it is.
+    assert_eq!(asked(&client, 100).await[1], None);
+    // The result is long, so the answer is compressed on its way.
+    let text: String = client.call("text", (100_000,)).await.unwrap();
+    assert_eq!(text.len(), 99_998);
+    let error = client.call::<()>("fails", ()).await.unwrap_err();
+    assert_eq!(error.method().unwrap().as_str().unwrap().len(), 2 * KIB);
+
+    // A client that was not told does as before.
+    let plain = running.client();
+    for _ in 0..2 {
+        assert_eq!(asked(&plain, 5000).await[..2], [None, None]);
+    }
+    assert_eq!(plain.call::<String>("text", (100_000,)).await.unwrap(), text);
+}
+
+#[tokio::test]
+async fn the_limit_of_an_answer_counts_decoded_bytes() {
+    let running = Running::new(compressing()).await;
+    let builder = compressing_client(format!("{}/rpc", running.address));
+    let client = builder.limits(|limits| limits.message = 100_000).build().unwrap();
+    assert_eq!(client.call::<String>("text", (100_000 - 8,)).await.unwrap().len(), 100_000 - 10);
+    let error = client.call::<String>("text", (100_001,)).await.unwrap_err();
+    let error = error.rpc().unwrap();
+    assert_eq!(
+        (error.code(), error.executed(), error.limit()),
+        (Code::ResourceExhausted, Executed::Yes, Some("message"))
+    );
+    assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3, "the connection is fine");
+}
+
+/// An answer of bytes.
+fn bytes_answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\n{BYNAME}{headers}content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// A server that sends one answer after another.
+async fn answering(answers: impl IntoIterator<Item = Vec<u8>>) -> Foreign {
+    let answers: Vec<_> = answers.into_iter().collect();
+    Foreign::new(move |mut connection| {
+        let answers = answers.clone();
+        async move {
+            for answer in answers {
+                connection.request().await;
+                connection.send(answer).await;
+            }
         }
-    });
-    let answer = answer(send(running.address, Version::Http1, request.body(body_stream).unwrap()).await).await;
-    assert_eq!(answer.plain(), "100000");
-    sending.await.unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_can_not_be_decoded_is_an_error_that_says_so() {
+    for coding in CODINGS {
+        let whole = encoded(coding, b"{\"ret\":3}");
+        let header = format!("content-encoding: {coding}\r\n");
+        for (body, words) in [
+            (&whole[..whole.len() - 2], "data ends too early"),
+            (&[&whole[..], b"garbage"].concat(), "it is not valid"),
+            (b"{\"ret\":3}", "it is not valid"),
+        ] {
+            let server = answering([bytes_answer("200 OK", &header, body)]).await;
+            let error = compressing_client(server.url()).build().unwrap().call::<i64>("add", (1, 2)).await.unwrap_err();
+            let error = error.rpc().unwrap();
+            assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes), "{error}");
+            assert!(
+                error.message().contains("the reply of `add` can't be decoded: ") && error.message().contains(words),
+                "{error}"
+            );
+        }
+        let server = answering([bytes_answer("200 OK", &header, &whole)]).await;
+        assert_eq!(compressing_client(server.url()).build().unwrap().call::<i64>("add", (1, 2)).await.unwrap(), 3);
+    }
+    // Another coding than it has asked for.
+    let server = answering([bytes_answer("200 OK", "content-encoding: br\r\n", b"{\"ret\":3}")]).await;
+    let error = compressing_client(server.url()).build().unwrap().call::<i64>("add", (1, 2)).await.unwrap_err();
+    assert!(error.to_string().contains("`content-encoding: br`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_accepted_compressed_any_more_is_sent_again_as_it_is() {
+    let accepts = "accept-encoding: gzip\r\n";
+    let refused = br#"{"kind":"rpc","code":"invalid_argument","message":"no","executed":"no"}"#;
+    let (json, problem) = ("content-type: application/json\r\n", "content-type: application/problem+json\r\n");
+    let server = answering([
+        bytes_answer("200 OK", accepts, b"{\"ret\":1}"),
+        bytes_answer("415 Unsupported Media Type", &format!("{problem}accept-encoding: identity\r\n"), refused),
+        bytes_answer("200 OK", json, b"2"),
+        bytes_answer("200 OK", json, b"3"),
+    ])
+    .await;
+    let client = compressing_client(server.url()).build().unwrap();
+    for expected in 1..=3 {
+        assert_eq!(client.call::<i64>("length", ("x".repeat(5000),)).await.unwrap(), expected);
+    }
+    let codings: Vec<_> = server.requests().iter().map(|asked| asked.header("content-encoding").to_owned()).collect();
+    assert_eq!(codings, ["", "gzip", "", ""]);
+}
+
+#[tokio::test]
+async fn a_client_reads_the_items_of_a_compressed_stream_as_they_come() {
+    let (make, items) = mpsc::channel(1);
+    let running = Running::new(compressing().inject(Source(Mutex::new(Some(items))))).await;
+    let client = compressing_client(format!("{}/rpc", running.address)).build().unwrap();
+    let mut stream = client.stream::<String>("items", ());
+    for length in [1, 100_000, 10] {
+        make.send("x".repeat(length)).await.unwrap();
+        assert_eq!(within(stream.next()).await.unwrap().unwrap().len(), length);
+    }
+    drop(make);
+    assert!(within(stream.next()).await.is_none());
+    assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3);
+
+    // An item is counted as it is when it was decoded.
+    let (make, items) = mpsc::channel(1);
+    let running = Running::new(compressing().inject(Source(Mutex::new(Some(items))))).await;
+    let builder = compressing_client(format!("{}/rpc", running.address));
+    let client = builder.limits(|limits| limits.message = 1000).build().unwrap();
+    let mut stream = client.stream::<String>("items", ());
+    make.send("x".repeat(10_000)).await.unwrap();
+    let error = within(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.rpc().unwrap().limit(), Some("message"), "{error}");
+}
+
+#[rpc]
+async fn coding_of(numbers: Streaming<i64>) -> Option<String> {
+    assert_eq!(numbers.map(Result::unwrap).collect::<Vec<_>>().await, [1, 2, 3]);
+    Context::current().unwrap().header("content-encoding").map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_client_that_compresses_sends_its_streams_as_they_are() {
+    let running = Running::new(compressing().method::<coding_of>()).await;
+    let client = compressing_client(format!("{}/rpc", running.address)).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(coding_of::on(&client, Streaming::from(vec![1, 2, 3])).await.unwrap(), None);
+    }
 }

@@ -146,7 +146,7 @@ fn a_frame_with_a_window_of_more_than_8_mib_is_rejected() {
 fn an_open_stream_needs_little_memory() {
     let mut context = zstd::ZstdEncoder::new(None).unwrap();
     context.put(&text(1 << 20), &mut Vec::new()).unwrap();
-    assert!(context.size() < 350 << 10, "{}", context.size());
+    assert!(context.size() < 400 << 10, "{}", context.size());
 }
 
 #[test]

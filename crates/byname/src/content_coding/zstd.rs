@@ -12,10 +12,10 @@ const LEVEL: i32 = 1;
 /// The largest window of a frame over HTTP: 8 MiB (RFC 9659). It is memory of the reader.
 const LARGEST_WINDOW_LOG: u32 = 23;
 
-/// The window of a stream, 64 KiB, and the size of the table of what is in it. Each open stream needs the memory, and has
-/// about as much as gzip takes.
-const STREAM_WINDOW_LOG: u32 = 16;
-const STREAM_HASH_LOG: u32 = 14;
+/// The window of a stream, 32 KiB as that of gzip, and the size of the table of what is in it. Each open stream needs the
+/// memory.
+const STREAM_WINDOW_LOG: u32 = 15;
+const STREAM_HASH_LOG: u32 = 13;
 
 /// How much room is made at once.
 const ROOM: usize = 8 << 10;

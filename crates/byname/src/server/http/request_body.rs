@@ -187,6 +187,8 @@ mod tests {
     use std::pin::pin;
     use std::task::Context;
 
+    #[cfg(feature = "compression")]
+    use futures_util::StreamExt as _;
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
     use tokio::time::sleep;
@@ -237,6 +239,25 @@ mod tests {
         let pieces = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 1000]))));
         assert!(!skip(pin!(StreamBody::new(pieces))).await);
         assert_eq!(begun.elapsed(), SKIPPED_FOR);
+    }
+
+    #[cfg(feature = "compression")]
+    #[tokio::test(start_paused = true)]
+    async fn a_compressed_body_makes_progress_before_it_decodes_to_anything() {
+        use crate::content_coding::{ContentCoding, encode_whole};
+        use crate::server::http::compression::DecodedBody;
+
+        let encoded = encode_whole(ContentCoding::Zstd, b"a text that is so short that it is one block").await.unwrap();
+        let ticks = futures_util::stream::iter(encoded).then(async |byte| {
+            sleep(Duration::from_secs(1)).await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![byte])))
+        });
+        let body = DecodedBody::whole(Box::pin(StreamBody::new(ticks)), ContentCoding::Zstd, 1000);
+        let (begun, limits) = (Instant::now(), Limits { body_progress: Duration::from_secs(10), ..Limits::default() });
+        let until = BodyDeadline { deadline: begun + Duration::from_secs(600), by_caller: true };
+        let whole = read(pin!(body), &limits, until).await.unwrap();
+        assert_eq!(&whole[..], b"a text that is so short that it is one block");
+        assert!(begun.elapsed() > 4 * limits.body_progress, "it took {:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

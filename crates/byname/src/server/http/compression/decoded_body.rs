@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::mem::take;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,27 +9,22 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame};
 
-use crate::content_coding::{BodyDecoder, ContentCoding, PIECE, UndecodableBody};
+use crate::content_coding::{ContentCoding, PieceDecoder, UndecodableBody};
 
 /// After this many pieces without a pause, other tasks of the thread get a turn.
 const PIECES_IN_A_TURN: u32 = 8;
 
-/// A body that is decoded, or that has no coding. Never more than one piece is decoded ahead of its reader.
+/// A body that is decoded, or that has no coding.
 pub(in crate::server::http) struct DecodedBody<B> {
     encoded: B,
     decoding: Option<Box<Decoding>>,
 }
 
 struct Decoding {
-    decoder: BodyDecoder,
-    /// Not decoded yet.
-    input: Bytes,
-    /// A piece has filled its room, so the next one may be there without further input.
-    may_have_more: bool,
-    /// Reused for each piece.
-    room: Vec<u8>,
+    decoder: PieceDecoder,
     /// How many encoded bytes may still come.
     left: u64,
+    /// Since the last pause.
     pieces: u32,
 }
 
@@ -59,36 +53,20 @@ impl<B: Body + Unpin> DecodedBody<B> {
 
 impl Decoding {
     fn new(coding: ContentCoding, left: u64) -> Self {
-        Self {
-            decoder: BodyDecoder::new(coding),
-            input: Bytes::new(),
-            may_have_more: false,
-            room: Vec::with_capacity(PIECE),
-            left,
-            pieces: 0,
-        }
+        Self { decoder: PieceDecoder::new(coding), left, pieces: 0 }
     }
 
     fn take_in(&mut self, data: Bytes) -> Result<(), TooManyEncodedBytes> {
         self.left = self.left.checked_sub(data.len() as u64).ok_or(TooManyEncodedBytes)?;
-        self.input = data;
+        self.decoder.take_in(data);
         Ok(())
     }
 
     /// The next piece of what has come, if there is one.
     fn next(&mut self) -> Result<Option<Bytes>, UndecodableBody> {
-        while !self.input.is_empty() || take(&mut self.may_have_more) {
-            let mut input = &self.input[..];
-            self.room.clear();
-            self.decoder.decode(&mut input, &mut self.room)?;
-            let used = self.input.len() - input.len();
-            self.input.advance(used);
-            self.may_have_more = self.room.len() == self.room.capacity();
-            if !self.room.is_empty() {
-                return Ok(Some(Bytes::copy_from_slice(&self.room)));
-            }
-        }
-        Ok(None)
+        let piece = self.decoder.next()?.map(Bytes::copy_from_slice);
+        self.pieces += u32::from(piece.is_some());
+        Ok(piece)
     }
 }
 
@@ -109,7 +87,6 @@ impl<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body for Decode
             return Poll::Pending;
         }
         if let Some(piece) = decoding.next()? {
-            decoding.pieces += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let Poll::Ready(frame) = Pin::new(encoded).poll_frame(cx) else {
@@ -127,7 +104,6 @@ impl<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body for Decode
             Err(frame) => return Poll::Ready(Some(Ok(frame))),
         };
         decoding.take_in(data)?;
-        decoding.pieces += 1;
         Poll::Ready(Some(Ok(match decoding.next()? {
             Some(piece) => Frame::data(piece),
             // Bytes have come, which is progress, although nothing can be decoded yet.
@@ -143,3 +119,62 @@ impl fmt::Display for TooManyEncodedBytes {
 }
 
 impl Error for TooManyEncodedBytes {}
+
+#[cfg(all(test, feature = "compression"))]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+    use crate::content_coding::{PIECE, encode_whole};
+
+    /// How a body that has come whole is read: the length of each piece, and `None` for a pause.
+    fn pieces(coding: ContentCoding, length: usize) -> Vec<Option<usize>> {
+        let encoded = pollster::block_on(encode_whole(coding, &vec![b' '; length])).unwrap();
+        let mut body = pin!(DecodedBody::whole(Full::new(Bytes::from(encoded)), coding, length));
+        let mut pieces = Vec::new();
+        loop {
+            match body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(None) => return pieces,
+                Poll::Ready(Some(frame)) => pieces.push(Some(frame.unwrap().into_data().unwrap().len())),
+                Poll::Pending => pieces.push(None),
+            }
+        }
+    }
+
+    #[test]
+    fn other_tasks_run_while_a_long_body_is_decoded() {
+        for coding in ContentCoding::ALL.iter().copied() {
+            let pieces = pieces(coding, 20 * PIECE);
+            assert!(pieces.iter().flatten().all(|length| *length <= PIECE), "{pieces:?}");
+            assert_eq!(pieces.iter().flatten().sum::<usize>(), 20 * PIECE);
+            assert!(pieces.split(Option::is_none).all(|turn| turn.len() <= PIECES_IN_A_TURN as usize), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn encoded_bytes_are_counted_too() {
+        let frames = pollster::block_on(encode_whole(ContentCoding::Zstd, b"")).unwrap().repeat(1000);
+        let read = |limit| {
+            let body = Full::new(Bytes::from(frames.clone()));
+            pollster::block_on(DecodedBody::whole(body, ContentCoding::Zstd, limit).collect())
+        };
+        assert!(read(frames.len()).unwrap().to_bytes().is_empty());
+        assert!(read(1000).unwrap_err().is::<TooManyEncodedBytes>());
+    }
+
+    #[test]
+    fn bytes_that_decode_to_nothing_yet_are_progress() {
+        let encoded = pollster::block_on(encode_whole(ContentCoding::Gzip, b"[1,2]")).unwrap();
+        let bytes = encoded.into_iter().map(|byte| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![byte]))));
+        let body = StreamBody::new(futures_util::stream::iter(bytes));
+        let mut body = DecodedBody::whole(body, ContentCoding::Gzip, 100);
+        let first = pollster::block_on(body.frame()).unwrap().unwrap();
+        assert!(first.into_data().is_err(), "a frame without data");
+        let rest = pollster::block_on(body.collect()).unwrap();
+        assert_eq!(&rest.to_bytes()[..], b"[1,2]");
+    }
+}
