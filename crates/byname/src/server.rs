@@ -446,8 +446,8 @@ impl Server {
     /// ```
     ///
     /// **Answers** with a body of more than 1 KiB are compressed as the caller's `accept-encoding` prefers, zstd before
-    /// gzip if it accepts both alike. Streams are compressed too, and each item can be decoded as soon as it arrives. One
-    /// open stream then needs about 300 KiB more memory. Raw bytes (`application/octet-stream`) are sent as they are,
+    /// gzip if it accepts both alike. Streams are compressed too, and each item can be decoded as soon as it arrives. An
+    /// open stream then needs up to 400 KiB more memory. Raw bytes (`application/octet-stream`) are sent as they are,
     /// because they are often compressed already. So is an answer whose function has set `cache-control: no-transform`:
     ///
     /// ```

@@ -601,14 +601,14 @@ async fn each_item_of_a_compressed_stream_arrives_before_the_next_is_made() {
 
 /// A decoder that reads as bytes arrive.
 enum StreamDecoder {
-    Gzip(GzDecoder<Vec<u8>>),
+    Gzip(Box<GzDecoder<Vec<u8>>>),
     Zstd(zstd_safe::DCtx<'static>, Vec<u8>, usize),
 }
 
 impl StreamDecoder {
     fn new(coding: &str) -> Self {
         match coding {
-            "gzip" => Self::Gzip(GzDecoder::new(Vec::new())),
+            "gzip" => Self::Gzip(GzDecoder::new(Vec::new()).into()),
             _ => Self::Zstd(zstd_safe::DCtx::create(), Vec::with_capacity(1 << 20), 1),
         }
     }

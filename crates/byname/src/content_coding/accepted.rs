@@ -71,7 +71,8 @@ fn thousandths(value: &[u8]) -> Option<u16> {
     Some(whole + part).filter(|weight| *weight <= 1000)
 }
 
-#[cfg(all(test, feature = "compression"))]
+#[cfg(feature = "compression")]
+#[cfg(test)]
 mod tests {
     use super::ContentCoding::{Gzip, Zstd};
     use super::*;

@@ -139,7 +139,7 @@ fn a_frame_with_a_window_of_more_than_8_mib_is_rejected() {
     };
     assert_eq!(decoded(ContentCoding::Zstd, &frame(23)).unwrap(), b"[1,2]");
     let error = decoded(ContentCoding::Zstd, &frame(24)).unwrap_err();
-    assert!(error.to_string().contains("larger than 8 MiB"), "{error}");
+    assert!(error.to_string().contains("larger than the 8 MiB"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, get_err
 
 use super::{ContentCoding, UndecodableBody};
 
-/// The next level takes half as long again for a few percent.
+/// The next levels take twice the time, and answers get no shorter.
 const LEVEL: i32 = 1;
 
 /// The largest window of a frame over HTTP: 8 MiB (RFC 9659). It is memory of the reader.
@@ -116,7 +116,7 @@ fn room(out: &mut Vec<u8>) -> OutBuffer<'_, Vec<u8>> {
 
 fn failed(code: usize) -> UndecodableBody {
     if is_error_kind(code, zstd_sys::ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge) {
-        let why = "its window is larger than 8 MiB, which HTTP allows; compress it with a smaller one";
+        let why = "its window is larger than the 8 MiB that HTTP allows; compress it with a smaller one";
         return UndecodableBody::corrupt(ContentCoding::Zstd, why);
     }
     UndecodableBody::corrupt(ContentCoding::Zstd, get_error_name(code))

@@ -120,7 +120,8 @@ impl fmt::Display for TooManyEncodedBytes {
 
 impl Error for TooManyEncodedBytes {}
 
-#[cfg(all(test, feature = "compression"))]
+#[cfg(feature = "compression")]
+#[cfg(test)]
 mod tests {
     use std::convert::Infallible;
     use std::pin::pin;
