@@ -186,6 +186,7 @@ impl AccessEntry {
 }
 
 impl Drop for AccessEntry {
+    #[inline]
     fn drop(&mut self) {
         if let Some(record) = self.0.take() {
             record.log();

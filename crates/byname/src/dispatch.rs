@@ -37,7 +37,7 @@ use crate::peer::Peer;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
-use crate::trace_context::{TraceId, trace_id};
+use crate::trace_context::trace_id;
 use crate::untrusted_text::{excerpt, quoted};
 
 /// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
@@ -161,8 +161,12 @@ impl Dispatch {
         self.patience
     }
 
-    /// The same for a call whose name was looked up; the time of its own function counts.
+    /// The same for a call whose name was looked up; the time of its own function counts. With rules it is the same for
+    /// all names, so that it does not tell which ones exist.
     pub(crate) fn patience_with(&self, entry: Option<&Arc<RegistryEntry>>) -> Duration {
+        if self.has_rules() {
+            return self.patience;
+        }
         let own = entry.and_then(|entry| entry.handler.method.timeout);
         own.unwrap_or_default().max(self.limits.call)
     }
@@ -198,6 +202,11 @@ impl Dispatch {
         }
     }
 
+    /// The headers that `Debug` does not show, besides those of HTTP. Each way in marks them with [`metadata::hide`].
+    pub(crate) fn secret_headers(&self) -> &[HeaderName] {
+        &self.sensitive
+    }
+
     /// Runs one call. Dropping the future means that the caller is gone: a function that has started runs to its end by
     /// itself, unless it is `readonly`.
     pub(crate) async fn run(self: &Arc<Self>, request: Request) -> Reply {
@@ -206,8 +215,7 @@ impl Dispatch {
     }
 
     /// As [`run`](Self::run), for a name that was already looked up. `entry` is the result.
-    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
-        metadata::hide(&mut request.metadata, &self.sensitive);
+    pub(crate) async fn run_found(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, request: Request) -> Reply {
         let Some(entry) = entry else {
             if self.interceptors.is_empty() {
                 return self.admit(None, request).await;
@@ -216,10 +224,12 @@ impl Dispatch {
             return self.intercepted(None, request).await;
         };
         let span = span(&entry.handler.method, &request.metadata);
-        let reply = if self.interceptors.is_empty() {
-            self.admit(Some(entry), request).instrument(span.clone()).await
-        } else {
+        let reply = if !self.interceptors.is_empty() {
             self.intercepted(Some(entry), request).instrument(span.clone()).await
+        } else if self.has_rules() {
+            Box::pin(self.admit(Some(entry), request)).instrument(span.clone()).await
+        } else {
+            self.start(entry, request).instrument(span.clone()).await
         };
         record(&span, &reply.result);
         reply
@@ -276,16 +286,21 @@ impl Dispatch {
         }
     }
 
-    /// Runs a call that has passed the interceptors.
+    /// Runs a call that has passed the interceptors, if the rules admit it.
     async fn admit(&self, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
-        if !self.rules.is_empty()
+        if self.has_rules()
             && let Some(refused) = self.refusal(entry, &mut request)
         {
             return refused;
         }
-        let Some(entry) = entry else {
-            return self.unknown(&request).into();
-        };
+        match entry {
+            Some(entry) => self.start(entry, request).await,
+            None => self.unknown(&request).into(),
+        }
+    }
+
+    /// Runs a call that was admitted.
+    async fn start(&self, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
         let Request {
             name,
             args,
@@ -505,12 +520,19 @@ impl Dispatch {
 
 /// The span of one call. It has the registered name, so that there are never more names than functions.
 fn span(method: &Method, metadata: &HeaderMap) -> Span {
-    tracing::info_span!(
+    let span = tracing::info_span!(
         "rpc.serve",
         rpc.method = %method.name,
         rpc.code = tracing::field::Empty,
-        trace_id = trace_id(metadata).as_ref().map(TraceId::as_str),
-    )
+        trace_id = tracing::field::Empty,
+    );
+    // If the feature `log` of tracing is on, the values of a disabled span are computed too.
+    if !span.is_disabled()
+        && let Some(id) = trace_id(metadata)
+    {
+        span.record("trace_id", id.as_str());
+    }
+    span
 }
 
 /// Records the result of a call in its span.
@@ -858,6 +880,22 @@ mod tests {
         let unknown = error(dispatch.run(request("ad", "[1,2]")).await);
         assert_eq!((unknown.code(), unknown.executed()), (Code::Unimplemented, Executed::No));
         assert!(unknown.message().contains("`add`"), "{unknown}");
+    }
+
+    #[test]
+    fn with_rules_a_body_may_take_as_long_for_every_name() {
+        const LONG: Duration = Duration::from_secs(300);
+        let mut registry = Registry::default();
+        let mut long = Handler::function("long".into(), PLACE, || async {});
+        Arc::make_mut(&mut long.method).timeout = Some(LONG);
+        registry.add(long).unwrap();
+        let mut dispatch = Dispatch::new(registry, Limits::default(), Listing::Always, InterceptorChain::default());
+        let patience = |dispatch: &Dispatch, name: &str| dispatch.patience_with(dispatch.entry(name));
+        assert_eq!([patience(&dispatch, "long"), patience(&dispatch, "other")], [LONG, Limits::default().call]);
+        let mut rules = AccessRules::default();
+        rules.push("*", |_| false);
+        dispatch.keep_rules(rules).unwrap();
+        assert_eq!([patience(&dispatch, "long"), patience(&dispatch, "other")], [LONG, LONG]);
     }
 
     #[tokio::test]

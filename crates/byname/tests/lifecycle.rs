@@ -6,6 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use byname::{Client, Code, Error, Executed, Fake, Server, rpc, server};
+use futures_util::future::join_all;
 use harness::foreign::skip;
 use harness::frames::{self, Http2};
 use harness::peer::{self, Peer};
@@ -560,7 +561,7 @@ async fn a_server_without_a_drain_delay_drains_at_once() {
 
 #[tokio::test]
 async fn a_call_that_has_arrived_when_the_server_is_told_to_stop_is_answered() {
-    for _ in 0..20 {
+    let stopped_server = async || {
         let mut running = Running::new(everything()).await;
         let mut kept = Caller::to(running.address).await;
         assert_eq!(kept.ask(post("/rpc/add", "[1,2]")).await.body, "3");
@@ -577,7 +578,8 @@ async fn a_call_that_has_arrived_when_the_server_is_told_to_stop_is_answered() {
             assert_eq!(caller.rest().await, "");
         }
         within(running.stopped()).await.unwrap();
-    }
+    };
+    join_all((0..20).map(|_| stopped_server())).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
-use byname::{CallError, Client, Code, Codec, Context, Error, Executed, Next, Request, Server, Streaming, rpc};
+use byname::{
+    CallError, Client, Code, Codec, Context, Error, Executed, Next, Request, Server, Streaming, Transport, rpc,
+};
 use futures_util::{Stream, StreamExt, stream};
 use harness::{Running, Tap, within};
 use serde_json::Value;
@@ -379,6 +381,27 @@ async fn the_first_item_has_a_deadline_and_each_after_it_a_limit() {
         let error = failure.unwrap();
         assert_eq!((got.len(), error.code(), error.executed()), (3, Code::DeadlineExceeded, Executed::Yes), "{way}");
         assert_eq!(error.limit(), Some("stream_idle"), "{way}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_ends_a_silent_stream_before_the_deadline_of_its_call() {
+    let running = Running::new(everything()).await;
+    for transport in [Transport::Frames, Transport::Http] {
+        let tap = Tap::before(running.address).await;
+        let builder = Client::builder(&tap.url).transport(transport);
+        let client = builder.limits(|limits| limits.stream_idle = Duration::from_millis(50)).build().unwrap();
+        while transport == Transport::Frames && tap.calls_by_frames() == 0 {
+            within(client.call::<Value>("nothing", ())).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        // Half of the time to the next ping, at which the connection looks at all deadlines.
+        let before_a_ping = Duration::from_secs(15);
+        let ended = tokio::time::timeout(before_a_ping, all(silent::on(&client, 3)));
+        let (got, failure) = ended.await.unwrap_or_else(|_| panic!("{transport:?}: the stream has not ended"));
+        let error = failure.unwrap();
+        assert_eq!((got.len(), error.code()), (3, Code::DeadlineExceeded), "{transport:?}: {error}");
+        assert!(error.message().contains("`Limits::stream_idle` of the client"), "{transport:?}: {error}");
     }
 }
 

@@ -204,7 +204,7 @@ impl SharedStreams for FrameConnectionState {
     }
 
     fn has_sent(&mut self, id: u64) {
-        self.calls.set_deadline(id, later(Instant::now(), self.stream_idle));
+        self.await_item(id);
     }
 }
 
@@ -221,11 +221,20 @@ impl FrameConnectionState {
         Some(number)
     }
 
-    /// Items have come. They extend the deadline of their call.
+    /// A call has sent or received an item: its deadline is that of the next item. It may be earlier than the deadline
+    /// of the call.
+    fn await_item(&mut self, id: u64) {
+        let deadline = later(Instant::now(), self.stream_idle);
+        self.calls.set_deadline(id, deadline);
+        if self.earliest.is_none_or(|earliest| deadline < earliest) {
+            self.earliest = Some(deadline);
+        }
+    }
+
+    /// Items have come.
     fn came(&mut self, id: u64, items: EncodedItems, wakers: &mut Vec<Waker>) -> Result<(), Violation> {
         self.flows.came(id, items)?;
-        let idle = self.stream_idle;
-        self.calls.set_deadline(id, later(Instant::now(), idle));
+        self.await_item(id);
         wakers.extend(self.calls.waker(id));
         Ok(())
     }

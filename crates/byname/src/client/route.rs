@@ -33,7 +33,7 @@ impl Route {
 
     pub(super) fn send(
         &self,
-        request: Request,
+        mut request: Request,
         method: Option<&'static Method>,
         CallDeadline { deadline, allowed }: CallDeadline,
     ) -> BoxFuture<Reply> {
@@ -50,6 +50,7 @@ impl Route {
                     access.refused(&error);
                     return Box::pin(std::future::ready(error.into()));
                 }
+                metadata::hide(&mut request.metadata, dispatch.secret_headers());
                 // What this side found out of the call has no authority on the other.
                 let mut request = Request { extensions: Extensions::new(), method: None, ..request };
                 if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)

@@ -17,7 +17,6 @@ use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
 use crate::codec::Codec;
-use crate::metadata;
 use crate::outcome::Failure;
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
@@ -65,7 +64,7 @@ impl InlineCall<'_> {
             dispatch,
             entry,
             name,
-            mut metadata,
+            metadata,
             extensions,
             is_forwarded: _,
             peer,
@@ -76,7 +75,6 @@ impl InlineCall<'_> {
             now,
             functions,
         } = self;
-        metadata::hide(&mut metadata, &dispatch.sensitive);
         let span = span(&entry.handler.method, &metadata);
         // `..CallOrigin::default()` would make empty headers and drop them.
         let origin = CallOrigin {

@@ -219,7 +219,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     }
 
     /// Writes what was taken from the queue. Ready when all is written.
+    #[inline]
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_written_all() { Poll::Ready(Ok(())) } else { self.poll_unwritten(cx) }
+    }
+
+    fn poll_unwritten(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.wire.len() {
             let polled = Pin::new(&mut self.stream).poll_write(cx, &self.wire[self.written..]);
             let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());
@@ -232,9 +237,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
                     self.has_progressed |= was_full;
                 }
             }
-        }
-        if !self.is_unflushed {
-            return Poll::Ready(Ok(()));
         }
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         let was_full = std::mem::replace(&mut self.is_full, polled.is_pending());

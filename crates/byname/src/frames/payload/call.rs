@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::stream::NO_CREDIT;
 use super::{number, part, put_part, read_metadata, write_any_metadata};
@@ -161,15 +161,21 @@ pub(crate) struct ReceivedCall<'p> {
 }
 
 impl<'p> ReceivedCall<'p> {
-    /// Reads one whose metadata may have as many bytes as `most`, which is what a head may have over HTTP.
-    pub(crate) fn read(header: &FrameHeader, payload: &'p [u8], most: usize) -> Result<Self, Violation> {
+    /// Reads one whose metadata may have as many bytes as `most`, which is what a head may have over HTTP. Its headers of
+    /// authority and those named `secret` are marked sensitive.
+    pub(crate) fn read(
+        header: &FrameHeader,
+        payload: &'p [u8],
+        most: usize,
+        secret: &[HeaderName],
+    ) -> Result<Self, Violation> {
         let mut rest = payload;
         let timeout = number(&mut rest, "a call without a time-out")?;
         let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
         let credit = if header.has(flag::STREAM) { Some(number(&mut rest, NO_CREDIT)?) } else { None };
         let brings_stream = header.has(flag::ITEMS);
         let metadata = match header.has(flag::METADATA) {
-            true => read_headers(&mut rest, most)?,
+            true => read_headers(&mut rest, most, secret)?,
             false => Ok(HeaderMap::new()),
         };
         let positional = if header.has(flag::MIXED) { part(&mut rest)? } else { b"" };
@@ -183,7 +189,7 @@ impl<'p> ReceivedCall<'p> {
 }
 
 /// Takes the metadata of a call off the front.
-fn read_headers(rest: &mut &[u8], most: usize) -> Result<Result<HeaderMap, Error>, Violation> {
+fn read_headers(rest: &mut &[u8], most: usize, secret: &[HeaderName]) -> Result<Result<HeaderMap, Error>, Violation> {
     let mut behind = *rest;
     let text = part(&mut behind)?;
     // Quotes and escapes make JSON longer, by twice at most for what a header can hold.
@@ -191,7 +197,8 @@ fn read_headers(rest: &mut &[u8], most: usize) -> Result<Result<HeaderMap, Error
         *rest = behind;
         return Ok(Err(metadata::too_large(most)));
     }
-    let headers = read_metadata(rest)?;
+    let mut headers = read_metadata(rest)?;
+    metadata::hide(&mut headers, secret);
     Ok(metadata::check_taken(&headers, most).map(|()| headers))
 }
 
@@ -235,7 +242,7 @@ mod tests {
             call.put(number, id, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
             prop_assert_eq!((header.kind, header.number, header.id), (kind::CALL, number, id));
-            let read = ReceivedCall::read(header, payload, MOST).unwrap();
+            let read = ReceivedCall::read(header, payload, MOST, &[]).unwrap();
             prop_assert_eq!(read.has_streams(), takes || brings_stream);
             // One kind of arguments alone says itself which it is.
             let (positional, keyword) = match keyword.is_empty() {
@@ -258,7 +265,7 @@ mod tests {
             let mut queue = WriteQueue::new();
             call.put(1, 2, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
-            let read = ReceivedCall::read(header, payload, MOST).unwrap();
+            let read = ReceivedCall::read(header, payload, MOST, &[]).unwrap();
             prop_assert_eq!((read.positional, read.keyword, read.metadata), (&b""[..], &keyword[..], Ok(metadata)));
         }
 
@@ -270,7 +277,7 @@ mod tests {
             let mut queue = WriteQueue::new();
             call.put(1, 2, &mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
-            prop_assert!(ReceivedCall::read(header, &payload[..cut], MOST).is_err());
+            prop_assert!(ReceivedCall::read(header, &payload[..cut], MOST, &[]).is_err());
         }
     }
 
@@ -278,7 +285,7 @@ mod tests {
     fn the_last_millisecond_is_sent_as_one_and_zero_means_no_time() {
         assert_eq!(millis(Duration::from_micros(10)), 1u32.to_be_bytes());
         assert_eq!(millis(Duration::from_secs(1 << 32)), u32::MAX.to_be_bytes());
-        let read = ReceivedCall::read(&FrameHeader::new(kind::CALL, 0, 1, 1), &[0; 4], MOST).unwrap();
+        let read = ReceivedCall::read(&FrameHeader::new(kind::CALL, 0, 1, 1), &[0; 4], MOST, &[]).unwrap();
         assert_eq!((read.timeout, read.credit, read.keyword), (None, None, &b""[..]));
     }
 

@@ -56,15 +56,14 @@ impl RequestRules {
             let why = format!("{why}; if its pages may call, add it with `Server::origins`");
             Err(turned(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
         };
-        if is_twice(&head.headers, &ORIGIN) || is_twice(&head.headers, &SEC_FETCH_SITE) {
+        let (Ok(origin), Ok(site)) = (once(&head.headers, &ORIGIN), once(&head.headers, &SEC_FETCH_SITE)) else {
             return foreign("this request has `Origin` or `Sec-Fetch-Site` twice");
-        }
-        let origin = head.headers.get(ORIGIN);
+        };
         let allowed = origin.filter(|origin| self.origins.contains(origin.as_bytes()));
         if allowed.is_some() {
             return Ok(allowed);
         }
-        match head.headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+        match site.map(HeaderValue::as_bytes) {
             Some(b"same-origin" | b"none") => return Ok(None),
             Some(_) => return foreign("this request comes from a web page of another site"),
             None => {}
@@ -97,7 +96,7 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(coding) = headers.get(TRANSFER_ENCODING) else {
         return Ok(());
     };
-    if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !is_twice(headers, &TRANSFER_ENCODING) {
+    if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && once(headers, &TRANSFER_ENCODING).is_ok() {
         return Ok(());
     }
     let why = "`transfer-encoding` must be `chunked`, once, or absent".to_owned();
@@ -105,8 +104,14 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
     Err(rejection.with(CONNECTION, HeaderValue::from_static("close")))
 }
 
-fn is_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.get_all(name).iter().nth(1).is_some()
+/// A header has several values.
+struct IsRepeated;
+
+/// The value of a header that may have one at most.
+fn once<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, IsRepeated> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(IsRepeated) } else { Ok(first) }
 }
 
 fn turned(status: StatusCode, code: Code, why: String) -> Rejection {

@@ -32,8 +32,8 @@ impl WayIn for PathWay {
         let verb = &request.head.method;
         if *verb == Verb::POST {
             return match read_post(&mut request, entry).await {
-                Ok((args, items)) => request.call(called, args, items).await,
-                Err(rejection) => reject(request, called, rejection).await,
+                Ok((args, items)) => request.call(called, args, items.map(|items| *items)).await,
+                Err(rejection) => reject(request, called, *rejection).await,
             };
         }
         let Some(method) = entry.map(|entry| &*entry.handler.method) else {
@@ -64,20 +64,21 @@ impl WayIn for PathWay {
     }
 }
 
-/// The arguments of a POST, and the stream that its caller sends.
+/// The arguments of a POST, and the stream that its caller sends. What few calls have is boxed, because each call moves the
+/// result several times.
 async fn read_post<B: RequestBody>(
     request: &mut AdmittedRequest<'_, B>,
     entry: Option<&Arc<RegistryEntry>>,
-) -> Result<(CallArguments, Option<Items>), Rejection> {
+) -> Result<(CallArguments, Option<Box<Items>>), Box<Rejection>> {
     let takes_bytes = entry.is_some_and(|entry| entry.handler.takes_bytes()) && octet_stream::is(&request.head.headers);
     if entry.is_some_and(|entry| entry.handler.method.takes.is_some()) {
-        let args = query::read(request.head.uri.query().unwrap_or(""))?;
+        let args = query::read(request.head.uri.query().unwrap_or("")).map_err(Rejection::from)?;
         let items = if takes_bytes { Items::new(request.octets()?) } else { Items::new(request.lines()?) };
-        return Ok((CallArguments::Query(args), Some(items)));
+        return Ok((CallArguments::Query(args), Some(Box::new(items))));
     }
     let patience = request.endpoint().dispatch().patience_with(entry);
     let body = request.read_body(patience).await?;
-    let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body)? };
+    let args = if takes_bytes { octet_stream::read(body) } else { path_format::read(body).map_err(Rejection::from)? };
     Ok((CallArguments::Encoded(args), None))
 }
 
@@ -92,6 +93,7 @@ async fn reject<'r, B: RequestBody>(
         return Err(rejection);
     }
     let expected = wire::status(&rejection.error);
-    let out = request.call(called, CallArguments::Refused(rejection.error.clone()), None).await?;
+    // Boxed, so that it adds nothing to the future of each other request.
+    let out = Box::pin(request.call(called, CallArguments::Refused(rejection.error.clone()), None)).await?;
     if out.status() == expected { Err(rejection) } else { Ok(out) }
 }

@@ -148,6 +148,7 @@ async fn admit<B: RequestBody>(
     }
     if matches!(target, RequestTarget::Plain | RequestTarget::Path { .. }) {
         endpoint.takes_calls()?;
+        metadata::hide(&mut head.headers, endpoint.dispatch().secret_headers());
     }
     match target {
         RequestTarget::Plain if endpoint.plain || endpoint.json_rpc => PlainWay.answer(request).await,

@@ -1,0 +1,1 @@
+//! Nothing: the snapshots are in `compile_fail`, their test is in `compile_errors.rs`.
