@@ -2,41 +2,20 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-use super::http_request;
+use super::http_request::{self, BodyCoding, CodedBody};
 use super::http1_connection::{HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
 use crate::content_coding::{AcceptedCodings, ContentCoding, LONGEST_PLAIN, decode_whole, encode_whole};
 use crate::error::{Code, Error, Executed};
-use crate::wire::Way;
 
 /// What the server of one service accepts.
 #[derive(Debug, Default)]
 pub(super) struct CodedBodies {
     /// The coding of requests that it prefers, as its position among all of them, counted from 1. 0 for none.
     accepted: AtomicUsize,
-}
-
-/// How one request is coded.
-pub(super) struct BodyCoding {
-    /// Whether the answer may be compressed.
-    pub(super) accepts: bool,
-    pub(super) coded: Option<CodedBody>,
-}
-
-/// A body that is compressed already.
-pub(super) struct CodedBody {
-    pub(super) coding: ContentCoding,
-    /// The way that it was written for.
-    pub(super) way: Way,
-    pub(super) body: Bytes,
-}
-
-impl BodyCoding {
-    pub(super) const NONE: Self = Self { accepts: false, coded: None };
 }
 
 impl CodedBodies {

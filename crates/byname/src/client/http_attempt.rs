@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::call_errors::{broken, late, reply_too_large};
-use super::coded_bodies::{self, BodyCoding};
+use super::coded_bodies;
 use super::http_connections::HttpConnections;
 use super::http_exchange::{HttpExchange, HttpOutcome};
+use super::http_request::BodyCoding;
 use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
 use super::reply_stream;

@@ -8,9 +8,8 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::coded_bodies::BodyCoding;
 use super::http_connections::{HttpConnections, PooledConnection};
-use super::http_request;
+use super::http_request::{self, BodyCoding};
 use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
 use super::outgoing_call::OutgoingCall;
 use crate::address::Address;

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::coded_bodies::{BodyCoding, CodedBody};
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
 use crate::content_coding::ContentCoding;
@@ -11,6 +10,25 @@ use crate::wire::{Way, path_format, plain_format};
 
 /// Up to this size a body is written in one piece with its head.
 const ONE_PIECE: usize = 16 << 10;
+
+/// How one request is coded.
+pub(super) struct BodyCoding {
+    /// Whether the answer may be compressed.
+    pub(super) accepts: bool,
+    pub(super) coded: Option<CodedBody>,
+}
+
+/// A body that is compressed already.
+pub(super) struct CodedBody {
+    pub(super) coding: ContentCoding,
+    /// The way that it was written for.
+    pub(super) way: Way,
+    pub(super) body: Bytes,
+}
+
+impl BodyCoding {
+    pub(super) const NONE: Self = Self { accepts: false, coded: None };
+}
 
 /// The head of the request, the body, and the way. A small body stands behind its head, and what is returned as the body
 /// is empty. The call goes the way by path if the server takes that (`by_path`) and the arguments fit.

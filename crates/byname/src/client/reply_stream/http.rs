@@ -11,10 +11,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::client::call_errors;
-use crate::client::coded_bodies::BodyCoding;
 use crate::client::http_connections::{HttpConnections, PooledConnection};
 use crate::client::http_exchange::HttpOutcome;
-use crate::client::http_request;
+use crate::client::http_request::{self, BodyCoding};
 use crate::client::http1_connection::{BegunResponse, ExchangeError, Outflow, Written};
 use crate::client::outgoing_call::OutgoingCall;
 use crate::client::typed_result::unasked_stream;
