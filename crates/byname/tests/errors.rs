@@ -1758,6 +1758,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given text", "how messages call a PEM that came from memory"),
     ("ENCRYPTED PRIVATE KEY", "what is looked for in a file"),
     ("Proc-Type: 4,ENCRYPTED", "as above"),
+    ("can't be used: {why}", "only for a key of a kind that the provider does not know"),
+    ("the error of its call says why", "a part of a line of the log; `tests/tls.rs` has the line"),
     ("certificates are chosen for each connection", "a part of a line of the log; `tests/tls.rs` has the line"),
     ("the certificate for {names} is valid until", "as above"),
     ("the certificate is for {names}", "as above"),

@@ -1,12 +1,12 @@
 //! A certificate with its private key, and what is wrong with files that are no such pair.
 
+use rustls::InconsistentKeys;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, InconsistentKeys, OtherError};
 
 use super::pem::{Pem, invalid};
-use super::rejection::TlsSide;
+use super::rejection::{TlsSide, VERSION_1, is_version_1};
 use crate::error::Error;
 
 /// A certificate of this side, with its private key and its intermediate certificates.
@@ -60,14 +60,4 @@ impl KeyPair<'_> {
             why => format!("the certificate in {certificate} and the private key in {key} can't be used: {why}"),
         })
     }
-}
-
-/// What messages say of a certificate that [is of version 1](is_version_1).
-pub(super) const VERSION_1: &str = "is X.509 version 1, expected version 3; make it with a subjectAltName: `openssl x509 -req` \
-                                    takes it from the file of `-extfile`, and makes version 1 without one";
-
-/// Whether a certificate is of a version that has no names of hosts.
-pub(super) fn is_version_1(why: &CertificateError) -> bool {
-    let CertificateError::Other(OtherError(why)) = why else { return false };
-    matches!(why.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
 }

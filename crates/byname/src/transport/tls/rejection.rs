@@ -6,7 +6,6 @@ use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
 use super::certificate_names::{CertificateNames, date};
-use super::key_pair::{VERSION_1, is_version_1};
 use crate::error::Code;
 use crate::transport::HandshakeRefusal;
 use crate::untrusted_text::quoted;
@@ -194,6 +193,16 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
         CertificateError::Other(OtherError(why)) => format!("{certificate} was rejected: {why}"),
         why => format!("{certificate} was rejected: {why}"),
     }
+}
+
+/// What messages say of a certificate that [is of version 1](is_version_1).
+pub(super) const VERSION_1: &str = "is X.509 version 1, expected version 3; make it with a subjectAltName: `openssl x509 -req` \
+                                    takes it from the file of `-extfile`, and makes version 1 without one";
+
+/// Whether a certificate is of a version that has no names of hosts.
+pub(super) fn is_version_1(why: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(why)) = why else { return false };
+    matches!(why.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
 }
 
 fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
