@@ -172,7 +172,7 @@ async fn what_is_no_listener_is_named_with_what_to_change() {
     );
     let (connection, _other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     let message = error(inherited(connection).as_raw_fd(), "1").await;
-    assert!(message.contains(") is a connection and no listener; expected `Accept=no`"), "{message}");
+    assert!(message.contains(") is a connection and not a listener; expected `Accept=no`"), "{message}");
     let directory = TemporaryDirectory::new();
     let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     tcp.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
