@@ -14,8 +14,8 @@ pub(super) struct ConnectionPool<C, K> {
     pub(super) addresses: Addresses,
 }
 
-/// The addresses of one host, and at which of them calls or handshakes timed out. Such an address is used only if there is no other, until
-/// it answers: a replica that is stopped or hangs still accepts connections.
+/// The addresses of one host, and at which of them calls or handshakes timed out. Such an address is used only if there is
+/// no other, until it answers: a replica that is stopped or hangs still accepts connections.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     /// The addresses when the last connection was opened.

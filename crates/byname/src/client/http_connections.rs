@@ -214,7 +214,8 @@ impl HttpConnections {
         }
     }
 
-    /// A call to this address timed out, or a connection to it was not ready in time. The next call goes to another address, if there is one.
+    /// A call to this address timed out, or a connection to it was not ready in time. The next call goes to another
+    /// address, if there is one.
     pub(super) fn timed_out(&self, address: &Address) {
         self.pool().addresses.timed_out(address);
     }

@@ -33,7 +33,8 @@ fn check_listens(at: usize, socket: SockRef<'_>) -> Result<(), String> {
     let (at, fd) = (at + 1, socket.as_raw_fd());
     if socket.peer_addr().is_ok() {
         return Err(format!(
-            "socket {at} (file descriptor {fd}) is a connection and not a listener; expected `Accept=no` in the socket unit"
+            "socket {at} (file descriptor {fd}) is a connection and not a listener; expected `Accept=no` in the socket \
+             unit"
         ));
     }
     if !accepts_connections(&socket) {
