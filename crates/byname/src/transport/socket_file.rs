@@ -324,8 +324,8 @@ mod tests {
         fs::remove_dir(&directory).unwrap();
     }
     /// Run again with each umask, because a umask is that of the whole process.
-    #[test]
     #[cfg(target_os = "linux")]
+    #[test]
     fn a_socket_never_allows_more_than_its_mode() {
         const DIRECTORY: &str = "BYNAME_TEST_SOCKET_MODE";
         let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
@@ -354,8 +354,8 @@ mod tests {
         }
     }
 
-    #[test]
     #[cfg(target_os = "linux")]
+    #[test]
     fn a_link_in_place_of_the_socket_is_not_followed() {
         let directory = std::env::temp_dir().join(format!("byname-swapped-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
