@@ -90,6 +90,12 @@ impl RequestRules {
     }
 }
 
+/// Whether a request names no host and, by its version of HTTP, needs none (RFC 9112, section 3.2). Calls need one anyway:
+/// it keeps out web pages that have rebound a name.
+pub(super) fn may_name_no_host(head: &Parts) -> bool {
+    head.version == Version::HTTP_10 && head.uri.authority().is_none() && !head.headers.contains_key(HOST)
+}
+
 /// Rejects a body with a coding other than one `chunked`. A proxy may find the end of such a body elsewhere, because
 /// hyper looks only at the last coding.
 pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
