@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1.0)]
     pub warm_up: f64,
     /// The peers, in the order in which they run; when left out all but `floor-websocket`, `byname-frames-4` and those
-    /// on two threads
+    /// on two threads or over unix sockets. Those over TLS exist only with the feature `tls`
     #[arg(long, value_delimiter = ',', value_parser = peers::parser())]
     pub peers: Vec<&'static AnyPeer>,
     #[arg(long, value_delimiter = ',', value_enum, default_value = "add,record,payload,stream")]
@@ -112,7 +112,9 @@ fn heading(options: &Options, round: &[Setting]) -> Result<String> {
     let mut known = HashSet::new();
     for Setting { peer, .. } in round {
         if known.insert(peer.name) {
-            write!(text, "\npeer:    {}: {}", peer.name, versions::of(peer.packages)?)?;
+            let tls = if report::is_over_tls(peer.name) { &["rustls"][..] } else { &[] };
+            let packages = [peer.packages, tls].concat();
+            write!(text, "\npeer:    {}: {}", peer.name, versions::of(&packages)?)?;
         }
     }
     write!(text, "\nrounds:  {rounds}, of {seconds} s each after {warm_up} s of warm-up")?;

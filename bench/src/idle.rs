@@ -5,16 +5,21 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use procfs::process::Process;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+#[cfg(feature = "tls")]
+use rustls::client::Resumption;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::compare::ServerProcess;
 use crate::machine;
 use crate::peers::{self, AnyPeer};
+use crate::report;
+#[cfg(feature = "tls")]
+use crate::tls::BareClient;
 
 #[derive(Args)]
 pub struct Options {
-    /// The server that is measured; it must speak HTTP/2 with prior knowledge for the second figure
+    /// The server that is measured; it must speak HTTP/2, without TLS by prior knowledge, for the second figure
     #[arg(long, value_parser = peers::parser(), default_value = "byname-http")]
     pub peer: &'static AnyPeer,
     /// How many connections are opened; this process and the server need a file descriptor for each
@@ -25,10 +30,12 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     println!("{}\n", machine::describe()?);
     println!("{} connections that were each used once and are idle", options.connections);
-    for (name, question) in [("HTTP/1.1", http1()), ("HTTP/2", http2())] {
+    machine::raise_file_limit()?;
+    for (name, protocol, question) in [("HTTP/1.1", "http/1.1", http1()), ("HTTP/2", "h2", http2())] {
         let server = ServerProcess::start(options.peer)?;
         let process = Process::new(server.id().try_into()?)?;
-        let open = |count| open(server.address(), count, &question);
+        let to = To { server: server.address(), is_over_tls: report::is_over_tls(options.peer.name), protocol };
+        let open = |count| open(&to, count, &question);
         let (before, after) = machine::runtime()?.block_on(async {
             // The first ones pay for what all share.
             let _first = open(100).await?;
@@ -52,12 +59,41 @@ fn resident(process: &Process) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// What is connected to, and how.
+struct To {
+    server: SocketAddr,
+    is_over_tls: bool,
+    /// As TLS names it.
+    protocol: &'static str,
+}
+
+/// A connection, over TLS or without.
+trait Connection: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection for S {}
+
+impl To {
+    async fn connect(&self) -> Result<Box<dyn Connection>> {
+        if !self.is_over_tls {
+            return Ok(Box::new(TcpStream::connect(self.server).await?));
+        }
+        #[cfg(feature = "tls")]
+        {
+            let client = BareClient::new(self.protocol.as_bytes(), Resumption::disabled())?;
+            Ok(Box::new(client.connect(self.server).await?))
+        }
+        #[cfg(not(feature = "tls"))]
+        bail!("{} is asked for over TLS in a build without it", self.protocol)
+    }
+}
+
 /// Opens connections one after the other, and asks on each once.
-async fn open(server: SocketAddr, count: usize, question: &[u8]) -> Result<Vec<TcpStream>> {
+async fn open(to: &To, count: usize, question: &[u8]) -> Result<Vec<Box<dyn Connection>>> {
     let mut open = Vec::with_capacity(count);
     for nth in 0..count {
-        let mut stream = TcpStream::connect(server).await.with_context(|| format!("connection {nth}"))?;
+        let mut stream = to.connect().await.with_context(|| format!("connection {nth}"))?;
         stream.write_all(question).await?;
+        stream.flush().await?;
         let mut answer = Vec::new();
         // The answer's last word, in either protocol.
         while !answer.ends_with(b"3") {

@@ -8,6 +8,8 @@ mod allocate;
 mod client;
 mod compare;
 mod figures;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod idle;
 mod idle_peers;
 mod instructions;
@@ -20,6 +22,8 @@ mod plots;
 mod process;
 mod report;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 mod versions;
 mod work;
 
@@ -35,6 +39,8 @@ fn main() -> Result<()> {
         Some(Role::Idle(options)) => idle::run(&options),
         Some(Role::IdlePeers(options)) => idle_peers::run(&options),
         Some(Role::Hold(options)) => idle_peers::hold(&options),
+        #[cfg(feature = "tls")]
+        Some(Role::Handshakes(options)) => handshakes::run(&options),
         Some(Role::Instructions(options)) => instructions::run(&options),
     }
 }
@@ -61,6 +67,9 @@ enum Role {
     IdlePeers(idle_peers::Options),
     /// Holds idle connections to a server open
     Hold(idle_peers::HoldOptions),
+    /// Prints how many TLS handshakes a server does in a second, full ones and resumed ones
+    #[cfg(feature = "tls")]
+    Handshakes(handshakes::Options),
     /// Prints the instructions that a call takes, beside the last that were recorded; needs valgrind
     Instructions(instructions::Options),
 }

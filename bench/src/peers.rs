@@ -53,12 +53,28 @@ pub static PEERS: &[AnyPeer] = &[
     AnyPeer::new("tarpc", &tarpc::Tarpc { connections: 1 }),
     AnyPeer::new("tarpc-2-threads", &tarpc::Tarpc { connections: 1 }).on_threads(2).only_by_name(),
     AnyPeer::new("tarpc-4", &tarpc::Tarpc { connections: 4 }),
-    AnyPeer::new("tonic", &tonic::Tonic { connections: 1 }),
-    AnyPeer::new("tonic-4", &tonic::Tonic { connections: 4 }),
+    AnyPeer::new("tonic", &tonic::Tonic { connections: 1, scheme: "http" }),
+    AnyPeer::new("tonic-4", &tonic::Tonic { connections: 4, scheme: "http" }),
     AnyPeer::new("jsonrpsee-ws", &jsonrpsee::WebSocket),
     AnyPeer::new("jsonrpsee-http", &jsonrpsee::Http),
     AnyPeer::new("axum-hyper", &axum_hyper::AxumHyper),
     AnyPeer::new("axum-reqwest", &axum_reqwest::AxumReqwest),
+    #[cfg(feature = "tls")]
+    AnyPeer::new("byname-frames-tls", &byname::Byname { over: Over::Tls, ..FRAMES }),
+    #[cfg(feature = "tls")]
+    AnyPeer::new(
+        "byname-http-tls",
+        &byname::Byname {
+            client: |defaults| defaults.transport(Transport::Http),
+            by: By::Http,
+            over: Over::Tls,
+            clients: 1,
+        },
+    ),
+    #[cfg(feature = "tls")]
+    AnyPeer::new("tonic-tls", &tonic::Tonic { connections: 1, scheme: "https" }),
+    #[cfg(feature = "tls")]
+    AnyPeer::new("tonic-4-tls", &tonic::Tonic { connections: 4, scheme: "https" }),
 ];
 
 /// byname on its defaults.

@@ -57,6 +57,20 @@ pub fn is_ours(peer: &str) -> bool {
     peer == "byname" || peer.starts_with("byname-")
 }
 
+/// Whether it is one of the peers over TLS.
+pub fn is_over_tls(peer: &str) -> bool {
+    peer.ends_with("-tls")
+}
+
+/// Whether the figures of a peer of ours are divided by those of another: what others do over TLS as well, or without it, and
+/// what we do over plain TCP where this one is over TLS or a unix socket.
+fn is_compared(our: &str, other: &str) -> bool {
+    if is_ours(other) {
+        return ["-tls", "-unix"].iter().any(|over| our.strip_suffix(over) == Some(other));
+    }
+    is_over_tls(our) == is_over_tls(other)
+}
+
 fn medians(work: Work, measured: &[&Measurement]) -> Table {
     let figures = || RATIOS.iter().chain(&COUNTS).filter(|figure| figure.is_of(work));
     let mut table = table("peer", work, figures());
@@ -71,18 +85,19 @@ fn medians(work: Work, measured: &[&Measurement]) -> Table {
 }
 
 fn ratios(work: Work, measured: &[&Measurement]) -> Option<Table> {
-    let (ours, others): (Vec<_>, Vec<_>) =
-        distinct(measured.iter().map(|m| m.peer)).into_iter().partition(|p| is_ours(p));
-    if ours.is_empty() || others.is_empty() {
+    let peers = distinct(measured.iter().map(|m| m.peer));
+    let ours = peers.iter().filter(|peer| is_ours(peer));
+    let pairs: Vec<_> = ours
+        .flat_map(|our| peers.iter().filter(|other| is_compared(our, other)).map(move |other| (*our, *other)))
+        .collect();
+    if pairs.is_empty() {
         return None;
     }
     let figures = || RATIOS.iter().filter(|figure| figure.is_of(work));
     let mut table = table("ratio", work, figures());
-    for our in ours {
-        for other in &others {
-            let cells = figures().map(|figure| spread(rates(measured, our, other, figure)));
-            table.add_row([format!("{our} / {other}")].into_iter().chain(cells));
-        }
+    for (our, other) in pairs {
+        let cells = figures().map(|figure| spread(rates(measured, our, other, figure)));
+        table.add_row([format!("{our} / {other}")].into_iter().chain(cells));
     }
     Some(table)
 }
@@ -108,7 +123,8 @@ fn table<'f>(first: &str, work: Work, figures: impl Iterator<Item = &'f Figure>)
     table
 }
 
-fn spread(mut figures: Vec<f64>) -> String {
+/// The median of the figures, with the least and the greatest.
+pub fn spread(mut figures: Vec<f64>) -> String {
     let Some((median, min, max)) = median_min_max(&mut figures) else {
         return "–".to_owned();
     };
@@ -128,6 +144,26 @@ mod tests {
         let measured: Vec<_> = measurements.iter().collect();
         assert_eq!(rates(&measured, "byname", "other", &figures::THROUGHPUT), [2.0, 3.0]);
         assert!(ratios(Work::Add, &measured[1..2]).is_none());
+    }
+
+    #[test]
+    fn peers_over_tls_are_compared_with_each_other_and_ours_with_ours_over_plain_tcp() {
+        let peers = ["byname-frames", "byname-frames-tls", "byname-frames-unix", "tonic", "tonic-tls"];
+        let measurements = peers.map(|peer| measurement(1, peer, 1));
+        let text = tables(&measurements);
+        let ratios: Vec<_> = text.lines().filter(|line| line.contains(" / ")).collect();
+        let expected = [
+            "byname-frames / tonic ",
+            "byname-frames-tls / byname-frames ",
+            "byname-frames-tls / tonic-tls ",
+            "byname-frames-unix / byname-frames ",
+            "byname-frames-unix / tonic ",
+        ];
+        assert_eq!(ratios.len(), expected.len(), "{text}");
+        for (line, pair) in ratios.iter().zip(expected) {
+            assert!(line.contains(pair), "{line} is not {pair}");
+        }
+        assert!(tables(&[measurement(1, "byname-frames-unix", 1), measurement(1, "byname-frames", 1)]).contains(" / "));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use tokio::net::TcpListener;
 
 use super::base64::Base64;
 use crate::peer::{Caller, Numbers, Peer};
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::work::{self, User};
 
 pub struct Byname {
@@ -37,6 +39,8 @@ pub enum By {
 #[derive(Clone, Copy, PartialEq)]
 pub enum Over {
     Tcp,
+    #[cfg(feature = "tls")]
+    Tls,
     UnixSocket,
 }
 
@@ -66,6 +70,11 @@ impl Peer for Byname {
             .method::<is_by_frames>();
         match self.over {
             Over::Tcp => Ok(server.serve(listener).await?),
+            #[cfg(feature = "tls")]
+            Over::Tls => {
+                let tls = byname::ServerTls::pem(tls::CERTIFICATE, tls::KEY)?;
+                Ok(server.tls(tls).serve(listener).await?)
+            }
             Over::UnixSocket => Ok(server.serve(Listen::unix(socket(listener.local_addr()?))).await?),
         }
     }
@@ -73,6 +82,8 @@ impl Peer for Byname {
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<Calling>> {
         let url = match self.over {
             Over::Tcp => format!("{server}/rpc"),
+            #[cfg(feature = "tls")]
+            Over::Tls => format!("https://{server}/rpc"),
             Over::UnixSocket => {
                 let path = socket(server);
                 // The server has said its port before it listens here.
@@ -82,7 +93,15 @@ impl Peer for Byname {
                 format!("unix:{}", path.display())
             }
         };
-        let client = || (self.client)(Client::builder(&url)).build();
+        let builder = || match self.over {
+            #[cfg(feature = "tls")]
+            Over::Tls => {
+                let tls = byname::ClientTls::new().roots(byname::Pem::text(tls::AUTHORITY))?;
+                Ok(Client::builder(&url).tls(tls))
+            }
+            _ => Ok::<_, byname::Error>(Client::builder(&url)),
+        };
+        let client = || (self.client)(builder()?).build();
         let clients = (0..self.clients).map(|_| client()).collect::<Result<Vec<_>, _>>()?;
         let dealt = clients.iter().cycle().take(slots);
         Ok(dealt.map(|client| Calling { client: client.clone(), by: self.by }).collect())

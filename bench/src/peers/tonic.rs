@@ -11,6 +11,8 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tonic::codec::{BufferSettings, Codec};
 use tonic::transport::server::TcpIncoming;
+#[cfg(feature = "tls")]
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::{ProstDecoder, ProstEncoder};
@@ -18,11 +20,15 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 use self::bench_client::BenchClient;
 use self::bench_server::{Bench, BenchServer};
 use crate::peer::{self, Caller, Peer};
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::work::{self, User};
 
 pub struct Tonic {
     /// The slots are dealt out to them.
     pub connections: usize,
+    /// `http`, or `https` for TLS.
+    pub scheme: &'static str,
 }
 
 impl Peer for Tonic {
@@ -38,16 +44,30 @@ impl Peer for Tonic {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
             .max_concurrent_streams(1024);
+        #[cfg(feature = "tls")]
+        if self.scheme == "https" {
+            tls::install_ring();
+            let identity = Identity::from_pem(tls::CERTIFICATE, tls::KEY);
+            server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+        }
         server.add_service(BenchServer::new(Functions)).serve_with_incoming(incoming).await?;
         Ok(())
     }
 
     async fn connect(&self, server: SocketAddr, slots: usize) -> Result<Vec<BenchClient<Channel>>> {
-        let endpoint = Endpoint::from_shared(format!("http://{server}"))?
+        let endpoint = Endpoint::from_shared(format!("{}://{server}", self.scheme))?
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME);
+        #[cfg(feature = "tls")]
+        let endpoint = if self.scheme == "https" {
+            tls::install_ring();
+            let authority = Certificate::from_pem(tls::AUTHORITY);
+            endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority))?
+        } else {
+            endpoint
+        };
         let mut clients = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
             clients.push(BenchClient::new(endpoint.connect().await?));

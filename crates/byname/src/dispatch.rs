@@ -161,8 +161,12 @@ impl Dispatch {
         self.patience
     }
 
-    /// The same for a call whose name was looked up; the time of its own function counts.
+    /// The same for a call whose name was looked up; the time of its own function counts. With rules it is the same for
+    /// all names, so that it does not tell which ones exist.
     pub(crate) fn patience_with(&self, entry: Option<&Arc<RegistryEntry>>) -> Duration {
+        if self.has_rules() {
+            return self.patience;
+        }
         let own = entry.and_then(|entry| entry.handler.method.timeout);
         own.unwrap_or_default().max(self.limits.call)
     }
@@ -876,6 +880,22 @@ mod tests {
         let unknown = error(dispatch.run(request("ad", "[1,2]")).await);
         assert_eq!((unknown.code(), unknown.executed()), (Code::Unimplemented, Executed::No));
         assert!(unknown.message().contains("`add`"), "{unknown}");
+    }
+
+    #[test]
+    fn with_rules_a_body_may_take_as_long_for_every_name() {
+        const LONG: Duration = Duration::from_secs(300);
+        let mut registry = Registry::default();
+        let mut long = Handler::function("long".into(), PLACE, || async {});
+        Arc::make_mut(&mut long.method).timeout = Some(LONG);
+        registry.add(long).unwrap();
+        let mut dispatch = Dispatch::new(registry, Limits::default(), Listing::Always, InterceptorChain::default());
+        let patience = |dispatch: &Dispatch, name: &str| dispatch.patience_with(dispatch.entry(name));
+        assert_eq!([patience(&dispatch, "long"), patience(&dispatch, "other")], [LONG, Limits::default().call]);
+        let mut rules = AccessRules::default();
+        rules.push("*", |_| false);
+        dispatch.keep_rules(rules).unwrap();
+        assert_eq!([patience(&dispatch, "long"), patience(&dispatch, "other")], [LONG, LONG]);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 mod drain;
+mod end_reason;
 mod forwarded;
 pub(crate) mod frame_connection;
 #[cfg(any(fuzzing, test))]
@@ -331,7 +332,9 @@ impl Server {
     ///
     /// A `*` is the first label of a host, and exactly one: `https://*.preview.example` is
     /// `https://pr-17.preview.example`, but neither `https://preview.example` nor `https://a.b.preview.example`. `*` alone
-    /// is every page of the web. Use it only for functions that anybody may call from anywhere.
+    /// is every page of the web. Use it only for functions that anybody may call from anywhere. Capital letters, the port
+    /// of the scheme, and the long form of an IPv6 address make no difference. A host that is not ASCII must be written as
+    /// browsers send it (`xn--…`). An invalid origin is an error when the server starts.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));

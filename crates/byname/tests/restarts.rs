@@ -13,8 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use byname::ServerTls;
 use byname::{Client, Context, Server, Transport, rpc};
 use bytes::Bytes;
+#[cfg(feature = "tls")]
+use harness::tls::{Authority, Folder, trusting};
 use harness::unix::TemporaryDirectory;
 use harness::{Process, within};
 use http_body_util::{BodyExt, Full};
@@ -50,7 +54,7 @@ async fn no_call_over_http1_fails_or_runs_twice() {
         let call = client.call::<u32>("once", (id,));
         async move { call.await.map_err(|why| why.to_string()) }
     };
-    let seen = restart("no_call_over_http1_fails_or_runs_twice", &replicas, CALLERS, call).await;
+    let seen = restart("no_call_over_http1_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call).await;
     seen.check("HTTP/1.1, byname's client");
 }
 
@@ -66,7 +70,7 @@ async fn no_call_by_frames_fails_or_runs_twice() {
         let call = client.call::<u32>("once", (id,));
         async move { call.await.map_err(|why| why.to_string()) }
     };
-    let seen = restart("no_call_by_frames_fails_or_runs_twice", &replicas, CALLERS, call).await;
+    let seen = restart("no_call_by_frames_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call).await;
     assert!(seen.by_frames > 0, "calls never went over to frames");
     seen.check("frames, byname's client");
 }
@@ -83,7 +87,7 @@ async fn no_call_over_http2_fails_or_runs_twice() {
         let connection = Arc::clone(&connections[id as usize % connections.len()]);
         async move { connection.call(id).await }
     };
-    let seen = restart("no_call_over_http2_fails_or_runs_twice", &replicas, CALLERS, call).await;
+    let seen = restart("no_call_over_http2_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call).await;
     seen.check("HTTP/2, hyper's client");
 }
 
@@ -96,7 +100,7 @@ async fn no_call_on_a_connection_of_its_own_fails_or_runs_twice() {
     let addresses = replicas.each_ref().map(|place| place.address);
     // Fewer, for each call leaves a socket in TIME_WAIT.
     let name = "no_call_on_a_connection_of_its_own_fails_or_runs_twice";
-    let seen = restart(name, &replicas, CALLERS / 8, move |id| single(addresses, id)).await;
+    let seen = restart(name, &replicas, restarts(RESTARTS), CALLERS / 8, move |id| single(addresses, id)).await;
     seen.check("HTTP/1.1, a connection a call");
 }
 
@@ -113,10 +117,55 @@ async fn no_call_over_unix_sockets_fails_or_runs_twice() {
             let call = client.call::<u32>("once", (id,));
             async move { call.await.map_err(|why| why.to_string()) }
         };
-        let seen = restart("no_call_over_unix_sockets_fails_or_runs_twice", &replicas, CALLERS, call).await;
+        let seen =
+            restart("no_call_over_unix_sockets_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call)
+                .await;
         assert_eq!(seen.by_frames > 0, transport == Transport::Frames);
         seen.check(&format!("unix sockets, {transport:?}, byname's client"));
     }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_over_tls_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let test = "no_call_over_tls_fails_or_runs_twice";
+    for transport in [Transport::Http, Transport::Frames] {
+        restart_over_tls(test, RESTARTS, transport).await;
+    }
+}
+
+#[cfg(feature = "tls")]
+#[ignore = "it takes a minute; `.ci/run` runs it"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_restarts_over_tls_by_frames_fail_no_call_and_run_none_twice() {
+    if serves().await {
+        return;
+    }
+    let test = "a_hundred_restarts_over_tls_by_frames_fail_no_call_and_run_none_twice";
+    restart_over_tls(test, 100, Transport::Frames).await;
+}
+
+#[cfg(feature = "tls")]
+async fn restart_over_tls(test: &str, usually: usize, transport: Transport) {
+    let authority = Authority::new("the authority");
+    let folder = Folder::new(test);
+    let (certificate, key) = authority.sign(&["127.0.0.1"]);
+    folder.write("cert.pem", &certificate);
+    folder.write("key.pem", &key);
+    let replicas = [(); 2].map(|()| TlsPlace { place: Place::new(), certificate: folder.path("") });
+    let addresses = replicas.each_ref().map(|replica| replica.place.address);
+    let builder = Client::builder("https://127.0.0.1/rpc").addresses(addresses).tls(trusting(&authority));
+    let client = builder.transport(transport).build().unwrap();
+    let call = move |id| {
+        let call = client.call::<u32>("once", (id,));
+        async move { call.await.map_err(|why| why.to_string()) }
+    };
+    let seen = restart(test, &replicas, restarts(usually), CALLERS, call).await;
+    assert_eq!(seen.by_frames > 0, transport != Transport::Http);
+    seen.check(&format!("TLS, {transport:?}, byname's client"));
 }
 
 // The replicas.
@@ -150,7 +199,18 @@ async fn serves() -> bool {
         return false;
     };
     let ledger = Arc::new(Ledger::default());
-    let bound = Server::new().inject(Arc::clone(&ledger)).serve(at).bind().await.unwrap();
+    let server = Server::new().inject(Arc::clone(&ledger));
+    let bound = match at.split_once('\n') {
+        None => server.serve(at),
+        #[cfg(feature = "tls")]
+        Some((address, folder)) => {
+            let file = |name| std::path::Path::new(folder).join(name);
+            server.tls(ServerTls::files(file("cert.pem"), file("key.pem")).unwrap()).serve(address)
+        }
+        #[cfg(not(feature = "tls"))]
+        Some(_) => unreachable!("only tests of TLS have certificates"),
+    };
+    let bound = bound.bind().await.unwrap();
     println!("listening");
     bound.await.unwrap();
     println!("connections {}", ledger.peers.lock().unwrap().len());
@@ -183,6 +243,20 @@ impl SocketPlace {
 impl PlaceOfReplica for SocketPlace {
     fn address(&self) -> String {
         format!("unix:{}", self.0.path().join("replica.sock").display())
+    }
+}
+
+/// An address with TLS, and the folder of its certificate.
+#[cfg(feature = "tls")]
+struct TlsPlace {
+    place: Place,
+    certificate: std::path::PathBuf,
+}
+
+#[cfg(feature = "tls")]
+impl PlaceOfReplica for TlsPlace {
+    fn address(&self) -> String {
+        format!("{}\n{}", self.place.address, self.certificate.display())
     }
 }
 
@@ -250,10 +324,16 @@ struct Seen {
     failed: BTreeMap<u64, String>,
 }
 
+/// How many restarts a test makes.
+fn restarts(usually: usize) -> usize {
+    std::env::var("BYNAME_RESTARTS").map_or(usually, |restarts| restarts.parse().unwrap())
+}
+
 /// Restarts the replicas in turn while `callers` of them call without a pause.
 async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
     test: &str,
     places: &[impl PlaceOfReplica; 2],
+    restarts: usize,
     callers: usize,
     call: impl Fn(u64) -> F + Clone + Send + 'static,
 ) -> Seen {
@@ -276,7 +356,6 @@ async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
             }
         });
     }
-    let restarts = std::env::var("BYNAME_RESTARTS").map_or(RESTARTS, |restarts| restarts.parse().unwrap());
     let mut answered = calls.answered.subscribe();
     for turn in 0..restarts {
         // In turn where both have calls; one connection that bears all has them at one.

@@ -1,9 +1,12 @@
 //! What goes wrong with TLS.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use byname::{Client, ClientTls, Code, Executed, Pem, ServerTls};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, NameConstraints, SerialNumber, date_time_ymd};
+use byname::{Client, ClientCertificate, ClientTls, Code, Executed, Pem, ServerTls};
+use rcgen::{
+    CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, NameConstraints, SanType, SerialNumber, date_time_ymd,
+};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,9 +16,10 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::harness::tls::{
-    Authority, Folder, Signed, client_config, connect, identified, over_http, self_signed, server_tls, trusting,
+    Authority, Folder, Signed, client_config, connect, identified, identified_config, over_http, self_signed,
+    server_tls, trusting,
 };
-use super::harness::{Log, Running, get, raw};
+use super::harness::{Caller, Log, Raw, Running, get, post, raw};
 use super::{Page, SHORT, Seen, failed, one};
 
 const HERE: &[&str] = &["127.0.0.1"];
@@ -153,6 +157,10 @@ async fn certificates_of_servers(page: &mut Page) {
     folder.write("crl.pem", &authority.revoking(&[7]));
     let trusting = || ClientTls::new().roots(folder.path("ca.pem")).unwrap();
     let with = |change: fn(&mut CertificateParams)| authority.sign_with(HERE, change);
+    let dns_name = |name: &str| {
+        let name = SanType::DnsName(name.try_into().unwrap());
+        authority.sign_with(&[], |params| params.subject_alt_names.push(name))
+    };
     page.add(
         "The server's certificate has expired",
         refused(&with(|params| params.not_after = date_time_ymd(2026, 3, 1)), trusting()).await,
@@ -170,6 +178,23 @@ async fn certificates_of_servers(page: &mut Page) {
         refused(&authority.sign(&["a.example"]), trusting().server_name("b.example").unwrap()).await,
         "The host in the client's URL must be a name in the certificate, whatever its address is. If the server must be \
          called by another name, add that name to the certificate, or set the expected name with `ClientTls::server_name`.",
+    );
+    page.add(
+        "The server's certificate has its IP address as a DNS name",
+        refused(&dns_name("127.0.0.1"), trusting()).await,
+        "An IP address counts only as a name of its own kind. With `openssl`, write `IP:` before it in the `subjectAltName`, \
+         and `DNS:` only before names of hosts.",
+    );
+    page.add(
+        "The server's certificate has a wildcard that does not stand for the name",
+        refused(&dns_name("*.orders.internal"), trusting().server_name("a.b.orders.internal").unwrap()).await,
+        "`*.orders.internal` is for `a.orders.internal`, and neither for `orders.internal` nor for `a.b.orders.internal`. Add \
+         the name to the certificate.",
+    );
+    page.add(
+        "The server's certificate has a wildcard that stands for nothing",
+        refused(&dns_name("*.internal"), trusting().server_name("orders.internal").unwrap()).await,
+        "A wildcard for all names of one top domain is not accepted. Add the name itself to the certificate.",
     );
     page.add(
         "The server's certificate is for no name",
@@ -290,6 +315,44 @@ async fn certificates_of_clients(page: &mut Page) {
         &line,
         "Make a certificate with the extended key usage `clientAuth`, or with none.",
     );
+    page.add(
+        "The bytes of a client's certificate are not a certificate",
+        failed(ClientCertificate::from_der(*b"letters")),
+        "Pass the first certificate that the client has shown, in DER. A PEM is the same in base64: decode it first.",
+    );
+    let (line, answer) = tokio::task::spawn_blocking(expired_connection).await.unwrap();
+    page.add_logged(
+        "The certificate of a client has expired during its connection",
+        &line,
+        "No action is needed. The client opens another connection, for which it needs a certificate that is valid.",
+    );
+    page.add(
+        "A call came after the certificate of its client had expired",
+        answer,
+        "byname's client sends the call again on another connection, with the certificate that is in its files by then. If \
+         that one has expired too, the handshake fails and the error says so: renew the certificate.",
+    );
+}
+
+/// What the log and the client are told when a certificate expires while its connection is open. It needs a thread of its
+/// own, because it changes the clock of its runtime.
+fn expired_connection() -> (String, Raw) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
+        let tls = server_tls(&servers.sign(HERE)).require_clients(Pem::text(clients.pem())).unwrap();
+        let mut log = Log::new();
+        let running = Running::new(one().tls(tls).limits(|limits| limits.idle = 2 * DAY)).await;
+        let signed = clients.sign_with(&["billing"], |params| params.not_after = (SystemTime::now() + DAY).into());
+        let config = identified_config(&servers, &signed, &["http/1.1"]);
+        let mut caller = Caller::on(connect(running.address, config).await.unwrap());
+        assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.status, 200);
+        tokio::time::pause();
+        tokio::time::advance(DAY).await;
+        tokio::time::resume();
+        (log.until("the certificate of the client has expired").await, caller.answer().await)
+    })
 }
 
 /// Has no certificate for anybody.
@@ -444,6 +507,12 @@ async fn handshakes(page: &mut Page) {
         &log.until("no common TLS parameters").await,
         "The end of the message is rustls' word for the reason. The client must offer AES-GCM or ChaCha20, and X25519, P-256 \
          or P-384.",
+    );
+    drop(connect(running.address, client_config(&authority, &["acme-tls/1"])).await);
+    page.add_logged(
+        "A client offers other protocols than HTTP",
+        &log.until("by ALPN").await,
+        "The client meant another server, or must offer `h2` or `http/1.1`. A client that offers nothing by ALPN is served.",
     );
 }
 

@@ -17,7 +17,7 @@ impl Process {
     /// Runs `test`, which finds `variable` in its environment and knows by it that it is the child.
     pub fn run(test: &str, variable: &str, value: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture"]);
+        command.args(["--exact", test, "--include-ignored", "--nocapture"]);
         Self::start(command, variable, value)
     }
 

@@ -1,5 +1,8 @@
 //! The origins whose pages may call: [`AllowedOrigins`].
 
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
+
 use crate::error::{Code, Error};
 use crate::untrusted_text::quoted;
 
@@ -26,19 +29,19 @@ impl AllowedOrigins {
                 let why = format!("`Server::origins`: {} {why}", quoted(origin));
                 Err(Error::refused(Code::InvalidArgument, why))
             };
-            let host = origin.split_once("://").map(|(_, host)| host);
-            match (origin.split_once('*'), host) {
-                _ if origin == "*" => allowed.every = true,
+            match origin.as_str() {
+                "*" => allowed.every = true,
                 // The origin of a page that has none, such as a file.
-                _ if origin == "null" => allowed.exact.push(origin.clone()),
-                (_, Some("")) | (_, None) => {
-                    return invalid("is not an origin; expected a scheme and a host, such as `https://app.example`");
-                }
-                (_, Some(host)) if host.contains(|c: char| "/?#@\\".contains(c) || c.is_whitespace()) => {
-                    return invalid("has more than an origin; write only the scheme, the host and the port");
-                }
-                (None, Some(_)) => allowed.exact.push(origin.clone()),
-                (Some((before, after)), Some(_)) => {
+                "null" => allowed.exact.push(origin.clone()),
+                _ => {
+                    let origin = match as_browsers_write_it(origin) {
+                        Ok(origin) => origin,
+                        Err(why) => return invalid(&why),
+                    };
+                    let Some((before, after)) = origin.split_once('*') else {
+                        allowed.exact.push(origin);
+                        continue;
+                    };
                     let labels = after.strip_prefix('.').filter(|labels| !labels.is_empty());
                     if !before.ends_with("://") || labels.is_none_or(|labels| labels.contains('*')) {
                         return invalid(
@@ -71,6 +74,53 @@ impl OriginPattern {
         };
         label.is_some_and(is_label)
     }
+}
+
+/// The one form in which browsers send an origin: the port is left out if it is the one of the scheme, and an IPv6 address
+/// is shortened.
+fn as_browsers_write_it(origin: &str) -> Result<String, String> {
+    let refuse = |why: &str| Err(why.to_owned());
+    let Some((scheme, host)) = origin.split_once("://").filter(|(_, host)| !host.is_empty()) else {
+        return refuse("is not an origin; expected a scheme and a host, such as `https://app.example`");
+    };
+    if host.contains(|c: char| "/?#@\\".contains(c) || c.is_whitespace()) {
+        return refuse("has more than an origin; write only the scheme, the host and the port");
+    }
+    let (host, port) = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => (&host[..colon], Some(&host[colon + 1..])),
+        _ => (host, None),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => match address.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => return refuse("has brackets without an IPv6 address"),
+        },
+        None if !host.is_ascii() => {
+            return refuse("has a host that is not ASCII; write it as browsers send it, beginning with `xn--`");
+        }
+        None if host.is_empty()
+            || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.*".contains(&byte)) =>
+        {
+            return refuse(
+                "has a host with characters that no host has; write one origin, such as `https://app.example`",
+            );
+        }
+        None => host.to_owned(),
+    };
+    let port = match port.map(str::parse::<NonZeroU16>) {
+        None => None,
+        Some(Ok(port)) => Some(port.get()),
+        Some(Err(_)) => return refuse("has a port that is not a number from 1 to 65535"),
+    };
+    let of_scheme = match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    Ok(match port.filter(|port| of_scheme != Some(*port)) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
 }
 
 #[cfg(test)]
@@ -129,6 +179,22 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_compared_as_browsers_write_it() {
+        for (given, sent) in [
+            ("https://app.example:443", "https://app.example"),
+            ("http://app.example:80", "http://app.example"),
+            ("http://app.example:443", "http://app.example:443"),
+            ("https://*.app.example:443", "https://pr-17.app.example"),
+            ("https://[2001:db8:0::1]", "https://[2001:db8::1]"),
+            ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
+            ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
+        ] {
+            assert!(allowed(&[given]).contains(sent.as_bytes()), "{given}");
+        }
+        assert!(!allowed(&["https://app.example:443"]).contains(b"http://app.example"));
+    }
+
+    #[test]
     fn an_invalid_origin_is_rejected_with_a_suggestion() {
         let why = |origin: &str| AllowedOrigins::parse(&[origin.to_owned()]).unwrap_err().message().to_owned();
         for (origin, words) in [
@@ -148,6 +214,15 @@ mod tests {
             ("https://*.*.com", "the first label"),
             ("https://**.example.com", "the first label"),
             ("*://app.example", "the first label"),
+            ("https://b\u{fc}cher.example", "beginning with `xn--`"),
+            ("https://a.example,https://b.example", "more than an origin"),
+            ("https://a.example,b.example", "characters that no host has"),
+            ("https://:8080", "characters that no host has"),
+            ("https://app.example:", "a port that is not a number"),
+            ("https://app.example:0", "a port that is not a number"),
+            ("https://app.example:99999", "a port that is not a number"),
+            ("https://[2001:db8]", "brackets without an IPv6 address"),
+            ("https://[::1]x", "characters that no host has"),
         ] {
             assert!(why(origin).contains(words), "{origin}: {}", why(origin));
         }

@@ -83,6 +83,12 @@ pub(super) fn of_handshake(
             Code::FailedPrecondition,
             format!("the {peer} and this side support no common TLS parameters: {why:?}"),
         ),
+        Error::NoApplicationProtocol => {
+            let why = format!(
+                "the {peer} offers no protocol by ALPN that this side speaks; expected `h2`, `http/1.1` or `http/1.0`"
+            );
+            refusal(Code::FailedPrecondition, why)
+        }
         why => refusal(Code::Unavailable, format!("the TLS handshake failed: {why}")),
     }
 }

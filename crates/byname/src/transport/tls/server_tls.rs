@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use super::certificate_names::{CertificateNames, client_certificate, date, not_after};
+use super::certificate_names::{CertificateNames, date, not_after};
 use super::client_tls::{mismatch, root_store, unusable};
 use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
@@ -24,7 +24,7 @@ use super::verifiers::{ClientVerifier, noting_the_rejected};
 use super::{LOOK, default_provider};
 use crate::deadline::later;
 use crate::error::Error;
-use crate::peer::Identity;
+use crate::peer::{ClientCertificate, Identity};
 use crate::transport::{Handshake, SecuredStream, TransportStream};
 
 /// The first byte of TLS.
@@ -310,13 +310,13 @@ impl ServerTls {
                 let now = loaded.config.time_provider.current_time().unwrap_or(until);
                 let left = until.as_secs().saturating_sub(now.as_secs());
                 if left == 0 {
-                    let why = format!("the certificate of the client's session expired on {}", date(until));
-                    return Handshake::Failed(why, None);
+                    let why = format!("the certificate of the client expired on {} during the handshake", date(until));
+                    return Handshake::Failed(why, Some(TlsStream::new(stream).into()));
                 }
                 Some(later(Instant::now(), Duration::from_secs(left)))
             }
         };
-        let identity = certificate.and_then(client_certificate).map(Identity::Certificate);
+        let identity = certificate.and_then(|der| ClientCertificate::from_der(&**der).ok()).map(Identity::Certificate);
         Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
     }
 

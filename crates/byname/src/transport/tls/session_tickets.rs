@@ -250,6 +250,10 @@ mod tests {
             let connections = Connections::new(&authority, version);
             connections.certificate.set(Some(certified(&authority, "spiffe://prod/old", 2099, None)));
             connections.next().await.unwrap();
+            // webpki accepts a certificate in the second in which it ends.
+            connections.clock.0.store(NEW_YEAR, Ordering::Relaxed);
+            let why = connections.next().await.unwrap_err();
+            assert_eq!(why, "the certificate of the client expired on 2100-01-01 during the handshake");
             connections.clock.0.store(NEW_YEAR + 1, Ordering::Relaxed);
             let why = connections.next().await.unwrap_err();
             let expired =
