@@ -1762,7 +1762,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the given text", "how messages call a PEM that came from memory"),
     ("ENCRYPTED PRIVATE KEY", "what is looked for in a file"),
     ("a client's TLS was not loaded", "only a defect of byname says it"),
-    ("the certificate of the client's session expired", "the log's: no test has a certificate that ends while it runs"),
+    ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
 ];
 
 /// Calls whose text is not an error message: the log, and panics for programmers.
