@@ -9,7 +9,9 @@ mod key_pair;
 mod pem;
 mod rejection;
 mod rejection_log;
+mod reload;
 mod server_tls;
+mod session_tickets;
 mod stream;
 mod verifiers;
 

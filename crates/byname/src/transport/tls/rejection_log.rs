@@ -30,8 +30,8 @@ pub(super) struct RejectionLog {
 pub(super) enum RejectionKind {
     /// The client did not finish its handshake in time.
     Stalled,
-    /// The certificate of a resumed session has expired.
-    SessionExpired,
+    /// The certificate of the client has expired during the handshake.
+    ExpiredMeanwhile,
     /// What is wrong with the client's certificate.
     Certificate(Discriminant<CertificateError>),
     /// The alert that the client has sent.
