@@ -1,5 +1,7 @@
-//! One service that knows who calls it: an issuer signs tokens (JWT), the service checks them against the issuer's public
-//! key, and rules in one place say who may call what. What no rule allows is denied.
+//! One service that knows who calls it, by a token, by a certificate or by a unix socket. Rules in one place say who may
+//! call what, and what no rule allows is denied.
+//!
+//! By a token (JWT): an issuer signs it, and the service checks it against the issuer's public key.
 //!
 //! ```console
 //! $ openssl genpkey -algorithm ed25519 -out issuer.key
@@ -38,9 +40,33 @@
 //! {…"status":403,…"code":"permission_denied",…}
 //! ```
 //!
+//! The same service over mutual TLS. The certificate of the client says who calls. A client without one may still show a
+//! token, or call what everybody may call:
+//!
+//! ```console,tls
+//! $ auth certificates
+//! ca.pem server.pem server.key billing.pem billing.key guest.pem guest.key
+//! $ auth serve 127.0.0.1:8443 issuer.pem server.pem server.key ca.pem
+//! $ curl --cacert ca.pem --cert billing.pem --key billing.key https://localhost:8443/rpc/orders.mine
+//! ["a book for spiffe://prod/billing"]
+//! $ curl --cacert ca.pem --cert billing.pem --key billing.key -d '["ada"]' https://localhost:8443/rpc/admin.erase
+//! {…"status":403,…"code":"permission_denied",…}
+//! $ curl --cacert ca.pem --cert guest.pem --key guest.key https://localhost:8443/rpc/orders.mine
+//! {…"status":403,…"code":"permission_denied",…}
+//! $ curl --cacert ca.pem https://localhost:8443/rpc/orders.mine
+//! {…"status":401,…"code":"unauthenticated",…}
+//! $ curl --cacert ca.pem https://localhost:8443/rpc/version
+//! "1.0"
+//! $ curl --cacert ca.pem -H "authorization: Bearer $(cat ada.jwt)" https://localhost:8443/rpc/orders.mine
+//! ["a book for ada"]
+//! ```
+//!
 //! `auth call` is a client that signs its tokens itself, in place of an issuer, and renews them before their end. From
-//! the repository it is started by `cargo run --example auth -- serve 127.0.0.1:8080 issuer.pem`.
+//! the repository it is started by `cargo run --example auth -- serve 127.0.0.1:8080 issuer.pem`, and with
+//! `--features tls` for TLS.
 
+#[cfg(feature = "tls")]
+mod certificates;
 mod issuer;
 mod user;
 
@@ -91,6 +117,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{}", bound.local_addr());
             bound.await?;
         }
+        #[cfg(feature = "tls")]
+        ["serve", address, key, certificate, private_key, clients] => {
+            let tls = byname::ServerTls::files(*certificate, *private_key)?.accept_clients(*clients)?;
+            let bound = server(PublicKey::read(Path::new(key))?).tls(tls).serve(*address).bind().await?;
+            println!("{}", bound.local_addr());
+            bound.await?;
+        }
+        #[cfg(feature = "tls")]
+        ["certificates"] => println!("{}", certificates::write(Path::new("."))?.join(" ")),
         ["token", key, name, roles @ ..] => {
             let issued = SigningKey::read(Path::new(key))?.sign(name, roles.contains(&"admin"))?;
             println!("{}", issued.token);
@@ -106,7 +141,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => {
             return Err(
-                "usage: auth serve ADDRESS KEY | auth token KEY NAME [admin] | auth call ADDRESS KEY NAME".into()
+                "usage: auth serve ADDRESS KEY | auth token KEY NAME [admin] | auth call ADDRESS KEY NAME; with \
+                        the feature `tls` also auth certificates | auth serve ADDRESS KEY CERTIFICATE KEY CLIENTS"
+                    .into(),
             );
         }
     }

@@ -4,6 +4,10 @@ use byname::{Code, Context, Error, Identity, Next, Reply, Request};
 
 use super::issuer::PublicKey;
 
+/// The services that may call, by the SPIFFE ID in their certificates. A certificate with another name is valid, and has
+/// no rights here.
+const SERVICES: [&str; 2] = ["spiffe://prod/billing", "spiffe://prod/shipping"];
+
 /// The caller, whatever has proven who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
@@ -37,6 +41,11 @@ impl User {
         match identity {
             // The kernel says which user of this machine has opened the unix socket.
             Identity::Unix(caller) => Some(Self { name: format!("uid {}", caller.uid), is_admin: false }),
+            // The authority of the server's clients has signed this name.
+            Identity::Certificate(certificate) => {
+                let name = certificate.spiffe_id().filter(|id| SERVICES.contains(id))?;
+                Some(Self { name: name.to_owned(), is_admin: false })
+            }
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
-//! Runs the commands that `examples/auth` shows, and compares what they print with what it shows.
+//! Runs the commands that `examples/auth` shows, and those of the guide for it, and compares what they print with what is
+//! shown. Those over TLS run with the feature `tls`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,14 +14,13 @@ struct Shown {
     output: String,
 }
 
-/// The commands of the `console` blocks in the documentation of a program.
-fn shown(program: &str) -> Vec<Shown> {
-    let lines = program.lines().filter_map(|line| line.strip_prefix("//! "));
+/// The commands of the blocks that begin with one of these fences.
+fn shown<'t>(lines: impl Iterator<Item = &'t str>, fences: &[&str]) -> Vec<Shown> {
     let mut all: Vec<Shown> = Vec::new();
     let mut is_in_block = false;
     for line in lines {
         if line.starts_with("```") {
-            is_in_block = line == "```console";
+            is_in_block = fences.contains(&line);
             continue;
         }
         if !is_in_block {
@@ -73,7 +73,23 @@ impl Drop for Service {
 #[cfg(unix)]
 #[test]
 fn its_commands_print_what_it_shows() {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("auth");
+    let fences: &[_] = if cfg!(feature = "tls") { &["```console", "```console,tls"] } else { &["```console"] };
+    let lines = include_str!("../auth/main.rs").lines().filter_map(|line| line.strip_prefix("//! "));
+    let services = run_commands("auth", shown(lines, fences));
+    assert_eq!(services, if cfg!(feature = "tls") { 3 } else { 2 });
+}
+
+#[cfg(all(unix, feature = "tls"))]
+#[test]
+fn the_guides_commands_with_certificates_print_what_it_shows() {
+    let guide = include_str!("../../docs/guide/who-is-calling.md");
+    assert_eq!(run_commands("auth-in-the-guide", shown(guide.lines(), &["```console,auth"])), 1);
+}
+
+/// Runs commands in a directory of this name, and returns how many services they have started.
+#[cfg(unix)]
+fn run_commands(name: &str, commands: Vec<Shown>) -> usize {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join(".curlrc"), "silent\nnoproxy = \"*\"\nmax-time = 60\n").unwrap();
@@ -85,12 +101,12 @@ fn its_commands_print_what_it_shows() {
         bash
     };
 
-    let commands = shown(include_str!("../auth/main.rs"));
-    assert!(commands.iter().filter(|shown| shown.command.starts_with("curl ")).count() >= 10, "they were read");
-    let (mut services, mut port) = (Vec::new(), "8080".to_owned());
+    assert!(commands.iter().filter(|shown| shown.command.starts_with("curl ")).count() >= 5, "they were read");
+    // Each port that is shown, and the port that the service has in its place.
+    let (mut services, mut ports) = (Vec::new(), Vec::<(&str, String)>::new());
     for Shown { command, output } in commands {
         if command.starts_with("auth serve ") {
-            let serve = command.replace(":8080", ":0");
+            let serve = command.replace(":8080", ":0").replace(":8443", ":0");
             let mut child = bash(&format!("exec {serve}")).stdout(Stdio::piped()).spawn().unwrap();
             let stdout = BufReader::new(child.stdout.take().unwrap());
             let (line, lines) = mpsc::channel();
@@ -98,16 +114,18 @@ fn its_commands_print_what_it_shows() {
             services.push(Service(child));
             let address = lines.recv_timeout(Duration::from_secs(60)).expect("it says where it serves");
             if let Some((_, chosen)) = address.split_once("127.0.0.1:") {
-                port = chosen.to_owned();
+                let shown = if command.contains(":8443") { ":8443" } else { ":8080" };
+                ports.push((shown, format!(":{chosen}")));
             }
             continue;
         }
-        let ran = bash(&command.replace(":8080", &format!(":{port}"))).output().unwrap();
+        let chosen = ports.iter().fold(command.clone(), |command, (shown, chosen)| command.replace(shown, chosen));
+        let ran = bash(&chosen).output().unwrap();
         let (printed, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
         assert!(ran.status.success(), "{command}: {errors}");
         assert!(is_shown(output.trim_end(), printed.trim_end()), "{command}\nprinted\n{printed}\nit shows\n{output}");
     }
-    assert_eq!(services.len(), 2, "two of them serve");
+    services.len()
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn module(path: &Path) -> (String, String) {
             assert!(
                 [
                     "console",
+                    "console,auth",
                     "sh",
                     "toml",
                     "json",

@@ -10,6 +10,7 @@
 //! - `rust,tls` is compiled with the feature `tls` only, and is not run.
 //! - `console` has commands behind `$ `, which are run, and below each what it prints. There `…` stands for anything in a
 //!   line, and alone in a line for any lines. `GUIDE=overwrite` puts there what commands print now.
+//! - `console,auth` has commands for `examples/auth`, which `examples/tests/auth.rs` runs with the feature `tls`.
 //! - `python` is a part of a program in `tests/interop`; `json` is JSON.
 //! - `sh`, `toml`, `yaml` and others are for the reader alone.
 

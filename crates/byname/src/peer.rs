@@ -8,6 +8,19 @@ use crate::address::Address;
 /// Who is at the other end of a call's connection. [`Context::peer`](crate::Context::peer) and
 /// [`Request::peer`](crate::Request::peer) return it.
 ///
+/// An application that mounts a server makes one of what it knows of a connection, and inserts it into the extensions of
+/// each request:
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use byname::{Identity, Peer, UnixCredentials};
+///
+/// let mut peer = Peer::from(SocketAddr::from(([10, 0, 0, 1], 4711)));
+/// assert_eq!(peer.identity, None);
+/// peer.identity = Some(Identity::Unix(UnixCredentials::new(1000, 100, None)));
+/// ```
+///
 /// It prints as its [`address`](Self::address), for a unix socket with the credentials: `unix: (uid 1000, gid 100, pid 4711)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,13 +84,6 @@ pub struct UnixCredentials {
     pub pid: Option<u32>,
 }
 
-impl Peer {
-    /// A peer that is known by its address alone.
-    pub(crate) fn at(address: Address) -> Self {
-        Self { connection: address.clone(), address, identity: None }
-    }
-}
-
 impl ClientCertificate {
     /// The SPIFFE ID. `None` if there is no URI in the certificate, or more than one, because SPIFFE does not
     /// allow more than one.
@@ -98,9 +104,22 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
+impl UnixCredentials {
+    /// What the kernel has said of a connection that byname has not accepted itself.
+    pub fn new(uid: u32, gid: u32, pid: Option<u32>) -> Self {
+        Self { uid, gid, pid }
+    }
+}
+
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
-        Self::at(address.into())
+        Self::from(Address::from(address))
+    }
+}
+
+impl From<Address> for Peer {
+    fn from(address: Address) -> Self {
+        Self { connection: address.clone(), address, identity: None }
     }
 }
 

@@ -7,6 +7,7 @@ mod blocking_watchdog;
 mod connection;
 mod connection_timeouts;
 mod drain;
+mod end_reason;
 mod forwarded;
 pub(crate) mod frame_connection;
 #[cfg(any(fuzzing, test))]

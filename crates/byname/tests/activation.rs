@@ -172,7 +172,7 @@ async fn what_is_no_listener_is_named_with_what_to_change() {
     );
     let (connection, _other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     let message = error(inherited(connection).as_raw_fd(), "1").await;
-    assert!(message.contains("socket 1 is a connection and no listener; expected `Accept=no`"), "{message}");
+    assert!(message.contains("socket 1 is a connection and not a listener; expected `Accept=no`"), "{message}");
     for count in ["0", "-1", "many"] {
         let message = error(datagram.as_raw_fd(), count).await;
         assert!(message.contains(&format!("`LISTEN_FDS` is `{count}`; expected a start by")), "{message}");

@@ -513,8 +513,10 @@ async fn a_client_without_requests_is_evicted_by_idle() {
         if greets {
             peer.say(frame(HELLO, 0, 0, 0, GREETING)).await;
         }
-        assert_eq!(peer.frame().await.kind, GOAWAY, "{greets}");
-        assert_eq!(peer.closed().await.0, 1001, "{greets}");
+        let goaway = peer.frame().await;
+        let why = "no call came for too long (`Limits::idle` of the server)";
+        assert_eq!((goaway.kind, str::from_utf8(&goaway.payload)), (GOAWAY, Ok(why)), "{greets}");
+        assert_eq!(peer.closed().await, (1001, why.to_owned()), "{greets}");
     }
     // Pings are no calls.
     let mut peer = Peer::calling(running.address, "add").await;

@@ -137,9 +137,70 @@ async fn the_peer_is_read_from_axums_connect_info() {
 
     // Without it, a plain address counts.
     let proxied: SocketAddr = "10.0.0.1:80".parse().unwrap();
-    let rpc = functions().into_service().unwrap().peer_from(|_| None);
+    let rpc = functions().into_service().unwrap().peer_from(|_| None::<SocketAddr>);
     let app = Router::new().nest_service("/api", rpc).layer(axum::Extension(proxied));
     assert_eq!(raw(serving(app).await, post("/api/rpc/peer", "")).await.body, format!("\"{proxied}\""));
+}
+
+/// Who has connected to the application's unix socket, as the application says it.
+#[cfg(unix)]
+#[derive(Clone)]
+struct Known(byname::Peer);
+
+#[cfg(unix)]
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, tokio::net::UnixListener>> for Known {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, tokio::net::UnixListener>) -> Self {
+        let said = stream.io().peer_cred().unwrap();
+        let pid = said.pid().and_then(|pid| pid.try_into().ok());
+        let mut peer = byname::Peer::from(byname::Address::Unix(None));
+        peer.identity = Some(byname::Identity::Unix(byname::UnixCredentials::new(said.uid(), said.gid(), pid)));
+        Self(peer)
+    }
+}
+
+#[cfg(unix)]
+#[rpc(readonly)]
+async fn printed_peer() -> Option<String> {
+    Some(Context::current()?.peer()?.to_string())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_mounted_server_has_the_credentials_that_the_application_gives() {
+    use byname::{Identity, Transport};
+    use std::os::unix::fs::MetadataExt as _;
+
+    let directory = harness::unix::TemporaryDirectory::new();
+    let own = std::fs::metadata(directory.path()).unwrap();
+    let (uid, gid, pid) = (own.uid(), own.gid(), std::process::id());
+    let is_own = move |request: &byname::Request| matches!(request.peer().and_then(|peer| peer.identity.as_ref()), Some(Identity::Unix(caller)) if caller.uid == uid);
+    // From the application's own extension by `peer_from`, and from a `Peer` without it.
+    for name in ["found", "plain"] {
+        let rpc = Server::new().method::<printed_peer>().allow("*", is_own).frames(true).into_service().unwrap();
+        let app = match name {
+            "found" => {
+                let known = |extensions: &byname::Extensions| Some(extensions.get::<ConnectInfo<Known>>()?.0.0.clone());
+                Router::new().nest_service("/api", rpc.peer_from(known))
+            }
+            _ => Router::new().nest_service("/api", rpc).layer(map_request(
+                |ConnectInfo(Known(peer)): ConnectInfo<Known>, mut request: Request| async move {
+                    request.extensions_mut().insert(peer);
+                    request
+                },
+            )),
+        };
+        let path = directory.path().join(name);
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(serve(listener, app.into_make_service_with_connect_info::<Known>()).into_future());
+        for transport in [Transport::Http, Transport::Frames] {
+            let builder = Client::builder(format!("unix:{}", path.display())).endpoint("/api/rpc");
+            let client = builder.transport(transport).build().unwrap();
+            for _ in 0..12 {
+                let expected = format!("unix: (uid {uid}, gid {gid}, pid {pid})");
+                assert_eq!(printed_peer::on(&client).await.unwrap(), Some(expected), "{name} by {transport:?}");
+            }
+        }
+    }
 }
 
 /// What a middleware of the application finds out.

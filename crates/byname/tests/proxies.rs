@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use byname::{Client, Code, Context, Error, Listen, ProxyHeader, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
+use harness::unix::UnixRunning;
 use harness::{Caller, Log, Running, everything, peer, post_with, within};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -108,6 +109,11 @@ impl Proxy {
     }
 
     async fn nginx_with(server: SocketAddr, directives: &str) -> Self {
+        Self::nginx_to(&server.to_string(), directives).await
+    }
+
+    /// `upstream` is what nginx takes behind `http://`.
+    async fn nginx_to(upstream: &str, directives: &str) -> Self {
         Self::start("nginx", |directory, address| {
             let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
             let temporary: String = temporary.map(|what| format!("{what}_temp_path {directory}/{what};\n")).concat();
@@ -118,7 +124,7 @@ impl Proxy {
                  access_log off; {temporary}\
                  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
                  server {{ listen {address}; location / {{\n\
-                 proxy_pass http://{server}; {directives}\n\
+                 proxy_pass http://{upstream}; {directives}\n\
                  }} }} }}\n"
             );
             let arguments = ["-e", "stderr", "-p", directory, "-c", &format!("{directory}/configuration")];
@@ -368,6 +374,11 @@ async fn connection(proxy: &Proxy) -> TcpStream {
 
 /// Whoever connects to the proxy is the caller, over HTTP and by frames, whatever it says of itself.
 async fn names_its_client(proxy: Proxy, says_ports: bool) {
+    names_its_client_at(proxy, says_ports, "127.0.0.1:").await;
+}
+
+/// As [`names_its_client`], through a proxy whose own address begins so.
+async fn names_its_client_at(proxy: Proxy, says_ports: bool, its_own: &str) {
     let expected = |address: SocketAddr| if says_ports { address.to_string() } else { address.ip().to_string() };
     let forged: String = FORGED.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut caller = Caller::on(connection(&proxy).await);
@@ -376,7 +387,7 @@ async fn names_its_client(proxy: Proxy, says_ports: bool) {
         let answer = caller.ask(post_with("/rpc/who", &forged, "[]")).await;
         let (client, through): (String, String) = serde_json::from_value(answer.json()).unwrap();
         assert_eq!(client, expected(own));
-        assert!(through.starts_with("127.0.0.1:"), "{through}");
+        assert!(through.starts_with(its_own), "{through}");
     }
     let stream = connection(&proxy).await;
     let own = stream.local_addr().unwrap();
@@ -388,7 +399,7 @@ async fn names_its_client(proxy: Proxy, says_ports: bool) {
     assert_eq!(reply.kind, peer::REPLY, "{reply:?}");
     let (client, through): (String, String) = serde_json::from_slice(&reply.payload).unwrap();
     assert_eq!(client, expected(own));
-    assert!(through.starts_with("127.0.0.1:"), "{through}");
+    assert!(through.starts_with(its_own), "{through}");
 }
 
 /// A server that trusts proxies at 127.0.0.1 with their header.
@@ -461,4 +472,72 @@ async fn nginx_introduces_its_client() {
     let server = introduced().await;
     names_its_client(Proxy::nginx_that_introduces(server.address).await, true).await;
     goes_over(Proxy::nginx_that_introduces(server.address).await).await;
+}
+
+#[ignore = "needs nginx; .ci/run runs it"]
+#[tokio::test]
+async fn nginx_calls_at_a_unix_socket_and_names_its_client() {
+    let server = || everything().method::<way>().method::<who>();
+    // Who has connected to the socket is nginx, which runs as the user of this test.
+    let own = |request: &byname::Request| match request.peer().and_then(|peer| peer.identity.as_ref()) {
+        Some(byname::Identity::Unix(caller)) => caller.pid != Some(std::process::id()),
+        _ => false,
+    };
+    let directive = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;";
+    for path_of_the_upstream in ["", ":/"] {
+        let trusting = server().trust_proxy(["unix"], ProxyHeader::XForwardedFor).allow("*", own);
+        let running = UnixRunning::new(trusting).await;
+        let upstream = format!("unix:{}{path_of_the_upstream}", running.path().display());
+        let directives = format!("{UPGRADES} {directive}");
+        names_its_client_at(Proxy::nginx_to(&upstream, &directives).await, false, "unix:").await;
+        goes_over(Proxy::nginx_to(&upstream, &directives).await).await;
+        stays(Proxy::nginx_to(&upstream, KEEPS_ALIVE).await).await;
+    }
+    // A proxy that nobody trusts names no client.
+    let running = UnixRunning::new(server()).await;
+    let proxy =
+        Proxy::nginx_to(&format!("unix:{}", running.path().display()), &format!("{KEEPS_ALIVE} {directive}")).await;
+    assert_eq!(who::on(&proxy.client()).await.unwrap(), ("unix:".to_owned(), "unix:".to_owned()));
+}
+
+/// The SPIFFE ID that the caller has proven.
+#[cfg(feature = "tls")]
+#[rpc(readonly)]
+fn spiffe_id() -> Option<String> {
+    match Context::current()?.peer()?.identity.as_ref()? {
+        byname::Identity::Certificate(certificate) => certificate.spiffe_id().map(str::to_owned),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "tls")]
+#[ignore = "needs haproxy; .ci/run runs it"]
+#[tokio::test]
+async fn haproxy_introduces_its_client_before_the_tls_handshake() {
+    use byname::{Pem, Transport};
+    use harness::tls::{Authority, connect_on, identified, identified_config, server_tls};
+
+    let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
+    let billing = clients.sign_for(&["spiffe://prod/billing"]);
+    let tls = server_tls(&servers.sign(&["127.0.0.1"])).require_clients(Pem::text(clients.pem())).unwrap();
+    let server = everything().method::<way>().method::<who>().method::<spiffe_id>().tls(tls);
+    let server = Running::at(server, Listen::from("127.0.0.1:0").proxy_protocol(["127.0.0.1"])).await;
+    for send in ["send-proxy", "send-proxy-v2"] {
+        let proxy = Proxy::haproxy_that_introduces(server.address, send).await;
+        let socket = connection(&proxy).await;
+        let own = socket.local_addr().unwrap().to_string();
+        let config = identified_config(&servers, &billing, &["http/1.1"]);
+        let mut caller = Caller::on(connect_on(socket, config).await.unwrap());
+        let (client, through): (String, String) =
+            serde_json::from_value(caller.ask(harness::post("/rpc/who", "[]")).await.json()).unwrap();
+        assert_eq!(client, own, "{send}");
+        assert!(through.starts_with("127.0.0.1:"), "{through}");
+        assert_eq!(caller.ask(harness::post("/rpc/spiffe_id", "[]")).await.json(), "spiffe://prod/billing");
+        for transport in [Transport::Http, Transport::Frames] {
+            let builder = Client::builder(format!("https://{}/rpc", proxy.address)).transport(transport);
+            let client = builder.tls(identified(&servers, &billing)).build().unwrap();
+            calls(&client).await;
+            assert_eq!(spiffe_id::on(&client).await.unwrap().as_deref(), Some("spiffe://prod/billing"), "{send}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use byname::{
 use harness::tls::{
     Authority, Folder, Signed, client_config, connect, identified, over_http, self_signed, server_tls, trusting,
 };
-use harness::{Caller, Gate, Log, Running, add, everything, get, post, within};
+use harness::{Caller, Gate, Log, Process, Running, add, everything, get, post, within};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SerialNumber, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -265,6 +265,83 @@ async fn an_interceptor_lets_billing_call_orders() {
     assert_eq!(code(&shipping, "orders.get").await, Err(Code::PermissionDenied));
     let nobody = client(trusting(&servers));
     assert_eq!(code(&nobody, "orders.get").await, Err(Code::Unauthenticated));
+}
+
+/// The `authorization` of this call.
+#[rpc(readonly)]
+async fn authorization() -> Option<String> {
+    Context::current()?.header("authorization").map(str::to_owned)
+}
+
+/// On Linux `0.0.0.0` is this machine, which byname does not rely on: to byname it is another one.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_token_is_sent_to_another_machine_over_tls() {
+    let authority = Authority::new("the authority");
+    let tls = server_tls(&authority.sign(&["orders.internal", "0.0.0.0"]));
+    let server = everything().method::<authorization>().hosts(["orders.internal", "0.0.0.0"]).tls(tls);
+    let running = Running::new(server).await;
+    let away = format!("0.0.0.0:{}", running.address.port());
+    for transport in [Transport::Http, Transport::Frames] {
+        for builder in
+            [Client::builder("https://orders.internal").addresses([&away]), Client::builder(format!("https://{away}"))]
+        {
+            let client = builder.transport(transport).tls(trusting(&authority)).build().unwrap().bearer("secret");
+            for _ in 0..12 {
+                let sent = authorization::on(&client).await.unwrap();
+                assert_eq!(sent.as_deref(), Some("Bearer secret"), "{client:?} by {transport:?}");
+            }
+        }
+    }
+    // The same without TLS is refused.
+    for builder in [Client::builder("http://orders.internal").addresses([&away]), Client::builder(&away)] {
+        let error = authorization::on(&builder.build().unwrap().bearer("secret")).await.unwrap_err();
+        means(&error, Code::FailedPrecondition, "could be read by others");
+    }
+}
+
+/// By this in its environment a test knows that it is a process of its own, which calls this URL.
+const CALLS: &str = "BYNAME_TEST_PLATFORM";
+
+#[cfg(unix)]
+#[tokio::test]
+async fn https_trusts_what_the_platform_trusts() {
+    if let Ok(url) = std::env::var(CALLS) {
+        let client = Client::builder(url).transport(Transport::Http).build().unwrap();
+        return match add_over(&client).await {
+            Ok(sum) => println!("result: {sum}"),
+            Err(error) => println!("result: {} {}", error.code(), error.message()),
+        };
+    }
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let folder = Folder::new("platform");
+    folder.write("ca.pem", &authority.pem());
+    folder.write("other.pem", &Authority::new("another").pem());
+    folder.write("empty.pem", "");
+    std::fs::create_dir_all(folder.path("certs")).unwrap();
+    folder.write("certs/ca.pem", &authority.pem());
+    let with = async |variables: &[(&str, &str)]| {
+        let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "https_trusts_what_the_platform_trusts", "--nocapture"]);
+        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+        command.envs(variables.iter().map(|&(name, file)| (name, folder.path(file))));
+        Process::start(command, CALLS, &running.https()).said("result: ").await
+    };
+    assert_eq!(with(&[("SSL_CERT_FILE", "ca.pem")]).await, "3");
+    assert_eq!(with(&[("SSL_CERT_DIR", "certs")]).await, "3");
+    assert_eq!(with(&[("SSL_CERT_FILE", "other.pem"), ("SSL_CERT_DIR", "certs")]).await, "3");
+    let unknown = "was signed by none of the roots in the roots of this machine; give the root that signed it to \
+                   `ClientTls::roots`";
+    let other = with(&[("SSL_CERT_FILE", "other.pem")]).await;
+    assert!(other.starts_with("failed_precondition ") && other.contains(unknown), "{other}");
+    let none = "this machine has no root certificates";
+    let empty = with(&[("SSL_CERT_FILE", "empty.pem")]).await;
+    assert!(empty.starts_with("failed_precondition ") && empty.contains(none), "{empty}");
+    assert!(empty.contains("`apt-get install ca-certificates`") && empty.contains("`ClientTls::roots`"), "{empty}");
+    // What this machine trusts, which may be nothing.
+    let own = with(&[]).await;
+    assert!(own.starts_with("failed_precondition ") && (own.contains(unknown) || own.contains(none)), "{own}");
 }
 
 #[tokio::test]
@@ -757,32 +834,6 @@ async fn a_client_takes_new_roots_and_a_new_identity_for_its_next_connection() {
     tokio::time::resume();
     let error = add_over(&client).await.unwrap_err();
     means(&error, Code::FailedPrecondition, "was signed by none of the roots in");
-}
-
-#[tokio::test]
-async fn a_connection_ends_with_the_certificate_of_its_client() {
-    let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
-    let tls = server_tls(&servers.sign(HERE)).require_clients(Pem::text(clients.pem())).unwrap();
-    let server = everything().tls(tls).limits(|limits| limits.idle = Duration::from_secs(1 << 40));
-    let running = Running::new(server).await;
-    let (certificate, key) = clients.sign_with(&["billing"], |params| params.not_after = date_time_ymd(2100, 1, 1));
-    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let mut config = client_config(&servers, &["http/1.1"]);
-    let signing = CertifiedKey::new(chain, sign::any_supported_type(&key).unwrap());
-    config.client_auth_cert_resolver = Arc::new(tokio_rustls::rustls::sign::SingleCertAndKey::from(signing));
-    let mut stream = connect(running.address, config).await.unwrap();
-    stream.write_all(post("/rpc/add", "[1,2]").as_bytes()).await.unwrap();
-    let mut answer = vec![0; 4096];
-    let length = within(stream.read(&mut answer)).await.unwrap();
-    assert!(String::from_utf8_lossy(&answer[..length]).starts_with("HTTP/1.1 200"));
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(100 * 365 * 86_400)).await;
-    tokio::time::resume();
-    let mut rest = Vec::new();
-    within(stream.read_to_end(&mut rest)).await.unwrap();
-    let rest = String::from_utf8(rest).unwrap();
-    assert!(rest.starts_with("HTTP/1.1 408") && rest.contains(r#""executed":"no""#), "{rest}");
 }
 
 /// Gives each name its own certificate.

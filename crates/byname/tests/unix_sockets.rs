@@ -144,12 +144,12 @@ async fn only_sockets_are_replaced() {
     let directory = TemporaryDirectory::new();
     let path = directory.path().join("orders.sock");
     fs::write(&path, "letters").unwrap();
-    assert!(refused(url(&path)).await.contains("there is a file, and it is no socket; remove it"));
+    assert!(refused(url(&path)).await.contains("the file exists and is not a socket; remove it"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "letters");
     let elsewhere = directory.path().join("letters");
     fs::rename(&path, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-    assert!(refused(url(&path)).await.contains("it is no socket"));
+    assert!(refused(url(&path)).await.contains("exists and is not a socket"));
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "letters");
     fs::remove_file(&path).unwrap();
     // Another program's, where ours would be bound first.
@@ -181,7 +181,7 @@ async fn a_path_that_cannot_be_had_says_what_to_do() {
 
     fs::write(directory.path().join("file"), "").unwrap();
     let message = refused(url(&directory.path().join("file/orders.sock"))).await;
-    assert!(message.contains("/file` is no directory"), "{message}");
+    assert!(message.contains("/file` is not a directory, choose another path"), "{message}");
 
     let begins = directory.path().join("a");
     let longest = |length: usize| begins.with_file_name("a".repeat(length - directory.path().as_os_str().len() - 1));
@@ -344,6 +344,58 @@ async fn the_kernel_says_who_calls_whichever_way() {
     )
     .await;
     assert!(!tcp.client().call::<bool>("proven", ()).await.unwrap(), "TCP proves nothing");
+}
+
+/// A user whom nothing belongs to, and its group.
+const NOBODY: u32 = 65_534;
+
+/// Only the superuser can be another user. The other user's process is this test again, from where it may read it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "needs the superuser and setpriv; .ci/run runs it"]
+async fn another_user_is_let_in_by_the_mode_alone_and_is_named() {
+    if let Ok(url) = std::env::var(CHILD) {
+        for transport in [Transport::Http, Transport::Frames] {
+            let client = Client::builder(&url).transport(transport).build().unwrap();
+            for _ in 0..12 {
+                match caller::on(&client).await {
+                    Ok(caller) => println!("result: {}", json!(caller)),
+                    Err(error) => println!("result: {} {:?} {}", error.code(), error.executed(), error.message()),
+                }
+            }
+        }
+        return;
+    }
+    let test = "another_user_is_let_in_by_the_mode_alone_and_is_named";
+    let directory = TemporaryDirectory::new();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("orders.sock");
+    for mode in [0o600, 0o660, 0o666] {
+        let running = UnixRunning::at(everything().method::<caller>(), Listen::unix(&path).mode(mode)).await;
+        let mut command = Command::new("setpriv");
+        let nobody = NOBODY.to_string();
+        command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]).arg(&program);
+        command.args(["--exact", test, "--include-ignored", "--nocapture"]).current_dir("/");
+        let mut child = Process::start(command, CHILD, &url(&path));
+        let expected = json!([NOBODY, NOBODY, child.id()]).to_string();
+        for _ in 0..24 {
+            let result = child.said("result: ").await;
+            if mode == 0o666 {
+                assert_eq!(result, expected);
+            } else {
+                assert!(result.starts_with("unavailable No "), "{mode:o}: {result}");
+                assert!(
+                    result.contains("the server lets other users in by `Listen::unix(path).mode(0o660)`"),
+                    "{mode:o}: {result}"
+                );
+            }
+        }
+        assert!(child.ended().await.success());
+        running.stopped().await.unwrap();
+    }
 }
 
 #[tokio::test]

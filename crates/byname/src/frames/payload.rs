@@ -13,9 +13,13 @@ use serde_json::{Map, Value};
 use super::header::{FrameHeader, flag, kind};
 use super::{LONGEST, Violation, WriteQueue};
 use crate::codec::json;
+use crate::untrusted_text::excerpt;
 
 /// The version in HELLO.
 const VERSION: u64 = 1;
+
+/// The longest text of a GOAWAY in a message.
+const WORDS: usize = 128;
 
 /// The most names that one connection may know by number.
 pub(crate) const NAMES: u16 = 4096;
@@ -84,14 +88,22 @@ pub(crate) fn read_name<'p>(header: &FrameHeader, payload: &'p [u8]) -> Result<(
     Ok((header.number, name))
 }
 
-/// GOAWAY: calls with an id above `last` are not run.
-pub(crate) fn put_go_away(last: u64, queue: &mut WriteQueue) {
-    queue.put_small(FrameHeader::new(kind::GOAWAY, 0, 0, last), b"");
+/// GOAWAY: calls with an id above `last` are not run. `why` is empty if the server stops.
+pub(crate) fn put_go_away(last: u64, why: &str, queue: &mut WriteQueue) {
+    queue.put_small(FrameHeader::new(kind::GOAWAY, 0, 0, last), why.as_bytes());
 }
 
-/// The id of the last call that is answered.
-pub(crate) fn read_go_away(header: &FrameHeader) -> u64 {
-    header.id
+/// The id of the last call that is answered, and why the others are not.
+pub(crate) fn read_go_away(header: &FrameHeader, payload: &[u8]) -> (u64, String) {
+    (header.id, no_further_calls(&String::from_utf8_lossy(payload)))
+}
+
+/// What both sides say of a call after GOAWAY with these words.
+pub(crate) fn no_further_calls(why: &str) -> String {
+    match why {
+        "" => "the server is stopping and accepts no further calls on this connection".to_owned(),
+        why => format!("the server accepts no further calls on this connection: {}", excerpt(why, WORDS)),
+    }
 }
 
 /// CANCEL, which has no payload. From the client: the caller no longer waits. From the server: it accepts no more
@@ -224,11 +236,12 @@ mod tests {
         fn names_and_ids_are_read_as_they_were_written(number in 0..NAMES, name in ".{0,20}", id: u64) {
             let mut queue = WriteQueue::new();
             put_name(number, &name, &mut queue);
-            put_go_away(id, &mut queue);
+            put_go_away(id, "tired", &mut queue);
             put_cancel(id, &mut queue);
-            let [(named, payload), (last, _), (cancelled, _)] = &queued(&mut queue)[..] else { panic!("three frames") };
+            let [(named, payload), (last, why), (cancelled, _)] = &queued(&mut queue)[..] else { panic!("three frames") };
             prop_assert_eq!((named.kind, read_name(named, payload)), (kind::NAME, Ok((number, name.as_str()))));
-            prop_assert_eq!((last.kind, read_go_away(last)), (kind::GOAWAY, id));
+            let expected = "the server accepts no further calls on this connection: tired".to_owned();
+            prop_assert_eq!((last.kind, read_go_away(last, why)), (kind::GOAWAY, (id, expected)));
             prop_assert_eq!((cancelled.kind, cancelled.id), (kind::CANCEL, id));
         }
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::connection_timeouts::{ConnectionActivity, TimedSocket, last_answer, linger};
+use super::end_reason::{EndReason, last_moment, log_expiry, unfinished};
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
 use super::networks::NetworkList;
@@ -74,6 +75,10 @@ pub(super) async fn serve(
     let session = Arc::new(Session::new(Arc::clone(&endpoint), Arc::clone(&activity), Some(Arc::clone(&peer))));
     let served = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&served), request));
+    let part = |why| {
+        log_expiry(&peer, why);
+        activity.part(why);
+    };
     let goes_on = || endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
     let ended = if is_http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -81,11 +86,11 @@ pub(super) async fn serve(
         http2.keep_alive_interval(PING).keep_alive_timeout(PING);
         http2.max_header_list_size(u32::try_from(limits.header).unwrap_or(u32::MAX));
         let connection = pin!(http2.serve_connection(io, service));
-        let end = |connection: Pin<&mut _>| {
-            activity.part();
+        let end = |connection: Pin<&mut _>, why| {
+            part(why);
             http2::Connection::graceful_shutdown(connection);
         };
-        drive(connection, goes_on, told_to_end(&mut stopped.clone(), until), end).await
+        drive(connection, goes_on, told_to_end(&mut stopped.clone(), until), end, &limits).await
     } else {
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None);
@@ -93,21 +98,24 @@ pub(super) async fn serve(
         http1.half_close(true);
         http1.max_header_size(limits.header).max_buf_size(limits.header.max(BUFFER));
         let connection = pin!(http1.serve_connection(io, service).with_upgrades());
-        let end = |connection: Pin<&mut _>| {
-            activity.part();
+        let end = |connection: Pin<&mut _>, why| {
+            part(why);
             http1::UpgradeableConnection::graceful_shutdown(connection);
         };
-        drive(connection, goes_on, told_to_end(&mut stopped.clone(), until), end).await
+        drive(connection, goes_on, told_to_end(&mut stopped.clone(), until), end, &limits).await
     };
     if let (Ok(()), Some(upgrade)) = (&ended, session.upgrade()) {
         return upgraded(upgrade, peer, Arc::clone(&endpoint), stopped, until).await;
     }
     match ended {
         Ok(()) => {}
-        Err(why) if why.is_parse_too_large() => {
+        Err(Undriven::Unfinished) => {
+            debug!(%peer, "closed a connection {}", unfinished(&limits));
+        }
+        Err(Undriven::Failed(why)) if why.is_parse_too_large() => {
             debug!(%peer, "closed a connection whose header exceeds {} bytes (`Limits::header`)", limits.header);
         }
-        Err(why) => debug!(%peer, "a connection ended: {why}"),
+        Err(Undriven::Failed(why)) => debug!(%peer, "a connection ended: {why}"),
     }
 }
 
@@ -137,11 +145,15 @@ async fn upgraded(
 
 /// Waits until a connection must end: with its server, or with the certificate of its client. The caller keeps the
 /// receiver to the end of its connection, because the drain waits until all receivers are dropped.
-pub(super) async fn told_to_end(stopped: &mut watch::Receiver<()>, until: Option<Instant>) {
-    match until {
-        None => drop(stopped.changed().await),
-        // Boxed, so that other connections don't have the room of its timer.
-        Some(until) => drop(Box::pin(timeout_at(until, stopped.changed())).await),
+pub(super) async fn told_to_end(stopped: &mut watch::Receiver<()>, until: Option<Instant>) -> EndReason {
+    let Some(until) = until else {
+        let _ = stopped.changed().await;
+        return EndReason::ServerStops;
+    };
+    // Boxed, so that other connections don't have the room of its timer.
+    match Box::pin(timeout_at(until, stopped.changed())).await {
+        Ok(_) => EndReason::ServerStops,
+        Err(_) => EndReason::CertificateExpired,
     }
 }
 
@@ -161,6 +173,10 @@ async fn secured(
         Some(Handshake::Plain(stream)) => {
             debug!(%peer, "the peer speaks plain HTTP, this port is TLS; call it with https://");
             (Some(stream), without_tls())
+        }
+        Some(Handshake::Expired(why, stream)) => {
+            tls.log_failure(&peer, &why);
+            (Some(stream), session_expired())
         }
         Some(Handshake::Failed(why, stream)) => {
             tls.log_failure(&peer, &why);
@@ -183,6 +199,12 @@ async fn secured(
 fn without_tls() -> Vec<u8> {
     let body = r#"{"err":{"code":"failed_precondition","message":"this port requires TLS, but the request came without it; call it with https://","executed":"no","kind":"rpc"}}"#;
     last_answer("400 Bad Request", body)
+}
+
+/// The answer to a client that has resumed a session, and whose certificate has expired since the session began.
+fn session_expired() -> Vec<u8> {
+    let body = r#"{"err":{"code":"unauthenticated","message":"the client's certificate has expired since its TLS session began; connect with a certificate that is valid","executed":"no","kind":"rpc"}}"#;
+    last_answer("401 Unauthorized", body)
 }
 
 /// The peer as its proxy introduces it, or why the connection is not served.
@@ -249,32 +271,43 @@ pub(super) async fn until_stopped<F: Future>(
     .await
 }
 
+/// Why a connection of HTTP was not driven to its end.
+enum Undriven {
+    Failed(hyper::Error),
+    /// Its calls did not end in time after it was told to end.
+    Unfinished,
+}
+
 /// Drives a connection. When it is told to end, it accepts no further call.
 async fn drive<C>(
     mut connection: Pin<&mut C>,
     goes_on: impl Fn() -> bool,
-    told_to_end: impl Future,
-    end: impl Fn(Pin<&mut C>),
-) -> C::Output
+    told_to_end: impl Future<Output = EndReason>,
+    end: impl Fn(Pin<&mut C>, EndReason),
+    limits: &Limits,
+) -> Result<(), Undriven>
 where
-    C: Future,
+    C: Future<Output = hyper::Result<()>>,
 {
     let mut stop = pin!(told_to_end);
-    let (mut listening, mut told) = (false, false);
+    let (mut listening, mut told, mut last) = (false, false, None);
     poll_fn(|cx: &mut Context<'_>| {
         // Poll first: a call that arrived before the stop is answered.
-        let polled = connection.as_mut().poll(cx);
+        let mut polled = connection.as_mut().poll(cx);
         // Tell the connection only once, and only if it really ends.
         if polled.is_pending() && !told && (!listening || !goes_on()) {
             listening = true;
-            if stop.as_mut().poll(cx).is_pending() {
-                return polled;
-            }
+            let Poll::Ready(why) = stop.as_mut().poll(cx) else { return Poll::Pending };
             told = true;
-            end(connection.as_mut());
-            return connection.as_mut().poll(cx);
+            last = last_moment(why, limits);
+            end(connection.as_mut(), why);
+            polled = connection.as_mut().poll(cx);
         }
-        polled
+        match (polled, &mut last) {
+            (Poll::Ready(ended), _) => Poll::Ready(ended.map_err(Undriven::Failed)),
+            (Poll::Pending, Some(last)) => last.as_mut().poll(cx).map(|()| Err(Undriven::Unfinished)),
+            (Poll::Pending, None) => Poll::Pending,
+        }
     })
     .await
 }
@@ -296,5 +329,147 @@ async fn first_bytes(stream: &mut TransportStream) -> io::Result<(Bytes, bool)> 
         if known == PREFACE.len() {
             return Ok((early.freeze(), true));
         }
+    }
+}
+
+#[cfg(feature = "tls")]
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd};
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+    use rustls::time_provider::TimeProvider;
+    use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::client::{Client, Transport};
+    use crate::error::{Code, Executed};
+    use crate::peer::Identity;
+    use crate::transport::{ClientTls, Pem};
+
+    /// A clock that a test sets, in seconds since 1970.
+    #[derive(Debug)]
+    struct SteppedClock(AtomicU64);
+
+    impl TimeProvider for SteppedClock {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
+        }
+    }
+
+    const END_OF_2099: u64 = 4_102_444_800;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    fn authority() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A certificate and its key, in PEM.
+    fn sign(authority: &Authority, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// What the connection has proven.
+    async fn proven() -> Option<String> {
+        match crate::Context::current()?.peer()?.identity.as_ref()? {
+            Identity::Certificate(certificate) => certificate.spiffe_id().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// A client that keeps its sessions.
+    struct Resuming {
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+    }
+
+    impl Resuming {
+        /// What a connection brings: its handshake, and the answer to a call of `proven`.
+        async fn connect(&self) -> io::Result<(HandshakeKind, String)> {
+            let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
+            let name = ServerName::IpAddress(self.address.ip().into());
+            let mut stream = connector.connect(name, TcpStream::connect(self.address).await?).await?;
+            let request =
+                "POST /rpc/proven HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok((stream.get_ref().1.handshake_kind().unwrap(), answer))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resumed_session_proves_nothing_once_its_certificate_has_expired() {
+        let authority = authority();
+        let billing = sign(&authority, |params| {
+            params.not_after = date_time_ymd(2100, 1, 1);
+            params.subject_alt_names.push(SanType::URI("spiffe://prod/billing".try_into().unwrap()));
+        });
+        let clock = Arc::new(SteppedClock(AtomicU64::new(END_OF_2099 - 86_400)));
+        let (certificate, key) = sign(&authority, |_| ());
+        let tls = ServerTls::pem(&certificate, &key).unwrap().require_clients(Pem::text(authority.pem())).unwrap();
+        let server = crate::Server::new().function("proven", proven).tls(tls.with_clock(Arc::clone(&clock) as _));
+        let bound = server.serve("127.0.0.1:0").until(std::future::pending()).bind().await.unwrap();
+        let address = bound.local_addr().socket_addr().unwrap();
+        let serving = tokio::spawn(bound.into_future());
+
+        let client = |protocol: &str| {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der().clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let chain = vec![CertificateDer::from_pem_slice(billing.0.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(billing.1.as_bytes()).unwrap();
+            let config = config.with_root_certificates(roots).with_client_auth_cert(chain, key);
+            let mut config = config.unwrap();
+            config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+            Resuming { address, config: Arc::new(config) }
+        };
+        let (http1, http2) = (client("http/1.1"), client("h2"));
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let (found, answer) = http1.connect().await.unwrap();
+            assert!(found == kind && answer.ends_with("\"spiffe://prod/billing\""), "{found:?} {answer}");
+        }
+        // It does not speak HTTP/2, but it gets its ticket.
+        assert_eq!(http2.connect().await.unwrap().0, HandshakeKind::Full);
+        let bynames = [Transport::Http, Transport::Frames].map(|transport| {
+            let tls = ClientTls::new().roots(Pem::text(authority.pem())).unwrap();
+            let tls = tls.identity(Pem::text(&billing.0), Pem::text(&billing.1)).unwrap();
+            Client::builder(format!("https://{address}")).transport(transport).tls(tls).build().unwrap()
+        });
+        for client in &bynames {
+            let proven = client.call::<Option<String>>("proven", ()).await.unwrap();
+            assert_eq!(proven.as_deref(), Some("spiffe://prod/billing"));
+        }
+
+        clock.0.store(END_OF_2099 + 1, Ordering::Relaxed);
+        let (kind, answer) = http1.connect().await.unwrap();
+        assert_eq!(kind, HandshakeKind::Resumed, "the ticket is good");
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("\"executed\":\"no\""), "{answer}");
+        assert!(answer.contains("the client's certificate has expired since its TLS session began"), "{answer}");
+        assert_eq!(http2.connect().await.unwrap(), (HandshakeKind::Resumed, String::new()));
+        assert!(client("http/1.1").connect().await.is_err(), "without a session the certificate is rejected");
+        // Longer than byname's clients keep their connections.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(70)).await;
+        tokio::time::resume();
+        for client in &bynames {
+            let error = client.call::<Option<String>>("proven", ()).await.unwrap_err();
+            let error = error.rpc().unwrap();
+            assert_eq!((error.code(), error.executed()), (Code::Unauthenticated, Executed::No), "{error}");
+            assert!(error.message().contains("has expired since its TLS session began"), "{error}");
+        }
+        serving.abort();
     }
 }

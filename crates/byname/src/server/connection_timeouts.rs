@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::end_reason::EndReason;
 use crate::deadline::{DeadlineTimer, later};
 use crate::limits_and_timeouts::Limits;
 use crate::peer::Peer;
@@ -31,8 +32,8 @@ pub(super) struct ConnectionActivity {
     half: AtomicUsize,
     /// Whether a reply has said that the connection ends with it.
     announced: AtomicBool,
-    /// Whether the server stops, and closes this connection.
-    parting: AtomicBool,
+    /// Why the server closes this connection, once it does.
+    parting: OnceLock<EndReason>,
     /// Whether the body of the current request was not read to its end, and will not be.
     unread: AtomicBool,
     /// The peer has closed its half: it sends nothing more, and may still read.
@@ -53,7 +54,7 @@ impl ConnectionActivity {
             working: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             announced: AtomicBool::new(false),
-            parting: AtomicBool::new(false),
+            parting: OnceLock::new(),
             unread: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             is_shared,
@@ -89,8 +90,12 @@ impl ConnectionActivity {
     }
 
     /// From now on no further call is read.
-    pub(super) fn part(&self) {
-        self.parting.store(true, Ordering::Relaxed);
+    pub(super) fn part(&self, why: EndReason) {
+        let _ = self.parting.set(why);
+    }
+
+    pub(super) fn is_parting(&self) -> bool {
+        self.parting.get().is_some()
     }
 
     /// The rest of a request's body is not read, so no other request can be found after it.
@@ -157,7 +162,16 @@ const LONGEST_LINGER: Duration = Duration::from_secs(5);
 
 /// The answer on an HTTP/1 connection whose peer does not know that it ends. A call that is on its way did not run, and
 /// no later call will. HTTP defines 408 for a request that arrives after the server has given up waiting.
-const GOODBYE: &str = r#"{"err":{"code":"unavailable","message":"the server is stopping and had closed this connection before the call came; it was not run","executed":"no","kind":"rpc"}}"#;
+fn goodbye(why: EndReason) -> Vec<u8> {
+    not_waited_for(match why {
+        EndReason::CertificateExpired => {
+            r#"{"err":{"code":"unavailable","message":"the certificate of the client has expired, so the server had closed this connection before the call came; it was not run","executed":"no","kind":"rpc"}}"#
+        }
+        EndReason::ServerStops | EndReason::Idle => {
+            r#"{"err":{"code":"unavailable","message":"the server is stopping and had closed this connection before the call came; it was not run","executed":"no","kind":"rpc"}}"#
+        }
+    })
+}
 
 /// How long the server waits at the end of a connection, within its limit for the whole drain.
 pub(super) fn linger(limits: &Limits) -> Duration {
@@ -304,9 +318,9 @@ impl TimedSocket {
         (self.stream, self.early)
     }
 
-    /// Closes the connection to a peer that has sent no request.
+    /// Closes the connection to a peer that has sent no request before the server stopped.
     pub(super) async fn part(self) {
-        self.activity.part();
+        self.activity.part(EndReason::ServerStops);
         self.close().await;
     }
 
@@ -359,16 +373,16 @@ impl TimedSocket {
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_told = self.activity.parting.load(Ordering::Relaxed);
-        let needs_goodbye = is_told && self.needs_goodbye();
+        let told = self.activity.parting.get().copied();
+        let goodbye_for = told.filter(|_| self.needs_goodbye());
         let (linger, longest) = self.linger;
         let parting = self.parting.get_or_insert_with(|| {
             let now = Instant::now();
             LingeringClose {
-                goodbye: if needs_goodbye { not_waited_for(GOODBYE).into() } else { Bytes::new() },
+                goodbye: goodbye_for.map(goodbye).unwrap_or_default().into(),
                 is_half_closed: false,
                 next: later(now, linger),
-                until: later(now, if is_told { linger } else { longest }),
+                until: later(now, if told.is_some() { linger } else { longest }),
             }
         });
         match parting.poll(&mut self.stream, linger, cx) {
@@ -509,7 +523,7 @@ impl AsyncWrite for TimedSocket {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // HTTP/2 says itself up to which call it answers. A peer that has closed its half sends no call that could
         // cross the end.
-        if self.activity.parting.load(Ordering::Relaxed) || self.quiet.has_headers && !self.has_end {
+        if self.activity.is_parting() || self.quiet.has_headers && !self.has_end {
             return self.poll_part(cx);
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

@@ -311,14 +311,14 @@ mod tests {
     #[test]
     fn untrusted_senders_and_the_other_header_are_ignored() {
         let sent = lines(ProxyHeader::XForwardedFor, &[b"203.0.113.7"]);
-        let from = |address: Address, header| proxies(header).client(&Peer::at(address), &sent);
+        let from = |address: Address, header| proxies(header).client(&Peer::from(address), &sent);
         let trusted = Address::from(SocketAddr::from(([10, 0, 0, 1], 1)));
         assert!(from(trusted.clone(), ProxyHeader::XForwardedFor).is_some());
         assert!(from(Address::Unix(None), ProxyHeader::XForwardedFor).is_some());
         assert!(from(trusted.clone(), ProxyHeader::Forwarded).is_none());
         assert!(from(SocketAddr::from(([11, 0, 0, 1], 1)).into(), ProxyHeader::XForwardedFor).is_none());
         // The PROXY protocol has said that the trusted address connects for somebody else, who writes the header.
-        let spoken_for = Peer { address: SocketAddr::from(([203, 0, 113, 9], 1)).into(), ..Peer::at(trusted) };
+        let spoken_for = Peer { address: SocketAddr::from(([203, 0, 113, 9], 1)).into(), ..Peer::from(trusted) };
         assert!(proxies(ProxyHeader::XForwardedFor).client(&spoken_for, &sent).is_none());
     }
 

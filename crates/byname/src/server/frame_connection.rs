@@ -21,6 +21,7 @@ use tracing::debug;
 use tracing::field::display;
 
 use super::connection_timeouts::linger;
+use super::end_reason::{EndReason, last_moment, log_expiry, unfinished};
 use super::http::ServerEndpoint;
 use super::http::request_body;
 use crate::access_log::{AccessEntry, CallWay};
@@ -78,24 +79,33 @@ pub(super) async fn serve(
     early: Bytes,
     caller: FrameCaller,
     endpoint: Arc<ServerEndpoint>,
-    told_to_end: impl Future,
+    told_to_end: impl Future<Output = EndReason>,
     until: Option<Instant>,
 ) {
     let mut connection = FrameServer::new(stream, &early, caller, endpoint);
     let mut stop = pin!(told_to_end);
-    let (mut is_told, mut listening) = (false, false);
+    let (mut is_told, mut listening, mut last) = (false, false, None);
     let ended = poll_fn(|cx| {
-        let polled = connection.poll(cx);
+        let mut polled = connection.poll(cx);
         let goes_on = connection.endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
         if polled.is_pending() && !is_told && (!listening || !goes_on) {
             listening = true;
-            if stop.as_mut().poll(cx).is_ready() {
-                is_told = true;
-                connection.leave();
-                return connection.poll(cx);
+            let Poll::Ready(why) = stop.as_mut().poll(cx) else { return Poll::Pending };
+            is_told = true;
+            last = last_moment(why, connection.endpoint.dispatch().limits());
+            if let Some(peer) = &connection.caller.peer {
+                log_expiry(peer, why);
             }
+            connection.leave(why);
+            polled = connection.poll(cx);
         }
-        polled
+        match (polled, &mut last) {
+            (Poll::Pending, Some(last)) => last.as_mut().poll(cx).map(|()| {
+                debug!("closed a connection of frames {}", unfinished(connection.endpoint.dispatch().limits()));
+                SocketEnd::Closed
+            }),
+            (polled, _) => polled,
+        }
     })
     .await;
     let peer = connection.caller.peer.as_deref().map(display);
@@ -127,7 +137,8 @@ struct FrameServer<S> {
     /// Whether a call in flight has a stream.
     has_streams: bool,
     last_id: u64,
-    is_leaving: bool,
+    /// Why it accepts no further call, once it does not.
+    leaving: Option<EndReason>,
     last_call: Instant,
     /// When the last inline poll ended.
     clock: std::time::Instant,
@@ -181,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             functions: CallPermits::new(CALLS),
             has_streams: false,
             last_id: 0,
-            is_leaving: false,
+            leaving: None,
             last_call: now,
             clock: now.into_std(),
             timer: DeadlineTimer::default(),
@@ -220,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
             if !unwritten {
                 let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.write_queue.is_empty();
-                if self.is_leaving && is_done {
+                if self.leaving.is_some() && is_done {
                     return Ok(Poll::Ready(SocketEnd::Closed));
                 }
                 if is_more {
@@ -265,11 +276,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         if !unwritten && self.running.is_empty() {
             let until = later(self.last_call, limits.idle);
             if until <= now {
-                if self.is_leaving {
+                if self.leaving.is_some() {
                     // The rest of an unfinished message will not come.
                     return Ok(Poll::Ready(SocketEnd::Closed));
                 }
-                self.leave();
+                self.leave(EndReason::Idle);
                 cx.waker().wake_by_ref();
                 return Ok(Poll::Pending);
             }
@@ -294,9 +305,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     }
 
     /// Accepts no call after the last that has come, and says so by GOAWAY.
-    fn leave(&mut self) {
-        self.is_leaving = true;
-        payload::put_go_away(self.last_id, &mut self.write_queue);
+    fn leave(&mut self, why: EndReason) {
+        let why = *self.leaving.get_or_insert(why);
+        payload::put_go_away(self.last_id, why.words(), &mut self.write_queue);
     }
 
     /// Reads the frames of a message, up to [`AT_ONCE`] calls and while there is room for answers.
@@ -374,8 +385,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         if id == 0 || self.running.contains_key(&id) {
             return Err(Violation("the id of a call is 0 or already in use"));
         }
-        if self.is_leaving {
-            let why = "the server is stopping and accepts no further calls on this connection; this call was not run";
+        if let Some(leaving) = self.leaving {
+            let why = format!("{}; this call was not run", payload::no_further_calls(leaving.words()));
             let access = self.access(header, &HeaderMap::new(), Instant::now);
             self.put(id, Error::refused(Code::Unavailable, why).into(), "", access);
             if header.has(flag::MORE) {
@@ -654,7 +665,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     async fn part(mut self, ended: SocketEnd) {
         let mut close = match &ended {
             SocketEnd::Closed if self.socket.is_closed() => None,
-            SocketEnd::Closed => Some((1001, String::new())),
+            SocketEnd::Closed => Some((1001, self.leaving.map_or("", EndReason::words).to_owned())),
             SocketEnd::Violation(violation) => Some((1002, violation.to_string())),
             // Nothing that is written would arrive.
             SocketEnd::Io(_) => return,

@@ -12,7 +12,7 @@ pub fn forwarded(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else {
         return;
     };
-    let sender = Peer::at(Address::Unix(None));
+    let sender = Peer::from(Address::Unix(None));
     for (header, name, added) in [
         (ProxyHeader::XForwardedFor, "x-forwarded-for", &b"203.0.113.7"[..]),
         (ProxyHeader::Forwarded, "forwarded", b"for=203.0.113.7"),

@@ -31,5 +31,5 @@ fn check_listens(at: usize, socket: SockRef<'_>) -> Result<(), String> {
     if socket.peer_addr().is_err() {
         return Ok(());
     }
-    Err(format!("socket {} is a connection and no listener; expected `Accept=no` in the socket unit", at + 1))
+    Err(format!("socket {} is a connection and not a listener; expected `Accept=no` in the socket unit", at + 1))
 }

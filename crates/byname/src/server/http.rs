@@ -283,9 +283,11 @@ pub(super) async fn answer<B: RequestBody>(
     if says_idle {
         headers.insert(headers::KEEP_ALIVE, endpoint.keep_alive.clone());
     }
-    if version <= Version::HTTP_11 && (!endpoint.dispatch.is_ready() || session.activity.has_left_unread()) {
+    let activity = &session.activity;
+    let is_last = !endpoint.dispatch.is_ready() || activity.is_parting() || activity.has_left_unread();
+    if version <= Version::HTTP_11 && is_last {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        session.activity.announce_end();
+        activity.announce_end();
     }
     if is_get {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -43,8 +43,8 @@ struct MountedServer {
     stop: watch::Sender<()>,
 }
 
-/// Finds the caller's address in the extensions of a request.
-type PeerFrom = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
+/// Finds the caller in the extensions of a request.
+type PeerFrom = dyn Fn(&Extensions) -> Option<Peer> + Send + Sync;
 
 impl std::fmt::Debug for HttpService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,8 +55,8 @@ impl std::fmt::Debug for HttpService {
 }
 
 impl HttpService {
-    /// Sets how to find a caller's address in the extensions of a request, if it is not a plain [`SocketAddr`]. axum
-    /// stores it as its `ConnectInfo`:
+    /// Sets how to find the caller in the extensions of a request, if it is neither a [`Peer`] nor a [`SocketAddr`].
+    /// axum stores the address as its `ConnectInfo`:
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -74,10 +74,15 @@ impl HttpService {
     /// # let _ = app; Ok(()) }
     /// ```
     ///
-    /// If `find` returns `None`, a plain `SocketAddr` in the extensions is used.
+    /// If `find` returns `None`, a `Peer` in the extensions is used, or else a `SocketAddr`.
+    ///
+    /// A `Peer` also says what the connection has proven. An application that accepts TLS itself puts the certificate of
+    /// the client into it ([`ClientCertificate::from_der`](crate::ClientCertificate::from_der)), so that rules and
+    /// functions read the same [`identity`](Peer::identity) as in a server with [`Server::tls`]. The outer server ends the
+    /// connection when that certificate expires, if it wants to: byname doesn't know of the connection.
     #[must_use]
-    pub fn peer_from(mut self, find: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
-        self.peer_from = Some(Arc::new(find));
+    pub fn peer_from<P: Into<Peer>>(mut self, find: impl Fn(&Extensions) -> Option<P> + Send + Sync + 'static) -> Self {
+        self.peer_from = Some(Arc::new(move |extensions| find(extensions).map(Into::into)));
         self
     }
 
@@ -192,8 +197,8 @@ impl Server {
     /// and `.endpoint("/")` answers at the mount point itself. The extensions of the request, for example a user that a
     /// middleware has inserted, are the extensions of the call: interceptors read them from
     /// [`Request::extensions`](crate::Request::extensions), functions from
-    /// [`Context::extensions`](crate::Context::extensions). A [`SocketAddr`] among them is the caller's address.
-    /// [`HttpService::peer_from`] finds it elsewhere.
+    /// [`Context::extensions`](crate::Context::extensions). A [`Peer`] among them is the caller, and otherwise a
+    /// [`SocketAddr`] is the caller's address. [`HttpService::peer_from`] finds them elsewhere.
     ///
     /// Every layer of tower-http fits around it, directly and through axum.
     ///
@@ -240,8 +245,8 @@ impl<B: RequestBody> Service<Request<B>> for HttpService {
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut extensions = std::mem::take(request.extensions_mut());
         let found = self.peer_from.as_ref().and_then(|peer_from| peer_from(&extensions));
-        let peer = found.or_else(|| extensions.get::<SocketAddr>().copied());
-        let peer = peer.map(|address| Arc::new(Peer::from(address)));
+        let peer = found.or_else(|| extensions.get::<Peer>().cloned());
+        let peer = peer.or_else(|| extensions.get::<SocketAddr>().map(|&address| address.into())).map(Arc::new);
         // The service may be dropped after this call. Its calls are still answered.
         let mounted = Arc::clone(&self.mounted);
         let endpoint = Arc::clone(&mounted.endpoint);

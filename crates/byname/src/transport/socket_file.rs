@@ -154,7 +154,7 @@ fn check_replaceable(path: &Path) -> Result<(), String> {
         Err(why) => return Err(explained(path, &why)),
     };
     if !there.file_type().is_socket() {
-        return Err("there is a file, and it is no socket; remove it, or choose another path".into());
+        return Err("the file exists and is not a socket; remove it, or choose another path".into());
     }
     let connected = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -168,7 +168,7 @@ fn check_replaceable(path: &Path) -> Result<(), String> {
         Err(why) if why.kind() == io::ErrorKind::WouldBlock => Err(in_use(None)),
         Err(why) if matches!(why.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
         Err(why) => {
-            Err(format!("there is a socket, and nobody knows whether it is used: {why}; remove it if it is not"))
+            Err(format!("the socket exists, and it is unknown whether a server uses it: {why}; remove it if none does"))
         }
     }
 }
@@ -181,7 +181,7 @@ fn explained(path: &Path, why: &io::Error) -> String {
         io::ErrorKind::NotFound => {
             format!("; create the directory {directory}, or let systemd do it by `RuntimeDirectory`")
         }
-        io::ErrorKind::NotADirectory => format!("; {directory} is no directory"),
+        io::ErrorKind::NotADirectory => format!("; {directory} is not a directory, choose another path"),
         io::ErrorKind::PermissionDenied => {
             format!("; this user may not write to the directory {directory}, choose one that it owns")
         }

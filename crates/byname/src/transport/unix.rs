@@ -76,14 +76,14 @@ impl ClosingPathListener {
                 let (stream, peer) = with_peer(stream, &from.into());
                 (Ok(stream), peer)
             }
-            Err(why) => (Err(why), Peer::at(Address::Unix(None))),
+            Err(why) => (Err(why), Peer::from(Address::Unix(None))),
         })
     }
 }
 
 /// A connection, and who the kernel says has opened it.
 fn with_peer(stream: UnixStream, from: &SocketAddr) -> (UnixStream, Peer) {
-    let mut peer = Peer::at(Address::Unix(from.as_pathname().map(Arc::from)));
+    let mut peer = Peer::from(Address::Unix(from.as_pathname().map(Arc::from)));
     peer.identity = credentials(&stream).map(Identity::Unix);
     (stream, peer)
 }

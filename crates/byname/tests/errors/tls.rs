@@ -1,8 +1,9 @@
 //! What goes wrong with TLS.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use byname::{Client, ClientTls, Code, Executed, Pem, ServerTls};
+use byname::{Client, ClientCertificate, ClientTls, Code, Executed, Pem, ServerTls};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, NameConstraints, SerialNumber, date_time_ymd};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,9 +14,10 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::harness::tls::{
-    Authority, Folder, Signed, client_config, connect, identified, over_http, self_signed, server_tls, trusting,
+    Authority, Folder, Signed, client_config, connect, identified, identified_config, over_http, self_signed,
+    server_tls, trusting,
 };
-use super::harness::{Log, Running, get, raw};
+use super::harness::{Caller, Log, Raw, Running, get, post, raw};
 use super::{Page, SHORT, Seen, failed, one};
 
 const HERE: &[&str] = &["127.0.0.1"];
@@ -290,6 +292,44 @@ async fn certificates_of_clients(page: &mut Page) {
         &line,
         "Make a certificate with the extended key usage `clientAuth`, or with none.",
     );
+    page.add(
+        "The bytes of a client's certificate are not a certificate",
+        failed(ClientCertificate::from_der(*b"letters")),
+        "Pass the first certificate that the client has shown, in DER. A PEM is the same in base64: decode it first.",
+    );
+    let (line, answer) = tokio::task::spawn_blocking(expired_connection).await.unwrap();
+    page.add_logged(
+        "The certificate of a client has expired during its connection",
+        &line,
+        "No action is needed. The client opens another connection, for which it needs a certificate that is valid.",
+    );
+    page.add(
+        "A call came after the certificate of its client had expired",
+        answer,
+        "byname's client sends the call again on another connection, with the certificate that is in its files by then. If \
+         that one has expired too, the handshake fails and the error says so: renew the certificate.",
+    );
+}
+
+/// What the log and the client are told when a certificate expires while its connection is open. It needs a thread of its
+/// own, because it changes the clock of its runtime.
+fn expired_connection() -> (String, Raw) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
+        let tls = server_tls(&servers.sign(HERE)).require_clients(Pem::text(clients.pem())).unwrap();
+        let mut log = Log::new();
+        let running = Running::new(one().tls(tls).limits(|limits| limits.idle = 2 * DAY)).await;
+        let signed = clients.sign_with(&["billing"], |params| params.not_after = (SystemTime::now() + DAY).into());
+        let config = identified_config(&servers, &signed, &["http/1.1"]);
+        let mut caller = Caller::on(connect(running.address, config).await.unwrap());
+        assert_eq!(caller.ask(post("/rpc/add", "[1,2]")).await.status, 200);
+        tokio::time::pause();
+        tokio::time::advance(DAY).await;
+        tokio::time::resume();
+        (log.until("the certificate of the client has expired").await, caller.answer().await)
+    })
 }
 
 /// Has no certificate for anybody.

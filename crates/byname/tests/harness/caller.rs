@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// An answer as it came over the socket.
@@ -28,8 +28,8 @@ impl Raw {
 }
 
 /// One connection to a server.
-pub struct Caller {
-    pub stream: TcpStream,
+pub struct Caller<S = TcpStream> {
+    pub stream: S,
     /// Bytes of the next answer.
     early: Vec<u8>,
 }
@@ -38,9 +38,11 @@ impl Caller {
     pub async fn to(address: SocketAddr) -> Self {
         Self::on(TcpStream::connect(address).await.unwrap())
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Caller<S> {
     /// On a connection that there is.
-    pub fn on(stream: TcpStream) -> Self {
+    pub fn on(stream: S) -> Self {
         Self { stream, early: Vec::new() }
     }
 

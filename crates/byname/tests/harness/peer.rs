@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::foreign::Open;
@@ -134,8 +134,8 @@ pub enum Came {
     End,
 }
 
-pub struct Peer {
-    pub stream: TcpStream,
+pub struct Peer<S = TcpStream> {
+    pub stream: S,
     early: Vec<u8>,
     /// The rest of the message that came last.
     frames: Vec<u8>,
@@ -169,16 +169,30 @@ impl Peer {
         peer
     }
 
+    /// As [`to`](Self::to), and has said HELLO, and that the number 0 stands for a name.
+    pub async fn calling(address: SocketAddr, name: &str) -> Self {
+        let mut peer = Self::to(address).await;
+        peer.say([frame(HELLO, 0, 0, 0, GREETING), frame(NAME, 0, 0, 0, name)].concat()).await;
+        peer
+    }
+
     async fn on(stream: TcpStream) -> Self {
         Self::after(asking(|_| ()), stream).await
     }
 
+    /// Closes by RST: whatever was not read yet is lost.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// As [`to`](Self::to), on a connection that there is, by this request.
-    pub async fn asking(stream: TcpStream, request: String) -> Self {
+    pub async fn asking(stream: S, request: String) -> Self {
         Self::after(request, stream).await
     }
 
-    async fn after(asking: String, stream: TcpStream) -> Self {
+    async fn after(asking: String, stream: S) -> Self {
         let mut peer = Self { stream, early: Vec::new(), frames: Vec::new(), is_client: true, _open: None };
         peer.send(asking).await;
         let end = loop {
@@ -195,15 +209,8 @@ impl Peer {
         peer
     }
 
-    /// As [`to`](Self::to), and has said HELLO, and that the number 0 stands for a name.
-    pub async fn calling(address: SocketAddr, name: &str) -> Self {
-        let mut peer = Self::to(address).await;
-        peer.say([frame(HELLO, 0, 0, 0, GREETING), frame(NAME, 0, 0, 0, name)].concat()).await;
-        peer
-    }
-
     /// The side that was connected to.
-    pub fn serving(stream: TcpStream, early: Vec<u8>, open: Open) -> Self {
+    pub fn serving(stream: S, early: Vec<u8>, open: Open) -> Self {
         Self { stream, early, frames: Vec::new(), is_client: false, _open: Some(open) }
     }
 
@@ -302,11 +309,6 @@ impl Peer {
     async fn more(&mut self) -> bool {
         // Either side may close by RST.
         within(self.stream.read_buf(&mut self.early)).await.is_ok_and(|count| count > 0)
-    }
-
-    /// Closes by RST: whatever was not read yet is lost.
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

@@ -13,9 +13,12 @@ use rcgen::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::crypto::ring::{default_provider, sign};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::Running;
@@ -153,12 +156,37 @@ pub fn client_config(authority: &Authority, protocols: &[&str]) -> ClientConfig 
     config
 }
 
-/// TLS of another server than byname's.
-pub fn server_config((certificate, key): &Signed) -> ServerConfig {
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+/// As [`client_config`], with a certificate of the client's own.
+pub fn identified_config(servers: &Authority, signed: &Signed, protocols: &[&str]) -> ClientConfig {
+    let mut config = client_config(servers, protocols);
+    let (chain, key) = chain_and_key(signed);
+    let certified = CertifiedKey::new(chain, sign::any_supported_type(&key).unwrap());
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+    config
+}
+
+fn chain_and_key((certificate, key): &Signed) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    (chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+}
+
+/// TLS of another server than byname's.
+pub fn server_config(signed: &Signed) -> ServerConfig {
+    serving(signed, WebPkiClientVerifier::no_client_auth())
+}
+
+/// As [`server_config`]. It accepts clients with a certificate of this authority, and clients without one.
+pub fn server_config_accepting(signed: &Signed, clients: &Authority) -> ServerConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(clients.0.der().clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::new(default_provider()));
+    serving(signed, verifier.allow_unauthenticated().build().unwrap())
+}
+
+fn serving(signed: &Signed, clients: Arc<dyn ClientCertVerifier>) -> ServerConfig {
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_client_cert_verifier(clients);
+    let (chain, key) = chain_and_key(signed);
     let mut config = config.with_single_cert(chain, key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
@@ -166,7 +194,11 @@ pub fn server_config((certificate, key): &Signed) -> ServerConfig {
 
 /// A connection over TLS to a server that is called by its address.
 pub async fn connect(address: SocketAddr, config: impl Into<Arc<ClientConfig>>) -> io::Result<TlsStream<TcpStream>> {
-    let socket = TcpStream::connect(address).await?;
-    let name = ServerName::IpAddress(address.ip().into());
+    connect_on(TcpStream::connect(address).await?, config).await
+}
+
+/// As [`connect`], on a connection that there is.
+pub async fn connect_on(socket: TcpStream, config: impl Into<Arc<ClientConfig>>) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::IpAddress(socket.peer_addr()?.ip().into());
     TlsConnector::from(config.into()).connect(name, socket).await
 }

@@ -38,6 +38,8 @@ pub(in crate::client) struct ConnectionDriver<S> {
     write_progress: Duration,
     timer: DeadlineTimer,
     wakers: Vec<Waker>,
+    /// What the server's GOAWAY says.
+    goodbye: Option<Arc<str>>,
     has_ended: bool,
 }
 
@@ -63,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
             write_progress: limits.write_progress,
             timer: DeadlineTimer::default(),
             wakers: Vec::new(),
+            goodbye: None,
             has_ended: false,
         }
     }
@@ -260,8 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     if state.status == ConnectionStatus::Open {
                         state.status = ConnectionStatus::Leaving;
                     }
-                    let last = payload::read_go_away(&header);
-                    let why: Arc<str> = "the server is stopping and accepts no further calls on this connection".into();
+                    let (last, why) = payload::read_go_away(&header, payload);
+                    let why: Arc<str> = why.into();
+                    self.goodbye = Some(Arc::clone(&why));
                     let beyond =
                         |waiting: WaitingCall| (waiting.id > last).then(|| FrameCallEnd::Unsent(Arc::clone(&why)));
                     state.calls.end_each(beyond, &mut self.wakers);
@@ -319,6 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for ConnectionDriver<S> {
                 let _ = this.socket.poll_flush(cx);
                 violation.to_string().into()
             }
+            Err(ended @ frames::SocketEnd::Closed) => this.goodbye.take().unwrap_or_else(|| ended.to_string().into()),
             Err(ended) => ended.to_string().into(),
         };
         this.has_ended = true;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 
-use super::{FrameCaller, FrameServer};
+use super::{EndReason, FrameCaller, FrameServer};
 use crate::error::Error;
 use crate::frames::fuzzing::{Scripted, headers, script};
 use crate::frames::header::{FrameHeader, flag, kind};
@@ -126,7 +126,7 @@ pub fn server_calls(data: &[u8]) {
             let ended = poll_fn(|cx| {
                 let polled = connection.poll(cx);
                 if polled.is_pending() && std::mem::take(&mut leaves) {
-                    connection.leave();
+                    connection.leave(EndReason::ServerStops);
                     return connection.poll(cx);
                 }
                 polled

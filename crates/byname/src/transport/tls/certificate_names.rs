@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use webpki::{EndEntityCert, Error, KeyUsage};
+use webpki::{EndEntityCert, KeyUsage};
 
+use super::pem::invalid;
+use crate::error::Error;
 use crate::peer::ClientCertificate;
 use crate::untrusted_text::quoted;
 
@@ -26,7 +28,9 @@ impl CertificateNames {
         // webpki lists the names, those that are IP addresses too, where none of them is the right one.
         let nobody = ServerName::try_from("nobody.invalid").expect("this is a name");
         let mut names: Vec<String> = match parsed.verify_is_valid_for_subject_name(&nobody) {
-            Err(Error::CertNotValidForName(context)) => context.presented.iter().map(|name| bare(name)).collect(),
+            Err(webpki::Error::CertNotValidForName(context)) => {
+                context.presented.iter().map(|name| bare(name)).collect()
+            }
             _ => parsed.valid_dns_names().map(str::to_owned).collect(),
         };
         names.extend(parsed.valid_uri_names().map(str::to_owned));
@@ -54,15 +58,41 @@ fn bare(name: &str) -> String {
     inner.trim_matches('"').to_owned()
 }
 
-/// What a client has proven by its certificate.
-pub(super) fn client_certificate(certificate: &CertificateDer<'_>) -> Option<ClientCertificate> {
-    let parsed = EndEntityCert::try_from(certificate).ok()?;
-    let owned = |name: &str| name.to_owned();
-    Some(ClientCertificate {
-        dns_names: parsed.valid_dns_names().map(owned).collect(),
-        uri_names: parsed.valid_uri_names().map(owned).collect(),
-        der: certificate.to_vec(),
-    })
+impl ClientCertificate {
+    /// Reads the names in a certificate in DER. It verifies nothing: call it for a certificate that the server which has
+    /// accepted the connection has verified. A server with [`Server::tls`](crate::Server::tls) does all of this itself.
+    ///
+    /// It needs the feature `tls`.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    ///
+    /// use byname::{ClientCertificate, Error, Identity, Peer};
+    ///
+    /// /// For the extensions of each request of a connection over TLS that the application has accepted.
+    /// fn peer(address: SocketAddr, verified: Option<&[u8]>) -> Result<Peer, Error> {
+    ///     let mut peer = Peer::from(address);
+    ///     let certificate = verified.map(ClientCertificate::from_der).transpose()?;
+    ///     peer.identity = certificate.map(Identity::Certificate);
+    ///     Ok(peer)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` if it is not a certificate.
+    pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, Error> {
+        let der = CertificateDer::from(der.into());
+        let parsed = EndEntityCert::try_from(&der).map_err(|why| {
+            invalid(format!("these bytes are not an X.509 certificate in DER ({why}); decode a PEM first"))
+        })?;
+        let owned = |name: &str| name.to_owned();
+        Ok(Self {
+            dns_names: parsed.valid_dns_names().map(owned).collect(),
+            uri_names: parsed.valid_uri_names().map(owned).collect(),
+            der: der.to_vec(),
+        })
+    }
 }
 
 /// When a certificate ends. webpki says so of one that has ended, and at the end of time every one has.
@@ -70,7 +100,7 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let parsed = EndEntityCert::try_from(certificate).ok()?;
     let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
     match parsed.verify_for_usage(&[], &[], &[], end_of_time, KeyUsage::client_auth(), None, None) {
-        Err(Error::CertExpired { not_after, .. }) => Some(not_after),
+        Err(webpki::Error::CertExpired { not_after, .. }) => Some(not_after),
         _ => None,
     }
 }

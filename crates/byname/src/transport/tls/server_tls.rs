@@ -8,11 +8,13 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+#[cfg(test)]
+use rustls::time_provider::TimeProvider;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use super::certificate_names::{CertificateNames, client_certificate, date, not_after};
+use super::certificate_names::{CertificateNames, date, not_after};
 use super::client_tls::{mismatch, root_store, unusable};
 use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
@@ -21,7 +23,7 @@ use super::verifiers::{ClientVerifier, noting_the_rejected};
 use super::{LOOK, default_provider};
 use crate::deadline::later;
 use crate::error::Error;
-use crate::peer::Identity;
+use crate::peer::{ClientCertificate, Identity};
 use crate::transport::{Handshake, SecuredStream, TransportStream};
 
 /// The first byte of TLS.
@@ -227,6 +229,17 @@ impl ServerTls {
         Arc::clone(&self.shared.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Certificates and sessions are checked at the time of this clock.
+    #[cfg(test)]
+    pub(crate) fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Self {
+        let LoadedServerTls { files, config, ticketer } = &*self.loaded();
+        let mut config = ServerConfig::clone(config);
+        config.time_provider = clock;
+        let loaded = LoadedServerTls { files: files.clone(), config: config.into(), ticketer: Arc::clone(ticketer) };
+        *self.shared.loaded.write().unwrap() = Arc::new(loaded);
+        self
+    }
+
     /// Reloads changed files while this is awaited, and logs the results.
     pub(crate) async fn watch(&self) {
         // The content that could not be used last, so that its error is logged once.
@@ -279,16 +292,21 @@ impl ServerTls {
             None => None,
             Some(until) => {
                 // A session that is resumed is not verified again.
-                let now = UnixTime::now();
+                let now = loaded.config.time_provider.current_time().unwrap_or(until);
                 let left = until.as_secs().saturating_sub(now.as_secs());
                 if left == 0 {
                     let why = format!("the certificate of the client's session expired on {}", date(until));
-                    return Handshake::Failed(why, None);
+                    let is_http2 = session.alpn_protocol() == Some(b"h2");
+                    let stream = TlsStream::new(stream).into();
+                    return match is_http2 {
+                        true => Handshake::Failed(why, Some(stream)),
+                        false => Handshake::Expired(why, stream),
+                    };
                 }
                 Some(later(Instant::now(), Duration::from_secs(left)))
             }
         };
-        let identity = certificate.and_then(client_certificate).map(Identity::Certificate);
+        let identity = certificate.and_then(|der| ClientCertificate::from_der(&**der).ok()).map(Identity::Certificate);
         Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
     }
 
