@@ -388,8 +388,8 @@ const NOBODY: u32 = 65_534;
 
 /// Only the superuser can be another user. The other user's process is this test again, from where it may read it.
 #[cfg(target_os = "linux")]
-#[tokio::test]
 #[ignore = "needs the superuser and setpriv; .ci/run runs it"]
+#[tokio::test]
 async fn another_user_is_let_in_by_the_mode_alone_and_is_named() {
     if let Ok(url) = std::env::var(CHILD) {
         for transport in [Transport::Http, Transport::Frames] {

@@ -65,7 +65,8 @@ impl Listen {
     /// Requires the header of the PROXY protocol, version 1 or 2, at the beginning of every connection, and accepts
     /// connections from these networks only. The header says who the proxy's client is: it is the
     /// [`Peer::address`](crate::Peer::address) of all calls of the connection. haproxy sends it with `send-proxy-v2`, nginx
-    /// with `proxy_protocol on` in a `stream`, and balancers of cloud providers can send it too.
+    /// with `proxy_protocol on` in a `stream`, and balancers of cloud providers can send it too. If the server has TLS, the
+    /// header comes before the handshake.
     ///
     /// ```no_run
     /// use byname::{Listen, Server};

@@ -77,9 +77,9 @@ impl HttpService {
     /// If `find` returns `None`, a `Peer` in the extensions is used, or else a `SocketAddr`.
     ///
     /// A `Peer` also says what the connection has proven. An application that accepts TLS itself puts the certificate of
-    /// the client into it ([`ClientCertificate::from_der`](crate::ClientCertificate::from_der)), so that rules and
-    /// functions read the same [`identity`](Peer::identity) as in a server with [`Server::tls`]. The outer server ends the
-    /// connection when that certificate expires, if it wants to: byname doesn't know of the connection.
+    /// the client into it (`ClientCertificate::from_der`, feature `tls`). Rules and functions then read the same
+    /// [`identity`](Peer::identity) as in a server with `Server::tls`. byname does not end the connection when that
+    /// certificate expires, because it belongs to the outer server.
     #[must_use]
     pub fn peer_from<P: Into<Peer>>(mut self, find: impl Fn(&Extensions) -> Option<P> + Send + Sync + 'static) -> Self {
         self.peer_from = Some(Arc::new(move |extensions| find(extensions).map(Into::into)));
