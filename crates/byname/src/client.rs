@@ -2,6 +2,7 @@
 
 mod call;
 mod call_errors;
+mod coded_bodies;
 mod connect;
 mod connection_pool;
 mod frame_attempt;
@@ -50,6 +51,7 @@ pub use self::typed_result::Remote;
 use crate::address::Address;
 use crate::bearer_token::{self, IssuedToken};
 use crate::codec::Codec;
+use crate::content_coding;
 use crate::dispatch::Dispatch;
 use crate::error::{CallError, Code, Error};
 use crate::interceptor::{InterceptorChain, Next};
@@ -191,6 +193,7 @@ impl Client {
             addresses: Vec::new(),
             transport,
             codec,
+            compress: false,
             tls: None,
         }
     }
@@ -434,6 +437,7 @@ pub struct ClientBuilder {
     addresses: Vec<String>,
     transport: Transport,
     codec: Codec,
+    compress: bool,
     tls: Option<ClientTls>,
 }
 
@@ -482,12 +486,37 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether bodies over HTTP are compressed, in zstd and gzip. Off by default. It needs the feature `compression`.
+    ///
+    /// Answers are compressed if the server does it, byname with [`Server::compress`](crate::Server::compress) or any
+    /// other. Requests of more than 1 KiB are compressed once the server has said that it accepts it, except the streams that
+    /// they bring. [`Limits::message`] counts bytes without compression. Frames are not compressed:
+    /// [`Transport::Http`] keeps a client with HTTP.
+    ///
+    /// ```
+    /// # #[cfg(feature = "compression")] {
+    /// use byname::{Client, Transport};
+    ///
+    /// let data = Client::builder("data.example/rpc").transport(Transport::Http).compress(true).build()?;
+    /// # }
+    /// # Ok::<(), byname::Error>(())
+    /// ```
+    ///
+    /// Without this a client asks for no compression, and an answer that a proxy has compressed nevertheless is an error.
+    pub fn compress(mut self, on: bool) -> Self {
+        self.compress = on;
+        self
+    }
+
     /// Makes the client. It connects at its first call.
     ///
     /// # Errors
     ///
-    /// As [`Client::new`].
+    /// As [`Client::new`]. `failed_precondition` for [`compress`](Self::compress) without the feature `compression`.
     pub fn build(self) -> Result<Client, Error> {
+        if self.compress {
+            content_coding::check_available("ClientBuilder::compress")?;
+        }
         let mut target = service_url::ServiceUrl::parse(&self.url)?;
         if target.is_https {
             target.tls = Some(TlsConnector::new(self.tls, &target.host)?);
@@ -508,7 +537,7 @@ impl ClientBuilder {
             return Err(Error::refused(Code::InvalidArgument, why));
         }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
-        let host = ServiceHost::new(target, self.limits, frames);
+        let host = ServiceHost::new(target, self.limits, frames, self.compress);
         Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(host)))) })
     }
 }

@@ -86,6 +86,11 @@ mod call_semaphore;
 mod catch_panic;
 mod client;
 mod codec;
+#[cfg_attr(
+    not(feature = "compression"),
+    allow(clippy::ptr_arg, dead_code, unused_mut, unused_variables, reason = "there is no coding")
+)]
+mod content_coding;
 mod context;
 mod deadline;
 mod dispatch;

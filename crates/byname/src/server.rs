@@ -38,6 +38,7 @@ pub use self::unix_socket::UnixSocket;
 use self::forwarded::TrustedProxies;
 use self::http::AllowedOrigins;
 use crate::access_rules::AccessRules;
+use crate::content_coding;
 use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
@@ -84,6 +85,7 @@ pub struct Server {
     frames: Option<bool>,
     require_json: bool,
     access_log: bool,
+    compress: bool,
     trusted_proxies: Option<TrustedProxies>,
     interceptors: InterceptorChain,
     rules: AccessRules,
@@ -115,6 +117,7 @@ impl Server {
             frames: None,
             require_json: false,
             access_log: false,
+            compress: false,
             trusted_proxies: None,
             interceptors: InterceptorChain::default(),
             rules: AccessRules::default(),
@@ -440,6 +443,44 @@ impl Server {
         self
     }
 
+    /// Whether bodies over HTTP are compressed, in zstd and gzip. Off by default. It needs the feature `compression`:
+    /// without it the server does not start. Frames are not compressed.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// let server = Server::new().function("double", |n: i64| async move { n * 2 });
+    /// # #[cfg(feature = "compression")]
+    /// let service = server.compress(true).into_service()?;
+    /// # Ok::<(), byname::Error>(())
+    /// ```
+    ///
+    /// **Answers** with a body of more than 1 KiB are compressed as the caller's `accept-encoding` prefers, zstd before
+    /// gzip if it accepts both alike. Streams are compressed too, and each item can be decoded as soon as it arrives. An
+    /// open stream then needs up to 400 KiB more memory. Raw bytes (`application/octet-stream`) are sent as they are,
+    /// because they are often compressed already. So is an answer whose function has set `cache-control: no-transform`:
+    ///
+    /// ```
+    /// # use byname::Context;
+    /// # async fn f() -> Result<(), byname::Error> {
+    /// Context::current().expect("in a call").reply_header("cache-control", "no-transform")?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// **Requests** may have `content-encoding: zstd` or `gzip`.
+    ///
+    /// Limits and the [access log](Self::access_log) count bytes without compression. Above all,
+    /// [`Limits::message`] counts what a body becomes, while it is decoded. A body that would become larger is rejected, and
+    /// not decoded any further.
+    ///
+    /// **The length of a compressed answer reveals something about its content**, also over TLS. If an answer contains a
+    /// secret beside text that an attacker can choose, the attacker can guess the secret piece by piece and see by the
+    /// length which guess was right (the attack is called BREACH). Leave compression off, or set `no-transform`, where that
+    /// is so.
+    pub fn compress(mut self, on: bool) -> Self {
+        self.compress = on;
+        self
+    }
+
     /// The functions that this server serves, in the order in which they were added.
     ///
     /// ```
@@ -506,6 +547,9 @@ impl Server {
         })?;
         AllowedOrigins::parse(&self.origins)?;
         self.cors.check(&self.origins)?;
+        if self.compress {
+            content_coding::check_available("Server::compress")?;
+        }
         let dispatch = self.dispatch(private)?;
         if dispatch.methods().len() == 0 {
             return Err(Error::refused(

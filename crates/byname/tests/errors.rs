@@ -2,10 +2,16 @@
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
 //! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
-//! without TLS. Each build keeps the part that only the other build can provoke.
+//! without TLS. The same holds for the feature `compression`. Each build keeps the parts that only the other can provoke.
 
 #[path = "errors/access.rs"]
 mod about_access;
+#[cfg(feature = "compression")]
+#[path = "errors/compression.rs"]
+mod about_compression;
+#[cfg(not(feature = "compression"))]
+#[path = "errors/without_compression.rs"]
+mod about_compression;
 #[path = "errors/streams.rs"]
 mod about_streams;
 #[cfg(feature = "tls")]
@@ -214,6 +220,7 @@ async fn answered_by_path(bytes: &'static str) -> Seen {
 
 async fn at_the_start(page: &mut Page) {
     page.section("At the start of a server, and at its end");
+    about_compression::of_server(page).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     page.add(
         "The address is taken",
@@ -305,6 +312,26 @@ async fn at_the_start(page: &mut Page) {
             "The `*` of an origin is not the first label",
             "https://pr-*.example.com",
             "Put all pages that may call under one name, and use that name after the `*`. Or list each origin.",
+        ),
+        (
+            "The host of an origin is not ASCII",
+            "https://b\u{fc}cher.example",
+            "Copy the origin from the `origin` header that the browser sends, or convert the host to punycode.",
+        ),
+        (
+            "The host of an origin has other characters than hosts have",
+            "https://a.example,b.example",
+            "Give a list: `.origins([\"https://a.example\", \"https://b.example\"])`.",
+        ),
+        (
+            "The host of an origin has brackets that hold no address",
+            "https://[app]",
+            "Write the IPv6 address, as in `http://[::1]:3000`, or leave out the brackets.",
+        ),
+        (
+            "The port of an origin is not a port",
+            "https://app.example:https",
+            "Write the port as a number, or leave it out if it is the one of the scheme.",
         ),
     ] {
         page.add(title, refused(one().origins([origin])).await, remedy);
@@ -547,6 +574,7 @@ async fn unix_sockets(page: &mut Page) {
 async fn addresses(page: &mut Page) {
     page.section("Calling: what the client finds by itself");
     about_tls::https(page);
+    about_compression::of_client(page);
     let bad = [
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme."),
         (
@@ -841,7 +869,8 @@ async fn answers(page: &mut Page) {
         "The answer is compressed",
         answered_by(answer("200 OK", "content-encoding: gzip\r\n", "")).await,
         "Switch off compression for byname's paths. In nginx, set `gzip off`. With tower-http, put the \
-         `CompressionLayer` only around other routes.",
+         `CompressionLayer` only around other routes. Or let the client accept it: `ClientBuilder::compress(true)` with the \
+         feature `compression`.",
     );
     page.add(
         "The original server answers that there is no such function",
@@ -1373,7 +1402,8 @@ async fn http(page: &mut Page) {
         (
             "The body is compressed",
             "content-encoding: gzip\r\n",
-            "Switch off the compression of requests in the client or proxy.",
+            "Switch off the compression of requests in the client or proxy, or let the server decode them: \
+         `Server::compress(true)` with the feature `compression`.",
         ),
         (
             "The time-out is not a number",
@@ -1668,6 +1698,7 @@ async fn page() -> Page {
     about_access::access(&mut page).await;
     about_streams::streams(&mut page).await;
     about_tls::tls(&mut page).await;
+    about_compression::compression(&mut page).await;
     page
 }
 
@@ -1788,6 +1819,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "it is the other end of a unix socket, or the client of a proxy: nobody connects to it",
     ),
     ("byname has no unix sockets on this system", "a system that has none"),
+    ("there is no memory for it", "no test runs out of memory"),
+    ("its data is malformed", "the library always says what is malformed"),
+    ("more bytes came than a body within the limit has", "its reader says that the request is too large"),
     ("`LISTEN_FDS` is {}", "only in a process of its own; `tests/activation.rs` has it"),
     ("can't listen at the sockets that were handed over", "as above"),
     ("is neither a TCP nor a unix stream socket", "as above"),
@@ -1862,7 +1896,9 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
             files(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !["fuzzing.rs", "codec/equivalence_tests.rs"].iter().any(|tests| path.ends_with(tests))
+            && !["fuzzing.rs", "codec/equivalence_tests.rs", "content_coding/tests.rs"]
+                .iter()
+                .any(|tests| path.ends_with(tests))
         {
             found.push(path);
         }

@@ -1,6 +1,9 @@
 //! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, each
 //! over TCP and over a unix socket, and within the process.
 
+#[cfg(feature = "compression")]
+#[path = "scenarios/compressed.rs"]
+mod compressed;
 mod harness;
 #[cfg(feature = "tls")]
 #[path = "scenarios/over_tls.rs"]

@@ -1,12 +1,15 @@
 //! One attempt of a call over HTTP: a connection, the exchange on it, and what the answer means.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use http::StatusCode;
 
 use super::call_errors::{broken, late, reply_too_large};
+use super::coded_bodies;
 use super::http_connections::HttpConnections;
 use super::http_exchange::{HttpExchange, HttpOutcome};
+use super::http_request::BodyCoding;
 use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
 use super::reply_stream;
@@ -20,7 +23,13 @@ use crate::wire::{Way, headers, path_format, reply};
 /// One attempt. A kept connection that turns out to be closed is replaced by the next one.
 pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut OutgoingCall) -> Reply {
     let mut has_changed_way = false;
+    let mut is_coded = connections.coded.is_some();
     loop {
+        let coding = match &connections.coded {
+            Some(coded) => Box::pin(coded.coding_for(connections.takes_paths(), outgoing, is_coded)).await,
+            None => BodyCoding::NONE,
+        };
+        let was_coded = coding.coded.is_some();
         let (connection, is_reused, permit) = match connections.get(outgoing).await {
             Ok(got) => got,
             Err(error) => return error.into(),
@@ -31,7 +40,7 @@ pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut O
                 Err(reply) => return reply,
             }
         } else {
-            HttpExchange::start(connections, connection, permit, outgoing).await
+            HttpExchange::start(connections, connection, permit, outgoing, coding).await
         };
         match exchanged {
             // The server had closed it, and not a byte of this call went out.
@@ -39,9 +48,23 @@ pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut O
             // The server closed it while the call was on its way, and says so.
             Some(HttpOutcome { result: Ok(answer), is_kept: false, .. })
                 if is_reused && !outgoing.is_spent && is_goodbye(&outgoing.name, &answer) => {}
-            Some(exchanged) => {
+            Some(mut exchanged) => {
                 let way = exchanged.way;
+                if connections.coded.is_some()
+                    && let Ok(answer) = &mut exchanged.result
+                    && let Err(error) =
+                        Box::pin(coded_bodies::decode(&outgoing.name, answer, connections.limits.message)).await
+                {
+                    return Reply { result: Err(error.into()), metadata: take(&mut answer.headers) };
+                }
+                let is_unsupported =
+                    matches!(&exchanged.result, Ok(answer) if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
                 let done = read(connections, outgoing, exchanged);
+                // Another replica, or a proxy, may accept less than what answered before.
+                if is_unsupported && was_coded && did_not_run(&done) {
+                    is_coded = false;
+                    continue;
+                }
                 if !is_switched_off(way, &done) {
                     return done;
                 }
@@ -111,13 +134,14 @@ fn needs_the_plain_way(url: &str, name: &str) -> Error {
 /// Whether a call did not run because its server does not take this way, or no longer takes it. A client begins with the
 /// plain way at a server that it doesn't know.
 fn is_switched_off(way: Way, done: &Reply) -> bool {
-    let Err(Failure::Rpc(error)) = &done.result else {
-        return false;
-    };
-    error.code() == Code::Unimplemented
-        && error.executed() == Executed::No
+    matches!(&done.result, Err(Failure::Rpc(error)) if error.code() == Code::Unimplemented)
+        && did_not_run(done)
         && headers::is_byname(&done.metadata)
         && !headers::offers(&done.metadata, way)
+}
+
+fn did_not_run(done: &Reply) -> bool {
+    matches!(&done.result, Err(Failure::Rpc(error)) if error.executed() == Executed::No)
 }
 
 /// Whether an answer is the last word of a server that had closed a kept connection before the call came. Such a call was

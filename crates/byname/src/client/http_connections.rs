@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
+use super::coded_bodies::CodedBodies;
 use super::connect::{addresses, connect, missing};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
@@ -41,6 +42,8 @@ pub(super) struct HttpConnections {
     by_path: AtomicBool,
     /// Connections of frames, if the caller wants them. Calls go by these once the server has offered it.
     frames: Option<Arc<FrameConnectionSet>>,
+    /// If bodies are compressed.
+    pub(super) coded: Option<CodedBodies>,
 }
 
 /// A connection, and what stays with it from call to call.
@@ -54,7 +57,7 @@ pub(super) struct PooledConnection {
 }
 
 impl HttpConnections {
-    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>) -> Self {
+    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
         let pool = Arc::new(Mutex::new(ConnectionPool::new()));
         let waiting = Arc::<AtomicUsize>::default();
         let frames = frames.map(|codec| {
@@ -71,7 +74,8 @@ impl HttpConnections {
         });
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let (sweeper, by_path) = (Sweeper::new(), AtomicBool::new(false));
-        Self { target, limits, pool, sweeper, permits, waiting, by_path, frames }
+        let coded = compress.then(CodedBodies::default);
+        Self { target, limits, pool, sweeper, permits, waiting, by_path, frames, coded }
     }
 
     pub(super) fn frames(&self) -> Option<&Arc<FrameConnectionSet>> {
@@ -221,6 +225,9 @@ impl HttpConnections {
         let offers_path = headers::offers(headers, Way::Path);
         if offers_path != self.by_path.load(Ordering::Relaxed) {
             self.by_path.store(offers_path, Ordering::Relaxed);
+        }
+        if let Some(coded) = &self.coded {
+            coded.learn(headers);
         }
         if let Some(frames) = &self.frames
             && headers::offers_frames(headers)

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::http_connections::{HttpConnections, PooledConnection};
-use super::http_request;
+use super::http_request::{self, BodyCoding};
 use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
 use super::outgoing_call::OutgoingCall;
 use crate::address::Address;
@@ -48,9 +48,11 @@ impl HttpExchange {
         connection: PooledConnection,
         permit: OwnedSemaphorePermit,
         outgoing: &OutgoingCall,
+        coding: BodyCoding,
     ) -> Self {
         let PooledConnection { http1, address, runtime, timer } = connection;
-        let (head, body, way) = http_request::write(&connections.target, connections.takes_paths(), outgoing, false);
+        let (head, body, way) =
+            http_request::write(&connections.target, connections.takes_paths(), outgoing, false, coding);
         let work = Box::pin(http1.exchange(head, body, connections.limits.message));
         let running = Some(ExchangeRun { work, address, runtime, timer, permit });
         Self { connections: Arc::clone(connections), running, way, deadline: outgoing.deadline }

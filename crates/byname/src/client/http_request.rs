@@ -5,10 +5,30 @@ use tokio::time::Instant;
 
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
+use crate::content_coding::ContentCoding;
 use crate::wire::{Way, path_format, plain_format};
 
 /// Up to this size a body is written in one piece with its head.
 const ONE_PIECE: usize = 16 << 10;
+
+/// How one request is coded.
+pub(super) struct BodyCoding {
+    /// Whether the answer may be compressed.
+    pub(super) accepts: bool,
+    pub(super) coded: Option<CodedBody>,
+}
+
+/// A body that is compressed already.
+pub(super) struct CodedBody {
+    pub(super) coding: ContentCoding,
+    /// The way that it was written for.
+    pub(super) way: Way,
+    pub(super) body: Bytes,
+}
+
+impl BodyCoding {
+    pub(super) const NONE: Self = Self { accepts: false, coded: None };
+}
 
 /// The head of the request, the body, and the way. A small body stands behind its head, and what is returned as the body
 /// is empty. The call goes the way by path if the server takes that (`by_path`) and the arguments fit.
@@ -19,11 +39,15 @@ pub(super) fn write(
     by_path: bool,
     outgoing: &OutgoingCall,
     brings: bool,
+    coding: BodyCoding,
 ) -> (Vec<u8>, Bytes, Way) {
-    let by_path = by_path && !brings;
-    let (way, body) = match by_path.then(|| path_format::write(&outgoing.args)).flatten() {
-        Some(body) => (Way::Path, body),
-        None => (Way::Plain, Bytes::from(plain_format::write(&outgoing.name, &outgoing.args))),
+    let BodyCoding { accepts, coded } = coding;
+    let (coding, way, body) = match coded {
+        Some(CodedBody { coding, way, body }) => (Some(coding), way, body),
+        None => {
+            let (way, body) = self::body(by_path && !brings, outgoing);
+            (None, way, body)
+        }
     };
     let mut head = Vec::with_capacity(256 + ONE_PIECE.min(body.len()));
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| head.extend_from_slice(part));
@@ -47,6 +71,12 @@ pub(super) fn write(
         true => put(&[b"\r\ntransfer-encoding: chunked\r\n"]),
         false => put(&[b"\r\ncontent-length: ", itoa::Buffer::new().format(body.len()).as_bytes(), b"\r\n"]),
     }
+    if accepts {
+        put(&[b"accept-encoding: ", ContentCoding::ALL_NAMES.as_bytes(), b"\r\n"]);
+    }
+    if let Some(coding) = coding {
+        put(&[b"content-encoding: ", coding.name().as_bytes(), b"\r\n"]);
+    }
     for (name, value) in &outgoing.headers {
         put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
@@ -61,4 +91,12 @@ pub(super) fn write(
     }
     head.extend_from_slice(&body);
     (head, Bytes::new(), way)
+}
+
+/// The body of a call without a stream, and the way that it goes.
+pub(super) fn body(by_path: bool, outgoing: &OutgoingCall) -> (Way, Bytes) {
+    match by_path.then(|| path_format::write(&outgoing.args)).flatten() {
+        Some(body) => (Way::Path, body),
+        None => (Way::Plain, Bytes::from(plain_format::write(&outgoing.name, &outgoing.args))),
+    }
 }

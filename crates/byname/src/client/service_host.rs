@@ -33,8 +33,8 @@ pub(super) struct ServiceHost {
 
 impl ServiceHost {
     /// `frames` is the codec of frames, or nothing if all calls go over HTTP.
-    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>) -> Self {
-        let http = HttpConnections::new(target, limits, frames);
+    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
+        let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
         Self { http: Arc::new(http), frames, budget: RetryBudget::new() }
     }

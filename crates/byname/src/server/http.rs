@@ -8,6 +8,8 @@ mod allowed_origins;
 mod answer;
 mod builtin;
 mod caching;
+#[cfg_attr(not(feature = "compression"), allow(unreachable_code, unused_variables, reason = "there is no coding"))]
+mod compression;
 mod cors;
 mod host_and_origin;
 mod json_rpc_calls;
@@ -34,6 +36,7 @@ use self::admitted_request::AdmittedRequest;
 pub(super) use self::allowed_origins::AllowedOrigins;
 use self::answer::{HttpAnswer, Rejection};
 use self::caching::MayBeKept;
+use self::compression::LengthUnknown;
 pub use self::cors::Cors;
 use self::cors::CorsHeaders;
 use self::host_and_origin::RequestRules;
@@ -46,6 +49,7 @@ use super::connection_timeouts::ConnectionActivity;
 use super::forwarded::TrustedProxies;
 use super::networks::NetworkList;
 use crate::call_semaphore::CallPermits;
+use crate::content_coding::AcceptedCodings;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
@@ -80,6 +84,7 @@ pub(super) struct ServerEndpoint {
     /// Whether an outer server has removed a part of the path.
     is_mounted: bool,
     tls: Option<ServerTls>,
+    compresses: bool,
 }
 
 /// One connection, from the view of its requests.
@@ -146,6 +151,7 @@ impl ServerEndpoint {
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
             is_mounted,
             tls: server.tls.clone(),
+            compresses: server.compress,
         }
     }
 
@@ -172,6 +178,10 @@ impl ServerEndpoint {
 
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    fn compresses(&self) -> bool {
+        self.compresses
     }
 
     pub(super) fn offers_frames(&self) -> bool {
@@ -276,10 +286,14 @@ pub(super) async fn answer<B: RequestBody>(
     let target = RequestTarget::of(head.uri.path(), &endpoint.path);
     let says_idle =
         version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, RequestTarget::Path { .. }));
+    let accepted = endpoint.compresses().then(|| AcceptedCodings::of(&head.headers));
     let mut out = route(&session, target, &mut head, &mut body).await;
     if let Some(body) = body {
         // It was answered without reading the body. The next request comes after that body.
         request_body::skip_or_close(&head, pin!(body), &session.activity).await;
+    }
+    if let Some(accepted) = accepted {
+        Box::pin(compression::compress(&mut out, accepted, is_head)).await;
     }
     let headers = out.headers_mut();
     headers.insert(headers::PROTOCOL, headers::VERSION);
@@ -317,6 +331,7 @@ fn leave_out_body(out: &mut HttpAnswer) {
     let body = take(out.body_mut());
     if let ReplyContent::Whole(body) = body
         && ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&out.status())
+        && out.extensions_mut().remove::<LengthUnknown>().is_none()
     {
         out.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

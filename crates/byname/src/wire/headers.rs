@@ -44,15 +44,16 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     }
 }
 
-/// Client: the error for a reply with a content encoding. byname asks for none.
+/// Client: the error for a reply with a content encoding that is not decoded.
 pub(crate) fn foreign_coding(name: &str, headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(CONTENT_ENCODING)?;
     if coding.as_bytes().eq_ignore_ascii_case(b"identity") {
         return None;
     }
     Some(format!(
-        "the reply of `{name}` has `content-encoding: {}`, which byname neither asks for nor decodes; switch compression \
-         off for this path, in the proxy or the layer before its server",
+        "the reply of `{name}` has `content-encoding: {}`, which this client neither asks for nor decodes; switch \
+         compression off for this path, in the proxy or the layer before its server, or let the client accept zstd and \
+         gzip with `ClientBuilder::compress(true)`",
         quoted_bytes(coding.as_bytes()).trim_matches('`')
     ))
 }

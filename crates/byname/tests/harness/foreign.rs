@@ -283,7 +283,7 @@ impl Connection {
         while self.early.len() < head + length {
             assert!(self.more().await, "closed in the middle of a body");
         }
-        let body = String::from_utf8(self.early[head..head + length].to_vec()).unwrap();
+        let body = String::from_utf8_lossy(&self.early[head..head + length]).into_owned();
         self.early.drain(..head + length);
         let asked = Asked { line, headers, body, connection: self.number };
         self.seen.requests.lock().unwrap().push(asked.clone());

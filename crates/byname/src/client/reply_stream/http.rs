@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use crate::client::call_errors;
 use crate::client::http_connections::{HttpConnections, PooledConnection};
 use crate::client::http_exchange::HttpOutcome;
-use crate::client::http_request;
+use crate::client::http_request::{self, BodyCoding};
 use crate::client::http1_connection::{BegunResponse, ExchangeError, Outflow, Written};
 use crate::client::outgoing_call::OutgoingCall;
 use crate::client::typed_result::unasked_stream;
 use crate::codec::{self, Codec};
+use crate::content_coding::{ContentCoding, PieceDecoder};
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
@@ -37,8 +38,9 @@ pub(in crate::client) async fn attempt(
     outgoing: &mut OutgoingCall,
 ) -> Result<HttpOutcome, Reply> {
     let items = outgoing.take_items();
+    let coding = BodyCoding { accepts: connections.coded.is_some(), coded: None };
     let (head, body, way) =
-        http_request::write(&connections.target, connections.takes_paths(), outgoing, items.is_some());
+        http_request::write(&connections.target, connections.takes_paths(), outgoing, items.is_some(), coding);
     if let Err(why) = connection.http1.look() {
         outgoing.put_items(items);
         let result = Err(connection.http1.failed(ExchangeError::Unsent(why)));
@@ -95,7 +97,10 @@ pub(in crate::client) async fn attempt(
             Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
         }
         Some(Ok(Err(begun))) => {
-            if let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers) {
+            let coding = connections.coded.as_ref().and_then(|_| ContentCoding::of(&begun.headers).ok().flatten());
+            if coding.is_none()
+                && let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers)
+            {
                 return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
             }
             connections.learn(&begun.headers);
@@ -104,6 +109,7 @@ pub(in crate::client) async fn attempt(
                 connections: Arc::clone(connections),
                 open: Some(OpenResponse { connection, begun, out, _permit: permit }),
                 lines: LineSplitter::new(limit.saturating_add(64)),
+                decoding: coding.map(|coding| Box::new(PieceDecoder::new(coding))),
                 name: outgoing.name.as_ref().into(),
                 timer: DeadlineTimer::default(),
                 until,
@@ -121,6 +127,7 @@ struct HttpReplyItems {
     connections: Arc<HttpConnections>,
     open: Option<OpenResponse>,
     lines: LineSplitter,
+    decoding: Option<Box<PieceDecoder>>,
     name: Box<str>,
     timer: DeadlineTimer,
     until: Instant,
@@ -190,8 +197,21 @@ impl HttpReplyItems {
                 let items = EncodedItems::new(Codec::Json, bytes.into(), spans);
                 return Poll::Ready(NextItems::Batch(ItemBatch::Encoded(items)));
             }
+            if let Some(decoding) = &mut self.decoding {
+                match decoding.next() {
+                    Ok(Some(piece)) => {
+                        self.lines.put(piece);
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(why) => return Poll::Ready(self.broken(Code::Internal, &why.to_string())),
+                }
+            }
             match begun.poll_body(&mut connection.http1, cx) {
-                Poll::Ready(Ok(Some(data))) => self.lines.put(&data),
+                Poll::Ready(Ok(Some(data))) => match &mut self.decoding {
+                    Some(decoding) => decoding.take_in(data),
+                    None => self.lines.put(&data),
+                },
                 Poll::Ready(Ok(None)) => return Poll::Ready(self.broken(Code::Unavailable, "it ended without `end`")),
                 Poll::Ready(Err(why)) => return Poll::Ready(self.broken(Code::Unavailable, &why)),
                 Poll::Pending => {

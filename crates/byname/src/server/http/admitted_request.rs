@@ -14,12 +14,14 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::{HttpAnswer, Rejection, answer};
+use super::compression::{self, DecodedBody};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
 use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, half_closed};
 use super::{ServerEndpoint, Session};
 use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
+use crate::content_coding::ContentCoding;
 use crate::context::while_caller_may_be_gone;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
@@ -28,7 +30,6 @@ use crate::outcome::{Failure, Items, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
-use crate::untrusted_text::quoted_bytes;
 use crate::wire::stream_lines::StreamFormat;
 use crate::wire::{Way, WireError, octet_stream, path_format, plain_format};
 
@@ -81,13 +82,22 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
 
     /// Reads the body. It may take `patience` if the caller set no time-out.
     pub(super) async fn read_body(&mut self, patience: Duration) -> Result<Bytes, Rejection> {
-        let mut body = pin!(self.take_body()?);
+        let (body, coding) = self.take_body()?;
+        let mut body = pin!(body);
         let dispatch = self.endpoint().dispatch();
         let until = match self.caller.deadline {
             Some(deadline) => BodyDeadline { deadline, by_caller: true },
             None => BodyDeadline { deadline: later(self.began, patience), by_caller: false },
         };
-        match request_body::read(body.as_mut(), dispatch.limits(), until).await {
+        let limits = dispatch.limits();
+        let read = match coding {
+            None => request_body::read(body.as_mut(), limits, until).await,
+            Some(coding) => {
+                let decoded = DecodedBody::whole(body.as_mut(), coding, limits.message);
+                Box::pin(async { request_body::read(pin!(decoded), limits, until).await }).await
+            }
+        };
+        match read {
             Ok(body) => {
                 self.access.received(body.len());
                 Ok(body)
@@ -108,26 +118,26 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     /// The body, line by line.
     pub(super) fn lines(&mut self) -> Result<RequestLines<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
-        Ok(RequestLines::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
+        let (body, coding) = self.take_body()?;
+        Ok(RequestLines::new(body, coding, longest, Arc::clone(&self.caller.session.activity)))
     }
 
     /// The body as raw bytes.
     pub(super) fn octets(&mut self) -> Result<RequestOctets<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
-        Ok(RequestOctets::new(self.take_body()?, longest, Arc::clone(&self.caller.session.activity)))
+        let (body, coding) = self.take_body()?;
+        Ok(RequestOctets::new(body, coding, longest, Arc::clone(&self.caller.session.activity)))
     }
 
-    /// Takes the body if its content type and coding are accepted.
-    fn take_body(&mut self) -> Result<B, Rejection> {
+    /// Takes the body and its coding, if the content type and the coding are accepted.
+    fn take_body(&mut self) -> Result<(B, Option<ContentCoding>), Rejection> {
         let has_body = self.body.as_ref().is_some_and(|body| !body.is_end_stream());
         self.endpoint().gate.content_type(&self.head.headers, has_body)?;
-        let encoding = self.head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
-        let Some(encoding) = encoding else {
-            return Ok(self.body.take().expect("a body is taken once"));
+        let coding = match self.head.headers.contains_key(CONTENT_ENCODING) {
+            true => compression::coding_of(&self.head.headers, self.endpoint().compresses())?,
+            false => None,
         };
-        let encoding = quoted_bytes(encoding.as_bytes());
-        let why = format!("`content-encoding` is {encoding}, expected none; send the body as it is");
-        Err(Rejection::unsupported_media(why))
+        Ok((self.body.take().expect("a body is taken once"), coding))
     }
 
     /// Calls a function, with the stream that its caller sends, and writes the result.

@@ -13,7 +13,9 @@ use http::request::Parts;
 use hyper::body::Body;
 use tokio::time::Instant;
 
+use super::compression::TooManyEncodedBytes;
 use crate::codec::{self, Codec};
+use crate::content_coding::UndecodableBody;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -39,7 +41,7 @@ pub(super) struct BodyDeadline {
 
 /// Reads the whole body of a request, within the limit of size, the limit of pauses and the deadline of the call. The
 /// caller must [skip](skip) the rest of a body that is rejected.
-pub(super) async fn read<B: RequestBody>(
+pub(super) async fn read<B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>>(
     mut body: Pin<&mut B>,
     limits: &Limits,
     until: BodyDeadline,
@@ -79,7 +81,10 @@ pub(super) async fn read<B: RequestBody>(
             Ok(Some(Ok(frame))) => {
                 frame.into_data().map_or_else(|_| Bytes::new(), |mut data| data.copy_to_bytes(data.remaining()))
             }
-            Ok(Some(Err(why))) => return Err(broken(&*why.into())),
+            Ok(Some(Err(why))) => {
+                let why = why.into();
+                return Err(if why.is::<TooManyEncodedBytes>() { too_large() } else { broken(&*why) });
+            }
             Err(true) => return Err(stalled(limits.body_progress)),
             Err(false) => {
                 let knob = if by_caller { "" } else { ", or raise `Limits::call` of the server" };
@@ -159,6 +164,9 @@ pub(in crate::server) fn stalled(limit: Duration) -> Error {
 
 /// The error for a body that is incomplete or invalid.
 pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if let Some(why) = why.downcast_ref::<UndecodableBody>() {
+        return Error::refused(Code::InvalidArgument, format!("the request's body can't be decoded: {why}"));
+    }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);
     let mut source = None;
     while let Some(error) = cause {
@@ -179,6 +187,8 @@ mod tests {
     use std::pin::pin;
     use std::task::Context;
 
+    #[cfg(feature = "compression")]
+    use futures_util::StreamExt as _;
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
     use tokio::time::sleep;
@@ -229,6 +239,25 @@ mod tests {
         let pieces = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 1000]))));
         assert!(!skip(pin!(StreamBody::new(pieces))).await);
         assert_eq!(begun.elapsed(), SKIPPED_FOR);
+    }
+
+    #[cfg(feature = "compression")]
+    #[tokio::test(start_paused = true)]
+    async fn a_compressed_body_makes_progress_before_it_decodes_to_anything() {
+        use crate::content_coding::{ContentCoding, encode_whole};
+        use crate::server::http::compression::DecodedBody;
+
+        let encoded = encode_whole(ContentCoding::Zstd, b"a text that is so short that it is one block").await.unwrap();
+        let ticks = futures_util::stream::iter(encoded).then(async |byte| {
+            sleep(Duration::from_secs(1)).await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![byte])))
+        });
+        let body = DecodedBody::whole(Box::pin(StreamBody::new(ticks)), ContentCoding::Zstd, 1000);
+        let (begun, limits) = (Instant::now(), Limits { body_progress: Duration::from_secs(10), ..Limits::default() });
+        let until = BodyDeadline { deadline: begun + Duration::from_secs(600), by_caller: true };
+        let whole = read(pin!(body), &limits, until).await.unwrap();
+        assert_eq!(&whole[..], b"a text that is so short that it is one block");
+        assert!(begun.elapsed() > 4 * limits.body_progress, "it took {:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use hyper::body::Body;
 use tokio::time::Instant;
 
+use super::compression::DecodedBody;
 use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
+use crate::content_coding::{BodyEncoder, ContentCoding};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
@@ -77,6 +80,8 @@ pub(super) struct StreamBody {
     timer: DeadlineTimer,
     last: Instant,
     reader: StreamReader,
+    /// Compresses what is sent.
+    encoder: Option<Box<BodyEncoder>>,
 }
 
 /// The caller that reads a stream.
@@ -89,7 +94,13 @@ pub(super) struct StreamReader {
 
 impl StreamBody {
     pub(super) fn new(items: Items, format: BodyFormat, reader: StreamReader) -> Self {
-        Self { items: Some(items), format, count: 0, timer: DeadlineTimer::default(), last: Instant::now(), reader }
+        let (timer, last) = (DeadlineTimer::default(), Instant::now());
+        Self { items: Some(items), format, count: 0, timer, last, reader, encoder: None }
+    }
+
+    /// Compresses the stream. Nothing of it was sent yet.
+    pub(super) fn compress(&mut self, encoder: BodyEncoder) {
+        self.encoder = Some(Box::new(encoder));
     }
 
     /// The next bytes to send; `None` at the end. After an error the body is broken off.
@@ -104,6 +115,19 @@ impl StreamBody {
             }
         }
         self.last = Instant::now();
+        if let Some(encoder) = &mut self.encoder
+            && !out.is_empty()
+        {
+            let mut encoded = Vec::new();
+            let put = encoder.put(&out, &mut encoded);
+            // What is sent can be decoded at once: the next item may come much later.
+            let end = match self.items {
+                Some(_) => put.and_then(|()| encoder.flush(&mut encoded)),
+                None => put.and_then(|()| encoder.finish(&mut encoded)),
+            };
+            end.map_err(io::Error::other)?;
+            out = encoded;
+        }
         Poll::Ready((!out.is_empty()).then(|| Ok(out.into())))
     }
 
@@ -164,20 +188,20 @@ pub(super) fn half_closed(name: &str) -> Error {
 
 /// A request's body that is read in pieces. If it is not read to its end, its connection accepts no further request.
 struct BodyReader<B: RequestBody> {
-    body: Pin<Box<B>>,
+    body: DecodedBody<Pin<Box<B>>>,
     has_ended: bool,
     activity: Arc<ConnectionActivity>,
 }
 
 impl<B: RequestBody> BodyReader<B> {
-    fn new(body: B, activity: Arc<ConnectionActivity>) -> Self {
-        Self { body: Box::pin(body), has_ended: false, activity }
+    fn new(body: B, coding: Option<ContentCoding>, activity: Arc<ConnectionActivity>) -> Self {
+        Self { body: DecodedBody::of_stream(Box::pin(body), coding), has_ended: false, activity }
     }
 
     /// More of the body; `None` at its end.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<B::Data>, Error>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
-            match ready!(self.body.as_mut().poll_frame(cx)) {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {
                     self.has_ended = true;
                     return Poll::Ready(Ok(None));
@@ -190,7 +214,7 @@ impl<B: RequestBody> BodyReader<B> {
                 Some(Err(why)) => {
                     self.has_ended = true;
                     self.activity.leave_unread();
-                    return Poll::Ready(Err(request_body::broken(&*why.into())));
+                    return Poll::Ready(Err(request_body::broken(&*why)));
                 }
             }
         }
@@ -199,12 +223,12 @@ impl<B: RequestBody> BodyReader<B> {
 
 impl<B: RequestBody> Drop for BodyReader<B> {
     fn drop(&mut self) {
-        if self.has_ended || self.body.is_end_stream() {
+        if self.has_ended || self.body.encoded().is_end_stream() {
             return;
         }
         // The bytes that have already come may be the whole body.
-        let rest = self.body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
-        if !matches!(rest, Poll::Ready(None)) && !self.body.is_end_stream() {
+        let rest = self.body.encoded().as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+        if !matches!(rest, Poll::Ready(None)) && !self.body.encoded().is_end_stream() {
             self.activity.leave_unread();
         }
     }
@@ -218,8 +242,13 @@ pub(super) struct RequestLines<B: RequestBody> {
 }
 
 impl<B: RequestBody> RequestLines<B> {
-    pub(super) fn new(body: B, longest: usize, activity: Arc<ConnectionActivity>) -> Self {
-        Self { body: BodyReader::new(body, activity), lines: LineSplitter::new(longest), longest }
+    pub(super) fn new(
+        body: B,
+        coding: Option<ContentCoding>,
+        longest: usize,
+        activity: Arc<ConnectionActivity>,
+    ) -> Self {
+        Self { body: BodyReader::new(body, coding, activity), lines: LineSplitter::new(longest), longest }
     }
 
     /// The next line.
@@ -239,13 +268,8 @@ impl<B: RequestBody> RequestLines<B> {
                     return Poll::Ready(Err(Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message)));
                 }
             }
-            if let Some(mut data) = ready!(self.body.poll_data(cx))? {
-                while data.has_remaining() {
-                    let chunk = data.chunk();
-                    self.lines.put(chunk);
-                    let length = chunk.len();
-                    data.advance(length);
-                }
+            if let Some(data) = ready!(self.body.poll_data(cx))? {
+                self.lines.put(&data);
             }
         }
     }
@@ -270,9 +294,14 @@ pub(super) struct RequestOctets<B: RequestBody> {
 }
 
 impl<B: RequestBody> RequestOctets<B> {
-    pub(super) fn new(body: B, longest: usize, activity: Arc<ConnectionActivity>) -> Self {
+    pub(super) fn new(
+        body: B,
+        coding: Option<ContentCoding>,
+        longest: usize,
+        activity: Arc<ConnectionActivity>,
+    ) -> Self {
         let longest = longest.clamp(1, LONGEST_PART);
-        Self { body: BodyReader::new(body, activity), rest: Bytes::new(), longest }
+        Self { body: BodyReader::new(body, coding, activity), rest: Bytes::new(), longest }
     }
 }
 
@@ -280,7 +309,7 @@ impl<B: RequestBody> ItemSource for RequestOctets<B> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: usize) -> Poll<NextItems> {
         while self.rest.is_empty() {
             match ready!(self.body.poll_data(cx)) {
-                Ok(Some(mut data)) => self.rest = data.copy_to_bytes(data.remaining()),
+                Ok(Some(data)) => self.rest = data,
                 Ok(None) => return Poll::Ready(NextItems::End),
                 Err(error) => return Poll::Ready(NextItems::Failed(error.into())),
             }
