@@ -250,6 +250,30 @@ async fn over_http_a_name_that_exists_is_answered_as_one_that_does_not() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_hidden_is_waited_for_as_the_body_of_a_name_that_does_not_exist() {
+    let running = Running::new(guarded()).await;
+    let head = |name: &str, headers: &str| format!("POST /rpc/{name} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n\r\n");
+    let unfinished = |name: &str, headers: &str| head(name, &format!("content-length: 10\r\n{headers}")) + "[1";
+    for headers in ["byname-timeout-ms: 50", "byname-timeout-ms: 50\r\nauthorization: Bearer ada"] {
+        let unknown = answer_to(&running, &unfinished("nowhere.to", headers), "nowhere.to").await;
+        assert!(unknown.starts_with("504 "), "{unknown}");
+        for name in ["admin.sum", "admin.load", "admin.erase"] {
+            assert_eq!(answer_to(&running, &unfinished(name, headers), name).await, unknown, "{name}");
+        }
+    }
+    // It is also asked for a body that it has announced.
+    for name in ["nowhere.to", "admin.sum", "admin.erase"] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(head(name, "expect: 100-continue\r\ncontent-length: 2")).await;
+        assert_eq!(caller.answer().await.status, 100, "{name}");
+        caller.send("[]").await;
+        assert_eq!(caller.answer().await.status, 401, "{name}");
+        // Its connection continues.
+        assert_eq!(caller.ask(get("/rpc/orders.get?id=7")).await.body, "7", "{name}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_identified_is_told_how() {
     let running = Running::new(guarded()).await;
     let answer = raw(running.address, post("/rpc/admin.erase", r#"["all"]"#)).await;

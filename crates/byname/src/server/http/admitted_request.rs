@@ -2,22 +2,22 @@
 
 use std::future::poll_fn;
 use std::mem::take;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::compression::{self, DecodedBody};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
-use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, half_closed};
+use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, UnreadBody, drop_rest, half_closed};
 use super::{ServerEndpoint, Session};
 use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
@@ -34,7 +34,7 @@ use crate::wire::stream_lines::StreamFormat;
 use crate::wire::{Way, WireError, octet_stream, path_format, plain_format};
 
 /// The input of a way in.
-pub(super) struct AdmittedRequest<'r, B> {
+pub(super) struct AdmittedRequest<'r, B: RequestBody> {
     pub(super) caller: CallerInfo<'r>,
     pub(super) head: &'r mut Parts,
     /// Stays `Some` if it was not read.
@@ -42,6 +42,8 @@ pub(super) struct AdmittedRequest<'r, B> {
     pub(super) began: Instant,
     /// Of the call, in the access log.
     pub(super) access: &'r mut AccessEntry,
+    /// The body of a stream, if the call ended before any of it was read. Only with rules.
+    pub(super) unread: Option<UnreadBody<B>>,
 }
 
 /// Where a call comes from, and its deadline.
@@ -84,12 +86,8 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     pub(super) async fn read_body(&mut self, patience: Duration) -> Result<Bytes, Rejection> {
         let (body, coding) = self.take_body()?;
         let mut body = pin!(body);
-        let dispatch = self.endpoint().dispatch();
-        let until = match self.caller.deadline {
-            Some(deadline) => BodyDeadline { deadline, by_caller: true },
-            None => BodyDeadline { deadline: later(self.began, patience), by_caller: false },
-        };
-        let limits = dispatch.limits();
+        let until = self.body_deadline(patience);
+        let limits = self.endpoint().dispatch().limits();
         let read = match coding {
             None => request_body::read(body.as_mut(), limits, until).await,
             Some(coding) => {
@@ -115,18 +113,33 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         }
     }
 
+    fn body_deadline(&self, patience: Duration) -> BodyDeadline {
+        match self.caller.deadline {
+            Some(deadline) => BodyDeadline { deadline, by_caller: true },
+            None => BodyDeadline { deadline: later(self.began, patience), by_caller: false },
+        }
+    }
+
     /// The body, line by line.
     pub(super) fn lines(&mut self) -> Result<RequestLines<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
         let (body, coding) = self.take_body()?;
-        Ok(RequestLines::new(body, coding, longest, Arc::clone(&self.caller.session.activity)))
+        let lines = RequestLines::new(body, coding, longest, Arc::clone(&self.caller.session.activity));
+        Ok(lines.give_back_to(self.unread_body()))
+    }
+
+    /// Where the body of a stream goes if it is not read.
+    fn unread_body(&mut self) -> Option<UnreadBody<B>> {
+        self.unread = self.endpoint().dispatch().has_rules().then(Arc::default);
+        self.unread.clone()
     }
 
     /// The body as raw bytes.
     pub(super) fn octets(&mut self) -> Result<RequestOctets<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
         let (body, coding) = self.take_body()?;
-        Ok(RequestOctets::new(body, coding, longest, Arc::clone(&self.caller.session.activity)))
+        let octets = RequestOctets::new(body, coding, longest, Arc::clone(&self.caller.session.activity));
+        Ok(octets.give_back_to(self.unread_body()))
     }
 
     /// Takes the body and its coding, if the content type and the coding are accepted.
@@ -140,9 +153,43 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
         Ok((self.body.take().expect("a body is taken once"), coding))
     }
 
+    /// Reads the body of a stream that was not read. If a rule has refused the call, it is read as the body of a call of a
+    /// name that does not exist, so that the time and the form of the refusal don't tell that the function exists.
+    async fn use_up(
+        &mut self,
+        unread: UnreadBody<B>,
+        expect: Option<HeaderValue>,
+        is_refused: bool,
+    ) -> Result<(), Rejection> {
+        let Some(mut body) = unread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let activity = &self.caller.session.activity;
+        if !is_refused {
+            drop_rest(body.encoded().as_mut(), activity);
+            return Ok(());
+        }
+        let dispatch = self.endpoint().dispatch();
+        let until = self.body_deadline(dispatch.patience());
+        let by_caller = until.by_caller;
+        let Err(error) = request_body::read(Pin::new(&mut body), dispatch.limits(), until).await else {
+            return Ok(());
+        };
+        if error.limit() == Some("message") {
+            self.head.headers.extend(expect.map(|expect| (EXPECT, expect)));
+            request_body::skip_or_close(self.head, body.encoded().as_mut(), activity).await;
+        } else {
+            activity.leave_unread();
+        }
+        match by_caller && error.code() == Code::DeadlineExceeded {
+            true => Err(Rejection::new(crate::wire::status(&error), error)),
+            false => Ok(()),
+        }
+    }
+
     /// Calls a function, with the stream that its caller sends, and writes the result.
     pub(super) async fn call(
-        self,
+        mut self,
         called: CalledFunction<'r>,
         args: CallArguments,
         items: Option<Items>,
@@ -160,7 +207,11 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             && octet_stream::is_asked_for(&self.head.headers);
         let streams = StreamsOfCall { items, takes_stream: true };
         let metadata = take(&mut self.head.headers);
+        let expect = self.unread.as_ref().and_then(|_| metadata.get(EXPECT).cloned());
         let Reply { result, metadata } = self.caller.run(&called, args, streams, metadata).await;
+        if let Some(unread) = self.unread.take() {
+            Box::pin(self.use_up(unread, expect, is_refusal(&result))).await?;
+        }
         self.access.ended(&result);
         let of_function = is_of_function(&result);
         let reply = match result {
@@ -251,6 +302,12 @@ impl<'r> CallerInfo<'r> {
         })
         .await
     }
+}
+
+/// Whether a rule or an interceptor has refused the call.
+fn is_refusal(result: &Result<Returned, Failure>) -> bool {
+    let codes = [Code::PermissionDenied, Code::Unauthenticated];
+    matches!(result, Err(Failure::Rpc(error)) if error.executed() == Executed::No && codes.contains(&error.code()))
 }
 
 /// Errors of the server are always sent. Results and errors of the function must fit.

@@ -73,7 +73,7 @@ pub(super) async fn route<B: RequestBody>(
     let caller = CallerInfo { session, client: client.as_ref(), deadline: None };
     let logs_access = session.endpoint.dispatch().logs_access();
     let mut access = if logs_access { access(caller, target, head, began) } else { AccessEntry::none() };
-    let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access };
+    let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access, unread: None };
     let mut origin = None;
     let mut out = match admit(request, target, &mut origin).await {
         Ok(out) => out,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -188,20 +188,32 @@ pub(super) fn half_closed(name: &str) -> Error {
 
 /// A request's body that is read in pieces. If it is not read to its end, its connection accepts no further request.
 struct BodyReader<B: RequestBody> {
-    body: DecodedBody<Pin<Box<B>>>,
+    /// `None` once it was given back.
+    body: Option<DecodedBody<Pin<Box<B>>>>,
+    has_begun: bool,
     has_ended: bool,
     activity: Arc<ConnectionActivity>,
+    /// Where a body goes of which nothing was read.
+    unread: Option<UnreadBody<B>>,
 }
+
+/// The body of a call whose stream was not read.
+pub(super) type UnreadBody<B> = Arc<Mutex<Option<DecodedBody<Pin<Box<B>>>>>>;
 
 impl<B: RequestBody> BodyReader<B> {
     fn new(body: B, coding: Option<ContentCoding>, activity: Arc<ConnectionActivity>) -> Self {
-        Self { body: DecodedBody::of_stream(Box::pin(body), coding), has_ended: false, activity }
+        let body = Some(DecodedBody::of_stream(Box::pin(body), coding));
+        Self { body, has_begun: false, has_ended: false, activity, unread: None }
     }
 
     /// More of the body; `None` at its end.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        self.has_begun = true;
+        let Some(body) = &mut self.body else {
+            unreachable!("it is given back when its reader is dropped");
+        };
         loop {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 None => {
                     self.has_ended = true;
                     return Poll::Ready(Ok(None));
@@ -223,14 +235,27 @@ impl<B: RequestBody> BodyReader<B> {
 
 impl<B: RequestBody> Drop for BodyReader<B> {
     fn drop(&mut self) {
-        if self.has_ended || self.body.encoded().is_end_stream() {
+        let Some(mut body) = self.body.take().filter(|_| !self.has_ended) else {
+            return;
+        };
+        if !self.has_begun
+            && let Some(unread) = &self.unread
+        {
+            *unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
             return;
         }
-        // The bytes that have already come may be the whole body.
-        let rest = self.body.encoded().as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
-        if !matches!(rest, Poll::Ready(None)) && !self.body.encoded().is_end_stream() {
-            self.activity.leave_unread();
-        }
+        drop_rest(body.encoded().as_mut(), &self.activity);
+    }
+}
+
+/// Does without the rest of a body. The bytes that have already come may be all of it.
+pub(super) fn drop_rest<B: RequestBody>(mut body: Pin<&mut B>, activity: &ConnectionActivity) {
+    if body.is_end_stream() {
+        return;
+    }
+    let rest = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+    if !matches!(rest, Poll::Ready(None)) && !body.is_end_stream() {
+        activity.leave_unread();
     }
 }
 
@@ -249,6 +274,12 @@ impl<B: RequestBody> RequestLines<B> {
         activity: Arc<ConnectionActivity>,
     ) -> Self {
         Self { body: BodyReader::new(body, coding, activity), lines: LineSplitter::new(longest), longest }
+    }
+
+    /// Puts the body there if nothing of it is read.
+    pub(super) fn give_back_to(mut self, unread: Option<UnreadBody<B>>) -> Self {
+        self.body.unread = unread;
+        self
     }
 
     /// The next line.
@@ -302,6 +333,12 @@ impl<B: RequestBody> RequestOctets<B> {
     ) -> Self {
         let longest = longest.clamp(1, LONGEST_PART);
         Self { body: BodyReader::new(body, coding, activity), rest: Bytes::new(), longest }
+    }
+
+    /// As [`RequestLines::give_back_to`].
+    pub(super) fn give_back_to(mut self, unread: Option<UnreadBody<B>>) -> Self {
+        self.body.unread = unread;
+        self
     }
 }
 
