@@ -284,31 +284,6 @@ async fn at_the_start(page: &mut Page) {
             "Leave out what comes after the port. All pages of an origin may call, or none.",
         ),
         (
-            "An origin has brackets without an address",
-            "https://[app]",
-            "Only an IPv6 address has brackets: `http://[::1]:3000`.",
-        ),
-        (
-            "Two origins are in one text",
-            "https://a.example,https://b.example",
-            "Give each origin as a text of its own.",
-        ),
-        (
-            "The host of an origin is none",
-            "https://app_example!",
-            "Open the page in a browser, and copy what `location.origin` says.",
-        ),
-        (
-            "The port of an origin is none",
-            "https://app.example:0",
-            "Write the port that is in the address of the page, or none.",
-        ),
-        (
-            "An origin is not ASCII",
-            "https://bücher.example",
-            "Open the page in a browser, and copy what `location.origin` says.",
-        ),
-        (
             "The `*` of an origin is not the first label",
             "https://pr-*.example.com",
             "Put all pages that may call under one name, and use that name after the `*`. Or list each origin.",
