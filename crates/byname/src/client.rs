@@ -1,5 +1,6 @@
 //! The client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
 
+mod address_race;
 mod call;
 mod call_errors;
 mod coded_bodies;
@@ -461,8 +462,9 @@ impl ClientBuilder {
 
     /// The addresses of the service's replicas, as text (`10.0.0.1:8080`, `unix:/run/orders.sock`) or as
     /// [`SocketAddr`](std::net::SocketAddr)s. They replace the addresses of the name in the URL and are used in the same
-    /// way: each new HTTP connection goes to the first address that accepts it, where addresses whose calls timed out
-    /// come last. Frames are spread over up to four addresses.
+    /// way: each new HTTP connection goes to the first address where it is ready, with its TLS. An address that takes
+    /// more than 250 ms for a step is overtaken by the next. Addresses that stalled, or whose calls timed out, come last.
+    /// Frames are spread over up to four addresses.
     ///
     /// ```
     /// let replicas = ["10.0.0.1:8080", "10.0.0.2:8080"];

@@ -6,6 +6,12 @@ use std::net::SocketAddr;
 
 use crate::address::Address;
 
+/// The most bytes of a SPIFFE ID.
+const MAX_SPIFFE_ID: usize = 2048;
+
+/// The most bytes of the trust domain in a SPIFFE ID.
+const MAX_TRUST_DOMAIN: usize = 255;
+
 /// Who is at the other end of a call's connection. [`Context::peer`](crate::Context::peer) and
 /// [`Request::peer`](crate::Request::peer) return it.
 ///
@@ -116,13 +122,34 @@ impl Peer {
 
 impl ClientCertificate {
     /// The SPIFFE ID. `None` if there is no URI in the certificate, or more than one, because SPIFFE does not
-    /// allow more than one.
+    /// allow more than one. `None` also if the URI is not valid by the SPIFFE standard, such as `spiffe://prod/a/../b`,
+    /// `spiffe://PROD/billing` or `spiffe://prod:443/billing`. So two different IDs are never the same workload. An ID may be
+    /// a trust domain alone, such as `spiffe://prod`.
     pub fn spiffe_id(&self) -> Option<&str> {
         match self.uri_names.as_slice() {
-            [only] if only.starts_with("spiffe://") => Some(only),
+            [only] if is_spiffe_id(only) => Some(only),
             _ => None,
         }
     }
+}
+
+/// Whether this is an ID by section 2 of the SPIFFE-ID standard. It allows no percent-encoding, so each ID has one form.
+fn is_spiffe_id(uri: &str) -> bool {
+    let Some(rest) = uri.strip_prefix("spiffe://") else {
+        return false;
+    };
+    let (domain, path) = match rest.split_once('/') {
+        Some((domain, path)) => (domain, Some(path)),
+        None => (rest, None),
+    };
+    let is_domain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(|byte| is_domain(byte) || byte.is_ascii_uppercase())
+    };
+    uri.len() <= MAX_SPIFFE_ID
+        && (1..=MAX_TRUST_DOMAIN).contains(&domain.len())
+        && domain.bytes().all(is_domain)
+        && path.is_none_or(|path| path.split('/').all(is_segment))
 }
 
 impl fmt::Debug for ClientCertificate {
@@ -168,5 +195,94 @@ impl fmt::Display for UnixCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "uid {}, gid {}", self.uid, self.gid)?;
         self.pid.map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spiffe_id(uris: &[&str]) -> Option<String> {
+        let uri_names = uris.iter().map(|&uri| uri.to_owned()).collect();
+        let certificate = ClientCertificate { dns_names: Vec::new(), uri_names, der: Vec::new() };
+        certificate.spiffe_id().map(str::to_owned)
+    }
+
+    #[test]
+    fn what_the_standard_allows_is_a_spiffe_id() {
+        let longest = format!("spiffe://prod/{}", "a".repeat(2048 - "spiffe://prod/".len()));
+        let longest_domain = format!("spiffe://{}/billing", "d".repeat(255));
+        for id in [
+            "spiffe://prod",
+            "spiffe://prod/billing",
+            "spiffe://prod-1.eu_west.example/ns/Orders/sa/billing_2.v-3",
+            "spiffe://10.0.0.1/billing",
+            "spiffe://prod/...",
+            "spiffe://prod/.billing",
+            &longest,
+            &longest_domain,
+        ] {
+            assert_eq!(spiffe_id(&[id]).as_deref(), Some(id));
+        }
+    }
+
+    #[test]
+    fn what_the_standard_forbids_is_no_spiffe_id() {
+        let too_long = format!("spiffe://prod/{}", "a".repeat(2049 - "spiffe://prod/".len()));
+        let domain_too_long = format!("spiffe://{}/billing", "d".repeat(256));
+        for uri in [
+            "",
+            "spiffe:",
+            "spiffe://",
+            "spiffe:///billing",
+            "spiffe:/prod/billing",
+            "SPIFFE://prod/billing",
+            "https://prod/billing",
+            " spiffe://prod/billing",
+            "spiffe://prod/",
+            "spiffe://prod/billing/",
+            "spiffe://prod//billing",
+            "spiffe://prod/./billing",
+            "spiffe://prod/a/../billing",
+            "spiffe://prod/..",
+            "spiffe://prod/%62illing",
+            "spiffe://pr%6fd/billing",
+            "spiffe://PROD/billing",
+            "spiffe://prod/billing ",
+            "spiffe://prod/bil ling",
+            "spiffe://ada@prod/billing",
+            "spiffe://ada:secret@prod/billing",
+            "spiffe://prod:443/billing",
+            "spiffe://prod:/billing",
+            "spiffe://[::1]/billing",
+            "spiffe://prod/billing?admin",
+            "spiffe://prod?admin",
+            "spiffe://prod/billing#admin",
+            "spiffe://prod#admin",
+            "spiffe://pröd/billing",
+            "spiffe://prod/bílling",
+            "spiffe://prod/bill\0ing",
+            "spiffe://prod\\billing",
+            "spiffe://prod/a:b",
+            &too_long,
+            &domain_too_long,
+        ] {
+            assert_eq!(spiffe_id(&[uri]), None, "{uri:?}");
+        }
+        assert_eq!(spiffe_id(&[]), None);
+        assert_eq!(spiffe_id(&["spiffe://prod/a", "spiffe://prod/a"]), None);
+    }
+
+    #[test]
+    fn each_byte_is_in_a_spiffe_id_or_is_not() {
+        for byte in 0..=127u8 {
+            let letter = char::from(byte);
+            let everywhere = matches!(letter, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
+            let (domain, path) = (format!("spiffe://p{letter}d/billing"), format!("spiffe://prod/b{letter}g"));
+            // A slash ends the domain, and begins a segment.
+            assert_eq!(spiffe_id(&[&domain]).is_some(), everywhere || letter == '/', "{domain:?}");
+            let allowed = everywhere || letter == '/' || letter.is_ascii_uppercase();
+            assert_eq!(spiffe_id(&[&path]).is_some(), allowed, "{path:?}");
+        }
     }
 }

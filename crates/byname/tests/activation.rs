@@ -172,7 +172,22 @@ async fn what_is_no_listener_is_named_with_what_to_change() {
     );
     let (connection, _other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     let message = error(inherited(connection).as_raw_fd(), "1").await;
-    assert!(message.contains("socket 1 is a connection and not a listener; expected `Accept=no`"), "{message}");
+    assert!(message.contains(") is a connection and not a listener; expected `Accept=no`"), "{message}");
+    let directory = TemporaryDirectory::new();
+    let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    tcp.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let unix = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    unix.bind(&SockAddr::unix(directory.path().join("orders.sock")).unwrap()).unwrap();
+    for bound in [tcp, unix] {
+        let bound = inherited(bound);
+        let message = error(bound.as_raw_fd(), "1").await;
+        let expected = format!(
+            "can't listen at the sockets that were handed over: socket 1 (file descriptor {}) is bound and does not \
+             listen; call `listen` on it before you hand it over, as systemd does for `ListenStream=`",
+            bound.as_raw_fd()
+        );
+        assert_eq!(message, expected);
+    }
     for count in ["0", "-1", "many"] {
         let message = error(datagram.as_raw_fd(), count).await;
         assert!(message.contains(&format!("`LISTEN_FDS` is `{count}`; expected a start by")), "{message}");

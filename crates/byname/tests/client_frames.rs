@@ -143,6 +143,22 @@ async fn calls_are_spread_over_the_addresses_of_a_name_and_go_on_when_one_is_gon
     }
 }
 
+/// The order in which a connection of frames tries addresses is random, so several clients open one.
+#[tokio::test]
+async fn an_address_that_does_not_answer_the_upgrade_is_overtaken() {
+    let server = Running::new(
+        Server::new().function("is_by_frames", async || Context::current().unwrap().header("host").is_none()),
+    );
+    let server = server.await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..8 {
+        let addresses = [server.address, silent.local_addr().unwrap()];
+        let client = Client::builder("localhost/rpc").addresses(addresses);
+        let client = client.limits(|limits| limits.connect = Duration::from_secs(3600)).build().unwrap();
+        within(async { while !client.call::<bool>("is_by_frames", ()).await.unwrap() {} }).await;
+    }
+}
+
 #[tokio::test]
 async fn queued_calls_run_in_order_and_the_queue_is_bounded() {
     let released = Arc::new(Notify::new());

@@ -758,6 +758,38 @@ async fn http_1_0_is_answered_and_closed() {
     assert!(answer.ends_with("\r\n\r\n3"), "{answer}");
 }
 
+/// HTTP/1.0 needs no `Host`, and health checks of balancers send none. Whatever may run code needs one.
+#[tokio::test]
+async fn a_probe_over_http_1_0_needs_no_host_and_a_call_does() {
+    let running = Running::new(everything().hosts(["data.internal"])).await;
+    let answer = async |request: &str| {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(request).await;
+        caller.rest().await
+    };
+    for probe in ["/rpc/!live", "/rpc/!ready"] {
+        for headers in ["", "host: elsewhere\r\n"] {
+            let answer = answer(&format!("GET {probe} HTTP/1.0\r\n{headers}\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+        }
+        let answer = answer(&format!("HEAD {probe} HTTP/1.0\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    let refused = async |request: &str| {
+        let answer = answer(request).await;
+        assert!(answer.contains(" 400 Bad Request\r\n"), "{request}: {answer}");
+        answer
+    };
+    for call in ["GET /rpc/add?a=1&b=2", "GET /rpc/!list", "POST /rpc", "OPTIONS *"] {
+        let answer = refused(&format!("{call} HTTP/1.0\r\n\r\n")).await;
+        assert!(answer.contains("the `Host` header is missing"), "{call}: {answer}");
+    }
+    let connection = "connection: close\r\n";
+    refused(&format!("GET /rpc/!ready HTTP/1.1\r\n{connection}\r\n")).await;
+    refused("GET /rpc/!ready HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n").await;
+    refused("GET /rpc/!ready HTTP/1.0\r\nhost: a b\r\n\r\n").await;
+}
+
 /// Sends one request over HTTP/2 and reads its answer.
 async fn over_http2(running: &Running, request: hyper::http::request::Builder, body: &str) -> (u16, Value) {
     let stream = TcpStream::connect(running.address).await.unwrap();

@@ -6,13 +6,15 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use byname::{Client, Code, Context, Error, Listen, ProxyHeader, Streaming, rpc};
+use byname::{Client, Code, Context, Error, Listen, ProxyHeader, Server, Streaming, Transport, rpc};
 use futures_util::{Stream, StreamExt, stream};
 use harness::unix::UnixRunning;
 use harness::{Caller, Log, Running, everything, peer, post_with, within};
@@ -67,6 +69,22 @@ const KEEPS_ALIVE: &str = "proxy_http_version 1.1; proxy_set_header Connection '
 
 /// What haproxy is told for streams over HTTP: to pass on at once that a caller has gone, and each item.
 const STREAMS: &str = "option abortonclose\n  option http-no-delay";
+
+/// Where haproxy tells what its health checks found.
+const CHECKS: &str = "/checks;csv";
+
+/// The first configuration of this kind in the guide, with other servers, and with `ours` in place of the guide's `bind`.
+fn of_the_guide(kind: &str, bind: &str, servers: [SocketAddr; 2], ours: &str) -> String {
+    let guide = include_str!("../../../docs/guide/deploying.md");
+    let (_, from) = guide.split_once(&format!("```{kind}\n")).unwrap();
+    let mut configuration = from.split_once("```").unwrap().0.to_owned();
+    let [one, two] = servers.map(|server| server.to_string());
+    for (of_the_guide, ours) in [(bind, ours), ("10.0.0.1:8080", &one), ("10.0.0.2:8080", &two)] {
+        assert_eq!(configuration.matches(of_the_guide).count(), 1, "{of_the_guide} in {configuration}");
+        configuration = configuration.replace(of_the_guide, ours);
+    }
+    configuration
+}
 
 /// A proxy that runs until it is dropped.
 struct Proxy {
@@ -182,6 +200,35 @@ impl Proxy {
         .await
     }
 
+    /// The haproxy of the guide, with these two servers. It checks them often, and tells what it found at [`CHECKS`].
+    async fn haproxy_of_the_guide(servers: [SocketAddr; 2]) -> Self {
+        Self::start("haproxy", |directory, address| {
+            let often = "defaults\n    default-server inter 50ms\n";
+            let told = format!("bind {address}\n    stats enable\n    stats uri {}", CHECKS.trim_end_matches(";csv"));
+            let configuration = of_the_guide("haproxy", "bind :80", servers, &told);
+            let configuration = configuration.replacen("defaults\n", often, 1);
+            (["-db", "-f", &format!("{directory}/configuration")].map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
+    /// The nginx of the guide, with these two servers.
+    async fn nginx_of_the_guide(servers: [SocketAddr; 2]) -> Self {
+        Self::start("nginx", |directory, address| {
+            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+            let temporary: String = temporary.map(|what| format!("{what}_temp_path {directory}/{what};\n")).concat();
+            let guide = of_the_guide("nginx", "listen 80;", servers, &format!("listen {address};"));
+            let configuration = format!(
+                "daemon off; master_process off; pid {directory}/pid; error_log stderr;\n\
+                 events {{}}\n\
+                 http {{\naccess_log off; {temporary}{guide}}}\n"
+            );
+            let arguments = ["-e", "stderr", "-p", directory, "-c", &format!("{directory}/configuration")];
+            (arguments.map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
     fn client(&self) -> Client {
         Client::builder(format!("{}/rpc", self.address)).build().unwrap()
     }
@@ -271,6 +318,74 @@ async fn calls_go_by_frames_through_haproxy_that_upgrades() {
 async fn calls_stay_with_http_through_haproxy_that_does_not_upgrade() {
     let server = server().await;
     stays(Proxy::haproxy(server.address, false).await).await;
+}
+
+/// Two servers that continue to serve when they are told to stop, and say which one answered.
+async fn two_servers() -> [Running; 2] {
+    let server = |name: &'static str| {
+        let server = Server::new().method::<echoes>().method::<way>().function("which", move || async move { name });
+        Running::new(server.limits(|limits| limits.drain_delay = Duration::from_secs(3600)))
+    };
+    [server("one").await, server("two").await]
+}
+
+#[tokio::test]
+#[ignore = "needs haproxy; .ci/run runs it"]
+async fn the_haproxy_of_the_guide_finds_servers_ready_and_leaves_one_out_that_drains() {
+    let [mut one, two] = two_servers().await;
+    let proxy = Proxy::haproxy_of_the_guide([one.address, two.address]).await;
+    // `L7OK` is an answer with status 2xx or 3xx, `L7STS` another one.
+    let found = async |server: &str, result: &str| {
+        let line = format!("adder,{server},");
+        within(async {
+            loop {
+                let mut caller = Caller::to(proxy.address).await;
+                caller.send(format!("GET {CHECKS} HTTP/1.0\r\n\r\n")).await;
+                let checks = caller.rest().await;
+                let line = checks.lines().find(|found| found.starts_with(&line)).unwrap_or_else(|| panic!("{checks}"));
+                if line.contains(result) {
+                    return;
+                }
+                assert!(line.contains("L7OK") || line.contains("INI"), "a healthy server is {line}");
+                yield_now().await;
+            }
+        })
+        .await
+    };
+    found("one", "L7OK").await;
+    found("two", "L7OK").await;
+    let client = Client::builder(format!("{}/rpc", proxy.address)).transport(Transport::Http).build().unwrap();
+    let which = async || within(client.call::<String>("which", ())).await.unwrap();
+    let both = [which().await, which().await];
+    assert!(both.contains(&"one".into()) && both.contains(&"two".into()), "{both:?}");
+    one.stop();
+    found("one", "L7STS").await;
+    // Three checks fail before it is left out. It serves meanwhile, and no call fails.
+    within(async {
+        let mut of_two = 0;
+        while of_two < 20 {
+            of_two = if which().await == "two" { of_two + 1 } else { 0 };
+        }
+    })
+    .await;
+    found("two", "L7OK").await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx; .ci/run runs it"]
+async fn the_nginx_of_the_guide_passes_frames_and_streams_both_ways() {
+    let [one, two] = two_servers().await;
+    let proxy = Proxy::nginx_of_the_guide([one.address, two.address]).await;
+    let client = Client::builder(format!("{}/rpc", proxy.address)).transport(Transport::Http).build().unwrap();
+    let mut answered = BTreeSet::new();
+    within(async {
+        while answered.len() < 2 {
+            answered.insert(client.call::<String>("which", ()).await.unwrap());
+        }
+    })
+    .await;
+    items_go_both_ways_one_by_one(&client).await;
+    items_go_both_ways_one_by_one(&by_frames(&proxy).await).await;
 }
 
 /// A server of streams, and where the items of one of them are made.

@@ -15,7 +15,7 @@ use harness::tls::{
     Authority, Folder, Signed, client_config, connect, identified, over_http, self_signed, server_tls, trusting,
 };
 use harness::{Caller, Gate, Log, Process, Running, add, everything, get, post, within};
-use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SerialNumber, date_time_ymd};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType, SerialNumber, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -95,6 +95,56 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     wrong(refused_by_the_client(&of_a_client, trusting(&authority)).await, "is not for servers");
+}
+
+#[tokio::test]
+async fn a_name_that_looks_right_is_named_with_what_is_wrong_with_it() {
+    let authority = Authority::new("the authority");
+    let dns_name = |name: &str| {
+        let name = SanType::DnsName(name.try_into().unwrap());
+        authority.sign_with(&[], |params| params.subject_alt_names.push(name))
+    };
+    let error = refused_by_the_client(&dns_name("127.0.0.1"), trusting(&authority)).await;
+    let words = "the server's certificate is for the DNS name `127.0.0.1`, not for the IP address `127.0.0.1`; make a \
+                 certificate whose subjectAltName has it as an IP address, such as `IP:10.0.0.1`";
+    means(&error, Code::FailedPrecondition, words);
+
+    for (certificate, called, why) in [
+        (
+            "*.internal",
+            "orders.internal",
+            " (a wildcard needs two labels or more after it, such as `*.orders.internal`)",
+        ),
+        ("*.orders.internal", "a.b.orders.internal", " (a wildcard stands for exactly one label)"),
+        ("*.orders.internal", "orders.internal", " (a wildcard stands for exactly one label)"),
+        ("*.orders.internal", "ORDERS.internal", " (a wildcard stands for exactly one label)"),
+        ("*.orders.internal", "a.myorders.internal", ""),
+        ("*.orders.internal", "data.example", ""),
+        ("orders.internal", "a.orders.internal", ""),
+    ] {
+        let tls = trusting(&authority).server_name(called).unwrap();
+        let error = refused_by_the_client(&dns_name(certificate), tls).await;
+        let words = format!(
+            "the server's certificate is for `{certificate}`, not for `{called}`{why}; call the server by a name in its"
+        );
+        means(&error, Code::FailedPrecondition, &words);
+    }
+    let one_label = trusting(&authority).server_name("a.orders.internal").unwrap();
+    let running = Running::new(everything().tls(server_tls(&dns_name("*.orders.internal")))).await;
+    assert_eq!(add_over(&over_http(running.address, one_label)).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_name_of_each_kind_is_named_once() {
+    let authority = Authority::new("the authority");
+    let signed = authority.sign_with(&["a.example"], |params| {
+        let uri = SanType::URI("spiffe://prod/orders".try_into().unwrap());
+        params.subject_alt_names.insert(0, uri);
+        params.subject_alt_names.push(SanType::Rfc822Name("ops@a.example".try_into().unwrap()));
+    });
+    let error = refused_by_the_client(&signed, trusting(&authority)).await;
+    let words = "the server's certificate is for `spiffe://prod/orders` and `a.example`, not for `127.0.0.1`";
+    means(&error, Code::FailedPrecondition, words);
 }
 
 #[tokio::test]
@@ -426,7 +476,8 @@ async fn a_client_that_offers_other_protocols_is_told_so() {
     let error = connect(running.address, client_config(&authority, &["acme-tls/1"])).await.unwrap_err();
     let error = error.get_ref().unwrap().downcast_ref::<rustls::Error>().unwrap();
     assert_eq!(error, &rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol));
-    log.until("the client offers no protocol by ALPN that this side speaks; expected `h2` or `http/1.1`").await;
+    log.until("the client offers no protocol by ALPN that this side speaks; expected `h2`, `http/1.1` or `http/1.0`")
+        .await;
 }
 
 #[tokio::test]
@@ -474,6 +525,89 @@ async fn a_handshake_that_stalls_ends_at_its_limit_on_both_sides() {
     let client = builder.tls(trusting(&authority)).limits(|limits| limits.connect = SHORT).build().unwrap();
     let error = add_over(&client).await.unwrap_err();
     means(&error, Code::Unavailable, "the TLS handshake did not finish within 20ms (`Limits::connect`)");
+}
+
+/// A listener that accepts by the kernel alone, and how many have connected since it was asked last.
+struct SilentListener(std::net::TcpListener);
+
+impl SilentListener {
+    fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self(listener)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    fn connected(&self) -> usize {
+        std::iter::from_fn(|| self.0.accept().ok()).count()
+    }
+}
+
+/// Calls until one, which opens a connection as each does, leaves out these listeners. On a busy machine a good address may
+/// take long as well, and then they are tried beside it.
+async fn none_connects(client: &Client, stalled: &[SilentListener]) {
+    let connected = || stalled.iter().map(SilentListener::connected).sum::<usize>();
+    within(async {
+        connected();
+        while {
+            assert_eq!(add_over(client).await.unwrap(), 3);
+            connected() > 0
+        } {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_stalls_in_its_handshake_is_overtaken_and_comes_last_afterwards() {
+    let authority = Authority::new("the authority");
+    let server = everything().hosts(["orders.internal"]).tls(server_tls(&authority.sign(&["orders.internal"])));
+    let running = Running::new(server).await;
+    let stalled = [SilentListener::new(), SilentListener::new()];
+    let addresses = [stalled[0].address(), stalled[1].address(), running.address];
+    let client = Client::builder("https://orders.internal/rpc").addresses(addresses).tls(trusting(&authority));
+    let client = client.transport(Transport::Http).limits(|limits| {
+        limits.connect = Duration::from_secs(3600);
+        limits.pool_idle = Duration::ZERO;
+    });
+    let client = client.build().unwrap();
+    assert_eq!(within(add_over(&client)).await.unwrap(), 3);
+    assert_eq!(stalled.each_ref().map(SilentListener::connected), [1, 1]);
+    none_connects(&client, &stalled).await;
+    running.stopped().await.unwrap();
+    // They are all that is left to connect to, so they are tried again.
+    let call = tokio::spawn(async move { add_over(&client).await });
+    within(async {
+        while stalled[0].connected() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    call.abort();
+}
+
+#[tokio::test]
+async fn a_call_that_ends_in_a_stalled_handshake_sends_the_next_elsewhere() {
+    let authority = Authority::new("the authority");
+    let server = everything().hosts(["orders.internal"]).tls(server_tls(&authority.sign(&["orders.internal"])));
+    let running = Running::new(server).await;
+    let silent = || {
+        let stalled = SilentListener::new();
+        let client = Client::builder("https://orders.internal/rpc").addresses([stalled.address(), running.address]);
+        (stalled, client.tls(trusting(&authority)).transport(Transport::Http))
+    };
+    let (stalled, client) = silent();
+    let client = client.limits(|limits| limits.pool_idle = Duration::ZERO).build().unwrap();
+    let error = within(add_over(&client.timeout(SHORT))).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::DeadlineExceeded, Executed::No), "{error}");
+    none_connects(&client, &[stalled]).await;
+
+    // No address gets its 250 ms. The retry goes elsewhere; on a busy machine it may also be too late.
+    let (_stalled, client) = silent();
+    let client = client.limits(|limits| limits.connect = SHORT).build().unwrap();
+    while within(add_over(&client)).await.is_err() {}
 }
 
 #[tokio::test]
@@ -850,6 +984,135 @@ async fn files_are_looked_at_while_the_server_serves() {
     folder.write("key.pem", &second.1);
     later_it_says(&mut log, "the certificates of the server were loaded again").await;
     assert_eq!(shown().await, der(&second));
+}
+
+/// Lets a server read its files three times, if it does so every five seconds. The time does not go on while it reads.
+async fn three_looks() {
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    tokio::time::resume();
+}
+
+/// The lines that speak of files.
+fn of_files(log: &mut Log) -> Vec<String> {
+    let lines = log.lines().into_iter();
+    lines.filter(|line| line.contains("loaded again") || line.contains("hold again")).collect()
+}
+
+#[tokio::test]
+async fn a_file_that_stays_away_is_logged_once_and_so_is_its_return() {
+    let authority = Authority::new("the authority");
+    let folder = Folder::new("stays-away");
+    let first = authority.sign(HERE);
+    folder.write("cert.pem", &first.0);
+    folder.write("key.pem", &first.1);
+    let tls = ServerTls::files(folder.path("cert.pem"), folder.path("key.pem")).unwrap();
+    let _running = Running::new(everything().tls(tls)).await;
+    let mut log = Log::new();
+    tokio::task::yield_now().await;
+    let one = |lines: Vec<String>, words: &str| {
+        assert!(matches!(&*lines, [line] if line.contains(words)), "expected one line with {words:?}: {lines:#?}");
+    };
+    three_looks().await;
+    assert_eq!(of_files(&mut log), [""; 0]);
+    std::fs::remove_file(folder.path("key.pem")).unwrap();
+    three_looks().await;
+    one(of_files(&mut log), "were not loaded again, and the old ones stay: invalid_argument: can't read");
+    // Another failure, and then the first one again.
+    std::fs::remove_file(folder.path("cert.pem")).unwrap();
+    three_looks().await;
+    one(of_files(&mut log), "/cert.pem`");
+    folder.write("cert.pem", &first.0);
+    three_looks().await;
+    one(of_files(&mut log), "/key.pem`");
+    // The same reason for other content is another failure.
+    folder.write("key.pem", &authority.sign(HERE).1);
+    three_looks().await;
+    one(of_files(&mut log), "is not the key of the certificate in");
+    folder.write("key.pem", &authority.sign(HERE).1);
+    three_looks().await;
+    one(of_files(&mut log), "is not the key of the certificate in");
+    folder.write("key.pem", &first.1);
+    three_looks().await;
+    one(of_files(&mut log), "the files of the server's certificates hold again what is in use");
+    // New content is the end of a failure too.
+    std::fs::remove_file(folder.path("key.pem")).unwrap();
+    three_looks().await;
+    one(of_files(&mut log), "can't read");
+    let second = authority.sign(HERE);
+    folder.write("key.pem", &second.1);
+    folder.write("cert.pem", &second.0);
+    three_looks().await;
+    one(of_files(&mut log), "the certificates of the server were loaded again");
+}
+
+#[tokio::test]
+async fn a_client_logs_a_file_that_stays_away_once_and_so_its_return() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let folder = Folder::new("of-a-client-stays-away");
+    folder.write("ca.pem", &authority.pem());
+    let client = over_http(running.address, ClientTls::new().roots(folder.path("ca.pem")).unwrap());
+    assert_eq!(add_over(&client).await.unwrap(), 3);
+    let mut log = Log::new();
+    let three_connections = async || {
+        for _ in 0..3 {
+            tokio::time::pause();
+            // Longer than a connection is kept.
+            tokio::time::advance(Duration::from_secs(100)).await;
+            tokio::time::resume();
+            assert_eq!(add_over(&client).await.unwrap(), 3);
+        }
+    };
+    let one = |lines: Vec<String>, words: &str| {
+        assert!(matches!(&*lines, [line] if line.contains(words)), "expected one line with {words:?}: {lines:#?}");
+    };
+    std::fs::remove_file(folder.path("ca.pem")).unwrap();
+    three_connections().await;
+    one(
+        of_files(&mut log),
+        "the TLS of a client was not loaded again, and stays as it was: invalid_argument: can't read",
+    );
+    folder.write("ca.pem", "no certificate");
+    three_connections().await;
+    one(of_files(&mut log), "contains no certificate");
+    folder.write("ca.pem", &authority.pem());
+    three_connections().await;
+    one(of_files(&mut log), "the files of a client's TLS hold again what is in use");
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_may_say_so_by_alpn() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    // What `curl --http1.0` sends.
+    for (offered, chosen) in [
+        (&["http/1.0"][..], "http/1.0"),
+        (&["http/1.0", "http/1.1"], "http/1.1"),
+        (&["http/1.0", "http/1.1", "h2"], "h2"),
+    ] {
+        let stream = connect(running.address, client_config(&authority, offered)).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(chosen.as_bytes()));
+    }
+    let mut stream = connect(running.address, client_config(&authority, &["http/1.0"])).await.unwrap();
+    stream.write_all(post("/rpc/add", "[1,2]").replace("HTTP/1.1", "HTTP/1.0").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\n3"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_whole_name_with_its_dot_is_the_same_name() {
+    let authority = Authority::new("the authority");
+    let server = everything().hosts(["orders.internal"]).tls(server_tls(&authority.sign(&["orders.internal"])));
+    let running = Running::new(server).await;
+    let here = running.address.to_string();
+    for transport in [Transport::Http, Transport::Frames] {
+        for url in ["https://orders.internal", "https://orders.internal.", "https://orders.internal.:8443"] {
+            let builder = Client::builder(url).addresses([&here]).transport(transport).tls(trusting(&authority));
+            assert_eq!(add_over(&builder.build().unwrap()).await.unwrap(), 3, "{url} by {transport:?}");
+        }
+    }
 }
 
 #[tokio::test]

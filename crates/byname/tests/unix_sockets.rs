@@ -152,10 +152,105 @@ async fn only_sockets_are_replaced() {
     assert!(refused(url(&path)).await.contains("it is a symbolic link, which a server doesn't follow"));
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "letters");
     fs::remove_file(&path).unwrap();
-    // Another program's, where ours would be bound first.
-    fs::write(directory.path().join("orders.sock~"), "letters").unwrap();
-    assert!(refused(url(&path)).await.contains("in use"));
-    assert_eq!(directory.names(), ["letters", "orders.sock~"]);
+}
+
+/// What is at the two paths beside the socket, and isn't a server's, is neither changed nor followed.
+#[tokio::test]
+async fn what_another_has_put_beside_a_socket_is_named_and_left_as_it_is() {
+    let directory = TemporaryDirectory::new();
+    let at = |name: &str| directory.path().join(name);
+    let (path, letters, new) = (at("orders.sock"), at("letters"), at("new"));
+    fs::write(&letters, "letters").unwrap();
+    fs::set_permissions(&letters, fs::Permissions::from_mode(0o640)).unwrap();
+    let make_fifo = |path: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let link = |to: &Path, path: &Path| std::os::unix::fs::symlink(to, path).unwrap();
+    type Make<'a> = Box<dyn Fn(&Path) + 'a>;
+    let kinds: [(&str, Make<'_>); 6] = [
+        ("a symbolic link", Box::new(|path| link(&letters, path))),
+        ("a symbolic link", Box::new(|path| link(&new, path))),
+        ("a file that has other names too", Box::new(|path| fs::hard_link(&letters, path).unwrap())),
+        ("not a regular file", Box::new(make_fifo)),
+        ("not a regular file", Box::new(|path| fs::create_dir(path).unwrap())),
+        ("not a regular file", Box::new(|path| drop(blocking::UnixListener::bind(path).unwrap()))),
+    ];
+    for (what, make) in kinds {
+        for beside in ["orders.sock.lock", "orders.sock~"] {
+            let beside = at(beside);
+            make(&beside);
+            let kind = fs::symlink_metadata(&beside).unwrap().file_type();
+            let name = beside.display();
+            if beside == at("orders.sock.lock") {
+                let message = refused(Listen::unix(&path).mode(0o666)).await;
+                let expected = format!(
+                    "can't listen at `{}`: `{name}` must be a file that a server has made, and it is {what}; remove it, \
+                     or choose another path",
+                    url(&path)
+                );
+                assert_eq!(message, expected);
+            } else if !kind.is_socket() {
+                let message = refused(Listen::unix(&path).mode(0o666)).await;
+                let expected = format!(
+                    "can't listen at `{}`: `{name}` exists, and the socket gets this name while the server starts; remove \
+                     it, or choose another path",
+                    url(&path)
+                );
+                assert_eq!(message, expected);
+            }
+            assert_eq!(fs::symlink_metadata(&beside).unwrap().file_type(), kind, "{what}");
+            assert_eq!(fs::read_to_string(&letters).unwrap(), "letters", "{what}");
+            assert_eq!(fs::metadata(&letters).unwrap().permissions().mode() & 0o7777, 0o640, "{what}");
+            fs::remove_file(&beside).or_else(|_| fs::remove_dir(&beside)).unwrap();
+            assert_eq!(directory.names(), ["letters"], "{what}");
+        }
+    }
+    let running = UnixRunning::at(one(), url(&path)).await;
+    running.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_has_its_mode_whatever_the_umask() {
+    if let Ok(path) = std::env::var(CHILD) {
+        let at = Listen::unix(path).mode(0o660);
+        let bound = one().serve(at).until(std::future::pending()).bind().await.unwrap();
+        println!("listening");
+        return bound.await.unwrap();
+    }
+    for umask in ["000", "022", "077"] {
+        let directory = TemporaryDirectory::new();
+        let path = directory.path().join("orders.sock");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("umask {umask} && exec \"$0\" --exact \"$1\" --nocapture")]);
+        command.arg(std::env::current_exe().unwrap()).arg("a_socket_has_its_mode_whatever_the_umask");
+        let mut process = Process::start(command, CHILD, path.to_str().unwrap());
+        process.said("listening").await;
+        assert_eq!(mode(&path), 0o660, "umask {umask}");
+    }
+}
+
+#[tokio::test]
+async fn a_given_listener_that_does_not_listen_is_refused_at_the_start() {
+    let directory = TemporaryDirectory::new();
+    let path = directory.path().join("given.sock");
+    let unix = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    unix.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    let tcp = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        std::net::TcpListener::from(socket)
+    };
+    for at in [
+        Listen::from(blocking::UnixListener::from(unix)),
+        Listen::from(tcp()),
+        Listen::from(tokio::net::TcpListener::from_std(tcp()).unwrap()),
+    ] {
+        let error = one().serve(at).bind().await.expect_err("it does not listen");
+        let expected =
+            "can't listen at the given listener: its socket does not listen; call `listen` on the socket before";
+        assert_eq!((error.code(), error.message()), (Code::FailedPrecondition, expected));
+    }
 }
 
 #[tokio::test]

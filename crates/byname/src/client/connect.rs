@@ -4,18 +4,18 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::address_race::{AddressRace, ConnectStep};
 use super::service_url::ServiceUrl;
 use crate::address::Address;
+use crate::deadline::before;
 use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream, connect_unix};
-
-/// How long an address may take before the next is tried beside it (RFC 8305's connection attempt delay).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// The addresses of a service: the given ones, or those of its name.
 pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
@@ -29,55 +29,118 @@ pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
     Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.map(Address::from).collect())
 }
 
-/// Connects to the first of the addresses that answers, and says which one that is. With TLS, the handshake is a part of it;
-/// `in_handshake` says whether that is what is waited for.
-pub(super) async fn connect(
+/// What came of connecting to one of several addresses.
+pub(super) struct ConnectOutcome<T> {
+    pub(super) result: Result<(Address, T), ConnectFailure>,
+    /// The addresses that held it up.
+    pub(super) stalled: Vec<Address>,
+}
+
+pub(super) enum ConnectFailure {
+    Failed(io::Error),
+    /// There was no more time. What was waited for in vain.
+    Late(&'static str),
+}
+
+/// How far the attempt at one address is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AttemptProgress(Arc<AtomicU8>);
+
+/// Makes an attempt at each of the addresses, as [`AddressRace`] says, until one succeeds. An attempt is everything that
+/// must be done before the connection can be used: an address that does only a part of it does not hold up the next one.
+pub(super) async fn first_to_connect<T, F: Future<Output = io::Result<T>>>(
     addresses: Vec<Address>,
-    tls: Option<&TlsConnector>,
-    in_handshake: &AtomicBool,
-) -> io::Result<(Address, TransportStream)> {
-    let mut addresses = addresses.into_iter();
+    until: Instant,
+    attempt: impl Fn(Address, AttemptProgress) -> F,
+) -> ConnectOutcome<T> {
+    let mut race = AddressRace::new(addresses);
     let mut attempts = Vec::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    loop {
-        match addresses.next() {
-            Some(address) => attempts.push(Box::pin(open(address))),
-            None if attempts.is_empty() => return Err(last),
+    let result = loop {
+        if let Some((id, address)) = race.start(Instant::now()) {
+            let progress = AttemptProgress::default();
+            let work = Box::pin(attempt(address.clone(), progress.clone()));
+            attempts.push(ConnectAttempt { id, address, progress, step: ConnectStep::Connecting, work });
+        }
+        if attempts.is_empty() {
+            break Err(ConnectFailure::Failed(last));
+        }
+        let look = race.next_at().map_or(until, |next| next.min(until));
+        match before(look, next_event(&mut attempts)).await {
+            Some(AttemptEvent::Moved(id, step)) => race.moved(id, step, Instant::now()),
+            Some(AttemptEvent::Ended(_, address, Ok(connected))) => break Ok((address, connected)),
+            Some(AttemptEvent::Ended(id, _, Err(why))) => {
+                race.failed(id);
+                // That a server was refused says more than that another was not there.
+                if HandshakeRefusal::of(&last).is_none() {
+                    last = why;
+                }
+            }
+            None if look == until => break Err(ConnectFailure::Late(race.missing())),
             None => {}
         }
-        let ended = if addresses.len() == 0 {
-            first(&mut attempts).await
-        } else {
-            match tokio::time::timeout(NEXT_ADDRESS, first(&mut attempts)).await {
-                Ok(ended) => ended,
-                Err(_) => continue,
-            }
-        };
-        let ended = match (ended, tls) {
-            (Ok((address, stream)), Some(tls)) => {
-                in_handshake.store(true, Ordering::Relaxed);
-                let secured = secured(tls, stream).await;
-                in_handshake.store(false, Ordering::Relaxed);
-                secured.map(|stream| (address, stream))
-            }
-            (ended, _) => ended,
-        };
-        match ended {
-            Ok(connected) => return Ok(connected),
-            // That a server was refused says more than that another was not there.
-            Err(_) if HandshakeRefusal::of(&last).is_some() => {}
-            Err(why) => last = why,
+    };
+    let stalled = race.stalled(result.as_ref().ok().map(|(address, _)| address));
+    ConnectOutcome { result, stalled }
+}
+
+/// Connects to an address. With TLS, the handshake is a part of it.
+pub(super) async fn connect(
+    address: &Address,
+    tls: Option<&TlsConnector>,
+    progress: &AttemptProgress,
+) -> io::Result<TransportStream> {
+    match (open(address).await?, tls) {
+        (TransportStream::Tcp(socket), Some(tls)) => {
+            progress.moved(ConnectStep::Securing);
+            tls.connect(socket).await
+        }
+        // A client with TLS has no unix socket among its addresses.
+        (stream, _) => Ok(stream),
+    }
+}
+
+impl AttemptProgress {
+    pub(super) fn moved(&self, step: ConnectStep) {
+        self.0.store(step as u8, Ordering::Relaxed);
+    }
+
+    fn step(&self) -> ConnectStep {
+        match self.0.load(Ordering::Relaxed) {
+            1 => ConnectStep::Securing,
+            2 => ConnectStep::Upgrading,
+            _ => ConnectStep::Connecting,
         }
     }
 }
 
-/// The output of the first attempt that ends. The others stay.
-async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
+/// An attempt at one address.
+struct ConnectAttempt<F> {
+    id: usize,
+    address: Address,
+    progress: AttemptProgress,
+    /// The step that was seen last.
+    step: ConnectStep,
+    work: Pin<Box<F>>,
+}
+
+enum AttemptEvent<T> {
+    Moved(usize, ConnectStep),
+    Ended(usize, Address, io::Result<T>),
+}
+
+/// Waits until an attempt comes to its next step, or ends. One that has ended is removed.
+async fn next_event<T, F: Future<Output = io::Result<T>>>(attempts: &mut Vec<ConnectAttempt<F>>) -> AttemptEvent<T> {
     poll_fn(|cx| {
         for at in 0..attempts.len() {
-            if let Poll::Ready(output) = Pin::new(&mut attempts[at]).poll(cx) {
-                attempts.swap_remove(at);
-                return Poll::Ready(output);
+            let attempt = &mut attempts[at];
+            if let Poll::Ready(output) = attempt.work.as_mut().poll(cx) {
+                let ended = attempts.swap_remove(at);
+                return Poll::Ready(AttemptEvent::Ended(ended.id, ended.address, output));
+            }
+            let step = attempt.progress.step();
+            if std::mem::replace(&mut attempt.step, step) != step {
+                return Poll::Ready(AttemptEvent::Moved(attempt.id, step));
             }
         }
         Poll::Pending
@@ -85,30 +148,16 @@ async fn first<F: Future + Unpin>(attempts: &mut Vec<F>) -> F::Output {
     .await
 }
 
-/// What was waited for in vain.
-pub(super) fn missing(in_handshake: &AtomicBool) -> &'static str {
-    if in_handshake.load(Ordering::Relaxed) { "the TLS handshake did not finish" } else { "no answer" }
-}
-
-async fn secured(tls: &TlsConnector, stream: TransportStream) -> io::Result<TransportStream> {
-    match stream {
-        TransportStream::Tcp(socket) => tls.connect(socket).await,
-        // A client with TLS has no unix socket among its addresses.
-        TransportStream::Tls(_) | TransportStream::Unix(_) => Ok(stream),
-    }
-}
-
-async fn open(address: Address) -> io::Result<(Address, TransportStream)> {
-    let stream = match &address {
+async fn open(address: &Address) -> io::Result<TransportStream> {
+    match address {
         Address::Tcp(socket_addr) => {
             let stream = TcpStream::connect(socket_addr).await?;
             stream.set_nodelay(true)?;
-            TransportStream::from(stream)
+            Ok(stream.into())
         }
-        Address::Unix(Some(path)) => connect_unix(path).await?.into(),
+        Address::Unix(Some(path)) => Ok(connect_unix(path).await?.into()),
         Address::Ip(_) | Address::Unix(None) => {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path or port"));
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no path or port"))
         }
-    };
-    Ok((address, stream))
+    }
 }

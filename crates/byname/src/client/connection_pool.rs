@@ -14,18 +14,18 @@ pub(super) struct ConnectionPool<C, K> {
     pub(super) addresses: Addresses,
 }
 
-/// The addresses of one host, and at which of them calls timed out. Such an address is used only if there is no other, until
-/// it answers: a replica that is stopped or hangs still accepts connections.
+/// The addresses of one host, and at which of them calls or handshakes timed out. Such an address is used only if there is
+/// no other, until it answers: a replica that is stopped or hangs still accepts connections.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     /// The addresses when the last connection was opened.
     known: Vec<Address>,
-    /// Addresses where a call timed out and no call was answered since. The latest time-out stands last.
+    /// Addresses where a call or a handshake timed out and no call was answered since. The latest time-out stands last.
     late: Vec<Address>,
 }
 
 impl Addresses {
-    /// A call to this address timed out.
+    /// A call to this address timed out, or a connection to it was not ready in time.
     pub(super) fn timed_out(&mut self, address: &Address) {
         self.late.retain(|late| late != address);
         self.late.push(address.clone());

@@ -8,6 +8,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
 use super::connect::addresses;
+use super::connection_pool::Addresses;
 use super::frame_connection::{FrameConnection, Upgrades, open};
 use super::service_url::ServiceUrl;
 use crate::address::Address;
@@ -40,6 +41,8 @@ struct KnownOffer {
     was_used: bool,
     members: Vec<RuntimeConnections>,
     upgrades: Upgrades,
+    /// Addresses that did not change to frames in time come last.
+    addresses: Addresses,
 }
 
 /// The connections of one runtime.
@@ -138,6 +141,13 @@ impl KnownOffer {
         self.members.iter_mut().find(|member| member.runtime == runtime)
     }
 
+    /// The addresses for another connection of this runtime, the best first.
+    fn candidates(&mut self, runtime: Id, addresses: Vec<Address>) -> Vec<Address> {
+        let mut candidates = self.member(runtime).map(|member| member.candidates(addresses)).unwrap_or_default();
+        self.addresses.order(&mut candidates);
+        candidates
+    }
+
     /// Whether the caller must open another connection for this runtime. It counts as begun then.
     fn begin(&mut self, runtime: Id, now: Instant) -> bool {
         if !self.upgrades.may_try(now) {
@@ -205,10 +215,13 @@ async fn keep(opening: OpeningGuard) {
     };
     let runtime = Handle::current();
     let candidates = match addresses(&set.target).await {
-        Ok(addresses) => set.known().member(opening.runtime).map(|member| member.candidates(addresses)),
+        Ok(addresses) => set.known().candidates(opening.runtime, addresses),
         Err(why) => return set.failed(&why.to_string()),
     };
-    let opened = open(&set.target, candidates.unwrap_or_default(), set.codec, &set.limits).await;
+    let (opened, stalled) = open(&set.target, candidates, set.codec, &set.limits).await;
+    for address in &stalled {
+        set.known().addresses.timed_out(address);
+    }
     let (address, mut driver) = match opened {
         Ok(opened) => opened,
         Err(why) => return set.failed(&why),
@@ -217,6 +230,7 @@ async fn keep(opening: OpeningGuard) {
     let old = {
         let mut known = set.known();
         known.upgrades.opened();
+        known.addresses.answered(&address);
         known.member(opening.runtime).and_then(|member| member.install(address, &link))
     };
     if let Some(old) = old {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
 use super::coded_bodies::CodedBodies;
-use super::connect::{addresses, connect, missing};
+use super::connect::{ConnectFailure, addresses, connect, first_to_connect};
 use super::connection_pool::ConnectionPool;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
@@ -145,28 +145,36 @@ impl HttpConnections {
         let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
-        let in_handshake = AtomicBool::new(false);
         let mut is_unix = false;
         let connecting = async {
-            let mut addresses = addresses(&self.target).await?;
+            let found = before(until, addresses(&self.target)).await;
+            let mut addresses = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
             is_unix = addresses.iter().all(Address::is_unix);
             self.pool().addresses.order(&mut addresses);
-            connect(addresses, self.target.tls.as_ref(), &in_handshake).await
+            let tls = self.target.tls.as_ref();
+            let attempt = |address, progress| async move { connect(&address, tls, &progress).await };
+            let outcome = first_to_connect(addresses, until, attempt).await;
+            for address in &outcome.stalled {
+                self.timed_out(address);
+            }
+            outcome.result
         };
-        match before(until, connecting).await {
-            Some(Ok((address, stream))) => {
+        match connecting.await {
+            Ok((address, stream)) => {
                 self.pool().uses += 1;
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
             }
-            Some(Err(why)) => Err(match HandshakeRefusal::of(&why) {
+            Err(ConnectFailure::Failed(why)) => Err(match HandshakeRefusal::of(&why) {
                 Some(refusal) => self.refused(refusal),
                 None if is_unix => self.unreachable(&hint_about_a_socket(&why)),
                 None => self.unreachable(&hint(&why)),
             }),
-            None if until == outgoing.deadline => Err(late(&outgoing.name, outgoing.allowed, Executed::No)),
-            None => {
-                let (missing, limit) = (missing(&in_handshake), self.limits.connect);
+            Err(ConnectFailure::Late(_)) if until == outgoing.deadline => {
+                Err(late(&outgoing.name, outgoing.allowed, Executed::No))
+            }
+            Err(ConnectFailure::Late(missing)) => {
+                let limit = self.limits.connect;
                 let why = format!("{missing} within {limit:?} (`Limits::connect`){}", paused_clock());
                 Err(self.unreachable(&why).of_limit(Limit::Connect))
             }
@@ -210,7 +218,8 @@ impl HttpConnections {
         }
     }
 
-    /// A call to this address timed out. The next call goes to another address, if there is one.
+    /// A call to this address timed out, or a connection to it was not ready in time. The next call goes to another
+    /// address, if there is one.
     pub(super) fn timed_out(&self, address: &Address) {
         self.pool().addresses.timed_out(address);
     }

@@ -92,7 +92,7 @@ impl ServiceUrl {
         }
         match self.host.parse::<IpAddr>() {
             Ok(ip) => !ip.is_loopback(),
-            Err(_) => !self.host.eq_ignore_ascii_case("localhost"),
+            Err(_) => !self.host.strip_suffix('.').unwrap_or(&self.host).eq_ignore_ascii_case("localhost"),
         }
     }
 
@@ -248,11 +248,20 @@ mod tests {
             let addresses = addresses.iter().map(|address| replica(address).unwrap()).collect();
             ServiceUrl { addresses, ..ServiceUrl::parse(url).unwrap() }.is_exposed()
         };
-        for here in ["localhost", "unix:/run/orders.sock", "LOCALHOST:8080/rpc", "127.0.0.1:1", "127.9.9.9", "[::1]:80"]
-        {
+        for here in [
+            "localhost",
+            "unix:/run/orders.sock",
+            "LOCALHOST:8080/rpc",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:80",
+            "localhost.:8080",
+        ] {
             assert!(!exposed(here, &[]), "{here}");
         }
-        for away in ["orders", "10.0.0.1", "[::]:80", "0.0.0.0", "localhost.example", "[::ffff:10.0.0.1]"] {
+        for away in
+            ["orders", "10.0.0.1", "[::]:80", "0.0.0.0", "localhost.example", "localhost..", "[::ffff:10.0.0.1]"]
+        {
             assert!(exposed(away, &[]), "{away}");
         }
         // The addresses are used in place of those of the name.

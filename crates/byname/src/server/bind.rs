@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::unix_socket::UnixSocket;
@@ -67,7 +68,10 @@ async fn listeners(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
             Err(why) => Err(cannot_listen(&quoted(&address.to_string()), why)),
         },
         ListenAddress::Std(listener) => given_tcp(listener).map(|listener| vec![listener]),
-        ListenAddress::Tokio(listener) => Ok(vec![listener.into()]),
+        ListenAddress::Tokio(listener) => {
+            check_listens(SockRef::from(&listener))?;
+            Ok(vec![listener.into()])
+        }
         ListenAddress::Unix(socket) => listen_at_path(&socket),
         ListenAddress::StdUnix(listener) => given_unix(listener).map(|listener| vec![listener]),
         ListenAddress::HandedOver(handed_over) => {
@@ -78,13 +82,33 @@ async fn listeners(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
 }
 
 fn given_tcp(listener: std::net::TcpListener) -> Result<TransportListener, Error> {
+    check_listens(SockRef::from(&listener))?;
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     listener.map(TransportListener::from).map_err(|why| cannot_listen("the given listener", why))
 }
 
 fn given_unix(listener: GivenUnixListener) -> Result<TransportListener, Error> {
+    #[cfg(unix)]
+    check_listens(SockRef::from(&listener))?;
     let listener = PathListener::given(listener).map(TransportListener::from);
     listener.map_err(|why| cannot_listen("the given listener", why))
+}
+
+/// A listener that was made of a socket may be one that nobody has told to listen. Accepting from it would fail forever.
+fn check_listens(socket: SockRef<'_>) -> Result<(), Error> {
+    if accepts_connections(&socket) {
+        return Ok(());
+    }
+    let why = "can't listen at the given listener: its socket does not listen; call `listen` on the socket before";
+    Err(Error::refused(Code::FailedPrecondition, why))
+}
+
+/// Whether a socket listens. A system that can't say gets the benefit of the doubt.
+pub(super) fn accepts_connections(socket: &SockRef<'_>) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return socket.is_listener().unwrap_or(true);
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    return socket.local_addr().is_ok();
 }
 
 fn listen_at_path(socket: &UnixSocket) -> Result<Vec<TransportListener>, Error> {

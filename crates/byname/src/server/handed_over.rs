@@ -1,9 +1,11 @@
 //! From the file descriptors that a process was started with to listeners.
 
+use std::os::fd::AsRawFd;
+
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::bind::HandedOver;
+use super::bind::{HandedOver, accepts_connections};
 
 /// Takes all of them. The error names a socket that is not a listener, and what to change.
 pub(super) fn take(count: usize) -> Result<HandedOver, String> {
@@ -28,8 +30,18 @@ pub(super) fn take(count: usize) -> Result<HandedOver, String> {
 }
 
 fn check_listens(at: usize, socket: SockRef<'_>) -> Result<(), String> {
-    if socket.peer_addr().is_err() {
-        return Ok(());
+    let (at, fd) = (at + 1, socket.as_raw_fd());
+    if socket.peer_addr().is_ok() {
+        return Err(format!(
+            "socket {at} (file descriptor {fd}) is a connection and not a listener; expected `Accept=no` in the socket \
+             unit"
+        ));
     }
-    Err(format!("socket {} is a connection and not a listener; expected `Accept=no` in the socket unit", at + 1))
+    if !accepts_connections(&socket) {
+        return Err(format!(
+            "socket {at} (file descriptor {fd}) is bound and does not listen; call `listen` on it before you hand it \
+             over, as systemd does for `ListenStream=`"
+        ));
+    }
+    Ok(())
 }

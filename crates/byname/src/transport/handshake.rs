@@ -10,8 +10,6 @@ pub(crate) enum Handshake {
     Done(SecuredStream),
     /// The peer speaks plain HTTP.
     Plain(TransportStream),
-    /// The client has resumed a session, and its certificate has expired since then. It speaks HTTP/1.1.
-    Expired(String, TransportStream),
     /// It failed, and why. The peer has been told. The stream is what is left of the connection.
     Failed(String, Option<TransportStream>),
 }

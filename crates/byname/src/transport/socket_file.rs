@@ -2,12 +2,15 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net as blocking;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 
 use super::unix_credentials::credentials;
 use crate::address::LONGEST_PATH;
@@ -46,12 +49,15 @@ impl SocketFile {
         if is_socket(&bound_as) {
             let _ = fs::remove_file(&bound_as);
         }
+        let socket = bind(&bound_as, mode).map_err(|why| match why.kind() {
+            io::ErrorKind::AddrInUse => in_the_way(&bound_as),
+            _ => explained(path, &why),
+        })?;
         // A client can connect only after `listen`, when the mode is set. The old file stays until the rename.
         let listening = || {
-            let socket = UnixSocket::new_stream()?;
-            socket.bind(&bound_as)?;
-            fs::set_permissions(&bound_as, Permissions::from_mode(mode))?;
-            let listener = socket.listen(backlog)?;
+            set_mode(&bound_as, mode)?;
+            socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+            let listener = UnixListener::from_std(blocking::UnixListener::from(socket))?;
             let file = FileId::of(&fs::symlink_metadata(&bound_as)?);
             fs::rename(&bound_as, path)?;
             Ok((listener, file))
@@ -66,6 +72,53 @@ impl SocketFile {
             }
         }
     }
+}
+
+/// A socket that is bound to `path` and does not listen yet. On Linux its file is made with `mode`, less what the umask
+/// takes away, so it never allows more than that. Other systems refuse to set the mode of a socket without a file.
+fn bind(path: &Path, mode: u32) -> io::Result<Socket> {
+    let socket = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
+    let has_mode = socket.set_permissions(Permissions::from_mode(mode));
+    if FOLLOWS_NO_LINK {
+        has_mode?;
+    }
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+/// Whether this system can open a file of any kind, to change its mode without its name.
+const FOLLOWS_NO_LINK: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Gives the file of a bound socket the permissions that the umask took away. Another user who may write to the directory
+/// can put a link there at any time. It is not followed.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let there = file.metadata()?;
+    if !there.file_type().is_socket() {
+        let why =
+            format!("{} was replaced meanwhile; choose a directory that only this user may write to", shown(path));
+        return Err(io::Error::other(why));
+    }
+    if there.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(by_number, Permissions::from_mode(mode)).map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound => io::Error::other(format!(
+            "the umask takes permissions from 0o{mode:o}, and without /proc they can't be given back; mount /proc, or \
+             start with another umask"
+        )),
+        _ => why,
+    })
+}
+
+/// As on Linux, but a link that another user puts there at this moment is followed.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 impl Drop for SocketFile {
@@ -89,20 +142,28 @@ impl SocketLock {
     fn take(socket: &Path) -> Result<Self, String> {
         let path = beside(socket, ".lock");
         loop {
-            let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let mut file = open.map_err(|why| match why.kind() {
-                io::ErrorKind::PermissionDenied if fs::symlink_metadata(&path).is_ok() => {
+            let mut open = OpenOptions::new();
+            open.read(true).write(true).create(true).truncate(false).mode(0o600);
+            // A link is not followed, and a FIFO or a device does not block.
+            open.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+            let mut file = open.open(&path).map_err(|why| match fs::symlink_metadata(&path) {
+                Ok(there) if !there.is_file() => no_lock(&path, &there),
+                Ok(_) if why.kind() == io::ErrorKind::PermissionDenied => {
                     format!("{} belongs to another user; remove it if no server uses it", shown(&path))
                 }
                 _ => explained(socket, &why),
             })?;
+            let opened = file.metadata().map_err(|why| explained(socket, &why))?;
+            // Its content is replaced below, so it must be a file that a server has made for this.
+            if !opened.is_file() || opened.nlink() > 1 {
+                return Err(no_lock(&path, &opened));
+            }
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(in_use(holder(&mut file))),
                 Err(TryLockError::Error(why)) => return Err(format!("{} can't be locked: {why}", shown(&path))),
             }
-            let opened = file.metadata().map_err(|why| explained(socket, &why))?;
-            let found = fs::metadata(&path);
+            let found = fs::symlink_metadata(&path);
             // The server that held it has ended meanwhile and has removed it: it locks nothing any more.
             if found.is_ok_and(|found| FileId::of(&found) == FileId::of(&opened)) {
                 let pid = std::process::id();
@@ -139,6 +200,27 @@ fn holder(lock: &mut File) -> Option<u32> {
     let mut text = String::new();
     lock.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// What is at the path of a lock and is none.
+fn no_lock(path: &Path, there: &fs::Metadata) -> String {
+    let what = match there.file_type() {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_file() => "a file that has other names too",
+        _ => "not a regular file",
+    };
+    format!(
+        "{} must be a file that a server has made, and it is {what}; remove it, or choose another path",
+        shown(path)
+    )
+}
+
+/// Something is where a socket is bound before it is renamed.
+fn in_the_way(bound_as: &Path) -> String {
+    format!(
+        "{} exists, and the socket gets this name while the server starts; remove it, or choose another path",
+        shown(bound_as)
+    )
 }
 
 fn in_use(pid: Option<u32>) -> String {
@@ -258,5 +340,53 @@ mod tests {
         drop(next);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         fs::remove_dir(&directory).unwrap();
+    }
+    /// Run again with each umask, because a umask is that of the whole process.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_never_allows_more_than_its_mode() {
+        const DIRECTORY: &str = "BYNAME_TEST_SOCKET_MODE";
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+        if let Some(directory) = std::env::var_os(DIRECTORY) {
+            for expected in [0o600, 0o660, 0o666] {
+                let path = Path::new(&directory).join(format!("{expected:o}.sock"));
+                let _socket = bind(&path, expected).unwrap();
+                assert_eq!(mode(&path) & !expected, 0, "0o{:o} for 0o{expected:o}", mode(&path));
+                set_mode(&path, expected).unwrap();
+                assert_eq!(mode(&path), expected);
+            }
+            return;
+        }
+        for umask in ["000", "022", "077", "777"] {
+            let directory = std::env::temp_dir().join(format!("byname-umask-{umask}-{}", std::process::id()));
+            fs::create_dir_all(&directory).unwrap();
+            let mut again = std::process::Command::new("sh");
+            again.arg("-c").arg(format!("umask {umask} && exec \"$0\" --exact \"$1\""));
+            again.arg(std::env::current_exe().unwrap());
+            again.arg("transport::socket_file::tests::a_socket_never_allows_more_than_its_mode");
+            let output = again.env(DIRECTORY, &directory).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "umask {umask}: {said}");
+            assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
+            fs::remove_dir_all(&directory).unwrap();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_link_in_place_of_the_socket_is_not_followed() {
+        let directory = std::env::temp_dir().join(format!("byname-swapped-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (letters, path) = (directory.join("letters"), directory.join("orders.sock~"));
+        fs::write(&letters, "letters").unwrap();
+        fs::set_permissions(&letters, Permissions::from_mode(0o640)).unwrap();
+        let _socket = bind(&path, 0o666).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&letters, &path).unwrap();
+        let why = set_mode(&path, 0o666).unwrap_err().to_string();
+        let expected = "was replaced meanwhile; choose a directory that only this user may write to";
+        assert_eq!(why, format!("{} {expected}", shown(&path)));
+        assert_eq!(fs::metadata(&letters).unwrap().mode() & 0o7777, 0o640);
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -7,7 +7,9 @@ mod client_tls;
 mod connector;
 mod pem;
 mod rejection;
+mod reload;
 mod server_tls;
+mod session_tickets;
 mod stream;
 mod verifiers;
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use byname::{Client, ClientCertificate, ClientTls, Code, Executed, Pem, ServerTls};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, NameConstraints, SerialNumber, date_time_ymd};
+use rcgen::{
+    CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, NameConstraints, SanType, SerialNumber, date_time_ymd,
+};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -155,6 +157,10 @@ async fn certificates_of_servers(page: &mut Page) {
     folder.write("crl.pem", &authority.revoking(&[7]));
     let trusting = || ClientTls::new().roots(folder.path("ca.pem")).unwrap();
     let with = |change: fn(&mut CertificateParams)| authority.sign_with(HERE, change);
+    let dns_name = |name: &str| {
+        let name = SanType::DnsName(name.try_into().unwrap());
+        authority.sign_with(&[], |params| params.subject_alt_names.push(name))
+    };
     page.add(
         "The server's certificate has expired",
         refused(&with(|params| params.not_after = date_time_ymd(2026, 3, 1)), trusting()).await,
@@ -172,6 +178,23 @@ async fn certificates_of_servers(page: &mut Page) {
         refused(&authority.sign(&["a.example"]), trusting().server_name("b.example").unwrap()).await,
         "The host in the client's URL must be a name in the certificate, whatever its address is. If the server must be \
          called by another name, add that name to the certificate, or set the expected name with `ClientTls::server_name`.",
+    );
+    page.add(
+        "The server's certificate has its IP address as a DNS name",
+        refused(&dns_name("127.0.0.1"), trusting()).await,
+        "An IP address counts only as a name of its own kind. With `openssl`, write `IP:` before it in the `subjectAltName`, \
+         and `DNS:` only before names of hosts.",
+    );
+    page.add(
+        "The server's certificate has a wildcard that does not stand for the name",
+        refused(&dns_name("*.orders.internal"), trusting().server_name("a.b.orders.internal").unwrap()).await,
+        "`*.orders.internal` is for `a.orders.internal`, and neither for `orders.internal` nor for `a.b.orders.internal`. Add \
+         the name to the certificate.",
+    );
+    page.add(
+        "The server's certificate has a wildcard that stands for nothing",
+        refused(&dns_name("*.internal"), trusting().server_name("orders.internal").unwrap()).await,
+        "A wildcard for all names of one top domain is not accepted. Add the name itself to the certificate.",
     );
     page.add(
         "The server's certificate is for no name",

@@ -1,8 +1,8 @@
 //! From a new connection to frames: the client's half of the handshake (RFC 6455, section 4.1).
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::{Poll, ready};
 
 use bytes::Bytes;
@@ -12,10 +12,11 @@ use tokio::time::Instant;
 
 use super::{ConnectionDriver, FrameConnection};
 use crate::address::Address;
-use crate::client::connect::{connect, missing};
+use crate::client::address_race::ConnectStep;
+use crate::client::connect::{AttemptProgress, ConnectFailure, ConnectOutcome, connect, first_to_connect};
 use crate::client::service_url::ServiceUrl;
 use crate::codec::Codec;
-use crate::deadline::{before, later};
+use crate::deadline::later;
 use crate::frames::header::{self, kind};
 use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, WebSocketRole};
@@ -27,42 +28,39 @@ use crate::transport::TransportStream;
 const HEAD: usize = 16 << 10;
 const FIELDS: usize = 100;
 
-/// Opens a connection to the first of these addresses that answers, and changes to frames, within [`Limits::connect`].
-/// Or returns the reason for the failure.
+/// Opens a connection to the first of these addresses that changes to frames, within [`Limits::connect`]. Or returns the
+/// reason for the failure. Also returns the addresses that held it up.
 pub(in crate::client) async fn open(
     target: &ServiceUrl,
     addresses: Vec<Address>,
     codec: Codec,
     limits: &Limits,
-) -> Result<(Address, ConnectionDriver<TransportStream>), String> {
+) -> (Result<(Address, ConnectionDriver<TransportStream>), String>, Vec<Address>) {
     let until = later(Instant::now(), limits.connect);
-    let in_handshake = AtomicBool::new(false);
-    match before(until, try_open(target, addresses, &in_handshake)).await {
-        Some(Ok(OpenedConnection { address, socket, server, unread })) => {
+    let attempt = |address, progress| async move { try_open(target, &address, &progress).await };
+    let ConnectOutcome { result, stalled } = first_to_connect(addresses, until, attempt).await;
+    let opened = match result {
+        Ok((address, OpenedConnection { socket, server, unread })) => {
             let codec = if server.codecs.iter().any(|offered| offered == codec.name()) { codec } else { Codec::Json };
             let link = Arc::new(FrameConnection::new(server, codec, limits, Instant::now(), fastrand::f64()));
             Ok((address, ConnectionDriver::new(link, socket, unread, limits)))
         }
-        Some(Err(why)) => Err(why),
-        None => Err(format!("{} within {:?} (`Limits::connect`)", missing(&in_handshake), limits.connect)),
-    }
+        Err(ConnectFailure::Failed(why)) => Err(why.to_string()),
+        Err(ConnectFailure::Late(missing)) => Err(format!("{missing} within {:?} (`Limits::connect`)", limits.connect)),
+    };
+    (opened, stalled)
 }
 
 struct OpenedConnection {
-    address: Address,
     socket: FrameSocket<TransportStream>,
     server: Hello,
     /// The bytes after HELLO.
     unread: Bytes,
 }
 
-async fn try_open(
-    target: &ServiceUrl,
-    addresses: Vec<Address>,
-    in_handshake: &AtomicBool,
-) -> Result<OpenedConnection, String> {
-    let connected = connect(addresses, target.tls.as_ref(), in_handshake).await;
-    let (address, mut stream) = connected.map_err(|why| why.to_string())?;
+async fn try_open(target: &ServiceUrl, address: &Address, progress: &AttemptProgress) -> io::Result<OpenedConnection> {
+    let mut stream = connect(address, target.tls.as_ref(), progress).await?;
+    progress.moved(ConnectStep::Upgrading);
     let key = websocket::key();
     let path = if target.path.is_empty() { "/" } else { &target.path };
     let request = [
@@ -77,23 +75,23 @@ async fn try_open(
         b"\r\n\r\n",
     ]
     .concat();
-    stream.write_all(&request).await.map_err(|why| why.to_string())?;
-    stream.flush().await.map_err(|why| why.to_string())?;
+    stream.write_all(&request).await?;
+    stream.flush().await?;
     let mut read = Vec::with_capacity(1024);
     let length = loop {
-        if stream.read_buf(&mut read).await.map_err(|why| why.to_string())? == 0 {
-            return Err("the connection ended before an answer".into());
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::Error::other("the connection ended before an answer"));
         }
-        if let Some(length) = granted(&read, &key)? {
+        if let Some(length) = granted(&read, &key).map_err(io::Error::other)? {
             break length;
         }
         if read.len() > HEAD {
-            return Err("the head of the answer is too long".into());
+            return Err(io::Error::other("the head of the answer is too long"));
         }
     };
     let mut socket = FrameSocket::new(stream, WebSocketRole::Client, &read[length..], Instant::now());
-    let (server, unread) = hello(&mut socket).await.map_err(|why| why.to_string())?;
-    Ok(OpenedConnection { address, socket, server, unread })
+    let (server, unread) = hello(&mut socket).await.map_err(|why| io::Error::other(why.to_string()))?;
+    Ok(OpenedConnection { socket, server, unread })
 }
 
 /// The length of the head that grants the upgrade. `None` until it is complete.

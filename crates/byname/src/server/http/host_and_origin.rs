@@ -36,13 +36,9 @@ impl RequestRules {
     /// Whether `host` is one of this server's names. No web page reaches a unix socket by rebinding a name, so there every
     /// name is ours until some are listed. Callers that know only the socket say `localhost`.
     pub(super) fn is_ours(&self, host: &str, by_unix_socket: bool) -> Result<(), Rejection> {
-        let name = without_port(host);
-        let listed = || {
-            let listed = |ours: &String| ours.eq_ignore_ascii_case(host) || ours.eq_ignore_ascii_case(name);
-            self.hosts.iter().any(listed)
-        };
+        let listed = || self.hosts.iter().any(|ours| covers(ours, host));
         let all = self.hosts.is_empty() && (by_unix_socket || !self.private);
-        if all || listed() || (by_unix_socket || self.private) && is_loopback(name) {
+        if all || listed() || (by_unix_socket || self.private) && is_loopback(without_dot(without_port(host))) {
             return Ok(());
         }
         let why =
@@ -88,6 +84,12 @@ impl RequestRules {
         let why = format!("`content-type` {is}, expected `application/json` for a request with a body");
         Err(Rejection::unsupported_media(why))
     }
+}
+
+/// Whether a request names no host and, by its version of HTTP, needs none (RFC 9112, section 3.2). Calls need one anyway:
+/// it keeps out web pages that have rebound a name.
+pub(super) fn may_name_no_host(head: &Parts) -> bool {
+    head.version == Version::HTTP_10 && head.uri.authority().is_none() && !head.headers.contains_key(HOST)
 }
 
 /// Rejects a body with a coding other than one `chunked`. A proxy may find the end of such a body elsewhere, because
@@ -162,6 +164,19 @@ fn without_port(host: &str) -> &str {
         Some(colon) if !host[colon..].contains(']') => &host[..colon],
         _ => host,
     }
+}
+
+/// A name without the dot that says that it is a whole name: `orders.internal.` is `orders.internal`. TLS sends it without
+/// the dot, and `Host` has it.
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// Whether `host` is this name of ours. A name of ours without a port stands for every port.
+fn covers(ours: &str, host: &str) -> bool {
+    let (our_name, name) = (without_port(ours), without_port(host));
+    let (our_port, port) = (&ours[our_name.len()..], &host[name.len()..]);
+    without_dot(our_name).eq_ignore_ascii_case(without_dot(name)) && (our_port.is_empty() || our_port == port)
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -245,6 +260,31 @@ mod tests {
         }
         let public = gate(false, &["data.internal"], &[]);
         assert_eq!(knock(&public, &[("host", "localhost")]), 421);
+    }
+
+    #[test]
+    fn a_name_with_a_dot_at_its_end_is_the_same_name() {
+        let private = gate(true, &["orders.internal", "data.internal:7", "whole.internal."], &[]);
+        for ours in [
+            "orders.internal.",
+            "Orders.Internal.:8443",
+            "data.internal.:7",
+            "whole.internal",
+            "whole.internal.:8443",
+            "localhost.",
+            "localhost.:8080",
+        ] {
+            assert_eq!(knock(&private, &[("host", ours)]), 200, "{ours}");
+        }
+        for foreign in
+            ["orders.internal..", "orders.internal.evil.", "data.internal.:8", "localhost..", ".", "internal."]
+        {
+            assert_eq!(knock(&private, &[("host", foreign)]), 421, "{foreign}");
+        }
+        // An origin is compared as it is.
+        let open = gate(false, &[], &["https://app.example"]);
+        assert_eq!(knock(&open, &[("host", "orders.internal"), ("origin", "https://app.example.")]), 403);
+        assert_eq!(knock(&open, &[("host", "orders.internal"), ("origin", "http://orders.internal.")]), 403);
     }
 
     #[test]

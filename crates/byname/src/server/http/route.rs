@@ -9,7 +9,7 @@ use super::admitted_request::{AdmittedRequest, CallerInfo};
 use super::allowed_methods::{self, Verbs};
 use super::answer::{HttpAnswer, Rejection};
 use super::builtin::Builtin;
-use super::host_and_origin::transfer_coding;
+use super::host_and_origin::{may_name_no_host, transfer_coding};
 use super::path_calls::PathWay;
 use super::plain_calls::PlainWay;
 use super::request_body::RequestBody;
@@ -121,15 +121,19 @@ async fn admit<B: RequestBody>(
     let head = &mut *request.head;
     transfer_coding(&head.headers)?;
     let is_known = session.is_known(head);
+    let probe = match target {
+        RequestTarget::Builtin(builtin) if builtin.is_probe => Some(builtin),
+        _ => None,
+    };
     let host = match session.host.get().map(HeaderValue::to_str) {
         Some(Ok(host)) if is_known => host,
+        // A probe accepts every name, so it also accepts none where HTTP allows that. haproxy asks so.
+        _ if probe.is_some() && may_name_no_host(head) => "",
         _ => endpoint.gate.host(head)?,
     };
     allowed_methods::check_known(&head.method)?;
-    if let RequestTarget::Builtin(builtin) = target
-        && builtin.is_probe
-    {
-        return builtin.answer(request).await;
+    if let Some(probe) = probe {
+        return probe.answer(request).await;
     }
     if !is_known {
         endpoint.gate.is_ours(host, session.peer.as_ref().is_some_and(|peer| peer.connection.is_unix()))?;

@@ -1,5 +1,6 @@
 //! What a certificate says of itself: its names, its end, who signed it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -16,8 +17,16 @@ const NAMES: usize = 3;
 /// What messages say of a certificate that was rejected.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CertificateNames {
-    names: Vec<String>,
+    names: Vec<CertificateName>,
     pub(super) is_self_signed: bool,
+}
+
+/// A name in a certificate. One may look like another kind of name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CertificateName {
+    Dns(String),
+    Ip(String),
+    Uri(String),
 }
 
 impl CertificateNames {
@@ -27,20 +36,21 @@ impl CertificateNames {
         };
         // webpki lists the names, those that are IP addresses too, where none of them is the right one.
         let nobody = ServerName::try_from("nobody.invalid").expect("this is a name");
-        let mut names: Vec<String> = match parsed.verify_is_valid_for_subject_name(&nobody) {
+        let names = match parsed.verify_is_valid_for_subject_name(&nobody) {
             Err(webpki::Error::CertNotValidForName(context)) => {
-                context.presented.iter().map(|name| bare(name)).collect()
+                context.presented.iter().filter_map(|name| CertificateName::of_webpki(name)).collect()
             }
-            _ => parsed.valid_dns_names().map(str::to_owned).collect(),
+            _ => {
+                let dns = parsed.valid_dns_names().map(|name| CertificateName::Dns(name.to_owned()));
+                dns.chain(parsed.valid_uri_names().map(|name| CertificateName::Uri(name.to_owned()))).collect()
+            }
         };
-        names.extend(parsed.valid_uri_names().map(str::to_owned));
-        names.dedup();
         Self { names, is_self_signed: parsed.issuer() == parsed.subject() }
     }
 
     /// `a.example` and `b.example`; `None` if it names nobody.
     pub(super) fn list(&self) -> Option<String> {
-        let mut listed: Vec<_> = self.names.iter().take(NAMES).map(|name| quoted(name)).collect();
+        let mut listed: Vec<_> = self.names.iter().take(NAMES).map(CertificateName::shown).collect();
         let last = match self.names.len().checked_sub(NAMES) {
             Some(more) if more > 0 => format!("{more} more"),
             _ => listed.pop()?,
@@ -50,12 +60,52 @@ impl CertificateNames {
             false => format!("{} and {last}", listed.join(", ")),
         })
     }
+
+    /// Whether an IP address is in it as the name of a host.
+    pub(super) fn has_ip_as_dns_name(&self) -> bool {
+        self.names.iter().any(CertificateName::is_ip_as_dns_name)
+    }
+
+    /// Why a wildcard in it does not stand for this name, if somebody may have expected so.
+    pub(super) fn wildcard_that_does_not_cover(&self, host: &str) -> Option<&'static str> {
+        let host = host.to_ascii_lowercase();
+        self.names.iter().find_map(|name| {
+            let CertificateName::Dns(name) = name else { return None };
+            let name = name.to_ascii_lowercase();
+            let domain = name.strip_prefix("*.")?;
+            let is_below = host.strip_suffix(domain).is_some_and(|label| label.ends_with('.'));
+            match (host == domain || is_below, domain.contains('.')) {
+                (false, _) => None,
+                (true, false) => Some("a wildcard needs two labels or more after it, such as `*.orders.internal`"),
+                (true, true) => Some("a wildcard stands for exactly one label"),
+            }
+        })
+    }
 }
 
-/// `DnsName("a.example")` and `IpAddress(127.0.0.1)` without what stands around the name.
-fn bare(name: &str) -> String {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-    inner.trim_matches('"').to_owned()
+impl CertificateName {
+    /// From `DnsName("a.example")` and the like, which is all that webpki says. It leaves out names of other kinds.
+    fn of_webpki(name: &str) -> Option<Self> {
+        let (kind, name) = name.strip_suffix(')')?.split_once('(')?;
+        let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name).to_owned();
+        match kind {
+            "DnsName" => Some(Self::Dns(name)),
+            "IpAddress" => Some(Self::Ip(name)),
+            "UniformResourceIdentifier" => Some(Self::Uri(name)),
+            _ => None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Dns(name) if self.is_ip_as_dns_name() => format!("the DNS name {}", quoted(name)),
+            Self::Dns(name) | Self::Ip(name) | Self::Uri(name) => quoted(name),
+        }
+    }
+
+    fn is_ip_as_dns_name(&self) -> bool {
+        matches!(self, Self::Dns(name) if name.parse::<IpAddr>().is_ok())
+    }
 }
 
 impl ClientCertificate {
@@ -143,7 +193,7 @@ mod tests {
     #[test]
     fn a_message_names_three_at_most() {
         let list = |names: &[&str]| {
-            let names = names.iter().map(|&name| name.to_owned()).collect();
+            let names = names.iter().map(|&name| CertificateName::Dns(name.to_owned())).collect();
             CertificateNames { names, is_self_signed: false }.list()
         };
         assert_eq!(list(&[]), None);

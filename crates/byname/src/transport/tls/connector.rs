@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::LOOK;
 use super::client_tls::{ClientFiles, ClientTls};
 use super::rejection::{self, TlsSide, Trust};
+use super::reload::{LoggedFailure, NotLoaded};
 use super::stream::TlsStream;
 use super::verifiers::noting_the_rejected;
 use crate::deadline::later;
@@ -29,12 +30,12 @@ pub(crate) struct TlsConnector {
     current: Arc<Mutex<Option<CurrentConfig>>>,
 }
 
-#[derive(Clone)]
 struct CurrentConfig {
     config: Arc<ClientConfig>,
     files: Arc<ClientFiles>,
     /// When the files are looked at again.
     look: Instant,
+    failure: LoggedFailure<ClientFiles>,
 }
 
 impl std::fmt::Debug for TlsConnector {
@@ -75,48 +76,57 @@ impl TlsConnector {
             Some(known) if known.look > now => return Ok(Arc::clone(&known.config)),
             Some(known) => {
                 known.look = later(now, LOOK);
-                Some(known.clone())
+                Some(Arc::clone(&known.files))
             }
             None => None,
         };
         let tls = Arc::clone(&self.tls);
         // Files and the platform's store may be slow.
-        let loaded = tokio::task::spawn_blocking({
-            let known = known.as_ref().map(|known| Arc::clone(&known.files));
-            move || load(&tls, known.as_deref())
-        });
+        let loaded = tokio::task::spawn_blocking(move || load(&tls, known.as_deref()));
         let loaded = loaded.await.map_err(|why| Error::refused(Code::Internal, why.to_string()))?;
-        let config = match (loaded, known) {
-            (Ok(Some((config, files))), known) => {
-                if known.is_some() {
+        match (loaded, &mut *current) {
+            (Ok(Some((config, files))), current) => {
+                if current.is_some() {
                     info!("the TLS of a client was loaded again: its files have changed");
                 }
-                let config = Arc::new(config);
-                let look = later(now, LOOK);
-                *current = Some(CurrentConfig { config: Arc::clone(&config), files: Arc::new(files), look });
-                config
+                let (config, files, look) = (Arc::new(config), Arc::new(files), later(now, LOOK));
+                let failure = LoggedFailure::default();
+                *current = Some(CurrentConfig { config: Arc::clone(&config), files, look, failure });
+                Ok(config)
             }
-            (Ok(None), Some(known)) => known.config,
-            (Err(why), Some(known)) => {
-                warn!("the TLS of a client was not loaded again, and stays as it was: {why}");
-                known.config
+            (Ok(None), Some(known)) => {
+                if known.failure.end() {
+                    info!("the files of a client's TLS hold again what is in use");
+                }
+                Ok(Arc::clone(&known.config))
             }
-            (Ok(None), None) => return Err(Error::refused(Code::Internal, "a client's TLS was not loaded")),
-            (Err(why), None) => return Err(why),
-        };
-        Ok(config)
+            (Err(not_loaded), Some(known)) => {
+                let why = not_loaded.why.clone();
+                if known.failure.is_new(not_loaded) {
+                    warn!("the TLS of a client was not loaded again, and stays as it was: {why}");
+                }
+                Ok(Arc::clone(&known.config))
+            }
+            (Ok(None), None) => Err(Error::refused(Code::Internal, "a client's TLS was not loaded")),
+            (Err(not_loaded), None) => Err(not_loaded.why),
+        }
     }
 }
 
 /// The configuration for what the files hold; `None` if that is what is known.
-fn load(tls: &ClientTls, known: Option<&ClientFiles>) -> Result<Option<(ClientConfig, ClientFiles)>, Error> {
-    let files = tls.read()?;
+fn load(
+    tls: &ClientTls,
+    known: Option<&ClientFiles>,
+) -> Result<Option<(ClientConfig, ClientFiles)>, NotLoaded<ClientFiles>> {
+    let files = tls.read().map_err(|why| NotLoaded { why, files: None })?;
     if known == Some(&files) {
         return Ok(None);
     }
-    let platform = if tls.takes_the_platforms_roots() { platforms_roots()? } else { RootCertStore::empty() };
-    let config = tls.config(&files, &platform)?;
-    Ok(Some((config, files)))
+    let platform = if tls.takes_the_platforms_roots() { platforms_roots() } else { Ok(RootCertStore::empty()) };
+    match platform.and_then(|platform| tls.config(&files, &platform)) {
+        Ok(config) => Ok(Some((config, files))),
+        Err(why) => Err(NotLoaded { why, files: Some(files) }),
+    }
 }
 
 /// The roots that the platform trusts.

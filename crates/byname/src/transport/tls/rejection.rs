@@ -1,6 +1,7 @@
 //! What a failed handshake means to a person: which certificate is wrong, what is wrong with it, and what to do.
 
 use std::io;
+use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
@@ -83,8 +84,9 @@ pub(super) fn of_handshake(
             format!("the {peer} and this side support no common TLS parameters: {why:?}"),
         ),
         Error::NoApplicationProtocol => {
-            let why =
-                format!("the {peer} offers no protocol by ALPN that this side speaks; expected `h2` or `http/1.1`");
+            let why = format!(
+                "the {peer} offers no protocol by ALPN that this side speaks; expected `h2`, `http/1.1` or `http/1.0`"
+            );
             refusal(Code::FailedPrecondition, why)
         }
         why => refusal(Code::Unavailable, format!("the TLS handshake failed: {why}")),
@@ -145,21 +147,7 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
                 date(*time)
             )
         }
-        CertificateError::NotValidForNameContext { expected, .. } => {
-            let expected = match expected {
-                ServerName::IpAddress(address) => format!("`{}`", std::net::IpAddr::from(*address)),
-                name => quoted(&name.to_str()),
-            };
-            match rejected.and_then(CertificateNames::list) {
-                Some(names) => format!(
-                    "the {peer}'s certificate is for {names}, not for {expected}; call the server by a name in its \
-                     certificate, or give that name to `ClientTls::server_name`"
-                ),
-                None => format!(
-                    "the {peer}'s certificate is for no name, expected {expected}; it needs one with a subjectAltName"
-                ),
-            }
-        }
+        CertificateError::NotValidForNameContext { expected, .. } => of_another_name(rejected, expected),
         CertificateError::Revoked => {
             let list = trust.revocations.as_deref().unwrap_or_default();
             format!("{certificate} is revoked by the list in {list}; the {peer} needs a new one")
@@ -181,6 +169,34 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
         CertificateError::Other(OtherError(why)) => format!("{certificate} was rejected: {why}"),
         why => format!("{certificate} was rejected: {why}"),
     }
+}
+
+/// A server's certificate that is for other names than the expected one, or for none.
+fn of_another_name(rejected: Option<&CertificateNames>, expected: &ServerName<'_>) -> String {
+    let shown = match expected {
+        ServerName::IpAddress(address) => format!("`{}`", IpAddr::from(*address)),
+        name => quoted(&name.to_str()),
+    };
+    let Some((certificate, names)) = rejected.and_then(|names| Some((names, names.list()?))) else {
+        return format!(
+            "the server's certificate is for no name, expected {shown}; it needs one with a subjectAltName"
+        );
+    };
+    let is_ip = matches!(expected, ServerName::IpAddress(_));
+    if is_ip && certificate.has_ip_as_dns_name() {
+        return format!(
+            "the server's certificate is for {names}, not for the IP address {shown}; make a certificate whose \
+             subjectAltName has it as an IP address, such as `IP:10.0.0.1`"
+        );
+    }
+    let wildcard = match certificate.wildcard_that_does_not_cover(&expected.to_str()) {
+        Some(why) if !is_ip => format!(" ({why})"),
+        _ => String::new(),
+    };
+    format!(
+        "the server's certificate is for {names}, not for {shown}{wildcard}; call the server by a name in its \
+         certificate, or give that name to `ClientTls::server_name`"
+    )
 }
 
 fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {

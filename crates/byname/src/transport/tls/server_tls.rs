@@ -7,9 +7,8 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
-#[cfg(test)]
-use rustls::time_provider::TimeProvider;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
@@ -18,6 +17,8 @@ use super::certificate_names::{CertificateNames, date, not_after};
 use super::client_tls::{mismatch, root_store, unusable};
 use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
+use super::reload::{LoggedFailure, NotLoaded};
+use super::session_tickets::{SessionTickets, in_one_handshake};
 use super::stream::TlsStream;
 use super::verifiers::{ClientVerifier, noting_the_rejected};
 use super::{LOOK, default_provider};
@@ -48,11 +49,11 @@ const QUIET: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 ///
-/// It supports TLS 1.2 and 1.3, and offers HTTP/2 and HTTP/1.1 by ALPN. Early data (0-RTT) is never accepted, because an
+/// It supports TLS 1.2 and 1.3, and by ALPN HTTP/2, HTTP/1.1 and HTTP/1.0. Early data (0-RTT) is never accepted, because an
 /// attacker can replay it.
 ///
 /// A running server reads the files every five seconds. Changed files are used for new connections. Files that can't be
-/// used, such as a certificate whose key is not written yet, cause a warning, and the server keeps the previous content.
+/// used, such as a certificate whose key is not written yet, cause one warning, and the server keeps the previous content.
 /// [`reload`](Self::reload) reads the files at once. All clones share the loaded content.
 #[derive(Clone)]
 pub struct ServerTls {
@@ -71,6 +72,8 @@ struct ServerTlsSettings {
     clients: Option<ClientCertificates>,
     revocations: Option<Pem>,
     provider: Arc<CryptoProvider>,
+    /// What certificates and sessions are checked by.
+    clock: Arc<dyn TimeProvider>,
 }
 
 #[derive(Clone)]
@@ -98,7 +101,7 @@ struct ServerFiles {
 struct LoadedServerTls {
     files: ServerFiles,
     config: Arc<ServerConfig>,
-    ticketer: Arc<dyn ProducesTickets>,
+    tickets: Arc<SessionTickets>,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -144,7 +147,8 @@ impl ServerTls {
     /// Requires a certificate from every client, signed by one of these roots. Functions read its names from
     /// [`Peer::identity`](crate::Peer::identity).
     ///
-    /// The connection ends when the certificate expires. Calls in flight are answered before.
+    /// The connection ends when the certificate expires. Calls in flight are answered before. The TLS sessions of the client
+    /// end with it: the next connection makes a full handshake, with the certificate that the client has then.
     ///
     /// # Errors
     ///
@@ -192,14 +196,7 @@ impl ServerTls {
     ///
     /// As at the start. The previous content stays in use.
     pub fn reload(&self) -> Result<bool, Error> {
-        let loaded = self.loaded();
-        let files = self.shared.settings.read()?;
-        if files == loaded.files {
-            return Ok(false);
-        }
-        let new = self.shared.settings.load(files, Some(&loaded))?;
-        *self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-        Ok(true)
+        self.look().map_err(|not_loaded| not_loaded.why)
     }
 
     fn pair(certificate: Pem, key: Pem) -> Result<Self, Error> {
@@ -207,9 +204,13 @@ impl ServerTls {
     }
 
     fn of(certificate: ServerCertificate) -> Result<Self, Error> {
-        let settings =
-            ServerTlsSettings { certificate, clients: None, revocations: None, provider: default_provider() };
-        Self::new(settings)
+        Self::new(ServerTlsSettings {
+            certificate,
+            clients: None,
+            revocations: None,
+            provider: default_provider(),
+            clock: Arc::new(DefaultTimeProvider),
+        })
     }
 
     fn new(settings: ServerTlsSettings) -> Result<Self, Error> {
@@ -232,30 +233,44 @@ impl ServerTls {
     /// Certificates and sessions are checked at the time of this clock.
     #[cfg(test)]
     pub(crate) fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Self {
-        let LoadedServerTls { files, config, ticketer } = &*self.loaded();
-        let mut config = ServerConfig::clone(config);
-        config.time_provider = clock;
-        let loaded = LoadedServerTls { files: files.clone(), config: config.into(), ticketer: Arc::clone(ticketer) };
-        *self.shared.loaded.write().unwrap() = Arc::new(loaded);
-        self
+        self.with(|settings| settings.clock = clock).unwrap()
+    }
+
+    /// As [`reload`](Self::reload), with the content that can't be used.
+    fn look(&self) -> Result<bool, NotLoaded<ServerFiles>> {
+        let loaded = self.loaded();
+        let files = self.shared.settings.read().map_err(|why| NotLoaded { why, files: None })?;
+        if files == loaded.files {
+            return Ok(false);
+        }
+        let new = self.shared.settings.load(files.clone(), Some(&loaded));
+        let new = new.map_err(|why| NotLoaded { why, files: Some(files) })?;
+        *self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(true)
     }
 
     /// Reloads changed files while this is awaited, and logs the results.
     pub(crate) async fn watch(&self) {
-        // The content that could not be used last, so that its error is logged once.
-        let mut kept_out = None;
+        let mut failure = LoggedFailure::default();
         loop {
             tokio::time::sleep(LOOK).await;
             let tls = self.clone();
             // Files may be slow.
-            let looked = tokio::task::spawn_blocking(move || (tls.reload(), tls.shared.settings.read().ok()));
-            match looked.await {
-                Ok((Ok(false), _)) | Err(_) => {}
-                Ok((Ok(true), _)) => info!("the certificates of the server were loaded again: {self:?}"),
-                Ok((Err(_), files)) if files.is_some() && kept_out == files => {}
-                Ok((Err(why), files)) => {
-                    kept_out = files;
-                    warn!("the certificates of the server were not loaded again, and the old ones stay: {why}");
+            let Ok(looked) = tokio::task::spawn_blocking(move || tls.look()).await else { continue };
+            match looked {
+                Ok(is_changed) => {
+                    let has_failed = failure.end();
+                    if is_changed {
+                        info!("the certificates of the server were loaded again: {self:?}");
+                    } else if has_failed {
+                        info!("the files of the server's certificates hold again what is in use: {self:?}");
+                    }
+                }
+                Err(not_loaded) => {
+                    let why = not_loaded.why.clone();
+                    if failure.is_new(not_loaded) {
+                        warn!("the certificates of the server were not loaded again, and the old ones stay: {why}");
+                    }
                 }
             }
         }
@@ -277,7 +292,7 @@ impl ServerTls {
         }
         let loaded = self.loaded();
         let accept = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(socket).into_fallible();
-        let stream = match noting_the_rejected(accept).await {
+        let stream = match in_one_handshake(noting_the_rejected(accept)).await {
             (Ok(stream), _) => stream,
             (Err((why, socket)), rejected) => {
                 let trust = self.shared.settings.trust();
@@ -291,17 +306,12 @@ impl ServerTls {
         let until = match certificate.and_then(not_after) {
             None => None,
             Some(until) => {
-                // A session that is resumed is not verified again.
+                // The certificate may have expired during the handshake.
                 let now = loaded.config.time_provider.current_time().unwrap_or(until);
                 let left = until.as_secs().saturating_sub(now.as_secs());
                 if left == 0 {
-                    let why = format!("the certificate of the client's session expired on {}", date(until));
-                    let is_http2 = session.alpn_protocol() == Some(b"h2");
-                    let stream = TlsStream::new(stream).into();
-                    return match is_http2 {
-                        true => Handshake::Failed(why, Some(stream)),
-                        false => Handshake::Expired(why, stream),
-                    };
+                    let why = format!("the certificate of the client expired on {} during the handshake", date(until));
+                    return Handshake::Failed(why, Some(TlsStream::new(stream).into()));
                 }
                 Some(later(Instant::now(), Duration::from_secs(left)))
             }
@@ -378,18 +388,19 @@ impl ServerTlsSettings {
                 single.map_err(|why| mismatch(certificate, key, &why))?
             }
         };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = ["h2", "http/1.1", "http/1.0"].map(|protocol| protocol.as_bytes().to_vec()).into();
         // Who was accepted before may not be any more.
         let kept = before.filter(|before| {
             (&before.files.clients, &before.files.revocations) == (&files.clients, &files.revocations)
         });
-        let ticketer = match kept {
-            Some(before) => Arc::clone(&before.ticketer),
-            None => rustls::crypto::ring::Ticketer::new().map_err(|why| unusable(&why))?,
+        let tickets = match kept {
+            Some(before) => Arc::clone(&before.tickets),
+            None => Arc::new(SessionTickets::new(Arc::clone(&self.clock)).map_err(|why| unusable(&why))?),
         };
-        config.ticketer = Arc::clone(&ticketer);
+        config.time_provider = Arc::clone(&self.clock);
+        config.ticketer = Arc::clone(&tickets) as _;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(LoadedServerTls { files, config: Arc::new(config), ticketer })
+        Ok(LoadedServerTls { files, config: Arc::new(config), tickets })
     }
 
     /// The names of what is gone by, for messages.

@@ -3,6 +3,7 @@
 //! rustls says what is wrong with a certificate, and not which one it was. A task-local of the handshake keeps that.
 
 use std::cell::RefCell;
+use std::iter;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use webpki::EndEntityCert;
 
 use super::certificate_names::CertificateNames;
+use super::session_tickets::session_ends_with;
 
 tokio::task_local! {
     static REJECTED: RefCell<Option<CertificateNames>>;
@@ -136,7 +138,9 @@ impl ClientCertVerifier for ClientVerifier {
             }
             verified => verified,
         };
-        verified.inspect_err(|_| note(end_entity))
+        verified
+            .inspect(|_| session_ends_with(iter::once(end_entity).chain(intermediates)))
+            .inspect_err(|_| note(end_entity))
     }
 
     fn verify_tls12_signature(
