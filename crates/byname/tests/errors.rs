@@ -1809,7 +1809,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("is neither a TCP nor a unix stream socket", "as above"),
     ("is a connection and not a listener", "as above"),
     ("is bound and does not listen", "as above"),
-    ("its socket does not listen", "only for a listener that was made of a socket; `tests/unix_sockets.rs` has it"),
     ("built without the feature `activation`", "as above; `tests/unix_sockets.rs` has it"),
     ("a bracket too many", "serde_json has read the text before"),
     ("the roots of this machine", "the tests trust no root of the machine, which may have none"),
