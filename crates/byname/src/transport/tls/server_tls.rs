@@ -320,6 +320,11 @@ impl ServerTls {
         Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
     }
 
+    /// Whether clients may show certificates.
+    pub(crate) fn accepts_clients(&self) -> bool {
+        self.shared.settings.clients.is_some()
+    }
+
     /// Logs a failed handshake, as a warning only once in [`QUIET`].
     pub(crate) fn log_failure(&self, peer: &dyn std::fmt::Display, why: &str) {
         let now = Instant::now();
