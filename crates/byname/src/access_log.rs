@@ -13,12 +13,16 @@ use crate::outcome::items::{ItemBatch, ItemSource, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::trace_context::TraceId;
+use crate::untrusted_text::excerpt;
 
 /// The tracing target of the events.
 const TARGET: &str = "byname::access";
 
 /// The code of a success.
 const OK: &str = "ok";
+
+/// The most bytes of an identity. A SPIFFE ID has no more.
+const LONGEST_IDENTITY: usize = 2048;
 
 /// How a call came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +218,7 @@ impl AccessRecord {
             target: TARGET,
             name = self.name.as_deref(),
             peer = self.peer.as_deref().map(tracing::field::display),
+            identity = self.peer.as_deref().and_then(Peer::proven_name).map(|name| excerpt(name, LONGEST_IDENTITY)),
             way = self.way.as_str(),
             ms = self.began.elapsed().as_micros() as f64 / 1000.0,
             code = self.code,

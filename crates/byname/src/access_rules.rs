@@ -1,5 +1,6 @@
 //! Which callers may call which functions: [`AccessRules`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use crate::method::Method;
 use crate::name::NamePattern;
 use crate::request::{MethodRef, Reply, Request};
 use crate::untrusted_text::quoted;
+
+/// How similar a known pattern is to what was written, at least, to be suggested: 1 is the same.
+const ALIKE: f64 = 0.75;
 
 /// The rules of a server. The first whose pattern matches the registered name of a function decides about its calls.
 /// Where there are rules, a function that none matches can't be called.
@@ -59,7 +63,10 @@ impl AccessRules {
                 let is_alias = |method: &&Method| method.aliases.iter().any(|alias| pattern.matches(alias));
                 let hint = match methods.clone().find(is_alias) {
                     Some(method) => format!("it is an alias of `{0}`, so write `{0}`", method.name),
-                    None => "correct the pattern, or remove the rule".to_owned(),
+                    None => match similar(pattern, methods.clone()) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => "correct the pattern, or remove the rule".to_owned(),
+                    },
                 };
                 return Err(invalid(format!("the rule for `{pattern}` matches no function of the server; {hint}")));
             }
@@ -75,6 +82,22 @@ impl AccessRules {
             }
         }
         Ok(())
+    }
+
+    /// The functions that nobody can call, because no rule matches them.
+    pub(crate) fn closed<'m>(&self, methods: impl Iterator<Item = &'m Method>) -> Vec<&'m str> {
+        methods.map(|method| &*method.name).filter(|name| self.deciding(name).is_none()).collect()
+    }
+
+    /// Why these rules have refused a call of this function, for the log. `None` is a name that no function has.
+    pub(crate) fn why_refused(&self, method: Option<&Method>) -> String {
+        let Some(method) = method else {
+            return "no function has this name, and the rules hide some from this caller".to_owned();
+        };
+        match self.deciding(&method.name).and_then(|rule| rule.pattern.as_ref().ok()) {
+            Some(pattern) => format!("the rule for `{pattern}` does not admit its caller"),
+            None => "no rule matches it".to_owned(),
+        }
     }
 
     /// Whether the rules admit this request to this function. A rule that panics refuses.
@@ -104,23 +127,47 @@ impl AccessRules {
     }
 }
 
+/// The pattern that was probably meant: the name of a function, or all names below a word.
+fn similar<'m>(pattern: &NamePattern, methods: impl Iterator<Item = &'m Method>) -> Option<String> {
+    let written = pattern.to_string().to_ascii_lowercase();
+    let mut known = BTreeSet::new();
+    for method in methods {
+        let dots = method.name.match_indices('.');
+        known.extend(dots.map(|(dot, _)| format!("{}.*", &method.name[..dot])));
+        known.insert(method.name.clone().into_owned());
+    }
+    let likeness = |known: &str| strsim::jaro_winkler(&known.to_ascii_lowercase(), &written);
+    let likest = known.into_iter().map(|known| (likeness(&known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    likest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known)
+}
+
 /// The refusal of a call. It is the same for a function that exists and for a name that no function has. `hint` is about
-/// functions that the caller may call.
-pub(crate) fn refusal(request: &Request, hint: &str) -> Reply {
+/// functions that the caller may call. `takes_certificates` says whether the server accepts certificates of clients.
+pub(crate) fn refusal(request: &Request, takes_certificates: bool, hint: &str) -> Reply {
     let name = quoted(&request.name);
     // What a proxy proves of itself says nothing about the caller behind it.
     let is_forwarded = request.is_forwarded || metadata::is_forwarded(&request.metadata);
     let is_identified = !is_forwarded && request.peer().is_some_and(|peer| peer.identity.is_some());
-    if is_identified || request.metadata.contains_key(AUTHORIZATION) {
+    let has_header = request.metadata.contains_key(AUTHORIZATION);
+    let has_token = request.bearer().is_some();
+    // Interceptors leave there what other credentials have proven.
+    if is_identified || has_token || has_header && !request.extensions.is_empty() {
         let why = format!(
             "there is no function {name}, or this caller may not call it; check the name, and what the rules of the \
              server (`Server::allow`) ask of callers{hint}"
         );
         return Error::refused(Code::PermissionDenied, why).into();
     }
+    let token = "send `authorization: Bearer …` (`Client::bearer`)";
+    let remedy = if has_header {
+        format!("{token}: the `authorization` of this call is not `Bearer`, one space and a token")
+    } else if takes_certificates && !is_forwarded && request.peer().is_some() {
+        format!("{token}, or present a certificate (`ClientTls::identity`)")
+    } else {
+        token.to_owned()
+    };
     let why = format!(
-        "there is no function {name}, or only callers that say who they are may call it; check the name, and send \
-         `authorization: Bearer …` (`Client::bearer`){hint}"
+        "there is no function {name}, or only callers that say who they are may call it; check the name, and {remedy}{hint}"
     );
     // RFC 9110, section 15.5.2, wants it beside a 401.
     let challenge = HeaderMap::from_iter([(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))]);

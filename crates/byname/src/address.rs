@@ -115,6 +115,11 @@ pub(crate) fn unix_path(text: &str) -> Option<Result<Arc<Path>, String>> {
     Some(checked_path(rest))
 }
 
+/// Whether a text that should be an address is the path of a file.
+pub(crate) fn is_path(text: &str) -> bool {
+    ["/", "./", "../"].iter().any(|begin| text.starts_with(begin))
+}
+
 fn checked_path(written: &str) -> Result<Arc<Path>, String> {
     let path = match written.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,

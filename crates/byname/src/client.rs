@@ -343,7 +343,14 @@ impl Client {
     /// ```
     ///
     /// If `fetch` fails, takes longer than 30 s or panics, the calls that wait for the token fail with `unavailable` and
-    /// are not sent. The next call fetches again. If a renewal fails, the old token is used until its end. A call that has
+    /// are not sent. The next call fetches again. If a renewal fails, the old token is used until its end.
+    ///
+    /// If the server refuses a call as `unauthenticated` and did not run it, a new token is fetched, once for all calls that
+    /// had the old one, and the call is sent once more. If the new token is refused too, or if there is none, the call
+    /// fails with the error of the server. Such a fetch begins at most once a second. A call whose stream has begun is not
+    /// sent again. Within the process the arguments of a call with such a token are encoded, so that it can be repeated.
+    ///
+    /// A call that has
     /// an `authorization` of its own keeps it. Interceptors of the client do not see the token.
     #[must_use]
     pub fn bearer_from<F, Fut, E>(&self, fetch: F) -> Self

@@ -43,7 +43,7 @@ use crate::untrusted_text::{excerpt, quoted};
 /// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
 const DEEPEST: usize = 128;
 
-/// The most functions and blocks that one line of the log names as linked but not served.
+/// The most functions and blocks that one line of the log names as not served, or as closed to everybody.
 const NAMED: usize = 8;
 
 /// The most bytes of a name in the access log that no function has.
@@ -73,6 +73,8 @@ pub(crate) struct Dispatch {
     sensitive: Vec<HeaderName>,
     /// Who may call what. They are asked after the interceptors.
     rules: AccessRules,
+    /// Whether callers may identify themselves by a certificate.
+    takes_certificates: bool,
     permits: Arc<CallPermits>,
     /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
@@ -98,6 +100,7 @@ impl Dispatch {
             interceptors,
             sensitive,
             rules,
+            takes_certificates: false,
             permits,
             leaving,
             draining,
@@ -120,6 +123,11 @@ impl Dispatch {
         rules.check(self.methods())?;
         self.rules = rules;
         Ok(())
+    }
+
+    /// Sets whether callers may identify themselves by a certificate: they can't until this says otherwise.
+    pub(crate) fn take_certificates(&mut self, on: bool) {
+        self.takes_certificates = on;
     }
 
     /// Whether there is an access log: off until this says otherwise.
@@ -149,6 +157,19 @@ impl Dispatch {
         let functions = |linked: &[NotServed]| linked.iter().map(|linked| linked.specs().len()).sum::<usize>();
         let (count, more) = (functions(&linked), and_more(functions(linked.get(NAMED..).unwrap_or_default())));
         tracing::info!("{count} `#[rpc]` functions are linked but not served: {named}{more}");
+    }
+
+    /// Warns about functions that nobody can call, because there are rules and none matches them.
+    pub(crate) fn log_closed(&self) {
+        let closed = if self.has_rules() { self.rules.closed(self.methods()) } else { Vec::new() };
+        if closed.is_empty() {
+            return;
+        }
+        let named: Vec<_> = closed.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+        let (named, more) = (named.join(", "), closed.len().saturating_sub(NAMED));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let them = if closed.len() == 1 { "it" } else { "them" };
+        tracing::warn!("no rule matches {named}{more}: nobody can call {them}; add a rule by `Server::allow`");
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -439,7 +460,9 @@ impl Dispatch {
             let name = Arc::clone(&request.name);
             hint = did_you_mean(&self.registry.near(&name, |method| rules.would_admit(method, request)));
         }
-        Some(access_rules::refusal(request, &hint))
+        let method = entry.map(|entry| &*entry.handler.method);
+        tracing::debug!("refused a call of {}: {}", quoted(&request.name), rules.why_refused(method));
+        Some(access_rules::refusal(request, self.takes_certificates, &hint))
     }
 
     /// Whether the listing is on for this caller.

@@ -1,5 +1,6 @@
 //! Who is at the other end of a connection: [`Peer`], and what of it is proven: [`Identity`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -88,6 +89,35 @@ pub struct UnixCredentials {
     /// The process, on systems that say it. By the time it is looked at, another process may have this number: it is for
     /// logs, not for decisions.
     pub pid: Option<u32>,
+}
+
+impl Peer {
+    /// The SPIFFE ID of the client's certificate: [`ClientCertificate::spiffe_id`]. `None` if the connection proves another
+    /// identity, or none. Behind a proxy it is the proxy's.
+    ///
+    /// ```
+    /// use byname::{Peer, Server};
+    ///
+    /// # let server = Server::new().function("orders.get", || async { 7 });
+    /// server.allow("orders.*", |request| request.peer().and_then(Peer::spiffe_id) == Some("spiffe://prod/billing"));
+    /// ```
+    pub fn spiffe_id(&self) -> Option<&str> {
+        match &self.identity {
+            Some(Identity::Certificate(certificate)) => certificate.spiffe_id(),
+            Some(Identity::Unix(_)) | None => None,
+        }
+    }
+
+    /// What the connection proves, in one name. `None` if it proves nothing that has a name.
+    pub(crate) fn proven_name(&self) -> Option<Cow<'_, str>> {
+        match self.identity.as_ref()? {
+            Identity::Unix(caller) => Some(Cow::Owned(format!("uid {}", caller.uid))),
+            Identity::Certificate(certificate) => {
+                let first = certificate.dns_names.first().or(certificate.uri_names.first());
+                certificate.spiffe_id().or(first.map(String::as_str)).map(Cow::Borrowed)
+            }
+        }
+    }
 }
 
 impl ClientCertificate {

@@ -245,13 +245,15 @@ impl Server {
     /// ```
     ///
     /// A call that is refused does not run. Its error is `permission_denied`, or `unauthenticated` if the caller sent no
-    /// `authorization` and its connection proves nothing. As long as any function is hidden from a caller, it gets the
+    /// bearer token and its connection proves nothing. With an `authorization` of another kind it is `permission_denied` if
+    /// an interceptor has put something into the extensions of the call. The log says at level DEBUG which rule refused. As long as any function is hidden from a caller, it gets the
     /// same answer for names that no function has. So it learns nothing about what exists. For that, a rule is also asked
     /// about calls that it did not match; [`Request::method`] then says which function is meant. A rule that panics
     /// refuses. The probes `!live` and `!ready` need no rule.
     ///
     /// A pattern that is invalid, that matches no function, or whose functions are all decided by earlier rules is an
-    /// error at the start. Without it a misspelt name would leave a function to a wider rule.
+    /// error at the start. Without it a misspelt name would leave a function to a wider rule. A function that no rule
+    /// matches is a warning in the log.
     pub fn allow(mut self, pattern: &str, admits: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Self {
         self.rules.push(pattern, admits);
         self
@@ -311,7 +313,8 @@ impl Server {
     /// Server::new().trust_proxy(["10.0.0.0/8", "fd00::/8", "127.0.0.1"], ProxyHeader::XForwardedFor);
     /// ```
     ///
-    /// A network is an address with a prefix or without, or `unix` for the other end of any unix socket. Name only
+    /// A network is an address with a prefix or without, or `unix` for the other end of any unix socket. A network of all
+    /// addresses (`0.0.0.0/0`, `::/0`) is an error at the start: every caller could name any client. Name only
     /// proxies that set this header themselves or add to it, because callers can send it too. The header is ignored if it
     /// comes from elsewhere, and the other header is always ignored. If the header is missing or malformed, or says
     /// `unknown`, the address is the proxy's, so let no rule rely on that address. A connection that changes to frames
@@ -337,7 +340,9 @@ impl Server {
     /// `https://pr-17.preview.example`, but neither `https://preview.example` nor `https://a.b.preview.example`. `*` alone
     /// is every page of the web. Use it only for functions that anybody may call from anywhere. Capital letters, the port
     /// of the scheme, and the long form of an IPv6 address make no difference. A host that is not ASCII must be written as
-    /// browsers send it (`xn--…`). An invalid origin is an error when the server starts.
+    /// browsers send it (`xn--…`). `null` is the origin of every page that has none: files, sandboxed frames, `data:` URLs.
+    /// Any site can make such a page, so it admits as many as `*` does. An invalid origin is an error when the server
+    /// starts, and so is another one beside `*`.
     pub fn origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
         let as_sent = |origin: O| origin.into().trim_end_matches('/').to_ascii_lowercase();
         self.origins.extend(origins.into_iter().map(as_sent));
@@ -421,6 +426,7 @@ impl Server {
     /// | --- | --- | --- |
     /// | `name` | string | the registered name of the function, also if an alias was called. Otherwise the name as the caller wrote it, escaped, of at most 128 bytes |
     /// | `peer` | address and port | as [`Context::peer`](crate::Context::peer); absent within the process |
+    /// | `identity` | string | who has opened the connection, if the connection proves it: the [SPIFFE ID](crate::Peer::spiffe_id) of a client's certificate, otherwise its first name, escaped; `uid 1000` at a unix socket. Behind a proxy it is the proxy's |
     /// | `way` | string | `plain`, `path`, `json-rpc`, `frames`, or `local` within the process |
     /// | `ms` | number | milliseconds from the head of the request, or the first frame of the call, until the answer is handed to the connection; of a stream until its end. Its resolution is a microsecond |
     /// | `code` | string | `ok`, or the [`Code`] of the error that the caller gets. `cancelled` also if the caller went away before the end |
@@ -573,6 +579,7 @@ impl Server {
         let sensitive = self.sensitive_headers.iter().map(|name| metadata::name(name));
         dispatch.hide_headers(sensitive.collect::<Result<_, _>>()?);
         dispatch.keep_rules(self.rules.clone())?;
+        dispatch.take_certificates(self.tls.as_ref().is_some_and(ServerTls::accepts_clients));
         Ok(dispatch)
     }
 }

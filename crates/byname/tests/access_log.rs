@@ -418,3 +418,15 @@ async fn a_call_within_the_process_is_one_event_and_its_time_is_that_of_the_cloc
     yield_now().await;
     assert_eq!(log.accesses(), []);
 }
+
+/// The identity of a client's certificate is in `tests/tls.rs`.
+#[cfg(unix)]
+#[tokio::test]
+async fn who_calls_over_a_unix_socket_is_in_the_event() {
+    let mut log = Log::new();
+    let running = harness::unix::UnixRunning::new(everything().access_log(true)).await;
+    assert_eq!(running.client().call::<i64>("add", (1, 2)).await.unwrap(), 3);
+    let access = only(&mut log).await;
+    let identity = access["identity"].strip_prefix("uid ").unwrap_or_else(|| panic!("{access:?}"));
+    assert!(access["peer"].contains(&format!("uid {identity},")), "{access:?}");
+}

@@ -422,8 +422,21 @@ async fn a_rule_that_decides_about_nothing_is_an_error_at_the_start() {
     for (server, expected) in [
         (
             server().allow("admn.*", |_| false),
-            "the rule for `admn.*` matches no function of the server; correct the pattern",
+            "the rule for `admn.*` matches no function of the server; did you mean `admin.*`?",
         ),
+        (
+            server().allow_anyone("order.*"),
+            "the rule for `order.*` matches no function of the server; did you mean `orders.*`?",
+        ),
+        (
+            server().allow_anyone("Orders.*"),
+            "the rule for `Orders.*` matches no function of the server; did you mean `orders.*`?",
+        ),
+        (
+            server().allow_anyone("orders.git"),
+            "the rule for `orders.git` matches no function of the server; did you mean `orders.get`?",
+        ),
+        (server().allow_anyone("xyz"), "the rule for `xyz` matches no function of the server; correct the pattern"),
         (
             server().allow_anyone("order"),
             "the rule for `order` matches no function of the server; it is an alias of `orders.get`",
@@ -438,6 +451,74 @@ async fn a_rule_that_decides_about_nothing_is_an_error_at_the_start() {
         let why = why(server.clone());
         assert!(why.starts_with(expected), "{why}");
         assert!(server.serve("127.0.0.1:0").bind().await.is_err(), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_no_rule_matches_is_a_warning_at_the_start() {
+    let mut log = Log::new();
+    let _running = Running::new(guarded()).await;
+    let line = log.until("nobody can call").await;
+    assert!(line.starts_with("WARN"), "{line}");
+    assert!(line.contains("no rule matches `forgotten`: nobody can call it; add a rule by `Server::allow`"), "{line}");
+
+    let names: Vec<_> = (0..20).map(|number| format!("f{number:02}")).collect();
+    let many = names.iter().fold(Server::new().method::<nothing>().allow_anyone("nothing"), |server, name| {
+        server.function(name.as_str(), || async { 1 })
+    });
+    let _running = Running::new(many.clone()).await;
+    let line = log.until("nobody can call").await;
+    assert!(line.contains("`f06`, `f07` and 12 more: nobody can call them") && !line.contains("f08"), "{line}");
+    let _mounted = many.into_service().unwrap();
+    log.until("nobody can call").await;
+
+    // Without rules everybody can call everything.
+    let _running = Running::new(Server::new().method::<nothing>()).await;
+    log.until("serving 1 functions at").await;
+    assert!(!log.lines().iter().any(|line| line.contains("nobody can call")));
+}
+
+#[tokio::test]
+async fn the_log_says_which_rule_has_refused() {
+    let mut log = Log::new();
+    let running = Running::new(guarded()).await;
+    for (name, why) in [
+        ("admin.erase", "the rule for `admin.*` does not admit its caller"),
+        ("forgotten", "no rule matches it"),
+        ("admin.nothing", "no function has this name, and the rules hide some from this caller"),
+    ] {
+        assert_eq!(raw(running.address, post(&format!("/rpc/{name}"), "[]")).await.status, 401);
+        let line = log.until("refused a call of").await;
+        assert!(line.starts_with("DEBUG") && line.contains(&format!("refused a call of `{name}`: {why}")), "{line}");
+    }
+}
+
+/// Nobody is identified by a header that is no bearer token, unless an interceptor has understood it.
+#[tokio::test]
+async fn another_authorization_identifies_nobody_by_itself() {
+    let server = || Server::new().method::<count>().method::<get_order>().listing(false);
+    let ruled = server().allow_anyone("orders.get").allow("admin.*", |_| false);
+    let understood = ruled.clone().intercept(|mut request: Request, next: Next| async move {
+        if request.header("authorization") == Some("Basic YWRhOjE=") {
+            request.extensions_mut().insert(User("ada"));
+        }
+        next.run(request).await
+    });
+    let (ruled, understood) = (Running::new(ruled).await, Running::new(understood).await);
+    let hint = "(`Client::bearer`): the `authorization` of this call is not `Bearer`, one space and a token";
+    for name in ["admin.count", "admin.nothing"] {
+        let path = format!("/rpc/{name}");
+        for header in ["Token x", "Basic YWRhOjE=", "bearer  x", "Bearer", "x"] {
+            let answer = raw(ruled.address, post_with(&path, &format!("authorization: {header}\r\n"), "[]")).await;
+            assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "{header}: {answer:?}");
+            assert!(answer.body.contains(hint), "{header}: {answer:?}");
+        }
+        let answer = raw(ruled.address, post_with(&path, "authorization: bearer x\r\n", "[]")).await;
+        assert_eq!(answer.status, 403, "{answer:?}");
+        for (header, status) in [("Basic YWRhOjE=", 403), ("Basic YWRhOjI=", 401)] {
+            let answer = raw(understood.address, post_with(&path, &format!("authorization: {header}\r\n"), "[]")).await;
+            assert_eq!(answer.status, status, "{name}, {header}: {answer:?}");
+        }
     }
 }
 

@@ -113,6 +113,49 @@ async fn headers_of_untrusted_callers_are_ignored() {
 }
 
 #[tokio::test]
+async fn a_header_from_elsewhere_is_logged_and_a_unix_socket_that_is_not_there_is_a_warning() {
+    let mut log = Log::new();
+    let running = Running::new(functions().trust_proxy(["10.0.0.0/8", "unix"], ProxyHeader::XForwardedFor)).await;
+    let line = log.until("at no unix socket").await;
+    assert!(line.starts_with("WARN") && line.contains("`Server::trust_proxy` names `unix`"), "{line}");
+    let mut caller = Caller::to(running.address).await;
+    let connection = itself(&caller);
+    assert_eq!(caller.ask(post("/rpc/who", "[]")).await.body, connection);
+    assert!(!log.lines().iter().any(|line| line.contains("ignored `x-forwarded-for`")));
+    let forged = "x-forwarded-for: 203.0.113.7\r\n";
+    assert_eq!(caller.ask(post_with("/rpc/who", forged, "[]")).await.body, connection);
+    let line = log.until("ignored `x-forwarded-for`").await;
+    assert!(
+        line.starts_with("DEBUG") && line.contains("its sender is in no network of `Server::trust_proxy`"),
+        "{line}"
+    );
+    assert!(line.contains("127.0.0.1"), "{line}");
+
+    let _introduced = introduced(functions(), ["127.0.0.1", "unix"]).await;
+    let line = log.until("at no unix socket").await;
+    assert!(line.contains("`Listen::proxy_protocol` names `unix`"), "{line}");
+    let _plain = Running::new(functions().trust_proxy(["127.0.0.1"], ProxyHeader::XForwardedFor)).await;
+    log.until("functions at").await;
+    assert!(!log.lines().iter().any(|line| line.contains("at no unix socket")));
+}
+
+#[tokio::test]
+async fn a_network_of_all_addresses_is_an_error_at_the_start() {
+    for all in ["0.0.0.0/0", "::/0"] {
+        let trusting = functions().trust_proxy(["10.0.0.1", all], ProxyHeader::XForwardedFor).serve("127.0.0.1:0");
+        let introduced = functions().serve(Listen::from("127.0.0.1:0").proxy_protocol([all]));
+        for (server, method) in [(trusting, "Server::trust_proxy"), (introduced, "Listen::proxy_protocol")] {
+            let error = server.bind().await.unwrap_err();
+            let expected = format!(
+                "`{method}`: `{all}` is every address, so each caller could say that it is somebody else; name the networks \
+                 of the proxies"
+            );
+            assert_eq!(error.message(), expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_header_of_a_proxy_is_ignored_and_logged() {
     let mut log = Log::new();
     let running = trusting(ProxyHeader::XForwardedFor).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use byname::{Client, Code, Codec, Context, Error, Executed, IssuedToken, Next, Request, Server, rpc};
 use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt, stream};
 use harness::{Log, Running, Tap, post_with, raw};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
@@ -123,9 +124,9 @@ async fn a_token_is_read_and_compared_by_every_way() {
     for (header, status) in [
         ("authorization: bearer secret\r\n", 200),
         ("Authorization: BEARER secret\r\n", 200),
-        ("authorization: Basic secret\r\n", 403),
-        ("authorization: Bearer  secret\r\n", 403),
-        ("authorization: Bearer secret\r\nauthorization: Bearer other\r\n", 403),
+        ("authorization: Basic secret\r\n", 401),
+        ("authorization: Bearer  secret\r\n", 401),
+        ("authorization: Bearer secret\r\nauthorization: Bearer other\r\n", 401),
     ] {
         let answer = raw(running.address, post_with("/rpc/authorization", header, "")).await;
         assert_eq!(answer.status, status, "{header}: {answer:?}");
@@ -268,6 +269,151 @@ async fn a_fetch_that_does_not_end_fails_its_calls_and_is_begun_anew() {
     assert_eq!(issuer.asked(), 1);
     issuer.open.add_permits(1);
     assert_eq!((sent(&client).await.as_str(), issuer.asked()), ("Bearer secret-2", 2));
+}
+
+/// A server that accepts one token of an [`Issuer`] at a time, and calls without a token.
+#[derive(Clone)]
+struct Rotating {
+    /// The number of the token.
+    valid: Arc<AtomicUsize>,
+    rejected: Arc<AtomicUsize>,
+    server: Server,
+}
+
+impl Rotating {
+    fn new(valid: usize) -> Self {
+        let (valid, rejected) = (Arc::new(AtomicUsize::new(valid)), Arc::<AtomicUsize>::default());
+        let (key, count) = (Arc::clone(&valid), Arc::clone(&rejected));
+        let server =
+            server().method::<rejects>().method::<followed>().intercept(move |request: Request, next: Next| {
+                let expected = format!("secret-{}", key.load(Ordering::Relaxed));
+                let is_valid = request.bearer().is_none_or(|token| token.matches(&expected));
+                let count = Arc::clone(&count);
+                async move {
+                    if is_valid {
+                        return Ok(next.run(request).await);
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    Err(Error::new(Code::Unauthenticated, "this token is not valid any more"))
+                }
+            });
+        Self { valid, rejected, server }
+    }
+
+    fn accepts(&self, token: usize) {
+        self.valid.store(token, Ordering::Relaxed);
+        self.rejected.store(0, Ordering::Relaxed);
+    }
+
+    fn rejected(&self) -> usize {
+        self.rejected.load(Ordering::Relaxed)
+    }
+}
+
+/// It runs, and rejects its caller itself.
+#[rpc]
+async fn rejects() -> Result<(), Error> {
+    Err(Error::new(Code::Unauthenticated, "not you"))
+}
+
+#[rpc(readonly)]
+fn followed() -> impl Stream<Item = u64> {
+    stream::iter([1, 2])
+}
+
+fn through_an_interceptor(client: &Client) -> Client {
+    client.intercept(|request: Request, next: Next| next.run(request))
+}
+
+#[tokio::test]
+async fn a_rejected_token_is_replaced_once_for_all_callers_by_every_way() {
+    let rotating = Rotating::new(0);
+    for (way, client) in ways(rotating.server.clone()).await.clients {
+        for intercepted in [false, true] {
+            let issuer = Issuer::new();
+            let mut client = issuer.client(&client);
+            if intercepted {
+                client = through_an_interceptor(&client);
+            }
+            rotating.accepts(1);
+            assert_eq!(sent(&client).await, "Bearer secret-1", "{way}");
+            rotating.accepts(2);
+            let tokens = join_all((0..20).map(|_| sent(&client))).await;
+            assert_eq!(tokens, vec!["Bearer secret-2"; 20], "{way}");
+            assert_eq!(issuer.asked(), 2, "{way}: one fetch for the callers of one token");
+            assert!((1..=20).contains(&rotating.rejected()), "{way}: {}", rotating.rejected());
+        }
+        // The answer may be a stream.
+        let issuer = Issuer::new();
+        rotating.accepts(1);
+        let client = issuer.client(&client);
+        sent(&client).await;
+        rotating.accepts(2);
+        let items: Vec<_> = followed::on(&client).map(Result::unwrap).collect().await;
+        assert_eq!((items, issuer.asked()), (vec![1, 2], 2), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_rejects_every_token_causes_one_fetch_a_second() {
+    pause();
+    let rotating = Rotating::new(0);
+    let issuer = Issuer::new();
+    let client = issuer.client(&Client::local(&rotating.server).unwrap());
+    let refused = async || {
+        let refused = authorization::on(&client).await.unwrap_err();
+        assert_eq!((refused.code(), refused.executed()), (Code::Unauthenticated, Executed::No));
+        assert_eq!(refused.message(), "this token is not valid any more");
+        (issuer.asked(), rotating.rejected())
+    };
+    assert_eq!(refused().await, (2, 2), "the new token is refused too, and is not sent twice");
+    for calls in 1..=10 {
+        assert_eq!(refused().await, (2, 2 + calls));
+    }
+    advance(Duration::from_millis(1100)).await;
+    assert_eq!(refused().await, (3, 14));
+    // Without another token the caller gets what the server has answered.
+    issuer.breaks(Some("closed"));
+    advance(Duration::from_millis(1100)).await;
+    assert_eq!(refused().await, (4, 15));
+    issuer.breaks(None);
+    rotating.accepts(5);
+    advance(Duration::from_millis(1100)).await;
+    assert_eq!(sent(&client).await, "Bearer secret-5");
+}
+
+#[tokio::test]
+async fn a_rejected_call_is_sent_again_only_with_another_token_of_the_issuer() {
+    let rotating = Rotating::new(0);
+    for (way, client) in ways(rotating.server.clone()).await.clients {
+        // The issuer does not know of the revocation.
+        rotating.accepts(0);
+        let asked = Arc::<AtomicUsize>::default();
+        let counts = Arc::clone(&asked);
+        let same = client.bearer_from(move || {
+            counts.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, String>(IssuedToken::new("secret-1", Duration::from_secs(100))) }
+        });
+        assert_eq!(authorization::on(&same).await.unwrap_err().code(), Code::Unauthenticated, "{way}");
+        assert_eq!((asked.load(Ordering::Relaxed), rotating.rejected()), (2, 1), "{way}");
+        // The caller's own credentials.
+        rotating.accepts(0);
+        let issuer = Issuer::new();
+        let renewed = issuer.client(&client);
+        let own = authorization::on(&renewed).header("authorization", "Bearer own").await.unwrap_err();
+        assert_eq!((own.code(), issuer.asked(), rotating.rejected()), (Code::Unauthenticated, 0, 1), "{way}");
+        let fixed = authorization::on(&client.bearer("fixed")).await.unwrap_err();
+        assert_eq!((fixed.code(), rotating.rejected()), (Code::Unauthenticated, 2), "{way}");
+        // A function that ran.
+        rotating.accepts(1);
+        let ran = rejects::on(&renewed).await.unwrap_err();
+        assert_eq!(
+            ran.rpc().map(|ran| (ran.code(), ran.executed())),
+            Some((Code::Unauthenticated, Executed::Yes)),
+            "{way}"
+        );
+        assert_eq!((issuer.asked(), rotating.rejected()), (1, 0), "{way}");
+    }
 }
 
 static KEPT: LazyLock<Issuer> = LazyLock::new(Issuer::new);

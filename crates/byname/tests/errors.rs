@@ -262,6 +262,11 @@ async fn at_the_start(page: &mut Page) {
         "Name each origin whose pages may call, and each header. Browsers send no credentials for `*`.",
     );
     page.add(
+        "An origin beside every page of the web",
+        refused(one().origins(["*", "https://app.example"])).await,
+        "Keep the origins alone if only those pages may call. Keep `*` alone if every page may.",
+    );
+    page.add(
         "The name of a CORS header is invalid",
         refused(one().cors(|cors| cors.allow_headers(["x-a, x-b"]))).await,
         "Give a list: `cors.allow_headers([\"x-a\", \"x-b\"])`.",
@@ -311,6 +316,12 @@ async fn at_the_start(page: &mut Page) {
         refused(one().trust_proxy(["proxy.internal"], ProxyHeader::XForwardedFor)).await,
         "Write the proxy's address, or the network that it is in. A name is not looked up: whoever answers for it would be \
          trusted.",
+    );
+    page.add(
+        "A trusted network has every address",
+        refused(one().trust_proxy(["0.0.0.0/0"], ProxyHeader::XForwardedFor)).await,
+        "Write the addresses of the proxies, or the network that only they are in. A caller in a trusted network can say \
+         that it has any address.",
     );
     page.add(
         "A network has bits beyond its prefix",
@@ -408,6 +419,11 @@ async fn unix_sockets(page: &mut Page) {
             "unix:@orders",
             "Choose a path. Linux has sockets without one, and any process of the machine may connect to those.",
         ),
+        (
+            "A path where an address is expected",
+            "/run/orders.sock",
+            "Write `unix:` before the path of a socket. `Server::endpoint` sets the path of the calls.",
+        ),
         ("The path of a unix socket is a directory", "unix:/run/", "Add the name of the socket."),
         ("The path of a unix socket has a zero byte", "unix:/run/\0", "Look where the path comes from."),
         (
@@ -427,6 +443,17 @@ async fn unix_sockets(page: &mut Page) {
         "The path of a server's unix socket is too long",
         failed(one().serve(Listen::unix(format!("/run/{}", "x".repeat(102)))).bind().await),
         "It is bound under a name that is one byte longer, and renamed once it has its mode. Choose a shorter path.",
+    );
+    page.add(
+        "`Listen::unix` was given an address",
+        failed(one().serve(Listen::unix("unix:/run/orders.sock")).bind().await),
+        "Leave out `unix:`, or give the whole text to `Server::serve`. A directory that is really called `unix:` is \
+         `./unix:`.",
+    );
+    page.add(
+        "The mode of a unix socket lets nobody connect",
+        refused(Listen::unix(path("orders.sock")).mode(0).into()).await,
+        "Give at least `0o600`, which is the default.",
     );
     page.add(
         "The mode of a unix socket is none",
@@ -450,6 +477,18 @@ async fn unix_sockets(page: &mut Page) {
         refused(at("letters")).await,
         "byname replaces nothing but sockets. Remove the file if nobody needs it.",
     );
+    fs::create_dir(path("directory")).unwrap();
+    page.add(
+        "There is a directory where the unix socket should be",
+        refused(at("directory")).await,
+        "Add the name of the socket to the path.",
+    );
+    std::os::unix::fs::symlink(path("letters"), path("link")).unwrap();
+    page.add(
+        "There is a symbolic link where the unix socket should be",
+        refused(at("link")).await,
+        "A server would have to replace the link, or what it stands for. Write the path of the socket itself.",
+    );
     let running = UnixRunning::at(one(), at("orders.sock")).await;
     page.add(
         "The unix socket has a live server",
@@ -469,6 +508,11 @@ async fn unix_sockets(page: &mut Page) {
         failed(Client::new("unix:")),
         "Write the path from the root, as the server has it.",
     );
+    page.add(
+        "A client was given a path",
+        failed(Client::new("/run/orders.sock")),
+        "Write `unix:` before the path of a socket.",
+    );
     let url = |name: &str| format!("unix:{}", path(name).display());
     let call = async |name: &str| {
         let client = Client::new(url(name)).unwrap();
@@ -480,6 +524,11 @@ async fn unix_sockets(page: &mut Page) {
         "Start the server, or correct the path. In a container the path is that of the container.",
     );
     drop(std::os::unix::net::UnixListener::bind(path("dead.sock")).unwrap());
+    page.add(
+        "The address of a unix socket has an endpoint",
+        call("dead.sock/rpc").await,
+        "Write the path of the file alone. The endpoint is `/rpc` unless `ClientBuilder::endpoint` says otherwise.",
+    );
     page.add(
         "Nobody listens at the unix socket",
         call("dead.sock").await,
@@ -1709,6 +1758,12 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the certificate of the client has expired", "a part of the message above; `tests/client_certificates.rs` has it"),
     ("no call came for too long", "a part of the message above; `tests/hostile_frames.rs` has it"),
     ("whose calls had not ended", "a part of a line of the log; `tests/client_certificates.rs` has it"),
+    (
+        "no function has this name, and the rules hide",
+        "the log's, why a call was refused; `tests/access_rules.rs` has it",
+    ),
+    ("does not admit its caller", "as above"),
+    ("no rule matches it", "as above"),
     ("it was no longer needed", "a connection of frames ends so when no call waits"),
     ("the server no longer answers", "only after 40 s of silence; it ends a call as the end of a connection does"),
     ("the client no longer answers", "only in the log: the caller is gone"),
@@ -1759,7 +1814,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("is neither a TCP nor a unix stream socket", "as above"),
     ("is a connection and not a listener", "as above"),
     ("is bound and does not listen", "as above"),
-    ("its socket does not listen", "only for a listener that was made of a socket; `tests/unix_sockets.rs` has it"),
     ("built without the feature `activation`", "as above; `tests/unix_sockets.rs` has it"),
     ("a bracket too many", "serde_json has read the text before"),
     ("the roots of this machine", "the tests trust no root of the machine, which may have none"),

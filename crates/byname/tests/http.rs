@@ -1008,6 +1008,11 @@ async fn cors_settings_that_browsers_ignore_fail_the_start() {
     assert_eq!(start(named), None);
     assert_eq!(start(credentials().origins(["https://*.app.example"])), None);
     assert_eq!(start(everything().origins(["*"])), None);
+    let both = start(everything().origins(["*", "https://a.example"])).unwrap();
+    assert!(
+        both.contains("`Server::origins` has `*`, which is every page of the web, so `https://a.example` beside it"),
+        "{both}"
+    );
     assert_eq!(start(everything().cors(|cors| cors.allow_headers(["*"]).expose_headers(["*"]))), None);
     for (server, named) in [
         (credentials().origins(["https://app.example", "*"]), "`Server::origins` has `*`"),

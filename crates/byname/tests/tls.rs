@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use byname::{
-    Client, ClientTls, Code, Context, Error, Executed, Identity, Next, Pem, Request, Server, ServerTls, Transport, rpc,
+    Client, ClientTls, Code, Context, Error, Executed, Identity, Next, Peer, Pem, Request, Server, ServerTls,
+    Transport, rpc,
 };
 use harness::tls::{
     Authority, ENCRYPTED_KEY, Folder, Signed, client_config, connect, identified, of_version_1, over_http, self_signed,
@@ -403,6 +404,50 @@ async fn an_interceptor_lets_billing_call_orders() {
     assert_eq!(code(&shipping, "orders.get").await, Err(Code::PermissionDenied));
     let nobody = client(trusting(&servers));
     assert_eq!(code(&nobody, "orders.get").await, Err(Code::Unauthenticated));
+}
+
+/// Certificate, then header: what a rule's refusal says to each, and the access log of each.
+#[tokio::test]
+async fn a_rule_names_certificates_where_they_are_accepted_and_the_access_log_says_who_called() {
+    let mut log = Log::new();
+    let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
+    let tls = server_tls(&servers.sign(HERE));
+    let server = || {
+        let server = Server::new().function("orders.get", |id: u64| async move { id }).access_log(true);
+        server.allow("orders.*", |request| request.peer().and_then(Peer::spiffe_id) == Some("spiffe://prod/billing"))
+    };
+    let accepting = Running::new(server().tls(tls.clone().accept_clients(Pem::text(clients.pem())).unwrap())).await;
+    let others = Running::new(server().tls(tls)).await;
+    let certificate = "(`Client::bearer`), or present a certificate (`ClientTls::identity`)";
+    for (running, is_named) in [(&accepting, true), (&others, false)] {
+        for name in ["orders.get", "orders.got"] {
+            let client = over_http(running.address, trusting(&servers));
+            let error = client.call::<u64>(name, (7,)).await.unwrap_err().rpc().unwrap().clone();
+            assert_eq!(error.code(), Code::Unauthenticated);
+            assert_eq!(error.message().contains(certificate), is_named, "{error}");
+            assert_eq!(log.access().await.get("identity"), None);
+            let forwarded = client.header("x-forwarded-for", "192.0.2.1").call::<u64>(name, (7,)).await.unwrap_err();
+            assert!(!forwarded.to_string().contains("ClientTls::identity"), "it would be the proxy's: {forwarded}");
+            log.access().await;
+        }
+    }
+    for (uris, code, identity) in [
+        (&["spiffe://prod/billing"][..], "ok", Some("spiffe://prod/billing")),
+        (&["spiffe://prod/shipping"], "permission_denied", Some("spiffe://prod/shipping")),
+        (&["https://a.example", "https://b.example"], "permission_denied", Some("https://a.example")),
+    ] {
+        for transport in [Transport::Http, Transport::Frames] {
+            let builder = Client::builder(accepting.https()).transport(transport);
+            let client = builder.tls(identified(&servers, &clients.sign_for(uris))).build().unwrap();
+            for _ in 0..5 {
+                let _ = client.call::<u64>("orders.get", (7,)).await;
+                let access = log.access().await;
+                assert_eq!((access["code"].as_str(), access.get("identity").map(String::as_str)), (code, identity));
+            }
+        }
+    }
+    let local = Client::local(&server()).unwrap().call::<u64>("orders.get", (7,)).await.unwrap_err();
+    assert!(!local.to_string().contains("ClientTls::identity"), "{local}");
 }
 
 /// The `authorization` of this call.

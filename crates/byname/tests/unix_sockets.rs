@@ -149,7 +149,7 @@ async fn only_sockets_are_replaced() {
     let elsewhere = directory.path().join("letters");
     fs::rename(&path, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-    assert!(refused(url(&path)).await.contains("exists and is not a socket"));
+    assert!(refused(url(&path)).await.contains("it is a symbolic link, which a server doesn't follow"));
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "letters");
     fs::remove_file(&path).unwrap();
 }
@@ -287,6 +287,38 @@ async fn a_path_that_cannot_be_had_says_what_to_do() {
 
     let message = refused(Listen::unix(directory.path().join("a")).mode(0o4600)).await;
     assert!(message.contains("its mode 0o4600 has more than permissions"), "{message}");
+    for (useless, shown) in [(0, "0o000"), (0o444, "0o444"), (0o555, "0o555")] {
+        let message = refused(Listen::unix(directory.path().join("b")).mode(useless)).await;
+        assert!(message.contains(&format!("nobody may connect by its mode {shown}")), "{message}");
+    }
+    assert!(!directory.names().contains(&"b".to_owned()));
+
+    let message = refused(url(directory.path())).await;
+    let expected =
+        format!("it is a directory; expected the path of the socket, such as `{}/a.sock`", directory.path().display());
+    assert!(message.contains(&expected), "{message}");
+}
+
+#[tokio::test]
+async fn a_path_where_another_form_is_expected_says_which() {
+    let why = async |at: Listen| {
+        let error = one().serve(at).bind().await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        error.message().to_owned()
+    };
+    for path in ["/run/c.sock", "./run/c.sock", "../c.sock"] {
+        let expected = format!("it is a path; for a unix socket write `unix:{path}`, otherwise host:port");
+        assert_eq!(why(path.into()).await, format!("can't listen at `{path}`: {expected}"));
+        let error = Client::new(path).unwrap_err();
+        assert!(error.message().contains(&format!("it has no host; for a unix socket write `unix:{path}`")), "{error}");
+    }
+    for (prefixed, meant) in [("unix:/run/a.sock", "/run/a.sock"), ("unix:a.sock", "a.sock")] {
+        let expected = format!("can't listen at `{prefixed}`: `Listen::unix` takes the path alone; write `{meant}`");
+        assert_eq!(why(Listen::unix(prefixed).into()).await, expected);
+    }
+    // What may be a password is not repeated.
+    let error = Client::new("/x@y").unwrap_err();
+    assert!(error.message().contains("it has no host; expected host:port/path"), "{error}");
 }
 
 #[tokio::test]
@@ -351,6 +383,11 @@ async fn a_client_names_the_socket_and_says_what_is_wrong_there() {
     drop(blocking::UnixListener::bind(&path).unwrap());
     let dead = message().await;
     assert!(dead.ends_with("; the socket is there, but no server listens at it"), "{dead}");
+    let below = Client::new(url(&path.join("rpc"))).unwrap().call::<i64>("add", (1, 2)).await.unwrap_err().to_string();
+    assert!(
+        below.contains("the path ends with the file of the socket, and `ClientBuilder::endpoint` sets the path"),
+        "{below}"
+    );
 }
 
 /// Where a connection doesn't fit into a listener's queue, Linux fails it at once, and TCP's kernel would try again.

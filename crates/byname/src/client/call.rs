@@ -64,6 +64,8 @@ struct PreparedCall<A> {
     /// The caller's stream.
     upload: Option<CallStream>,
     takes_stream: bool,
+    /// The token in the headers is that of the client's [`RenewedToken`](super::renewed_token::RenewedToken).
+    has_renewed_token: bool,
 }
 
 enum CallState {
@@ -154,6 +156,7 @@ impl<A, R> Call<A, R> {
             refused,
             upload,
             takes_stream: false,
+            has_renewed_token: false,
         };
         Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
     }
@@ -308,8 +311,19 @@ impl<A: Send, R> Call<A, R> {
         let Some(prepared) = &mut self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
-        let PreparedCall { client, method, args, encode, timeout, headers, refused, upload, takes_stream, .. } =
-            prepared;
+        let PreparedCall {
+            client,
+            method,
+            args,
+            encode,
+            timeout,
+            headers,
+            refused,
+            upload,
+            takes_stream,
+            has_renewed_token,
+            ..
+        } = prepared;
         let streams = *takes_stream || upload.is_some();
         let scope = &client.scope;
         if let Some(error) = refused.take() {
@@ -346,6 +360,7 @@ impl<A: Send, R> Call<A, R> {
             && let Some(held) = token.held()
         {
             headers.insert(AUTHORIZATION, held);
+            *has_renewed_token = true;
         }
         let lacks_token = scope.token.is_some() && !headers.contains_key(AUTHORIZATION);
         metadata::check_size(headers)?;
@@ -416,7 +431,7 @@ impl<A: Send, R> Call<A, R> {
         let scope = Arc::clone(&prepared.client.scope);
         let args = match (way, prepared.as_they_are) {
             (Route::Local(dispatch), Some((as_they_are, types)))
-                if !scope.encoded && dispatch.takes(&self.name, types) =>
+                if !scope.encoded && scope.token.is_none() && dispatch.takes(&self.name, types) =>
             {
                 CallArguments::Local(as_they_are(prepared.args))
             }
@@ -427,18 +442,22 @@ impl<A: Send, R> Call<A, R> {
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() && scope.token.is_none() {
-            return Ok(way.send(request, method, time));
+            return Ok(way.send(request, method, time, None));
         }
+        let has_renewed_token = prepared.has_renewed_token;
         let (token, way) = (scope.token.clone(), way.clone());
         // Behind the interceptors, because they could log the token.
         let last = move |mut request: Request| -> BoxFuture<Reply> {
             let Some(token) = token else {
-                return way.send(request, method, time);
+                return way.send(request, method, time, None);
             };
             Box::pin(async move {
                 let name = Arc::clone(&request.name);
                 match token.put(&name, &mut request.metadata, time.deadline).await {
-                    Ok(()) => way.send(request, method, time).await,
+                    Ok(is_added) => {
+                        let token = (is_added || has_renewed_token).then_some(token);
+                        way.send(request, method, time, token).await
+                    }
                     Err(error) => error.into(),
                 }
             })
@@ -468,6 +487,7 @@ impl<A: Send, R> Call<A, R> {
             items: Mutex::new(upload.map(|upload| upload.items(Some(codec), host.limits().message))),
             is_spent: false,
             takes_stream: prepared.takes_stream,
+            token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
         };
         Ok(Box::pin(Arc::clone(host).call(outgoing, first)))
     }

@@ -267,6 +267,9 @@ fn hint(why: &io::Error) -> String {
 fn hint_about_a_socket(why: &io::Error) -> String {
     match why.kind() {
         io::ErrorKind::NotFound => format!("{why}; is the server running, and is that its path?"),
+        io::ErrorKind::NotADirectory => format!(
+            "{why}; the path ends with the file of the socket, and `ClientBuilder::endpoint` sets the path of the calls"
+        ),
         io::ErrorKind::ConnectionRefused => format!("{why}; the socket is there, but no server listens at it"),
         io::ErrorKind::PermissionDenied => {
             format!("{why}; the server lets other users in by `Listen::unix(path).mode(0o660)`")

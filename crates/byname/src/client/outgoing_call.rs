@@ -1,13 +1,15 @@
 //! A call ready to go, its types erased: [`OutgoingCall`].
 
 use std::borrow::Cow;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use super::frame_connection::CallHead;
+use super::renewed_token::{RenewedToken, is_refused};
 use crate::arguments::{EncodedArguments, unknown_argument};
 use crate::codec::Codec;
 use crate::error::Error;
@@ -29,6 +31,8 @@ pub(super) struct OutgoingCall {
     /// An item of it was taken, so the same call can't be sent again.
     pub(super) is_spent: bool,
     pub(super) takes_stream: bool,
+    /// Where the token in the headers came from. `None` if there is none, or if the caller has set it.
+    pub(super) token: Option<Arc<RenewedToken>>,
 }
 
 /// When a call is to end, and how long that was when it began.
@@ -59,6 +63,19 @@ impl OutgoingCall {
             (Some(name), Some(method)) if !self.is_spent => self.args.remove_default(method, name),
             _ => false,
         }
+    }
+
+    /// Puts another token into the headers, if `error` refuses the one that is there, and if another one comes in time. No
+    /// call does that twice.
+    pub(super) async fn replace_token(&mut self, error: &Error) -> bool {
+        if self.is_spent || !is_refused(error) {
+            return false;
+        }
+        let Some(token) = self.token.take() else {
+            return false;
+        };
+        let other = token.other_than(self.headers.get(AUTHORIZATION), self.deadline).await;
+        other.is_some_and(|other| self.headers.insert(AUTHORIZATION, other).is_some())
     }
 
     /// Whether it has a stream in either direction.

@@ -11,14 +11,15 @@ use tokio::time::Instant;
 
 use crate::bearer_token::{self, IssuedToken};
 use crate::deadline::{before, later};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Executed};
 use crate::runtime::{self, BoxFuture};
 use crate::untrusted_text::excerpt;
 
 /// How long the user's function may take. A token that is fetched for longer keeps all calls waiting.
 const LONGEST_FETCH: Duration = Duration::from_secs(30);
 
-/// After a renewal that failed, the next one begins this much later, as long as the old token is valid.
+/// After a renewal that failed, and after the fetch for a refused token, the next one begins this much later, as long as
+/// the old token is valid.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The most bytes of an error of the user's function in a message.
@@ -77,14 +78,15 @@ impl RenewedToken {
     }
 
     /// Adds the token to the headers of a call, unless the call has credentials of its own. Waits for it until `deadline`.
+    /// Returns whether it added it.
     pub(super) async fn put(
         self: &Arc<Self>,
         name: &str,
         headers: &mut HeaderMap,
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         if headers.contains_key(AUTHORIZATION) {
-            return Ok(());
+            return Ok(false);
         }
         let value = before(deadline, self.get()).await.unwrap_or_else(|| {
             let why = format!(
@@ -94,7 +96,34 @@ impl RenewedToken {
             Err(Error::refused(Code::DeadlineExceeded, why))
         })?;
         headers.insert(AUTHORIZATION, value);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Another token than that of a call which the server refused: the one that is held meanwhile, or a new one. All
+    /// calls of one token share its fetch. `None` if there is none until `deadline`, and if the last fetch for a refused
+    /// token was a moment ago: a server that refuses every token does not keep the issuer busy.
+    pub(super) async fn other_than(
+        self: &Arc<Self>,
+        refused: Option<&HeaderValue>,
+        deadline: Instant,
+    ) -> Option<HeaderValue> {
+        let mut fetching = {
+            let mut state = self.lock();
+            let now = Instant::now();
+            if let Some(held) = state.held.as_ref().filter(|held| now < held.ends && Some(&held.value) != refused) {
+                return Some(held.value.clone());
+            }
+            if !state.is_fetching() {
+                if state.not_before.is_some_and(|at| now < at) {
+                    return None;
+                }
+                state.not_before = Some(later(now, PAUSE));
+            }
+            self.fetching(&mut state)
+        };
+        let fetched = async { fetching.wait_for(Option::is_some).await.ok()?.clone() };
+        let value = before(deadline, fetched).await??.ok()?;
+        (Some(&value) != refused).then_some(value)
     }
 
     async fn get(self: &Arc<Self>) -> Result<HeaderValue, Error> {
@@ -116,7 +145,7 @@ impl RenewedToken {
     /// The fetch that runs, or a new one.
     fn fetching(self: &Arc<Self>, state: &mut TokenState) -> watch::Receiver<Fetched> {
         if let Some(running) = &state.fetching
-            && running.has_changed().is_ok()
+            && state.is_fetching()
         {
             return running.clone();
         }
@@ -145,7 +174,6 @@ impl RenewedToken {
             Ok((value, life)) => {
                 let (renew, ends) = (later(began, life.mul_f64(0.8)), later(began, life));
                 state.held = Some(HeldToken { value: value.clone(), renew, ends });
-                state.not_before = None;
                 Ok(value)
             }
             Err(error) => {
@@ -162,6 +190,18 @@ impl RenewedToken {
     fn lock(&self) -> MutexGuard<'_, TokenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl TokenState {
+    /// Its channel is closed if the runtime of the fetch has ended.
+    fn is_fetching(&self) -> bool {
+        self.fetching.as_ref().is_some_and(|running| running.has_changed().is_ok())
+    }
+}
+
+/// Whether the server refused a call because of its token, and did not run it.
+pub(super) fn is_refused(error: &Error) -> bool {
+    error.code() == Code::Unauthenticated && error.executed() == Executed::No
 }
 
 fn failed(why: &str) -> Error {

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use http::Extensions;
+use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use super::outgoing_call::{CallDeadline, OutgoingCall};
+use super::renewed_token::{RenewedToken, is_refused};
 use super::service_host::ServiceHost;
 use crate::access_log::CallWay;
 use crate::dispatch::Dispatch;
@@ -14,6 +16,7 @@ use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
+use crate::outcome::Failure;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::BoxFuture;
 
@@ -31,11 +34,13 @@ impl Route {
         }
     }
 
+    /// `token` is where the token in the headers came from.
     pub(super) fn send(
         &self,
-        mut request: Request,
+        request: Request,
         method: Option<&'static Method>,
         CallDeadline { deadline, allowed }: CallDeadline,
+        token: Option<Arc<RenewedToken>>,
     ) -> BoxFuture<Reply> {
         // Interceptors may have added some.
         if let Err(error) = metadata::check_size(&request.metadata) {
@@ -43,27 +48,21 @@ impl Route {
         }
         match self {
             Route::Local(dispatch) => {
-                let dispatch = Arc::clone(dispatch);
-                let mut access = dispatch.access(CallWay::Local, None, &request.metadata, Instant::now);
-                access.named(|| dispatch.logged_name(&request.name));
-                if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
-                    access.refused(&error);
-                    return Box::pin(std::future::ready(error.into()));
-                }
-                metadata::hide(&mut request.metadata, dispatch.secret_headers());
-                // What this side found out of the call has no authority on the other.
-                let mut request = Request { extensions: Extensions::new(), method: None, ..request };
-                if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
-                    && let Some(entry) = dispatch.entry(&request.name)
-                {
-                    args.remove_unknown_defaults(caller, &entry.handler.method);
-                }
-                if let CallArguments::Encoded(args) = &request.args {
-                    access.received(args.positional.len() + args.keyword.len());
-                }
+                let Some((token, again)) = token.and_then(|token| Some((token, same_again(&request)?))) else {
+                    return run_local(dispatch, request, method);
+                };
+                let (dispatch, first) = (Arc::clone(dispatch), run_local(dispatch, request, method));
                 Box::pin(async move {
-                    let Reply { result, metadata } = dispatch.run(request).await;
-                    Reply { result: access.end_local(result), metadata }
+                    let reply = first.await;
+                    if !matches!(&reply.result, Err(Failure::Rpc(error)) if is_refused(error)) {
+                        return reply;
+                    }
+                    let mut again = again;
+                    let Some(other) = token.other_than(again.metadata.get(AUTHORIZATION), deadline).await else {
+                        return reply;
+                    };
+                    again.metadata.insert(AUTHORIZATION, other);
+                    run_local(&dispatch, again, method).await
                 })
             }
             Route::Remote(host) => {
@@ -86,9 +85,47 @@ impl Route {
                     items,
                     is_spent: false,
                     takes_stream,
+                    token,
                 };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }
     }
+}
+
+/// A call of a function in this process.
+fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'static Method>) -> BoxFuture<Reply> {
+    let dispatch = Arc::clone(dispatch);
+    let mut access = dispatch.access(CallWay::Local, None, &request.metadata, Instant::now);
+    access.named(|| dispatch.logged_name(&request.name));
+    if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
+        access.refused(&error);
+        return Box::pin(std::future::ready(error.into()));
+    }
+    metadata::hide(&mut request.metadata, dispatch.secret_headers());
+    // What this side found out of the call has no authority on the other.
+    let mut request = Request { extensions: Extensions::new(), method: None, ..request };
+    if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
+        && let Some(entry) = dispatch.entry(&request.name)
+    {
+        args.remove_unknown_defaults(caller, &entry.handler.method);
+    }
+    if let CallArguments::Encoded(args) = &request.args {
+        access.received(args.positional.len() + args.keyword.len());
+    }
+    Box::pin(async move {
+        let Reply { result, metadata } = dispatch.run(request).await;
+        Reply { result: access.end_local(result), metadata }
+    })
+}
+
+/// A second request for the same call. `None` if the first takes what can't be sent twice.
+fn same_again(request: &Request) -> Option<Request> {
+    let CallArguments::Encoded(args) = &request.args else {
+        return None;
+    };
+    let args = CallArguments::Encoded(args.clone());
+    let again = Request::new(Arc::clone(&request.name), args, request.metadata.clone());
+    let (deadline, takes_stream) = (request.deadline, request.takes_stream);
+    request.items.is_none().then_some(Request { deadline, takes_stream, ..again })
 }

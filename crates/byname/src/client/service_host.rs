@@ -72,6 +72,10 @@ impl ServiceHost {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
                 continue;
             }
+            if outgoing.replace_token(error).await {
+                tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
+                continue;
+            }
             let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.is_spent) else {
                 return done;
             };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
-use crate::address::{Address, unix_path};
+use crate::address::{Address, is_path, unix_path};
 use crate::error::{Code, Error};
 use crate::transport::TlsConnector;
 use crate::untrusted_text::quoted;
@@ -123,6 +123,9 @@ impl ServiceUrl {
             Some(_) => return Err(refuse("the part before `://` is not a scheme")),
         };
         let (before, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if is_path(url) && !url.contains('@') {
+            return Err(refuse(&format!("it has no host; for a unix socket write {}", quoted(&format!("unix:{url}")))));
+        }
         if before.is_empty() {
             return Err(refuse("it has no host"));
         }

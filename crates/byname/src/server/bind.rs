@@ -8,7 +8,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::unix_socket::UnixSocket;
-use crate::address::{Address, unix_path};
+use crate::address::{Address, is_path, unix_path};
 use crate::error::{Code, Error};
 use crate::transport::{GivenUnixListener, PathListener, TransportListener};
 use crate::untrusted_text::quoted;
@@ -113,6 +113,11 @@ pub(super) fn accepts_connections(socket: &SockRef<'_>) -> bool {
 
 fn listen_at_path(socket: &UnixSocket) -> Result<Vec<TransportListener>, Error> {
     let path = &socket.path;
+    if let Some(meant) = path.to_str().and_then(|path| path.strip_prefix("unix:")) {
+        let (path, meant) = (quoted(&path.to_string_lossy()), quoted(meant));
+        let why = format!("can't listen at {path}: `Listen::unix` takes the path alone; write {meant}");
+        return Err(Error::refused(Code::InvalidArgument, why));
+    }
     let bound = PathListener::bind(path, socket.mode, BACKLOG).map_err(|why| {
         let address = Address::Unix(Some(Arc::clone(path))).to_string();
         Error::refused(Code::Unavailable, format!("can't listen at {}: {why}", quoted(&address)))
@@ -156,6 +161,12 @@ fn host_and_port(name: &str) -> Result<(&str, u16), Error> {
     const EXPECTED: &str = "expected host:port, such as 127.0.0.1:8080";
     if name.contains("://") {
         return refuse(format!("it has a scheme; {EXPECTED}"));
+    }
+    if is_path(name) {
+        return refuse(format!(
+            "it is a path; for a unix socket write {}, otherwise host:port",
+            quoted(&format!("unix:{name}"))
+        ));
     }
     if name.contains('/') {
         return refuse(format!("it has a path, which `Server::endpoint` sets; {EXPECTED}"));

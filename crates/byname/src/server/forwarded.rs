@@ -47,10 +47,19 @@ impl TrustedProxies {
         Ok(Self { networks: NetworkList::parse("Server::trust_proxy", networks)?, header })
     }
 
+    /// Whether the other end of a unix socket is trusted.
+    pub(super) fn has_unix(&self) -> bool {
+        self.networks.has_unix()
+    }
+
     /// The peer of a request that a trusted proxy has passed on for somebody else. `None` if `sender` is not trusted, or
     /// does not say who the client is.
     pub(super) fn client(&self, sender: &Peer, headers: &HeaderMap) -> Option<Arc<Peer>> {
         if !self.networks.contains(&sender.address) {
+            let header = self.header.name();
+            if headers.contains_key(&header) {
+                debug!(%sender, "ignored `{header}`, because its sender is in no network of `Server::trust_proxy`");
+            }
             return None;
         }
         match self.address(headers) {

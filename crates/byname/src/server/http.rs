@@ -159,6 +159,10 @@ impl ServerEndpoint {
         self.proxy_protocol = of;
     }
 
+    pub(super) fn trusted_proxies(&self) -> Option<&TrustedProxies> {
+        self.trusted_proxies.as_ref()
+    }
+
     pub(super) fn proxy_protocol(&self) -> Option<&NetworkList> {
         self.proxy_protocol.as_ref()
     }

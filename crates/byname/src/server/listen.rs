@@ -20,6 +20,7 @@ use super::bind::{BoundListeners, ListenAddress, bind, cannot_listen};
 use super::blocking_watchdog::Watchdog;
 use super::connection;
 use super::drain::drain;
+use super::forwarded::TrustedProxies;
 use super::http::ServerEndpoint;
 use super::networks::NetworkList;
 use super::signals::ToldBySignals;
@@ -180,6 +181,17 @@ impl Serve {
         let private = proxy_protocol.is_none() && addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
         let mut endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
+        if !addresses.iter().any(Address::is_unix) {
+            let trusting = [
+                ("Server::trust_proxy", endpoint.trusted_proxies().is_some_and(TrustedProxies::has_unix)),
+                ("Listen::proxy_protocol", proxy_protocol.as_ref().is_some_and(NetworkList::has_unix)),
+            ];
+            for (method, _) in trusting.iter().filter(|(_, has_unix)| *has_unix) {
+                warn!(
+                    "`{method}` names `unix`, but the server listens at no unix socket; name the networks of the proxies"
+                );
+            }
+        }
         endpoint.require_proxy_protocol(proxy_protocol);
         Ok(Bound { listeners, are_kept_open, addresses, endpoint: Arc::new(endpoint), until: self.until })
     }
@@ -250,6 +262,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
         info!(rpc.method = %method.name, package, "serving `{}` of {package}", method.signature());
     }
     dispatch.log_not_served();
+    dispatch.log_closed();
     for address in addresses {
         let scheme = match address.is_unix() {
             true => "",

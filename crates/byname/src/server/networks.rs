@@ -32,6 +32,11 @@ impl NetworkList {
         Ok(list)
     }
 
+    /// Whether the other end of a unix socket is among them.
+    pub(super) fn has_unix(&self) -> bool {
+        self.unix
+    }
+
     pub(super) fn contains(&self, address: &Address) -> bool {
         match address.ip() {
             Some(ip) => self.networks.iter().any(|network| network.contains(ip)),
@@ -71,10 +76,18 @@ impl Network {
             ));
         }
         // Addresses are compared in their canonical form.
-        Ok(match written.to_canonical() {
+        let network = match written.to_canonical() {
             first if first.is_ipv4() && written.is_ipv6() && prefix >= 96 => Self { first, prefix: prefix - 96 },
             _ => network,
-        })
+        };
+        if network.prefix == 0 {
+            return Err(
+                "is every address, so each caller could say that it is somebody else; name the networks of the \
+                        proxies"
+                    .to_owned(),
+            );
+        }
+        Ok(network)
     }
 
     fn contains(&self, address: IpAddr) -> bool {
@@ -133,17 +146,17 @@ mod tests {
         for outside in ["11.0.0.0", "9.255.255.255", "192.0.2.8", "fe00::", "::10.0.0.1", "198.51.101.0", "::1"] {
             assert!(!trusted.contains(&at(outside)), "{outside}");
         }
-        assert!(list(&["0.0.0.0/0"]).contains(&at("203.0.113.1")));
-        assert!(!list(&["0.0.0.0/0"]).contains(&at("2001:db8::1")));
-        assert!(list(&["::/0"]).contains(&at("2001:db8::1")));
-        assert!(!list(&["::/0"]).contains(&at("203.0.113.1")));
+        assert!(list(&["128.0.0.0/1"]).contains(&at("203.0.113.1")));
+        assert!(!list(&["128.0.0.0/1"]).contains(&at("2001:db8::1")));
+        assert!(list(&["::/1"]).contains(&at("2001:db8::1")));
+        assert!(!list(&["::/1"]).contains(&at("203.0.113.1")));
     }
 
     #[test]
     fn a_unix_socket_is_trusted_by_its_name_alone() {
         assert!(list(&["unix"]).contains(&Address::Unix(None)));
         assert!(!list(&["unix"]).contains(&at("127.0.0.1")));
-        assert!(!list(&["0.0.0.0/0", "::/0"]).contains(&Address::Unix(None)));
+        assert!(!list(&["0.0.0.0/1", "::/1"]).contains(&Address::Unix(None)));
         assert!(!list(&[]).contains(&Address::Unix(None)));
     }
 
@@ -153,6 +166,10 @@ mod tests {
         for text in ["", "/8", "10.0.0.0/", "10.0.0.0/33", "::/129", "10.0.0.0/+8", "10.0/8", "fe80::1%1", "a.b", "*"] {
             let why = why(text);
             assert!(why.starts_with("`Server::trust_proxy`: ") && why.contains("is not a network"), "{text}: {why}");
+        }
+        for all in ["0.0.0.0/0", "::/0", "::ffff:0.0.0.0/96"] {
+            let why = why(all);
+            assert!(why.contains("is every address") && why.ends_with("name the networks of the proxies"), "{why}");
         }
         let beyond = why("10.1.2.3/8");
         assert!(
@@ -178,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_network_contains_what_shares_its_prefix(first: IpAddr, other: IpAddr, prefix in 0u32..=128, bit in 0u32..128) {
+        fn a_network_contains_what_shares_its_prefix(first: IpAddr, other: IpAddr, prefix in 1u32..=128, bit in 0u32..128) {
             let (first, other) = (first.to_canonical(), other.to_canonical());
             let prefix = prefix.min(width(first));
             let network = Network { first: masked(first, prefix), prefix };

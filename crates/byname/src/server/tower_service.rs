@@ -227,6 +227,7 @@ impl Server {
         }
         let dispatch = self.something(false)?;
         dispatch.log_not_served();
+        dispatch.log_closed();
         let endpoint = ServerEndpoint::new(&self, Arc::new(dispatch), false, true);
         let mounted = MountedServer { endpoint: Arc::new(endpoint), stop: watch::channel(()).0 };
         Ok(HttpService { mounted: Arc::new(mounted), peer_from: None })

@@ -31,6 +31,11 @@ impl SocketFile {
         if mode & !0o777 != 0 {
             return Err(format!("its mode 0o{mode:o} has more than permissions; expected 0o600 to 0o777"));
         }
+        if mode & 0o222 == 0 {
+            return Err(format!(
+                "nobody may connect by its mode 0o{mode:03o}, because that takes the permission to write; expected 0o600 to 0o777"
+            ));
+        }
         let bound_as = beside(path, "~");
         let (length, longest) = (path.as_os_str().len(), LONGEST_PATH - 1);
         if length > longest {
@@ -235,7 +240,20 @@ fn check_replaceable(path: &Path) -> Result<(), String> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(why) => return Err(explained(path, &why)),
     };
-    if !there.file_type().is_socket() {
+    let kind = there.file_type();
+    if kind.is_dir() {
+        return Err(format!(
+            "it is a directory; expected the path of the socket, such as {}",
+            shown(&path.join("a.sock"))
+        ));
+    }
+    if kind.is_symlink() {
+        return Err(
+            "it is a symbolic link, which a server doesn't follow; write the path that it stands for, or remove it"
+                .into(),
+        );
+    }
+    if !kind.is_socket() {
         return Err("the file exists and is not a socket; remove it, or choose another path".into());
     }
     let connected = || {

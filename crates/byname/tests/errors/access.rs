@@ -22,9 +22,14 @@ async fn rules(page: &mut Page) {
     );
     page.add(
         "A rule matches no function",
-        refused(one().allow_anyone("adds.*")).await,
+        refused(one().allow_anyone("xyz")).await,
         "Compare the pattern with the names that the server logs at its start. Remove rules about functions that are \
          not served.",
+    );
+    page.add(
+        "A rule is misspelt",
+        refused(one().allow_anyone("adds")).await,
+        "Write the pattern that is suggested, if you meant it.",
     );
     let aliased = Server::new().method::<super::harness::echo>();
     page.add(
@@ -43,6 +48,12 @@ async fn rules(page: &mut Page) {
         failed(add::on(&closed, 1, 2).await),
         "Send a token, or connect in a way that proves who you are. The answer is the same for a name that no \
          function has, so check the name too.",
+    );
+    page.add(
+        "A rule wants a bearer token",
+        failed(add::on(&closed.header("authorization", "Token 1234"), 1, 2).await),
+        "The header must be exactly `authorization: Bearer TOKEN`, with one space. An interceptor of the server may accept \
+         other credentials. It puts the caller that it has found into the extensions of the request.",
     );
     page.add(
         "A rule refuses the caller",

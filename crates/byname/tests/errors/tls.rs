@@ -261,6 +261,13 @@ async fn certificates_of_clients(page: &mut Page) {
         (error, log.until(words).await)
     };
     let with = |change: fn(&mut CertificateParams)| identified(&servers, &clients.sign_with(&["billing"], change));
+    let tls = server_tls(&servers.sign(HERE)).accept_clients(Pem::text(clients.pem())).unwrap();
+    let ruled = Running::new(one().allow("add", |_| false).tls(tls)).await;
+    page.add(
+        "A rule wants to know who calls over TLS",
+        failed(over_http(ruled.address, trusting(&servers)).call::<u8>("add", (1, 2)).await),
+        "Give the client a certificate that was signed by one of the server's roots for clients, or send a token.",
+    );
     let (error, line) = seen(trusting(&servers), "sent no certificate").await;
     page.add(
         "The server requires a certificate of the client",

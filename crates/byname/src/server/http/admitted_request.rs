@@ -17,7 +17,9 @@ use super::answer::{HttpAnswer, Rejection, answer};
 use super::compression::{self, DecodedBody};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
-use super::stream_body::{BodyFormat, RequestLines, RequestOctets, StreamReader, UnreadBody, drop_rest, half_closed};
+use super::stream_body::{
+    BodyFormat, RequestLines, RequestOctets, StreamReader, UnreadRequestBody, drop_rest, half_closed,
+};
 use super::{ServerEndpoint, Session};
 use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
@@ -43,7 +45,7 @@ pub(super) struct AdmittedRequest<'r, B: RequestBody> {
     /// Of the call, in the access log.
     pub(super) access: &'r mut AccessEntry,
     /// The body of a stream, if the call ended before any of it was read. Only with rules.
-    pub(super) unread: Option<UnreadBody<B>>,
+    pub(super) unread: Option<UnreadRequestBody<B>>,
 }
 
 /// Where a call comes from, and its deadline.
@@ -129,7 +131,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     }
 
     /// Where the body of a stream goes if it is not read.
-    fn unread_body(&mut self) -> Option<UnreadBody<B>> {
+    fn unread_body(&mut self) -> Option<UnreadRequestBody<B>> {
         self.unread = self.endpoint().dispatch().has_rules().then(Arc::default);
         self.unread.clone()
     }
@@ -157,7 +159,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     /// name that does not exist, so that the time and the form of the refusal don't tell that the function exists.
     async fn use_up(
         &mut self,
-        unread: UnreadBody<B>,
+        unread: UnreadRequestBody<B>,
         expect: Option<HeaderValue>,
         is_refused: bool,
     ) -> Result<(), Rejection> {

@@ -53,6 +53,16 @@ impl AllowedOrigins {
                 }
             }
         }
+        if allowed.every
+            && let Some(other) = origins.iter().find(|origin| *origin != "*")
+        {
+            let other = quoted(other);
+            let why = format!(
+                "`Server::origins` has `*`, which is every page of the web, so {other} beside it means nothing; leave out \
+                 one of them"
+            );
+            return Err(Error::refused(Code::InvalidArgument, why));
+        }
         Ok(allowed)
     }
 

@@ -194,11 +194,11 @@ struct BodyReader<B: RequestBody> {
     has_ended: bool,
     activity: Arc<ConnectionActivity>,
     /// Where a body goes of which nothing was read.
-    unread: Option<UnreadBody<B>>,
+    unread: Option<UnreadRequestBody<B>>,
 }
 
 /// The body of a call whose stream was not read.
-pub(super) type UnreadBody<B> = Arc<Mutex<Option<DecodedBody<Pin<Box<B>>>>>>;
+pub(super) type UnreadRequestBody<B> = Arc<Mutex<Option<DecodedBody<Pin<Box<B>>>>>>;
 
 impl<B: RequestBody> BodyReader<B> {
     fn new(body: B, coding: Option<ContentCoding>, activity: Arc<ConnectionActivity>) -> Self {
@@ -277,7 +277,7 @@ impl<B: RequestBody> RequestLines<B> {
     }
 
     /// Puts the body there if nothing of it is read.
-    pub(super) fn give_back_to(mut self, unread: Option<UnreadBody<B>>) -> Self {
+    pub(super) fn give_back_to(mut self, unread: Option<UnreadRequestBody<B>>) -> Self {
         self.body.unread = unread;
         self
     }
@@ -336,7 +336,7 @@ impl<B: RequestBody> RequestOctets<B> {
     }
 
     /// As [`RequestLines::give_back_to`].
-    pub(super) fn give_back_to(mut self, unread: Option<UnreadBody<B>>) -> Self {
+    pub(super) fn give_back_to(mut self, unread: Option<UnreadRequestBody<B>>) -> Self {
         self.body.unread = unread;
         self
     }
