@@ -83,10 +83,9 @@ pub(crate) fn check_available(who: &str) -> Result<(), Error> {
     if !ContentCoding::ALL.is_empty() {
         return Ok(());
     }
-    let version = env!("CARGO_PKG_VERSION");
     let why = format!(
-        "`{who}` needs the feature `compression` of byname, which is off by default: write byname = {{ version = \
-         \"{version}\", features = [\"compression\"] }} in Cargo.toml"
+        "`{who}` needs the feature `compression` of byname, which is off by default: add `features = [\"compression\"]` to \
+         byname in Cargo.toml"
     );
     Err(Error::refused(Code::FailedPrecondition, why))
 }

@@ -1273,6 +1273,12 @@ async fn http(page: &mut Page) {
     let running = Running::new(everything()).await;
     let at = running.address;
     page.add(
+        "A TLS handshake came to a port without TLS",
+        raw(at, b"\x16\x03\x01").await,
+        "Write `http://`, or give the server `Server::tls`. A client with TLS does not read this: its error is that the server \
+         does not speak TLS.",
+    );
+    page.add(
         "Nothing is at the path",
         raw(at, post("/add", "[1,2]")).await,
         "Put the path of the endpoint before the name: `/rpc`, or the path that `Server::endpoint` sets.",
@@ -1721,7 +1727,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("; ports below 1024 are the superuser's", "tests may run as the superuser"),
     ("the given listener", "a listener that is bound has an address unless the system fails"),
     ("can't wait for signals", "only where the system refuses"),
-    ("the peer speaks TLS", "only in the log: a peer that speaks TLS understands no answer"),
     ("PROXY protocol", "only in the log: a proxy that does not speak it understands no answer"),
     ("it is from none of the networks", "only in the log, as above"),
     ("`no`, `unknown` or `yes`", "only for code that reads an `Error` from JSON itself; a client uses the status then"),
@@ -1815,6 +1820,13 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("ca-certificates", "only on a machine that has no roots"),
     ("the given text", "how messages call a PEM that came from memory"),
     ("ENCRYPTED PRIVATE KEY", "what is looked for in a file"),
+    ("Proc-Type: 4,ENCRYPTED", "as above"),
+    ("can't be used: {why}", "only for a key of a kind that the provider does not know"),
+    ("the error of its call says why", "a part of a line of the log; `tests/tls.rs` has the line"),
+    ("certificates are chosen for each connection", "a part of a line of the log; `tests/tls.rs` has the line"),
+    ("the certificate for {names} is valid until", "as above"),
+    ("the certificate is for {names}", "as above"),
+    ("there is no certificate", "as above"),
     ("a client's TLS was not loaded", "only a defect of byname says it"),
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
 ];

@@ -1071,11 +1071,7 @@ async fn a_connection_that_is_not_http_is_closed_and_the_log_says_why() {
     let mut log = Log::new();
     let running = Running::new(everything().limits(|limits| limits.header_read = std::time::Duration::from_millis(20)));
     let running = running.await;
-    for (bytes, words) in [
-        (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], "TLS"),
-        (b"PRI * HTTP/2.0\r\n\r\nS", "`Limits::header_read`"),
-        (b"", "`Limits::header_read`"),
-    ] {
+    for (bytes, words) in [(&b"PRI * HTTP/2.0\r\n\r\nS"[..], "`Limits::header_read`"), (b"", "`Limits::header_read`")] {
         let mut caller = Caller::to(running.address).await;
         caller.send(bytes).await;
         assert_eq!(caller.rest().await, "");
@@ -1089,6 +1085,34 @@ async fn a_connection_that_is_not_http_is_closed_and_the_log_says_why() {
         let answer = caller.rest().await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{bytes:?}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_tls_handshake_on_a_plain_port_is_told_so() {
+    let running = Running::new(everything()).await;
+    let mut log = Log::new();
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    // What nobody reads must not destroy the answer.
+    for bytes in [&hello[..], &[0x16; 1 << 20]] {
+        let mut caller = Caller::to(running.address).await;
+        caller.send(bytes).await;
+        let answer = caller.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (400, "close"), "{answer:?}");
+        let error = &answer.json()["err"];
+        assert_eq!((&error["code"], &error["executed"]), (&"failed_precondition".into(), &"no".into()));
+        let expected =
+            "this port speaks plain HTTP, but the connection began with a TLS handshake; call it with http://";
+        assert_eq!(error["message"], expected);
+        assert_eq!(caller.rest().await, "");
+        let line = log.until("rejected a connection: the peer speaks TLS, this port is plain HTTP").await;
+        assert!(line.starts_with("DEBUG"), "the client is told everything: {line}");
+    }
+    // Only the first bytes of a connection are looked at.
+    let mut caller = Caller::to(running.address).await;
+    assert_eq!(caller.ask(get("/rpc/add?a=1&b=2")).await.body, "3");
+    caller.send(hello).await;
+    let answer = caller.rest().await;
+    assert!(!answer.contains("TLS"), "{answer}");
 }
 
 #[tokio::test]

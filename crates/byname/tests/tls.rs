@@ -12,10 +12,12 @@ use byname::{
     Transport, rpc,
 };
 use harness::tls::{
-    Authority, Folder, Signed, client_config, connect, identified, over_http, self_signed, server_tls, trusting,
+    Authority, ENCRYPTED_KEY, Folder, Signed, client_config, connect, identified, of_version_1, over_http, self_signed,
+    server_tls, trusting,
 };
 use harness::{Caller, Gate, Log, Process, Running, add, everything, get, post, within};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType, SerialNumber, date_time_ymd};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -82,7 +84,7 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
         let error = refused_by_the_client(&alone, trusting(&authority)).await;
         wrong(
             error,
-            "is self-signed and not in the given text; if you trust it, add it as a root with `ClientTls::roots`",
+            "is self-signed and not one of the roots in the given text; if you trust it, add it as a root with `ClientTls::roots`",
         );
     }
 
@@ -95,6 +97,92 @@ async fn each_bad_certificate_of_a_server_is_named_with_what_is_wrong() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     });
     wrong(refused_by_the_client(&of_a_client, trusting(&authority)).await, "is not for servers");
+}
+
+fn refused_files(certificate: &str, key: &str) -> [Error; 2] {
+    let identity = ClientTls::new().identity(Pem::text(certificate), Pem::text(key));
+    [ServerTls::pem(certificate, key).unwrap_err(), identity.unwrap_err()]
+}
+
+#[tokio::test]
+async fn a_certificate_of_version_1_is_named_as_such() {
+    let (certificate, key) = of_version_1();
+    let expected = "is X.509 version 1, expected version 3; make it with a subjectAltName: `openssl x509 -req` takes it from \
+                    the file of `-extfile`, and makes version 1 without one";
+    for error in refused_files(&certificate, &key) {
+        assert_eq!(error.message(), format!("the certificate in the given text {expected}"));
+    }
+    // Another server may show one.
+    let authority = Authority::new("the authority");
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = sign::any_supported_type(&PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap();
+    let shown = ServerTls::resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key))))).unwrap();
+    let running = Running::new(everything().tls(shown)).await;
+    let error = add_over(&over_http(running.address, trusting(&authority))).await.unwrap_err();
+    means(&error, Code::FailedPrecondition, &format!("the server's certificate {expected}"));
+}
+
+/// Shows one certificate to everybody, whatever it is.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn files_that_are_no_pair_are_refused_with_what_to_do() {
+    let authority = Authority::new("the authority");
+    let (certificate, key) = authority.sign(HERE);
+    let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for encrypted in [ENCRYPTED_KEY, pkcs8] {
+        for error in refused_files(&certificate, encrypted) {
+            let expected =
+                "the private key in the given text is encrypted; decrypt it with `openssl pkey -in … -out …`";
+            assert_eq!(error.message(), expected);
+        }
+    }
+    let turned = [authority.pem(), certificate.clone()].concat();
+    for (error, side) in refused_files(&turned, &key).into_iter().zip(["server", "client"]) {
+        let expected = format!(
+            "the private key in the given text is the key of a later certificate in the given text; the {side}'s certificate \
+             must come first, and the certificates that have signed it after it"
+        );
+        assert_eq!(error.message(), expected);
+    }
+    let other = [certificate.clone(), authority.pem()].concat();
+    for error in refused_files(&other, &authority.sign(HERE).1) {
+        let expected = "the private key in the given text is not the key of the certificate in the given text";
+        assert_eq!(error.message(), expected);
+    }
+    for error in refused_files("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &key) {
+        assert_eq!(error.message(), "the certificate in the given text is invalid: BadEncoding");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_name_is_loaded_with_a_warning() {
+    let authority = Authority::new("the authority");
+    let mut log = Log::new();
+    drop(server_tls(&authority.sign(HERE)));
+    drop(server_tls(&authority.sign_for(&["spiffe://prod/orders"])));
+    assert_eq!(log.lines(), Vec::<String>::new());
+    drop(server_tls(&authority.sign(&[])));
+    let line = log.until("the certificate in the given text has no name, and clients will reject it").await;
+    assert!(line.starts_with("WARN"), "{line}");
+}
+
+#[tokio::test]
+async fn a_client_that_rejects_the_servers_name_has_the_reason_itself() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    let tls = trusting(&authority).server_name("b.example").unwrap();
+    add_over(&over_http(running.address, tls)).await.unwrap_err();
+    let line = log.until("the client rejects this server's certificate").await;
+    assert!(line.contains("(BadCertificate); the error of its call says why"), "{line}");
 }
 
 #[tokio::test]
@@ -228,7 +316,7 @@ async fn each_bad_certificate_of_a_client_is_named_on_both_sides() {
         (
             Some(self_signed(&["billing"], |_| ())),
             "rejects this client's certificate: it was signed by no root",
-            "is self-signed and not in the given text; if you trust it, add it as a root with `ServerTls::require_clients`",
+            "is self-signed and not one of the roots in the given text; if you trust it, add it as a root with `ServerTls::require_clients`",
         ),
         (
             Some(with(|params| params.serial_number = Some(SerialNumber::from(7)))),
@@ -426,7 +514,7 @@ async fn https_trusts_what_the_platform_trusts() {
     assert_eq!(with(&[("SSL_CERT_FILE", "ca.pem")]).await, "3");
     assert_eq!(with(&[("SSL_CERT_DIR", "certs")]).await, "3");
     assert_eq!(with(&[("SSL_CERT_FILE", "other.pem"), ("SSL_CERT_DIR", "certs")]).await, "3");
-    let unknown = "was signed by none of the roots in the roots of this machine; give the root that signed it to \
+    let unknown = "was signed by none of the roots of this machine; give the root that signed it to \
                    `ClientTls::roots`";
     let other = with(&[("SSL_CERT_FILE", "other.pem")]).await;
     assert!(other.starts_with("failed_precondition ") && other.contains(unknown), "{other}");
@@ -657,10 +745,104 @@ async fn plain_http_on_a_port_of_tls_is_told_so() {
     let client = Client::builder(format!("http://{}", running.address)).transport(Transport::Http).build().unwrap();
     means(&add_over(&client).await.unwrap_err(), Code::FailedPrecondition, "call it with https://");
 
-    // And the other way round.
+    // A handshake within TLS is no request, and no handshake.
+    let mut caller = Caller::on(connect(running.address, client_config(&authority, &["http/1.1"])).await.unwrap());
+    caller.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
+    let answer = caller.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400") && !answer.contains("http://"), "{answer}");
+}
+
+#[tokio::test]
+async fn tls_on_a_port_of_plain_http_is_told_so() {
     let plain = Running::new(everything()).await;
-    let error = add_over(&over_http(plain.address, trusting(&authority))).await.unwrap_err();
-    means(&error, Code::Unavailable, "closed the connection during the TLS handshake");
+    for transport in [Transport::Http, Transport::Frames] {
+        let builder = Client::builder(format!("https://{}", plain.address)).transport(transport);
+        let client = builder.tls(trusting(&Authority::new("the authority"))).build().unwrap();
+        let error = add_over(&client).await.unwrap_err();
+        means(&error, Code::FailedPrecondition, "the server does not speak TLS; call it with http://");
+    }
+}
+
+#[tokio::test]
+async fn each_reason_of_a_rejection_has_its_own_warnings_and_they_count_the_others() {
+    let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));
+    let running = requiring(&servers, &clients, |tls| tls).await;
+    let mut log = Log::new();
+    let mut rejected = async |signed: Option<&Signed>, words: &str| {
+        let tls = signed.map_or_else(|| trusting(&servers), |signed| identified(&servers, signed));
+        add_over(&over_http(running.address, tls)).await.unwrap_err();
+        log.until(words).await
+    };
+    let (unknown, words) = (servers.sign_for(&["spiffe://prod/billing"]), "was signed by none of the roots");
+    assert!(rejected(Some(&unknown), words).await.starts_with("WARN"));
+    let mut suppressed = 0;
+    for _ in 0..4 {
+        // On a slow machine one of them may be the first after a second.
+        let line = rejected(Some(&unknown), words).await;
+        suppressed = if line.starts_with("DEBUG") { suppressed + 1 } else { 0 };
+    }
+    // Others are not held back by these.
+    let expired = clients.sign_with(&["billing"], |params| params.not_after = date_time_ymd(2026, 3, 1));
+    assert!(rejected(Some(&expired), "expired on 2026-03-01").await.starts_with("WARN"));
+    assert!(rejected(None, "the client sent no certificate").await.starts_with("WARN"));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::time::resume();
+    let line = rejected(Some(&unknown), words).await;
+    assert!(line.starts_with("WARN"), "{line}");
+    let counted = format!(" (and {suppressed} more like it since the last warning, at level DEBUG)");
+    assert_eq!(line.contains(&counted), suppressed > 0, "{suppressed}: {line}");
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_connection_in_the_handshake_is_no_warning() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    for (beginning, is_reset, words) in [
+        (&b""[..], false, "the client closed the connection before the TLS handshake"),
+        (&[0x16, 3, 1], false, "the client closed the connection during the TLS handshake"),
+        (&[0x16, 3, 1, 2, 0, 1, 0], true, "a connection ended before its first request: "),
+    ] {
+        let mut socket = TcpStream::connect(running.address).await.unwrap();
+        socket.write_all(beginning).await.unwrap();
+        if is_reset {
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(socket);
+        let line = log.until(words).await;
+        assert!(line.starts_with("DEBUG"), "{line}");
+    }
+    // They use up no warning.
+    let error = connect(running.address, client_config(&Authority::new("another"), &["http/1.1"])).await;
+    error.unwrap_err();
+    let line = log.until("the client rejects this server's certificate").await;
+    assert!(line.starts_with("WARN"), "{line}");
+}
+
+#[tokio::test]
+async fn clients_that_end_after_two_calls_leave_no_warning() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let mut log = Log::new();
+    let (address, tls) = (running.https(), trusting(&authority));
+    for _ in 0..10 {
+        let (address, tls) = (address.clone(), tls.clone());
+        // The runtime of a program ends with it, in the middle of everything.
+        let program = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = Client::builder(address).tls(tls).build().unwrap();
+                for _ in 0..2 {
+                    assert_eq!(add_over(&client).await.unwrap(), 3);
+                }
+            });
+        });
+        within(tokio::task::spawn_blocking(|| program.join().unwrap())).await.unwrap();
+    }
+    running.stopped().await.unwrap();
+    let lines = log.lines();
+    assert!(lines.iter().all(|line| !line.starts_with("WARN")), "{lines:#?}");
 }
 
 #[tokio::test]
@@ -972,7 +1154,7 @@ async fn files_are_looked_at_while_the_server_serves() {
     };
     let der = |signed: &Signed| CertificateDer::from_pem_slice(signed.0.as_bytes()).unwrap();
 
-    let second = authority.sign(HERE);
+    let second = authority.sign_with(HERE, |params| params.not_after = date_time_ymd(2028, 3, 1));
     // Half of it.
     folder.write("cert.pem", &second.0[..second.0.len() / 2]);
     later_it_says(&mut log, "were not loaded again, and the old ones stay: ").await;
@@ -982,7 +1164,8 @@ async fn files_are_looked_at_while_the_server_serves() {
     later_it_says(&mut log, "/key.pem` is not the key of the certificate in").await;
     assert_eq!(shown().await, der(&first));
     folder.write("key.pem", &second.1);
-    later_it_says(&mut log, "the certificates of the server were loaded again").await;
+    let line = later_it_says(&mut log, "the certificates of the server were loaded again").await;
+    assert!(line.contains("again: the certificate for `127.0.0.1` is valid until 2028-03-01"), "{line}");
     assert_eq!(shown().await, der(&second));
 }
 
@@ -1196,7 +1379,7 @@ async fn what_cannot_be_used_is_refused_at_the_start() {
     refused(ServerTls::pem("", &key), "it is empty");
     refused(ServerTls::files(&certificate, &key), "pass the text with `Pem::text`");
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    refused(ServerTls::pem(&certificate, encrypted), "it is encrypted; decrypt it with `openssl pkey");
+    refused(ServerTls::pem(&certificate, encrypted), "is encrypted; decrypt it with `openssl pkey");
     let cut = &certificate[..certificate.len() / 2];
     refused(ServerTls::pem(cut, &key), "its last section has no end, so the file is incomplete");
 

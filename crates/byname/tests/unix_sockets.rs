@@ -350,7 +350,7 @@ async fn without_the_feature_sockets_that_are_handed_over_are_refused_with_what_
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env("LISTEN_FDS", "1").env_remove("LISTEN_PID");
     let message = Process::start(command, CHILD, "1").said("error: FailedPrecondition ").await;
-    assert!(message.ends_with("features = [\"activation\"] }` into its Cargo.toml"), "{message}");
+    assert!(message.ends_with("; add `features = [\"activation\"]` to byname in its Cargo.toml"), "{message}");
 }
 
 // The client.

@@ -30,6 +30,9 @@ use crate::transport::{Handshake, ServerTls, TransportStream};
 /// The first bytes of an HTTP/2 connection with prior knowledge. No supported method begins with `PR`.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The first byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The most bytes that are buffered of one HTTP/1 connection, unless [`Limits::header`](crate::Limits::header) is more.
 const BUFFER: usize = 400 << 10;
 
@@ -59,7 +62,13 @@ pub(super) async fn serve(
         },
     };
     let (early, is_http2) = match beginning(&mut stream, &mut stopped, &limits).await {
-        Some(Ok(first)) => first,
+        Some(Ok(FirstBytes::Http { early, is_http2 })) => (early, is_http2),
+        // Within TLS these bytes are no handshake of this connection.
+        Some(Ok(FirstBytes::Tls(early))) if endpoint.tls().is_some() => (early, false),
+        Some(Ok(FirstBytes::Tls(_))) => {
+            debug!(%peer, "rejected a connection: the peer speaks TLS, this port is plain HTTP; call it with http://");
+            return reject(stream, &with_tls(), peer, &limits).await;
+        }
         Some(Err(why)) => return debug!(%peer, "a connection ended before its first request: {why}"),
         None if endpoint.dispatch().is_ready() => {
             return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)");
@@ -165,30 +174,39 @@ async fn secured(
     limits: &Limits,
     stopped: &mut watch::Receiver<()>,
 ) -> Option<(TransportStream, Arc<Peer>, Option<Instant>)> {
-    let (stream, words) = match in_time(limits.handshake, tls.accept(stream), stopped, limits).await {
+    let (stream, words) = match in_time(limits.handshake, tls.accept(stream, &peer), stopped, limits).await {
         Some(Handshake::Done(secured)) => {
             peer.identity = secured.identity;
             return Some((secured.stream, Arc::new(peer), secured.until));
         }
         Some(Handshake::Plain(stream)) => {
-            debug!(%peer, "the peer speaks plain HTTP, this port is TLS; call it with https://");
+            debug!(%peer, "rejected a connection: the peer speaks plain HTTP, this port is TLS; call it with https://");
             (Some(stream), without_tls())
         }
-        Some(Handshake::Failed(why, stream)) => {
-            tls.log_failure(&peer, &why);
-            (stream, Vec::new())
-        }
+        Some(Handshake::Failed(stream)) => (stream, Vec::new()),
         None => {
-            tls.log_failure(&peer, "the client did not finish the TLS handshake in time (`Limits::handshake`)");
+            tls.log_stalled(&peer);
             return None;
         }
     };
-    if let Some(mut stream) = stream {
-        stream.write_last_words(&words);
-        let activity = Arc::new(ConnectionActivity::new(false));
-        TimedSocket::new(stream, Bytes::new(), Arc::new(peer), activity, limits, true).close().await;
+    if let Some(stream) = stream {
+        reject(stream, &words, peer.into(), limits).await;
     }
     None
+}
+
+/// Closes a connection with these last words. What the peer has sent, and still sends, is read and ignored: otherwise its
+/// unread bytes would make the close a reset, which can destroy the words.
+async fn reject(mut stream: TransportStream, words: &[u8], peer: Arc<Peer>, limits: &Limits) {
+    stream.write_last_words(words);
+    let activity = Arc::new(ConnectionActivity::new(false));
+    TimedSocket::new(stream, Bytes::new(), peer, activity, limits, true).close().await;
+}
+
+/// The answer to a TLS handshake on a port without TLS. A client that expects TLS sees by it that this is none.
+fn with_tls() -> Vec<u8> {
+    let body = r#"{"err":{"code":"failed_precondition","message":"this port speaks plain HTTP, but the connection began with a TLS handshake; call it with http://","executed":"no","kind":"rpc"}}"#;
+    last_answer("400 Bad Request", body)
 }
 
 /// The answer to a request that came without TLS.
@@ -220,12 +238,22 @@ async fn introduced(
     }
 }
 
-/// The first bytes, and whether they are HTTP/2. `None` if no request comes in time.
+/// The first bytes of a connection.
+enum FirstBytes {
+    Http {
+        early: Bytes,
+        is_http2: bool,
+    },
+    /// They are the beginning of a TLS handshake.
+    Tls(Bytes),
+}
+
+/// The first bytes. `None` if no request comes in time.
 async fn beginning(
     stream: &mut TransportStream,
     stopped: &mut watch::Receiver<()>,
     limits: &Limits,
-) -> Option<io::Result<(Bytes, bool)>> {
+) -> Option<io::Result<FirstBytes>> {
     in_time(limits.header_read, first_bytes(stream), stopped, limits).await
 }
 
@@ -303,21 +331,21 @@ where
 }
 
 /// Reads until the version of HTTP is known. Returns the bytes that were read.
-async fn first_bytes(stream: &mut TransportStream) -> io::Result<(Bytes, bool)> {
+async fn first_bytes(stream: &mut TransportStream) -> io::Result<FirstBytes> {
     let mut early = BytesMut::with_capacity(8 * 1024);
     loop {
         if stream.read_buf(&mut early).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if early[0] == 0x16 {
-            return Err(io::Error::other("the peer speaks TLS, this port is plain HTTP; call it with http://"));
+        if early[0] == TLS_HANDSHAKE {
+            return Ok(FirstBytes::Tls(early.freeze()));
         }
         let known = early.len().min(PREFACE.len());
         if early[..known] != PREFACE[..known] {
-            return Ok((early.freeze(), false));
+            return Ok(FirstBytes::Http { early: early.freeze(), is_http2: false });
         }
         if known == PREFACE.len() {
-            return Ok((early.freeze(), true));
+            return Ok(FirstBytes::Http { early: early.freeze(), is_http2: true });
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::bind::HandedOver;
 
 pub(super) fn take(_: usize) -> Result<HandedOver, String> {
-    Err("this program was built without the feature `activation`; put `byname = { version = \"…\", features = \
-         [\"activation\"] }` into its Cargo.toml"
+    Err("this program was built without the feature `activation`; add `features = [\"activation\"]` to byname in \
+         its Cargo.toml"
         .into())
 }

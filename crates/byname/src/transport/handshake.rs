@@ -5,13 +5,13 @@ use tokio::time::Instant;
 use super::TransportStream;
 use crate::peer::Identity;
 
-/// What came of a handshake on the server.
+/// What came of a handshake on the server. The log says why it failed.
 pub(crate) enum Handshake {
     Done(SecuredStream),
     /// The peer speaks plain HTTP.
     Plain(TransportStream),
-    /// It failed, and why. The peer has been told. The stream is what is left of the connection.
-    Failed(String, Option<TransportStream>),
+    /// It failed. The peer has been told. The stream is what is left of the connection.
+    Failed(Option<TransportStream>),
 }
 
 /// A connection whose handshake is done.

@@ -5,8 +5,10 @@
 mod certificate_names;
 mod client_tls;
 mod connector;
+mod key_pair;
 mod pem;
 mod rejection;
+mod rejection_log;
 mod reload;
 mod server_tls;
 mod session_tickets;

@@ -1,5 +1,6 @@
 //! What stands for TLS where the feature `tls` is off: there is none of it.
 
+use std::fmt::Display;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -49,7 +50,7 @@ impl ServerTls {
         match *self {}
     }
 
-    pub(crate) async fn accept(&self, _: TransportStream) -> Handshake {
+    pub(crate) async fn accept(&self, _: TransportStream, _: &(dyn Display + Sync)) -> Handshake {
         match *self {}
     }
 
@@ -57,18 +58,15 @@ impl ServerTls {
         match *self {}
     }
 
-    pub(crate) fn log_failure(&self, _: &dyn std::fmt::Display, _: &str) {
+    pub(crate) fn log_stalled(&self, _: &dyn Display) {
         match *self {}
     }
 }
 
 impl TlsConnector {
     pub(crate) fn new(_: Option<ClientTls>, _: &str) -> Result<Self, Error> {
-        let version = env!("CARGO_PKG_VERSION");
-        let why = format!(
-            "https:// needs the feature `tls` of byname, which is off by default: write byname = {{ version = \
-             \"{version}\", features = [\"tls\"] }} in Cargo.toml"
-        );
+        let why = "https:// needs the feature `tls` of byname, which is off by default: add `features = [\"tls\"]` to byname \
+                   in Cargo.toml";
         Err(Error::refused(Code::InvalidArgument, why))
     }
 

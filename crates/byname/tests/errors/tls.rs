@@ -16,8 +16,8 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::harness::tls::{
-    Authority, Folder, Signed, client_config, connect, identified, identified_config, over_http, self_signed,
-    server_tls, trusting,
+    Authority, Folder, Signed, client_config, connect, identified, identified_config, of_version_1, over_http,
+    self_signed, server_tls, trusting,
 };
 use super::harness::{Caller, Log, Raw, Running, get, post, raw};
 use super::{Page, SHORT, Seen, failed, one};
@@ -56,6 +56,7 @@ fn files(page: &mut Page) {
         ("cert.pem", certificate.as_str()),
         ("key.pem", &key),
         ("other.key", &authority.sign(HERE).1),
+        ("turned.pem", &[authority.pem(), certificate.clone()].concat()),
         ("cut.pem", cut),
         ("broken.pem", broken),
         ("encrypted.key", encrypted),
@@ -112,6 +113,17 @@ fn files(page: &mut Page) {
         "The certificate is invalid",
         server("broken.pem", "key.pem"),
         "Look at the file: `openssl x509 -in FILE -text` should show a certificate.",
+    );
+    page.add(
+        "The certificate is of version 1",
+        failed(ServerTls::pem(&of_version_1().0, &of_version_1().1)),
+        "Only version 3 has the names of the server. Write `subjectAltName=DNS:orders.internal` into a file, and sign again with \
+         `-extfile` and this file.",
+    );
+    page.add(
+        "The certificates are in the wrong order",
+        server("turned.pem", "key.pem"),
+        "The certificate of this side comes first, and after it the intermediate certificates. The root is not needed.",
     );
     page.add("A root certificate is invalid", failed(ClientTls::new().roots(path("broken.pem"))), "As above.");
     page.add(
@@ -403,7 +415,7 @@ async fn handshakes(page: &mut Page) {
     page.add(
         "The server closes the connection in the handshake",
         answered_by(&authority, b"").await,
-        "A port without TLS and a proxy without a server behind it both do this. Read the server's log.",
+        "A proxy without a server behind it does this. Read the server's log.",
     );
     let resetting = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = over_http(resetting.local_addr().unwrap(), trusting(&authority));
@@ -484,7 +496,6 @@ async fn handshakes(page: &mut Page) {
         &log.until("Limits::handshake").await,
         "Port scanners cause this. If real clients are that slow, raise `Limits::handshake`.",
     );
-    // The next line is a warning again only later.
     drop(connect(running.address, client_config(&Authority::new("another"), &["http/1.1"])).await);
     page.add_logged(
         "A client doesn't trust the server's certificate",
@@ -495,7 +506,7 @@ async fn handshakes(page: &mut Page) {
     page.add_logged(
         "A client closed the connection before the handshake",
         &log.until("before the TLS handshake").await,
-        "Health checks that only open a connection cause this. Let them request `GET /rpc/!live` over TLS.",
+        "Health checks that only open a connection cause this. The line is at level DEBUG.",
     );
     let mut broken = TcpStream::connect(running.address).await.unwrap();
     broken.write_all(&[0x16, 3, 1]).await.unwrap();
@@ -503,7 +514,7 @@ async fn handshakes(page: &mut Page) {
     page.add_logged(
         "A client closed the connection during the handshake",
         &log.until("during the TLS handshake").await,
-        "Read the client's log. A client whose program ended also causes this.",
+        "A client whose program ended causes this. The line is at level DEBUG.",
     );
     let mut none = TcpStream::connect(running.address).await.unwrap();
     let hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0, 0, 8, 0, 13, 0, 4, 0, 2, 4, 3]].concat();

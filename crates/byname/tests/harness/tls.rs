@@ -95,6 +95,41 @@ pub fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) 
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
+/// A certificate of X.509 version 1 and its key, as `openssl x509 -req` makes it without `-extfile`.
+pub fn of_version_1() -> Signed {
+    let certificate = "\
+-----BEGIN CERTIFICATE-----
+MIIBJDCBzAIUNi5/MXEp1MkVgNeIMg9KEXpGrqMwCgYIKoZIzj0EAwIwGDEWMBQG
+A1UEAwwNdGhlIGF1dGhvcml0eTAgFw0yNjExMjYyMjMwNDhaGA8zOTk4MDMxMzIy
+MzA0OFowETEPMA0GA1UEAwwGb3JkZXJzMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD
+QgAEkBFat8f8XugLdFOKzlvi4iRyxUoy6jBJMBnF+mudXTxyxmLqbQq3lHe/kjMN
+vVzg3RUhDH9OZ+eia/xdQAwfDDAKBggqhkjOPQQDAgNHADBEAiADNAJskwjk8XM/
+P88KioQzh0V49MRzK9lFvIwh2TmeugIgRVp6fNsr6bBc9Ci3pA5tToHxF4pn55q2
+5H6auZ/PRxs=
+-----END CERTIFICATE-----
+";
+    let key = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg6tAfbVXimbWEXb/2
+ataN63l5NmKUVcqWBYq++kuYNnahRANCAASQEVq3x/xe6At0U4rOW+LiJHLFSjLq
+MEkwGcX6a51dPHLGYuptCreUd7+SMw29XODdFSEMf05n56Jr/F1ADB8M
+-----END PRIVATE KEY-----
+";
+    (certificate.to_owned(), key.to_owned())
+}
+
+/// A private key as `openssl ec -aes128` encrypts it.
+pub const ENCRYPTED_KEY: &str = "\
+-----BEGIN EC PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: AES-128-CBC,5558C21C2B9EE5A2E26269DA4B7C38BE
+
+tJ7IvMrGxQKmC0H4IqksTERnEBb1m0qH6+G8UNRgptkYz+Z/v30nMKvFFcGw4yws
+ti7N/Yxn/1FAOYTPhX+Xe/MHgMuhZPdoVpZbKrTdTmHep1+CXDmPjOrzGkq9bh/d
+nKWnAgJn4RF2q3ex5oFPH0+z4wBq4ssusfy8ZRmXB4s=
+-----END EC PRIVATE KEY-----
+";
+
 pub fn server_tls((certificate, key): &Signed) -> ServerTls {
     ServerTls::pem(certificate, key).unwrap()
 }

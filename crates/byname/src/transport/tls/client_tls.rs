@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::default_provider;
+use super::key_pair::KeyPair;
 use super::pem::{Pem, PemContent, invalid};
-use super::rejection::Trust;
+use super::rejection::{TlsSide, Trust};
 use super::verifiers::ServerVerifier;
 use crate::error::{Code, Error};
 use crate::untrusted_text::quoted;
@@ -138,7 +140,7 @@ impl ClientTls {
     /// The names of the roots and lists, for messages.
     pub(super) fn trust(&self) -> Trust {
         Trust {
-            roots: self.roots.as_ref().map_or_else(|| "the roots of this machine".to_owned(), Pem::name),
+            roots: self.roots.as_ref().map_or_else(|| "the roots of this machine".to_owned(), Pem::roots_in),
             revocations: self.revocations.as_ref().map(Pem::name),
         }
     }
@@ -173,9 +175,11 @@ impl ClientTls {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(ServerVerifier { webpki, named_roots }))
         };
         let mut config = match (&self.identity, &files.identity) {
-            (Some((certificate, key)), Some((certificates, private))) => builder
-                .with_client_auth_cert(certificate.certificates(certificates)?, key.key(private)?)
-                .map_err(|why| mismatch(certificate, key, &why))?,
+            (Some((certificate, key)), Some((certificates, private))) => {
+                let pair = KeyPair { side: TlsSide::Client, certificate, key };
+                let certified = pair.load(certificates, private, builder.crypto_provider())?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            }
             _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -187,22 +191,15 @@ impl ClientTls {
 pub(super) fn root_store(pem: &Pem, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots
-            .add(certificate.clone())
-            .map_err(|why| invalid(format!("{} contains an invalid certificate: {why}", pem.name())))?;
+        roots.add(certificate.clone()).map_err(|why| {
+            let why = match why {
+                rustls::Error::InvalidCertificate(why) => why.to_string(),
+                why => why.to_string(),
+            };
+            invalid(format!("{} contains an invalid certificate: {why}", pem.name()))
+        })?;
     }
     Ok(roots)
-}
-
-/// The error for a certificate and a key that do not match.
-pub(super) fn mismatch(certificate: &Pem, key: &Pem, why: &rustls::Error) -> Error {
-    let (certificate, key) = (certificate.name(), key.name());
-    invalid(match why {
-        rustls::Error::InconsistentKeys(_) => {
-            format!("the private key in {key} is not the key of the certificate in {certificate}")
-        }
-        why => format!("the certificate in {certificate} and the private key in {key} can't be used: {why}"),
-    })
 }
 
 pub(super) fn unusable(why: &dyn std::fmt::Display) -> Error {

@@ -53,6 +53,11 @@ impl Pem {
         }
     }
 
+    /// How messages call the roots in it.
+    pub(super) fn roots_in(&self) -> String {
+        format!("the roots in {}", self.name())
+    }
+
     /// What it holds now.
     pub(super) fn read(&self) -> Result<PemContent, Error> {
         let path = match &self.0 {
@@ -78,6 +83,14 @@ impl Pem {
     }
 
     pub(super) fn key(&self, content: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+        // Of PKCS#8, and of the older formats.
+        if ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"]
+            .iter()
+            .any(|mark| contains(content, mark))
+        {
+            let why = "is encrypted; decrypt it with `openssl pkey -in … -out …`";
+            return Err(invalid(format!("the private key in {} {why}", self.name())));
+        }
         match PrivateKeyDer::from_pem_slice(content) {
             Ok(key) => Ok(key),
             Err(pem::Error::NoItemsFound) => Err(self.lacks("private key", "PRIVATE KEY", content)),
@@ -105,15 +118,16 @@ impl Pem {
     fn lacks(&self, what: &str, label: &str, content: &[u8]) -> Error {
         let text = String::from_utf8_lossy(content);
         let found = match text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----")) {
-            Some(("ENCRYPTED PRIVATE KEY", _)) if label == "PRIVATE KEY" => {
-                "it is encrypted; decrypt it with `openssl pkey -in … -out …`".to_owned()
-            }
             Some((found, _)) => format!("it contains {}", quoted(&format!("-----BEGIN {found}-----"))),
             None if text.is_empty() => "it is empty".to_owned(),
             None => "it is not PEM".to_owned(),
         };
         invalid(format!("{} contains no {what}, expected `-----BEGIN {label}-----`; {found}", self.name()))
     }
+}
+
+fn contains(content: &[u8], text: &str) -> bool {
+    content.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 pub(super) fn invalid(why: String) -> Error {

@@ -1,7 +1,7 @@
 //! What a failed handshake means to a person: which certificate is wrong, what is wrong with it, and what to do.
 
-use std::io;
 use std::net::IpAddr;
+use std::{fmt, io};
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
@@ -14,7 +14,7 @@ use crate::untrusted_text::quoted;
 /// The roots and revocation lists of one side, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Trust {
-    /// The roots: a file's name, or the platform's.
+    /// `the roots in` a file, or `the roots of this machine`.
     pub(super) roots: String,
     pub(super) revocations: Option<String>,
 }
@@ -24,6 +24,15 @@ pub(super) struct Trust {
 pub(super) enum TlsSide {
     Client,
     Server,
+}
+
+impl fmt::Display for TlsSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
 }
 
 impl TlsSide {
@@ -56,7 +65,7 @@ pub(super) fn of_handshake(
         Error::InvalidCertificate(why) => refusal(Code::FailedPrecondition, of_certificate(side, why, rejected, trust)),
         Error::NoCertificatesPresented => refusal(
             Code::Unauthenticated,
-            format!("the {peer} sent no certificate, and one is required that is signed by a root in {}", trust.roots),
+            format!("the {peer} sent no certificate, and one is required that is signed by one of {}", trust.roots),
         ),
         // A client's certificate is refused by other alerts, or later.
         Error::AlertReceived(AlertDescription::AccessDenied | AlertDescription::UnrecognisedName)
@@ -113,7 +122,7 @@ pub(super) fn after_the_handshake(why: &io::Error) -> Option<HandshakeRefusal> {
     }
 }
 
-fn rustls_error(why: &io::Error) -> Option<&Error> {
+pub(super) fn rustls_error(why: &io::Error) -> Option<&Error> {
     why.get_ref()?.downcast_ref()
 }
 
@@ -155,20 +164,33 @@ fn of_certificate(side: TlsSide, why: &CertificateError, rejected: Option<&Certi
         CertificateError::UnknownIssuer | CertificateError::Other(_)
             if rejected.is_some_and(|names| names.is_self_signed) =>
         {
-            format!("{certificate} is self-signed and not in {roots}; if you trust it, add it as a root with {name_it}")
+            format!(
+                "{certificate} is self-signed and not one of {roots}; if you trust it, add it as a root with {name_it}"
+            )
         }
         CertificateError::UnknownIssuer => {
             format!(
-                "{certificate} was signed by none of the roots in {roots}; give the root that signed it to \
+                "{certificate} was signed by none of {roots}; give the root that signed it to \
                  {name_it}, or let the {peer} send the intermediate certificates"
             )
         }
+        why if is_version_1(why) => format!("{certificate} {VERSION_1}"),
         CertificateError::InvalidPurposeContext { .. } => {
             format!("{certificate} is not for {peer}s, by its extended key usage")
         }
         CertificateError::Other(OtherError(why)) => format!("{certificate} was rejected: {why}"),
         why => format!("{certificate} was rejected: {why}"),
     }
+}
+
+/// What messages say of a certificate that [is of version 1](is_version_1).
+pub(super) const VERSION_1: &str = "is X.509 version 1, expected version 3; make it with a subjectAltName: `openssl x509 -req` \
+                                    takes it from the file of `-extfile`, and makes version 1 without one";
+
+/// Whether a certificate is of a version that has no names of hosts.
+pub(super) fn is_version_1(why: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(why)) = why else { return false };
+    matches!(why.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
 }
 
 /// A server's certificate that is for other names than the expected one, or for none.
@@ -202,9 +224,10 @@ fn of_another_name(rejected: Option<&CertificateNames>, expected: &ServerName<'_
 fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
     use AlertDescription as Alert;
     let peer = side.peer();
-    let (mine, of_mine) = match side {
-        TlsSide::Client => ("this client's certificate", Code::Unauthenticated),
-        TlsSide::Server => ("this server's certificate", Code::FailedPrecondition),
+    // The side that has sent the alert knows the reason.
+    let (mine, of_mine, reason) = match side {
+        TlsSide::Client => ("this client's certificate", Code::Unauthenticated, "its log says why"),
+        TlsSide::Server => ("this server's certificate", Code::FailedPrecondition, "the error of its call says why"),
     };
     let (code, why) = match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
@@ -221,13 +244,13 @@ fn of_alert(side: TlsSide, alert: AlertDescription) -> HandshakeRefusal {
         | Alert::CertificateUnknown
         | Alert::UnsupportedCertificate
         | Alert::AccessDenied
-        | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); its log says why")),
+        | Alert::DecryptError => (of_mine, format!("the {peer} rejects {mine} ({alert:?}); {reason}")),
         Alert::ProtocolVersion => (Code::FailedPrecondition, old_version(peer)),
         Alert::NoApplicationProtocol => {
             let why = format!("the {peer} supports none of the offered protocols (ALPN)");
             (Code::FailedPrecondition, why)
         }
-        alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); its log says why")),
+        alert => (Code::Unavailable, format!("the {peer} ended the TLS handshake ({alert:?}); {reason}")),
     };
     HandshakeRefusal { code, why }
 }

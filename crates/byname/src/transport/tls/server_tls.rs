@@ -1,22 +1,26 @@
 //! The TLS settings of a server: [`ServerTls`].
 
+use std::fmt::Display;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::certificate_names::{CertificateNames, date, not_after};
-use super::client_tls::{mismatch, root_store, unusable};
+use super::client_tls::{root_store, unusable};
+use super::key_pair::KeyPair;
 use super::pem::{Pem, PemContent};
 use super::rejection::{self, TlsSide, Trust};
+use super::rejection_log::{RejectionKind, RejectionLog};
 use super::reload::{LoggedFailure, NotLoaded};
 use super::session_tickets::{SessionTickets, in_one_handshake};
 use super::stream::TlsStream;
@@ -29,9 +33,6 @@ use crate::transport::{Handshake, SecuredStream, TransportStream};
 
 /// The first byte of TLS.
 const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// At most one failed handshake in this time is a warning. Others are debug events, because clients can cause any number.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The TLS settings of a server, for [`Server::tls`](crate::Server::tls): its certificate, and the client certificates that
 /// it accepts.
@@ -55,6 +56,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// A running server reads the files every five seconds. Changed files are used for new connections. Files that can't be
 /// used, such as a certificate whose key is not written yet, cause one warning, and the server keeps the previous content.
 /// [`reload`](Self::reload) reads the files at once. All clones share the loaded content.
+///
+/// The log says why a handshake was rejected, as a WARN: for each reason at most one in a second, which says how many more
+/// there were. The others are at level DEBUG, and so is a client that closes its connection during the handshake.
 #[derive(Clone)]
 pub struct ServerTls {
     shared: Arc<SharedServerTls>,
@@ -63,7 +67,7 @@ pub struct ServerTls {
 struct SharedServerTls {
     settings: ServerTlsSettings,
     loaded: RwLock<Arc<LoadedServerTls>>,
-    warned: Mutex<Option<Instant>>,
+    rejections: RejectionLog,
 }
 
 #[derive(Clone)]
@@ -216,7 +220,7 @@ impl ServerTls {
     fn new(settings: ServerTlsSettings) -> Result<Self, Error> {
         let loaded = settings.load(settings.read()?, None)?;
         let loaded = RwLock::new(Arc::new(loaded));
-        let shared = SharedServerTls { settings, loaded, warned: Mutex::default() };
+        let shared = SharedServerTls { settings, loaded, rejections: RejectionLog::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -249,6 +253,22 @@ impl ServerTls {
         Ok(true)
     }
 
+    /// What messages say of the certificate for new connections.
+    fn in_use(&self) -> String {
+        let (ServerCertificate::Pair { certificate, .. }, Some((content, _))) =
+            (&self.shared.settings.certificate, &self.loaded().files.pair)
+        else {
+            return "certificates are chosen for each connection".to_owned();
+        };
+        let chain = certificate.certificates(content).unwrap_or_default();
+        let of = chain.first().map(|first| (names(first), not_after(first)));
+        match of {
+            Some((names, Some(until))) => format!("the certificate for {names} is valid until {}", date(until)),
+            Some((names, None)) => format!("the certificate is for {names}"),
+            None => "there is no certificate".to_owned(),
+        }
+    }
+
     /// Reloads changed files while this is awaited, and logs the results.
     pub(crate) async fn watch(&self) {
         let mut failure = LoggedFailure::default();
@@ -261,9 +281,9 @@ impl ServerTls {
                 Ok(is_changed) => {
                     let has_failed = failure.end();
                     if is_changed {
-                        info!("the certificates of the server were loaded again: {self:?}");
+                        info!("the certificates of the server were loaded again: {}", self.in_use());
                     } else if has_failed {
-                        info!("the files of the server's certificates hold again what is in use: {self:?}");
+                        info!("the files of the server's certificates hold again what is in use: {}", self.in_use());
                     }
                 }
                 Err(not_loaded) => {
@@ -276,19 +296,22 @@ impl ServerTls {
         }
     }
 
-    /// The handshake on a new connection.
-    pub(crate) async fn accept(&self, stream: TransportStream) -> Handshake {
+    /// The handshake on a new connection. A failure is logged.
+    pub(crate) async fn accept(&self, stream: TransportStream, peer: &(dyn Display + Sync)) -> Handshake {
         let TransportStream::Tcp(socket) = stream else {
-            return Handshake::Failed("it has TLS already, which is a defect of byname".to_owned(), Some(stream));
+            self.log_rejection(RejectionKind::Defect, peer, "it has TLS already, which is a defect of byname");
+            return Handshake::Failed(Some(stream));
         };
         let mut first = [0];
-        match socket.peek(&mut first).await {
-            Ok(1) if first[0] == HANDSHAKE_RECORD => {}
+        let ended = match socket.peek(&mut first).await {
+            Ok(1) if first[0] == HANDSHAKE_RECORD => None,
             Ok(1) => return Handshake::Plain(socket.into()),
-            Ok(_) => {
-                return Handshake::Failed("the client closed the connection before the TLS handshake".to_owned(), None);
-            }
-            Err(why) => return Handshake::Failed(why.to_string(), None),
+            Ok(_) => Some("the client closed the connection before the TLS handshake".to_owned()),
+            Err(why) => Some(why.to_string()),
+        };
+        if let Some(why) = ended {
+            log_end(peer, &why);
+            return Handshake::Failed(None);
         }
         let loaded = self.loaded();
         let accept = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(socket).into_fallible();
@@ -297,7 +320,11 @@ impl ServerTls {
             (Err((why, socket)), rejected) => {
                 let trust = self.shared.settings.trust();
                 let refusal = rejection::of_handshake(TlsSide::Server, &why, rejected.as_ref(), &trust);
-                return Handshake::Failed(refusal.why, Some(socket.into()));
+                match RejectionKind::of(&why) {
+                    Some(kind) => self.log_rejection(kind, peer, &refusal.why),
+                    None => log_end(peer, &refusal.why),
+                }
+                return Handshake::Failed(Some(socket.into()));
             }
         };
         let session = stream.get_ref().1;
@@ -311,7 +338,8 @@ impl ServerTls {
                 let left = until.as_secs().saturating_sub(now.as_secs());
                 if left == 0 {
                     let why = format!("the certificate of the client expired on {} during the handshake", date(until));
-                    return Handshake::Failed(why, Some(TlsStream::new(stream).into()));
+                    self.log_rejection(RejectionKind::ExpiredMeanwhile, peer, &why);
+                    return Handshake::Failed(Some(TlsStream::new(stream).into()));
                 }
                 Some(later(Instant::now(), Duration::from_secs(left)))
             }
@@ -325,16 +353,14 @@ impl ServerTls {
         self.shared.settings.clients.is_some()
     }
 
-    /// Logs a failed handshake, as a warning only once in [`QUIET`].
-    pub(crate) fn log_failure(&self, peer: &dyn std::fmt::Display, why: &str) {
-        let now = Instant::now();
-        let mut warned = self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|at| now >= later(at, QUIET)) {
-            *warned = Some(now);
-            warn!(%peer, "rejected a connection: {why}");
-        } else {
-            debug!(%peer, "rejected a connection: {why}");
-        }
+    /// Logs a handshake that has taken too long.
+    pub(crate) fn log_stalled(&self, peer: &dyn Display) {
+        let why = "the client did not finish the TLS handshake in time (`Limits::handshake`)";
+        self.log_rejection(RejectionKind::Stalled, peer, why);
+    }
+
+    fn log_rejection(&self, kind: RejectionKind, peer: &dyn Display, why: &str) {
+        self.shared.rejections.log(kind, peer, why);
     }
 }
 
@@ -382,10 +408,10 @@ impl ServerTlsSettings {
             ServerCertificate::Resolver(resolver) => builder.with_cert_resolver(Arc::clone(resolver)),
             ServerCertificate::Pair { certificate, key } => {
                 let (certificates, private) = files.pair.clone().unwrap_or_default();
-                let chain = certificate.certificates(&certificates)?;
-                warn_if_expired(certificate, &chain);
-                let single = builder.with_single_cert(chain, key.key(&private)?);
-                single.map_err(|why| mismatch(certificate, key, &why))?
+                let pair = KeyPair { side: TlsSide::Server, certificate, key };
+                let certified = pair.load(&certificates, &private, builder.crypto_provider())?;
+                warn_of_own_certificate(certificate, &certified);
+                builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         config.alpn_protocols = ["h2", "http/1.1", "http/1.0"].map(|protocol| protocol.as_bytes().to_vec()).into();
@@ -405,18 +431,34 @@ impl ServerTlsSettings {
 
     /// The names of what is gone by, for messages.
     fn trust(&self) -> Trust {
-        let roots = self.clients.as_ref().map(|clients| clients.roots.name());
+        let roots = self.clients.as_ref().map(|clients| clients.roots.roots_in());
         Trust { roots: roots.unwrap_or_default(), revocations: self.revocations.as_ref().map(Pem::name) }
     }
 }
 
-/// An expired certificate is loaded with a warning, because the clock may be wrong.
-fn warn_if_expired(pem: &Pem, chain: &[CertificateDer<'static>]) {
-    if let Some(certificate) = chain.first()
-        && let Some(until) = not_after(certificate)
+/// Logs that the client has ended its connection. Checks that only open a connection do so, and clients that need it no more.
+fn log_end(peer: &dyn Display, why: &str) {
+    debug!(%peer, "a connection ended before its first request: {why}");
+}
+
+/// A certificate that clients will reject is loaded with a warning: the clock may be wrong, and clients of others may look at
+/// no names.
+fn warn_of_own_certificate(pem: &Pem, certified: &CertifiedKey) {
+    let Some(certificate) = certified.cert.first() else { return };
+    if let Some(until) = not_after(certificate)
         && until.as_secs() < UnixTime::now().as_secs()
     {
-        let names = CertificateNames::of(certificate).list().unwrap_or_else(|| "no name".to_owned());
-        warn!("the certificate in {}, for {names}, expired on {}", pem.name(), date(until));
+        warn!("the certificate in {}, for {}, expired on {}", pem.name(), names(certificate), date(until));
     }
+    if CertificateNames::of(certificate).list().is_none() {
+        let pem = pem.name();
+        warn!(
+            "the certificate in {pem} has no name, and clients will reject it; make one with the server's names in its \
+             subjectAltName"
+        );
+    }
+}
+
+fn names(certificate: &CertificateDer<'_>) -> String {
+    CertificateNames::of(certificate).list().unwrap_or_else(|| "no name".to_owned())
 }
