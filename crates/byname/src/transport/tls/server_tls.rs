@@ -108,6 +108,13 @@ struct LoadedServerTls {
     tickets: Arc<SessionTickets>,
 }
 
+/// A handshake that failed, and what is left of its connection. It has no kind if the client has ended the connection.
+pub(super) struct FailedHandshake {
+    kind: Option<RejectionKind>,
+    pub(super) why: String,
+    stream: Option<TransportStream>,
+}
+
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("ServerTls");
@@ -298,20 +305,32 @@ impl ServerTls {
 
     /// The handshake on a new connection. A failure is logged.
     pub(crate) async fn accept(&self, stream: TransportStream, peer: &(dyn Display + Sync)) -> Handshake {
+        let FailedHandshake { kind, why, stream } = match self.handshake(stream).await {
+            Ok(handshake) => return handshake,
+            Err(failed) => failed,
+        };
+        match kind {
+            Some(kind) => self.shared.rejections.log(kind, peer, &why),
+            // Checks that only open a connection do so, and clients that need it no more.
+            None => debug!(%peer, "a connection ended before its first request: {why}"),
+        }
+        Handshake::Failed(stream)
+    }
+
+    pub(super) async fn handshake(&self, stream: TransportStream) -> Result<Handshake, FailedHandshake> {
         let TransportStream::Tcp(socket) = stream else {
-            self.log_rejection(RejectionKind::Defect, peer, "it has TLS already, which is a defect of byname");
-            return Handshake::Failed(Some(stream));
+            let why = "it has TLS already, which is a defect of byname".to_owned();
+            return Err(FailedHandshake { kind: Some(RejectionKind::Defect), why, stream: Some(stream) });
         };
         let mut first = [0];
         let ended = match socket.peek(&mut first).await {
             Ok(1) if first[0] == HANDSHAKE_RECORD => None,
-            Ok(1) => return Handshake::Plain(socket.into()),
+            Ok(1) => return Ok(Handshake::Plain(socket.into())),
             Ok(_) => Some("the client closed the connection before the TLS handshake".to_owned()),
             Err(why) => Some(why.to_string()),
         };
         if let Some(why) = ended {
-            log_end(peer, &why);
-            return Handshake::Failed(None);
+            return Err(FailedHandshake { kind: None, why, stream: None });
         }
         let loaded = self.loaded();
         let accept = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(socket).into_fallible();
@@ -320,11 +339,8 @@ impl ServerTls {
             (Err((why, socket)), rejected) => {
                 let trust = self.shared.settings.trust();
                 let refusal = rejection::of_handshake(TlsSide::Server, &why, rejected.as_ref(), &trust);
-                match RejectionKind::of(&why) {
-                    Some(kind) => self.log_rejection(kind, peer, &refusal.why),
-                    None => log_end(peer, &refusal.why),
-                }
-                return Handshake::Failed(Some(socket.into()));
+                let (kind, why) = (RejectionKind::of(&why), refusal.why);
+                return Err(FailedHandshake { kind, why, stream: Some(socket.into()) });
             }
         };
         let session = stream.get_ref().1;
@@ -338,14 +354,14 @@ impl ServerTls {
                 let left = until.as_secs().saturating_sub(now.as_secs());
                 if left == 0 {
                     let why = format!("the certificate of the client expired on {} during the handshake", date(until));
-                    self.log_rejection(RejectionKind::ExpiredMeanwhile, peer, &why);
-                    return Handshake::Failed(Some(TlsStream::new(stream).into()));
+                    let (kind, stream) = (Some(RejectionKind::ExpiredMeanwhile), Some(TlsStream::new(stream).into()));
+                    return Err(FailedHandshake { kind, why, stream });
                 }
                 Some(later(Instant::now(), Duration::from_secs(left)))
             }
         };
         let identity = certificate.and_then(|der| ClientCertificate::from_der(&**der).ok()).map(Identity::Certificate);
-        Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until })
+        Ok(Handshake::Done(SecuredStream { stream: TlsStream::new(stream).into(), identity, until }))
     }
 
     /// Whether clients may show certificates.
@@ -356,11 +372,7 @@ impl ServerTls {
     /// Logs a handshake that has taken too long.
     pub(crate) fn log_stalled(&self, peer: &dyn Display) {
         let why = "the client did not finish the TLS handshake in time (`Limits::handshake`)";
-        self.log_rejection(RejectionKind::Stalled, peer, why);
-    }
-
-    fn log_rejection(&self, kind: RejectionKind, peer: &dyn Display, why: &str) {
-        self.shared.rejections.log(kind, peer, why);
+        self.shared.rejections.log(RejectionKind::Stalled, peer, why);
     }
 }
 
@@ -434,11 +446,6 @@ impl ServerTlsSettings {
         let roots = self.clients.as_ref().map(|clients| clients.roots.roots_in());
         Trust { roots: roots.unwrap_or_default(), revocations: self.revocations.as_ref().map(Pem::name) }
     }
-}
-
-/// Logs that the client has ended its connection. Checks that only open a connection do so, and clients that need it no more.
-fn log_end(peer: &dyn Display, why: &str) {
-    debug!(%peer, "a connection ended before its first request: {why}");
 }
 
 /// A certificate that clients will reject is loaded with a warning: the clock may be wrong, and clients of others may look at

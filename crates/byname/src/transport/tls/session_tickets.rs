@@ -195,14 +195,14 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let accepted = async {
                 let (socket, _) = listener.accept().await.unwrap();
-                match self.server.accept(socket.into()).await {
-                    Handshake::Done(SecuredStream { mut stream, identity, .. }) => {
+                match self.server.handshake(socket.into()).await {
+                    Ok(Handshake::Done(SecuredStream { mut stream, identity, .. })) => {
                         stream.write_all(b"!").await.unwrap();
                         stream.shutdown().await.unwrap();
                         Ok(identity)
                     }
-                    Handshake::Failed(why, _) => Err(why),
-                    Handshake::Plain(_) => unreachable!("the client speaks TLS"),
+                    Err(failed) => Err(failed.why),
+                    Ok(_) => unreachable!("the client speaks TLS"),
                 }
             };
             let connected = async {
