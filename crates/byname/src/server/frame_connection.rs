@@ -286,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
             at = at.min(until);
         }
-        if self.timer.poll_at(cx, at).is_ready() {
+        if self.timer.poll_in_one_task(cx, at).is_ready() {
             cx.waker().wake_by_ref();
         }
         Ok(Poll::Pending)
