@@ -45,7 +45,7 @@ pub(crate) struct Signed {
 
 impl PublicKey {
     pub(crate) fn read(path: &Path) -> Result<Self, Box<dyn std::error::Error>> {
-        let key = DecodingKey::from_ed_pem(&fs::read(path)?)?;
+        let key = DecodingKey::from_ed_pem(&read(path)?)?;
         // One algorithm, by the service's choice: a token must not choose how it is checked.
         let mut rules = Validation::new(Algorithm::EdDSA);
         rules.set_issuer(&[ISSUER]);
@@ -62,7 +62,7 @@ impl PublicKey {
 
 impl SigningKey {
     pub(crate) fn read(path: &Path) -> Result<Self, Box<dyn std::error::Error>> {
-        Ok(Self(EncodingKey::from_ed_pem(&fs::read(path)?)?))
+        Ok(Self(EncodingKey::from_ed_pem(&read(path)?)?))
     }
 
     pub(crate) fn sign(&self, name: &str, is_admin: bool) -> Result<Signed, Error> {
@@ -71,4 +71,9 @@ impl SigningKey {
         let token = encode(&Header::new(Algorithm::EdDSA), &claims, &self.0)?;
         Ok(Signed { token, expires_in: LIFE })
     }
+}
+
+/// The content of a file. The error of the standard library does not name the file.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|why| format!("can't read {}: {why}", path.display()))
 }

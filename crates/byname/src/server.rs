@@ -246,10 +246,12 @@ impl Server {
     ///
     /// A call that is refused does not run. Its error is `permission_denied`, or `unauthenticated` if the caller sent no
     /// bearer token and its connection proves nothing. With an `authorization` of another kind it is `permission_denied` if
-    /// an interceptor has put something into the extensions of the call. The log says at level DEBUG which rule refused. As long as any function is hidden from a caller, it gets the
-    /// same answer for names that no function has. So it learns nothing about what exists. For that, a rule is also asked
-    /// about calls that it did not match; [`Request::method`] then says which function is meant. A rule that panics
-    /// refuses. The probes `!live` and `!ready` need no rule.
+    /// an interceptor has put something into the extensions of the call. The log says at level DEBUG which rule refused.
+    /// A rule that panics refuses. The probes `!live` and `!ready` need no rule.
+    ///
+    /// A caller that may not call every function gets the same answer for a hidden function and for a name that no
+    /// function has. To find out whether a caller may call every function, byname asks the rules about each function when
+    /// the called name does not exist. [`Request::method`] says which function a rule is asked about.
     ///
     /// A pattern that is invalid, that matches no function, or whose functions are all decided by earlier rules is an
     /// error at the start. Without it a misspelt name would leave a function to a wider rule. A function that no rule

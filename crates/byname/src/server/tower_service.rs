@@ -28,8 +28,8 @@ use crate::runtime::{self, BoxFuture};
 /// A [`Server`] as a `tower::Service`, to be mounted in an HTTP server that has routes of its own, such as an axum
 /// application. [`Server::into_service`] makes it.
 ///
-/// When its last clone is dropped, its connections of frames are told to end, and their running calls are answered.
-/// [`drain`](Self::drain) waits for them.
+/// When its last clone is dropped, its connections of frames are told to end. Their running calls are answered if the
+/// runtime lives long enough: when `main` returns, it does not. [`drain`](Self::drain) waits for them.
 #[derive(Clone)]
 pub struct HttpService {
     mounted: Arc<MountedServer>,
