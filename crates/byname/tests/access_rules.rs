@@ -493,7 +493,7 @@ async fn the_log_says_which_rule_has_refused() {
     }
 }
 
-/// Nobody is identified by a header that is no bearer token, unless an interceptor has understood it.
+/// Only an interceptor can identify a caller by an `authorization` header that has no bearer token.
 #[tokio::test]
 async fn another_authorization_identifies_nobody_by_itself() {
     let server = || Server::new().method::<count>().method::<get_order>().listing(false);

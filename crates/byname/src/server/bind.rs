@@ -94,7 +94,7 @@ fn given_unix(listener: GivenUnixListener) -> Result<TransportListener, Error> {
     listener.map_err(|why| cannot_listen("the given listener", why))
 }
 
-/// A listener that was made of a socket may be one that nobody has told to listen. Accepting from it would fail forever.
+/// Rejects a socket on which `listen` was not called. `accept` would always fail there.
 fn check_listens(socket: SockRef<'_>) -> Result<(), Error> {
     if accepts_connections(&socket) {
         return Ok(());

@@ -18,7 +18,7 @@ use super::compression::{self, DecodedBody};
 use super::request_body::{self, BodyDeadline, RequestBody};
 use super::response_body;
 use super::stream_body::{
-    BodyFormat, RequestLines, RequestOctets, StreamReader, UnreadRequestBody, drop_rest, half_closed,
+    BodyFormat, BodyReader, RequestLines, RequestOctets, StreamReader, UnreadRequestBody, drop_rest, half_closed,
 };
 use super::{ServerEndpoint, Session};
 use crate::access_log::AccessEntry;
@@ -125,23 +125,20 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
     /// The body, line by line.
     pub(super) fn lines(&mut self) -> Result<RequestLines<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
-        let (body, coding) = self.take_body()?;
-        let lines = RequestLines::new(body, coding, longest, Arc::clone(&self.caller.session.activity));
-        Ok(lines.give_back_to(self.unread_body()))
-    }
-
-    /// Where the body of a stream goes if it is not read.
-    fn unread_body(&mut self) -> Option<UnreadRequestBody<B>> {
-        self.unread = self.endpoint().dispatch().has_rules().then(Arc::default);
-        self.unread.clone()
+        Ok(RequestLines::new(self.body_reader()?, longest))
     }
 
     /// The body as raw bytes.
     pub(super) fn octets(&mut self) -> Result<RequestOctets<B>, Rejection> {
         let longest = self.endpoint().dispatch().limits().message;
+        Ok(RequestOctets::new(self.body_reader()?, longest))
+    }
+
+    /// Takes the body to read it in pieces. With rules, the body is kept if nothing of it is read.
+    fn body_reader(&mut self) -> Result<BodyReader<B>, Rejection> {
         let (body, coding) = self.take_body()?;
-        let octets = RequestOctets::new(body, coding, longest, Arc::clone(&self.caller.session.activity));
-        Ok(octets.give_back_to(self.unread_body()))
+        self.unread = self.endpoint().dispatch().has_rules().then(Arc::default);
+        Ok(BodyReader::new(body, coding, Arc::clone(&self.caller.session.activity), self.unread.clone()))
     }
 
     /// Takes the body and its coding, if the content type and the coding are accepted.

@@ -187,7 +187,7 @@ pub(super) fn half_closed(name: &str) -> Error {
 }
 
 /// A request's body that is read in pieces. If it is not read to its end, its connection accepts no further request.
-struct BodyReader<B: RequestBody> {
+pub(super) struct BodyReader<B: RequestBody> {
     /// `None` once it was given back.
     body: Option<DecodedBody<Pin<Box<B>>>>,
     has_begun: bool,
@@ -201,9 +201,15 @@ struct BodyReader<B: RequestBody> {
 pub(super) type UnreadRequestBody<B> = Arc<Mutex<Option<DecodedBody<Pin<Box<B>>>>>>;
 
 impl<B: RequestBody> BodyReader<B> {
-    fn new(body: B, coding: Option<ContentCoding>, activity: Arc<ConnectionActivity>) -> Self {
+    /// `unread` gets the body if nothing of it is read.
+    pub(super) fn new(
+        body: B,
+        coding: Option<ContentCoding>,
+        activity: Arc<ConnectionActivity>,
+        unread: Option<UnreadRequestBody<B>>,
+    ) -> Self {
         let body = Some(DecodedBody::of_stream(Box::pin(body), coding));
-        Self { body, has_begun: false, has_ended: false, activity, unread: None }
+        Self { body, has_begun: false, has_ended: false, activity, unread }
     }
 
     /// More of the body; `None` at its end.
@@ -267,19 +273,8 @@ pub(super) struct RequestLines<B: RequestBody> {
 }
 
 impl<B: RequestBody> RequestLines<B> {
-    pub(super) fn new(
-        body: B,
-        coding: Option<ContentCoding>,
-        longest: usize,
-        activity: Arc<ConnectionActivity>,
-    ) -> Self {
-        Self { body: BodyReader::new(body, coding, activity), lines: LineSplitter::new(longest), longest }
-    }
-
-    /// Puts the body there if nothing of it is read.
-    pub(super) fn give_back_to(mut self, unread: Option<UnreadRequestBody<B>>) -> Self {
-        self.body.unread = unread;
-        self
+    pub(super) fn new(body: BodyReader<B>, longest: usize) -> Self {
+        Self { body, lines: LineSplitter::new(longest), longest }
     }
 
     /// The next line.
@@ -325,20 +320,8 @@ pub(super) struct RequestOctets<B: RequestBody> {
 }
 
 impl<B: RequestBody> RequestOctets<B> {
-    pub(super) fn new(
-        body: B,
-        coding: Option<ContentCoding>,
-        longest: usize,
-        activity: Arc<ConnectionActivity>,
-    ) -> Self {
-        let longest = longest.clamp(1, LONGEST_PART);
-        Self { body: BodyReader::new(body, coding, activity), rest: Bytes::new(), longest }
-    }
-
-    /// As [`RequestLines::give_back_to`].
-    pub(super) fn give_back_to(mut self, unread: Option<UnreadRequestBody<B>>) -> Self {
-        self.body.unread = unread;
-        self
+    pub(super) fn new(body: BodyReader<B>, longest: usize) -> Self {
+        Self { body, rest: Bytes::new(), longest: longest.clamp(1, LONGEST_PART) }
     }
 }
 

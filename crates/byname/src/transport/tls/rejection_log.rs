@@ -25,7 +25,7 @@ pub(super) struct RejectionLog {
     kinds: Mutex<HashMap<RejectionKind, RecentRejections>>,
 }
 
-/// Rejections for the same reason. What the client can choose, such as the names in its certificate, is no part of it.
+/// The reason for a rejection. It does not contain text that the client chooses, such as the names in its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RejectionKind {
     /// The client did not finish its handshake in time.
