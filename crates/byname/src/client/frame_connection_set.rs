@@ -1,7 +1,10 @@
 //! The connections of frames of one service: which ones are opened and when, and by which one a call goes. Each runtime has
 //! one, or several if the service's name has several addresses.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -13,7 +16,7 @@ use super::frame_connection::{FrameConnection, Upgrades, open};
 use super::service_url::ServiceUrl;
 use crate::address::Address;
 use crate::codec::Codec;
-use crate::deadline::{before, later};
+use crate::deadline::{DeadlineTimer, later};
 use crate::limits_and_timeouts::Limits;
 use crate::runtime;
 
@@ -243,20 +246,23 @@ async fn keep(opening: OpeningGuard) {
     set.look(&runtime);
     drop(set);
 
-    let mut at = link.until().min(later(Instant::now(), LOOK));
-    let over = loop {
-        match before(at, &mut driver).await {
-            Some(over) => break over,
-            None => {
-                if let Some(set) = weak.upgrade()
-                    && link.is_open()
-                {
-                    set.look(&runtime);
-                }
-                at = later(Instant::now(), LOOK);
+    let mut look_at = link.until().min(later(Instant::now(), LOOK));
+    let mut timer = DeadlineTimer::default();
+    let over = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(over) = Pin::new(&mut driver).poll(cx) {
+                return Poll::Ready(over);
             }
+            ready!(timer.poll_in_one_task(cx, look_at));
+            if let Some(set) = weak.upgrade()
+                && link.is_open()
+            {
+                set.look(&runtime);
+            }
+            look_at = later(Instant::now(), LOOK);
         }
-    };
+    })
+    .await;
     if let Some(set) = weak.upgrade() {
         tracing::debug!("a connection of frames with {} ended: {}", set.target.url(), over.why);
         set.known().upgrades.ended(over.was_cut, over.age, Instant::now(), fastrand::f64());

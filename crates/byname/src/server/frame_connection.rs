@@ -45,6 +45,7 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
+use crate::runtime::BoxFuture;
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -486,7 +487,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 // Its result probably has a similar size.
                 request.room = self.write_queue.spare();
             }
-            self.spawn(id, name, async move { dispatch.run_found(entry.as_ref(), request).await }, access);
+            let call = Box::pin(async move { dispatch.run_found(entry.as_ref(), request).await });
+            self.spawn(id, name, call, access);
             return Ok(());
         };
         let limit = dispatch.limits().message;
@@ -523,7 +525,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             Polled::Running(call) => {
                 let name = Arc::clone(name);
                 self.write_queue.abandon(start);
-                self.spawn(id, name, call, access);
+                self.spawn(id, name, Box::pin(call), access);
                 return Ok(());
             }
         };
@@ -537,14 +539,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         put_reply(&mut self.write_queue, id, reply, limit, name, &mut access);
     }
 
-    /// Gives a call a task of its own, so that it delays no other.
-    fn spawn(
-        &mut self,
-        id: u64,
-        name: Arc<str>,
-        work: impl Future<Output = Reply> + Send + 'static,
-        mut access: AccessEntry,
-    ) {
+    /// Gives a call a task of its own, so that it delays no other. `work` is on the heap already, because tokio moves the
+    /// future of a task several times.
+    fn spawn(&mut self, id: u64, name: Arc<str>, work: BoxFuture<Reply>, mut access: AccessEntry) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
         let task = tokio::spawn(async move {
