@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tracing::{Instrument as _, Span};
 
 use super::Client;
 use super::frame_connection::{CallHead, CallPayload, FrameCall};
-use super::outgoing_call::{CallDeadline, OutgoingCall};
+use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::route::Route;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
@@ -484,8 +484,7 @@ impl<A: Send, R> Call<A, R> {
             deadline: time.deadline,
             allowed: time.allowed,
             headers: prepared.headers,
-            items: Mutex::new(upload.map(|upload| upload.items(Some(codec), host.limits().message))),
-            is_spent: false,
+            upload: CallUpload::new(upload.map(|upload| upload.items(Some(codec), host.limits().message))),
             takes_stream: prepared.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
         };

@@ -8,6 +8,7 @@ use http::header::CONTENT_ENCODING;
 use super::http_request::{self, BodyCoding, CodedBody};
 use super::http1_connection::{HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
+use crate::arguments::EncodedArguments;
 use crate::content_coding::{AcceptedCodings, ContentCoding, LONGEST_PLAIN, decode_whole, encode_whole};
 use crate::error::{Code, Error, Executed};
 
@@ -34,13 +35,19 @@ impl CodedBodies {
     }
 
     /// Compresses the body of a call without streams, if the server accepts it and it is worth it.
-    pub(super) async fn coding_for(&self, by_path: bool, outgoing: &mut OutgoingCall, compress: bool) -> BodyCoding {
+    pub(super) async fn coding_for(
+        &self,
+        by_path: bool,
+        outgoing: &OutgoingCall,
+        args: &EncodedArguments,
+        compress: bool,
+    ) -> BodyCoding {
         let mut coded = None;
         if compress
             && let Some(coding) = self.accepted()
             && !outgoing.has_streams()
         {
-            let (way, body) = http_request::body(by_path, outgoing);
+            let (way, body) = http_request::body(by_path, outgoing, args);
             if body.len() > LONGEST_PLAIN
                 && let Ok(encoded) = encode_whole(coding, &body).await
                 && encoded.len() < body.len()

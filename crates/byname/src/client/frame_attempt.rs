@@ -10,6 +10,7 @@ use super::call_errors::{broken, late, reply_too_large};
 use super::frame_connection::{self, CallPayload, FrameCallEnd, FrameConnection, Unsent};
 use super::frame_connection_set::FrameConnectionSet;
 use super::outgoing_call::OutgoingCall;
+use crate::arguments::EncodedArguments;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
@@ -20,10 +21,11 @@ pub(super) async fn attempt(
     frames: &FrameConnectionSet,
     link: &Arc<FrameConnection>,
     outgoing: &OutgoingCall,
+    args: &EncodedArguments,
 ) -> Option<Reply> {
     let mut sending = link.call();
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
-    let mut frame = CallPayload::new(left, &outgoing.headers, &outgoing.args);
+    let mut frame = CallPayload::new(left, &outgoing.headers, args);
     let polled = poll_fn(|cx| sending.poll(outgoing.asked(), &mut frame, cx));
     let Some(ended) = before(outgoing.deadline, polled).await else {
         let executed = if sending.is_queued() { Executed::No } else { Executed::Unknown };

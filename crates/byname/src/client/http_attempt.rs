@@ -14,6 +14,7 @@ use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
 use super::reply_stream;
 use super::typed_result::unasked_stream;
+use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::{Failure, Returned, ReturnedValue};
@@ -21,12 +22,16 @@ use crate::request::Reply;
 use crate::wire::{Way, headers, path_format, reply};
 
 /// One attempt. A kept connection that turns out to be closed is replaced by the next one.
-pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut OutgoingCall) -> Reply {
+pub(super) async fn attempt(
+    connections: &Arc<HttpConnections>,
+    outgoing: &OutgoingCall,
+    args: &EncodedArguments,
+) -> Reply {
     let mut has_changed_way = false;
     let mut is_coded = connections.coded.is_some();
     loop {
         let coding = match &connections.coded {
-            Some(coded) => Box::pin(coded.coding_for(connections.takes_paths(), outgoing, is_coded)).await,
+            Some(coded) => Box::pin(coded.coding_for(connections.takes_paths(), outgoing, args, is_coded)).await,
             None => BodyCoding::NONE,
         };
         let was_coded = coding.coded.is_some();
@@ -35,19 +40,19 @@ pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut O
             Err(error) => return error.into(),
         };
         let exchanged = if outgoing.has_streams() {
-            match reply_stream::http::attempt(connections, connection, permit, outgoing).await {
+            match reply_stream::http::attempt(connections, connection, permit, outgoing, args).await {
                 Ok(exchanged) => Some(exchanged),
                 Err(reply) => return reply,
             }
         } else {
-            HttpExchange::start(connections, connection, permit, outgoing, coding).await
+            HttpExchange::start(connections, connection, permit, outgoing, args, coding).await
         };
         match exchanged {
             // The server had closed it, and not a byte of this call went out.
             Some(HttpOutcome { result: Err(ExchangeError::Unsent(_)), .. }) if is_reused => {}
             // The server closed it while the call was on its way, and says so.
             Some(HttpOutcome { result: Ok(answer), is_kept: false, .. })
-                if is_reused && !outgoing.is_spent && is_goodbye(&outgoing.name, &answer) => {}
+                if is_reused && !outgoing.upload.is_taken() && is_goodbye(&outgoing.name, &answer) => {}
             Some(mut exchanged) => {
                 let way = exchanged.way;
                 if connections.coded.is_some()
@@ -68,11 +73,11 @@ pub(super) async fn attempt(connections: &Arc<HttpConnections>, outgoing: &mut O
                 if !is_switched_off(way, &done) {
                     return done;
                 }
-                if path_format::write(&outgoing.args).is_none() && headers::offers(&done.metadata, Way::Path) {
+                if path_format::write(args).is_none() && headers::offers(&done.metadata, Way::Path) {
                     let error = needs_the_plain_way(&connections.target.url(), &outgoing.name);
                     return Reply { result: Err(error.into()), ..done };
                 }
-                if has_changed_way || outgoing.is_spent {
+                if has_changed_way || outgoing.upload.is_taken() {
                     return done;
                 }
                 has_changed_way = true;

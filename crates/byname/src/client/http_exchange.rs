@@ -13,6 +13,7 @@ use super::http_request::{self, BodyCoding};
 use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
 use super::outgoing_call::OutgoingCall;
 use crate::address::Address;
+use crate::arguments::EncodedArguments;
 use crate::deadline::{DeadlineTimer, later};
 use crate::runtime::{self, BoxFuture};
 use crate::wire::Way;
@@ -48,11 +49,12 @@ impl HttpExchange {
         connection: PooledConnection,
         permit: OwnedSemaphorePermit,
         outgoing: &OutgoingCall,
+        args: &EncodedArguments,
         coding: BodyCoding,
     ) -> Self {
         let PooledConnection { http1, address, runtime, timer } = connection;
         let (head, body, way) =
-            http_request::write(&connections.target, connections.takes_paths(), outgoing, false, coding);
+            http_request::write(&connections.target, connections.takes_paths(), outgoing, args, false, coding);
         let work = Box::pin(http1.exchange(head, body, connections.limits.message));
         let running = Some(ExchangeRun { work, address, runtime, timer, permit });
         Self { connections: Arc::clone(connections), running, way, deadline: outgoing.deadline }

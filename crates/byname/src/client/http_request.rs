@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
+use crate::arguments::EncodedArguments;
 use crate::content_coding::ContentCoding;
 use crate::wire::{Way, path_format, plain_format};
 
@@ -38,6 +39,7 @@ pub(super) fn write(
     target: &ServiceUrl,
     by_path: bool,
     outgoing: &OutgoingCall,
+    args: &EncodedArguments,
     brings: bool,
     coding: BodyCoding,
 ) -> (Vec<u8>, Bytes, Way) {
@@ -45,7 +47,7 @@ pub(super) fn write(
     let (coding, way, body) = match coded {
         Some(CodedBody { coding, way, body }) => (Some(coding), way, body),
         None => {
-            let (way, body) = self::body(by_path && !brings, outgoing);
+            let (way, body) = self::body(by_path && !brings, outgoing, args);
             (None, way, body)
         }
     };
@@ -94,9 +96,9 @@ pub(super) fn write(
 }
 
 /// The body of a call without a stream, and the way that it goes.
-pub(super) fn body(by_path: bool, outgoing: &OutgoingCall) -> (Way, Bytes) {
-    match by_path.then(|| path_format::write(&outgoing.args)).flatten() {
+pub(super) fn body(by_path: bool, outgoing: &OutgoingCall, args: &EncodedArguments) -> (Way, Bytes) {
+    match by_path.then(|| path_format::write(args)).flatten() {
         Some(body) => (Way::Path, body),
-        None => (Way::Plain, Bytes::from(plain_format::write(&outgoing.name, &outgoing.args))),
+        None => (Way::Plain, Bytes::from(plain_format::write(&outgoing.name, args))),
     }
 }

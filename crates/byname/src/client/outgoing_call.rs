@@ -1,7 +1,7 @@
 //! A call ready to go, its types erased: [`OutgoingCall`].
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::method::Method;
 use crate::outcome::Items;
 
-/// A call ready to go, its types erased.
+/// A call ready to go, its types erased. An attempt does not change it, so that attempts can follow each other, or run beside
+/// each other.
 pub(super) struct OutgoingCall {
     pub(super) name: Cow<'static, str>,
     pub(super) args: EncodedArguments,
@@ -26,13 +27,21 @@ pub(super) struct OutgoingCall {
     pub(super) deadline: Instant,
     /// The time until the deadline when the call began, for messages.
     pub(super) allowed: Duration,
-    /// The caller's stream.
-    pub(super) items: Mutex<Option<Items>>,
-    /// An item of it was taken, so the same call can't be sent again.
-    pub(super) is_spent: bool,
+    pub(super) upload: CallUpload,
     pub(super) takes_stream: bool,
     /// Where the token in the headers came from. `None` if there is none, or if the caller has set it.
     pub(super) token: Option<Arc<RenewedToken>>,
+}
+
+/// The caller's stream. One attempt at a time has it, and puts it back if it took no item.
+pub(super) struct CallUpload(Mutex<UploadState>);
+
+enum UploadState {
+    /// The call has no stream of its own.
+    Without,
+    Untouched(Items),
+    /// An attempt has it, or has taken an item of it: the call can't be sent again.
+    Taken,
 }
 
 /// When a call is to end, and how long that was when it began.
@@ -43,12 +52,12 @@ pub(super) struct CallDeadline {
 }
 
 impl OutgoingCall {
-    /// Converts the arguments to this codec.
-    pub(super) fn put_in(&mut self, codec: Codec) -> Result<(), Error> {
-        if self.args.codec != codec {
-            self.args = self.args.clone().into_codec(codec)?;
+    /// The arguments in this codec.
+    pub(super) fn args_in(&self, codec: Codec) -> Result<Cow<'_, EncodedArguments>, Error> {
+        if self.args.codec == codec {
+            return Ok(Cow::Borrowed(&self.args));
         }
-        Ok(())
+        self.args.clone().into_codec(codec).map(Cow::Owned)
     }
 
     /// It may be sent again when it is unknown whether it ran.
@@ -60,7 +69,7 @@ impl OutgoingCall {
     /// default: the call can be sent again as it is now.
     pub(super) fn remove_unknown(&mut self, error: &Error) -> bool {
         match (unknown_argument(error), self.method) {
-            (Some(name), Some(method)) if !self.is_spent => self.args.remove_default(method, name),
+            (Some(name), Some(method)) if !self.upload.is_taken() => self.args.remove_default(method, name),
             _ => false,
         }
     }
@@ -68,7 +77,7 @@ impl OutgoingCall {
     /// Puts another token into the headers, if `error` refuses the one that is there, and if another one comes in time. No
     /// call does that twice.
     pub(super) async fn replace_token(&mut self, error: &Error) -> bool {
-        if self.is_spent || !is_refused(error) {
+        if self.upload.is_taken() || !is_refused(error) {
             return false;
         }
         let Some(token) = self.token.take() else {
@@ -79,24 +88,45 @@ impl OutgoingCall {
     }
 
     /// Whether it has a stream in either direction.
-    pub(super) fn has_streams(&mut self) -> bool {
-        self.takes_stream || self.items.get_mut().is_ok_and(|items| items.is_some())
-    }
-
-    /// The caller's stream. An attempt that took no item puts it back.
-    pub(super) fn take_items(&mut self) -> Option<Items> {
-        let items = self.items.get_mut().ok()?.take();
-        self.is_spent |= items.is_some();
-        items
-    }
-
-    pub(super) fn put_items(&mut self, items: Option<Items>) {
-        self.is_spent &= items.is_none();
-        self.items = Mutex::new(items);
+    pub(super) fn has_streams(&self) -> bool {
+        self.takes_stream || matches!(&*self.upload.state(), UploadState::Untouched(_))
     }
 
     /// The name and the deadline.
     pub(super) fn asked(&self) -> CallHead<'_> {
         CallHead { name: &self.name, deadline: self.deadline }
+    }
+}
+
+impl CallUpload {
+    pub(super) fn new(items: Option<Items>) -> Self {
+        Self(Mutex::new(items.map_or(UploadState::Without, UploadState::Untouched)))
+    }
+
+    /// Whether the same call can't be sent again.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(&*self.state(), UploadState::Taken)
+    }
+
+    pub(super) fn take(&self) -> Option<Items> {
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, UploadState::Taken) {
+            UploadState::Untouched(items) => Some(items),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Puts it back, if no item was taken.
+    pub(super) fn put_back(&self, untouched: Option<Items>) {
+        if let Some(items) = untouched {
+            *self.state() = UploadState::Untouched(items);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, UploadState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

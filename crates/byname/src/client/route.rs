@@ -1,13 +1,13 @@
 //! Where the calls of a client go: to a service by its address, or to a server in this process.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::Extensions;
 use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
-use super::outgoing_call::{CallDeadline, OutgoingCall};
+use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::renewed_token::{RenewedToken, is_refused};
 use super::service_host::ServiceHost;
 use crate::access_log::CallWay;
@@ -74,19 +74,9 @@ impl Route {
                     return Box::pin(std::future::ready(Error::refused(Code::Internal, why).into()));
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
-                let items = Mutex::new(items);
-                let outgoing = OutgoingCall {
-                    name,
-                    args,
-                    method,
-                    headers,
-                    deadline,
-                    allowed,
-                    items,
-                    is_spent: false,
-                    takes_stream,
-                    token,
-                };
+                let upload = CallUpload::new(items);
+                let outgoing =
+                    OutgoingCall { name, args, method, headers, deadline, allowed, upload, takes_stream, token };
                 Box::pin(Arc::clone(host).call(outgoing, None))
             }
         }

@@ -58,7 +58,7 @@ impl ServiceHost {
         loop {
             let done = match first.take() {
                 Some(done) => done,
-                None => self.attempt(&mut outgoing).await,
+                None => self.attempt(&outgoing).await,
             };
             let error = match &done.result {
                 Err(Failure::Rpc(error)) => error,
@@ -76,7 +76,7 @@ impl ServiceHost {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
                 continue;
             }
-            let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.is_spent) else {
+            let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.upload.is_taken()) else {
                 return done;
             };
             if later(Instant::now(), wait) >= outgoing.deadline || !self.budget.withdraw() {
@@ -88,24 +88,25 @@ impl ServiceHost {
     }
 
     /// One attempt, by frames if there is a connection of frames, otherwise over HTTP.
-    async fn attempt(&self, outgoing: &mut OutgoingCall) -> Reply {
+    async fn attempt(&self, outgoing: &OutgoingCall) -> Reply {
         while let Some(frames) = &self.frames
             && let Some(link) = self.link()
         {
-            if let Err(error) = outgoing.put_in(link.codec()) {
-                return error.into();
-            }
+            let args = match outgoing.args_in(link.codec()) {
+                Ok(args) => args,
+                Err(error) => return error.into(),
+            };
             let reply = if outgoing.has_streams() {
-                reply_stream::frames::attempt(frames, &link, outgoing).await
+                reply_stream::frames::attempt(frames, &link, outgoing, &args).await
             } else {
-                frame_attempt::attempt(frames, &link, outgoing).await
+                frame_attempt::attempt(frames, &link, outgoing, &args).await
             };
             if let Some(reply) = reply {
                 return reply;
             }
         }
-        match outgoing.put_in(Codec::Json) {
-            Ok(()) => http_attempt::attempt(&self.http, outgoing).await,
+        match outgoing.args_in(Codec::Json) {
+            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args).await,
             Err(error) => error.into(),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ::http::HeaderMap;
 use tokio::time::Instant;
 
+use crate::arguments::EncodedArguments;
 use crate::client::call_errors::late;
 use crate::client::frame_attempt::ended_reply;
 use crate::client::frame_connection::{
@@ -28,18 +29,18 @@ use crate::request::Reply;
 pub(in crate::client) async fn attempt(
     frames: &Arc<FrameConnectionSet>,
     link: &Arc<FrameConnection>,
-    outgoing: &mut OutgoingCall,
+    outgoing: &OutgoingCall,
+    args: &EncodedArguments,
 ) -> Option<Reply> {
     let mut sending = link.call();
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
-    let items = outgoing.take_items();
-    let mut frame =
-        CallPayload::with_streams(left, &outgoing.headers, &outgoing.args, outgoing.takes_stream, items.is_some());
+    let items = outgoing.upload.take();
+    let mut frame = CallPayload::with_streams(left, &outgoing.headers, args, outgoing.takes_stream, items.is_some());
     let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
     match before(outgoing.deadline, sent).await {
         Some(Ok(())) => {}
         Some(Err(unsent)) => {
-            outgoing.put_items(items);
+            outgoing.upload.put_back(items);
             return ended_reply(frames, link, &outgoing.name, outgoing.allowed, Err(unsent));
         }
         None => return Some(late(&outgoing.name, outgoing.allowed, Executed::No).into()),
@@ -70,7 +71,7 @@ pub(in crate::client) async fn attempt(
                 return send_again(frames, upload, outgoing);
             };
             // The answer may say that the call did not run.
-            outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
+            outgoing.upload.put_back(upload.and_then(FrameUpload::into_untouched));
             Some(reply)
         }
         Err(failure) => Some(Reply { result: Err(failure), metadata: HeaderMap::new() }),
@@ -78,9 +79,9 @@ pub(in crate::client) async fn attempt(
 }
 
 /// The call was not run. It is sent again if nothing was taken of its own stream.
-fn send_again(frames: &FrameConnectionSet, upload: Option<FrameUpload>, outgoing: &mut OutgoingCall) -> Option<Reply> {
-    outgoing.put_items(upload.and_then(FrameUpload::into_untouched));
-    outgoing.is_spent.then(|| {
+fn send_again(frames: &FrameConnectionSet, upload: Option<FrameUpload>, outgoing: &OutgoingCall) -> Option<Reply> {
+    outgoing.upload.put_back(upload.and_then(FrameUpload::into_untouched));
+    outgoing.upload.is_taken().then(|| {
         let why = format!(
             "the connection to {} ended after a part of the stream of `{}` was sent; the call did not run; call \
              again with the whole stream",

@@ -10,6 +10,7 @@ use ::http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::arguments::EncodedArguments;
 use crate::client::call_errors;
 use crate::client::http_connections::{HttpConnections, PooledConnection};
 use crate::client::http_exchange::HttpOutcome;
@@ -35,14 +36,15 @@ pub(in crate::client) async fn attempt(
     connections: &Arc<HttpConnections>,
     mut connection: PooledConnection,
     permit: OwnedSemaphorePermit,
-    outgoing: &mut OutgoingCall,
+    outgoing: &OutgoingCall,
+    args: &EncodedArguments,
 ) -> Result<HttpOutcome, Reply> {
-    let items = outgoing.take_items();
+    let items = outgoing.upload.take();
     let coding = BodyCoding { accepts: connections.coded.is_some(), coded: None };
     let (head, body, way) =
-        http_request::write(&connections.target, connections.takes_paths(), outgoing, items.is_some(), coding);
+        http_request::write(&connections.target, connections.takes_paths(), outgoing, args, items.is_some(), coding);
     if let Err(why) = connection.http1.look() {
-        outgoing.put_items(items);
+        outgoing.upload.put_back(items);
         let result = Err(connection.http1.failed(ExchangeError::Unsent(why)));
         return Ok(HttpOutcome { result, way, is_kept: false });
     }
@@ -66,7 +68,7 @@ pub(in crate::client) async fn attempt(
             return Err(Reply { result: Err(failure), metadata: HeaderMap::new() });
         }
         Some(Err(why)) if !out.has_begun() => {
-            outgoing.put_items(out.into_untouched());
+            outgoing.upload.put_back(out.into_untouched());
             let result = Err(ExchangeError::Unsent(why.to_string()));
             return Ok(HttpOutcome { result, way, is_kept: false });
         }
@@ -87,7 +89,7 @@ pub(in crate::client) async fn attempt(
         }
         Some(Ok(Ok((answer, keeps)))) => {
             let is_kept = keeps && out.has_ended();
-            outgoing.put_items(out.into_untouched());
+            outgoing.upload.put_back(out.into_untouched());
             if is_kept {
                 connections.keep(connection, Some(&answer.headers));
             }
