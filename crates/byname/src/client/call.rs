@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::Client;
-use super::frame_connection::{CallHead, CallPayload, FrameCall};
+use super::frame_attempt::FrameAttempt;
+use super::frame_connection::{CallHead, CallPayload};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::route::Route;
 use super::typed_result::Remote;
@@ -71,7 +72,7 @@ struct PreparedCall<A> {
 enum CallState {
     Unsent,
     /// By frames, at its first attempt.
-    Frames(FrameCall, CallDeadline),
+    Frames(FrameAttempt, CallDeadline),
     Any(BoxFuture<Reply>),
     Over,
 }
@@ -270,17 +271,18 @@ impl<A: Send, R> Call<A, R> {
                     }
                     Err(error) => break Reply::from(error),
                 },
-                CallState::Frames(sending, time) => {
+                CallState::Frames(attempt, time) => {
                     let entered = self.span.as_deref().map(Span::enter);
-                    let (ended, time) = (ready!(sending.poll_ended(cx)), *time);
+                    let head = CallHead { name: &self.name, deadline: time.deadline };
+                    let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
                     let Some(Route::Remote(host)) = self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
                         unreachable!("it was sent by frames");
                     };
-                    match host.ended(&self.name, time.allowed, sending.link(), Ok(ended)) {
+                    match host.ended(&self.name, time.allowed, attempt.link(), ended) {
                         // `ServiceHost::call` decides whether it is sent again.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
-                            let codec = sending.link().codec();
+                            let codec = attempt.link().codec();
                             drop(entered);
                             match self.by_host(time, codec, reply) {
                                 Ok(call) => self.progress = self.going_on(call),
@@ -376,19 +378,16 @@ impl<A: Send, R> Call<A, R> {
         {
             let codec = link.codec();
             let entered = self.span.as_deref().map(Span::enter);
-            let mut frame = match encode {
+            let frame = match encode {
                 ArgumentsEncoder::Typed(write) => {
                     let params = method.map(|method| method.params.as_slice()).unwrap_or_default();
                     CallPayload::by_name(allowed, headers, |payload| write(args, params, codec, payload))?
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
-            let mut sending = link.call();
-            let reply = match sending.poll_send(CallHead { name, deadline }, &mut frame, cx) {
-                Poll::Ready(Ok(())) => return Ok(CallState::Frames(sending, time)),
-                Poll::Ready(Err(unsent)) => host.ended(name, allowed, &link, Err(unsent)),
-                // The connection knows no deadline of a call that is not sent. The future of the host does.
-                Poll::Pending => None,
+            let reply = match FrameAttempt::start(&link, CallHead { name, deadline }, frame, cx) {
+                Ok(attempt) => return Ok(CallState::Frames(attempt, time)),
+                Err(unsent) => host.ended(name, allowed, &link, Err(unsent)),
             };
             drop(entered);
             let call = self.by_host(time, codec, reply)?;

@@ -1,35 +1,94 @@
-//! One attempt of a call by frames, and what its end means.
+//! One attempt of a call without streams by frames, and what its end means.
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::call_errors::{broken, late, reply_too_large};
-use super::frame_connection::{self, CallPayload, FrameCallEnd, FrameConnection, Unsent};
+use super::frame_connection::{self, CallHead, CallPayload, FrameCall, FrameCallEnd, FrameConnection, Unsent};
 use super::frame_connection_set::FrameConnectionSet;
 use super::outgoing_call::OutgoingCall;
 use crate::arguments::EncodedArguments;
-use crate::deadline::before;
+use crate::deadline::DeadlineTimer;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
 use crate::request::Reply;
 
-/// One attempt of a call without streams. `None` if it was not sent.
+/// One attempt. It is no future, because a call that holds it says its name and its deadline at each poll.
+pub(super) struct FrameAttempt {
+    call: FrameCall,
+    /// What is sent, while it waits in the queue.
+    queued: Option<Box<QueuedFrame>>,
+}
+
+struct QueuedFrame {
+    frame: CallPayload,
+    /// The connection knows no deadline of a call that is not sent.
+    timer: DeadlineTimer,
+}
+
+impl FrameAttempt {
+    /// Sends the call, or puts it into the queue if the server accepts no more calls at once.
+    pub(super) fn start(
+        link: &Arc<FrameConnection>,
+        head: CallHead<'_>,
+        mut frame: CallPayload,
+        cx: &mut Context<'_>,
+    ) -> Result<Self, Unsent> {
+        let mut call = link.call();
+        match call.poll_send(head, &mut frame, cx) {
+            Poll::Ready(Ok(())) => Ok(Self { call, queued: None }),
+            Poll::Ready(Err(unsent)) => Err(unsent),
+            Poll::Pending => {
+                let mut queued = Box::new(QueuedFrame { frame, timer: DeadlineTimer::default() });
+                match queued.timer.poll_at(cx, head.deadline) {
+                    Poll::Ready(()) => Err(Unsent::Late),
+                    Poll::Pending => Ok(Self { call, queued: Some(queued) }),
+                }
+            }
+        }
+    }
+
+    pub(super) fn link(&self) -> &Arc<FrameConnection> {
+        self.call.link()
+    }
+
+    /// How the call ended, or why it was not sent.
+    pub(super) fn poll(&mut self, head: CallHead<'_>, cx: &mut Context<'_>) -> Poll<Result<FrameCallEnd, Unsent>> {
+        let Some(queued) = &mut self.queued else {
+            return self.call.poll_ended(cx).map(Ok);
+        };
+        match self.call.poll_send(head, &mut queued.frame, cx) {
+            Poll::Ready(Ok(())) => {
+                self.queued = None;
+                Poll::Pending
+            }
+            Poll::Ready(Err(unsent)) => Poll::Ready(Err(unsent)),
+            Poll::Pending => {
+                ready!(queued.timer.poll_at(cx, head.deadline));
+                Poll::Ready(Err(Unsent::Late))
+            }
+        }
+    }
+}
+
+/// One attempt, from its start to its end. `None` if the call was not sent.
 pub(super) async fn attempt(
     frames: &FrameConnectionSet,
     link: &Arc<FrameConnection>,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
 ) -> Option<Reply> {
-    let mut sending = link.call();
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
-    let mut frame = CallPayload::new(left, &outgoing.headers, args);
-    let polled = poll_fn(|cx| sending.poll(outgoing.asked(), &mut frame, cx));
-    let Some(ended) = before(outgoing.deadline, polled).await else {
-        let executed = if sending.is_queued() { Executed::No } else { Executed::Unknown };
-        return Some(late(&outgoing.name, outgoing.allowed, executed).into());
+    let frame = CallPayload::new(left, &outgoing.headers, args);
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let started = FrameAttempt::start(link, outgoing.head(), frame, &mut Context::from_waker(&waker));
+    let ended = match started {
+        Ok(mut started) => poll_fn(|cx| started.poll(outgoing.head(), cx)).await,
+        Err(unsent) => Err(unsent),
     };
     ended_reply(frames, link, &outgoing.name, outgoing.allowed, ended)
 }
@@ -57,6 +116,7 @@ pub(super) fn ended_reply(
             );
             Some(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting).into())
         }
+        Err(Unsent::Late) => Some(late(name, allowed, Executed::No).into()),
         Err(Unsent::TooLarge(size, largest)) => {
             Some(frame_connection::too_large(name, link.codec(), size, largest).into())
         }

@@ -93,7 +93,7 @@ impl OutgoingCall {
     }
 
     /// The name and the deadline.
-    pub(super) fn asked(&self) -> CallHead<'_> {
+    pub(super) fn head(&self) -> CallHead<'_> {
         CallHead { name: &self.name, deadline: self.deadline }
     }
 }

@@ -30,11 +30,6 @@ impl FrameCall {
         &self.link
     }
 
-    /// Whether it waits in the queue.
-    pub(in crate::client) fn is_queued(&self) -> bool {
-        self.id.is_none()
-    }
-
     /// Sends it. Ready once it is sent; the task that polled is then woken at its end.
     pub(in crate::client) fn poll_send(
         &mut self,
@@ -97,21 +92,6 @@ impl FrameCall {
     pub(super) fn sent_id(&self) -> u64 {
         self.id.expect("a call by frames is polled once it is sent, and not after its end")
     }
-
-    /// Sends it and waits for its end; or why it was not sent.
-    pub(in crate::client) fn poll(
-        &mut self,
-        call: CallHead<'_>,
-        frame: &mut CallPayload,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<FrameCallEnd, Unsent>> {
-        if self.id.is_none()
-            && let Err(unsent) = ready!(self.poll_send(call, frame, cx))
-        {
-            return Poll::Ready(Err(unsent));
-        }
-        self.poll_ended(cx).map(Ok)
-    }
 }
 
 impl Drop for FrameCall {
@@ -165,6 +145,8 @@ pub(in crate::client) enum Unsent {
     TooLarge(usize, usize),
     /// The queue is full: how many calls wait in it.
     Crowded(usize),
+    /// Its deadline passed while it waited in the queue.
+    Late,
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(in crate::client) async fn attempt(
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
     let items = outgoing.upload.take();
     let mut frame = CallPayload::with_streams(left, &outgoing.headers, args, outgoing.takes_stream, items.is_some());
-    let sent = poll_fn(|cx| sending.poll_send(outgoing.asked(), &mut frame, cx));
+    let sent = poll_fn(|cx| sending.poll_send(outgoing.head(), &mut frame, cx));
     match before(outgoing.deadline, sent).await {
         Some(Ok(())) => {}
         Some(Err(unsent)) => {
