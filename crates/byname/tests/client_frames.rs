@@ -191,6 +191,8 @@ async fn queued_calls_run_in_order_and_the_queue_is_bounded() {
     );
     // One that gives up makes room for another behind the rest.
     drop(calls.remove(2));
+    let late = within(call(&client.timeout(Duration::from_millis(1)), "late")).await.unwrap_err();
+    assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::No));
     calls.push(Box::pin(call(&client, "5")));
     start(calls.last_mut().unwrap()).await;
     for (call, what) in calls.iter_mut().zip(["0", "1", "3", "5"]) {
