@@ -1,11 +1,14 @@
 //! The client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
 
+mod address_order;
 mod address_race;
 mod call;
 mod call_errors;
 mod coded_bodies;
 mod connect;
 mod connection_pool;
+mod endpoint;
+mod endpoint_set;
 mod frame_attempt;
 pub(crate) mod frame_connection;
 mod frame_connection_set;
@@ -23,7 +26,7 @@ mod reply_stream;
 mod retry;
 mod retry_budget;
 mod route;
-mod service_host;
+mod service;
 mod service_url;
 mod short_lived_clients;
 mod stream_call;
@@ -45,7 +48,7 @@ pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
 use self::renewed_token::RenewedToken;
 use self::route::Route;
-use self::service_host::ServiceHost;
+use self::service::Service;
 pub use self::stream_call::StreamCall;
 pub use self::typed_result::Remote;
 
@@ -158,13 +161,13 @@ impl CallScope {
         if self.refused.is_none()
             && self.has_token
             && !self.exposes_token
-            && let Route::Remote(host) = &self.way
-            && host.is_exposed()
+            && let Route::Remote(service) = &self.way
+            && service.is_exposed()
         {
             let why = format!(
                 "a bearer token for {} could be read by others, because the connection is not encrypted and leaves this \
                  machine; use https://, or `Client::allow_plaintext_token` if the network is trusted",
-                host.url()
+                service.url()
             );
             return Some(Error::refused(Code::FailedPrecondition, why));
         }
@@ -421,7 +424,7 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = match &self.scope.way {
-            Route::Remote(host) => host.url(),
+            Route::Remote(service) => service.url(),
             Route::Local(_) => "this process".into(),
         };
         f.debug_struct("Client").field("to", &to).field("prefix", &self.scope.prefix).finish_non_exhaustive()
@@ -539,7 +542,7 @@ impl ClientBuilder {
             return Err(Error::refused(Code::InvalidArgument, why));
         }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
-        let host = ServiceHost::new(target, self.limits, frames, self.compress);
-        Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(host)))) })
+        let service = Service::new(target, self.limits, frames, self.compress);
+        Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(service)))) })
     }
 }

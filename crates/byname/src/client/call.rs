@@ -275,22 +275,23 @@ impl<A: Send, R> Call<A, R> {
                     let entered = self.span.as_deref().map(Span::enter);
                     let head = CallHead { name: &self.name, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
-                    let Some(Route::Remote(host)) = self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
+                    let Some(Route::Remote(service)) =
+                        self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
                         unreachable!("it was sent by frames");
                     };
-                    match host.ended(&self.name, time.allowed, attempt.link(), ended) {
-                        // `ServiceHost::call` decides whether it is sent again.
+                    match service.ended(&self.name, time.allowed, attempt.link(), ended) {
+                        // `Service::call` decides whether it is sent again.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = attempt.link().codec();
                             drop(entered);
-                            match self.by_host(time, codec, reply) {
+                            match self.by_service(time, codec, reply) {
                                 Ok(call) => self.progress = self.going_on(call),
                                 Err(error) => break Reply::from(error),
                             }
                         }
                         Some(reply) => {
-                            host.deposit();
+                            service.deposit();
                             break reply;
                         }
                     }
@@ -373,8 +374,8 @@ impl<A: Send, R> Call<A, R> {
         if !streams
             && !lacks_token
             && scope.interceptors.is_empty()
-            && let Route::Remote(host) = &scope.way
-            && let Some(link) = host.link()
+            && let Route::Remote(service) = &scope.way
+            && let Some(link) = service.link()
         {
             let codec = link.codec();
             let entered = self.span.as_deref().map(Span::enter);
@@ -387,16 +388,16 @@ impl<A: Send, R> Call<A, R> {
             };
             let reply = match FrameAttempt::start(&link, CallHead { name, deadline }, frame, cx) {
                 Ok(attempt) => return Ok(CallState::Frames(attempt, time)),
-                Err(unsent) => host.ended(name, allowed, &link, Err(unsent)),
+                Err(unsent) => service.ended(name, allowed, &link, Err(unsent)),
             };
             drop(entered);
-            let call = self.by_host(time, codec, reply)?;
+            let call = self.by_service(time, codec, reply)?;
             return Ok(self.going_on(call));
         }
         self.start_anyhow(time, lacks_token)
     }
 
-    /// Sends it by its host or by `Request`.
+    /// Sends it by its service or by `Request`.
     fn start_anyhow(&mut self, time: CallDeadline, lacks_token: bool) -> Result<CallState, Error> {
         let Some(prepared) = &self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
@@ -404,10 +405,10 @@ impl<A: Send, R> Call<A, R> {
         let scope = Arc::clone(&prepared.client.scope);
         let codec = match &scope.way {
             Route::Local(_) => scope.codec,
-            Route::Remote(host) => host.link().map_or(Codec::Json, |link| link.codec()),
+            Route::Remote(service) => service.link().map_or(Codec::Json, |link| link.codec()),
         };
         let call = match &scope.way {
-            Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => self.by_host(time, codec, None)?,
+            Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => self.by_service(time, codec, None)?,
             way => self.by_request(way, time, codec)?,
         };
         Ok(self.going_on(call))
@@ -469,12 +470,17 @@ impl<A: Send, R> Call<A, R> {
         Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
     }
 
-    /// The call by its host. `first` is what its first attempt came to, where there was one.
-    fn by_host(&mut self, time: CallDeadline, codec: Codec, first: Option<Reply>) -> Result<BoxFuture<Reply>, Error> {
+    /// The call by its service. `first` is what its first attempt came to, where there was one.
+    fn by_service(
+        &mut self,
+        time: CallDeadline,
+        codec: Codec,
+        first: Option<Reply>,
+    ) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
         let upload = prepared.upload.take();
-        let Route::Remote(host) = &prepared.client.scope.way else {
-            unreachable!("a call within the process has no host");
+        let Route::Remote(service) = &prepared.client.scope.way else {
+            unreachable!("a call within the process has no service");
         };
         let outgoing = OutgoingCall {
             name: self.name.clone(),
@@ -483,11 +489,11 @@ impl<A: Send, R> Call<A, R> {
             deadline: time.deadline,
             allowed: time.allowed,
             headers: prepared.headers,
-            upload: CallUpload::new(upload.map(|upload| upload.items(Some(codec), host.limits().message))),
+            upload: CallUpload::new(upload.map(|upload| upload.items(Some(codec), service.limits().message))),
             takes_stream: prepared.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
         };
-        Ok(Box::pin(Arc::clone(host).call(outgoing, first)))
+        Ok(Box::pin(Arc::clone(service).call(outgoing, first)))
     }
 
     fn taken(&mut self) -> PreparedCall<A> {
@@ -614,8 +620,8 @@ mod tests {
         let address = bound.local_addr().to_string();
         tokio::spawn(bound.into_future());
         let client = Client::builder(&address).transport(Transport::Frames).build().unwrap();
-        let Route::Remote(host) = &client.scope.way else { panic!("it has a host") };
-        while host.link().is_none() {
+        let Route::Remote(service) = &client.scope.way else { panic!("it has a service") };
+        while service.link().is_none() {
             assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3);
             yield_now().await;
         }

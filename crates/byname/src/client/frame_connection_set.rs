@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
+use super::address_order::AddressOrder;
 use super::connect::addresses;
-use super::connection_pool::Addresses;
 use super::frame_connection::{FrameConnection, Upgrades, open};
 use super::service_url::ServiceUrl;
 use crate::address::Address;
@@ -45,7 +45,7 @@ struct KnownOffer {
     members: Vec<RuntimeConnections>,
     upgrades: Upgrades,
     /// Addresses that did not change to frames in time come last.
-    addresses: Addresses,
+    addresses: AddressOrder,
 }
 
 /// The connections of one runtime.

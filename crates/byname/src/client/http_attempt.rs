@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::call_errors::{broken, late, reply_too_large};
 use super::coded_bodies;
+use super::endpoint::Endpoint;
 use super::http_connections::HttpConnections;
 use super::http_exchange::{HttpExchange, HttpOutcome};
 use super::http_request::BodyCoding;
@@ -28,17 +29,18 @@ pub(super) async fn attempt(
     args: &EncodedArguments,
 ) -> Reply {
     let mut has_changed_way = false;
-    let mut is_coded = connections.coded.is_some();
+    let mut may_compress = true;
     loop {
-        let coding = match &connections.coded {
-            Some(coded) => Box::pin(coded.coding_for(connections.takes_paths(), outgoing, args, is_coded)).await,
-            None => BodyCoding::NONE,
-        };
-        let was_coded = coding.coded.is_some();
         let (connection, is_reused, permit) = match connections.get(outgoing).await {
             Ok(got) => got,
             Err(error) => return error.into(),
         };
+        let endpoint = Arc::clone(&connection.endpoint);
+        let coding = match endpoint.coded() {
+            Some(coded) => Box::pin(coded.coding_for(endpoint.takes_paths(), outgoing, args, may_compress)).await,
+            None => BodyCoding::NONE,
+        };
+        let was_coded = coding.coded.is_some();
         let exchanged = if outgoing.has_streams() {
             match reply_stream::http::attempt(connections, connection, permit, outgoing, args).await {
                 Ok(exchanged) => Some(exchanged),
@@ -55,7 +57,7 @@ pub(super) async fn attempt(
                 if is_reused && !outgoing.upload.is_taken() && is_goodbye(&outgoing.name, &answer) => {}
             Some(mut exchanged) => {
                 let way = exchanged.way;
-                if connections.coded.is_some()
+                if endpoint.coded().is_some()
                     && let Ok(answer) = &mut exchanged.result
                     && let Err(error) =
                         Box::pin(coded_bodies::decode(&outgoing.name, answer, connections.limits.message)).await
@@ -64,10 +66,10 @@ pub(super) async fn attempt(
                 }
                 let is_unsupported =
                     matches!(&exchanged.result, Ok(answer) if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
-                let done = read(connections, outgoing, exchanged);
+                let done = read(connections, &endpoint, outgoing, exchanged);
                 // Another replica, or a proxy, may accept less than what answered before.
                 if is_unsupported && was_coded && did_not_run(&done) {
-                    is_coded = false;
+                    may_compress = false;
                     continue;
                 }
                 if !is_switched_off(way, &done) {
@@ -87,7 +89,7 @@ pub(super) async fn attempt(
     }
 }
 
-fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpOutcome) -> Reply {
+fn read(connections: &HttpConnections, endpoint: &Endpoint, outgoing: &OutgoingCall, exchanged: HttpOutcome) -> Reply {
     let name = &outgoing.name;
     let HttpOutcome { result, way, .. } = exchanged;
     let answer = match result {
@@ -98,7 +100,7 @@ fn read(connections: &HttpConnections, outgoing: &OutgoingCall, exchanged: HttpO
             return broken(&connections.target.url(), name, Executed::Unknown, &why).into();
         }
     };
-    connections.learn(&answer.headers);
+    connections.learn(endpoint, &answer.headers);
     if answer.is_open_ended && way == Way::Path && answer.status.is_success() {
         let why = format!(
             "the reply of `{name}` has no length, so a reply that was cut off would look complete; let the \

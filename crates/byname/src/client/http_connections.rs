@@ -1,22 +1,21 @@
-//! The HTTP connections of one service: how many may be in use, which ones are kept, and when another is opened.
+//! The HTTP connections of a service: how many may be in use, which one a call gets, and when another is opened.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
-use super::coded_bodies::CodedBodies;
 use super::connect::{ConnectFailure, addresses, connect, first_to_connect};
-use super::connection_pool::ConnectionPool;
+use super::endpoint::{Endpoint, IdleHttpConnection};
+use super::endpoint_set::EndpointSet;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
-use super::idle_connection_sweeper::Sweeper;
 use super::outgoing_call::OutgoingCall;
 use super::service_url::ServiceUrl;
 use crate::address::Address;
@@ -25,7 +24,7 @@ use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::transport::HandshakeRefusal;
-use crate::wire::{Way, headers};
+use crate::wire::headers;
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
@@ -33,23 +32,20 @@ const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
 pub(super) struct HttpConnections {
     pub(super) target: ServiceUrl,
     pub(super) limits: Limits,
-    pool: Arc<Mutex<ConnectionPool<PooledConnection, Id>>>,
-    sweeper: Sweeper,
+    endpoints: Arc<EndpointSet>,
+    /// How often a connection was taken, or opened because there was none.
+    uses: AtomicU64,
     /// A permit for each connection that may be in use; waiters are served in order.
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    /// The server has said that it takes calls by path.
-    by_path: AtomicBool,
     /// Connections of frames, if the caller wants them. Calls go by these once the server has offered it.
     frames: Option<Arc<FrameConnectionSet>>,
-    /// If bodies are compressed.
-    pub(super) coded: Option<CodedBodies>,
 }
 
-/// A connection, and what stays with it from call to call.
+/// A connection that a call uses.
 pub(super) struct PooledConnection {
     pub(super) http1: Http1Connection,
-    pub(super) address: Address,
+    pub(super) endpoint: Arc<Endpoint>,
     /// The runtime that opened it. Only that runtime learns when the socket is ready.
     pub(super) runtime: Handle,
     /// Waits for the deadline of each call in turn.
@@ -58,24 +54,22 @@ pub(super) struct PooledConnection {
 
 impl HttpConnections {
     pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
-        let pool = Arc::new(Mutex::new(ConnectionPool::new()));
+        let endpoints = Arc::new(EndpointSet::new(compress));
         let waiting = Arc::<AtomicUsize>::default();
         let frames = frames.map(|codec| {
-            let (pool, waiting) = (Arc::clone(&pool), Arc::clone(&waiting));
+            let (endpoints, waiting) = (Arc::clone(&endpoints), Arc::clone(&waiting));
             FrameConnectionSet::new(target.clone(), limits.clone(), codec, move |runtime| {
                 // A queued call may hold a permit for an idle connection; keep it.
                 if waiting.load(Ordering::Relaxed) > 0 {
                     return;
                 }
-                let idle = lock(&pool).let_go(&runtime);
+                let idle = endpoints.let_go(runtime);
                 // Sockets are closed outside of the lock.
                 drop(idle);
             })
         });
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-        let (sweeper, by_path) = (Sweeper::new(), AtomicBool::new(false));
-        let coded = compress.then(CodedBodies::default);
-        Self { target, limits, pool, sweeper, permits, waiting, by_path, frames, coded }
+        Self { target, limits, endpoints, uses: AtomicU64::new(0), permits, waiting, frames }
     }
 
     pub(super) fn frames(&self) -> Option<&Arc<FrameConnectionSet>> {
@@ -84,7 +78,7 @@ impl HttpConnections {
 
     /// How often one of these connections was used.
     pub(super) fn uses(&self) -> u64 {
-        self.pool().uses
+        self.uses.load(Ordering::Relaxed)
     }
 
     /// A connection for one call, and whether it was used before. The permit is for this call.
@@ -132,38 +126,39 @@ impl HttpConnections {
 
     /// A kept connection. The server may have closed it since; the connection notices that before it sends.
     fn kept(&self) -> Option<PooledConnection> {
-        let owner = Handle::current().id();
         let mut closed = Vec::new();
-        let kept = self.pool().take(&owner, Instant::now(), &mut closed);
+        let kept = self.endpoints.take_idle(Handle::current().id(), Instant::now(), &mut closed);
         // Sockets are closed outside of the lock.
         drop(closed);
-        kept
+        let (endpoint, IdleHttpConnection { http1, runtime, timer }) = kept?;
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        Some(PooledConnection { http1, endpoint, runtime, timer })
     }
 
     async fn open(&self, outgoing: &OutgoingCall) -> Result<PooledConnection, Error> {
         let busy = self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections);
-        let surplus = self.pool().make_room(busy, self.limits.connections.max(1));
+        let surplus = self.endpoints.make_room(busy, self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
         let mut is_unix = false;
         let connecting = async {
             let found = before(until, addresses(&self.target)).await;
-            let mut addresses = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
+            let addresses = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
             is_unix = addresses.iter().all(Address::is_unix);
-            self.pool().addresses.order(&mut addresses);
             let tls = self.target.tls.as_ref();
             let attempt = |address, progress| async move { connect(&address, tls, &progress).await };
-            let outcome = first_to_connect(addresses, until, attempt).await;
+            let outcome = first_to_connect(self.endpoints.ordered(addresses), until, attempt).await;
             for address in &outcome.stalled {
-                self.timed_out(address);
+                self.endpoints.timed_out(address);
             }
             outcome.result
         };
         match connecting.await {
             Ok((address, stream)) => {
-                self.pool().uses += 1;
+                self.uses.fetch_add(1, Ordering::Relaxed);
+                let endpoint = self.endpoints.at(&address);
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
-                Ok(PooledConnection { http1, address, runtime: Handle::current(), timer })
+                Ok(PooledConnection { http1, endpoint, runtime: Handle::current(), timer })
             }
             Err(ConnectFailure::Failed(why)) => Err(match HandshakeRefusal::of(&why) {
                 Some(refusal) => self.refused(refusal),
@@ -207,51 +202,24 @@ impl HttpConnections {
             None => UNKNOWN_IDLE,
         };
         let until = later(Instant::now(), until.min(self.limits.pool_idle));
-        let (address, owner) = (connection.address.clone(), connection.runtime.id());
-        let mut pool = self.pool();
-        pool.addresses.answered(&address);
-        let sweeps_on = self.sweeper.begins().then(|| connection.runtime.clone());
-        pool.put(connection, address, owner, until);
-        drop(pool);
-        if let Some(runtime) = sweeps_on {
-            self.sweeper.start(&self.pool, &runtime, until);
-        }
+        let PooledConnection { http1, endpoint, runtime, timer } = connection;
+        self.endpoints.keep(&endpoint, IdleHttpConnection { http1, runtime, timer }, until);
     }
 
-    /// A call to this address timed out, or a connection to it was not ready in time. The next call goes to another
-    /// address, if there is one.
-    pub(super) fn timed_out(&self, address: &Address) {
-        self.pool().addresses.timed_out(address);
+    /// A call there timed out. The next call goes to another endpoint, if there is one.
+    pub(super) fn timed_out(&self, endpoint: &Endpoint) {
+        self.endpoints.timed_out(endpoint.address());
     }
 
-    /// Whether the server takes calls by path.
-    pub(super) fn takes_paths(&self) -> bool {
-        self.by_path.load(Ordering::Relaxed)
-    }
-
-    /// Notes what the server offers.
-    pub(super) fn learn(&self, headers: &HeaderMap) {
-        let offers_path = headers::offers(headers, Way::Path);
-        if offers_path != self.by_path.load(Ordering::Relaxed) {
-            self.by_path.store(offers_path, Ordering::Relaxed);
-        }
-        if let Some(coded) = &self.coded {
-            coded.learn(headers);
-        }
+    /// Notes what the server there offers.
+    pub(super) fn learn(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        endpoint.learn(headers);
         if let Some(frames) = &self.frames
             && headers::offers_frames(headers)
         {
             frames.offered();
         }
     }
-
-    fn pool(&self) -> MutexGuard<'_, ConnectionPool<PooledConnection, Id>> {
-        lock(&self.pool)
-    }
-}
-
-fn lock<T>(pool: &Mutex<T>) -> MutexGuard<'_, T> {
-    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a failed connect means to a person.

@@ -8,11 +8,11 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use super::endpoint::Endpoint;
 use super::http_connections::{HttpConnections, PooledConnection};
 use super::http_request::{self, BodyCoding};
 use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
 use super::outgoing_call::OutgoingCall;
-use crate::address::Address;
 use crate::arguments::EncodedArguments;
 use crate::deadline::{DeadlineTimer, later};
 use crate::runtime::{self, BoxFuture};
@@ -29,7 +29,7 @@ pub(super) struct HttpExchange {
 
 struct ExchangeRun {
     work: BoxFuture<(Result<HttpResponse, ExchangeError>, Option<Http1Connection>)>,
-    address: Address,
+    endpoint: Arc<Endpoint>,
     runtime: Handle,
     timer: DeadlineTimer,
     permit: OwnedSemaphorePermit,
@@ -52,11 +52,11 @@ impl HttpExchange {
         args: &EncodedArguments,
         coding: BodyCoding,
     ) -> Self {
-        let PooledConnection { http1, address, runtime, timer } = connection;
+        let PooledConnection { http1, endpoint, runtime, timer } = connection;
         let (head, body, way) =
-            http_request::write(&connections.target, connections.takes_paths(), outgoing, args, false, coding);
+            http_request::write(&connections.target, endpoint.takes_paths(), outgoing, args, false, coding);
         let work = Box::pin(http1.exchange(head, body, connections.limits.message));
-        let running = Some(ExchangeRun { work, address, runtime, timer, permit });
+        let running = Some(ExchangeRun { work, endpoint, runtime, timer, permit });
         Self { connections: Arc::clone(connections), running, way, deadline: outgoing.deadline }
     }
 }
@@ -72,15 +72,15 @@ impl Future for HttpExchange {
         };
         let Poll::Ready((result, http1)) = running.work.as_mut().poll(cx) else {
             ready!(running.timer.poll_at(cx, this.deadline));
-            this.connections.timed_out(&running.address);
+            this.connections.timed_out(&running.endpoint);
             return Poll::Ready(None);
         };
         let is_kept = http1.is_some();
-        if let Some(ExchangeRun { address, runtime, timer, permit, .. }) = this.running.take() {
+        if let Some(ExchangeRun { endpoint, runtime, timer, permit, .. }) = this.running.take() {
             // First the connection, then the permit: the call that gets the permit finds the connection.
             if let Some(http1) = http1 {
                 let answered = result.as_ref().ok().map(|answer| &answer.headers);
-                this.connections.keep(PooledConnection { http1, address, runtime, timer }, answered);
+                this.connections.keep(PooledConnection { http1, endpoint, runtime, timer }, answered);
             }
             drop(permit);
         }
@@ -90,7 +90,7 @@ impl Future for HttpExchange {
 
 impl Drop for HttpExchange {
     fn drop(&mut self) {
-        let Some(ExchangeRun { work, address, runtime, timer, permit }) = self.running.take() else {
+        let Some(ExchangeRun { work, endpoint, runtime, timer, permit }) = self.running.take() else {
             return;
         };
         let connections = Arc::clone(&self.connections);
@@ -100,11 +100,11 @@ impl Drop for HttpExchange {
             match timeout_at(until, work).await {
                 Ok((result, Some(http1))) => {
                     let answered = result.as_ref().ok().map(|answer| &answer.headers);
-                    let connection = PooledConnection { http1, address, runtime: Handle::current(), timer };
+                    let connection = PooledConnection { http1, endpoint, runtime: Handle::current(), timer };
                     connections.keep(connection, answered);
                 }
                 Ok((_, None)) => {}
-                Err(_) => connections.timed_out(&address),
+                Err(_) => connections.timed_out(&endpoint),
             }
             drop(permit);
         });

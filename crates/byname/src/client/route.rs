@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::renewed_token::{RenewedToken, is_refused};
-use super::service_host::ServiceHost;
+use super::service::Service;
 use crate::access_log::CallWay;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
@@ -22,14 +22,14 @@ use crate::runtime::BoxFuture;
 
 #[derive(Clone)]
 pub(super) enum Route {
-    Remote(Arc<ServiceHost>),
+    Remote(Arc<Service>),
     Local(Arc<Dispatch>),
 }
 
 impl Route {
     pub(super) fn limits(&self) -> &Limits {
         match self {
-            Route::Remote(host) => host.limits(),
+            Route::Remote(service) => service.limits(),
             Route::Local(dispatch) => dispatch.limits(),
         }
     }
@@ -65,7 +65,7 @@ impl Route {
                     run_local(&dispatch, again, method).await
                 })
             }
-            Route::Remote(host) => {
+            Route::Remote(service) => {
                 let Request {
                     name, args: CallArguments::Encoded(args), metadata: headers, items, takes_stream, ..
                 } = request
@@ -77,7 +77,7 @@ impl Route {
                 let upload = CallUpload::new(items);
                 let outgoing =
                     OutgoingCall { name, args, method, headers, deadline, allowed, upload, takes_stream, token };
-                Box::pin(Arc::clone(host).call(outgoing, None))
+                Box::pin(Arc::clone(service).call(outgoing, None))
             }
         }
     }

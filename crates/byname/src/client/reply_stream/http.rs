@@ -40,9 +40,15 @@ pub(in crate::client) async fn attempt(
     args: &EncodedArguments,
 ) -> Result<HttpOutcome, Reply> {
     let items = outgoing.upload.take();
-    let coding = BodyCoding { accepts: connections.coded.is_some(), coded: None };
-    let (head, body, way) =
-        http_request::write(&connections.target, connections.takes_paths(), outgoing, args, items.is_some(), coding);
+    let coding = BodyCoding { accepts: connection.endpoint.coded().is_some(), coded: None };
+    let (head, body, way) = http_request::write(
+        &connections.target,
+        connection.endpoint.takes_paths(),
+        outgoing,
+        args,
+        items.is_some(),
+        coding,
+    );
     if let Err(why) = connection.http1.look() {
         outgoing.upload.put_back(items);
         let result = Err(connection.http1.failed(ExchangeError::Unsent(why)));
@@ -57,9 +63,9 @@ pub(in crate::client) async fn attempt(
         Poll::Ready(written) => Poll::Ready(Some(written)),
         Poll::Pending => timer.poll_at(cx, out.until(outgoing.deadline, idle)).map(|()| None),
     });
-    let address = connection.address.clone();
+    let endpoint = Arc::clone(&connection.endpoint);
     let late = || {
-        connections.timed_out(&address);
+        connections.timed_out(&endpoint);
         Reply::from(call_errors::late(&outgoing.name, outgoing.allowed, Executed::Unknown))
     };
     match written.await {
@@ -99,13 +105,13 @@ pub(in crate::client) async fn attempt(
             Err(Reply { result: Err(unasked_stream(&outgoing.name).into()), metadata: begun.headers })
         }
         Some(Ok(Err(begun))) => {
-            let coding = connections.coded.as_ref().and_then(|_| ContentCoding::of(&begun.headers).ok().flatten());
+            let coding = endpoint.coded().and_then(|_| ContentCoding::of(&begun.headers).ok().flatten());
             if coding.is_none()
                 && let Some(why) = headers::foreign_coding(&outgoing.name, &begun.headers)
             {
                 return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
             }
-            connections.learn(&begun.headers);
+            connections.learn(&endpoint, &begun.headers);
             let metadata = begun.headers.clone();
             let mut items = Items::new(HttpReplyItems {
                 connections: Arc::clone(connections),

@@ -1,4 +1,4 @@
-//! The service that a client calls: [`ServiceHost`] chooses the way of each attempt, and repeats calls.
+//! The service that a client calls: [`Service`] chooses the way of each attempt, and repeats calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +24,14 @@ use crate::outcome::Failure;
 use crate::request::Reply;
 
 /// Everything that clones of a client share.
-pub(super) struct ServiceHost {
+pub(super) struct Service {
     http: Arc<HttpConnections>,
     /// Connections of frames, if the caller wants them.
     frames: Option<Arc<FrameConnectionSet>>,
     budget: RetryBudget,
 }
 
-impl ServiceHost {
+impl Service {
     /// `frames` is the codec of frames, or nothing if all calls go over HTTP.
     pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
         let http = HttpConnections::new(target, limits, frames, compress);
@@ -136,7 +136,7 @@ impl ServiceHost {
     }
 }
 
-impl Drop for ServiceHost {
+impl Drop for Service {
     /// The last handle of a client is gone.
     fn drop(&mut self) {
         if !self.frames.as_ref().is_some_and(|frames| frames.was_used()) {

@@ -1,0 +1,87 @@
+//! One address of a service: its idle HTTP connections, and what its answers have said of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::HeaderMap;
+use tokio::runtime::{Handle, Id};
+use tokio::time::Instant;
+
+use super::coded_bodies::CodedBodies;
+use super::connection_pool::ConnectionPool;
+use super::http1_connection::Http1Connection;
+use super::idle_connection_sweeper::Sweeper;
+use crate::address::Address;
+use crate::deadline::DeadlineTimer;
+use crate::wire::{Way, headers};
+
+/// One address of a service.
+pub(super) struct Endpoint {
+    address: Address,
+    pool: Arc<Mutex<ConnectionPool<IdleHttpConnection, Id>>>,
+    sweeper: Sweeper,
+    /// The server there takes calls by path.
+    takes_paths: AtomicBool,
+    /// If bodies are compressed: which requests the server there accepts.
+    coded: Option<CodedBodies>,
+}
+
+/// A connection that no call uses, and what stays with it from call to call.
+pub(super) struct IdleHttpConnection {
+    pub(super) http1: Http1Connection,
+    /// The runtime that opened it. Only that runtime learns when the socket is ready.
+    pub(super) runtime: Handle,
+    /// Waits for the deadline of each call in turn.
+    pub(super) timer: DeadlineTimer,
+}
+
+impl Endpoint {
+    pub(super) fn new(address: Address, compress: bool) -> Self {
+        Self {
+            address,
+            pool: Arc::new(Mutex::new(ConnectionPool::new())),
+            sweeper: Sweeper::new(),
+            takes_paths: AtomicBool::new(false),
+            coded: compress.then(CodedBodies::default),
+        }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn takes_paths(&self) -> bool {
+        self.takes_paths.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn coded(&self) -> Option<&CodedBodies> {
+        self.coded.as_ref()
+    }
+
+    /// Notes what the server there offers.
+    pub(super) fn learn(&self, headers: &HeaderMap) {
+        let offers_path = headers::offers(headers, Way::Path);
+        if offers_path != self.takes_paths() {
+            self.takes_paths.store(offers_path, Ordering::Relaxed);
+        }
+        if let Some(coded) = &self.coded {
+            coded.learn(headers);
+        }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, ConnectionPool<IdleHttpConnection, Id>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a connection until then. Its turn is its place among all connections of the service.
+    pub(super) fn keep(&self, connection: IdleHttpConnection, turn: u64, until: Instant) {
+        let owner = connection.runtime.id();
+        let mut pool = self.pool();
+        let sweeps_on = self.sweeper.begins().then(|| connection.runtime.clone());
+        pool.put(connection, owner, turn, until);
+        drop(pool);
+        if let Some(runtime) = sweeps_on {
+            self.sweeper.start(&self.pool, &runtime, until);
+        }
+    }
+}
