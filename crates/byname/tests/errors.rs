@@ -820,7 +820,10 @@ async fn answers(page: &mut Page) {
     let statuses = [
         ("301 Moved Permanently", "Call the address that it redirects to. byname follows no redirects."),
         ("400 Bad Request", "If there is a proxy, call the server directly: byname's own errors say more."),
-        ("401 Unauthorized", "Send the credentials with `Client::header`."),
+        (
+            "401 Unauthorized",
+            "Send the credentials: a bearer token with `Client::bearer`, others with `Client::header`.",
+        ),
         ("403 Forbidden", "Ask the operator of the proxy which callers it accepts."),
         ("404 Not Found", "Correct the path of the address. It is `/rpc` unless the server sets another one."),
         ("408 Request Timeout", "Raise the time limit, most likely in a proxy."),
