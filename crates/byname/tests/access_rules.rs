@@ -271,6 +271,27 @@ async fn a_stream_that_is_hidden_is_waited_for_as_the_body_of_a_name_that_does_n
         // Its connection continues.
         assert_eq!(caller.ask(get("/rpc/orders.get?id=7")).await.body, "7", "{name}");
     }
+    // It is not asked for a body that would be too large.
+    let too_large = |name: &str| head(name, "expect: 100-continue\r\ncontent-length: 1000000000");
+    let unknown = answer_to(&running, &too_large("nowhere.to"), "nowhere.to").await;
+    assert!(unknown.starts_with("401 "), "{unknown}");
+    for name in ["admin.sum", "admin.erase"] {
+        assert_eq!(answer_to(&running, &too_large(name), name).await, unknown, "{name}");
+    }
+}
+
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn a_compressed_stream_that_is_hidden_has_the_limits_of_the_body_of_a_name_that_does_not_exist() {
+    let running = Running::new(guarded().compress(true).limits(|limits| limits.message = 1000)).await;
+    // Empty frames of zstd: they decode to nothing. The body is not complete.
+    let frames = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0".repeat(400);
+    for name in ["nowhere.to", "admin.sum", "admin.erase"] {
+        let headers = "byname-timeout-ms: 5000\r\ncontent-encoding: zstd\r\ncontent-length: 4000";
+        let head = format!("POST /rpc/{name} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n\r\n");
+        let answer = raw(running.address, [head.as_bytes(), &frames].concat()).await;
+        assert_eq!(answer.status, 401, "{name}: {answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -538,20 +559,15 @@ async fn a_connection_goes_on_after_a_refusal() {
 #[cfg(unix)]
 #[tokio::test]
 async fn who_calls_over_a_unix_socket_is_identified_unless_a_proxy_passes_the_call_on() {
-    let directory = std::env::temp_dir().join(format!("byname-rules-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let socket = format!("unix:{}", directory.join("s").display());
     let server = Server::new().method::<count>().method::<get_order>().allow("admin.*", |request| {
         request.peer().is_some_and(|peer| peer.identity.is_some()) && request.header("x-in").is_some()
     });
-    let bound = server.serve(socket.as_str()).bind().await.unwrap();
-    tokio::spawn(bound.into_future());
-    let client = Client::new(&socket).unwrap();
+    let running = harness::unix::UnixRunning::new(server).await;
+    let client = running.client();
     assert_eq!(count::on(&client.header("x-in", "1")).await.unwrap(), 7);
     assert_eq!(count::on(&client).await.unwrap_err().code(), Code::PermissionDenied);
     let forwarded = client.header("x-forwarded-for", "192.0.2.1");
     assert_eq!(count::on(&forwarded).await.unwrap_err().code(), Code::Unauthenticated);
-    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 /// On a connection of frames that a proxy has passed on, no names are told. A function that is polled inline must not be
