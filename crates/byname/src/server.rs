@@ -297,9 +297,10 @@ impl Server {
     }
 
     /// The names of this server. A request with another `Host` is answered 421. Each name is a host, or a host and a
-    /// port. A dot at the end of a host is ignored: `orders.internal.` is `orders.internal`. By default, a server that is bound to a loopback address accepts only loopback names, so that a web page
-    /// can't reach it by DNS rebinding. Any other server accepts every name, also at a unix socket, which no web page can
-    /// reach. Loopback names are always accepted at a loopback address and at a unix socket.
+    /// port. A dot at the end of a host is ignored: `orders.internal.` is `orders.internal`. By default, a server that is
+    /// bound to a loopback address accepts only loopback names, so that a web page can't reach it by DNS rebinding. Any
+    /// other server accepts every name, also at a unix socket, which no web page can reach. Loopback names are always
+    /// accepted at a loopback address and at a unix socket.
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
         self
