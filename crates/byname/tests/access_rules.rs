@@ -5,7 +5,7 @@ mod harness;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use byname::{Bytes, CallError, Client, Code, Codec, Error, Executed, Next, Request, Server, Streaming, rpc};
+use byname::{Bytes, CallError, Client, Code, Codec, Error, Executed, Listen, Next, Request, Server, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
 use harness::peer::{self, Peer};
 use harness::{Caller, Log, Running, Tap, get, post, post_with, raw, verb};
@@ -562,12 +562,23 @@ async fn who_calls_over_a_unix_socket_is_identified_unless_a_proxy_passes_the_ca
     let server = Server::new().method::<count>().method::<get_order>().allow("admin.*", |request| {
         request.peer().is_some_and(|peer| peer.identity.is_some()) && request.header("x-in").is_some()
     });
-    let running = harness::unix::UnixRunning::new(server).await;
+    let running = harness::unix::UnixRunning::new(server.clone()).await;
     let client = running.client();
     assert_eq!(count::on(&client.header("x-in", "1")).await.unwrap(), 7);
     assert_eq!(count::on(&client).await.unwrap_err().code(), Code::PermissionDenied);
     let forwarded = client.header("x-forwarded-for", "192.0.2.1");
     assert_eq!(count::on(&forwarded).await.unwrap_err().code(), Code::Unauthenticated);
+
+    let directory = harness::unix::TemporaryDirectory::new();
+    let introduced = Listen::unix(directory.path().join("orders.sock"));
+    let running = harness::unix::UnixRunning::at(server, Listen::from(introduced).proxy_protocol(["unix"])).await;
+    let request =
+        "POST /rpc/admin.count HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 2\r\n\r\n[]";
+    // A proxy that says that it calls itself is the caller.
+    for (header, status) in [("PROXY UNKNOWN\r\n", 403), ("PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n", 401)] {
+        let answer = running.raw(&format!("{header}{request}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{header}: {answer}");
+    }
 }
 
 /// On a connection of frames that a proxy has passed on, no names are told. A function that is polled inline must not be
