@@ -261,21 +261,23 @@ pub(crate) async fn encode_whole(coding: ContentCoding, body: &[u8]) -> Result<V
 }
 
 /// Decodes a body piece by piece, and lets other tasks of the thread run in between. `None` if it has more than `limit`
-/// bytes; not much more than that is then decoded.
+/// bytes. Then at most one piece more than that is decoded.
 pub(crate) async fn decode_whole(
     coding: ContentCoding,
     mut body: &[u8],
     limit: usize,
 ) -> Result<Option<Vec<u8>>, UndecodableBody> {
     let mut decoder = BodyDecoder::new(coding);
-    let mut out = Vec::new();
+    // The free room of `out` can be much larger than a piece.
+    let (mut out, mut room) = (Vec::new(), Vec::with_capacity(PIECE));
     loop {
-        out.reserve(PIECE);
-        decoder.decode(&mut body, &mut out)?;
-        if out.len() > limit {
+        room.clear();
+        decoder.decode(&mut body, &mut room)?;
+        if out.len() + room.len() > limit {
             return Ok(None);
         }
-        if body.is_empty() && out.len() < out.capacity() {
+        out.extend_from_slice(&room);
+        if body.is_empty() && room.len() < room.capacity() {
             decoder.end()?;
             return Ok(Some(out));
         }

@@ -246,7 +246,8 @@ impl Server {
     ///
     /// A call that is refused does not run. Its error is `permission_denied`, or `unauthenticated` if the caller sent no
     /// bearer token and its connection proves nothing. With an `authorization` of another kind it is `permission_denied` if
-    /// an interceptor has put something into the extensions of the call. The log says at level DEBUG which rule refused.
+    /// something is in the extensions of the call: an interceptor has put it there, or the application that the server is
+    /// [mounted](Self::into_service) in. The log says at level DEBUG which rule refused.
     /// A rule that panics refuses. The probes `!live` and `!ready` need no rule.
     ///
     /// A caller that may not call every function gets the same answer for a hidden function and for a name that no
