@@ -25,7 +25,7 @@ fn encoded(coding: ContentCoding, body: &[u8]) -> Vec<u8> {
     pollster::block_on(encode_whole(coding, body)).unwrap()
 }
 
-fn decoded(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, UndecodableBody> {
+fn decoded(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, CodingError> {
     pollster::block_on(decode_whole(coding, body, 64 << 20)).map(|whole| whole.expect("it is within the limit"))
 }
 

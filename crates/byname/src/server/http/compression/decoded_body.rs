@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::content_coding::{ContentCoding, PieceDecoder, UndecodableBody};
+use crate::content_coding::{CodingError, ContentCoding, PieceDecoder};
 
 /// After this many pieces without a pause, other tasks of the thread get a turn.
 const PIECES_IN_A_TURN: u32 = 8;
@@ -71,7 +71,7 @@ impl Decoding {
     }
 
     /// The next piece of what has come, if there is one.
-    fn next(&mut self) -> Result<Option<Bytes>, UndecodableBody> {
+    fn next(&mut self) -> Result<Option<Bytes>, CodingError> {
         let piece = self.decoder.next()?.map(Bytes::copy_from_slice);
         self.pieces += u32::from(piece.is_some());
         Ok(piece)
