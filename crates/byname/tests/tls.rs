@@ -1247,6 +1247,44 @@ async fn a_client_logs_a_file_that_stays_away_once_and_so_its_return() {
             assert_eq!(add_over(&client).await.unwrap(), 3);
         }
     };
+#[cfg(unix)]
+#[tokio::test]
+async fn a_client_opens_connections_while_its_files_cannot_be_read() {
+    let authority = Authority::new("the authority");
+    let running = Running::new(everything().tls(server_tls(&authority.sign(HERE)))).await;
+    let folder = Folder::new("of-a-client-hangs");
+    let roots = folder.path("ca.pem");
+    folder.write("ca.pem", &authority.pem());
+    let client = Client::builder(running.https()).tls(ClientTls::new().roots(&*roots).unwrap());
+    let client = client.transport(Transport::Http).limits(|limits| {
+        (limits.connect, limits.pool_idle) = (Duration::from_secs(3600), Duration::ZERO);
+    });
+    let client = client.build().unwrap();
+    assert_eq!(add_over(&client).await.unwrap(), 3);
+    // Whoever reads a FIFO waits for a writer.
+    std::fs::remove_file(&roots).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&roots).status().unwrap().success());
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    let reading = tokio::spawn({
+        let client = client.clone();
+        async move { add_over(&client).await }
+    });
+    let writer = within(async {
+        loop {
+            match tokio::net::unix::pipe::OpenOptions::new().open_sender(&roots) {
+                Ok(writer) => break writer,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    assert_eq!(within(add_over(&client)).await.unwrap(), 3);
+    drop(writer);
+    assert_eq!(within(reading).await.unwrap().unwrap(), 3, "the roots that were known are used");
+}
+
     let one = |lines: Vec<String>, words: &str| {
         assert!(matches!(&*lines, [line] if line.contains(words)), "expected one line with {words:?}: {lines:#?}");
     };
