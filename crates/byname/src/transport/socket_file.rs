@@ -341,6 +341,7 @@ mod tests {
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         fs::remove_dir(&directory).unwrap();
     }
+
     /// Run again with each umask, because a umask is that of the whole process.
     #[cfg(target_os = "linux")]
     #[test]
