@@ -33,18 +33,11 @@ use tower_http::add_extension::AddExtension;
 const HERE: &[&str] = &["127.0.0.1"];
 const BILLING: &str = "spiffe://prod/billing";
 
-/// The names that the caller has proven, as `none`, or as its only URI.
+/// The SPIFFE ID that the caller has proven, or `none`.
 #[rpc(readonly)]
 fn proven() -> String {
     let context = Context::current().unwrap();
-    spiffe_id(context.peer()).unwrap_or("none").to_owned()
-}
-
-fn spiffe_id(peer: Option<&byname::Peer>) -> Option<&str> {
-    match peer?.identity.as_ref()? {
-        Identity::Certificate(certificate) => certificate.spiffe_id(),
-        _ => None,
-    }
+    context.peer().and_then(byname::Peer::spiffe_id).unwrap_or("none").to_owned()
 }
 
 // Certificates that expire.
@@ -298,7 +291,7 @@ async fn clients_call_on_after_their_certificate_was_replaced() {
 
 /// Billing may call everything below `orders`, everybody else with a certificate `orders.list` alone.
 fn guarded() -> Server {
-    let id = |request: &Request| spiffe_id(request.peer()).map(str::to_owned);
+    let id = |request: &Request| request.peer().and_then(byname::Peer::spiffe_id).map(str::to_owned);
     Server::new()
         .function("orders.list", || async { proven() })
         .function("orders.get", |_id: u64| async { proven() })
