@@ -91,6 +91,7 @@ impl TlsConnector {
         looking.await.map_err(|why| Error::refused(Code::Internal, why.to_string()))?
     }
 
+    /// Reads the files, unless they were read a moment ago.
     async fn look(&self, now: Instant) -> Result<Arc<ClientConfig>, Error> {
         let known = match &mut *self.current() {
             // It was read while this connection waited.
