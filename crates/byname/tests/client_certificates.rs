@@ -275,7 +275,7 @@ async fn a_connection_is_closed_if_its_calls_go_on_too_long_after_its_certificat
 }
 
 #[tokio::test]
-async fn clients_call_on_after_their_certificate_was_replaced() {
+async fn clients_call_on_over_another_connection_after_theirs_has_ended() {
     for transport in [Transport::Http, Transport::Frames] {
         let server = Expiring::new().await;
         let client = server.client(transport);
