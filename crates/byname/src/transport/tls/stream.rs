@@ -149,6 +149,7 @@ impl AsyncWrite for TlsStream {
         Pin::new(&mut this.stream).poll_write(cx, &buf[..most])
     }
 
+    /// A client writes a single call in this way. After an error a part of it is missing.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
