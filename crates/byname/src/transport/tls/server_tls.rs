@@ -73,7 +73,7 @@ struct SharedServerTls {
 #[derive(Clone)]
 struct ServerTlsSettings {
     certificate: ServerCertificate,
-    clients: Option<ClientCertificates>,
+    clients: Option<AcceptedClients>,
     revocations: Option<Pem>,
     provider: Arc<CryptoProvider>,
     /// What certificates and sessions are checked by.
@@ -86,9 +86,9 @@ enum ServerCertificate {
     Resolver(Arc<dyn ResolvesServerCert>),
 }
 
-/// Whose certificates are accepted.
+/// The clients whose certificates are accepted.
 #[derive(Clone)]
-struct ClientCertificates {
+struct AcceptedClients {
     roots: Pem,
     are_required: bool,
 }
@@ -165,7 +165,7 @@ impl ServerTls {
     ///
     /// `invalid_argument` if the file can't be read or holds no certificate.
     pub fn require_clients(self, roots: impl Into<Pem>) -> Result<Self, Error> {
-        let clients = Some(ClientCertificates { roots: roots.into(), are_required: true });
+        let clients = Some(AcceptedClients { roots: roots.into(), are_required: true });
         self.with(|settings| settings.clients = clients)
     }
 
@@ -176,7 +176,7 @@ impl ServerTls {
     ///
     /// As [`require_clients`](Self::require_clients).
     pub fn accept_clients(self, roots: impl Into<Pem>) -> Result<Self, Error> {
-        let clients = Some(ClientCertificates { roots: roots.into(), are_required: false });
+        let clients = Some(AcceptedClients { roots: roots.into(), are_required: false });
         self.with(|settings| settings.clients = clients)
     }
 
