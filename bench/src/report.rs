@@ -62,8 +62,8 @@ pub fn is_over_tls(peer: &str) -> bool {
     peer.ends_with("-tls")
 }
 
-/// Whether the figures of a peer of ours are divided by those of another: what others do over TLS as well, or without it, and
-/// what we do over plain TCP where this one is over TLS or a unix socket.
+/// Whether the figures of a peer of ours are divided by those of another. Peers over TLS are compared with peers over TLS, and
+/// the others with the others. Ours over TLS and over unix sockets are also compared with the same over plain TCP.
 fn is_compared(our: &str, other: &str) -> bool {
     if is_ours(other) {
         return ["-tls", "-unix"].iter().any(|over| our.strip_suffix(over) == Some(other));

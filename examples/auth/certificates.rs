@@ -31,7 +31,7 @@ pub(crate) fn write(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     sign("server", CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?)?;
     for (name, id) in CLIENTS {
         let mut params = CertificateParams::default();
-        // A certificate has exactly one SPIFFE ID. Its other names, if there are any, mean nothing here.
+        // It must be the only URI. Names of other kinds mean nothing here.
         params.subject_alt_names.push(SanType::URI(id.try_into()?));
         sign(name, params)?;
     }

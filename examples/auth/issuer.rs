@@ -31,7 +31,7 @@ struct Claims {
 /// Checks tokens.
 pub(crate) struct PublicKey {
     key: DecodingKey,
-    rules: Validation,
+    validation: Validation,
 }
 
 /// Signs tokens, as an issuer does. Only `auth token` and `auth call` have it, and never a service.
@@ -47,15 +47,15 @@ impl PublicKey {
     pub(crate) fn read(path: &Path) -> Result<Self, Box<dyn std::error::Error>> {
         let key = DecodingKey::from_ed_pem(&read(path)?)?;
         // One algorithm, by the service's choice: a token must not choose how it is checked.
-        let mut rules = Validation::new(Algorithm::EdDSA);
-        rules.set_issuer(&[ISSUER]);
-        rules.set_audience(&[AUDIENCE]);
-        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        Ok(Self { key, rules })
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        Ok(Self { key, validation })
     }
 
     pub(crate) fn verify(&self, token: &str) -> Result<User, Error> {
-        let Claims { sub, is_admin, .. } = decode::<Claims>(token, &self.key, &self.rules)?.claims;
+        let Claims { sub, is_admin, .. } = decode::<Claims>(token, &self.key, &self.validation)?.claims;
         Ok(User { name: sub, is_admin })
     }
 }

@@ -112,15 +112,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
-        ["serve", address, key] => {
-            let bound = server(PublicKey::read(Path::new(key))?).serve(*address).bind().await?;
+        ["serve", address, issuer] => {
+            let bound = server(PublicKey::read(Path::new(issuer))?).serve(*address).bind().await?;
             println!("{}", bound.local_addr());
             bound.await?;
         }
         #[cfg(feature = "tls")]
-        ["serve", address, key, certificate, private_key, clients] => {
-            let tls = byname::ServerTls::files(*certificate, *private_key)?.accept_clients(*clients)?;
-            let bound = server(PublicKey::read(Path::new(key))?).tls(tls).serve(*address).bind().await?;
+        ["serve", address, issuer, certificate, key, authority] => {
+            let tls = byname::ServerTls::files(*certificate, *key)?.accept_clients(*authority)?;
+            let bound = server(PublicKey::read(Path::new(issuer))?).tls(tls).serve(*address).bind().await?;
             println!("{}", bound.local_addr());
             bound.await?;
         }
@@ -141,8 +141,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => {
             return Err(
-                "usage: auth serve ADDRESS KEY | auth token KEY NAME [admin] | auth call ADDRESS KEY NAME; with \
-                        the feature `tls` also auth certificates | auth serve ADDRESS KEY CERTIFICATE KEY CLIENTS"
+                "usage: auth serve ADDRESS ISSUER.PEM | auth token ISSUER.KEY NAME [admin] | auth call ADDRESS \
+                 ISSUER.KEY NAME; with the feature `tls` also auth certificates | auth serve ADDRESS ISSUER.PEM \
+                 SERVER.PEM SERVER.KEY CA.PEM"
                     .into(),
             );
         }

@@ -12,6 +12,7 @@ use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
 use crate::name::NamePattern;
+use crate::peer::{Identity, Peer};
 use crate::request::{MethodRef, Reply, Request};
 use crate::untrusted_text::quoted;
 
@@ -145,9 +146,8 @@ fn similar<'m>(pattern: &NamePattern, methods: impl Iterator<Item = &'m Method>)
 /// functions that the caller may call. `takes_certificates` says whether the server accepts certificates of clients.
 pub(crate) fn refusal(request: &Request, takes_certificates: bool, hint: &str) -> Reply {
     let name = quoted(&request.name);
-    // What a proxy proves of itself says nothing about the caller behind it.
     let is_forwarded = request.is_forwarded || metadata::is_forwarded(&request.metadata);
-    let is_identified = !is_forwarded && request.peer().is_some_and(|peer| peer.identity.is_some());
+    let is_identified = !is_forwarded && request.peer().is_some_and(has_proven_itself);
     let has_header = request.metadata.contains_key(AUTHORIZATION);
     let has_token = request.bearer().is_some();
     // Interceptors leave there what other credentials have proven.
@@ -172,6 +172,17 @@ pub(crate) fn refusal(request: &Request, takes_certificates: bool, hint: &str) -
     // RFC 9110, section 15.5.2, wants it beside a 401.
     let challenge = HeaderMap::from_iter([(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))]);
     Reply { metadata: challenge, ..Error::refused(Code::Unauthenticated, why).into() }
+}
+
+/// Whether the connection proves who the caller is. What a proxy proves of itself says nothing about the caller behind it.
+fn has_proven_itself(peer: &Peer) -> bool {
+    match peer.identity {
+        None => false,
+        // The process is a proxy if it has introduced another caller by the PROXY protocol.
+        Some(Identity::Unix(_)) => peer.address == peer.connection,
+        // Such a proxy passes on the TLS handshake of its client.
+        Some(Identity::Certificate(_)) => true,
+    }
 }
 
 impl fmt::Debug for AccessRule {

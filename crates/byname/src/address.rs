@@ -85,7 +85,7 @@ impl fmt::Display for Address {
             // A path that begins with a name is written so that it can be read again.
             Self::Unix(Some(path)) => {
                 let here = if matches!(path.components().next(), Some(Component::Normal(_))) { "./" } else { "" };
-                write!(f, "unix:{here}{}", path.display())
+                write!(f, "unix:{here}{}", with_one_slash(&path.to_string_lossy()))
             }
             Self::Unix(None) => f.write_str("unix:"),
         }
@@ -126,8 +126,7 @@ fn checked_path(written: &str) -> Result<Arc<Path>, String> {
         Some(_) => return Err("`unix://` has a host; a unix socket has none".into()),
         None => written,
     };
-    // Two slashes at the beginning would be read as a host when it is printed.
-    let path = &path[path.bytes().take_while(|&byte| byte == b'/').count().saturating_sub(1)..];
+    let path = with_one_slash(path);
     if path.starts_with('@') {
         return Err("sockets without a file are not supported: nothing says who may connect to them".into());
     }
@@ -149,6 +148,11 @@ fn checked_path(written: &str) -> Result<Arc<Path>, String> {
     Ok(Path::new(path).into())
 }
 
+/// A path without further slashes at its beginning. After `unix:` two of them would be read as a host.
+fn with_one_slash(path: &str) -> &str {
+    &path[path.bytes().take_while(|&byte| byte == b'/').count().saturating_sub(1)..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +170,10 @@ mod tests {
             assert_eq!(path(written), Some(Ok(printed.into())), "{written}");
             assert_eq!(path(printed), Some(Ok(printed.into())), "what is printed can be read again");
         }
-        assert_eq!(Address::Unix(Some(Path::new("orders.sock").into())).to_string(), "unix:./orders.sock");
+        // `Listen::unix` takes any path.
+        for (path, printed) in [("orders.sock", "unix:./orders.sock"), ("//run/orders.sock", "unix:/run/orders.sock")] {
+            assert_eq!(Address::Unix(Some(Path::new(path).into())).to_string(), printed);
+        }
         assert_eq!(Address::Unix(None).to_string(), "unix:");
         for tcp in ["unix", "unix:8080", "unix:8080/rpc", "unix.example:80", "unixé", "localhost:80", ""] {
             assert_eq!(path(tcp), None, "{tcp}");

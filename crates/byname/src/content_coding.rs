@@ -44,9 +44,9 @@ pub(crate) enum ContentCoding {
 #[derive(Debug)]
 pub(crate) struct UnknownCoding(pub(crate) HeaderValue);
 
-/// A body that can't be decoded.
+/// Why a body can't be decoded, or can't be compressed.
 #[derive(Debug)]
-pub(crate) struct UndecodableBody(String);
+pub(crate) struct CodingError(String);
 
 /// Compresses one body.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl ContentCoding {
 
 impl BodyEncoder {
     /// `length` is that of the body, if it is known.
-    pub(crate) fn new(coding: ContentCoding, length: Option<usize>) -> Result<Self, UndecodableBody> {
+    pub(crate) fn new(coding: ContentCoding, length: Option<usize>) -> Result<Self, CodingError> {
         match coding {
             #[cfg(feature = "compression")]
             ContentCoding::Zstd => ZstdEncoder::new(length).map(Self::Zstd),
@@ -151,7 +151,7 @@ impl BodyEncoder {
     }
 
     /// Compresses more of the body, and appends to `out` what is complete.
-    pub(crate) fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(crate) fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
         match *self {
             #[cfg(feature = "compression")]
             Self::Zstd(ref mut encoder) => encoder.put(piece, out),
@@ -161,7 +161,7 @@ impl BodyEncoder {
     }
 
     /// Appends the rest of what was put, so that a decoder can give out all of it.
-    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
         match *self {
             #[cfg(feature = "compression")]
             Self::Zstd(ref mut encoder) => encoder.flush(out),
@@ -171,7 +171,7 @@ impl BodyEncoder {
     }
 
     /// Appends the end of the body. Nothing follows.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
         match *self {
             #[cfg(feature = "compression")]
             Self::Zstd(ref mut encoder) => encoder.finish(out),
@@ -193,7 +193,7 @@ impl BodyDecoder {
 
     /// Decodes from the front of `input` into the free room of `out`, which does not grow. If there is no free room
     /// left, more may come without further input.
-    pub(crate) fn decode(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(crate) fn decode(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
         match *self {
             #[cfg(feature = "compression")]
             Self::Zstd(ref mut decoder) => decoder.decode(input, out),
@@ -203,7 +203,7 @@ impl BodyDecoder {
     }
 
     /// Whether the body may end here.
-    pub(crate) fn end(&self) -> Result<(), UndecodableBody> {
+    pub(crate) fn end(&self) -> Result<(), CodingError> {
         match *self {
             #[cfg(feature = "compression")]
             Self::Zstd(ref decoder) => decoder.end(),
@@ -225,7 +225,7 @@ impl PieceDecoder {
     }
 
     /// The next piece of what has come, if there is one.
-    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, UndecodableBody> {
+    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, CodingError> {
         while !self.input.is_empty() || self.may_have_more {
             let mut input = &self.input[..];
             self.room.clear();
@@ -241,13 +241,13 @@ impl PieceDecoder {
     }
 
     /// Whether the body may end here.
-    pub(crate) fn end(&self) -> Result<(), UndecodableBody> {
+    pub(crate) fn end(&self) -> Result<(), CodingError> {
         self.decoder.end()
     }
 }
 
 /// Compresses a body piece by piece, and lets other tasks of the thread run in between.
-pub(crate) async fn encode_whole(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, UndecodableBody> {
+pub(crate) async fn encode_whole(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, CodingError> {
     let mut encoder = BodyEncoder::new(coding, Some(body.len()))?;
     let mut out = Vec::new();
     for (nth, piece) in body.chunks(PIECE).enumerate() {
@@ -261,21 +261,23 @@ pub(crate) async fn encode_whole(coding: ContentCoding, body: &[u8]) -> Result<V
 }
 
 /// Decodes a body piece by piece, and lets other tasks of the thread run in between. `None` if it has more than `limit`
-/// bytes; not much more than that is then decoded.
+/// bytes. Then at most one piece more than that is decoded.
 pub(crate) async fn decode_whole(
     coding: ContentCoding,
     mut body: &[u8],
     limit: usize,
-) -> Result<Option<Vec<u8>>, UndecodableBody> {
+) -> Result<Option<Vec<u8>>, CodingError> {
     let mut decoder = BodyDecoder::new(coding);
-    let mut out = Vec::new();
+    // The free room of `out` can be much larger than a piece.
+    let (mut out, mut room) = (Vec::new(), Vec::with_capacity(PIECE));
     loop {
-        out.reserve(PIECE);
-        decoder.decode(&mut body, &mut out)?;
-        if out.len() > limit {
+        room.clear();
+        decoder.decode(&mut body, &mut room)?;
+        if out.len() + room.len() > limit {
             return Ok(None);
         }
-        if body.is_empty() && out.len() < out.capacity() {
+        out.extend_from_slice(&room);
+        if body.is_empty() && room.len() < room.capacity() {
             decoder.end()?;
             return Ok(Some(out));
         }
@@ -284,7 +286,7 @@ pub(crate) async fn decode_whole(
 }
 
 #[cfg(feature = "compression")]
-impl UndecodableBody {
+impl CodingError {
     fn corrupt(coding: ContentCoding, why: &str) -> Self {
         Self(format!("it is not valid {}: {why}", coding.name()))
     }
@@ -294,10 +296,10 @@ impl UndecodableBody {
     }
 }
 
-impl fmt::Display for UndecodableBody {
+impl fmt::Display for CodingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for UndecodableBody {}
+impl std::error::Error for CodingError {}

@@ -65,11 +65,15 @@
 //! - **A server is closed by default.** It serves only what you give it. At a loopback address it answers only to loopback
 //!   names. It rejects requests from web pages of other sites.
 //! - **Every limit is in [`Limits`].** An error about a limit names it.
-
+//!
 //! # Features
 //!
-//! - **`tls`**, off by default: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
+//! All are off by default.
+//!
+//! - **`tls`**: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
 //!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
+//! - **`compression`**: bodies over HTTP in zstd and gzip, as [`Server::compress`] and [`ClientBuilder::compress`].
+//! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;

@@ -246,7 +246,8 @@ impl Server {
     ///
     /// A call that is refused does not run. Its error is `permission_denied`, or `unauthenticated` if the caller sent no
     /// bearer token and its connection proves nothing. With an `authorization` of another kind it is `permission_denied` if
-    /// an interceptor has put something into the extensions of the call. The log says at level DEBUG which rule refused.
+    /// something is in the extensions of the call: an interceptor has put it there, or the application that the server is
+    /// [mounted](Self::into_service) in. The log says at level DEBUG which rule refused.
     /// A rule that panics refuses. The probes `!live` and `!ready` need no rule.
     ///
     /// A caller that may not call every function gets the same answer for a hidden function and for a name that no
@@ -297,9 +298,10 @@ impl Server {
     }
 
     /// The names of this server. A request with another `Host` is answered 421. Each name is a host, or a host and a
-    /// port. A dot at the end of a host is ignored: `orders.internal.` is `orders.internal`. By default, a server that is bound to a loopback address accepts only loopback names, so that a web page
-    /// can't reach it by DNS rebinding. Any other server accepts every name, also at a unix socket, which no web page can
-    /// reach. Loopback names are always accepted at a loopback address and at a unix socket.
+    /// port. A dot at the end of a host is ignored: `orders.internal.` is `orders.internal`. By default, a server that is
+    /// bound to a loopback address accepts only loopback names, so that a web page can't reach it by DNS rebinding. Any
+    /// other server accepts every name, also at a unix socket, which no web page can reach. Loopback names are always
+    /// accepted at a loopback address and at a unix socket.
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.hosts.extend(hosts.into_iter().map(|host| host.into().to_ascii_lowercase()));
         self

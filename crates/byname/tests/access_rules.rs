@@ -5,7 +5,7 @@ mod harness;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use byname::{Bytes, CallError, Client, Code, Codec, Error, Executed, Next, Request, Server, Streaming, rpc};
+use byname::{Bytes, CallError, Client, Code, Codec, Error, Executed, Listen, Next, Request, Server, Streaming, rpc};
 use futures_util::{Stream, StreamExt, stream};
 use harness::peer::{self, Peer};
 use harness::{Caller, Log, Running, Tap, get, post, post_with, raw, verb};
@@ -270,6 +270,27 @@ async fn a_stream_that_is_hidden_is_waited_for_as_the_body_of_a_name_that_does_n
         assert_eq!(caller.answer().await.status, 401, "{name}");
         // Its connection continues.
         assert_eq!(caller.ask(get("/rpc/orders.get?id=7")).await.body, "7", "{name}");
+    }
+    // It is not asked for a body that would be too large.
+    let too_large = |name: &str| head(name, "expect: 100-continue\r\ncontent-length: 1000000000");
+    let unknown = answer_to(&running, &too_large("nowhere.to"), "nowhere.to").await;
+    assert!(unknown.starts_with("401 "), "{unknown}");
+    for name in ["admin.sum", "admin.erase"] {
+        assert_eq!(answer_to(&running, &too_large(name), name).await, unknown, "{name}");
+    }
+}
+
+#[cfg(feature = "compression")]
+#[tokio::test]
+async fn a_compressed_stream_that_is_hidden_has_the_limits_of_the_body_of_a_name_that_does_not_exist() {
+    let running = Running::new(guarded().compress(true).limits(|limits| limits.message = 1000)).await;
+    // Empty frames of zstd: they decode to nothing. The body is not complete.
+    let frames = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0".repeat(400);
+    for name in ["nowhere.to", "admin.sum", "admin.erase"] {
+        let headers = "byname-timeout-ms: 5000\r\ncontent-encoding: zstd\r\ncontent-length: 4000";
+        let head = format!("POST /rpc/{name} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n\r\n");
+        let answer = raw(running.address, [head.as_bytes(), &frames].concat()).await;
+        assert_eq!(answer.status, 401, "{name}: {answer:?}");
     }
 }
 
@@ -538,20 +559,26 @@ async fn a_connection_goes_on_after_a_refusal() {
 #[cfg(unix)]
 #[tokio::test]
 async fn who_calls_over_a_unix_socket_is_identified_unless_a_proxy_passes_the_call_on() {
-    let directory = std::env::temp_dir().join(format!("byname-rules-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let socket = format!("unix:{}", directory.join("s").display());
     let server = Server::new().method::<count>().method::<get_order>().allow("admin.*", |request| {
         request.peer().is_some_and(|peer| peer.identity.is_some()) && request.header("x-in").is_some()
     });
-    let bound = server.serve(socket.as_str()).bind().await.unwrap();
-    tokio::spawn(bound.into_future());
-    let client = Client::new(&socket).unwrap();
+    let running = harness::unix::UnixRunning::new(server.clone()).await;
+    let client = running.client();
     assert_eq!(count::on(&client.header("x-in", "1")).await.unwrap(), 7);
     assert_eq!(count::on(&client).await.unwrap_err().code(), Code::PermissionDenied);
     let forwarded = client.header("x-forwarded-for", "192.0.2.1");
     assert_eq!(count::on(&forwarded).await.unwrap_err().code(), Code::Unauthenticated);
-    std::fs::remove_dir_all(&directory).unwrap();
+
+    let directory = harness::unix::TemporaryDirectory::new();
+    let introduced = Listen::unix(directory.path().join("orders.sock"));
+    let running = harness::unix::UnixRunning::at(server, Listen::from(introduced).proxy_protocol(["unix"])).await;
+    let request =
+        "POST /rpc/admin.count HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 2\r\n\r\n[]";
+    // A proxy that says that it calls itself is the caller.
+    for (header, status) in [("PROXY UNKNOWN\r\n", 403), ("PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n", 401)] {
+        let answer = running.raw(&format!("{header}{request}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{header}: {answer}");
+    }
 }
 
 /// On a connection of frames that a proxy has passed on, no names are told. A function that is polled inline must not be

@@ -33,18 +33,11 @@ use tower_http::add_extension::AddExtension;
 const HERE: &[&str] = &["127.0.0.1"];
 const BILLING: &str = "spiffe://prod/billing";
 
-/// The names that the caller has proven, as `none`, or as its only URI.
+/// The SPIFFE ID that the caller has proven, or `none`.
 #[rpc(readonly)]
 fn proven() -> String {
     let context = Context::current().unwrap();
-    spiffe_id(context.peer()).unwrap_or("none").to_owned()
-}
-
-fn spiffe_id(peer: Option<&byname::Peer>) -> Option<&str> {
-    match peer?.identity.as_ref()? {
-        Identity::Certificate(certificate) => certificate.spiffe_id(),
-        _ => None,
-    }
+    context.peer().and_then(byname::Peer::spiffe_id).unwrap_or("none").to_owned()
 }
 
 // Certificates that expire.
@@ -282,7 +275,7 @@ async fn a_connection_is_closed_if_its_calls_go_on_too_long_after_its_certificat
 }
 
 #[tokio::test]
-async fn clients_call_on_after_their_certificate_was_replaced() {
+async fn clients_call_on_over_another_connection_after_theirs_has_ended() {
     for transport in [Transport::Http, Transport::Frames] {
         let server = Expiring::new().await;
         let client = server.client(transport);
@@ -298,7 +291,7 @@ async fn clients_call_on_after_their_certificate_was_replaced() {
 
 /// Billing may call everything below `orders`, everybody else with a certificate `orders.list` alone.
 fn guarded() -> Server {
-    let id = |request: &Request| spiffe_id(request.peer()).map(str::to_owned);
+    let id = |request: &Request| request.peer().and_then(byname::Peer::spiffe_id).map(str::to_owned);
     Server::new()
         .function("orders.list", || async { proven() })
         .function("orders.get", |_id: u64| async { proven() })

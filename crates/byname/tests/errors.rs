@@ -445,6 +445,11 @@ async fn unix_sockets(page: &mut Page) {
         "It is bound under a name that is one byte longer, and renamed once it has its mode. Choose a shorter path.",
     );
     page.add(
+        "The path of a server's unix socket is empty",
+        failed(one().serve(Listen::unix("")).bind().await),
+        "Look where the path comes from: a variable may not be set.",
+    );
+    page.add(
         "`Listen::unix` was given an address",
         failed(one().serve(Listen::unix("unix:/run/orders.sock")).bind().await),
         "Leave out `unix:`, or give the whole text to `Server::serve`. A directory that is really called `unix:` is \
@@ -820,7 +825,10 @@ async fn answers(page: &mut Page) {
     let statuses = [
         ("301 Moved Permanently", "Call the address that it redirects to. byname follows no redirects."),
         ("400 Bad Request", "If there is a proxy, call the server directly: byname's own errors say more."),
-        ("401 Unauthorized", "Send the credentials with `Client::header`."),
+        (
+            "401 Unauthorized",
+            "Send the credentials: a bearer token with `Client::bearer`, others with `Client::header`.",
+        ),
         ("403 Forbidden", "Ask the operator of the proxy which callers it accepts."),
         ("404 Not Found", "Correct the path of the address. It is `/rpc` unless the server sets another one."),
         ("408 Request Timeout", "Raise the time limit, most likely in a proxy."),
@@ -1826,7 +1834,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("certificates are chosen for each connection", "a part of a line of the log; `tests/tls.rs` has the line"),
     ("the certificate for {names} is valid until", "as above"),
     ("the certificate is for {names}", "as above"),
-    ("there is no certificate", "as above"),
     ("a client's TLS was not loaded", "only a defect of byname says it"),
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
 ];

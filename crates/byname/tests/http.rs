@@ -532,6 +532,10 @@ async fn a_refused_encoding_says_which_is_taken() {
     let running = Running::new(everything()).await;
     let answer = raw(running.address, post_with("/rpc/add", "content-encoding: gzip\r\n", "[1,2]")).await;
     assert_eq!((answer.status, answer.header("accept-encoding")), (415, "identity"));
+    // RFC 9110, section 12.5.3: an answer to a wrong type must not have the header.
+    let text = "sec-fetch-site: same-origin\r\ncontent-type: text/plain\r\n";
+    let answer = raw(running.address, post_with("/rpc/add", text, "[1,2]")).await;
+    assert_eq!((answer.status, answer.header("accept-encoding")), (415, ""));
 }
 
 #[tokio::test]

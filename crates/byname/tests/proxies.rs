@@ -619,17 +619,14 @@ async fn nginx_calls_at_a_unix_socket_and_names_its_client() {
 #[cfg(feature = "tls")]
 #[rpc(readonly)]
 fn spiffe_id() -> Option<String> {
-    match Context::current()?.peer()?.identity.as_ref()? {
-        byname::Identity::Certificate(certificate) => certificate.spiffe_id().map(str::to_owned),
-        _ => None,
-    }
+    Context::current()?.peer()?.spiffe_id().map(str::to_owned)
 }
 
 #[cfg(feature = "tls")]
 #[ignore = "needs haproxy; .ci/run runs it"]
 #[tokio::test]
 async fn haproxy_introduces_its_client_before_the_tls_handshake() {
-    use byname::{Pem, Transport};
+    use byname::Pem;
     use harness::tls::{Authority, connect_on, identified, identified_config, server_tls};
 
     let (servers, clients) = (Authority::new("of servers"), Authority::new("of clients"));

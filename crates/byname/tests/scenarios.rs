@@ -1,5 +1,5 @@
-//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, each
-//! over TCP and over a unix socket, and within the process.
+//! Every scenario once, over every way in: HTTP/1.1 and HTTP/2, plain, by path and JSON-RPC, frames in both codecs, and
+//! within the process. `scenarios/table.rs` has each protocol over each kind of connection.
 
 #[cfg(feature = "compression")]
 #[path = "scenarios/compressed.rs"]
@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 
 /// A call and what it must come to.
 struct Scenario {
@@ -145,15 +144,6 @@ async fn through_client(face: &str, client: &Client) {
 }
 
 #[tokio::test]
-async fn by_path_over_http1() {
-    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
-    for (under, client) in [("TCP", tcp.client()), ("a unix socket", unix.client())] {
-        client.call::<Value>("nothing", ()).await.unwrap(); // from here on the path way is known
-        through_client(&format!("path over HTTP/1 over {under}"), &client).await;
-    }
-}
-
-#[tokio::test]
 async fn plain_over_http1() {
     let server = || everything().path(false);
     let (tcp, unix) = (Running::new(server()).await, UnixRunning::new(server()).await);
@@ -164,23 +154,6 @@ async fn plain_over_http1() {
 
 /// What frames carry.
 const CODECS: [Codec; 2] = [Codec::MessagePack, Codec::Json];
-
-#[tokio::test]
-async fn by_frames_in_message_pack_and_in_json() {
-    by_frames("TCP", &Running::new(everything()).await).await;
-    by_frames("a unix socket", &UnixRunning::new(everything()).await).await;
-}
-
-async fn by_frames(under: &str, running: &impl Served) {
-    for codec in CODECS {
-        let (tap, client) = Tap::client_by_frames(running, codec).await;
-        let before = (tap.over_http(), tap.calls_by_frames());
-        through_client(&format!("frames in {codec:?} over {under}"), &client).await;
-        let expected = (before.0, before.1 + scenarios().len());
-        let after = (tap.over_http(), tap.calls_by_frames());
-        assert_eq!(after, expected, "every call went by frames, in {codec:?} over {under}");
-    }
-}
 
 #[tokio::test]
 async fn within_the_process() {
@@ -239,15 +212,6 @@ async fn json_rpc_over_http1_one_by_one_and_as_a_batch() {
         check("a batch of JSON-RPC", scenario, came(id, replies.next().unwrap()));
     }
     assert_eq!(replies.next(), None);
-}
-
-#[tokio::test]
-async fn over_http2_by_a_client_of_others() {
-    let (tcp, unix) = (Running::new(everything()).await, UnixRunning::new(everything()).await);
-    let stream = TcpStream::connect(tcp.address).await.unwrap();
-    through_http2(&format!("http://{}", tcp.address), "HTTP/2 over TCP", stream).await;
-    let stream = UnixStream::connect(unix.path()).await.unwrap();
-    through_http2("http://localhost", "HTTP/2 over a unix socket", stream).await;
 }
 
 /// Through an HTTP/2 client of others, to `base`.

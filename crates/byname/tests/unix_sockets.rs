@@ -293,6 +293,9 @@ async fn a_path_that_cannot_be_had_says_what_to_do() {
     }
     assert!(!directory.names().contains(&"b".to_owned()));
 
+    let message = refused(Listen::unix("")).await;
+    assert!(message.contains("its path is empty; expected the path of the socket"), "{message}");
+
     let message = refused(url(directory.path())).await;
     let expected =
         format!("it is a directory; expected the path of the socket, such as `{}/a.sock`", directory.path().display());

@@ -95,8 +95,8 @@ pub(super) async fn connect(
             progress.moved(ConnectStep::Securing);
             tls.connect(socket).await
         }
-        // A client with TLS has no unix socket among its addresses.
-        (stream, _) => Ok(stream),
+        (stream, None) => Ok(stream),
+        (_, Some(_)) => Err(io::Error::other("a client with TLS has a unix socket, which is a defect of byname")),
     }
 }
 

@@ -84,7 +84,7 @@ impl ServiceUrl {
 
     /// Whether others can read what is sent: it is not encrypted, and it leaves this machine.
     pub(super) fn is_exposed(&self) -> bool {
-        if self.url().starts_with("https://") {
+        if self.is_https {
             return false;
         }
         if !self.addresses.is_empty() {

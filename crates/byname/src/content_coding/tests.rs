@@ -1,5 +1,8 @@
 //! What holds for each coding.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use super::*;
 
 /// Text that compresses as answers do.
@@ -22,7 +25,7 @@ fn encoded(coding: ContentCoding, body: &[u8]) -> Vec<u8> {
     pollster::block_on(encode_whole(coding, body)).unwrap()
 }
 
-fn decoded(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, UndecodableBody> {
+fn decoded(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, CodingError> {
     pollster::block_on(decode_whole(coding, body, 64 << 20)).map(|whole| whole.expect("it is within the limit"))
 }
 
@@ -122,6 +125,23 @@ fn a_body_that_would_grow_beyond_the_limit_is_decoded_no_further() {
         BodyDecoder::new(coding).decode(&mut input, &mut out).unwrap();
         assert_eq!((out.len(), out.capacity()), (1000, 1000));
         assert!(!input.is_empty());
+    }
+}
+
+#[test]
+fn other_tasks_run_between_the_pieces_of_a_whole_body() {
+    /// How often a future lets others run until it is done.
+    fn pauses<T>(future: impl Future<Output = T>) -> usize {
+        let (mut future, mut pauses) = (pin!(future), 0);
+        while future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            pauses += 1;
+        }
+        pauses
+    }
+    for coding in ContentCoding::ALL.iter().copied() {
+        let body = vec![b' '; 20 * PIECE];
+        assert!(pauses(encode_whole(coding, &body)) >= 19, "{coding:?}");
+        assert!(pauses(decode_whole(coding, &encoded(coding, &body), body.len())) >= 19, "{coding:?}");
     }
 }
 

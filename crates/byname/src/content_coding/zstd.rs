@@ -4,7 +4,7 @@ use std::fmt;
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, get_error_name, is_error_kind, zstd_sys};
 
-use super::{ContentCoding, UndecodableBody};
+use super::{CodingError, ContentCoding};
 
 /// The next levels take twice the time, and answers get no shorter.
 const LEVEL: i32 = 1;
@@ -23,9 +23,9 @@ const ROOM: usize = 8 << 10;
 pub(crate) struct ZstdEncoder(Box<CCtx<'static>>);
 
 impl ZstdEncoder {
-    pub(super) fn new(length: Option<usize>) -> Result<Self, UndecodableBody> {
+    pub(super) fn new(length: Option<usize>) -> Result<Self, CodingError> {
         let Some(mut context) = CCtx::try_create().map(Box::new) else {
-            return Err(UndecodableBody::corrupt(ContentCoding::Zstd, "there is no memory for it"));
+            return Err(CodingError::corrupt(ContentCoding::Zstd, "there is no memory for it"));
         };
         let set = context.set_parameter(CParameter::CompressionLevel(LEVEL)).and_then(|_| match length {
             // A short body needs less memory, also of its reader.
@@ -38,7 +38,7 @@ impl ZstdEncoder {
         Ok(Self(context))
     }
 
-    pub(super) fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(super) fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
         let mut input = InBuffer::around(piece);
         while input.pos() < piece.len() {
             self.0.compress_stream(&mut room(out), &mut input).map_err(failed)?;
@@ -46,12 +46,12 @@ impl ZstdEncoder {
         Ok(())
     }
 
-    pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
         while self.0.flush_stream(&mut room(out)).map_err(failed)? > 0 {}
         Ok(())
     }
 
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CodingError> {
         while self.0.end_stream(&mut room(out)).map_err(failed)? > 0 {}
         Ok(())
     }
@@ -82,7 +82,7 @@ impl ZstdDecoder {
         Self { context, is_between_frames: false }
     }
 
-    pub(super) fn decode(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), UndecodableBody> {
+    pub(super) fn decode(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), CodingError> {
         if input.is_empty() && self.is_between_frames {
             return Ok(());
         }
@@ -94,8 +94,8 @@ impl ZstdDecoder {
         Ok(())
     }
 
-    pub(super) fn end(&self) -> Result<(), UndecodableBody> {
-        if self.is_between_frames { Ok(()) } else { Err(UndecodableBody::cut_off(ContentCoding::Zstd)) }
+    pub(super) fn end(&self) -> Result<(), CodingError> {
+        if self.is_between_frames { Ok(()) } else { Err(CodingError::cut_off(ContentCoding::Zstd)) }
     }
 }
 
@@ -114,10 +114,10 @@ fn room(out: &mut Vec<u8>) -> OutBuffer<'_, Vec<u8>> {
     OutBuffer::around_pos(out, length)
 }
 
-fn failed(code: usize) -> UndecodableBody {
+fn failed(code: usize) -> CodingError {
     if is_error_kind(code, zstd_sys::ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge) {
         let why = "its window is larger than the 8 MiB that HTTP allows; compress it with a smaller one";
-        return UndecodableBody::corrupt(ContentCoding::Zstd, why);
+        return CodingError::corrupt(ContentCoding::Zstd, why);
     }
-    UndecodableBody::corrupt(ContentCoding::Zstd, get_error_name(code))
+    CodingError::corrupt(ContentCoding::Zstd, get_error_name(code))
 }

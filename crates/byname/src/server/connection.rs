@@ -184,6 +184,11 @@ async fn secured(
             (Some(stream), without_tls())
         }
         Some(Handshake::Failed(stream)) => (stream, Vec::new()),
+        // A server that stops gives it less time.
+        None if stopped.has_changed().unwrap_or(true) => {
+            debug!(%peer, "closed a connection whose TLS handshake was not finished when the server stopped");
+            return None;
+        }
         None => {
             tls.log_stalled(&peer);
             return None;

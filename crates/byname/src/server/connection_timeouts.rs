@@ -27,7 +27,7 @@ pub(super) struct ConnectionActivity {
     ended: AtomicBool,
     /// Whether many calls share the connection (HTTP/2). Then writes to the socket say nothing about one reply.
     is_shared: bool,
-    /// Replies that wait to be taken, by the half of the [period](Quiet::replies_stall) that they last progressed in.
+    /// Replies that wait to be taken, by the half of the [period](SocketTimeouts::replies_stall) that they last progressed in.
     replies: [AtomicUsize; 2],
     half: AtomicUsize,
     /// Whether a reply has said that the connection ends with it.

@@ -1,4 +1,4 @@
-//! Why one side of a handshake rejects the other: [`HandshakeRefusal`].
+//! Why one side of a handshake refuses the other: [`HandshakeRefusal`].
 
 use std::fmt;
 use std::io;

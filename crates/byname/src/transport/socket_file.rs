@@ -28,6 +28,9 @@ pub(super) struct SocketFile {
 impl SocketFile {
     /// Listens at `path`, or says why not and what to do. The file of a server that has ended is replaced.
     pub(super) fn listen(path: &Path, mode: u32, backlog: u32) -> Result<(UnixListener, Self), String> {
+        if path.as_os_str().is_empty() {
+            return Err("its path is empty; expected the path of the socket, such as `/run/orders.sock`".into());
+        }
         if mode & !0o777 != 0 {
             return Err(format!("its mode 0o{mode:o} has more than permissions; expected 0o600 to 0o777"));
         }
@@ -341,6 +344,7 @@ mod tests {
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         fs::remove_dir(&directory).unwrap();
     }
+
     /// Run again with each umask, because a umask is that of the whole process.
     #[cfg(target_os = "linux")]
     #[test]

@@ -125,7 +125,11 @@ fn files(page: &mut Page) {
         server("turned.pem", "key.pem"),
         "The certificate of this side comes first, and after it the intermediate certificates. The root is not needed.",
     );
-    page.add("A root certificate is invalid", failed(ClientTls::new().roots(path("broken.pem"))), "As above.");
+    page.add(
+        "A root certificate is invalid",
+        failed(ClientTls::new().roots(path("broken.pem"))),
+        "Look at each certificate in the file: `openssl x509 -in FILE -text` shows the first.",
+    );
     page.add(
         "The server name is invalid",
         failed(ClientTls::new().server_name("orders:8443")),

@@ -16,7 +16,7 @@ pub(crate) fn of_client(page: &mut Page) {
     page.add(
         "A client compresses, but the feature `compression` is off",
         failed(Client::builder("data.internal/rpc").compress(true).build()),
-        "As above.",
+        "Enable the feature. It is off by default because zstd takes a C compiler.",
     );
 }
 

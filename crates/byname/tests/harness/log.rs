@@ -52,16 +52,15 @@ impl Log {
 
     /// Waits for a line with these words: its level, the span that it was written in, and its text.
     pub async fn until(&mut self, words: &str) -> String {
-        let mut before = Vec::new();
-        let line = within(async {
+        let line = async {
             loop {
-                match self.lines.recv().await.expect("the recorder lives as long as the log") {
-                    line if line.contains(words) => return line,
-                    line => before.push(line),
+                let line = self.lines.recv().await.expect("the recorder lives as long as the log");
+                if line.contains(words) {
+                    return line;
                 }
             }
-        });
-        line.await
+        };
+        within(line).await
     }
 
     /// The lines until now.

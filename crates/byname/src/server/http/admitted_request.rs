@@ -169,6 +169,7 @@ impl<'r, B: RequestBody> AdmittedRequest<'r, B> {
             return Ok(());
         }
         let dispatch = self.endpoint().dispatch();
+        body.limit_encoded(dispatch.limits().message);
         let until = self.body_deadline(dispatch.patience());
         let by_caller = until.by_caller;
         let Err(error) = request_body::read(Pin::new(&mut body), dispatch.limits(), until).await else {

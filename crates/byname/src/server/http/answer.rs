@@ -25,10 +25,15 @@ impl Rejection {
         Self { status: Some(status), error, headers: Vec::new() }
     }
 
-    /// The content type or coding of the body is not accepted.
-    pub(super) fn unsupported_media(why: String) -> Self {
+    /// The content type of the body is not accepted.
+    pub(super) fn unsupported_type(why: String) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Error::refused(Code::InvalidArgument, why))
-            .with(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    }
+
+    /// The coding of the body is not accepted. The header tells this apart from a type that is not accepted (RFC 9110,
+    /// section 12.5.3).
+    pub(super) fn unsupported_coding(why: String) -> Self {
+        Self::unsupported_type(why).with(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
     }
 
     /// Adds a header to the answer.

@@ -26,7 +26,7 @@ pub(super) fn coding_of(headers: &HeaderMap, decodes: bool) -> Result<Option<Con
         Err(unknown) => unknown,
     };
     let given = quoted_bytes(given.as_bytes());
-    Err(Rejection::unsupported_media(match decodes {
+    Err(Rejection::unsupported_coding(match decodes {
         true => format!("`content-encoding` is {given}, expected `zstd`, `gzip` or none, and only one of them"),
         false => format!(
             "`content-encoding` is {given}, expected none; send the body as it is, or let the server decode zstd and gzip \
@@ -35,9 +35,12 @@ pub(super) fn coding_of(headers: &HeaderMap, decodes: bool) -> Result<Option<Con
     }))
 }
 
-/// Compresses the body of an answer, if its caller accepts it and it is worth it. Says in any case what the server accepts.
+/// Compresses the body of an answer, if its caller accepts it and it is worth it. Also says which codings the server accepts.
 pub(super) async fn compress(out: &mut HttpAnswer, accepted: AcceptedCodings, is_head: bool) {
-    out.headers_mut().insert(ACCEPT_ENCODING, ContentCoding::ALL_NAMES);
+    // A 415 with the header is about the coding. One about the type must not have it.
+    if out.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE || out.headers().contains_key(ACCEPT_ENCODING) {
+        out.headers_mut().insert(ACCEPT_ENCODING, ContentCoding::ALL_NAMES);
+    }
     let is_short = match out.body() {
         ReplyContent::Whole(body) => body.is_empty() || (body.len() <= LONGEST_PLAIN && accepted.identity),
         ReplyContent::Stream(_) => false,

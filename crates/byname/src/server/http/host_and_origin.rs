@@ -29,8 +29,7 @@ pub(super) struct RequestRules {
 impl RequestRules {
     /// Checks only the host.
     pub(super) fn host<'r>(&self, head: &'r Parts) -> Result<&'r str, Rejection> {
-        let host = host(head).map_err(|why| turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))?;
-        Ok(host)
+        host(head).map_err(|why| rejected(StatusCode::BAD_REQUEST, Code::InvalidArgument, why))
     }
 
     /// Whether `host` is one of this server's names. No web page reaches a unix socket by rebinding a name, so there every
@@ -43,14 +42,14 @@ impl RequestRules {
         }
         let why =
             format!("{} is not a name of this server; if it should be, add it with `Server::hosts`", quoted(host));
-        Err(turned(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, why))
+        Err(rejected(StatusCode::MISDIRECTED_REQUEST, Code::PermissionDenied, why))
     }
 
     /// Checks what a browser says about the calling page. Returns the origin if it is another site that is allowed.
     pub(super) fn origin<'r>(&self, head: &'r Parts, host: &str) -> Result<Option<&'r HeaderValue>, Rejection> {
         let foreign = |why: &str| {
             let why = format!("{why}; if its pages may call, add it with `Server::origins`");
-            Err(turned(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
+            Err(rejected(StatusCode::FORBIDDEN, Code::PermissionDenied, why))
         };
         let (Ok(origin), Ok(site)) = (once(&head.headers, &ORIGIN), once(&head.headers, &SEC_FETCH_SITE)) else {
             return foreign("this request has `Origin` or `Sec-Fetch-Site` twice");
@@ -82,7 +81,7 @@ impl RequestRules {
             None => "is missing".to_owned(),
         };
         let why = format!("`content-type` {is}, expected `application/json` for a request with a body");
-        Err(Rejection::unsupported_media(why))
+        Err(Rejection::unsupported_type(why))
     }
 }
 
@@ -102,7 +101,7 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
         return Ok(());
     }
     let why = "`transfer-encoding` must be `chunked`, once, or absent".to_owned();
-    let rejection = turned(StatusCode::BAD_REQUEST, Code::InvalidArgument, why);
+    let rejection = rejected(StatusCode::BAD_REQUEST, Code::InvalidArgument, why);
     Err(rejection.with(CONNECTION, HeaderValue::from_static("close")))
 }
 
@@ -116,7 +115,7 @@ fn once<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Head
     if values.next().is_some() { Err(IsRepeated) } else { Ok(first) }
 }
 
-fn turned(status: StatusCode, code: Code, why: String) -> Rejection {
+fn rejected(status: StatusCode, code: Code, why: String) -> Rejection {
     Rejection::new(status, Error::refused(code, why))
 }
 
@@ -233,7 +232,7 @@ mod tests {
             gate.origin(&head, host)?;
             gate.content_type(&head.headers, true)
         });
-        passed.map_or_else(|turned| turned.status.unwrap().as_u16(), |()| 200)
+        passed.map_or_else(|rejection| rejection.status.unwrap().as_u16(), |()| 200)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::compression::TooManyEncodedBytes;
 use crate::codec::{self, Codec};
-use crate::content_coding::UndecodableBody;
+use crate::content_coding::CodingError;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -164,7 +164,7 @@ pub(in crate::server) fn stalled(limit: Duration) -> Error {
 
 /// The error for a body that is incomplete or invalid.
 pub(super) fn broken(why: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
-    if let Some(why) = why.downcast_ref::<UndecodableBody>() {
+    if let Some(why) = why.downcast_ref::<CodingError>() {
         return Error::refused(Code::InvalidArgument, format!("the request's body can't be decoded: {why}"));
     }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(why);

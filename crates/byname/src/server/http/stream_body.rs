@@ -1,6 +1,7 @@
 //! Streams over HTTP: the lines of an answer, and the lines of a request.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::compression::DecodedBody;
 use super::request_body::{self, RequestBody};
 use crate::codec::{self, Codec};
-use crate::content_coding::{BodyEncoder, ContentCoding};
+use crate::content_coding::{BodyEncoder, ContentCoding, PIECE};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
@@ -80,8 +81,17 @@ pub(super) struct StreamBody {
     timer: DeadlineTimer,
     last: Instant,
     reader: StreamReader,
-    /// Compresses what is sent.
-    encoder: Option<Box<BodyEncoder>>,
+    compressor: Option<Box<StreamCompressor>>,
+}
+
+/// Compresses what a stream sends, in pieces.
+#[derive(Debug)]
+struct StreamCompressor {
+    encoder: BodyEncoder,
+    /// Not compressed yet.
+    rest: Bytes,
+    /// Compressed, and not sent before `rest` is compressed too.
+    out: Vec<u8>,
 }
 
 /// The caller that reads a stream.
@@ -95,16 +105,21 @@ pub(super) struct StreamReader {
 impl StreamBody {
     pub(super) fn new(items: Items, format: BodyFormat, reader: StreamReader) -> Self {
         let (timer, last) = (DeadlineTimer::default(), Instant::now());
-        Self { items: Some(items), format, count: 0, timer, last, reader, encoder: None }
+        Self { items: Some(items), format, count: 0, timer, last, reader, compressor: None }
     }
 
     /// Compresses the stream. Nothing of it was sent yet.
     pub(super) fn compress(&mut self, encoder: BodyEncoder) {
-        self.encoder = Some(Box::new(encoder));
+        self.compressor = Some(Box::new(StreamCompressor { encoder, rest: Bytes::new(), out: Vec::new() }));
     }
 
     /// The next bytes to send; `None` at the end. After an error the body is broken off.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if let Some(compressor) = &mut self.compressor
+            && !compressor.rest.is_empty()
+        {
+            return compressor.poll(self.items.is_none(), cx).map(Some);
+        }
         let mut out = Vec::new();
         while out.is_empty() && self.items.is_some() {
             if let Err(why) = ready!(self.poll_into(cx, &mut out)) {
@@ -115,20 +130,13 @@ impl StreamBody {
             }
         }
         self.last = Instant::now();
-        if let Some(encoder) = &mut self.encoder
-            && !out.is_empty()
-        {
-            let mut encoded = Vec::new();
-            let put = encoder.put(&out, &mut encoded);
-            // What is sent can be decoded at once: the next item may come much later.
-            let end = match self.items {
-                Some(_) => put.and_then(|()| encoder.flush(&mut encoded)),
-                None => put.and_then(|()| encoder.finish(&mut encoded)),
-            };
-            end.map_err(io::Error::other)?;
-            out = encoded;
+        match &mut self.compressor {
+            Some(compressor) if !out.is_empty() => {
+                compressor.rest = out.into();
+                compressor.poll(self.items.is_none(), cx).map(Some)
+            }
+            _ => Poll::Ready((!out.is_empty()).then(|| Ok(out.into()))),
         }
-        Poll::Ready((!out.is_empty()).then(|| Ok(out.into())))
     }
 
     fn poll_into(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), String>> {
@@ -173,7 +181,25 @@ impl StreamBody {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.items.is_none()
+        self.items.is_none() && self.compressor.as_ref().is_none_or(|compressor| compressor.rest.is_empty())
+    }
+}
+
+impl StreamCompressor {
+    /// Compresses a piece of `rest`. Other tasks of the thread run before the next piece. At the end of `rest` all of it is
+    /// sent. `is_last` says that nothing follows.
+    fn poll(&mut self, is_last: bool, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let Self { encoder, rest, out } = self;
+        let piece = rest.split_to(PIECE.min(rest.len()));
+        encoder.put(&piece, out).map_err(io::Error::other)?;
+        if !rest.is_empty() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // What is sent can be decoded at once: the next item may come much later.
+        let end = if is_last { encoder.finish(out) } else { encoder.flush(out) };
+        end.map_err(io::Error::other)?;
+        Poll::Ready(Ok(mem::take(out).into()))
     }
 }
 
@@ -396,6 +422,43 @@ mod tests {
                 all.extend_from_slice(&piece.unwrap());
             }
             assert_eq!(String::from_utf8(all).unwrap(), expected);
+        }
+    }
+
+    #[cfg(feature = "compression")]
+    #[tokio::test]
+    async fn other_tasks_run_while_a_large_item_is_compressed() {
+        use crate::content_coding::decode_whole;
+
+        /// One item, and an end.
+        struct Single(Option<Bytes>);
+
+        impl ItemSource for Single {
+            fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: usize) -> Poll<NextItems> {
+                Poll::Ready(match self.0.take() {
+                    Some(item) => NextItems::Batch(ItemBatch::Encoded(EncodedItems::one(Codec::Json, item))),
+                    None => NextItems::End,
+                })
+            }
+        }
+
+        let item = format!("\"{}\"", "text and ".repeat(20 * PIECE / 9));
+        for coding in ContentCoding::ALL.iter().copied() {
+            let items = Items::new(Single(Some(item.clone().into())));
+            let mut body = StreamBody::new(items, BodyFormat::Text(StreamFormat::Lines), reader());
+            body.compress(BodyEncoder::new(coding, None).unwrap());
+            let (mut sent, mut pauses) = (Vec::new(), 0);
+            loop {
+                match body.poll_data(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(None) => break,
+                    Poll::Ready(Some(data)) => sent.extend_from_slice(&data.unwrap()),
+                    Poll::Pending => pauses += 1,
+                }
+            }
+            assert!(body.has_ended());
+            assert!(pauses >= 19, "{coding:?}: {pauses}");
+            let lines = decode_whole(coding, &sent, 2 * item.len()).await.unwrap().unwrap();
+            assert_eq!(String::from_utf8(lines).unwrap(), format!("{{\"item\":{item}}}\n{{\"end\":1}}\n"));
         }
     }
 }

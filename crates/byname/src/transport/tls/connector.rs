@@ -1,12 +1,12 @@
 //! Connections of a client over TLS: [`TlsConnector`].
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -28,6 +28,8 @@ pub(crate) struct TlsConnector {
     trust: Arc<Trust>,
     /// What connections use, once there has been one.
     current: Arc<Mutex<Option<CurrentConfig>>>,
+    /// Held while the files are read.
+    reading: Arc<AsyncMutex<()>>,
 }
 
 struct CurrentConfig {
@@ -50,7 +52,7 @@ impl TlsConnector {
         let tls = tls.unwrap_or_default();
         let name = tls.name_of(host)?;
         let trust = Arc::new(tls.trust());
-        Ok(Self { tls: Arc::new(tls), name, trust, current: Arc::default() })
+        Ok(Self { tls: Arc::new(tls), name, trust, current: Arc::default(), reading: Arc::default() })
     }
 
     /// The handshake on a new connection.
@@ -68,11 +70,31 @@ impl TlsConnector {
         }
     }
 
-    /// The configuration for what the files hold. Those who ask while they are read wait for it.
+    /// The configuration for what the files hold. The first connections wait until the files are read. Files that are read
+    /// again may hang, so only one connection waits for them.
     async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
-        let mut current = self.current.lock().await;
-        let now = Instant::now();
-        let known = match &mut *current {
+        let known = self.current().as_ref().map(|known| (Arc::clone(&known.config), known.look));
+        let reading = match known {
+            Some((config, look)) if look > Instant::now() => return Ok(config),
+            Some((config, _)) => match Arc::clone(&self.reading).try_lock_owned() {
+                Ok(reading) => reading,
+                Err(_) => return Ok(config),
+            },
+            None => Arc::clone(&self.reading).lock_owned().await,
+        };
+        let this = self.clone();
+        // In a task: what the files hold is kept, even if this connection waits no longer.
+        let looking = tokio::spawn(async move {
+            let _reading = reading;
+            this.look(Instant::now()).await
+        });
+        looking.await.map_err(|why| Error::refused(Code::Internal, why.to_string()))?
+    }
+
+    /// Reads the files, unless they were read a moment ago.
+    async fn look(&self, now: Instant) -> Result<Arc<ClientConfig>, Error> {
+        let known = match &mut *self.current() {
+            // It was read while this connection waited.
             Some(known) if known.look > now => return Ok(Arc::clone(&known.config)),
             Some(known) => {
                 known.look = later(now, LOOK);
@@ -84,7 +106,7 @@ impl TlsConnector {
         // Files and the platform's store may be slow.
         let loaded = tokio::task::spawn_blocking(move || load(&tls, known.as_deref()));
         let loaded = loaded.await.map_err(|why| Error::refused(Code::Internal, why.to_string()))?;
-        match (loaded, &mut *current) {
+        match (loaded, &mut *self.current()) {
             (Ok(Some((config, files))), current) => {
                 if current.is_some() {
                     info!("the TLS of a client was loaded again: its files have changed");
@@ -110,6 +132,10 @@ impl TlsConnector {
             (Ok(None), None) => Err(Error::refused(Code::Internal, "a client's TLS was not loaded")),
             (Err(not_loaded), None) => Err(not_loaded.why),
         }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<CurrentConfig>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -73,7 +73,7 @@ struct SharedServerTls {
 #[derive(Clone)]
 struct ServerTlsSettings {
     certificate: ServerCertificate,
-    clients: Option<ClientCertificates>,
+    clients: Option<AcceptedClients>,
     revocations: Option<Pem>,
     provider: Arc<CryptoProvider>,
     /// What certificates and sessions are checked by.
@@ -86,9 +86,9 @@ enum ServerCertificate {
     Resolver(Arc<dyn ResolvesServerCert>),
 }
 
-/// Whose certificates are accepted.
+/// The clients whose certificates are accepted.
 #[derive(Clone)]
-struct ClientCertificates {
+struct AcceptedClients {
     roots: Pem,
     are_required: bool,
 }
@@ -165,7 +165,7 @@ impl ServerTls {
     ///
     /// `invalid_argument` if the file can't be read or holds no certificate.
     pub fn require_clients(self, roots: impl Into<Pem>) -> Result<Self, Error> {
-        let clients = Some(ClientCertificates { roots: roots.into(), are_required: true });
+        let clients = Some(AcceptedClients { roots: roots.into(), are_required: true });
         self.with(|settings| settings.clients = clients)
     }
 
@@ -176,7 +176,7 @@ impl ServerTls {
     ///
     /// As [`require_clients`](Self::require_clients).
     pub fn accept_clients(self, roots: impl Into<Pem>) -> Result<Self, Error> {
-        let clients = Some(ClientCertificates { roots: roots.into(), are_required: false });
+        let clients = Some(AcceptedClients { roots: roots.into(), are_required: false });
         self.with(|settings| settings.clients = clients)
     }
 
@@ -215,13 +215,15 @@ impl ServerTls {
     }
 
     fn of(certificate: ServerCertificate) -> Result<Self, Error> {
-        Self::new(ServerTlsSettings {
+        let new = Self::new(ServerTlsSettings {
             certificate,
             clients: None,
             revocations: None,
             provider: default_provider(),
             clock: Arc::new(DefaultTimeProvider),
-        })
+        })?;
+        new.warn_of_certificate();
+        Ok(new)
     }
 
     fn new(settings: ServerTlsSettings) -> Result<Self, Error> {
@@ -257,22 +259,44 @@ impl ServerTls {
         let new = self.shared.settings.load(files.clone(), Some(&loaded));
         let new = new.map_err(|why| NotLoaded { why, files: Some(files) })?;
         *self.shared.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        self.warn_of_certificate();
         Ok(true)
+    }
+
+    /// The certificate for new connections, and where it is from. `None` if the user's code chooses it.
+    fn certificate(&self) -> Option<(&Pem, CertificateDer<'static>)> {
+        let ServerCertificate::Pair { certificate, .. } = &self.shared.settings.certificate else { return None };
+        let chain = certificate.certificates(&self.loaded().files.pair.as_ref()?.0).ok()?;
+        Some((certificate, chain.into_iter().next()?))
     }
 
     /// What messages say of the certificate for new connections.
     fn in_use(&self) -> String {
-        let (ServerCertificate::Pair { certificate, .. }, Some((content, _))) =
-            (&self.shared.settings.certificate, &self.loaded().files.pair)
-        else {
+        let Some((_, certificate)) = self.certificate() else {
             return "certificates are chosen for each connection".to_owned();
         };
-        let chain = certificate.certificates(content).unwrap_or_default();
-        let of = chain.first().map(|first| (names(first), not_after(first)));
-        match of {
-            Some((names, Some(until))) => format!("the certificate for {names} is valid until {}", date(until)),
-            Some((names, None)) => format!("the certificate is for {names}"),
-            None => "there is no certificate".to_owned(),
+        let names = names(&certificate);
+        match not_after(&certificate) {
+            Some(until) => format!("the certificate for {names} is valid until {}", date(until)),
+            None => format!("the certificate is for {names}"),
+        }
+    }
+
+    /// A certificate that clients will reject is loaded with a warning: the clock may be wrong, and clients of others may
+    /// look at no names.
+    fn warn_of_certificate(&self) {
+        let Some((pem, certificate)) = self.certificate() else { return };
+        if let Some(until) = not_after(&certificate)
+            && until.as_secs() < UnixTime::now().as_secs()
+        {
+            warn!("the certificate in {}, for {}, expired on {}", pem.name(), names(&certificate), date(until));
+        }
+        if CertificateNames::of(&certificate).list().is_none() {
+            let pem = pem.name();
+            warn!(
+                "the certificate in {pem} has no name, and clients will reject it; make one with the server's names in its \
+                 subjectAltName"
+            );
         }
     }
 
@@ -422,7 +446,6 @@ impl ServerTlsSettings {
                 let (certificates, private) = files.pair.clone().unwrap_or_default();
                 let pair = KeyPair { side: TlsSide::Server, certificate, key };
                 let certified = pair.load(&certificates, &private, builder.crypto_provider())?;
-                warn_of_own_certificate(certificate, &certified);
                 builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
@@ -445,24 +468,6 @@ impl ServerTlsSettings {
     fn trust(&self) -> Trust {
         let roots = self.clients.as_ref().map(|clients| clients.roots.roots_in());
         Trust { roots: roots.unwrap_or_default(), revocations: self.revocations.as_ref().map(Pem::name) }
-    }
-}
-
-/// A certificate that clients will reject is loaded with a warning: the clock may be wrong, and clients of others may look at
-/// no names.
-fn warn_of_own_certificate(pem: &Pem, certified: &CertifiedKey) {
-    let Some(certificate) = certified.cert.first() else { return };
-    if let Some(until) = not_after(certificate)
-        && until.as_secs() < UnixTime::now().as_secs()
-    {
-        warn!("the certificate in {}, for {}, expired on {}", pem.name(), names(certificate), date(until));
-    }
-    if CertificateNames::of(certificate).list().is_none() {
-        let pem = pem.name();
-        warn!(
-            "the certificate in {pem} has no name, and clients will reject it; make one with the server's names in its \
-             subjectAltName"
-        );
     }
 }
 

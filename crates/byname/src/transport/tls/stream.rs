@@ -13,6 +13,9 @@ use tokio_rustls::TlsStream as RustlsStream;
 use super::rejection;
 use crate::transport::HandshakeRefusal;
 
+/// The most bytes of one record (RFC 8446, section 5.1).
+const RECORD: usize = 16 << 10;
+
 /// A connection over TLS whose handshake is done.
 #[derive(Debug)]
 pub(crate) struct TlsStream {
@@ -135,10 +138,18 @@ impl AsyncRead for TlsStream {
 }
 
 impl AsyncWrite for TlsStream {
+    /// A client writes one record at a time. After an error it sends the calls in `buf` again, and tokio-rustls gives an
+    /// error even if it has sent earlier records of `buf`. An incomplete record can't be read, so none of those calls ran.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let most = match this.stream {
+            RustlsStream::Client(_) => buf.len().min(RECORD),
+            RustlsStream::Server(_) => buf.len(),
+        };
+        Pin::new(&mut this.stream).poll_write(cx, &buf[..most])
     }
 
+    /// A client writes a single call in this way. After an error a part of it is missing.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -157,5 +168,33 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use tokio::net::TcpListener;
+
+    use super::super::{ClientTls, Pem, ServerTls, TlsConnector};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_of_a_write_leaves_no_record_of_it_sent() {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let server = ServerTls::pem(&certificate, key.serialize_pem()).unwrap();
+        let client = ClientTls::new().roots(Pem::text(&certificate)).unwrap();
+        let connector = TlsConnector::new(Some(client), "127.0.0.1").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = async { server.handshake(listener.accept().await.unwrap().0.into()).await };
+        let (stream, _accepted) = tokio::join!(connector.connect(socket), accepted);
+        let mut stream = stream.unwrap();
+        let calls = vec![0; 3 * RECORD];
+        let written = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, &calls)).await.unwrap();
+        assert_eq!(written, RECORD, "an error can only be about this record");
     }
 }

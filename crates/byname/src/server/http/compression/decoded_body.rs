@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 
-use crate::content_coding::{ContentCoding, PieceDecoder, UndecodableBody};
+use crate::content_coding::{CodingError, ContentCoding, PieceDecoder};
 
 /// After this many pieces without a pause, other tasks of the thread get a turn.
 const PIECES_IN_A_TURN: u32 = 8;
@@ -33,16 +33,24 @@ struct Decoding {
 pub(in crate::server::http) struct TooManyEncodedBytes;
 
 impl<B: Body + Unpin> DecodedBody<B> {
-    /// A body that may decode to at most `limit` bytes, which its reader counts. Coding makes no body much longer, so the
-    /// encoded bytes have a limit too: a sender can't keep the decoder at work with data that decodes to nothing.
+    /// A body that may decode to at most `limit` bytes, which its reader counts.
     pub(in crate::server::http) fn whole(encoded: B, coding: ContentCoding, limit: usize) -> Self {
-        let left = (limit as u64).saturating_mul(2).saturating_add(1 << 10);
-        Self { encoded, decoding: Some(Box::new(Decoding::new(coding, left))) }
+        let mut body = Self::of_stream(encoded, Some(coding));
+        body.limit_encoded(limit);
+        body
     }
 
     /// The body of a stream, which has no limit as a whole.
     pub(in crate::server::http) fn of_stream(encoded: B, coding: Option<ContentCoding>) -> Self {
-        Self { encoded, decoding: coding.map(|coding| Box::new(Decoding::new(coding, u64::MAX))) }
+        Self { encoded, decoding: coding.map(|coding| Box::new(Decoding::new(coding))) }
+    }
+
+    /// Limits the encoded bytes that may still come, for a body that may decode to at most `limit` bytes. Coding makes no
+    /// body much longer. So a sender can't keep the decoder at work with data that decodes to nothing.
+    pub(in crate::server::http) fn limit_encoded(&mut self, limit: usize) {
+        if let Some(decoding) = &mut self.decoding {
+            decoding.left = (limit as u64).saturating_mul(2).saturating_add(1 << 10);
+        }
     }
 
     /// The body as it comes.
@@ -52,8 +60,8 @@ impl<B: Body + Unpin> DecodedBody<B> {
 }
 
 impl Decoding {
-    fn new(coding: ContentCoding, left: u64) -> Self {
-        Self { decoder: PieceDecoder::new(coding), left, pieces: 0 }
+    fn new(coding: ContentCoding) -> Self {
+        Self { decoder: PieceDecoder::new(coding), left: u64::MAX, pieces: 0 }
     }
 
     fn take_in(&mut self, data: Bytes) -> Result<(), TooManyEncodedBytes> {
@@ -63,7 +71,7 @@ impl Decoding {
     }
 
     /// The next piece of what has come, if there is one.
-    fn next(&mut self) -> Result<Option<Bytes>, UndecodableBody> {
+    fn next(&mut self) -> Result<Option<Bytes>, CodingError> {
         let piece = self.decoder.next()?.map(Bytes::copy_from_slice);
         self.pieces += u32::from(piece.is_some());
         Ok(piece)
@@ -109,6 +117,11 @@ impl<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body for Decode
             // Bytes have come, which is progress, although nothing can be decoded yet.
             None => Frame::trailers(HeaderMap::new()),
         })))
+    }
+
+    /// The length of a decoded body is not known before its end.
+    fn size_hint(&self) -> SizeHint {
+        if self.decoding.is_some() { SizeHint::default() } else { self.encoded.size_hint() }
     }
 }
 
