@@ -11,6 +11,7 @@ mod endpoint;
 mod endpoint_set;
 mod frame_attempt;
 pub(crate) mod frame_connection;
+mod frame_connection_plan;
 mod frame_connection_set;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
