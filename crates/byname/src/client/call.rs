@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::Client;
-use super::frame_attempt::FrameAttempt;
+use super::frame_attempt::{FrameAttempt, ended_reply};
 use super::frame_connection::{CallHead, CallPayload};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::route::Route;
@@ -280,7 +280,7 @@ impl<A: Send, R> Call<A, R> {
                     else {
                         unreachable!("it was sent by frames");
                     };
-                    match service.ended(&self.name, time.allowed, attempt.link(), ended) {
+                    match attempt.reply(service.frames(), &self.name, time.allowed, ended) {
                         // `Service::call` decides whether it is sent again.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = attempt.link().codec();
@@ -375,8 +375,9 @@ impl<A: Send, R> Call<A, R> {
             && !lacks_token
             && scope.interceptors.is_empty()
             && let Route::Remote(service) = &scope.way
-            && let Some(link) = service.link()
+            && let Some(chosen) = service.choose(&[], now)
         {
+            let link = Arc::clone(&chosen.link);
             let codec = link.codec();
             let entered = self.span.as_deref().map(Span::enter);
             let frame = match encode {
@@ -386,9 +387,9 @@ impl<A: Send, R> Call<A, R> {
                 }
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
-            let reply = match FrameAttempt::start(&link, CallHead { name, deadline }, frame, cx) {
+            let reply = match FrameAttempt::start(chosen, CallHead { name, deadline }, frame, cx) {
                 Ok(attempt) => return Ok(CallState::Frames(attempt, time)),
-                Err(unsent) => service.ended(name, allowed, &link, Err(unsent)),
+                Err(unsent) => ended_reply(service.frames(), &link, name, allowed, Err(unsent)),
             };
             drop(entered);
             let call = self.by_service(time, codec, reply)?;
@@ -405,7 +406,7 @@ impl<A: Send, R> Call<A, R> {
         let scope = Arc::clone(&prepared.client.scope);
         let codec = match &scope.way {
             Route::Local(_) => scope.codec,
-            Route::Remote(service) => service.link().map_or(Codec::Json, |link| link.codec()),
+            Route::Remote(service) => service.codec(),
         };
         let call = match &scope.way {
             Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => self.by_service(time, codec, None)?,
@@ -621,7 +622,7 @@ mod tests {
         tokio::spawn(bound.into_future());
         let client = Client::builder(&address).transport(Transport::Frames).build().unwrap();
         let Route::Remote(service) = &client.scope.way else { panic!("it has a service") };
-        while service.link().is_none() {
+        while service.choose(&[], Instant::now()).is_none() {
             assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3);
             yield_now().await;
         }

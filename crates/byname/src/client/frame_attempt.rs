@@ -9,17 +9,21 @@ use tokio::time::Instant;
 
 use super::call_errors::{broken, late, reply_too_large};
 use super::frame_connection::{self, CallHead, CallPayload, FrameCall, FrameCallEnd, FrameConnection, Unsent};
-use super::frame_connection_set::FrameConnectionSet;
+use super::frame_connection_set::{ChosenConnection, FrameConnectionSet, ReplicaCount};
 use super::outgoing_call::OutgoingCall;
+use super::replica_load::ReplicaOutcome;
 use crate::arguments::EncodedArguments;
 use crate::deadline::DeadlineTimer;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
+use crate::outcome::Failure;
 use crate::request::Reply;
 
 /// One attempt. It is no future, because a call that holds it says its name and its deadline at each poll.
 pub(super) struct FrameAttempt {
     call: FrameCall,
+    /// It counts at its replica.
+    count: ReplicaCount,
     /// What is sent, while it waits in the queue.
     queued: Option<Box<QueuedFrame>>,
 }
@@ -33,20 +37,21 @@ struct QueuedFrame {
 impl FrameAttempt {
     /// Sends the call, or puts it into the queue if the server accepts no more calls at once.
     pub(super) fn start(
-        link: &Arc<FrameConnection>,
+        chosen: ChosenConnection,
         head: CallHead<'_>,
         mut frame: CallPayload,
         cx: &mut Context<'_>,
     ) -> Result<Self, Unsent> {
+        let ChosenConnection { link, count } = chosen;
         let mut call = link.call();
         match call.poll_send(head, &mut frame, cx) {
-            Poll::Ready(Ok(())) => Ok(Self { call, queued: None }),
+            Poll::Ready(Ok(())) => Ok(Self { call, count, queued: None }),
             Poll::Ready(Err(unsent)) => Err(unsent),
             Poll::Pending => {
                 let mut queued = Box::new(QueuedFrame { frame, timer: DeadlineTimer::default() });
                 match queued.timer.poll_at(cx, head.deadline) {
                     Poll::Ready(()) => Err(Unsent::Late),
-                    Poll::Pending => Ok(Self { call, queued: Some(queued) }),
+                    Poll::Pending => Ok(Self { call, count, queued: Some(queued) }),
                 }
             }
         }
@@ -54,6 +59,19 @@ impl FrameAttempt {
 
     pub(super) fn link(&self) -> &Arc<FrameConnection> {
         self.call.link()
+    }
+
+    /// What the call came to, by how it ended. `None` if it was not sent.
+    pub(super) fn reply(
+        &mut self,
+        frames: &FrameConnectionSet,
+        name: &str,
+        allowed: Duration,
+        ended: Result<FrameCallEnd, Unsent>,
+    ) -> Option<Reply> {
+        let reply = ended_reply(frames, self.link(), name, allowed, ended);
+        std::mem::take(&mut self.count).ended(reply.as_ref().map_or(ReplicaOutcome::Cancelled, replica_outcome));
+        reply
     }
 
     /// How the call ended, or why it was not sent.
@@ -78,19 +96,22 @@ impl FrameAttempt {
 /// One attempt, from its start to its end. `None` if the call was not sent.
 pub(super) async fn attempt(
     frames: &FrameConnectionSet,
-    link: &Arc<FrameConnection>,
+    chosen: ChosenConnection,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
 ) -> Option<Reply> {
+    let link = Arc::clone(&chosen.link);
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
     let frame = CallPayload::new(left, &outgoing.headers, args);
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let started = FrameAttempt::start(link, outgoing.head(), frame, &mut Context::from_waker(&waker));
-    let ended = match started {
-        Ok(mut started) => poll_fn(|cx| started.poll(outgoing.head(), cx)).await,
-        Err(unsent) => Err(unsent),
-    };
-    ended_reply(frames, link, &outgoing.name, outgoing.allowed, ended)
+    let started = FrameAttempt::start(chosen, outgoing.head(), frame, &mut Context::from_waker(&waker));
+    match started {
+        Ok(mut started) => {
+            let ended = poll_fn(|cx| started.poll(outgoing.head(), cx)).await;
+            started.reply(frames, &outgoing.name, outgoing.allowed, ended)
+        }
+        Err(unsent) => ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Err(unsent)),
+    }
 }
 
 /// What a call by frames came to. `None` if it was not sent.
@@ -120,6 +141,19 @@ pub(super) fn ended_reply(
         Err(Unsent::TooLarge(size, largest)) => {
             Some(frame_connection::too_large(name, link.codec(), size, largest).into())
         }
+    }
+}
+
+/// What a reply says about the replica. A function's own error and a wrong argument speak for it. A replica that is busy is
+/// not ill.
+pub(super) fn replica_outcome(reply: &Reply) -> ReplicaOutcome {
+    let Err(Failure::Rpc(error)) = &reply.result else {
+        return ReplicaOutcome::Answered;
+    };
+    match error.code() {
+        Code::Unavailable | Code::Internal | Code::DeadlineExceeded => ReplicaOutcome::Failed,
+        Code::ResourceExhausted => ReplicaOutcome::Cancelled,
+        _ => ReplicaOutcome::Answered,
     }
 }
 

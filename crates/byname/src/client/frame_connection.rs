@@ -118,6 +118,11 @@ impl FrameConnection {
         self.codec
     }
 
+    /// What the server said last of its calls in flight, if it did.
+    pub(super) fn reported_calls(&self) -> Option<u32> {
+        None
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.state().status == ConnectionStatus::Open
     }

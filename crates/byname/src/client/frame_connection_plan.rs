@@ -8,10 +8,19 @@ use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::frame_connection::Upgrades;
+use super::replica_choice::{ReplicaChoice, ReplicaId, SentCall};
+use super::replica_load::ReplicaOutcome;
 use crate::address::Address;
+use crate::deadline::later;
 
-/// Calls are spread over at most this many addresses of a name.
-const SPREAD: usize = 4;
+/// Calls are spread over at most this many addresses of a service.
+const SPREAD: usize = 20;
+
+/// If an address is missing, the plan is looked at again after this time, or when the pause after a failure is over.
+const LOOK_FOR_MISSING: Duration = Duration::from_secs(1);
+
+/// How often to check otherwise whether another connection is needed.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// The connections of each runtime, and when another is opened. `K` names a runtime, and `L` is a connection.
 #[derive(Debug)]
@@ -21,7 +30,10 @@ pub(super) struct FrameConnectionPlan<K, L> {
     /// A call had one of these connections to go by.
     was_used: bool,
     members: Vec<RuntimeConnections<K, L>>,
+    /// When another may be opened anywhere.
     upgrades: Upgrades,
+    /// When another may be opened at addresses whose connections were cut.
+    cut: Vec<(Address, Upgrades)>,
     /// Addresses that did not change to frames in time come last.
     order: AddressOrder,
 }
@@ -32,8 +44,12 @@ struct RuntimeConnections<K, L> {
     runtime: K,
     /// The oldest first.
     links: Vec<PlannedConnection<L>>,
+    /// Which of them the next call goes by.
+    choice: ReplicaChoice,
     /// As many as there are addresses to spread calls over.
     wanted: usize,
+    /// There were as many at some time.
+    is_complete: bool,
     /// One is being opened.
     is_opening: bool,
 }
@@ -42,6 +58,7 @@ struct RuntimeConnections<K, L> {
 struct PlannedConnection<L> {
     address: Address,
     link: L,
+    replica: ReplicaId,
     /// When another replaces it.
     until: Instant,
 }
@@ -49,20 +66,46 @@ struct PlannedConnection<L> {
 impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     pub(super) fn new() -> Self {
         let (upgrades, order) = (Upgrades::default(), AddressOrder::default());
-        Self { was_offered: false, was_used: false, members: Vec::new(), upgrades, order }
+        Self { was_offered: false, was_used: false, members: Vec::new(), upgrades, cut: Vec::new(), order }
     }
 
-    /// The connection that the next call of this runtime goes by. `chance` chooses among this many.
-    pub(super) fn choose(&mut self, runtime: K, chance: impl FnOnce(usize) -> usize) -> Option<L> {
-        let member = self.members.iter().find(|member| member.runtime == runtime)?;
-        let chosen = match member.links.as_slice() {
-            [] => return None,
-            [only] => only,
-            // By chance: with turns, a caller that asks twice for each call would always get every second one.
-            many => &many[chance(many.len())],
-        };
+    /// The connection that the next call of this runtime goes by. The call is given back when it has ended. `tried` are the
+    /// replicas at which it has failed.
+    pub(super) fn choose(
+        &mut self,
+        runtime: K,
+        tried: &[ReplicaId],
+        now: Instant,
+        chance: &mut Rng,
+    ) -> Option<(L, SentCall)> {
+        let member = self.members.iter_mut().find(|member| member.runtime == runtime)?;
+        let sent = member.choice.choose(tried, now, chance)?;
+        let chosen = member.links.iter().find(|planned| planned.replica == sent.replica);
+        let chosen = chosen.expect("each replica to choose from has its connection");
         self.was_used = true;
-        Some(chosen.link.clone())
+        Some((chosen.link.clone(), sent))
+    }
+
+    /// Any connection of this runtime. No call goes by it yet.
+    pub(super) fn any(&self, runtime: K) -> Option<&L> {
+        self.members.iter().find(|member| member.runtime == runtime)?.links.first().map(|planned| &planned.link)
+    }
+
+    /// A call has ended. `calls` is what the replica said of its calls in flight, if it did.
+    pub(super) fn call_ended(
+        &mut self,
+        runtime: K,
+        sent: SentCall,
+        outcome: ReplicaOutcome,
+        calls: Option<u32>,
+        now: Instant,
+    ) {
+        let Some(member) = self.member(runtime) else { return };
+        // A replica that fails at once looks idle.
+        if let Some(calls) = calls.filter(|_| outcome != ReplicaOutcome::Failed) {
+            member.choice.reported(&sent, calls, now);
+        }
+        member.choice.ended(sent, outcome, now);
     }
 
     /// Whether a call had one of these connections to go by.
@@ -81,7 +124,15 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     }
 
     /// The addresses for another connection of this runtime, the best first.
-    pub(super) fn candidates(&mut self, runtime: K, addresses: Vec<Address>, chance: &mut Rng) -> Vec<Address> {
+    pub(super) fn candidates(
+        &mut self,
+        runtime: K,
+        mut addresses: Vec<Address>,
+        now: Instant,
+        chance: &mut Rng,
+    ) -> Vec<Address> {
+        self.cut.retain(|(address, _)| addresses.contains(address));
+        addresses.retain(|address| self.cut.iter().all(|(cut, upgrades)| cut != address || upgrades.may_try(now)));
         let mut candidates =
             self.member(runtime).map(|member| member.candidates(addresses, chance)).unwrap_or_default();
         self.order.order(&mut candidates);
@@ -94,11 +145,10 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     }
 
     /// A connection is open, and calls go by it too until then. Returns the connection that it replaces.
-    pub(super) fn opened(&mut self, runtime: K, address: Address, link: L, until: Instant) -> Option<L> {
+    pub(super) fn opened(&mut self, runtime: K, address: Address, link: L, until: Instant, now: Instant) -> Option<L> {
         self.upgrades.opened();
         self.order.answered(&address);
-        let member = self.member(runtime)?;
-        member.install(PlannedConnection { address, link, until })
+        self.member(runtime)?.install(address, link, until, now)
     }
 
     /// No connection could be opened. `jitter` is random, from 0 to 1.
@@ -114,17 +164,34 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         self.forget_members();
     }
 
-    /// A connection has ended; `was_cut` if it ended without notice during calls. `jitter` is random, from 0 to 1.
-    pub(super) fn ended(&mut self, was_cut: bool, age: Duration, now: Instant, jitter: f64) {
-        self.upgrades.ended(was_cut, age, now, jitter);
+    /// A connection to this address has ended; `was_cut` if it ended without notice during calls. `jitter` is random, from
+    /// 0 to 1.
+    pub(super) fn ended(&mut self, address: &Address, was_cut: bool, age: Duration, now: Instant, jitter: f64) {
+        match self.cut.iter_mut().find(|(cut, _)| cut == address) {
+            Some((_, upgrades)) => upgrades.ended(was_cut, age, now, jitter),
+            None => {
+                let mut upgrades = Upgrades::default();
+                upgrades.ended(was_cut, age, now, jitter);
+                self.cut.push((address.clone(), upgrades));
+            }
+        }
     }
 
     /// No further call goes by the connections that this is true of.
-    pub(super) fn forget(&mut self, is_over: impl Fn(&L) -> bool) {
+    pub(super) fn forget(&mut self, now: Instant, is_over: impl Fn(&L) -> bool) {
         for member in &mut self.members {
-            member.links.retain(|planned| !is_over(&planned.link));
+            for planned in member.links.extract_if(.., |planned| is_over(&planned.link)) {
+                member.choice.leave(planned.replica, now);
+            }
         }
         self.forget_members();
+    }
+
+    /// When to ask again whether this runtime [needs another](Self::needs_another).
+    pub(super) fn look_at(&self, runtime: K, now: Instant) -> Instant {
+        let member = self.members.iter().find(|member| member.runtime == runtime);
+        let is_missing = member.is_some_and(|member| member.links.len() < member.wanted);
+        if is_missing { later(now, LOOK_FOR_MISSING).max(self.upgrades.not_before(now)) } else { later(now, LOOK) }
     }
 
     /// Takes out all connections.
@@ -146,7 +213,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
             return false;
         }
         let Some(member) = self.member(runtime) else {
-            self.members.push(RuntimeConnections { runtime, links: Vec::new(), wanted: 1, is_opening: true });
+            self.members.push(RuntimeConnections::new(runtime));
             return true;
         };
         let needs_one = member.links.len() < member.wanted || member.links.iter().any(|planned| planned.until <= now);
@@ -155,6 +222,18 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
 }
 
 impl<K, L> RuntimeConnections<K, L> {
+    /// A runtime whose first connection is being opened.
+    fn new(runtime: K) -> Self {
+        Self {
+            runtime,
+            links: Vec::new(),
+            choice: ReplicaChoice::default(),
+            wanted: 1,
+            is_complete: false,
+            is_opening: true,
+        }
+    }
+
     /// The addresses for another connection, the best first. Calls are spread over addresses of one family, because the
     /// IPv4 and the IPv6 address of a server are often the same machine.
     fn candidates(&mut self, mut addresses: Vec<Address>, chance: &mut Rng) -> Vec<Address> {
@@ -180,14 +259,28 @@ impl<K, L> RuntimeConnections<K, L> {
     }
 
     /// Calls go by this connection too from now on. Returns the connection that it replaces.
-    fn install(&mut self, planned: PlannedConnection<L>) -> Option<L> {
-        let old = match self.links.iter().position(|linked| linked.address == planned.address) {
+    fn install(&mut self, address: Address, link: L, until: Instant, now: Instant) -> Option<L> {
+        let same = self.links.iter().position(|linked| linked.address == address);
+        let old = match same {
             None if self.links.len() >= self.wanted => Some(0),
             same => same,
         };
-        let old = old.map(|at| self.links.remove(at).link);
-        self.links.push(planned);
-        old
+        let old = old.map(|at| self.links.remove(at));
+        // The same replica by another connection is known already.
+        let replica = match &old {
+            Some(old) if same.is_some() => old.replica,
+            // One that joins the others gets its share little by little.
+            _ if self.is_complete => self.choice.join(now),
+            _ => self.choice.add(now),
+        };
+        if let Some(old) = &old
+            && old.replica != replica
+        {
+            self.choice.leave(old.replica, now);
+        }
+        self.links.push(PlannedConnection { address, link, replica, until });
+        self.is_complete |= self.wanted > 1 && self.links.len() >= self.wanted;
+        old.map(|old| old.link)
     }
 }
 
@@ -211,9 +304,16 @@ mod tests {
     }
 
     fn opens(plan: &mut FrameConnectionPlan<u8, u32>, runtime: u8, port: u16, link: u32, now: Instant) -> Option<u32> {
-        let old = plan.opened(runtime, at(port), link, now + HOUR);
+        let old = plan.opened(runtime, at(port), link, now + HOUR, now);
         plan.opening_ended(runtime);
         old
+    }
+
+    /// The connection of a call that ends at once.
+    fn goes_by(plan: &mut FrameConnectionPlan<u8, u32>, runtime: u8, now: Instant) -> Option<u32> {
+        let (link, sent) = plan.choose(runtime, &[], now, &mut Rng::with_seed(1))?;
+        plan.call_ended(runtime, sent, ReplicaOutcome::Answered, None, now);
+        Some(link)
     }
 
     #[test]
@@ -223,10 +323,10 @@ mod tests {
         assert!(plan.offered(1, now));
         assert!(!plan.offered(1, now), "one is being opened");
         assert!(plan.offered(2, now), "each runtime has its own");
-        assert_eq!((plan.choose(1, |_| 0), plan.was_used()), (None, false));
+        assert_eq!((goes_by(&mut plan, 1, now), plan.was_used()), (None, false));
         assert_eq!(opens(&mut plan, 1, 1, 10, now), None);
         assert!(!plan.offered(1, now) && !plan.needs_another(1, now), "there is one address");
-        assert_eq!((plan.choose(1, |_| 0), plan.choose(2, |_| 0)), (Some(10), None));
+        assert_eq!((goes_by(&mut plan, 1, now), goes_by(&mut plan, 2, now)), (Some(10), None));
         assert!(plan.was_used());
         assert!(!plan.needs_another(3, now), "that runtime has made no call");
     }
@@ -238,15 +338,21 @@ mod tests {
         let mut chance = Rng::with_seed(1);
         plan.offered(1, now);
         assert!(plan.offered(1, now));
-        assert_eq!(plan.candidates(1, addresses(), &mut chance).len(), 3, "the first may go anywhere");
+        assert_eq!(plan.candidates(1, addresses(), now, &mut chance).len(), 3, "the first may go anywhere");
         opens(&mut plan, 1, 1, 10, now);
         assert!(plan.needs_another(1, now), "there are two of its family");
-        assert_eq!(plan.candidates(1, addresses(), &mut chance), [at(2)]);
+        assert_eq!(plan.candidates(1, addresses(), now, &mut chance), [at(2)]);
         opens(&mut plan, 1, 2, 20, now);
         assert!(!plan.needs_another(1, now));
-        assert_eq!((plan.choose(1, |_| 0), plan.choose(1, |_| 1)), (Some(10), Some(20)));
-        plan.forget(|link| *link == 10);
-        assert_eq!(plan.choose(1, |count| count), Some(20), "there is no choice");
+        // A call that goes on makes the other one better.
+        let (first, going_on) = plan.choose(1, &[], now, &mut chance).unwrap();
+        let (second, also_going_on) = plan.choose(1, &[], now, &mut chance).unwrap();
+        assert_eq!(first + second, 30);
+        plan.call_ended(1, going_on, ReplicaOutcome::Answered, Some(0), now);
+        assert_eq!(goes_by(&mut plan, 1, now), Some(first));
+        plan.forget(now, |link| *link == 10);
+        plan.call_ended(1, also_going_on, ReplicaOutcome::Failed, None, now);
+        assert_eq!(goes_by(&mut plan, 1, now), Some(20), "there is no choice");
         assert!(plan.needs_another(1, now));
     }
 
@@ -258,10 +364,10 @@ mod tests {
         plan.offered(1, now);
         opens(&mut plan, 1, 1, 10, now);
         assert!(!plan.needs_another(1, now + HOUR / 2) && plan.needs_another(1, now + HOUR));
-        assert_eq!(plan.candidates(1, vec![at(1)], &mut chance), [at(1)]);
+        assert_eq!(plan.candidates(1, vec![at(1)], now, &mut chance), [at(1)]);
         assert_eq!(opens(&mut plan, 1, 1, 11, now + HOUR), Some(10));
         assert!(plan.needs_another(1, now + HOUR * 2));
-        assert_eq!(plan.candidates(1, vec![at(7)], &mut chance), [at(7)], "the name has changed");
+        assert_eq!(plan.candidates(1, vec![at(7)], now, &mut chance), [at(7)], "the name has changed");
         assert_eq!(opens(&mut plan, 1, 7, 12, now + HOUR * 2), Some(11));
     }
 
@@ -272,9 +378,38 @@ mod tests {
         plan.offered(1, now);
         plan.stalled(&at(1));
         for seed in 0..8 {
-            let candidates = plan.candidates(1, vec![at(1), at(2)], &mut Rng::with_seed(seed));
+            let candidates = plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(seed));
             assert_eq!(candidates, [at(2), at(1)]);
         }
+    }
+
+    #[test]
+    fn an_address_whose_connections_are_cut_again_and_again_is_left_alone_for_a_while() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        plan.offered(1, now);
+        plan.offered(1, now);
+        for _ in 0..3 {
+            plan.ended(&at(1), true, Duration::from_secs(1), now, 0.5);
+        }
+        let mut candidates = |now| plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(1));
+        assert_eq!(candidates(now), [at(2)]);
+        assert_eq!(candidates(now + Duration::from_secs(60)).len(), 2);
+    }
+
+    #[test]
+    fn a_replica_that_is_missing_is_looked_for_sooner() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        plan.offered(1, now);
+        plan.offered(1, now);
+        opens(&mut plan, 1, 1, 10, now);
+        assert_eq!(plan.look_at(1, now), now + LOOK);
+        plan.needs_another(1, now + HOUR);
+        plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(1));
+        assert_eq!(plan.look_at(1, now), now + LOOK_FOR_MISSING);
+        for _ in 0..3 {
+            plan.failed(now, 0.5);
+        }
+        assert_eq!(plan.look_at(1, now), now + Duration::from_secs(4));
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -319,12 +454,12 @@ mod tests {
                     Event::Look(who) => plan.needs_another(who, now).then_some(who),
                     Event::Ends(who, at) if opening[usize::from(who)] => {
                         let all: Vec<_> = (1..=addresses).map(self::at).collect();
-                        let candidates = plan.candidates(who, all, &mut chance);
+                        let candidates = plan.candidates(who, all, now, &mut chance);
                         match at.and_then(|at| candidates.get(at % candidates.len().max(1))) {
                             Some(address) => {
                                 next += 1;
                                 let until = now + Duration::from_secs(300);
-                                let old = plan.opened(who, address.clone(), next, until);
+                                let old = plan.opened(who, address.clone(), next, until, now);
                                 if let Some(old) = old {
                                     prop_assert_eq!(open.remove(&old).map(|(owner, _)| owner), Some(who));
                                 }
@@ -338,10 +473,9 @@ mod tests {
                     }
                     Event::Breaks(who, was_cut) => {
                         let link = open.iter().find(|(_, (owner, _))| *owner == who).map(|(link, _)| *link);
-                        if let Some(link) = link {
-                            open.remove(&link);
-                            plan.ended(was_cut, Duration::from_secs(1), now, chance.f64());
-                            plan.forget(|known| *known == link);
+                        if let Some((link, (_, address))) = link.and_then(|link| open.remove_entry(&link)) {
+                            plan.ended(&address, was_cut, Duration::from_secs(1), now, chance.f64());
+                            plan.forget(now, |known| *known == link);
                         }
                         None
                     }
@@ -360,9 +494,14 @@ mod tests {
                     for (index, (_, (_, address))) in own.iter().enumerate() {
                         prop_assert!(own[..index].iter().all(|(_, (_, other))| other != address), "{:?}", own);
                     }
-                    let chosen = plan.choose(who, |count| chance.usize(..count));
-                    prop_assert_eq!(chosen.is_some(), !own.is_empty());
-                    prop_assert!(chosen.is_none_or(|chosen| own.iter().any(|(link, _)| **link == chosen)));
+                    match plan.choose(who, &[], now, &mut chance) {
+                        Some((chosen, sent)) => {
+                            prop_assert!(own.iter().any(|(link, _)| **link == chosen));
+                            let outcome = [ReplicaOutcome::Answered, ReplicaOutcome::Failed][chance.usize(..2)];
+                            plan.call_ended(who, sent, outcome, None, now);
+                        }
+                        None => prop_assert!(own.is_empty()),
+                    }
                 }
             }
         }

@@ -14,14 +14,13 @@ use tokio::time::Instant;
 use super::connect::addresses;
 use super::frame_connection::{FrameConnection, open};
 use super::frame_connection_plan::FrameConnectionPlan;
+use super::replica_choice::{ReplicaId, SentCall};
+use super::replica_load::ReplicaOutcome;
 use super::service_url::ServiceUrl;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later};
 use crate::limits_and_timeouts::Limits;
 use crate::runtime;
-
-/// How often to check whether another connection is needed.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// Each runtime has one connection, or several if the service's name has several addresses.
 pub(super) struct FrameConnectionSet {
@@ -31,7 +30,31 @@ pub(super) struct FrameConnectionSet {
     codec: Codec,
     /// Called with each runtime whose calls go by frames from now on.
     opened: Box<dyn Fn(Id) + Send + Sync>,
-    plan: Mutex<FrameConnectionPlan<Id, Arc<FrameConnection>>>,
+    known: Mutex<KnownConnections>,
+}
+
+struct KnownConnections {
+    plan: FrameConnectionPlan<Id, Arc<FrameConnection>>,
+    chance: Rng,
+}
+
+/// The connection of one call. Once the call has ended, [`ended`](Self::ended) says how. Dropping it means that the caller
+/// gave up.
+pub(super) struct ChosenConnection {
+    pub(super) link: Arc<FrameConnection>,
+    pub(super) count: ReplicaCount,
+}
+
+/// A call counts at its replica until this is dropped. With one replica nothing is counted.
+#[derive(Default)]
+pub(super) struct ReplicaCount(Option<Box<CountedCall>>);
+
+struct CountedCall {
+    set: Arc<FrameConnectionSet>,
+    link: Arc<FrameConnection>,
+    runtime: Id,
+    /// `None` once it has ended.
+    sent: Option<SentCall>,
 }
 
 impl FrameConnectionSet {
@@ -41,7 +64,13 @@ impl FrameConnectionSet {
         codec: Codec,
         opened: impl Fn(Id) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { target, limits, codec, opened: Box::new(opened), plan: Mutex::new(FrameConnectionPlan::new()) })
+        Arc::new(Self {
+            target,
+            limits,
+            codec,
+            opened: Box::new(opened),
+            known: Mutex::new(KnownConnections { plan: FrameConnectionPlan::new(), chance: Rng::new() }),
+        })
     }
 
     pub(super) fn url(&self) -> String {
@@ -52,32 +81,45 @@ impl FrameConnectionSet {
         &self.limits
     }
 
-    /// The connection that the next call of this runtime goes by.
-    pub(super) fn get(&self, runtime: Id) -> Option<Arc<FrameConnection>> {
-        self.plan().choose(runtime, |count| fastrand::usize(..count))
+    /// The connection that the next call of this runtime goes by. The call is sent now. `tried` are the replicas at which
+    /// it has failed.
+    pub(super) fn choose(self: &Arc<Self>, runtime: Id, tried: &[ReplicaId], now: Instant) -> Option<ChosenConnection> {
+        let mut known = self.known();
+        let KnownConnections { plan, chance } = &mut *known;
+        let (link, sent) = plan.choose(runtime, tried, now, chance)?;
+        let counted = sent.is_counted().then(|| {
+            let (set, link) = (Arc::clone(self), Arc::clone(&link));
+            Box::new(CountedCall { set, link, runtime, sent: Some(sent) })
+        });
+        Some(ChosenConnection { link, count: ReplicaCount(counted) })
+    }
+
+    /// The codec of this runtime's calls, if they go by frames now.
+    pub(super) fn codec_now(&self, runtime: Id) -> Option<Codec> {
+        self.known().plan.any(runtime).map(|link| link.codec())
     }
 
     /// The server offers frames. A connection is opened in the background, unless there is one or it is too early.
     pub(super) fn offered(self: &Arc<Self>) {
         let runtime = Handle::current();
-        if self.plan().offered(runtime.id(), Instant::now()) {
+        if self.known().plan.offered(runtime.id(), Instant::now()) {
             self.start(&runtime);
         }
     }
 
     /// Whether a call had one of these connections to go by.
     pub(super) fn was_used(&self) -> bool {
-        self.plan().was_used()
+        self.known().plan.was_used()
     }
 
     /// A connection takes no further call.
     pub(super) fn forget(&self, link: &Arc<FrameConnection>) {
-        self.plan().forget(|known| Arc::ptr_eq(known, link));
+        self.known().plan.forget(Instant::now(), |known| Arc::ptr_eq(known, link));
     }
 
     /// Opens another connection of this runtime if one is needed.
     fn look(self: &Arc<Self>, runtime: &Handle) {
-        if self.plan().needs_another(runtime.id(), Instant::now()) {
+        if self.known().plan.needs_another(runtime.id(), Instant::now()) {
             self.start(runtime);
         }
     }
@@ -88,19 +130,49 @@ impl FrameConnectionSet {
     }
 
     fn failed(&self, why: &str) {
-        self.plan().failed(Instant::now(), fastrand::f64());
+        self.known().plan.failed(Instant::now(), fastrand::f64());
         tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
-    fn plan(&self) -> MutexGuard<'_, FrameConnectionPlan<Id, Arc<FrameConnection>>> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, KnownConnections> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReplicaCount {
+    /// The replica at which the call counts.
+    pub(super) fn replica(&self) -> Option<ReplicaId> {
+        self.0.as_ref()?.sent.as_ref().map(|sent| sent.replica)
+    }
+
+    /// The call has ended.
+    pub(super) fn ended(mut self, outcome: ReplicaOutcome) {
+        if let Some(counted) = &mut self.0 {
+            counted.give_back(outcome);
+        }
+    }
+}
+
+impl CountedCall {
+    fn give_back(&mut self, outcome: ReplicaOutcome) {
+        if let Some(sent) = self.sent.take() {
+            let calls = self.link.reported_calls();
+            self.set.known().plan.call_ended(self.runtime, sent, outcome, calls, Instant::now());
+        }
+    }
+}
+
+impl Drop for CountedCall {
+    /// The caller gave up.
+    fn drop(&mut self) {
+        self.give_back(ReplicaOutcome::Cancelled);
     }
 }
 
 impl Drop for FrameConnectionSet {
     /// The last client is gone: its connections end once the calls in flight are answered.
     fn drop(&mut self) {
-        self.plan().take_all().for_each(|link| link.leave());
+        self.known().plan.take_all().for_each(|link| link.leave());
     }
 }
 
@@ -111,19 +183,24 @@ async fn keep(opening: OpeningGuard) {
     };
     let runtime = Handle::current();
     let candidates = match addresses(&set.target).await {
-        Ok(addresses) => set.plan().candidates(opening.runtime, addresses, &mut Rng::new()),
+        Ok(addresses) => {
+            let mut known = set.known();
+            let KnownConnections { plan, chance } = &mut *known;
+            plan.candidates(opening.runtime, addresses, Instant::now(), chance)
+        }
         Err(why) => return set.failed(&why.to_string()),
     };
     let (opened, stalled) = open(&set.target, candidates, set.codec, &set.limits).await;
     for address in &stalled {
-        set.plan().stalled(address);
+        set.known().plan.stalled(address);
     }
     let (address, mut driver) = match opened {
         Ok(opened) => opened,
         Err(why) => return set.failed(&why),
     };
     let link = Arc::clone(driver.link());
-    let old = set.plan().opened(opening.runtime, address, Arc::clone(&link), link.until());
+    let runtime_id = opening.runtime;
+    let old = set.known().plan.opened(runtime_id, address.clone(), Arc::clone(&link), link.until(), Instant::now());
     if let Some(old) = old {
         old.leave();
     }
@@ -132,28 +209,32 @@ async fn keep(opening: OpeningGuard) {
     drop(opening);
     // There may be more addresses.
     set.look(&runtime);
+    let look_at = |set: &FrameConnectionSet, now| set.known().plan.look_at(runtime_id, now);
+    let mut look = link.until().min(look_at(&set, Instant::now()));
     drop(set);
 
-    let mut look_at = link.until().min(later(Instant::now(), LOOK));
     let mut timer = DeadlineTimer::default();
     let over = poll_fn(|cx| {
         loop {
             if let Poll::Ready(over) = Pin::new(&mut driver).poll(cx) {
                 return Poll::Ready(over);
             }
-            ready!(timer.poll_in_one_task(cx, look_at));
-            if let Some(set) = weak.upgrade()
-                && link.is_open()
-            {
+            ready!(timer.poll_in_one_task(cx, look));
+            let now = Instant::now();
+            let Some(set) = weak.upgrade() else {
+                look = later(now, Duration::MAX);
+                continue;
+            };
+            if link.is_open() {
                 set.look(&runtime);
             }
-            look_at = later(Instant::now(), LOOK);
+            look = look_at(&set, now);
         }
     })
     .await;
     if let Some(set) = weak.upgrade() {
         tracing::debug!("a connection of frames with {} ended: {}", set.target.url(), over.why);
-        set.plan().ended(over.was_cut, over.age, Instant::now(), fastrand::f64());
+        set.known().plan.ended(&address, over.was_cut, over.age, Instant::now(), fastrand::f64());
         set.forget(&link);
         // If none is left, the next answer over HTTP offers another.
         set.look(&runtime);
@@ -169,7 +250,7 @@ struct OpeningGuard {
 impl Drop for OpeningGuard {
     fn drop(&mut self) {
         if let Some(set) = self.set.upgrade() {
-            set.plan().opening_ended(self.runtime);
+            set.known().plan.opening_ended(self.runtime);
         }
     }
 }

@@ -188,7 +188,7 @@ impl HttpConnections {
     /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if calls go by frames
     /// by now and no call waits for a connection.
     pub(super) fn keep(&self, mut connection: PooledConnection, answered: Option<&HeaderMap>) {
-        let by_frames = self.frames.as_ref().is_some_and(|frames| frames.get(connection.runtime.id()).is_some());
+        let by_frames = self.frames.as_ref().is_some_and(|frames| frames.codec_now(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }

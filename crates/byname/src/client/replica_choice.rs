@@ -44,6 +44,13 @@ pub(super) struct SentCall {
     kind: SentCallKind,
 }
 
+impl SentCall {
+    /// Whether it must be given back. A call is not counted where there is no other replica.
+    pub(super) fn is_counted(&self) -> bool {
+        self.kind != SentCallKind::Uncounted
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SentCallKind {
     /// There was no other replica.

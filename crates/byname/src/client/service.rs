@@ -1,17 +1,16 @@
 //! The service that a client calls: [`Service`] chooses the way of each attempt, and repeats calls.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::frame_attempt;
-use super::frame_connection::{FrameCallEnd, FrameConnection, Unsent};
-use super::frame_connection_set::FrameConnectionSet;
+use super::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use super::http_attempt;
 use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
+use super::replica_choice::ReplicaId;
 use super::reply_stream;
 use super::retry::Attempts;
 use super::retry_budget::RetryBudget;
@@ -55,10 +54,11 @@ impl Service {
     /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one.
     pub(super) async fn call(self: Arc<Self>, mut outgoing: OutgoingCall, mut first: Option<Reply>) -> Reply {
         let mut attempts = Attempts::new(outgoing.is_idempotent());
+        let mut tried = Vec::new();
         loop {
             let done = match first.take() {
                 Some(done) => done,
-                None => self.attempt(&outgoing).await,
+                None => self.attempt(&outgoing, &mut tried).await,
             };
             let error = match &done.result {
                 Err(Failure::Rpc(error)) => error,
@@ -87,19 +87,21 @@ impl Service {
         }
     }
 
-    /// One attempt, by frames if there is a connection of frames, otherwise over HTTP.
-    async fn attempt(&self, outgoing: &OutgoingCall) -> Reply {
+    /// One attempt, by frames if there is a connection of frames, otherwise over HTTP. It goes to none of the replicas that
+    /// were `tried`, if there is another.
+    async fn attempt(&self, outgoing: &OutgoingCall, tried: &mut Vec<ReplicaId>) -> Reply {
         while let Some(frames) = &self.frames
-            && let Some(link) = self.link()
+            && let Some(chosen) = self.choose(tried, Instant::now())
         {
-            let args = match outgoing.args_in(link.codec()) {
+            tried.extend(chosen.count.replica());
+            let args = match outgoing.args_in(chosen.link.codec()) {
                 Ok(args) => args,
                 Err(error) => return error.into(),
             };
             let reply = if outgoing.has_streams() {
-                reply_stream::frames::attempt(frames, &link, outgoing, &args).await
+                reply_stream::frames::attempt(frames, chosen, outgoing, &args).await
             } else {
-                frame_attempt::attempt(frames, &link, outgoing, &args).await
+                frame_attempt::attempt(frames, chosen, outgoing, &args).await
             };
             if let Some(reply) = reply {
                 return reply;
@@ -111,23 +113,23 @@ impl Service {
         }
     }
 
-    /// A connection of frames that takes calls of this runtime, if there is one now.
-    pub(super) fn link(&self) -> Option<Arc<FrameConnection>> {
-        self.frames.as_ref()?.get(Handle::try_current().ok()?.id())
+    /// The connection of frames that the next call of this runtime goes by, if there is one now.
+    pub(super) fn choose(&self, tried: &[ReplicaId], now: Instant) -> Option<ChosenConnection> {
+        self.frames.as_ref()?.choose(Handle::try_current().ok()?.id(), tried, now)
     }
 
-    /// What a call by frames came to that its stub sent by itself. `None` if it was not sent.
-    pub(super) fn ended(
-        &self,
-        name: &str,
-        allowed: Duration,
-        link: &Arc<FrameConnection>,
-        ended: Result<FrameCallEnd, Unsent>,
-    ) -> Option<Reply> {
-        let Some(frames) = &self.frames else {
-            unreachable!("a call by frames goes by one of these connections");
-        };
-        frame_attempt::ended_reply(frames, link, name, allowed, ended)
+    /// The codec of this runtime's calls.
+    pub(super) fn codec(&self) -> Codec {
+        let by_frames = || self.frames.as_ref()?.codec_now(Handle::try_current().ok()?.id());
+        by_frames().unwrap_or(Codec::Json)
+    }
+
+    /// The connections of a call that its stub sends by frames.
+    pub(super) fn frames(&self) -> &FrameConnectionSet {
+        match &self.frames {
+            Some(frames) => frames,
+            None => unreachable!("a call by frames goes by one of these connections"),
+        }
     }
 
     /// A call was answered, or refused for good.

@@ -28,6 +28,11 @@ impl Upgrades {
         self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
+    /// From when on another may be opened.
+    pub(in crate::client) fn not_before(&self, now: Instant) -> Instant {
+        self.not_before.unwrap_or(now)
+    }
+
     /// The server, or a proxy before it, did not upgrade. `jitter` is random, from 0 to 1.
     pub(in crate::client) fn failed(&mut self, now: Instant, jitter: f64) {
         let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);

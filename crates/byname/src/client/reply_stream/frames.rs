@@ -11,12 +11,11 @@ use tokio::time::Instant;
 
 use crate::arguments::EncodedArguments;
 use crate::client::call_errors::late;
-use crate::client::frame_attempt::ended_reply;
-use crate::client::frame_connection::{
-    BegunStream, CallPayload, FrameCall, FrameCallEnd, FrameConnection, FrameUpload, UploadTask,
-};
-use crate::client::frame_connection_set::FrameConnectionSet;
+use crate::client::frame_attempt::{ended_reply, replica_outcome};
+use crate::client::frame_connection::{BegunStream, CallPayload, FrameCall, FrameCallEnd, FrameUpload, UploadTask};
+use crate::client::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use crate::client::outgoing_call::OutgoingCall;
+use crate::client::replica_load::ReplicaOutcome;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::kind;
@@ -28,10 +27,11 @@ use crate::request::Reply;
 /// One attempt of a call that has a stream, up to its first item or its end. `None` if it was not sent.
 pub(in crate::client) async fn attempt(
     frames: &Arc<FrameConnectionSet>,
-    link: &Arc<FrameConnection>,
+    chosen: ChosenConnection,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
 ) -> Option<Reply> {
+    let ChosenConnection { link, count } = chosen;
     let mut sending = link.call();
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
     let items = outgoing.upload.take();
@@ -41,7 +41,7 @@ pub(in crate::client) async fn attempt(
         Some(Ok(())) => {}
         Some(Err(unsent)) => {
             outgoing.upload.put_back(items);
-            return ended_reply(frames, link, &outgoing.name, outgoing.allowed, Err(unsent));
+            return ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Err(unsent));
         }
         None => return Some(late(&outgoing.name, outgoing.allowed, Executed::No).into()),
     }
@@ -61,15 +61,17 @@ pub(in crate::client) async fn attempt(
     });
     match begun.await {
         Ok(BegunStream::Items) => {
+            count.ended(ReplicaOutcome::Answered);
             let upload = upload.filter(|_| !is_uploaded);
             let metadata = sending.take_metadata();
             let receiving = FrameReplyItems::new(sending, upload, Arc::clone(frames), &outgoing.name, outgoing.allowed);
             Some(Reply { result: Ok(Returned::Stream(Items::new(receiving))), metadata })
         }
         Ok(BegunStream::Ended(ended)) => {
-            let Some(reply) = ended_reply(frames, link, &outgoing.name, outgoing.allowed, Ok(ended)) else {
+            let Some(reply) = ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Ok(ended)) else {
                 return send_again(frames, upload, outgoing);
             };
+            count.ended(replica_outcome(&reply));
             // The answer may say that the call did not run.
             outgoing.upload.put_back(upload.and_then(FrameUpload::into_untouched));
             Some(reply)
