@@ -1,0 +1,142 @@
+//! One client and several replicas by frames: which replica a call goes to when all are well, one stands still, or one fails.
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use byname::{CallError, Client, Context, Executed, Server};
+use harness::{Running, within};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, yield_now};
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// What a replica does before it answers.
+type Behaviour = Arc<dyn Fn() -> Option<Arc<Notify>> + Send + Sync>;
+
+fn well() -> Behaviour {
+    Arc::new(|| None)
+}
+
+/// A replica whose function `who` says its name, and whether the call came by frames.
+async fn replica(name: &'static str, behaves: Behaviour) -> Running {
+    let who = move || {
+        let behaves = Arc::clone(&behaves);
+        async move {
+            let is_by_frames = Context::current().unwrap().header("host").is_none();
+            if let Some(released) = behaves() {
+                released.notified().await;
+            }
+            (name, is_by_frames)
+        }
+    };
+    Running::new(Server::new().function("who", who)).await
+}
+
+async fn who(client: &Client) -> Result<(String, bool), CallError<Value>> {
+    within(client.call::<(String, bool)>("who", ())).await
+}
+
+/// A client that has a connection of frames with each of these.
+async fn client_of(replicas: &[&Running]) -> Client {
+    let client = Client::builder("localhost/rpc").addresses(replicas.iter().map(|replica| replica.address));
+    let client = client.build().unwrap();
+    let mut seen = BTreeMap::new();
+    while seen.len() < replicas.len() {
+        if let (name, true) = who(&client).await.unwrap() {
+            seen.insert(name, ());
+        }
+    }
+    client
+}
+
+#[tokio::test]
+async fn equal_replicas_share_the_calls_of_one_client() {
+    let [one, two, three] = NAMES.map(|name| replica(name, well()));
+    let (one, two, three) = (one.await, two.await, three.await);
+    let client = client_of(&[&one, &two, &three]).await;
+    let mut calls = BTreeMap::new();
+    for _ in 0..3000 {
+        *calls.entry(who(&client).await.unwrap().0).or_insert(0) += 1;
+    }
+    let (most, least) = (calls.values().max().unwrap(), calls.values().min().unwrap());
+    assert!(calls.len() == 3 && most * 10 <= least * 13, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_stands_still_gets_few_calls() {
+    let (stands_still, stuck) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let released = Arc::new(Notify::new());
+    let (stills, count, holds) = (Arc::clone(&stands_still), Arc::clone(&stuck), Arc::clone(&released));
+    let behaves: Behaviour = Arc::new(move || {
+        stills.load(Ordering::SeqCst).then(|| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Arc::clone(&holds)
+        })
+    });
+    let (ill, two, three) =
+        (replica("one", behaves).await, replica("two", well()).await, replica("three", well()).await);
+    let client = client_of(&[&ill, &two, &three]).await;
+    stands_still.store(true, Ordering::SeqCst);
+    let (mut calls, mut answered) = (JoinSet::new(), 0);
+    for sent in 1..=300 {
+        let client = client.clone();
+        calls.spawn(async move { who(&client).await.unwrap() });
+        // Each call has its answer, or stands still, before the next is sent.
+        within(async {
+            while answered + stuck.load(Ordering::SeqCst) < sent {
+                answered += usize::from(calls.try_join_next().is_some());
+                yield_now().await;
+            }
+        })
+        .await;
+    }
+    let stuck = stuck.load(Ordering::SeqCst);
+    assert!(stuck <= 10, "{stuck} of 300 calls, where a third would be its share");
+    released.notify_waiters();
+    let others = within(calls.join_all()).await;
+    assert_eq!(answered + others.len(), 300);
+}
+
+#[tokio::test]
+async fn a_replica_that_fails_is_left_alone_until_it_is_well() {
+    let is_ill = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&is_ill);
+    let behaves: Behaviour = Arc::new(move || {
+        assert!(!fails.load(Ordering::SeqCst), "this replica is ill");
+        None
+    });
+    let (ill, two, three) =
+        (replica("one", behaves).await, replica("two", well()).await, replica("three", well()).await);
+    let client = client_of(&[&ill, &two, &three]).await;
+    is_ill.store(true, Ordering::SeqCst);
+    let mut failed = 0;
+    for _ in 0..1000 {
+        match who(&client).await {
+            Ok((name, _)) => assert_ne!(name, "one"),
+            Err(CallError::Rpc(error)) => {
+                assert_eq!(error.executed(), Executed::Yes, "{error}");
+                failed += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!((1..=20).contains(&failed), "{failed} of 1000 calls, where a third would be its share");
+    is_ill.store(false, Ordering::SeqCst);
+    within(async { while who(&client).await.unwrap().0 != "one" {} }).await;
+}
+
+#[tokio::test]
+async fn calls_go_on_while_replicas_come_and_go() {
+    let [one, two, three] = NAMES.map(|name| replica(name, well()));
+    let (one, two, three) = (one.await, two.await, three.await);
+    let client = client_of(&[&one, &two, &three]).await;
+    two.stopped().await.unwrap();
+    three.stopped().await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(who(&client).await.unwrap().0, "one");
+    }
+}
