@@ -18,7 +18,7 @@ use self::world::{Change, Run, Scenario, Service};
 #[derive(Args)]
 pub struct Options {
     /// How many seeds each cell is run with, from 1
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 15)]
     pub seeds: u64,
     /// Only scenarios whose names contain one of these
     #[arg(long, value_delimiter = ',')]

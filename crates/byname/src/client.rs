@@ -6,7 +6,6 @@ mod call_errors;
 mod coded_bodies;
 mod connect;
 mod connection_pool;
-#[cfg_attr(not(test), expect(dead_code, reason = "the client does not choose among replicas yet"))]
 mod ejection;
 mod frame_attempt;
 pub(crate) mod frame_connection;

@@ -1,7 +1,5 @@
 //! Which replica of a service gets the next call: [`ReplicaChoice`]. A state machine without a clock.
 
-use std::time::Duration;
-
 use fastrand::Rng;
 use tokio::time::Instant;
 
@@ -11,8 +9,10 @@ use super::replica_load::{ReplicaLoad, ReplicaOutcome, ServiceLoad};
 /// The replicas that a client knows.
 ///
 /// A call goes to the best of three that are chosen at random. With one replica nothing is counted and nothing computed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ReplicaChoice {
+    /// The moment that times are counted from, in seconds.
+    start: Instant,
     /// Those that get calls, then those that are ejected.
     replicas: Vec<Replica>,
     serving: usize,
@@ -32,7 +32,7 @@ struct Replica {
     load: ReplicaLoad,
     ejection: Ejection,
     /// When it joined those that were there before. `None` if it was there first, or long ago.
-    joined: Option<Instant>,
+    joined: Option<f64>,
 }
 
 /// A call that was sent to a replica. It is given back when it has ended.
@@ -40,7 +40,7 @@ struct Replica {
 #[derive(Debug)]
 pub(super) struct SentCall {
     pub(super) replica: ReplicaId,
-    sent: Instant,
+    sent: f64,
     kind: SentCallKind,
 }
 
@@ -55,10 +55,15 @@ enum SentCallKind {
 
 /// So many are compared.
 const COMPARED: usize = 3;
-/// The share of a replica that joins grows for so long.
-const GROWS_FOR: Duration = Duration::from_secs(10);
+/// The share of a replica that joins grows for so many seconds.
+const GROWS_FOR: f64 = 10.0;
 
 impl ReplicaChoice {
+    pub(super) fn new(now: Instant) -> Self {
+        let (replicas, service) = (Vec::new(), ServiceLoad::default());
+        Self { start: now, replicas, serving: 0, service, probe_at: None, joined: 0 }
+    }
+
     /// A replica that is there from the beginning.
     pub(super) fn add(&mut self, now: Instant) -> ReplicaId {
         self.insert(now, None)
@@ -66,10 +71,10 @@ impl ReplicaChoice {
 
     /// A replica that joins the others. Its share of the calls grows.
     pub(super) fn join(&mut self, now: Instant) -> ReplicaId {
-        self.insert(now, Some(now))
+        self.insert(now, Some(self.seconds(now)))
     }
 
-    fn insert(&mut self, now: Instant, joined: Option<Instant>) -> ReplicaId {
+    fn insert(&mut self, now: Instant, joined: Option<f64>) -> ReplicaId {
         let id = ReplicaId(self.joined);
         self.joined += 1;
         let replica = Replica { id, load: ReplicaLoad::new(), ejection: Ejection::new(now), joined };
@@ -96,17 +101,18 @@ impl ReplicaChoice {
     /// get it again only if there is no other. `None` without replicas.
     pub(super) fn choose(&mut self, tried: &[ReplicaId], now: Instant, random: &mut Rng) -> Option<SentCall> {
         if let [only] = &self.replicas[..] {
-            return Some(SentCall { replica: only.id, sent: now, kind: SentCallKind::Uncounted });
+            return Some(SentCall { replica: only.id, sent: 0.0, kind: SentCallKind::Uncounted });
         }
+        let seconds = self.seconds(now);
         let probed = if tried.is_empty() { self.probe(now) } else { None };
         let kind = if probed.is_some() { SentCallKind::Probe } else { SentCallKind::Counted };
         let index = match probed {
             Some(index) => index,
-            None => self.best_of_three(tried, now, random)?,
+            None => self.best_of_three(tried, seconds, random)?,
         };
         let replica = &mut self.replicas[index];
-        replica.load.sent(now);
-        Some(SentCall { replica: replica.id, sent: now, kind })
+        replica.load.sent(seconds);
+        Some(SentCall { replica: replica.id, sent: seconds, kind })
     }
 
     /// The replica of a call said how many calls it has in flight, beside that one.
@@ -114,7 +120,8 @@ impl ReplicaChoice {
         if call.kind != SentCallKind::Uncounted
             && let Some(index) = self.position(call.replica)
         {
-            self.replicas[index].load.reported(calls, now, &mut self.service);
+            let seconds = self.seconds(now);
+            self.replicas[index].load.reported(calls, seconds, &mut self.service);
         }
     }
 
@@ -124,10 +131,10 @@ impl ReplicaChoice {
             return;
         }
         let Some(index) = self.position(call.replica) else { return };
+        let seconds = self.seconds(now);
         let may_eject = self.replicas.len() - self.serving < self.replicas.len() / 2;
         let replica = &mut self.replicas[index];
-        let latency = now.saturating_duration_since(call.sent);
-        replica.load.ended(outcome, latency, now, &mut self.service);
+        replica.load.ended(outcome, seconds - call.sent, seconds, &mut self.service);
         if call.kind == SentCallKind::Probe {
             replica.ejection.probed(outcome, now);
             // It may serve already, because others have gone.
@@ -154,7 +161,7 @@ impl ReplicaChoice {
     }
 
     /// The best of up to three that get calls.
-    fn best_of_three(&self, tried: &[ReplicaId], now: Instant, random: &mut Rng) -> Option<usize> {
+    fn best_of_three(&self, tried: &[ReplicaId], now: f64, random: &mut Rng) -> Option<usize> {
         let mut best = Best::default();
         let mut growing = Best::default();
         let mut again = Best::default();
@@ -174,7 +181,7 @@ impl ReplicaChoice {
     }
 
     /// The best of all that get calls and have not failed this one.
-    fn best_untried(&self, tried: &[ReplicaId], now: Instant) -> Option<usize> {
+    fn best_untried(&self, tried: &[ReplicaId], now: f64) -> Option<usize> {
         let mut best = Best::default();
         for (index, replica) in self.replicas[..self.serving].iter().enumerate() {
             if !tried.contains(&replica.id) {
@@ -182,6 +189,10 @@ impl ReplicaChoice {
             }
         }
         best.index
+    }
+
+    fn seconds(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.start).as_secs_f64()
     }
 
     fn position(&self, id: ReplicaId) -> Option<usize> {
@@ -205,11 +216,8 @@ impl ReplicaChoice {
 
 impl Replica {
     /// Whether it is passed over this time, so that its share grows.
-    fn is_held_back(&self, now: Instant, random: &mut Rng) -> bool {
-        self.joined.is_some_and(|joined| {
-            let age = now.saturating_duration_since(joined);
-            age < GROWS_FOR && random.f64() * GROWS_FOR.as_secs_f64() >= age.as_secs_f64()
-        })
+    fn is_held_back(&self, now: f64, random: &mut Rng) -> bool {
+        self.joined.is_some_and(|joined| now - joined < GROWS_FOR && random.f64() * GROWS_FOR >= now - joined)
     }
 }
 
@@ -248,6 +256,8 @@ fn sample(count: usize, random: &mut Rng) -> ([usize; COMPARED], usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use fastrand::Rng;
     use proptest::prelude::*;
 
@@ -257,7 +267,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn replicas(count: usize) -> (ReplicaChoice, Vec<ReplicaId>, Instant, Rng) {
-        let (mut choice, now) = (ReplicaChoice::default(), Instant::now());
+        let now = Instant::now();
+        let mut choice = ReplicaChoice::new(now);
         let ids = (0..count).map(|_| choice.add(now)).collect();
         (choice, ids, now, Rng::with_seed(1))
     }
@@ -276,8 +287,9 @@ mod tests {
     /// Sends calls until one goes to this replica, and lets it fail.
     fn fail(choice: &mut ReplicaChoice, id: ReplicaId, now: Instant) {
         let index = choice.position(id).unwrap();
-        choice.replicas[index].load.sent(now);
-        choice.ended(SentCall { replica: id, sent: now, kind: SentCallKind::Counted }, Failed, now);
+        let sent = choice.seconds(now);
+        choice.replicas[index].load.sent(sent);
+        choice.ended(SentCall { replica: id, sent, kind: SentCallKind::Counted }, Failed, now);
     }
 
     fn is_serving(choice: &ReplicaChoice, id: ReplicaId) -> bool {
@@ -304,9 +316,9 @@ mod tests {
         // A call that was sent while it was alone is not missing afterwards.
         let first = choice.choose(&[], now, &mut random).unwrap();
         choice.add(now);
-        assert_eq!(choice.replicas[0].load.score(&choice.service, now), 1.0);
+        assert_eq!(choice.replicas[0].load.score(&choice.service, choice.seconds(now)), 1.0);
         choice.ended(first, Answered, now);
-        assert_eq!(choice.replicas[0].load.score(&choice.service, now), 1.0);
+        assert_eq!(choice.replicas[0].load.score(&choice.service, choice.seconds(now)), 1.0);
     }
 
     #[test]
@@ -387,7 +399,7 @@ mod tests {
         assert!(share(3).abs_diff(300) < 100);
         assert!(share(10).abs_diff(1000) < 150);
         // Where all have joined just now, there is no other.
-        choice = ReplicaChoice::default();
+        choice = ReplicaChoice::new(now);
         ids = vec![choice.join(now), choice.join(now)];
         assert!(shares(&mut choice, &ids, 100, now, &mut random).iter().all(|share| *share > 30));
     }
@@ -423,7 +435,8 @@ mod tests {
             seed in any::<u64>(),
             steps in proptest::collection::vec(step(), 0..300),
         ) {
-            let (mut choice, mut now, mut random) = (ReplicaChoice::default(), Instant::now(), Rng::with_seed(seed));
+            let (mut now, mut random) = (Instant::now(), Rng::with_seed(seed));
+            let mut choice = ReplicaChoice::new(now);
             let mut there: Vec<ReplicaId> = Vec::new();
             let mut calls: Vec<SentCall> = Vec::new();
             for step in steps {
