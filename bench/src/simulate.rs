@@ -1,4 +1,4 @@
-//! Which replica a call goes to, in simulations: byname's choice beside others, in the same scenarios with the same seeds.
+//! Which replica a call goes to, in a simulation: byname's choice beside others, in the same scenarios with the same seeds.
 
 mod balancer;
 mod peak_ewma;
@@ -18,7 +18,7 @@ use self::world::{Change, Run, Scenario, Service};
 #[derive(Args)]
 pub struct Options {
     /// How many seeds each cell is run with, from 1
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 15)]
     pub seeds: u64,
     /// Only scenarios whose names contain one of these
     #[arg(long, value_delimiter = ',')]
@@ -73,66 +73,62 @@ pub fn run(options: &Options) -> Result<()> {
 fn spread(mut values: Vec<f64>) -> String {
     values.sort_unstable_by(f64::total_cmp);
     let (least, median, most) = (values[0], values[values.len() / 2], values[values.len() - 1]);
-    let places = if median < 10.0 { 3 } else { 1 };
+    let places = if median.abs() < 10.0 { 3 } else { 1 };
     format!("{median:.places$} ({least:.places$}, {most:.places$})")
 }
 
 fn experiments() -> Vec<Experiment> {
+    let tail = || [latency("p99 ms", 0.99), latency("p99.9 ms", 0.999)];
     let mut all = Vec::new();
+    let mut add = |name: String, scenario: Scenario, figures: Vec<Figure>| {
+        all.push(Experiment { name, scenario, figures: figures.into_iter().chain(tail()).collect() });
+    };
     for clients in [1, 20, 100] {
-        all.push(Experiment {
-            name: format!("equal: 20 replicas, load 0.9, {clients} clients"),
-            scenario: Scenario { clients, replicas: 20, load: 0.9, service: Service::Lognormal, changes: Vec::new(), measured: seconds(5, 25) },
-            figures: vec![latency("p50 ms", 0.5), latency("p99 ms", 0.99), latency("p99.9 ms", 0.999)],
-        });
+        let name = format!("equal: 20 replicas, load 0.9, {clients} clients");
+        let scenario = Scenario { measured: seconds(5, 25), ..Scenario::new(clients, 20, 0.9) };
+        add(name, scenario, vec![latency("p50 ms", 0.5)]);
     }
     for clients in [1, 20, 100] {
         let at = Duration::from_secs(5);
-        let changes = vec![(at, Change::Slow(0, 10.0)), (at, Change::Failing(1)), (at, Change::Failing(2))];
-        all.push(Experiment {
-            name: format!("faulty: 20 replicas, one slow, two failing at 5 s, load 0.7, {clients} clients"),
-            scenario: Scenario { clients, replicas: 20, load: 0.7, service: Service::Lognormal, changes, measured: seconds(5, 35) },
-            figures: vec![latency("p99 ms", 0.99), latency("p99.9 ms", 0.999), failed()],
-        });
+        let changes = vec![(at, Change::Slow(0, 10.0)), (at, Change::Failing(1, 1.0)), (at, Change::Failing(2, 1.0))];
+        let name = format!("faulty: 20 replicas, one slow, two failing at 5 s, load 0.7, {clients} clients");
+        let scenario = Scenario { changes, measured: seconds(5, 35), ..Scenario::new(clients, 20, 0.7) };
+        add(name, scenario, vec![failed()]);
     }
     for clients in [1, 20, 100] {
         let changes = vec![(Duration::from_secs(5), Change::Frozen(0, Duration::from_secs(5)))];
-        all.push(Experiment {
-            name: format!("frozen: one of 20 replicas for 5 s of 10 s, load 0.9, {clients} clients"),
-            scenario: Scenario { clients, replicas: 20, load: 0.9, service: Service::Lognormal, changes, measured: seconds(5, 15) },
-            figures: vec![failed(), latency("p99 ms", 0.99), latency("p99.9 ms", 0.999)],
-        });
+        let name = format!("frozen: one of 20 replicas for 5 s of 10 s, load 0.9, {clients} clients");
+        let scenario = Scenario { changes, measured: seconds(5, 15), ..Scenario::new(clients, 20, 0.9) };
+        add(name, scenario, vec![failed()]);
     }
     for clients in [1, 20] {
-        for (name, change) in [("ten times slower", Change::Slow(0, 10.0)), ("failing", Change::Failing(0))] {
-            let changes = vec![(Duration::from_secs(10), change)];
-            all.push(Experiment {
-                name: format!("moved: one of 3 replicas {name} at 10 s, load 0.5, {clients} clients"),
-                scenario: Scenario { clients, replicas: 3, load: 0.5, service: Service::Lognormal, changes, measured: seconds(10, 20) },
-                figures: vec![moved(), failed(), latency("p99 ms", 0.99), latency("p99.9 ms", 0.999)],
-            });
+        let at = Duration::from_secs(10);
+        let slow = (at, Change::Slow(0, 10.0));
+        let failing = |share| (at, Change::Failing(1, share));
+        for (what, load, changes) in [
+            ("one ten times slower", 0.5, vec![slow]),
+            ("one failing", 0.5, vec![failing(1.0)]),
+            ("one failing every second call", 0.5, vec![failing(0.5)]),
+            ("one ten times slower and one failing", 0.25, vec![slow, failing(1.0)]),
+        ] {
+            let figures = changes.iter().map(|(_, change)| moved(*change)).chain([failed()]).collect();
+            let name = format!("moved: 3 replicas, {what} at 10 s, load {load}, {clients} clients");
+            let scenario = Scenario { changes, measured: seconds(10, 20), ..Scenario::new(clients, 3, load) };
+            add(name, scenario, figures);
         }
     }
     for clients in [1, 100] {
         let changes = vec![(Duration::from_secs(10), Change::JoinsCold)];
-        all.push(Experiment {
-            name: format!("joins cold: a 21st replica at 10 s, load 0.9 of 20, {clients} clients"),
-            scenario: Scenario { clients, replicas: 20, load: 0.9, service: Service::Lognormal, changes, measured: seconds(10, 20) },
-            figures: vec![
-                share_of_last("share in 10 s", 100, 200),
-                share_of_last("in 10 s to 20 s", 200, 210),
-                latency("p99 ms", 0.99),
-                latency("p99.9 ms", 0.999),
-            ],
-        });
+        let name = format!("joins cold: a 21st replica at 10 s, load 0.9 of 20, {clients} clients");
+        let scenario = Scenario { changes, measured: seconds(10, 20), ..Scenario::new(clients, 20, 0.9) };
+        let figures = vec![share_of_last("share in 10 s", 100, 200), share_of_last("in the next second", 200, 210)];
+        add(name, scenario, figures);
     }
     for (clients, load) in [(1, 0.1), (1, 0.7), (100, 0.1), (100, 0.7)] {
-        for (name, service) in [("lognormal", Service::Lognormal), ("mixed", Service::Mixed)] {
-            all.push(Experiment {
-                name: format!("herd: 3 equal replicas, {name} service, load {load}, {clients} clients"),
-                scenario: Scenario { clients, replicas: 3, load, service, changes: Vec::new(), measured: seconds(5, 35) },
-                figures: vec![skew(), latency("p99 ms", 0.99), latency("p99.9 ms", 0.999)],
-            });
+        for (what, service) in [("lognormal", Service::Lognormal), ("mixed", Service::Mixed)] {
+            let name = format!("herd: 3 equal replicas, {what} service, load {load}, {clients} clients");
+            let scenario = Scenario { service, measured: seconds(5, 35), ..Scenario::new(clients, 3, load) };
+            add(name, scenario, vec![skew()]);
         }
     }
     all
@@ -155,15 +151,20 @@ fn failed() -> Figure {
     Figure { name: "failed %", of: Box::new(of) }
 }
 
-/// How many of the first replica's calls go elsewhere from 5 s to 10 s after the change.
-fn moved() -> Figure {
-    let share = |run: &Run, from: usize, to: usize| {
-        let first: u32 = run.sent[from..to].iter().map(|sent| sent[0]).sum();
+/// How many of the calls of a replica that has become bad go elsewhere from 5 s to 10 s after that.
+fn moved(change: Change) -> Figure {
+    let (name, index) = match change {
+        Change::Slow(index, _) => ("moved from the slow %", index),
+        Change::Failing(index, _) => ("moved from the failing %", index),
+        Change::Frozen(..) | Change::JoinsCold => unreachable!("these don't last"),
+    };
+    let share = move |run: &Run, from: usize, to: usize| {
+        let its: u32 = run.sent[from..to].iter().map(|sent| sent[index]).sum();
         let all: u32 = run.sent[from..to].iter().flatten().sum();
-        f64::from(first) / f64::from(all)
+        f64::from(its) / f64::from(all)
     };
     let of = move |run: &Run| 100.0 * (1.0 - share(run, 150, 200) / share(run, 50, 100));
-    Figure { name: "moved %", of: Box::new(of) }
+    Figure { name, of: Box::new(of) }
 }
 
 /// The calls of the last replica beside those of an average one.

@@ -21,7 +21,7 @@ impl Balancer for BynameClient {
     type Sent = BynameCall;
 
     fn new(replicas: usize, random: Rng, now: Instant) -> Self {
-        let mut choice = ReplicaChoice::default();
+        let mut choice = ReplicaChoice::new(now);
         let replicas = (0..replicas).map(|_| choice.add(now)).collect();
         Self { choice, replicas, random }
     }

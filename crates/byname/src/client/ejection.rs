@@ -131,13 +131,9 @@ impl RecentCalls {
     }
 
     fn add(&mut self, has_failed: bool, now: Instant) {
-        while now.saturating_duration_since(self.start) >= SLOT {
-            // After a long pause nothing is left to be moved.
-            if now.saturating_duration_since(self.start) >= SLOT * (SLOTS as u32 + 1) {
-                *self = Self::new(now);
-                break;
-            }
-            self.start += SLOT;
+        let passed = now.saturating_duration_since(self.start).as_secs() / SLOT.as_secs();
+        self.start += Duration::from_secs(passed * SLOT.as_secs());
+        for _ in 0..passed.min(SLOTS as u64) {
             self.newest = (self.newest + 1) % SLOTS;
             self.slots[self.newest] = Slot::default();
         }
@@ -150,6 +146,147 @@ impl RecentCalls {
     fn is_bad(&self) -> bool {
         let sum = |count: fn(&Slot) -> u32| self.slots.iter().map(count).fold(0, u32::saturating_add);
         let (calls, failures) = (sum(|slot| slot.calls), sum(|slot| slot.failures));
-        calls >= LEAST_CALLS && failures > calls / 5
+        calls >= LEAST_CALLS && failures.saturating_mul(5) > calls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::ReplicaOutcome::{Answered, Cancelled, Failed};
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn five_failures_in_a_row_eject() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        // Far from a fifth of the calls.
+        for _ in 0..100 {
+            assert!(!ejection.ended(Answered, now));
+        }
+        for _ in 0..4 {
+            assert!(!ejection.ended(Failed, now));
+        }
+        // A caller that gives up says nothing.
+        assert!(!ejection.ended(Cancelled, now));
+        assert!(ejection.ended(Failed, now));
+        assert!(ejection.is_serving(), "it only says so");
+    }
+
+    #[test]
+    fn an_answer_ends_the_row() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for _ in 0..100 {
+            ejection.ended(Answered, now);
+        }
+        for _ in 0..3 {
+            for _ in 0..4 {
+                assert!(!ejection.ended(Failed, now));
+            }
+            assert!(!ejection.ended(Answered, now));
+        }
+    }
+
+    #[test]
+    fn less_than_four_in_five_eject() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        assert!(!ejection.ended(Failed, now), "of fewer than five calls");
+        for _ in 0..4 {
+            assert!(!ejection.ended(Answered, now));
+        }
+        // One in five, two in six.
+        assert!(ejection.ended(Failed, now));
+    }
+
+    #[test]
+    fn calls_count_for_thirty_seconds() {
+        let mut now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for _ in 0..4 {
+            ejection.ended(Answered, now);
+        }
+        ejection.ended(Failed, now);
+        now += 24 * SECOND;
+        assert!(ejection.ended(Failed, now));
+        now += 7 * SECOND;
+        // The first five are forgotten.
+        assert!(!ejection.ended(Failed, now));
+        now += 1000 * SECOND;
+        assert!(!ejection.ended(Failed, now));
+    }
+
+    #[test]
+    fn it_is_out_for_twice_as_long_each_time() {
+        let mut now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            ejection.eject(now);
+            assert_eq!((ejection.is_serving(), ejection.probe_at()), (false, Some(now + seconds * SECOND)));
+            now += seconds * SECOND;
+            ejection.probe();
+            assert_eq!((ejection.is_serving(), ejection.probe_at()), (false, None), "one call tries it");
+            ejection.probed(Answered, now);
+            assert!(ejection.is_serving());
+        }
+        // It was well since.
+        now += FORGIVEN_AFTER;
+        ejection.eject(now);
+        assert_eq!(ejection.probe_at(), Some(now + SECOND));
+    }
+
+    #[test]
+    fn a_probe_decides() {
+        let mut now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        ejection.eject(now);
+        // Sent before.
+        assert!(!ejection.ended(Answered, now));
+        assert!(!ejection.is_serving());
+        now += SECOND;
+        ejection.probe();
+        ejection.probed(Cancelled, now);
+        assert_eq!(ejection.probe_at(), Some(now), "the next call tries it");
+        ejection.probe();
+        ejection.probed(Failed, now);
+        assert_eq!(ejection.probe_at(), Some(now + 2 * SECOND));
+        ejection.probe();
+        ejection.probed(Answered, now);
+        assert!(ejection.is_serving());
+        for _ in 0..4 {
+            assert!(!ejection.ended(Failed, now), "what was before is forgotten");
+        }
+        assert!(ejection.ended(Failed, now));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A replica is ejected exactly if its last calls say so, counted one by one.
+        #[test]
+        fn the_last_calls_decide(
+            calls in proptest::collection::vec((prop_oneof![Just(Answered), Just(Failed), Just(Cancelled)], 0..9000u64), 0..100),
+        ) {
+            let start = Instant::now();
+            let mut now = start;
+            let mut ejection = Ejection::new(now);
+            let mut all = Vec::new();
+            for (outcome, pause) in calls {
+                now += Duration::from_millis(pause);
+                if outcome != Cancelled {
+                    all.push((now, outcome));
+                }
+                let slot = |at: Instant| at.duration_since(start).as_secs() / 5;
+                let recent = || all.iter().filter(|(at, _)| slot(now) - slot(*at) < 6);
+                let failed = recent().filter(|(_, outcome)| *outcome == Failed).count();
+                let in_a_row = all.iter().rev().take_while(|(_, outcome)| *outcome == Failed).count();
+                let is_bad = in_a_row >= 5 || (recent().count() >= 5 && failed * 5 > recent().count());
+                prop_assert_eq!(ejection.ended(outcome, now), outcome == Failed && is_bad);
+            }
+        }
     }
 }

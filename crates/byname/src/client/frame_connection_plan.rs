@@ -213,7 +213,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
             return false;
         }
         let Some(member) = self.member(runtime) else {
-            self.members.push(RuntimeConnections::new(runtime));
+            self.members.push(RuntimeConnections::new(runtime, now));
             return true;
         };
         let needs_one = member.links.len() < member.wanted || member.links.iter().any(|planned| planned.until <= now);
@@ -223,11 +223,11 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
 
 impl<K, L> RuntimeConnections<K, L> {
     /// A runtime whose first connection is being opened.
-    fn new(runtime: K) -> Self {
+    fn new(runtime: K, now: Instant) -> Self {
         Self {
             runtime,
             links: Vec::new(),
-            choice: ReplicaChoice::default(),
+            choice: ReplicaChoice::new(now),
             wanted: 1,
             is_complete: false,
             is_opening: true,
