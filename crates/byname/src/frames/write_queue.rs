@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::PIECE;
 use super::buffer_pool::BufferPool;
-use super::header::{FrameHeader, HEADER, flag};
+use super::header::{FrameHeader, HEADER, flag, kind};
 use super::websocket::WebSocketWriter;
 
 /// The approximate size of a WebSocket message, so that the peer works on the first frames while the next are on their
@@ -30,6 +30,9 @@ pub(crate) const SPARE: usize = 4 << 20;
 const ROOM: usize = 1 << 20;
 const IDLE: usize = 64 << 10;
 
+/// The length of the frame that may go before an answer: a header, and two numbers.
+const BEFORE_ANSWER: usize = HEADER + 8;
+
 /// Whole frames in order, and large messages, whose pieces are sent between them. A state machine.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
@@ -44,6 +47,8 @@ pub(crate) struct WriteQueue {
     window: usize,
     queued: usize,
     spares: BufferPool,
+    /// A frame that goes before the next REPLY or ERROR.
+    before_answer: Option<[u8; BEFORE_ANSWER]>,
 }
 
 #[derive(Debug)]
@@ -65,12 +70,19 @@ impl WriteQueue {
             window: 0,
             queued: 0,
             spares: BufferPool::new(SPARE),
+            before_answer: None,
         }
     }
 
     /// Sets the window that the peer announced.
     pub(crate) fn set_window(&mut self, window: usize) {
         self.window = window;
+    }
+
+    /// Sets the frame that goes before the first REPLY or ERROR that is written next. It replaces one that was not
+    /// written, and is written once.
+    pub(crate) fn set_before_answer(&mut self, frame: [u8; BEFORE_ANSWER]) {
+        self.before_answer = Some(frame);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -244,14 +256,23 @@ impl WriteQueue {
     pub(crate) fn fill(&mut self, writer: &mut WebSocketWriter, wire: &mut Vec<u8>) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
-            let mut end = 0;
+            let (mut end, mut answer) = (0, None);
             while end < MESSAGE
-                && let Some(length) = rest[end..].first_chunk::<4>()
+                && let Some(&[l0, l1, l2, l3, kind]) = rest[end..].first_chunk()
             {
-                end += HEADER + u32::from_be_bytes(*length) as usize;
+                if answer.is_none() && is_answer(kind) {
+                    answer = Some(end);
+                }
+                end += HEADER + u32::from_be_bytes([l0, l1, l2, l3]) as usize;
             }
             let (now, later) = rest.split_at(end);
-            writer.binary(&[now], wire);
+            match (answer, &self.before_answer) {
+                (Some(at), Some(before)) => {
+                    writer.binary(&[&now[..at], before, &now[at..]], wire);
+                    self.before_answer = None;
+                }
+                _ => writer.binary(&[now], wire),
+            }
             rest = later;
         }
         if self.frames.len() > IDLE {
@@ -265,11 +286,13 @@ impl WriteQueue {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let left = left.len() - piece.len();
+            let begins_answer = large.at == 0 && is_answer(large.header.kind);
+            let before = self.before_answer.take_if(|_| begins_answer);
             let mut header = FrameHeader { length: piece.len() as u32, ..large.header };
             if left > 0 {
                 header.flags |= flag::MORE;
             }
-            writer.binary(&[&header.write(), piece], wire);
+            writer.binary(&[before.as_ref().map_or(&[], |before| &before[..]), &header.write(), piece], wire);
             self.queued -= piece.len();
             large.at += piece.len();
             large.turn += piece.len();
@@ -284,6 +307,11 @@ impl WriteQueue {
             }
         }
     }
+}
+
+/// Whether a frame of this kind ends a call.
+fn is_answer(kind: u8) -> bool {
+    matches!(kind, kind::REPLY | kind::ERROR)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol
 pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
 /// All ways, as a server offers them by default.
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
+/// On a reply to a caller that says how long it waits: which server it is, and how busy.
+pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("byname-instance");
+pub(crate) const LOAD: HeaderName = HeaderName::from_static("byname-load");
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: how long the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
