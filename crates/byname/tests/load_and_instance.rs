@@ -18,7 +18,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 const END: u8 = 9;
 const STREAM: u8 = 8;
@@ -37,19 +37,28 @@ fn kept() -> u8 {
 }
 
 /// Calls of `hold` run until the test lets them end, one by one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct HeldCalls {
-    begun: Arc<Notify>,
+    begun: Arc<Semaphore>,
     go_on: Arc<Notify>,
 }
 
 impl HeldCalls {
+    fn new() -> Self {
+        Self { begun: Arc::new(Semaphore::new(0)), go_on: Arc::default() }
+    }
+
+    /// Waits until so many more have begun.
+    async fn have_begun(&self, count: u32) {
+        within(self.begun.acquire_many(count)).await.unwrap().forget();
+    }
+
     fn served(&self, server: Server) -> Server {
         let held = self.clone();
         server.function("hold", move || {
             let held = held.clone();
             async move {
-                held.begun.notify_one();
+                held.begun.add_permits(1);
                 held.go_on.notified().await;
             }
         })
@@ -57,7 +66,7 @@ impl HeldCalls {
 }
 
 async fn holding() -> (Running, HeldCalls) {
-    let held = HeldCalls::default();
+    let held = HeldCalls::new();
     (Running::new(held.served(everything().method::<countdown>())).await, held)
 }
 
@@ -279,20 +288,23 @@ async fn byname_load_counts_what_the_server_runs_and_not_the_call_that_is_answer
     let mut caller = Caller::to(running.address).await;
     let load = async |request: String| raw(running.address, request).await.header("byname-load").to_owned();
     caller.send(post_with("/rpc/hold", WAITS, "")).await;
-    within(held.begun.notified()).await;
+    held.have_begun(1).await;
     for (request, _) in on_every_way(WAITS, "/rpc") {
         assert_eq!(load(request).await, "1, 0");
     }
     // A call by frames counts as well.
     let mut peer = Peer::calling(running.address, "hold").await;
     peer.say(call(0, 1, "[]")).await;
-    within(held.begun.notified()).await;
+    held.have_begun(1).await;
     assert_eq!(load(post_with("/rpc/add", WAITS, "[1,2]")).await, "2, 0");
     held.go_on.notify_one();
     assert_eq!(caller.answer().await.header("byname-load"), "1, 0");
     held.go_on.notify_one();
     assert_eq!(answer(&mut peer).await.0.0, 0);
     assert_eq!(load(post_with("/rpc/add", WAITS, "[1,2]")).await, "0, 0");
+    peer.say((2..=1001).flat_map(|id| call(0, id, "[]")).collect::<Vec<_>>()).await;
+    held.have_begun(1000).await;
+    assert_eq!(load(post_with("/rpc/add", WAITS, "[1,2]")).await, "1000, 0");
 }
 
 #[tokio::test]

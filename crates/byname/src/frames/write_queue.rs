@@ -323,9 +323,11 @@ mod tests {
 
     use super::*;
     use crate::frames::fuzzing::queued;
-    use crate::frames::header::{self, kind};
+    use crate::frames::header;
+    use crate::frames::payload::load;
     use crate::frames::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole};
     use crate::frames::{Assembled, MessageAssembly};
+    use crate::wire::instance_and_load::ReportedLoad;
 
     /// The headers of the frames that go out next.
     fn filled(write_queue: &mut WriteQueue) -> Vec<FrameHeader> {
@@ -431,6 +433,37 @@ mod tests {
         assert!(write_queue.is_untidy() && write_queue.frames.capacity() > IDLE, "the next may be as many");
         assert_eq!(write_queue.tidy(until), None);
         assert!(!write_queue.is_untidy() && write_queue.frames.capacity() <= IDLE, "{}", write_queue.frames.capacity());
+    }
+
+    #[test]
+    fn a_frame_goes_before_the_next_answer_once() {
+        let load = |calls| load::frame(ReportedLoad { calls, queue_delay: 0 });
+        let kinds = |write_queue: &mut WriteQueue| filled(write_queue).iter().map(|header| header.kind).collect::<Vec<_>>();
+        let put = |write_queue: &mut WriteQueue, kind, length| {
+            write_queue.put_bytes(FrameHeader::new(kind, 0, 0, 1), vec![0; length].into());
+        };
+        let mut write_queue = WriteQueue::new();
+        write_queue.set_before_answer(load(1));
+        put(&mut write_queue, kind::HELLO, 9);
+        put(&mut write_queue, kind::ITEM, PIECE + 1);
+        assert_eq!(kinds(&mut write_queue), [kind::HELLO, kind::ITEM, kind::ITEM], "it waits for an answer");
+        write_queue.set_before_answer(load(2));
+        for answer in [kind::CREDIT, kind::ERROR, kind::REPLY] {
+            put(&mut write_queue, answer, 9);
+        }
+        // More than one message of WebSocket.
+        (0..9).for_each(|_| put(&mut write_queue, kind::REPLY, PIECE));
+        let [credit, before, error, replies @ ..] = &queued(&mut write_queue)[..] else { panic!("at least three") };
+        assert_eq!([credit.0.kind, before.0.kind, error.0.kind], [kind::CREDIT, kind::LOAD, kind::ERROR]);
+        assert_eq!(before.1, load(2)[HEADER..], "it replaces the first");
+        assert!(replies.len() == 10 && replies.iter().all(|(header, _)| header.kind == kind::REPLY));
+        write_queue.set_before_answer(load(3));
+        for _ in 0..2 {
+            put(&mut write_queue, kind::REPLY, PIECE + 1);
+        }
+        write_queue.set_window(usize::MAX);
+        assert_eq!(kinds(&mut write_queue), [kind::LOAD, kind::REPLY, kind::REPLY]);
+        assert_eq!(kinds(&mut write_queue), [kind::REPLY, kind::REPLY]);
     }
 
     #[test]

@@ -62,6 +62,9 @@ use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 /// The limit of concurrent calls on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
 
+/// Up to this number of calls in flight, the header that reports it need not be written anew for each answer.
+const PREPARED_LOADS: usize = 64;
+
 /// How long callers of a mounted server are told to keep a connection, at most. The outer server may close it soon.
 const MOUNTED_IDLE: Duration = Duration::from_secs(5);
 
@@ -70,6 +73,8 @@ pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     instance: InstanceId,
     instance_header: HeaderValue,
+    /// The header of a load for each of the smallest numbers of calls in flight.
+    load_headers: [HeaderValue; PREPARED_LOADS],
     frames: bool,
     gate: RequestRules,
     cors: CorsHeaders,
@@ -143,6 +148,7 @@ impl ServerEndpoint {
             dispatch,
             instance,
             instance_header: instance.to_header(),
+            load_headers: std::array::from_fn(|calls| ReportedLoad { calls: calls as u32, queue_delay: 0 }.to_header()),
             frames,
             gate,
             cors: CorsHeaders::new(&server.cors),
@@ -186,6 +192,15 @@ impl ServerEndpoint {
     pub(super) fn load(&self, queue_delay: u32) -> ReportedLoad {
         let calls = u32::try_from(self.dispatch.in_flight()).unwrap_or(u32::MAX);
         ReportedLoad { calls, queue_delay }
+    }
+
+    /// The load as a header. Nothing measures how long a call over HTTP waits.
+    fn load_header(&self) -> HeaderValue {
+        let load = self.load(0);
+        match self.load_headers.get(load.calls as usize) {
+            Some(prepared) => prepared.clone(),
+            None => load.to_header(),
+        }
     }
 
     /// What connections begin with, if not with HTTP.
@@ -336,8 +351,7 @@ pub(super) async fn answer<B: RequestBody>(
     }
     if tells_load {
         let headers = out.headers_mut();
-        // Nothing measures how long a call over HTTP waits.
-        headers.insert(headers::LOAD, endpoint.load(0).to_header());
+        headers.insert(headers::LOAD, endpoint.load_header());
         headers.insert(headers::INSTANCE, endpoint.instance_header.clone());
     }
     if is_head {

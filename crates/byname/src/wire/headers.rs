@@ -29,6 +29,18 @@ pub(crate) const PROBLEM: &str = "application/problem+json";
 /// The reason phrase of the 502 that the original sends.
 pub(crate) const NO_FUNC: &str = "no func found err";
 
+/// Client: the name of a header of byname's answers. To read such a name anew would allocate a copy of it.
+pub(crate) fn own_name(name: &str) -> Option<HeaderName> {
+    Some(match name {
+        "byname-protocol" => PROTOCOL,
+        "byname-ways" => WAYS,
+        "byname-instance" => INSTANCE,
+        "byname-load" => LOAD,
+        "keep-alive" => KEEP_ALIVE,
+        _ => return None,
+    })
+}
+
 /// How long the caller still waits.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let Some(value) = headers.get(TIMEOUT) else {
@@ -108,6 +120,14 @@ mod tests {
         for bad in ["", "-1", "+5", "1.5", "1s", "18446744073709551616"] {
             assert!(timeout(&one("byname-timeout-ms", bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn own_names_are_known_as_they_are_written() {
+        for name in [PROTOCOL, WAYS, INSTANCE, LOAD, KEEP_ALIVE] {
+            assert_eq!(own_name(name.as_str()), Some(name));
+        }
+        assert_eq!([own_name("Byname-Load"), own_name("content-type")], [None, None]);
     }
 
     #[test]
