@@ -355,8 +355,8 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     let start = read.as_ptr().addr();
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for field in response.headers.iter() {
-        let name = match headers::own_name(field.name) {
-            Some(own) => Ok(own),
+        let name = match headers::usual_name(field.name) {
+            Some(usual) => Ok(usual),
             None => HeaderName::from_bytes(field.name.as_bytes()),
         };
         let at = field.value.as_ptr().addr().saturating_sub(start);
