@@ -5,6 +5,7 @@ It was written from docs/protocol.md alone, on a library of WebSocket.
 
 import collections
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -15,7 +16,7 @@ import websocket
 
 from tally import Tally
 
-HELLO, NAME, CALL, REPLY, ERROR, CANCEL, GOAWAY, ITEM, END, CREDIT = range(1, 11)
+HELLO, NAME, CALL, REPLY, ERROR, CANCEL, GOAWAY, ITEM, END, CREDIT, LOAD = range(1, 12)
 MORE, METADATA, MIXED, STREAM, ITEMS = 1, 2, 4, 8, 16
 PIECE = 64 * 1024
 
@@ -337,6 +338,21 @@ def test_ping(address):
         opcode, payload = connection.socket.recv_data(control_frame=True)
         equal((opcode, payload), (websocket.ABNF.OPCODE_PONG, b"there?"))
         equal(connection.call("add", 1, 2), 3)
+
+
+def test_load_and_instance(address):
+    with Connection(address) as connection, Connection(address) as other:
+        assert re.fullmatch("[0-9a-f]{16}", connection.hello["instance"]), connection.hello
+        equal(connection.hello["instance"], other.hello["instance"])
+        connection.send(*connection.call_frames("add", b"[1,2]")[1])
+        (kind, flags, id, payload), (answer, *_) = connection.message()
+        equal((kind, flags, id, len(payload), answer), (LOAD, 0, 0, 8, REPLY))
+        calls, _ = struct.unpack(">II", payload)
+        slow = connection.begin("slow", 300)
+        connection.send(*connection.call_frames("add", b"[1,2]")[1])
+        (_, _, _, payload), _ = connection.message()
+        assert struct.unpack(">II", payload)[0] > calls, payload
+        equal(connection.answer(slow)[0], 300)
 
 
 def test_unknown_kinds_and_flags_are_read_over(address):

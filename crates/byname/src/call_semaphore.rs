@@ -47,9 +47,14 @@ impl CallPermits {
         Some(Permit(Arc::clone(self)))
     }
 
+    /// How many permits are acquired.
+    pub(crate) fn acquired(&self) -> usize {
+        self.acquired.load(Ordering::Relaxed)
+    }
+
     /// Whether no permit is left.
     pub(crate) fn are_exhausted(&self) -> bool {
-        self.acquired.load(Ordering::Relaxed) >= self.limit
+        self.acquired() >= self.limit
     }
 
     /// Waits until all permits are released.
@@ -89,8 +94,9 @@ mod tests {
         let permits = CallPermits::new(2);
         let (first, second) = (permits.try_acquire(), permits.try_acquire());
         assert!(first.is_some() && second.is_some() && permits.try_acquire().is_none() && permits.are_exhausted());
+        assert_eq!(permits.acquired(), 2);
         drop(first);
-        assert!(!permits.are_exhausted());
+        assert!(!permits.are_exhausted() && permits.acquired() == 1);
         assert!(permits.try_acquire().is_some());
     }
 

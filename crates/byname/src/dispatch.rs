@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub(crate) struct Dispatch {
     /// Whether callers may identify themselves by a certificate.
     takes_certificates: bool,
     permits: Arc<CallPermits>,
+    /// How many calls have come whose tasks were not polled yet.
+    unstarted: AtomicUsize,
     /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -102,6 +104,7 @@ impl Dispatch {
             rules,
             takes_certificates: false,
             permits,
+            unstarted: AtomicUsize::new(0),
             leaving,
             draining,
             parting,
@@ -535,9 +538,31 @@ impl Dispatch {
         self.registry.kept(id, took, self.limits.slow_poll);
     }
 
+    /// The calls in flight, as the server reports them to its callers: functions that run, calls that are with the
+    /// interceptors, and [`UnstartedCall`]s. A function counts until it ends, even if its caller is gone. A stream counts
+    /// until its last item. A request over HTTP counts once it was read.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.permits.acquired() + self.unstarted.load(Ordering::Relaxed)
+    }
+
+    /// A call has come that gets a task of its own. Drop this at the first poll of the task, before [`run`](Self::run).
+    pub(crate) fn unstarted(self: &Arc<Self>) -> UnstartedCall {
+        self.unstarted.fetch_add(1, Ordering::Relaxed);
+        UnstartedCall(Arc::clone(self))
+    }
+
     /// The running functions, with the number of calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
         self.registry.active()
+    }
+}
+
+/// A call whose task was not polled yet. It is in flight, and has no permit.
+pub(crate) struct UnstartedCall(Arc<Dispatch>);
+
+impl Drop for UnstartedCall {
+    fn drop(&mut self) {
+        self.0.unstarted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -936,7 +961,12 @@ mod tests {
         let limits = Limits { in_flight: 1, ..Limits::default() };
         let dispatch = dispatch([hold], limits);
         let mut first = Box::pin(dispatch.run(request("hold", "[]")));
+        assert_eq!(dispatch.in_flight(), 0);
         assert!(std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
+        let unstarted = dispatch.unstarted();
+        assert_eq!(dispatch.in_flight(), 2);
+        drop(unstarted);
+        assert_eq!(dispatch.in_flight(), 1);
         let refused = error(dispatch.run(request("hold", "[]")).await);
         assert_eq!((refused.code(), refused.executed()), (Code::ResourceExhausted, Executed::No));
         assert_eq!(refused.limit(), Some("in_flight"));
@@ -944,6 +974,7 @@ mod tests {
         release.send(()).unwrap();
         assert_eq!(text(first.await), "null");
         assert_eq!(text(dispatch.run(request("hold", "[]")).await), "null");
+        assert_eq!(dispatch.in_flight(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ use crate::name;
 use crate::outcome::Failure;
 pub use crate::server::frame_connection::fuzzing::server_calls;
 pub use crate::server::fuzzing::{forwarded, proxy_protocol};
+use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 use crate::wire::{Way, headers, json_rpc_format, path_format, plain_format, query, reply};
 
 /// A parser's name and the parser.
@@ -120,7 +121,7 @@ pub fn query(data: &[u8]) {
     let _ = sum().begin(call(ArgumentSource::Query(&pairs)));
 }
 
-/// Headers of both sides: the time that is left, and how long a connection is kept.
+/// Headers of both sides: the time that is left, how long a connection is kept, which server it is and how busy.
 pub fn header_values(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else {
         return;
@@ -132,6 +133,13 @@ pub fn header_values(data: &[u8]) {
         assert_eq!(again.expect("it is a number"), Some(timeout));
     }
     let _ = headers::keep_alive(&one(headers::KEEP_ALIVE));
+    if let Some(load) = ReportedLoad::of_answer(&one(headers::LOAD)) {
+        let again = HeaderMap::from_iter([(headers::LOAD, load.to_header())]);
+        assert_eq!(ReportedLoad::of_answer(&again), Some(load));
+    }
+    if let Some(instance) = InstanceId::of_answer(&one(headers::INSTANCE)) {
+        assert!(instance.to_header().as_bytes().eq_ignore_ascii_case(data));
+    }
     let mut offers = one(headers::WAYS);
     offers.insert(headers::PROTOCOL, headers::VERSION);
     let _ = (headers::offers(&offers, Way::Plain), headers::offers(&offers, Way::Path));
@@ -477,13 +485,14 @@ mod tests {
             "(\\[[12](,[12])?\\]|\\{\"(a|b|value)\":([12]|\\{\"\\$serde_json::private::RawValue\":\"\\[1\\]\"\\})\\})".prop_map(|args| [&[0; 4], args.as_bytes()].concat()),
             part("\\{\"x-[ab]\":(\"a\"|\\[(\"a\",)?\"b\"\\]|1)\\}"),
             part("\\{\"code\":\"aborted\",\"message\":\"\",\"executed\":\"no\",\"kind\":\"(rpc|method)\"\\}"),
+            any::<[u8; 8]>().prop_map(Vec::from),
             proptest::collection::vec(any::<u8>(), 0..100),
         ]
     }
 
     /// A frame as it is on the wire.
     fn frame() -> impl Strategy<Value = Vec<u8>> {
-        (0..9u8, 0..8u8, any::<u64>(), payload()).prop_map(|(kind, flags, id, payload)| {
+        (0..12u8, 0..8u8, any::<u64>(), payload()).prop_map(|(kind, flags, id, payload)| {
             [&[0, 0, 0, payload.len() as u8, kind, flags, 0, 0], &id.to_be_bytes()[..], &payload].concat()
         })
     }
@@ -491,7 +500,7 @@ mod tests {
     /// A frame of a script.
     fn step() -> impl Strategy<Value = Vec<u8>> {
         let flags = prop_oneof![0..8u8, 0x80..0x88u8, any::<u8>()];
-        let kind = prop_oneof![0..9u8, 3..6u8, Just(255)];
+        let kind = prop_oneof![0..12u8, 3..6u8, Just(255)];
         (kind, flags, 0..5u8, 0..6u8, payload()).prop_map(|(kind, flags, number, whose, payload)| {
             [&[kind, flags, number, whose, payload.len() as u8], &payload[..]].concat()
         })
@@ -535,6 +544,8 @@ mod tests {
                 b"\x02\x91\x01\x82\xa1b\x02\xa1c\x91\x03",
                 b"a=1&b=2",
                 b"timeout=5",
+                b"17, 350",
+                b"9f3c62d027ab51d0",
                 response,
                 b"for=\"[2001:db8::1]:80\";by=10.0.0.2, for=10.0.0.1",
                 b"203.0.113.7, 10.0.0.1",
@@ -542,6 +553,7 @@ mod tests {
                 b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\x12\x67\x01\xbb",
                 b"\x01\x82\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
                 b"\0\0\0\x01\x04\0\0\0\0\0\0\0\0\0\0\x013",
+                b"\0\0\0\x08\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\0\0\x01\x5e",
                 b"\xf8\x03\0\0\x01\x09\0\0\0\0[1,2]\x04\x80\0\0\x013",
             ] {
                 target(bytes);

@@ -4,6 +4,7 @@
 
 mod error_object;
 pub(crate) mod headers;
+pub(crate) mod instance_and_load;
 mod json_object;
 pub(crate) mod json_rpc_format;
 pub(crate) mod octet_stream;

@@ -347,6 +347,8 @@ async fn garbage_ends_the_connection_and_its_calls_are_unknown() {
         (message(BINARY, false, &whole[..17]), "cut off by the end"),
         (message(BINARY, false, &long), "longer than 1 MiB"),
         (message(BINARY, false, vec![0; (1 << 20) + 17]), "is too long"),
+        (message(BINARY, false, frame(LOAD, 0, 0, 0, [0; 7])), "a LOAD whose payload has not 8 bytes"),
+        (message(BINARY, false, frame(LOAD, 0, 0, 0, [0; 9])), "a LOAD whose payload has not 8 bytes"),
         (b"HTTP/1.1 408 Request Timeout\r\n\r\n".to_vec(), "reserved bits"),
     ] {
         let seen = Arc::new(std::sync::Mutex::new(None));
@@ -390,6 +392,26 @@ async fn frames_behind_hello_in_its_message_are_read() {
     .await;
     gone_over(&foreign.client()).await;
     assert_eq!(upgrades(&foreign), 2);
+}
+
+#[tokio::test]
+async fn a_load_and_unknown_kinds_change_no_answer() {
+    let foreign = scripted(|mut peer| async move {
+        loop {
+            let call = next(&mut peer).await;
+            let load = frame(LOAD, 0, 0, 0, [0, 0, 0, 17, 0, 0, 1, 94]);
+            let unknown = (12..=255).map(|kind| frame(kind, 0xff, 7, call.id, "what later versions may say"));
+            let before = [load.clone(), unknown.collect::<Vec<_>>().concat()].concat();
+            peer.say([before, reply(call.id, "right"), load].concat()).await;
+        }
+    })
+    .await;
+    let client = foreign.client();
+    gone_over(&client).await;
+    for _ in 0..3 {
+        assert_eq!(call(&client, "ask").await.unwrap(), "right");
+    }
+    assert_eq!((upgrades(&foreign), over_http(&foreign)), (1, Vec::new()));
 }
 
 #[tokio::test]

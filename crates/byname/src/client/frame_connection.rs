@@ -88,7 +88,7 @@ enum ConnectionStatus {
 impl FrameConnection {
     fn new(server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
         let codecs = vec![codec.name().into()];
-        let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs };
+        let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs, instance: None };
         let mut write_queue = WriteQueue::new();
         write_queue.set_window(server.window);
         hello.put(&mut write_queue);
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     pub(super) fn link() -> Arc<FrameConnection> {
-        let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new() };
+        let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None };
         Arc::new(FrameConnection::new(server, Codec::Json, &Limits::default(), Instant::now(), 0.5))
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::transport::{HandshakeRefusal, TransportStream};
 use crate::untrusted_text::{quoted, quoted_bytes};
-use crate::wire::stream_lines;
+use crate::wire::{headers, stream_lines};
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 64 << 10;
@@ -355,7 +355,10 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     let start = read.as_ptr().addr();
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let name = match headers::usual_name(field.name) {
+            Some(usual) => Ok(usual),
+            None => HeaderName::from_bytes(field.name.as_bytes()),
+        };
         let at = field.value.as_ptr().addr().saturating_sub(start);
         // An empty value may have any position.
         let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));

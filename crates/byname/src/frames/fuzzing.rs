@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header::{self, FrameHeader, flag, kind};
-use super::payload::{self, Hello};
+use super::payload::{self, Hello, load};
 use super::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole, WebSocketWriter};
 use super::{Assembled, MessageAssembly, PIECE, Violation, WriteQueue};
 
@@ -102,6 +102,11 @@ fn read_payload(header: &FrameHeader, mut payload: &[u8]) {
         && let Ok(hello) = Hello::read(payload)
     {
         assert_eq!(Hello::read(&hello.write()), Ok(hello));
+    }
+    if header.kind == kind::LOAD
+        && let Ok(read) = load::read(payload)
+    {
+        assert_eq!(&load::frame(read)[header::HEADER..], payload);
     }
     if header.has(flag::METADATA) {
         let Ok(metadata) = payload::read_metadata(&mut payload) else {

@@ -18,6 +18,7 @@ pub(crate) mod kind {
     pub(crate) const ITEM: u8 = 8;
     pub(crate) const END: u8 = 9;
     pub(crate) const CREDIT: u8 = 10;
+    pub(crate) const LOAD: u8 = 11;
 }
 
 pub(crate) mod flag {

@@ -1,9 +1,11 @@
 //! What each kind of frame carries. Every payload is written and read here, for both sides.
 //!
 //! This file has what concerns the whole connection (HELLO, NAME, GOAWAY), CANCEL, and the metadata and parts that
-//! others are made of. [`call`] has CALL, [`reply`] has REPLY and ERROR, [`stream`] has ITEM, END and CREDIT.
+//! others are made of. [`call`] has CALL, [`reply`] has REPLY and ERROR, [`stream`] has ITEM, END and CREDIT,
+//! [`load`] has LOAD.
 
 pub(crate) mod call;
+pub(crate) mod load;
 pub(crate) mod reply;
 pub(crate) mod stream;
 
@@ -14,6 +16,7 @@ use super::header::{FrameHeader, flag, kind};
 use super::{LONGEST, Violation, WriteQueue};
 use crate::codec::json;
 use crate::untrusted_text::excerpt;
+use crate::wire::instance_and_load::InstanceId;
 
 /// The version in HELLO.
 const VERSION: u64 = 1;
@@ -35,6 +38,8 @@ pub(crate) struct Hello {
     pub(crate) calls: usize,
     /// Server: the codecs that it accepts. Client: the one that all values on this connection are in.
     pub(crate) codecs: Vec<String>,
+    /// Server: which one it is.
+    pub(crate) instance: Option<InstanceId>,
 }
 
 impl Hello {
@@ -43,13 +48,16 @@ impl Hello {
     }
 
     pub(crate) fn write(&self) -> Vec<u8> {
-        let hello = serde_json::json!({
+        let mut hello = serde_json::json!({
             "version": VERSION,
             "message": self.message,
             "window": self.window,
             "calls": self.calls,
             "codecs": self.codecs,
         });
+        if let Some(instance) = self.instance {
+            hello["instance"] = instance.to_string().into();
+        }
         hello.to_string().into_bytes()
     }
 
@@ -71,6 +79,7 @@ impl Hello {
             window: number("window", LONGEST),
             calls: number("calls", 1),
             codecs: codecs.iter().filter_map(|codec| codec.as_str().map(str::to_owned)).collect(),
+            instance: hello.get("instance").and_then(Value::as_str).and_then(InstanceId::read),
         })
     }
 }
@@ -223,8 +232,10 @@ mod tests {
             window in 1..usize::MAX,
             calls in 1..usize::MAX,
             codecs in proptest::collection::vec(".{0,9}", 0..3),
+            says_instance: bool,
         ) {
-            let hello = Hello { message, window, calls, codecs };
+            let instance = says_instance.then(InstanceId::random);
+            let hello = Hello { message, window, calls, codecs, instance };
             let mut queue = WriteQueue::new();
             hello.put(&mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
@@ -287,6 +298,8 @@ mod tests {
     fn missing_members_of_hello_have_the_smallest_value() {
         let least = Hello::read(br#"{"version":1,"more":[]}"#).unwrap();
         assert_eq!((least.message, least.window, least.calls, least.codecs.len()), (LONGEST, LONGEST, 1, 0));
+        assert_eq!(least.instance, None);
+        assert_eq!(Hello::read(br#"{"version":1,"instance":"anything"}"#).unwrap().instance, None);
         assert!(Hello::read(br#"{"version":2}"#).is_err());
         assert!(Hello::read(b"[]").is_err());
     }

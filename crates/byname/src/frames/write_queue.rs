@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::PIECE;
 use super::buffer_pool::BufferPool;
-use super::header::{FrameHeader, HEADER, flag};
+use super::header::{FrameHeader, HEADER, flag, kind};
 use super::websocket::WebSocketWriter;
 
 /// The approximate size of a WebSocket message, so that the peer works on the first frames while the next are on their
@@ -30,6 +30,9 @@ pub(crate) const SPARE: usize = 4 << 20;
 const ROOM: usize = 1 << 20;
 const IDLE: usize = 64 << 10;
 
+/// The length of the frame that may go before an answer: a header, and two numbers.
+const BEFORE_ANSWER: usize = HEADER + 8;
+
 /// Whole frames in order, and large messages, whose pieces are sent between them. A state machine.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
@@ -44,6 +47,8 @@ pub(crate) struct WriteQueue {
     window: usize,
     queued: usize,
     spares: BufferPool,
+    /// A frame that goes before the next REPLY or ERROR.
+    before_answer: Option<[u8; BEFORE_ANSWER]>,
 }
 
 #[derive(Debug)]
@@ -65,12 +70,19 @@ impl WriteQueue {
             window: 0,
             queued: 0,
             spares: BufferPool::new(SPARE),
+            before_answer: None,
         }
     }
 
     /// Sets the window that the peer announced.
     pub(crate) fn set_window(&mut self, window: usize) {
         self.window = window;
+    }
+
+    /// Sets the frame that goes before the first REPLY or ERROR that is written next. It replaces one that was not
+    /// written, and is written once.
+    pub(crate) fn set_before_answer(&mut self, frame: [u8; BEFORE_ANSWER]) {
+        self.before_answer = Some(frame);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -244,14 +256,23 @@ impl WriteQueue {
     pub(crate) fn fill(&mut self, writer: &mut WebSocketWriter, wire: &mut Vec<u8>) {
         let mut rest = self.frames.as_slice();
         while !rest.is_empty() {
-            let mut end = 0;
+            let (mut end, mut answer) = (0, None);
             while end < MESSAGE
-                && let Some(length) = rest[end..].first_chunk::<4>()
+                && let Some(&[l0, l1, l2, l3, kind]) = rest[end..].first_chunk()
             {
-                end += HEADER + u32::from_be_bytes(*length) as usize;
+                if answer.is_none() && is_answer(kind) {
+                    answer = Some(end);
+                }
+                end += HEADER + u32::from_be_bytes([l0, l1, l2, l3]) as usize;
             }
             let (now, later) = rest.split_at(end);
-            writer.binary(&[now], wire);
+            match (answer, &self.before_answer) {
+                (Some(at), Some(before)) => {
+                    writer.binary(&[&now[..at], before, &now[at..]], wire);
+                    self.before_answer = None;
+                }
+                _ => writer.binary(&[now], wire),
+            }
             rest = later;
         }
         if self.frames.len() > IDLE {
@@ -265,11 +286,13 @@ impl WriteQueue {
             let left = &large.payload[large.at..];
             let piece = &left[..left.len().min(PIECE)];
             let left = left.len() - piece.len();
+            let begins_answer = large.at == 0 && is_answer(large.header.kind);
+            let before = self.before_answer.take_if(|_| begins_answer);
             let mut header = FrameHeader { length: piece.len() as u32, ..large.header };
             if left > 0 {
                 header.flags |= flag::MORE;
             }
-            writer.binary(&[&header.write(), piece], wire);
+            writer.binary(&[before.as_ref().map_or(&[], |before| &before[..]), &header.write(), piece], wire);
             self.queued -= piece.len();
             large.at += piece.len();
             large.turn += piece.len();
@@ -286,6 +309,11 @@ impl WriteQueue {
     }
 }
 
+/// Whether a frame of this kind ends a call.
+fn is_answer(kind: u8) -> bool {
+    matches!(kind, kind::REPLY | kind::ERROR)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -295,9 +323,11 @@ mod tests {
 
     use super::*;
     use crate::frames::fuzzing::queued;
-    use crate::frames::header::{self, kind};
+    use crate::frames::header;
+    use crate::frames::payload::load;
     use crate::frames::websocket::{WebSocketMessage, WebSocketReader, WebSocketRole};
     use crate::frames::{Assembled, MessageAssembly};
+    use crate::wire::instance_and_load::ReportedLoad;
 
     /// The headers of the frames that go out next.
     fn filled(write_queue: &mut WriteQueue) -> Vec<FrameHeader> {
@@ -403,6 +433,37 @@ mod tests {
         assert!(write_queue.is_untidy() && write_queue.frames.capacity() > IDLE, "the next may be as many");
         assert_eq!(write_queue.tidy(until), None);
         assert!(!write_queue.is_untidy() && write_queue.frames.capacity() <= IDLE, "{}", write_queue.frames.capacity());
+    }
+
+    #[test]
+    fn a_frame_goes_before_the_next_answer_once() {
+        let load = |calls| load::frame(ReportedLoad { calls, queue_delay: 0 });
+        let kinds =
+            |write_queue: &mut WriteQueue| filled(write_queue).iter().map(|header| header.kind).collect::<Vec<_>>();
+        let put = |write_queue: &mut WriteQueue, kind, length| {
+            write_queue.put_bytes(FrameHeader::new(kind, 0, 0, 1), vec![0; length].into());
+        };
+        let mut write_queue = WriteQueue::new();
+        write_queue.set_before_answer(load(1));
+        put(&mut write_queue, kind::HELLO, 9);
+        put(&mut write_queue, kind::ITEM, PIECE + 1);
+        assert_eq!(kinds(&mut write_queue), [kind::HELLO, kind::ITEM, kind::ITEM], "it waits for an answer");
+        write_queue.set_before_answer(load(2));
+        for answer in [kind::CREDIT, kind::ERROR, kind::REPLY] {
+            put(&mut write_queue, answer, 9);
+        }
+        // More than one message of WebSocket.
+        (0..9).for_each(|_| put(&mut write_queue, kind::REPLY, PIECE));
+        let [credit, before, error, replies @ ..] = &queued(&mut write_queue)[..] else { panic!("at least three") };
+        assert_eq!([credit.0.kind, before.0.kind, error.0.kind], [kind::CREDIT, kind::LOAD, kind::ERROR]);
+        assert_eq!(before.1, load(2)[HEADER..], "it replaces the first");
+        assert!(replies.len() == 10 && replies.iter().all(|(header, _)| header.kind == kind::REPLY));
+        write_queue.set_before_answer(load(3));
+        for _ in 0..2 {
+            put(&mut write_queue, kind::REPLY, PIECE + 1);
+        }
+        write_queue.set_window(usize::MAX);
+        assert_eq!(kinds(&mut write_queue), [kind::LOAD, kind::REPLY, kind::REPLY, kind::REPLY, kind::REPLY]);
     }
 
     #[test]

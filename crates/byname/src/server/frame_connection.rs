@@ -33,7 +33,7 @@ use crate::dispatch::inline::{InlineCall, Polled};
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::{self, FrameHeader, flag, kind};
 use crate::frames::payload::call::ReceivedCall;
-use crate::frames::payload::{self, Hello, reply, stream};
+use crate::frames::payload::{self, Hello, load, reply, stream};
 use crate::frames::websocket::WebSocketRole;
 use crate::frames::{
     Assembled, FlowControl, FrameSocket, GivenUp, MessageAssembly, PIECE, SharedState, SharedStreams, SocketEnd,
@@ -141,6 +141,9 @@ struct FrameServer<S> {
     /// Why it accepts no further call, once it does not.
     leaving: Option<EndReason>,
     last_call: Instant,
+    /// The longest that a call waited for its task, in microseconds, of those whose replies were gathered since everything
+    /// was written.
+    waited: u32,
     /// When the last inline poll ended.
     clock: std::time::Instant,
     timer: DeadlineTimer,
@@ -157,6 +160,8 @@ struct SharedReplies {
     write_queue: WriteQueue,
     ended: Vec<u64>,
     flows: FlowControl,
+    /// The longest that a call waited for its task, in microseconds, of those whose replies are in the queue.
+    waited: u32,
 }
 
 impl SharedStreams for SharedReplies {
@@ -172,12 +177,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let limits = endpoint.dispatch().limits();
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
-        let hello = Hello { message: limits.message, window, calls: CALLS, codecs };
+        let instance = Some(endpoint.instance());
+        let hello = Hello { message: limits.message, window, calls: CALLS, codecs, instance };
         let mut write_queue = WriteQueue::new();
         hello.put(&mut write_queue);
         let now = Instant::now();
-        let replies =
-            SharedReplies { write_queue: WriteQueue::new(), ended: Vec::new(), flows: FlowControl::default() };
+        let replies = SharedReplies {
+            write_queue: WriteQueue::new(),
+            ended: Vec::new(),
+            flows: FlowControl::default(),
+            waited: 0,
+        };
         Self {
             socket: FrameSocket::new(stream, WebSocketRole::Server, early, now),
             caller,
@@ -195,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             last_id: 0,
             leaving: None,
             last_call: now,
+            waited: 0,
             clock: now.into_std(),
             timer: DeadlineTimer::default(),
             endpoint,
@@ -226,11 +237,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             }
             let is_more = self.write_queue.len() >= UNWRITTEN || !self.unread.is_empty();
             self.gather();
+            if !self.write_queue.is_empty() {
+                self.write_queue.set_before_answer(load::frame(self.endpoint.load(self.waited)));
+            }
             let unwritten = self.socket.poll_write(cx, &mut self.write_queue)?.is_pending();
             if self.has_streams {
                 self.let_streams_go_on();
             }
             if !unwritten {
+                self.waited = 0;
                 let is_done = self.running.is_empty() && !self.assembly.is_waiting() && self.write_queue.is_empty();
                 if self.leaving.is_some() && is_done {
                     return Ok(Poll::Ready(SocketEnd::Closed));
@@ -302,6 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 self.running.remove(&id);
             }
             self.last_call = Instant::now();
+            self.waited = self.waited.max(std::mem::take(&mut replies.waited));
         }
     }
 
@@ -487,8 +503,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 // Its result probably has a similar size.
                 request.room = self.write_queue.spare();
             }
-            let call = Box::pin(async move { dispatch.run_found(entry.as_ref(), request).await });
-            self.spawn(id, name, call, access);
+            let unstarted = dispatch.unstarted();
+            let call = Box::pin(async move {
+                drop(unstarted);
+                dispatch.run_found(entry.as_ref(), request).await
+            });
+            self.spawn(id, name, call, Some(now), access);
             return Ok(());
         };
         let limit = dispatch.limits().message;
@@ -525,7 +545,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             Polled::Running(call) => {
                 let name = Arc::clone(name);
                 self.write_queue.abandon(start);
-                self.spawn(id, name, Box::pin(call), access);
+                self.spawn(id, name, Box::pin(call), None, access);
                 return Ok(());
             }
         };
@@ -540,13 +560,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     }
 
     /// Gives a call a task of its own, so that it delays no other. `work` is on the heap already, because tokio moves the
-    /// future of a task several times.
-    fn spawn(&mut self, id: u64, name: Arc<str>, work: BoxFuture<Reply>, mut access: AccessEntry) {
+    /// future of a task several times. It has waited since `unstarted_since`, if it was not polled yet.
+    fn spawn(
+        &mut self,
+        id: u64,
+        name: Arc<str>,
+        work: BoxFuture<Reply>,
+        unstarted_since: Option<Instant>,
+        mut access: AccessEntry,
+    ) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
         let task = tokio::spawn(async move {
+            let waited = unstarted_since.map_or(0, |since| micros(Instant::now().saturating_duration_since(since)));
             let reply = work.await;
             let mut replies = shared.lock();
+            replies.waited = replies.waited.max(waited);
             put_reply(&mut replies.write_queue, id, reply, limit, &name, &mut access);
             replies.ended.push(id);
             shared.unlock_and_wake(replies);
@@ -571,7 +600,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             request.items = Some(stream_calls::uploaded(&self.shared, id));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
-        let task = tokio::spawn(stream_calls::answer(shared, dispatch, id, entry, request, access));
+        let unstarted = dispatch.unstarted();
+        let task = tokio::spawn(stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access));
         self.running.insert(id, task.abort_handle());
     }
 
@@ -750,6 +780,11 @@ fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
          raise the limit{shorter}"
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
+}
+
+/// A time that was measured, in microseconds: at least 1, because 0 means that none was.
+fn micros(waited: Duration) -> u32 {
+    u32::try_from(waited.as_micros()).unwrap_or(u32::MAX).max(1)
 }
 
 fn timed_out(why: &str) -> SocketEnd {

@@ -57,9 +57,13 @@ use crate::peer::Peer;
 use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::headers;
+use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 
 /// The limit of concurrent calls on one HTTP/2 connection.
 pub(super) const STREAMS: u32 = 256;
+
+/// Up to this number of calls in flight, the header that reports it need not be written anew for each answer.
+const PREPARED_LOADS: usize = 64;
 
 /// How long callers of a mounted server are told to keep a connection, at most. The outer server may close it soon.
 const MOUNTED_IDLE: Duration = Duration::from_secs(5);
@@ -67,6 +71,10 @@ const MOUNTED_IDLE: Duration = Duration::from_secs(5);
 /// The state that all connections of a server share.
 pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
+    instance: InstanceId,
+    instance_header: HeaderValue,
+    /// The header of a load for each of the smallest numbers of calls in flight.
+    load_headers: [HeaderValue; PREPARED_LOADS],
     frames: bool,
     gate: RequestRules,
     cors: CorsHeaders,
@@ -135,8 +143,12 @@ impl ServerEndpoint {
         // The connections of a mounted server belong to the outer one.
         let announced = if is_mounted { limit.min(MOUNTED_IDLE) } else { limit };
         let idle = announced.as_secs();
+        let instance = InstanceId::random();
         Self {
             dispatch,
+            instance,
+            instance_header: instance.to_header(),
+            load_headers: std::array::from_fn(|calls| ReportedLoad { calls: calls as u32, queue_delay: 0 }.to_header()),
             frames,
             gate,
             cors: CorsHeaders::new(&server.cors),
@@ -169,6 +181,26 @@ impl ServerEndpoint {
 
     pub(super) fn dispatch(&self) -> &Arc<Dispatch> {
         &self.dispatch
+    }
+
+    /// Which server this is.
+    pub(super) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// How busy the server is now. A call waited for `queue_delay` microseconds.
+    pub(super) fn load(&self, queue_delay: u32) -> ReportedLoad {
+        let calls = u32::try_from(self.dispatch.in_flight()).unwrap_or(u32::MAX);
+        ReportedLoad { calls, queue_delay }
+    }
+
+    /// The load as a header. Nothing measures how long a call over HTTP waits.
+    fn load_header(&self) -> HeaderValue {
+        let load = self.load(0);
+        match self.load_headers.get(load.calls as usize) {
+            Some(prepared) => prepared.clone(),
+            None => load.to_header(),
+        }
     }
 
     /// What connections begin with, if not with HTTP.
@@ -287,7 +319,8 @@ pub(super) async fn answer<B: RequestBody>(
     let says_idle =
         version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, RequestTarget::Path { .. }));
     let accepted = endpoint.compresses().then(|| AcceptedCodings::of(&head.headers));
-    let mut out = route(&session, target, &mut head, &mut body).await;
+    let mut tells_load = false;
+    let mut out = route(&session, target, &mut head, &mut body, &mut tells_load).await;
     if let Some(body) = body {
         // It was answered without reading the body. The next request comes after that body.
         request_body::skip_or_close(&head, pin!(body), &session.activity).await;
@@ -311,7 +344,15 @@ pub(super) async fn answer<B: RequestBody>(
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if out.extensions_mut().remove::<MayBeKept>().is_none() {
             out.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        } else {
+            // A cache would repeat what is true now only, and perhaps of another server.
+            tells_load = false;
         }
+    }
+    if tells_load {
+        let headers = out.headers_mut();
+        headers.insert(headers::LOAD, endpoint.load_header());
+        headers.insert(headers::INSTANCE, endpoint.instance_header.clone());
     }
     if is_head {
         leave_out_body(&mut out);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Way;
@@ -15,6 +15,9 @@ pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol
 pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
 /// All ways, as a server offers them by default.
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
+/// On a reply to a caller that says how long it waits: which server it is, and how busy.
+pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("byname-instance");
+pub(crate) const LOAD: HeaderName = HeaderName::from_static("byname-load");
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// On a request: how long the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
@@ -23,16 +26,41 @@ pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1");
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PROBLEM: &str = "application/problem+json";
 
+/// The values of `content-type` that nearly all answers have, checked by the compiler and not for each answer.
+const JSON_VALUE: HeaderValue = HeaderValue::from_static(JSON);
+
+/// Server: `content-type`.
+pub(crate) fn content_type(name: &'static str) -> HeaderValue {
+    if name == JSON { JSON_VALUE } else { HeaderValue::from_static(name) }
+}
+
 /// The reason phrase of the 502 that the original sends.
 pub(crate) const NO_FUNC: &str = "no func found err";
+
+/// Client: the name of a header that byname's answers have. To parse it as any name takes longer, and copies those that
+/// are not of HTTP.
+pub(crate) fn usual_name(name: &str) -> Option<HeaderName> {
+    Some(match name {
+        "content-length" => CONTENT_LENGTH,
+        "content-type" => CONTENT_TYPE,
+        "date" => DATE,
+        "byname-protocol" => PROTOCOL,
+        "byname-ways" => WAYS,
+        "byname-instance" => INSTANCE,
+        "byname-load" => LOAD,
+        "keep-alive" => KEEP_ALIVE,
+        _ => return None,
+    })
+}
 
 /// How long the caller still waits.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let Some(value) = headers.get(TIMEOUT) else {
         return Ok(None);
     };
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.and_then(|text| text.parse().ok()) {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let add = |ms: u64, byte| ms.checked_mul(10)?.checked_add(digit(byte)?);
+    match Some(value.as_bytes()).filter(|text| !text.is_empty()).and_then(|text| text.iter().try_fold(0, add)) {
         Some(ms) => Ok(Some(Duration::from_millis(ms))),
         None => Err(Error::refused(
             Code::InvalidArgument,
@@ -102,9 +130,19 @@ mod tests {
     fn timeouts_are_whole_milliseconds() {
         assert_eq!(timeout(&HeaderMap::new()).unwrap(), None);
         assert_eq!(timeout(&one("byname-timeout-ms", "250")).unwrap(), Some(Duration::from_millis(250)));
+        let longest = one("byname-timeout-ms", "18446744073709551615");
+        assert_eq!(timeout(&longest).unwrap(), Some(Duration::from_millis(u64::MAX)));
         for bad in ["", "-1", "+5", "1.5", "1s", "18446744073709551616"] {
             assert!(timeout(&one("byname-timeout-ms", bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn usual_names_are_known_as_they_are_written() {
+        for name in [CONTENT_LENGTH, CONTENT_TYPE, DATE, PROTOCOL, WAYS, INSTANCE, LOAD, KEEP_ALIVE] {
+            assert_eq!(usual_name(name.as_str()), Some(name));
+        }
+        assert_eq!([usual_name("Byname-Load"), usual_name("byname-")], [None, None]);
     }
 
     #[test]

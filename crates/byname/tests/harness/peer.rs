@@ -19,6 +19,7 @@ pub const REPLY: u8 = 4;
 pub const ERROR: u8 = 5;
 pub const CANCEL: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const LOAD: u8 = 11;
 
 pub const MORE: u8 = 1;
 pub const METADATA: u8 = 2;
@@ -140,6 +141,8 @@ pub struct Peer<S = TcpStream> {
     /// The rest of the message that came last.
     frames: Vec<u8>,
     is_client: bool,
+    /// What the server has said in its HELLO.
+    pub hello: Value,
     _open: Option<Open>,
 }
 
@@ -193,7 +196,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     async fn after(asking: String, stream: S) -> Self {
-        let mut peer = Self { stream, early: Vec::new(), frames: Vec::new(), is_client: true, _open: None };
+        let (early, frames, hello) = (Vec::new(), Vec::new(), Value::Null);
+        let mut peer = Self { stream, early, frames, is_client: true, hello, _open: None };
         peer.send(asking).await;
         let end = loop {
             if let Some(end) = peer.early.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -205,13 +209,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         assert!(head.starts_with("http/1.1 101 "), "{head}");
         assert!(head.contains(&format!("sec-websocket-accept: {}\r\n", accept(KEY).to_lowercase())), "{head}");
         assert!(head.contains("sec-websocket-protocol: byname.v1\r\n"), "{head}");
-        assert_eq!(peer.frame().await.kind, HELLO);
+        let hello = peer.frame().await;
+        assert_eq!((hello.kind, peer.frames.len()), (HELLO, 0), "it has a message of its own");
+        peer.hello = serde_json::from_slice(&hello.payload).unwrap();
         peer
     }
 
     /// The side that was connected to.
     pub fn serving(stream: S, early: Vec<u8>, open: Open) -> Self {
-        Self { stream, early, frames: Vec::new(), is_client: false, _open: Some(open) }
+        Self { stream, early, frames: Vec::new(), is_client: false, hello: Value::Null, _open: Some(open) }
     }
 
     /// Says HELLO as a server that takes JSON alone, and reads the client's.
@@ -236,16 +242,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.send(all).await;
     }
 
-    /// The next frame. Pings are answered, pongs are ignored.
+    /// The next frame. LOAD is skipped. Pings are answered, pongs are ignored.
     pub async fn frame(&mut self) -> Frame {
         loop {
             match self.next().await {
+                Came::Frame(frame) if frame.kind == LOAD => {}
                 Came::Frame(frame) => return frame,
                 Came::Ping => self.send(message(0x8a, self.is_client, "")).await,
                 Came::Pong(_) => {}
                 other => panic!("expected a frame, got {other:?}"),
             }
         }
+    }
+
+    /// All frames of the next message.
+    pub async fn message(&mut self) -> Vec<Frame> {
+        let Came::Frame(first) = self.next().await else { panic!("expected frames") };
+        let rest = std::iter::from_fn(|| self.take_frame());
+        [first].into_iter().chain(rest).collect()
     }
 
     /// The next call, whatever names come before it.

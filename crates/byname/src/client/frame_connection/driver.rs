@@ -15,7 +15,7 @@ use super::{ConnectionStatus, FrameConnection, FrameConnectionState, window};
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::Executed;
 use crate::frames::header::{self, flag, kind};
-use crate::frames::payload::{self, put_cancel, stream};
+use crate::frames::payload::{self, load, put_cancel, stream};
 use crate::frames::{self, Assembled, FrameSocket, GivenUp, MessageAssembly, Violation};
 use crate::limits_and_timeouts::Limits;
 use crate::outcome::items::EncodedItems;
@@ -271,6 +271,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     state.calls.end_each(beyond, &mut self.wakers);
                     state.all_in_queue(&mut self.wakers);
                 }
+                // No client chooses by it yet.
+                kind::LOAD => drop(load::read(payload)?),
                 kind::HELLO => return Err(Violation("a second HELLO")),
                 _ => {}
             }

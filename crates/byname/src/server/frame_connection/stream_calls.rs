@@ -12,7 +12,7 @@ use super::{SharedReplies, put_reply};
 use crate::access_log::AccessEntry;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, UnstartedCall};
 use crate::error::{Code, Error, Executed};
 use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;
@@ -33,11 +33,13 @@ pub(super) fn uploaded(shared: &Arc<SharedState<SharedReplies>>, id: u64) -> Ite
 pub(super) async fn answer(
     shared: Arc<SharedState<SharedReplies>>,
     dispatch: Arc<Dispatch>,
+    unstarted: UnstartedCall,
     id: u64,
     entry: Option<Arc<RegistryEntry>>,
     request: Request,
     mut access: AccessEntry,
 ) {
+    drop(unstarted);
     let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
     let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
     let last = match result {

@@ -70,7 +70,7 @@ pub(super) fn answer(reply: HttpReply, metadata: HeaderMap) -> HttpAnswer {
         *out.headers_mut() = metadata;
     }
     if status != StatusCode::NO_CONTENT {
-        out.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        out.headers_mut().insert(CONTENT_TYPE, headers::content_type(content_type));
     }
     if let Some(seconds) = retry_after {
         out.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -61,12 +61,14 @@ impl RequestTarget {
     }
 }
 
-/// The answer to a request. `body` stays `Some` if it was not read.
+/// The answer to a request. `body` stays `Some` if it was not read. `tells_load` is set if the caller is to learn how busy
+/// the server is.
 pub(super) async fn route<B: RequestBody>(
     session: &Session,
     target: RequestTarget,
     head: &mut Parts,
     body: &mut Option<B>,
+    tells_load: &mut bool,
 ) -> HttpAnswer {
     let began = Instant::now();
     let client = session.client(head);
@@ -75,7 +77,7 @@ pub(super) async fn route<B: RequestBody>(
     let mut access = if logs_access { access(caller, target, head, began) } else { AccessEntry::none() };
     let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access, unread: None };
     let mut origin = None;
-    let mut out = match admit(request, target, &mut origin).await {
+    let mut out = match admit(request, target, &mut origin, tells_load).await {
         Ok(out) => out,
         Err(rejection) => {
             access.refused(&rejection.error);
@@ -116,6 +118,7 @@ async fn admit<B: RequestBody>(
     mut request: AdmittedRequest<'_, B>,
     target: RequestTarget,
     origin: &mut Option<HeaderValue>,
+    tells_load: &mut bool,
 ) -> Result<HttpAnswer, Rejection> {
     let (session, endpoint) = (request.caller.session, request.endpoint());
     let head = &mut *request.head;
@@ -147,6 +150,7 @@ async fn admit<B: RequestBody>(
         return upgrade(request);
     }
     request.caller.deadline = headers::timeout(&head.headers)?.map(|timeout| later(request.began, timeout));
+    *tells_load = request.caller.deadline.is_some();
     if head.method == Verb::OPTIONS && origin.is_some() {
         return Ok(endpoint.cors.preflight());
     }
