@@ -35,6 +35,7 @@ use crate::limits_and_timeouts::{Limit, Limits};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
+use crate::wire::instance_and_load::ReportedLoad;
 
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
@@ -68,6 +69,8 @@ struct FrameConnectionState {
     status: ConnectionStatus,
     /// The server's HELLO.
     server: Hello,
+    /// What the server said last of its load.
+    reported: Option<ReportedLoad>,
     /// Calls that wait until others end, because the server accepts no more at once, in their order.
     queue: BTreeMap<u64, Waker>,
     most_queued: usize,
@@ -105,6 +108,7 @@ impl FrameConnection {
             most_queued: limits.waiting,
             tickets: 0,
             earliest: None,
+            reported: None,
         };
         Self { state: SharedState::new(state), codec, opened: now, until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)) }
     }
@@ -120,7 +124,7 @@ impl FrameConnection {
 
     /// What the server said last of its calls in flight, if it did.
     pub(super) fn reported_calls(&self) -> Option<u32> {
-        None
+        self.state().reported.as_ref().map(|load| load.calls)
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -272,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     state.all_in_queue(&mut self.wakers);
                 }
                 // No client chooses by it yet.
-                kind::LOAD => drop(load::read(payload)?),
+                kind::LOAD => state.reported = Some(load::read(payload)?),
                 kind::HELLO => return Err(Violation("a second HELLO")),
                 _ => {}
             }
