@@ -117,7 +117,7 @@ pub enum Transport {
     /// Frames: many calls at once on one connection. The first calls use HTTP. When the server has offered frames, the
     /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
     /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
-    /// each, up to four, and spreads the calls over them.
+    /// each, up to twenty. A call goes to the least busy of three of them, as far as the client knows.
     #[default]
     Frames,
     /// Only HTTP/1.1.
@@ -471,7 +471,9 @@ impl ClientBuilder {
     /// [`SocketAddr`](std::net::SocketAddr)s. They replace the addresses of the name in the URL and are used in the same
     /// way: each new HTTP connection goes to the first address where it is ready, with its TLS. An address that takes
     /// more than 250 ms for a step is overtaken by the next. Addresses that stalled, or whose calls timed out, come last.
-    /// Frames are spread over up to four addresses.
+    /// By frames the client has a connection to each address, up to twenty. A call goes to the least busy of three of them, as
+    /// far as the client knows: by its own calls in flight, the load that servers report, latency and failures. A replica
+    /// that fails again and again gets no calls for a while.
     ///
     /// ```
     /// let replicas = ["10.0.0.1:8080", "10.0.0.2:8080"];
