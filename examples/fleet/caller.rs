@@ -84,7 +84,7 @@ async fn calls(client: Client, task: u64, meter: Arc<Meter>, ends: Arc<AtomicBoo
         order += TASKS;
         let began = Instant::now();
         // Every fourth call places an order.
-        let answered = if order / TASKS % 4 == 0 {
+        let answered = if (order / TASKS).is_multiple_of(4) {
             let placed = orders.place(order).await;
             match &placed {
                 Ok(_) => calls.placed.push(order),
