@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::address_order::AddressOrder;
 use super::connect::addresses;
 use super::frame_connection::{FrameConnection, Upgrades, open};
-use super::service_url::ServiceUrl;
+use super::service_target::ServiceTarget;
 use crate::address::Address;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later};
@@ -27,7 +27,7 @@ const SPREAD: usize = 4;
 const LOOK: Duration = Duration::from_secs(10);
 
 pub(super) struct FrameConnectionSet {
-    target: ServiceUrl,
+    target: ServiceTarget,
     limits: Limits,
     /// The codec of values, if the server can read it.
     codec: Codec,
@@ -62,7 +62,7 @@ struct RuntimeConnections {
 
 impl FrameConnectionSet {
     pub(super) fn new(
-        target: ServiceUrl,
+        target: ServiceTarget,
         limits: Limits,
         codec: Codec,
         opened: impl Fn(Id) + Send + Sync + 'static,
