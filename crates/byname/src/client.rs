@@ -15,6 +15,7 @@ mod endpoint_set;
 mod endpoint_url;
 mod frame_attempt;
 pub(crate) mod frame_connection;
+mod frame_connection_plan;
 mod frame_connection_set;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;

@@ -42,6 +42,8 @@ impl AddressOrder {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, prop_assert, proptest};
+
     use super::*;
 
     fn at(port: u16) -> Address {
@@ -82,5 +84,28 @@ mod tests {
         known.timed_out(&at(2));
         known.timed_out(&at(3));
         assert!(!known.is_avoided(&at(1)), "all of them are late");
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_keeps_every_address_and_never_avoids_all(
+            events in proptest::collection::vec((1..5u16, any::<bool>()), 0..20),
+            known in proptest::sample::subsequence(vec![1, 2, 3, 4], 1..=4),
+        ) {
+            let mut order = AddressOrder::default();
+            for (port, answers) in events {
+                let mut addresses: Vec<_> = known.iter().map(|port| at(*port)).collect();
+                let before = addresses.clone();
+                order.order(&mut addresses);
+                prop_assert!(addresses.len() == before.len() && before.iter().all(|address| addresses.contains(address)));
+                prop_assert!(!addresses.iter().all(|address| order.is_avoided(address)));
+                // Those that are avoided come last.
+                let first_avoided = addresses.iter().position(|address| order.is_avoided(address));
+                let after = addresses.iter().skip(first_avoided.unwrap_or(addresses.len()));
+                prop_assert!(after.clone().all(|address| order.is_avoided(address)));
+                if answers { order.answered(&at(port)) } else { order.timed_out(&at(port)) }
+                prop_assert!(!(answers && order.is_avoided(&at(port))));
+            }
+        }
     }
 }

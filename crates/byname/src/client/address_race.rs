@@ -107,6 +107,8 @@ impl AddressRace {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
     const STEP: Duration = Duration::from_millis(1);
@@ -190,5 +192,41 @@ mod tests {
         assert_eq!(race.missing(), "the TLS handshake did not finish");
         race.moved(0, ConnectStep::Upgrading, now);
         assert_eq!(race.missing(), "no answer");
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_is_tried_once_and_a_new_one_only_when_another_failed_or_took_its_time(
+            count in 1..6u16,
+            events in proptest::collection::vec((0..4u8, 0..6usize, 0..300u64), 0..40),
+        ) {
+            let mut race = race(&(1..=count).collect::<Vec<_>>());
+            let mut now = Instant::now();
+            let mut started = Vec::new();
+            let mut may_start_at = now;
+            for (event, id, pause) in events {
+                match event {
+                    0 => race.moved(id, ConnectStep::Securing, now),
+                    1 => {
+                        race.failed(id);
+                        may_start_at = now;
+                    }
+                    _ => now += Duration::from_millis(pause),
+                }
+                if let Some((_, address)) = race.start(now) {
+                    prop_assert!(now >= may_start_at, "too early");
+                    prop_assert!(!started.contains(&address));
+                    started.push(address);
+                    may_start_at = now + NEXT_ADDRESS;
+                }
+                prop_assert!(race.stalled(None).iter().all(|stalled| started.contains(stalled)));
+                prop_assert!(started.last().is_none_or(|used| !race.stalled(Some(used)).contains(used)));
+            }
+            for _ in 0..count {
+                started.extend(race.start(now).map(|(_, address)| address));
+                now += NEXT_ADDRESS;
+            }
+            prop_assert_eq!(started.len(), usize::from(count));
+        }
     }
 }

@@ -80,6 +80,8 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
     fn take(pool: &mut ConnectionPool<u8, &'static str>, owner: &'static str, now: Instant) -> (Option<u8>, Vec<u8>) {
@@ -121,5 +123,47 @@ mod tests {
         assert_eq!(pool.next_expiry(), Some(now + s(4)));
         assert_eq!(pool.expire(now + s(4)), vec![2]);
         assert_eq!(pool.next_expiry(), Some(now + s(60)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_connection_is_taken_once_by_its_owner_in_its_time(
+            events in proptest::collection::vec((0..6u8, 0..3u8, 0..90u64), 0..60),
+        ) {
+            let (mut pool, mut now) = (ConnectionPool::new(), Instant::now());
+            // What the pool holds: the turn, which is the connection too, its owner and its end.
+            let mut held: Vec<(u64, u8, Instant)> = Vec::new();
+            for (turn, (event, owner, seconds)) in (0u64..).zip(events) {
+                match event {
+                    0 | 1 => {
+                        let until = now + Duration::from_secs(seconds);
+                        pool.put(turn, owner, turn, until);
+                        held.push((turn, owner, until));
+                    }
+                    2 => {
+                        let mut closed = Vec::new();
+                        let taken = pool.take(&owner, now, &mut closed);
+                        let expected = held.iter().rfind(|(_, whose, until)| *whose == owner && *until > now);
+                        prop_assert_eq!(taken, expected.map(|(turn, ..)| *turn));
+                        prop_assert!(held.iter().filter(|(turn, ..)| closed.contains(turn)).all(|(.., until)| *until <= now));
+                        held.retain(|(turn, ..)| Some(*turn) != taken && !closed.contains(turn));
+                    }
+                    3 => {
+                        let mut expired = pool.expire(now);
+                        expired.sort_unstable();
+                        let expected: Vec<_> = held.extract_if(.., |(.., until)| *until <= now).map(|(turn, ..)| turn).collect();
+                        prop_assert_eq!(expired, expected);
+                    }
+                    4 => {
+                        let oldest = held.first().map(|(turn, ..)| *turn);
+                        prop_assert_eq!(pool.take_oldest(), oldest);
+                        held.retain(|(turn, ..)| Some(*turn) != oldest);
+                    }
+                    _ => now += Duration::from_secs(seconds),
+                }
+                prop_assert_eq!(pool.len(), held.len());
+                prop_assert_eq!(pool.next_expiry(), held.iter().map(|(.., until)| *until).min());
+            }
+        }
     }
 }

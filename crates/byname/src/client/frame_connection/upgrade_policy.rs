@@ -59,6 +59,8 @@ impl Upgrades {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert, proptest};
+
     use super::*;
 
     #[test]
@@ -88,5 +90,28 @@ mod tests {
         }
         upgrades.ended(true, s(1), now, 0.5);
         assert!(!upgrades.may_try(now + s(59)) && upgrades.may_try(now + s(60)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_ends_within_the_longest_and_only_failures_and_cuts_begin_one(
+            events in proptest::collection::vec((0..4u8, 0..200u64, 0.0..1.0f64), 0..60),
+        ) {
+            let (mut upgrades, mut now) = (Upgrades::default(), Instant::now());
+            for (event, seconds, jitter) in events {
+                let could = upgrades.may_try(now);
+                let age = Duration::from_secs(seconds);
+                match event {
+                    0 => upgrades.failed(now, jitter),
+                    1 => upgrades.opened(),
+                    2 => upgrades.ended(seconds % 2 == 0, age, now, jitter),
+                    _ => now += age,
+                }
+                let goes_on = event == 1 || event == 2 && (seconds % 2 == 1 || age >= LONG_LIVED) || event == 3;
+                prop_assert!(!(could && goes_on) || upgrades.may_try(now));
+                prop_assert!(event != 0 || !upgrades.may_try(now));
+                prop_assert!(upgrades.may_try(now + LONGEST.mul_f64(1.25)));
+            }
+        }
     }
 }

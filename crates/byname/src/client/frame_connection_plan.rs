@@ -1,0 +1,370 @@
+//! Which connections of frames a service has and wants: [`FrameConnectionPlan`]. A state machine without sockets, without a
+//! clock and without chance of its own.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::address_order::AddressOrder;
+use super::frame_connection::Upgrades;
+use crate::address::Address;
+
+/// Calls are spread over at most this many addresses of a name.
+const SPREAD: usize = 4;
+
+/// The connections of each runtime, and when another is opened. `K` names a runtime, and `L` is a connection.
+#[derive(Debug)]
+pub(super) struct FrameConnectionPlan<K, L> {
+    /// The server has offered frames before. A client that makes one call needs no such connection.
+    was_offered: bool,
+    /// A call had one of these connections to go by.
+    was_used: bool,
+    members: Vec<RuntimeConnections<K, L>>,
+    upgrades: Upgrades,
+    /// Addresses that did not change to frames in time come last.
+    order: AddressOrder,
+}
+
+/// The connections of one runtime.
+#[derive(Debug)]
+struct RuntimeConnections<K, L> {
+    runtime: K,
+    /// The oldest first.
+    links: Vec<PlannedConnection<L>>,
+    /// As many as there are addresses to spread calls over.
+    wanted: usize,
+    /// One is being opened.
+    is_opening: bool,
+}
+
+#[derive(Debug)]
+struct PlannedConnection<L> {
+    address: Address,
+    link: L,
+    /// When another replaces it.
+    until: Instant,
+}
+
+impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
+    pub(super) fn new() -> Self {
+        let (upgrades, order) = (Upgrades::default(), AddressOrder::default());
+        Self { was_offered: false, was_used: false, members: Vec::new(), upgrades, order }
+    }
+
+    /// The connection that the next call of this runtime goes by. `chance` chooses among this many.
+    pub(super) fn choose(&mut self, runtime: K, chance: impl FnOnce(usize) -> usize) -> Option<L> {
+        let member = self.members.iter().find(|member| member.runtime == runtime)?;
+        let chosen = match member.links.as_slice() {
+            [] => return None,
+            [only] => only,
+            // By chance: with turns, a caller that asks twice for each call would always get every second one.
+            many => &many[chance(many.len())],
+        };
+        self.was_used = true;
+        Some(chosen.link.clone())
+    }
+
+    /// Whether a call had one of these connections to go by.
+    pub(super) fn was_used(&self) -> bool {
+        self.was_used
+    }
+
+    /// The server offers frames. Whether the caller must open a connection for this runtime.
+    pub(super) fn offered(&mut self, runtime: K, now: Instant) -> bool {
+        std::mem::replace(&mut self.was_offered, true) && self.begin(runtime, now)
+    }
+
+    /// Whether the caller must open another connection for this runtime, which has one.
+    pub(super) fn needs_another(&mut self, runtime: K, now: Instant) -> bool {
+        self.member(runtime).is_some() && self.begin(runtime, now)
+    }
+
+    /// The addresses for another connection of this runtime, the best first.
+    pub(super) fn candidates(&mut self, runtime: K, addresses: Vec<Address>, chance: &mut Rng) -> Vec<Address> {
+        let mut candidates =
+            self.member(runtime).map(|member| member.candidates(addresses, chance)).unwrap_or_default();
+        self.order.order(&mut candidates);
+        candidates
+    }
+
+    /// An address held up the opening of a connection.
+    pub(super) fn stalled(&mut self, address: &Address) {
+        self.order.timed_out(address);
+    }
+
+    /// A connection is open, and calls go by it too until then. Returns the connection that it replaces.
+    pub(super) fn opened(&mut self, runtime: K, address: Address, link: L, until: Instant) -> Option<L> {
+        self.upgrades.opened();
+        self.order.answered(&address);
+        let member = self.member(runtime)?;
+        member.install(PlannedConnection { address, link, until })
+    }
+
+    /// No connection could be opened. `jitter` is random, from 0 to 1.
+    pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
+        self.upgrades.failed(now, jitter);
+    }
+
+    /// The opening is over, whatever came of it.
+    pub(super) fn opening_ended(&mut self, runtime: K) {
+        if let Some(member) = self.member(runtime) {
+            member.is_opening = false;
+        }
+        self.forget_members();
+    }
+
+    /// A connection has ended; `was_cut` if it ended without notice during calls. `jitter` is random, from 0 to 1.
+    pub(super) fn ended(&mut self, was_cut: bool, age: Duration, now: Instant, jitter: f64) {
+        self.upgrades.ended(was_cut, age, now, jitter);
+    }
+
+    /// No further call goes by the connections that this is true of.
+    pub(super) fn forget(&mut self, is_over: impl Fn(&L) -> bool) {
+        for member in &mut self.members {
+            member.links.retain(|planned| !is_over(&planned.link));
+        }
+        self.forget_members();
+    }
+
+    /// Takes out all connections.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = L> {
+        self.members.iter_mut().flat_map(|member| member.links.drain(..)).map(|planned| planned.link)
+    }
+
+    fn member(&mut self, runtime: K) -> Option<&mut RuntimeConnections<K, L>> {
+        self.members.iter_mut().find(|member| member.runtime == runtime)
+    }
+
+    fn forget_members(&mut self) {
+        self.members.retain(|member| !member.links.is_empty() || member.is_opening);
+    }
+
+    /// Whether the caller must open another connection for this runtime. It counts as begun then.
+    fn begin(&mut self, runtime: K, now: Instant) -> bool {
+        if !self.upgrades.may_try(now) {
+            return false;
+        }
+        let Some(member) = self.member(runtime) else {
+            self.members.push(RuntimeConnections { runtime, links: Vec::new(), wanted: 1, is_opening: true });
+            return true;
+        };
+        let needs_one = member.links.len() < member.wanted || member.links.iter().any(|planned| planned.until <= now);
+        needs_one && !std::mem::replace(&mut member.is_opening, true)
+    }
+}
+
+impl<K, L> RuntimeConnections<K, L> {
+    /// The addresses for another connection, the best first. Calls are spread over addresses of one family, because the
+    /// IPv4 and the IPv6 address of a server are often the same machine.
+    fn candidates(&mut self, mut addresses: Vec<Address>, chance: &mut Rng) -> Vec<Address> {
+        let family = self.links.first().map(|planned| &planned.address).or(addresses.first()).cloned();
+        let is_of_family =
+            |address: &Address| family.as_ref().is_some_and(|family| family.is_of_the_family_of(address));
+        chance.shuffle(&mut addresses);
+        addresses.sort_by_key(|address| !is_of_family(address));
+        self.wanted = addresses.iter().filter(|address| is_of_family(address)).count().clamp(1, SPREAD);
+        let is_linked = |address: &Address| self.links.iter().any(|planned| planned.address == *address);
+        let (linked, free): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_linked);
+        match self.links.first() {
+            // The first connection may go anywhere.
+            None => free,
+            // Another beside those that there are.
+            Some(_) if self.links.len() < self.wanted => free.into_iter().filter(is_of_family).collect(),
+            // One in place of the oldest.
+            Some(PlannedConnection { address: oldest, .. }) => {
+                let again = linked.into_iter().filter(|address| address == oldest);
+                free.into_iter().filter(is_of_family).chain(again).collect()
+            }
+        }
+    }
+
+    /// Calls go by this connection too from now on. Returns the connection that it replaces.
+    fn install(&mut self, planned: PlannedConnection<L>) -> Option<L> {
+        let old = match self.links.iter().position(|linked| linked.address == planned.address) {
+            None if self.links.len() >= self.wanted => Some(0),
+            same => same,
+        };
+        let old = old.map(|at| self.links.remove(at).link);
+        self.links.push(planned);
+        old
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fastrand::Rng;
+    use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(port: u16) -> Address {
+        std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()
+    }
+
+    fn at_ipv6(port: u16) -> Address {
+        std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)).into()
+    }
+
+    fn opens(plan: &mut FrameConnectionPlan<u8, u32>, runtime: u8, port: u16, link: u32, now: Instant) -> Option<u32> {
+        let old = plan.opened(runtime, at(port), link, now + HOUR);
+        plan.opening_ended(runtime);
+        old
+    }
+
+    #[test]
+    fn a_connection_is_opened_at_the_second_offer_and_one_at_a_time() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        assert!(!plan.offered(1, now), "a client that makes one call needs none");
+        assert!(plan.offered(1, now));
+        assert!(!plan.offered(1, now), "one is being opened");
+        assert!(plan.offered(2, now), "each runtime has its own");
+        assert_eq!((plan.choose(1, |_| 0), plan.was_used()), (None, false));
+        assert_eq!(opens(&mut plan, 1, 1, 10, now), None);
+        assert!(!plan.offered(1, now) && !plan.needs_another(1, now), "there is one address");
+        assert_eq!((plan.choose(1, |_| 0), plan.choose(2, |_| 0)), (Some(10), None));
+        assert!(plan.was_used());
+        assert!(!plan.needs_another(3, now), "that runtime has made no call");
+    }
+
+    #[test]
+    fn calls_are_spread_over_the_addresses_of_one_family() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let addresses = || vec![at(1), at_ipv6(1), at(2)];
+        let mut chance = Rng::with_seed(1);
+        plan.offered(1, now);
+        assert!(plan.offered(1, now));
+        assert_eq!(plan.candidates(1, addresses(), &mut chance).len(), 3, "the first may go anywhere");
+        opens(&mut plan, 1, 1, 10, now);
+        assert!(plan.needs_another(1, now), "there are two of its family");
+        assert_eq!(plan.candidates(1, addresses(), &mut chance), [at(2)]);
+        opens(&mut plan, 1, 2, 20, now);
+        assert!(!plan.needs_another(1, now));
+        assert_eq!((plan.choose(1, |_| 0), plan.choose(1, |_| 1)), (Some(10), Some(20)));
+        plan.forget(|link| *link == 10);
+        assert_eq!(plan.choose(1, |count| count), Some(20), "there is no choice");
+        assert!(plan.needs_another(1, now));
+    }
+
+    #[test]
+    fn an_old_connection_is_replaced_elsewhere_or_at_its_own_address() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let mut chance = Rng::with_seed(1);
+        plan.offered(1, now);
+        plan.offered(1, now);
+        opens(&mut plan, 1, 1, 10, now);
+        assert!(!plan.needs_another(1, now + HOUR / 2) && plan.needs_another(1, now + HOUR));
+        assert_eq!(plan.candidates(1, vec![at(1)], &mut chance), [at(1)]);
+        assert_eq!(opens(&mut plan, 1, 1, 11, now + HOUR), Some(10));
+        assert!(plan.needs_another(1, now + HOUR * 2));
+        assert_eq!(plan.candidates(1, vec![at(7)], &mut chance), [at(7)], "the name has changed");
+        assert_eq!(opens(&mut plan, 1, 7, 12, now + HOUR * 2), Some(11));
+    }
+
+    #[test]
+    fn an_address_that_held_up_the_opening_comes_last() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        plan.offered(1, now);
+        plan.offered(1, now);
+        plan.stalled(&at(1));
+        for seed in 0..8 {
+            let candidates = plan.candidates(1, vec![at(1), at(2)], &mut Rng::with_seed(seed));
+            assert_eq!(candidates, [at(2), at(1)]);
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Offered(u8),
+        Look(u8),
+        /// The opening for this runtime succeeds at that one of the candidates, or fails.
+        Ends(u8, Option<usize>),
+        /// A connection of this runtime ends.
+        Breaks(u8, bool),
+        Pass(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let runtime = || 0..3u8;
+        prop_oneof![
+            runtime().prop_map(Event::Offered),
+            runtime().prop_map(Event::Look),
+            (runtime(), proptest::option::weighted(0.8, 0..8usize)).prop_map(|(who, at)| Event::Ends(who, at)),
+            (runtime(), any::<bool>()).prop_map(|(who, was_cut)| Event::Breaks(who, was_cut)),
+            (0..4000u64).prop_map(Event::Pass),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn a_runtime_has_one_connection_for_each_of_a_few_addresses(
+            events in proptest::collection::vec(event(), 0..60),
+            addresses in 1..7u16,
+            seed in any::<u64>(),
+        ) {
+            let (mut plan, mut now, mut chance) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now(), Rng::with_seed(seed));
+            let mut opening = [false; 3];
+            // The connections of each runtime, by what the machine said of them.
+            let mut open: BTreeMap<u32, (u8, Address)> = BTreeMap::new();
+            let mut next = 0;
+            for event in events {
+                let begun = match event {
+                    Event::Offered(who) => plan.offered(who, now).then_some(who),
+                    Event::Look(who) => plan.needs_another(who, now).then_some(who),
+                    Event::Ends(who, at) if opening[usize::from(who)] => {
+                        let all: Vec<_> = (1..=addresses).map(self::at).collect();
+                        let candidates = plan.candidates(who, all, &mut chance);
+                        match at.and_then(|at| candidates.get(at % candidates.len().max(1))) {
+                            Some(address) => {
+                                next += 1;
+                                let until = now + Duration::from_secs(300);
+                                let old = plan.opened(who, address.clone(), next, until);
+                                if let Some(old) = old {
+                                    prop_assert_eq!(open.remove(&old).map(|(owner, _)| owner), Some(who));
+                                }
+                                open.insert(next, (who, address.clone()));
+                            }
+                            None => plan.failed(now, chance.f64()),
+                        }
+                        plan.opening_ended(who);
+                        opening[usize::from(who)] = false;
+                        None
+                    }
+                    Event::Breaks(who, was_cut) => {
+                        let link = open.iter().find(|(_, (owner, _))| *owner == who).map(|(link, _)| *link);
+                        if let Some(link) = link {
+                            open.remove(&link);
+                            plan.ended(was_cut, Duration::from_secs(1), now, chance.f64());
+                            plan.forget(|known| *known == link);
+                        }
+                        None
+                    }
+                    Event::Pass(seconds) => {
+                        now += Duration::from_secs(seconds);
+                        None
+                    }
+                    Event::Ends(..) => None,
+                };
+                if let Some(who) = begun {
+                    prop_assert!(!std::mem::replace(&mut opening[usize::from(who)], true), "one at a time");
+                }
+                for who in 0..3 {
+                    let own: Vec<_> = open.iter().filter(|(_, (owner, _))| *owner == who).collect();
+                    prop_assert!(own.len() <= SPREAD.min(addresses.into()));
+                    for (index, (_, (_, address))) in own.iter().enumerate() {
+                        prop_assert!(own[..index].iter().all(|(_, (_, other))| other != address), "{:?}", own);
+                    }
+                    let chosen = plan.choose(who, |count| chance.usize(..count));
+                    prop_assert_eq!(chosen.is_some(), !own.is_empty());
+                    prop_assert!(chosen.is_none_or(|chosen| own.iter().any(|(link, _)| **link == chosen)));
+                }
+            }
+        }
+    }
+}
