@@ -152,6 +152,21 @@ async fn calls_leave_a_replica_that_discovery_no_longer_answers() {
     assert_eq!(who(&client).await.unwrap(), 2, "its connection is kept");
 }
 
+/// It takes two looks at the connections of frames, which are ten seconds apart.
+#[tokio::test]
+#[ignore = "it takes 20 s"]
+async fn calls_by_frames_leave_a_replica_that_discovery_no_longer_answers() {
+    let (one, two) = (Running::new(replica(1)).await, Running::new(replica(2)).await);
+    let (now, watched) = Watched::new(&[one.address.into()]);
+    let client = Client::builder("localhost/rpc").discover(watched).build().unwrap();
+    until(&client, 1).await;
+    now.send(watch_answer(&[two.address.into()])).unwrap();
+    until(&client, 2).await;
+    for _ in 0..100 {
+        assert_eq!(who(&client).await.unwrap(), 2, "the connection to the first one is left");
+    }
+}
+
 #[tokio::test]
 async fn the_last_good_answer_is_kept_with_its_age() {
     let mut log = Log::new();

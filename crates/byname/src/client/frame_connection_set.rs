@@ -75,8 +75,14 @@ impl FrameConnectionSet {
         self.plan().forget(|known| Arc::ptr_eq(known, link));
     }
 
-    /// Opens another connection of this runtime if one is needed.
+    /// Opens another connection of this runtime if one is needed. Connections to addresses that are gone take no further
+    /// call.
     fn look(self: &Arc<Self>, runtime: &Handle) {
+        let is_used = self.plan().take_use();
+        if let Some(addresses) = self.target.looked_up(is_used) {
+            let gone = self.plan().addresses_are(&addresses, Instant::now());
+            gone.into_iter().for_each(|link| link.leave());
+        }
         if self.plan().needs_another(runtime.id(), Instant::now()) {
             self.start(runtime);
         }

@@ -148,6 +148,13 @@ impl ServiceTarget {
         discovery.used().filter(|answer| seen.swap(answer.version, Ordering::Relaxed) != answer.version)
     }
 
+    /// The addresses, if they may change. The next lookup begins if the service is used and they are old.
+    pub(super) fn looked_up(&self, is_used: bool) -> Option<Vec<Address>> {
+        let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
+        let answer = if is_used { discovery.used() } else { discovery.known().map(|(answer, ..)| answer) };
+        Some(answer?.addresses())
+    }
+
     /// No address of this answer could be connected to. Returns another answer, if there is one.
     pub(super) async fn other_than(&self, failed: &Answer) -> Option<Answer> {
         match &self.places {
