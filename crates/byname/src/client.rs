@@ -7,9 +7,13 @@ mod call_errors;
 mod coded_bodies;
 mod connect;
 mod connection_pool;
+mod discover;
+mod discovery;
+mod discovery_state;
 mod ejection;
 mod endpoint;
 mod endpoint_set;
+mod endpoint_url;
 mod frame_attempt;
 pub(crate) mod frame_connection;
 mod frame_connection_plan;
@@ -24,13 +28,17 @@ mod http_request;
 mod idle_connection_sweeper;
 mod outgoing_call;
 mod renewed_token;
+mod replica_address;
 mod replica_choice;
+mod replica_file;
 mod replica_load;
+mod replica_source;
 mod reply_stream;
 mod retry;
 mod retry_budget;
 mod route;
 mod service;
+mod service_target;
 mod service_url;
 mod short_lived_clients;
 mod stream_call;
@@ -50,13 +58,15 @@ use serde_json::Value;
 
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
+pub use self::discover::{Discover, DiscoverFuture, KnownReplicas, Replicas};
 use self::renewed_token::RenewedToken;
 use self::route::Route;
 use self::service::Service;
+use self::service_target::{GivenReplicas, ServiceTarget};
+use self::service_url::ServiceUrl;
 pub use self::stream_call::StreamCall;
 pub use self::typed_result::Remote;
 
-use crate::address::Address;
 use crate::bearer_token::{self, IssuedToken};
 use crate::codec::Codec;
 use crate::content_coding;
@@ -68,7 +78,7 @@ use crate::metadata;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime;
-use crate::transport::{ClientTls, TlsConnector};
+use crate::transport::ClientTls;
 
 /// A handle to one service. It is cheap to clone, and clones share their connections.
 ///
@@ -180,9 +190,34 @@ impl CallScope {
 }
 
 impl Client {
-    /// A client of the service at `url`: `host:port/path`, with `http://`, `https://` or neither, which is `http://`; or
-    /// `unix:/path` of a unix socket. Without a path it is `/rpc`; [`ClientBuilder::endpoint`] sets another at a unix
-    /// socket. `https://` needs the feature `tls`.
+    /// A client of the service at `url`:
+    ///
+    /// | `url` | the replicas |
+    /// | --- | --- |
+    /// | `orders.internal:8080/rpc` | every address of the name. It is resolved again every five seconds while the client is used |
+    /// | `10.0.0.1:8080,10.0.0.2:8080/rpc` | each element of the list. A name stands for all its addresses |
+    /// | `unix:/run/orders.sock` | the unix socket. Further ones follow after a comma: `,unix:/run/b.sock` |
+    /// | `file:///etc/orders.replicas` | the lines of the file, such as `10.0.0.1:8080` or `unix:/run/orders.sock`. `#` begins a comment. The file is read again every five seconds while the client is used |
+    ///
+    /// Without a scheme it is `http://`. The scheme stands once, before the first host, and the path once, after the last.
+    /// `https://` needs the feature `tls`. Other places of replicas are given to [`ClientBuilder::discover`].
+    ///
+    /// Options follow after a `?`, joined by `&`, at the end of the URL or of a line of a file:
+    ///
+    /// - `endpoint=/rpc` is the path of the server's endpoint, where there is no other. The default is `/rpc`.
+    /// - `tls=orders.internal` encrypts with TLS. The server's certificate must have this name, and it is the host that the
+    ///   server sees.
+    ///
+    /// ```
+    /// use byname::Client;
+    ///
+    /// let list = Client::new("10.0.0.1:8080,10.0.0.2:8080/rpc")?;
+    /// let file = Client::new("file:///etc/orders.replicas?endpoint=/orders")?;
+    /// # Ok::<(), byname::Error>(())
+    /// ```
+    ///
+    /// If the replicas can't be looked up, or there are none, the last ones that were found stay in use.
+    /// [`replicas`](Self::replicas) returns them and their age.
     ///
     /// # Errors
     ///
@@ -199,6 +234,7 @@ impl Client {
             endpoint: None,
             limits: Limits::default(),
             addresses: Vec::new(),
+            discover: None,
             transport,
             codec,
             compress: false,
@@ -279,6 +315,23 @@ impl Client {
                 tracing::warn!(rpc.method = %said, "notification `{said}` failed: {error}");
             }
         });
+    }
+
+    /// What is known of the addresses of the service. `None` before the first call looks them up, and for calls within the
+    /// process.
+    ///
+    /// ```
+    /// # fn example(orders: byname::Client) {
+    /// if let Some(known) = orders.replicas() {
+    ///     println!("{} replicas, found {:?} ago", known.addresses.len(), known.age);
+    /// }
+    /// # }
+    /// ```
+    pub fn replicas(&self) -> Option<KnownReplicas> {
+        match &self.scope.way {
+            Route::Remote(service) => service.replicas(),
+            Route::Local(_) => None,
+        }
     }
 
     /// The same service, with `prefix` and a dot before every name, for functions that `inject_as` serves. With an
@@ -443,6 +496,7 @@ pub struct ClientBuilder {
     endpoint: Option<String>,
     limits: Limits,
     addresses: Vec<String>,
+    discover: Option<Arc<dyn Discover>>,
     transport: Transport,
     codec: Codec,
     compress: bool,
@@ -482,6 +536,14 @@ impl ClientBuilder {
     /// ```
     pub fn addresses<A: ToString>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.addresses.extend(addresses.into_iter().map(|address| address.to_string()));
+        self
+    }
+
+    /// Where the replicas are, as your own code says it: a registry, an inventory, a configuration that is watched. The
+    /// addresses replace those of the name in the URL, and are used in the same way. With `https://` each of them must have
+    /// a certificate with the name in the URL. [`Discover`] has an example.
+    pub fn discover(mut self, discover: impl Discover) -> Self {
+        self.discover = Some(Arc::new(discover));
         self
     }
 
@@ -528,25 +590,24 @@ impl ClientBuilder {
         if self.compress {
             content_coding::check_available("ClientBuilder::compress")?;
         }
-        let mut target = service_url::ServiceUrl::parse(&self.url)?;
-        if target.is_https {
-            target.tls = Some(TlsConnector::new(self.tls, &target.host)?);
-        } else if self.tls.is_some() {
-            let why = format!("a client has `ClientBuilder::tls`, but its URL is {}; write https://", target.url());
-            return Err(Error::refused(Code::InvalidArgument, why));
-        }
+        let mut url = ServiceUrl::parse(&self.url)?;
         if let Some(endpoint) = &self.endpoint {
-            target.set_endpoint(&self.url, endpoint)?;
+            url.set_endpoint(&self.url, endpoint)?;
         }
-        if !self.addresses.is_empty() {
-            target.addresses =
-                self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<_, _>>()?;
-        }
-        if target.is_https && target.addresses.iter().any(Address::is_unix) {
-            let why =
-                format!("{} has a unix socket among its addresses, which has no TLS; write http://", target.url());
-            return Err(Error::refused(Code::InvalidArgument, why));
-        }
+        let addresses =
+            self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<Vec<_>, _>>()?;
+        let given = match (addresses.is_empty(), self.discover) {
+            (true, discover) => discover.map(GivenReplicas::Discover),
+            (false, None) => Some(GivenReplicas::Addresses(addresses)),
+            (false, Some(_)) => {
+                let why = format!(
+                    "a client of {} has both `ClientBuilder::addresses` and `ClientBuilder::discover`; leave one out",
+                    url.shown()
+                );
+                return Err(Error::refused(Code::InvalidArgument, why));
+            }
+        };
+        let target = ServiceTarget::new(url, self.tls, given)?;
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let service = Service::new(target, self.limits, frames, self.compress);
         Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(service)))) })

@@ -126,7 +126,10 @@ pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
-pub use client::{ByName, Call, Client, ClientBuilder, Remote, StreamCall, Transport, WithMetadata};
+pub use client::{
+    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Remote, Replicas, StreamCall,
+    Transport, WithMetadata,
+};
 pub use codec::{Bytes, Codec};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};

@@ -31,8 +31,8 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use byname::{
-    Args, CallError, Client, Code, Codec, Error, Executed, Internal, Listen, ProxyHeader, Server, Transport, rpc,
-    server,
+    Address, Args, CallError, Client, Code, Codec, Discover, DiscoverFuture, Error, Executed, Internal, Listen,
+    ProxyHeader, Replicas, Server, Transport, rpc, server,
 };
 use harness::foreign::{BYNAME, Foreign, answer, crowded, frame, gone_over, start};
 use harness::unix::{TemporaryDirectory, UnixRunning};
@@ -568,9 +568,68 @@ async fn addresses(page: &mut Page) {
             "Remove the user name from the address, and send credentials as a header. The message does not show them.",
         ),
         (
-            "The address has a query",
+            "The address has an unknown option",
             "localhost/rpc?x=1",
-            "Remove the part after the path. Arguments belong to the call.",
+            "Remove it, or correct its name. Arguments belong to the call.",
+        ),
+        ("An option of the address stands twice", "localhost?tls=a&tls=b", "Leave one of the two out."),
+        (
+            "The option `tls` has no name",
+            "localhost?tls=",
+            "Write the name that is in the certificates of the servers, without a port.",
+        ),
+        (
+            "The address says that there is no TLS and that there is",
+            "http://10.0.0.1:8080?tls=orders.internal",
+            "Write `https://` or no scheme if the servers have TLS. Otherwise leave out the option.",
+        ),
+        (
+            "A unix socket has the option `tls`",
+            "unix:/run/orders.sock?tls=orders.internal",
+            "Who may connect to a unix socket is decided by the mode of its file.",
+        ),
+        ("The address has a fragment", "localhost/rpc#x", "Remove the part after the `#`."),
+        (
+            "An element of a list is wrong",
+            "10.0.0.1:8080,10.0.0.2:x/rpc",
+            "Correct the element that is named. The others are right up to there.",
+        ),
+        (
+            "An element of a list is there twice",
+            "10.0.0.1:8080,10.0.0.1:8080/rpc",
+            "One of the two was meant to be another replica.",
+        ),
+        ("A list has an empty element", "10.0.0.1:8080,", "A list has no comma at its end."),
+        (
+            "A list of hosts has a unix socket",
+            "10.0.0.1:8080,unix:/run/orders.sock",
+            "A URL is a list of hosts or of sockets. `ClientBuilder::addresses` and a file take both.",
+        ),
+        (
+            "A list has a scheme inside",
+            "http://10.0.0.1:8080,http://10.0.0.2:8080",
+            "All replicas are called in the same way: `http://10.0.0.1:8080,10.0.0.2:8080`.",
+        ),
+        (
+            "A list continues after a path",
+            "10.0.0.1:8080/rpc,10.0.0.2:8080/rpc",
+            "All replicas have the same endpoint: `10.0.0.1:8080,10.0.0.2:8080/rpc`.",
+        ),
+        (
+            "A list continues after the options",
+            "10.0.0.1:8080?tls=a,10.0.0.2:8080",
+            "The options hold for all replicas. A file may have options on each line.",
+        ),
+        ("The URL of a file has no path from the root", "file:orders.replicas", "Write the path from the root."),
+        (
+            "The name of SRV records is wrong",
+            "srv://orders.internal",
+            "The name begins with the service and the protocol, each with an underscore.",
+        ),
+        (
+            "The client can't look up SRV records",
+            "srv://_rpc._tcp.orders.internal",
+            "Use a name that has the addresses of the replicas, such as that of a headless Service of Kubernetes.",
         ),
         ("The address of a client is only a port", "9101", "Write the host before the port."),
         ("The address has no host", "http:///rpc", "Write the host before the path."),
@@ -597,6 +656,66 @@ async fn addresses(page: &mut Page) {
         failed(Client::builder("data.internal/rpc").addresses(["data-1:8080"]).build()),
         "Give the IP addresses of the replicas. Put a name into the URL instead: the client uses all its addresses.",
     );
+    page.add(
+        "Two places say where the replicas are",
+        failed(Client::builder("data-1:8080,data-2:8080").addresses(["10.0.0.1:8080"]).build()),
+        "The URL says how the replicas are called where `ClientBuilder::addresses` or `ClientBuilder::discover` says where they \
+         are. Then it has one host.",
+    );
+    page.add(
+        "A client has addresses and discovers others",
+        failed(Client::builder("data.internal").addresses(["10.0.0.1:8080"]).discover(Registry(None)).build()),
+        "Let the discovery answer these addresses too.",
+    );
+    let call = async |client: Result<Client, Error>| failed(client.unwrap().call::<u8>("add", (1, 2)).await);
+    let discover = |answer| Client::builder("data.internal").discover(Registry(answer)).build();
+    page.add(
+        "The discovery of a client fails",
+        call(discover(None)).await,
+        "The text is the error of your `Discover`. A client that has found replicas before uses those.",
+    );
+    page.add(
+        "The discovery of a client answers nothing",
+        call(discover(Some(Vec::new()))).await,
+        "Start a replica, or find out why it is not registered. A client that has found replicas before uses those.",
+    );
+    page.add(
+        "The discovery of a client answers what is no address",
+        call(discover(Some(vec![Address::Unix(None)]))).await,
+        "Answer IP addresses with their ports, or paths of unix sockets. No address of such an answer is used.",
+    );
+    let directory = TemporaryDirectory::new();
+    let file = async |content: Option<&str>| {
+        let path = directory.path().join("orders.replicas");
+        if let Some(content) = content {
+            fs::write(&path, content).unwrap();
+        }
+        steady_in(&directory, call(Client::new(format!("file://{}", path.display()))).await)
+    };
+    page.add(
+        "There is no file of replicas",
+        file(None).await,
+        "Correct the path, or write the file. A client that has found replicas before uses those.",
+    );
+    page.add(
+        "A file of replicas is empty",
+        file(Some("# 10.0.0.1:8080\n")).await,
+        "Write the addresses, each on a line of its own. A client that has found replicas before uses those.",
+    );
+    page.add(
+        "A line of a file of replicas is wrong",
+        file(Some("10.0.0.1:8080\n10.0.0.2\n")).await,
+        "Correct the line. Until then no line of the file is used.",
+    );
+}
+
+/// Answers these addresses, or fails.
+struct Registry(Option<Vec<Address>>);
+
+impl Discover for Registry {
+    fn replicas<'a>(&'a self, _: Option<&'a Replicas>) -> DiscoverFuture<'a> {
+        Box::pin(async { Ok(Replicas::new(self.0.clone().ok_or("the registry is down")?)) })
+    }
 }
 
 async fn before_sending(page: &mut Page) {

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,21 +11,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::address_race::{AddressRace, ConnectStep};
-use super::service_url::ServiceUrl;
+use super::service_target::ServiceTarget;
 use crate::address::Address;
 use crate::deadline::before;
 use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream, connect_unix};
 
-/// The addresses of a service: the given ones, or those of its name.
-pub(super) async fn addresses(target: &ServiceUrl) -> io::Result<Vec<Address>> {
-    if !target.addresses.is_empty() {
-        return Ok(target.addresses.clone());
-    }
-    if let Ok(address) = target.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, target.port).into()]);
-    }
-    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    Ok(found.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?.map(Address::from).collect())
+/// The addresses of a service now.
+pub(super) async fn addresses(target: &ServiceTarget) -> io::Result<Vec<Address>> {
+    Ok(target.answer().await?.addresses())
 }
 
 /// What came of connecting to one of several addresses.
@@ -82,6 +74,11 @@ pub(super) async fn first_to_connect<T, F: Future<Output = io::Result<T>>>(
     };
     let stalled = race.stalled(result.as_ref().ok().map(|(address, _)| address));
     ConnectOutcome { result, stalled }
+}
+
+/// Discovery has dropped an address since a connection to it began.
+pub(super) fn no_replica() -> io::Error {
+    io::Error::other("it is no replica any more")
 }
 
 /// Connects to an address. With TLS, the handshake is a part of it.

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::coded_bodies::CodedBodies;
 use super::connection_pool::ConnectionPool;
+use super::endpoint_url::EndpointUrl;
 use super::http1_connection::Http1Connection;
 use super::idle_connection_sweeper::Sweeper;
+use super::replica_address::ReplicaAddress;
 use crate::address::Address;
 use crate::deadline::DeadlineTimer;
 use crate::wire::{Way, headers};
@@ -18,6 +20,10 @@ use crate::wire::{Way, headers};
 /// One address of a service.
 pub(super) struct Endpoint {
     address: Address,
+    /// How calls to it are addressed.
+    url: Arc<EndpointUrl>,
+    /// It is among the replicas of the service.
+    is_listed: AtomicBool,
     pool: Arc<Mutex<ConnectionPool<IdleHttpConnection, Id>>>,
     sweeper: Sweeper,
     /// The server there takes calls by path.
@@ -36,9 +42,11 @@ pub(super) struct IdleHttpConnection {
 }
 
 impl Endpoint {
-    pub(super) fn new(address: Address, compress: bool) -> Self {
+    pub(super) fn new(ReplicaAddress { address, url }: ReplicaAddress, compress: bool) -> Self {
         Self {
             address,
+            url,
+            is_listed: AtomicBool::new(true),
             pool: Arc::new(Mutex::new(ConnectionPool::new())),
             sweeper: Sweeper::new(),
             takes_paths: AtomicBool::new(false),
@@ -48,6 +56,23 @@ impl Endpoint {
 
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether it is at the address of this replica, and calls to it are addressed in the same way.
+    pub(super) fn is_of(&self, replica: &ReplicaAddress) -> bool {
+        self.address == replica.address && self.url == replica.url
+    }
+
+    pub(super) fn url(&self) -> &Arc<EndpointUrl> {
+        &self.url
+    }
+
+    pub(super) fn is_listed(&self) -> bool {
+        self.is_listed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_listed(&self, is_listed: bool) {
+        self.is_listed.store(is_listed, Ordering::Relaxed);
     }
 
     pub(super) fn takes_paths(&self) -> bool {

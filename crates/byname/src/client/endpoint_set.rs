@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::endpoint::{Endpoint, IdleHttpConnection};
+use super::replica_address::ReplicaAddress;
 use crate::address::Address;
 
 pub(super) struct EndpointSet {
@@ -35,14 +36,27 @@ impl EndpointSet {
         addresses
     }
 
-    /// The endpoint at this address. Endpoints that nothing uses any more are forgotten.
-    pub(super) fn at(&self, address: &Address) -> Arc<Endpoint> {
+    /// Only these are the replicas of the service now. Returns the idle connections to others.
+    pub(super) fn list(&self, replicas: &[ReplicaAddress]) -> Vec<IdleHttpConnection> {
+        let mut closed = Vec::new();
+        for endpoint in &self.known().endpoints {
+            let is_listed = replicas.iter().any(|replica| endpoint.is_of(replica));
+            endpoint.set_listed(is_listed);
+            if !is_listed {
+                closed.extend(std::iter::from_fn(|| endpoint.pool().take_oldest()));
+            }
+        }
+        closed
+    }
+
+    /// The endpoint of this replica. Endpoints that nothing uses any more are forgotten.
+    pub(super) fn at(&self, replica: ReplicaAddress) -> Arc<Endpoint> {
         let mut known = self.known();
-        if let Some(found) = known.endpoints.iter().find(|endpoint| endpoint.address() == address) {
+        if let Some(found) = known.endpoints.iter().find(|endpoint| endpoint.is_of(&replica)) {
             return Arc::clone(found);
         }
         known.endpoints.retain(|endpoint| Arc::strong_count(endpoint) > 1 || endpoint.pool().len() > 0);
-        let added = Arc::new(Endpoint::new(address.clone(), self.compress));
+        let added = Arc::new(Endpoint::new(replica, self.compress));
         known.endpoints.push(Arc::clone(&added));
         added
     }

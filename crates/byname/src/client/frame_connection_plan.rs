@@ -29,6 +29,8 @@ pub(super) struct FrameConnectionPlan<K, L> {
     was_offered: bool,
     /// A call had one of these connections to go by.
     was_used: bool,
+    /// So had a call since this was asked last.
+    is_in_use: bool,
     members: Vec<RuntimeConnections<K, L>>,
     /// When another may be opened anywhere.
     upgrades: Upgrades,
@@ -66,7 +68,15 @@ struct PlannedConnection<L> {
 impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     pub(super) fn new() -> Self {
         let (upgrades, order) = (Upgrades::default(), AddressOrder::default());
-        Self { was_offered: false, was_used: false, members: Vec::new(), upgrades, cut: Vec::new(), order }
+        Self {
+            was_offered: false,
+            was_used: false,
+            is_in_use: false,
+            members: Vec::new(),
+            upgrades,
+            cut: Vec::new(),
+            order,
+        }
     }
 
     /// The connection that the next call of this runtime goes by. The call is given back when it has ended. `tried` are the
@@ -82,7 +92,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         let sent = member.choice.choose(tried, now, chance)?;
         let chosen = member.links.iter().find(|planned| planned.replica == sent.replica);
         let chosen = chosen.expect("each replica to choose from has its connection");
-        self.was_used = true;
+        (self.was_used, self.is_in_use) = (true, true);
         Some((chosen.link.clone(), sent))
     }
 
@@ -111,6 +121,17 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// Whether a call had one of these connections to go by.
     pub(super) fn was_used(&self) -> bool {
         self.was_used
+    }
+
+    /// Whether a call had one of these connections to go by since this was asked last.
+    pub(super) fn take_use(&mut self) -> bool {
+        std::mem::take(&mut self.is_in_use)
+    }
+
+    /// These are the addresses of the service now. Returns the connections to others, which no further call goes by. If a
+    /// runtime has only such, they stay until another replaces them.
+    pub(super) fn addresses_are(&mut self, addresses: &[Address], now: Instant) -> Vec<L> {
+        self.members.iter_mut().flat_map(|member| member.addresses_are(addresses, now)).collect()
     }
 
     /// The server offers frames. Whether the caller must open a connection for this runtime.
@@ -237,7 +258,7 @@ impl<K, L> RuntimeConnections<K, L> {
     /// The addresses for another connection, the best first. Calls are spread over addresses of one family, because the
     /// IPv4 and the IPv6 address of a server are often the same machine.
     fn candidates(&mut self, mut addresses: Vec<Address>, chance: &mut Rng) -> Vec<Address> {
-        let family = self.links.first().map(|planned| &planned.address).or(addresses.first()).cloned();
+        let family = self.family(&addresses);
         let is_of_family =
             |address: &Address| family.as_ref().is_some_and(|family| family.is_of_the_family_of(address));
         chance.shuffle(&mut addresses);
@@ -256,6 +277,32 @@ impl<K, L> RuntimeConnections<K, L> {
                 free.into_iter().filter(is_of_family).chain(again).collect()
             }
         }
+    }
+
+    fn addresses_are(&mut self, addresses: &[Address], now: Instant) -> Vec<L> {
+        if let Some(family) = self.family(addresses) {
+            let of_family = addresses.iter().filter(|address| family.is_of_the_family_of(address));
+            self.wanted = of_family.count().clamp(1, SPREAD);
+        }
+        let is_listed = |planned: &PlannedConnection<L>| addresses.contains(&planned.address);
+        if !self.links.iter().any(is_listed) {
+            for planned in &mut self.links {
+                planned.until = planned.until.min(now);
+            }
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        for planned in self.links.extract_if(.., |planned| !is_listed(planned)) {
+            self.choice.leave(planned.replica, now);
+            gone.push(planned.link);
+        }
+        gone
+    }
+
+    /// An address of the family that calls are spread over: that of the oldest connection to one of these.
+    fn family(&self, addresses: &[Address]) -> Option<Address> {
+        let linked = self.links.iter().map(|planned| &planned.address).find(|linked| addresses.contains(linked));
+        linked.or(addresses.first()).cloned()
     }
 
     /// Calls go by this connection too from now on. Returns the connection that it replaces.
@@ -412,6 +459,33 @@ mod tests {
         assert_eq!(plan.look_at(1, now), now + Duration::from_secs(4));
     }
 
+    #[test]
+    fn a_connection_to_an_address_that_is_gone_is_left_when_there_is_another() {
+        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let mut chance = Rng::with_seed(1);
+        plan.offered(1, now);
+        plan.offered(1, now);
+        plan.candidates(1, vec![at(1), at(2)], now, &mut chance);
+        opens(&mut plan, 1, 1, 10, now);
+        opens(&mut plan, 1, 2, 20, now);
+        assert!(!plan.take_use() && goes_by(&mut plan, 1, now).is_some());
+        assert!(plan.take_use() && !plan.take_use(), "since it was asked last");
+        assert!(plan.addresses_are(&[at(2), at(1)], now).is_empty());
+        assert_eq!(plan.addresses_are(&[at(2), at(3)], now), [10]);
+        assert!(plan.needs_another(1, now), "one to the third");
+        assert_eq!(plan.candidates(1, vec![at(2), at(3)], now, &mut chance), [at(3)]);
+        opens(&mut plan, 1, 3, 30, now);
+        // All are gone, and what is new is of another family.
+        assert!(plan.addresses_are(&[at_ipv6(4)], now).is_empty());
+        assert!(goes_by(&mut plan, 1, now).is_some(), "they are better than none");
+        assert!(plan.needs_another(1, now));
+        assert_eq!(plan.candidates(1, vec![at_ipv6(4)], now, &mut chance), [at_ipv6(4)]);
+        assert_eq!(plan.opened(1, at_ipv6(4), 40, now + HOUR, now), Some(20));
+        plan.opening_ended(1);
+        assert_eq!(plan.addresses_are(&[at_ipv6(4)], now), [30]);
+        assert!(!plan.needs_another(1, now));
+    }
+
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Offered(u8),
@@ -436,6 +510,31 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn calls_leave_no_address_for_nothing(
+            linked in proptest::collection::btree_set(1..6u16, 1..5),
+            listed in proptest::collection::btree_set(1..9u16, 1..8),
+        ) {
+            let (mut plan, now) = (FrameConnectionPlan::<u8, u16>::new(), Instant::now());
+            plan.offered(1, now);
+            plan.offered(1, now);
+            plan.candidates(1, linked.iter().map(|port| at(*port)).collect(), now, &mut Rng::with_seed(1));
+            for port in &linked {
+                plan.opened(1, at(*port), *port, now + HOUR, now);
+            }
+            plan.opening_ended(1);
+            let addresses: Vec<_> = listed.iter().map(|port| at(*port)).collect();
+            let left = plan.addresses_are(&addresses, now);
+            let kept: Vec<_> = linked.intersection(&listed).copied().collect();
+            if kept.is_empty() {
+                prop_assert!(left.is_empty() && plan.needs_another(1, now));
+            } else {
+                prop_assert_eq!(left, linked.difference(&listed).copied().collect::<Vec<_>>());
+                prop_assert_eq!(plan.needs_another(1, now), kept.len() < SPREAD.min(listed.len()));
+            }
+            prop_assert!(plan.choose(1, &[], now, &mut Rng::with_seed(1)).is_some());
+        }
 
         #[test]
         fn a_runtime_has_one_connection_for_each_of_a_few_addresses(

@@ -16,7 +16,7 @@ use super::frame_connection::{FrameConnection, open};
 use super::frame_connection_plan::FrameConnectionPlan;
 use super::replica_choice::{ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
-use super::service_url::ServiceUrl;
+use super::service_target::ServiceTarget;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later};
 use crate::limits_and_timeouts::Limits;
@@ -24,7 +24,7 @@ use crate::runtime;
 
 /// Each runtime has one connection, or several if the service's name has several addresses.
 pub(super) struct FrameConnectionSet {
-    target: ServiceUrl,
+    target: ServiceTarget,
     limits: Limits,
     /// The codec of values, if the server can read it.
     codec: Codec,
@@ -59,7 +59,7 @@ struct CountedCall {
 
 impl FrameConnectionSet {
     pub(super) fn new(
-        target: ServiceUrl,
+        target: ServiceTarget,
         limits: Limits,
         codec: Codec,
         opened: impl Fn(Id) + Send + Sync + 'static,
@@ -117,8 +117,14 @@ impl FrameConnectionSet {
         self.known().plan.forget(Instant::now(), |known| Arc::ptr_eq(known, link));
     }
 
-    /// Opens another connection of this runtime if one is needed.
+    /// Opens another connection of this runtime if one is needed. Connections to addresses that are gone take no further
+    /// call.
     fn look(self: &Arc<Self>, runtime: &Handle) {
+        let is_used = self.known().plan.take_use();
+        if let Some(addresses) = self.target.looked_up(is_used) {
+            let gone = self.known().plan.addresses_are(&addresses, Instant::now());
+            gone.into_iter().for_each(|link| link.leave());
+        }
         if self.known().plan.needs_another(runtime.id(), Instant::now()) {
             self.start(runtime);
         }

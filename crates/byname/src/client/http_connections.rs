@@ -11,13 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::call_errors::{late, paused_clock};
-use super::connect::{ConnectFailure, addresses, connect, first_to_connect};
+use super::connect::{ConnectFailure, connect, first_to_connect, no_replica};
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::endpoint_set::EndpointSet;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
 use super::outgoing_call::OutgoingCall;
-use super::service_url::ServiceUrl;
+use super::service_target::ServiceTarget;
 use crate::address::Address;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
@@ -30,9 +30,11 @@ use crate::wire::headers;
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
 
 pub(super) struct HttpConnections {
-    pub(super) target: ServiceUrl,
+    pub(super) target: ServiceTarget,
     pub(super) limits: Limits,
     endpoints: Arc<EndpointSet>,
+    /// Which answer of discovery the endpoints are listed by.
+    listed: AtomicU64,
     /// How often a connection was taken, or opened because there was none.
     uses: AtomicU64,
     /// A permit for each connection that may be in use; waiters are served in order.
@@ -53,7 +55,7 @@ pub(super) struct PooledConnection {
 }
 
 impl HttpConnections {
-    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
+    pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
         let endpoints = Arc::new(EndpointSet::new(compress));
         let waiting = Arc::<AtomicUsize>::default();
         let frames = frames.map(|codec| {
@@ -69,7 +71,8 @@ impl HttpConnections {
             })
         });
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { target, limits, endpoints, uses: AtomicU64::new(0), permits, waiting, frames }
+        let (listed, uses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { target, limits, endpoints, listed, uses, permits, waiting, frames }
     }
 
     pub(super) fn frames(&self) -> Option<&Arc<FrameConnectionSet>> {
@@ -86,6 +89,10 @@ impl HttpConnections {
         &self,
         outgoing: &OutgoingCall,
     ) -> Result<(PooledConnection, bool, OwnedSemaphorePermit), Error> {
+        if let Some(answer) = self.target.changed_since(&self.listed) {
+            // Sockets are closed outside of the lock.
+            drop(self.endpoints.list(&answer.replicas));
+        }
         let permit = self.permit(outgoing).await?;
         match self.kept() {
             Some(connection) => Ok((connection, true, permit)),
@@ -142,21 +149,42 @@ impl HttpConnections {
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
         let mut is_unix = false;
         let connecting = async {
-            let found = before(until, addresses(&self.target)).await;
-            let addresses = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
-            is_unix = addresses.iter().all(Address::is_unix);
-            let tls = self.target.tls.as_ref();
-            let attempt = |address, progress| async move { connect(&address, tls, &progress).await };
-            let outcome = first_to_connect(self.endpoints.ordered(addresses), until, attempt).await;
-            for address in &outcome.stalled {
-                self.endpoints.timed_out(address);
+            let found = before(until, self.target.answer()).await;
+            let mut answer = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
+            let mut is_second = false;
+            loop {
+                let addresses = answer.addresses();
+                is_unix = addresses.iter().all(Address::is_unix);
+                let replicas = &answer.replicas;
+                let attempt = |address: Address, progress| async move {
+                    let replica = replicas.iter().find(|replica| replica.address == address).ok_or_else(no_replica)?;
+                    Ok((replica.clone(), connect(&address, replica.url.tls.as_ref(), &progress).await?))
+                };
+                let outcome = first_to_connect(self.endpoints.ordered(addresses), until, attempt).await;
+                for address in &outcome.stalled {
+                    self.endpoints.timed_out(address);
+                }
+                let why = match outcome.result {
+                    Err(ConnectFailure::Failed(why)) if !is_second => why,
+                    other => {
+                        // Meanwhile others may have been listed, and this replica is new among the endpoints.
+                        if self.listed.load(Ordering::Relaxed) != answer.version {
+                            self.listed.store(0, Ordering::Relaxed);
+                        }
+                        return other.map(|(_, connected)| connected);
+                    }
+                };
+                // The answer may be old. Another one is tried in the same call.
+                match before(until, self.target.other_than(&answer)).await.flatten() {
+                    Some(other) => (answer, is_second) = (other, true),
+                    None => return Err(ConnectFailure::Failed(why)),
+                }
             }
-            outcome.result
         };
         match connecting.await {
-            Ok((address, stream)) => {
+            Ok((replica, stream)) => {
                 self.uses.fetch_add(1, Ordering::Relaxed);
-                let endpoint = self.endpoints.at(&address);
+                let endpoint = self.endpoints.at(replica);
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 Ok(PooledConnection { http1, endpoint, runtime: Handle::current(), timer })
             }
@@ -189,7 +217,7 @@ impl HttpConnections {
     /// by now and no call waits for a connection.
     pub(super) fn keep(&self, mut connection: PooledConnection, answered: Option<&HeaderMap>) {
         let by_frames = self.frames.as_ref().is_some_and(|frames| frames.codec_now(connection.runtime.id()).is_some());
-        if by_frames && self.waiting.load(Ordering::Relaxed) == 0 {
+        if by_frames && self.waiting.load(Ordering::Relaxed) == 0 || !connection.endpoint.is_listed() {
             return;
         }
         connection.http1.release();

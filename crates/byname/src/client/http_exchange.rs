@@ -54,7 +54,7 @@ impl HttpExchange {
     ) -> Self {
         let PooledConnection { http1, endpoint, runtime, timer } = connection;
         let (head, body, way) =
-            http_request::write(&connections.target, endpoint.takes_paths(), outgoing, args, false, coding);
+            http_request::write(endpoint.url(), endpoint.takes_paths(), outgoing, args, false, coding);
         let work = Box::pin(http1.exchange(head, body, connections.limits.message));
         let running = Some(ExchangeRun { work, endpoint, runtime, timer, permit });
         Self { connections: Arc::clone(connections), running, way, deadline: outgoing.deadline }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::endpoint_url::EndpointUrl;
 use super::outgoing_call::OutgoingCall;
-use super::service_url::ServiceUrl;
 use crate::arguments::EncodedArguments;
 use crate::content_coding::ContentCoding;
 use crate::wire::{Way, path_format, plain_format};
@@ -36,7 +36,7 @@ impl BodyCoding {
 ///
 /// A caller's stream (`brings`) follows as lines in chunks. The first line is the call, so it goes the plain way.
 pub(super) fn write(
-    target: &ServiceUrl,
+    url: &EndpointUrl,
     by_path: bool,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
@@ -54,14 +54,14 @@ pub(super) fn write(
     let mut head = Vec::with_capacity(256 + ONE_PIECE.min(body.len()));
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| head.extend_from_slice(part));
     // The endpoint's path was parsed as one, and a name's characters can all stand in it.
-    let path = target.path.as_bytes();
+    let path = url.path.as_bytes();
     match way {
         Way::Plain if path.is_empty() => put(&[b"POST /"]),
         Way::Plain => put(&[b"POST ", path]),
         Way::Path => put(&[b"POST ", path, b"/", outgoing.name.as_bytes()]),
     }
     let left = outgoing.deadline.saturating_duration_since(Instant::now()).as_millis().min(u64::MAX.into());
-    put(&[b" HTTP/1.1\r\nhost: ", target.authority.as_bytes()]);
+    put(&[b" HTTP/1.1\r\nhost: ", url.authority.as_bytes()]);
     let content_type: &[u8] = if brings { b"application/x-ndjson" } else { b"application/json" };
     put(&[
         b"\r\ncontent-type: ",

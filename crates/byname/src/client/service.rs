@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::discover::KnownReplicas;
 use super::frame_attempt;
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use super::http_attempt;
@@ -14,7 +15,7 @@ use super::replica_choice::ReplicaId;
 use super::reply_stream;
 use super::retry::Attempts;
 use super::retry_budget::RetryBudget;
-use super::service_url::ServiceUrl;
+use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
 use crate::codec::Codec;
 use crate::deadline::{later, until};
@@ -32,7 +33,7 @@ pub(super) struct Service {
 
 impl Service {
     /// `frames` is the codec of frames, or nothing if all calls go over HTTP.
-    pub(super) fn new(target: ServiceUrl, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
+    pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
         Self { http: Arc::new(http), frames, budget: RetryBudget::new() }
@@ -44,6 +45,11 @@ impl Service {
 
     pub(super) fn url(&self) -> String {
         self.http.target.url()
+    }
+
+    /// What is known of the replicas.
+    pub(super) fn replicas(&self) -> Option<KnownReplicas> {
+        self.http.target.known()
     }
 
     /// Whether others can read what is sent.

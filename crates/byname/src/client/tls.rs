@@ -4,8 +4,8 @@ use super::ClientBuilder;
 use crate::transport::ClientTls;
 
 impl ClientBuilder {
-    /// The TLS settings: roots, an identity, a name. The URL must say `https://`, which alone is enough for a server whose
-    /// certificate the platform trusts.
+    /// The TLS settings: roots, an identity, a name. The URL must say `https://` or `tls=`, which alone is enough for a server
+    /// whose certificate the platform trusts. For a `file://`, which says neither, the settings are enough.
     ///
     /// ```no_run
     /// use byname::{Client, ClientTls};

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::{ConnectionDriver, FrameConnection};
 use crate::address::Address;
 use crate::client::address_race::ConnectStep;
-use crate::client::connect::{AttemptProgress, ConnectFailure, ConnectOutcome, connect, first_to_connect};
-use crate::client::service_url::ServiceUrl;
+use crate::client::connect::{AttemptProgress, ConnectFailure, ConnectOutcome, connect, first_to_connect, no_replica};
+use crate::client::service_target::ServiceTarget;
 use crate::codec::Codec;
 use crate::deadline::later;
 use crate::frames::header::{self, kind};
@@ -31,7 +31,7 @@ const FIELDS: usize = 100;
 /// Opens a connection to the first of these addresses that changes to frames, within [`Limits::connect`]. Or returns the
 /// reason for the failure. Also returns the addresses that held it up.
 pub(in crate::client) async fn open(
-    target: &ServiceUrl,
+    target: &ServiceTarget,
     addresses: Vec<Address>,
     codec: Codec,
     limits: &Limits,
@@ -58,16 +58,21 @@ struct OpenedConnection {
     unread: Bytes,
 }
 
-async fn try_open(target: &ServiceUrl, address: &Address, progress: &AttemptProgress) -> io::Result<OpenedConnection> {
-    let mut stream = connect(address, target.tls.as_ref(), progress).await?;
+async fn try_open(
+    target: &ServiceTarget,
+    address: &Address,
+    progress: &AttemptProgress,
+) -> io::Result<OpenedConnection> {
+    let url = target.endpoint_url(address).ok_or_else(no_replica)?;
+    let mut stream = connect(address, url.tls.as_ref(), progress).await?;
     progress.moved(ConnectStep::Upgrading);
     let key = websocket::key();
-    let path = if target.path.is_empty() { "/" } else { &target.path };
+    let path = if url.path.is_empty() { "/" } else { &url.path };
     let request = [
         b"GET ".as_slice(),
         path.as_bytes(),
         b" HTTP/1.1\r\nhost: ",
-        target.authority.as_bytes(),
+        url.authority.as_bytes(),
         b"\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-protocol: ",
         SUBPROTOCOL.as_bytes(),
         b"\r\nsec-websocket-key: ",

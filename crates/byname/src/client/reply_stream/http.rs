@@ -42,7 +42,7 @@ pub(in crate::client) async fn attempt(
     let items = outgoing.upload.take();
     let coding = BodyCoding { accepts: connection.endpoint.coded().is_some(), coded: None };
     let (head, body, way) = http_request::write(
-        &connections.target,
+        connection.endpoint.url(),
         connection.endpoint.takes_paths(),
         outgoing,
         args,

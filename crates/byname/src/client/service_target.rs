@@ -1,0 +1,219 @@
+//! The service that a client talks to, and where its replicas are: [`ServiceTarget`].
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::discover::{Discover, KnownReplicas};
+use super::discovery::{Answer, Discovery};
+use super::endpoint_url::{EndpointUrl, EndpointUrls};
+use super::replica_address::{ListedReplica, ReplicaAddress};
+use super::replica_file::ReplicaFile;
+use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
+use super::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServicePlace, ServiceUrl};
+use crate::address::Address;
+use crate::error::{Code, Error};
+use crate::transport::ClientTls;
+
+/// Clones share what is known of the replicas.
+#[derive(Clone)]
+pub(super) struct ServiceTarget {
+    url: Arc<ServiceUrl>,
+    is_exposed: bool,
+    places: ReplicaPlaces,
+}
+
+#[derive(Clone)]
+enum ReplicaPlaces {
+    /// They never change.
+    Fixed(Answer),
+    Discovered(Arc<Discovery>),
+}
+
+/// What the user has said of where the replicas are, beside the URL.
+#[derive(Clone, Debug)]
+pub(super) enum GivenReplicas {
+    Addresses(Vec<Address>),
+    Discover(Arc<dyn Discover>),
+}
+
+impl ServiceTarget {
+    pub(super) fn new(
+        mut url: ServiceUrl,
+        tls: Option<ClientTls>,
+        given: Option<GivenReplicas>,
+    ) -> Result<Self, Error> {
+        let invalid = |why: String| Err(Error::refused(Code::InvalidArgument, why));
+        let takes_tls = !matches!(url.place, ServicePlace::Hosts(_) | ServicePlace::Sockets(_));
+        if tls.is_some() && !url.is_https {
+            if !takes_tls {
+                let why = format!("a client has `ClientBuilder::tls`, but its URL is {}; write https://", url.shown());
+                return invalid(why);
+            }
+            url.is_https = true;
+        }
+        let urls = EndpointUrls::new(&url, tls);
+        let listed = |place: ReplicaPlace| {
+            let url = Arc::new(urls.of(&place, AddressOptions::default())?);
+            Ok::<_, Error>(ListedReplica { place, url })
+        };
+        let (is_exposed, places) = match (&url.place, given) {
+            (place, Some(given)) => {
+                let Some(only) = the_only(place) else {
+                    let what = match given {
+                        GivenReplicas::Addresses(_) => "`ClientBuilder::addresses`",
+                        GivenReplicas::Discover(_) => "`ClientBuilder::discover`",
+                    };
+                    let why = format!("{} says where the replicas are, and so does {what}; leave one out", url.shown());
+                    return invalid(why);
+                };
+                let endpoint = urls.of(&only, AddressOptions::default())?;
+                match given {
+                    GivenReplicas::Addresses(addresses) => {
+                        if urls.has_tls() && addresses.iter().any(Address::is_unix) {
+                            let why = format!(
+                                "{} has a unix socket among its addresses, which has no TLS; write http://",
+                                url.shown()
+                            );
+                            return invalid(why);
+                        }
+                        let (endpoint, local) = (Arc::new(endpoint), addresses.iter().all(Address::is_of_this_machine));
+                        let replicas =
+                            addresses.into_iter().map(|address| ReplicaAddress { address, url: Arc::clone(&endpoint) });
+                        (!local, ReplicaPlaces::fixed(replicas.collect()))
+                    }
+                    GivenReplicas::Discover(discover) => {
+                        let source = ReplicaSource::Own(OwnSource::new(discover, endpoint));
+                        (true, ReplicaPlaces::discovered(&url, source))
+                    }
+                }
+            }
+            (ServicePlace::Hosts(hosts), None) => {
+                let elements: Vec<_> =
+                    hosts.iter().map(|host| listed(ReplicaPlace::Host(host.clone()))).collect::<Result<_, _>>()?;
+                let local = hosts.iter().all(HostAndPort::is_of_this_machine);
+                (!local, ReplicaPlaces::of_list(&url, elements))
+            }
+            (ServicePlace::Sockets(sockets), None) => {
+                let elements: Vec<_> = sockets
+                    .iter()
+                    .map(|socket| listed(ReplicaPlace::Socket(socket.clone())))
+                    .collect::<Result<_, _>>()?;
+                (false, ReplicaPlaces::of_list(&url, elements))
+            }
+            (ServicePlace::File { path, .. }, None) => {
+                let file = ReplicaFile::new(path.clone(), urls);
+                (true, ReplicaPlaces::discovered(&url, ReplicaSource::File { file, names: KnownNames::default() }))
+            }
+            (ServicePlace::Srv(_), None) => {
+                let why = format!(
+                    "{} needs a resolver that knows SRV records, which this build of byname does not have; give the name \
+                     and the port as host:port, or answer the replicas from `ClientBuilder::discover`",
+                    url.shown()
+                );
+                return invalid(why);
+            }
+        };
+        let is_exposed = is_exposed && !url.is_https;
+        Ok(Self { url: Arc::new(url), is_exposed, places })
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.url.shown()
+    }
+
+    /// Which service it is, whatever the path.
+    pub(super) fn site(&self) -> String {
+        self.url.site()
+    }
+
+    /// Whether others can read what is sent: it is not encrypted, and it may leave this machine.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.is_exposed
+    }
+
+    /// The replicas for a new connection.
+    pub(super) async fn answer(&self) -> io::Result<Answer> {
+        match &self.places {
+            ReplicaPlaces::Fixed(answer) => Ok(answer.clone()),
+            ReplicaPlaces::Discovered(discovery) => Box::pin(discovery.answer()).await,
+        }
+    }
+
+    /// The service is used. Returns the replicas if they are others than those that were `seen`.
+    pub(super) fn changed_since(&self, seen: &AtomicU64) -> Option<Answer> {
+        let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
+        discovery.used().filter(|answer| seen.swap(answer.version, Ordering::Relaxed) != answer.version)
+    }
+
+    /// The addresses, if they may change. The next lookup begins if the service is used and they are old.
+    pub(super) fn looked_up(&self, is_used: bool) -> Option<Vec<Address>> {
+        let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
+        let answer = if is_used { discovery.used() } else { discovery.known().map(|(answer, ..)| answer) };
+        Some(answer?.addresses())
+    }
+
+    /// No address of this answer could be connected to. Returns another answer, if there is one.
+    pub(super) async fn other_than(&self, failed: &Answer) -> Option<Answer> {
+        match &self.places {
+            ReplicaPlaces::Fixed(_) => None,
+            ReplicaPlaces::Discovered(discovery) => Box::pin(discovery.other_than(failed.version)).await,
+        }
+    }
+
+    /// How calls to this address are addressed, if it is a replica.
+    pub(super) fn endpoint_url(&self, address: &Address) -> Option<Arc<EndpointUrl>> {
+        self.last_answer()?
+            .0
+            .replicas
+            .iter()
+            .find(|replica| replica.address == *address)
+            .map(|replica| Arc::clone(&replica.url))
+    }
+
+    pub(super) fn known(&self) -> Option<KnownReplicas> {
+        let (answer, age, failure) = self.last_answer()?;
+        Some(KnownReplicas { addresses: answer.addresses(), age, failure })
+    }
+
+    fn last_answer(&self) -> Option<(Answer, Duration, Option<String>)> {
+        match &self.places {
+            ReplicaPlaces::Fixed(answer) => Some((answer.clone(), Duration::ZERO, None)),
+            ReplicaPlaces::Discovered(discovery) => discovery.known(),
+        }
+    }
+}
+
+impl ReplicaPlaces {
+    fn fixed(replicas: Vec<ReplicaAddress>) -> Self {
+        Self::Fixed(Answer { replicas: Arc::new(replicas), version: 0 })
+    }
+
+    fn discovered(url: &ServiceUrl, source: ReplicaSource) -> Self {
+        Self::Discovered(Arc::new(Discovery::new(url.shown(), source)))
+    }
+
+    fn of_list(url: &ServiceUrl, elements: Vec<ListedReplica>) -> Self {
+        match elements.iter().map(ListedReplica::without_lookup).collect() {
+            Some(replicas) => Self::fixed(replicas),
+            None => Self::discovered(url, ReplicaSource::List { elements, names: KnownNames::default() }),
+        }
+    }
+}
+
+impl fmt::Debug for ServiceTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServiceTarget").field(&self.url()).finish()
+    }
+}
+
+/// The one host or socket that a URL names.
+fn the_only(place: &ServicePlace) -> Option<ReplicaPlace> {
+    match place {
+        ServicePlace::Hosts(hosts) if hosts.len() == 1 => Some(ReplicaPlace::Host(hosts[0].clone())),
+        ServicePlace::Sockets(sockets) if sockets.len() == 1 => Some(ReplicaPlace::Socket(sockets[0].clone())),
+        _ => None,
+    }
+}
