@@ -356,6 +356,9 @@ impl<A: Send, R> Call<A, R> {
             if let Some(serving) = serving.as_ref().filter(|_| !own.contains_key("traceparent")) {
                 serving.pass_trace_on(headers);
             }
+            if let Some(serving) = &serving {
+                serving.pass_attempt_on(headers);
+            }
             headers.extend(own);
         }
         if let Some(token) = scope.token.as_ref().filter(|_| scope.interceptors.is_empty())
