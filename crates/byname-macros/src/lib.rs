@@ -173,8 +173,8 @@ use proc_macro::TokenStream;
 /// | --- | --- | --- |
 /// | `name = "users.get"` | the function's name, `r#type` as `type` | The name on the wire. |
 /// | `alias = "get_user"` | none | Another name of the function. The option may be repeated. |
-/// | `readonly` | no | The function changes nothing: a GET may call it, a call may be sent again, and the function is dropped when its caller goes away. Implies `idempotent`. |
-/// | `idempotent` | no | To run the function twice has the same effect as to run it once. So a call may be sent again if it is unknown whether it ran. Without this option a call is sent again only if it provably did not run. |
+/// | `readonly` | no | The function changes nothing: a GET may call it, a call that failed may be repeated, and the function is dropped when its caller goes away. Implies `idempotent`. |
+/// | `idempotent` | no | To run the function twice has the same effect as to run it once. So the client repeats a call that failed with `unavailable` or `resource_exhausted`, three attempts at most. Without this option it repeats a call only if it provably did not run. |
 /// | `timeout = "2s"` | the client's `Limits::call`, 30 s | The time for a call, unless the caller sets another. A whole number of `ms`, `s` or `m`. |
 /// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may cache a successful answer to a GET. A whole number of `s`, `m`, `h` or `d`. |
 /// | `public` | no | With `max_age`: proxies and other shared caches may cache the answer too. It must be the same for all callers. |

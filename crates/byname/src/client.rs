@@ -114,6 +114,19 @@ use crate::transport::ClientTls;
 /// # assert!(format!("{:?}", *DATA).contains("data:8080"));
 /// ```
 ///
+/// # When a call is repeated
+///
+/// A client repeats a call that failed with `unavailable` or `resource_exhausted`, if that is safe: if the function is
+/// declared `idempotent` or `readonly`, or if [it did not run](crate::Executed::No). A call is sent three times at most, and
+/// never after its deadline. The delays are random, from 0 up to 50 ms and then 100 ms. If the error says when to come again
+/// ([`Error::retry_after`]), that is added, but at most 5 s.
+///
+/// All calls of a client share a budget: a tenth of the calls, and at least one a second. A call of which nothing was sent
+/// is repeated without it. [`Error::without_retry`] ends the call at once. While a function serves a repetition
+/// ([`Context::attempt`](crate::Context::attempt)), the calls that it makes are not repeated in turn.
+///
+/// # In tests
+///
 /// Tests with tokio's clock paused use [`Client::local`]. While a runtime waits for a socket, a paused clock advances
 /// to the next deadline, and the call fails with `deadline_exceeded`.
 #[derive(Clone)]

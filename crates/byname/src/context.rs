@@ -1,7 +1,7 @@
 //! What a function can know of the call that it serves: [`Context`].
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use std::time::Duration;
@@ -78,6 +78,8 @@ struct ContextInner {
     readonly: bool,
     cancelled: OnceLock<CancellationToken>,
     reply_metadata: OnceLock<Mutex<HeaderMap>>,
+    /// A call that the function made was not repeated because there were too many repetitions.
+    is_final: AtomicBool,
     /// The span id of this call. It is made when the first call that needs it is made.
     span: OnceLock<u64>,
 }
@@ -123,6 +125,13 @@ impl Context {
             0.. => later(self.0.deadline, by),
             _ => self.0.deadline.checked_sub(by).unwrap_or(self.0.deadline),
         }
+    }
+
+    /// Which attempt at the call this is: 1, or more if a client has sent the call before and repeats it. Calls that the
+    /// function makes while it serves a repetition are not repeated in turn, unless nothing of them was sent. Clients say it
+    /// in the header `byname-attempt`.
+    pub fn attempt(&self) -> u32 {
+        metadata::attempt(&self.0.metadata)
     }
 
     /// A token that is cancelled when the caller goes away or the deadline passes. The function runs on, so that its state
@@ -179,6 +188,7 @@ impl Context {
             readonly,
             cancelled: OnceLock::new(),
             reply_metadata: OnceLock::new(),
+            is_final: AtomicBool::new(false),
             span: OnceLock::new(),
         }))
     }
@@ -197,6 +207,22 @@ impl Context {
     /// Adds the trace of this call, if there is one, to the headers of a call that the function makes.
     pub(crate) fn pass_trace_on(&self, made: &mut HeaderMap) {
         trace_context::pass_on(&self.0.metadata, || self.span(), made);
+    }
+
+    /// Adds the number of this attempt, if it is not the first, to the headers of a call that the function makes.
+    pub(crate) fn pass_attempt_on(&self, made: &mut HeaderMap) {
+        if let Some(attempt) = self.0.metadata.get(&metadata::ATTEMPT).filter(|_| self.attempt() > 1) {
+            made.insert(metadata::ATTEMPT, attempt.clone());
+        }
+    }
+
+    /// If the function fails now, its caller repeats nothing, whatever error the function makes of the one that it got.
+    pub(crate) fn set_final(&self) {
+        self.0.is_final.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_final(&self) -> bool {
+        self.0.is_final.load(Ordering::Relaxed)
     }
 
     fn span(&self) -> u64 {

@@ -722,7 +722,10 @@ impl RunningFunction {
             FunctionResult::Method(code, message) => {
                 return Failure::Method { error: Failure::method_error(name, code, message), data: data() };
             }
-            FunctionResult::Rpc(error) => return Failure::Rpc(error.executed_is(Executed::Yes)),
+            FunctionResult::Rpc(error) => {
+                let error = error.executed_is(Executed::Yes);
+                return Failure::Rpc(if self.context.is_final() { error.without_retry() } else { error });
+            }
             FunctionResult::Unencodable(why) => format!("`{name}` ran, but what it returned can't be encoded: {why}"),
             FunctionResult::Ok | FunctionResult::Items => {
                 format!("`{name}` gave a value that went astray, which is a defect of byname")

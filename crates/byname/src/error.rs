@@ -289,6 +289,10 @@ struct ErrorRepr {
     data: Option<Value>,
     retry_after: Option<Duration>,
     limit: Option<Cow<'static, str>>,
+    /// A repetition is of no use.
+    is_final: bool,
+    /// Nothing of the call was sent. Only the client that made the attempt knows that, so it is not on the wire.
+    is_unsent: bool,
 }
 
 impl Error {
@@ -303,6 +307,8 @@ impl Error {
             data: None,
             retry_after: None,
             limit: None,
+            is_final: false,
+            is_unsent: false,
         }))
     }
 
@@ -317,6 +323,24 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// The same error for a cause that a repetition does not cure, now or soon. It is sent as `"retry": false`. Clients then
+    /// don't repeat the call by themselves, also if the code is [`Unavailable`](Code::Unavailable) and the function is
+    /// idempotent.
+    ///
+    /// ```
+    /// use byname::{Code, Error, rpc};
+    ///
+    /// #[rpc(readonly)]
+    /// async fn rates() -> Result<Vec<f64>, Error> {
+    ///     Err(Error::new(Code::Unavailable, "closed for maintenance until Monday").without_retry())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.0.is_final = true;
         self
     }
 
@@ -350,6 +374,13 @@ impl Error {
         self.0.retry_after
     }
 
+    /// `false` if the other side said that a repetition is of no use ([`without_retry`](Self::without_retry)). A client also
+    /// says so if it did not repeat the call because its [budget](crate::Client#when-a-call-is-repeated) was used up, or
+    /// because it was serving a repetition: then callers further up don't multiply the load.
+    pub fn allows_retry(&self) -> bool {
+        !self.0.is_final
+    }
+
     /// The field of [`Limits`](crate::Limits) that was exceeded, where it was a limit.
     pub fn limit(&self) -> Option<&str> {
         self.0.limit.as_deref()
@@ -372,6 +403,21 @@ impl Error {
 
     pub(crate) fn of_limit(mut self, limit: Limit) -> Self {
         self.0.limit = Some(Cow::Borrowed(limit.as_str()));
+        self
+    }
+
+    /// Nothing of the call was sent.
+    pub(crate) fn unsent(mut self) -> Self {
+        self.0.is_unsent = true;
+        self.executed_is(Executed::No)
+    }
+
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.0.is_unsent
+    }
+
+    pub(crate) fn message_is(mut self, message: String) -> Self {
+        self.0.message = Cow::Owned(message);
         self
     }
 
@@ -420,8 +466,8 @@ impl std::error::Error for Error {}
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ErrorRepr { code, message, executed, kind, data, retry_after, limit } = &*self.0;
-        let optional = [data.is_some(), retry_after.is_some(), limit.is_some()];
+        let ErrorRepr { code, message, executed, kind, data, retry_after, limit, is_final, is_unsent: _ } = &*self.0;
+        let optional = [data.is_some(), retry_after.is_some(), limit.is_some(), *is_final];
         let len = 4 + optional.into_iter().filter(|given| *given).count();
         let mut members = serializer.serialize_struct("Error", len)?;
         members.serialize_field("code", code)?;
@@ -442,6 +488,10 @@ impl Serialize for Error {
             Some(limit) => members.serialize_field("limit", limit)?,
             None => members.skip_field("limit")?,
         }
+        match is_final {
+            true => members.serialize_field("retry", &false)?,
+            false => members.skip_field("retry")?,
+        }
         members.end()
     }
 }
@@ -449,7 +499,7 @@ impl Serialize for Error {
 impl<'de> Deserialize<'de> for Error {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (mut code, mut message, mut executed, mut kind) = (None, None, None, None);
-        let (mut data, mut retry_after, mut limit) = (None, None, None);
+        let (mut data, mut retry_after, mut limit, mut is_final) = (None, None, None, false);
         for (name, value) in Map::deserialize(deserializer)? {
             let read = match name.as_str() {
                 "code" => into(&mut code, value),
@@ -459,6 +509,10 @@ impl<'de> Deserialize<'de> for Error {
                 "retry_after_ms" => into(&mut retry_after, value),
                 "limit" => into::<String>(&mut limit, value),
                 "data" => into(&mut data, value),
+                "retry" => {
+                    is_final = value == false;
+                    Ok(())
+                }
                 _ => Ok(()),
             };
             read.map_err(|why| D::Error::custom(format_args!("`{name}`: {why}")))?;
@@ -473,6 +527,8 @@ impl<'de> Deserialize<'de> for Error {
             data,
             retry_after: retry_after.map(Duration::from_millis),
             limit: limit.map(Cow::Owned),
+            is_final,
+            is_unsent: false,
         })))
     }
 }
@@ -739,6 +795,7 @@ impl PartialEq for Error {
             && a.data == b.data
             && a.retry_after == b.retry_after
             && a.limit == b.limit
+            && a.is_final == b.is_final
     }
 }
 
@@ -777,6 +834,19 @@ mod tests {
             .of_limit(Limit::InFlight);
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
+        assert!(error.allows_retry() && !text.contains("\"retry\""), "{text}");
+        let error = error.without_retry();
+        let text = serde_json::to_string(&error).unwrap();
+        assert!(text.ends_with(r#""limit":"in_flight","retry":false}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Error>(&text).unwrap(), error);
+    }
+
+    #[test]
+    fn only_false_says_that_a_repetition_is_of_no_use() {
+        for (said, allows) in [("false", false), ("true", true), ("null", true), ("\"soon\"", true), ("0", true)] {
+            let text = format!(r#"{{"code":"unavailable","message":"m","executed":"no","kind":"rpc","retry":{said}}}"#);
+            assert_eq!(serde_json::from_str::<Error>(&text).unwrap().allows_retry(), allows, "{said}");
+        }
     }
 
     #[test]

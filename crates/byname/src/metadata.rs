@@ -64,6 +64,16 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
 /// Headers whose bearer may do what another may not. Their values are marked sensitive, so that `Debug` does not show them.
 static AUTHORITY: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
 
+/// On a request: the number of this attempt at the call, from 2.
+pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("byname-attempt");
+
+/// Which attempt at its call a request is. Anything but a number from 2 says that it is the first.
+pub(crate) fn attempt(headers: &HeaderMap) -> u32 {
+    let said = headers.get(ATTEMPT).map(HeaderValue::as_bytes);
+    let digits = said.filter(|said| said.iter().all(u8::is_ascii_digit)).and_then(|said| str::from_utf8(said).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(1).max(1)
+}
+
 fn invalid(what: String, why: &str) -> Error {
     Error::refused(Code::InvalidArgument, format!("{what} can't be a header: {why}"))
 }
@@ -163,7 +173,7 @@ fn check(count: usize, bytes: usize) -> Result<(), Error> {
         "the headers have {bytes} bytes in {count} fields, and a call or a reply may have {LARGEST} in {MOST}; send what \
          is large as an argument or as the result"
     );
-    Err(Error::refused(Code::ResourceExhausted, why))
+    Err(Error::refused(Code::ResourceExhausted, why).without_retry())
 }
 
 /// Whether a server takes so many headers of a call, of at most `limit` bytes together, which did not come over HTTP.
@@ -220,6 +230,15 @@ mod tests {
         }
         for value in ["Zoë", " a", "a ", "\ta", " ", "a\nb", "a\0", "\u{7f}"] {
             assert!(parse("x", value).is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_the_first_unless_its_header_is_a_number_from_2() {
+        let said = |value: &'static str| attempt(&HeaderMap::from_iter([(ATTEMPT, HeaderValue::from_static(value))]));
+        assert_eq!((attempt(&HeaderMap::new()), said("2"), said("3")), (1, 2, 3));
+        for other in ["", "0", "1", "-2", "+2", "2.5", "two", "2, 3", "4294967296"] {
+            assert_eq!(said(other), 1, "{other}");
         }
     }
 

@@ -98,7 +98,8 @@ impl Page {
             Every error message of byname, with what to do about it. A test (`crates/byname/tests/errors.rs`) provokes each\n\
             message and writes this page. Below each title are the code of the error and whether the function ran. Words in\n\
             capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `DATE`, `ID`, and `OS ERROR` for the\n\
-            text of the operating system. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
+            text of the operating system. After several attempts a message has one more line for each earlier attempt, such as\n\
+            `attempt 1 of 3: the same error`. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
             [the protocol](protocol.md#error) explains.\n";
         Self { text: text.to_owned(), titles: Vec::new(), messages: Vec::new() }
     }
@@ -137,7 +138,8 @@ impl Page {
 
 /// The message without the parts that differ from run to run.
 fn steady(message: &str) -> String {
-    let mut out = message.to_owned();
+    // A line for each attempt before the last.
+    let mut out = message.lines().filter(|line| !line.starts_with("attempt ")).collect::<Vec<_>>().join("\n");
     // A time that the caller named began before the server could read it; a limit's time is exact.
     let is_callers = message.contains("`.timeout(…)` on the call") && !message.contains("`Limits::call`");
     for (before, stays, word) in [

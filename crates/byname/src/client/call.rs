@@ -18,6 +18,7 @@ use super::Client;
 use super::frame_attempt::{FrameAttempt, ended_reply};
 use super::frame_connection::{CallHead, CallPayload};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
+use super::replica_choice::ReplicaId;
 use super::route::Route;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
@@ -275,6 +276,7 @@ impl<A: Send, R> Call<A, R> {
                     let entered = self.span.as_deref().map(Span::enter);
                     let head = CallHead { name: &self.name, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
+                    let tried = attempt.replica();
                     let Some(Route::Remote(service)) =
                         self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
@@ -285,7 +287,7 @@ impl<A: Send, R> Call<A, R> {
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = attempt.link().codec();
                             drop(entered);
-                            match self.by_service(time, codec, reply) {
+                            match self.by_service(time, codec, reply, tried) {
                                 Ok(call) => self.progress = self.going_on(call),
                                 Err(error) => break Reply::from(error),
                             }
@@ -356,6 +358,9 @@ impl<A: Send, R> Call<A, R> {
             if let Some(serving) = serving.as_ref().filter(|_| !own.contains_key("traceparent")) {
                 serving.pass_trace_on(headers);
             }
+            if let Some(serving) = &serving {
+                serving.pass_attempt_on(headers);
+            }
             headers.extend(own);
         }
         if let Some(token) = scope.token.as_ref().filter(|_| scope.interceptors.is_empty())
@@ -392,7 +397,7 @@ impl<A: Send, R> Call<A, R> {
                 Err(unsent) => ended_reply(service.frames(), &link, name, allowed, Err(unsent)),
             };
             drop(entered);
-            let call = self.by_service(time, codec, reply)?;
+            let call = self.by_service(time, codec, reply, None)?;
             return Ok(self.going_on(call));
         }
         self.start_anyhow(time, lacks_token)
@@ -409,7 +414,9 @@ impl<A: Send, R> Call<A, R> {
             Route::Remote(service) => service.codec(),
         };
         let call = match &scope.way {
-            Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => self.by_service(time, codec, None)?,
+            Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => {
+                self.by_service(time, codec, None, None)?
+            }
             way => self.by_request(way, time, codec)?,
         };
         Ok(self.going_on(call))
@@ -471,12 +478,14 @@ impl<A: Send, R> Call<A, R> {
         Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
     }
 
-    /// The call by its service. `first` is what its first attempt came to, where there was one.
+    /// The call by its service. `first` is what its first attempt came to, where there was one, and `tried` the replica that it
+    /// went to.
     fn by_service(
         &mut self,
         time: CallDeadline,
         codec: Codec,
         first: Option<Reply>,
+        tried: Option<ReplicaId>,
     ) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
         let upload = prepared.upload.take();
@@ -494,7 +503,7 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: prepared.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
         };
-        Ok(Box::pin(Arc::clone(service).call(outgoing, first)))
+        Ok(Box::pin(Arc::clone(service).call(outgoing, first, Vec::from_iter(tried))))
     }
 
     fn taken(&mut self) -> PreparedCall<A> {

@@ -26,7 +26,8 @@ pub(super) fn broken(url: &str, name: &str, executed: Executed, why: &str) -> Er
         _ => ("after", "it may have run"),
     };
     let why = format!("the connection to {url} broke {when} `{name}` was sent; {what}: {why}");
-    Error::new(Code::Unavailable, why).executed_is(executed)
+    let error = Error::new(Code::Unavailable, why).executed_is(executed);
+    if executed == Executed::No { error.unsent() } else { error }
 }
 
 pub(super) fn reply_too_large(name: &str, limit: usize, codec: Codec, executed: Executed) -> Error {

@@ -11,6 +11,7 @@ use super::call_errors::{broken, late, reply_too_large};
 use super::frame_connection::{self, CallHead, CallPayload, FrameCall, FrameCallEnd, FrameConnection, Unsent};
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet, ReplicaCount};
 use super::outgoing_call::OutgoingCall;
+use super::replica_choice::ReplicaId;
 use super::replica_load::ReplicaOutcome;
 use crate::arguments::EncodedArguments;
 use crate::deadline::DeadlineTimer;
@@ -59,6 +60,11 @@ impl FrameAttempt {
 
     pub(super) fn link(&self) -> &Arc<FrameConnection> {
         self.call.link()
+    }
+
+    /// The replica at which it counts.
+    pub(super) fn replica(&self) -> Option<ReplicaId> {
+        self.count.replica()
     }
 
     /// What the call came to, by how it ended. `None` if it was not sent.

@@ -210,7 +210,7 @@ impl HttpConnections {
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.target.url()))
+        Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.target.url())).unsent()
     }
 
     /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if calls go by frames

@@ -1,86 +1,344 @@
-//! Whether a call that failed is sent again. A state machine: no sockets, no clock.
+//! Whether a call that failed is repeated, and when. A state machine: no sockets, no clock.
 
 use std::time::Duration;
 
 use crate::error::{Code, Error, Executed};
+use crate::untrusted_text::excerpt;
 
 /// The attempts at one call.
 #[derive(Debug)]
 pub(super) struct Attempts {
     idempotent: bool,
-    left: u32,
-    wait: Duration,
+    /// The call is made while a repetition is served.
+    in_repetition: bool,
+    /// The number of the attempt that is made now, as its server sees it.
+    number: u32,
+    /// Why the attempts before this one failed.
+    failed: Vec<Error>,
 }
 
-/// How often a call is sent at most, and the first pause between two.
-const ATTEMPTS: u32 = 3;
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// What follows the failure of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum AfterFailure {
+    /// Another attempt after this time.
+    Again(Duration),
+    GiveUp,
+    /// The server has forbidden another attempt, or there are too many. Nobody further up should make one either.
+    GiveUpForAll,
+}
+
+/// How often a call is sent at most.
+const ATTEMPTS: usize = 3;
+/// The longest first delay. It doubles with each attempt.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+/// The same after `resource_exhausted` that does not say when to come again.
+const FIRST_DELAY_OF_EXHAUSTED: Duration = Duration::from_secs(1);
+/// The most that the word of a server adds to a delay.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The most bytes of the message of an earlier attempt.
+const LONGEST_MESSAGE: usize = 256;
+
+/// What a repetition draws on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RetryCost {
+    /// No server has had work with the attempt that failed.
+    Free,
+    Budget,
+}
 
 impl Attempts {
-    pub(super) fn new(idempotent: bool) -> Self {
-        Self { idempotent, left: ATTEMPTS - 1, wait: FIRST_WAIT }
+    /// `serving` is the attempt of the call during which this one is made; 1 also if there is none.
+    pub(super) fn new(idempotent: bool, serving: u32) -> Self {
+        Self { idempotent, in_repetition: serving > 1, number: serving, failed: Vec::new() }
     }
 
-    /// How long to wait before sending again; `None` to give up. `jitter` is random, from 0 to 1.
-    ///
-    /// A call that may have run is sent again only if it is idempotent. A call that did not run is sent again only if the
-    /// reason can pass: a wrong argument stays wrong.
-    pub(super) fn again(&mut self, error: &Error, jitter: f64) -> Option<Duration> {
-        let harmless = match error.executed() {
-            Executed::No => true,
-            Executed::Unknown => self.idempotent,
-            Executed::Yes => false,
+    /// An attempt has failed, `left` before the deadline. `random` is from 0 to 1. `withdraw` asks the budget, once at most
+    /// and only if the answer decides.
+    pub(super) fn failed(
+        &mut self,
+        error: &Error,
+        random: f64,
+        left: Duration,
+        withdraw: impl FnOnce() -> bool,
+    ) -> AfterFailure {
+        let Some(cost) = self.cost(error) else {
+            return AfterFailure::GiveUp;
         };
-        let can_pass = match error.code() {
-            Code::Unavailable => true,
-            Code::ResourceExhausted => error.retry_after().is_some(),
-            _ => false,
-        };
-        if !harmless || !can_pass || self.left == 0 {
+        if !error.allows_retry() {
+            return AfterFailure::GiveUpForAll;
+        }
+        let delay = self.delay(error, random);
+        if self.failed.len() + 1 >= ATTEMPTS || delay >= left {
+            return AfterFailure::GiveUp;
+        }
+        if cost == RetryCost::Budget {
+            if self.in_repetition || !withdraw() {
+                return AfterFailure::GiveUpForAll;
+            }
+            self.number = self.number.saturating_add(1);
+        }
+        self.failed.push(error.clone());
+        AfterFailure::Again(delay)
+    }
+
+    /// The number of the attempt that is made now. An attempt of which nothing was sent does not count.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The error of a call whose last attempt failed with `last`: it tells each attempt, and whether any of them may have
+    /// run.
+    pub(super) fn conclude(&self, last: Error) -> Error {
+        if self.failed.is_empty() {
+            return last;
+        }
+        let all = self.failed.len() + 1;
+        let mut message = last.message().to_owned();
+        for (at, error) in self.failed.iter().enumerate() {
+            let is_the_same = error.message() == last.message() && error.code() == last.code();
+            let what = match is_the_same && error.executed() == last.executed() {
+                true => "the same error".to_owned(),
+                false => {
+                    let (code, executed) = (error.code(), error.executed().as_str());
+                    format!("{code} (executed: {executed}): {}", excerpt(error.message(), LONGEST_MESSAGE))
+                }
+            };
+            message.push_str(&format!("\nattempt {} of {all}: {what}", at + 1));
+        }
+        let executed = self.failed.iter().map(Error::executed).fold(last.executed(), more_executed);
+        last.message_is(message).executed_is(executed)
+    }
+
+    /// What a repetition draws on, if it is safe and the cause can pass.
+    fn cost(&self, error: &Error) -> Option<RetryCost> {
+        let is_safe = error.executed() == Executed::No || self.idempotent;
+        if !is_safe || !can_pass(error) {
             return None;
         }
-        self.left -= 1;
-        let wait = self.wait;
-        self.wait *= 4;
-        Some(error.retry_after().unwrap_or_default().saturating_add(wait.mul_f64(0.5 + jitter / 2.0)))
+        Some(if error.is_unsent() { RetryCost::Free } else { RetryCost::Budget })
+    }
+
+    fn delay(&self, error: &Error, random: f64) -> Duration {
+        let first = match (error.code(), error.retry_after()) {
+            (Code::ResourceExhausted, None) => FIRST_DELAY_OF_EXHAUSTED,
+            _ => FIRST_DELAY,
+        };
+        let own = first.mul_f64(random) * (1 << self.failed.len());
+        own + error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)
+    }
+}
+
+/// Whether the cause of an error is a passing one. A wrong argument stays wrong, and a large message stays large.
+fn can_pass(error: &Error) -> bool {
+    match error.code() {
+        Code::Unavailable => true,
+        Code::ResourceExhausted if error.retry_after().is_some() => true,
+        // A function that ran and does not say when its own resource is there again.
+        Code::ResourceExhausted if error.executed() == Executed::Yes => false,
+        Code::ResourceExhausted => matches!(error.limit(), None | Some("in_flight")),
+        _ => false,
+    }
+}
+
+/// That a function ran outweighs that it may have run, and both that it did not.
+fn more_executed(a: Executed, b: Executed) -> Executed {
+    match (a, b) {
+        (Executed::Yes, _) | (_, Executed::Yes) => Executed::Yes,
+        (Executed::Unknown, _) | (_, Executed::Unknown) => Executed::Unknown,
+        (Executed::No, Executed::No) => Executed::No,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::limits_and_timeouts::Limit;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What follows this error again and again, while the budget grants everything.
+    fn steps(mut attempts: Attempts, error: &Error) -> Vec<AfterFailure> {
+        let mut steps = Vec::new();
+        loop {
+            let step = attempts.failed(error, 1.0, LONG, || true);
+            steps.push(step);
+            if !matches!(step, AfterFailure::Again(_)) {
+                return steps;
+            }
+        }
+    }
 
     fn sent(idempotent: bool, error: &Error) -> usize {
-        let mut attempts = Attempts::new(idempotent);
-        1 + std::iter::from_fn(|| attempts.again(error, 0.5)).count()
+        steps(Attempts::new(idempotent, 1), error).len()
+    }
+
+    fn no_budget() -> bool {
+        panic!("the budget does not decide here")
     }
 
     #[test]
-    fn a_call_that_may_have_run_is_sent_again_only_if_idempotent() {
+    fn a_call_that_may_have_run_is_repeated_only_if_idempotent() {
         let broken = Error::new(Code::Unavailable, "broken");
-        assert_eq!(sent(false, &broken), 1);
-        assert_eq!(sent(true, &broken), 3);
-        assert_eq!(sent(false, &broken.clone().executed_is(Executed::No)), 3);
-        assert_eq!(sent(true, &broken.executed_is(Executed::Yes)), 1);
+        assert_eq!((sent(false, &broken), sent(true, &broken)), (1, 3));
+        let ran = broken.clone().executed_is(Executed::Yes);
+        assert_eq!((sent(false, &ran), sent(true, &ran)), (1, 3));
+        let refused = broken.executed_is(Executed::No);
+        assert_eq!((sent(false, &refused), sent(true, &refused)), (3, 3));
     }
 
     #[test]
-    fn permanent_errors_are_not_retried() {
-        for code in [Code::InvalidArgument, Code::Unimplemented, Code::DeadlineExceeded, Code::Internal] {
-            assert_eq!(sent(true, &Error::refused(code, "")), 1, "{code}");
+    fn an_error_that_a_repetition_cannot_cure_ends_the_call() {
+        for code in Code::ALL {
+            let passes = matches!(code, Code::Unavailable | Code::ResourceExhausted);
+            assert_eq!(sent(true, &Error::refused(code, "")), if passes { 3 } else { 1 }, "{code}");
         }
-        let full = Error::refused(Code::ResourceExhausted, "full");
-        assert_eq!(sent(true, &full), 1, "a limit that names no time");
-        assert_eq!(sent(false, &full.with_retry_after(Duration::from_secs(1))), 3);
+        let full = || Error::refused(Code::ResourceExhausted, "full");
+        assert_eq!(sent(true, &full().of_limit(Limit::InFlight)), 3);
+        for limit in [Limit::Message, Limit::Header, Limit::Batch, Limit::Waiting] {
+            assert_eq!(sent(true, &full().of_limit(limit)), 1, "{limit:?}");
+        }
+        assert_eq!(sent(true, &full().of_limit(Limit::Waiting).with_retry_after(Duration::ZERO)), 3, "it says when");
+        assert_eq!(sent(true, &full().executed_is(Executed::Yes)), 1, "a quota of the function itself");
+        let never = Error::refused(Code::Unavailable, "").without_retry();
+        assert_eq!(steps(Attempts::new(true, 1), &never), [AfterFailure::GiveUpForAll]);
     }
 
     #[test]
-    fn pauses_grow_and_honour_the_server() {
+    fn delays_double_and_are_random_from_zero() {
+        let delays = |error: &Error, random: f64| {
+            let mut attempts = Attempts::new(true, 1);
+            [(); 2].map(|()| match attempts.failed(error, random, LONG, || true) {
+                AfterFailure::Again(delay) => delay.as_millis(),
+                other => panic!("{other:?}"),
+            })
+        };
         let error = Error::refused(Code::Unavailable, "");
-        let mut attempts = Attempts::new(false);
-        assert_eq!(attempts.again(&error, 1.0), Some(Duration::from_millis(50)));
-        assert_eq!(attempts.again(&error, 0.0), Some(Duration::from_millis(100)));
-        let error = error.with_retry_after(Duration::from_secs(2));
-        assert_eq!(Attempts::new(false).again(&error, 1.0), Some(Duration::from_millis(2050)));
+        assert_eq!((delays(&error, 1.0), delays(&error, 0.5), delays(&error, 0.0)), ([50, 100], [25, 50], [0, 0]));
+        let said = error.with_retry_after(Duration::from_secs(2));
+        assert_eq!((delays(&said, 1.0), delays(&said, 0.0)), ([2050, 2100], [2000, 2000]));
+        let forever = Error::refused(Code::ResourceExhausted, "").with_retry_after(Duration::MAX);
+        assert_eq!(delays(&forever, 1.0), [5050, 5100]);
+        let full = Error::refused(Code::ResourceExhausted, "");
+        assert_eq!((delays(&full, 1.0), delays(&full, 0.0)), ([1000, 2000], [0, 0]));
+    }
+
+    #[test]
+    fn no_attempt_begins_after_the_deadline_or_draws_on_the_budget_for_it() {
+        let error = Error::refused(Code::Unavailable, "");
+        let left = Duration::from_millis(50);
+        assert_eq!(Attempts::new(true, 1).failed(&error, 1.0, left, no_budget), AfterFailure::GiveUp);
+        let again = Attempts::new(true, 1).failed(&error, 0.5, left, || true);
+        assert_eq!(again, AfterFailure::Again(Duration::from_millis(25)));
+    }
+
+    #[test]
+    fn what_no_server_has_seen_costs_nothing_and_does_not_count() {
+        let mut attempts = Attempts::new(false, 1);
+        let unsent = Error::new(Code::Unavailable, "nobody there").unsent();
+        assert!(matches!(attempts.failed(&unsent, 1.0, LONG, no_budget), AfterFailure::Again(_)));
+        assert_eq!(attempts.number(), 1);
+        let refused = Error::refused(Code::Unavailable, "stopping");
+        assert!(matches!(attempts.failed(&refused, 1.0, LONG, || true), AfterFailure::Again(_)));
+        assert_eq!(attempts.number(), 2);
+        assert_eq!(attempts.failed(&unsent, 1.0, LONG, no_budget), AfterFailure::GiveUp, "three attempts in all");
+    }
+
+    #[test]
+    fn without_budget_nobody_further_up_repeats_the_call_either() {
+        let broken = Error::new(Code::Unavailable, "broken");
+        assert_eq!(Attempts::new(true, 1).failed(&broken, 1.0, LONG, || false), AfterFailure::GiveUpForAll);
+        assert_eq!(Attempts::new(false, 1).failed(&broken, 1.0, LONG, no_budget), AfterFailure::GiveUp);
+    }
+
+    #[test]
+    fn while_a_repetition_is_served_only_what_was_not_sent_is_repeated() {
+        let broken = Error::new(Code::Unavailable, "broken");
+        assert_eq!(steps(Attempts::new(true, 2), &broken), [AfterFailure::GiveUpForAll]);
+        assert_eq!(Attempts::new(true, 2).number(), 2, "the call is a part of that attempt");
+        assert_eq!(steps(Attempts::new(true, 2), &broken.unsent()).len(), 3);
+    }
+
+    #[test]
+    fn the_error_tells_each_attempt_in_one_line_and_whether_any_may_have_run() {
+        let mut attempts = Attempts::new(true, 1);
+        let last = Error::new(Code::Unavailable, "can't connect").unsent();
+        assert_eq!(attempts.conclude(last.clone()).message(), "can't connect");
+        attempts.failed(&last, 0.0, LONG, || true);
+        let same = attempts.conclude(last.clone());
+        assert_eq!(same.message(), "can't connect\nattempt 1 of 2: the same error");
+        assert_eq!(same.executed(), Executed::No);
+        attempts.failed(&Error::new(Code::Unavailable, "it\nbroke"), 0.0, LONG, || true);
+        let expected = "can't connect\nattempt 1 of 3: the same error\n\
+                        attempt 2 of 3: unavailable (executed: unknown): it\\nbroke";
+        let told = attempts.conclude(last.clone());
+        assert_eq!((told.message(), told.executed()), (expected, Executed::Unknown));
+        let executed = |earlier: Executed, last: Executed| {
+            let mut attempts = Attempts::new(true, 1);
+            let error = Error::new(Code::Unavailable, "");
+            attempts.failed(&error.clone().executed_is(earlier), 0.0, LONG, || true);
+            attempts.conclude(error.executed_is(last)).executed()
+        };
+        assert_eq!(executed(Executed::Yes, Executed::No), Executed::Yes);
+        assert_eq!(executed(Executed::No, Executed::Yes), Executed::Yes);
+        assert_eq!(executed(Executed::No, Executed::Unknown), Executed::Unknown);
+    }
+
+    fn any_error() -> impl Strategy<Value = Error> {
+        let executed = prop_oneof![Just(Executed::No), Just(Executed::Unknown), Just(Executed::Yes)];
+        let code = prop_oneof![Just(Code::Unavailable), Just(Code::ResourceExhausted), Just(Code::Internal)];
+        let retry_after = proptest::option::of(0..100_000u64);
+        (code, executed, retry_after, any::<[bool; 2]>()).prop_map(|(code, executed, retry_after, [ended, unsent])| {
+            let mut error = Error::new(code, "failed").executed_is(executed);
+            if let Some(ms) = retry_after {
+                error = error.with_retry_after(Duration::from_millis(ms));
+            }
+            if unsent {
+                error = error.unsent();
+            }
+            if ended { error.without_retry() } else { error }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_fails_the_rules_hold(
+            idempotent: bool,
+            serving in 1..4u32,
+            failures in proptest::collection::vec((any_error(), 0.0..=1.0f64, any::<bool>()), 1..6),
+            mut left in 0..40_000u64,
+        ) {
+            let mut attempts = Attempts::new(idempotent, serving);
+            let (mut sent, mut drawn) = (1, 0);
+            for (error, random, budget) in failures {
+                let number = attempts.number();
+                let mut asked = false;
+                let step = attempts.failed(&error, random, Duration::from_millis(left), || {
+                    asked = true;
+                    budget
+                });
+                if let AfterFailure::Again(delay) = step {
+                    prop_assert!(idempotent || error.executed() == Executed::No);
+                    prop_assert!(error.allows_retry() && error.code() != Code::Internal);
+                    prop_assert!(delay < Duration::from_millis(left));
+                    prop_assert!(delay <= Duration::from_secs(6));
+                    prop_assert!(serving == 1 || error.is_unsent());
+                    prop_assert_eq!(asked, !error.is_unsent());
+                    drawn += u32::from(asked);
+                    left -= u64::try_from(delay.as_millis()).unwrap();
+                    sent += 1;
+                } else {
+                    prop_assert_eq!(attempts.number(), number);
+                    let told = attempts.conclude(error.clone());
+                    prop_assert_eq!(told.message().lines().count(), sent);
+                    prop_assert_eq!(told.code(), error.code());
+                    prop_assert!(error.executed() == Executed::No || told.executed() != Executed::No);
+                    break;
+                }
+                prop_assert_eq!(attempts.number(), serving + drawn);
+                prop_assert!(sent <= ATTEMPTS);
+            }
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Route {
                 let upload = CallUpload::new(items);
                 let outgoing =
                     OutgoingCall { name, args, method, headers, deadline, allowed, upload, takes_stream, token };
-                Box::pin(Arc::clone(service).call(outgoing, None))
+                Box::pin(Arc::clone(service).call(outgoing, None, Vec::new()))
             }
         }
     }

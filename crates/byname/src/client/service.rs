@@ -13,13 +13,15 @@ use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
 use super::replica_choice::ReplicaId;
 use super::reply_stream;
-use super::retry::Attempts;
+use super::retry::{AfterFailure, Attempts};
 use super::retry_budget::RetryBudget;
 use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
 use crate::codec::Codec;
+use crate::context::Context;
 use crate::deadline::{later, until};
 use crate::limits_and_timeouts::Limits;
+use crate::metadata;
 use crate::outcome::Failure;
 use crate::request::Reply;
 
@@ -36,7 +38,7 @@ impl Service {
     pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
-        Self { http: Arc::new(http), frames, budget: RetryBudget::new() }
+        Self { http: Arc::new(http), frames, budget: RetryBudget::new(Instant::now()) }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -57,39 +59,58 @@ impl Service {
         self.http.target.is_exposed()
     }
 
-    /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one.
-    pub(super) async fn call(self: Arc<Self>, mut outgoing: OutgoingCall, mut first: Option<Reply>) -> Reply {
-        let mut attempts = Attempts::new(outgoing.is_idempotent());
-        let mut tried = Vec::new();
+    /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one. The call has failed at
+    /// the replicas that were `tried`.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        mut outgoing: OutgoingCall,
+        mut first: Option<Reply>,
+        mut tried: Vec<ReplicaId>,
+    ) -> Reply {
+        self.deposit();
+        let mut attempts = Attempts::new(outgoing.is_idempotent(), metadata::attempt(&outgoing.headers));
         loop {
             let done = match first.take() {
                 Some(done) => done,
                 None => self.attempt(&outgoing, &mut tried).await,
             };
-            let error = match &done.result {
+            let error = match done.result {
                 Err(Failure::Rpc(error)) => error,
-                _ => {
-                    self.budget.deposit();
-                    return done;
-                }
+                result => return Reply { result, ..done },
             };
             // At most once for each argument, and without a pause: the server is there and has answered.
-            if outgoing.remove_unknown(error) {
+            if outgoing.remove_unknown(&error) {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
                 continue;
             }
-            if outgoing.replace_token(error).await {
+            if outgoing.replace_token(&error).await {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
                 continue;
             }
-            let Some(wait) = attempts.again(error, fastrand::f64()).filter(|_| !outgoing.upload.is_taken()) else {
-                return done;
+            let now = Instant::now();
+            let left = outgoing.deadline.saturating_duration_since(now);
+            let step = match outgoing.upload.is_taken() {
+                true => AfterFailure::GiveUp,
+                false => attempts.failed(&error, fastrand::f64(), left, || self.budget.withdraw(now)),
             };
-            if later(Instant::now(), wait) >= outgoing.deadline || !self.budget.withdraw() {
-                return done;
-            }
-            tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {wait:?}: {error}", outgoing.name);
-            until(later(Instant::now(), wait)).await;
+            let error = match step {
+                AfterFailure::Again(delay) => {
+                    tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {delay:?}: {error}", outgoing.name);
+                    until(later(now, delay)).await;
+                    if attempts.number() > 1 {
+                        outgoing.headers.insert(metadata::ATTEMPT, attempts.number().into());
+                    }
+                    continue;
+                }
+                AfterFailure::GiveUp => error,
+                AfterFailure::GiveUpForAll => {
+                    if let Some(serving) = Context::current() {
+                        serving.set_final();
+                    }
+                    error.without_retry()
+                }
+            };
+            return Reply { result: Err(attempts.conclude(error).into()), ..done };
         }
     }
 
@@ -138,9 +159,9 @@ impl Service {
         }
     }
 
-    /// A call was answered, or refused for good.
+    /// A call was made.
     pub(super) fn deposit(&self) {
-        self.budget.deposit();
+        self.budget.deposit(Instant::now);
     }
 }
 

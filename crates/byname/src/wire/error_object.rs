@@ -164,6 +164,9 @@ pub(super) fn read(
         // This error is sent before the request is read.
         error = error.executed_is(Executed::No).of_limit(Limit::Header);
     }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        error = error.without_retry();
+    }
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
     if let Some(seconds) = after {
         error = error.with_retry_after(std::time::Duration::from_secs(seconds));
