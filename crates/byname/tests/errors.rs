@@ -1957,6 +1957,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the certificate is for {names}", "as above"),
     ("a client's TLS was not loaded", "only a defect of byname says it"),
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
+    ("the same error", "a line about an earlier attempt, which the beginning of the page explains"),
 ];
 
 /// Calls whose text is not an error message: the log, and panics for programmers.
