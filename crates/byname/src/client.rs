@@ -6,6 +6,7 @@ mod call_errors;
 mod coded_bodies;
 mod connect;
 mod connection_pool;
+mod ejection;
 mod frame_attempt;
 pub(crate) mod frame_connection;
 mod frame_connection_set;
@@ -19,6 +20,10 @@ mod http_request;
 mod idle_connection_sweeper;
 mod outgoing_call;
 mod renewed_token;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client does not choose among replicas yet"))]
+mod replica_choice;
+#[cfg_attr(not(test), expect(dead_code, reason = "the client does not choose among replicas yet"))]
+mod replica_load;
 mod reply_stream;
 mod retry;
 mod retry_budget;
