@@ -1,0 +1,14 @@
+//! byname's choice where replicas that fail get fewer calls by their score alone.
+
+#[path = "byname_client.rs"]
+mod byname_client;
+#[path = "never_ejected.rs"]
+mod ejection;
+#[expect(dead_code, reason = "no replica leaves in the simulation")]
+#[path = "../../../crates/byname/src/client/replica_choice.rs"]
+mod replica_choice;
+#[expect(dead_code, reason = "no caller gives up in the simulation")]
+#[path = "../../../crates/byname/src/client/replica_load.rs"]
+mod replica_load;
+
+pub use byname_client::BynameClient;
