@@ -3,6 +3,7 @@
 mod balancer;
 mod peak_ewma;
 mod with_ejection;
+#[allow(clippy::duplicate_mod, reason = "the client's files are compiled once with its ejection and once without")]
 mod without_ejection;
 mod world;
 
@@ -28,8 +29,11 @@ pub struct Options {
     pub balancers: Vec<String>,
 }
 
+/// Runs a scenario with one balancer and one seed.
+type Simulation = fn(&Scenario, u64) -> Run;
+
 /// The balancers that are compared.
-const BALANCERS: [(&str, fn(&Scenario, u64) -> Run); 6] = [
+const BALANCERS: [(&str, Simulation); 6] = [
     ("byname", world::run::<with_ejection::BynameClient>),
     ("byname without ejection", world::run::<without_ejection::BynameClient>),
     ("tower p2c PeakEwma", world::run::<peak_ewma::TowerPeakEwma>),
@@ -108,6 +112,7 @@ fn experiments() -> Vec<Experiment> {
         for (what, load, changes) in [
             ("one ten times slower", 0.5, vec![slow]),
             ("one failing", 0.5, vec![failing(1.0)]),
+            ("one failing", 0.62, vec![failing(1.0)]),
             ("one failing every second call", 0.5, vec![failing(0.5)]),
             ("one ten times slower and one failing", 0.25, vec![slow, failing(1.0)]),
         ] {

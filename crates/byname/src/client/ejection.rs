@@ -10,22 +10,18 @@ use super::replica_load::ReplicaOutcome;
 #[derive(Debug)]
 pub(super) struct Ejection {
     state: EjectionState,
+    /// A call is in flight that tries the replica.
+    is_probed: bool,
     failures_in_a_row: u32,
     recent: RecentCalls,
     /// How long the replica was out the last time.
     last: Duration,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum EjectionState {
-    Serving {
-        since: Instant,
-    },
-    Out {
-        until: Instant,
-    },
-    /// One call is in flight that decides.
-    Probing,
+    Serving { since: Instant },
+    Out { until: Instant },
 }
 
 /// The calls of the last 30 s, by the time of their end.
@@ -58,6 +54,7 @@ impl Ejection {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             state: EjectionState::Serving { since: now },
+            is_probed: false,
             failures_in_a_row: 0,
             recent: RecentCalls::new(now),
             last: Duration::ZERO,
@@ -81,7 +78,7 @@ impl Ejection {
     pub(super) fn eject(&mut self, now: Instant) {
         let is_forgiven = match self.state {
             EjectionState::Serving { since } => now.saturating_duration_since(since) >= FORGIVEN_AFTER,
-            EjectionState::Out { .. } | EjectionState::Probing => false,
+            EjectionState::Out { .. } => false,
         };
         let length = if is_forgiven { Duration::ZERO } else { self.last * 2 };
         self.last = length.clamp(FIRST_TIME_OUT, LONGEST_TIME_OUT);
@@ -96,20 +93,22 @@ impl Ejection {
     /// When the replica may be tried with one call. `None` if it gets calls, or is being tried.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         match self.state {
-            EjectionState::Out { until } => Some(until),
-            EjectionState::Serving { .. } | EjectionState::Probing => None,
+            EjectionState::Out { until } if !self.is_probed => Some(until),
+            EjectionState::Out { .. } | EjectionState::Serving { .. } => None,
         }
     }
 
     /// The replica is tried with one call.
     pub(super) fn probe(&mut self) {
-        self.state = EjectionState::Probing;
+        self.is_probed = true;
     }
 
     /// That call has ended.
     pub(super) fn probed(&mut self, outcome: ReplicaOutcome, now: Instant) {
+        self.is_probed = false;
         match outcome {
-            _ if self.state != EjectionState::Probing => {}
+            // It was brought back because others have gone.
+            _ if self.is_serving() => {}
             ReplicaOutcome::Answered => self.readmit(now),
             ReplicaOutcome::Failed => self.eject(now),
             // The next call tries it.
@@ -261,6 +260,20 @@ mod tests {
             assert!(!ejection.ended(Failed, now), "what was before is forgotten");
         }
         assert!(ejection.ended(Failed, now));
+    }
+
+    #[test]
+    fn a_probe_that_outlives_its_ejection_is_the_only_one() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        ejection.eject(now);
+        ejection.probe();
+        // Others have gone, and it fails again.
+        ejection.readmit(now);
+        ejection.eject(now);
+        assert_eq!(ejection.probe_at(), None);
+        ejection.probed(Cancelled, now);
+        assert_eq!(ejection.probe_at(), Some(now));
     }
 
     proptest! {

@@ -31,7 +31,7 @@ struct Replica {
     id: ReplicaId,
     load: ReplicaLoad,
     ejection: Ejection,
-    /// When it joined those that were there before. `None` if it was there first, or long ago.
+    /// When it joined those that were there before. `None` if it was there from the beginning.
     joined: Option<f64>,
 }
 
@@ -146,7 +146,7 @@ impl ReplicaChoice {
             replica.ejection.probed(outcome, now);
             // It may serve already, because others have gone.
             if replica.ejection.is_serving() && index >= self.serving {
-                let replica = &mut self.replicas[index];
+                // It starts afresh: its share grows as that of a new replica.
                 replica.load.forget_record();
                 replica.joined = Some(seconds);
                 self.replicas.swap(self.serving, index);

@@ -158,7 +158,8 @@ impl ReplicaLoad {
         }
         let weight = (-age).exp();
         let reported = f64::from(report.calls + report.sent_since).max(own);
-        weight * reported + (1.0 - weight) * usual
+        // Rounding must not take it below.
+        (weight * reported + (1.0 - weight) * usual).max(own)
     }
 
     /// As it is now.
