@@ -622,7 +622,31 @@ async fn addresses(page: &mut Page) {
             "10.0.0.1:8080?tls=a,10.0.0.2:8080",
             "The options hold for all replicas. A file may have options on each line.",
         ),
+        (
+            "The endpoint is given in the path and as an option",
+            "localhost/rpc?endpoint=/api",
+            "Leave one of the two out.",
+        ),
+        (
+            "A list of unix sockets has a host",
+            "unix:/run/a.sock,unix:8080",
+            "Write the path of the socket. `ClientBuilder::addresses` and a file take both kinds.",
+        ),
         ("The URL of a file has no path from the root", "file:orders.replicas", "Write the path from the root."),
+        ("The URL of a file has a host", "file://etc/orders.replicas", "Write three slashes."),
+        ("The URL of a file has a fragment", "file:///etc/orders#1", "A `#` begins the fragment of a URL."),
+        ("The URL of a file is not text", "file:///etc/%ff", "What is percent-encoded must be UTF-8."),
+        ("The URL of a file names a directory", "file:///etc/orders/", "Add the name of the file."),
+        (
+            "The name of SRV records has more than a name",
+            "srv://_rpc._tcp.orders.internal:8080",
+            "Remove what follows the name.",
+        ),
+        (
+            "The name of SRV records is none of DNS",
+            "srv://_rpc._tcp.orders..internal",
+            "Look for an empty label, or characters that DNS does not have.",
+        ),
         (
             "The name of SRV records is wrong",
             "srv://orders.internal",
@@ -709,6 +733,26 @@ async fn addresses(page: &mut Page) {
         file(Some("10.0.0.1:8080\n10.0.0.2\n")).await,
         "Correct the line. Until then no line of the file is used.",
     );
+    for (title, line, remedy) in [
+        ("A line of a file of replicas has a scheme", "http://10.0.0.1:8080", "A file has addresses, not URLs."),
+        ("A line of a file of replicas has a path", "10.0.0.1:8080/rpc", "The client's URL may have this option too."),
+        ("A line of a file of replicas has two addresses", "10.0.0.1:8080,10.0.0.2:8080", "Write a line for each."),
+    ] {
+        page.add(title, file(Some(&format!("{line}\n"))).await, remedy);
+    }
+    page.add(
+        "The discovery of a client panics",
+        call(Client::builder("data.internal").discover(Panics).build()).await,
+        "The standard error of the process has the message and the place of the panic.",
+    );
+}
+
+struct Panics;
+
+impl Discover for Panics {
+    fn replicas<'a>(&'a self, _: Option<&'a Replicas>) -> DiscoverFuture<'a> {
+        panic!("in discovery")
+    }
 }
 
 /// Answers these addresses, or fails.
@@ -1850,6 +1894,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("an argument's name", "the names in a JSON object are strings"),
     ("a member's name", "the names in a JSON object are strings"),
     ("the name has no address", "a resolver that knows a name gives an address, or fails in the system's words"),
+    ("it is no replica any more", "only of an address that discovery drops while a connection to it begins"),
+    ("it has an option that byname doesn't know", "as the entry about an unknown option, where that may be a password"),
     ("the server had closed it", "only on a connection that ends between being opened and being used"),
     ("it did not run", "as above"),
     ("the server said something that nobody had asked for", "as above, and it is tried again first"),

@@ -79,15 +79,16 @@ impl EndpointUrls {
 
     fn secure(&self, name: String, authority: HeaderValue, path: String) -> Result<EndpointUrl, Error> {
         let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let tls = match connectors.iter().find(|(known, _)| *known == name) {
-            Some((_, tls)) => tls.clone(),
+        let known = connectors.iter().find(|(known, _)| *known == name).map(|(_, tls)| tls.clone());
+        let tls = match known {
+            Some(tls) => Some(tls),
             None => {
-                let tls = TlsConnector::new(self.settings.clone(), &name)?;
-                connectors.push((name.clone(), tls.clone()));
-                tls
+                let made = TlsConnector::new(self.settings.clone(), &name).map(Some)?;
+                connectors.extend(made.clone().map(|tls| (name.clone(), tls)));
+                made
             }
         };
-        Ok(EndpointUrl { tls: Some(tls), tls_name: Some(name), authority, path })
+        Ok(EndpointUrl { tls, tls_name: Some(name), authority, path })
     }
 }
 
