@@ -382,8 +382,7 @@ impl<A: Send, R> Call<A, R> {
             && let Route::Remote(service) = &scope.way
             && let Some(chosen) = service.choose(&[], now)
         {
-            let link = Arc::clone(&chosen.link);
-            let codec = link.codec();
+            let codec = chosen.link.codec();
             let entered = self.span.as_deref().map(Span::enter);
             let frame = match encode {
                 ArgumentsEncoder::Typed(write) => {
@@ -394,7 +393,7 @@ impl<A: Send, R> Call<A, R> {
             };
             let reply = match FrameAttempt::start(chosen, CallHead { name, deadline }, frame, cx) {
                 Ok(attempt) => return Ok(CallState::Frames(attempt, time)),
-                Err(unsent) => ended_reply(service.frames(), &link, name, allowed, Err(unsent)),
+                Err((unsent, link)) => ended_reply(service.frames(), &link, name, allowed, Err(unsent)),
             };
             drop(entered);
             let call = self.by_service(time, codec, reply, None)?;

@@ -36,22 +36,22 @@ struct QueuedFrame {
 }
 
 impl FrameAttempt {
-    /// Sends the call, or puts it into the queue if the server accepts no more calls at once.
+    /// Sends the call, or puts it into the queue if the server accepts no more calls at once. Otherwise says why not.
     pub(super) fn start(
         chosen: ChosenConnection,
         head: CallHead<'_>,
         mut frame: CallPayload,
         cx: &mut Context<'_>,
-    ) -> Result<Self, Unsent> {
+    ) -> Result<Self, (Unsent, Arc<FrameConnection>)> {
         let ChosenConnection { link, count } = chosen;
         let mut call = link.call();
         match call.poll_send(head, &mut frame, cx) {
             Poll::Ready(Ok(())) => Ok(Self { call, count, queued: None }),
-            Poll::Ready(Err(unsent)) => Err(unsent),
+            Poll::Ready(Err(unsent)) => Err((unsent, Arc::clone(call.link()))),
             Poll::Pending => {
                 let mut queued = Box::new(QueuedFrame { frame, timer: DeadlineTimer::default() });
                 match queued.timer.poll_at(cx, head.deadline) {
-                    Poll::Ready(()) => Err(Unsent::Late),
+                    Poll::Ready(()) => Err((Unsent::Late, Arc::clone(call.link()))),
                     Poll::Pending => Ok(Self { call, count, queued: Some(queued) }),
                 }
             }
@@ -106,7 +106,6 @@ pub(super) async fn attempt(
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
 ) -> Option<Reply> {
-    let link = Arc::clone(&chosen.link);
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
     let frame = CallPayload::new(left, &outgoing.headers, args);
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
@@ -116,7 +115,7 @@ pub(super) async fn attempt(
             let ended = poll_fn(|cx| started.poll(outgoing.head(), cx)).await;
             started.reply(frames, &outgoing.name, outgoing.allowed, ended)
         }
-        Err(unsent) => ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Err(unsent)),
+        Err((unsent, link)) => ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Err(unsent)),
     }
 }
 

@@ -146,8 +146,8 @@ impl FrameConnection {
     }
 
     /// Begins a call, which is not sent yet.
-    pub(super) fn call(self: &Arc<Self>) -> FrameCall {
-        FrameCall { link: Arc::clone(self), id: None, ticket: None }
+    pub(super) fn call(self: Arc<Self>) -> FrameCall {
+        FrameCall { link: self, id: None, ticket: None }
     }
 
     /// Puts a call into the write queue. `Pending` while the server accepts no more at once; the call then has a `ticket`

@@ -59,7 +59,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let cx = &mut Context::from_waker(Waker::noop());
     let asked = CallHead { name: "f", deadline: now + hour };
     let args = EncodedArguments { codec, positional: Bytes::from_static(b"[1]"), keyword: Bytes::new() };
-    let mut calls: Vec<_> = (0..3).map(|_| driver.link().call()).collect();
+    let mut calls: Vec<_> = (0..3).map(|_| Arc::clone(driver.link()).call()).collect();
     let mut ended = [const { None }; 3];
     let takes_stream = steps.len().is_multiple_of(2);
     let mut poll_calls = |calls: &mut [FrameCall], ended: &mut [Option<()>]| {

@@ -32,7 +32,7 @@ pub(in crate::client) async fn attempt(
     args: &EncodedArguments,
 ) -> Option<Reply> {
     let ChosenConnection { link, count } = chosen;
-    let mut sending = link.call();
+    let mut sending = Arc::clone(&link).call();
     let left = outgoing.deadline.saturating_duration_since(Instant::now());
     let items = outgoing.upload.take();
     let mut frame = CallPayload::with_streams(left, &outgoing.headers, args, outgoing.takes_stream, items.is_some());
