@@ -22,8 +22,6 @@ mod plots;
 mod process;
 mod report;
 mod server;
-#[cfg(feature = "simulation")]
-mod simulate;
 #[cfg(feature = "tls")]
 mod tls;
 mod versions;
@@ -44,8 +42,6 @@ fn main() -> Result<()> {
         #[cfg(feature = "tls")]
         Some(Role::Handshakes(options)) => handshakes::run(&options),
         Some(Role::Instructions(options)) => instructions::run(&options),
-        #[cfg(feature = "simulation")]
-        Some(Role::Simulate(options)) => simulate::run(&options),
     }
 }
 
@@ -76,7 +72,4 @@ enum Role {
     Handshakes(handshakes::Options),
     /// Prints the instructions that a call takes, beside the last that were recorded; needs valgrind
     Instructions(instructions::Options),
-    /// Simulates how clients choose among replicas, beside tower's balancer and others, and prints what came of it
-    #[cfg(feature = "simulation")]
-    Simulate(simulate::Options),
 }

@@ -9,24 +9,23 @@ mod world;
 
 use std::time::Duration;
 
-use anyhow::Result;
-use clap::Args;
+use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use self::balancer::{LastReport, Oracle, OwnCalls};
-use self::world::{Change, Run, Scenario, Service};
+use balancer::{LastReport, Oracle, OwnCalls};
+use world::{Change, Run, Scenario, Service};
 
-#[derive(Args)]
-pub struct Options {
+#[derive(Parser)]
+struct Options {
     /// How many seeds each cell is run with, from 1
     #[arg(long, default_value_t = 15)]
-    pub seeds: u64,
+    seeds: u64,
     /// Only scenarios whose names contain one of these
     #[arg(long, value_delimiter = ',')]
-    pub scenarios: Vec<String>,
+    scenarios: Vec<String>,
     /// Only balancers whose names contain one of these
     #[arg(long, value_delimiter = ',')]
-    pub balancers: Vec<String>,
+    balancers: Vec<String>,
 }
 
 /// Runs a scenario with one balancer and one seed.
@@ -54,7 +53,8 @@ struct Figure {
     of: Box<dyn Fn(&Run) -> f64>,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+fn main() {
+    let options = Options::parse();
     let has = |names: &[String], name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
     for experiment in experiments().iter().filter(|experiment| has(&options.scenarios, &experiment.name)) {
         println!("\n{}, {} seeds: median (least, most)\n", experiment.name, options.seeds);
@@ -71,7 +71,6 @@ pub fn run(options: &Options) -> Result<()> {
         }
         println!("{table}");
     }
-    Ok(())
 }
 
 fn spread(mut values: Vec<f64>) -> String {
@@ -191,4 +190,70 @@ fn skew() -> Figure {
         f64::from(sums.clone().max().unwrap_or(0)) / f64::from(sums.min().unwrap_or(0))
     };
     Figure { name: "largest / smallest", of: Box::new(of) }
+}
+
+/// What was to be reached (docs/decisions/0140).
+#[cfg(test)]
+mod goals {
+    use super::*;
+
+    /// The median of a figure of a scenario, with seeds 1 to 3.
+    fn median(scenario: &str, figure: &str, simulation: Simulation) -> f64 {
+        let experiments = experiments();
+        let found = experiments.iter().find(|experiment| experiment.name.starts_with(scenario));
+        let Experiment { scenario, figures, .. } = found.expect("there is such a scenario");
+        let figure = figures.iter().find(|one| one.name == figure).expect("it has such a figure");
+        let mut values: Vec<f64> = (1..=3).map(|seed| (figure.of)(&simulation(scenario, seed))).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values[1]
+    }
+
+    const OURS: Simulation = world::run::<with_ejection::BynameClient>;
+    const PEAK_EWMA: Simulation = world::run::<peak_ewma::TowerPeakEwma>;
+
+    #[test]
+    fn with_many_clients_p99_is_at_most_four_fifths_of_peak_ewma() {
+        let of = |simulation| median("equal: 20 replicas, load 0.9, 100 clients", "p99 ms", simulation);
+        let (ours, peak_ewma) = (of(OURS), of(PEAK_EWMA));
+        assert!(ours <= 0.8 * peak_ewma, "{ours} ms against {peak_ewma}");
+    }
+
+    #[test]
+    fn replicas_that_fail_at_once_fail_few_calls() {
+        let of = |simulation| {
+            median("faulty: 20 replicas, one slow, two failing at 5 s, load 0.7, 100 clients", "failed %", simulation)
+        };
+        let (ours, peak_ewma) = (of(OURS), of(PEAK_EWMA));
+        assert!(ours <= 0.15 * peak_ewma && ours <= 0.2, "{ours} % against {peak_ewma}");
+    }
+
+    #[test]
+    fn a_replica_that_freezes_costs_few_calls() {
+        for clients in [1, 20, 100] {
+            let scenario = format!("frozen: one of 20 replicas for 5 s of 10 s, load 0.9, {clients} clients");
+            let failed = median(&scenario, "failed %", OURS);
+            assert!(failed <= 0.1, "{failed} % with {clients} clients");
+        }
+    }
+
+    #[test]
+    fn calls_move_away_from_a_replica_that_gets_slow_or_fails() {
+        for clients in [1, 20] {
+            let of = |what, figure| {
+                median(&format!("moved: 3 replicas, {what} at 10 s, load 0.5, {clients} clients"), figure, OURS)
+            };
+            let (slow, failing) =
+                (of("one ten times slower", "moved from the slow %"), of("one failing", "moved from the failing %"));
+            assert!(slow >= 90.0 && failing >= 90.0, "{slow} % and {failing} % with {clients} clients");
+        }
+    }
+
+    #[test]
+    fn equal_replicas_get_equal_shares() {
+        for (clients, load) in [(1, 0.1), (1, 0.7), (100, 0.1), (100, 0.7)] {
+            let scenario = format!("herd: 3 equal replicas, lognormal service, load {load}, {clients} clients");
+            let skew = median(&scenario, "largest / smallest", OURS);
+            assert!(skew <= 1.3, "{skew} with {clients} clients at load {load}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::replica_choice::{ReplicaChoice, ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
-use crate::simulate::balancer::{Balancer, Ended, Load};
+use crate::balancer::{Balancer, Ended, Load};
 
 pub struct BynameClient {
     choice: ReplicaChoice,
