@@ -27,17 +27,22 @@ impl Orders {
     /// May be repeated: it changes nothing.
     #[rpc(readonly)]
     pub async fn look(&self, order: u64) -> (u8, u64) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        work().await;
         (self.replica, order)
     }
 
     /// Must not be repeated: each run is a line of the ledger.
     pub async fn place(&self, order: u64) -> u8 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        work().await;
         let mut ledger = self.ledger.lock().expect("writing a line does not panic");
         ledger.write_all(format!("{order}\n").as_bytes()).expect("the ledger can be written");
         self.replica
     }
+}
+
+/// What an order takes of a database that this example does not have.
+async fn work() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
 /// The work of a replica's process. It ends when its stdin does.

@@ -72,7 +72,7 @@ const NETWORK: u64 = 250_000;
 const FAILS_IN: u64 = 100_000;
 /// After it a call has failed.
 const DEADLINE: u64 = 1_000_000_000;
-/// A cold replica is slow for so many calls.
+/// The number of calls for which a cold replica is slow.
 const COLD_CALLS: u32 = 200;
 const COLD: f64 = 5.0;
 const TENTH: u64 = 100_000_000;

@@ -140,7 +140,7 @@ pub enum Transport {
     /// Frames: many calls at once on one connection. The first calls use HTTP. When the server has offered frames, the
     /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
     /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
-    /// each, up to twenty. A call goes to the least busy of three of them, as far as the client knows.
+    /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
     #[default]
     Frames,
     /// Only HTTP/1.1.

@@ -39,9 +39,9 @@ struct Slot {
     failures: u32,
 }
 
-/// So many failures without an answer between them eject a replica.
+/// The number of consecutive failures that ejects a replica.
 const FAILURES_IN_A_ROW: u32 = 5;
-/// Or a success rate of less than four in five, of at least so many calls.
+/// A success rate below four in five ejects a replica too, if at least this number of calls has ended.
 const LEAST_CALLS: u32 = 5;
 const SLOTS: usize = 6;
 const SLOT: Duration = Duration::from_secs(5);

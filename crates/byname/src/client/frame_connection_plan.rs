@@ -111,8 +111,8 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         now: Instant,
     ) {
         let Some(member) = self.member(runtime) else { return };
-        // A replica that fails at once looks idle.
-        if let Some(calls) = calls.filter(|_| outcome != ReplicaOutcome::Failed) {
+        // A replica that fails at once looks idle. And without an answer the report is that of an earlier one.
+        if let Some(calls) = calls.filter(|_| outcome == ReplicaOutcome::Answered) {
             member.choice.reported(&sent, calls, now);
         }
         member.choice.ended(sent, outcome, now);
@@ -333,7 +333,7 @@ impl<K, L> RuntimeConnections<K, L> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use fastrand::Rng;
     use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -428,6 +428,65 @@ mod tests {
             let candidates = plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(seed));
             assert_eq!(candidates, [at(2), at(1)]);
         }
+    }
+
+    /// A plan whose runtime 1 has connections 10 and 20 to two addresses.
+    fn with_two(now: Instant) -> FrameConnectionPlan<u8, u32> {
+        let mut plan = FrameConnectionPlan::new();
+        plan.offered(1, now);
+        reopen(&mut plan, [10, 20], now);
+        plan
+    }
+
+    fn reopen(plan: &mut FrameConnectionPlan<u8, u32>, [one, two]: [u32; 2], now: Instant) {
+        assert!(plan.offered(1, now));
+        plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(1));
+        opens(plan, 1, 1, one, now);
+        assert!(plan.needs_another(1, now));
+        opens(plan, 1, 2, two, now);
+    }
+
+    /// Which connections calls go by that end at once.
+    fn used_by_many(plan: &mut FrameConnectionPlan<u8, u32>, now: Instant) -> BTreeSet<u32> {
+        let mut chance = Rng::with_seed(1);
+        let call = |_| {
+            let (link, sent) = plan.choose(1, &[], now, &mut chance).unwrap();
+            plan.call_ended(1, sent, ReplicaOutcome::Answered, None, now);
+            link
+        };
+        (0..50).map(call).collect()
+    }
+
+    #[test]
+    fn a_report_that_came_with_no_answer_to_the_call_is_ignored() {
+        let now = Instant::now();
+        let mut plan = with_two(now);
+        let mut chance = Rng::with_seed(1);
+        // A report counts as long as answers usually take.
+        let at_both = [(); 2].map(|()| plan.choose(1, &[], now, &mut chance).unwrap().1);
+        let later = now + Duration::from_millis(10);
+        for sent in at_both {
+            plan.call_ended(1, sent, ReplicaOutcome::Answered, Some(0), later);
+        }
+        let (_, given_up) = plan.choose(1, &[], later, &mut chance).unwrap();
+        plan.call_ended(1, given_up, ReplicaOutcome::Cancelled, Some(1000), later);
+        assert_eq!(used_by_many(&mut plan, later), [10, 20].into());
+    }
+
+    #[test]
+    fn a_call_that_ends_late_is_not_counted_at_a_later_replica() {
+        let now = Instant::now();
+        let mut plan = with_two(now);
+        let mut chance = Rng::with_seed(1);
+        let late: Vec<_> = (0..20).map(|_| plan.choose(1, &[], now, &mut chance).unwrap().1).collect();
+        plan.forget(now, |_| true);
+        reopen(&mut plan, [30, 40], now);
+        assert_eq!(used_by_many(&mut plan, now), [30, 40].into());
+        for (index, sent) in late.into_iter().enumerate() {
+            let outcome = if index < 10 { ReplicaOutcome::Answered } else { ReplicaOutcome::Failed };
+            plan.call_ended(1, sent, outcome, (index < 10).then_some(1000), now);
+        }
+        assert_eq!(used_by_many(&mut plan, now), [30, 40].into());
     }
 
     #[test]

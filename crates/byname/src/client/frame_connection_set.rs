@@ -38,14 +38,14 @@ struct KnownConnections {
     chance: Rng,
 }
 
-/// The connection of one call. Once the call has ended, [`ended`](Self::ended) says how. Dropping it means that the caller
-/// gave up.
+/// The connection of one call.
 pub(super) struct ChosenConnection {
     pub(super) link: Arc<FrameConnection>,
     pub(super) count: ReplicaCount,
 }
 
-/// A call counts at its replica until this is dropped. With one replica nothing is counted.
+/// A call counts at its replica until [`ended`](Self::ended) says how it ended. Dropping this means that the caller gave up.
+/// With one replica nothing is counted.
 #[derive(Default)]
 pub(super) struct ReplicaCount(Option<Box<CountedCall>>);
 

@@ -1,5 +1,7 @@
 //! Which replica of a service gets the next call: [`ReplicaChoice`]. A state machine without a clock.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use fastrand::Rng;
 use tokio::time::Instant;
 
@@ -19,12 +21,13 @@ pub(super) struct ReplicaChoice {
     service: ServiceLoad,
     /// The earliest time at which an ejected replica is tried.
     probe_at: Option<Instant>,
-    joined: u32,
 }
 
-/// Names one replica for as long as the client runs.
+/// Names one replica. No two replicas of a process have the same, so a call that ends late is never counted at another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplicaId(u32);
+
+static NEXT_REPLICA: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
 struct Replica {
@@ -60,15 +63,15 @@ enum SentCallKind {
     Probe,
 }
 
-/// So many are compared.
+/// The number of replicas that are compared for a call.
 const COMPARED: usize = 3;
-/// The share of a replica that joins grows for so many seconds.
+/// The seconds in which the share of a new replica grows.
 const GROWS_FOR: f64 = 10.0;
 
 impl ReplicaChoice {
     pub(super) fn new(now: Instant) -> Self {
         let (replicas, service) = (Vec::new(), ServiceLoad::default());
-        Self { start: now, replicas, serving: 0, service, probe_at: None, joined: 0 }
+        Self { start: now, replicas, serving: 0, service, probe_at: None }
     }
 
     /// A replica that is there from the beginning.
@@ -82,8 +85,7 @@ impl ReplicaChoice {
     }
 
     fn insert(&mut self, now: Instant, joined: Option<f64>) -> ReplicaId {
-        let id = ReplicaId(self.joined);
-        self.joined += 1;
+        let id = ReplicaId(NEXT_REPLICA.fetch_add(1, Ordering::Relaxed));
         let replica = Replica { id, load: ReplicaLoad::new(), ejection: Ejection::new(now), joined };
         self.replicas.push(replica);
         let last = self.replicas.len() - 1;
@@ -122,7 +124,7 @@ impl ReplicaChoice {
         Some(SentCall { replica: replica.id, sent: seconds, kind })
     }
 
-    /// The replica of a call said how many calls it has in flight, beside that one.
+    /// The answer to a call reports how many other calls the replica has in flight.
     pub(super) fn reported(&mut self, call: &SentCall, calls: u32, now: Instant) {
         if call.kind != SentCallKind::Uncounted
             && let Some(index) = self.position(call.replica)
@@ -283,7 +285,7 @@ mod tests {
         (choice, ids, now, Rng::with_seed(1))
     }
 
-    /// How many of so many calls, one after the other, go to each replica.
+    /// Makes `calls` calls, one after the other. Returns how many of them each replica got.
     fn shares(choice: &mut ReplicaChoice, ids: &[ReplicaId], calls: u32, now: Instant, random: &mut Rng) -> Vec<u32> {
         let mut shares = vec![0; ids.len()];
         for _ in 0..calls {

@@ -1,10 +1,10 @@
-//! How busy one replica is, as far as a client knows, and the score by which replicas are compared: [`ReplicaLoad`]. A state
-//! machine without a clock.
+//! The load of one replica, as a client estimates it, and the score that compares replicas: [`ReplicaLoad`]. A state machine
+//! without a clock.
 //!
 //! Times are seconds since some moment, and durations are seconds. A score is computed up to three times for each call, and
 //! arithmetic with `Instant` would be half of its cost.
 
-/// How an attempt at a replica ended, as far as it speaks of the replica.
+/// What the end of an attempt says about its replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplicaOutcome {
     /// It answered. A function's own error and a rejected argument are answers.

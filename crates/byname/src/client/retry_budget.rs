@@ -14,7 +14,7 @@ pub(super) struct RetryBudget {
     tokens: Mutex<RetryTokens>,
 }
 
-/// After so many calls their tokens are counted.
+/// Tokens are added once for this number of calls.
 const ROUND: u32 = 64;
 
 impl RetryBudget {
@@ -66,7 +66,7 @@ impl RetryTokens {
         Self { tokens: EACH_SECOND * MEMORY.as_secs_f64(), calls: 0, at: now }
     }
 
-    /// There were so many calls until now.
+    /// Adds the tokens of new calls. `calls` is the number of all calls until `now`.
     fn count(&mut self, calls: u32, now: Instant) {
         let seconds = now.saturating_duration_since(self.at).as_secs_f64();
         let added = (EACH_CALL * f64::from(calls.wrapping_sub(self.calls))).max(EACH_SECOND * seconds);
