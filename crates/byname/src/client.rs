@@ -2,6 +2,7 @@
 
 mod address_order;
 mod address_race;
+mod await_all;
 mod call;
 mod call_errors;
 mod coded_bodies;
@@ -10,6 +11,11 @@ mod connection_pool;
 mod discover;
 mod discovery;
 mod discovery_state;
+#[cfg(feature = "dns")]
+mod dns;
+#[cfg(not(feature = "dns"))]
+#[path = "client/without_dns.rs"]
+mod dns;
 mod ejection;
 mod endpoint;
 mod endpoint_set;
@@ -26,6 +32,7 @@ mod http_connections;
 mod http_exchange;
 mod http_request;
 mod idle_connection_sweeper;
+mod name_addresses;
 mod outgoing_call;
 mod renewed_token;
 mod replica_address;

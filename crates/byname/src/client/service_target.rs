@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::discover::{Discover, KnownReplicas};
 use super::discovery::{Answer, Discovery};
+use super::dns::SrvSource;
 use super::endpoint_url::{EndpointUrl, EndpointUrls};
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
@@ -107,13 +108,9 @@ impl ServiceTarget {
                 let file = ReplicaFile::new(path.clone(), urls);
                 (true, ReplicaPlaces::discovered(&url, ReplicaSource::File { file, names: KnownNames::default() }))
             }
-            (ServicePlace::Srv(_), None) => {
-                let why = format!(
-                    "{} needs a resolver that knows SRV records, which this build of byname does not have; give the name \
-                     and the port as host:port, or answer the replicas from `ClientBuilder::discover`",
-                    url.shown()
-                );
-                return invalid(why);
+            (ServicePlace::Srv(name), None) => {
+                let records = Box::new(SrvSource::new(name, &url, urls)?);
+                (true, ReplicaPlaces::discovered(&url, ReplicaSource::Srv { records, names: KnownNames::default() }))
             }
         };
         let is_exposed = is_exposed && !url.is_https;

@@ -275,6 +275,16 @@ impl HostAndPort {
     }
 }
 
+impl ReplicaPlace {
+    /// The host, if it is none of the sockets.
+    pub(super) fn host(&self) -> Option<&HostAndPort> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
 impl AddressOptions {
     /// `endpoint=/rpc&tls=orders.internal`, or what is wrong with it.
     fn parse(text: &str) -> Result<Self, String> {
