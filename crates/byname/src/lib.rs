@@ -105,6 +105,8 @@ pub mod fuzzing;
 mod handler;
 mod in_process;
 mod interceptor;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod json_over_http;
 mod limits_and_timeouts;
 mod metadata;
 mod method;
