@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use super::fresh_for;
 use super::name_resolver::NameResolver;
 use super::record_answer::{RecordAnswer, shortest_ttl};
 use super::srv_targets::{SrvTarget, preferred};
-use crate::client::discover::FRESH;
 use crate::client::endpoint_url::EndpointUrls;
 use crate::client::replica_address::ListedReplica;
+#[cfg(test)]
+use crate::client::service_url::ServicePlace;
 use crate::client::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServiceUrl};
 use crate::error::{Code, Error};
 use crate::untrusted_text::quoted;
@@ -88,9 +89,9 @@ impl SrvSource {
                 }
                 // The resolver does not follow an alias to SRV records that are in the same answer.
                 let RecordAnswer::Found(alias) = queries.records(name, RecordType::CNAME).await else { break };
-                let Some(next) = alias.answers().iter().find_map(|record| record.data.as_cname()) else { break };
+                let Some(next) = alias.answers().iter().find_map(aliased) else { break };
                 ttl = ttl.min(shortest_ttl(alias.answers(), RecordType::CNAME));
-                name = next.0.clone();
+                name = next;
             }
         }
         let missing = || format!("there are no SRV records of {} in DNS", quoted(&self.name.to_ascii()));
@@ -102,5 +103,19 @@ impl SrvSource {
         let url = Arc::new(self.urls.of(&ReplicaPlace::Host(called), AddressOptions::default())?);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         Ok(ListedReplica { place: ReplicaPlace::Host(HostAndPort { host, port, authority }), url })
+    }
+}
+
+fn aliased(record: &Record) -> Option<Name> {
+    if let RData::CNAME(alias) = &record.data { Some(alias.0.clone()) } else { None }
+}
+
+#[cfg(test)]
+impl SrvSource {
+    /// The records of this URL, asked by this resolver.
+    pub(in crate::client) fn asking(url: &str, resolver: NameResolver) -> Self {
+        let url = ServiceUrl::parse(url).unwrap();
+        let ServicePlace::Srv(name) = &url.place else { panic!("it has no SRV records: {url:?}") };
+        Self { resolver, ..Self::new(name, &url, EndpointUrls::new(&url, None)).unwrap() }
     }
 }
