@@ -32,6 +32,12 @@ mod http_connections;
 mod http_exchange;
 mod http_request;
 mod idle_connection_sweeper;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "client/without_kubernetes.rs"]
+mod kubernetes;
+mod kubernetes_service;
 mod name_addresses;
 mod outgoing_call;
 mod renewed_token;

@@ -10,6 +10,7 @@ use super::await_all::await_all;
 use super::discover::{Discover, FRESH, Replicas};
 use super::dns::{NameResolver, SrvSource};
 use super::endpoint_url::EndpointUrl;
+use super::kubernetes::KubernetesReplicas;
 use super::name_addresses::NameAddresses;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
@@ -32,6 +33,8 @@ pub(super) enum ReplicaSource {
     File { file: ReplicaFile, names: KnownNames },
     /// The targets of SRV records.
     Srv { records: Box<SrvSource>, names: KnownNames },
+    /// A service of Kubernetes.
+    Kubernetes(Box<KubernetesReplicas>),
     /// Code of the user.
     Own(OwnSource),
 }
@@ -72,6 +75,12 @@ impl ReplicaSource {
                 let (targets, fresh_for) = records.look_up().await?;
                 let found = resolve(&targets, names).await?;
                 Ok(FoundReplicas { fresh_for: found.fresh_for.min(fresh_for), ..found })
+            }
+            Self::Kubernetes(service) => {
+                let mut replicas = Vec::new();
+                service.look_up().await?.into_iter().for_each(|replica| add(&mut replicas, replica));
+                // The next lookup waits until something changes.
+                Ok(FoundReplicas { replicas, fresh_for: Duration::ZERO, missing: None })
             }
             Self::Own(own) => own.look_up().await.map_err(io::Error::other),
         }

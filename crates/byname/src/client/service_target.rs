@@ -10,6 +10,7 @@ use super::discover::{Discover, KnownReplicas};
 use super::discovery::{Answer, Discovery};
 use super::dns::SrvSource;
 use super::endpoint_url::{EndpointUrl, EndpointUrls};
+use super::kubernetes::KubernetesReplicas;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
 use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
@@ -111,6 +112,10 @@ impl ServiceTarget {
             (ServicePlace::Srv(name), None) => {
                 let records = Box::new(SrvSource::new(name, &url, urls)?);
                 (true, ReplicaPlaces::discovered(&url, ReplicaSource::Srv { records, names: KnownNames::default() }))
+            }
+            (ServicePlace::Kubernetes(service), None) => {
+                let source = ReplicaSource::Kubernetes(Box::new(KubernetesReplicas::new(service, urls)?));
+                (true, ReplicaPlaces::discovered(&url, source))
             }
         };
         let is_exposed = is_exposed && !url.is_https;

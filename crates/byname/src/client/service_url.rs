@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use http::uri::{Authority, Uri};
 use percent_encoding::percent_decode_str;
 
+use super::kubernetes_service::KubernetesService;
 use crate::address::{Address, is_path, unix_path};
 use crate::error::{Code, Error};
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
 
-/// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path` or `srv://_service._tcp.domain`, with options.
+/// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path`, `srv://_service._tcp.domain`
+/// or `k8s://namespace/service`, with options.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceUrl {
     pub(super) place: ServicePlace,
@@ -38,6 +40,7 @@ pub(super) enum ServicePlace {
     },
     /// The name of SRV records in DNS.
     Srv(String),
+    Kubernetes(KubernetesService),
 }
 
 /// A name or an IP address, and a port.
@@ -85,6 +88,7 @@ impl ServiceUrl {
             ServicePlace::Sockets(sockets) => joined(sockets.iter().map(|socket| Cow::Owned(socket.to_string()))),
             ServicePlace::File { shown, .. } => format!("file://{shown}"),
             ServicePlace::Srv(name) => format!("srv://{name}"),
+            ServicePlace::Kubernetes(service) => service.to_string(),
         }
     }
 
@@ -148,6 +152,17 @@ impl ServiceUrl {
                     invalid(why)
                 })?;
                 return Ok(Self::of(ServicePlace::Srv(name.to_owned())));
+            }
+            Some((scheme, service)) if scheme.eq_ignore_ascii_case("k8s") => {
+                let service = KubernetesService::parse(service).map_err(|why| {
+                    let why = format!(
+                        "{} is not a service of Kubernetes: {why}; expected k8s://namespace/service, such as \
+                         k8s://shop/orders or k8s://shop/orders:http",
+                        quoted(&without_credentials(url))
+                    );
+                    invalid(why)
+                })?;
+                return Ok(Self::of(ServicePlace::Kubernetes(service)));
             }
             Some((scheme, _)) if is_scheme(scheme) => {
                 return Err(refuse(&format!("`{scheme}` is not a scheme that byname knows")));
@@ -602,6 +617,8 @@ mod tests {
             assert_eq!(place(url), ServicePlace::File { path: "/etc/a b?.replicas".into(), shown }, "{url}");
         }
         assert_eq!(place("srv://_rpc._tcp.orders.internal"), ServicePlace::Srv("_rpc._tcp.orders.internal".into()));
+        let service = KubernetesService::parse("shop/orders:http").unwrap();
+        assert_eq!(place("K8s://shop/orders:http?endpoint=/x&tls=orders"), ServicePlace::Kubernetes(service));
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
         for (bad, reason) in [
             ("file://etc/a.replicas", "it has a host"),
