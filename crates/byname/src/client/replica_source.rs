@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use super::discover::{Discover, FRESH, Replicas};
 use super::endpoint_url::EndpointUrl;
+use super::etcd_replicas::EtcdReplicas;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
-use super::service_url::{HostAndPort, ReplicaPlace};
 use crate::address::Address;
 use crate::catch_panic::caught;
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::ReplicaPlace;
 use crate::runtime::BoxFuture;
 use crate::untrusted_text::{excerpt, quoted};
 
@@ -26,6 +28,8 @@ pub(super) enum ReplicaSource {
     List { elements: Vec<ListedReplica>, names: KnownNames },
     /// A file with a list.
     File { file: ReplicaFile, names: KnownNames },
+    /// Servers that announce themselves.
+    Etcd { etcd: EtcdReplicas, names: KnownNames },
     /// Code of the user.
     Own(OwnSource),
 }
@@ -55,6 +59,14 @@ impl ReplicaSource {
         match self {
             Self::List { elements, names } => resolve(elements, names).await,
             Self::File { file, names } => resolve(&file.read().await.map_err(io::Error::other)?, names).await,
+            Self::Etcd { etcd, names } => {
+                let answer = etcd.look_up().await?;
+                let found = resolve(&answer.replicas, names).await?;
+                etcd.delivered(&answer).await;
+                // The next lookup waits until something changes.
+                let missing = answer.wrong.or(found.missing);
+                Ok(FoundReplicas { fresh_for: Duration::ZERO, missing, ..found })
+            }
             Self::Own(own) => own.look_up().await.map_err(io::Error::other),
         }
     }
