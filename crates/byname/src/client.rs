@@ -2,6 +2,8 @@
 
 mod address_order;
 mod address_race;
+#[cfg(feature = "etcd")]
+mod announced_replicas;
 mod await_all;
 mod call;
 mod call_errors;
@@ -20,6 +22,11 @@ mod ejection;
 mod endpoint;
 mod endpoint_set;
 mod endpoint_url;
+#[cfg(feature = "etcd")]
+mod etcd_replicas;
+#[cfg(not(feature = "etcd"))]
+#[path = "client/without_etcd.rs"]
+mod etcd_replicas;
 mod frame_attempt;
 pub(crate) mod frame_connection;
 mod frame_connection_plan;
@@ -224,6 +231,7 @@ impl Client {
     /// | `10.0.0.1:8080,10.0.0.2:8080/rpc` | each element of the list. A name stands for all its addresses |
     /// | `unix:/run/orders.sock` | the unix socket. Further ones follow after a comma: `,unix:/run/b.sock` |
     /// | `file:///etc/orders.replicas` | the lines of the file, such as `10.0.0.1:8080` or `unix:/run/orders.sock`. `#` begins a comment. The file is read again every five seconds while the client is used |
+    /// | `etcd://10.0.0.1:2379,10.0.0.2:2379/orders` | the servers that [announce](crate::Serve::announce) themselves in this cluster of etcd, below `orders/`. It is watched while the client is used. It needs the feature `etcd` |
     ///
     /// Without a scheme it is `http://`. The scheme stands once, before the first host, and the path once, after the last.
     /// `https://` needs the feature `tls`. Other places of replicas are given to [`ClientBuilder::discover`].

@@ -99,10 +99,14 @@ mod context;
 mod deadline;
 mod dispatch;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod etcd_url;
 mod frames;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handler;
+mod host_and_port;
 mod in_process;
 mod interceptor;
 #[cfg(any(feature = "etcd", feature = "kubernetes"))]
@@ -114,6 +118,7 @@ mod name;
 mod outcome;
 mod peer;
 mod registry;
+mod replica_line;
 mod request;
 mod running_functions;
 mod runtime;

@@ -41,7 +41,8 @@ mod tests {
     use crate::client::name_addresses::NameAddresses;
     use crate::client::replica_address::ListedReplica;
     use crate::client::replica_source::{KnownNames, ReplicaSource};
-    use crate::client::service_url::{HostAndPort, ReplicaPlace};
+    use crate::host_and_port::HostAndPort;
+    use crate::replica_line::ReplicaPlace;
 
     fn hosts(content: &str) -> Hosts {
         let mut hosts = Hosts::default();

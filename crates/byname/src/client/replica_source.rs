@@ -10,13 +10,15 @@ use super::await_all::await_all;
 use super::discover::{Discover, FRESH, Replicas};
 use super::dns::{NameResolver, SrvSource};
 use super::endpoint_url::EndpointUrl;
+use super::etcd_replicas::EtcdReplicas;
 use super::kubernetes::KubernetesReplicas;
 use super::name_addresses::NameAddresses;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
-use super::service_url::{HostAndPort, ReplicaPlace};
 use crate::address::Address;
 use crate::catch_panic::caught;
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::ReplicaPlace;
 use crate::runtime::BoxFuture;
 use crate::untrusted_text::{excerpt, quoted};
 
@@ -35,6 +37,8 @@ pub(super) enum ReplicaSource {
     Srv { records: Box<SrvSource>, names: KnownNames },
     /// A service of Kubernetes.
     Kubernetes(Box<KubernetesReplicas>),
+    /// Servers that announce themselves.
+    Etcd { etcd: EtcdReplicas, names: KnownNames },
     /// Code of the user.
     Own(OwnSource),
 }
@@ -81,6 +85,14 @@ impl ReplicaSource {
                 service.look_up().await?.into_iter().for_each(|replica| add(&mut replicas, replica));
                 // The next lookup waits until something changes.
                 Ok(FoundReplicas { replicas, fresh_for: Duration::ZERO, missing: None })
+            }
+            Self::Etcd { etcd, names } => {
+                let answer = etcd.look_up().await?;
+                let found = resolve(&answer.replicas, names).await?;
+                etcd.delivered(&answer).await;
+                // The next lookup waits until something changes.
+                let missing = answer.wrong.or(found.missing);
+                Ok(FoundReplicas { fresh_for: Duration::ZERO, missing, ..found })
             }
             Self::Own(own) => own.look_up().await.map_err(io::Error::other),
         }

@@ -10,13 +10,16 @@ use super::discover::{Discover, KnownReplicas};
 use super::discovery::{Answer, Discovery};
 use super::dns::SrvSource;
 use super::endpoint_url::{EndpointUrl, EndpointUrls};
+use super::etcd_replicas::EtcdReplicas;
 use super::kubernetes::KubernetesReplicas;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
 use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
-use super::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServicePlace, ServiceUrl};
+use super::service_url::{ServicePlace, ServiceUrl};
 use crate::address::Address;
 use crate::error::{Code, Error};
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::{AddressOptions, ReplicaPlace};
 use crate::transport::ClientTls;
 
 /// Clones share what is known of the replicas.
@@ -115,6 +118,11 @@ impl ServiceTarget {
             }
             (ServicePlace::Kubernetes(service), None) => {
                 let source = ReplicaSource::Kubernetes(Box::new(KubernetesReplicas::new(service, urls)?));
+                (true, ReplicaPlaces::discovered(&url, source))
+            }
+            (ServicePlace::Etcd(etcd), None) => {
+                let etcd = EtcdReplicas::new(etcd.clone(), urls)?;
+                let source = ReplicaSource::Etcd { etcd, names: KnownNames::default() };
                 (true, ReplicaPlaces::discovered(&url, source))
             }
         };

@@ -9,9 +9,10 @@ use super::discover::FRESH;
 use super::endpoint_url::EndpointUrls;
 use super::name_addresses::NameAddresses;
 use super::replica_address::ListedReplica;
-use super::service_url::{HostAndPort, ServiceUrl};
+use super::service_url::ServiceUrl;
 use crate::address::Address;
 use crate::error::{Code, Error};
+use crate::host_and_port::HostAndPort;
 
 /// Looks up names.
 #[derive(Clone, Debug, Default)]

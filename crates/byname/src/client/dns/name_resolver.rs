@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::client::await_all::await_all;
 use crate::client::discover::FRESH;
 use crate::client::name_addresses::{NameAddresses, not_found};
-use crate::client::service_url::HostAndPort;
+use crate::host_and_port::HostAndPort;
 use crate::runtime::BoxFuture;
 
 /// Looks up names: in the hosts file, then in DNS. It keeps no answer, because discovery does. The files of the system are read

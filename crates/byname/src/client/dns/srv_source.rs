@@ -15,8 +15,10 @@ use crate::client::endpoint_url::EndpointUrls;
 use crate::client::replica_address::ListedReplica;
 #[cfg(test)]
 use crate::client::service_url::ServicePlace;
-use crate::client::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServiceUrl};
+use crate::client::service_url::ServiceUrl;
 use crate::error::{Code, Error};
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::{AddressOptions, ReplicaPlace};
 use crate::untrusted_text::quoted;
 
 /// How many aliases are followed to the records.

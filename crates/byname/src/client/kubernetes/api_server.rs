@@ -87,10 +87,8 @@ impl ApiServer {
     pub(super) async fn watch(&self, kept: Option<JsonConnection>, from: &str) -> Result<JsonValues, ApiFailure> {
         let seconds = WATCH + fastrand::u64(..=WATCH);
         let from = encoded(from);
-        let path = format!(
-            "{}&watch=1&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={seconds}",
-            self.slices
-        );
+        let path =
+            format!("{}&watch=1&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={seconds}", self.slices);
         let begun = match kept {
             // It may be of a runtime that has ended.
             Some(kept) => self.begin(Some(kept), &path).await.ok(),

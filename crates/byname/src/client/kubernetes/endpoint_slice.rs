@@ -155,11 +155,15 @@ mod tests {
         });
         let slice = EndpointSlice::of(&object).unwrap();
         let ready: Vec<_> = slice.ready.iter().map(ToString::to_string).collect();
-        assert_eq!((ready, slice.unready), (["10.0.0.1", "10.0.0.4", "10.0.0.5", "10.0.0.6"].map(Into::into).into(), 4));
+        assert_eq!(
+            (ready, slice.unready),
+            (["10.0.0.1", "10.0.0.4", "10.0.0.5", "10.0.0.6"].map(Into::into).into(), 4)
+        );
         let ports: Vec<_> = slice.ports.iter().map(|port| (port.name.as_str(), port.number)).collect();
         assert_eq!(ports, [("http", 8080), ("", 81), ("", 82)]);
 
-        let names = json!({ "metadata": { "name": "a" }, "addressType": "FQDN", "endpoints": [{ "addresses": ["10.0.0.1"] }] });
+        let names =
+            json!({ "metadata": { "name": "a" }, "addressType": "FQDN", "endpoints": [{ "addresses": ["10.0.0.1"] }] });
         assert_eq!(EndpointSlice::of(&names).unwrap().ready.len(), 0);
         let empty = json!({ "metadata": { "name": "a" }, "addressType": "IPv6", "endpoints": null, "ports": null });
         let nothing = EndpointSlice { name: "a".into(), ports: Vec::new(), ready: Vec::new(), unready: 0 };
@@ -184,7 +188,12 @@ mod tests {
         ] {
             assert!(matches!(event("ERROR", status), SliceEvent::Failed { expired, .. } if expired == is_expired));
         }
-        for bad in [json!({}), json!({ "type": "ADDED" }), json!({ "type": "ADDED", "object": {} }), json!({ "type": "X", "object": {} })] {
+        for bad in [
+            json!({}),
+            json!({ "type": "ADDED" }),
+            json!({ "type": "ADDED", "object": {} }),
+            json!({ "type": "X", "object": {} }),
+        ] {
             SliceEvent::of(&bad).expect_err(&bad.to_string());
         }
         SlicePage::of(&json!({ "items": [] })).expect_err("it has no version");

@@ -38,13 +38,7 @@ pub(super) enum NextQuestion {
 
 impl ServiceEndpoints {
     pub(super) fn new(service: KubernetesService) -> Self {
-        Self {
-            service,
-            slices: BTreeMap::new(),
-            place: WatchPlace::Unlisted,
-            replicas: BTreeSet::new(),
-            version: 0,
-        }
+        Self { service, slices: BTreeMap::new(), place: WatchPlace::Unlisted, replicas: BTreeSet::new(), version: 0 }
     }
 
     pub(super) fn next_question(&self) -> NextQuestion {
@@ -131,7 +125,9 @@ impl ServiceEndpoints {
     fn why_none(&self) -> String {
         let KubernetesService { namespace, service, port } = &self.service;
         if self.slices.is_empty() {
-            return format!("the namespace `{namespace}` has no EndpointSlice of a service `{service}`; are both names right?");
+            return format!(
+                "the namespace `{namespace}` has no EndpointSlice of a service `{service}`; are both names right?"
+            );
         }
         let count = |of: fn(&EndpointSlice) -> usize| self.slices.values().map(of).sum::<usize>();
         let ready = count(|slice| slice.ready.len());
@@ -153,11 +149,9 @@ impl ServiceEndpoints {
                 ports.join(", "),
                 ports[0].split(' ').next().unwrap_or_default()
             ),
-            ServicePort::Name(_) | ServicePort::Number(_) => format!(
-                "{} has a port that the pods don't have; their ports are {}",
-                self.service,
-                ports.join(", ")
-            ),
+            ServicePort::Name(_) | ServicePort::Number(_) => {
+                format!("{} has a port that the pods don't have; their ports are {}", self.service, ports.join(", "))
+            }
         }
     }
 }
@@ -182,7 +176,8 @@ mod tests {
     }
 
     fn slice(name: &str, ports: &[(&str, u16)], ready: &[&str]) -> EndpointSlice {
-        let ports = ports.iter().map(|(name, number)| SlicePort { name: (*name).to_owned(), number: *number }).collect();
+        let ports =
+            ports.iter().map(|(name, number)| SlicePort { name: (*name).to_owned(), number: *number }).collect();
         let ready = ready.iter().map(|ip| ip.parse().unwrap()).collect();
         EndpointSlice { name: name.to_owned(), ports, ready, unready: 1 }
     }
@@ -229,7 +224,10 @@ mod tests {
                 true => known.told(SliceEvent::Failed { expired: true, why: "too old".into() }),
                 false => known.expired(),
             }
-            assert_eq!((known.next_question(), shown(&known).as_str()), (NextQuestion::List { from: None }, "10.0.0.1:80"));
+            assert_eq!(
+                (known.next_question(), shown(&known).as_str()),
+                (NextQuestion::List { from: None }, "10.0.0.1:80")
+            );
             known.listed(page(vec![slice("b", &[("", 80)], &["10.0.0.2"])], Some("more"), "9"));
             assert_eq!(shown(&known), "10.0.0.1:80", "the list is not complete");
             // The token of the next part has expired.
@@ -251,8 +249,16 @@ mod tests {
             ("shop/orders:http", &two[..], "10.0.0.1:8080"),
             ("shop/orders:9090", &two[..], "10.0.0.1:9090"),
             ("shop/orders:8080", &[][..], "10.0.0.1:8080"),
-            ("shop/orders", &two[..], "the ports http (8080), metrics (9090); write one of them, such as k8s://shop/orders:http"),
-            ("shop/orders:grpc", &two[..], "k8s://shop/orders:grpc has a port that the pods don't have; their ports are http"),
+            (
+                "shop/orders",
+                &two[..],
+                "the ports http (8080), metrics (9090); write one of them, such as k8s://shop/orders:http",
+            ),
+            (
+                "shop/orders:grpc",
+                &two[..],
+                "k8s://shop/orders:grpc has a port that the pods don't have; their ports are http",
+            ),
             ("shop/orders:80", &two[..], "their ports are http (8080), metrics (9090)"),
             ("shop/orders:http", &[][..], "write the number of one, such as k8s://shop/orders:8080"),
             ("shop/orders", &[][..], "has no port of TCP"),

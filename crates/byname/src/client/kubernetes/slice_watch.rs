@@ -17,10 +17,11 @@ use super::watch_back_off::WatchBackOff;
 use crate::client::endpoint_url::EndpointUrls;
 use crate::client::kubernetes_service::KubernetesService;
 use crate::client::replica_address::ReplicaAddress;
-use crate::client::service_url::{AddressOptions, HostAndPort, ReplicaPlace};
 use crate::deadline::{before, later, until};
 use crate::error::Error;
+use crate::host_and_port::HostAndPort;
 use crate::json_over_http::{JsonConnection, JsonValues};
+use crate::replica_line::{AddressOptions, ReplicaPlace};
 use crate::runtime;
 
 /// A watch that is silent for this long is replaced by another. The API server sends a bookmark each minute.
@@ -253,4 +254,290 @@ fn close_when_unused(watching: Weak<AsyncMutex<SliceWatch>>, looked: Instant) {
             (watching.watch, watching.kept) = (None, None);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fake_api_server::{ApiRequest, FakeApiServer};
+    use super::*;
+    use crate::client::service_url::ServiceUrl;
+
+    const PATH: &str =
+        "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dorders";
+
+    /// A slice, as a cluster writes it.
+    fn slice(name: &str, ips: &[&str], version: u32) -> Value {
+        let endpoint = |(at, ip): (usize, &&str)| {
+            json!({
+                "addresses": [ip], "conditions": { "ready": true, "serving": true, "terminating": false },
+                "nodeName": "node-1", "targetRef": { "kind": "Pod", "name": format!("{name}-{at}"), "namespace": "shop" },
+            })
+        };
+        json!({
+            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {
+                "name": name, "namespace": "shop", "resourceVersion": version.to_string(),
+                "labels": { "kubernetes.io/service-name": "orders" },
+            },
+            "addressType": if ips.iter().any(|ip| ip.contains(':')) { "IPv6" } else { "IPv4" },
+            "endpoints": ips.iter().enumerate().map(endpoint).collect::<Vec<_>>(),
+            "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
+        })
+    }
+
+    fn bookmark(version: u32) -> Value {
+        json!({ "kind": "EndpointSlice", "metadata": { "resourceVersion": version.to_string() } })
+    }
+
+    fn replicas(server: &FakeApiServer) -> KubernetesReplicas {
+        let url = ServiceUrl::parse("k8s://shop/orders?endpoint=/shop").unwrap();
+        let service = KubernetesService::parse("shop/orders").unwrap();
+        KubernetesReplicas::with(&service, EndpointUrls::new(&url, None), server.account(), || 0.0).unwrap()
+    }
+
+    async fn found(replicas: &KubernetesReplicas) -> Result<String, String> {
+        let found = tokio::time::timeout(Duration::from_secs(30), replicas.look_up()).await.expect("it ends");
+        let shown = |replica: &ReplicaAddress| replica.address.to_string();
+        found.map(|found| found.iter().map(shown).collect::<Vec<_>>().join(" ")).map_err(|why| why.to_string())
+    }
+
+    /// What a lookup finds while the test answers.
+    async fn answered<F: Future>(replicas: &KubernetesReplicas, answering: F) -> (Result<String, String>, F::Output) {
+        tokio::join!(found(replicas), answering)
+    }
+
+    /// The first lookup, whose list has this slice. Returns the request of the watch that follows.
+    async fn begun(server: &mut FakeApiServer, replicas: &KubernetesReplicas, ips: &[&str]) -> String {
+        let listing = async { server.request().await.list(&[slice("a", ips, 4)], "5").await };
+        answered(replicas, listing).await.0.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_service_is_listed_in_parts_and_then_watched() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        let listing = async {
+            let first = server.request().await;
+            assert_eq!((first.path.as_str(), first.token.as_str()), (format!("{PATH}&limit=100").as_str(), "one"));
+            let metadata = json!({ "resourceVersion": "5", "continue": "a/b+c" });
+            first.answer(200, json!({ "metadata": metadata, "items": [slice("a", &["10.0.0.2"], 1)] })).await;
+            let second = server.request().await;
+            assert_eq!(second.path, format!("{PATH}&limit=100&continue=a%2Fb%2Bc"));
+            second.list(&[slice("b", &["fd00::1"], 2), slice("c", &["10.0.0.1", "10.0.0.2"], 3)], "5").await;
+        };
+        let first = answered(&replicas, listing).await.0;
+        assert_eq!(first.as_deref(), Ok("10.0.0.1:8080 10.0.0.2:8080 [fd00::1]:8080"));
+
+        let telling = async {
+            let request = server.request().await;
+            assert!(request.path.starts_with(PATH) && request.is_watch_from("5"), "{}", request.path);
+            let mut watch = request.watch().await;
+            watch.tell("MODIFIED", &slice("c", &["10.0.0.1"], 6)).await;
+            watch.tell("ADDED", &slice("d", &["10.0.0.9"], 7)).await;
+            watch
+        };
+        let (mut second, mut watch) = answered(&replicas, telling).await;
+        // What is told at once may be found in two lookups.
+        if second.as_deref() != Ok("10.0.0.1:8080 10.0.0.2:8080 10.0.0.9:8080 [fd00::1]:8080") {
+            second = found(&replicas).await;
+        }
+        assert_eq!(second.as_deref(), Ok("10.0.0.1:8080 10.0.0.2:8080 10.0.0.9:8080 [fd00::1]:8080"));
+        watch.tell("BOOKMARK", &bookmark(20)).await;
+        assert_eq!(found(&replicas).await, second, "a bookmark says that nothing has changed");
+        watch.tell("DELETED", &slice("a", &["10.0.0.2"], 21)).await;
+        assert_eq!(found(&replicas).await.as_deref(), Ok("10.0.0.1:8080 10.0.0.9:8080 [fd00::1]:8080"));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_ends_goes_on_where_it_was() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let telling = async {
+            let mut watch = server.request().await.watch().await;
+            watch.tell("BOOKMARK", &bookmark(8)).await;
+            watch
+        };
+        let (same, watch) = answered(&replicas, telling).await;
+        assert_eq!(same.as_deref(), Ok("10.0.0.1:8080"));
+        let cutting = async {
+            watch.end().await;
+            let request = server.request().await;
+            assert!(request.is_watch_from("8"), "{}", request.path);
+            let mut watch = request.watch().await;
+            watch.tell("MODIFIED", &slice("a", &["10.0.0.2"], 9)).await;
+            watch
+        };
+        let (changed, watch) = answered(&replicas, cutting).await;
+        assert_eq!(changed.as_deref(), Ok("10.0.0.2:8080"));
+        let in_a_line = async {
+            watch.cut("MODIFIED", &slice("a", &["10.0.0.7"], 10)).await;
+            let request = server.request().await;
+            assert!(request.is_watch_from("9"), "{}", request.path);
+            let mut watch = request.watch().await;
+            watch.tell("MODIFIED", &slice("a", &["10.0.0.3"], 11)).await;
+        };
+        assert_eq!(answered(&replicas, in_a_line).await.0.as_deref(), Ok("10.0.0.3:8080"));
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_too_old_is_listed_again() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let as_event = async {
+            let mut watch = server.request().await.watch().await;
+            let gone = json!({
+                "kind": "Status", "status": "Failure", "message": "too old resource version: 5 (99)", "reason": "Expired",
+                "code": 410,
+            });
+            watch.tell("ERROR", &gone).await;
+            let request = server.request().await;
+            assert_eq!(request.path, format!("{PATH}&limit=100"));
+            request.list(&[slice("b", &["10.0.0.2"], 100)], "100").await;
+        };
+        assert_eq!(answered(&replicas, as_event).await.0.as_deref(), Ok("10.0.0.2:8080"));
+        let as_status = async {
+            let request = server.request().await;
+            assert!(request.is_watch_from("100"), "{}", request.path);
+            request.refuse(410, "too old resource version").await;
+            let first = server.request().await;
+            let metadata = json!({ "resourceVersion": "200", "continue": "x" });
+            first.answer(200, json!({ "metadata": metadata, "items": [slice("c", &["10.0.0.8"], 1)] })).await;
+            server.request().await.refuse(410, "the provided continue parameter is too old").await;
+            let again = server.request().await;
+            assert_eq!(again.path, format!("{PATH}&limit=100"));
+            again.list(&[slice("b", &["10.0.0.3"], 300)], "300").await;
+        };
+        assert_eq!(answered(&replicas, as_status).await.0.as_deref(), Ok("10.0.0.3:8080"));
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_away_is_found_again() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        server.stop().await;
+        // The connection of the list is open still.
+        let answer_late = async { drop(server.request().await) };
+        let (away, ()) = answered(&replicas, answer_late).await;
+        let away = away.unwrap_err();
+        assert!(away.starts_with("the API server of Kubernetes at 127.0.0.1:"), "{away}");
+        assert!(found(&replicas).await.is_err());
+        server.start().await;
+        let back = async {
+            let request = server.request().await;
+            assert!(request.is_watch_from("5"), "{}", request.path);
+            request.watch().await.tell("MODIFIED", &slice("a", &["10.0.0.2"], 6)).await;
+        };
+        assert_eq!(answered(&replicas, back).await.0.as_deref(), Ok("10.0.0.2:8080"));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_read_again_when_it_is_replaced() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let rotating = async {
+            let old = server.request().await;
+            assert_eq!(old.token, "one");
+            server.rotate("two");
+            old.refuse(401, "Unauthorized").await;
+            let new = server.request().await;
+            assert_eq!(new.token, "two");
+            new.watch().await.tell("MODIFIED", &slice("a", &["10.0.0.2"], 6)).await;
+        };
+        assert_eq!(answered(&replicas, rotating).await.0.as_deref(), Ok("10.0.0.2:8080"));
+        let refused = async {
+            for _ in 0..2 {
+                server.request().await.refuse(401, "Unauthorized").await;
+            }
+        };
+        let why = answered(&replicas, refused).await.0.unwrap_err();
+        assert!(why.contains("it does not accept the token `/") && why.ends_with("token`: Unauthorized"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_permission_is_named() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        let said =
+            "endpointslices.discovery.k8s.io is forbidden: User \"system:serviceaccount:shop:default\" cannot list";
+        let why = answered(&replicas, async { server.request().await.refuse(403, said).await }).await.0.unwrap_err();
+        for part in [
+            "may not list EndpointSlices in the namespace `shop`",
+            "`apiGroups: [\"discovery.k8s.io\"]`, `resources: [\"endpointslices\"]`, `verbs: [\"get\", \"list\", \"watch\"]`",
+            said,
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let why = answered(&replicas, async { server.request().await.refuse(403, "no").await }).await.0.unwrap_err();
+        assert!(why.contains("may not watch EndpointSlices"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn other_failures_say_what_was_answered() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        for (status, said) in [(404, "discovery.k8s.io/v1"), (500, "status 500 Internal Server Error: no")] {
+            let refusing = async { server.request().await.refuse(status, "no").await };
+            let why = answered(&replicas, refusing).await.0.unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+        let garbage = async { server.request().await.answer(200, json!({ "items": [] })).await };
+        let why = answered(&replicas, garbage).await.0.unwrap_err();
+        assert!(why.contains("an object of the API server has no `.metadata.resourceVersion`"), "{why}");
+        std::fs::remove_file(server.account().token).unwrap();
+        let why = found(&replicas).await.unwrap_err();
+        assert!(why.contains("can't read the token `/"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_service_without_ready_pods_is_a_failure_and_is_watched_all_the_same() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        let none = async |request: ApiRequest| request.list(&[], "3").await;
+        for _ in 0..2 {
+            let why = answered(&replicas, async { none(server.request().await).await }).await.0.unwrap_err();
+            assert!(why.contains("has no EndpointSlice of a service `orders`"), "a call does not wait: {why}");
+        }
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let emptying = async {
+            let mut watch = server.request().await.watch().await;
+            watch.tell("MODIFIED", &slice("a", &[], 6)).await;
+            watch
+        };
+        let (empty, mut watch) = answered(&replicas, emptying).await;
+        assert!(empty.unwrap_err().contains("none is ready"));
+        watch.tell("MODIFIED", &slice("a", &["10.0.0.1"], 7)).await;
+        assert_eq!(found(&replicas).await.as_deref(), Ok("10.0.0.1:8080"));
+    }
+
+    #[tokio::test]
+    async fn servers_see_the_name_of_the_service() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        let listing = async { server.request().await.list(&[slice("a", &["10.0.0.1"], 4)], "5").await };
+        let (found, ()) = tokio::join!(replicas.look_up(), listing);
+        let url = Arc::clone(&found.unwrap()[0].url);
+        assert_eq!((url.authority.as_bytes(), url.path.as_str()), (&b"orders.shop.svc:8080"[..], "/shop"));
+    }
+
+    #[tokio::test]
+    async fn an_account_without_files_says_so_at_once() {
+        let server = FakeApiServer::new().await;
+        let url = ServiceUrl::parse("k8s://shop/orders").unwrap();
+        let service = KubernetesService::parse("shop/orders").unwrap();
+        let account = PodAccount { roots: "/nowhere/ca.crt".into(), ..server.account() };
+        let made = KubernetesReplicas::with(&service, EndpointUrls::new(&url, None), account, || 0.0);
+        let why = made.err().unwrap().message().to_owned();
+        assert!(
+            why.starts_with("k8s://shop/orders is looked up with the account of a pod: ")
+                && why.contains("/nowhere/ca.crt"),
+            "{why}"
+        );
+    }
 }
