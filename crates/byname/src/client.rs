@@ -227,10 +227,12 @@ impl Client {
     ///
     /// | `url` | the replicas |
     /// | --- | --- |
-    /// | `orders.internal:8080/rpc` | every address of the name. It is resolved again every five seconds while the client is used |
+    /// | `orders.internal:8080/rpc` | every address of the name. It is resolved again every five seconds while the client is used. With the feature `dns` it is resolved again when its TTL is over, after 1 to 20 seconds |
     /// | `10.0.0.1:8080,10.0.0.2:8080/rpc` | each element of the list. A name stands for all its addresses |
     /// | `unix:/run/orders.sock` | the unix socket. Further ones follow after a comma: `,unix:/run/b.sock` |
     /// | `file:///etc/orders.replicas` | the lines of the file, such as `10.0.0.1:8080` or `unix:/run/orders.sock`. `#` begins a comment. The file is read again every five seconds while the client is used |
+    /// | `srv://_rpc._tcp.orders.internal` | the targets of these SRV records that have the lowest priority. Weights are ignored. Servers see the host `orders.internal`. It needs the feature `dns` |
+    /// | `k8s://shop/orders` | the ready pods of the service `orders` in the namespace `shop` of Kubernetes, by the account of the pod that the client is in. If the pods have several ports, `k8s://shop/orders:http` names one, or gives its number. Servers see the host `orders.shop.svc`. The pods are watched while the client is used. It needs the feature `kubernetes` |
     /// | `etcd://10.0.0.1:2379,10.0.0.2:2379/orders` | the servers that [announce](crate::Serve::announce) themselves in this cluster of etcd, below `orders/`. It is watched while the client is used. It needs the feature `etcd` |
     ///
     /// Without a scheme it is `http://`. The scheme stands once, before the first host, and the path once, after the last.
@@ -255,7 +257,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` if the address is invalid, with the expected form.
+    /// `invalid_argument` if the address is invalid, with the expected form. `failed_precondition` for `k8s://` outside of a pod.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }

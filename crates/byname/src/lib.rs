@@ -73,6 +73,9 @@
 //! - **`tls`**: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
 //!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
 //! - **`compression`**: bodies over HTTP in zstd and gzip, as [`Server::compress`] and [`ClientBuilder::compress`].
+//! - **`dns`**: `srv://` in a client's URL, by [hickory-resolver](https://docs.rs/hickory-resolver). Names are asked again when
+//!   their TTL says so.
+//! - **`kubernetes`**: `k8s://namespace/service` in a client's URL. It turns on `tls`.
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.

@@ -2,7 +2,7 @@
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
 //! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
-//! without TLS. The same holds for the feature `compression`. Each build keeps the parts that only the other can provoke.
+//! without TLS. The same holds for the features `compression`, `dns` and `kubernetes`. Each build keeps the parts that only the other can provoke.
 
 #[path = "errors/access.rs"]
 mod about_access;
@@ -12,6 +12,18 @@ mod about_compression;
 #[cfg(not(feature = "compression"))]
 #[path = "errors/without_compression.rs"]
 mod about_compression;
+#[cfg(feature = "dns")]
+#[path = "errors/dns.rs"]
+mod about_dns;
+#[cfg(not(feature = "dns"))]
+#[path = "errors/without_dns.rs"]
+mod about_dns;
+#[cfg(feature = "kubernetes")]
+#[path = "errors/kubernetes.rs"]
+mod about_kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "errors/without_kubernetes.rs"]
+mod about_kubernetes;
 #[path = "errors/streams.rs"]
 mod about_streams;
 #[cfg(feature = "tls")]
@@ -652,10 +664,23 @@ async fn addresses(page: &mut Page) {
             "srv://orders.internal",
             "The name begins with the service and the protocol, each with an underscore.",
         ),
+        ("The URL of Kubernetes has no namespace", "k8s://orders", "Write the namespace before the service."),
         (
-            "The client can't look up SRV records",
-            "srv://_rpc._tcp.orders.internal",
-            "Use a name that has the addresses of the replicas, such as that of a headless Service of Kubernetes.",
+            "The URL of Kubernetes has a path",
+            "k8s://shop/orders/rpc",
+            "Write the path of the endpoint as an option. The default is `/rpc`.",
+        ),
+        ("The namespace is none", "k8s://Shop/orders", "Names of Kubernetes have small letters, digits and `-`."),
+        ("The service of Kubernetes is none", "k8s://shop/orders.x", "Leave out what belongs to its name in DNS."),
+        (
+            "The port of Kubernetes is no number",
+            "k8s://shop/orders:0",
+            "Write the number of the port of the pods, or its name.",
+        ),
+        (
+            "The port of Kubernetes is no name",
+            "k8s://shop/orders:HTTP",
+            "Write the name of the port as it stands in the Service.",
         ),
         ("The address of a client is only a port", "9101", "Write the host before the port."),
         ("The address has no host", "http:///rpc", "Write the host before the path."),
@@ -677,6 +702,8 @@ async fn addresses(page: &mut Page) {
     for (title, url, remedy) in bad {
         page.add(title, failed(Client::new(url)), remedy);
     }
+    about_dns::dns(page);
+    about_kubernetes::kubernetes(page);
     page.add(
         "A replica's address is invalid",
         failed(Client::builder("data.internal/rpc").addresses(["data-1:8080"]).build()),
@@ -2068,6 +2095,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         } else if path.extension().is_some_and(|extension| extension == "rs")
             && !["fuzzing.rs", "codec/equivalence_tests.rs", "content_coding/tests.rs"]
                 .iter()
+                .chain(&["dns/fake_dns_server.rs", "kubernetes/fake_api_server.rs"])
                 .any(|tests| path.ends_with(tests))
         {
             found.push(path);

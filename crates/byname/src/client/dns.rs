@@ -195,6 +195,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn aliases_are_followed_up_to_a_limit() {
+        let server = FakeDnsServer::new().await;
+        let name = |at: usize| format!("_rpc._tcp.a{at}.test.");
+        server.targets(&name(9), 9, &[(1, 1, 81, "a.test.")]);
+        for at in 0..9 {
+            server.alias(&name(at), 60, &name(at + 1));
+        }
+        let (listed, _) = targets(&server, "srv://_rpc._tcp.a1.test").await.unwrap();
+        assert_eq!(listed, ["a.test.:81 a1.test:81/rpc"]);
+        targets(&server, "srv://_rpc._tcp.a0.test").await.expect_err("there are nine aliases");
+    }
+
+    #[tokio::test]
+    async fn more_targets_than_are_looked_up_at_once_are_found() {
+        let server = FakeDnsServer::new().await;
+        let names: Vec<_> = (1..=70).map(|at| format!("a{at}.test.")).collect();
+        server.targets(
+            "_rpc._tcp.orders.test.",
+            9,
+            &names.iter().map(|name| (1, 1, 81, name.as_str())).collect::<Vec<_>>(),
+        );
+        for (at, name) in names.iter().enumerate() {
+            server.addresses(name, 60, &[&format!("10.0.0.{}", at + 1)]);
+        }
+        let answer = discovery_of_targets(&server).answer().await.unwrap();
+        assert_eq!(answer.addresses().len(), 70);
+    }
+
+    #[tokio::test]
     async fn srv_records_that_name_no_target_say_why() {
         let server = FakeDnsServer::new().await;
         server.targets("_rpc._tcp.gone.test.", 9, &[(0, 0, 0, ".")]);

@@ -178,7 +178,14 @@ impl Zone {
             answer.add_answers(self.records.get(&(name, kind)).cloned().unwrap_or_default());
             answer.add_additionals(self.additionals.clone());
         }
-        Some(answer.to_vec().unwrap())
+        let written = answer.to_vec().unwrap();
+        if is_tcp || written.len() <= query.max_payload().into() {
+            return Some(written);
+        }
+        let mut truncated = Message::response(answer.metadata.id, answer.metadata.op_code);
+        truncated.metadata.truncation = true;
+        truncated.add_query(answer.queries[0].clone());
+        Some(truncated.to_vec().unwrap())
     }
 }
 

@@ -83,6 +83,11 @@ impl FakeApiServer {
         tokio::time::timeout(LONG, self.requests.recv()).await.expect("there is a request").unwrap()
     }
 
+    /// Closes the connections whose requests nobody has answered.
+    pub(super) fn forget_requests(&mut self) {
+        while self.requests.try_recv().is_ok() {}
+    }
+
     /// Refuses connections from now on.
     pub(super) async fn stop(&mut self) {
         self.accepting.abort();
@@ -156,6 +161,12 @@ impl OpenWatch {
     pub(super) async fn end(mut self) {
         self.0.write_all(b"0\r\n\r\n").await.unwrap();
         self.0.flush().await.unwrap();
+    }
+
+    /// Waits until the client has closed it.
+    pub(super) async fn closed(mut self) {
+        let end = tokio::time::timeout(LONG, self.0.read_u8()).await.expect("it is closed");
+        end.expect_err("a client says nothing");
     }
 
     async fn write(&mut self, text: &str) {

@@ -341,7 +341,8 @@ mod tests {
                         let pages: Vec<_> = if all.is_empty() { vec![Vec::new()] } else { all.chunks(length).map(<[_]>::to_vec).collect() };
                         let last = pages.len() - 1;
                         for (at, slices) in pages.into_iter().enumerate() {
-                            prop_assert!(matches!(known.next_question(), NextQuestion::List { .. }));
+                            let is_listing = matches!(known.next_question(), NextQuestion::List { .. });
+                            prop_assert!(is_listing);
                             let next = (at < last).then_some("more");
                             known.listed(page(slices, next, &now.to_string()));
                         }

@@ -67,7 +67,7 @@ struct RunningWatch {
 }
 
 /// What waiting for the API server has brought.
-enum WatchNews {
+enum SliceNews {
     /// Something was told, which the known endpoints include.
     Told,
     /// It ended, or the list must be repeated.
@@ -101,7 +101,7 @@ impl KubernetesReplicas {
             chance,
         };
         // A certificate can't be checked without a name that TLS knows.
-        this.replica(SocketAddr::from(([127, 0, 0, 1], 1))).map_err(|why| Error::refused(why.code(), why.message()))?;
+        this.replica(SocketAddr::from(([127, 0, 0, 1], 1)))?;
         Ok(this)
     }
 
@@ -137,13 +137,13 @@ impl KubernetesReplicas {
             let news = match watching.known.next_question() {
                 NextQuestion::List { .. } => {
                     self.wait(watching).await;
-                    self.list(watching).await.map(|()| WatchNews::Told)
+                    self.list(watching).await.map(|()| SliceNews::Told)
                 }
                 NextQuestion::Watch { from } => self.watch(watching, &from).await,
             };
             match news {
-                Ok(WatchNews::Told) => break,
-                Ok(WatchNews::Over) => {}
+                Ok(SliceNews::Told) => break,
+                Ok(SliceNews::Over) => {}
                 Err(ApiFailure::Expired) => watching.known.expired(),
                 Err(ApiFailure::Failed(why)) => return Err(self.error(watching, ApiFailure::Failed(why))),
             }
@@ -170,7 +170,7 @@ impl KubernetesReplicas {
     }
 
     /// Waits for what the watch tells next, and begins one if there is none.
-    async fn watch(&self, watching: &mut SliceWatch, from: &str) -> Result<WatchNews, ApiFailure> {
+    async fn watch(&self, watching: &mut SliceWatch, from: &str) -> Result<SliceNews, ApiFailure> {
         let running = match &mut watching.watch {
             Some(running) => running,
             none => {
@@ -180,18 +180,18 @@ impl KubernetesReplicas {
                 none.insert(RunningWatch { values, heard: Instant::now() })
             }
         };
-        let mut news = WatchNews::Over;
+        let mut news = SliceNews::Over;
         loop {
             // What has come already is taken together.
             let limit = match news {
-                WatchNews::Told => Instant::now(),
-                WatchNews::Over => later(running.heard, SILENCE),
+                SliceNews::Told => Instant::now(),
+                SliceNews::Over => later(running.heard, SILENCE),
             };
             let told = match before(limit, running.values.next()).await {
                 Some(Ok(Some(told))) => SliceEvent::of(&told),
                 Some(Ok(None)) => Err("the watch has ended".to_owned()),
                 Some(Err(why)) => Err(why.to_string()),
-                None if matches!(news, WatchNews::Told) => return Ok(news),
+                None if matches!(news, SliceNews::Told) => return Ok(news),
                 None => Err(format!("the watch was silent for {SILENCE:?}")),
             };
             match told {
@@ -202,12 +202,12 @@ impl KubernetesReplicas {
                     if !expired {
                         watching.back_off.failed();
                     }
-                    return Ok(WatchNews::Over);
+                    return Ok(SliceNews::Over);
                 }
                 Ok(event) => {
                     watching.known.told(event);
                     watching.back_off.answered();
-                    (running.heard, news) = (Instant::now(), WatchNews::Told);
+                    (running.heard, news) = (Instant::now(), SliceNews::Told);
                 }
                 Err(why) => {
                     tracing::debug!("a watch of EndpointSlices is replaced: {why}");
@@ -262,6 +262,8 @@ mod tests {
 
     use super::super::fake_api_server::{ApiRequest, FakeApiServer};
     use super::*;
+    use crate::client::discovery::Discovery;
+    use crate::client::replica_source::ReplicaSource;
     use crate::client::service_url::ServiceUrl;
 
     const PATH: &str =
@@ -298,7 +300,7 @@ mod tests {
     }
 
     async fn found(replicas: &KubernetesReplicas) -> Result<String, String> {
-        let found = tokio::time::timeout(Duration::from_secs(30), replicas.look_up()).await.expect("it ends");
+        let found = tokio::time::timeout(Duration::from_secs(600), replicas.look_up()).await.expect("it ends");
         let shown = |replica: &ReplicaAddress| replica.address.to_string();
         found.map(|found| found.iter().map(shown).collect::<Vec<_>>().join(" ")).map_err(|why| why.to_string())
     }
@@ -539,5 +541,94 @@ mod tests {
                 && why.contains("/nowhere/ca.crt"),
             "{why}"
         );
+    }
+
+    /// Lets this time pass. The rest of the test runs by the real clock, because it waits for sockets.
+    async fn pass(time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_silent_is_replaced() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let telling = async {
+            let mut watch = server.request().await.watch().await;
+            watch.tell("BOOKMARK", &bookmark(8)).await;
+            watch
+        };
+        let (_, _silent) = answered(&replicas, telling).await;
+        let silent = async {
+            pass(SILENCE).await;
+            let request = server.request().await;
+            assert!(request.is_watch_from("8"), "{}", request.path);
+            request.watch().await.tell("BOOKMARK", &bookmark(9)).await;
+        };
+        assert_eq!(answered(&replicas, silent).await.0.as_deref(), Ok("10.0.0.1:8080"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_makes_no_calls_closes_its_watch_and_goes_on_later() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let telling = async {
+            let mut watch = server.request().await.watch().await;
+            watch.tell("BOOKMARK", &bookmark(8)).await;
+            watch
+        };
+        let (_, watch) = answered(&replicas, telling).await;
+        pass(UNUSED).await;
+        watch.closed().await;
+        let later = async {
+            let request = server.request().await;
+            assert!(request.is_watch_from("8"), "{}", request.path);
+            request.watch().await.tell("MODIFIED", &slice("a", &["10.0.0.2"], 9)).await;
+        };
+        assert_eq!(answered(&replicas, later).await.0.as_deref(), Ok("10.0.0.2:8080"));
+    }
+
+    #[tokio::test]
+    async fn a_list_whose_parts_expire_again_and_again_is_given_up() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        let expiring = async {
+            for _ in 0..=MOST_LISTS {
+                let first = server.request().await;
+                assert_eq!(first.path, format!("{PATH}&limit=100"));
+                first
+                    .answer(200, json!({ "metadata": { "resourceVersion": "1", "continue": "x" }, "items": [] }))
+                    .await;
+                server.request().await.refuse(410, "the provided continue parameter is too old").await;
+            }
+        };
+        let why = answered(&replicas, expiring).await.0.unwrap_err();
+        assert!(why.contains("a part of its list has expired"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn discovery_keeps_the_last_answer_while_the_api_server_is_away() {
+        let mut server = FakeApiServer::new().await;
+        let source = ReplicaSource::Kubernetes(Box::new(replicas(&server)));
+        let discovery = Discovery::new("k8s://shop/orders".into(), source);
+        let listing = async { server.request().await.list(&[slice("a", &["10.0.0.1"], 4)], "5").await };
+        let (first, ()) = tokio::join!(discovery.answer(), listing);
+        let expected = first.unwrap().addresses();
+        server.stop().await;
+        let failed = async {
+            while discovery.known().unwrap().2.is_none() {
+                assert_eq!(discovery.used().unwrap().addresses(), expected);
+                // The connection of the list is open still.
+                server.forget_requests();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();
+        let (answer, _, failure) = discovery.known().unwrap();
+        assert_eq!(answer.addresses(), expected);
+        assert!(failure.as_ref().unwrap().starts_with("the API server of Kubernetes at 127.0.0.1:"), "{failure:?}");
     }
 }

@@ -54,7 +54,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_delay_is_longer_than_the_limit(failures in any::<u32>(), chance in 0.0..=1.0) {
-            prop_assert!(WatchBackOff { failures }.delay(chance) <= LONGEST);
+            let back_off = WatchBackOff { failures };
+            prop_assert!(back_off.delay(chance) <= LONGEST);
         }
     }
 }
