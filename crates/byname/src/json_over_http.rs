@@ -104,6 +104,7 @@ impl fmt::Display for JsonServer {
 }
 
 impl JsonRequest {
+    #[cfg_attr(not(any(test, feature = "kubernetes")), expect(dead_code, reason = "etcd is asked by POST"))]
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self { method: Method::GET, path: path.into(), headers: HeaderMap::new(), body: None }
     }
