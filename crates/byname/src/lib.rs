@@ -73,6 +73,7 @@
 //! - **`tls`**: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
 //!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
 //! - **`compression`**: bodies over HTTP in zstd and gzip, as [`Server::compress`] and [`ClientBuilder::compress`].
+//! - **`etcd`**: replicas that announce themselves in etcd, as [`Serve::announce`] and `etcd://` in a client's URL.
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
