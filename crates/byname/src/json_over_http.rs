@@ -104,6 +104,7 @@ impl fmt::Display for JsonServer {
 }
 
 impl JsonRequest {
+    #[cfg_attr(not(any(test, feature = "kubernetes")), expect(dead_code, reason = "etcd is asked by POST"))]
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self { method: Method::GET, path: path.into(), headers: HeaderMap::new(), body: None }
     }
@@ -124,11 +125,12 @@ impl JsonConnection {
     pub(crate) async fn ask(&mut self, request: JsonRequest) -> io::Result<(StatusCode, Value)> {
         let asked = async {
             let mut values = self.send(request).await?;
-            let value = values.next().await?.ok_or_else(|| no_json("the answer is empty"))?;
-            match values.next().await? {
-                None => Ok((values.status, value)),
-                Some(_) => Err(no_json("the answer has more than one value")),
-            }
+            let status = values.status;
+            let only = values.only().await.map_err(|why| match status.is_success() {
+                true => why,
+                false => io::Error::new(why.kind(), format!("status {status}: {why}")),
+            });
+            Ok((status, only?))
         };
         before(later(Instant::now(), ANSWER), asked).await.unwrap_or_else(|| Err(no_answer()))
     }
@@ -165,6 +167,14 @@ impl Drop for JsonConnection {
 }
 
 impl JsonValues {
+    async fn only(&mut self) -> io::Result<Value> {
+        let value = self.next().await?.ok_or_else(|| no_json("the answer is empty"))?;
+        match self.next().await? {
+            None => Ok(value),
+            Some(_) => Err(no_json("the answer has more than one value")),
+        }
+    }
+
     /// The next value, or `None` at the end of the answer. It waits for ever if the server is silent: use
     /// [`before`](crate::deadline::before). A wait that is dropped loses nothing.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Value>> {

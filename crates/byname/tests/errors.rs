@@ -2,7 +2,8 @@
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
 //! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
-//! without TLS. The same holds for the features `compression`, `dns` and `kubernetes`. Each build keeps the parts that only the other can provoke.
+//! without TLS. The same holds for the features `compression`, `dns`, `etcd` and `kubernetes`. Each build keeps the parts that
+//! only the other can provoke.
 
 #[path = "errors/access.rs"]
 mod about_access;
@@ -18,6 +19,12 @@ mod about_dns;
 #[cfg(not(feature = "dns"))]
 #[path = "errors/without_dns.rs"]
 mod about_dns;
+#[cfg(feature = "etcd")]
+#[path = "errors/etcd.rs"]
+mod about_etcd;
+#[cfg(not(feature = "etcd"))]
+#[path = "errors/without_etcd.rs"]
+mod about_etcd;
 #[cfg(feature = "kubernetes")]
 #[path = "errors/kubernetes.rs"]
 mod about_kubernetes;
@@ -235,6 +242,7 @@ async fn answered_by_path(bytes: &'static str) -> Seen {
 async fn at_the_start(page: &mut Page) {
     page.section("At the start of a server, and at its end");
     about_compression::of_server(page).await;
+    about_etcd::of_server(page).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     page.add(
         "The address is taken",
@@ -569,6 +577,7 @@ async fn addresses(page: &mut Page) {
     page.section("Calling: what the client finds by itself");
     about_tls::https(page);
     about_compression::of_client(page);
+    about_etcd::of_client(page);
     let bad = [
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme."),
         (
@@ -681,6 +690,35 @@ async fn addresses(page: &mut Page) {
             "The port of Kubernetes is no name",
             "k8s://shop/orders:HTTP",
             "Write the name of the port as it stands in the Service.",
+        ),
+        (
+            "The URL of etcd has no prefix",
+            "etcd://10.0.0.1:2379",
+            "The prefix is what the keys of the service begin with, before a slash.",
+        ),
+        ("The URL of etcd ends with a slash", "etcd://10.0.0.1:2379/orders/", "Leave out the slash."),
+        ("The URL of etcd has no host", "etcd:///orders", "Write the members of the cluster, joined by commas."),
+        (
+            "A member in the URL of etcd is wrong",
+            "etcd://10.0.0.1:2379,10.0.0.2:x/orders",
+            "Correct the member that is named. The port is 2379 if there is none.",
+        ),
+        ("The URL of etcd has an empty member", "etcd://10.0.0.1:2379,/orders", "A list has no comma at its end."),
+        (
+            "A member is in the URL of etcd twice",
+            "etcd://10.0.0.1:2379,10.0.0.1:2379/orders",
+            "One of the two was meant to be another member.",
+        ),
+        (
+            "The URL of etcd has a user name",
+            "etcd://ada:1815@10.0.0.1:2379/orders",
+            "Let only machines of the cluster connect to etcd.",
+        ),
+        ("The URL of etcd has a fragment", "etcd://10.0.0.1:2379/orders#1", "A `#` begins the fragment of a URL."),
+        (
+            "The prefix in the URL of etcd is not text",
+            "etcd://10.0.0.1:2379/%ff",
+            "What is percent-encoded must be UTF-8.",
         ),
         ("The address of a client is only a port", "9101", "Write the host before the port."),
         ("The address has no host", "http:///rpc", "Write the host before the path."),
@@ -1880,6 +1918,7 @@ async fn page() -> Page {
     about_streams::streams(&mut page).await;
     about_tls::tls(&mut page).await;
     about_compression::compression(&mut page).await;
+    about_etcd::etcd(&mut page).await;
     page
 }
 

@@ -108,7 +108,9 @@ impl EtcdReplicas {
             }
             match self.wait(watching, revision).await {
                 Ok(()) => return Ok(()),
-                Err(WatchEnd::Compacted) => {}
+                Err(WatchEnd::Compacted) => {
+                    tracing::debug!("{} was compacted, and its keys are read again", self.cluster.url());
+                }
                 Err(WatchEnd::Lost(why)) => {
                     self.cluster.failed();
                     tracing::debug!("the watch of {} is lost, and its keys are read again: {why}", self.cluster.url());
