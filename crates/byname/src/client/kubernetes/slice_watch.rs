@@ -189,7 +189,7 @@ impl KubernetesReplicas {
             };
             let told = match before(limit, running.values.next()).await {
                 Some(Ok(Some(told))) => SliceEvent::of(&told),
-                Some(Ok(None)) => Err("the watch has ended".to_owned()),
+                Some(Ok(None)) => Err("its time is over".to_owned()),
                 Some(Err(why)) => Err(why.to_string()),
                 None if matches!(news, SliceNews::Told) => return Ok(news),
                 None => Err(format!("the watch was silent for {SILENCE:?}")),
