@@ -2084,6 +2084,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("has a port that the pods don't have", "as above"),
     ("a part of its list has expired", "as above"),
     ("the watch was silent for", "the log's"),
+    ("its time is over", "the log's"),
     ("a bracket too many", "serde_json has read the text before"),
     ("the roots of this machine", "the tests trust no root of the machine, which may have none"),
     ("ca-certificates", "only on a machine that has no roots"),
