@@ -38,7 +38,7 @@ pub(super) enum ReplicaSource {
     /// A service of Kubernetes.
     Kubernetes(Box<KubernetesReplicas>),
     /// Servers that announce themselves.
-    Etcd { etcd: EtcdReplicas, names: KnownNames },
+    Etcd { etcd: Box<EtcdReplicas>, names: KnownNames },
     /// Code of the user.
     Own(OwnSource),
 }
