@@ -14,7 +14,7 @@ use crate::address::Address;
 use crate::deadline::later;
 
 /// Calls are spread over at most this many addresses of a service.
-const SPREAD: usize = 20;
+pub(super) const SPREAD: usize = 20;
 
 /// If an address is missing, the plan is looked at again after this time, or when the pause after a failure is over.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(1);

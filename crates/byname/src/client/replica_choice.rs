@@ -52,6 +52,11 @@ impl SentCall {
     pub(super) fn is_counted(&self) -> bool {
         self.kind != SentCallKind::Uncounted
     }
+
+    /// Whether it tries an ejected replica.
+    pub(super) fn is_probe(&self) -> bool {
+        self.kind == SentCallKind::Probe
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +127,17 @@ impl ReplicaChoice {
         let replica = &mut self.replicas[index];
         replica.load.sent(seconds);
         Some(SentCall { replica: replica.id, sent: seconds, kind })
+    }
+
+    /// Counts a call as sent to this replica. `None` if it is not known.
+    pub(super) fn send_to(&mut self, id: ReplicaId, now: Instant) -> Option<SentCall> {
+        let index = self.position(id)?;
+        if self.replicas.len() == 1 {
+            return Some(SentCall { replica: id, sent: 0.0, kind: SentCallKind::Uncounted });
+        }
+        let sent = self.seconds(now);
+        self.replicas[index].load.sent(sent);
+        Some(SentCall { replica: id, sent, kind: SentCallKind::Counted })
     }
 
     /// The answer to a call reports how many other calls the replica has in flight.

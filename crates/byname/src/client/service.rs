@@ -135,7 +135,7 @@ impl Service {
             }
         }
         match outgoing.args_in(Codec::Json) {
-            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args).await,
+            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args, tried).await,
             Err(error) => error.into(),
         }
     }
