@@ -145,7 +145,7 @@ pub enum Transport {
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
     #[default]
     Frames,
-    /// Only HTTP/1.1.
+    /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.
     Http,
 }
 
