@@ -14,9 +14,9 @@ use super::http_exchange::{HttpExchange, HttpOutcome};
 use super::http_request::BodyCoding;
 use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
-use super::replica_choice::ReplicaId;
 use super::replica_outcome::replica_outcome;
 use super::reply_stream;
+use super::tried_replicas::TriedReplicas;
 use super::typed_result::unasked_stream;
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
@@ -31,11 +31,11 @@ pub(super) async fn attempt(
     connections: &Arc<HttpConnections>,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
-    tried: &mut Vec<ReplicaId>,
+    tried: &TriedReplicas,
 ) -> Reply {
     let (reply, count) = exchange(connections, outgoing, args, tried).await;
     if let Some(replica) = count.replica() {
-        tried.push(replica);
+        tried.extend(Some(replica));
         let outcome = replica_outcome(&reply);
         let load = ReportedLoad::of_answer(&reply.metadata);
         count.ended(outcome, load.map(|load| load.calls));
@@ -48,12 +48,12 @@ async fn exchange(
     connections: &Arc<HttpConnections>,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
-    tried: &[ReplicaId],
+    tried: &TriedReplicas,
 ) -> (Reply, EndpointCount) {
     let mut has_changed_way = false;
     let mut may_compress = true;
     loop {
-        let got = match connections.get(outgoing, tried).await {
+        let got = match connections.get(outgoing, &tried.all()).await {
             Ok(got) => got,
             Err(error) => return (error.into(), EndpointCount::default()),
         };
