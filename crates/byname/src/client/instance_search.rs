@@ -57,9 +57,9 @@ impl InstanceSearch {
         self.fruitless >= if self.lost > 0 { TRIES_AFTER_LOSS } else { self.most }
     }
 
-    /// Whether another instance is to be looked for now.
+    /// Whether another instance is to be looked for now. Without calls a long search waits.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        !self.is_over() && self.is_used && self.not_before <= now
+        !self.is_over() && (self.is_used || self.fruitless < TRIES) && self.not_before <= now
     }
 
     /// When the next try is due, if the pause before it is not over.
@@ -159,13 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn without_a_call_since_the_last_try_there_is_no_other() {
-        let (mut search, now) = (InstanceSearch::new(false, Instant::now()), Instant::now());
-        assert!(search.is_due(now), "the connection was opened for calls");
-        search.found_none(Some(&at(1)), now, 0.5);
-        assert_eq!(search.next_after(now), Some(now + FIRST_PAUSE));
-        let now = now + FIRST_PAUSE;
-        assert!(!search.is_due(now));
+    fn a_long_search_waits_while_there_are_no_calls() {
+        let (mut search, mut now) = (InstanceSearch::new(false, Instant::now()), Instant::now());
+        search.lost(now);
+        for _ in 0..TRIES {
+            assert!(search.is_due(now));
+            search.found_none(Some(&at(1)), now, 0.5);
+            now = search.next_after(now).unwrap();
+        }
+        assert!(!search.is_due(now + Duration::from_secs(3600)));
         search.used();
         assert!(search.is_due(now));
     }
@@ -209,7 +211,7 @@ mod tests {
                 if search.is_due(now) {
                     search.found_none(Some(&at(1)), now, jitter);
                     tries += 1;
-                    prop_assert!(!search.is_due(now), "there was no call since");
+                    prop_assert!(!search.is_due(now), "first there is a pause");
                 }
                 prop_assert!(tries <= TRIES_AFTER_LOSS);
                 prop_assert!(search.next_after(now).is_none_or(|next| next <= now + LONGEST_PAUSE.mul_f64(1.25)));
