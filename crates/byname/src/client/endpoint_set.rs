@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::endpoint::{Endpoint, IdleHttpConnection};
-use super::frame_connection_plan::SPREAD;
 use super::http_replica_choice::HttpReplicaChoice;
 use super::replica_address::ReplicaAddress;
 use super::replica_choice::{ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
+use super::replica_subset::ReplicaSubset;
+use super::runtime_connections::SPREAD;
 use crate::address::Address;
 
 pub(super) struct EndpointSet {
@@ -49,11 +50,11 @@ pub(super) struct EndpointCount(Option<(Arc<EndpointSet>, SentCall)>);
 
 impl EndpointSet {
     /// Calls are spread over at most as many endpoints as there may be connections.
-    pub(super) fn new(compress: bool, connections: usize) -> Arc<Self> {
+    pub(super) fn new(compress: bool, connections: usize, subset: ReplicaSubset) -> Arc<Self> {
         let known = KnownEndpoints {
             endpoints: Vec::new(),
             order: AddressOrder::default(),
-            replicas: HttpReplicaChoice::new(connections.min(SPREAD), Instant::now()),
+            replicas: HttpReplicaChoice::new(connections.clamp(1, SPREAD), subset, Instant::now()),
             chance: Rng::new(),
         };
         Arc::new(Self { known: Mutex::new(known), compress, turns: AtomicU64::new(0) })
@@ -76,8 +77,8 @@ impl EndpointSet {
                 closed.extend(std::iter::from_fn(|| endpoint.pool().take_oldest()));
             }
         }
-        let KnownEndpoints { endpoints, replicas: choice, chance, .. } = known;
-        choice.list(replicas, now, chance, |replica| at(endpoints, replica, self.compress));
+        let KnownEndpoints { endpoints, replicas: choice, .. } = known;
+        choice.list(replicas, now, |replica| at(endpoints, replica, self.compress));
         closed
     }
 
@@ -92,8 +93,8 @@ impl EndpointSet {
             return (endpoint, chosen.count);
         }
         chosen.count.ended(ReplicaOutcome::Failed, None);
-        let KnownEndpoints { endpoints, replicas, chance, .. } = &mut *self.known();
-        let sent = replicas.connected(replica, now, chance, |replica| at(endpoints, replica, self.compress));
+        let KnownEndpoints { endpoints, replicas, .. } = &mut *self.known();
+        let sent = replicas.connected(replica, now, |replica| at(endpoints, replica, self.compress));
         (at(endpoints, replica, self.compress), EndpointCount::new(self, sent))
     }
 

@@ -66,7 +66,7 @@ pub(super) struct PooledConnection {
 
 impl HttpConnections {
     pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
-        let endpoints = EndpointSet::new(compress, limits.connections);
+        let endpoints = EndpointSet::new(compress, limits.connections, target.subset());
         let waiting = Arc::<AtomicUsize>::default();
         let frames = frames.map(|codec| {
             let (endpoints, waiting) = (Arc::clone(&endpoints), Arc::clone(&waiting));

@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::replica_address::ReplicaAddress;
 use super::replica_choice::{ReplicaChoice, ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
+use super::replica_subset::ReplicaSubset;
 use crate::address::Address;
 
 /// The replicas of a service, and those of them that calls over HTTP are spread over.
@@ -21,6 +22,8 @@ pub(super) struct HttpReplicaChoice {
     members: Vec<HttpReplica>,
     /// The largest number of them.
     most: usize,
+    /// Which ones, if there are more.
+    subset: ReplicaSubset,
     choice: ReplicaChoice,
 }
 
@@ -30,8 +33,8 @@ struct HttpReplica {
 }
 
 impl HttpReplicaChoice {
-    pub(super) fn new(most: usize, now: Instant) -> Self {
-        Self { listed: Vec::new(), members: Vec::new(), most, choice: ReplicaChoice::new(now) }
+    pub(super) fn new(most: usize, subset: ReplicaSubset, now: Instant) -> Self {
+        Self { listed: Vec::new(), members: Vec::new(), most, subset, choice: ReplicaChoice::new(now) }
     }
 
     /// Whether there are several to choose from.
@@ -49,14 +52,13 @@ impl HttpReplicaChoice {
         &mut self,
         replicas: &[ReplicaAddress],
         now: Instant,
-        chance: &mut Rng,
         endpoint: impl FnMut(&ReplicaAddress) -> Arc<Endpoint>,
     ) {
         self.listed = replicas.to_vec();
         let is_listed = |member: &&HttpReplica| replicas.iter().any(|replica| member.endpoint.is_of(replica));
         let stays = self.members.iter().find(is_listed).map(|member| member.endpoint.address().clone());
         if let Some(family) = stays.or_else(|| Some(replicas.first()?.address.clone())) {
-            self.spread_over(&family, now, chance, endpoint);
+            self.spread_over(&family, now, endpoint);
         }
     }
 
@@ -66,13 +68,12 @@ impl HttpReplicaChoice {
         &mut self,
         replica: &ReplicaAddress,
         now: Instant,
-        chance: &mut Rng,
         endpoint: impl FnMut(&ReplicaAddress) -> Arc<Endpoint>,
     ) -> Option<SentCall> {
         let first = self.members.first().map(|member| member.endpoint.address());
         let is_other_family = first.is_none_or(|first| !first.is_of_the_family_of(&replica.address));
         if is_other_family && self.listed.contains(replica) {
-            self.spread_over(&replica.address, now, chance, endpoint);
+            self.spread_over(&replica.address, now, endpoint);
         }
         let member = self.members.iter().find(|member| member.endpoint.is_of(replica))?;
         self.choice.send_to(member.id, now)
@@ -103,24 +104,28 @@ impl HttpReplicaChoice {
         &mut self,
         family: &Address,
         now: Instant,
-        chance: &mut Rng,
         mut endpoint: impl FnMut(&ReplicaAddress) -> Arc<Endpoint>,
     ) {
-        let mut replicas: Vec<_> =
-            self.listed.iter().filter(|replica| replica.address.is_of_the_family_of(family)).collect();
+        let mut addresses = Vec::with_capacity(self.listed.len());
+        for ReplicaAddress { address, .. } in &self.listed {
+            if address.is_of_the_family_of(family) && !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        self.subset.order(&mut addresses);
+        addresses.truncate(self.most);
+        let chosen =
+            addresses.iter().filter_map(|address| self.listed.iter().find(|replica| replica.address == *address));
+        let chosen: Vec<_> = chosen.collect();
+        let is_first = self.members.is_empty();
         self.members.retain(|member| {
-            let stays = replicas.iter().any(|replica| member.endpoint.is_of(replica));
+            let stays = chosen.iter().any(|replica| member.endpoint.is_of(replica));
             if !stays {
                 self.choice.leave(member.id, now);
             }
             stays
         });
-        let is_first = self.members.is_empty();
-        chance.shuffle(&mut replicas);
-        for replica in replicas {
-            if self.members.len() >= self.most {
-                return;
-            }
+        for replica in chosen {
             if self.members.iter().any(|member| member.endpoint.is_of(replica)) {
                 continue;
             }
@@ -174,16 +179,16 @@ mod tests {
     impl Fixture {
         fn new(most: usize) -> Self {
             let now = Instant::now();
-            Self { choice: HttpReplicaChoice::new(most, now), now, chance: Rng::with_seed(1) }
+            Self { choice: HttpReplicaChoice::new(most, ReplicaSubset::random(1), now), now, chance: Rng::with_seed(1) }
         }
 
         fn list(&mut self, replicas: &[ReplicaAddress]) -> Vec<u16> {
-            self.choice.list(replicas, self.now, &mut self.chance, endpoint);
+            self.choice.list(replicas, self.now, endpoint);
             ports(&self.choice)
         }
 
         fn connected(&mut self, replica: &ReplicaAddress) -> Option<SentCall> {
-            self.choice.connected(replica, self.now, &mut self.chance, endpoint)
+            self.choice.connected(replica, self.now, endpoint)
         }
 
         /// The port of a call that is answered at once.
@@ -232,13 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn with_more_replicas_than_connections_some_are_left_out_and_those_in_use_stay() {
+    fn with_more_replicas_than_connections_some_are_left_out_and_others_change_nothing() {
         let mut known = Fixture::new(2);
         let before = known.list(&[v4(1), v4(2), v4(3)]);
         assert_eq!(before.len(), 2);
-        assert_eq!(known.list(&[v4(4), v4(3), v4(2), v4(1)]), before);
-        let rest: Vec<_> = [1, 2, 3].into_iter().filter(|port| *port != before[0]).map(v4).collect();
-        assert_eq!(known.list(&rest), rest.iter().map(|replica| replica.address.port().unwrap()).collect::<Vec<_>>());
+        assert_eq!(known.list(&[v4(3), v4(2), v4(1)]), before);
+        let mut there = before.clone();
+        assert_eq!(known.list(&there.iter().copied().map(v4).collect::<Vec<_>>()), before);
+        there.remove(0);
+        assert_eq!(known.list(&there.iter().copied().map(v4).collect::<Vec<_>>()), there);
     }
 
     proptest! {
