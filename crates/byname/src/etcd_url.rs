@@ -5,7 +5,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 
 use crate::host_and_port::HostAndPort;
-use crate::untrusted_text::quoted;
+use crate::untrusted_text::{quoted, without_credentials};
 
 /// The port at which etcd serves its clients.
 const CLIENTS: u16 = 2379;
@@ -24,6 +24,12 @@ pub(crate) struct EtcdUrl {
 impl EtcdUrl {
     /// Reads what stands after `etcd://`, without options. Or what is wrong with it.
     pub(crate) fn parse(after_scheme: &str) -> Result<Self, String> {
+        // A password may have a slash or a comma, so no part of the text is shown then.
+        if after_scheme.contains('@') {
+            return Err(
+                "it has a user name; byname does not log in to etcd; write `%40` for an `@` in its prefix".into()
+            );
+        }
         let Some((hosts, path)) = after_scheme.split_once('/') else {
             return Err("it has no prefix".into());
         };
@@ -42,9 +48,6 @@ impl EtcdUrl {
             };
             if element.is_empty() {
                 return Err(if elements.len() == 1 { "it has no host" } else { "its list has an empty element" }.into());
-            }
-            if element.contains('@') {
-                return Err("it has a user name; byname does not log in to etcd".into());
             }
             let member = HostAndPort::parse(element, Some(CLIENTS)).map_err(|why| wrong(&why))?;
             if members.contains(&member) {
@@ -66,7 +69,7 @@ impl EtcdUrl {
     pub(crate) fn refusal(url: &str, why: &str) -> String {
         format!(
             "{} is not a place in etcd: {why}; expected etcd://host:port/prefix, such as etcd://10.0.0.1:2379/orders",
-            quoted(url)
+            quoted(&without_credentials(url))
         )
     }
 }

@@ -216,7 +216,7 @@ impl ObjectSplitter {
             let blank = self.bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.bytes.drain(..blank);
             if self.bytes.first().is_some_and(|first| *first != b'{') {
-                let text = excerpt(String::from_utf8_lossy(&self.bytes), LONGEST_EXCERPT);
+                let text = excerpt(String::from_utf8_lossy(&self.bytes).trim_end(), LONGEST_EXCERPT);
                 return Err(no_json(&format!("the answer is not a JSON object: {text}")));
             }
         }

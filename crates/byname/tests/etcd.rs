@@ -245,7 +245,7 @@ async fn servers_announce_themselves_and_a_client_finds_them() {
     let etcd = Etcd::new().await;
     let client = etcd.client();
     let error = who(&client).await.unwrap_err();
-    assert!(error.message().contains("has no replica; servers announce themselves there"), "{error}");
+    assert!(error.message().contains("etcd has no replica there; servers announce themselves"), "{error}");
     let one = Announced::new(1, &etcd).await;
     etcd.has_keys(1).await;
     let (key, value) = etcd.keys("orders").await.remove(0);

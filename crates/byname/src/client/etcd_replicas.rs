@@ -78,11 +78,8 @@ impl EtcdReplicas {
         if replicas.is_empty() {
             // The last good answer stays in use until there is something else.
             watching.delivered = watching.delivered.map(|_| version);
-            let url = self.cluster.url();
-            let why = wrong.unwrap_or_else(|| {
-                format!("{url} has no replica; servers announce themselves there by `Serve::announce`")
-            });
-            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+            let none = || "etcd has no replica there; servers announce themselves by `Serve::announce`".to_owned();
+            return Err(io::Error::other(wrong.unwrap_or_else(none)));
         }
         Ok(EtcdAnswer { replicas, wrong, version })
     }

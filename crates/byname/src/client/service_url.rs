@@ -12,7 +12,7 @@ use crate::error::{Code, Error};
 use crate::etcd_url::EtcdUrl;
 use crate::host_and_port::HostAndPort;
 use crate::replica_line::{AddressOptions, endpoint_path, is_name, without_options};
-use crate::untrusted_text::quoted;
+use crate::untrusted_text::{is_scheme, quoted, without_credentials};
 use crate::wire::path_format;
 
 /// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path`, `srv://_service._tcp.domain`,
@@ -144,8 +144,7 @@ impl ServiceUrl {
                 return Ok(Self::of(ServicePlace::Kubernetes(service)));
             }
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("etcd") => {
-                let place =
-                    EtcdUrl::parse(rest).map_err(|why| invalid(EtcdUrl::refusal(&without_credentials(url), &why)))?;
+                let place = EtcdUrl::parse(rest).map_err(|why| invalid(EtcdUrl::refusal(url, &why)))?;
                 return Ok(Self::of(ServicePlace::Etcd(place)));
             }
             Some((scheme, _)) if is_scheme(scheme) => {
@@ -347,24 +346,6 @@ fn is_host_with_port(text: &str) -> bool {
 
 fn joined<'t>(texts: impl Iterator<Item = Cow<'t, str>>) -> String {
     texts.collect::<Vec<_>>().join(",")
-}
-
-/// The URL for a message and the log, without credentials. A password that is not escaped may contain a slash or text
-/// that looks like a scheme. So if the host has no user name, everything up to the last `@` may be credentials.
-fn without_credentials(url: &str) -> String {
-    let (scheme, rest) = match url.find("://") {
-        Some(at) if is_scheme(&url[..at]) => url.split_at(at + "://".len()),
-        _ => ("", url),
-    };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    match authority.rfind('@').or_else(|| rest.rfind('@')) {
-        Some(at) => format!("{scheme}…{}", &rest[at..]),
-        None => url.to_owned(),
-    }
-}
-
-fn is_scheme(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 #[cfg(test)]
@@ -629,6 +610,8 @@ mod tests {
     fn no_message_contains_a_password() {
         for url in [
             "user:secret@localhost/rpc",
+            "etcd://user:secret@localhost/orders",
+            "etcd://user:99,secret/secret@localhost/orders",
             "http://user:secret@localhost/rpc",
             "https://user:secret@localhost/rpc",
             "ftp://user:secret@localhost",

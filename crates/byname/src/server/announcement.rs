@@ -228,6 +228,11 @@ mod tests {
             ("etcd://h1/orders", "0.0.0.0:8080", "it stands for all addresses"),
             ("etcd://h1/orders", "[::]:8080", "it stands for all addresses"),
             ("etcd://h1/orders", "http://10.0.0.7:8080", "it has a scheme"),
+            (
+                "etcd://ada:1815@h1/orders",
+                "10.0.0.7:8080",
+                "`etcd://…@h1/orders` is not a place in etcd: it has a user name",
+            ),
         ] {
             let error = Announcement::new(url, address).unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument);
