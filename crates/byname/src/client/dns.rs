@@ -34,6 +34,7 @@ mod tests {
     use hickory_resolver::proto::rr::RecordType;
 
     use super::fake_dns_server::FakeDnsServer;
+    use super::name_resolver::ResolverSetup;
     use super::*;
     use crate::address::Address;
     use crate::client::discover::FRESH;
@@ -106,6 +107,15 @@ mod tests {
             assert_eq!(shown(&both), "127.0.0.1:80 [::1]:80", "{localhost}");
         }
         assert_eq!(server.asked(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn the_hosts_file_is_enough_without_servers() {
+        let setup = ResolverSetup { hosts: hosts("10.0.0.9 orders.test"), servers: Err("no file".into()) };
+        let resolver = NameResolver::of(setup);
+        assert_eq!(shown(&found(&resolver, "orders.test").await.unwrap().addresses), "10.0.0.9:80");
+        let why = found(&resolver, "other.test").await.unwrap_err();
+        assert_eq!(why, "failed to lookup address information: no file");
     }
 
     #[tokio::test]
@@ -281,6 +291,26 @@ mod tests {
         until(&targets, "10.0.0.2:81").await;
         server.targets("_rpc._tcp.orders.test.", 1, &[(1, 1, 82, "orders.test.")]);
         until(&targets, "10.0.0.2:82").await;
+    }
+
+    #[tokio::test]
+    async fn a_family_that_is_not_found_keeps_its_last_addresses() {
+        let server = FakeDnsServer::new().await;
+        server.addresses("orders.test.", 1, &["10.0.0.1", "fd00::1"]);
+        let discovery = discovery_of_a_name(&server);
+        discovery.answer().await.unwrap();
+        server.addresses("orders.test.", 1, &["10.0.0.2"]);
+        server.code("orders.test.", RecordType::AAAA, ResponseCode::ServFail);
+        let failed = async {
+            while discovery.known().unwrap().2.is_none() {
+                discovery.used().unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();
+        let (answer, _, failure) = discovery.known().unwrap();
+        assert_eq!(shown(&answer.addresses()), "10.0.0.2:80 [fd00::1]:80");
+        assert!(failure.as_ref().unwrap().starts_with("`orders.test:80`: its AAAA records: "), "{failure:?}");
     }
 
     #[tokio::test]

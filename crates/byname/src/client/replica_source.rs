@@ -164,7 +164,10 @@ async fn resolve(elements: &[ListedReplica], names: &KnownNames) -> io::Result<F
                 let mut addresses = found.addresses;
                 if let Some(why) = found.missing {
                     missing.get_or_insert_with(|| format!("{}: {why}", quoted(&host.authority)));
-                    addresses.extend(names.known(host));
+                    // One of the two families was not found.
+                    let mut known = names.known(host);
+                    known.retain(|known| !addresses.iter().any(|found| found.is_of_the_family_of(known)));
+                    addresses.extend(known);
                 }
                 names.keep(host, &addresses);
                 addresses

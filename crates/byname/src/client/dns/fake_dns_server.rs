@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 
-use super::name_resolver::{NameResolver, ResolverSetup};
+use super::name_resolver::{DnsServers, NameResolver, ResolverSetup};
 
 /// Answers what the test has set. A name that it does not know is answered with NXDOMAIN.
 pub(super) struct FakeDnsServer {
@@ -81,11 +81,8 @@ impl FakeDnsServer {
         let mut options = ResolverOpts::default();
         (options.timeout, options.attempts) = (timeout, 0);
         let search = vec!["search.test.".parse().unwrap()];
-        NameResolver::of(ResolverSetup {
-            hosts,
-            config: ResolverConfig::from_parts(None, search, vec![server]),
-            options,
-        })
+        let config = ResolverConfig::from_parts(None, search, vec![server]);
+        NameResolver::of(ResolverSetup { hosts, servers: Ok(DnsServers { config, options }) })
     }
 
     /// The A and AAAA records of a name.

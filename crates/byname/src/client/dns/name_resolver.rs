@@ -33,13 +33,19 @@ pub(in crate::client) struct NameResolver {
 /// What the files of the system say.
 pub(super) struct ResolverSetup {
     pub(super) hosts: Hosts,
+    pub(super) servers: Result<DnsServers, String>,
+}
+
+/// Which servers are asked, and how.
+pub(super) struct DnsServers {
     pub(super) config: ResolverConfig,
     pub(super) options: ResolverOpts,
 }
 
 /// Asks for the records of one lookup.
 pub(super) struct RecordQueries {
-    setup: Arc<ResolverSetup>,
+    config: ResolverConfig,
+    ndots: usize,
     resolver: TokioResolver,
 }
 
@@ -57,7 +63,7 @@ impl NameResolver {
         if !listed.is_empty() {
             return Ok(NameAddresses { addresses: at(host, listed), fresh_for: FRESH, missing: None });
         }
-        let queries = RecordQueries::new(setup)?;
+        let queries = RecordQueries::new(&setup)?;
         let (mut failure, mut name_exists) = (None, false);
         for candidate in queries.candidates(&name) {
             let (v4, v6) = queries.addresses(candidate).await;
@@ -83,13 +89,13 @@ impl NameResolver {
 
     /// What lookups of other records need.
     pub(super) async fn queries(&self) -> io::Result<RecordQueries> {
-        RecordQueries::new(self.setup().await?)
+        RecordQueries::new(&*self.setup().await?)
     }
 
     async fn setup(&self) -> io::Result<Arc<ResolverSetup>> {
         match &self.given {
             Some(given) => Ok(Arc::clone(given)),
-            None => tokio::task::spawn_blocking(ResolverSetup::of_the_system).await.map_err(io::Error::other)?,
+            None => tokio::task::spawn_blocking(ResolverSetup::of_the_system).await.map_err(io::Error::other),
         }
     }
 
@@ -101,30 +107,32 @@ impl NameResolver {
 }
 
 impl ResolverSetup {
-    fn of_the_system() -> io::Result<Arc<Self>> {
-        let (config, options) = system_conf::read_system_conf()
-            .map_err(|why| not_found(&format!("can't read which servers of DNS this system uses: {why}")))?;
-        Ok(Arc::new(Self { hosts: Hosts::from_system().unwrap_or_default(), config, options }))
+    fn of_the_system() -> Arc<Self> {
+        let servers = match system_conf::read_system_conf() {
+            Ok((config, options)) => Ok(DnsServers { config, options }),
+            Err(why) => Err(format!("can't read which servers of DNS this system uses: {why}")),
+        };
+        Arc::new(Self { hosts: Hosts::from_system().unwrap_or_default(), servers })
     }
 }
 
 impl RecordQueries {
-    fn new(setup: Arc<ResolverSetup>) -> io::Result<Self> {
-        let provider = TokioRuntimeProvider::default();
-        let mut building = TokioResolver::builder_with_config(setup.config.clone(), provider);
-        let mut options = setup.options.clone();
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Never;
+    fn new(setup: &ResolverSetup) -> io::Result<Self> {
+        let DnsServers { config, options } = setup.servers.as_ref().map_err(|why| not_found(why))?;
+        let mut building = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
+        let mut changed = options.clone();
+        changed.cache_size = 0;
+        changed.use_hosts_file = ResolveHosts::Never;
         // There are no statistics about the servers at the first query.
-        options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-        *building.options_mut() = options;
+        changed.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+        *building.options_mut() = changed;
         let resolver = building.build().map_err(|why| not_found(&format!("can't ask DNS: {why}")))?;
-        Ok(Self { setup, resolver })
+        Ok(Self { config: config.clone(), ndots: options.ndots, resolver })
     }
 
     /// The names to ask for, one after the other.
     pub(super) fn candidates(&self, name: &Name) -> Vec<Name> {
-        candidates(name, &self.setup.config, self.setup.options.ndots)
+        candidates(name, &self.config, self.ndots)
     }
 
     pub(super) async fn records(&self, name: Name, kind: RecordType) -> RecordAnswer {
