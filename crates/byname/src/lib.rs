@@ -127,8 +127,8 @@ pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{
-    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Policy, Remote, Replicas,
-    StreamCall, Transport, WithMetadata,
+    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Policy, Remote, Replicas, StreamCall,
+    Transport, WithMetadata,
 };
 pub use codec::{Bytes, Codec};
 pub use context::Context;

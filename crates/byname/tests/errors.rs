@@ -776,6 +776,21 @@ async fn before_sending(page: &mut Page) {
         failed(local.prefix("left.").call::<i64>("total", ()).await),
         "Give the prefix without a dot at its end. byname adds the dot.",
     );
+    page.add(
+        "The pattern of a policy is no pattern",
+        failed(local.policy("orders*", |policy| policy.attempts = 2).call::<i64>("total", ()).await),
+        "Patterns are the same everywhere: a name, all names below a word and its dot, or all names.",
+    );
+    page.add(
+        "A policy has no attempts",
+        failed(local.policy("orders.*", |policy| policy.attempts = 0).call::<i64>("total", ()).await),
+        "Set 1 for calls that are to be sent once.",
+    );
+    page.add(
+        "A policy has no time",
+        failed(local.policy("orders.*", |policy| policy.timeout = Duration::ZERO).call::<i64>("total", ()).await),
+        "Set the time that a call may take. To leave it as it is, don't set it.",
+    );
     for (title, name, value, remedy) in [
         (
             "A header's name is invalid",
