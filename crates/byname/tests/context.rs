@@ -404,10 +404,11 @@ impl Spawns {
 #[tokio::test]
 async fn a_task_of_a_readonly_function_is_dropped_with_it_and_that_of_another_is_told() {
     let (ended, mut ending) = mpsc::unbounded_channel();
-    let server = Server::new().inject(Spawns(ended));
+    let server = Server::new().inject(Spawns(ended)).method::<harness::nothing>();
     let local = Client::local(&server).unwrap();
     let running = Running::new(server).await;
-    for client in [running.client(), local] {
+    let (_tap, by_frames) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    for client in [by_frames, local] {
         for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
             let call = tokio::spawn(client.call::<()>(name, ()));
             assert_eq!(within(ending.recv()).await, Some("started"));
