@@ -25,8 +25,10 @@ mod http1_connection;
 mod http_attempt;
 mod http_connections;
 mod http_exchange;
+mod http_replica_choice;
 mod http_request;
 mod idle_connection_sweeper;
+mod instance_search;
 mod latency_histogram;
 mod outgoing_call;
 mod policy;
@@ -35,11 +37,14 @@ mod replica_address;
 mod replica_choice;
 mod replica_file;
 mod replica_load;
+mod replica_outcome;
 mod replica_source;
+mod replica_subset;
 mod reply_stream;
 mod retry;
 mod retry_budget;
 mod route;
+mod runtime_connections;
 mod service;
 mod service_target;
 mod service_url;
@@ -66,6 +71,7 @@ pub use self::discover::{Discover, DiscoverFuture, KnownReplicas, Replicas};
 pub use self::policy::Policy;
 use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
+use self::replica_subset::ReplicaSubset;
 use self::route::Route;
 use self::service::Service;
 use self::service_target::{GivenReplicas, ServiceTarget};
@@ -150,7 +156,7 @@ pub enum Transport {
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
     #[default]
     Frames,
-    /// Only HTTP/1.1.
+    /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.
     Http,
 }
 
@@ -274,6 +280,7 @@ impl Client {
             discover: None,
             transport,
             codec,
+            subset: None,
             compress: false,
             tls: None,
         }
@@ -569,6 +576,8 @@ pub struct ClientBuilder {
     limits: Limits,
     addresses: Vec<String>,
     discover: Option<Arc<dyn Discover>>,
+    /// The number of this client, and how many there are.
+    subset: Option<(u32, u32)>,
     transport: Transport,
     codec: Codec,
     compress: bool,
@@ -619,6 +628,29 @@ impl ClientBuilder {
         self
     }
 
+    /// Which of the service's clients this is, of how many: `client` counts from 0. It concerns services with more than
+    /// twenty replicas. By frames a client connects to twenty of them.
+    ///
+    /// Without this, each client chooses at random, and some replicas have more clients than others: with 100 clients and
+    /// 100 replicas about 10 to 31. With it, the numbers of clients differ by one at most. Use it if your clients are
+    /// numbered, as the pods of a StatefulSet are. If there are fewer clients than a twentieth of the replicas, the replicas
+    /// that no client connects to have no calls.
+    ///
+    /// ```
+    /// use byname::{Client, Error};
+    ///
+    /// fn orders(pod: u32) -> Result<Client, Error> {
+    ///     Client::builder("orders:8080/rpc").subset(pod, 50).build()
+    /// }
+    /// ```
+    ///
+    /// If two clients have the same number, or the number of clients is wrong, calls go on and are spread less equally.
+    /// [`build`](Self::build) rejects a `client` that is not below `clients`, with `invalid_argument`.
+    pub fn subset(mut self, client: u32, clients: u32) -> Self {
+        self.subset = Some((client, clients));
+        self
+    }
+
     /// The transport of calls. The default is [`Transport::Frames`].
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
@@ -658,6 +690,7 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// As [`Client::new`]. `failed_precondition` for [`compress`](Self::compress) without the feature `compression`.
+    /// `invalid_argument` for a [`subset`](Self::subset) that is none.
     pub fn build(self) -> Result<Client, Error> {
         if self.compress {
             content_coding::check_available("ClientBuilder::compress")?;
@@ -679,7 +712,18 @@ impl ClientBuilder {
                 return Err(Error::refused(Code::InvalidArgument, why));
             }
         };
-        let target = ServiceTarget::new(url, self.tls, given)?;
+        let mut target = ServiceTarget::new(url, self.tls, given)?;
+        if let Some((client, clients)) = self.subset {
+            let Some(subset) = ReplicaSubset::numbered(client, clients) else {
+                let why = format!(
+                    "a client of {} has `ClientBuilder::subset({client}, {clients})`; the clients are numbered from 0, so the \
+                     first number is less than the second",
+                    target.url()
+                );
+                return Err(Error::refused(Code::InvalidArgument, why));
+            };
+            target = target.with_subset(subset);
+        }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let service = Service::new(target, self.limits, frames, self.compress);
         Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(service)))) })

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::explanation::PolicySources;
 use crate::error::{Code, Error};
 use crate::name::NamePattern;
 
@@ -92,6 +93,31 @@ impl PolicySet {
         // The change may depend on what it gets.
         policy.attempts = policy.attempts.max(1);
         policy
+    }
+}
+
+impl PolicySet {
+    /// Which patterns have changed each setting last, in policies for this name.
+    pub(super) fn sources(&self, name: &str, mut policy: Policy) -> PolicySources {
+        let mut sources = PolicySources::default();
+        for rule in self.0.iter().filter(|rule| rule.pattern.matches(name)) {
+            let before = policy.clone();
+            (rule.change)(&mut policy);
+            let pattern = || Some(rule.pattern.to_string());
+            if policy.timeout != before.timeout {
+                sources.timeout = pattern();
+            }
+            if policy.attempts != before.attempts {
+                sources.attempts = pattern();
+            }
+            if policy.first_delay != before.first_delay {
+                sources.first_delay = pattern();
+            }
+            if policy.hedge != before.hedge {
+                sources.hedge = pattern();
+            }
+        }
+        sources
     }
 }
 

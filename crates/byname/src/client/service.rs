@@ -18,6 +18,7 @@ use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
 use super::replica_choice::ReplicaId;
 use super::replica_load::ReplicaOutcome;
+use super::replica_outcome::replica_outcome;
 use super::reply_stream;
 use super::retry::{AfterFailure, Attempts};
 use super::retry_budget::RetryBudget;
@@ -148,7 +149,7 @@ impl Service {
             }
         }
         match outgoing.args_in(Codec::Json) {
-            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args).await,
+            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args, tried).await,
             Err(error) => error.into(),
         }
     }
@@ -274,7 +275,7 @@ impl Service {
 
 /// Whether a call has its answer. A failure that another replica might not have is none.
 fn is_answer(reply: &Reply) -> bool {
-    frame_attempt::replica_outcome(reply) == ReplicaOutcome::Answered
+    replica_outcome(reply) == ReplicaOutcome::Answered
 }
 
 impl Drop for Service {
