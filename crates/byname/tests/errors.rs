@@ -1909,6 +1909,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("an argument's name", "the names in a JSON object are strings"),
     ("a member's name", "the names in a JSON object are strings"),
     ("the name has no address", "a resolver that knows a name gives an address, or fails in the system's words"),
+    ("there is no other replica", "only of an attempt beside another, which then counts alone"),
     ("it is no replica any more", "only of an address that discovery drops while a connection to it begins"),
     ("it has an option that byname doesn't know", "as the entry about an unknown option, where that may be a password"),
     ("the server had closed it", "only on a connection that ends between being opened and being used"),

@@ -5,8 +5,9 @@ mod harness;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use byname::{CallError, Client, Code, Context, Error, Executed, Server, rpc};
+use byname::{CallError, Client, Code, Context, Error, Executed, Server, Transport, rpc};
 use futures_util::future::join_all;
 use harness::{Running, post_with, raw, within};
 use tokio::sync::Semaphore;
@@ -90,7 +91,7 @@ struct Two {
 }
 
 /// Two replicas, and a client that knows how long a call takes that `call` makes by this client.
-async fn two<F>(call: impl Fn(&Client) -> F) -> Two
+async fn two<F>(transport: Transport, call: impl Fn(&Client) -> F) -> Two
 where
     F: Future<Output = Result<(String, u32), CallError<Error>>>,
 {
@@ -103,11 +104,13 @@ where
     let serve = |replica: &Arc<Replica>| Running::new(Server::new().inject(Arc::clone(replica)));
     let servers = [serve(&replicas[0]).await, serve(&replicas[1]).await];
     let client = Client::builder("localhost/rpc").addresses(servers.iter().map(|server| server.address));
-    let client = client.build().unwrap();
-    let mut by_frames = BTreeSet::new();
-    while by_frames.len() < 2 {
-        if let (name, true) = within(Replica::on(&client).way()).await.unwrap() {
-            by_frames.insert(name);
+    // A connection of HTTP is closed with its call, so that the function is dropped at once.
+    let client = client.transport(transport).limits(|limits| limits.abandoned = Duration::ZERO).build().unwrap();
+    let mut known = BTreeSet::new();
+    while known.len() < 2 {
+        let (name, is_by_frames) = within(Replica::on(&client).way()).await.unwrap();
+        if is_by_frames == (transport == Transport::Frames) {
+            known.insert(name);
         }
         yield_now().await;
     }
@@ -115,7 +118,7 @@ where
     set(&replicas, true);
     let calls = join_all((0..BEFORE).map(|_| call(&client)));
     let release = async {
-        for _ in 0..BEFORE / 2 {
+        for _ in 0..BEFORE / 3 {
             let [one, two] = &mut seen;
             tokio::select! {
                 _ = one.recv() => {},
@@ -141,7 +144,7 @@ fn set(replicas: &[Arc<Replica>], stand_still: bool) {
 
 impl Two {
     async fn of_look() -> Self {
-        two(|client| Replica::on(client).look()).await
+        two(Transport::Frames, |client| Replica::on(client).look()).await
     }
 
     /// Makes calls until one has come to the first replica, which stands still. Says how that call ended.
@@ -193,12 +196,14 @@ impl Two {
 
 #[tokio::test]
 async fn a_call_that_stands_still_is_answered_by_another_replica_and_dropped_at_the_first() {
-    let mut two = Two::of_look().await;
-    let answer = two.until_one_stands_still(|client| Replica::on(client).look()).await;
-    assert_eq!(answer, Ok(("two".into(), 2)), "the number of the attempt travels");
-    assert_eq!(within(two.seen[0].recv()).await, Some(Seen::Dropped));
-    for server in two.servers {
-        within(server.stopped()).await.unwrap();
+    for transport in [Transport::Frames, Transport::Http] {
+        let mut two = two(transport, |client| Replica::on(client).look()).await;
+        let answer = two.until_one_stands_still(|client| Replica::on(client).look()).await;
+        assert_eq!(answer, Ok(("two".into(), 2)), "the number of the attempt travels");
+        assert_eq!(within(two.seen[0].recv()).await, Some(Seen::Dropped));
+        for server in two.servers {
+            within(server.stopped()).await.unwrap();
+        }
     }
 }
 
@@ -208,7 +213,7 @@ async fn a_policy_hedges_calls_of_a_readonly_function() {
         let client = client.policy("look_once", |p| p.hedge = true);
         async move { Replica::on(&client).look_once().await }
     };
-    let mut two = two(hedged).await;
+    let mut two = two(Transport::Frames, hedged).await;
     assert_eq!(two.until_one_stands_still(hedged).await, Ok(("two".into(), 2)));
     assert_eq!(within(two.seen[0].recv()).await, Some(Seen::Dropped));
 }
