@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::discover::KnownReplicas;
+use super::explanation::{ExplainedReplica, ExplainedService};
 use super::frame_attempt;
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use super::hedge::{AttemptPair, Hedging, PairEnd};
@@ -28,6 +29,7 @@ use super::tried_replicas::TriedReplicas;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
+use crate::explained_clients::{self, ExplainedClient};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
@@ -45,10 +47,14 @@ pub(super) struct Service {
 
 impl Service {
     /// `frames` is the codec of frames, or nothing if all calls go over HTTP.
-    pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
+    pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Arc<Self> {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
-        Self { http: Arc::new(http), frames, budget: RetryBudget::new(Instant::now()), hedging: Hedging::default() }
+        let (http, budget) = (Arc::new(http), RetryBudget::new(Instant::now()));
+        let service = Arc::new(Self { http, frames, budget, hedging: Hedging::default() });
+        let weak: Weak<Self> = Arc::downgrade(&service);
+        explained_clients::add(weak);
+        service
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -62,6 +68,36 @@ impl Service {
     /// What is known of the replicas.
     pub(super) fn replicas(&self) -> Option<KnownReplicas> {
         self.http.target.known()
+    }
+
+    /// Looks up the replicas, unless they are known. A failure is known then.
+    pub(super) async fn look_up(&self) {
+        let _ = self.http.target.answer().await;
+    }
+
+    /// What is known now, for a person.
+    pub(super) fn explained(&self) -> ExplainedService {
+        let now = Instant::now();
+        let by_frames = self.frames.iter().flat_map(|frames| frames.views(now));
+        let mut replicas: Vec<_> =
+            by_frames.map(|(address, instance, view)| ExplainedReplica::by_frames(address, instance, view)).collect();
+        for (address, view) in self.http.views(now) {
+            if replicas.iter().all(|replica| replica.address != address) {
+                replicas.push(ExplainedReplica::over_http(address, view));
+            }
+        }
+        replicas.sort_by_cached_key(|replica| replica.address.to_string());
+        let mut connections = self.http.use_of_connections();
+        connections.calls = self.budget.calls();
+        connections.frames_opened = self.frames.as_ref().map_or(0, |frames| frames.opened_count());
+        ExplainedService {
+            url: self.url(),
+            repetitions: self.budget.tokens(now),
+            limits: self.limits().clone(),
+            known: self.replicas(),
+            replicas,
+            connections,
+        }
     }
 
     /// Whether others can read what is sent.
@@ -296,6 +332,12 @@ impl Service {
 /// Whether a call has its answer. A failure that another replica might not have is none.
 fn is_answer(reply: &Reply) -> bool {
     replica_outcome(reply) == ReplicaOutcome::Answered
+}
+
+impl ExplainedClient for Service {
+    fn explained(&self) -> String {
+        Service::explained(self).to_string()
+    }
 }
 
 impl Drop for Service {
