@@ -20,19 +20,24 @@ mod frame_connection_plan;
 mod frame_connection_set;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod hedge;
 mod http1_connection;
 mod http_attempt;
 mod http_connections;
 mod http_exchange;
+mod http_replica_choice;
 mod http_request;
 mod idle_connection_sweeper;
 mod instance_search;
+mod latency_histogram;
 mod outgoing_call;
+mod policy;
 mod renewed_token;
 mod replica_address;
 mod replica_choice;
 mod replica_file;
 mod replica_load;
+mod replica_outcome;
 mod replica_source;
 mod replica_subset;
 mod reply_stream;
@@ -47,6 +52,7 @@ mod short_lived_clients;
 mod stream_call;
 #[cfg(feature = "tls")]
 mod tls;
+mod tried_replicas;
 mod typed_result;
 
 use std::fmt;
@@ -62,6 +68,8 @@ use serde_json::Value;
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
 pub use self::discover::{Discover, DiscoverFuture, KnownReplicas, Replicas};
+pub use self::policy::Policy;
+use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
 use self::replica_subset::ReplicaSubset;
 use self::route::Route;
@@ -79,6 +87,7 @@ use crate::error::{CallError, Code, Error};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
+use crate::method::Method;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime;
@@ -122,7 +131,7 @@ use crate::transport::ClientTls;
 ///
 /// A client repeats a call that failed with `unavailable` or `resource_exhausted`, if that is safe: if the function is
 /// declared `idempotent` or `readonly`, or if [it did not run](crate::Executed::No). A call is sent three times at most, and
-/// never after its deadline. The delays are random, from 0 up to 50 ms and then 100 ms. If the error says when to come again
+/// never after its deadline. The delays are random, from 0 up to 50 ms and then 100 ms. [`policy`](Self::policy) changes both. If the error says when to come again
 /// ([`Error::retry_after`]), that is added, but at most 5 s.
 ///
 /// All calls of a client share a budget: a tenth of the calls, and at least one a second. A call of which nothing was sent
@@ -152,7 +161,7 @@ pub enum Transport {
     /// connection is replaced.
     #[default]
     Frames,
-    /// Only HTTP/1.1.
+    /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.
     Http,
 }
 
@@ -162,6 +171,7 @@ struct CallScope {
     way: Route,
     prefix: String,
     timeout: Option<Duration>,
+    policies: PolicySet,
     headers: HeaderMap,
     refused: Option<Error>,
     /// The token of its calls, if it expires. Another one is in `headers`.
@@ -181,6 +191,7 @@ impl CallScope {
             way,
             prefix: String::new(),
             timeout: None,
+            policies: PolicySet::default(),
             headers: HeaderMap::new(),
             refused: None,
             token: None,
@@ -190,6 +201,21 @@ impl CallScope {
             codec: Codec::default(),
             interceptors: InterceptorChain::default(),
         }
+    }
+
+    fn set_policy(&mut self, pattern: &str, change: impl Fn(&mut Policy) + Send + Sync + 'static) {
+        let usual = Policy::new(self.way.limits().call, false);
+        if let Err(error) = self.policies.push(pattern, usual, change) {
+            self.refused = Some(error);
+        }
+    }
+
+    /// The policy of calls of this function.
+    #[inline]
+    fn policy(&self, name: &str, method: Option<&Method>) -> Policy {
+        let timeout = self.timeout.or(method.and_then(|method| method.timeout)).unwrap_or(self.way.limits().call);
+        let usual = Policy::new(timeout, method.is_some_and(|method| method.hedge));
+        if self.policies.is_empty() { usual } else { self.policies.apply(name, usual) }
     }
 
     /// Why no call can be made, if so.
@@ -369,10 +395,45 @@ impl Client {
         })
     }
 
-    /// The same service with another deadline for each call, counted from its first poll.
+    /// The same service with another deadline for each call, counted from its first poll. It replaces what a
+    /// [policy](Self::policy) for `*` says, if that was set before.
     #[must_use]
     pub fn timeout(&self, timeout: Duration) -> Self {
-        self.scoped(|scope| scope.timeout = Some(timeout))
+        self.scoped(|scope| {
+            scope.timeout = Some(timeout);
+            if !scope.policies.is_empty() {
+                scope.set_policy("*", move |policy| policy.timeout = timeout);
+            }
+        })
+    }
+
+    /// The same service with another policy for calls of some functions: how often they are sent, how long they may take,
+    /// whether they are hedged. [`Policy`] has the settings and their defaults.
+    ///
+    /// `pattern` is the name of a function, `orders.*` for all names below `orders`, or `*`. Names are whole, with the
+    /// [prefix](Self::prefix) of a handle.
+    ///
+    /// ```
+    /// # fn example(shop: byname::Client) {
+    /// use std::time::Duration;
+    ///
+    /// let shop = shop
+    ///     .policy("*", |p| p.timeout = Duration::from_secs(2))
+    ///     .policy("orders.*", |p| p.attempts = 2)
+    ///     .policy("orders.get", |p| p.hedge = true); // two attempts within 2 s
+    /// # }
+    /// ```
+    ///
+    /// What counts is, in this order: an option of the call itself, such as [`Call::timeout`]; the policy; `#[rpc(…)]` on the
+    /// function; the default. Of several patterns that match, the most specific counts for what it sets, and among equal ones
+    /// the last.
+    ///
+    /// `change` runs once for each call, and must be quick. It gets the policy as less specific patterns have set it.
+    ///
+    /// Calls fail with `invalid_argument` if `pattern` is not a pattern, or if the policy has no attempt or no time.
+    #[must_use]
+    pub fn policy(&self, pattern: &str, change: impl Fn(&mut Policy) + Send + Sync + 'static) -> Self {
+        self.scoped(|scope| scope.set_policy(pattern, change))
     }
 
     /// The same service with a header on each call. With a header that [`Call::header`] would reject, calls fail.

@@ -127,7 +127,7 @@ pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{
-    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Remote, Replicas, StreamCall,
+    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Policy, Remote, Replicas, StreamCall,
     Transport, WithMetadata,
 };
 pub use codec::{Bytes, Codec};

@@ -416,7 +416,10 @@ mod tests {
     #[test]
     fn one_search_without_another_instance_is_enough_for_a_client() {
         let (mut plan, mut now) = (plan(), Instant::now());
-        let alone = |link, until| OpenedLink { instance: InstanceId::read("0000000000000001"), ..self::link(at(1), link, until) };
+        let alone = |link, until| OpenedLink {
+            instance: InstanceId::read("0000000000000001"),
+            ..self::link(at(1), link, until)
+        };
         plan.offered(1, now);
         let mut tries = |plan: &mut FrameConnectionPlan<u8, u32>, links: std::ops::Range<u32>| {
             assert!(plan.offered(1, now));
@@ -428,7 +431,11 @@ mod tests {
                 goes_by(plan, 1, now);
                 if plan.needs_another(1, now) {
                     assert_eq!(plan.candidates(1, vec![at(1)], now), [at(1)]);
-                    assert_eq!(plan.opened(1, alone(link, now + HOUR), now, 0.5), [link], "it leads to the same instance");
+                    assert_eq!(
+                        plan.opened(1, alone(link, now + HOUR), now, 0.5),
+                        [link],
+                        "it leads to the same instance"
+                    );
                     plan.opening_ended(1);
                     tries += 1;
                 }

@@ -71,7 +71,8 @@ impl InstanceSearch {
 
     /// The address for the next try: one with the fewest tries.
     pub(super) fn choose<'a>(&self, addresses: impl Iterator<Item = &'a Address>) -> Option<&'a Address> {
-        addresses.min_by_key(|address| self.tries.iter().find(|(tried, _)| tried == *address).map_or(0, |(_, count)| *count))
+        addresses
+            .min_by_key(|address| self.tries.iter().find(|(tried, _)| tried == *address).map_or(0, |(_, count)| *count))
     }
 
     /// Another instance is behind this address. There may be more.

@@ -153,7 +153,8 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         let mut purpose = OpeningPurpose::Spread;
         let mut candidates: Vec<_> = if self.links.is_empty() {
             // The first connection may go anywhere.
-            let mut others: Vec<_> = addresses.iter().filter(|address| !self.listed.contains(address)).cloned().collect();
+            let mut others: Vec<_> =
+                addresses.iter().filter(|address| !self.listed.contains(address)).cloned().collect();
             subset.order(&mut others);
             self.listed.iter().cloned().chain(others).collect()
         } else if self.is_missing() {
@@ -220,7 +221,8 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
             self.add(opened, now);
         }
         left.extend(self.count_renewal(now));
-        self.covered.retain(|(_, instance)| self.links.iter().any(|planned| planned.opened.instance == Some(*instance)));
+        self.covered
+            .retain(|(_, instance)| self.links.iter().any(|planned| planned.opened.instance == Some(*instance)));
         self.note_completion();
         left
     }
@@ -329,9 +331,8 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
 
     /// Whether an instance behind this address is known.
     fn has_instance(&self, address: &Address) -> bool {
-        let has_one = |planned: &PlannedConnection<L>| {
-            planned.opened.address == *address && planned.opened.instance.is_some()
-        };
+        let has_one =
+            |planned: &PlannedConnection<L>| planned.opened.address == *address && planned.opened.instance.is_some();
         self.links.iter().any(has_one) || self.is_covered(address)
     }
 

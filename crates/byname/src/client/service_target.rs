@@ -157,8 +157,12 @@ impl ServiceTarget {
 
     /// The service is used. Returns the replicas if they are others than those that were `seen`.
     pub(super) fn changed_since(&self, seen: &AtomicU64) -> Option<Answer> {
-        let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
-        discovery.used().filter(|answer| seen.swap(answer.version, Ordering::Relaxed) != answer.version)
+        let answer = match &self.places {
+            ReplicaPlaces::Fixed(answer) if answer.version == seen.load(Ordering::Relaxed) => return None,
+            ReplicaPlaces::Fixed(answer) => answer.clone(),
+            ReplicaPlaces::Discovered(discovery) => discovery.used()?,
+        };
+        (seen.swap(answer.version, Ordering::Relaxed) != answer.version).then_some(answer)
     }
 
     /// The addresses, if they may change. The next lookup begins if the service is used and they are old.
@@ -201,7 +205,7 @@ impl ServiceTarget {
 
 impl ReplicaPlaces {
     fn fixed(replicas: Vec<ReplicaAddress>) -> Self {
-        Self::Fixed(Answer { replicas: Arc::new(replicas), version: 0 })
+        Self::Fixed(Answer { replicas: Arc::new(replicas), version: 1 })
     }
 
     fn discovered(url: &ServiceUrl, source: ReplicaSource) -> Self {
