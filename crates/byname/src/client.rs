@@ -160,6 +160,11 @@ pub enum Transport {
     /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
     /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
+    ///
+    /// One address may stand for several servers, because a balancer forwards each connection to one of them. The client
+    /// notices it by further connections, up to five in the first second, and keeps one to each server. Those that
+    /// lead to a server that has one are closed before any call. [`Limits::connection_age`] is the age at which a
+    /// connection is replaced.
     #[default]
     Frames,
     /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.

@@ -689,6 +689,11 @@ async fn addresses(page: &mut Page) {
          are. Then it has one host.",
     );
     page.add(
+        "The number of a client is not below the number of clients",
+        failed(Client::builder("data.internal").subset(3, 3).build()),
+        "Count the clients from 0, for example by the ordinal of a StatefulSet's pod.",
+    );
+    page.add(
         "A client has addresses and discovers others",
         failed(Client::builder("data.internal").addresses(["10.0.0.1:8080"]).discover(Registry(None)).build()),
         "Let the discovery answer these addresses too.",

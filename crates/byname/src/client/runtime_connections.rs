@@ -225,6 +225,7 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
                 None
             };
             left.extend(victim.map(|victim| self.remove(victim, now)));
+            self.search.reached_address(now);
             self.add(opened, now);
         }
         left.extend(self.count_renewal(now));
