@@ -2,6 +2,7 @@
 
 mod address_order;
 mod address_race;
+mod affinity;
 mod call;
 mod call_errors;
 mod coded_bodies;
@@ -33,6 +34,7 @@ mod instance_search;
 mod latency_histogram;
 mod outgoing_call;
 mod policy;
+mod rendezvous_hash;
 mod renewed_token;
 mod replica_address;
 mod replica_choice;
