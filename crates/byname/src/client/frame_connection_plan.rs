@@ -324,9 +324,12 @@ mod tests {
         plan.offered(1, now);
         plan.offered(1, now);
         opens(&mut plan, 1, 1, 10, now);
-        assert!(!plan.needs_another(1, now + HOUR / 2) && plan.needs_another(1, now + HOUR));
+        assert!(!plan.needs_another(1, now + HOUR / 2) && !plan.needs_another(1, now + HOUR), "it is not used");
+        goes_by(&mut plan, 1, now + HOUR);
+        assert!(plan.needs_another(1, now + HOUR));
         assert_eq!(plan.candidates(1, vec![at(1)], now + HOUR), [at(1)]);
         assert_eq!(opens(&mut plan, 1, 1, 11, now + HOUR), Some(10));
+        goes_by(&mut plan, 1, now + HOUR * 2);
         assert!(plan.needs_another(1, now + HOUR * 2));
         assert_eq!(plan.candidates(1, vec![at(7)], now + HOUR * 2), [at(7)], "the name has changed");
         assert_eq!(opens(&mut plan, 1, 7, 12, now + HOUR * 2), Some(11));

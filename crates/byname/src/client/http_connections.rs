@@ -245,7 +245,8 @@ impl HttpConnections {
                 self.uses.fetch_add(1, Ordering::Relaxed);
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
-                let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
+                let old_at = later(Instant::now(), self.limits.jittered_connection_age(fastrand::f64()));
+                let (http1, timer) = (Http1Connection::new(stream).old_at(old_at), DeadlineTimer::default());
                 return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));
             }
             Err(failure) => failure,
@@ -277,8 +278,8 @@ impl HttpConnections {
         Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.target.url())).unsent()
     }
 
-    /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if calls go by frames
-    /// by now and no call waits for a connection.
+    /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if it is old, or if calls
+    /// go by frames by now and no call waits for a connection.
     pub(super) fn keep(&self, mut connection: PooledConnection, answered: Option<&HeaderMap>) {
         let by_frames = self.frames.as_ref().is_some_and(|frames| frames.codec_now(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 || !connection.endpoint.is_listed() {
@@ -293,7 +294,11 @@ impl HttpConnections {
             None if is_byname => self.limits.pool_idle,
             None => UNKNOWN_IDLE,
         };
-        let until = later(Instant::now(), until.min(self.limits.pool_idle));
+        let now = Instant::now();
+        let until = connection.http1.kept_until(later(now, until.min(self.limits.pool_idle)));
+        if until <= now {
+            return;
+        }
         let PooledConnection { http1, endpoint, runtime, timer } = connection;
         self.endpoints.keep(&endpoint, IdleHttpConnection { http1, runtime, timer }, until);
     }
