@@ -107,6 +107,7 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
 
     /// The connection of a call that wants the replica of its key. `tried` as for [`choose`](Self::choose).
     pub(super) fn choose_by(&mut self, affinity: Affinity, tried: &[ReplicaId], now: Instant) -> Option<(L, SentCall)> {
+        self.used_at = now;
         let mut links: Vec<_> = self.links.iter().collect();
         affinity.sort(&mut links, |planned| match planned.opened.instance {
             // All clients see the same instances behind one address.
@@ -118,7 +119,6 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         let (chosen, sent) =
             links.into_iter().find_map(|planned| Some((planned, self.choice.choose_this(planned.replica, now)?)))?;
         let link = chosen.opened.link.clone();
-        self.search.used();
         Some((link, sent))
     }
 
