@@ -2,6 +2,7 @@
 
 mod address_order;
 mod address_race;
+mod affinity;
 #[cfg(feature = "etcd")]
 mod announced_replicas;
 mod await_all;
@@ -53,6 +54,7 @@ mod latency_histogram;
 mod name_addresses;
 mod outgoing_call;
 mod policy;
+mod rendezvous_hash;
 mod renewed_token;
 mod replica_address;
 mod replica_choice;
@@ -180,6 +182,11 @@ pub enum Transport {
     /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
     /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
+    ///
+    /// One address may stand for several servers, because a balancer forwards each connection to one of them. The client
+    /// notices it by further connections, up to five in the first second, and keeps one to each server. Those that
+    /// lead to a server that has one are closed before any call. [`Limits::connection_age`] is the age at which a
+    /// connection is replaced.
     #[default]
     Frames,
     /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.
@@ -702,10 +709,10 @@ impl ClientBuilder {
     }
 
     /// Which of the service's clients this is, of how many: `client` counts from 0. It concerns services with more than
-    /// twenty replicas. By frames a client connects to twenty of them.
+    /// twenty replicas. A client connects to twenty of them.
     ///
     /// Without this, each client chooses at random, and some replicas have more clients than others: with 100 clients and
-    /// 100 replicas about 10 to 31. With it, the numbers of clients differ by one at most. Use it if your clients are
+    /// 100 replicas about 11 to 30. With it, the numbers of clients differ by one at most. Use it if your clients are
     /// numbered, as the pods of a StatefulSet are. If there are fewer clients than a twentieth of the replicas, the replicas
     /// that no client connects to have no calls.
     ///
