@@ -2,6 +2,7 @@
 
 mod address_order;
 mod address_race;
+mod affinity;
 mod call;
 mod call_errors;
 mod coded_bodies;
@@ -33,6 +34,7 @@ mod instance_search;
 mod latency_histogram;
 mod outgoing_call;
 mod policy;
+mod rendezvous_hash;
 mod renewed_token;
 mod replica_address;
 mod replica_choice;
@@ -684,10 +686,10 @@ impl ClientBuilder {
     }
 
     /// Which of the service's clients this is, of how many: `client` counts from 0. It concerns services with more than
-    /// twenty replicas. By frames a client connects to twenty of them.
+    /// twenty replicas. A client connects to twenty of them.
     ///
     /// Without this, each client chooses at random, and some replicas have more clients than others: with 100 clients and
-    /// 100 replicas about 10 to 31. With it, the numbers of clients differ by one at most. Use it if your clients are
+    /// 100 replicas about 11 to 30. With it, the numbers of clients differ by one at most. Use it if your clients are
     /// numbered, as the pods of a StatefulSet are. If there are fewer clients than a twentieth of the replicas, the replicas
     /// that no client connects to have no calls.
     ///
