@@ -7,6 +7,7 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
+use super::affinity::Affinity;
 use super::frame_connection::Upgrades;
 use super::replica_choice::{ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
@@ -67,6 +68,19 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         chance: &mut Rng,
     ) -> Option<(L, SentCall)> {
         let chosen = self.member(runtime)?.choose(tried, now, chance)?;
+        (self.was_used, self.is_in_use) = (true, true);
+        Some(chosen)
+    }
+
+    /// As [`choose`](Self::choose), for a call that wants the replica of its key.
+    pub(super) fn choose_by(
+        &mut self,
+        runtime: K,
+        affinity: Affinity,
+        tried: &[ReplicaId],
+        now: Instant,
+    ) -> Option<(L, SentCall)> {
+        let chosen = self.member(runtime)?.choose_by(affinity, tried, now)?;
         (self.was_used, self.is_in_use) = (true, true);
         Some(chosen)
     }

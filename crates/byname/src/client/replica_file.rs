@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::endpoint_url::EndpointUrls;
 use super::replica_address::ListedReplica;
-use super::service_url::replica_line;
+use crate::replica_line::replica_line;
 use crate::untrusted_text::quoted;
 
 /// One address a line. `#` begins a comment. It is read whole each time, so that a file that is replaced by another, or by a

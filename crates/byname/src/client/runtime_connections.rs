@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
+use super::affinity::Affinity;
 use super::instance_search::InstanceSearch;
 use super::replica_choice::{ReplicaChoice, ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
@@ -102,6 +103,23 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         let chosen = self.links.iter().find(|planned| planned.replica == sent.replica);
         let chosen = chosen.expect("each replica to choose from has its connection");
         Some((chosen.opened.link.clone(), sent))
+    }
+
+    /// The connection of a call that wants the replica of its key. `tried` as for [`choose`](Self::choose).
+    pub(super) fn choose_by(&mut self, affinity: Affinity, tried: &[ReplicaId], now: Instant) -> Option<(L, SentCall)> {
+        self.used_at = now;
+        let mut links: Vec<_> = self.links.iter().collect();
+        affinity.sort(&mut links, |planned| match planned.opened.instance {
+            // All clients see the same instances behind one address.
+            Some(instance) if self.count_at(&planned.opened.address) > 1 => instance.to_string(),
+            _ => planned.opened.address.to_string(),
+        });
+        // The sort is stable: the others keep their order.
+        links.sort_by_key(|planned| tried.contains(&planned.replica));
+        let (chosen, sent) =
+            links.into_iter().find_map(|planned| Some((planned, self.choice.choose_this(planned.replica, now)?)))?;
+        let link = chosen.opened.link.clone();
+        Some((link, sent))
     }
 
     /// Any connection. No call goes by it yet.
