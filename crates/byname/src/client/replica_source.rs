@@ -29,7 +29,7 @@ pub(super) enum ReplicaSource {
     /// A file with a list.
     File { file: ReplicaFile, names: KnownNames },
     /// Servers that announce themselves.
-    Etcd { etcd: EtcdReplicas, names: KnownNames },
+    Etcd { etcd: Box<EtcdReplicas>, names: KnownNames },
     /// Code of the user.
     Own(OwnSource),
 }
