@@ -109,6 +109,7 @@ impl JsonRequest {
         Self { method: Method::GET, path: path.into(), headers: HeaderMap::new(), body: None }
     }
 
+    #[cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "only etcd is asked so"))]
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
         Self { method: Method::POST, path: path.into(), headers: HeaderMap::new(), body: Some(body) }
     }

@@ -74,6 +74,9 @@
 //!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
 //! - **`compression`**: bodies over HTTP in zstd and gzip, as [`Server::compress`] and [`ClientBuilder::compress`].
 //! - **`etcd`**: replicas that announce themselves in etcd, as [`Serve::announce`] and `etcd://` in a client's URL.
+//! - **`dns`**: `srv://` in a client's URL, by [hickory-resolver](https://docs.rs/hickory-resolver). Names are asked again when
+//!   their TTL says so.
+//! - **`kubernetes`**: `k8s://namespace/service` in a client's URL. It turns on `tls`.
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.

@@ -45,6 +45,16 @@ pub(crate) fn replica_line(line: &str) -> Result<(ReplicaPlace, AddressOptions),
     Ok((ReplicaPlace::Host(HostAndPort::parse(text, None)?), options))
 }
 
+impl ReplicaPlace {
+    /// The host, if it is none of the sockets.
+    pub(crate) fn host(&self) -> Option<&HostAndPort> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
 impl AddressOptions {
     /// `endpoint=/rpc&tls=orders.internal`, or what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::affinity::ReplicaWish;
 use super::discover::KnownReplicas;
 use super::explanation::{ExplainedReplica, ExplainedService};
 use super::frame_attempt;
@@ -168,7 +169,7 @@ impl Service {
     /// were `tried`, if there is another.
     async fn attempt(&self, outgoing: &OutgoingCall, tried: &TriedReplicas) -> Reply {
         while let Some(frames) = &self.frames
-            && let Some(chosen) = self.choose(&tried.all(), Instant::now())
+            && let Some(chosen) = self.choose(outgoing.wish(&tried.all()), Instant::now())
         {
             tried.extend(chosen.count.replica());
             let args = match outgoing.args_in(chosen.link.codec()) {
@@ -217,16 +218,20 @@ impl Service {
         tried: &TriedReplicas,
         attempts: &mut Attempts,
     ) -> Reply {
+        let by_frames = self.codec_by_frames().is_some();
         let mut first = pin!(self.attempt(outgoing, tried));
         if let Some(done) = before(later(Instant::now(), delay), first.as_mut()).await {
             return done;
         }
-        let Some(other) = self.choose_another(tried) else {
+        let other = by_frames.then(|| self.choose_another(outgoing, tried)).flatten();
+        // A client that counts no replicas has only one.
+        let has_another = if by_frames { other.is_some() } else { !tried.all().is_empty() };
+        if !has_another || !self.hedging.withdraw() {
             return first.await;
-        };
+        }
         let again = outgoing.beside(attempts.hedged());
         tracing::debug!(rpc.method = %again.name, "sending `{}` to a second replica after {delay:?}", again.name);
-        let mut second = pin!(self.attempt_by(other, &again));
+        let mut second = pin!(self.attempt_beside(other, &again, tried));
         let (mut pair, mut first_ended, mut second_ended) = (AttemptPair::Both, false, false);
         let end = poll_fn(|cx| {
             if !first_ended && let Poll::Ready(done) = first.as_mut().poll(cx) {
@@ -260,39 +265,55 @@ impl Service {
         }
     }
 
-    /// A connection to a replica that the call was not sent to, if the call may be hedged now.
-    fn choose_another(&self, tried: &TriedReplicas) -> Option<ChosenConnection> {
+    /// A connection of frames to a replica that the call was not sent to.
+    fn choose_another(&self, outgoing: &OutgoingCall, tried: &TriedReplicas) -> Option<ChosenConnection> {
         let all = tried.all();
-        // A client that counts no replicas has only one.
         if all.is_empty() {
             return None;
         }
-        let chosen = self.choose(&all, Instant::now())?;
-        let replica = chosen.count.replica().filter(|replica| !all.contains(replica))?;
-        if !self.hedging.withdraw() {
-            return None;
-        }
-        tried.extend(Some(replica));
-        Some(chosen)
+        let chosen = self.choose(outgoing.wish(&all), Instant::now())?;
+        let is_another = chosen.count.replica().is_some_and(|replica| !all.contains(&replica));
+        is_another.then_some(chosen)
     }
 
-    /// One attempt by this connection of frames. `None` if the call was not sent.
-    async fn attempt_by(&self, chosen: ChosenConnection, outgoing: &OutgoingCall) -> Option<Reply> {
-        match outgoing.args_in(chosen.link.codec()) {
-            Ok(args) => frame_attempt::attempt(self.frames(), chosen, outgoing, &args).await,
-            Err(error) => Some(error.into()),
+    /// An attempt beside another: by this connection of frames, or over HTTP. `None` if it was not sent.
+    async fn attempt_beside(
+        &self,
+        chosen: Option<ChosenConnection>,
+        outgoing: &OutgoingCall,
+        tried: &TriedReplicas,
+    ) -> Option<Reply> {
+        let codec = chosen.as_ref().map_or(Codec::Json, |chosen| chosen.link.codec());
+        let args = match outgoing.args_in(codec) {
+            Ok(args) => args,
+            Err(error) => return Some(error.into()),
+        };
+        match chosen {
+            Some(chosen) => {
+                tried.extend(chosen.count.replica());
+                frame_attempt::attempt(self.frames(), chosen, outgoing, &args).await
+            }
+            None => {
+                let reply = http_attempt::attempt_elsewhere(&self.http, outgoing, &args, tried).await;
+                let is_unsent = matches!(&reply.result, Err(Failure::Rpc(error)) if error.is_unsent());
+                (!is_unsent).then_some(reply)
+            }
         }
     }
 
     /// The connection of frames that the next call of this runtime goes by, if there is one now.
-    pub(super) fn choose(&self, tried: &[ReplicaId], now: Instant) -> Option<ChosenConnection> {
-        self.frames.as_ref()?.choose(Handle::try_current().ok()?.id(), tried, now)
+    pub(super) fn choose(&self, wish: ReplicaWish<'_>, now: Instant) -> Option<ChosenConnection> {
+        self.frames.as_ref()?.choose(Handle::try_current().ok()?.id(), wish, now)
     }
 
     /// The codec of this runtime's calls.
     pub(super) fn codec(&self) -> Codec {
-        let by_frames = || self.frames.as_ref()?.codec_now(Handle::try_current().ok()?.id());
-        by_frames().unwrap_or(Codec::Json)
+        self.codec_by_frames().unwrap_or(Codec::Json)
+    }
+
+    /// The same, if calls go by frames now.
+    fn codec_by_frames(&self) -> Option<Codec> {
+        self.frames.as_ref()?.codec_now(Handle::try_current().ok()?.id())
     }
 
     /// The connections of a call that its stub sends by frames.

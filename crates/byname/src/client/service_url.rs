@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 
+use super::kubernetes_service::KubernetesService;
 use crate::address::{Address, is_path, unix_path};
 use crate::error::{Code, Error};
 use crate::etcd_url::EtcdUrl;
@@ -14,8 +15,8 @@ use crate::replica_line::{AddressOptions, endpoint_path, is_name, without_option
 use crate::untrusted_text::{is_scheme, quoted, without_credentials};
 use crate::wire::path_format;
 
-/// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path`, `srv://_service._tcp.domain` or
-/// `etcd://host:port/prefix`, with options.
+/// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path`, `srv://_service._tcp.domain`,
+/// `etcd://host:port/prefix` or `k8s://namespace/service`, with options.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceUrl {
     pub(super) place: ServicePlace,
@@ -41,6 +42,7 @@ pub(super) enum ServicePlace {
     },
     /// The name of SRV records in DNS.
     Srv(String),
+    Kubernetes(KubernetesService),
     /// Where servers announce themselves.
     Etcd(EtcdUrl),
 }
@@ -64,6 +66,7 @@ impl ServiceUrl {
             ServicePlace::Sockets(sockets) => joined(sockets.iter().map(|socket| Cow::Owned(socket.to_string()))),
             ServicePlace::File { shown, .. } => format!("file://{shown}"),
             ServicePlace::Srv(name) => format!("srv://{name}"),
+            ServicePlace::Kubernetes(service) => service.to_string(),
             ServicePlace::Etcd(etcd) => etcd.to_string(),
         }
     }
@@ -128,6 +131,17 @@ impl ServiceUrl {
                     invalid(why)
                 })?;
                 return Ok(Self::of(ServicePlace::Srv(name.to_owned())));
+            }
+            Some((scheme, service)) if scheme.eq_ignore_ascii_case("k8s") => {
+                let service = KubernetesService::parse(service).map_err(|why| {
+                    let why = format!(
+                        "{} is not a service of Kubernetes: {why}; expected k8s://namespace/service, such as \
+                         k8s://shop/orders or k8s://shop/orders:http",
+                        quoted(&without_credentials(url))
+                    );
+                    invalid(why)
+                })?;
+                return Ok(Self::of(ServicePlace::Kubernetes(service)));
             }
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("etcd") => {
                 let place = EtcdUrl::parse(rest).map_err(|why| invalid(EtcdUrl::refusal(url, &why)))?;
@@ -445,6 +459,8 @@ mod tests {
             assert_eq!(place(url), ServicePlace::File { path: "/etc/a b?.replicas".into(), shown }, "{url}");
         }
         assert_eq!(place("srv://_rpc._tcp.orders.internal"), ServicePlace::Srv("_rpc._tcp.orders.internal".into()));
+        let service = KubernetesService::parse("shop/orders:http").unwrap();
+        assert_eq!(place("K8s://shop/orders:http?endpoint=/x&tls=orders"), ServicePlace::Kubernetes(service));
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
         for (bad, reason) in [
             ("file://etc/a.replicas", "it has a host"),
