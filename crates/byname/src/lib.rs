@@ -89,6 +89,7 @@ mod bearer_token;
 mod call_semaphore;
 mod catch_panic;
 mod client;
+mod clock_and_chance;
 mod codec;
 #[cfg_attr(
     not(feature = "compression"),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::LazyLock;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 /// It has one thread, which starts at the first use and never ends, because a runtime must not be dropped in async code.
 static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
@@ -25,6 +25,11 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, F> {
 }
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs work that may block its thread, on a thread that may be blocked.
+pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    spawn_blocking(work).await
+}
 
 /// Starts a task that nobody waits for. The future is boxed, because tokio's code is compiled once for each type of task,
 /// in every user's build.

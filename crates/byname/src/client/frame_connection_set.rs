@@ -17,6 +17,7 @@ use super::frame_connection_plan::FrameConnectionPlan;
 use super::replica_choice::{ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
 use super::service_target::ServiceTarget;
+use crate::clock_and_chance::{random_fraction, random_source};
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later};
 use crate::limits_and_timeouts::Limits;
@@ -69,7 +70,7 @@ impl FrameConnectionSet {
             limits,
             codec,
             opened: Box::new(opened),
-            known: Mutex::new(KnownConnections { plan: FrameConnectionPlan::new(), chance: Rng::new() }),
+            known: Mutex::new(KnownConnections { plan: FrameConnectionPlan::new(), chance: random_source() }),
         })
     }
 
@@ -136,7 +137,7 @@ impl FrameConnectionSet {
     }
 
     fn failed(&self, why: &str) {
-        self.known().plan.failed(Instant::now(), fastrand::f64());
+        self.known().plan.failed(Instant::now(), random_fraction());
         tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
@@ -240,7 +241,7 @@ async fn keep(opening: OpeningGuard) {
     .await;
     if let Some(set) = weak.upgrade() {
         tracing::debug!("a connection of frames with {} ended: {}", set.target.url(), over.why);
-        set.known().plan.ended(&address, over.was_cut, over.age, Instant::now(), fastrand::f64());
+        set.known().plan.ended(&address, over.was_cut, over.age, Instant::now(), random_fraction());
         set.forget(&link);
         // If none is left, the next answer over HTTP offers another.
         set.look(&runtime);

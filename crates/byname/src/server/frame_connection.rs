@@ -27,6 +27,7 @@ use super::http::request_body;
 use crate::access_log::{AccessEntry, CallWay};
 use crate::arguments::EncodedArguments;
 use crate::call_semaphore::CallPermits;
+use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::inline::{InlineCall, Polled};
@@ -145,7 +146,7 @@ struct FrameServer<S> {
     /// was written.
     waited: u32,
     /// When the last inline poll ended.
-    clock: std::time::Instant,
+    clock: RealInstant,
     timer: DeadlineTimer,
 }
 
@@ -344,7 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 kind::CALL => {
                     let now = *now.get_or_insert_with(|| {
                         let now = Instant::now();
-                        (self.last_call, self.clock) = (now, std::time::Instant::now());
+                        (self.last_call, self.clock) = (now, real_now());
                         now
                     });
                     match self.assembly.take(&header, payload)? {
@@ -727,9 +728,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 impl<S> Drop for FrameServer<S> {
     /// The caller is gone. Functions that have started run to their end, unless they are `readonly`.
     fn drop(&mut self) {
-        for task in self.running.values() {
-            task.abort();
-        }
+        // In the order of the calls, which that of the table is not.
+        let mut running: Vec<_> = self.running.iter().collect();
+        running.sort_unstable_by_key(|(id, _)| **id);
+        running.into_iter().for_each(|(_, task)| task.abort());
         let gone = self.shared.lock().flows.close_all();
         gone.into_iter().for_each(Waker::wake);
     }

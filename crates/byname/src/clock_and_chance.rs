@@ -1,0 +1,49 @@
+//! What differs from one run of a program to the next: the real clock, and chance. No other file reads them. Deadlines and
+//! time-outs use tokio's clock, which a test can pause.
+
+use std::hash::{BuildHasher, RandomState};
+
+use fastrand::Rng;
+
+/// A time of the real clock. It measures how long code keeps a thread.
+pub(crate) type RealInstant = std::time::Instant;
+
+/// The time now, by the real clock.
+pub(crate) fn real_now() -> RealInstant {
+    RealInstant::now()
+}
+
+/// A number at random. It can be predicted by someone who has seen others.
+pub(crate) fn random_number() -> u64 {
+    fastrand::u64(..)
+}
+
+/// A number at random, from 0 up to but not including 1.
+pub(crate) fn random_fraction() -> f64 {
+    fastrand::f64()
+}
+
+/// True once in `count` times on average.
+pub(crate) fn once_in(count: u8) -> bool {
+    fastrand::u8(..count) == 0
+}
+
+/// A source of numbers at random, for decisions that take their chance as an argument.
+pub(crate) fn random_source() -> Rng {
+    Rng::new()
+}
+
+/// Numbers that nobody can predict. They are seeded by the operating system's randomness.
+#[derive(Clone, Debug)]
+pub(crate) struct UnpredictableNumbers(RandomState);
+
+impl UnpredictableNumbers {
+    pub(crate) fn new() -> Self {
+        Self(RandomState::new())
+    }
+
+    /// The number at this place of the sequence.
+    pub(crate) fn at(&self, place: u64) -> u64 {
+        self.0.hash_one(place)
+    }
+}
