@@ -1,16 +1,26 @@
 //! What differs from one run of a program to the next: the real clock, and chance. No other file reads them. Deadlines and
 //! time-outs use tokio's clock, which a test can pause.
 
+#[cfg(feature = "simulation")]
+mod seeded_run;
+#[cfg(not(feature = "simulation"))]
+#[path = "clock_and_chance/without_simulation.rs"]
+mod seeded_run;
+
 use std::hash::{BuildHasher, RandomState};
 
 use fastrand::Rng;
 
+#[cfg(feature = "simulation")]
+pub(crate) use self::seeded_run::SeededRun;
+pub(crate) use self::seeded_run::is_seeded;
+
 /// A time of the real clock. It measures how long code keeps a thread.
 pub(crate) type RealInstant = std::time::Instant;
 
-/// The time now, by the real clock.
+/// The time now, by the real clock. In a simulation it is the virtual one.
 pub(crate) fn real_now() -> RealInstant {
-    RealInstant::now()
+    if is_seeded() { tokio::time::Instant::now().into_std() } else { RealInstant::now() }
 }
 
 /// A number at random. It can be predicted by someone who has seen others.
@@ -33,7 +43,8 @@ pub(crate) fn random_source() -> Rng {
     Rng::new()
 }
 
-/// Numbers that nobody can predict. They are seeded by the operating system's randomness.
+/// Numbers that nobody can predict. They are seeded by the operating system's randomness, in a simulation too: nothing
+/// depends on them but bytes that peers never interpret.
 #[derive(Clone, Debug)]
 pub(crate) struct UnpredictableNumbers(RandomState);
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use crate::deadline::later;
 use crate::error::Error;
 use crate::metadata;
 use crate::peer::Peer;
+use crate::runtime;
 use crate::trace_context;
 
 tokio::task_local! {
@@ -167,7 +169,7 @@ impl Context {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        tokio::spawn(CURRENT.scope(self.clone(), future))
+        runtime::spawn_awaited(&Handle::current(), CURRENT.scope(self.clone(), future))
     }
 
     pub(crate) fn new(

@@ -37,6 +37,7 @@ use crate::peer::Peer;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::simulated_world::note;
 use crate::trace_context::trace_id;
 use crate::untrusted_text::{excerpt, quoted};
 
@@ -416,6 +417,7 @@ impl Dispatch {
             Err(Panicked) => return Err(panicked(&method.name)),
         };
         entry.begin();
+        note(format_args!("runs `{}`", method.name));
         let running = RunningFunction {
             invocation: Some(invocation),
             context,
@@ -710,6 +712,7 @@ impl RunningFunction {
             }
         };
         if !matches!(outcome, FunctionResult::Items) {
+            note(format_args!("`{}` has ended", self.entry.handler.method.name));
             self.let_go();
         }
         Poll::Ready(outcome)
@@ -746,6 +749,9 @@ impl RunningFunction {
 
 impl Drop for RunningFunction {
     fn drop(&mut self) {
+        if self.invocation.is_some() {
+            note(format_args!("`{}` is dropped", self.entry.handler.method.name));
+        }
         self.let_go();
         self.entry.end();
     }

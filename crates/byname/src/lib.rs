@@ -74,6 +74,7 @@
 //!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
 //! - **`compression`**: bodies over HTTP in zstd and gzip, as [`Server::compress`] and [`ClientBuilder::compress`].
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
+//! - **`simulation`**: tests in virtual time, on a network that fails, as `byname::simulation`.
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;
@@ -117,6 +118,13 @@ mod request;
 mod running_functions;
 mod runtime;
 mod server;
+#[cfg(feature = "simulation")]
+mod simulated_world;
+#[cfg(not(feature = "simulation"))]
+#[path = "simulated_world/without_simulation.rs"]
+mod simulated_world;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod stream_argument;
 mod trace_context;
 mod transport;

@@ -16,6 +16,7 @@ use super::service_url::{HostAndPort, ReplicaPlace};
 use crate::address::Address;
 use crate::catch_panic::caught;
 use crate::runtime::BoxFuture;
+use crate::simulated_world;
 use crate::untrusted_text::{excerpt, quoted};
 
 /// The most bytes of an error of the user's code in a message.
@@ -147,6 +148,9 @@ async fn addresses_of(host: HostAndPort) -> io::Result<Vec<Address>> {
         return Ok(vec![address]);
     }
     let not_found = |why| io::Error::new(io::ErrorKind::NotFound, why);
+    if let Some(found) = simulated_world::resolve(&host.host, host.port) {
+        return Ok(found?.into_iter().map(Address::from).collect());
+    }
     let found =
         tokio::net::lookup_host((host.host.as_str(), host.port)).await.map_err(|why| not_found(why.to_string()))?;
     let found: Vec<_> = found.map(|address: SocketAddr| Address::from(address)).collect();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
@@ -46,7 +47,7 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
-use crate::runtime::BoxFuture;
+use crate::runtime::{self, BoxFuture};
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -572,7 +573,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     ) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
-        let task = tokio::spawn(async move {
+        let task = runtime::spawn_awaited(&Handle::current(), async move {
             let waited = unstarted_since.map_or(0, |since| micros(Instant::now().saturating_duration_since(since)));
             let reply = work.await;
             let mut replies = shared.lock();
@@ -602,7 +603,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
         let unstarted = dispatch.unstarted();
-        let task = tokio::spawn(stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access));
+        let answering = stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access);
+        let task = runtime::spawn_awaited(&Handle::current(), answering);
         self.running.insert(id, task.abort_handle());
     }
 
