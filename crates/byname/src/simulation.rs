@@ -131,7 +131,7 @@ const SEED: &str = "BYNAME_SEED";
 #[track_caller]
 pub fn check<F>(seeds: impl IntoIterator<Item = u64>, mut scenario: impl FnMut(Simulation) -> F)
 where
-    F: Future<Output = Result<(), Box<dyn Error>>>,
+    F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
     if let Ok(seed) = std::env::var(SEED) {
         let Ok(seed) = seed.trim().parse() else {
@@ -180,7 +180,7 @@ where
 #[track_caller]
 pub fn run<F>(seed: u64, scenario: impl FnOnce(Simulation) -> F) -> SimulationRun
 where
-    F: Future<Output = Result<(), Box<dyn Error>>>,
+    F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
     run_and_keep(seed, usize::MAX, scenario)
 }
@@ -203,7 +203,7 @@ where
 #[non_exhaustive]
 pub struct SimulationRun {
     /// What the scenario returned, or why it failed.
-    pub result: Result<(), Box<dyn Error>>,
+    pub result: Result<(), Box<dyn Error + Send + Sync>>,
     /// The events, one for each line: the virtual time in seconds, the machine, and what happened there. Two runs of one seed
     /// have the same.
     pub trace: String,
@@ -451,7 +451,7 @@ impl Simulation {
 #[track_caller]
 fn run_and_keep<F>(seed: u64, kept: usize, scenario: impl FnOnce(Simulation) -> F) -> SimulationRun
 where
-    F: Future<Output = Result<(), Box<dyn Error>>>,
+    F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
     assert!(
         Handle::try_current().is_err(),

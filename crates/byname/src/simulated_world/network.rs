@@ -185,10 +185,6 @@ impl Network {
         Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | number).into()
     }
 
-    pub(crate) fn random(&mut self) -> &mut Rng {
-        &mut self.random
-    }
-
     pub(crate) fn note(&mut self, now: Duration, machine: MachineId, event: fmt::Arguments<'_>) {
         self.trace.note(now, &self.names[machine], event);
     }
@@ -350,11 +346,6 @@ impl Network {
                 Connecting::Waiting
             }
         }
-    }
-
-    pub(crate) fn addresses(&self, end: EndId) -> Option<(SocketAddr, SocketAddr)> {
-        let known = self.connections.get(&end.connection)?;
-        Some((known.ends[end.side as usize].address, known.ends[end.side.other() as usize].address))
     }
 
     /// Looks at what can be read: how many bytes, 0 at the end. `None` if nothing has come; then `waker` is woken later.
