@@ -42,6 +42,8 @@ pub struct Meter {
     answers: [AtomicU64; REPLICAS],
     latencies: Mutex<Vec<Duration>>,
     failed: AtomicU64,
+    /// Since the beginning.
+    failed_in_all: AtomicU64,
 }
 
 pub struct Caller {
@@ -144,9 +146,17 @@ impl Meter {
     fn note(&self, answered: Option<u8>, took: Duration) {
         match answered.and_then(|replica| self.answers.get(usize::from(replica))) {
             Some(answers) => answers.fetch_add(1, Ordering::Relaxed),
-            None => self.failed.fetch_add(1, Ordering::Relaxed),
+            None => {
+                self.failed_in_all.fetch_add(1, Ordering::Relaxed);
+                self.failed.fetch_add(1, Ordering::Relaxed)
+            }
         };
         self.latencies.lock().expect("nobody panics with it").push(took);
+    }
+
+    /// How many calls have failed since the beginning.
+    pub fn failed_in_all(&self) -> u64 {
+        self.failed_in_all.load(Ordering::Relaxed)
     }
 
     pub fn read(&self) -> Reading {

@@ -1,7 +1,8 @@
 //! Three replicas of one service, a caller, and a monkey that does something bad to one of them every two seconds.
 //!
-//! `cargo run --release --example fleet` draws what happens for half a minute. `-- --seconds 600` takes longer.
-//! `-- --check` also fails if the caller was promised something that was not kept.
+//! `cargo run --release --example fleet` draws what happens for half a minute. `-- --seconds 600` takes longer, and
+//! `-- --seed 7` repeats what the monkey did in a run that printed this seed. `-- --check` also fails if the caller was
+//! promised something that was not kept.
 
 mod caller;
 mod monkey;
@@ -32,7 +33,7 @@ async fn main() -> ExitCode {
         ["replica", name, address, ledger] => replica::serve(name, address, ledger).await.map(|()| true),
         options => match Plan::read(options) {
             Some(plan) => fleet(plan).await,
-            None => Err("usage: fleet [--seconds NUMBER] [--check]".into()),
+            None => Err("usage: fleet [--seconds NUMBER] [--seed NUMBER] [--check]".into()),
         },
     };
     match ended {
@@ -47,13 +48,15 @@ async fn main() -> ExitCode {
 
 struct Plan {
     lasts: Duration,
+    /// What the monkey does follows from it.
+    seed: u64,
     /// A promise that was broken makes the program fail.
     checks: bool,
 }
 
 impl Plan {
     fn read(mut options: &[&str]) -> Option<Self> {
-        let mut plan = Self { lasts: Duration::from_secs(30), checks: false };
+        let mut plan = Self { lasts: Duration::from_secs(30), seed: fastrand::u64(..1_000_000), checks: false };
         loop {
             options = match options {
                 [] => return Some(plan),
@@ -63,6 +66,10 @@ impl Plan {
                 }
                 ["--seconds", number, rest @ ..] => {
                     plan.lasts = Duration::from_secs(number.parse().ok()?);
+                    rest
+                }
+                ["--seed", number, rest @ ..] => {
+                    plan.seed = number.parse().ok()?;
                     rest
                 }
                 _ => return None,
@@ -84,7 +91,8 @@ async fn fleet(plan: Plan) -> Result<bool, Failure> {
 
     let caller = Caller::start(&client);
     let screen = Screen::new(&replicas, &caller);
-    let mut monkey = Monkey::new(replicas.clone());
+    println!("seed {}", plan.seed);
+    let mut monkey = Monkey::new(replicas.clone(), plan.seed);
     let ends = tokio::time::Instant::now() + plan.lasts;
     while tokio::time::Instant::now() < ends {
         let did = monkey.act()?;

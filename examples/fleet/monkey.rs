@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::task::JoinHandle;
 
 use crate::Failure;
@@ -14,6 +15,7 @@ pub const PAUSE: Duration = Duration::from_secs(2);
 
 pub struct Monkey {
     replicas: Vec<Arc<Replica>>,
+    chance: Rng,
     /// What is to be mended.
     did: Option<(Deed, usize)>,
     /// A restart that goes on.
@@ -44,14 +46,14 @@ impl fmt::Display for Deed {
 }
 
 impl Monkey {
-    pub fn new(replicas: Vec<Arc<Replica>>) -> Self {
-        Self { replicas, did: None, restart: None }
+    pub fn new(replicas: Vec<Arc<Replica>>, seed: u64) -> Self {
+        Self { replicas, chance: Rng::with_seed(seed), did: None, restart: None }
     }
 
     /// Does something to one replica. Returns what, and to which.
     pub fn act(&mut self) -> Result<(Deed, usize), Failure> {
-        let number = fastrand::usize(..self.replicas.len());
-        let deed = [Deed::Kill, Deed::Stop, Deed::Swallow, Deed::Restart][fastrand::usize(..4)];
+        let number = self.chance.usize(..self.replicas.len());
+        let deed = [Deed::Kill, Deed::Stop, Deed::Swallow, Deed::Restart][self.chance.usize(..4)];
         let replica = &self.replicas[number];
         match deed {
             Deed::Kill => replica.signal("KILL")?,

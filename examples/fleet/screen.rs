@@ -27,19 +27,26 @@ pub struct Screen {
     /// The lines of the picture that stand on the terminal.
     drawn: Mutex<usize>,
     is_terminal: bool,
+    /// How many calls had failed before the last deed.
+    failed_before: Mutex<u64>,
 }
 
 impl Screen {
     pub fn new(replicas: &[Arc<Replica>], caller: &Caller) -> Self {
         let names = replicas.iter().map(|replica| format!("replica {}", replica.number)).collect();
-        let (deed, drawn) = (Mutex::default(), Mutex::default());
+        let (deed, drawn, failed_before) = (Mutex::default(), Mutex::default(), Mutex::default());
         let meter = Arc::clone(&caller.meter);
-        Self { meter, names, began: Instant::now(), deed, drawn, is_terminal: stdout().is_terminal() }
+        Self { meter, names, began: Instant::now(), deed, drawn, is_terminal: stdout().is_terminal(), failed_before }
     }
 
     /// A deed of the monkey stands above the picture.
     pub fn tell(&self, did: &(Deed, usize)) {
         self.wipe();
+        let failed = self.meter.failed_in_all();
+        let before = std::mem::replace(&mut *self.failed_before.lock().expect("nobody panics with it"), failed);
+        if failed > before {
+            println!("         {} calls failed meanwhile", failed - before);
+        }
         println!("{:>5.1} s  replica {} is {}", self.began.elapsed().as_secs_f32(), did.1, did.0);
         *self.deed.lock().expect("nobody panics with it") = Some(*did);
     }

@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) stub: Option<Ident>,
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
+    /// The word `hedge` in the attribute.
+    pub(crate) hedge: Option<Ident>,
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) max_age: Option<MaxAge>,
@@ -383,6 +385,16 @@ const KNOWN: &[Known] = &[
         elsewhere: ON_CALLED,
         repeats: false,
         set: |options, setting, errors| options.readonly = setting.flag(errors),
+    },
+    Known {
+        name: "hedge",
+        places: CALLED,
+        example: "readonly, hedge",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| {
+            options.hedge = setting.flag(errors).then(|| setting.key.clone());
+        },
     },
     Known {
         name: "blocking",

@@ -44,6 +44,7 @@ pub(crate) struct Function {
     pub(crate) manner: Manner,
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
+    pub(crate) hedge: bool,
     pub(crate) timeout_ms: Option<u64>,
     /// How many seconds an answer may be kept, and whether by caches of many users.
     pub(crate) max_age_s: Option<u32>,

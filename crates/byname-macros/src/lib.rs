@@ -174,6 +174,7 @@ use proc_macro::TokenStream;
 /// | `name = "users.get"` | the function's name, `r#type` as `type` | The name on the wire. |
 /// | `alias = "get_user"` | none | Another name of the function. The option may be repeated. |
 /// | `readonly` | no | The function changes nothing: a GET may call it, a call that failed may be repeated, and the function is dropped when its caller goes away. Implies `idempotent`. |
+/// | `hedge` | no | With `readonly`, and without streams: a slow call is sent to a second replica while the first still works on it. The first answer counts, and the other attempt is cancelled. `Policy::hedge` has the conditions. |
 /// | `idempotent` | no | To run the function twice has the same effect as to run it once. So the client repeats a call that failed with `unavailable` or `resource_exhausted`, three attempts at most. Without this option it repeats a call only if it provably did not run. |
 /// | `timeout = "2s"` | the client's `Limits::call`, 30 s | The time for a call, unless the caller sets another. A whole number of `ms`, `s` or `m`. |
 /// | `max_age = "60s"` | none: `no-store` | With `readonly`: how long a browser may cache a successful answer to a GET. A whole number of `s`, `m`, `h` or `d`. |

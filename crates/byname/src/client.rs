@@ -20,23 +20,31 @@ mod frame_connection_plan;
 mod frame_connection_set;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod hedge;
 mod http1_connection;
 mod http_attempt;
 mod http_connections;
 mod http_exchange;
+mod http_replica_choice;
 mod http_request;
 mod idle_connection_sweeper;
+mod instance_search;
+mod latency_histogram;
 mod outgoing_call;
+mod policy;
 mod renewed_token;
 mod replica_address;
 mod replica_choice;
 mod replica_file;
 mod replica_load;
+mod replica_outcome;
 mod replica_source;
+mod replica_subset;
 mod reply_stream;
 mod retry;
 mod retry_budget;
 mod route;
+mod runtime_connections;
 mod service;
 mod service_target;
 mod service_url;
@@ -44,6 +52,7 @@ mod short_lived_clients;
 mod stream_call;
 #[cfg(feature = "tls")]
 mod tls;
+mod tried_replicas;
 mod typed_result;
 
 use std::fmt;
@@ -59,7 +68,10 @@ use serde_json::Value;
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
 pub use self::discover::{Discover, DiscoverFuture, KnownReplicas, Replicas};
+pub use self::policy::Policy;
+use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
+use self::replica_subset::ReplicaSubset;
 use self::route::Route;
 use self::service::Service;
 use self::service_target::{GivenReplicas, ServiceTarget};
@@ -75,6 +87,7 @@ use crate::error::{CallError, Code, Error};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
+use crate::method::Method;
 use crate::name;
 use crate::request::{Reply, Request};
 use crate::runtime::{self, ClientHome};
@@ -118,7 +131,7 @@ use crate::transport::ClientTls;
 ///
 /// A client repeats a call that failed with `unavailable` or `resource_exhausted`, if that is safe: if the function is
 /// declared `idempotent` or `readonly`, or if [it did not run](crate::Executed::No). A call is sent three times at most, and
-/// never after its deadline. The delays are random, from 0 up to 50 ms and then 100 ms. If the error says when to come again
+/// never after its deadline. The delays are random, from 0 up to 50 ms and then 100 ms. [`policy`](Self::policy) changes both. If the error says when to come again
 /// ([`Error::retry_after`]), that is added, but at most 5 s.
 ///
 /// All calls of a client share a budget: a tenth of the calls, and at least one a second. A call of which nothing was sent
@@ -143,7 +156,7 @@ pub enum Transport {
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
     #[default]
     Frames,
-    /// Only HTTP/1.1.
+    /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.
     Http,
 }
 
@@ -153,6 +166,7 @@ struct CallScope {
     way: Route,
     prefix: String,
     timeout: Option<Duration>,
+    policies: PolicySet,
     headers: HeaderMap,
     refused: Option<Error>,
     /// The token of its calls, if it expires. Another one is in `headers`.
@@ -173,6 +187,7 @@ impl CallScope {
             way,
             prefix: String::new(),
             timeout: None,
+            policies: PolicySet::default(),
             headers: HeaderMap::new(),
             refused: None,
             token: None,
@@ -183,6 +198,21 @@ impl CallScope {
             interceptors: InterceptorChain::default(),
             home: ClientHome::here(),
         }
+    }
+
+    fn set_policy(&mut self, pattern: &str, change: impl Fn(&mut Policy) + Send + Sync + 'static) {
+        let usual = Policy::new(self.way.limits().call, false);
+        if let Err(error) = self.policies.push(pattern, usual, change) {
+            self.refused = Some(error);
+        }
+    }
+
+    /// The policy of calls of this function.
+    #[inline]
+    fn policy(&self, name: &str, method: Option<&Method>) -> Policy {
+        let timeout = self.timeout.or(method.and_then(|method| method.timeout)).unwrap_or(self.way.limits().call);
+        let usual = Policy::new(timeout, method.is_some_and(|method| method.hedge));
+        if self.policies.is_empty() { usual } else { self.policies.apply(name, usual) }
     }
 
     /// Why no call can be made, if so.
@@ -252,6 +282,7 @@ impl Client {
             discover: None,
             transport,
             codec,
+            subset: None,
             compress: false,
             tls: None,
         }
@@ -361,10 +392,45 @@ impl Client {
         })
     }
 
-    /// The same service with another deadline for each call, counted from its first poll.
+    /// The same service with another deadline for each call, counted from its first poll. It replaces what a
+    /// [policy](Self::policy) for `*` says, if that was set before.
     #[must_use]
     pub fn timeout(&self, timeout: Duration) -> Self {
-        self.scoped(|scope| scope.timeout = Some(timeout))
+        self.scoped(|scope| {
+            scope.timeout = Some(timeout);
+            if !scope.policies.is_empty() {
+                scope.set_policy("*", move |policy| policy.timeout = timeout);
+            }
+        })
+    }
+
+    /// The same service with another policy for calls of some functions: how often they are sent, how long they may take,
+    /// whether they are hedged. [`Policy`] has the settings and their defaults.
+    ///
+    /// `pattern` is the name of a function, `orders.*` for all names below `orders`, or `*`. Names are whole, with the
+    /// [prefix](Self::prefix) of a handle.
+    ///
+    /// ```
+    /// # fn example(shop: byname::Client) {
+    /// use std::time::Duration;
+    ///
+    /// let shop = shop
+    ///     .policy("*", |p| p.timeout = Duration::from_secs(2))
+    ///     .policy("orders.*", |p| p.attempts = 2)
+    ///     .policy("orders.get", |p| p.hedge = true); // two attempts within 2 s
+    /// # }
+    /// ```
+    ///
+    /// What counts is, in this order: an option of the call itself, such as [`Call::timeout`]; the policy; `#[rpc(…)]` on the
+    /// function; the default. Of several patterns that match, the most specific counts for what it sets, and among equal ones
+    /// the last.
+    ///
+    /// `change` runs once for each call, and must be quick. It gets the policy as less specific patterns have set it.
+    ///
+    /// Calls fail with `invalid_argument` if `pattern` is not a pattern, or if the policy has no attempt or no time.
+    #[must_use]
+    pub fn policy(&self, pattern: &str, change: impl Fn(&mut Policy) + Send + Sync + 'static) -> Self {
+        self.scoped(|scope| scope.set_policy(pattern, change))
     }
 
     /// The same service with a header on each call. With a header that [`Call::header`] would reject, calls fail.
@@ -512,6 +578,8 @@ pub struct ClientBuilder {
     limits: Limits,
     addresses: Vec<String>,
     discover: Option<Arc<dyn Discover>>,
+    /// The number of this client, and how many there are.
+    subset: Option<(u32, u32)>,
     transport: Transport,
     codec: Codec,
     compress: bool,
@@ -562,6 +630,29 @@ impl ClientBuilder {
         self
     }
 
+    /// Which of the service's clients this is, of how many: `client` counts from 0. It concerns services with more than
+    /// twenty replicas. By frames a client connects to twenty of them.
+    ///
+    /// Without this, each client chooses at random, and some replicas have more clients than others: with 100 clients and
+    /// 100 replicas about 10 to 31. With it, the numbers of clients differ by one at most. Use it if your clients are
+    /// numbered, as the pods of a StatefulSet are. If there are fewer clients than a twentieth of the replicas, the replicas
+    /// that no client connects to have no calls.
+    ///
+    /// ```
+    /// use byname::{Client, Error};
+    ///
+    /// fn orders(pod: u32) -> Result<Client, Error> {
+    ///     Client::builder("orders:8080/rpc").subset(pod, 50).build()
+    /// }
+    /// ```
+    ///
+    /// If two clients have the same number, or the number of clients is wrong, calls go on and are spread less equally.
+    /// [`build`](Self::build) rejects a `client` that is not below `clients`, with `invalid_argument`.
+    pub fn subset(mut self, client: u32, clients: u32) -> Self {
+        self.subset = Some((client, clients));
+        self
+    }
+
     /// The transport of calls. The default is [`Transport::Frames`].
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
@@ -601,6 +692,7 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// As [`Client::new`]. `failed_precondition` for [`compress`](Self::compress) without the feature `compression`.
+    /// `invalid_argument` for a [`subset`](Self::subset) that is none.
     pub fn build(self) -> Result<Client, Error> {
         if self.compress {
             content_coding::check_available("ClientBuilder::compress")?;
@@ -622,7 +714,18 @@ impl ClientBuilder {
                 return Err(Error::refused(Code::InvalidArgument, why));
             }
         };
-        let target = ServiceTarget::new(url, self.tls, given)?;
+        let mut target = ServiceTarget::new(url, self.tls, given)?;
+        if let Some((client, clients)) = self.subset {
+            let Some(subset) = ReplicaSubset::numbered(client, clients) else {
+                let why = format!(
+                    "a client of {} has `ClientBuilder::subset({client}, {clients})`; the clients are numbered from 0, so the \
+                     first number is less than the second",
+                    target.url()
+                );
+                return Err(Error::refused(Code::InvalidArgument, why));
+            };
+            target = target.with_subset(subset);
+        }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let service = Service::new(target, self.limits, frames, self.compress);
         Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(service)))) })

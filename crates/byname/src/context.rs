@@ -1,14 +1,16 @@
 //! What a function can know of the call that it serves: [`Context`].
 
 use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,11 @@ use crate::trace_context;
 tokio::task_local! {
     static CURRENT: Context;
 }
+
+/// How much earlier than its own deadline a call ends the calls that it makes: at most this.
+const LONGEST_MARGIN: Duration = Duration::from_millis(5);
+/// And at most this part of the time that is left.
+const MARGIN_OF_LEFT: u32 = 20;
 
 thread_local! {
     static MAY_BE_GONE: Cell<bool> = const { Cell::new(false) };
@@ -118,8 +125,10 @@ impl Context {
         self.0.peer.as_deref()
     }
 
-    /// When the caller stops waiting. Calls that the function makes inherit it. If the function returns or takes a stream,
-    /// each item extends it to [`Limits::stream_idle`](crate::Limits::stream_idle) from then on.
+    /// When the caller stops waiting. Calls that the function makes end before it, by a twentieth of the time that is left
+    /// when they are made, and by 5 ms at most. So the function can still handle their errors, and its caller
+    /// hears of them. If the function returns or takes a stream, each item extends the deadline to
+    /// [`Limits::stream_idle`](crate::Limits::stream_idle) from then on.
     pub fn deadline(&self) -> Instant {
         let moved = self.0.moved.load(Ordering::Relaxed);
         let by = Duration::from_micros(moved.unsigned_abs());
@@ -127,6 +136,13 @@ impl Context {
             0.. => later(self.0.deadline, by),
             _ => self.0.deadline.checked_sub(by).unwrap_or(self.0.deadline),
         }
+    }
+
+    /// When the calls end that the function makes now.
+    pub(crate) fn calls_until(&self, now: Instant) -> Instant {
+        let deadline = self.deadline();
+        let left = deadline.saturating_duration_since(now);
+        deadline.checked_sub(LONGEST_MARGIN.min(left / MARGIN_OF_LEFT)).unwrap_or(deadline)
     }
 
     /// Which attempt at the call this is: 1, or more if a client has sent the call before and repeats it. Calls that the
@@ -163,13 +179,68 @@ impl Context {
         value.to_str().ok().map(str::to_owned)
     }
 
-    /// Spawns a task in which [`Context::current`] is this call. A plain `tokio::spawn` is detached from the call on
-    /// purpose.
-    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    /// Spawns a task that is a part of the call that is served now: [`Context::current`] is the same there, and calls that it
+    /// makes inherit the deadline, the trace and the attempt. In a `readonly` function the task ends with the function, if
+    /// the caller goes away or the deadline passes: then its handle returns a
+    /// [`JoinError`](tokio::task::JoinError) that is cancelled.
+    ///
+    /// If no call is served, because the function was called locally, this is a plain `tokio::spawn`. The plain
+    /// `tokio::spawn` is always detached from the call. Use it for work that goes on after the deadline: a task that is a
+    /// part of the call can make no further call then.
+    ///
+    /// ```
+    /// use byname::{Client, Context, Error, Server, rpc};
+    ///
+    /// #[rpc(readonly)]
+    /// async fn price(item: u64) -> u64 { item * 100 }
+    ///
+    /// #[rpc(readonly)]
+    /// async fn total(items: Vec<u64>) -> Result<u64, Error> {
+    ///     let prices = Client::local(&Server::new().method::<price>())?;
+    ///     let one_each = items.into_iter().map(|item| Context::spawn(price::on(&prices, item)));
+    ///     let mut total = 0;
+    ///     for task in one_each.collect::<Vec<_>>() {
+    ///         total += task.await.unwrap()?;
+    ///     }
+    ///     Ok(total)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let shop = Client::local(&Server::new().method::<total>())?;
+    /// assert_eq!(total::on(&shop, vec![1, 2]).await?, 300);
+    /// assert_eq!(total(vec![1, 2]).await?, 300); // called locally
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Outside of tokio the task runs on byname's background thread.
+    pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        runtime::spawn_awaited(&Handle::current(), CURRENT.scope(self.clone(), future))
+        let runtime = runtime::current();
+        let Some(context) = Self::current() else {
+            return runtime::spawn_awaited(&runtime, future);
+        };
+        if !context.is_readonly() {
+            return runtime::spawn_awaited(&runtime, CURRENT.scope(context, future));
+        }
+        let cancelled = context.cancellation().cancelled_owned();
+        let (say, abort) = oneshot::channel::<AbortHandle>();
+        let ends_with_the_call = async move {
+            if let Some(output) = unless(cancelled, future).await {
+                return output;
+            }
+            if let Ok(abort) = abort.await {
+                abort.abort();
+            }
+            // The runtime drops it here.
+            pending().await
+        };
+        let task = runtime::spawn_awaited(&runtime, CURRENT.scope(context, ends_with_the_call));
+        // The task may have ended by itself.
+        let _ = say.send(task.abort_handle());
+        task
     }
 
     pub(crate) fn new(
@@ -257,5 +328,37 @@ impl Context {
             Some(headers) => std::mem::take(&mut *headers.lock().unwrap_or_else(PoisonError::into_inner)),
             None => HeaderMap::new(),
         }
+    }
+}
+
+/// The output of `future`, or `None` if `cancelled` ends before. Then the future is dropped.
+async fn unless<F: Future>(cancelled: impl Future<Output = ()>, future: F) -> Option<F::Output> {
+    let (mut cancelled, mut future) = (pin!(cancelled), pin!(future));
+    poll_fn(|cx| {
+        if cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(deadline: Instant) -> Context {
+        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, false)
+    }
+
+    #[test]
+    fn calls_end_before_the_call_that_makes_them() {
+        let now = Instant::now();
+        for (left, until) in [(30_000, 29_995), (100, 95), (60, 57), (20, 19), (0, 0)] {
+            let ms = Duration::from_millis;
+            assert_eq!(context(now + ms(left)).calls_until(now), now + ms(until), "{left}");
+        }
+        let late = now + Duration::from_secs(1);
+        assert_eq!(context(now).calls_until(late), now, "it has passed");
     }
 }

@@ -180,6 +180,7 @@ impl Handler {
             fallible: false,
             idempotent: false,
             readonly: false,
+            hedge: false,
             blocking: false,
             timeout: None,
             max_age: None,

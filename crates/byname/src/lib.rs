@@ -111,6 +111,7 @@ mod limits_and_timeouts;
 mod metadata;
 mod method;
 mod name;
+mod ordered_watch;
 mod outcome;
 mod peer;
 mod registry;
@@ -136,7 +137,7 @@ pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{
-    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Remote, Replicas, StreamCall,
+    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Policy, Remote, Replicas, StreamCall,
     Transport, WithMetadata,
 };
 pub use codec::{Bytes, Codec};

@@ -41,6 +41,9 @@ pub struct Limits {
     /// Client: how long a connection without a call is kept. Less where the server announces less; at most 4 s where
     /// it announces nothing and is no byname. 60 s.
     pub pool_idle: Duration,
+    /// Client: the age at which another connection replaces one, so that calls reach servers that were added later. It is
+    /// random for each connection, up to a fifth more or less. Calls in flight end on the old connection. 10 min.
+    pub connection_age: Duration,
     /// Server: how long calls are served as before once the server is told to stop, while `!ready` is answered 503. Only
     /// then the listener closes and the drain begins. For orchestrators and balancers that go on sending connections
     /// until they have seen it; `docs/guide/deploying.md` says which. 0 s.
@@ -84,6 +87,7 @@ impl Default for Limits {
             write_progress: Duration::from_secs(30),
             idle: Duration::from_secs(75),
             pool_idle: Duration::from_secs(60),
+            connection_age: Duration::from_secs(600),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
             message: 4 << 20,

@@ -35,6 +35,8 @@ pub struct Method {
     pub idempotent: bool,
     /// Whether it changes nothing. Then a GET may call it, and it is dropped when its caller is gone.
     pub readonly: bool,
+    /// Whether its clients send a slow call to a second replica, unless their policy says otherwise. Only if it is readonly.
+    pub hedge: bool,
     /// Whether it blocks its thread. Then it runs on a thread that may be blocked.
     pub blocking: bool,
     /// Its own time-out instead of [`Limits::call`](crate::Limits::call).
@@ -153,6 +155,7 @@ pub struct MethodSpec {
     pub fallible: bool,
     pub idempotent: bool,
     pub readonly: bool,
+    pub hedge: bool,
     pub blocking: bool,
     pub timeout_ms: Option<u64>,
     pub max_age_s: Option<u32>,
@@ -220,6 +223,7 @@ impl Method {
             fallible: spec.fallible,
             idempotent: spec.idempotent || spec.readonly,
             readonly: spec.readonly,
+            hedge: spec.hedge,
             blocking: spec.blocking,
             timeout: spec.timeout_ms.map(Duration::from_millis),
             max_age: spec.max_age_s.map(|seconds| Duration::from_secs(seconds.into())),

@@ -65,6 +65,15 @@ impl NamePattern {
             Self::All => true,
         }
     }
+
+    /// Of two patterns that match the same name, the more specific one has the greater number.
+    pub(crate) fn specificity(&self) -> usize {
+        match self {
+            Self::Exact(_) => usize::MAX,
+            Self::Below(prefix) => prefix.len(),
+            Self::All => 0,
+        }
+    }
 }
 
 impl fmt::Display for NamePattern {
@@ -98,6 +107,12 @@ mod tests {
             let why = NamePattern::parse(bad).unwrap_err();
             assert!(why.contains("is not a pattern; expected a name, `a.*`"), "{why}");
         }
+    }
+
+    #[test]
+    fn the_longer_pattern_is_the_more_specific_and_a_name_the_most() {
+        let specificities = ["*", "a.*", "a.b.*", "a.b.c"].map(|text| NamePattern::parse(text).unwrap().specificity());
+        assert!(specificities.is_sorted_by(|less, more| less < more), "{specificities:?}");
     }
 
     #[test]

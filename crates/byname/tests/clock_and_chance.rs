@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// What differs from run to run, and the files that may have it.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("std::time::Instant", &["clock_and_chance.rs"]),
     ("std::time::{Duration, Instant", &[]),
     ("fastrand::", &["clock_and_chance.rs"]),
@@ -14,7 +14,9 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("spawn_blocking(", &["runtime.rs"]),
     ("block_in_place", &[]),
     ("thread::Builder", &["blocking_watchdog.rs"]),
+    // Both begin at a place of chance.
     ("select!", &[]),
+    ("sync::watch", &[]),
 ];
 
 fn each_source(directory: &Path, each: &mut impl FnMut(&Path, &str)) {

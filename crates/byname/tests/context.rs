@@ -55,7 +55,7 @@ async fn joined() -> Vec<bool> {
         Context::current().is_some()
     };
     let (a, b) = tokio::join!(one, async { Context::current().is_some() });
-    let carried = Context::current().unwrap().spawn(async { Context::current().is_some() });
+    let carried = Context::spawn(async { Context::current().is_some() });
     let detached = tokio::spawn(async { Context::current().is_some() });
     let thread = tokio::task::spawn_blocking(|| Context::current().is_some());
     vec![a, b, carried.await.unwrap(), detached.await.unwrap(), thread.await.unwrap()]

@@ -180,6 +180,20 @@ impl Proxy {
         .await
     }
 
+    /// A haproxy that forwards each connection to the next of these servers.
+    async fn haproxy_that_balances_connections(servers: [SocketAddr; 2]) -> Self {
+        Self::start("haproxy", |directory, address| {
+            let [one, two] = servers;
+            let configuration = format!(
+                "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
+                 frontend front\n  bind {address}\n  default_backend back\n\
+                 backend back\n  balance roundrobin\n  server one {one}\n  server two {two}\n"
+            );
+            (["-db", "-f", &format!("{directory}/configuration")].map(str::to_owned).into(), configuration)
+        })
+        .await
+    }
+
     async fn haproxy(server: SocketAddr, upgrades: bool) -> Self {
         Self::haproxy_with(server, upgrades, "").await
     }
@@ -369,6 +383,19 @@ async fn the_haproxy_of_the_guide_finds_servers_ready_and_leaves_one_out_that_dr
     })
     .await;
     found("two", "L7OK").await;
+}
+
+#[tokio::test]
+#[ignore = "needs haproxy; .ci/run runs it"]
+async fn two_servers_behind_a_haproxy_that_balances_connections_share_the_calls() {
+    let [one, two] = two_servers().await;
+    let proxy = Proxy::haproxy_that_balances_connections([one.address, two.address]).await;
+    let client = proxy.client();
+    let mut of_one = 0;
+    for _ in 0..400 {
+        of_one += usize::from(within(client.call::<String>("which", ())).await.unwrap() == "one");
+    }
+    assert!((160..=240).contains(&of_one), "{of_one} of 400");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! One client and several replicas by frames: which replica a call goes to when all are well, one stands still, or one fails.
+//! One client and several replicas, by frames and over HTTP: which replica a call goes to when all are well, one stands
+//! still, or one fails.
 
 mod harness;
 
@@ -6,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use byname::{CallError, Client, Context, Executed, Server};
+use byname::{CallError, Client, Context, Executed, Server, Transport, rpc};
+use futures_util::future::join_all;
+use harness::foreign::{Foreign, ret};
 use harness::{Running, within};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -125,6 +128,59 @@ async fn a_replica_that_fails_is_left_alone() {
         }
     }
     assert!((1..=20).contains(&failed), "{failed} of 1000 calls, where a third would be its share");
+}
+
+/// A client over HTTP, for functions of these.
+fn http_client(replicas: impl IntoIterator<Item = std::net::SocketAddr>) -> Client {
+    let client = Client::builder("localhost/rpc").addresses(replicas).transport(Transport::Http);
+    client.build().unwrap()
+}
+
+#[rpc(readonly)]
+async fn look() -> u8;
+
+#[tokio::test]
+async fn equal_replicas_share_the_calls_over_http_and_each_has_one_connection() {
+    let replicas = join_all((1..=3).map(|number| Foreign::answering(ret(&number.to_string())))).await;
+    let client = http_client(replicas.iter().map(|replica| replica.address));
+    for _ in 0..3000 {
+        within(look::on(&client)).await.unwrap();
+    }
+    let calls: Vec<_> = replicas.iter().map(|replica| replica.requests().len()).collect();
+    let (most, least) = (calls.iter().max().unwrap(), calls.iter().min().unwrap());
+    assert!(most * 10 <= least * 13, "{calls:?}");
+    assert!(replicas.iter().all(|replica| replica.opened() == 1));
+}
+
+#[tokio::test]
+async fn over_http_a_call_that_may_be_repeated_goes_to_another_replica() {
+    let broken = Foreign::new(|mut connection| async move {
+        connection.request().await;
+        connection.reset();
+    });
+    let (broken, one, two) = (broken.await, Foreign::answering(ret("1")).await, Foreign::answering(ret("2")).await);
+    let client = http_client([broken.address, one.address, two.address]);
+    for _ in 0..200 {
+        within(look::on(&client)).await.unwrap();
+    }
+    let seen = broken.requests().len();
+    assert!(seen <= 10, "{seen} of 200 calls went there, where a third would be its share");
+}
+
+#[tokio::test]
+async fn at_the_limit_of_connections_calls_go_where_a_connection_is_idle() {
+    let replicas = join_all((1..=3).map(|number| Foreign::answering(ret(&number.to_string())))).await;
+    let client = Client::builder("localhost/rpc").addresses(replicas.iter().map(|replica| replica.address));
+    let client = client.transport(Transport::Http).limits(|limits| limits.connections = 4);
+    let client = client.build().unwrap();
+    let caller = || async {
+        for _ in 0..200 {
+            within(look::on(&client)).await.unwrap();
+        }
+    };
+    join_all((0..8).map(|_| caller())).await;
+    let opened: Vec<_> = replicas.iter().map(Foreign::opened).collect();
+    assert!(opened.iter().sum::<usize>() <= 12 && !opened.contains(&0), "{opened:?} for 1600 calls");
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
     }
     let streams = output.streams || takes.is_some();
     kept_answers(&options, streams, errors);
+    hedging(&options, streams, errors);
     let prefix = within.and_then(|within| within.prefix.as_deref());
     let (name, aliases) = names(&signature.ident, &options, prefix, errors);
     let mut attrs = function.attrs.iter();
@@ -137,6 +138,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         manner,
         idempotent: options.idempotent || options.readonly,
         readonly: options.readonly,
+        hedge: options.hedge.is_some(),
         timeout_ms: options.timeout_ms,
         max_age_s: options.max_age.map(|max_age| max_age.seconds),
         public: options.public.is_some(),
@@ -161,6 +163,23 @@ fn kept_answers(options: &Options, streams: bool, errors: &mut Errors) {
             public,
             "`public` needs `max_age`: without it no cache may keep the answer",
             "add `max_age = \"60s\"`, or remove `public`",
+        ),
+        _ => {}
+    }
+}
+
+/// Rejects `hedge` on functions that can't run beside themselves.
+fn hedging(options: &Options, streams: bool, errors: &mut Errors) {
+    match &options.hedge {
+        Some(hedge) if !options.readonly => errors.at(
+            hedge,
+            "`hedge` is for `readonly` functions: the function may run at two replicas at once",
+            "add `readonly` if the function changes nothing, or remove `hedge`",
+        ),
+        Some(hedge) if streams => errors.at(
+            hedge,
+            "`hedge` is for functions without streams: a call with a stream goes to one replica",
+            "remove `hedge`, or return the items in a `Vec`",
         ),
         _ => {}
     }

@@ -165,7 +165,7 @@ impl<A, R> Call<A, R> {
     }
 
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
-    /// is serving a call itself has at most what is left of that one's time.
+    /// is serving a call itself has at most what is left of that one's time, less [a margin](Context::deadline).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         if let Some(prepared) = &mut self.prepared {
             prepared.timeout = Some(timeout);
@@ -355,10 +355,9 @@ impl<A: Send, R> Call<A, R> {
 
         let serving = Context::current();
         let now = Instant::now();
-        let own = method.and_then(|method| method.timeout);
-        let timeout = timeout.or(scope.timeout).or(own).unwrap_or(scope.way.limits().call);
-        let own_deadline = later(now, timeout);
-        let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.deadline()));
+        let policy = scope.policy(name, *method);
+        let own_deadline = later(now, timeout.unwrap_or(policy.timeout));
+        let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.calls_until(now)));
         let allowed = deadline.saturating_duration_since(now);
         if allowed.is_zero() {
             let why = format!("no time was left to call `{name}`; allow more time with `.timeout(…)`");
@@ -390,8 +389,11 @@ impl<A: Send, R> Call<A, R> {
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
         // A disabled span would still be entered and left at each poll.
         self.span = (!span.is_disabled()).then(|| Box::new(span));
+        // `Service::call` makes the attempts beside each other.
+        let is_hedged = policy.hedge && method.is_some_and(|method| method.readonly);
         if !streams
             && !lacks_token
+            && !is_hedged
             && scope.interceptors.is_empty()
             && let Route::Remote(service) = &scope.way
             && let Some(chosen) = service.choose(&[], now)
@@ -450,6 +452,7 @@ impl<A: Send, R> Call<A, R> {
         let method = prepared.method;
         let (upload, largest) = (prepared.upload.take(), way.limits().message);
         let scope = Arc::clone(&prepared.client.scope);
+        let policy = scope.policy(&self.name, method);
         let args = match (way, prepared.as_they_are) {
             (Route::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded && scope.token.is_none() && dispatch.takes(&self.name, types) =>
@@ -463,21 +466,21 @@ impl<A: Send, R> Call<A, R> {
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() && scope.token.is_none() {
-            return Ok(way.send(request, method, time, None));
+            return Ok(way.send(request, method, policy, time, None));
         }
         let has_renewed_token = prepared.has_renewed_token;
         let (token, way) = (scope.token.clone(), way.clone());
         // Behind the interceptors, because they could log the token.
         let last = move |mut request: Request| -> BoxFuture<Reply> {
             let Some(token) = token else {
-                return way.send(request, method, time, None);
+                return way.send(request, method, policy, time, None);
             };
             Box::pin(async move {
                 let name = Arc::clone(&request.name);
                 match token.put(&name, &mut request.metadata, time.deadline).await {
                     Ok(is_added) => {
                         let token = (is_added || has_renewed_token).then_some(token);
-                        way.send(request, method, time, token).await
+                        way.send(request, method, policy, time, token).await
                     }
                     Err(error) => error.into(),
                 }
@@ -509,6 +512,7 @@ impl<A: Send, R> Call<A, R> {
             name: self.name.clone(),
             args: prepared.encoded(codec)?,
             method: prepared.method,
+            policy: prepared.client.scope.policy(&self.name, prepared.method),
             deadline: time.deadline,
             allowed: time.allowed,
             headers: prepared.headers,
@@ -516,7 +520,7 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: prepared.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
         };
-        Ok(Box::pin(Arc::clone(service).call(outgoing, first, Vec::from_iter(tried))))
+        Ok(Box::pin(Arc::clone(service).call(outgoing, first, tried)))
     }
 
     fn taken(&mut self) -> PreparedCall<A> {

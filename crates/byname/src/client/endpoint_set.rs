@@ -1,15 +1,23 @@
-//! The endpoints of a service: [`EndpointSet`] finds them by their addresses, and says which is tried first.
+//! The endpoints of a service: [`EndpointSet`] finds them by their addresses, and says which one the next call over HTTP
+//! goes to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fastrand::Rng;
 use tokio::runtime::Id;
 use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::endpoint::{Endpoint, IdleHttpConnection};
+use super::http_replica_choice::HttpReplicaChoice;
 use super::replica_address::ReplicaAddress;
+use super::replica_choice::{ReplicaId, SentCall};
+use super::replica_load::ReplicaOutcome;
+use super::replica_subset::ReplicaSubset;
+use super::runtime_connections::SPREAD;
 use crate::address::Address;
+use crate::clock_and_chance::random_source;
 
 pub(super) struct EndpointSet {
     known: Mutex<KnownEndpoints>,
@@ -19,15 +27,38 @@ pub(super) struct EndpointSet {
     turns: AtomicU64,
 }
 
-#[derive(Default)]
 struct KnownEndpoints {
     endpoints: Vec<Arc<Endpoint>>,
     order: AddressOrder,
+    replicas: HttpReplicaChoice,
+    chance: Rng,
 }
 
+/// Where the next call goes.
+#[derive(Default)]
+pub(super) struct ChosenEndpoint {
+    /// `None` if there is no choice.
+    pub(super) endpoint: Option<Arc<Endpoint>>,
+    /// An idle connection, if there is one. It goes to the chosen endpoint, if one was chosen.
+    pub(super) idle: Option<(Arc<Endpoint>, IdleHttpConnection)>,
+    pub(super) count: EndpointCount,
+}
+
+/// A call over HTTP counts at its replica until [`ended`](Self::ended) says how it ended. Dropping this means that the
+/// caller gave up. With one replica nothing is counted.
+#[derive(Default)]
+pub(super) struct EndpointCount(Option<(Arc<EndpointSet>, SentCall)>);
+
 impl EndpointSet {
-    pub(super) fn new(compress: bool) -> Self {
-        Self { known: Mutex::default(), compress, turns: AtomicU64::new(0) }
+    /// Calls are spread over at most as many endpoints as there may be connections.
+    pub(super) fn new(compress: bool, connections: usize, subset: ReplicaSubset) -> Arc<Self> {
+        let known = KnownEndpoints {
+            endpoints: Vec::new(),
+            order: AddressOrder::default(),
+            replicas: HttpReplicaChoice::new(connections.clamp(1, SPREAD), subset, Instant::now()),
+            chance: random_source(),
+        };
+        Arc::new(Self { known: Mutex::new(known), compress, turns: AtomicU64::new(0) })
     }
 
     /// These addresses are those of the service now. Returns them in the order in which a new connection tries them.
@@ -37,28 +68,35 @@ impl EndpointSet {
     }
 
     /// Only these are the replicas of the service now. Returns the idle connections to others.
-    pub(super) fn list(&self, replicas: &[ReplicaAddress]) -> Vec<IdleHttpConnection> {
+    pub(super) fn list(&self, replicas: &[ReplicaAddress], now: Instant) -> Vec<IdleHttpConnection> {
         let mut closed = Vec::new();
-        for endpoint in &self.known().endpoints {
+        let known = &mut *self.known();
+        for endpoint in &known.endpoints {
             let is_listed = replicas.iter().any(|replica| endpoint.is_of(replica));
             endpoint.set_listed(is_listed);
             if !is_listed {
                 closed.extend(std::iter::from_fn(|| endpoint.pool().take_oldest()));
             }
         }
+        let KnownEndpoints { endpoints, replicas: choice, .. } = known;
+        choice.list(replicas, now, |replica| at(endpoints, replica, self.compress));
         closed
     }
 
-    /// The endpoint of this replica. Endpoints that nothing uses any more are forgotten.
-    pub(super) fn at(&self, replica: ReplicaAddress) -> Arc<Endpoint> {
-        let mut known = self.known();
-        if let Some(found) = known.endpoints.iter().find(|endpoint| endpoint.is_of(&replica)) {
-            return Arc::clone(found);
+    /// The endpoint of this replica, to which a connection was opened. A call that was sent to another one has failed there.
+    pub(super) fn connected(
+        self: &Arc<Self>,
+        replica: &ReplicaAddress,
+        chosen: ChosenEndpoint,
+        now: Instant,
+    ) -> (Arc<Endpoint>, EndpointCount) {
+        if let Some(endpoint) = chosen.endpoint.filter(|endpoint| endpoint.is_of(replica)) {
+            return (endpoint, chosen.count);
         }
-        known.endpoints.retain(|endpoint| Arc::strong_count(endpoint) > 1 || endpoint.pool().len() > 0);
-        let added = Arc::new(Endpoint::new(replica, self.compress));
-        known.endpoints.push(Arc::clone(&added));
-        added
+        chosen.count.ended(ReplicaOutcome::Failed, None);
+        let KnownEndpoints { endpoints, replicas, .. } = &mut *self.known();
+        let sent = replicas.connected(replica, now, |replica| at(endpoints, replica, self.compress));
+        (at(endpoints, replica, self.compress), EndpointCount::new(self, sent))
     }
 
     /// A call there timed out, or a connection to it was not ready in time. The next call goes to another endpoint, if
@@ -67,23 +105,42 @@ impl EndpointSet {
         self.known().order.timed_out(address);
     }
 
-    /// The idle connection of this runtime that was used last, at an endpoint that answers. Those that are too old are
-    /// moved to `closed`: the caller drops them.
-    pub(super) fn take_idle(
-        &self,
+    /// Where the next call of this runtime goes. `tried` are the replicas at which it has failed. There is room for so many
+    /// idle connections. Those that are too old are moved to `closed`: the caller drops them.
+    pub(super) fn choose(
+        self: &Arc<Self>,
         runtime: Id,
+        tried: &[ReplicaId],
+        room: usize,
         now: Instant,
         closed: &mut Vec<IdleHttpConnection>,
-    ) -> Option<(Arc<Endpoint>, IdleHttpConnection)> {
-        let known = self.known();
-        loop {
-            let usable = known.endpoints.iter().filter(|endpoint| !known.order.is_avoided(endpoint.address()));
-            let newest = usable.filter_map(|endpoint| Some((endpoint.pool().newest(&runtime)?, endpoint)));
-            let (_, endpoint) = newest.max_by_key(|(turn, _)| *turn)?;
-            if let Some(taken) = endpoint.pool().take(&runtime, now, closed) {
-                return Some((Arc::clone(endpoint), taken));
-            }
+    ) -> ChosenEndpoint {
+        let known = &mut *self.known();
+        if !known.replicas.has_several() {
+            let idle = known.take_newest(runtime, now, closed);
+            return ChosenEndpoint { idle, ..ChosenEndpoint::default() };
         }
+        let KnownEndpoints { replicas, chance, .. } = known;
+        let Some((mut endpoint, mut sent)) = replicas.choose(tried, now, chance) else {
+            return ChosenEndpoint::default();
+        };
+        let mut idle = endpoint.pool().take(&runtime, now, closed);
+        // A connection to another replica would be closed for a new one.
+        if idle.is_none() && !sent.is_probe() && known.idle() > room {
+            let KnownEndpoints { replicas, chance, .. } = known;
+            let has_none = |(id, endpoint): (ReplicaId, &Arc<Endpoint>)| {
+                (tried.contains(&id) || endpoint.pool().newest(&runtime).is_none()).then_some(id)
+            };
+            let excluded: Vec<_> = replicas.members().filter_map(has_none).collect();
+            replicas.ended(sent, ReplicaOutcome::Cancelled, None, now);
+            let Some(other) = replicas.choose(&excluded, now, chance) else {
+                return ChosenEndpoint::default();
+            };
+            (endpoint, sent) = other;
+            idle = endpoint.pool().take(&runtime, now, closed);
+        }
+        let count = EndpointCount::new(self, Some(sent));
+        ChosenEndpoint { idle: idle.map(|idle| (Arc::clone(&endpoint), idle)), endpoint: Some(endpoint), count }
     }
 
     /// Keeps a connection until then, after an answer.
@@ -92,12 +149,10 @@ impl EndpointSet {
         endpoint.keep(connection, self.turns.fetch_add(1, Ordering::Relaxed), until);
     }
 
-    /// Makes room for a new connection beside `busy` ones. Returns the oldest idle ones, which can only belong to other
-    /// runtimes or to endpoints that are avoided.
+    /// Makes room for a new connection beside `busy` ones. Returns the oldest idle ones.
     pub(super) fn make_room(&self, busy: usize, limit: usize) -> Vec<IdleHttpConnection> {
         let known = self.known();
-        let idle: usize = known.endpoints.iter().map(|endpoint| endpoint.pool().len()).sum();
-        let surplus = (idle + busy).saturating_sub(limit);
+        let surplus = (known.idle() + busy).saturating_sub(limit);
         let oldest = || {
             let first = known.endpoints.iter().filter_map(|endpoint| Some((endpoint.pool().oldest()?, endpoint)));
             first.min_by_key(|(turn, _)| *turn).and_then(|(_, endpoint)| endpoint.pool().take_oldest())
@@ -112,5 +167,69 @@ impl EndpointSet {
 
     fn known(&self) -> MutexGuard<'_, KnownEndpoints> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KnownEndpoints {
+    /// The idle connection of this runtime that was used last, at an endpoint that answers.
+    fn take_newest(
+        &self,
+        runtime: Id,
+        now: Instant,
+        closed: &mut Vec<IdleHttpConnection>,
+    ) -> Option<(Arc<Endpoint>, IdleHttpConnection)> {
+        loop {
+            let usable = self.endpoints.iter().filter(|endpoint| !self.order.is_avoided(endpoint.address()));
+            let newest = usable.filter_map(|endpoint| Some((endpoint.pool().newest(&runtime)?, endpoint)));
+            let (_, endpoint) = newest.max_by_key(|(turn, _)| *turn)?;
+            if let Some(taken) = endpoint.pool().take(&runtime, now, closed) {
+                return Some((Arc::clone(endpoint), taken));
+            }
+        }
+    }
+
+    /// How many connections are idle.
+    fn idle(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.pool().len()).sum()
+    }
+}
+
+/// The endpoint of this replica. Endpoints that nothing uses any more are forgotten.
+fn at(endpoints: &mut Vec<Arc<Endpoint>>, replica: &ReplicaAddress, compress: bool) -> Arc<Endpoint> {
+    if let Some(found) = endpoints.iter().find(|endpoint| endpoint.is_of(replica)) {
+        return Arc::clone(found);
+    }
+    endpoints.retain(|endpoint| Arc::strong_count(endpoint) > 1 || endpoint.pool().len() > 0);
+    let added = Arc::new(Endpoint::new(replica.clone(), compress));
+    endpoints.push(Arc::clone(&added));
+    added
+}
+
+impl EndpointCount {
+    fn new(set: &Arc<EndpointSet>, sent: Option<SentCall>) -> Self {
+        Self(sent.filter(SentCall::is_counted).map(|sent| (Arc::clone(set), sent)))
+    }
+
+    /// The replica at which the call counts.
+    pub(super) fn replica(&self) -> Option<ReplicaId> {
+        self.0.as_ref().map(|(_, sent)| sent.replica)
+    }
+
+    /// The call has ended. `calls` is what the replica said of its calls in flight, if it did.
+    pub(super) fn ended(mut self, outcome: ReplicaOutcome, calls: Option<u32>) {
+        self.give_back(outcome, calls);
+    }
+
+    fn give_back(&mut self, outcome: ReplicaOutcome, calls: Option<u32>) {
+        if let Some((set, sent)) = self.0.take() {
+            set.known().replicas.ended(sent, outcome, calls, Instant::now());
+        }
+    }
+}
+
+impl Drop for EndpointCount {
+    /// The caller gave up.
+    fn drop(&mut self) {
+        self.give_back(ReplicaOutcome::Cancelled, None);
     }
 }

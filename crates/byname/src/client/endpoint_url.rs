@@ -23,6 +23,14 @@ pub(super) struct EndpointUrl {
     pub(super) path: String,
 }
 
+#[cfg(test)]
+impl EndpointUrl {
+    /// That of a client which does not care.
+    pub(super) fn plain() -> Self {
+        Self { tls: None, tls_name: None, authority: HeaderValue::from_static("localhost"), path: String::new() }
+    }
+}
+
 impl PartialEq for EndpointUrl {
     fn eq(&self, other: &Self) -> bool {
         let parts = |url: &Self| (url.tls_name.clone(), url.authority.clone(), url.path.clone());

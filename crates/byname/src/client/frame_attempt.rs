@@ -13,11 +13,11 @@ use super::frame_connection_set::{ChosenConnection, FrameConnectionSet, ReplicaC
 use super::outgoing_call::OutgoingCall;
 use super::replica_choice::ReplicaId;
 use super::replica_load::ReplicaOutcome;
+use super::replica_outcome::replica_outcome;
 use crate::arguments::EncodedArguments;
 use crate::deadline::DeadlineTimer;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
-use crate::outcome::Failure;
 use crate::request::Reply;
 
 /// One attempt. It is no future, because a call that holds it says its name and its deadline at each poll.
@@ -146,19 +146,6 @@ pub(super) fn ended_reply(
         Err(Unsent::TooLarge(size, largest)) => {
             Some(frame_connection::too_large(name, link.codec(), size, largest).into())
         }
-    }
-}
-
-/// What a reply says about the replica. A function's own error and a wrong argument speak for it. A replica that is busy is
-/// not ill.
-pub(super) fn replica_outcome(reply: &Reply) -> ReplicaOutcome {
-    let Err(Failure::Rpc(error)) = &reply.result else {
-        return ReplicaOutcome::Answered;
-    };
-    match error.code() {
-        Code::Unavailable | Code::Internal | Code::DeadlineExceeded => ReplicaOutcome::Failed,
-        Code::ResourceExhausted => ReplicaOutcome::Cancelled,
-        _ => ReplicaOutcome::Answered,
     }
 }
 

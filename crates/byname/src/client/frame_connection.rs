@@ -35,14 +35,10 @@ use crate::limits_and_timeouts::{Limit, Limits};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
-use crate::wire::instance_and_load::ReportedLoad;
+use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
 const WINDOW: usize = 4;
-
-/// After about this time (plus or minus a quarter), another connection replaces this one, so that calls reach servers
-/// that were added later.
-const AGE: Duration = Duration::from_secs(300);
 
 /// A connection, as its callers see it. A caller that sends something wakes the driver, which writes all frames at once.
 #[derive(Debug)]
@@ -52,7 +48,9 @@ pub(super) struct FrameConnection {
     /// The codec of values.
     codec: Codec,
     opened: Instant,
-    /// When another connection replaces it.
+    /// Which server is at the other end, if it says so.
+    instance: Option<InstanceId>,
+    /// When another connection replaces it. It is random, near [`Limits::connection_age`].
     until: Instant,
 }
 
@@ -90,6 +88,8 @@ enum ConnectionStatus {
 
 impl FrameConnection {
     fn new(server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
+        let (instance, fifth) = (server.instance, limits.connection_age / 5);
+        let until = later(now, (limits.connection_age - fifth).saturating_add((fifth * 2).mul_f64(jitter)));
         let codecs = vec![codec.name().into()];
         let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs, instance: None };
         let mut write_queue = WriteQueue::new();
@@ -110,7 +110,7 @@ impl FrameConnection {
             earliest: None,
             reported: None,
         };
-        Self { state: SharedState::new(state), codec, opened: now, until: later(now, AGE.mul_f64(0.75 + jitter / 2.0)) }
+        Self { state: SharedState::new(state), codec, opened: now, instance, until }
     }
 
     fn state(&self) -> StateGuard<'_, FrameConnectionState> {
@@ -129,6 +129,11 @@ impl FrameConnection {
 
     pub(super) fn is_open(&self) -> bool {
         self.state().status == ConnectionStatus::Open
+    }
+
+    /// Which server is at the other end, if it says so.
+    pub(super) fn instance(&self) -> Option<InstanceId> {
+        self.instance
     }
 
     /// When another connection replaces it.

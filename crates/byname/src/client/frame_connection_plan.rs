@@ -8,19 +8,15 @@ use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::frame_connection::Upgrades;
-use super::replica_choice::{ReplicaChoice, ReplicaId, SentCall};
+use super::replica_choice::{ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
+use super::replica_subset::ReplicaSubset;
+use super::runtime_connections::{LOOK, OpenedLink, RuntimeConnections};
 use crate::address::Address;
 use crate::deadline::later;
 
-/// Calls are spread over at most this many addresses of a service.
-const SPREAD: usize = 20;
-
 /// If an address is missing, the plan is looked at again after this time, or when the pause after a failure is over.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(1);
-
-/// How often to check otherwise whether another connection is needed.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// The connections of each runtime, and when another is opened. `K` names a runtime, and `L` is a connection.
 #[derive(Debug)]
@@ -32,6 +28,10 @@ pub(super) struct FrameConnectionPlan<K, L> {
     /// So had a call since this was asked last.
     is_in_use: bool,
     members: Vec<RuntimeConnections<K, L>>,
+    /// Which addresses come first if there are many.
+    subset: ReplicaSubset,
+    /// The last search for several instances behind one address has found none.
+    search_was_vain: bool,
     /// When another may be opened anywhere.
     upgrades: Upgrades,
     /// When another may be opened at addresses whose connections were cut.
@@ -40,39 +40,16 @@ pub(super) struct FrameConnectionPlan<K, L> {
     order: AddressOrder,
 }
 
-/// The connections of one runtime.
-#[derive(Debug)]
-struct RuntimeConnections<K, L> {
-    runtime: K,
-    /// The oldest first.
-    links: Vec<PlannedConnection<L>>,
-    /// Which of them the next call goes by.
-    choice: ReplicaChoice,
-    /// As many as there are addresses to spread calls over.
-    wanted: usize,
-    /// There were as many at some time.
-    is_complete: bool,
-    /// One is being opened.
-    is_opening: bool,
-}
-
-#[derive(Debug)]
-struct PlannedConnection<L> {
-    address: Address,
-    link: L,
-    replica: ReplicaId,
-    /// When another replaces it.
-    until: Instant,
-}
-
 impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(subset: ReplicaSubset) -> Self {
         let (upgrades, order) = (Upgrades::default(), AddressOrder::default());
         Self {
             was_offered: false,
             was_used: false,
             is_in_use: false,
             members: Vec::new(),
+            subset,
+            search_was_vain: false,
             upgrades,
             cut: Vec::new(),
             order,
@@ -88,17 +65,14 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         now: Instant,
         chance: &mut Rng,
     ) -> Option<(L, SentCall)> {
-        let member = self.members.iter_mut().find(|member| member.runtime == runtime)?;
-        let sent = member.choice.choose(tried, now, chance)?;
-        let chosen = member.links.iter().find(|planned| planned.replica == sent.replica);
-        let chosen = chosen.expect("each replica to choose from has its connection");
+        let chosen = self.member(runtime)?.choose(tried, now, chance)?;
         (self.was_used, self.is_in_use) = (true, true);
-        Some((chosen.link.clone(), sent))
+        Some(chosen)
     }
 
     /// Any connection of this runtime. No call goes by it yet.
     pub(super) fn any(&self, runtime: K) -> Option<&L> {
-        self.members.iter().find(|member| member.runtime == runtime)?.links.first().map(|planned| &planned.link)
+        self.members.iter().find(|member| member.runtime == runtime)?.any()
     }
 
     /// A call has ended. `calls` is what the replica said of its calls in flight, if it did.
@@ -110,12 +84,9 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         calls: Option<u32>,
         now: Instant,
     ) {
-        let Some(member) = self.member(runtime) else { return };
-        // A replica that fails at once looks idle. And without an answer the report is that of an earlier one.
-        if let Some(calls) = calls.filter(|_| outcome == ReplicaOutcome::Answered) {
-            member.choice.reported(&sent, calls, now);
+        if let Some(member) = self.member(runtime) {
+            member.call_ended(sent, outcome, calls, now);
         }
-        member.choice.ended(sent, outcome, now);
     }
 
     /// Whether a call had one of these connections to go by.
@@ -131,7 +102,8 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// These are the addresses of the service now. Returns the connections to others, which no further call goes by. If a
     /// runtime has only such, they stay until another replaces them.
     pub(super) fn addresses_are(&mut self, addresses: &[Address], now: Instant) -> Vec<L> {
-        self.members.iter_mut().flat_map(|member| member.addresses_are(addresses, now)).collect()
+        let subset = self.subset;
+        self.members.iter_mut().flat_map(|member| member.addresses_are(addresses, subset, now)).collect()
     }
 
     /// The server offers frames. Whether the caller must open a connection for this runtime.
@@ -145,17 +117,12 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     }
 
     /// The addresses for another connection of this runtime, the best first.
-    pub(super) fn candidates(
-        &mut self,
-        runtime: K,
-        mut addresses: Vec<Address>,
-        now: Instant,
-        chance: &mut Rng,
-    ) -> Vec<Address> {
+    pub(super) fn candidates(&mut self, runtime: K, mut addresses: Vec<Address>, now: Instant) -> Vec<Address> {
         self.cut.retain(|(address, _)| addresses.contains(address));
         addresses.retain(|address| self.cut.iter().all(|(cut, upgrades)| cut != address || upgrades.may_try(now)));
-        let mut candidates =
-            self.member(runtime).map(|member| member.candidates(addresses, chance)).unwrap_or_default();
+        let subset = self.subset;
+        let member = self.member(runtime);
+        let mut candidates = member.map(|member| member.candidates(&addresses, subset, now)).unwrap_or_default();
         self.order.order(&mut candidates);
         candidates
     }
@@ -165,22 +132,29 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         self.order.timed_out(address);
     }
 
-    /// A connection is open, and calls go by it too until then. Returns the connection that it replaces.
-    pub(super) fn opened(&mut self, runtime: K, address: Address, link: L, until: Instant, now: Instant) -> Option<L> {
+    /// A connection is open. Calls go by it too until then, unless it leads to an instance that has one. Returns the
+    /// connections that no further call goes by: those that it replaces, or itself. `jitter` is random, from 0 to 1.
+    pub(super) fn opened(&mut self, runtime: K, opened: OpenedLink<L>, now: Instant, jitter: f64) -> Vec<L> {
         self.upgrades.opened();
-        self.order.answered(&address);
-        self.member(runtime)?.install(address, link, until, now)
+        self.order.answered(&opened.address);
+        let Some(member) = self.member(runtime) else { return vec![opened.link] };
+        let left = member.opened(opened, now, jitter);
+        let (has_several, has_searched) = (member.has_several(), member.has_searched());
+        self.search_was_vain = !has_several && (has_searched || self.search_was_vain);
+        left
     }
 
-    /// No connection could be opened. `jitter` is random, from 0 to 1.
-    pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
-        self.upgrades.failed(now, jitter);
+    /// No connection could be opened for this runtime. `jitter` is random, from 0 to 1.
+    pub(super) fn failed(&mut self, runtime: K, now: Instant, jitter: f64) {
+        if self.member(runtime).is_none_or(|member| member.failed(now, jitter)) {
+            self.upgrades.failed(now, jitter);
+        }
     }
 
     /// The opening is over, whatever came of it.
     pub(super) fn opening_ended(&mut self, runtime: K) {
         if let Some(member) = self.member(runtime) {
-            member.is_opening = false;
+            member.opening_ended();
         }
         self.forget_members();
     }
@@ -201,23 +175,23 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// No further call goes by the connections that this is true of.
     pub(super) fn forget(&mut self, now: Instant, is_over: impl Fn(&L) -> bool) {
         for member in &mut self.members {
-            for planned in member.links.extract_if(.., |planned| is_over(&planned.link)) {
-                member.choice.leave(planned.replica, now);
-            }
+            member.forget(now, &is_over);
         }
         self.forget_members();
     }
 
-    /// When to ask again whether this runtime [needs another](Self::needs_another).
+    /// When to ask again whether this runtime [needs another](Self::needs_another). It is later than now.
     pub(super) fn look_at(&self, runtime: K, now: Instant) -> Instant {
-        let member = self.members.iter().find(|member| member.runtime == runtime);
-        let is_missing = member.is_some_and(|member| member.links.len() < member.wanted);
-        if is_missing { later(now, LOOK_FOR_MISSING).max(self.upgrades.not_before(now)) } else { later(now, LOOK) }
+        match self.members.iter().find(|member| member.runtime == runtime) {
+            Some(member) if member.is_missing() => later(now, LOOK_FOR_MISSING).max(self.upgrades.not_before(now)),
+            Some(member) => member.look_at(now),
+            None => later(now, LOOK),
+        }
     }
 
     /// Takes out all connections.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = L> {
-        self.members.iter_mut().flat_map(|member| member.links.drain(..)).map(|planned| planned.link)
+        self.members.iter_mut().flat_map(RuntimeConnections::take_all)
     }
 
     fn member(&mut self, runtime: K) -> Option<&mut RuntimeConnections<K, L>> {
@@ -225,7 +199,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     }
 
     fn forget_members(&mut self) {
-        self.members.retain(|member| !member.links.is_empty() || member.is_opening);
+        self.members.retain(|member| !member.is_unused());
     }
 
     /// Whether the caller must open another connection for this runtime. It counts as begun then.
@@ -233,101 +207,11 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         if !self.upgrades.may_try(now) {
             return false;
         }
-        let Some(member) = self.member(runtime) else {
-            self.members.push(RuntimeConnections::new(runtime, now));
-            return true;
-        };
-        let needs_one = member.links.len() < member.wanted || member.links.iter().any(|planned| planned.until <= now);
-        needs_one && !std::mem::replace(&mut member.is_opening, true)
-    }
-}
-
-impl<K, L> RuntimeConnections<K, L> {
-    /// A runtime whose first connection is being opened.
-    fn new(runtime: K, now: Instant) -> Self {
-        Self {
-            runtime,
-            links: Vec::new(),
-            choice: ReplicaChoice::new(now),
-            wanted: 1,
-            is_complete: false,
-            is_opening: true,
+        if let Some(member) = self.member(runtime) {
+            return member.begin(now);
         }
-    }
-
-    /// The addresses for another connection, the best first. Calls are spread over addresses of one family, because the
-    /// IPv4 and the IPv6 address of a server are often the same machine.
-    fn candidates(&mut self, mut addresses: Vec<Address>, chance: &mut Rng) -> Vec<Address> {
-        let family = self.family(&addresses);
-        let is_of_family =
-            |address: &Address| family.as_ref().is_some_and(|family| family.is_of_the_family_of(address));
-        chance.shuffle(&mut addresses);
-        addresses.sort_by_key(|address| !is_of_family(address));
-        self.wanted = addresses.iter().filter(|address| is_of_family(address)).count().clamp(1, SPREAD);
-        let is_linked = |address: &Address| self.links.iter().any(|planned| planned.address == *address);
-        let (linked, free): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_linked);
-        match self.links.first() {
-            // The first connection may go anywhere.
-            None => free,
-            // Another beside those that there are.
-            Some(_) if self.links.len() < self.wanted => free.into_iter().filter(is_of_family).collect(),
-            // One in place of the oldest.
-            Some(PlannedConnection { address: oldest, .. }) => {
-                let again = linked.into_iter().filter(|address| address == oldest);
-                free.into_iter().filter(is_of_family).chain(again).collect()
-            }
-        }
-    }
-
-    fn addresses_are(&mut self, addresses: &[Address], now: Instant) -> Vec<L> {
-        if let Some(family) = self.family(addresses) {
-            let of_family = addresses.iter().filter(|address| family.is_of_the_family_of(address));
-            self.wanted = of_family.count().clamp(1, SPREAD);
-        }
-        let is_listed = |planned: &PlannedConnection<L>| addresses.contains(&planned.address);
-        if !self.links.iter().any(is_listed) {
-            for planned in &mut self.links {
-                planned.until = planned.until.min(now);
-            }
-            return Vec::new();
-        }
-        let mut gone = Vec::new();
-        for planned in self.links.extract_if(.., |planned| !is_listed(planned)) {
-            self.choice.leave(planned.replica, now);
-            gone.push(planned.link);
-        }
-        gone
-    }
-
-    /// An address of the family that calls are spread over: that of the oldest connection to one of these.
-    fn family(&self, addresses: &[Address]) -> Option<Address> {
-        let linked = self.links.iter().map(|planned| &planned.address).find(|linked| addresses.contains(linked));
-        linked.or(addresses.first()).cloned()
-    }
-
-    /// Calls go by this connection too from now on. Returns the connection that it replaces.
-    fn install(&mut self, address: Address, link: L, until: Instant, now: Instant) -> Option<L> {
-        let same = self.links.iter().position(|linked| linked.address == address);
-        let old = match same {
-            None if self.links.len() >= self.wanted => Some(0),
-            same => same,
-        };
-        let old = old.map(|at| self.links.remove(at));
-        // The same replica by another connection is known already.
-        let replica = match &old {
-            Some(old) if same.is_some() => old.replica,
-            // One that joins the others gets its share little by little.
-            _ if self.is_complete => self.choice.join(now),
-            _ => self.choice.add(now),
-        };
-        if let Some(old) = &old
-            && old.replica != replica
-        {
-            self.choice.leave(old.replica, now);
-        }
-        self.links.push(PlannedConnection { address, link, replica, until });
-        self.is_complete |= self.wanted > 1 && self.links.len() >= self.wanted;
-        old.map(|old| old.link)
+        self.members.push(RuntimeConnections::new(runtime, self.search_was_vain, now));
+        true
     }
 }
 
@@ -338,7 +222,9 @@ mod tests {
     use fastrand::Rng;
     use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
+    use super::super::runtime_connections::SPREAD;
     use super::*;
+    use crate::wire::instance_and_load::InstanceId;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -350,10 +236,20 @@ mod tests {
         std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)).into()
     }
 
+    fn plan() -> FrameConnectionPlan<u8, u32> {
+        FrameConnectionPlan::new(ReplicaSubset::random(1))
+    }
+
+    /// To a server that says no instance.
+    fn link<L>(address: Address, link: L, until: Instant) -> OpenedLink<L> {
+        OpenedLink { address, instance: None, link, until }
+    }
+
     fn opens(plan: &mut FrameConnectionPlan<u8, u32>, runtime: u8, port: u16, link: u32, now: Instant) -> Option<u32> {
-        let old = plan.opened(runtime, at(port), link, now + HOUR, now);
+        let mut left = plan.opened(runtime, self::link(at(port), link, now + HOUR), now, 0.5);
         plan.opening_ended(runtime);
-        old
+        assert!(left.len() <= 1);
+        left.pop()
     }
 
     /// The connection of a call that ends at once.
@@ -365,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_opened_at_the_second_offer_and_one_at_a_time() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let (mut plan, now) = (plan(), Instant::now());
         assert!(!plan.offered(1, now), "a client that makes one call needs none");
         assert!(plan.offered(1, now));
         assert!(!plan.offered(1, now), "one is being opened");
@@ -380,15 +276,15 @@ mod tests {
 
     #[test]
     fn calls_are_spread_over_the_addresses_of_one_family() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let (mut plan, now) = (plan(), Instant::now());
         let addresses = || vec![at(1), at_ipv6(1), at(2)];
         let mut chance = Rng::with_seed(1);
         plan.offered(1, now);
         assert!(plan.offered(1, now));
-        assert_eq!(plan.candidates(1, addresses(), now, &mut chance).len(), 3, "the first may go anywhere");
+        assert_eq!(plan.candidates(1, addresses(), now).len(), 3, "the first may go anywhere");
         opens(&mut plan, 1, 1, 10, now);
         assert!(plan.needs_another(1, now), "there are two of its family");
-        assert_eq!(plan.candidates(1, addresses(), now, &mut chance), [at(2)]);
+        assert_eq!(plan.candidates(1, addresses(), now), [at(2)]);
         opens(&mut plan, 1, 2, 20, now);
         assert!(!plan.needs_another(1, now));
         // A call that goes on makes the other one better.
@@ -405,34 +301,33 @@ mod tests {
 
     #[test]
     fn an_old_connection_is_replaced_elsewhere_or_at_its_own_address() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
-        let mut chance = Rng::with_seed(1);
+        let (mut plan, now) = (plan(), Instant::now());
         plan.offered(1, now);
         plan.offered(1, now);
         opens(&mut plan, 1, 1, 10, now);
         assert!(!plan.needs_another(1, now + HOUR / 2) && plan.needs_another(1, now + HOUR));
-        assert_eq!(plan.candidates(1, vec![at(1)], now, &mut chance), [at(1)]);
+        assert_eq!(plan.candidates(1, vec![at(1)], now + HOUR), [at(1)]);
         assert_eq!(opens(&mut plan, 1, 1, 11, now + HOUR), Some(10));
         assert!(plan.needs_another(1, now + HOUR * 2));
-        assert_eq!(plan.candidates(1, vec![at(7)], now, &mut chance), [at(7)], "the name has changed");
+        assert_eq!(plan.candidates(1, vec![at(7)], now + HOUR * 2), [at(7)], "the name has changed");
         assert_eq!(opens(&mut plan, 1, 7, 12, now + HOUR * 2), Some(11));
     }
 
     #[test]
     fn an_address_that_held_up_the_opening_comes_last() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let (mut plan, now) = (plan(), Instant::now());
         plan.offered(1, now);
         plan.offered(1, now);
         plan.stalled(&at(1));
-        for seed in 0..8 {
-            let candidates = plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(seed));
-            assert_eq!(candidates, [at(2), at(1)]);
+        for identity in 0..8 {
+            plan.subset = ReplicaSubset::random(identity);
+            assert_eq!(plan.candidates(1, vec![at(1), at(2)], now), [at(2), at(1)]);
         }
     }
 
     /// A plan whose runtime 1 has connections 10 and 20 to two addresses.
     fn with_two(now: Instant) -> FrameConnectionPlan<u8, u32> {
-        let mut plan = FrameConnectionPlan::new();
+        let mut plan = plan();
         plan.offered(1, now);
         reopen(&mut plan, [10, 20], now);
         plan
@@ -440,7 +335,7 @@ mod tests {
 
     fn reopen(plan: &mut FrameConnectionPlan<u8, u32>, [one, two]: [u32; 2], now: Instant) {
         assert!(plan.offered(1, now));
-        plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(1));
+        plan.candidates(1, vec![at(1), at(2)], now);
         opens(plan, 1, 1, one, now);
         assert!(plan.needs_another(1, now));
         opens(plan, 1, 2, two, now);
@@ -491,40 +386,74 @@ mod tests {
 
     #[test]
     fn an_address_whose_connections_are_cut_again_and_again_is_left_alone_for_a_while() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let (mut plan, now) = (plan(), Instant::now());
         plan.offered(1, now);
         plan.offered(1, now);
         for _ in 0..3 {
             plan.ended(&at(1), true, Duration::from_secs(1), now, 0.5);
         }
-        let mut candidates = |now| plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(1));
+        let mut candidates = |now| plan.candidates(1, vec![at(1), at(2)], now);
         assert_eq!(candidates(now), [at(2)]);
         assert_eq!(candidates(now + Duration::from_secs(60)).len(), 2);
     }
 
     #[test]
     fn a_replica_that_is_missing_is_looked_for_sooner() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
+        let (mut plan, now) = (plan(), Instant::now());
         plan.offered(1, now);
         plan.offered(1, now);
         opens(&mut plan, 1, 1, 10, now);
         assert_eq!(plan.look_at(1, now), now + LOOK);
         plan.needs_another(1, now + HOUR);
-        plan.candidates(1, vec![at(1), at(2)], now, &mut Rng::with_seed(1));
+        plan.candidates(1, vec![at(1), at(2)], now);
         assert_eq!(plan.look_at(1, now), now + LOOK_FOR_MISSING);
         for _ in 0..3 {
-            plan.failed(now, 0.5);
+            plan.failed(1, now, 0.5);
         }
         assert_eq!(plan.look_at(1, now), now + Duration::from_secs(4));
     }
 
     #[test]
+    fn one_search_without_another_instance_is_enough_for_a_client() {
+        let (mut plan, mut now) = (plan(), Instant::now());
+        let alone = |link, until| OpenedLink {
+            instance: InstanceId::read("0000000000000001"),
+            ..self::link(at(1), link, until)
+        };
+        plan.offered(1, now);
+        let mut tries = |plan: &mut FrameConnectionPlan<u8, u32>, links: std::ops::Range<u32>| {
+            assert!(plan.offered(1, now));
+            plan.candidates(1, vec![at(1)], now);
+            assert!(plan.opened(1, alone(0, now + HOUR), now, 0.5).is_empty());
+            plan.opening_ended(1);
+            let mut tries = 0;
+            for link in links {
+                goes_by(plan, 1, now);
+                if plan.needs_another(1, now) {
+                    assert_eq!(plan.candidates(1, vec![at(1)], now), [at(1)]);
+                    assert_eq!(
+                        plan.opened(1, alone(link, now + HOUR), now, 0.5),
+                        [link],
+                        "it leads to the same instance"
+                    );
+                    plan.opening_ended(1);
+                    tries += 1;
+                }
+                now = plan.look_at(1, now);
+            }
+            plan.forget(now, |_| true);
+            tries
+        };
+        assert_eq!(tries(&mut plan, 1..20), 5);
+        assert_eq!(tries(&mut plan, 1..20), 1, "after a restart of the server");
+    }
+
+    #[test]
     fn a_connection_to_an_address_that_is_gone_is_left_when_there_is_another() {
-        let (mut plan, now) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now());
-        let mut chance = Rng::with_seed(1);
+        let (mut plan, now) = (plan(), Instant::now());
         plan.offered(1, now);
         plan.offered(1, now);
-        plan.candidates(1, vec![at(1), at(2)], now, &mut chance);
+        plan.candidates(1, vec![at(1), at(2)], now);
         opens(&mut plan, 1, 1, 10, now);
         opens(&mut plan, 1, 2, 20, now);
         assert!(!plan.take_use() && goes_by(&mut plan, 1, now).is_some());
@@ -532,14 +461,14 @@ mod tests {
         assert!(plan.addresses_are(&[at(2), at(1)], now).is_empty());
         assert_eq!(plan.addresses_are(&[at(2), at(3)], now), [10]);
         assert!(plan.needs_another(1, now), "one to the third");
-        assert_eq!(plan.candidates(1, vec![at(2), at(3)], now, &mut chance), [at(3)]);
+        assert_eq!(plan.candidates(1, vec![at(2), at(3)], now), [at(3)]);
         opens(&mut plan, 1, 3, 30, now);
         // All are gone, and what is new is of another family.
         assert!(plan.addresses_are(&[at_ipv6(4)], now).is_empty());
         assert!(goes_by(&mut plan, 1, now).is_some(), "they are better than none");
         assert!(plan.needs_another(1, now));
-        assert_eq!(plan.candidates(1, vec![at_ipv6(4)], now, &mut chance), [at_ipv6(4)]);
-        assert_eq!(plan.opened(1, at_ipv6(4), 40, now + HOUR, now), Some(20));
+        assert_eq!(plan.candidates(1, vec![at_ipv6(4)], now), [at_ipv6(4)]);
+        assert_eq!(plan.opened(1, link(at_ipv6(4), 40, now + HOUR), now, 0.5), [20]);
         plan.opening_ended(1);
         assert_eq!(plan.addresses_are(&[at_ipv6(4)], now), [30]);
         assert!(!plan.needs_another(1, now));
@@ -575,12 +504,12 @@ mod tests {
             linked in proptest::collection::btree_set(1..6u16, 1..5),
             listed in proptest::collection::btree_set(1..9u16, 1..8),
         ) {
-            let (mut plan, now) = (FrameConnectionPlan::<u8, u16>::new(), Instant::now());
+            let (mut plan, now) = (FrameConnectionPlan::<u8, u16>::new(ReplicaSubset::random(1)), Instant::now());
             plan.offered(1, now);
             plan.offered(1, now);
-            plan.candidates(1, linked.iter().map(|port| at(*port)).collect(), now, &mut Rng::with_seed(1));
+            plan.candidates(1, linked.iter().map(|port| at(*port)).collect(), now);
             for port in &linked {
-                plan.opened(1, at(*port), *port, now + HOUR, now);
+                plan.opened(1, link(at(*port), *port, now + HOUR), now, 0.5);
             }
             plan.opening_ended(1);
             let addresses: Vec<_> = listed.iter().map(|port| at(*port)).collect();
@@ -601,7 +530,7 @@ mod tests {
             addresses in 1..7u16,
             seed in any::<u64>(),
         ) {
-            let (mut plan, mut now, mut chance) = (FrameConnectionPlan::<u8, u32>::new(), Instant::now(), Rng::with_seed(seed));
+            let (mut plan, mut now, mut chance) = (plan(), Instant::now(), Rng::with_seed(seed));
             let mut opening = [false; 3];
             // The connections of each runtime, by what the machine said of them.
             let mut open: BTreeMap<u32, (u8, Address)> = BTreeMap::new();
@@ -612,18 +541,17 @@ mod tests {
                     Event::Look(who) => plan.needs_another(who, now).then_some(who),
                     Event::Ends(who, at) if opening[usize::from(who)] => {
                         let all: Vec<_> = (1..=addresses).map(self::at).collect();
-                        let candidates = plan.candidates(who, all, now, &mut chance);
+                        let candidates = plan.candidates(who, all, now);
                         match at.and_then(|at| candidates.get(at % candidates.len().max(1))) {
                             Some(address) => {
                                 next += 1;
                                 let until = now + Duration::from_secs(300);
-                                let old = plan.opened(who, address.clone(), next, until, now);
-                                if let Some(old) = old {
+                                for old in plan.opened(who, link(address.clone(), next, until), now, chance.f64()) {
                                     prop_assert_eq!(open.remove(&old).map(|(owner, _)| owner), Some(who));
                                 }
                                 open.insert(next, (who, address.clone()));
                             }
-                            None => plan.failed(now, chance.f64()),
+                            None => plan.failed(who, now, chance.f64()),
                         }
                         plan.opening_ended(who);
                         opening[usize::from(who)] = false;

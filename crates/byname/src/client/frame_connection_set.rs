@@ -16,14 +16,15 @@ use super::frame_connection::{FrameConnection, open};
 use super::frame_connection_plan::FrameConnectionPlan;
 use super::replica_choice::{ReplicaId, SentCall};
 use super::replica_load::ReplicaOutcome;
+use super::runtime_connections::OpenedLink;
 use super::service_target::ServiceTarget;
 use crate::clock_and_chance::{random_fraction, random_source};
 use crate::codec::Codec;
-use crate::deadline::{DeadlineTimer, later};
+use crate::deadline::{DeadlineTimer, later, until};
 use crate::limits_and_timeouts::Limits;
 use crate::runtime;
 
-/// Each runtime has one connection, or several if the service's name has several addresses.
+/// Each runtime has one connection, or several if the service has several addresses, or several servers behind one.
 pub(super) struct FrameConnectionSet {
     target: ServiceTarget,
     limits: Limits,
@@ -65,12 +66,13 @@ impl FrameConnectionSet {
         codec: Codec,
         opened: impl Fn(Id) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let plan = FrameConnectionPlan::new(target.subset());
         Arc::new(Self {
             target,
             limits,
             codec,
             opened: Box::new(opened),
-            known: Mutex::new(KnownConnections { plan: FrameConnectionPlan::new(), chance: random_source() }),
+            known: Mutex::new(KnownConnections { plan, chance: random_source() }),
         })
     }
 
@@ -136,8 +138,8 @@ impl FrameConnectionSet {
         runtime::spawn(runtime, keep(opening));
     }
 
-    fn failed(&self, why: &str) {
-        self.known().plan.failed(Instant::now(), random_fraction());
+    fn failed(&self, runtime: Id, why: &str) {
+        self.known().plan.failed(runtime, Instant::now(), random_fraction());
         tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
@@ -188,14 +190,10 @@ async fn keep(opening: OpeningGuard) {
     let Some(set) = opening.set.upgrade() else {
         return;
     };
-    let runtime = Handle::current();
+    let (runtime, runtime_id) = (Handle::current(), opening.runtime);
     let candidates = match addresses(&set.target).await {
-        Ok(addresses) => {
-            let mut known = set.known();
-            let KnownConnections { plan, chance } = &mut *known;
-            plan.candidates(opening.runtime, addresses, Instant::now(), chance)
-        }
-        Err(why) => return set.failed(&why.to_string()),
+        Ok(addresses) => set.known().plan.candidates(runtime_id, addresses, Instant::now()),
+        Err(why) => return set.failed(runtime_id, &why.to_string()),
     };
     let (opened, stalled) = open(&set.target, candidates, set.codec, &set.limits).await;
     for address in &stalled {
@@ -203,19 +201,36 @@ async fn keep(opening: OpeningGuard) {
     }
     let (address, mut driver) = match opened {
         Ok(opened) => opened,
-        Err(why) => return set.failed(&why),
+        Err(why) => return set.failed(runtime_id, &why),
     };
     let link = Arc::clone(driver.link());
-    let runtime_id = opening.runtime;
-    let old = set.known().plan.opened(runtime_id, address.clone(), Arc::clone(&link), link.until(), Instant::now());
-    if let Some(old) = old {
-        old.leave();
+    let planned = OpenedLink {
+        address: address.clone(),
+        instance: link.instance(),
+        link: Arc::clone(&link),
+        until: link.until(),
+    };
+    let left = set.known().plan.opened(runtime_id, planned, Instant::now(), random_fraction());
+    left.iter().for_each(|left| left.leave());
+    let is_used = !left.iter().any(|left| Arc::ptr_eq(left, &link));
+    if is_used {
+        (set.opened)(runtime_id);
     }
-    (set.opened)(opening.runtime);
     let weak = Weak::clone(&opening.set);
     drop(opening);
-    // There may be more addresses.
+    // There may be more addresses, or more servers behind one.
     set.look(&runtime);
+    if !is_used {
+        tracing::debug!("another connection of frames with {} leads to the same server: {address}", set.target.url());
+        let look_at = set.known().plan.look_at(runtime_id, Instant::now());
+        drop(set);
+        driver.await;
+        until(look_at).await;
+        if let Some(set) = weak.upgrade() {
+            set.look(&runtime);
+        }
+        return;
+    }
     let look_at = |set: &FrameConnectionSet, now| set.known().plan.look_at(runtime_id, now);
     let mut look = link.until().min(look_at(&set, Instant::now()));
     drop(set);

@@ -8,33 +8,56 @@ use http::StatusCode;
 use super::call_errors::{broken, late, reply_too_large};
 use super::coded_bodies;
 use super::endpoint::Endpoint;
-use super::http_connections::HttpConnections;
+use super::endpoint_set::EndpointCount;
+use super::http_connections::{CallConnection, HttpConnections};
 use super::http_exchange::{HttpExchange, HttpOutcome};
 use super::http_request::BodyCoding;
 use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
+use super::replica_outcome::replica_outcome;
 use super::reply_stream;
+use super::tried_replicas::TriedReplicas;
 use super::typed_result::unasked_stream;
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::request::Reply;
+use crate::wire::instance_and_load::ReportedLoad;
 use crate::wire::{Way, headers, path_format, reply};
 
-/// One attempt. A kept connection that turns out to be closed is replaced by the next one.
+/// One attempt. It goes to none of the replicas that were `tried`, if there is another. Its own replica is added to them.
 pub(super) async fn attempt(
     connections: &Arc<HttpConnections>,
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
+    tried: &TriedReplicas,
 ) -> Reply {
+    let (reply, count) = exchange(connections, outgoing, args, tried).await;
+    if let Some(replica) = count.replica() {
+        tried.extend(Some(replica));
+        let outcome = replica_outcome(&reply);
+        let load = ReportedLoad::of_answer(&reply.metadata);
+        count.ended(outcome, load.map(|load| load.calls));
+    }
+    reply
+}
+
+/// One exchange. A kept connection that turns out to be closed is replaced by the next one.
+async fn exchange(
+    connections: &Arc<HttpConnections>,
+    outgoing: &OutgoingCall,
+    args: &EncodedArguments,
+    tried: &TriedReplicas,
+) -> (Reply, EndpointCount) {
     let mut has_changed_way = false;
     let mut may_compress = true;
     loop {
-        let (connection, is_reused, permit) = match connections.get(outgoing).await {
+        let got = match connections.get(outgoing, &tried.all()).await {
             Ok(got) => got,
-            Err(error) => return error.into(),
+            Err(error) => return (error.into(), EndpointCount::default()),
         };
+        let CallConnection { connection, count, is_reused, permit } = got;
         let endpoint = Arc::clone(&connection.endpoint);
         let coding = match endpoint.coded() {
             Some(coded) => Box::pin(coded.coding_for(endpoint.takes_paths(), outgoing, args, may_compress)).await,
@@ -44,7 +67,7 @@ pub(super) async fn attempt(
         let exchanged = if outgoing.has_streams() {
             match reply_stream::http::attempt(connections, connection, permit, outgoing, args).await {
                 Ok(exchanged) => Some(exchanged),
-                Err(reply) => return reply,
+                Err(reply) => return (reply, count),
             }
         } else {
             HttpExchange::start(connections, connection, permit, outgoing, args, coding).await
@@ -62,7 +85,8 @@ pub(super) async fn attempt(
                     && let Err(error) =
                         Box::pin(coded_bodies::decode(&outgoing.name, answer, connections.limits.message)).await
                 {
-                    return Reply { result: Err(error.into()), metadata: take(&mut answer.headers) };
+                    let metadata = take(&mut answer.headers);
+                    return (Reply { result: Err(error.into()), metadata }, count);
                 }
                 let is_unsupported =
                     matches!(&exchanged.result, Ok(answer) if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -73,18 +97,18 @@ pub(super) async fn attempt(
                     continue;
                 }
                 if !is_switched_off(way, &done) {
-                    return done;
+                    return (done, count);
                 }
                 if path_format::write(args).is_none() && headers::offers(&done.metadata, Way::Path) {
                     let error = needs_the_plain_way(&connections.target.url(), &outgoing.name);
-                    return Reply { result: Err(error.into()), ..done };
+                    return (Reply { result: Err(error.into()), ..done }, count);
                 }
                 if has_changed_way || outgoing.upload.is_taken() {
-                    return done;
+                    return (done, count);
                 }
                 has_changed_way = true;
             }
-            None => return late(&outgoing.name, outgoing.allowed, Executed::Unknown).into(),
+            None => return (late(&outgoing.name, outgoing.allowed, Executed::Unknown).into(), count),
         }
     }
 }

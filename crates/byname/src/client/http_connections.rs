@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use super::call_errors::{late, paused_clock};
 use super::connect::{ConnectFailure, connect, first_to_connect, no_replica};
 use super::endpoint::{Endpoint, IdleHttpConnection};
-use super::endpoint_set::EndpointSet;
+use super::endpoint_set::{ChosenEndpoint, EndpointCount, EndpointSet};
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
 use super::outgoing_call::OutgoingCall;
+use super::replica_choice::ReplicaId;
+use super::replica_load::ReplicaOutcome;
 use super::service_target::ServiceTarget;
 use crate::address::Address;
 use crate::codec::Codec;
@@ -44,6 +46,14 @@ pub(super) struct HttpConnections {
     frames: Option<Arc<FrameConnectionSet>>,
 }
 
+/// The connection of one call.
+pub(super) struct CallConnection {
+    pub(super) connection: PooledConnection,
+    pub(super) count: EndpointCount,
+    pub(super) is_reused: bool,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
 /// A connection that a call uses.
 pub(super) struct PooledConnection {
     pub(super) http1: Http1Connection,
@@ -56,7 +66,7 @@ pub(super) struct PooledConnection {
 
 impl HttpConnections {
     pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
-        let endpoints = Arc::new(EndpointSet::new(compress));
+        let endpoints = EndpointSet::new(compress, limits.connections, target.subset());
         let waiting = Arc::<AtomicUsize>::default();
         let frames = frames.map(|codec| {
             let (endpoints, waiting) = (Arc::clone(&endpoints), Arc::clone(&waiting));
@@ -84,19 +94,25 @@ impl HttpConnections {
         self.uses.load(Ordering::Relaxed)
     }
 
-    /// A connection for one call, and whether it was used before. The permit is for this call.
-    pub(super) async fn get(
-        &self,
-        outgoing: &OutgoingCall,
-    ) -> Result<(PooledConnection, bool, OwnedSemaphorePermit), Error> {
+    /// A connection for one call. `tried` are the replicas at which it has failed.
+    pub(super) async fn get(&self, outgoing: &OutgoingCall, tried: &[ReplicaId]) -> Result<CallConnection, Error> {
         if let Some(answer) = self.target.changed_since(&self.listed) {
             // Sockets are closed outside of the lock.
-            drop(self.endpoints.list(&answer.replicas));
+            drop(self.endpoints.list(&answer.replicas, Instant::now()));
         }
         let permit = self.permit(outgoing).await?;
-        match self.kept() {
-            Some(connection) => Ok((connection, true, permit)),
-            None => Ok((self.open(outgoing).await?, false, permit)),
+        let mut chosen = self.choose(tried);
+        match chosen.idle.take() {
+            // The server may have closed it since. The connection notices that before it sends.
+            Some((endpoint, IdleHttpConnection { http1, runtime, timer })) => {
+                self.uses.fetch_add(1, Ordering::Relaxed);
+                let connection = PooledConnection { http1, endpoint, runtime, timer };
+                Ok(CallConnection { connection, count: chosen.count, is_reused: true, permit })
+            }
+            None => {
+                let (connection, count) = self.open(outgoing, chosen, tried).await?;
+                Ok(CallConnection { connection, count, is_reused: false, permit })
+            }
         }
     }
 
@@ -131,20 +147,27 @@ impl HttpConnections {
         }
     }
 
-    /// A kept connection. The server may have closed it since; the connection notices that before it sends.
-    fn kept(&self) -> Option<PooledConnection> {
+    fn choose(&self, tried: &[ReplicaId]) -> ChosenEndpoint {
         let mut closed = Vec::new();
-        let kept = self.endpoints.take_idle(Handle::current().id(), Instant::now(), &mut closed);
+        let room = self.limits.connections.max(1) - self.busy();
+        let chosen = self.endpoints.choose(Handle::current().id(), tried, room, Instant::now(), &mut closed);
         // Sockets are closed outside of the lock.
         drop(closed);
-        let (endpoint, IdleHttpConnection { http1, runtime, timer }) = kept?;
-        self.uses.fetch_add(1, Ordering::Relaxed);
-        Some(PooledConnection { http1, endpoint, runtime, timer })
+        chosen
     }
 
-    async fn open(&self, outgoing: &OutgoingCall) -> Result<PooledConnection, Error> {
-        let busy = self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections);
-        let surplus = self.endpoints.make_room(busy, self.limits.connections.max(1));
+    /// How many connections are in use.
+    fn busy(&self) -> usize {
+        self.limits.connections.max(1) - self.permits.available_permits().min(self.limits.connections)
+    }
+
+    async fn open(
+        &self,
+        outgoing: &OutgoingCall,
+        mut chosen: ChosenEndpoint,
+        tried: &[ReplicaId],
+    ) -> Result<(PooledConnection, EndpointCount), Error> {
+        let surplus = self.endpoints.make_room(self.busy(), self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
         let mut is_unix = false;
@@ -152,15 +175,22 @@ impl HttpConnections {
             let found = before(until, self.target.answer()).await;
             let mut answer = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
             let mut is_second = false;
+            // The first call of a client that looks up its replicas.
+            if self.listed.compare_exchange(0, answer.version, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                drop(self.endpoints.list(&answer.replicas, Instant::now()));
+                chosen = self.choose(tried);
+            }
             loop {
-                let addresses = answer.addresses();
+                let mut addresses = self.endpoints.ordered(answer.addresses());
+                let first = chosen.endpoint.as_ref().map(|endpoint| endpoint.address());
+                addresses.sort_by_key(|address| Some(address) != first);
                 is_unix = addresses.iter().all(Address::is_unix);
                 let replicas = &answer.replicas;
                 let attempt = |address: Address, progress| async move {
                     let replica = replicas.iter().find(|replica| replica.address == address).ok_or_else(no_replica)?;
                     Ok((replica.clone(), connect(&address, replica.url.tls.as_ref(), &progress).await?))
                 };
-                let outcome = first_to_connect(self.endpoints.ordered(addresses), until, attempt).await;
+                let outcome = first_to_connect(addresses, until, attempt).await;
                 for address in &outcome.stalled {
                     self.endpoints.timed_out(address);
                 }
@@ -181,27 +211,31 @@ impl HttpConnections {
                 }
             }
         };
-        match connecting.await {
+        let failure = match connecting.await {
             Ok((replica, stream)) => {
                 self.uses.fetch_add(1, Ordering::Relaxed);
-                let endpoint = self.endpoints.at(replica);
+                let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
-                Ok(PooledConnection { http1, endpoint, runtime: Handle::current(), timer })
+                return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));
             }
-            Err(ConnectFailure::Failed(why)) => Err(match HandshakeRefusal::of(&why) {
+            Err(failure) => failure,
+        };
+        chosen.count.ended(ReplicaOutcome::Failed, None);
+        Err(match failure {
+            ConnectFailure::Failed(why) => match HandshakeRefusal::of(&why) {
                 Some(refusal) => self.refused(refusal),
                 None if is_unix => self.unreachable(&hint_about_a_socket(&why)),
                 None => self.unreachable(&hint(&why)),
-            }),
-            Err(ConnectFailure::Late(_)) if until == outgoing.deadline => {
-                Err(late(&outgoing.name, outgoing.allowed, Executed::No))
+            },
+            ConnectFailure::Late(_) if until == outgoing.deadline => {
+                late(&outgoing.name, outgoing.allowed, Executed::No)
             }
-            Err(ConnectFailure::Late(missing)) => {
+            ConnectFailure::Late(missing) => {
                 let limit = self.limits.connect;
                 let why = format!("{missing} within {limit:?} (`Limits::connect`){}", paused_clock());
-                Err(self.unreachable(&why).of_limit(Limit::Connect))
+                self.unreachable(&why).of_limit(Limit::Connect)
             }
-        }
+        })
     }
 
     /// One side refuses the other.

@@ -9,10 +9,12 @@ use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use super::frame_connection::CallHead;
+use super::policy::Policy;
 use super::renewed_token::{RenewedToken, is_refused};
 use crate::arguments::{EncodedArguments, unknown_argument};
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Items;
 
@@ -23,6 +25,7 @@ pub(super) struct OutgoingCall {
     pub(super) args: EncodedArguments,
     /// What its stub knows of it. `None` in a call by name.
     pub(super) method: Option<&'static Method>,
+    pub(super) policy: Policy,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Instant,
     /// The time until the deadline when the call began, for messages.
@@ -63,6 +66,29 @@ impl OutgoingCall {
     /// It may be sent again when it is unknown whether it ran.
     pub(super) fn is_idempotent(&self) -> bool {
         self.method.is_some_and(|method| method.idempotent)
+    }
+
+    /// The function of a call that may be sent to a second replica beside the first.
+    pub(super) fn hedged_method(&self) -> Option<&'static Method> {
+        self.method.filter(|method| self.policy.hedge && method.readonly && !self.has_streams())
+    }
+
+    /// The same call for the attempt of this number, which runs beside another. It has no streams.
+    pub(super) fn beside(&self, attempt: u32) -> Self {
+        let mut headers = self.headers.clone();
+        headers.insert(metadata::ATTEMPT, attempt.into());
+        Self {
+            name: self.name.clone(),
+            args: self.args.clone(),
+            method: self.method,
+            policy: self.policy.clone(),
+            headers,
+            deadline: self.deadline,
+            allowed: self.allowed,
+            upload: CallUpload::new(None),
+            takes_stream: false,
+            token: self.token.clone(),
+        }
     }
 
     /// Removes the argument that the server doesn't know, if that is what it says and if the value is the caller's

@@ -1,6 +1,7 @@
 //! Which replica of a service gets the next call: [`ReplicaChoice`]. A state machine without a clock.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::time::Instant;
@@ -38,6 +39,31 @@ struct Replica {
     joined: Option<f64>,
 }
 
+/// What is known of a replica, for a person.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ReplicaView {
+    pub(super) id: ReplicaId,
+    pub(super) standing: ReplicaStanding,
+    pub(super) in_flight: u32,
+    pub(super) reported: Option<u32>,
+    /// In seconds.
+    pub(super) latency: Option<f64>,
+    /// The share of the calls that were answered.
+    pub(super) success: f64,
+}
+
+/// Whether a replica gets calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ReplicaStanding {
+    Serving,
+    /// It gets this share of what it would get.
+    Joining(f64),
+    /// It is tried after this time.
+    Out(Duration),
+    /// A call is in flight that tries it.
+    Tried,
+}
+
 /// A call that was sent to a replica. It is given back when it has ended.
 #[must_use]
 #[derive(Debug)]
@@ -51,6 +77,11 @@ impl SentCall {
     /// Whether it must be given back. A call is not counted where there is no other replica.
     pub(super) fn is_counted(&self) -> bool {
         self.kind != SentCallKind::Uncounted
+    }
+
+    /// Whether it tries an ejected replica.
+    pub(super) fn is_probe(&self) -> bool {
+        self.kind == SentCallKind::Probe
     }
 }
 
@@ -124,6 +155,17 @@ impl ReplicaChoice {
         Some(SentCall { replica: replica.id, sent: seconds, kind })
     }
 
+    /// Counts a call as sent to this replica. `None` if it is not known.
+    pub(super) fn send_to(&mut self, id: ReplicaId, now: Instant) -> Option<SentCall> {
+        let index = self.position(id)?;
+        if self.replicas.len() == 1 {
+            return Some(SentCall { replica: id, sent: 0.0, kind: SentCallKind::Uncounted });
+        }
+        let sent = self.seconds(now);
+        self.replicas[index].load.sent(sent);
+        Some(SentCall { replica: id, sent, kind: SentCallKind::Counted })
+    }
+
     /// The answer to a call reports how many other calls the replica has in flight.
     pub(super) fn reported(&mut self, call: &SentCall, calls: u32, now: Instant) {
         if call.kind != SentCallKind::Uncounted
@@ -160,6 +202,24 @@ impl ReplicaChoice {
             self.move_if_serving(index);
             self.set_probe_at();
         }
+    }
+
+    /// What is known of each replica.
+    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = ReplicaView> {
+        let seconds = self.seconds(now);
+        self.replicas.iter().map(move |replica| {
+            let standing = match (replica.ejection.is_serving(), replica.ejection.probe_at()) {
+                (false, Some(at)) => ReplicaStanding::Out(at.saturating_duration_since(now)),
+                (false, None) => ReplicaStanding::Tried,
+                (true, _) => match replica.joined.filter(|joined| seconds - joined < GROWS_FOR) {
+                    Some(joined) => ReplicaStanding::Joining((seconds - joined) / GROWS_FOR),
+                    None => ReplicaStanding::Serving,
+                },
+            };
+            let (latency, success) = replica.load.latency_and_success(&self.service, seconds);
+            let (in_flight, reported) = (replica.load.in_flight, replica.load.reported_calls());
+            ReplicaView { id: replica.id, standing, in_flight, reported, latency, success }
+        })
     }
 
     /// An ejected replica that is to be tried now.
@@ -268,8 +328,6 @@ fn sample(count: usize, random: &mut Rng) -> ([usize; COMPARED], usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use fastrand::Rng;
     use proptest::prelude::*;
 

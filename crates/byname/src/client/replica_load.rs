@@ -135,6 +135,17 @@ impl ReplicaLoad {
         self.record = None;
     }
 
+    /// How many calls it had in flight when it said so last.
+    pub(super) fn reported_calls(&self) -> Option<u32> {
+        self.report.as_ref().map(|report| report.calls)
+    }
+
+    /// How long an answer takes, if a call has ended, and the share of the calls that were answered.
+    pub(super) fn latency_and_success(&self, service: &ServiceLoad, now: f64) -> (Option<f64>, f64) {
+        let record = self.record(service, now);
+        (self.record.map(|_| record.latency), record.success)
+    }
+
     /// How long a call takes here as against elsewhere. The replica with the lowest score is the best.
     pub(super) fn score(&self, service: &ServiceLoad, now: f64) -> f64 {
         let record = self.record(service, now);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::policy::Policy;
 use crate::error::{Code, Error, Executed};
 use crate::untrusted_text::excerpt;
 
@@ -9,6 +10,10 @@ use crate::untrusted_text::excerpt;
 #[derive(Debug)]
 pub(super) struct Attempts {
     idempotent: bool,
+    /// How often the call is sent at most.
+    most: usize,
+    /// The longest delay before the second attempt.
+    first_delay: Duration,
     /// The call is made while a repetition is served.
     in_repetition: bool,
     /// The number of the attempt that is made now, as its server sees it.
@@ -27,12 +32,10 @@ pub(super) enum AfterFailure {
     GiveUpForAll,
 }
 
-/// How often a call is sent at most.
-const ATTEMPTS: usize = 3;
-/// The longest first delay. It doubles with each attempt.
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-/// The same after `resource_exhausted` that does not say when to come again.
+/// The longest first delay after `resource_exhausted` that does not say when to come again, unless the policy has a longer one.
 const FIRST_DELAY_OF_EXHAUSTED: Duration = Duration::from_secs(1);
+/// The longest delay, however often it was doubled.
+const LONGEST_DELAY: Duration = Duration::from_secs(20);
 /// The most that the word of a server adds to a delay.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The most bytes of the message of an earlier attempt.
@@ -48,8 +51,15 @@ enum RetryCost {
 
 impl Attempts {
     /// `serving` is the attempt of the call during which this one is made; 1 also if there is none.
-    pub(super) fn new(idempotent: bool, serving: u32) -> Self {
-        Self { idempotent, in_repetition: serving > 1, number: serving, failed: Vec::new() }
+    pub(super) fn new(idempotent: bool, serving: u32, policy: &Policy) -> Self {
+        Self {
+            idempotent,
+            most: usize::try_from(policy.attempts).unwrap_or(usize::MAX),
+            first_delay: policy.first_delay,
+            in_repetition: serving > 1,
+            number: serving,
+            failed: Vec::new(),
+        }
     }
 
     /// An attempt has failed, `left` before the deadline. `random` is from 0 to 1. `withdraw` asks the budget, once at most
@@ -64,11 +74,12 @@ impl Attempts {
         let Some(cost) = self.cost(error) else {
             return AfterFailure::GiveUp;
         };
-        if !error.allows_retry() {
+        // An attempt beside another may have failed so.
+        if !error.allows_retry() || !self.failed.iter().all(Error::allows_retry) {
             return AfterFailure::GiveUpForAll;
         }
         let delay = self.delay(error, random);
-        if self.failed.len() + 1 >= ATTEMPTS || delay >= left {
+        if self.failed.len() + 1 >= self.most || delay >= left {
             return AfterFailure::GiveUp;
         }
         if cost == RetryCost::Budget {
@@ -79,6 +90,22 @@ impl Attempts {
         }
         self.failed.push(error.clone());
         AfterFailure::Again(delay)
+    }
+
+    /// Whether a second attempt may be made beside the first.
+    pub(super) fn may_hedge(&self) -> bool {
+        self.failed.is_empty() && self.most > 1 && !self.in_repetition
+    }
+
+    /// A second attempt is made beside the first, with this number.
+    pub(super) fn hedged(&mut self) -> u32 {
+        self.number = self.number.saturating_add(1);
+        self.number
+    }
+
+    /// One of two attempts beside each other has failed, and the other goes on.
+    pub(super) fn failed_beside_another(&mut self, error: Error) {
+        self.failed.push(error);
     }
 
     /// The number of the attempt that is made now. An attempt of which nothing was sent does not count.
@@ -120,10 +147,13 @@ impl Attempts {
 
     fn delay(&self, error: &Error, random: f64) -> Duration {
         let first = match (error.code(), error.retry_after()) {
-            (Code::ResourceExhausted, None) => FIRST_DELAY_OF_EXHAUSTED,
-            _ => FIRST_DELAY,
+            (Code::ResourceExhausted, None) => self.first_delay.max(FIRST_DELAY_OF_EXHAUSTED),
+            _ => self.first_delay,
         };
-        let own = first.mul_f64(random) * (1 << self.failed.len());
+        // More doublings than these reach the longest delay from a microsecond.
+        let doublings = self.failed.len().min(25);
+        let longest = first.saturating_mul(1 << doublings).min(LONGEST_DELAY);
+        let own = longest.mul_f64(random);
         own + error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)
     }
 }
@@ -158,6 +188,15 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    /// Of a call with the default policy.
+    fn usual_attempts(idempotent: bool, serving: u32) -> Attempts {
+        Attempts::new(idempotent, serving, &policy(3, 50))
+    }
+
+    fn policy(attempts: u32, first_delay: u64) -> Policy {
+        Policy { attempts, first_delay: Duration::from_millis(first_delay), ..Policy::new(LONG, false) }
+    }
+
     /// What follows this error again and again, while the budget grants everything.
     fn steps(mut attempts: Attempts, error: &Error) -> Vec<AfterFailure> {
         let mut steps = Vec::new();
@@ -171,7 +210,7 @@ mod tests {
     }
 
     fn sent(idempotent: bool, error: &Error) -> usize {
-        steps(Attempts::new(idempotent, 1), error).len()
+        steps(usual_attempts(idempotent, 1), error).len()
     }
 
     fn no_budget() -> bool {
@@ -202,13 +241,13 @@ mod tests {
         assert_eq!(sent(true, &full().of_limit(Limit::Waiting).with_retry_after(Duration::ZERO)), 3, "it says when");
         assert_eq!(sent(true, &full().executed_is(Executed::Yes)), 1, "a quota of the function itself");
         let never = Error::refused(Code::Unavailable, "").without_retry();
-        assert_eq!(steps(Attempts::new(true, 1), &never), [AfterFailure::GiveUpForAll]);
+        assert_eq!(steps(usual_attempts(true, 1), &never), [AfterFailure::GiveUpForAll]);
     }
 
     #[test]
     fn delays_double_and_are_random_from_zero() {
         let delays = |error: &Error, random: f64| {
-            let mut attempts = Attempts::new(true, 1);
+            let mut attempts = usual_attempts(true, 1);
             [(); 2].map(|()| match attempts.failed(error, random, LONG, || true) {
                 AfterFailure::Again(delay) => delay.as_millis(),
                 other => panic!("{other:?}"),
@@ -228,14 +267,14 @@ mod tests {
     fn no_attempt_begins_after_the_deadline_or_draws_on_the_budget_for_it() {
         let error = Error::refused(Code::Unavailable, "");
         let left = Duration::from_millis(50);
-        assert_eq!(Attempts::new(true, 1).failed(&error, 1.0, left, no_budget), AfterFailure::GiveUp);
-        let again = Attempts::new(true, 1).failed(&error, 0.5, left, || true);
+        assert_eq!(usual_attempts(true, 1).failed(&error, 1.0, left, no_budget), AfterFailure::GiveUp);
+        let again = usual_attempts(true, 1).failed(&error, 0.5, left, || true);
         assert_eq!(again, AfterFailure::Again(Duration::from_millis(25)));
     }
 
     #[test]
     fn what_no_server_has_seen_costs_nothing_and_does_not_count() {
-        let mut attempts = Attempts::new(false, 1);
+        let mut attempts = usual_attempts(false, 1);
         let unsent = Error::new(Code::Unavailable, "nobody there").unsent();
         assert!(matches!(attempts.failed(&unsent, 1.0, LONG, no_budget), AfterFailure::Again(_)));
         assert_eq!(attempts.number(), 1);
@@ -248,21 +287,21 @@ mod tests {
     #[test]
     fn without_budget_nobody_further_up_repeats_the_call_either() {
         let broken = Error::new(Code::Unavailable, "broken");
-        assert_eq!(Attempts::new(true, 1).failed(&broken, 1.0, LONG, || false), AfterFailure::GiveUpForAll);
-        assert_eq!(Attempts::new(false, 1).failed(&broken, 1.0, LONG, no_budget), AfterFailure::GiveUp);
+        assert_eq!(usual_attempts(true, 1).failed(&broken, 1.0, LONG, || false), AfterFailure::GiveUpForAll);
+        assert_eq!(usual_attempts(false, 1).failed(&broken, 1.0, LONG, no_budget), AfterFailure::GiveUp);
     }
 
     #[test]
     fn while_a_repetition_is_served_only_what_was_not_sent_is_repeated() {
         let broken = Error::new(Code::Unavailable, "broken");
-        assert_eq!(steps(Attempts::new(true, 2), &broken), [AfterFailure::GiveUpForAll]);
-        assert_eq!(Attempts::new(true, 2).number(), 2, "the call is a part of that attempt");
-        assert_eq!(steps(Attempts::new(true, 2), &broken.unsent()).len(), 3);
+        assert_eq!(steps(usual_attempts(true, 2), &broken), [AfterFailure::GiveUpForAll]);
+        assert_eq!(usual_attempts(true, 2).number(), 2, "the call is a part of that attempt");
+        assert_eq!(steps(usual_attempts(true, 2), &broken.unsent()).len(), 3);
     }
 
     #[test]
     fn the_error_tells_each_attempt_in_one_line_and_whether_any_may_have_run() {
-        let mut attempts = Attempts::new(true, 1);
+        let mut attempts = usual_attempts(true, 1);
         let last = Error::new(Code::Unavailable, "can't connect").unsent();
         assert_eq!(attempts.conclude(last.clone()).message(), "can't connect");
         attempts.failed(&last, 0.0, LONG, || true);
@@ -275,7 +314,7 @@ mod tests {
         let told = attempts.conclude(last.clone());
         assert_eq!((told.message(), told.executed()), (expected, Executed::Unknown));
         let executed = |earlier: Executed, last: Executed| {
-            let mut attempts = Attempts::new(true, 1);
+            let mut attempts = usual_attempts(true, 1);
             let error = Error::new(Code::Unavailable, "");
             attempts.failed(&error.clone().executed_is(earlier), 0.0, LONG, || true);
             attempts.conclude(error.executed_is(last)).executed()
@@ -283,6 +322,62 @@ mod tests {
         assert_eq!(executed(Executed::Yes, Executed::No), Executed::Yes);
         assert_eq!(executed(Executed::No, Executed::Yes), Executed::Yes);
         assert_eq!(executed(Executed::No, Executed::Unknown), Executed::Unknown);
+    }
+
+    #[test]
+    fn a_policy_sets_the_number_of_attempts_and_the_first_delay() {
+        let error = Error::refused(Code::Unavailable, "");
+        let delays = |policy: &Policy, error: &Error| {
+            let steps = steps(Attempts::new(true, 1, policy), error);
+            let delay = |step: &AfterFailure| match step {
+                AfterFailure::Again(delay) => Some(delay.as_millis()),
+                _ => None,
+            };
+            steps.iter().map_while(delay).collect::<Vec<_>>()
+        };
+        assert!(delays(&policy(1, 50), &error).is_empty());
+        assert_eq!(delays(&policy(2, 50), &error), [50]);
+        assert_eq!(delays(&policy(5, 10), &error), [10, 20, 40, 80]);
+        assert_eq!(delays(&policy(4, 0), &error), [0, 0, 0]);
+        assert_eq!(delays(&policy(5, 4_000), &error), [4_000, 8_000, 16_000, 20_000], "the longest delay");
+        assert_eq!(delays(&policy(3, u64::MAX), &error), [20_000, 20_000]);
+        let full = Error::refused(Code::ResourceExhausted, "");
+        assert_eq!(delays(&policy(2, 50), &full), [1_000]);
+        assert_eq!(delays(&policy(2, 3_000), &full), [3_000]);
+        let often = delays(&policy(40, 1), &error.with_retry_after(Duration::ZERO));
+        assert_eq!(often.iter().filter(|delay| **delay == 20_000).count(), 24, "{often:?}");
+    }
+
+    #[test]
+    fn an_attempt_beside_the_first_has_its_number_and_is_one_of_the_attempts() {
+        let error = Error::new(Code::Unavailable, "broken");
+        let mut attempts = usual_attempts(true, 1);
+        assert!(attempts.may_hedge());
+        assert_eq!(attempts.hedged(), 2);
+        attempts.failed_beside_another(error.clone());
+        assert!(!attempts.may_hedge(), "there is never a third");
+        assert!(matches!(attempts.failed(&error, 1.0, LONG, || true), AfterFailure::Again(_)));
+        assert_eq!(attempts.number(), 3);
+        assert_eq!(attempts.failed(&error, 1.0, LONG, no_budget), AfterFailure::GiveUp);
+        assert_eq!(attempts.conclude(error).message().lines().count(), 3);
+    }
+
+    #[test]
+    fn no_attempt_is_made_beside_the_first_where_only_one_is_made() {
+        assert!(!Attempts::new(true, 1, &policy(1, 50)).may_hedge());
+        assert!(!usual_attempts(true, 2).may_hedge(), "the call is made while a repetition is served");
+        let mut failed = usual_attempts(true, 1);
+        failed.failed(&Error::refused(Code::Unavailable, ""), 0.0, LONG, || true);
+        assert!(!failed.may_hedge());
+    }
+
+    #[test]
+    fn never_again_counts_also_if_another_attempt_says_less() {
+        let error = Error::new(Code::Unavailable, "broken");
+        let mut attempts = usual_attempts(true, 1);
+        attempts.hedged();
+        attempts.failed_beside_another(error.clone().without_retry());
+        assert_eq!(attempts.failed(&error, 1.0, LONG, no_budget), AfterFailure::GiveUpForAll);
     }
 
     fn any_error() -> impl Strategy<Value = Error> {
@@ -306,10 +401,12 @@ mod tests {
         fn whatever_fails_the_rules_hold(
             idempotent: bool,
             serving in 1..4u32,
-            failures in proptest::collection::vec((any_error(), 0.0..=1.0f64, any::<bool>()), 1..6),
+            most in 1..6u32,
+            first_delay in prop_oneof![Just(50), 0..100_000u64],
+            failures in proptest::collection::vec((any_error(), 0.0..=1.0f64, any::<bool>()), 1..8),
             mut left in 0..40_000u64,
         ) {
-            let mut attempts = Attempts::new(idempotent, serving);
+            let mut attempts = Attempts::new(idempotent, serving, &policy(most, first_delay));
             let (mut sent, mut drawn) = (1, 0);
             for (error, random, budget) in failures {
                 let number = attempts.number();
@@ -322,7 +419,7 @@ mod tests {
                     prop_assert!(idempotent || error.executed() == Executed::No);
                     prop_assert!(error.allows_retry() && error.code() != Code::Internal);
                     prop_assert!(delay < Duration::from_millis(left));
-                    prop_assert!(delay <= Duration::from_secs(6));
+                    prop_assert!(delay <= LONGEST_DELAY + LONGEST_RETRY_AFTER);
                     prop_assert!(serving == 1 || error.is_unsent());
                     prop_assert_eq!(asked, !error.is_unsent());
                     drawn += u32::from(asked);
@@ -337,7 +434,7 @@ mod tests {
                     break;
                 }
                 prop_assert_eq!(attempts.number(), serving + drawn);
-                prop_assert!(sent <= ATTEMPTS);
+                prop_assert!(sent <= most as usize);
             }
         }
     }

@@ -36,6 +36,11 @@ impl RetryBudget {
         self.count(now).withdraw()
     }
 
+    /// How many calls may be repeated now.
+    pub(super) fn tokens(&self, now: Instant) -> f64 {
+        self.count(now).tokens
+    }
+
     fn count(&self, now: Instant) -> MutexGuard<'_, RetryTokens> {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.count(self.calls.load(Ordering::Relaxed), now);

@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
+use super::policy::Policy;
 use super::renewed_token::{RenewedToken, is_refused};
 use super::service::Service;
 use crate::access_log::CallWay;
@@ -39,6 +40,7 @@ impl Route {
         &self,
         request: Request,
         method: Option<&'static Method>,
+        policy: Policy,
         CallDeadline { deadline, allowed }: CallDeadline,
         token: Option<Arc<RenewedToken>>,
     ) -> BoxFuture<Reply> {
@@ -75,9 +77,19 @@ impl Route {
                 };
                 let name = Cow::Owned(name.as_ref().to_owned());
                 let upload = CallUpload::new(items);
-                let outgoing =
-                    OutgoingCall { name, args, method, headers, deadline, allowed, upload, takes_stream, token };
-                Box::pin(Arc::clone(service).call(outgoing, None, Vec::new()))
+                let outgoing = OutgoingCall {
+                    name,
+                    args,
+                    method,
+                    policy,
+                    headers,
+                    deadline,
+                    allowed,
+                    upload,
+                    takes_stream,
+                    token,
+                };
+                Box::pin(Arc::clone(service).call(outgoing, None, None))
             }
         }
     }

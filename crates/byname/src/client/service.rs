@@ -1,6 +1,10 @@
-//! The service that a client calls: [`Service`] chooses the way of each attempt, and repeats calls.
+//! The service that a client calls: [`Service`] chooses the way of each attempt, repeats calls, and hedges them.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -8,21 +12,26 @@ use tokio::time::Instant;
 use super::discover::KnownReplicas;
 use super::frame_attempt;
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet};
+use super::hedge::{AttemptPair, Hedging, PairEnd};
 use super::http_attempt;
 use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
 use super::replica_choice::ReplicaId;
+use super::replica_load::ReplicaOutcome;
+use super::replica_outcome::replica_outcome;
 use super::reply_stream;
 use super::retry::{AfterFailure, Attempts};
 use super::retry_budget::RetryBudget;
 use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
+use super::tried_replicas::TriedReplicas;
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
-use crate::deadline::{later, until};
+use crate::deadline::{before, later, until};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
+use crate::method::Method;
 use crate::outcome::Failure;
 use crate::request::Reply;
 
@@ -32,6 +41,7 @@ pub(super) struct Service {
     /// Connections of frames, if the caller wants them.
     frames: Option<Arc<FrameConnectionSet>>,
     budget: RetryBudget,
+    hedging: Hedging,
 }
 
 impl Service {
@@ -39,7 +49,7 @@ impl Service {
     pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
-        Self { http: Arc::new(http), frames, budget: RetryBudget::new(Instant::now()) }
+        Self { http: Arc::new(http), frames, budget: RetryBudget::new(Instant::now()), hedging: Hedging::default() }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -60,20 +70,24 @@ impl Service {
         self.http.target.is_exposed()
     }
 
-    /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one. The call has failed at
-    /// the replicas that were `tried`.
+    /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one, and `tried` the
+    /// replica that it went to.
     pub(super) async fn call(
         self: Arc<Self>,
         mut outgoing: OutgoingCall,
         mut first: Option<Reply>,
-        mut tried: Vec<ReplicaId>,
+        tried: Option<ReplicaId>,
     ) -> Reply {
         self.deposit();
-        let mut attempts = Attempts::new(outgoing.is_idempotent(), metadata::attempt(&outgoing.headers));
+        let tried = TriedReplicas::new(tried);
+        let serving = metadata::attempt(&outgoing.headers);
+        let mut attempts = Attempts::new(outgoing.is_idempotent(), serving, &outgoing.policy);
+        let mut hedged = outgoing.hedged_method().filter(|_| first.is_none() && attempts.may_hedge());
         loop {
-            let done = match first.take() {
-                Some(done) => done,
-                None => self.attempt(&outgoing, &mut tried).await,
+            let done = match (first.take(), hedged.take()) {
+                (Some(done), _) => done,
+                (None, None) => self.attempt(&outgoing, &tried).await,
+                (None, Some(method)) => Box::pin(self.hedged(&outgoing, method, &tried, &mut attempts)).await,
             };
             let error = match done.result {
                 Err(Failure::Rpc(error)) => error,
@@ -117,9 +131,9 @@ impl Service {
 
     /// One attempt, by frames if there is a connection of frames, otherwise over HTTP. It goes to none of the replicas that
     /// were `tried`, if there is another.
-    async fn attempt(&self, outgoing: &OutgoingCall, tried: &mut Vec<ReplicaId>) -> Reply {
+    async fn attempt(&self, outgoing: &OutgoingCall, tried: &TriedReplicas) -> Reply {
         while let Some(frames) = &self.frames
-            && let Some(chosen) = self.choose(tried, Instant::now())
+            && let Some(chosen) = self.choose(&tried.all(), Instant::now())
         {
             tried.extend(chosen.count.replica());
             let args = match outgoing.args_in(chosen.link.codec()) {
@@ -136,8 +150,102 @@ impl Service {
             }
         }
         match outgoing.args_in(Codec::Json) {
-            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args).await,
+            Ok(args) => http_attempt::attempt(&self.http, outgoing, &args, tried).await,
             Err(error) => error.into(),
+        }
+    }
+
+    /// The first attempt of a call of this function, and a second one at another replica if the first is slow.
+    async fn hedged(
+        &self,
+        outgoing: &OutgoingCall,
+        method: &'static Method,
+        tried: &TriedReplicas,
+        attempts: &mut Attempts,
+    ) -> Reply {
+        let began = Instant::now();
+        let reply = match self.hedging.began(method) {
+            Some(delay) => self.hedged_after(delay, outgoing, tried, attempts).await,
+            None => self.attempt(outgoing, tried).await,
+        };
+        if is_answer(&reply) {
+            let now = Instant::now();
+            self.hedging.answered(method, now.saturating_duration_since(began), now);
+        }
+        reply
+    }
+
+    async fn hedged_after(
+        &self,
+        delay: Duration,
+        outgoing: &OutgoingCall,
+        tried: &TriedReplicas,
+        attempts: &mut Attempts,
+    ) -> Reply {
+        let mut first = pin!(self.attempt(outgoing, tried));
+        if let Some(done) = before(later(Instant::now(), delay), first.as_mut()).await {
+            return done;
+        }
+        let Some(other) = self.choose_another(tried) else {
+            return first.await;
+        };
+        let again = outgoing.beside(attempts.hedged());
+        tracing::debug!(rpc.method = %again.name, "sending `{}` to a second replica after {delay:?}", again.name);
+        let mut second = pin!(self.attempt_by(other, &again));
+        let (mut pair, mut first_ended, mut second_ended) = (AttemptPair::Both, false, false);
+        let end = poll_fn(|cx| {
+            if !first_ended && let Poll::Ready(done) = first.as_mut().poll(cx) {
+                first_ended = true;
+                let is_answer = is_answer(&done);
+                if let Some(end) = pair.ended(done, is_answer) {
+                    return Poll::Ready(end);
+                }
+            }
+            if !second_ended && let Poll::Ready(done) = second.as_mut().poll(cx) {
+                second_ended = true;
+                let is_answer = done.as_ref().is_some_and(is_answer);
+                let end = match done {
+                    Some(done) => pair.ended(done, is_answer),
+                    None => pair.unsent(),
+                };
+                if let Some(end) = end {
+                    return Poll::Ready(end);
+                }
+            }
+            Poll::Pending
+        });
+        match end.await {
+            PairEnd::One(done) => done,
+            PairEnd::BothFailed(first, last) => {
+                if let Err(Failure::Rpc(error)) = first.result {
+                    attempts.failed_beside_another(error);
+                }
+                last
+            }
+        }
+    }
+
+    /// A connection to a replica that the call was not sent to, if the call may be hedged now.
+    fn choose_another(&self, tried: &TriedReplicas) -> Option<ChosenConnection> {
+        let all = tried.all();
+        // A client that counts no replicas has only one.
+        if all.is_empty() {
+            return None;
+        }
+        let chosen = self.choose(&all, Instant::now())?;
+        let replica = chosen.count.replica().filter(|replica| !all.contains(replica))?;
+        if !self.hedging.withdraw() {
+            return None;
+        }
+        tried.extend(Some(replica));
+        Some(chosen)
+    }
+
+    /// One attempt by this connection of frames. `None` if the call was not sent.
+    async fn attempt_by(&self, chosen: ChosenConnection, outgoing: &OutgoingCall) -> Option<Reply> {
+        match outgoing.args_in(chosen.link.codec()) {
+            Ok(args) => frame_attempt::attempt(self.frames(), chosen, outgoing, &args).await,
+            Err(error) => Some(error.into()),
         }
     }
 
@@ -164,6 +272,11 @@ impl Service {
     pub(super) fn deposit(&self) {
         self.budget.deposit(Instant::now);
     }
+}
+
+/// Whether a call has its answer. A failure that another replica might not have is none.
+fn is_answer(reply: &Reply) -> bool {
+    replica_outcome(reply) == ReplicaOutcome::Answered
 }
 
 impl Drop for Service {

@@ -12,8 +12,10 @@ use super::endpoint_url::{EndpointUrl, EndpointUrls};
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
 use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
+use super::replica_subset::ReplicaSubset;
 use super::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServicePlace, ServiceUrl};
 use crate::address::Address;
+use crate::clock_and_chance::random_number;
 use crate::error::{Code, Error};
 use crate::transport::ClientTls;
 
@@ -23,6 +25,7 @@ pub(super) struct ServiceTarget {
     url: Arc<ServiceUrl>,
     is_exposed: bool,
     places: ReplicaPlaces,
+    subset: ReplicaSubset,
 }
 
 #[derive(Clone)]
@@ -117,7 +120,18 @@ impl ServiceTarget {
             }
         };
         let is_exposed = is_exposed && !url.is_https;
-        Ok(Self { url: Arc::new(url), is_exposed, places })
+        let subset = ReplicaSubset::random(random_number());
+        Ok(Self { url: Arc::new(url), is_exposed, places, subset })
+    }
+
+    /// The same service, of which the client uses these replicas if there are many.
+    pub(super) fn with_subset(self, subset: ReplicaSubset) -> Self {
+        Self { subset, ..self }
+    }
+
+    /// Which replicas the client uses if there are many.
+    pub(super) fn subset(&self) -> ReplicaSubset {
+        self.subset
     }
 
     pub(super) fn url(&self) -> String {
@@ -144,8 +158,12 @@ impl ServiceTarget {
 
     /// The service is used. Returns the replicas if they are others than those that were `seen`.
     pub(super) fn changed_since(&self, seen: &AtomicU64) -> Option<Answer> {
-        let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
-        discovery.used().filter(|answer| seen.swap(answer.version, Ordering::Relaxed) != answer.version)
+        let answer = match &self.places {
+            ReplicaPlaces::Fixed(answer) if answer.version == seen.load(Ordering::Relaxed) => return None,
+            ReplicaPlaces::Fixed(answer) => answer.clone(),
+            ReplicaPlaces::Discovered(discovery) => discovery.used()?,
+        };
+        (seen.swap(answer.version, Ordering::Relaxed) != answer.version).then_some(answer)
     }
 
     /// The addresses, if they may change. The next lookup begins if the service is used and they are old.
@@ -188,7 +206,7 @@ impl ServiceTarget {
 
 impl ReplicaPlaces {
     fn fixed(replicas: Vec<ReplicaAddress>) -> Self {
-        Self::Fixed(Answer { replicas: Arc::new(replicas), version: 0 })
+        Self::Fixed(Answer { replicas: Arc::new(replicas), version: 1 })
     }
 
     fn discovered(url: &ServiceUrl, source: ReplicaSource) -> Self {

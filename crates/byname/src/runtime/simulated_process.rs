@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::BoxFuture;
+use crate::ordered_watch as watch;
 
 thread_local! {
     /// The process whose task is polled.

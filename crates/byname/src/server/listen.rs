@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -28,6 +27,7 @@ use super::unix_socket::UnixSocket;
 use crate::address::Address;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
+use crate::ordered_watch as watch;
 use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture, told_to_stop};
 use crate::simulated_world::is_simulated;

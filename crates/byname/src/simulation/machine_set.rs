@@ -4,9 +4,9 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use super::program::Program;
+use crate::ordered_watch as watch;
 use crate::runtime::{BoxFuture, SimulatedProcess};
 use crate::simulated_world::{MachineId, SimulatedWorld};
 
@@ -27,7 +27,7 @@ pub(super) struct MachineSet {
     world: Arc<SimulatedWorld>,
     machines: Arc<Mutex<Vec<SimulatedMachine>>>,
     /// The first program that failed although nobody had told it to stop.
-    failed: watch::Sender<Option<String>>,
+    failed: Arc<watch::Sender<Option<String>>>,
 }
 
 struct SimulatedMachine {
@@ -47,7 +47,7 @@ impl MachineSet {
         let (_, end) = watch::channel(None);
         let caller = SimulatedMachine { name: caller.to_owned(), start: None, process, is_told_to_stop: false, end };
         let machines = Arc::new(Mutex::new(vec![caller]));
-        Self { world: Arc::clone(world), machines, failed: watch::Sender::new(None) }
+        Self { world: Arc::clone(world), machines, failed: Arc::new(watch::Sender::new(None)) }
     }
 
     /// The process of the scenario.
@@ -127,10 +127,8 @@ impl MachineSet {
         let machines = self.machines();
         if let (Err(why), false) = (result, machines[id].is_told_to_stop) {
             let name = &machines[id].name;
-            self.failed.send_if_modified(|failed| {
-                let is_first = failed.is_none();
+            self.failed.send_modify(|failed| {
                 failed.get_or_insert_with(|| format!("the program of the machine `{name}` failed: {why}"));
-                is_first
             });
         }
     }

@@ -51,7 +51,6 @@ impl fmt::Display for InstanceId {
 impl ReportedLoad {
     /// Client: the load in these headers. `None` if there is none that can be read. Elements behind the first two are
     /// ignored.
-    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "no client chooses by it yet"))]
     pub(crate) fn of_answer(headers: &HeaderMap) -> Option<Self> {
         let mut numbers = headers.get(headers::LOAD)?.to_str().ok()?.split(',').map(|number| {
             let number = number.trim_matches([' ', '\t']);

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses a part")]
 
 mod caller;
+mod connection_balancer;
 pub mod foreign;
 pub mod frames;
 mod log;
@@ -14,6 +15,7 @@ pub mod tls;
 pub mod unix;
 
 pub use caller::{Caller, Raw, get, post, post_with, raw, verb, within};
+pub use connection_balancer::ConnectionBalancer;
 pub use log::{Log, Span};
 #[cfg(feature = "tls")]
 pub use mounted::TlsMounted;

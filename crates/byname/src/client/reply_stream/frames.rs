@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use crate::arguments::EncodedArguments;
 use crate::client::call_errors::late;
-use crate::client::frame_attempt::{ended_reply, replica_outcome};
+use crate::client::frame_attempt::ended_reply;
 use crate::client::frame_connection::{BegunStream, CallPayload, FrameCall, FrameCallEnd, FrameUpload, UploadTask};
 use crate::client::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use crate::client::outgoing_call::OutgoingCall;
 use crate::client::replica_load::ReplicaOutcome;
+use crate::client::replica_outcome::replica_outcome;
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
 use crate::frames::header::kind;

@@ -1,0 +1,276 @@
+//! What a client would do with a call, and why: [`Explanation`].
+
+use std::fmt;
+use std::time::Duration;
+
+use super::discover::KnownReplicas;
+use super::policy::Policy;
+use super::replica_choice::{ReplicaStanding, ReplicaView};
+use crate::address::Address;
+use crate::limits_and_timeouts::Limits;
+
+/// What a client would do now with a call of one function: [`Client::explain`](crate::Client::explain) and
+/// [`Call::explain`](crate::Call::explain).
+///
+/// Print it with `{}`. The fields are for programs, and further ones may follow.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The name of the function.
+    pub name: String,
+    /// Each value that is effective, and where it came from.
+    pub settings: Vec<ExplainedSetting>,
+    /// The service. `None` for a client within the process.
+    pub service: Option<ExplainedService>,
+}
+
+/// A value that is effective for a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExplainedSetting {
+    /// Such as `timeout`.
+    pub name: &'static str,
+    /// The value, as a person reads it.
+    pub value: String,
+    /// Where it came from.
+    pub source: SettingSource,
+}
+
+/// Where a setting of a call came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SettingSource {
+    /// Nobody has set it.
+    Default,
+    /// `#[rpc(…)]` on the function.
+    Attribute,
+    /// `ClientBuilder::limits`.
+    Limits,
+    /// A method of the client's handle, such as `Client::timeout`.
+    Client,
+    /// `Client::policy`, with this pattern.
+    Policy(String),
+    /// An option of the call itself, such as `Call::timeout`.
+    Call,
+}
+
+/// What a client knows of its service.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExplainedService {
+    /// The URL of the client.
+    pub url: String,
+    /// How many more calls may be repeated now.
+    pub repetitions: f64,
+    /// The limits of the client.
+    pub limits: Limits,
+    /// Where the replicas are. `None` before the first lookup.
+    pub known: Option<KnownReplicas>,
+    /// What is known of each address that calls go to.
+    pub replicas: Vec<ExplainedReplica>,
+    /// How connections were used.
+    pub connections: ExplainedConnections,
+}
+
+/// What a client knows of one replica.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExplainedReplica {
+    /// Its address.
+    pub address: Address,
+    /// Whether calls go there by frames.
+    pub is_by_frames: bool,
+    /// Whether it gets calls.
+    pub state: ReplicaState,
+    /// The client's calls in flight there. 0 if the client knows no other replica, because it counts nothing then.
+    pub in_flight: u32,
+    /// How many calls it had in flight when it said so last.
+    pub reported: Option<u32>,
+    /// How long its answers take. `None` before the first, and if the client knows no other replica.
+    pub latency: Option<Duration>,
+    /// The share of the last calls that were answered, from 0 to 1.
+    pub success: f64,
+}
+
+/// Whether a replica gets calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ReplicaState {
+    /// It gets calls.
+    Serving,
+    /// It is new, or was ejected. It gets this share of its usual calls, from 0 to 1.
+    Joining(f64),
+    /// It has failed, and gets no calls for this time. Then one call tries it.
+    Ejected(Duration),
+    /// One call is trying it.
+    Tried,
+}
+
+/// How a client has used its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExplainedConnections {
+    /// The calls that were made, by frames and over HTTP.
+    pub calls: u64,
+    /// The connections of HTTP that were opened.
+    pub http_opened: u64,
+    /// How often an idle connection of HTTP was used again.
+    pub http_reused: u64,
+    /// The connections of frames that were opened.
+    pub frames_opened: u64,
+    /// How many calls waited because [`Limits::connections`] connections were in use.
+    pub waited: u64,
+    /// How long they waited, all together.
+    pub waited_for: Duration,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.name)?;
+        for ExplainedSetting { name, value, source } in &self.settings {
+            writeln!(f, "  {name:<12} {value:<24} {source}")?;
+        }
+        match &self.service {
+            Some(service) => service.fmt(f),
+            None => writeln!(f, "  service      within this process"),
+        }
+    }
+}
+
+impl fmt::Display for SettingSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Attribute => f.write_str("#[rpc] on the function"),
+            Self::Limits => f.write_str("ClientBuilder::limits"),
+            Self::Client => f.write_str("the client's handle"),
+            Self::Policy(pattern) => write!(f, "the policy for `{pattern}`"),
+            Self::Call => f.write_str("the call itself"),
+        }
+    }
+}
+
+impl fmt::Display for ExplainedService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  service      {}", self.url)?;
+        let calls = self.connections.calls;
+        writeln!(f, "  budget       {:.0} repetitions now; {calls} calls were made", self.repetitions.floor())?;
+        let Limits { connect, connections, waiting, pool_idle, message, .. } = &self.limits;
+        writeln!(
+            f,
+            "  limits       connect {connect:?}, connections {connections}, waiting {waiting}, pool_idle {pool_idle:?}, \
+             message {message}"
+        )?;
+        self.connections.fmt(f)?;
+        match &self.known {
+            None => writeln!(f, "  replicas     not looked up yet")?,
+            Some(KnownReplicas { addresses, age, failure, .. }) => {
+                write!(f, "  replicas     {} known", addresses.len())?;
+                if !age.is_zero() {
+                    write!(f, ", by an answer {age:.1?} old")?;
+                }
+                if let Some(why) = failure {
+                    write!(f, "; there is no newer answer: {why}")?;
+                }
+                writeln!(f)?;
+            }
+        }
+        for replica in &self.replicas {
+            writeln!(f, "    {replica}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExplainedReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = if self.is_by_frames { "frames" } else { "HTTP" };
+        write!(f, "{:<22} {way:<6}  {}, {} in flight", self.address.to_string(), self.state, self.in_flight)?;
+        if let Some(calls) = self.reported {
+            write!(f, ", reported {calls}")?;
+        }
+        if let Some(latency) = self.latency {
+            write!(f, ", latency {latency:.1?}, {:.0} % answered", self.success * 100.0)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ReplicaState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serving => f.write_str("gets calls"),
+            Self::Joining(share) => write!(f, "gets {:.0} % of its usual calls", share * 100.0),
+            Self::Ejected(time) => write!(f, "failed and is left out for {time:.1?}"),
+            Self::Tried => f.write_str("failed and is tried with one call"),
+        }
+    }
+}
+
+impl fmt::Display for ExplainedConnections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { calls, http_opened, http_reused, frames_opened, waited, waited_for } = self;
+        let opened = http_opened + frames_opened;
+        write!(f, "  connections  {opened} opened ({http_opened} HTTP, {frames_opened} frames)")?;
+        if *calls > 0 {
+            write!(f, ", {:.1} for 1,000 calls", opened as f64 * 1000.0 / *calls as f64)?;
+        }
+        write!(f, "; HTTP reused {http_reused} times; {waited} calls waited for one")?;
+        if let Some(average) = waited_for.checked_div(u32::try_from(*waited).unwrap_or(u32::MAX)) {
+            write!(f, ", {average:.1?} on average")?;
+        }
+        writeln!(f)
+    }
+}
+
+impl ExplainedReplica {
+    pub(super) fn new(address: Address, is_by_frames: bool, view: ReplicaView) -> Self {
+        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let state = match view.standing {
+            ReplicaStanding::Serving => ReplicaState::Serving,
+            ReplicaStanding::Joining(share) => ReplicaState::Joining(share),
+            ReplicaStanding::Out(time) => ReplicaState::Ejected(time),
+            ReplicaStanding::Tried => ReplicaState::Tried,
+        };
+        Self {
+            address,
+            is_by_frames,
+            state,
+            in_flight: view.in_flight,
+            reported: view.reported,
+            latency: view.latency.map(seconds),
+            success: view.success,
+        }
+    }
+}
+
+/// The settings of a policy, each with its source. `timeout` is where the time-out came from before the policies.
+pub(super) fn policy_settings(
+    policy: &Policy,
+    timeout: SettingSource,
+    is_hedged_by_attribute: bool,
+    set_by: &PolicySources,
+) -> Vec<ExplainedSetting> {
+    let source = |pattern: &Option<String>, otherwise: SettingSource| match pattern {
+        Some(pattern) => SettingSource::Policy(pattern.clone()),
+        None => otherwise,
+    };
+    let hedge = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::Default };
+    let setting = |name, value, source| ExplainedSetting { name, value, source };
+    let on = if policy.hedge { "on" } else { "off" };
+    vec![
+        setting("timeout", format!("{:?}", policy.timeout), source(&set_by.timeout, timeout)),
+        setting("attempts", policy.attempts.to_string(), source(&set_by.attempts, SettingSource::Default)),
+        setting("first delay", format!("{:?}", policy.first_delay), source(&set_by.first_delay, SettingSource::Default)),
+        setting("hedge", on.to_owned(), source(&set_by.hedge, hedge)),
+    ]
+}
+
+/// The patterns whose policies have changed each setting last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicySources {
+    pub(super) timeout: Option<String>,
+    pub(super) attempts: Option<String>,
+    pub(super) first_delay: Option<String>,
+    pub(super) hedge: Option<String>,
+}
