@@ -20,7 +20,7 @@ pub trait Balancer {
 }
 
 /// How a replica is in truth.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Load {
     /// Those on their way to it included.
     pub calls: u32,

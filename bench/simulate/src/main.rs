@@ -2,6 +2,8 @@
 
 mod balancer;
 mod peak_ewma;
+#[path = "../../../crates/byname/src/client/replica_subset.rs"]
+mod replica_subset;
 mod with_ejection;
 #[allow(clippy::duplicate_mod, reason = "the client's files are compiled once with its ejection and once without")]
 mod without_ejection;
@@ -13,7 +15,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use balancer::{LastReport, Oracle, OwnCalls};
-use world::{Change, Run, Scenario, Service};
+use world::{Change, Run, Scenario, Service, Subsets};
 
 #[derive(Parser)]
 struct Options {
@@ -132,7 +134,14 @@ fn experiments() -> Vec<Experiment> {
         for (what, service) in [("lognormal", Service::Lognormal), ("mixed", Service::Mixed)] {
             let name = format!("herd: 3 equal replicas, {what} service, load {load}, {clients} clients");
             let scenario = Scenario { service, measured: seconds(5, 35), ..Scenario::new(clients, 3, load) };
-            add(name, scenario, vec![skew()]);
+            add(name, scenario, vec![skew(50, 350)]);
+        }
+    }
+    for (how, subsets) in [("at random", Subsets::Random), ("by their numbers", Subsets::Numbered)] {
+        for replicas in [100, 103] {
+            let name = format!("subsets: each of 100 clients has 20 of {replicas} replicas {how}, load 0.7");
+            let scenario = Scenario { subsets, measured: seconds(2, 12), ..Scenario::new(100, replicas, 0.7) };
+            add(name, scenario, vec![fewest_clients(), most_clients(), skew(20, 120)]);
         }
     }
     all
@@ -183,13 +192,25 @@ fn share_of_last(name: &'static str, from: usize, to: usize) -> Figure {
 }
 
 /// The largest share of a replica beside the smallest.
-fn skew() -> Figure {
-    let of = |run: &Run| {
-        let count = run.sent[50].len();
-        let sums = (0..count).map(|index| run.sent[50..350].iter().map(|sent| sent[index]).sum::<u32>());
+fn skew(from: usize, to: usize) -> Figure {
+    let of = move |run: &Run| {
+        let count = run.sent[from].len();
+        let sums = (0..count).map(|index| run.sent[from..to].iter().map(|sent| sent[index]).sum::<u32>());
         f64::from(sums.clone().max().unwrap_or(0)) / f64::from(sums.min().unwrap_or(0))
     };
     Figure { name: "largest / smallest", of: Box::new(of) }
+}
+
+/// The replica with the fewest clients.
+fn fewest_clients() -> Figure {
+    let of = |run: &Run| f64::from(run.connections.iter().copied().min().unwrap_or(0));
+    Figure { name: "fewest clients", of: Box::new(of) }
+}
+
+/// The replica with the most.
+fn most_clients() -> Figure {
+    let of = |run: &Run| f64::from(run.connections.iter().copied().max().unwrap_or(0));
+    Figure { name: "most clients", of: Box::new(of) }
 }
 
 /// What was to be reached (docs/decisions/0140).
@@ -245,6 +266,17 @@ mod goals {
             let (slow, failing) =
                 (of("one ten times slower", "moved from the slow %"), of("one failing", "moved from the failing %"));
             assert!(slow >= 90.0 && failing >= 90.0, "{slow} % and {failing} % with {clients} clients");
+        }
+    }
+
+    #[test]
+    fn subsets_give_replicas_equal_shares() {
+        for (how, most, clients) in [("at random", 1.4, 14.0), ("by their numbers", 1.05, 20.0)] {
+            let of = |figure| {
+                median(&format!("subsets: each of 100 clients has 20 of 100 replicas {how}, load 0.7"), figure, OURS)
+            };
+            let (skew, fewest) = (of("largest / smallest"), of("fewest clients"));
+            assert!(skew <= most && fewest <= clients, "{skew} with subsets {how}, and {fewest} clients");
         }
     }
 

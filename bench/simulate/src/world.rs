@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use super::balancer::{Balancer, Ended, Load};
+use super::replica_subset::ReplicaSubset;
 
 /// What happens, except for chance.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub struct Scenario {
     /// The calls that come, as a share of what these replicas can serve.
     pub load: f64,
     pub service: Service,
+    pub subsets: Subsets,
     pub changes: Vec<(Duration, Change)>,
     /// The calls that are sent in this time are in the figures.
     pub measured: (Duration, Duration),
@@ -29,8 +32,18 @@ impl Scenario {
     /// One in which nothing happens, and nothing is measured.
     pub fn new(clients: usize, replicas: usize, load: f64) -> Self {
         let (service, measured) = (Service::Lognormal, (Duration::ZERO, Duration::ZERO));
-        Self { clients, replicas, load, service, changes: Vec::new(), measured }
+        Self { clients, replicas, load, service, subsets: Subsets::All, changes: Vec::new(), measured }
     }
+}
+
+/// Which replicas a client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subsets {
+    All,
+    /// Twenty, by rendezvous hashing.
+    Random,
+    /// Twenty, by the number of the client.
+    Numbered,
 }
 
 /// How long serving takes. The mean is always the same.
@@ -60,6 +73,8 @@ pub struct Run {
     pub failed: usize,
     /// The calls that were sent to each replica, in each tenth of a second from the beginning.
     pub sent: Vec<Vec<u32>>,
+    /// How many clients have each replica.
+    pub connections: Vec<u32>,
 }
 
 const WORKERS: usize = 4;
@@ -76,6 +91,8 @@ const DEADLINE: u64 = 1_000_000_000;
 const COLD_CALLS: u32 = 200;
 const COLD: f64 = 5.0;
 const TENTH: u64 = 100_000_000;
+/// The replicas of a client that has a subset.
+const SUBSET: usize = 20;
 
 pub fn run<B: Balancer>(scenario: &Scenario, seed: u64) -> Run {
     let clock = PausedClock::new();
@@ -124,7 +141,7 @@ struct World<'s, B: Balancer> {
     planned: u32,
     /// The calls in the order of their deadlines.
     deadlines: VecDeque<(u64, u32)>,
-    clients: Vec<B>,
+    clients: Vec<Client<B>>,
     replicas: Vec<Replica>,
     loads: Vec<Load>,
     calls: Vec<Call<B::Sent>>,
@@ -143,6 +160,15 @@ enum Event {
     Thaws(usize),
 }
 
+struct Client<B> {
+    balancer: B,
+    /// The numbers of its replicas. `None` if it has all.
+    subset: Option<Vec<usize>>,
+}
+
+/// A replica as a client knows it.
+struct NumberedReplica(usize);
+
 #[derive(Default)]
 struct Replica {
     queue: VecDeque<u32>,
@@ -159,6 +185,8 @@ struct Replica {
 struct Call<S> {
     client: u32,
     replica: u32,
+    /// The number that the client has for the replica.
+    known_as: u32,
     sent_at: u64,
     /// Until the client knows how it ended.
     sent: Option<S>,
@@ -170,7 +198,16 @@ impl<'s, B: Balancer> World<'s, B> {
     fn new(scenario: &'s Scenario, seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let now = Instant::now();
-        let clients = (0..scenario.clients).map(|_| B::new(scenario.replicas, random.fork(), now)).collect();
+        let clients: Vec<_> = (0..scenario.clients)
+            .map(|client| {
+                let subset = subset(scenario, client, seed);
+                let replicas = subset.as_ref().map_or(scenario.replicas, Vec::len);
+                Client { balancer: B::new(replicas, random.fork(), now), subset }
+            })
+            .collect();
+        let has = |client: &Client<B>, replica| client.subset.as_ref().is_none_or(|subset| subset.contains(&replica));
+        let count = |replica| clients.iter().filter(|client| has(client, replica)).count() as u32;
+        let connections = (0..scenario.replicas).map(count).collect();
         let measured = (nanoseconds(scenario.measured.0), nanoseconds(scenario.measured.1));
         let end = measured.1 + 2 * DEADLINE;
         let mut world = Self {
@@ -186,7 +223,7 @@ impl<'s, B: Balancer> World<'s, B> {
             loads: Vec::new(),
             calls: Vec::new(),
             measured,
-            run: Run { latencies: Vec::new(), failed: 0, sent: Vec::new() },
+            run: Run { latencies: Vec::new(), failed: 0, sent: Vec::new(), connections },
         };
         for _ in 0..scenario.replicas {
             world.add_replica(0);
@@ -247,12 +284,15 @@ impl<'s, B: Balancer> World<'s, B> {
             return;
         }
         let client = self.random.usize(..self.clients.len());
-        let (replica, sent) = self.clients[client].choose(&self.loads, Instant::now());
+        let (known_as, replica, sent) = self.clients[client].choose(&self.loads, Instant::now());
         self.loads[replica].calls += 1;
         let call = self.calls.len() as u32;
         let (client, sent_at) = (client as u32, self.time);
         let sent = Some(sent);
-        self.calls.push(Call { client, replica: replica as u32, sent_at, sent, is_answered: false, report: 0 });
+        let (replica_number, known_as) = (replica as u32, known_as as u32);
+        let call_sent =
+            Call { client, replica: replica_number, known_as, sent_at, sent, is_answered: false, report: 0 };
+        self.calls.push(call_sent);
         self.deadlines.push_back((self.time + DEADLINE, call));
         self.plan(self.time + NETWORK, Event::Arrives(call));
         let tenth = (self.time / TENTH) as usize;
@@ -323,7 +363,7 @@ impl<'s, B: Balancer> World<'s, B> {
         let Some(sent) = call.sent.take() else { return };
         let is_answered = is_answer && call.is_answered;
         let report = is_answer.then_some(call.report);
-        let ended = Ended { replica: call.replica as usize, is_answered, report };
+        let ended = Ended { replica: call.known_as as usize, is_answered, report };
         if (self.measured.0..self.measured.1).contains(&call.sent_at) {
             if is_answered {
                 self.run.latencies.push(((self.time - call.sent_at) as f64 / 1e6) as f32);
@@ -331,7 +371,7 @@ impl<'s, B: Balancer> World<'s, B> {
                 self.run.failed += 1;
             }
         }
-        self.clients[call.client as usize].ended(sent, ended, Instant::now());
+        self.clients[call.client as usize].balancer.ended(sent, ended, Instant::now());
     }
 
     fn changes(&mut self, change: Change) {
@@ -352,7 +392,7 @@ impl<'s, B: Balancer> World<'s, B> {
             Change::JoinsCold => {
                 self.add_replica(COLD_CALLS);
                 for client in &mut self.clients {
-                    client.join(self.replicas.len() - 1, Instant::now());
+                    client.balancer.join(self.replicas.len() - 1, Instant::now());
                 }
             }
         }
@@ -379,6 +419,42 @@ impl<'s, B: Balancer> World<'s, B> {
         }
         self.run
     }
+}
+
+impl<B: Balancer> Client<B> {
+    /// The replica of a call: the number that this client has for it, and its number among all.
+    fn choose(&mut self, loads: &[Load], now: Instant) -> (usize, usize, B::Sent) {
+        match &self.subset {
+            None => {
+                let (replica, sent) = self.balancer.choose(loads, now);
+                (replica, replica, sent)
+            }
+            Some(subset) => {
+                let loads: Vec<_> = subset.iter().map(|replica| loads[*replica].clone()).collect();
+                let (known_as, sent) = self.balancer.choose(&loads, now);
+                (known_as, subset[known_as], sent)
+            }
+        }
+    }
+}
+
+impl fmt::Display for NumberedReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "10.0.{}.{}:8080", self.0 / 256, self.0 % 256)
+    }
+}
+
+/// The replicas of this client. `None` if it has all.
+fn subset(scenario: &Scenario, client: usize, seed: u64) -> Option<Vec<usize>> {
+    let subset = match scenario.subsets {
+        Subsets::All => return None,
+        Subsets::Random => ReplicaSubset::random(Rng::with_seed(seed << 32 | client as u64).u64(..)),
+        Subsets::Numbered => ReplicaSubset::numbered(client as u32, scenario.clients as u32)
+            .expect("each client is one of the clients"),
+    };
+    let mut replicas: Vec<_> = (0..scenario.replicas).map(NumberedReplica).collect();
+    subset.order(&mut replicas);
+    Some(replicas.into_iter().take(SUBSET).map(|NumberedReplica(replica)| replica).collect())
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

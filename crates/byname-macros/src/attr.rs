@@ -601,6 +601,7 @@ mod tests {
                 alias = "c",
                 alias = "d",
                 readonly,
+                hedge,
                 idempotent,
                 blocking,
                 timeout = "2s",
@@ -613,7 +614,7 @@ mod tests {
         assert!(mistakes.is_empty(), "{mistakes:?}");
         assert_eq!(options.name.unwrap().value(), "a.b");
         assert_eq!(options.aliases.iter().map(LitStr::value).collect::<Vec<_>>(), ["c", "d"]);
-        assert!(options.readonly && options.idempotent && options.blocking.is_some());
+        assert!(options.readonly && options.idempotent && options.blocking.is_some() && options.hedge.is_some());
         assert_eq!(options.timeout_ms, Some(2_000));
         assert!(options.max_age.is_some_and(|max_age| max_age.seconds == 60) && options.public.is_some());
         assert_eq!(options.stub.unwrap(), "r#type");

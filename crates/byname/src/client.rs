@@ -14,6 +14,7 @@ mod ejection;
 mod endpoint;
 mod endpoint_set;
 mod endpoint_url;
+mod explanation;
 mod frame_attempt;
 pub(crate) mod frame_connection;
 mod frame_connection_plan;
@@ -68,6 +69,11 @@ use serde_json::Value;
 pub use self::call::{ByName, Call, WithMetadata};
 pub(crate) use self::call::{call, call_borrowed};
 pub use self::discover::{Discover, DiscoverFuture, KnownReplicas, Replicas};
+pub use self::explanation::{
+    ExplainedConnections, ExplainedReplica, ExplainedService, ExplainedSetting, Explanation, ReplicaState,
+    SettingSource,
+};
+use self::explanation::{policy_settings, repeated_setting};
 pub use self::policy::Policy;
 use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
@@ -154,6 +160,11 @@ pub enum Transport {
     /// client opens a connection of frames in the background, and closes those of HTTP. If the server or a proxy does
     /// not support frames, calls continue over HTTP. If a name has several addresses, the client opens a connection to
     /// each, up to twenty. For each call it compares three of them, and uses the one with the lowest estimated load.
+    ///
+    /// One address may stand for several servers, because a balancer forwards each connection to one of them. The client
+    /// notices it by further connections, up to five in the first second, and keeps one to each server. Those that
+    /// lead to a server that has one are closed before any call. [`Limits::connection_age`] is the age at which a
+    /// connection is replaced.
     #[default]
     Frames,
     /// Only HTTP/1.1. If a name has several addresses, each call goes to the least loaded of three of them too.
@@ -213,6 +224,27 @@ impl CallScope {
         let timeout = self.timeout.or(method.and_then(|method| method.timeout)).unwrap_or(self.way.limits().call);
         let usual = Policy::new(timeout, method.is_some_and(|method| method.hedge));
         if self.policies.is_empty() { usual } else { self.policies.apply(name, usual) }
+    }
+
+    /// What a call of this function would do. `own` is the time-out of the call itself.
+    fn explained(&self, name: &str, method: Option<&Method>, own: Option<Duration>) -> Explanation {
+        let limit = self.way.limits().call;
+        let (timeout, timeout_source) = match (self.timeout, method.and_then(|method| method.timeout)) {
+            (Some(timeout), _) => (timeout, SettingSource::Client),
+            (None, Some(timeout)) => (timeout, SettingSource::Attribute),
+            (None, None) if limit == Limits::default().call => (limit, SettingSource::Default),
+            (None, None) => (limit, SettingSource::Limits),
+        };
+        let is_hedged = method.is_some_and(|method| method.hedge);
+        let usual = Policy::new(timeout, is_hedged);
+        let set_by = self.policies.sources(name, usual.clone());
+        let policy = self.policies.apply(name, usual);
+        let mut settings = policy_settings(&policy, timeout_source, is_hedged, &set_by);
+        if let Some(own) = own {
+            settings[0] = ExplainedSetting { name: "timeout", value: format!("{own:?}"), source: SettingSource::Call };
+        }
+        settings.push(repeated_setting(method));
+        Explanation { name: name.to_owned(), settings, service: None }
     }
 
     /// Why no call can be made, if so.
@@ -310,6 +342,29 @@ impl Client {
         args: impl Serialize + 'static,
     ) -> Call<ByName, Result<T, CallError<Value>>> {
         call::by_name(self, name, &args)
+    }
+
+    /// What this client would do now with a call of this function by its name: each effective setting and where it came
+    /// from, the replicas and what is known of them, the connections. [`Call::explain`] does the same for a stub, which knows
+    /// what `#[rpc(…)]` says. Nothing is sent. The replicas are looked up if they are not known yet.
+    ///
+    /// ```
+    /// # async fn example(shop: byname::Client) {
+    /// println!("{}", shop.explain("orders.get").await);
+    /// # }
+    /// ```
+    pub async fn explain(&self, name: &str) -> Explanation {
+        let name = format!("{}{name}", self.scope.prefix);
+        self.explained(&name, None, None).await
+    }
+
+    async fn explained(&self, name: &str, method: Option<&Method>, own: Option<Duration>) -> Explanation {
+        let mut explanation = self.scope.explained(name, method, own);
+        if let Route::Remote(service) = &self.scope.way {
+            service.look_up().await;
+            explanation.service = Some(service.explained());
+        }
+        explanation
     }
 
     /// Calls a function that returns a stream by its name. The arguments are as in [`call`](Self::call).
@@ -728,6 +783,6 @@ impl ClientBuilder {
         }
         let frames = (self.transport == Transport::Frames).then_some(self.codec);
         let service = Service::new(target, self.limits, frames, self.compress);
-        Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(Arc::new(service)))) })
+        Ok(Client { scope: Arc::new(CallScope::new(Route::Remote(service))) })
     }
 }

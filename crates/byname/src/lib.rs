@@ -101,6 +101,7 @@ mod context;
 mod deadline;
 mod dispatch;
 mod error;
+mod explained_clients;
 mod frames;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
@@ -137,8 +138,9 @@ pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
 pub use client::{
-    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, KnownReplicas, Policy, Remote, Replicas, StreamCall,
-    Transport, WithMetadata,
+    ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, ExplainedConnections, ExplainedReplica,
+    ExplainedService, ExplainedSetting, Explanation, KnownReplicas, Policy, Remote, ReplicaState, Replicas,
+    SettingSource, StreamCall, Transport, WithMetadata,
 };
 pub use codec::{Bytes, Codec};
 pub use context::Context;

@@ -81,6 +81,7 @@ pub struct Server {
     plain: bool,
     path: bool,
     json_rpc: bool,
+    explains_clients: bool,
     /// `None` until the user says it: then only an own listener offers frames.
     frames: Option<bool>,
     require_json: bool,
@@ -114,6 +115,7 @@ impl Server {
             plain: true,
             path: true,
             json_rpc: true,
+            explains_clients: false,
             frames: None,
             require_json: false,
             access_log: false,
@@ -378,6 +380,19 @@ impl Server {
     /// `x-forwarded-for`, `x-real-ip` or `via`: a proxy has passed it on, and its caller may be anywhere.
     pub fn listing(mut self, on: bool) -> Self {
         self.listing = Some(on);
+        self
+    }
+
+    /// Whether `GET /rpc/!explain` says what the clients of this process know of their services: the replicas with their load
+    /// and state, the connections, the limits, as [`Client::explain`](crate::Client::explain) does. Off by default. It goes
+    /// through the rules for hosts and origins, but not through [`allow`](Self::allow) or interceptors. So turn it on only
+    /// where every caller may see the addresses of your services.
+    ///
+    /// ```console
+    /// $ curl localhost:8080/rpc/!explain
+    /// ```
+    pub fn explain_clients(mut self, on: bool) -> Self {
+        self.explains_clients = on;
         self
     }
 

@@ -143,7 +143,12 @@ async fn a_function_adds_headers_to_its_reply() {
 fn relays(inner: &Client) -> Server {
     let one = inner.clone();
     let two = inner.clone();
+    let three = inner.clone();
     Server::new()
+        .function("spawned", move || {
+            let call = three.call::<i64>("inner", ());
+            async move { Context::spawn(call).await.unwrap().map_err(|error| error.to_string()) }
+        })
         .function("relay", move || {
             let inner = one.clone();
             async move { inner.call::<i64>("inner", ()).await.map_err(|error| error.to_string()) }
@@ -155,25 +160,27 @@ fn relays(inner: &Client) -> Server {
 }
 
 #[tokio::test]
-async fn calls_made_while_serving_inherit_what_is_left_of_the_time_and_the_trace_and_nothing_else() {
+async fn calls_made_while_serving_inherit_what_is_left_of_the_time_and_the_trace_and_no_authority() {
     let inner = Foreign::answering(foreign::ret("7")).await;
     let running = Running::new(relays(&inner.client())).await;
     let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=1,b=2\r\n";
-    let headers = format!("byname-timeout-ms: 5000\r\nauthorization: secret\r\nx-user: ada\r\n{trace}");
-    for name in ["relay", "patient"] {
+    let headers =
+        format!("byname-timeout-ms: 5000\r\nbyname-attempt: 2\r\nauthorization: secret\r\nx-user: ada\r\n{trace}");
+    for name in ["relay", "patient", "spawned"] {
         let answer = raw(running.address, post_with(&format!("/rpc/{name}"), &headers, "")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     let asked = inner.requests();
-    assert_eq!(asked.len(), 2);
+    assert_eq!(asked.len(), 3);
     for asked in asked {
         let left: u64 = asked.header("byname-timeout-ms").parse().unwrap();
-        assert!(left > 0 && left <= 5000, "{left}");
+        assert!(left > 0 && left <= 4995, "5 ms are for the error of the call: {left}");
         let (before, after) = ("00-0af7651916cd43dd8448eb211c80319c-", "-01");
         let traceparent = asked.header("traceparent");
         let span = traceparent.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).unwrap_or(traceparent);
         assert!(span.len() == 16 && span != "b7ad6b7169203331", "the parent is the call that is served: {traceparent}");
         assert_eq!(asked.header("tracestate"), "a=1,b=2");
+        assert_eq!(asked.header("byname-attempt"), "2");
         assert_eq!((asked.header("authorization"), asked.header("x-user")), ("", ""), "authority is never inherited");
     }
 }
@@ -316,6 +323,121 @@ async fn a_call_without_time_left_is_not_sent_on() {
     assert_eq!(answer.status, 504);
     within(running.stopped()).await.unwrap();
     assert_eq!(inner.opened(), 0);
+}
+
+#[rpc(readonly)]
+async fn bottom() -> Result<(), byname::Error> {
+    std::future::pending().await
+}
+
+#[rpc(readonly)]
+async fn middle() -> Result<(), byname::Error>;
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_hears_the_error_of_the_innermost_call_in_place_of_its_own_time_out() {
+    let below = Client::local(&Server::new().method::<bottom>()).unwrap();
+    let server = Server::new().function("middle", move || {
+        let call = bottom::on(&below);
+        async move { call.await.map_err(byname::Error::from) }
+    });
+    let below = Client::local(&server).unwrap();
+    let server = Server::new().function("top", move || {
+        let call = middle::on(&below);
+        async move { call.await.map_err(byname::Error::from) }
+    });
+    let top = Client::local(&server).unwrap();
+    let error = top.call::<()>("top", ()).timeout(Duration::from_secs(1)).await.unwrap_err();
+    assert!(error.to_string().contains("`bottom` did not answer within 990ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_task_of_a_function_that_is_called_locally_is_an_ordinary_one() {
+    assert!(!Context::spawn(async { Context::current().is_some() }).await.unwrap());
+    let outside = std::thread::spawn(|| pollster::block_on(Context::spawn(async { 7 })).unwrap());
+    assert_eq!(outside.join().unwrap(), 7);
+}
+
+/// Functions whose task says how it ended.
+struct Spawns(mpsc::UnboundedSender<&'static str>);
+
+impl Spawns {
+    async fn spawn(&self) {
+        let say = self.0.clone();
+        let task = Context::spawn(async move {
+            let mut ended = Ended(Some(say.clone()));
+            say.send("started").unwrap();
+            Context::current().unwrap().cancellation().cancelled().await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            ended.0.take().unwrap().send("told, and ended").unwrap();
+        });
+        task.await.unwrap();
+    }
+}
+
+#[rpc]
+impl Spawns {
+    async fn change(&self) {
+        self.spawn().await;
+    }
+
+    #[rpc(readonly)]
+    async fn look(&self) {
+        self.spawn().await;
+    }
+
+    /// Its task goes on after its answer.
+    #[rpc(readonly)]
+    async fn leave(&self) {
+        let say = self.0.clone();
+        let (go, gone) = oneshot::channel();
+        drop(Context::spawn(async move {
+            let mut ended = Ended(Some(say));
+            gone.await.unwrap();
+            ended.0.take().unwrap().send("ended").unwrap();
+        }));
+        go.send(()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_task_of_a_readonly_function_is_dropped_with_it_and_that_of_another_is_told() {
+    let (ended, mut ending) = mpsc::unbounded_channel();
+    let server = Server::new().inject(Spawns(ended)).method::<harness::nothing>();
+    let local = Client::local(&server).unwrap();
+    let running = Running::new(server).await;
+    let (_tap, by_frames) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+    for client in [by_frames, local] {
+        for (name, end) in [("change", "told, and ended"), ("look", "dropped")] {
+            let call = tokio::spawn(client.call::<()>(name, ()));
+            assert_eq!(within(ending.recv()).await, Some("started"));
+            call.abort();
+            assert_eq!(within(ending.recv()).await, Some(end), "{name}");
+        }
+        within(client.call::<()>("leave", ())).await.unwrap();
+        assert_eq!(within(ending.recv()).await, Some("ended"), "an answer cancels nothing");
+    }
+}
+
+#[tokio::test]
+async fn the_handle_of_a_task_that_was_dropped_says_so() {
+    let (say, mut said) = mpsc::unbounded_channel();
+    struct Keeps(mpsc::UnboundedSender<tokio::task::JoinHandle<()>>);
+
+    #[rpc]
+    impl Keeps {
+        #[rpc(readonly)]
+        async fn look(&self) {
+            self.0.send(Context::spawn(std::future::pending())).unwrap();
+            std::future::pending().await
+        }
+    }
+
+    let client = Client::local(&Server::new().inject(Keeps(say))).unwrap();
+    within(client.call::<()>("look", ()).timeout(Duration::from_millis(20))).await.unwrap_err();
+    let task = within(said.recv()).await.unwrap();
+    assert!(within(task).await.unwrap_err().is_cancelled());
 }
 
 /// Functions that say how they ended.

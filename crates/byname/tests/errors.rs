@@ -689,6 +689,11 @@ async fn addresses(page: &mut Page) {
          are. Then it has one host.",
     );
     page.add(
+        "The number of a client is not below the number of clients",
+        failed(Client::builder("data.internal").subset(3, 3).build()),
+        "Count the clients from 0, for example by the ordinal of a StatefulSet's pod.",
+    );
+    page.add(
         "A client has addresses and discovers others",
         failed(Client::builder("data.internal").addresses(["10.0.0.1:8080"]).discover(Registry(None)).build()),
         "Let the discovery answer these addresses too.",
@@ -775,6 +780,21 @@ async fn before_sending(page: &mut Page) {
         "An invalid prefix",
         failed(local.prefix("left.").call::<i64>("total", ()).await),
         "Give the prefix without a dot at its end. byname adds the dot.",
+    );
+    page.add(
+        "The pattern of a policy is no pattern",
+        failed(local.policy("orders*", |policy| policy.attempts = 2).call::<i64>("total", ()).await),
+        "Patterns are the same everywhere: a name, all names below a word and its dot, or all names.",
+    );
+    page.add(
+        "A policy has no attempts",
+        failed(local.policy("orders.*", |policy| policy.attempts = 0).call::<i64>("total", ()).await),
+        "Set 1 for calls that are to be sent once.",
+    );
+    page.add(
+        "A policy has no time",
+        failed(local.policy("orders.*", |policy| policy.timeout = Duration::ZERO).call::<i64>("total", ()).await),
+        "Set the time that a call may take. To leave it as it is, don't set it.",
     );
     for (title, name, value, remedy) in [
         (
@@ -1894,6 +1914,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("an argument's name", "the names in a JSON object are strings"),
     ("a member's name", "the names in a JSON object are strings"),
     ("the name has no address", "a resolver that knows a name gives an address, or fails in the system's words"),
+    ("there is no other replica", "only of an attempt beside another, which then counts alone"),
     ("it is no replica any more", "only of an address that discovery drops while a connection to it begins"),
     ("it has an option that byname doesn't know", "as the entry about an unknown option, where that may be a password"),
     ("the server had closed it", "only on a connection that ends between being opened and being used"),

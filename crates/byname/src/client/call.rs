@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::Client;
+use super::explanation::Explanation;
 use super::frame_attempt::{FrameAttempt, ended_reply};
 use super::frame_connection::{CallHead, CallPayload};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
@@ -162,6 +163,27 @@ impl<A, R> Call<A, R> {
             has_renewed_token: false,
         };
         Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
+    }
+
+    /// What would be done with this call now, and why: as [`Client::explain`], with what `#[rpc(…)]` says. Nothing is sent.
+    ///
+    /// ```
+    /// # use byname::{Client, rpc};
+    /// # #[rpc(readonly)] async fn get(id: u64) -> u64 { id }
+    /// # async fn example(shop: Client) {
+    /// println!("{}", get::on(&shop, 7).explain().await);
+    /// # }
+    /// ```
+    pub fn explain(&self) -> impl Future<Output = Explanation> + Send + 'static {
+        let prepared =
+            self.prepared.as_ref().map(|prepared| (prepared.client.clone(), prepared.method, prepared.timeout));
+        let name = self.name.clone();
+        async move {
+            match prepared {
+                Some((client, method, timeout)) => client.explained(&name, method, timeout).await,
+                None => panic!("a call is explained before it is polled, or by `Client::explain`"),
+            }
+        }
     }
 
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that

@@ -12,7 +12,7 @@ use super::address_order::AddressOrder;
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::http_replica_choice::HttpReplicaChoice;
 use super::replica_address::ReplicaAddress;
-use super::replica_choice::{ReplicaId, SentCall};
+use super::replica_choice::{ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
 use super::replica_subset::ReplicaSubset;
 use super::runtime_connections::SPREAD;
@@ -97,6 +97,11 @@ impl EndpointSet {
         let KnownEndpoints { endpoints, replicas, .. } = &mut *self.known();
         let sent = replicas.connected(replica, now, |replica| at(endpoints, replica, self.compress));
         (at(endpoints, replica, self.compress), EndpointCount::new(self, sent))
+    }
+
+    /// What is known of each replica that calls are spread over.
+    pub(super) fn views(&self, now: Instant) -> Vec<(Address, ReplicaView)> {
+        self.known().replicas.views(now).collect()
     }
 
     /// A call there timed out, or a connection to it was not ready in time. The next call goes to another endpoint, if

@@ -8,6 +8,8 @@ use super::policy::Policy;
 use super::replica_choice::{ReplicaStanding, ReplicaView};
 use crate::address::Address;
 use crate::limits_and_timeouts::Limits;
+use crate::method::Method;
+use crate::wire::instance_and_load::InstanceId;
 
 /// What a client would do now with a call of one function: [`Client::explain`](crate::Client::explain) and
 /// [`Call::explain`](crate::Call::explain).
@@ -80,6 +82,9 @@ pub struct ExplainedReplica {
     pub address: Address,
     /// Whether calls go there by frames.
     pub is_by_frames: bool,
+    /// The random number of the server behind the address, by frames and if it says one. Several servers may be behind one
+    /// address.
+    pub instance: Option<String>,
     /// Whether it gets calls.
     pub state: ReplicaState,
     /// The client's calls in flight there. 0 if the client knows no other replica, because it counts nothing then.
@@ -186,6 +191,9 @@ impl fmt::Display for ExplainedReplica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = if self.is_by_frames { "frames" } else { "HTTP" };
         write!(f, "{:<22} {way:<6}  {}, {} in flight", self.address.to_string(), self.state, self.in_flight)?;
+        if let Some(instance) = &self.instance {
+            write!(f, ", instance {instance}")?;
+        }
         if let Some(calls) = self.reported {
             write!(f, ", reported {calls}")?;
         }
@@ -224,7 +232,12 @@ impl fmt::Display for ExplainedConnections {
 }
 
 impl ExplainedReplica {
-    pub(super) fn new(address: Address, is_by_frames: bool, view: ReplicaView) -> Self {
+    pub(super) fn by_frames(address: Address, instance: Option<InstanceId>, view: ReplicaView) -> Self {
+        let instance = instance.map(|instance| instance.to_string());
+        Self { is_by_frames: true, instance, ..Self::over_http(address, view) }
+    }
+
+    pub(super) fn over_http(address: Address, view: ReplicaView) -> Self {
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let state = match view.standing {
             ReplicaStanding::Serving => ReplicaState::Serving,
@@ -234,7 +247,8 @@ impl ExplainedReplica {
         };
         Self {
             address,
-            is_by_frames,
+            is_by_frames: false,
+            instance: None,
             state,
             in_flight: view.in_flight,
             reported: view.reported,
@@ -261,9 +275,23 @@ pub(super) fn policy_settings(
     vec![
         setting("timeout", format!("{:?}", policy.timeout), source(&set_by.timeout, timeout)),
         setting("attempts", policy.attempts.to_string(), source(&set_by.attempts, SettingSource::Default)),
-        setting("first delay", format!("{:?}", policy.first_delay), source(&set_by.first_delay, SettingSource::Default)),
+        setting(
+            "first delay",
+            format!("{:?}", policy.first_delay),
+            source(&set_by.first_delay, SettingSource::Default),
+        ),
         setting("hedge", on.to_owned(), source(&set_by.hedge, hedge)),
     ]
+}
+
+/// Whether a call is repeated after a failure.
+pub(super) fn repeated_setting(method: Option<&Method>) -> ExplainedSetting {
+    let (value, source) = match method {
+        Some(method) if method.readonly => ("always, it is readonly", SettingSource::Attribute),
+        Some(method) if method.idempotent => ("always, it is idempotent", SettingSource::Attribute),
+        _ => ("if it did not run", SettingSource::Default),
+    };
+    ExplainedSetting { name: "repeated", value: value.to_owned(), source }
 }
 
 /// The patterns whose policies have changed each setting last.
@@ -273,4 +301,80 @@ pub(super) struct PolicySources {
     pub(super) attempts: Option<String>,
     pub(super) first_delay: Option<String>,
     pub(super) hedge: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_printed_in_lines() {
+        let setting = |name, value: &str, source| ExplainedSetting { name, value: value.to_owned(), source };
+        let replica = |port, state| ExplainedReplica {
+            address: std::net::SocketAddr::from(([10, 0, 0, 1], port)).into(),
+            is_by_frames: true,
+            instance: None,
+            state,
+            in_flight: 2,
+            reported: Some(17),
+            latency: Some(Duration::from_micros(1500)),
+            success: 0.9,
+        };
+        let replicas = vec![
+            replica(1, ReplicaState::Serving),
+            replica(2, ReplicaState::Joining(0.25)),
+            ExplainedReplica {
+                is_by_frames: false,
+                instance: Some("9f3c000027ab51d0".to_owned()),
+                reported: None,
+                latency: None,
+                ..replica(3, ReplicaState::Ejected(Duration::from_secs(2)))
+            },
+            replica(4, ReplicaState::Tried),
+        ];
+        let known = KnownReplicas {
+            addresses: replicas.iter().map(|replica| replica.address.clone()).collect(),
+            age: Duration::from_millis(3200),
+            failure: Some("no answer".to_owned()),
+        };
+        let connections = ExplainedConnections {
+            calls: 2000,
+            http_opened: 2,
+            http_reused: 8,
+            frames_opened: 4,
+            waited: 4,
+            waited_for: Duration::from_millis(8),
+        };
+        let service = ExplainedService {
+            url: "http://orders:8080/rpc".to_owned(),
+            repetitions: 10.7,
+            limits: Limits::default(),
+            known: Some(known),
+            replicas,
+            connections,
+        };
+        let explanation = Explanation {
+            name: "orders.get".to_owned(),
+            settings: vec![
+                setting("timeout", "2s", SettingSource::Policy("orders.*".to_owned())),
+                setting("attempts", "3", SettingSource::Default),
+            ],
+            service: Some(service),
+        };
+        let expected = "\
+orders.get
+  timeout      2s                       the policy for `orders.*`
+  attempts     3                        default
+  service      http://orders:8080/rpc
+  budget       10 repetitions now; 2000 calls were made
+  limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
+  connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
+  replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer
+    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % answered
+    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % answered
+    10.0.0.1:3             HTTP    failed and is left out for 2.0s, 2 in flight, instance 9f3c000027ab51d0
+    10.0.0.1:4             frames  failed and is tried with one call, 2 in flight, reported 17, latency 1.5ms, 90 % answered
+";
+        assert_eq!(explanation.to_string(), expected);
+    }
 }

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::frame_connection::Upgrades;
-use super::replica_choice::{ReplicaId, SentCall};
+use super::replica_choice::{ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
 use super::replica_subset::ReplicaSubset;
 use super::runtime_connections::{LOOK, OpenedLink, RuntimeConnections};
 use crate::address::Address;
 use crate::deadline::later;
+use crate::wire::instance_and_load::InstanceId;
 
 /// If an address is missing, the plan is looked at again after this time, or when the pause after a failure is over.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(1);
@@ -73,6 +74,11 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// Any connection of this runtime. No call goes by it yet.
     pub(super) fn any(&self, runtime: K) -> Option<&L> {
         self.members.iter().find(|member| member.runtime == runtime)?.any()
+    }
+
+    /// What is known of the replica of each connection.
+    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (Address, Option<InstanceId>, ReplicaView)> {
+        self.members.iter().flat_map(move |member| member.views(now))
     }
 
     /// A call has ended. `calls` is what the replica said of its calls in flight, if it did.
@@ -224,7 +230,6 @@ mod tests {
 
     use super::super::runtime_connections::SPREAD;
     use super::*;
-    use crate::wire::instance_and_load::InstanceId;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

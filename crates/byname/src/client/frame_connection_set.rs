@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -14,15 +15,17 @@ use tokio::time::Instant;
 use super::connect::addresses;
 use super::frame_connection::{FrameConnection, open};
 use super::frame_connection_plan::FrameConnectionPlan;
-use super::replica_choice::{ReplicaId, SentCall};
+use super::replica_choice::{ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
 use super::runtime_connections::OpenedLink;
 use super::service_target::ServiceTarget;
+use crate::address::Address;
 use crate::clock_and_chance::{random_fraction, random_source};
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later, until};
 use crate::limits_and_timeouts::Limits;
 use crate::runtime;
+use crate::wire::instance_and_load::InstanceId;
 
 /// Each runtime has one connection, or several if the service has several addresses, or several servers behind one.
 pub(super) struct FrameConnectionSet {
@@ -32,6 +35,7 @@ pub(super) struct FrameConnectionSet {
     codec: Codec,
     /// Called with each runtime whose calls go by frames from now on.
     opened: Box<dyn Fn(Id) + Send + Sync>,
+    opened_count: AtomicU64,
     known: Mutex<KnownConnections>,
 }
 
@@ -72,6 +76,7 @@ impl FrameConnectionSet {
             limits,
             codec,
             opened: Box::new(opened),
+            opened_count: AtomicU64::new(0),
             known: Mutex::new(KnownConnections { plan, chance: random_source() }),
         })
     }
@@ -108,6 +113,16 @@ impl FrameConnectionSet {
         if self.known().plan.offered(runtime.id(), Instant::now()) {
             self.start(&runtime);
         }
+    }
+
+    /// What is known of the replica of each connection.
+    pub(super) fn views(&self, now: Instant) -> Vec<(Address, Option<InstanceId>, ReplicaView)> {
+        self.known().plan.views(now).collect()
+    }
+
+    /// How many connections were opened.
+    pub(super) fn opened_count(&self) -> u64 {
+        self.opened_count.load(Ordering::Relaxed)
     }
 
     /// Whether a call had one of these connections to go by.
@@ -210,6 +225,7 @@ async fn keep(opening: OpeningGuard) {
         link: Arc::clone(&link),
         until: link.until(),
     };
+    set.opened_count.fetch_add(1, Ordering::Relaxed);
     let left = set.known().plan.opened(runtime_id, planned, Instant::now(), random_fraction());
     left.iter().for_each(|left| left.leave());
     let is_used = !left.iter().any(|left| Arc::ptr_eq(left, &link));

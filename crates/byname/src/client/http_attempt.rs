@@ -33,12 +33,24 @@ pub(super) async fn attempt(
     args: &EncodedArguments,
     tried: &TriedReplicas,
 ) -> Reply {
-    let (reply, count) = exchange(connections, outgoing, args, tried).await;
-    if let Some(replica) = count.replica() {
-        tried.extend(Some(replica));
-        let outcome = replica_outcome(&reply);
+    counted(exchange(connections, outgoing, args, tried, false).await)
+}
+
+/// As [`attempt`], for an attempt beside another: nothing is sent to a replica that was tried.
+pub(super) async fn attempt_elsewhere(
+    connections: &Arc<HttpConnections>,
+    outgoing: &OutgoingCall,
+    args: &EncodedArguments,
+    tried: &TriedReplicas,
+) -> Reply {
+    counted(exchange(connections, outgoing, args, tried, true).await)
+}
+
+fn counted((reply, count): (Reply, EndpointCount)) -> Reply {
+    // With one replica nothing is counted.
+    if count.replica().is_some() {
         let load = ReportedLoad::of_answer(&reply.metadata);
-        count.ended(outcome, load.map(|load| load.calls));
+        count.ended(replica_outcome(&reply), load.map(|load| load.calls));
     }
     reply
 }
@@ -49,15 +61,26 @@ async fn exchange(
     outgoing: &OutgoingCall,
     args: &EncodedArguments,
     tried: &TriedReplicas,
+    only_elsewhere: bool,
 ) -> (Reply, EndpointCount) {
+    // A replica has not failed the call because it had closed a connection, or because it does not take this way.
+    let failed = tried.all();
     let mut has_changed_way = false;
     let mut may_compress = true;
     loop {
-        let got = match connections.get(outgoing, &tried.all()).await {
+        let got = match connections.get(outgoing, &failed).await {
             Ok(got) => got,
             Err(error) => return (error.into(), EndpointCount::default()),
         };
         let CallConnection { connection, count, is_reused, permit } = got;
+        let replica = count.replica();
+        if only_elsewhere && replica.is_none_or(|replica| failed.contains(&replica)) {
+            connections.keep(connection, None);
+            let error = Error::refused(Code::Unavailable, "there is no other replica").unsent();
+            return (error.into(), EndpointCount::default());
+        }
+        // An attempt beside this one goes to another.
+        tried.extend(replica);
         let endpoint = Arc::clone(&connection.endpoint);
         let coding = match endpoint.coded() {
             Some(coded) => Box::pin(coded.coding_for(endpoint.takes_paths(), outgoing, args, may_compress)).await,

@@ -14,10 +14,11 @@ use super::call_errors::{late, paused_clock};
 use super::connect::{ConnectFailure, connect, first_to_connect, no_replica};
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::endpoint_set::{ChosenEndpoint, EndpointCount, EndpointSet};
+use super::explanation::ExplainedConnections;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
 use super::outgoing_call::OutgoingCall;
-use super::replica_choice::ReplicaId;
+use super::replica_choice::{ReplicaId, ReplicaView};
 use super::replica_load::ReplicaOutcome;
 use super::service_target::ServiceTarget;
 use crate::address::Address;
@@ -39,6 +40,11 @@ pub(super) struct HttpConnections {
     listed: AtomicU64,
     /// How often a connection was taken, or opened because there was none.
     uses: AtomicU64,
+    /// How many were opened.
+    opened: AtomicU64,
+    /// How many calls have waited for a permit, and for how many microseconds.
+    waited: AtomicU64,
+    waited_for: AtomicU64,
     /// A permit for each connection that may be in use; waiters are served in order.
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
@@ -81,8 +87,8 @@ impl HttpConnections {
             })
         });
         let permits = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-        let (listed, uses) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { target, limits, endpoints, listed, uses, permits, waiting, frames }
+        let [listed, uses, opened, waited, waited_for] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { target, limits, endpoints, listed, uses, opened, waited, waited_for, permits, waiting, frames }
     }
 
     pub(super) fn frames(&self) -> Option<&Arc<FrameConnectionSet>> {
@@ -92,6 +98,23 @@ impl HttpConnections {
     /// How often one of these connections was used.
     pub(super) fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
+    }
+
+    /// What is known of each replica that calls are spread over.
+    pub(super) fn views(&self, now: Instant) -> Vec<(Address, ReplicaView)> {
+        self.endpoints.views(now)
+    }
+
+    /// How these connections were used.
+    pub(super) fn use_of_connections(&self) -> ExplainedConnections {
+        let opened = self.opened.load(Ordering::Relaxed);
+        ExplainedConnections {
+            http_opened: opened,
+            http_reused: self.uses().saturating_sub(opened),
+            waited: self.waited.load(Ordering::Relaxed),
+            waited_for: Duration::from_micros(self.waited_for.load(Ordering::Relaxed)),
+            ..ExplainedConnections::default()
+        }
     }
 
     /// A connection for one call. `tried` are the replicas at which it has failed.
@@ -131,7 +154,12 @@ impl HttpConnections {
             );
             return Err(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting));
         }
-        match before(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await {
+        let began = Instant::now();
+        let acquired = before(outgoing.deadline, Arc::clone(&self.permits).acquire_owned()).await;
+        let waited_for = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(1, Ordering::Relaxed);
+        self.waited_for.fetch_add(waited_for, Ordering::Relaxed);
+        match acquired {
             Some(permit) => permit.map_err(|_| Error::refused(Code::Internal, "the semaphore was closed")),
             None => {
                 let why = format!(
@@ -214,6 +242,7 @@ impl HttpConnections {
         let failure = match connecting.await {
             Ok((replica, stream)) => {
                 self.uses.fetch_add(1, Ordering::Relaxed);
+                self.opened.fetch_add(1, Ordering::Relaxed);
                 let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
                 let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
                 return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));

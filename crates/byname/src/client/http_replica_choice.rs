@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::endpoint::Endpoint;
 use super::replica_address::ReplicaAddress;
-use super::replica_choice::{ReplicaChoice, ReplicaId, SentCall};
+use super::replica_choice::{ReplicaChoice, ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
 use super::replica_subset::ReplicaSubset;
 use crate::address::Address;
@@ -45,6 +45,14 @@ impl HttpReplicaChoice {
     /// Those that calls are spread over.
     pub(super) fn members(&self) -> impl Iterator<Item = (ReplicaId, &Arc<Endpoint>)> {
         self.members.iter().map(|member| (member.id, &member.endpoint))
+    }
+
+    /// What is known of each of them.
+    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (Address, ReplicaView)> {
+        self.choice.views(now).filter_map(|view| {
+            let member = self.members.iter().find(|member| member.id == view.id)?;
+            Some((member.endpoint.address().clone(), view))
+        })
     }
 
     /// Only these are the replicas of the service now. `endpoint` finds the endpoint of a replica.

@@ -39,13 +39,15 @@ pub(super) struct InstanceSearch {
     not_before: Instant,
     /// A call was made since the last try.
     is_used: bool,
+    /// Another instance was found at some time.
+    has_found: bool,
 }
 
 impl InstanceSearch {
     /// `was_vain` if the last search of this service has found no address with several instances.
     pub(super) fn new(was_vain: bool, now: Instant) -> Self {
         let most = if was_vain { TRIES_IF_NONE_BEFORE } else { TRIES };
-        Self { fruitless: 0, tries: Vec::new(), most, lost: 0, not_before: now, is_used: true }
+        Self { fruitless: 0, tries: Vec::new(), most, lost: 0, not_before: now, is_used: true, has_found: false }
     }
 
     /// A call was made.
@@ -77,7 +79,14 @@ impl InstanceSearch {
     pub(super) fn found(&mut self, address: &Address, now: Instant) {
         self.tries.retain(|(tried, _)| tried != address);
         (self.fruitless, self.most, self.lost) = (0, TRIES, self.lost.saturating_sub(1));
-        self.not_before = now;
+        (self.not_before, self.has_found) = (now, true);
+    }
+
+    /// An address that had no connection has one. If other addresses stand for several instances, so may this one.
+    pub(super) fn reached_address(&mut self, now: Instant) {
+        if self.has_found {
+            (self.fruitless, self.not_before) = (0, now);
+        }
     }
 
     /// A try at this address has found no other instance. `jitter` is random, from 0 to 1.
@@ -143,6 +152,18 @@ mod tests {
         let (mut search, now) = (InstanceSearch::new(true, Instant::now()), Instant::now());
         search.found(&at(1), now);
         assert!(search.is_due(now));
+        assert_eq!(all_tries(&mut search, now).0, TRIES);
+    }
+
+    #[test]
+    fn an_address_that_is_reached_begins_the_search_again_where_one_has_several_instances() {
+        let (mut search, now) = (InstanceSearch::new(false, Instant::now()), Instant::now());
+        all_tries(&mut search, now);
+        search.reached_address(now);
+        assert!(search.is_over(), "no address is known to have several");
+        search.found(&at(1), now);
+        all_tries(&mut search, now);
+        search.reached_address(now);
         assert_eq!(all_tries(&mut search, now).0, TRIES);
     }
 

@@ -36,6 +36,11 @@ impl RetryBudget {
         self.count(now).withdraw()
     }
 
+    /// How many calls there were, modulo 2^32.
+    pub(super) fn calls(&self) -> u64 {
+        u64::from(self.calls.load(Ordering::Relaxed))
+    }
+
     /// How many calls may be repeated now.
     pub(super) fn tokens(&self, now: Instant) -> f64 {
         self.count(now).tokens

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::instance_search::InstanceSearch;
-use super::replica_choice::{ReplicaChoice, ReplicaId, SentCall};
+use super::replica_choice::{ReplicaChoice, ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
 use super::replica_subset::ReplicaSubset;
 use crate::address::Address;
@@ -100,6 +100,14 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
     /// Any connection. No call goes by it yet.
     pub(super) fn any(&self) -> Option<&L> {
         self.links.first().map(|planned| &planned.opened.link)
+    }
+
+    /// What is known of the replica of each connection.
+    pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (Address, Option<InstanceId>, ReplicaView)> {
+        self.choice.views(now).filter_map(|view| {
+            let planned = self.links.iter().find(|planned| planned.replica == view.id)?;
+            Some((planned.opened.address.clone(), planned.opened.instance, view))
+        })
     }
 
     /// A call has ended. `calls` is what the replica said of its calls in flight, if it did.
@@ -217,6 +225,7 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
                 None
             };
             left.extend(victim.map(|victim| self.remove(victim, now)));
+            self.search.reached_address(now);
             self.add(opened, now);
         }
         left.extend(self.count_renewal(now));

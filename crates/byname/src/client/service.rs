@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::discover::KnownReplicas;
+use super::explanation::{ExplainedReplica, ExplainedService};
 use super::frame_attempt;
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use super::hedge::{AttemptPair, Hedging, PairEnd};
@@ -29,6 +30,7 @@ use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
+use crate::explained_clients::{self, ExplainedClient};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
@@ -46,10 +48,14 @@ pub(super) struct Service {
 
 impl Service {
     /// `frames` is the codec of frames, or nothing if all calls go over HTTP.
-    pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Self {
+    pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Arc<Self> {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
-        Self { http: Arc::new(http), frames, budget: RetryBudget::new(Instant::now()), hedging: Hedging::default() }
+        let (http, budget) = (Arc::new(http), RetryBudget::new(Instant::now()));
+        let service = Arc::new(Self { http, frames, budget, hedging: Hedging::default() });
+        let weak: Weak<Self> = Arc::downgrade(&service);
+        explained_clients::add(weak);
+        service
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -63,6 +69,36 @@ impl Service {
     /// What is known of the replicas.
     pub(super) fn replicas(&self) -> Option<KnownReplicas> {
         self.http.target.known()
+    }
+
+    /// Looks up the replicas, unless they are known. A failure is known then.
+    pub(super) async fn look_up(&self) {
+        let _ = self.http.target.answer().await;
+    }
+
+    /// What is known now, for a person.
+    pub(super) fn explained(&self) -> ExplainedService {
+        let now = Instant::now();
+        let by_frames = self.frames.iter().flat_map(|frames| frames.views(now));
+        let mut replicas: Vec<_> =
+            by_frames.map(|(address, instance, view)| ExplainedReplica::by_frames(address, instance, view)).collect();
+        for (address, view) in self.http.views(now) {
+            if replicas.iter().all(|replica| replica.address != address) {
+                replicas.push(ExplainedReplica::over_http(address, view));
+            }
+        }
+        replicas.sort_by_cached_key(|replica| replica.address.to_string());
+        let mut connections = self.http.use_of_connections();
+        connections.calls = self.budget.calls();
+        connections.frames_opened = self.frames.as_ref().map_or(0, |frames| frames.opened_count());
+        ExplainedService {
+            url: self.url(),
+            repetitions: self.budget.tokens(now),
+            limits: self.limits().clone(),
+            known: self.replicas(),
+            replicas,
+            connections,
+        }
     }
 
     /// Whether others can read what is sent.
@@ -182,16 +218,20 @@ impl Service {
         tried: &TriedReplicas,
         attempts: &mut Attempts,
     ) -> Reply {
+        let by_frames = self.codec_by_frames().is_some();
         let mut first = pin!(self.attempt(outgoing, tried));
         if let Some(done) = before(later(Instant::now(), delay), first.as_mut()).await {
             return done;
         }
-        let Some(other) = self.choose_another(tried) else {
+        let other = by_frames.then(|| self.choose_another(tried)).flatten();
+        // A client that counts no replicas has only one.
+        let has_another = if by_frames { other.is_some() } else { !tried.all().is_empty() };
+        if !has_another || !self.hedging.withdraw() {
             return first.await;
-        };
+        }
         let again = outgoing.beside(attempts.hedged());
         tracing::debug!(rpc.method = %again.name, "sending `{}` to a second replica after {delay:?}", again.name);
-        let mut second = pin!(self.attempt_by(other, &again));
+        let mut second = pin!(self.attempt_beside(other, &again, tried));
         let (mut pair, mut first_ended, mut second_ended) = (AttemptPair::Both, false, false);
         let end = poll_fn(|cx| {
             if !first_ended && let Poll::Ready(done) = first.as_mut().poll(cx) {
@@ -225,27 +265,39 @@ impl Service {
         }
     }
 
-    /// A connection to a replica that the call was not sent to, if the call may be hedged now.
+    /// A connection of frames to a replica that the call was not sent to.
     fn choose_another(&self, tried: &TriedReplicas) -> Option<ChosenConnection> {
         let all = tried.all();
-        // A client that counts no replicas has only one.
         if all.is_empty() {
             return None;
         }
         let chosen = self.choose(&all, Instant::now())?;
-        let replica = chosen.count.replica().filter(|replica| !all.contains(replica))?;
-        if !self.hedging.withdraw() {
-            return None;
-        }
-        tried.extend(Some(replica));
-        Some(chosen)
+        let is_another = chosen.count.replica().is_some_and(|replica| !all.contains(&replica));
+        is_another.then_some(chosen)
     }
 
-    /// One attempt by this connection of frames. `None` if the call was not sent.
-    async fn attempt_by(&self, chosen: ChosenConnection, outgoing: &OutgoingCall) -> Option<Reply> {
-        match outgoing.args_in(chosen.link.codec()) {
-            Ok(args) => frame_attempt::attempt(self.frames(), chosen, outgoing, &args).await,
-            Err(error) => Some(error.into()),
+    /// An attempt beside another: by this connection of frames, or over HTTP. `None` if it was not sent.
+    async fn attempt_beside(
+        &self,
+        chosen: Option<ChosenConnection>,
+        outgoing: &OutgoingCall,
+        tried: &TriedReplicas,
+    ) -> Option<Reply> {
+        let codec = chosen.as_ref().map_or(Codec::Json, |chosen| chosen.link.codec());
+        let args = match outgoing.args_in(codec) {
+            Ok(args) => args,
+            Err(error) => return Some(error.into()),
+        };
+        match chosen {
+            Some(chosen) => {
+                tried.extend(chosen.count.replica());
+                frame_attempt::attempt(self.frames(), chosen, outgoing, &args).await
+            }
+            None => {
+                let reply = http_attempt::attempt_elsewhere(&self.http, outgoing, &args, tried).await;
+                let is_unsent = matches!(&reply.result, Err(Failure::Rpc(error)) if error.is_unsent());
+                (!is_unsent).then_some(reply)
+            }
         }
     }
 
@@ -256,8 +308,12 @@ impl Service {
 
     /// The codec of this runtime's calls.
     pub(super) fn codec(&self) -> Codec {
-        let by_frames = || self.frames.as_ref()?.codec_now(Handle::try_current().ok()?.id());
-        by_frames().unwrap_or(Codec::Json)
+        self.codec_by_frames().unwrap_or(Codec::Json)
+    }
+
+    /// The same, if calls go by frames now.
+    fn codec_by_frames(&self) -> Option<Codec> {
+        self.frames.as_ref()?.codec_now(Handle::try_current().ok()?.id())
     }
 
     /// The connections of a call that its stub sends by frames.
@@ -277,6 +333,12 @@ impl Service {
 /// Whether a call has its answer. A failure that another replica might not have is none.
 fn is_answer(reply: &Reply) -> bool {
     replica_outcome(reply) == ReplicaOutcome::Answered
+}
+
+impl ExplainedClient for Service {
+    fn explained(&self) -> String {
+        Service::explained(self).to_string()
+    }
 }
 
 impl Drop for Service {

@@ -15,7 +15,10 @@ impl TriedReplicas {
 
     /// An attempt goes to this replica. `None` if the client counts no replicas.
     pub(super) fn extend(&self, replica: Option<ReplicaId>) {
-        self.ids().extend(replica);
+        let mut ids = self.ids();
+        if let Some(replica) = replica.filter(|replica| !ids.contains(replica)) {
+            ids.push(replica);
+        }
     }
 
     /// All of them, in the order of the attempts.

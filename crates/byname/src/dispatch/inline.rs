@@ -167,3 +167,51 @@ fn poll_once<T>(cx: &mut Task<'_>, mut poll: impl FnMut(&mut Task<'_>) -> Poll<T
         Poll::Pending => Poll::Pending,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::clock_and_chance::real_now;
+    use crate::dispatch::Listing;
+    use crate::error::Code;
+    use crate::handler::Handler;
+    use crate::interceptor::InterceptorChain;
+    use crate::limits_and_timeouts::Limits;
+    use crate::method::Source;
+    use crate::registry::Registry;
+
+    #[test]
+    fn a_call_that_comes_too_late_is_refused_before_its_arguments_are_decoded() {
+        let place = Source { package: "test", module: "test", file: "test.rs", line: 1 };
+        let mut registry = Registry::default();
+        registry.add(Handler::function("one".into(), place, |one: i64| async move { one })).unwrap();
+        let (limits, chain) = (Limits::default(), InterceptorChain::default());
+        let dispatch = Arc::new(Dispatch::new(registry, limits, Listing::Never, chain));
+        let (name, now) = (Arc::from("one"), Instant::now());
+        for (deadline, expected) in [(None, Code::InvalidArgument), (Some(now), Code::DeadlineExceeded)] {
+            let call = InlineCall {
+                dispatch: &dispatch,
+                entry: dispatch.entry("one").unwrap(),
+                name: &name,
+                metadata: HeaderMap::new(),
+                extensions: &Extensions::new(),
+                is_forwarded: false,
+                peer: None,
+                deadline,
+                codec: Codec::Json,
+                positional: b"not even JSON",
+                keyword: b"",
+                now,
+                functions: &CallPermits::new(1),
+            };
+            let mut out = Vec::new();
+            let polled = call.poll(&mut real_now(), &mut out, &mut Task::from_waker(Waker::noop()));
+            let Polled::Reply(Reply { result: Err(Failure::Rpc(error)), .. }) = polled else {
+                panic!("it is refused");
+            };
+            assert_eq!((error.code(), dispatch.in_flight()), (expected, 0), "{error}");
+        }
+    }
+}

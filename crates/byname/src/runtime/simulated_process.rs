@@ -208,7 +208,7 @@ pub(crate) fn told_to_stop() -> Option<BoxFuture<()>> {
     let mut told = SimulatedProcess::current()?.stop.subscribe();
     Some(Box::pin(async move {
         // The sender lives as long as the process.
-        let _ = told.wait_for(|is_told| *is_told).await;
+        drop(told.wait_for(|is_told| *is_told).await);
     }))
 }
 

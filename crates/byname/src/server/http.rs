@@ -85,6 +85,7 @@ pub(super) struct ServerEndpoint {
     plain: bool,
     by_path: bool,
     json_rpc: bool,
+    explains_clients: bool,
     ways: HeaderValue,
     keep_alive: HeaderValue,
     /// Whether idle connections are closed sooner than byname's clients expect by default.
@@ -158,6 +159,7 @@ impl ServerEndpoint {
             plain: server.plain,
             by_path: server.path,
             json_rpc: server.json_rpc,
+            explains_clients: server.explains_clients,
             ways: HeaderValue::try_from(ways.join(", ")).expect("these words can stand in a header"),
             idles_briefly: announced < Limits::default().idle,
             keep_alive: HeaderValue::try_from(format!("timeout={idle}")).expect("digits can stand in a header"),
@@ -315,7 +317,7 @@ pub(super) async fn answer<B: RequestBody>(
     let version = head.version;
     let is_head = head.method == Verb::HEAD;
     let is_get = is_head || head.method == Verb::GET;
-    let target = RequestTarget::of(head.uri.path(), &endpoint.path);
+    let target = RequestTarget::of(head.uri.path(), endpoint);
     let says_idle =
         version <= Version::HTTP_11 && (endpoint.idles_briefly || !matches!(target, RequestTarget::Path { .. }));
     let accepted = endpoint.compresses().then(|| AcceptedCodings::of(&head.headers));

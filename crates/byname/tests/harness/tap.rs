@@ -92,10 +92,12 @@ impl Tap {
             }
         })
         .await;
-        let said: Vec<_> = tap.frames().into_iter().filter(|frame| frame.kind == peer::HELLO).collect();
-        let hello: Value = serde_json::from_slice(&said[0].payload).unwrap();
         let name = if codec == Codec::MessagePack { "msgpack" } else { "json" };
-        assert_eq!((said.len(), &hello["codecs"]), (1, &json!([name])));
+        // The client looks for other servers by further connections, which have no call.
+        for said in tap.frames().into_iter().filter(|frame| frame.kind == peer::HELLO) {
+            let hello: Value = serde_json::from_slice(&said.payload).unwrap();
+            assert_eq!(hello["codecs"], json!([name]));
+        }
         (tap, client)
     }
 

@@ -8,14 +8,27 @@ use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
 use super::{ServerEndpoint, WayIn};
+use crate::explained_clients;
 use crate::wire::HttpReply;
 
 /// All of them.
 const BUILTINS: &[Builtin] = &[
     // Is the process alive?
-    Builtin { name: "!live", is_probe: true, reply: |_| probed(true) },
+    Builtin { name: "!live", is_probe: true, is_offered: |_| true, reply: |_| probed(true) },
     // Does it want calls?
-    Builtin { name: "!ready", is_probe: true, reply: |endpoint| probed(endpoint.dispatch().looks_ready()) },
+    Builtin {
+        name: "!ready",
+        is_probe: true,
+        is_offered: |_| true,
+        reply: |endpoint| probed(endpoint.dispatch().looks_ready()),
+    },
+    // What do the clients of this process know of their services?
+    Builtin {
+        name: "!explain",
+        is_probe: false,
+        is_offered: |endpoint| endpoint.explains_clients,
+        reply: |_| text(StatusCode::OK, explained_clients::explained().into()),
+    },
 ];
 
 /// A service at a reserved name.
@@ -24,13 +37,18 @@ pub(super) struct Builtin {
     name: &'static str,
     /// Orchestrators probe by address, with any host name. The answers reveal nothing about the server.
     pub(super) is_probe: bool,
+    /// Whether the server has it. If not, it is a name as any other that is unknown.
+    is_offered: fn(&ServerEndpoint) -> bool,
     reply: fn(&ServerEndpoint) -> HttpReply,
 }
 
 impl Builtin {
-    pub(super) fn find(name: &str) -> Option<&'static Self> {
+    pub(super) fn find(name: &str, endpoint: &ServerEndpoint) -> Option<&'static Self> {
         // Every call's name is checked here, and none begins with `!`.
-        name.starts_with('!').then(|| BUILTINS.iter().find(|builtin| builtin.name == name)).flatten()
+        if !name.starts_with('!') {
+            return None;
+        }
+        BUILTINS.iter().find(|builtin| builtin.name == name && (builtin.is_offered)(endpoint))
     }
 }
 
@@ -44,6 +62,10 @@ impl WayIn for &Builtin {
 }
 
 fn probed(well: bool) -> HttpReply {
-    let (status, text) = if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") };
-    HttpReply { status, content_type: "text/plain", retry_after: None, body: Bytes::from_static(text.as_bytes()) }
+    let (status, said) = if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") };
+    text(status, Bytes::from_static(said.as_bytes()))
+}
+
+fn text(status: StatusCode, body: Bytes) -> HttpReply {
+    HttpReply { status, content_type: "text/plain; charset=utf-8", retry_after: None, body }
 }

@@ -15,7 +15,7 @@ use super::plain_calls::PlainWay;
 use super::request_body::RequestBody;
 use super::response_body::ReplyContent;
 use super::websocket_upgrade;
-use super::{GrantedUpgrade, Session, WayIn};
+use super::{GrantedUpgrade, ServerEndpoint, Session, WayIn};
 use crate::access_log::{AccessEntry, CallWay};
 use crate::deadline::later;
 use crate::metadata;
@@ -37,12 +37,12 @@ pub(super) enum RequestTarget {
 
 impl RequestTarget {
     /// The target that `path` means at this endpoint.
-    pub(super) fn of(path: &str, endpoint: &str) -> Self {
-        let rest = if endpoint == "/" { Some(path) } else { path.strip_prefix(endpoint) };
+    pub(super) fn of(path: &str, endpoint: &ServerEndpoint) -> Self {
+        let rest = if endpoint.path == "/" { Some(path) } else { path.strip_prefix(&*endpoint.path) };
         match rest {
             Some("" | "/") => Self::Plain,
             Some(rest) => match rest.strip_prefix('/') {
-                Some(name) => match Builtin::find(name) {
+                Some(name) => match Builtin::find(name, endpoint) {
                     Some(builtin) => Self::Builtin(builtin),
                     None => Self::Path { name_at: path.len() - name.len() },
                 },
