@@ -33,9 +33,10 @@ pub(crate) fn random_fraction() -> f64 {
     fastrand::f64()
 }
 
-/// True once in `count` times on average.
+/// True once in `count` times on average. It decides about memory that is kept from run to run, so a simulation, which it
+/// must not change, never sees it.
 pub(crate) fn once_in(count: u8) -> bool {
-    fastrand::u8(..count) == 0
+    !is_seeded() && fastrand::u8(..count) == 0
 }
 
 /// A source of numbers at random, for decisions that take their chance as an argument.
