@@ -7,6 +7,7 @@
 //!   chooses. One that begins with `// src/bin/NAME.rs` is run by `$ cargo run --bin NAME`.
 //!   Where one begins with `// NAME/src/lib.rs` those below it find it as `NAME`.
 //! - `rust,peers` is compiled with the feature `peers` only: what byname is compared with.
+//! - `rust,etcd` is compiled with the feature `etcd` only, and is not run.
 //! - `rust,tls` is compiled with the feature `tls` only, and is not run.
 //! - `console` has commands behind `$ `, which are run, and below each what it prints. There `…` stands for anything in a
 //!   line, and alone in a line for any lines. `GUIDE=overwrite` puts there what commands print now.

@@ -2,6 +2,10 @@
 
 mod address_order;
 mod address_race;
+mod affinity;
+#[cfg(feature = "etcd")]
+mod announced_replicas;
+mod await_all;
 mod call;
 mod call_errors;
 mod coded_bodies;
@@ -10,10 +14,20 @@ mod connection_pool;
 mod discover;
 mod discovery;
 mod discovery_state;
+#[cfg(feature = "dns")]
+mod dns;
+#[cfg(not(feature = "dns"))]
+#[path = "client/without_dns.rs"]
+mod dns;
 mod ejection;
 mod endpoint;
 mod endpoint_set;
 mod endpoint_url;
+#[cfg(feature = "etcd")]
+mod etcd_replicas;
+#[cfg(not(feature = "etcd"))]
+#[path = "client/without_etcd.rs"]
+mod etcd_replicas;
 mod explanation;
 mod frame_attempt;
 pub(crate) mod frame_connection;
@@ -30,9 +44,17 @@ mod http_replica_choice;
 mod http_request;
 mod idle_connection_sweeper;
 mod instance_search;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "client/without_kubernetes.rs"]
+mod kubernetes;
+mod kubernetes_service;
 mod latency_histogram;
+mod name_addresses;
 mod outgoing_call;
 mod policy;
+mod rendezvous_hash;
 mod renewed_token;
 mod replica_address;
 mod replica_choice;
@@ -271,10 +293,13 @@ impl Client {
     ///
     /// | `url` | the replicas |
     /// | --- | --- |
-    /// | `orders.internal:8080/rpc` | every address of the name. It is resolved again every five seconds while the client is used |
+    /// | `orders.internal:8080/rpc` | every address of the name. It is resolved again every five seconds while the client is used. With the feature `dns` it is resolved again when its TTL is over, after 1 to 20 seconds |
     /// | `10.0.0.1:8080,10.0.0.2:8080/rpc` | each element of the list. A name stands for all its addresses |
     /// | `unix:/run/orders.sock` | the unix socket. Further ones follow after a comma: `,unix:/run/b.sock` |
     /// | `file:///etc/orders.replicas` | the lines of the file, such as `10.0.0.1:8080` or `unix:/run/orders.sock`. `#` begins a comment. The file is read again every five seconds while the client is used |
+    /// | `srv://_rpc._tcp.orders.internal` | the targets of these SRV records that have the lowest priority. Weights are ignored. Servers see the host `orders.internal`. It needs the feature `dns` |
+    /// | `k8s://shop/orders` | the ready pods of the service `orders` in the namespace `shop` of Kubernetes, by the account of the pod that the client is in. If the pods have several ports, `k8s://shop/orders:http` names one, or gives its number. Servers see the host `orders.shop.svc`. The pods are watched while the client is used. It needs the feature `kubernetes` |
+    /// | `etcd://10.0.0.1:2379,10.0.0.2:2379/orders` | the servers that [announce](crate::Serve::announce) themselves in this cluster of etcd, below `orders/`. It is watched while the client is used. It needs the feature `etcd` |
     ///
     /// Without a scheme it is `http://`. The scheme stands once, before the first host, and the path once, after the last.
     /// `https://` needs the feature `tls`. Other places of replicas are given to [`ClientBuilder::discover`].
@@ -298,7 +323,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` if the address is invalid, with the expected form.
+    /// `invalid_argument` if the address is invalid, with the expected form. `failed_precondition` for `k8s://` outside of a pod.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
@@ -686,10 +711,10 @@ impl ClientBuilder {
     }
 
     /// Which of the service's clients this is, of how many: `client` counts from 0. It concerns services with more than
-    /// twenty replicas. By frames a client connects to twenty of them.
+    /// twenty replicas. A client connects to twenty of them.
     ///
     /// Without this, each client chooses at random, and some replicas have more clients than others: with 100 clients and
-    /// 100 replicas about 10 to 31. With it, the numbers of clients differ by one at most. Use it if your clients are
+    /// 100 replicas about 11 to 30. With it, the numbers of clients differ by one at most. Use it if your clients are
     /// numbered, as the pods of a StatefulSet are. If there are fewer clients than a twentieth of the replicas, the replicas
     /// that no client connects to have no calls.
     ///

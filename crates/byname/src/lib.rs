@@ -73,6 +73,10 @@
 //! - **`tls`**: TLS and mutual TLS by [rustls](https://docs.rs/rustls), as `Server::tls`, `ServerTls`,
 //!   `ClientTls` and `https://` in a client's URL. The cryptography is that of `ring`, and can be replaced.
 //! - **`compression`**: bodies over HTTP in zstd and gzip, as [`Server::compress`] and [`ClientBuilder::compress`].
+//! - **`etcd`**: replicas that announce themselves in etcd, as [`Serve::announce`] and `etcd://` in a client's URL.
+//! - **`dns`**: `srv://` in a client's URL, by [hickory-resolver](https://docs.rs/hickory-resolver). Names are asked again when
+//!   their TTL says so.
+//! - **`kubernetes`**: `k8s://namespace/service` in a client's URL. It turns on `tls`.
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
 //! - **`simulation`**: tests in virtual time, on a network that fails, as `byname::simulation`.
 
@@ -101,13 +105,19 @@ mod context;
 mod deadline;
 mod dispatch;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod etcd_url;
 mod explained_clients;
 mod frames;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handler;
+mod host_and_port;
 mod in_process;
 mod interceptor;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod json_over_http;
 mod limits_and_timeouts;
 mod metadata;
 mod method;
@@ -116,6 +126,7 @@ mod ordered_watch;
 mod outcome;
 mod peer;
 mod registry;
+mod replica_line;
 mod request;
 mod running_functions;
 mod runtime;

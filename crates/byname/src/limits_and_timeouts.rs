@@ -42,7 +42,8 @@ pub struct Limits {
     /// it announces nothing and is no byname. 60 s.
     pub pool_idle: Duration,
     /// Client: the age at which another connection replaces one, so that calls reach servers that were added later. It is
-    /// random for each connection, up to a fifth more or less. Calls in flight end on the old connection. 10 min.
+    /// random for each connection, up to a fifth more or less. Calls in flight end on the old connection. Over HTTP a
+    /// connection is closed after the call during which it reached this age. 10 min.
     pub connection_age: Duration,
     /// Server: how long calls are served as before once the server is told to stop, while `!ready` is answered 503. Only
     /// then the listener closes and the drain begins. For orchestrators and balancers that go on sending connections
@@ -103,6 +104,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The age at which another connection replaces one. `jitter` is random, from 0 to 1.
+    pub(crate) fn jittered_connection_age(&self, jitter: f64) -> Duration {
+        let fifth = self.connection_age / 5;
+        (self.connection_age - fifth).saturating_add((fifth * 2).mul_f64(jitter))
+    }
+}
+
 /// A field of [`Limits`] that an error is about.
 ///
 /// On the wire it is a name, because another version of byname may have limits that this one does not know.
@@ -145,6 +154,18 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_age_of_connections_differs_by_a_fifth() {
+        let mut limits = Limits::default();
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let ages = [0.0, 0.5, 1.0].map(|jitter| limits.jittered_connection_age(jitter));
+        assert_eq!(ages, [minutes(8), minutes(10), minutes(12)]);
+        limits.connection_age = Duration::MAX;
+        assert_eq!(limits.jittered_connection_age(1.0), Duration::MAX);
+        limits.connection_age = Duration::ZERO;
+        assert_eq!(limits.jittered_connection_age(1.0), Duration::ZERO);
+    }
 
     #[test]
     fn each_limit_of_an_error_is_a_field() {

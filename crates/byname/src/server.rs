@@ -2,6 +2,12 @@
 
 #[cfg(unix)]
 mod activated;
+#[cfg(feature = "etcd")]
+mod announcement;
+#[cfg(not(feature = "etcd"))]
+#[path = "server/without_etcd.rs"]
+mod announcement;
+mod announcers;
 mod bind;
 mod blocking_watchdog;
 mod connection;

@@ -72,6 +72,25 @@ pub(crate) fn beginning(text: &str, longest: usize) -> &str {
     &text[..end]
 }
 
+/// The URL for a message and the log, without credentials. A password that is not escaped may contain a slash or text
+/// that looks like a scheme. So if the host has no user name, everything up to the last `@` may be credentials.
+pub(crate) fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) if is_scheme(&url[..at]) => url.split_at(at + "://".len()),
+        _ => ("", url),
+    };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rfind('@').or_else(|| rest.rfind('@')) {
+        Some(at) => format!("{scheme}…{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
+/// Whether only the characters of a scheme are in it.
+pub(crate) fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

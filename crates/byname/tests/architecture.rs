@@ -76,8 +76,8 @@ fn a_name_of_a_type_is_given_once() {
     let sources = Sources::read();
     let mut names: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (module, file) in &sources.files {
-        // It has the names of the module that it replaces.
-        if module == "crate::transport::without_tls" {
+        // They have the names of the modules that they replace.
+        if module.contains("::without_") {
             continue;
         }
         for item in &file.items {

@@ -111,3 +111,19 @@ async fn over_http_calls_at_once_use_all_servers() {
     }
     assert_eq!(all.len(), 2, "{all:?}");
 }
+
+#[tokio::test]
+async fn over_http_a_connection_is_closed_after_the_call_in_which_it_is_too_old() {
+    let (one, two) = (server("one").await, server("two").await);
+    let balancer = ConnectionBalancer::of([one.address, two.address]).await;
+    let of_age = |age| {
+        let client = Client::builder(format!("{}/rpc", balancer.address)).transport(Transport::Http);
+        client.limits(move |limits| limits.connection_age = age).build().unwrap()
+    };
+    let old = of_age(Duration::ZERO);
+    assert_eq!(calls(&old, 10).await, BTreeMap::from([("one".to_owned(), 5), ("two".to_owned(), 5)]));
+    assert_eq!(balancer.opened(), 10);
+    let young = of_age(Duration::from_secs(600));
+    assert_eq!(calls(&young, 10).await.len(), 1);
+    assert_eq!(balancer.opened(), 11);
+}

@@ -2,7 +2,8 @@
 //!
 //! `ERRORS=overwrite cargo test -p byname --test errors` writes the page again. Read the difference before you commit it.
 //! With `--features tls` the command writes the section about TLS. Without the feature it writes the entry about a client
-//! without TLS. The same holds for the feature `compression`. Each build keeps the parts that only the other can provoke.
+//! without TLS. The same holds for the features `compression`, `dns`, `etcd` and `kubernetes`. Each build keeps the parts that
+//! only the other can provoke.
 
 #[path = "errors/access.rs"]
 mod about_access;
@@ -12,6 +13,24 @@ mod about_compression;
 #[cfg(not(feature = "compression"))]
 #[path = "errors/without_compression.rs"]
 mod about_compression;
+#[cfg(feature = "dns")]
+#[path = "errors/dns.rs"]
+mod about_dns;
+#[cfg(not(feature = "dns"))]
+#[path = "errors/without_dns.rs"]
+mod about_dns;
+#[cfg(feature = "etcd")]
+#[path = "errors/etcd.rs"]
+mod about_etcd;
+#[cfg(not(feature = "etcd"))]
+#[path = "errors/without_etcd.rs"]
+mod about_etcd;
+#[cfg(feature = "kubernetes")]
+#[path = "errors/kubernetes.rs"]
+mod about_kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "errors/without_kubernetes.rs"]
+mod about_kubernetes;
 #[path = "errors/streams.rs"]
 mod about_streams;
 #[cfg(feature = "tls")]
@@ -223,6 +242,7 @@ async fn answered_by_path(bytes: &'static str) -> Seen {
 async fn at_the_start(page: &mut Page) {
     page.section("At the start of a server, and at its end");
     about_compression::of_server(page).await;
+    about_etcd::of_server(page).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     page.add(
         "The address is taken",
@@ -557,6 +577,7 @@ async fn addresses(page: &mut Page) {
     page.section("Calling: what the client finds by itself");
     about_tls::https(page);
     about_compression::of_client(page);
+    about_etcd::of_client(page);
     let bad = [
         ("The address has another scheme", "ftp://localhost", "Write `http://`, or no scheme."),
         (
@@ -652,10 +673,52 @@ async fn addresses(page: &mut Page) {
             "srv://orders.internal",
             "The name begins with the service and the protocol, each with an underscore.",
         ),
+        ("The URL of Kubernetes has no namespace", "k8s://orders", "Write the namespace before the service."),
         (
-            "The client can't look up SRV records",
-            "srv://_rpc._tcp.orders.internal",
-            "Use a name that has the addresses of the replicas, such as that of a headless Service of Kubernetes.",
+            "The URL of Kubernetes has a path",
+            "k8s://shop/orders/rpc",
+            "Write the path of the endpoint as an option. The default is `/rpc`.",
+        ),
+        ("The namespace is none", "k8s://Shop/orders", "Names of Kubernetes have small letters, digits and `-`."),
+        ("The service of Kubernetes is none", "k8s://shop/orders.x", "Leave out what belongs to its name in DNS."),
+        (
+            "The port of Kubernetes is no number",
+            "k8s://shop/orders:0",
+            "Write the number of the port of the pods, or its name.",
+        ),
+        (
+            "The port of Kubernetes is no name",
+            "k8s://shop/orders:HTTP",
+            "Write the name of the port as it stands in the Service.",
+        ),
+        (
+            "The URL of etcd has no prefix",
+            "etcd://10.0.0.1:2379",
+            "The prefix is what the keys of the service begin with, before a slash.",
+        ),
+        ("The URL of etcd ends with a slash", "etcd://10.0.0.1:2379/orders/", "Leave out the slash."),
+        ("The URL of etcd has no host", "etcd:///orders", "Write the members of the cluster, joined by commas."),
+        (
+            "A member in the URL of etcd is wrong",
+            "etcd://10.0.0.1:2379,10.0.0.2:x/orders",
+            "Correct the member that is named. The port is 2379 if there is none.",
+        ),
+        ("The URL of etcd has an empty member", "etcd://10.0.0.1:2379,/orders", "A list has no comma at its end."),
+        (
+            "A member is in the URL of etcd twice",
+            "etcd://10.0.0.1:2379,10.0.0.1:2379/orders",
+            "One of the two was meant to be another member.",
+        ),
+        (
+            "The URL of etcd has a user name",
+            "etcd://ada:1815@10.0.0.1:2379/orders",
+            "Let only machines of the cluster connect to etcd.",
+        ),
+        ("The URL of etcd has a fragment", "etcd://10.0.0.1:2379/orders#1", "A `#` begins the fragment of a URL."),
+        (
+            "The prefix in the URL of etcd is not text",
+            "etcd://10.0.0.1:2379/%ff",
+            "What is percent-encoded must be UTF-8.",
         ),
         ("The address of a client is only a port", "9101", "Write the host before the port."),
         ("The address has no host", "http:///rpc", "Write the host before the path."),
@@ -677,6 +740,8 @@ async fn addresses(page: &mut Page) {
     for (title, url, remedy) in bad {
         page.add(title, failed(Client::new(url)), remedy);
     }
+    about_dns::dns(page);
+    about_kubernetes::kubernetes(page);
     page.add(
         "A replica's address is invalid",
         failed(Client::builder("data.internal/rpc").addresses(["data-1:8080"]).build()),
@@ -1873,6 +1938,7 @@ async fn page() -> Page {
     about_streams::streams(&mut page).await;
     about_tls::tls(&mut page).await;
     about_compression::compression(&mut page).await;
+    about_etcd::etcd(&mut page).await;
     page
 }
 
@@ -2011,6 +2077,35 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("is a connection and not a listener", "as above"),
     ("is bound and does not listen", "as above"),
     ("built without the feature `activation`", "as above; `tests/unix_sockets.rs` has it"),
+    ("failed to lookup address information: ", "the words of the standard library, which has them on the page"),
+    ("it is not a name of DNS", "only the resolver of the feature `dns` says it; `client::dns::tests` has it"),
+    ("the name is not in DNS", "as above"),
+    ("can't read which servers of DNS", "as above"),
+    ("can't ask DNS", "as above"),
+    ("there are no SRV records of", "as above"),
+    ("its SRV record has the target `.`", "as above"),
+    ("its SRV records have the port 0", "as above"),
+    ("is looked up with the account of a pod: ", "only in a pod; `client::kubernetes` has it in its tests"),
+    ("the API server of Kubernetes at", "as above"),
+    ("`resources: [\"endpointslices\"]`", "as above"),
+    ("it does not accept the token", "as above"),
+    ("EndpointSlice", "as above"),
+    ("it answered with the status", "as above"),
+    ("`items` of the list is not an array", "as above"),
+    ("an event has no `object`", "as above"),
+    ("the API server gave no reason", "as above"),
+    ("an event has a `type` that byname doesn't know", "as above"),
+    ("an object of the API server has no", "as above"),
+    ("KUBERNETES_SERVICE_PORT is", "as above"),
+    ("can't read the token", "as above"),
+    ("holds no token", "as above"),
+    ("endpoints of the service `", "as above"),
+    ("has no port of TCP", "as above"),
+    ("write one of them, such as k8s://", "as above"),
+    ("has a port that the pods don't have", "as above"),
+    ("a part of its list has expired", "as above"),
+    ("the watch was silent for", "the log's"),
+    ("its time is over", "the log's"),
     ("a bracket too many", "serde_json has read the text before"),
     ("the roots of this machine", "the tests trust no root of the machine, which may have none"),
     ("ca-certificates", "only on a machine that has no roots"),
@@ -2025,7 +2120,11 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a client's TLS was not loaded", "only a defect of byname says it"),
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
     ("the same error", "a line about an earlier attempt, which the beginning of the page explains"),
+    ("text/plain; charset=utf-8", "a content type"),
 ];
+
+/// Files whose texts are no error messages, each with the reason.
+const EXCEPTED_FILES: &[(&str, &str)] = &[("client/explanation.rs", "it describes settings")];
 
 /// Calls whose text is not an error message: the log, and panics for programmers.
 const OTHERWISE: &[&str] = &[
@@ -2055,6 +2154,11 @@ fn no_message_of_the_sources_is_missing_from_the_page() {
     let mut sources = Vec::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
     let (mut missing, mut checked, mut used) = (Vec::new(), 0, vec![false; EXCEPTIONS.len()]);
+    for (excepted, _) in EXCEPTED_FILES {
+        let before = sources.len();
+        sources.retain(|source: &PathBuf| !source.ends_with(excepted));
+        assert_eq!(sources.len() + 1, before, "{excepted} is no file of the sources");
+    }
     for source in sources {
         for (line, literal) in literals(&fs::read_to_string(&source).unwrap()) {
             let part = longest_part(&literal);
@@ -2089,6 +2193,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         } else if path.extension().is_some_and(|extension| extension == "rs")
             && !["fuzzing.rs", "codec/equivalence_tests.rs", "content_coding/tests.rs"]
                 .iter()
+                .chain(&["dns/fake_dns_server.rs", "kubernetes/fake_api_server.rs"])
                 .any(|tests| path.ends_with(tests))
         {
             found.push(path);

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -39,7 +39,7 @@ async fn replica(name: &'static str, behaves: Behaviour) -> Running {
     Running::new(Server::new().function("who", who)).await
 }
 
-async fn who(client: &Client) -> Result<(String, bool), CallError<Value>> {
+async fn ask(client: &Client) -> Result<(String, bool), CallError<Value>> {
     within(client.call::<(String, bool)>("who", ())).await
 }
 
@@ -49,7 +49,7 @@ async fn client_of(replicas: &[&Running]) -> Client {
     let client = client.build().unwrap();
     let mut seen = BTreeMap::new();
     while seen.len() < replicas.len() {
-        if let (name, true) = who(&client).await.unwrap() {
+        if let (name, true) = ask(&client).await.unwrap() {
             seen.insert(name, ());
         }
     }
@@ -63,7 +63,7 @@ async fn equal_replicas_share_the_calls_of_one_client() {
     let client = client_of(&[&one, &two, &three]).await;
     let mut calls = BTreeMap::new();
     for _ in 0..3000 {
-        *calls.entry(who(&client).await.unwrap().0).or_insert(0) += 1;
+        *calls.entry(ask(&client).await.unwrap().0).or_insert(0) += 1;
     }
     let (most, least) = (calls.values().max().unwrap(), calls.values().min().unwrap());
     assert!(calls.len() == 3 && most * 10 <= least * 13, "{calls:?}");
@@ -87,7 +87,7 @@ async fn a_replica_that_stands_still_gets_few_calls() {
     let (mut calls, mut answered) = (JoinSet::new(), 0);
     for sent in 1..=300 {
         let client = client.clone();
-        calls.spawn(async move { who(&client).await.unwrap() });
+        calls.spawn(async move { ask(&client).await.unwrap() });
         // Each call has its answer, or stands still, before the next is sent.
         within(async {
             while answered + stuck.load(Ordering::SeqCst) < sent {
@@ -118,7 +118,7 @@ async fn a_replica_that_fails_is_left_alone() {
     is_ill.store(true, Ordering::SeqCst);
     let mut failed = 0;
     for _ in 0..1000 {
-        match who(&client).await {
+        match ask(&client).await {
             Ok((name, _)) => assert_ne!(name, "one"),
             Err(CallError::Rpc(error)) => {
                 assert_eq!(error.executed(), Executed::Yes, "{error}");
@@ -183,6 +183,38 @@ async fn at_the_limit_of_connections_calls_go_where_a_connection_is_idle() {
     assert!(opened.iter().sum::<usize>() <= 12 && !opened.contains(&0), "{opened:?} for 1600 calls");
 }
 
+#[rpc(readonly)]
+async fn who() -> (String, bool);
+
+#[tokio::test]
+async fn calls_with_one_key_go_to_one_replica_from_all_clients_and_by_every_transport() {
+    let [one, two, three] = NAMES.map(|name| replica(name, well()));
+    let replicas = [one.await, two.await, three.await];
+    let [first, second, third] = &replicas;
+    let by_frames = client_of(&[first, second, third]).await;
+    let over_http = http_client([third.address, first.address, second.address]);
+    let mut owners = BTreeMap::new();
+    for key in 0..60_u32 {
+        for client in [&by_frames, &over_http] {
+            for _ in 0..3 {
+                let (name, _) = within(who::on(client).affinity(key.to_le_bytes())).await.unwrap();
+                assert_eq!(*owners.entry(key).or_insert_with(|| name.clone()), name, "key {key}");
+            }
+        }
+    }
+    let names: BTreeSet<_> = owners.values().collect();
+    assert_eq!(names.len(), 3, "keys are spread");
+    // Those of a replica that goes move, and no others.
+    let [one, _two, _three] = replicas;
+    one.stopped().await.unwrap();
+    for (key, owner) in &owners {
+        for client in [&by_frames, &over_http] {
+            let (name, _) = within(who::on(client).affinity(key.to_le_bytes())).await.unwrap();
+            assert!(name != "one" && (owner == "one" || name == *owner), "key {key} of {owner} went to {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn calls_go_on_while_replicas_come_and_go() {
     let [one, two, three] = NAMES.map(|name| replica(name, well()));
@@ -191,6 +223,6 @@ async fn calls_go_on_while_replicas_come_and_go() {
     two.stopped().await.unwrap();
     three.stopped().await.unwrap();
     for _ in 0..100 {
-        assert_eq!(who(&client).await.unwrap().0, "one");
+        assert_eq!(ask(&client).await.unwrap().0, "one");
     }
 }

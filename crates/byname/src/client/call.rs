@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::Client;
+use super::affinity::{Affinity, ReplicaWish};
 use super::explanation::Explanation;
 use super::frame_attempt::{FrameAttempt, ended_reply};
 use super::frame_connection::{CallHead, CallPayload};
@@ -70,6 +71,7 @@ struct PreparedCall<A> {
     takes_stream: bool,
     /// The token in the headers is that of the client's [`RenewedToken`](super::renewed_token::RenewedToken).
     has_renewed_token: bool,
+    affinity: Option<Affinity>,
 }
 
 enum CallState {
@@ -161,6 +163,7 @@ impl<A, R> Call<A, R> {
             upload,
             takes_stream: false,
             has_renewed_token: false,
+            affinity: None,
         };
         Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
     }
@@ -208,6 +211,28 @@ impl<A, R> Call<A, R> {
             && let Err(error) = metadata::set(&mut prepared.headers, name, value)
         {
             prepared.refused = Some(error);
+        }
+        self
+    }
+
+    /// Calls with the same key go to the same replica, from all clients of the service: the one that comes first by a hash of
+    /// the key and of its address. While that replica is gone or left out because it fails, the calls go to the next one, and
+    /// those with other keys stay where they are. Use it for what a replica keeps in its memory, as a cache. It is no
+    /// guarantee: write nothing that depends on it.
+    ///
+    /// With more than twenty replicas, each client uses [a part of them](Transport::Frames), so the same key may go to as many
+    /// replicas as there are such parts.
+    ///
+    /// ```
+    /// # use byname::{Client, rpc};
+    /// # #[rpc(readonly)] async fn basket(customer: u64) -> u64 { customer }
+    /// # async fn example(shop: Client) -> Result<(), byname::Error> {
+    /// let basket = basket::on(&shop, 42).affinity("customer-42").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn affinity(mut self, key: impl AsRef<[u8]>) -> Self {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.affinity = Some(Affinity::new(key.as_ref()));
         }
         self
     }
@@ -363,6 +388,7 @@ impl<A: Send, R> Call<A, R> {
             upload,
             takes_stream,
             has_renewed_token,
+            affinity,
             ..
         } = prepared;
         let streams = *takes_stream || upload.is_some();
@@ -416,9 +442,10 @@ impl<A: Send, R> Call<A, R> {
         if !streams
             && !lacks_token
             && !is_hedged
+            && affinity.is_none()
             && scope.interceptors.is_empty()
             && let Route::Remote(service) = &scope.way
-            && let Some(chosen) = service.choose(&[], now)
+            && let Some(chosen) = service.choose(ReplicaWish::default(), now)
         {
             let codec = chosen.link.codec();
             let entered = self.span.as_deref().map(Span::enter);
@@ -475,6 +502,7 @@ impl<A: Send, R> Call<A, R> {
         let (upload, largest) = (prepared.upload.take(), way.limits().message);
         let scope = Arc::clone(&prepared.client.scope);
         let policy = scope.policy(&self.name, method);
+        let affinity = prepared.affinity;
         let args = match (way, prepared.as_they_are) {
             (Route::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded && scope.token.is_none() && dispatch.takes(&self.name, types) =>
@@ -488,21 +516,21 @@ impl<A: Send, R> Call<A, R> {
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() && scope.token.is_none() {
-            return Ok(way.send(request, method, policy, time, None));
+            return Ok(way.send(request, method, policy, affinity, time, None));
         }
         let has_renewed_token = prepared.has_renewed_token;
         let (token, way) = (scope.token.clone(), way.clone());
         // Behind the interceptors, because they could log the token.
         let last = move |mut request: Request| -> BoxFuture<Reply> {
             let Some(token) = token else {
-                return way.send(request, method, policy, time, None);
+                return way.send(request, method, policy, affinity, time, None);
             };
             Box::pin(async move {
                 let name = Arc::clone(&request.name);
                 match token.put(&name, &mut request.metadata, time.deadline).await {
                     Ok(is_added) => {
                         let token = (is_added || has_renewed_token).then_some(token);
-                        way.send(request, method, policy, time, token).await
+                        way.send(request, method, policy, affinity, time, token).await
                     }
                     Err(error) => error.into(),
                 }
@@ -535,6 +563,7 @@ impl<A: Send, R> Call<A, R> {
             args: prepared.encoded(codec)?,
             method: prepared.method,
             policy: prepared.client.scope.policy(&self.name, prepared.method),
+            affinity: prepared.affinity,
             deadline: time.deadline,
             allowed: time.allowed,
             headers: prepared.headers,
@@ -670,7 +699,7 @@ mod tests {
         tokio::spawn(bound.into_future());
         let client = Client::builder(&address).transport(Transport::Frames).build().unwrap();
         let Route::Remote(service) = &client.scope.way else { panic!("it has a service") };
-        while service.choose(&[], Instant::now()).is_none() {
+        while service.choose(ReplicaWish::default(), Instant::now()).is_none() {
             assert_eq!(client.call::<i64>("add", (1, 2)).await.unwrap(), 3);
             yield_now().await;
         }

@@ -9,6 +9,7 @@ use tokio::runtime::Id;
 use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
+use super::affinity::ReplicaWish;
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::http_replica_choice::HttpReplicaChoice;
 use super::replica_address::ReplicaAddress;
@@ -110,12 +111,11 @@ impl EndpointSet {
         self.known().order.timed_out(address);
     }
 
-    /// Where the next call of this runtime goes. `tried` are the replicas at which it has failed. There is room for so many
-    /// idle connections. Those that are too old are moved to `closed`: the caller drops them.
+    /// Where the next call of this runtime goes. There is `room` for this number of idle connections. Those that are too old are moved to `closed`: the caller drops them.
     pub(super) fn choose(
         self: &Arc<Self>,
         runtime: Id,
-        tried: &[ReplicaId],
+        wish: ReplicaWish<'_>,
         room: usize,
         now: Instant,
         closed: &mut Vec<IdleHttpConnection>,
@@ -126,19 +126,19 @@ impl EndpointSet {
             return ChosenEndpoint { idle, ..ChosenEndpoint::default() };
         }
         let KnownEndpoints { replicas, chance, .. } = known;
-        let Some((mut endpoint, mut sent)) = replicas.choose(tried, now, chance) else {
+        let Some((mut endpoint, mut sent)) = replicas.choose(wish, now, chance) else {
             return ChosenEndpoint::default();
         };
         let mut idle = endpoint.pool().take(&runtime, now, closed);
         // A connection to another replica would be closed for a new one.
-        if idle.is_none() && !sent.is_probe() && known.idle() > room {
+        if idle.is_none() && wish.affinity.is_none() && !sent.is_probe() && known.idle() > room {
             let KnownEndpoints { replicas, chance, .. } = known;
             let has_none = |(id, endpoint): (ReplicaId, &Arc<Endpoint>)| {
-                (tried.contains(&id) || endpoint.pool().newest(&runtime).is_none()).then_some(id)
+                (wish.tried.contains(&id) || endpoint.pool().newest(&runtime).is_none()).then_some(id)
             };
             let excluded: Vec<_> = replicas.members().filter_map(has_none).collect();
             replicas.ended(sent, ReplicaOutcome::Cancelled, None, now);
-            let Some(other) = replicas.choose(&excluded, now, chance) else {
+            let Some(other) = replicas.choose(ReplicaWish { tried: &excluded, ..wish }, now, chance) else {
                 return ChosenEndpoint::default();
             };
             (endpoint, sent) = other;

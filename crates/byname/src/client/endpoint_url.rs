@@ -6,8 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
 
-use super::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServiceUrl};
+use super::service_url::ServiceUrl;
 use crate::error::{Code, Error};
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::{AddressOptions, ReplicaPlace};
 use crate::transport::{ClientTls, TlsConnector};
 
 /// The URL of a replica's endpoint, without its address.
@@ -60,6 +62,12 @@ impl EndpointUrls {
 
     pub(super) fn has_tls(&self) -> bool {
         self.is_https
+    }
+
+    /// The name that the client's URL says.
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "only registries ask"))]
+    pub(super) fn tls_name(&self) -> Option<&str> {
+        self.tls_name.as_deref()
     }
 
     /// The URL of one replica. Its own options precede those of the client's URL.

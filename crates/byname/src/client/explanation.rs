@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::discover::KnownReplicas;
-use super::policy::Policy;
+use super::policy::{Policy, PolicySources};
 use super::replica_choice::{ReplicaStanding, ReplicaView};
 use crate::address::Address;
 use crate::limits_and_timeouts::Limits;
@@ -292,15 +292,6 @@ pub(super) fn repeated_setting(method: Option<&Method>) -> ExplainedSetting {
         _ => ("if it did not run", SettingSource::Default),
     };
     ExplainedSetting { name: "repeated", value: value.to_owned(), source }
-}
-
-/// The patterns whose policies have changed each setting last.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct PolicySources {
-    pub(super) timeout: Option<String>,
-    pub(super) attempts: Option<String>,
-    pub(super) first_delay: Option<String>,
-    pub(super) hedge: Option<String>,
 }
 
 #[cfg(test)]

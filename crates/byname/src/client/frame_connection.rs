@@ -88,8 +88,7 @@ enum ConnectionStatus {
 
 impl FrameConnection {
     fn new(server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
-        let (instance, fifth) = (server.instance, limits.connection_age / 5);
-        let until = later(now, (limits.connection_age - fifth).saturating_add((fifth * 2).mul_f64(jitter)));
+        let (instance, until) = (server.instance, later(now, limits.jittered_connection_age(jitter)));
         let codecs = vec![codec.name().into()];
         let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs, instance: None };
         let mut write_queue = WriteQueue::new();

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
+use super::affinity::Affinity;
 use super::frame_connection::Upgrades;
 use super::replica_choice::{ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
@@ -67,6 +68,19 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         chance: &mut Rng,
     ) -> Option<(L, SentCall)> {
         let chosen = self.member(runtime)?.choose(tried, now, chance)?;
+        (self.was_used, self.is_in_use) = (true, true);
+        Some(chosen)
+    }
+
+    /// As [`choose`](Self::choose), for a call that wants the replica of its key.
+    pub(super) fn choose_by(
+        &mut self,
+        runtime: K,
+        affinity: Affinity,
+        tried: &[ReplicaId],
+        now: Instant,
+    ) -> Option<(L, SentCall)> {
+        let chosen = self.member(runtime)?.choose_by(affinity, tried, now)?;
         (self.was_used, self.is_in_use) = (true, true);
         Some(chosen)
     }
@@ -318,9 +332,12 @@ mod tests {
         plan.offered(1, now);
         plan.offered(1, now);
         opens(&mut plan, 1, 1, 10, now);
-        assert!(!plan.needs_another(1, now + HOUR / 2) && plan.needs_another(1, now + HOUR));
+        assert!(!plan.needs_another(1, now + HOUR / 2) && !plan.needs_another(1, now + HOUR), "it is not used");
+        goes_by(&mut plan, 1, now + HOUR);
+        assert!(plan.needs_another(1, now + HOUR));
         assert_eq!(plan.candidates(1, vec![at(1)], now + HOUR), [at(1)]);
         assert_eq!(opens(&mut plan, 1, 1, 11, now + HOUR), Some(10));
+        goes_by(&mut plan, 1, now + HOUR * 2);
         assert!(plan.needs_another(1, now + HOUR * 2));
         assert_eq!(plan.candidates(1, vec![at(7)], now + HOUR * 2), [at(7)], "the name has changed");
         assert_eq!(opens(&mut plan, 1, 7, 12, now + HOUR * 2), Some(11));

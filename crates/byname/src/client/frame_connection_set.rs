@@ -12,6 +12,7 @@ use fastrand::Rng;
 use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
+use super::affinity::ReplicaWish;
 use super::connect::addresses;
 use super::frame_connection::{FrameConnection, open};
 use super::frame_connection_plan::FrameConnectionPlan;
@@ -89,12 +90,19 @@ impl FrameConnectionSet {
         &self.limits
     }
 
-    /// The connection that the next call of this runtime goes by. The call is sent now. `tried` are the replicas at which
-    /// it has failed.
-    pub(super) fn choose(self: &Arc<Self>, runtime: Id, tried: &[ReplicaId], now: Instant) -> Option<ChosenConnection> {
+    /// The connection that the next call of this runtime goes by. The call is sent now.
+    pub(super) fn choose(
+        self: &Arc<Self>,
+        runtime: Id,
+        wish: ReplicaWish<'_>,
+        now: Instant,
+    ) -> Option<ChosenConnection> {
         let mut known = self.known();
         let KnownConnections { plan, chance } = &mut *known;
-        let (link, sent) = plan.choose(runtime, tried, now, chance)?;
+        let (link, sent) = match wish.affinity {
+            None => plan.choose(runtime, wish.tried, now, chance)?,
+            Some(affinity) => plan.choose_by(runtime, affinity, wish.tried, now)?,
+        };
         let counted = sent.is_counted().then(|| {
             let (set, link) = (Arc::clone(self), Arc::clone(&link));
             Box::new(CountedCall { set, link, runtime, sent: Some(sent) })

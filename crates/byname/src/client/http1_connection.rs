@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use crate::transport::{HandshakeRefusal, TransportStream};
@@ -42,6 +43,8 @@ pub(super) struct Http1Connection<S = TransportStream> {
     /// The most room that `read` has had. Parts that were split off share its memory, so its own capacity doesn't show
     /// it.
     most_room: usize,
+    /// It is kept for no further call after this time.
+    old_at: Option<Instant>,
 }
 
 /// A complete answer, not decoded.
@@ -179,7 +182,17 @@ impl Http1Connection {
 
 impl<S: AsyncRead + Unpin> Http1Connection<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new(), most_room: 0 }
+        Self { stream, read: BytesMut::new(), most_room: 0, old_at: None }
+    }
+
+    /// It is to be kept for no further call after this time.
+    pub(super) fn old_at(self, at: Instant) -> Self {
+        Self { old_at: Some(at), ..self }
+    }
+
+    /// Until when it may be kept, of this time.
+    pub(super) fn kept_until(&self, until: Instant) -> Instant {
+        self.old_at.map_or(until, |old_at| until.min(old_at))
     }
 
     /// Reads the available bytes; 0 at the end of the connection.

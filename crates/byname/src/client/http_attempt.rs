@@ -68,7 +68,7 @@ async fn exchange(
     let mut has_changed_way = false;
     let mut may_compress = true;
     loop {
-        let got = match connections.get(outgoing, &failed).await {
+        let got = match connections.get(outgoing, outgoing.wish(&failed)).await {
             Ok(got) => got,
             Err(error) => return (error.into(), EndpointCount::default()),
         };

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::affinity::ReplicaWish;
 use super::call_errors::{late, paused_clock};
 use super::connect::{ConnectFailure, connect, first_to_connect, no_replica};
 use super::endpoint::{Endpoint, IdleHttpConnection};
@@ -18,10 +19,11 @@ use super::explanation::ExplainedConnections;
 use super::frame_connection_set::FrameConnectionSet;
 use super::http1_connection::Http1Connection;
 use super::outgoing_call::OutgoingCall;
-use super::replica_choice::{ReplicaId, ReplicaView};
+use super::replica_choice::ReplicaView;
 use super::replica_load::ReplicaOutcome;
 use super::service_target::ServiceTarget;
 use crate::address::Address;
+use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
@@ -117,14 +119,14 @@ impl HttpConnections {
         }
     }
 
-    /// A connection for one call. `tried` are the replicas at which it has failed.
-    pub(super) async fn get(&self, outgoing: &OutgoingCall, tried: &[ReplicaId]) -> Result<CallConnection, Error> {
+    /// A connection for one call.
+    pub(super) async fn get(&self, outgoing: &OutgoingCall, wish: ReplicaWish<'_>) -> Result<CallConnection, Error> {
         if let Some(answer) = self.target.changed_since(&self.listed) {
             // Sockets are closed outside of the lock.
             drop(self.endpoints.list(&answer.replicas, Instant::now()));
         }
         let permit = self.permit(outgoing).await?;
-        let mut chosen = self.choose(tried);
+        let mut chosen = self.choose(wish);
         match chosen.idle.take() {
             // The server may have closed it since. The connection notices that before it sends.
             Some((endpoint, IdleHttpConnection { http1, runtime, timer })) => {
@@ -133,7 +135,7 @@ impl HttpConnections {
                 Ok(CallConnection { connection, count: chosen.count, is_reused: true, permit })
             }
             None => {
-                let (connection, count) = self.open(outgoing, chosen, tried).await?;
+                let (connection, count) = self.open(outgoing, chosen, wish).await?;
                 Ok(CallConnection { connection, count, is_reused: false, permit })
             }
         }
@@ -175,10 +177,10 @@ impl HttpConnections {
         }
     }
 
-    fn choose(&self, tried: &[ReplicaId]) -> ChosenEndpoint {
+    fn choose(&self, wish: ReplicaWish<'_>) -> ChosenEndpoint {
         let mut closed = Vec::new();
         let room = self.limits.connections.max(1) - self.busy();
-        let chosen = self.endpoints.choose(Handle::current().id(), tried, room, Instant::now(), &mut closed);
+        let chosen = self.endpoints.choose(Handle::current().id(), wish, room, Instant::now(), &mut closed);
         // Sockets are closed outside of the lock.
         drop(closed);
         chosen
@@ -193,7 +195,7 @@ impl HttpConnections {
         &self,
         outgoing: &OutgoingCall,
         mut chosen: ChosenEndpoint,
-        tried: &[ReplicaId],
+        wish: ReplicaWish<'_>,
     ) -> Result<(PooledConnection, EndpointCount), Error> {
         let surplus = self.endpoints.make_room(self.busy(), self.limits.connections.max(1));
         drop(surplus);
@@ -206,7 +208,7 @@ impl HttpConnections {
             // The first call of a client that looks up its replicas.
             if self.listed.compare_exchange(0, answer.version, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 drop(self.endpoints.list(&answer.replicas, Instant::now()));
-                chosen = self.choose(tried);
+                chosen = self.choose(wish);
             }
             loop {
                 let mut addresses = self.endpoints.ordered(answer.addresses());
@@ -244,7 +246,8 @@ impl HttpConnections {
                 self.uses.fetch_add(1, Ordering::Relaxed);
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
-                let (http1, timer) = (Http1Connection::new(stream), DeadlineTimer::default());
+                let old_at = later(Instant::now(), self.limits.jittered_connection_age(random_fraction()));
+                let (http1, timer) = (Http1Connection::new(stream).old_at(old_at), DeadlineTimer::default());
                 return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));
             }
             Err(failure) => failure,
@@ -276,8 +279,8 @@ impl HttpConnections {
         Error::refused(Code::Unavailable, format!("can't connect to {}: {why}", self.target.url())).unsent()
     }
 
-    /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if calls go by frames
-    /// by now and no call waits for a connection.
+    /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if it is old, or if calls
+    /// go by frames by now and no call waits for a connection.
     pub(super) fn keep(&self, mut connection: PooledConnection, answered: Option<&HeaderMap>) {
         let by_frames = self.frames.as_ref().is_some_and(|frames| frames.codec_now(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 || !connection.endpoint.is_listed() {
@@ -292,7 +295,11 @@ impl HttpConnections {
             None if is_byname => self.limits.pool_idle,
             None => UNKNOWN_IDLE,
         };
-        let until = later(Instant::now(), until.min(self.limits.pool_idle));
+        let now = Instant::now();
+        let until = connection.http1.kept_until(later(now, until.min(self.limits.pool_idle)));
+        if until <= now {
+            return;
+        }
         let PooledConnection { http1, endpoint, runtime, timer } = connection;
         self.endpoints.keep(&endpoint, IdleHttpConnection { http1, runtime, timer }, until);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use tokio::time::Instant;
 
+use super::affinity::{Affinity, ReplicaWish};
 use super::endpoint::Endpoint;
 use super::replica_address::ReplicaAddress;
 use super::replica_choice::{ReplicaChoice, ReplicaId, ReplicaView, SentCall};
@@ -87,16 +88,27 @@ impl HttpReplicaChoice {
         self.choice.send_to(member.id, now)
     }
 
-    /// The endpoint of the next call. The call is sent now. `tried` are the replicas at which it has failed.
+    /// The endpoint of the next call. The call is sent now.
     pub(super) fn choose(
         &mut self,
-        tried: &[ReplicaId],
+        wish: ReplicaWish<'_>,
         now: Instant,
         chance: &mut Rng,
     ) -> Option<(Arc<Endpoint>, SentCall)> {
-        let sent = self.choice.choose(tried, now, chance)?;
+        let sent = match wish.affinity {
+            None => self.choice.choose(wish.tried, now, chance)?,
+            Some(affinity) => self.choose_by(affinity, wish.tried, now)?,
+        };
         let chosen = self.members.iter().find(|member| member.id == sent.replica);
         Some((Arc::clone(&chosen.expect("each replica to choose from is a member").endpoint), sent))
+    }
+
+    fn choose_by(&mut self, affinity: Affinity, tried: &[ReplicaId], now: Instant) -> Option<SentCall> {
+        let mut members: Vec<_> = self.members.iter().collect();
+        affinity.sort(&mut members, |member| member.endpoint.address().to_string());
+        // The sort is stable: the others keep their order.
+        members.sort_by_key(|member| tried.contains(&member.id));
+        members.into_iter().find_map(|member| self.choice.choose_this(member.id, now))
     }
 
     /// A call has ended. `calls` is what the replica said of its calls in flight, if it did.
@@ -201,7 +213,8 @@ mod tests {
 
         /// The port of a call that is answered at once.
         fn call(&mut self) -> u16 {
-            let (endpoint, sent) = self.choice.choose(&[], self.now, &mut self.chance).expect("there is one");
+            let (endpoint, sent) =
+                self.choice.choose(ReplicaWish::default(), self.now, &mut self.chance).expect("there is one");
             self.choice.ended(sent, ReplicaOutcome::Answered, Some(0), self.now);
             endpoint.address().port().expect("it has one")
         }
@@ -210,7 +223,7 @@ mod tests {
     #[test]
     fn calls_are_spread_over_the_replicas_that_are_listed() {
         let mut known = Fixture::new(20);
-        assert!(known.choice.choose(&[], known.now, &mut known.chance).is_none());
+        assert!(known.choice.choose(ReplicaWish::default(), known.now, &mut known.chance).is_none());
         assert_eq!(known.list(&[v4(1), v4(2), v4(3), v4(1)]), [1, 2, 3]);
         let mut calls = BTreeMap::new();
         for _ in 0..3000 {
@@ -272,7 +285,7 @@ mod tests {
                 let mut tried = Vec::new();
                 let serving = known.choice.members.len();
                 for _ in 0..serving {
-                    let (endpoint, sent) = known.choice.choose(&tried, known.now, &mut known.chance).expect("there is one");
+                    let (endpoint, sent) = known.choice.choose(ReplicaWish { tried: &tried, affinity: None }, known.now, &mut known.chance).expect("there is one");
                     prop_assert!(!tried.contains(&sent.replica));
                     prop_assert!(listed.iter().any(|it| endpoint.is_of(it)));
                     tried.push(sent.replica);

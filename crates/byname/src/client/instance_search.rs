@@ -37,8 +37,6 @@ pub(super) struct InstanceSearch {
     /// Instances that were lost and not replaced.
     lost: u32,
     not_before: Instant,
-    /// A call was made since the last try.
-    is_used: bool,
     /// Another instance was found at some time.
     has_found: bool,
 }
@@ -47,21 +45,16 @@ impl InstanceSearch {
     /// `was_vain` if the last search of this service has found no address with several instances.
     pub(super) fn new(was_vain: bool, now: Instant) -> Self {
         let most = if was_vain { TRIES_IF_NONE_BEFORE } else { TRIES };
-        Self { fruitless: 0, tries: Vec::new(), most, lost: 0, not_before: now, is_used: true, has_found: false }
-    }
-
-    /// A call was made.
-    pub(super) fn used(&mut self) {
-        self.is_used = true;
+        Self { fruitless: 0, tries: Vec::new(), most, lost: 0, not_before: now, has_found: false }
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.fruitless >= if self.lost > 0 { TRIES_AFTER_LOSS } else { self.most }
     }
 
-    /// Whether another instance is to be looked for now. Without calls a long search waits.
+    /// Whether another instance is to be looked for now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        !self.is_over() && (self.is_used || self.fruitless < TRIES) && self.not_before <= now
+        !self.is_over() && self.not_before <= now
     }
 
     /// When the next try is due, if the pause before it is not over.
@@ -94,7 +87,6 @@ impl InstanceSearch {
         let pause = FIRST_PAUSE.saturating_mul(4u32.saturating_pow(self.fruitless)).min(LONGEST_PAUSE);
         self.not_before = later(now, pause.mul_f64(0.75 + jitter / 2.0));
         self.fruitless += 1;
-        self.is_used = false;
         let Some(address) = address else { return };
         match self.tries.iter_mut().find(|(tried, _)| tried == address) {
             Some((_, count)) => *count += 1,
@@ -128,7 +120,6 @@ mod tests {
     fn all_tries(search: &mut InstanceSearch, mut now: Instant) -> (u32, Duration) {
         let (mut tries, begun) = (0, now);
         while !search.is_over() {
-            search.used();
             now = search.next_after(now).unwrap_or(now);
             assert!(search.is_due(now));
             search.found_none(Some(&at(1)), now, 0.5);
@@ -181,20 +172,6 @@ mod tests {
     }
 
     #[test]
-    fn a_long_search_waits_while_there_are_no_calls() {
-        let (mut search, mut now) = (InstanceSearch::new(false, Instant::now()), Instant::now());
-        search.lost(now);
-        for _ in 0..TRIES {
-            assert!(search.is_due(now));
-            search.found_none(Some(&at(1)), now, 0.5);
-            now = search.next_after(now).unwrap();
-        }
-        assert!(!search.is_due(now + Duration::from_secs(3600)));
-        search.used();
-        assert!(search.is_due(now));
-    }
-
-    #[test]
     fn the_address_with_the_fewest_tries_is_next() {
         let (mut search, now) = (InstanceSearch::new(false, Instant::now()), Instant::now());
         let addresses = [at(1), at(2)];
@@ -214,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn between_two_events_there_are_few_tries_and_no_pause_is_longer_than_the_longest(
-            events in proptest::collection::vec((0..4u8, 0..100_000u64, 0.0..1.0f64), 0..60),
+            events in proptest::collection::vec((0..3u8, 0..100_000u64, 0.0..1.0f64), 0..60),
         ) {
             let mut now = Instant::now();
             let mut search = InstanceSearch::new(false, now);
@@ -223,7 +200,6 @@ mod tests {
                 match event {
                     0 => search.lost(now),
                     1 => search.found(&at(1), now),
-                    2 => search.used(),
                     _ => now += Duration::from_millis(milliseconds),
                 }
                 if event < 2 {

@@ -8,9 +8,11 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
+use super::affinity::{Affinity, ReplicaWish};
 use super::frame_connection::CallHead;
 use super::policy::Policy;
 use super::renewed_token::{RenewedToken, is_refused};
+use super::replica_choice::ReplicaId;
 use crate::arguments::{EncodedArguments, unknown_argument};
 use crate::codec::Codec;
 use crate::error::Error;
@@ -26,6 +28,7 @@ pub(super) struct OutgoingCall {
     /// What its stub knows of it. `None` in a call by name.
     pub(super) method: Option<&'static Method>,
     pub(super) policy: Policy,
+    pub(super) affinity: Option<Affinity>,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Instant,
     /// The time until the deadline when the call began, for messages.
@@ -68,6 +71,11 @@ impl OutgoingCall {
         self.method.is_some_and(|method| method.idempotent)
     }
 
+    /// What it wants of its replica, where it has failed at those that were `tried`.
+    pub(super) fn wish<'a>(&self, tried: &'a [ReplicaId]) -> ReplicaWish<'a> {
+        ReplicaWish { tried, affinity: self.affinity }
+    }
+
     /// The function of a call that may be sent to a second replica beside the first.
     pub(super) fn hedged_method(&self) -> Option<&'static Method> {
         self.method.filter(|method| self.policy.hedge && method.readonly && !self.has_streams())
@@ -82,6 +90,7 @@ impl OutgoingCall {
             args: self.args.clone(),
             method: self.method,
             policy: self.policy.clone(),
+            affinity: self.affinity,
             headers,
             deadline: self.deadline,
             allowed: self.allowed,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::explanation::PolicySources;
 use crate::error::{Code, Error};
 use crate::name::NamePattern;
 
@@ -30,6 +29,15 @@ pub struct Policy {
     /// How long a call may take, from its first poll. By default it is that of [`Client::timeout`](super::Client::timeout),
     /// else that of `#[rpc(timeout = "…")]`, else [`Limits::call`](crate::Limits::call).
     pub timeout: Duration,
+}
+
+/// The patterns whose policies have changed each setting last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicySources {
+    pub(super) timeout: Option<String>,
+    pub(super) attempts: Option<String>,
+    pub(super) first_delay: Option<String>,
+    pub(super) hedge: Option<String>,
 }
 
 impl Policy {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::endpoint_url::EndpointUrl;
-use super::service_url::ReplicaPlace;
 use crate::address::Address;
+use crate::replica_line::ReplicaPlace;
 
 /// A replica that was found.
 #[derive(Clone, Debug, PartialEq)]

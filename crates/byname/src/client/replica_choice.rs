@@ -155,6 +155,23 @@ impl ReplicaChoice {
         Some(SentCall { replica: replica.id, sent: seconds, kind })
     }
 
+    /// Counts a call as sent to this replica, if it gets calls or if it is ejected and is to be tried now.
+    pub(super) fn choose_this(&mut self, id: ReplicaId, now: Instant) -> Option<SentCall> {
+        let index = self.position(id)?;
+        if index < self.serving {
+            return self.send_to(id, now);
+        }
+        let is_due = self.replicas[index].ejection.probe_at().is_some_and(|at| at <= now);
+        if !is_due {
+            return None;
+        }
+        let sent = self.seconds(now);
+        self.replicas[index].ejection.probe();
+        self.replicas[index].load.sent(sent);
+        self.set_probe_at();
+        Some(SentCall { replica: id, sent, kind: SentCallKind::Probe })
+    }
+
     /// Counts a call as sent to this replica. `None` if it is not known.
     pub(super) fn send_to(&mut self, id: ReplicaId, now: Instant) -> Option<SentCall> {
         let index = self.position(id)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::endpoint_url::EndpointUrls;
 use super::replica_address::ListedReplica;
-use super::service_url::replica_line;
+use crate::replica_line::replica_line;
 use crate::runtime;
 use crate::untrusted_text::quoted;
 

@@ -2,19 +2,23 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::await_all::await_all;
 use super::discover::{Discover, FRESH, Replicas};
+use super::dns::{NameResolver, SrvSource};
 use super::endpoint_url::EndpointUrl;
+use super::etcd_replicas::EtcdReplicas;
+use super::kubernetes::KubernetesReplicas;
+use super::name_addresses::NameAddresses;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
-use super::service_url::{HostAndPort, ReplicaPlace};
 use crate::address::Address;
 use crate::catch_panic::caught;
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::ReplicaPlace;
 use crate::runtime::BoxFuture;
 use crate::simulated_world;
 use crate::untrusted_text::{excerpt, quoted};
@@ -22,11 +26,20 @@ use crate::untrusted_text::{excerpt, quoted};
 /// The most bytes of an error of the user's code in a message.
 const LONGEST_ERROR: usize = 300;
 
+/// The most names that are looked up at once.
+const MOST_LOOKUPS: usize = 32;
+
 pub(super) enum ReplicaSource {
     /// Hosts and sockets, of which some are names.
     List { elements: Vec<ListedReplica>, names: KnownNames },
     /// A file with a list.
     File { file: ReplicaFile, names: KnownNames },
+    /// The targets of SRV records.
+    Srv { records: Box<SrvSource>, names: KnownNames },
+    /// A service of Kubernetes.
+    Kubernetes(Box<KubernetesReplicas>),
+    /// Servers that announce themselves.
+    Etcd { etcd: Box<EtcdReplicas>, names: KnownNames },
     /// Code of the user.
     Own(OwnSource),
 }
@@ -40,9 +53,12 @@ pub(super) struct FoundReplicas {
     pub(super) missing: Option<String>,
 }
 
-/// The last addresses of the names in a list.
+/// The names in a list: how they are looked up, and their last addresses.
 #[derive(Default)]
-pub(super) struct KnownNames(Mutex<Vec<(HostAndPort, Vec<Address>)>>);
+pub(super) struct KnownNames {
+    resolver: NameResolver,
+    known: Mutex<Vec<(HostAndPort, Vec<Address>)>>,
+}
 
 pub(super) struct OwnSource {
     discover: Arc<dyn Discover>,
@@ -55,7 +71,30 @@ impl ReplicaSource {
     pub(super) async fn look_up(&self) -> io::Result<FoundReplicas> {
         match self {
             Self::List { elements, names } => resolve(elements, names).await,
-            Self::File { file, names } => resolve(&file.read().await.map_err(io::Error::other)?, names).await,
+            Self::File { file, names } => {
+                let found = resolve(&file.read().await.map_err(io::Error::other)?, names).await?;
+                // The file is read as often as ever.
+                Ok(FoundReplicas { fresh_for: found.fresh_for.min(FRESH), ..found })
+            }
+            Self::Srv { records, names } => {
+                let (targets, fresh_for) = records.look_up().await?;
+                let found = resolve(&targets, names).await?;
+                Ok(FoundReplicas { fresh_for: found.fresh_for.min(fresh_for), ..found })
+            }
+            Self::Kubernetes(service) => {
+                let mut replicas = Vec::new();
+                service.look_up().await?.into_iter().for_each(|replica| add(&mut replicas, replica));
+                // The next lookup waits until something changes.
+                Ok(FoundReplicas { replicas, fresh_for: Duration::ZERO, missing: None })
+            }
+            Self::Etcd { etcd, names } => {
+                let answer = etcd.look_up().await?;
+                let found = resolve(&answer.replicas, names).await?;
+                etcd.delivered(&answer).await;
+                // The next lookup waits until something changes.
+                let missing = answer.wrong.or(found.missing);
+                Ok(FoundReplicas { fresh_for: Duration::ZERO, missing, ..found })
+            }
             Self::Own(own) => own.look_up().await.map_err(io::Error::other),
         }
     }
@@ -107,26 +146,39 @@ impl OwnSource {
 
 /// All replicas of a list. It fails only if none was found.
 async fn resolve(elements: &[ListedReplica], names: &KnownNames) -> io::Result<FoundReplicas> {
-    let lookups = elements.iter().map(|element| -> BoxFuture<_> {
-        match &element.place {
-            ReplicaPlace::Host(host) => Box::pin(addresses_of(host.clone())),
-            ReplicaPlace::Socket(socket) => Box::pin(std::future::ready(Ok(vec![socket.clone()]))),
-        }
-    });
-    let results = all(lookups.collect()).await;
+    let mut results = Vec::with_capacity(elements.len());
+    for some in elements.chunks(MOST_LOOKUPS) {
+        let lookups = some.iter().map(|element| -> BoxFuture<_> {
+            match &element.place {
+                ReplicaPlace::Host(host) => Box::pin(addresses_of(host.clone(), names.resolver.clone())),
+                ReplicaPlace::Socket(socket) => Box::pin(std::future::ready(Ok(unchanging(socket.clone())))),
+            }
+        });
+        results.extend(await_all(lookups.collect()).await);
+    }
     let (mut replicas, mut failure): (Vec<ReplicaAddress>, Option<io::Error>) = (Vec::new(), None);
-    let mut missing: Option<String> = None;
+    let (mut missing, mut fresh_for): (Option<String>, _) = (None, Duration::MAX);
     for (element, result) in elements.iter().zip(results) {
         let addresses = match (&element.place, result) {
             (ReplicaPlace::Host(host), Ok(found)) => {
-                names.keep(host, &found);
-                found
+                fresh_for = fresh_for.min(found.fresh_for);
+                let mut addresses = found.addresses;
+                if let Some(why) = found.missing {
+                    missing.get_or_insert_with(|| format!("{}: {why}", quoted(&host.authority)));
+                    // One of the two families was not found.
+                    let mut known = names.known(host);
+                    known.retain(|known| !addresses.iter().any(|found| found.is_of_the_family_of(known)));
+                    addresses.extend(known);
+                }
+                names.keep(host, &addresses);
+                addresses
             }
-            (_, Ok(found)) => found,
+            (_, Ok(found)) => found.addresses,
             (place, Err(why)) => {
                 let ReplicaPlace::Host(host) = place else { continue };
                 missing.get_or_insert_with(|| format!("{}: {why}", quoted(&host.authority)));
                 failure.get_or_insert(why);
+                fresh_for = fresh_for.min(FRESH);
                 names.known(host)
             }
         };
@@ -134,44 +186,31 @@ async fn resolve(elements: &[ListedReplica], names: &KnownNames) -> io::Result<F
             add(&mut replicas, ReplicaAddress { address, url: Arc::clone(&element.url) });
         }
     }
+    names.forget_others(elements);
     match failure {
         Some(why) if replicas.is_empty() => Err(why),
         // Of one name the last good answer is kept with its age.
         Some(why) if elements.len() == 1 => Err(why),
-        _ => Ok(FoundReplicas { replicas, fresh_for: FRESH, missing }),
+        _ => Ok(FoundReplicas { replicas, fresh_for, missing }),
     }
 }
 
-/// The addresses of a host. The resolver of the system says nothing of their TTL.
-async fn addresses_of(host: HostAndPort) -> io::Result<Vec<Address>> {
-    if let Some(address) = host.address() {
-        return Ok(vec![address]);
-    }
-    let not_found = |why| io::Error::new(io::ErrorKind::NotFound, why);
-    if let Some(found) = simulated_world::resolve(&host.host, host.port) {
-        return Ok(found?.into_iter().map(Address::from).collect());
-    }
-    let found =
-        tokio::net::lookup_host((host.host.as_str(), host.port)).await.map_err(|why| not_found(why.to_string()))?;
-    let found: Vec<_> = found.map(|address: SocketAddr| Address::from(address)).collect();
-    if found.is_empty() { Err(not_found("the name has no address".to_owned())) } else { Ok(found) }
-}
-
-/// Awaits all of them at once.
-async fn all<T>(mut futures: Vec<BoxFuture<T>>) -> Vec<T> {
-    let mut results: Vec<Option<T>> = futures.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        for (future, result) in futures.iter_mut().zip(&mut results) {
-            if result.is_none()
-                && let Poll::Ready(done) = Pin::new(future).poll(cx)
-            {
-                *result = Some(done);
+/// The addresses of a host.
+async fn addresses_of(host: HostAndPort, resolver: NameResolver) -> io::Result<NameAddresses> {
+    match host.address() {
+        Some(address) => Ok(unchanging(address)),
+        None => match simulated_world::resolve(&host.host, host.port) {
+            Some(found) => {
+                let addresses = found?.into_iter().map(Address::from).collect();
+                Ok(NameAddresses { addresses, fresh_for: FRESH, missing: None })
             }
-        }
-        if results.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    results.into_iter().flatten().collect()
+            None => resolver.addresses(&host).await,
+        },
+    }
+}
+
+fn unchanging(address: Address) -> NameAddresses {
+    NameAddresses { addresses: vec![address], fresh_for: Duration::MAX, missing: None }
 }
 
 /// Two names may have one address. The first of them is used.
@@ -182,8 +221,14 @@ fn add(replicas: &mut Vec<ReplicaAddress>, replica: ReplicaAddress) {
 }
 
 impl KnownNames {
+    /// Looks up names by this resolver.
+    #[cfg(all(test, feature = "dns"))]
+    pub(super) fn asking(resolver: NameResolver) -> Self {
+        Self { resolver, known: Mutex::default() }
+    }
+
     fn known(&self, host: &HostAndPort) -> Vec<Address> {
-        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         names.iter().find(|(known, _)| known == host).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
@@ -191,8 +236,15 @@ impl KnownNames {
         if host.address().is_some() {
             return;
         }
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         names.retain(|(known, _)| known != host);
         names.push((host.clone(), addresses.to_vec()));
+    }
+
+    /// The list may have had other names before.
+    fn forget_others(&self, elements: &[ListedReplica]) {
+        let mut names = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_listed = |host: &HostAndPort| elements.iter().any(|element| element.place.host() == Some(host));
+        names.retain(|(known, _)| is_listed(known));
     }
 }

@@ -1,6 +1,8 @@
 //! Which replicas a client connects to if there are many: [`ReplicaSubset`]. It is pure.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::Display;
+
+use super::rendezvous_hash::rendezvous_hash;
 
 /// Orders the replicas of a service for one client. The client connects to the first ones.
 #[derive(Clone, Copy, Debug)]
@@ -28,40 +30,16 @@ impl ReplicaSubset {
     /// Moves the replicas that the client connects to first to the front.
     pub(super) fn order<R: Display>(self, replicas: &mut [R]) {
         match self.0 {
-            SubsetRule::Random { identity } => replicas.sort_by_cached_key(|replica| hash(identity, replica)),
+            SubsetRule::Random { identity } => {
+                replicas.sort_by_cached_key(|replica| rendezvous_hash(identity, replica))
+            }
             SubsetRule::Numbered { client, clients } => {
-                replicas.sort_by_cached_key(|replica| hash(0, replica));
+                replicas.sort_by_cached_key(|replica| rendezvous_hash(0, replica));
                 let start = u64::from(client) * replicas.len() as u64 / u64::from(clients);
                 replicas.rotate_left(start as usize);
             }
         }
     }
-}
-
-/// It is the same in every process and in every version, because clients with numbers must agree on it.
-fn hash(identity: u64, replica: &impl Display) -> u64 {
-    let mut text = FnvHash(0xcbf2_9ce4_8422_2325);
-    write!(text, "{replica}").expect("a hash takes every text");
-    mix(text.0 ^ mix(identity))
-}
-
-/// FNV-1a, with 64 bits.
-struct FnvHash(u64);
-
-impl Write for FnvHash {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Ok(())
-    }
-}
-
-/// The finalizer of SplitMix64. FNV alone leaves similar texts close to each other.
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

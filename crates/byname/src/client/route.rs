@@ -7,6 +7,7 @@ use http::Extensions;
 use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
+use super::affinity::Affinity;
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::policy::Policy;
 use super::renewed_token::{RenewedToken, is_refused};
@@ -41,6 +42,7 @@ impl Route {
         request: Request,
         method: Option<&'static Method>,
         policy: Policy,
+        affinity: Option<Affinity>,
         CallDeadline { deadline, allowed }: CallDeadline,
         token: Option<Arc<RenewedToken>>,
     ) -> BoxFuture<Reply> {
@@ -82,6 +84,7 @@ impl Route {
                     args,
                     method,
                     policy,
+                    affinity,
                     headers,
                     deadline,
                     allowed,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
+use super::affinity::Affinity;
 use super::instance_search::InstanceSearch;
 use super::replica_choice::{ReplicaChoice, ReplicaId, ReplicaView, SentCall};
 use super::replica_load::ReplicaOutcome;
@@ -19,6 +20,10 @@ pub(super) const SPREAD: usize = 20;
 
 /// How often to check whether another connection is needed.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
+
+/// A runtime that has made no call for so long opens no connection. Otherwise connections that are closed because they are
+/// idle would be opened again.
+const UNUSED: Duration = Duration::from_secs(30);
 
 /// After this number of connections that did not lead to the instance of an old connection, the old one is closed: a
 /// balancer may have taken the instance out.
@@ -38,6 +43,8 @@ pub(super) struct RuntimeConnections<K, L> {
     /// Addresses without a connection, because what is behind them has one by another address.
     covered: Vec<(Address, InstanceId)>,
     search: InstanceSearch,
+    /// When the last call was made.
+    used_at: Instant,
     /// All that was looked for in the beginning was found.
     is_complete: bool,
     /// Why one is being opened.
@@ -83,6 +90,7 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
             listed: Vec::new(),
             covered: Vec::new(),
             search: InstanceSearch::new(search_was_vain, now),
+            used_at: now,
             is_complete: false,
             opening: Some(OpeningPurpose::Spread),
         }
@@ -90,11 +98,28 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
 
     /// The connection that the next call goes by.
     pub(super) fn choose(&mut self, tried: &[ReplicaId], now: Instant, chance: &mut Rng) -> Option<(L, SentCall)> {
+        self.used_at = now;
         let sent = self.choice.choose(tried, now, chance)?;
         let chosen = self.links.iter().find(|planned| planned.replica == sent.replica);
         let chosen = chosen.expect("each replica to choose from has its connection");
-        self.search.used();
         Some((chosen.opened.link.clone(), sent))
+    }
+
+    /// The connection of a call that wants the replica of its key. `tried` as for [`choose`](Self::choose).
+    pub(super) fn choose_by(&mut self, affinity: Affinity, tried: &[ReplicaId], now: Instant) -> Option<(L, SentCall)> {
+        self.used_at = now;
+        let mut links: Vec<_> = self.links.iter().collect();
+        affinity.sort(&mut links, |planned| match planned.opened.instance {
+            // All clients see the same instances behind one address.
+            Some(instance) if self.count_at(&planned.opened.address) > 1 => instance.to_string(),
+            _ => planned.opened.address.to_string(),
+        });
+        // The sort is stable: the others keep their order.
+        links.sort_by_key(|planned| tried.contains(&planned.replica));
+        let (chosen, sent) =
+            links.into_iter().find_map(|planned| Some((planned, self.choice.choose_this(planned.replica, now)?)))?;
+        let link = chosen.opened.link.clone();
+        Some((link, sent))
     }
 
     /// Any connection. No call goes by it yet.
@@ -142,7 +167,7 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
     /// Whether the caller must open another connection. It counts as begun then.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         let is_needed = self.is_missing() || self.oldest_overdue(now).is_some() || self.is_search_due(now);
-        let begins = is_needed && self.opening.is_none();
+        let begins = is_needed && now < later(self.used_at, UNUSED) && self.opening.is_none();
         if begins {
             self.opening = Some(OpeningPurpose::Spread);
         }
@@ -470,6 +495,7 @@ mod tests {
         /// Opens what is needed, at the best address, where a balancer chooses among the instances. Returns how often.
         fn opens_all(&mut self, mut chosen: impl FnMut(&Address) -> u16) -> u32 {
             let mut opened = 0;
+            self.connections.used_at = self.now;
             // The first one was begun from the start.
             while self.connections.links.is_empty() || self.connections.begin(self.now) {
                 let address = self.candidates().first().expect("there is an address").clone();
@@ -572,9 +598,23 @@ mod tests {
         client.connections.opening_ended();
         assert!(!client.connections.begin(client.now));
         client.now += HOUR;
+        client.calls(1);
         assert!(client.connections.begin(client.now));
         assert_eq!(client.candidates(), [at(1)]);
         assert_eq!(client.opens(1, 5), [1], "it replaces the old one");
+    }
+
+    #[test]
+    fn a_client_that_makes_no_calls_opens_no_connection() {
+        let mut client = Client::of([1, 2]);
+        client.is_used_for(Duration::from_secs(5), |address| address.port().unwrap());
+        client.now += UNUSED;
+        // Connections are closed when they are idle.
+        let idle = client.connections.links[0].opened.link;
+        client.connections.forget(client.now, |link| *link == idle);
+        assert!(client.connections.is_missing() && !client.connections.begin(client.now));
+        client.calls(1);
+        assert!(client.connections.begin(client.now));
     }
 
     #[test]
@@ -700,6 +740,7 @@ mod tests {
                 match event {
                     Event::Opens(choice) => {
                         let mut opened = 0;
+                        client.connections.used_at = client.now;
                         let looked_up = |client: &mut Client| {
                             client.connections.addresses_are(&client.addresses, ReplicaSubset::random(7), client.now)
                         };

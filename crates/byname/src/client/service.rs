@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::affinity::ReplicaWish;
 use super::discover::KnownReplicas;
 use super::explanation::{ExplainedReplica, ExplainedService};
 use super::frame_attempt;
@@ -169,7 +170,7 @@ impl Service {
     /// were `tried`, if there is another.
     async fn attempt(&self, outgoing: &OutgoingCall, tried: &TriedReplicas) -> Reply {
         while let Some(frames) = &self.frames
-            && let Some(chosen) = self.choose(&tried.all(), Instant::now())
+            && let Some(chosen) = self.choose(outgoing.wish(&tried.all()), Instant::now())
         {
             tried.extend(chosen.count.replica());
             let args = match outgoing.args_in(chosen.link.codec()) {
@@ -223,7 +224,7 @@ impl Service {
         if let Some(done) = before(later(Instant::now(), delay), first.as_mut()).await {
             return done;
         }
-        let other = by_frames.then(|| self.choose_another(tried)).flatten();
+        let other = by_frames.then(|| self.choose_another(outgoing, tried)).flatten();
         // A client that counts no replicas has only one.
         let has_another = if by_frames { other.is_some() } else { !tried.all().is_empty() };
         if !has_another || !self.hedging.withdraw() {
@@ -266,12 +267,12 @@ impl Service {
     }
 
     /// A connection of frames to a replica that the call was not sent to.
-    fn choose_another(&self, tried: &TriedReplicas) -> Option<ChosenConnection> {
+    fn choose_another(&self, outgoing: &OutgoingCall, tried: &TriedReplicas) -> Option<ChosenConnection> {
         let all = tried.all();
         if all.is_empty() {
             return None;
         }
-        let chosen = self.choose(&all, Instant::now())?;
+        let chosen = self.choose(outgoing.wish(&all), Instant::now())?;
         let is_another = chosen.count.replica().is_some_and(|replica| !all.contains(&replica));
         is_another.then_some(chosen)
     }
@@ -302,8 +303,8 @@ impl Service {
     }
 
     /// The connection of frames that the next call of this runtime goes by, if there is one now.
-    pub(super) fn choose(&self, tried: &[ReplicaId], now: Instant) -> Option<ChosenConnection> {
-        self.frames.as_ref()?.choose(Handle::try_current().ok()?.id(), tried, now)
+    pub(super) fn choose(&self, wish: ReplicaWish<'_>, now: Instant) -> Option<ChosenConnection> {
+        self.frames.as_ref()?.choose(Handle::try_current().ok()?.id(), wish, now)
     }
 
     /// The codec of this runtime's calls.

@@ -8,15 +8,20 @@ use std::time::Duration;
 
 use super::discover::{Discover, KnownReplicas};
 use super::discovery::{Answer, Discovery};
+use super::dns::SrvSource;
 use super::endpoint_url::{EndpointUrl, EndpointUrls};
+use super::etcd_replicas::EtcdReplicas;
+use super::kubernetes::KubernetesReplicas;
 use super::replica_address::{ListedReplica, ReplicaAddress};
 use super::replica_file::ReplicaFile;
 use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
 use super::replica_subset::ReplicaSubset;
-use super::service_url::{AddressOptions, HostAndPort, ReplicaPlace, ServicePlace, ServiceUrl};
+use super::service_url::{ServicePlace, ServiceUrl};
 use crate::address::Address;
 use crate::clock_and_chance::random_number;
 use crate::error::{Code, Error};
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::{AddressOptions, ReplicaPlace};
 use crate::transport::ClientTls;
 
 /// Clones share what is known of the replicas.
@@ -110,13 +115,18 @@ impl ServiceTarget {
                 let file = ReplicaFile::new(path.clone(), urls);
                 (true, ReplicaPlaces::discovered(&url, ReplicaSource::File { file, names: KnownNames::default() }))
             }
-            (ServicePlace::Srv(_), None) => {
-                let why = format!(
-                    "{} needs a resolver that knows SRV records, which this build of byname does not have; give the name \
-                     and the port as host:port, or answer the replicas from `ClientBuilder::discover`",
-                    url.shown()
-                );
-                return invalid(why);
+            (ServicePlace::Srv(name), None) => {
+                let records = Box::new(SrvSource::new(name, &url, urls)?);
+                (true, ReplicaPlaces::discovered(&url, ReplicaSource::Srv { records, names: KnownNames::default() }))
+            }
+            (ServicePlace::Kubernetes(service), None) => {
+                let source = ReplicaSource::Kubernetes(Box::new(KubernetesReplicas::new(service, urls)?));
+                (true, ReplicaPlaces::discovered(&url, source))
+            }
+            (ServicePlace::Etcd(etcd), None) => {
+                let etcd = Box::new(EtcdReplicas::new(etcd.clone(), urls)?);
+                let source = ReplicaSource::Etcd { etcd, names: KnownNames::default() };
+                (true, ReplicaPlaces::discovered(&url, source))
             }
         };
         let is_exposed = is_exposed && !url.is_https;

@@ -1,18 +1,22 @@
 //! The URL of a client, split into its parts: [`ServiceUrl`].
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use http::uri::{Authority, Uri};
 use percent_encoding::percent_decode_str;
 
+use super::kubernetes_service::KubernetesService;
 use crate::address::{Address, is_path, unix_path};
 use crate::error::{Code, Error};
-use crate::untrusted_text::quoted;
+use crate::etcd_url::EtcdUrl;
+use crate::host_and_port::HostAndPort;
+use crate::replica_line::{AddressOptions, endpoint_path, is_name, without_options};
+use crate::untrusted_text::{is_scheme, quoted, without_credentials};
 use crate::wire::path_format;
 
-/// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path` or `srv://_service._tcp.domain`, with options.
+/// `http://host:port/path`, `https://a:1,b:2/path`, `unix:/path`, `file:///path`, `srv://_service._tcp.domain`,
+/// `etcd://host:port/prefix` or `k8s://namespace/service`, with options.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceUrl {
     pub(super) place: ServicePlace,
@@ -38,32 +42,9 @@ pub(super) enum ServicePlace {
     },
     /// The name of SRV records in DNS.
     Srv(String),
-}
-
-/// A name or an IP address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostAndPort {
-    /// An IPv6 address has no brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// As it was written.
-    pub(super) authority: String,
-}
-
-/// What stands behind the `?` of an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct AddressOptions {
-    /// The path of the endpoint, without a slash at its end.
-    pub(super) endpoint: Option<String>,
-    /// The name that the server's certificate must have.
-    pub(super) tls: Option<String>,
-}
-
-/// One replica, as a line of a file says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReplicaPlace {
-    Host(HostAndPort),
-    Socket(Address),
+    Kubernetes(KubernetesService),
+    /// Where servers announce themselves.
+    Etcd(EtcdUrl),
 }
 
 impl ServiceUrl {
@@ -85,6 +66,8 @@ impl ServiceUrl {
             ServicePlace::Sockets(sockets) => joined(sockets.iter().map(|socket| Cow::Owned(socket.to_string()))),
             ServicePlace::File { shown, .. } => format!("file://{shown}"),
             ServicePlace::Srv(name) => format!("srv://{name}"),
+            ServicePlace::Kubernetes(service) => service.to_string(),
+            ServicePlace::Etcd(etcd) => etcd.to_string(),
         }
     }
 
@@ -148,6 +131,21 @@ impl ServiceUrl {
                     invalid(why)
                 })?;
                 return Ok(Self::of(ServicePlace::Srv(name.to_owned())));
+            }
+            Some((scheme, service)) if scheme.eq_ignore_ascii_case("k8s") => {
+                let service = KubernetesService::parse(service).map_err(|why| {
+                    let why = format!(
+                        "{} is not a service of Kubernetes: {why}; expected k8s://namespace/service, such as \
+                         k8s://shop/orders or k8s://shop/orders:http",
+                        quoted(&without_credentials(url))
+                    );
+                    invalid(why)
+                })?;
+                return Ok(Self::of(ServicePlace::Kubernetes(service)));
+            }
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("etcd") => {
+                let place = EtcdUrl::parse(rest).map_err(|why| invalid(EtcdUrl::refusal(url, &why)))?;
+                return Ok(Self::of(ServicePlace::Etcd(place)));
             }
             Some((scheme, _)) if is_scheme(scheme) => {
                 return Err(refuse(&format!("`{scheme}` is not a scheme that byname knows")));
@@ -232,95 +230,6 @@ impl ServiceUrl {
     }
 }
 
-impl HostAndPort {
-    /// Or what is wrong with it. Without a default the port must be there.
-    fn parse(text: &str, default_port: Option<u16>) -> Result<Self, String> {
-        let uri: Uri = format!("http://{text}").parse().map_err(|why| format!("{why}"))?;
-        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
-        if authority.contains('@') {
-            return Err("it has a user name, which byname would not send; use `Client::header` for credentials".into());
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
-        // The parser accepts any text inside and after brackets.
-        let bare = host.strip_prefix('[').map_or(Some(host), |rest| rest.strip_suffix(']'));
-        let is_host = bare.is_some_and(|bare| bare == host || bare.parse::<Ipv6Addr>().is_ok());
-        let behind = authority.strip_prefix(host).filter(|behind| behind.is_empty() || behind.starts_with(':'));
-        let (Some(bare), true, Some(_)) = (bare, is_host, behind) else {
-            return Err("its host is neither a name nor an address".into());
-        };
-        let port = match (uri.authority().and_then(Authority::port), default_port) {
-            (Some(port), _) => port.as_u16(),
-            (None, _) if authority.len() > host.len() => return Err("its port is not a number up to 65535".into()),
-            (None, Some(port)) => port,
-            (None, None) => return Err("it has no port".into()),
-        };
-        if port == 0 {
-            return Err("nothing listens at port 0".into());
-        }
-        Ok(Self { host: bare.to_owned(), port, authority: authority.to_owned() })
-    }
-
-    /// The address, if it is not a name.
-    pub(super) fn address(&self) -> Option<Address> {
-        let ip: IpAddr = self.host.parse().ok()?;
-        Some(SocketAddr::new(ip, self.port).into())
-    }
-
-    /// Whether it is certainly this machine.
-    pub(super) fn is_of_this_machine(&self) -> bool {
-        match self.address() {
-            Some(address) => address.is_of_this_machine(),
-            None => self.host.strip_suffix('.').unwrap_or(&self.host).eq_ignore_ascii_case("localhost"),
-        }
-    }
-}
-
-impl AddressOptions {
-    /// `endpoint=/rpc&tls=orders.internal`, or what is wrong with it.
-    fn parse(text: &str) -> Result<Self, String> {
-        const KNOWN: &str = "byname knows `endpoint=/rpc` and `tls=orders.internal`, joined by `&`";
-        let mut options = Self::default();
-        for option in text.split('&') {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let (place, value) = match name {
-                _ if value.contains(',') => {
-                    return Err("its list continues after the options; write them once, after the last address".into());
-                }
-                "endpoint" if !value.is_empty() => (&mut options.endpoint, endpoint_path(value)?),
-                "tls" if is_name(value) => (&mut options.tls, value.to_owned()),
-                "tls" => return Err("its option `tls` is not the name of a server".into()),
-                _ => return Err(format!("{} is not an option; {KNOWN}", quoted(option))),
-            };
-            if place.replace(value).is_some() {
-                return Err(format!("it has the option `{name}` twice"));
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// A line of a file of replicas, or what is wrong with it.
-pub(super) fn replica_line(line: &str) -> Result<(ReplicaPlace, AddressOptions), String> {
-    let (text, options) = without_options(line);
-    let options = options.map(AddressOptions::parse).transpose()?.unwrap_or_default();
-    if let Some(path) = unix_path(text) {
-        return match options.tls {
-            None => Ok((ReplicaPlace::Socket(Address::Unix(Some(path?))), options)),
-            Some(_) => Err("a unix socket has no TLS; leave out the option `tls`".into()),
-        };
-    }
-    if text.contains("://") {
-        return Err("it has a scheme; write the address alone, and `?tls=orders.internal` for TLS".into());
-    }
-    if text.contains(',') || text.contains(char::is_whitespace) {
-        return Err("a line has one address".into());
-    }
-    if text.contains('/') {
-        return Err("it has a path; write it as the option `?endpoint=/path`".into());
-    }
-    Ok((ReplicaPlace::Host(HostAndPort::parse(text, None)?), options))
-}
-
 /// One of several addresses of a service.
 pub(super) fn replica(address: &str) -> Result<Address, Error> {
     if let Some(Ok(path)) = unix_path(address) {
@@ -357,25 +266,6 @@ fn refused_socket(url: &str, why: &str) -> Error {
         "{} is not an address of a service: {why}; expected unix:/path, such as unix:/run/orders.sock",
         quoted(url)
     ))
-}
-
-/// The path of an endpoint, or what is wrong with it.
-fn endpoint_path(endpoint: &str) -> Result<String, String> {
-    let path = format!("/{}", endpoint.trim_matches('/'));
-    if let Err(why) = path_format::check(&path) {
-        return Err(format!("no server has the endpoint {}: {why}", quoted(endpoint)));
-    }
-    Ok(path.trim_end_matches('/').to_owned())
-}
-
-/// The text before the options, and the options. The path of a socket may have a question mark, and options begin only where
-/// one of them is named.
-fn without_options(text: &str) -> (&str, Option<&str>) {
-    let begins = match unix_path(text) {
-        Some(_) => ["?endpoint=", "?tls="].iter().filter_map(|begin| text.find(begin)).min(),
-        None => text.find('?'),
-    };
-    begins.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])))
 }
 
 /// The unix sockets of a URL that begins with one. Another begins only after a comma with `unix:`, because a path may have
@@ -450,35 +340,12 @@ fn check_srv(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_name(text: &str) -> bool {
-    let is_dns = || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    !text.is_empty() && (is_dns() || text.parse::<IpAddr>().is_ok())
-}
-
 fn is_host_with_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn joined<'t>(texts: impl Iterator<Item = Cow<'t, str>>) -> String {
     texts.collect::<Vec<_>>().join(",")
-}
-
-/// The URL for a message and the log, without credentials. A password that is not escaped may contain a slash or text
-/// that looks like a scheme. So if the host has no user name, everything up to the last `@` may be credentials.
-fn without_credentials(url: &str) -> String {
-    let (scheme, rest) = match url.find("://") {
-        Some(at) if is_scheme(&url[..at]) => url.split_at(at + "://".len()),
-        _ => ("", url),
-    };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    match authority.rfind('@').or_else(|| rest.rfind('@')) {
-        Some(at) => format!("{scheme}…{}", &rest[at..]),
-        None => url.to_owned(),
-    }
-}
-
-fn is_scheme(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 #[cfg(test)]
@@ -592,6 +459,8 @@ mod tests {
             assert_eq!(place(url), ServicePlace::File { path: "/etc/a b?.replicas".into(), shown }, "{url}");
         }
         assert_eq!(place("srv://_rpc._tcp.orders.internal"), ServicePlace::Srv("_rpc._tcp.orders.internal".into()));
+        let service = KubernetesService::parse("shop/orders:http").unwrap();
+        assert_eq!(place("K8s://shop/orders:http?endpoint=/x&tls=orders"), ServicePlace::Kubernetes(service));
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
         for (bad, reason) in [
             ("file://etc/a.replicas", "it has a host"),
@@ -741,6 +610,8 @@ mod tests {
     fn no_message_contains_a_password() {
         for url in [
             "user:secret@localhost/rpc",
+            "etcd://user:secret@localhost/orders",
+            "etcd://user:99,secret/secret@localhost/orders",
             "http://user:secret@localhost/rpc",
             "https://user:secret@localhost/rpc",
             "ftp://user:secret@localhost",

@@ -90,6 +90,11 @@ impl<A, R> StreamCall<A, R> {
         self.change(|call| call.header(name, value))
     }
 
+    /// Calls with the same key go to the same replica; see [`Call::affinity`].
+    pub fn affinity(self, key: impl AsRef<[u8]>) -> Self {
+        self.change(|call| call.affinity(key))
+    }
+
     fn change(self, change: impl FnOnce(Call<A, R>) -> Call<A, R>) -> Self {
         let progress = match self.progress {
             StreamCallState::Calling(call, room) => StreamCallState::Calling(change(call), room),

@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::Server;
+use super::announcement::Announcement;
+use super::announcers::Announcers;
 use super::bind::{BoundListeners, ListenAddress, bind, cannot_listen};
 use super::blocking_watchdog::Watchdog;
 use super::connection;
@@ -133,6 +135,8 @@ pub struct Serve {
     server: Server,
     at: Listen,
     until: Option<BoxFuture<()>>,
+    /// Where, and which address.
+    announcements: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Serve {
@@ -143,13 +147,47 @@ impl std::fmt::Debug for Serve {
 
 impl Serve {
     pub(super) fn new(server: Server, at: Listen) -> Self {
-        Self { server, at, until: None }
+        Self { server, at, until: None, announcements: Vec::new() }
     }
 
     /// Drains when this future ends, instead of at SIGTERM and ctrl-c. Use it in a program that handles signals itself.
     /// Without it, both signals end the process at once when no server is left.
     pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Some(Box::pin(end));
+        self
+    }
+
+    /// Announces the server, for clients that look for it in etcd. `address` is what they connect to: `10.0.0.7:8080`, a name
+    /// with its port, or a unix socket of their machine. [Options](crate::Client::new) may follow, such as
+    /// `?tls=orders.internal`. The address at which the server listens is often another, such as `0.0.0.0:8080`.
+    ///
+    /// ```no_run
+    /// use byname::Server;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), byname::Error> {
+    /// # let server = Server::new().function("ping", || async { "pong" });
+    /// server
+    ///     .serve("0.0.0.0:8080")
+    ///     .announce("etcd://10.0.0.1:2379,10.0.0.2:2379/orders", "10.0.0.7:8080")
+    ///     .await
+    /// # }
+    /// ```
+    ///
+    /// The key is `orders/` and an id that is new for each start, and its value is `{"address": "10.0.0.7:8080"}`. The key is
+    /// written when the server is bound and awaited. It ends ten seconds after the server has ended without a drain, or
+    /// can't reach etcd any more. Then the server announces itself again as soon as it can. When the server is told to stop,
+    /// it takes its key out before anything else, and waits two seconds for that at most.
+    ///
+    /// If etcd does not answer, the server serves all the same. It logs a warning, and tries again until it has announced
+    /// itself. Call this again to announce the server at a second place. It needs the feature `etcd`.
+    ///
+    /// # Errors
+    ///
+    /// When the server is bound: `invalid_argument` if the URL or the address is invalid, and `failed_precondition` without
+    /// the feature.
+    pub fn announce(mut self, url: impl Into<String>, address: impl Into<String>) -> Self {
+        self.announcements.push((url.into(), address.into()));
         self
     }
 
@@ -170,6 +208,8 @@ impl Serve {
     /// As [`Server::serve`] at its start.
     pub async fn bind(self) -> Result<Bound, Error> {
         let proxy_protocol = self.at.proxy_protocol.transpose()?;
+        let announcements = self.announcements.iter().map(|(url, address)| Announcement::new(url, address));
+        let announcements = announcements.collect::<Result<Vec<_>, _>>()?;
         let BoundListeners { listeners, are_kept_open } = bind(self.at.at).await?;
         let addresses = listeners.iter().map(TransportListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(|why| cannot_listen("the given listener", why))?;
@@ -198,7 +238,8 @@ impl Serve {
             }
         }
         endpoint.require_proxy_protocol(proxy_protocol);
-        Ok(Bound { listeners, are_kept_open, addresses, endpoint: Arc::new(endpoint), until: self.until })
+        let (endpoint, until) = (Arc::new(endpoint), self.until);
+        Ok(Bound { listeners, are_kept_open, addresses, endpoint, until, announcements })
     }
 }
 
@@ -220,6 +261,7 @@ pub struct Bound {
     addresses: Vec<Address>,
     endpoint: Arc<ServerEndpoint>,
     until: Option<BoxFuture<()>>,
+    announcements: Vec<Announcement>,
 }
 
 impl std::fmt::Debug for Bound {
@@ -251,7 +293,7 @@ impl IntoFuture for Bound {
 }
 
 async fn run(bound: Bound) -> Result<(), Error> {
-    let Bound { mut listeners, are_kept_open, addresses, endpoint, until } = bound;
+    let Bound { mut listeners, are_kept_open, addresses, endpoint, until, announcements } = bound;
     // Dropped with this future, at the end or before. After that, signals end the process again.
     let (by_signals, mut until) = match until.or_else(told_to_stop) {
         Some(until) => (None, until),
@@ -284,10 +326,13 @@ async fn run(bound: Bound) -> Result<(), Error> {
 
     // The one thread of a simulation is blocked by nothing but its functions, in no virtual time.
     let _watchdog = (!is_simulated()).then(|| Watchdog::new(&endpoint));
+    let announcers = Announcers::start(announcements, endpoint.instance());
     let (stop, stopped) = watch::channel(());
     // Dropped before `stop`, also when this future is dropped, so that connections that are woken find the state set.
     let ends = EndReadiness(dispatch);
     accept_until(until.as_mut(), &mut listeners, &endpoint, &stopped).await;
+    // Clients go elsewhere while this server still accepts.
+    accept_until(pin!(announcers.withdraw()), &mut listeners, &endpoint, &stopped).await;
     let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
     let delay = dispatch.limits().drain_delay;
     if !delay.is_zero() {

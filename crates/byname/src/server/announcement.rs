@@ -1,0 +1,243 @@
+//! A server that announces itself in etcd: [`Announcement`].
+
+mod lease_state;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use self::lease_state::{LeaseState, LeaseStep, TTL};
+use crate::deadline::{before, later, until};
+use crate::error::{Code, Error};
+use crate::etcd::{EtcdCluster, EtcdConnection};
+use crate::etcd_url::EtcdUrl;
+use crate::replica_line::{ReplicaPlace, replica_line};
+use crate::untrusted_text::quoted;
+use crate::wire::instance_and_load::InstanceId;
+
+/// The time to take the key out at the end.
+const WITHDRAW: Duration = Duration::from_secs(2);
+
+/// Where to announce which address.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    cluster: EtcdCluster,
+    address: String,
+}
+
+impl Announcement {
+    pub(super) fn new(url: &str, address: &str) -> Result<Self, Error> {
+        let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("`Serve::announce`: {why}"));
+        let after_scheme = url.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("etcd"));
+        let (_, after_scheme) =
+            after_scheme.ok_or_else(|| invalid(EtcdUrl::refusal(url, "it does not begin with `etcd://`")))?;
+        let url = EtcdUrl::parse(after_scheme).map_err(|why| invalid(EtcdUrl::refusal(url, &why)))?;
+        check(address).map_err(|why| {
+            let address = quoted(address);
+            let why = format!(
+                "{address} is not an address that clients can connect to: {why}; expected host:port, such as 10.0.0.7:8080, \
+                 and options such as `?tls=orders.internal`"
+            );
+            invalid(why)
+        })?;
+        Ok(Self { cluster: EtcdCluster::new(url), address: address.to_owned() })
+    }
+
+    /// Keeps the key there until it is told to leave. Then takes it out.
+    pub(super) async fn keep(self, instance: InstanceId, leave: oneshot::Receiver<()>) {
+        let key = format!("{}/{instance}", self.cluster.url().prefix);
+        let mut announcer = Announcer {
+            value: json!({ "address": self.address }).to_string(),
+            key,
+            state: LeaseState::new(Instant::now()),
+            connection: None,
+            announcement: self,
+        };
+        announcer.run_until(leave).await;
+        announcer.withdraw().await;
+    }
+}
+
+/// An address that others can use, or what is wrong with it.
+fn check(address: &str) -> Result<(), String> {
+    let (place, _) = replica_line(address)?;
+    if let ReplicaPlace::Host(host) = place
+        && host.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+    {
+        return Err("it stands for all addresses of a machine, and for none to others".into());
+    }
+    Ok(())
+}
+
+struct Announcer {
+    announcement: Announcement,
+    key: String,
+    value: String,
+    state: LeaseState,
+    connection: Option<EtcdConnection>,
+}
+
+impl Announcer {
+    async fn run_until(&mut self, leave: oneshot::Receiver<()>) {
+        let (mut leave, mut running) = (pin!(leave), pin!(self.run()));
+        poll_fn(|cx| match leave.as_mut().poll(cx) {
+            // If the sender is dropped, so is this task.
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => running.as_mut().poll(cx).map(|never| match never {}),
+        })
+        .await;
+    }
+
+    async fn run(&mut self) -> Infallible {
+        loop {
+            let result = match self.state.step(Instant::now()) {
+                LeaseStep::Wait(due) => {
+                    until(due).await;
+                    continue;
+                }
+                LeaseStep::Announce => self.announce().await,
+                LeaseStep::KeepAlive(lease) => match self.connected().await {
+                    Ok(connection) => connection.keep_alive(lease).await.map(|is_alive| self.kept(is_alive)),
+                    Err(why) => Err(why),
+                },
+            };
+            match result {
+                Ok(()) => self.announcement.cluster.answered(),
+                Err(why) => self.failed(&why),
+            }
+        }
+    }
+
+    async fn announce(&mut self) -> io::Result<()> {
+        let seconds = TTL.as_secs();
+        // Before the key is written, so that the end of the lease is the end of the key whatever comes of the write.
+        let lease = self.connected().await?.grant(seconds).await?;
+        self.state.granted(lease);
+        let (key, value) = (self.key.clone(), self.value.clone());
+        self.connected().await?.put(&key, &value, lease).await?;
+        self.state.announced(Instant::now());
+        let (Announcement { cluster, address }, key) = (&self.announcement, quoted(&self.key));
+        info!("announced {address} at {}, under {key}", cluster.url());
+        Ok(())
+    }
+
+    fn kept(&mut self, is_alive: bool) {
+        let Announcement { cluster, address } = &self.announcement;
+        if !is_alive {
+            self.state.lost(Instant::now());
+            warn!("{} has dropped {address}, because it heard nothing for {TTL:?}; announcing it again", cluster.url());
+        } else if self.state.kept(Instant::now()) {
+            info!("{} answers again, and has kept {address}", cluster.url());
+        }
+    }
+
+    fn failed(&mut self, why: &io::Error) {
+        let Announcement { cluster, address } = &self.announcement;
+        self.connection = None;
+        cluster.failed();
+        let is_first = self.state.failed(cluster.ready_at().unwrap_or_else(Instant::now));
+        if is_first {
+            warn!(
+                "can't announce {address} at {}, so clients that look there don't find this server, or not for long; trying \
+                 again: {why}",
+                cluster.url()
+            );
+        }
+    }
+
+    /// Takes the key out, so that clients find this server no more. Then ends the lease.
+    async fn withdraw(&mut self) {
+        let withdrawn = before(later(Instant::now(), WITHDRAW), self.delete()).await;
+        let result = withdrawn
+            .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {WITHDRAW:?}"))));
+        let Announcement { cluster, address } = &self.announcement;
+        match result {
+            Ok(()) => info!("{address} is taken out of {}", cluster.url()),
+            Err(why) => {
+                warn!("can't take {address} out of {}, which keeps it for up to {TTL:?}: {why}", cluster.url());
+            }
+        }
+    }
+
+    /// Asks one member after another.
+    async fn delete(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for _ in 0..self.announcement.cluster.members() {
+            // A step that was interrupted has left its connection in an unknown state.
+            self.connection = None;
+            result = self.delete_there().await;
+            if result.is_ok() {
+                break;
+            }
+            self.announcement.cluster.failed();
+        }
+        result
+    }
+
+    async fn delete_there(&mut self) -> io::Result<()> {
+        let (key, lease) = (self.key.clone(), self.state.lease());
+        let connection = self.connected().await?;
+        connection.delete(&key).await?;
+        match lease {
+            // A write that was interrupted may come after the deletion. It fails without the lease.
+            Some(lease) => connection.revoke(lease).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn connected(&mut self) -> io::Result<&mut EtcdConnection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.announcement.cluster.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_announced_is_checked_at_the_start() {
+        for address in ["10.0.0.7:8080", "orders-1.internal:8080?endpoint=/x&tls=orders.internal", "unix:/run/a.sock"] {
+            Announcement::new("ETCD://h1:2379,h2/orders", address).unwrap();
+        }
+        for (url, address, why) in [
+            (
+                "h1:2379/orders",
+                "10.0.0.7:8080",
+                "`h1:2379/orders` is not a place in etcd: it does not begin with `etcd://`",
+            ),
+            ("etcd://h1:2379", "10.0.0.7:8080", "it has no prefix; expected etcd://host:port/prefix"),
+            (
+                "etcd://h1/orders",
+                "10.0.0.7",
+                "`10.0.0.7` is not an address that clients can connect to: it has no port",
+            ),
+            ("etcd://h1/orders", "10.0.0.7:0", "nothing listens at port 0"),
+            ("etcd://h1/orders", "0.0.0.0:8080", "it stands for all addresses"),
+            ("etcd://h1/orders", "[::]:8080", "it stands for all addresses"),
+            ("etcd://h1/orders", "http://10.0.0.7:8080", "it has a scheme"),
+            (
+                "etcd://ada:1815@h1/orders",
+                "10.0.0.7:8080",
+                "`etcd://…@h1/orders` is not a place in etcd: it has a user name",
+            ),
+        ] {
+            let error = Announcement::new(url, address).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument);
+            let message = error.message();
+            assert!(message.starts_with("`Serve::announce`: ") && message.contains(why), "{message}");
+        }
+    }
+}
