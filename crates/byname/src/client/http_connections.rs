@@ -23,6 +23,7 @@ use super::replica_choice::ReplicaView;
 use super::replica_load::ReplicaOutcome;
 use super::service_target::ServiceTarget;
 use crate::address::Address;
+use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
@@ -250,7 +251,7 @@ impl HttpConnections {
                 self.uses.fetch_add(1, Ordering::Relaxed);
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
-                let old_at = later(Instant::now(), self.limits.jittered_connection_age(fastrand::f64()));
+                let old_at = later(Instant::now(), self.limits.jittered_connection_age(random_fraction()));
                 let (http1, timer) = (Http1Connection::new(stream).old_at(old_at), DeadlineTimer::default());
                 return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));
             }

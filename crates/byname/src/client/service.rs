@@ -27,6 +27,7 @@ use super::retry_budget::RetryBudget;
 use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
 use super::tried_replicas::TriedReplicas;
+use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
@@ -142,7 +143,7 @@ impl Service {
             let left = outgoing.deadline.saturating_duration_since(now);
             let step = match outgoing.upload.is_taken() {
                 true => AfterFailure::GiveUp,
-                false => attempts.failed(&error, fastrand::f64(), left, || self.budget.withdraw(now)),
+                false => attempts.failed(&error, random_fraction(), left, || self.budget.withdraw(now)),
             };
             let error = match step {
                 AfterFailure::Again(delay) => {
