@@ -449,8 +449,9 @@ fn subset(scenario: &Scenario, client: usize, seed: u64) -> Option<Vec<usize>> {
     let subset = match scenario.subsets {
         Subsets::All => return None,
         Subsets::Random => ReplicaSubset::random(Rng::with_seed(seed << 32 | client as u64).u64(..)),
-        Subsets::Numbered => ReplicaSubset::numbered(client as u32, scenario.clients as u32)
-            .expect("each client is one of the clients"),
+        Subsets::Numbered => {
+            ReplicaSubset::numbered(client as u32, scenario.clients as u32).expect("each client is one of the clients")
+        }
     };
     let mut replicas: Vec<_> = (0..scenario.replicas).map(NumberedReplica).collect();
     subset.order(&mut replicas);

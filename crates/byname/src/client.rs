@@ -118,7 +118,7 @@ use crate::metadata;
 use crate::method::Method;
 use crate::name;
 use crate::request::{Reply, Request};
-use crate::runtime;
+use crate::runtime::{self, ClientHome};
 use crate::transport::ClientTls;
 
 /// A handle to one service. It is cheap to clone, and clones share their connections.
@@ -211,6 +211,7 @@ struct CallScope {
     encoded: bool,
     codec: Codec,
     interceptors: InterceptorChain,
+    home: ClientHome,
 }
 
 impl CallScope {
@@ -228,6 +229,7 @@ impl CallScope {
             encoded: false,
             codec: Codec::default(),
             interceptors: InterceptorChain::default(),
+            home: ClientHome::here(),
         }
     }
 
@@ -427,7 +429,7 @@ impl Client {
         callback: impl FnOnce(Result<T, CallError<Value>>) + Send + 'static,
     ) {
         let call = self.call::<T>(name, args);
-        runtime::current().spawn(async move { callback(call.await) });
+        runtime::spawn(&runtime::current(), async move { callback(call.await) });
     }
 
     /// Calls a function by its name and ignores the answer. A failure is only logged. To handle failures, use

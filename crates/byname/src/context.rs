@@ -220,10 +220,10 @@ impl Context {
     {
         let runtime = runtime::current();
         let Some(context) = Self::current() else {
-            return runtime.spawn(future);
+            return runtime::spawn_awaited(&runtime, future);
         };
         if !context.is_readonly() {
-            return runtime.spawn(CURRENT.scope(context, future));
+            return runtime::spawn_awaited(&runtime, CURRENT.scope(context, future));
         }
         let cancelled = context.cancellation().cancelled_owned();
         let (say, abort) = oneshot::channel::<AbortHandle>();
@@ -237,7 +237,7 @@ impl Context {
             // The runtime drops it here.
             pending().await
         };
-        let task = runtime.spawn(CURRENT.scope(context, ends_with_the_call));
+        let task = runtime::spawn_awaited(&runtime, CURRENT.scope(context, ends_with_the_call));
         // The task may have ended by itself.
         let _ = say.send(task.abort_handle());
         task

@@ -37,6 +37,7 @@ use crate::peer::Peer;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::simulated_world::note;
 use crate::trace_context::trace_id;
 use crate::untrusted_text::{excerpt, quoted};
 
@@ -416,6 +417,7 @@ impl Dispatch {
             Err(Panicked) => return Err(panicked(&method.name)),
         };
         entry.begin();
+        note(format_args!("runs `{}`", method.name));
         let running = RunningFunction {
             invocation: Some(invocation),
             context,
@@ -710,6 +712,7 @@ impl RunningFunction {
             }
         };
         if !matches!(outcome, FunctionResult::Items) {
+            note(format_args!("`{}` has ended", self.entry.handler.method.name));
             self.let_go();
         }
         Poll::Ready(outcome)
@@ -746,6 +749,9 @@ impl RunningFunction {
 
 impl Drop for RunningFunction {
     fn drop(&mut self) {
+        if self.invocation.is_some() {
+            note(format_args!("`{}` is dropped", self.entry.handler.method.name));
+        }
         self.let_go();
         self.entry.end();
     }
@@ -889,6 +895,7 @@ impl Drop for SupervisedCall {
 mod tests {
     use super::*;
     use crate::arguments::EncodedArguments;
+    use crate::clock_and_chance::real_now;
     use crate::handler::Handler;
     use crate::method::Source;
 
@@ -1095,8 +1102,8 @@ mod tests {
     async fn a_function_behind_an_interceptor_that_keeps_the_thread_is_not_quick() {
         let one = Handler::function("one".into(), PLACE, || async { 1 });
         let dispatch = intercepted([one], |request, next| async move {
-            let began = std::time::Instant::now();
-            while began.elapsed() < Duration::from_millis(1) {}
+            let began = real_now();
+            while real_now().saturating_duration_since(began) < Duration::from_millis(1) {}
             next.run(request).await
         });
         for _ in 0..20 {

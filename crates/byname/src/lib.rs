@@ -78,6 +78,7 @@
 //!   their TTL says so.
 //! - **`kubernetes`**: `k8s://namespace/service` in a client's URL. It turns on `tls`.
 //! - **`activation`**: the sockets that systemd hands over, as [`Listen::activated`].
+//! - **`simulation`**: tests in virtual time, on a network that fails, as `byname::simulation`.
 
 // The attribute's expansion refers to `::byname`; inside this crate that is this crate.
 extern crate self as byname;
@@ -93,6 +94,7 @@ mod bearer_token;
 mod call_semaphore;
 mod catch_panic;
 mod client;
+mod clock_and_chance;
 mod codec;
 #[cfg_attr(
     not(feature = "compression"),
@@ -120,6 +122,7 @@ mod limits_and_timeouts;
 mod metadata;
 mod method;
 mod name;
+mod ordered_watch;
 mod outcome;
 mod peer;
 mod registry;
@@ -128,6 +131,13 @@ mod request;
 mod running_functions;
 mod runtime;
 mod server;
+#[cfg(feature = "simulation")]
+mod simulated_world;
+#[cfg(not(feature = "simulation"))]
+#[path = "simulated_world/without_simulation.rs"]
+mod simulated_world;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod stream_argument;
 mod trace_context;
 mod transport;

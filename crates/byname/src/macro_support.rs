@@ -23,6 +23,7 @@ use crate::codec::{self, Codec};
 use crate::context::Context;
 use crate::error::{CallError, Code, Error, MethodError, MethodErrorSummary};
 use crate::handler::NoError;
+use crate::runtime;
 pub use crate::stream_argument::ArgumentsWithStream;
 use crate::stream_argument::Streaming;
 
@@ -106,7 +107,7 @@ where
             Some(context) => context.enter(function),
             None => function(),
         };
-        match tokio::task::spawn_blocking(run).await {
+        match runtime::run_blocking(run).await {
             Ok(value) => value,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock_and_chance::{RealInstant, real_now};
 use crate::error::{Code, Error};
 use crate::handler::{BlockRegistration, Handler, Registration};
 use crate::method::{Method, MethodSpec, Source};
@@ -226,21 +227,26 @@ impl RegistryEntry {
     /// Runs what stands around the function. Its time counts like that of the function, but there is no warning, which
     /// would name the function.
     pub(crate) fn time<T>(&self, run: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
+        let began = real_now();
         let done = run();
-        self.learn(began.elapsed());
+        self.learn(real_now().saturating_duration_since(began));
         done
     }
 
     /// Runs one poll of the function. Logs a warning if it took longer than `limit`.
     pub(crate) fn piece<T>(&self, limit: Duration, run: impl FnOnce() -> T) -> T {
-        self.piece_from(Instant::now(), limit, run).0
+        self.piece_from(real_now(), limit, run).0
     }
 
     /// As [`piece`](Self::piece), but `from` is a time that the caller has just read. Returns the time of the end.
-    pub(crate) fn piece_from<T>(&self, began: Instant, limit: Duration, run: impl FnOnce() -> T) -> (T, Instant) {
+    pub(crate) fn piece_from<T>(
+        &self,
+        began: RealInstant,
+        limit: Duration,
+        run: impl FnOnce() -> T,
+    ) -> (T, RealInstant) {
         let done = running_functions::run(self.id(), began, run);
-        let ended = Instant::now();
+        let ended = real_now();
         let took = ended.saturating_duration_since(began);
         self.learn(took);
         if took >= limit {

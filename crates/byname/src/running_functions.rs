@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock_and_chance::{RealInstant, real_now};
 
 static ALL: Mutex<Vec<Weak<WatchedThread>>> = Mutex::new(Vec::new());
 
 /// The origin of times, so that a time fits into one atomic number.
-static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+static BEGINNING: LazyLock<RealInstant> = LazyLock::new(real_now);
 
 thread_local! {
     static OWN: Arc<WatchedThread> = WatchedThread::known();
@@ -51,7 +53,7 @@ impl Drop for RestoreOnDrop {
 }
 
 /// Runs one poll of the function that `id` identifies. Other threads can see it meanwhile.
-pub(crate) fn run<T>(id: usize, began: Instant, piece: impl FnOnce() -> T) -> T {
+pub(crate) fn run<T>(id: usize, began: RealInstant, piece: impl FnOnce() -> T) -> T {
     let since = began.saturating_duration_since(*BEGINNING).as_nanos();
     let _before = OWN.try_with(|own| {
         let (now, since_then) = own.get();
@@ -63,7 +65,7 @@ pub(crate) fn run<T>(id: usize, began: Instant, piece: impl FnOnce() -> T) -> T 
 
 /// Functions that have run on a thread without a break for `limit` or longer, with the time.
 pub(crate) fn kept_for(limit: Duration) -> Vec<(usize, Duration)> {
-    let now = BEGINNING.elapsed();
+    let now = real_now().saturating_duration_since(*BEGINNING);
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = all.iter().filter_map(Weak::upgrade).filter_map(|thread| {
         let since = thread.since.load(Ordering::Acquire);
@@ -86,14 +88,14 @@ mod tests {
     #[test]
     fn the_running_function_of_a_thread_is_known_when_nested_too() {
         assert!(seen(Duration::ZERO).is_empty());
-        run(1, Instant::now(), || {
+        run(1, real_now(), || {
             assert_eq!(seen(Duration::ZERO), [1]);
             assert!(seen(Duration::MAX).is_empty());
-            run(2, Instant::now(), || assert_eq!(seen(Duration::ZERO), [2]));
+            run(2, real_now(), || assert_eq!(seen(Duration::ZERO), [2]));
             assert_eq!(seen(Duration::ZERO), [1]);
         });
         assert!(seen(Duration::ZERO).is_empty());
-        let panicked = std::panic::catch_unwind(|| run(1, Instant::now(), || panic!("on purpose")));
+        let panicked = std::panic::catch_unwind(|| run(1, real_now(), || panic!("on purpose")));
         assert!(panicked.is_err());
         assert!(seen(Duration::ZERO).is_empty());
     }

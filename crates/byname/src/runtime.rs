@@ -1,12 +1,23 @@
-//! The runtime that callers without one share, and tasks on any runtime.
+//! The runtime that callers without one share, and tasks and blocking work on any runtime.
 
+#[cfg(feature = "simulation")]
+mod simulated_process;
+#[cfg(not(feature = "simulation"))]
+#[path = "runtime/without_simulation.rs"]
+mod simulated_process;
 mod tokio_budget;
 
 use std::pin::Pin;
 use std::sync::LazyLock;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+
+#[cfg(feature = "simulation")]
+pub(crate) use self::simulated_process::SimulatedProcess;
+use self::simulated_process::spawn_here;
+pub(crate) use self::simulated_process::{ClientHome, told_to_stop};
+use crate::clock_and_chance::is_seeded;
 
 /// It has one thread, which starts at the first use and never ends, because a runtime must not be dropped in async code.
 static BACKGROUND: LazyLock<Runtime> = LazyLock::new(|| {
@@ -26,9 +37,23 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, F> {
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Runs work that may block its thread, on a thread that may be blocked. In a simulation, which has one thread, it is this
+/// one.
+pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    if is_seeded() { Ok(work()) } else { spawn_blocking(work).await }
+}
+
 /// Starts a task that nobody waits for. The future is boxed, because tokio's code is compiled once for each type of task,
 /// in every user's build.
 pub(crate) fn spawn(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let work: BoxFuture<()> = Box::pin(work);
-    runtime.spawn(work)
+    spawn_here(runtime, work)
+}
+
+/// Starts a task whose result somebody may wait for.
+pub(crate) fn spawn_awaited<F>(runtime: &Handle, work: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    spawn_here(runtime, work)
 }

@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::clock_and_chance::random_number;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -72,7 +74,7 @@ pub(crate) fn pass_on(served: &HeaderMap, span: impl FnOnce() -> u64, made: &mut
 
 /// An id for a span, at random.
 pub(crate) fn new_span() -> u64 {
-    fastrand::u64(1..)
+    random_number().max(1)
 }
 
 impl Trace {

@@ -36,6 +36,7 @@ use crate::outcome::items::CallStream;
 use crate::outcome::{Failure, Returned};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::simulated_world::{is_simulated, note};
 use crate::stream_argument::Streaming;
 
 /// A call that is sent when it is first polled: `add::on(&client, 1, 2).await`.
@@ -307,6 +308,10 @@ impl<A: Send, R> Call<A, R> {
 
     /// What it came to, types erased.
     pub(super) fn poll_reply(&mut self, cx: &mut Task<'_>) -> Poll<Reply> {
+        let _here = self.prepared.as_ref().map(|prepared| prepared.client.scope.home.enter());
+        if matches!(self.progress, CallState::Unsent) {
+            note(format_args!("calls `{}`", self.name));
+        }
         let done = loop {
             match &mut self.progress {
                 CallState::Unsent => match self.start(cx) {
@@ -354,6 +359,15 @@ impl<A: Send, R> Call<A, R> {
                 CallState::Over => panic!("a call was polled after it had ended"),
             }
         };
+        if is_simulated() {
+            match &done.result {
+                Ok(_) => note(format_args!("has the answer of `{}`", self.name)),
+                Err(Failure::Rpc(error) | Failure::Method { error, .. }) => {
+                    let (code, executed) = (error.code().as_str(), error.executed().as_str());
+                    note(format_args!("has the error {code} of `{}`, executed: {executed}", self.name));
+                }
+            }
+        }
         (self.progress, self.prepared, self.span) = (CallState::Over, None, None);
         Poll::Ready(done)
     }
@@ -641,7 +655,7 @@ fn on_a_runtime(future: BoxFuture<Reply>) -> BoxFuture<Reply> {
     if Handle::try_current().is_ok() {
         return future;
     }
-    let task = AbortOnDrop(runtime::current().spawn(future));
+    let task = AbortOnDrop(runtime::spawn_awaited(&runtime::current(), future));
     Box::pin(async move {
         let mut task = task;
         match (&mut task.0).await {

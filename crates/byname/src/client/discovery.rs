@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -12,6 +12,7 @@ use super::discovery_state::{AnswerNews, DiscoveryState, DoubtedAnswer};
 use super::replica_address::ReplicaAddress;
 use super::replica_source::{FoundReplicas, ReplicaSource};
 use crate::address::Address;
+use crate::ordered_watch as watch;
 use crate::runtime;
 
 /// Dropping it ends the lookup in the background.

@@ -18,6 +18,7 @@ use super::replica_load::ReplicaOutcome;
 use super::replica_subset::ReplicaSubset;
 use super::runtime_connections::SPREAD;
 use crate::address::Address;
+use crate::clock_and_chance::random_source;
 
 pub(super) struct EndpointSet {
     known: Mutex<KnownEndpoints>,
@@ -56,7 +57,7 @@ impl EndpointSet {
             endpoints: Vec::new(),
             order: AddressOrder::default(),
             replicas: HttpReplicaChoice::new(connections.clamp(1, SPREAD), subset, Instant::now()),
-            chance: Rng::new(),
+            chance: random_source(),
         };
         Arc::new(Self { known: Mutex::new(known), compress, turns: AtomicU64::new(0) })
     }

@@ -122,8 +122,9 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// These are the addresses of the service now. Returns the connections to others, which no further call goes by. If a
     /// runtime has only such, they stay until another replaces them.
     pub(super) fn addresses_are(&mut self, addresses: &[Address], now: Instant) -> Vec<L> {
-        let subset = self.subset;
-        self.members.iter_mut().flat_map(|member| member.addresses_are(addresses, subset, now)).collect()
+        // Otherwise a connection is missing that may not be opened yet.
+        let (usable, subset) = (self.usable(addresses, now), self.subset);
+        self.members.iter_mut().flat_map(|member| member.addresses_are(&usable, subset, now)).collect()
     }
 
     /// The server offers frames. Whether the caller must open a connection for this runtime.
@@ -137,9 +138,9 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     }
 
     /// The addresses for another connection of this runtime, the best first.
-    pub(super) fn candidates(&mut self, runtime: K, mut addresses: Vec<Address>, now: Instant) -> Vec<Address> {
+    pub(super) fn candidates(&mut self, runtime: K, addresses: Vec<Address>, now: Instant) -> Vec<Address> {
         self.cut.retain(|(address, _)| addresses.contains(address));
-        addresses.retain(|address| self.cut.iter().all(|(cut, upgrades)| cut != address || upgrades.may_try(now)));
+        let addresses = self.usable(&addresses, now);
         let subset = self.subset;
         let member = self.member(runtime);
         let mut candidates = member.map(|member| member.candidates(&addresses, subset, now)).unwrap_or_default();
@@ -216,6 +217,13 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
 
     fn member(&mut self, runtime: K) -> Option<&mut RuntimeConnections<K, L>> {
         self.members.iter_mut().find(|member| member.runtime == runtime)
+    }
+
+    /// Those of the addresses that have a connection, or may have another one.
+    fn usable(&self, addresses: &[Address], now: Instant) -> Vec<Address> {
+        let is_paused = |address| self.cut.iter().any(|(cut, upgrades)| cut == address && !upgrades.may_try(now));
+        let is_linked = |address| self.members.iter().any(|member| member.is_linked_to(address));
+        addresses.iter().filter(|address| !is_paused(*address) || is_linked(address)).cloned().collect()
     }
 
     fn forget_members(&mut self) {
@@ -417,6 +425,30 @@ mod tests {
         let mut candidates = |now| plan.candidates(1, vec![at(1), at(2)], now);
         assert_eq!(candidates(now), [at(2)]);
         assert_eq!(candidates(now + Duration::from_secs(60)).len(), 2);
+    }
+
+    /// A simulation found that others were opened instead, one after the other without a pause.
+    #[test]
+    fn while_an_address_is_left_alone_no_connection_is_opened_in_its_place() {
+        let (mut plan, now) = (plan(), Instant::now());
+        let all = [at(1), at(2), at(3)];
+        plan.offered(1, now);
+        plan.offered(1, now);
+        for port in 1..=3 {
+            assert!(port == 1 || plan.needs_another(1, now));
+            plan.candidates(1, all.to_vec(), now);
+            opens(&mut plan, 1, port, u32::from(port), now);
+        }
+        for _ in 0..3 {
+            plan.ended(&at(3), true, Duration::from_secs(1), now, 0.5);
+        }
+        plan.forget(now, |link| *link == 3);
+        assert!(plan.addresses_are(&all, now).is_empty());
+        assert!(!plan.needs_another(1, now));
+        let later = now + Duration::from_secs(60);
+        assert!(plan.addresses_are(&all, later).is_empty());
+        assert!(plan.needs_another(1, later));
+        assert_eq!(plan.candidates(1, all.to_vec(), later), [at(3)]);
     }
 
     #[test]

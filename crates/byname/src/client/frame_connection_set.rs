@@ -21,6 +21,7 @@ use super::replica_load::ReplicaOutcome;
 use super::runtime_connections::OpenedLink;
 use super::service_target::ServiceTarget;
 use crate::address::Address;
+use crate::clock_and_chance::{random_fraction, random_source};
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, later, until};
 use crate::limits_and_timeouts::Limits;
@@ -77,7 +78,7 @@ impl FrameConnectionSet {
             codec,
             opened: Box::new(opened),
             opened_count: AtomicU64::new(0),
-            known: Mutex::new(KnownConnections { plan, chance: Rng::new() }),
+            known: Mutex::new(KnownConnections { plan, chance: random_source() }),
         })
     }
 
@@ -162,7 +163,7 @@ impl FrameConnectionSet {
     }
 
     fn failed(&self, runtime: Id, why: &str) {
-        self.known().plan.failed(runtime, Instant::now(), fastrand::f64());
+        self.known().plan.failed(runtime, Instant::now(), random_fraction());
         tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
@@ -234,7 +235,7 @@ async fn keep(opening: OpeningGuard) {
         until: link.until(),
     };
     set.opened_count.fetch_add(1, Ordering::Relaxed);
-    let left = set.known().plan.opened(runtime_id, planned, Instant::now(), fastrand::f64());
+    let left = set.known().plan.opened(runtime_id, planned, Instant::now(), random_fraction());
     left.iter().for_each(|left| left.leave());
     let is_used = !left.iter().any(|left| Arc::ptr_eq(left, &link));
     if is_used {
@@ -279,7 +280,7 @@ async fn keep(opening: OpeningGuard) {
     .await;
     if let Some(set) = weak.upgrade() {
         tracing::debug!("a connection of frames with {} ended: {}", set.target.url(), over.why);
-        set.known().plan.ended(&address, over.was_cut, over.age, Instant::now(), fastrand::f64());
+        set.known().plan.ended(&address, over.was_cut, over.age, Instant::now(), random_fraction());
         set.forget(&link);
         // If none is left, the next answer over HTTP offers another.
         set.look(&runtime);

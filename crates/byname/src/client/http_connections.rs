@@ -23,6 +23,7 @@ use super::replica_choice::ReplicaView;
 use super::replica_load::ReplicaOutcome;
 use super::service_target::ServiceTarget;
 use crate::address::Address;
+use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
@@ -134,7 +135,8 @@ impl HttpConnections {
                 Ok(CallConnection { connection, count: chosen.count, is_reused: true, permit })
             }
             None => {
-                let (connection, count) = self.open(outgoing, chosen, wish).await?;
+                // A large future, and few calls need it.
+                let (connection, count) = Box::pin(self.open(outgoing, chosen, wish)).await?;
                 Ok(CallConnection { connection, count, is_reused: false, permit })
             }
         }
@@ -145,6 +147,10 @@ impl HttpConnections {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }
+        Box::pin(self.wait_for_permit(outgoing)).await
+    }
+
+    async fn wait_for_permit(&self, outgoing: &OutgoingCall) -> Result<OwnedSemaphorePermit, Error> {
         let waiting = PermitWaiter::begin(&self.waiting);
         if waiting.before >= self.limits.waiting {
             let why = format!(
@@ -245,7 +251,7 @@ impl HttpConnections {
                 self.uses.fetch_add(1, Ordering::Relaxed);
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
-                let old_at = later(Instant::now(), self.limits.jittered_connection_age(fastrand::f64()));
+                let old_at = later(Instant::now(), self.limits.jittered_connection_age(random_fraction()));
                 let (http1, timer) = (Http1Connection::new(stream).old_at(old_at), DeadlineTimer::default());
                 return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));
             }

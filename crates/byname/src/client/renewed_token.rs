@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::bearer_token::{self, IssuedToken};
 use crate::deadline::{before, later};
 use crate::error::{Code, Error, Executed};
+use crate::ordered_watch as watch;
 use crate::runtime::{self, BoxFuture};
 use crate::untrusted_text::excerpt;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::endpoint_url::EndpointUrls;
 use super::replica_address::ListedReplica;
 use crate::replica_line::replica_line;
+use crate::runtime;
 use crate::untrusted_text::quoted;
 
 /// One address a line. `#` begins a comment. It is read whole each time, so that a file that is replaced by another, or by a
@@ -35,7 +36,7 @@ impl ReplicaFile {
     pub(super) async fn read(&self) -> Result<Vec<ListedReplica>, String> {
         let this = self.clone();
         // Files may be slow.
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = runtime::run_blocking(move || {
             let content = std::fs::read(&this.path).map_err(|why| format!("can't read {}: {why}", this.name()))?;
             this.take(content)
         });

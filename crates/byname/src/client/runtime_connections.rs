@@ -279,6 +279,10 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         gone
     }
 
+    pub(super) fn is_linked_to(&self, address: &Address) -> bool {
+        self.count_at(address) > 0
+    }
+
     /// No further call goes by the connections that this is true of.
     pub(super) fn forget(&mut self, now: Instant, is_over: impl Fn(&L) -> bool) {
         let over: Vec<_> = self.links.extract_if(.., |planned| is_over(&planned.opened.link)).collect();

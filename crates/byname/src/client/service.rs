@@ -27,6 +27,7 @@ use super::retry_budget::RetryBudget;
 use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
 use super::tried_replicas::TriedReplicas;
+use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
@@ -134,7 +135,7 @@ impl Service {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
                 continue;
             }
-            if outgoing.replace_token(&error).await {
+            if Box::pin(outgoing.replace_token(&error)).await {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
                 continue;
             }
@@ -142,7 +143,7 @@ impl Service {
             let left = outgoing.deadline.saturating_duration_since(now);
             let step = match outgoing.upload.is_taken() {
                 true => AfterFailure::GiveUp,
-                false => attempts.failed(&error, fastrand::f64(), left, || self.budget.withdraw(now)),
+                false => attempts.failed(&error, random_fraction(), left, || self.budget.withdraw(now)),
             };
             let error = match step {
                 AfterFailure::Again(delay) => {
@@ -176,10 +177,11 @@ impl Service {
                 Ok(args) => args,
                 Err(error) => return error.into(),
             };
+            // Large futures. The future of a call over HTTP would be as large.
             let reply = if outgoing.has_streams() {
-                reply_stream::frames::attempt(frames, chosen, outgoing, &args).await
+                Box::pin(reply_stream::frames::attempt(frames, chosen, outgoing, &args)).await
             } else {
-                frame_attempt::attempt(frames, chosen, outgoing, &args).await
+                Box::pin(frame_attempt::attempt(frames, chosen, outgoing, &args)).await
             };
             if let Some(reply) = reply {
                 return reply;

@@ -20,6 +20,7 @@ use super::replica_source::{KnownNames, OwnSource, ReplicaSource};
 use super::replica_subset::ReplicaSubset;
 use super::service_url::{ServicePlace, ServiceUrl};
 use crate::address::Address;
+use crate::clock_and_chance::random_number;
 use crate::error::{Code, Error};
 use crate::host_and_port::HostAndPort;
 use crate::replica_line::{AddressOptions, ReplicaPlace};
@@ -131,7 +132,7 @@ impl ServiceTarget {
             }
         };
         let is_exposed = is_exposed && !url.is_https;
-        let subset = ReplicaSubset::random(fastrand::u64(..));
+        let subset = ReplicaSubset::random(random_number());
         Ok(Self { url: Arc::new(url), is_exposed, places, subset })
     }
 

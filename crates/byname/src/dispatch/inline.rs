@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
-use std::time::Instant as Clock;
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
@@ -16,6 +15,7 @@ use tracing::instrument::Instrumented;
 use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
+use crate::clock_and_chance::RealInstant;
 use crate::codec::Codec;
 use crate::outcome::Failure;
 use crate::peer::Peer;
@@ -56,7 +56,7 @@ pub(crate) enum Polled {
 impl InlineCall<'_> {
     /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is the time when the thread ended
     /// its previous work. It is set to the end of this call.
-    pub(crate) fn poll(self, clock: &mut Clock, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
+    pub(crate) fn poll(self, clock: &mut RealInstant, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
         if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() {
             return self.poll_intercepted(cx);
         }
@@ -173,6 +173,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+    use crate::clock_and_chance::real_now;
     use crate::dispatch::Listing;
     use crate::error::Code;
     use crate::handler::Handler;
@@ -206,7 +207,7 @@ mod tests {
                 functions: &CallPermits::new(1),
             };
             let mut out = Vec::new();
-            let polled = call.poll(&mut Clock::now(), &mut out, &mut Task::from_waker(Waker::noop()));
+            let polled = call.poll(&mut real_now(), &mut out, &mut Task::from_waker(Waker::noop()));
             let Polled::Reply(Reply { result: Err(Failure::Rpc(error)), .. }) = polled else {
                 panic!("it is refused");
             };

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Code, Error};
+use crate::clock_and_chance::random_number;
 
 /// The error of a function whose failures tell its callers nothing: anything becomes one by `?`.
 ///
@@ -46,7 +47,7 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Internal {
     fn from(error: E) -> Self {
         let error = error.into();
         // Sixteen hexadecimal digits.
-        let id = format!("{:016x}", fastrand::u64(..));
+        let id = format!("{:016x}", random_number());
         let mut chain = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {

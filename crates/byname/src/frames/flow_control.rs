@@ -4,7 +4,7 @@ mod credit;
 mod receiving;
 mod sending;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::mem;
 use std::task::{Context, Waker};
 
@@ -30,7 +30,7 @@ const UNWRITTEN: usize = 1 << 20;
 /// what it may do. They have no wakers: they return events, which are turned into wakers here.
 #[derive(Debug, Default)]
 pub(crate) struct FlowControl {
-    calls: HashMap<u64, CallStreams>,
+    calls: BTreeMap<u64, CallStreams>,
     /// Senders that wait until frames are written.
     waiting: Vec<Waker>,
     /// The bytes that wait to be written, except those in the queue that the caller has.

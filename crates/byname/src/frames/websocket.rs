@@ -1,6 +1,5 @@
 //! The part of WebSocket (RFC 6455) that frames need: binary messages without extensions, pings, the close.
 
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -9,6 +8,7 @@ use bytes::{Buf, BytesMut};
 
 use super::header::HEADER;
 use super::{LONGEST, Violation};
+use crate::clock_and_chance::UnpredictableNumbers;
 use crate::untrusted_text::beginning;
 
 /// The longest message that is accepted. The longest frame fits with its header.
@@ -176,14 +176,13 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
 /// Writes messages.
 #[derive(Debug)]
 pub(crate) struct WebSocketWriter {
-    /// The source of a client's masking keys. It is seeded by the operating system's randomness, so the keys can't be
-    /// predicted.
-    keys: Option<(RandomState, u64)>,
+    /// The source of a client's masking keys, and how many it has made.
+    keys: Option<(UnpredictableNumbers, u64)>,
 }
 
 impl WebSocketWriter {
     pub(crate) fn new(side: WebSocketRole) -> Self {
-        Self { keys: (side == WebSocketRole::Client).then(|| (RandomState::new(), 0)) }
+        Self { keys: (side == WebSocketRole::Client).then(|| (UnpredictableNumbers::new(), 0)) }
     }
 
     /// Appends one binary message of these parts.
@@ -221,11 +220,11 @@ impl WebSocketWriter {
                 out.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
-        let Some((state, count)) = &mut self.keys else {
+        let Some((numbers, count)) = &mut self.keys else {
             return parts.iter().for_each(|part| out.extend_from_slice(part));
         };
         *count += 1;
-        let key = (state.hash_one(*count) as u32).to_ne_bytes();
+        let key = (numbers.at(*count) as u32).to_ne_bytes();
         out.extend_from_slice(&key);
         let at = out.len();
         parts.iter().for_each(|part| out.extend_from_slice(part));
@@ -247,8 +246,8 @@ fn mask(payload: &mut [u8], key: [u8; 4]) {
 
 /// A new key for a handshake.
 pub(crate) fn key() -> String {
-    let random = RandomState::new();
-    let bytes: Vec<u8> = (0..2u8).flat_map(|half| random.hash_one(half).to_ne_bytes()).collect();
+    let numbers = UnpredictableNumbers::new();
+    let bytes: Vec<u8> = (0..2).flat_map(|half| numbers.at(half).to_ne_bytes()).collect();
     BASE64_STANDARD.encode(bytes)
 }
 

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use super::unix_socket::UnixSocket;
 use crate::address::{Address, is_path, unix_path};
 use crate::error::{Code, Error};
+use crate::simulated_world::{self, is_simulated};
 use crate::transport::{GivenUnixListener, PathListener, TransportListener};
 use crate::untrusted_text::quoted;
 
@@ -51,6 +52,9 @@ pub(super) async fn bind(at: ListenAddress) -> Result<BoundListeners, Error> {
 }
 
 async fn listeners(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
+    if is_simulated() {
+        return simulated(at);
+    }
     match at {
         ListenAddress::Name(name) => match unix_path(&name) {
             Some(Ok(path)) => listen_at_path(&UnixSocket::at(path)),
@@ -79,6 +83,23 @@ async fn listeners(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
             tcp.into_iter().map(given_tcp).chain(unix.into_iter().map(given_unix)).collect()
         }
     }
+}
+
+/// Listens on the machine of the simulation whose code runs.
+fn simulated(at: ListenAddress) -> Result<Vec<TransportListener>, Error> {
+    let (shown, host, port) = match &at {
+        ListenAddress::Name(name) if unix_path(name).is_none() => {
+            let (host, port) = host_and_port(name)?;
+            (name.clone(), host.trim_start_matches('[').trim_end_matches(']').to_owned(), port)
+        }
+        ListenAddress::Address(address) => (address.to_string(), address.ip().to_string(), address.port()),
+        _ => {
+            let why = "can't listen there in a simulation, which has no sockets of this system; listen at host:port";
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
+    };
+    let listener = simulated_world::listen(&host, port).map_err(|why| cannot_listen(&quoted(&shown), why))?;
+    Ok(vec![listener.into()])
 }
 
 fn given_tcp(listener: std::net::TcpListener) -> Result<TransportListener, Error> {

@@ -13,7 +13,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
@@ -24,6 +23,7 @@ use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
 use super::networks::NetworkList;
 use super::proxy_protocol::read_client;
 use crate::limits_and_timeouts::Limits;
+use crate::ordered_watch as watch;
 use crate::peer::Peer;
 use crate::transport::{Handshake, ServerTls, TransportStream};
 

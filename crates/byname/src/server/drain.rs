@@ -2,12 +2,12 @@
 
 use std::pin::pin;
 
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::http::ServerEndpoint;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
+use crate::ordered_watch as watch;
 
 /// Waits for the calls in flight and for their connections, for at most `Limits::drain`. Streams that have not ended
 /// after half of that time are ended. `hint` is added to the line in the log.
@@ -19,7 +19,7 @@ pub(super) async fn drain(endpoint: &ServerEndpoint, stop: &watch::Sender<()>, h
     let dispatch = endpoint.dispatch();
     let limit = dispatch.limits().drain;
     info!("draining: no new calls, {limit:?} for those in flight{hint}");
-    let _ = stop.send(());
+    stop.send_replace(());
     let ended = async {
         stop.closed().await;
         dispatch.idle().await;

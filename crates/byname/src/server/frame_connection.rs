@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
@@ -27,6 +28,7 @@ use super::http::request_body;
 use crate::access_log::{AccessEntry, CallWay};
 use crate::arguments::EncodedArguments;
 use crate::call_semaphore::CallPermits;
+use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::inline::{InlineCall, Polled};
@@ -45,7 +47,7 @@ use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
-use crate::runtime::BoxFuture;
+use crate::runtime::{self, BoxFuture};
 use crate::untrusted_text::beginning;
 
 /// The most calls in flight on one connection.
@@ -145,7 +147,7 @@ struct FrameServer<S> {
     /// was written.
     waited: u32,
     /// When the last inline poll ended.
-    clock: std::time::Instant,
+    clock: RealInstant,
     timer: DeadlineTimer,
 }
 
@@ -344,7 +346,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 kind::CALL => {
                     let now = *now.get_or_insert_with(|| {
                         let now = Instant::now();
-                        (self.last_call, self.clock) = (now, std::time::Instant::now());
+                        (self.last_call, self.clock) = (now, real_now());
                         now
                     });
                     match self.assembly.take(&header, payload)? {
@@ -571,7 +573,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     ) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
-        let task = tokio::spawn(async move {
+        let task = runtime::spawn_awaited(&Handle::current(), async move {
             let waited = unstarted_since.map_or(0, |since| micros(Instant::now().saturating_duration_since(since)));
             let reply = work.await;
             let mut replies = shared.lock();
@@ -601,7 +603,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
         let unstarted = dispatch.unstarted();
-        let task = tokio::spawn(stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access));
+        let answering = stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access);
+        let task = runtime::spawn_awaited(&Handle::current(), answering);
         self.running.insert(id, task.abort_handle());
     }
 
@@ -727,9 +730,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
 impl<S> Drop for FrameServer<S> {
     /// The caller is gone. Functions that have started run to their end, unless they are `readonly`.
     fn drop(&mut self) {
-        for task in self.running.values() {
-            task.abort();
-        }
+        // In the order of the calls, which that of the table is not.
+        let mut running: Vec<_> = self.running.iter().collect();
+        running.sort_unstable_by_key(|(id, _)| **id);
+        running.into_iter().for_each(|(_, task)| task.abort());
         let gone = self.shared.lock().flows.close_all();
         gone.into_iter().for_each(Waker::wake);
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -30,8 +29,10 @@ use super::unix_socket::UnixSocket;
 use crate::address::Address;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
+use crate::ordered_watch as watch;
 use crate::peer::Peer;
-use crate::runtime::{self, BoxFuture};
+use crate::runtime::{self, BoxFuture, told_to_stop};
+use crate::simulated_world::is_simulated;
 use crate::transport::{TransportListener, TransportStream};
 
 /// Where a server listens: an address, as text or as a [`SocketAddr`], [a unix socket](Self::unix), a listener that is
@@ -218,6 +219,10 @@ impl Serve {
             let why = format!("can't serve TLS at {socket}: a unix socket needs none; leave out `Server::tls` there");
             return Err(Error::refused(Code::FailedPrecondition, why));
         }
+        if self.server.tls.is_some() && is_simulated() {
+            let why = "can't serve TLS in a simulation, which has none; leave out `Server::tls` there";
+            return Err(Error::refused(Code::FailedPrecondition, why));
+        }
         let private = proxy_protocol.is_none() && addresses.iter().all(Address::is_of_this_machine);
         let dispatch = self.server.something(private)?;
         let mut endpoint = ServerEndpoint::new(&self.server, Arc::new(dispatch), private, false);
@@ -290,7 +295,7 @@ impl IntoFuture for Bound {
 async fn run(bound: Bound) -> Result<(), Error> {
     let Bound { mut listeners, are_kept_open, addresses, endpoint, until, announcements } = bound;
     // Dropped with this future, at the end or before. After that, signals end the process again.
-    let (by_signals, mut until) = match until {
+    let (by_signals, mut until) = match until.or_else(told_to_stop) {
         Some(until) => (None, until),
         None => {
             let failed = |why: io::Error| Error::refused(Code::Internal, format!("can't wait for signals: {why}"));
@@ -314,9 +319,13 @@ async fn run(bound: Bound) -> Result<(), Error> {
         let (count, path) = (dispatch.methods().len(), endpoint.path());
         info!(%address, "serving {count} functions at {scheme}{address}{}{path}", if scheme.is_empty() { ", " } else { "" });
     }
-    let _reloading = endpoint.tls().cloned().map(|tls| ReloadTask(tokio::spawn(async move { tls.watch().await })));
+    let _reloading = endpoint
+        .tls()
+        .cloned()
+        .map(|tls| ReloadTask(runtime::spawn(&Handle::current(), async move { tls.watch().await })));
 
-    let _watchdog = Watchdog::new(&endpoint);
+    // The one thread of a simulation is blocked by nothing but its functions, in no virtual time.
+    let _watchdog = (!is_simulated()).then(|| Watchdog::new(&endpoint));
     let announcers = Announcers::start(announcements, endpoint.instance());
     let (stop, stopped) = watch::channel(());
     // Dropped before `stop`, also when this future is dropped, so that connections that are woken find the state set.

@@ -11,7 +11,6 @@ use http::{Extensions, Request, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tower_service::Service;
 use tracing::field::display;
 use tracing::{debug, info, warn};
@@ -22,6 +21,7 @@ use super::drain::drain;
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
 use crate::error::{Code, Error};
+use crate::ordered_watch as watch;
 use crate::peer::Peer;
 use crate::runtime::{self, BoxFuture};
 

@@ -9,12 +9,14 @@ use super::TransportStream;
 use super::unix::{ClosingPathListener, PathListener};
 use crate::address::Address;
 use crate::peer::Peer;
+use crate::simulated_world::SimulatedListener;
 
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) enum TransportListener {
     Tcp(TcpListener),
     Unix(PathListener),
+    Simulated(SimulatedListener),
 }
 
 /// A listener that is about to close. It asks the kernel for connections, and does not wait.
@@ -22,6 +24,7 @@ pub(crate) enum TransportListener {
 pub(crate) enum ClosingListener {
     Tcp(std::net::TcpListener),
     Unix(ClosingPathListener),
+    Simulated(SimulatedListener),
 }
 
 impl TransportListener {
@@ -29,6 +32,7 @@ impl TransportListener {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::from),
             Self::Unix(listener) => Ok(listener.address()),
+            Self::Simulated(listener) => Ok(listener.address().into()),
         }
     }
 
@@ -36,6 +40,7 @@ impl TransportListener {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| tcp(stream, peer.into())),
             Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| (stream.into(), peer)),
+            Self::Simulated(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| (stream.into(), peer.into())),
         }
     }
 
@@ -44,6 +49,10 @@ impl TransportListener {
         match self {
             Self::Tcp(listener) => listener.into_std().map(ClosingListener::Tcp),
             Self::Unix(listener) => listener.close().map(ClosingListener::Unix),
+            Self::Simulated(listener) => {
+                listener.stop();
+                Ok(ClosingListener::Simulated(listener))
+            }
         }
     }
 }
@@ -62,6 +71,10 @@ impl ClosingListener {
                 let (stream, peer) = listener.accept()?;
                 Ok((stream.map(TransportStream::from), peer))
             }
+            Self::Simulated(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Ok(stream.into()), peer.into()))
+            }
         }
     }
 }
@@ -75,6 +88,12 @@ fn tcp(stream: TcpStream, peer: Peer) -> (TransportStream, Peer) {
 impl From<TcpListener> for TransportListener {
     fn from(listener: TcpListener) -> Self {
         Self::Tcp(listener)
+    }
+}
+
+impl From<SimulatedListener> for TransportListener {
+    fn from(listener: SimulatedListener) -> Self {
+        Self::Simulated(listener)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::HandshakeRefusal;
 use super::tls::TlsStream;
 use super::unix::{self, UnixStream};
+use crate::simulated_world::SimulatedStream;
 
 /// One connection.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) enum TransportStream {
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
     Unix(UnixStream),
+    Simulated(SimulatedStream),
 }
 
 impl TransportStream {
@@ -29,6 +31,7 @@ impl TransportStream {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
             Self::Tls(stream) => return stream.check_idle(),
             Self::Unix(stream) => unix::peek(stream, &mut byte),
+            Self::Simulated(stream) => stream.peek(),
         };
         match peeked {
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -45,6 +48,7 @@ impl TransportStream {
             Self::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut next)).map_ok(|count| count > 0),
             Self::Tls(stream) => stream.poll_has_more(cx),
             Self::Unix(stream) => unix::poll_peek(stream, cx).map_ok(|count| count > 0),
+            Self::Simulated(stream) => stream.poll_peek(cx).map_ok(|count| count > 0),
         }
     }
 
@@ -54,6 +58,7 @@ impl TransportStream {
         let _ = match self {
             Self::Tcp(stream) => stream.try_write(words).map(drop),
             Self::Unix(stream) => stream.try_write(words).map(drop),
+            Self::Simulated(stream) => stream.try_write(words).map(drop),
             Self::Tls(stream) => {
                 stream.write_last_words(words);
                 Ok(())
@@ -64,7 +69,7 @@ impl TransportStream {
     /// Why the peer refuses this side, if it does. To be asked after an error.
     pub(crate) fn refusal(&self) -> Option<&HandshakeRefusal> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tcp(_) | Self::Unix(_) | Self::Simulated(_) => None,
             Self::Tls(stream) => stream.refusal(),
         }
     }
@@ -88,12 +93,19 @@ impl From<UnixStream> for TransportStream {
     }
 }
 
+impl From<SimulatedStream> for TransportStream {
+    fn from(stream: SimulatedStream) -> Self {
+        Self::Simulated(stream)
+    }
+}
+
 impl AsyncRead for TransportStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Simulated(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -104,6 +116,7 @@ impl AsyncWrite for TransportStream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Simulated(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -116,6 +129,7 @@ impl AsyncWrite for TransportStream {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Simulated(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -124,6 +138,7 @@ impl AsyncWrite for TransportStream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Simulated(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -132,6 +147,7 @@ impl AsyncWrite for TransportStream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Simulated(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -140,6 +156,7 @@ impl AsyncWrite for TransportStream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderValue};
 
 use super::headers;
+use crate::clock_and_chance::random_number;
 
 /// Tells a server from every other one, also behind the same address. It is random, and made once for each server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(crate) struct ReportedLoad {
 
 impl InstanceId {
     pub(crate) fn random() -> Self {
-        Self(fastrand::u64(..))
+        Self(random_number())
     }
 
     /// Reads 16 hexadecimal digits. Anything else identifies no instance.

@@ -15,6 +15,7 @@ use crate::address::Address;
 use crate::client::address_race::ConnectStep;
 use crate::client::connect::{AttemptProgress, ConnectFailure, ConnectOutcome, connect, first_to_connect, no_replica};
 use crate::client::service_target::ServiceTarget;
+use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::deadline::later;
 use crate::frames::header::{self, kind};
@@ -42,7 +43,7 @@ pub(in crate::client) async fn open(
     let opened = match result {
         Ok((address, OpenedConnection { socket, server, unread })) => {
             let codec = if server.codecs.iter().any(|offered| offered == codec.name()) { codec } else { Codec::Json };
-            let link = Arc::new(FrameConnection::new(server, codec, limits, Instant::now(), fastrand::f64()));
+            let link = Arc::new(FrameConnection::new(server, codec, limits, Instant::now(), random_fraction()));
             Ok((address, ConnectionDriver::new(link, socket, unread, limits)))
         }
         Err(ConnectFailure::Failed(why)) => Err(why.to_string()),

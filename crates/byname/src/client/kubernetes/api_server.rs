@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::endpoint_slice::SlicePage;
 use super::pod_account::PodAccount;
 use crate::client::kubernetes_service::KubernetesService;
+use crate::clock_and_chance::random_number;
 use crate::deadline::{before, later};
 use crate::error::{Code, Error};
 use crate::json_over_http::{JsonConnection, JsonRequest, JsonServer, JsonValues};
@@ -85,7 +86,7 @@ impl ApiServer {
 
     /// What happens after this version.
     pub(super) async fn watch(&self, kept: Option<JsonConnection>, from: &str) -> Result<JsonValues, ApiFailure> {
-        let seconds = WATCH + fastrand::u64(..=WATCH);
+        let seconds = WATCH + random_number() % (WATCH + 1);
         let from = encoded(from);
         let path =
             format!("{}&watch=1&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds={seconds}", self.slices);

@@ -17,6 +17,7 @@ use super::watch_back_off::WatchBackOff;
 use crate::client::endpoint_url::EndpointUrls;
 use crate::client::kubernetes_service::KubernetesService;
 use crate::client::replica_address::ReplicaAddress;
+use crate::clock_and_chance::random_fraction;
 use crate::deadline::{before, later, until};
 use crate::error::Error;
 use crate::host_and_port::HostAndPort;
@@ -76,7 +77,7 @@ enum SliceNews {
 
 impl KubernetesReplicas {
     pub(in crate::client) fn new(service: &KubernetesService, urls: EndpointUrls) -> Result<Self, Error> {
-        Self::with(service, urls, PodAccount::of_this_pod(&service.to_string())?, fastrand::f64)
+        Self::with(service, urls, PodAccount::of_this_pod(&service.to_string())?, random_fraction)
     }
 
     fn with(

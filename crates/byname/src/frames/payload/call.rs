@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use super::stream::NO_CREDIT;
 use super::{number, part, put_part, read_metadata, write_any_metadata};
 use crate::arguments::EncodedArguments;
+use crate::clock_and_chance::once_in;
 use crate::error::Error;
 use crate::frames::header::{FrameHeader, flag, kind};
 use crate::frames::{PIECE, SPARE, Violation, WriteQueue};
@@ -119,7 +120,7 @@ impl CallPayload {
             queue.put_bytes(header, Bytes::from(payload));
         } else {
             queue.put_small(header, &self.payload);
-            if self.payload.capacity() > PIECE && fastrand::u8(..CALLS) == 0 {
+            if self.payload.capacity() > PIECE && once_in(CALLS) {
                 self.payload = Vec::new();
             }
         }

@@ -18,6 +18,7 @@ use super::stream::TlsStream;
 use super::verifiers::noting_the_rejected;
 use crate::deadline::later;
 use crate::error::{Code, Error};
+use crate::runtime;
 use crate::transport::{HandshakeRefusal, TransportStream};
 
 /// Makes connections over TLS to the servers of one name. Clones share their sessions.
@@ -104,7 +105,7 @@ impl TlsConnector {
         };
         let tls = Arc::clone(&self.tls);
         // Files and the platform's store may be slow.
-        let loaded = tokio::task::spawn_blocking(move || load(&tls, known.as_deref()));
+        let loaded = runtime::run_blocking(move || load(&tls, known.as_deref()));
         let loaded = loaded.await.map_err(|why| Error::refused(Code::Internal, why.to_string()))?;
         match (loaded, &mut *self.current()) {
             (Ok(Some((config, files))), current) => {

@@ -29,6 +29,7 @@ use super::{LOOK, default_provider};
 use crate::deadline::later;
 use crate::error::Error;
 use crate::peer::{ClientCertificate, Identity};
+use crate::runtime;
 use crate::transport::{Handshake, SecuredStream, TransportStream};
 
 /// The first byte of TLS.
@@ -307,7 +308,7 @@ impl ServerTls {
             tokio::time::sleep(LOOK).await;
             let tls = self.clone();
             // Files may be slow.
-            let Ok(looked) = tokio::task::spawn_blocking(move || tls.look()).await else { continue };
+            let Ok(looked) = runtime::run_blocking(move || tls.look()).await else { continue };
             match looked {
                 Ok(is_changed) => {
                     let has_failed = failure.end();
