@@ -126,7 +126,7 @@ impl ServiceTarget {
                 (true, ReplicaPlaces::discovered(&url, source))
             }
             (ServicePlace::Etcd(etcd), None) => {
-                let etcd = Box::new(EtcdReplicas::new(etcd.clone(), urls)?);
+                let etcd = EtcdReplicas::new(etcd.clone(), urls)?;
                 let source = ReplicaSource::Etcd { etcd, names: KnownNames::default() };
                 (true, ReplicaPlaces::discovered(&url, source))
             }
