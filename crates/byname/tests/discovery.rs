@@ -76,7 +76,7 @@ async fn dead() -> Address {
 async fn a_list_is_used_up_to_its_last_replica() {
     let (mut one, two) = (Running::new(replica(1)).await, Running::new(replica(2)).await);
     let client = client(&format!("{},{}", one.address, two.address), Transport::Http);
-    assert_eq!(who(&client).await.unwrap(), 1);
+    assert!([1, 2].contains(&who(&client).await.unwrap()));
     let known = client.replicas().unwrap();
     assert_eq!((known.addresses, known.age), (vec![one.address.into(), two.address.into()], Duration::ZERO));
     one.stop();
@@ -149,7 +149,7 @@ async fn calls_leave_a_replica_that_discovery_no_longer_answers() {
         }
     })
     .await;
-    assert_eq!(who(&client).await.unwrap(), 2, "its connection is kept");
+    until(&client, 1).await;
 }
 
 /// It takes two looks at the connections of frames, which are ten seconds apart.
@@ -338,13 +338,14 @@ mod with_tls {
         let lines = directory.path().join("with-names.replicas");
         fs::write(&lines, format!("{}?tls=orders.internal\n", two.address)).unwrap();
         for (url, expected) in [
-            (format!("{},{}?tls=orders.internal", one.address, two.address), 1),
-            (format!("file://{}?tls=orders.internal", path.display()), 1),
-            (format!("file://{}", lines.display()), 2),
+            (format!("{},{}?tls=orders.internal", one.address, two.address), vec![1, 2]),
+            (format!("file://{}?tls=orders.internal", path.display()), vec![1, 2]),
+            (format!("file://{}", lines.display()), vec![2]),
         ] {
             for transport in [Transport::Http, Transport::Frames] {
                 let builder = Client::builder(&url).tls(trusting(&authority)).transport(transport);
-                assert_eq!(who(&builder.build().unwrap()).await.unwrap(), expected, "{url}");
+                let answered = who(&builder.build().unwrap()).await.unwrap();
+                assert!(expected.contains(&answered), "{url}: {answered}");
             }
         }
         let (_now, watched) = Watched::new(&[one.address.into()]);
