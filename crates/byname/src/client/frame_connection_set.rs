@@ -258,6 +258,7 @@ async fn keep(opening: OpeningGuard) {
     }
     let look_at = |set: &FrameConnectionSet, now| set.known().plan.look_at(runtime_id, now);
     let mut look = link.until().min(look_at(&set, Instant::now()));
+    look = set.target.look_at(Instant::now()).map_or(look, |again| look.min(again));
     drop(set);
 
     let mut timer = DeadlineTimer::default();
