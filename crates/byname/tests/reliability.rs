@@ -12,11 +12,15 @@ fn tests(directory: &Path, names: &mut BTreeSet<String>) {
             tests(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let source = fs::read_to_string(&path).unwrap();
-            let lines: Vec<_> = source.lines().map(str::trim).collect();
-            let tests =
-                lines.windows(2).filter(|pair| pair[0].starts_with("#[test]") || pair[0].starts_with("#[tokio::test"));
-            let named = tests.filter_map(|pair| pair[1].trim_start_matches("async ").strip_prefix("fn "));
-            names.extend(named.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
+            let mut lines = source.lines().map(str::trim);
+            let mut named = Vec::new();
+            while let Some(line) = lines.next() {
+                if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                    let function = lines.find(|line| !line.starts_with('#')).unwrap_or_default();
+                    named.extend(function.trim_start_matches("async ").strip_prefix("fn "));
+                }
+            }
+            names.extend(named.into_iter().filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
         }
     }
 }
