@@ -94,8 +94,9 @@ enum Side {
 
 fn per_call(peer: &AnyPeer, work: Work, in_flight: usize, side: Side, calls: u64) -> Result<u64> {
     let slots = in_flight as u64;
-    // As many as a slot needs until its buffers have their size and its connection is the one that it keeps.
-    let few = 100;
+    // As many as a slot needs until its buffers have their size, its connection is the one that it keeps, and the client has
+    // stopped to look for other servers behind the address.
+    let few = 2000;
     let more = calls.div_ceil(slots);
     let fewer = count(peer, work, in_flight, side, few)?;
     let all = count(peer, work, in_flight, side, few + more)?;

@@ -5,13 +5,12 @@ mod member_choice;
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 pub(crate) use self::gateway::{KeyChange, Keys, LeaseId, WatchNews};
 use self::member_choice::MemberChoice;
-use crate::deadline::until;
 use crate::etcd_url::EtcdUrl;
 use crate::host_and_port::HostAndPort;
 use crate::json_over_http::{JsonConnection, JsonRequest, JsonServer, JsonValues};
@@ -54,16 +53,9 @@ impl EtcdCluster {
         self.servers.len()
     }
 
-    /// Waits as long as failures say.
-    pub(crate) async fn back_off(&self) {
-        if let Some(at) = self.ready_at() {
-            until(at).await;
-        }
-    }
-
-    /// When the next member may be asked, after a failure.
-    pub(crate) fn ready_at(&self) -> Option<Instant> {
-        self.choice().ready_at()
+    /// How long to wait before the next member is asked, after a failure.
+    pub(crate) fn pause(&self) -> Duration {
+        self.choice().pause()
     }
 
     /// A new connection to the member that is asked now.
@@ -75,7 +67,7 @@ impl EtcdCluster {
 
     /// The member has failed: another is asked next.
     pub(crate) fn failed(&self) {
-        self.choice().failed(Instant::now(), fastrand::f64());
+        self.choice().failed(fastrand::f64());
     }
 
     /// The member does what it was asked for: the next failure is the first.

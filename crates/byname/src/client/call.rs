@@ -220,7 +220,7 @@ impl<A, R> Call<A, R> {
     /// those with other keys stay where they are. Use it for what a replica keeps in its memory, as a cache. It is no
     /// guarantee: write nothing that depends on it.
     ///
-    /// With more than twenty replicas, each client uses [a part of them](Transport::Frames), so the same key may go to as many
+    /// With more than twenty replicas, each client uses [a part of them](crate::Transport::Frames), so the same key may go to as many
     /// replicas as there are such parts.
     ///
     /// ```

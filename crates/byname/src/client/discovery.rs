@@ -95,6 +95,11 @@ impl Discovery {
         Answer::of(&self.lookups.state()).filter(|answer| answer.version != failed)
     }
 
+    /// When a client that is used should look at the answer again.
+    pub(super) fn look_at(&self, now: Instant) -> Instant {
+        self.lookups.state().look_at(now)
+    }
+
     /// As [`DiscoveryState`] knows them, without use: the replicas, their age, and why there is no newer answer.
     pub(super) fn known(&self) -> Option<(Answer, Duration, Option<String>)> {
         let state = self.lookups.state();

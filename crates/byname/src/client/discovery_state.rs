@@ -68,6 +68,12 @@ impl<R: PartialEq> DiscoveryState<R> {
         self.known.as_ref().map(|known| now.saturating_duration_since(known.at))
     }
 
+    /// When a client that is used should look at the answer again: a lookup is due then, or may have ended.
+    pub(super) fn look_at(&self, now: Instant) -> Instant {
+        let soon = now + PAUSE;
+        if self.is_running { soon } else { self.ask_at.map_or(soon, |at| at.max(soon)) }
+    }
+
     /// Why the last lookup had no good answer, if so.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
@@ -178,6 +184,18 @@ mod tests {
         assert!(state.used(old + 3 * SECOND));
         assert!(state.answered(2, 3 * SECOND, None, old + 3 * SECOND).is_changed);
         assert_eq!(state.known(), Some((&Arc::new(2), 2)));
+    }
+
+    #[test]
+    fn a_client_looks_again_when_a_lookup_is_due_or_may_have_ended() {
+        let now = Instant::now();
+        let mut state = answered_first(1, 3 * SECOND, now);
+        assert_eq!(state.look_at(now), now + 3 * SECOND);
+        assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "nobody has used it meanwhile");
+        assert!(state.used(now + 9 * SECOND));
+        assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "the lookup runs");
+        state.answered(2, Duration::ZERO, None, now + 9 * SECOND);
+        assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "it is watched");
     }
 
     #[test]

@@ -61,10 +61,10 @@ enum WatchEnd {
 }
 
 impl EtcdReplicas {
-    pub(super) fn new(url: EtcdUrl, urls: EndpointUrls) -> Result<Self, Error> {
+    pub(super) fn new(url: EtcdUrl, urls: EndpointUrls) -> Result<Box<Self>, Error> {
         let (known, now) = (AnnouncedReplicas::new(&url.prefix), Instant::now());
         let watching = Watching { known, watch: None, beside: None, heard: now, looked: now, delivered: None };
-        Ok(Self { cluster: EtcdCluster::new(url), urls, watching: Arc::new(AsyncMutex::new(watching)) })
+        Ok(Box::new(Self { cluster: EtcdCluster::new(url), urls, watching: Arc::new(AsyncMutex::new(watching)) }))
     }
 
     pub(super) async fn look_up(&self) -> io::Result<EtcdAnswer> {
@@ -122,7 +122,7 @@ impl EtcdReplicas {
         let mut failures = Vec::new();
         for _ in 0..self.cluster.members() {
             if has_time {
-                self.cluster.back_off().await;
+                until(later(Instant::now(), self.cluster.pause())).await;
             }
             let prefix = &self.cluster.url().prefix;
             let read = async {

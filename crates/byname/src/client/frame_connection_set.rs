@@ -144,8 +144,8 @@ impl FrameConnectionSet {
     }
 
     /// Opens another connection of this runtime if one is needed. Connections to addresses that are gone take no further
-    /// call.
-    fn look(self: &Arc<Self>, runtime: &Handle) {
+    /// call. Returns when to look again because of the addresses, if calls were made since it was asked last.
+    fn look(self: &Arc<Self>, runtime: &Handle) -> Option<Instant> {
         let is_used = self.known().plan.take_use();
         if let Some(addresses) = self.target.looked_up(is_used) {
             let gone = self.known().plan.addresses_are(&addresses, Instant::now());
@@ -154,6 +154,7 @@ impl FrameConnectionSet {
         if self.known().plan.needs_another(runtime.id(), Instant::now()) {
             self.start(runtime);
         }
+        self.target.look_at(Instant::now()).filter(|_| is_used)
     }
 
     fn start(self: &Arc<Self>, runtime: &Handle) {
@@ -271,10 +272,9 @@ async fn keep(opening: OpeningGuard) {
                 look = later(now, Duration::MAX);
                 continue;
             };
-            if link.is_open() {
-                set.look(&runtime);
-            }
+            let again = if link.is_open() { set.look(&runtime) } else { None };
             look = look_at(&set, now);
+            look = again.map_or(look, |again| look.min(again));
         }
     })
     .await;

@@ -88,7 +88,7 @@ async fn exchange(
         };
         let was_coded = coding.coded.is_some();
         let exchanged = if outgoing.has_streams() {
-            match reply_stream::http::attempt(connections, connection, permit, outgoing, args).await {
+            match Box::pin(reply_stream::http::attempt(connections, connection, permit, outgoing, args)).await {
                 Ok(exchanged) => Some(exchanged),
                 Err(reply) => return (reply, count),
             }

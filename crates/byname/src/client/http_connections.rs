@@ -135,7 +135,8 @@ impl HttpConnections {
                 Ok(CallConnection { connection, count: chosen.count, is_reused: true, permit })
             }
             None => {
-                let (connection, count) = self.open(outgoing, chosen, wish).await?;
+                // A large future, and few calls need it.
+                let (connection, count) = Box::pin(self.open(outgoing, chosen, wish)).await?;
                 Ok(CallConnection { connection, count, is_reused: false, permit })
             }
         }
@@ -146,6 +147,10 @@ impl HttpConnections {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }
+        Box::pin(self.wait_for_permit(outgoing)).await
+    }
+
+    async fn wait_for_permit(&self, outgoing: &OutgoingCall) -> Result<OwnedSemaphorePermit, Error> {
         let waiting = PermitWaiter::begin(&self.waiting);
         if waiting.before >= self.limits.waiting {
             let why = format!(

@@ -135,7 +135,7 @@ impl Service {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
                 continue;
             }
-            if outgoing.replace_token(&error).await {
+            if Box::pin(outgoing.replace_token(&error)).await {
                 tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
                 continue;
             }
@@ -177,10 +177,11 @@ impl Service {
                 Ok(args) => args,
                 Err(error) => return error.into(),
             };
+            // Large futures. The future of a call over HTTP would be as large.
             let reply = if outgoing.has_streams() {
-                reply_stream::frames::attempt(frames, chosen, outgoing, &args).await
+                Box::pin(reply_stream::frames::attempt(frames, chosen, outgoing, &args)).await
             } else {
-                frame_attempt::attempt(frames, chosen, outgoing, &args).await
+                Box::pin(frame_attempt::attempt(frames, chosen, outgoing, &args)).await
             };
             if let Some(reply) = reply {
                 return reply;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::discover::{Discover, KnownReplicas};
 use super::discovery::{Answer, Discovery};
 use super::dns::SrvSource;
@@ -124,7 +126,7 @@ impl ServiceTarget {
                 (true, ReplicaPlaces::discovered(&url, source))
             }
             (ServicePlace::Etcd(etcd), None) => {
-                let etcd = Box::new(EtcdReplicas::new(etcd.clone(), urls)?);
+                let etcd = EtcdReplicas::new(etcd.clone(), urls)?;
                 let source = ReplicaSource::Etcd { etcd, names: KnownNames::default() };
                 (true, ReplicaPlaces::discovered(&url, source))
             }
@@ -181,6 +183,14 @@ impl ServiceTarget {
         let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
         let answer = if is_used { discovery.used() } else { discovery.known().map(|(answer, ..)| answer) };
         Some(answer?.addresses())
+    }
+
+    /// When a client that is used should look at the addresses again, if they may change.
+    pub(super) fn look_at(&self, now: Instant) -> Option<Instant> {
+        match &self.places {
+            ReplicaPlaces::Fixed(_) => None,
+            ReplicaPlaces::Discovered(discovery) => Some(discovery.look_at(now)),
+        }
     }
 
     /// No address of this answer could be connected to. Returns another answer, if there is one.

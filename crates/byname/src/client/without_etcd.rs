@@ -15,7 +15,7 @@ pub(super) struct EtcdAnswer {
 }
 
 impl EtcdReplicas {
-    pub(super) fn new(_: EtcdUrl, _: EndpointUrls) -> Result<Self, Error> {
+    pub(super) fn new(_: EtcdUrl, _: EndpointUrls) -> Result<Box<Self>, Error> {
         let why = "etcd:// needs the feature `etcd` of byname, which is off by default: add `features = [\"etcd\"]` to byname \
                    in Cargo.toml";
         Err(Error::refused(Code::InvalidArgument, why))

@@ -144,7 +144,7 @@ impl Announcer {
         let Announcement { cluster, address } = &self.announcement;
         self.connection = None;
         cluster.failed();
-        let is_first = self.state.failed(cluster.ready_at().unwrap_or_else(Instant::now));
+        let is_first = self.state.failed(Instant::now() + cluster.pause());
         if is_first {
             warn!(
                 "can't announce {address} at {}, so clients that look there don't find this server, or not for long; trying \

@@ -122,7 +122,7 @@ impl KubernetesReplicas {
             Err(why) => {
                 // The last good answer stays in use until there is something else.
                 watching.delivered = watching.delivered.map(|_| version);
-                Err(io::Error::new(io::ErrorKind::NotFound, why))
+                Err(io::Error::other(why))
             }
         }
     }
