@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::latency::Latency;
 use self::network::Connecting;
-pub(crate) use self::network::{MachineId, Network};
+pub(crate) use self::network::{MachineId, SimulatedNetwork};
 pub(crate) use self::simulated_stream::{SimulatedListener, SimulatedStream};
 use crate::runtime::SimulatedProcess;
 
@@ -30,7 +30,7 @@ thread_local! {
 pub(crate) struct SimulatedWorld {
     /// When it began, by the virtual clock of its runtime.
     began: Instant,
-    network: Mutex<Network>,
+    network: Mutex<SimulatedNetwork>,
     /// Names of several machines.
     names: Mutex<Vec<(String, Vec<MachineId>)>>,
     /// Something arrives earlier than the one who delivers knows.
@@ -42,7 +42,7 @@ pub(crate) struct EnteredWorld;
 
 impl SimulatedWorld {
     /// A new world. It is made inside the runtime whose clock it has.
-    pub(crate) fn new(network: Network) -> Arc<Self> {
+    pub(crate) fn new(network: SimulatedNetwork) -> Arc<Self> {
         let (names, changed) = (Mutex::default(), Notify::new());
         Arc::new(Self { began: Instant::now(), network: Mutex::new(network), names, changed })
     }
@@ -64,7 +64,7 @@ impl SimulatedWorld {
     }
 
     /// Changes the network.
-    pub(crate) fn step<T>(&self, step: impl FnOnce(&mut Network, Duration) -> T) -> T {
+    pub(crate) fn step<T>(&self, step: impl FnOnce(&mut SimulatedNetwork, Duration) -> T) -> T {
         let now = self.now();
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         let before = network.next_due();
@@ -99,7 +99,7 @@ impl SimulatedWorld {
 
     fn addresses(&self, host: &str) -> Option<Vec<IpAddr>> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let ips = |machines: &[MachineId]| machines.iter().map(|machine| Network::ip(*machine)).collect();
+        let ips = |machines: &[MachineId]| machines.iter().map(|machine| SimulatedNetwork::ip(*machine)).collect();
         if let Some((_, machines)) = names.iter().find(|(known, _)| known.eq_ignore_ascii_case(host)) {
             return Some(ips(machines));
         }
@@ -160,7 +160,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<SimulatedStream> 
 pub(crate) fn listen(host: &str, port: u16) -> io::Result<SimulatedListener> {
     let (world, machine) = here()?;
     let is_loopback = match host.parse::<IpAddr>() {
-        Ok(ip) if ip.is_unspecified() || ip == Network::ip(machine) => false,
+        Ok(ip) if ip.is_unspecified() || ip == SimulatedNetwork::ip(machine) => false,
         Ok(ip) if ip.is_loopback() => true,
         Err(_) if host.eq_ignore_ascii_case("localhost") => true,
         Err(_) if world.step(|network, _| network.machine(host)) == Some(machine) => false,

@@ -104,7 +104,7 @@ pub use self::program::Program;
 use crate::clock_and_chance::SeededRun;
 use crate::runtime::spawn_awaited;
 pub use crate::simulated_world::Latency;
-use crate::simulated_world::{Network, SimulatedWorld};
+use crate::simulated_world::{SimulatedNetwork, SimulatedWorld};
 
 /// The name of the machine that runs the scenario.
 pub const CALLER: &str = "caller";
@@ -259,7 +259,7 @@ impl Simulation {
     /// The IP address of a machine.
     #[track_caller]
     pub fn ip(&self, machine: &str) -> IpAddr {
-        Network::ip(self.machines.id(machine))
+        SimulatedNetwork::ip(self.machines.id(machine))
     }
 
     /// Ends the process of a machine at once. Its tasks are dropped, its ports are closed, and its connections are reset. The
@@ -440,7 +440,7 @@ impl Simulation {
     }
 
     fn new(seed: u64, kept: usize) -> Self {
-        let world = SimulatedWorld::new(Network::new(seed, kept));
+        let world = SimulatedWorld::new(SimulatedNetwork::new(seed, kept));
         let machines = MachineSet::new(&world, CALLER);
         // Another sequence than that of the network.
         let random = Arc::new(Mutex::new(Rng::with_seed(!seed)));

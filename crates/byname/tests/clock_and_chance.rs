@@ -7,7 +7,7 @@ use std::path::Path;
 const ROOMS: [(&str, &[&str]); 11] = [
     ("std::time::Instant", &["clock_and_chance.rs"]),
     ("std::time::{Duration, Instant", &[]),
-    ("fastrand::", &["clock_and_chance.rs"]),
+    ("fastrand::", &["clock_and_chance.rs", "seeded_run.rs"]),
     ("Rng::new", &["clock_and_chance.rs"]),
     ("RandomState", &["clock_and_chance.rs"]),
     ("getrandom", &[]),

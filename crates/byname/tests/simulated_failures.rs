@@ -307,7 +307,8 @@ fn seeds(seeds: impl Iterator<Item = u64>) -> Tally {
     let mut all = Tally::default();
     let sum = RefCell::new(&mut all);
     simulation::check(seeds, |sim| async {
-        **sum.borrow_mut() += fleet(sim).await?;
+        let tally = fleet(sim).await?;
+        **sum.borrow_mut() += tally;
         Ok(())
     });
     all

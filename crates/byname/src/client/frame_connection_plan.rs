@@ -446,6 +446,7 @@ mod tests {
         assert!(plan.addresses_are(&all, now).is_empty());
         assert!(!plan.needs_another(1, now));
         let later = now + Duration::from_secs(60);
+        assert!(goes_by(&mut plan, 1, later).is_some(), "it is used");
         assert!(plan.addresses_are(&all, later).is_empty());
         assert!(plan.needs_another(1, later));
         assert_eq!(plan.candidates(1, all.to_vec(), later), [at(3)]);

@@ -1,4 +1,4 @@
-//! The network between simulated machines, as a state machine: [`Network`]. It behaves like TCP above a network that delays,
+//! The network between simulated machines, as a state machine: [`SimulatedNetwork`]. It behaves like TCP above a network that delays,
 //! holds and cuts. It has no clock: each step gets the time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -61,7 +61,7 @@ pub(crate) enum Connecting {
 }
 
 #[derive(Debug)]
-pub(crate) struct Network {
+pub(crate) struct SimulatedNetwork {
     random: Rng,
     trace: EventTrace,
     /// The names of the machines.
@@ -142,7 +142,7 @@ struct PortListener {
     waker: Option<Waker>,
 }
 
-impl Network {
+impl SimulatedNetwork {
     /// `kept` is how many events its trace keeps.
     pub(crate) fn new(seed: u64, kept: usize) -> Self {
         Self {
