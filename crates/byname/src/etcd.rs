@@ -11,6 +11,7 @@ use serde_json::Value;
 
 pub(crate) use self::gateway::{KeyChange, Keys, LeaseId, WatchNews};
 use self::member_choice::MemberChoice;
+use crate::clock_and_chance::random_fraction;
 use crate::etcd_url::EtcdUrl;
 use crate::host_and_port::HostAndPort;
 use crate::json_over_http::{JsonConnection, JsonRequest, JsonServer, JsonValues};
@@ -41,7 +42,7 @@ impl EtcdCluster {
     pub(crate) fn new(url: EtcdUrl) -> Self {
         let server = |member: &HostAndPort| JsonServer { host: member.host.clone(), port: member.port, tls: None };
         let servers: Vec<_> = url.members.iter().map(server).collect();
-        let choice = Mutex::new(MemberChoice::new(servers.len(), fastrand::f64()));
+        let choice = Mutex::new(MemberChoice::new(servers.len(), random_fraction()));
         Self { url, servers, choice }
     }
 
@@ -67,7 +68,7 @@ impl EtcdCluster {
 
     /// The member has failed: another is asked next.
     pub(crate) fn failed(&self) {
-        self.choice().failed(fastrand::f64());
+        self.choice().failed(random_fraction());
     }
 
     /// The member does what it was asked for: the next failure is the first.

@@ -95,7 +95,7 @@ impl NameResolver {
     async fn setup(&self) -> io::Result<Arc<ResolverSetup>> {
         match &self.given {
             Some(given) => Ok(Arc::clone(given)),
-            None => tokio::task::spawn_blocking(ResolverSetup::of_the_system).await.map_err(io::Error::other),
+            None => crate::runtime::run_blocking(ResolverSetup::of_the_system).await.map_err(io::Error::other),
         }
     }
 

@@ -47,7 +47,7 @@ impl PodAccount {
     pub(super) async fn authorization(&self) -> io::Result<HeaderValue> {
         let path = self.token.clone();
         let read =
-            tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await.map_err(io::Error::other)?;
+            crate::runtime::run_blocking(move || std::fs::read_to_string(path)).await.map_err(io::Error::other)?;
         let name = quoted(&self.token.to_string_lossy());
         let token = read.map_err(|why| io::Error::new(why.kind(), format!("can't read the token {name}: {why}")))?;
         let mut header = HeaderValue::try_from(format!("Bearer {}", token.trim()))
