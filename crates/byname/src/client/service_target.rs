@@ -178,10 +178,13 @@ impl ServiceTarget {
         (seen.swap(answer.version, Ordering::Relaxed) != answer.version).then_some(answer)
     }
 
-    /// The addresses, if they may change. The next lookup begins if the service is used and they are old.
+    /// The addresses, if they are known. The next lookup begins if the service is used and they are old.
     pub(super) fn looked_up(&self, is_used: bool) -> Option<Vec<Address>> {
-        let ReplicaPlaces::Discovered(discovery) = &self.places else { return None };
-        let answer = if is_used { discovery.used() } else { discovery.known().map(|(answer, ..)| answer) };
+        let answer = match &self.places {
+            ReplicaPlaces::Fixed(answer) => Some(answer.clone()),
+            ReplicaPlaces::Discovered(discovery) if is_used => discovery.used(),
+            ReplicaPlaces::Discovered(discovery) => discovery.known().map(|(answer, ..)| answer),
+        };
         Some(answer?.addresses())
     }
 
