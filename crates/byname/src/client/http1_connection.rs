@@ -372,10 +372,16 @@ fn parse_head(read: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
             Some(usual) => Ok(usual),
             None => HeaderName::from_bytes(field.name.as_bytes()),
         };
-        let at = field.value.as_ptr().addr().saturating_sub(start);
-        // An empty value may have any position.
-        let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));
-        let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) else {
+        let value = headers::usual_value(field.value).map_or_else(
+            || {
+                let at = field.value.as_ptr().addr().saturating_sub(start);
+                // An empty value may have any position.
+                let value = head.get(at..at + field.value.len()).map_or_else(Bytes::new, |value| head.slice_ref(value));
+                HeaderValue::from_maybe_shared(value)
+            },
+            Ok,
+        );
+        let (Ok(name), Ok(value)) = (name, value) else {
             return Err(format!("its header {} is invalid", quoted(field.name)));
         };
         headers.append(name, value);

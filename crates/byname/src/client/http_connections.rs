@@ -293,11 +293,10 @@ impl HttpConnections {
         }
         connection.http1.release();
         let said = answered.and_then(headers::keep_alive);
-        let is_byname = answered.is_some_and(headers::is_byname);
         let until = match said {
             // Earlier than the server, so that no call meets a connection that is just being closed.
             Some(said) => said.mul_f64(0.8).min(said.saturating_sub(Duration::from_secs(1))),
-            None if is_byname => self.limits.pool_idle,
+            None if answered.is_some_and(headers::is_byname) => self.limits.pool_idle,
             None => UNKNOWN_IDLE,
         };
         let now = Instant::now();

@@ -53,6 +53,16 @@ pub(crate) fn usual_name(name: &str) -> Option<HeaderName> {
     })
 }
 
+/// Client: a value that nearly all answers of byname have. It is neither checked nor counted as a part of the answer.
+pub(crate) fn usual_value(value: &[u8]) -> Option<HeaderValue> {
+    match value {
+        b"1" => Some(VERSION),
+        value if value == ALL_WAYS.as_bytes() => Some(HeaderValue::from_static(ALL_WAYS)),
+        value if value == JSON.as_bytes() => Some(JSON_VALUE),
+        _ => None,
+    }
+}
+
 /// How long the caller still waits.
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let Some(value) = headers.get(TIMEOUT) else {
