@@ -51,7 +51,12 @@ fn module(path: &Path) -> (String, String) {
         let line = at + 1;
         at += length + 2;
         has_console |= info == "console";
-        if info != "rust" && info != "rust,peers" && info != "rust,etcd" && info != "rust,simulation" && info != "rust,tls" {
+        if info != "rust"
+            && info != "rust,peers"
+            && info != "rust,etcd"
+            && info != "rust,simulation"
+            && info != "rust,tls"
+        {
             assert!(
                 [
                     "console",

@@ -76,7 +76,7 @@
 //! - Files, and sockets of the operating system. TLS and unix sockets are errors in a simulation.
 //! - Time that code takes: it takes none. A function that takes time awaits `tokio::time::sleep`.
 //! - `#[rpc(blocking)]` functions run on the one thread, at once. They can't wait for other calls.
-//! - Chance and time of other crates. `std::time::Instant`, `SystemTime`, threads, random numbers of other crates,
+//! - Chance and time of other crates. `std::time`, threads, random numbers of other crates,
 //!   `tokio::select!` without `biased`, and the order of a `HashMap` differ from run to run. Use
 //!   [`Simulation::random`], `tokio::time`, `biased` and `BTreeMap` where they matter. [`run`] returns the events of a seed:
 //!   if two runs of it differ, something of this kind is in the scenario.

@@ -27,7 +27,11 @@ const BUILTINS: &[Builtin] = &[
         name: "!explain",
         is_probe: false,
         is_offered: |endpoint| endpoint.explains_clients,
-        reply: |_| text(StatusCode::OK, explained_clients::explained().into()),
+        reply: |_| {
+            let body = explained_clients::explained().into();
+            // Durations have a µ.
+            HttpReply { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", retry_after: None, body }
+        },
     },
 ];
 
@@ -63,9 +67,6 @@ impl WayIn for &Builtin {
 
 fn probed(well: bool) -> HttpReply {
     let (status, said) = if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") };
-    text(status, Bytes::from_static(said.as_bytes()))
-}
-
-fn text(status: StatusCode, body: Bytes) -> HttpReply {
-    HttpReply { status, content_type: "text/plain; charset=utf-8", retry_after: None, body }
+    let body = Bytes::from_static(said.as_bytes());
+    HttpReply { status, content_type: "text/plain", retry_after: None, body }
 }
