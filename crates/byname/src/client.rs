@@ -254,7 +254,7 @@ impl CallScope {
         let (timeout, timeout_source) = match (self.timeout, method.and_then(|method| method.timeout)) {
             (Some(timeout), _) => (timeout, SettingSource::Client),
             (None, Some(timeout)) => (timeout, SettingSource::Attribute),
-            (None, None) if limit == Limits::default().call => (limit, SettingSource::Default),
+            (None, None) if limit == Limits::default().call => (limit, SettingSource::BuiltIn),
             (None, None) => (limit, SettingSource::Limits),
         };
         let is_hedged = method.is_some_and(|method| method.hedge);

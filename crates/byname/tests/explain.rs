@@ -32,10 +32,10 @@ fn of(explanation: &Explanation, name: &str) -> (String, SettingSource) {
 async fn each_setting_says_where_it_came_from() {
     let client = Client::new("127.0.0.1:1/rpc").unwrap();
     let usual = client.explain("place").await;
-    assert_eq!(of(&usual, "timeout"), ("30s".to_owned(), SettingSource::Default));
-    assert_eq!(of(&usual, "attempts"), ("3".to_owned(), SettingSource::Default));
-    assert_eq!(of(&usual, "hedge"), ("off".to_owned(), SettingSource::Default));
-    assert_eq!(of(&usual, "repeated"), ("if it did not run".to_owned(), SettingSource::Default));
+    assert_eq!(of(&usual, "timeout"), ("30s".to_owned(), SettingSource::BuiltIn));
+    assert_eq!(of(&usual, "attempts"), ("3".to_owned(), SettingSource::BuiltIn));
+    assert_eq!(of(&usual, "hedge"), ("off".to_owned(), SettingSource::BuiltIn));
+    assert_eq!(of(&usual, "repeated"), ("if it did not run".to_owned(), SettingSource::BuiltIn));
     let declared = look::on(&client, 1).explain().await;
     assert_eq!(of(&declared, "timeout"), ("3s".to_owned(), SettingSource::Attribute));
     assert_eq!(of(&declared, "repeated"), ("always, it is readonly".to_owned(), SettingSource::Attribute));

@@ -42,8 +42,8 @@ pub struct ExplainedSetting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SettingSource {
-    /// Nobody has set it.
-    Default,
+    /// Nobody has set it: it is the default.
+    BuiltIn,
     /// `#[rpc(…)]` on the function.
     Attribute,
     /// `ClientBuilder::limits`.
@@ -145,7 +145,7 @@ impl fmt::Display for Explanation {
 impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Default => f.write_str("default"),
+            Self::BuiltIn => f.write_str("default"),
             Self::Attribute => f.write_str("#[rpc] on the function"),
             Self::Limits => f.write_str("ClientBuilder::limits"),
             Self::Client => f.write_str("the client's handle"),
@@ -269,16 +269,16 @@ pub(super) fn policy_settings(
         Some(pattern) => SettingSource::Policy(pattern.clone()),
         None => otherwise,
     };
-    let hedge = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::Default };
+    let hedge = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::BuiltIn };
     let setting = |name, value, source| ExplainedSetting { name, value, source };
     let on = if policy.hedge { "on" } else { "off" };
     vec![
         setting("timeout", format!("{:?}", policy.timeout), source(&set_by.timeout, timeout)),
-        setting("attempts", policy.attempts.to_string(), source(&set_by.attempts, SettingSource::Default)),
+        setting("attempts", policy.attempts.to_string(), source(&set_by.attempts, SettingSource::BuiltIn)),
         setting(
             "first delay",
             format!("{:?}", policy.first_delay),
-            source(&set_by.first_delay, SettingSource::Default),
+            source(&set_by.first_delay, SettingSource::BuiltIn),
         ),
         setting("hedge", on.to_owned(), source(&set_by.hedge, hedge)),
     ]
@@ -289,7 +289,7 @@ pub(super) fn repeated_setting(method: Option<&Method>) -> ExplainedSetting {
     let (value, source) = match method {
         Some(method) if method.readonly => ("always, it is readonly", SettingSource::Attribute),
         Some(method) if method.idempotent => ("always, it is idempotent", SettingSource::Attribute),
-        _ => ("if it did not run", SettingSource::Default),
+        _ => ("if it did not run", SettingSource::BuiltIn),
     };
     ExplainedSetting { name: "repeated", value: value.to_owned(), source }
 }
@@ -348,7 +348,7 @@ mod tests {
             name: "orders.get".to_owned(),
             settings: vec![
                 setting("timeout", "2s", SettingSource::Policy("orders.*".to_owned())),
-                setting("attempts", "3", SettingSource::Default),
+                setting("attempts", "3", SettingSource::BuiltIn),
             ],
             service: Some(service),
         };
