@@ -24,12 +24,7 @@ pub(crate) struct EtcdUrl {
 impl EtcdUrl {
     /// Reads what stands after `etcd://`, without options. Or what is wrong with it.
     pub(crate) fn parse(after_scheme: &str) -> Result<Self, String> {
-        // A password may have a slash or a comma, so no part of the text is shown then.
-        if after_scheme.contains('@') {
-            return Err(
-                "it has a user name; byname does not log in to etcd; write `%40` for an `@` in its prefix".into()
-            );
-        }
+        Self::refuse_user(after_scheme)?;
         let Some((hosts, path)) = after_scheme.split_once('/') else {
             return Err("it has no prefix".into());
         };
@@ -63,6 +58,19 @@ impl EtcdUrl {
             return Err("its prefix ends with a slash, which byname adds".into());
         }
         Ok(Self { members, prefix: prefix.into_owned(), path: path.to_owned() })
+    }
+
+    /// Refuses a URL with an `@`. A password may have a slash, a comma or a question mark, so this is checked before the URL
+    /// is split, and no part of it is shown.
+    pub(crate) fn refuse_user(url: &str) -> Result<(), String> {
+        match url.contains('@') {
+            true => {
+                Err("it has a user name; byname does not log in to etcd; write `%40` for an `@` in its prefix or its \
+                         options"
+                    .into())
+            }
+            false => Ok(()),
+        }
     }
 
     /// The message about a URL that is wrong.

@@ -144,7 +144,9 @@ impl ServiceUrl {
                 return Ok(Self::of(ServicePlace::Kubernetes(service)));
             }
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("etcd") => {
-                let place = EtcdUrl::parse(rest).map_err(|why| invalid(EtcdUrl::refusal(url, &why)))?;
+                // The options are cut off from `rest`. They may be the end of a password.
+                let place = EtcdUrl::refuse_user(url).and_then(|()| EtcdUrl::parse(rest));
+                let place = place.map_err(|why| invalid(EtcdUrl::refusal(url, &why)))?;
                 return Ok(Self::of(ServicePlace::Etcd(place)));
             }
             Some((scheme, _)) if is_scheme(scheme) => {
@@ -612,6 +614,7 @@ mod tests {
             "user:secret@localhost/rpc",
             "etcd://user:secret@localhost/orders",
             "etcd://user:99,secret/secret@localhost/orders",
+            "etcd://user:secret,1/x?y@h/orders",
             "http://user:secret@localhost/rpc",
             "https://user:secret@localhost/rpc",
             "ftp://user:secret@localhost",
