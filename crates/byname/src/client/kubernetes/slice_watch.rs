@@ -34,7 +34,7 @@ const UNUSED: Duration = Duration::from_secs(20);
 /// How often a list is begun again because one of its parts has expired.
 const MOST_LISTS: u32 = 3;
 
-/// A watch that ends earlier without a word counts as a failure.
+/// A watch that ends earlier counts as a failure. One that lasts this long ends a row of failures.
 const SOON: Duration = Duration::from_secs(10);
 
 /// The first lookup lists the EndpointSlices. A later one waits until the replicas change, or until the API server says that
@@ -63,6 +63,7 @@ struct SliceWatch {
 
 struct RunningWatch {
     values: JsonValues,
+    began: Instant,
     /// When it began, or told something.
     heard: Instant,
 }
@@ -138,7 +139,8 @@ impl KubernetesReplicas {
             let news = match watching.known.next_question() {
                 NextQuestion::List { .. } => {
                     self.wait(watching).await;
-                    self.list(watching).await.map(|()| SliceNews::Told)
+                    // A list that has expired was begun again already.
+                    return self.list(watching).await.map_err(|why| self.error(watching, why));
                 }
                 NextQuestion::Watch { from } => self.watch(watching, &from).await,
             };
@@ -166,7 +168,6 @@ impl KubernetesReplicas {
                 Err(why) => return Err(why),
             }
         }
-        watching.back_off.answered();
         Ok(())
     }
 
@@ -175,10 +176,14 @@ impl KubernetesReplicas {
         let running = match &mut watching.watch {
             Some(running) => running,
             none => {
-                let delay = watching.back_off.delay((self.chance)());
-                until(later(Instant::now(), delay)).await;
+                // After a list, which has waited, the watch begins at once.
+                if watching.kept.is_none() {
+                    let delay = watching.back_off.delay((self.chance)());
+                    until(later(Instant::now(), delay)).await;
+                }
                 let values = self.api.watch(watching.kept.take(), from).await?;
-                none.insert(RunningWatch { values, heard: Instant::now() })
+                let now = Instant::now();
+                none.insert(RunningWatch { values, began: now, heard: now })
             }
         };
         let mut news = SliceNews::Over;
@@ -207,13 +212,16 @@ impl KubernetesReplicas {
                 }
                 Ok(event) => {
                     watching.known.told(event);
-                    watching.back_off.answered();
+                    if running.began.elapsed() >= SOON {
+                        watching.back_off.answered();
+                    }
                     (running.heard, news) = (Instant::now(), SliceNews::Told);
                 }
                 Err(why) => {
                     tracing::debug!("a watch of EndpointSlices is replaced: {why}");
-                    if running.heard.elapsed() < SOON {
-                        watching.back_off.failed();
+                    match running.began.elapsed() < SOON {
+                        true => watching.back_off.failed(),
+                        false => watching.back_off.answered(),
                     }
                     watching.watch = None;
                     return Ok(news);
@@ -231,7 +239,10 @@ impl KubernetesReplicas {
         (watching.watch, watching.kept) = (None, None);
         match why {
             ApiFailure::Failed(why) => why,
-            ApiFailure::Expired => self.api.error("a part of its list has expired"),
+            ApiFailure::Expired => {
+                watching.known.expired();
+                self.api.error("a part of its list has expired")
+            }
         }
     }
 
@@ -608,6 +619,61 @@ mod tests {
         };
         let why = answered(&replicas, expiring).await.0.unwrap_err();
         assert!(why.contains("a part of its list has expired"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn lists_that_expire_after_the_first_answer_are_a_failure_with_a_delay() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        let expiring = async {
+            // The first is the watch.
+            for _ in 0..MOST_LISTS + 2 {
+                server.request().await.refuse(410, "too old").await;
+            }
+        };
+        let why = answered(&replicas, expiring).await.0.unwrap_err();
+        assert!(why.contains("a part of its list has expired"), "{why}");
+        assert_eq!(delay(&replicas).await, Duration::from_secs(1));
+        let listing = async {
+            let request = server.request().await;
+            assert_eq!(request.path, format!("{PATH}&limit=100"));
+            request.list(&[slice("a", &["10.0.0.2"], 9)], "9").await;
+        };
+        assert_eq!(answered(&replicas, listing).await.0.as_deref(), Ok("10.0.0.2:8080"));
+    }
+
+    #[tokio::test]
+    async fn the_delay_grows_while_each_watch_fails_after_a_good_list_and_ends_with_a_watch_that_lasts() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        for seconds in [1, 2, 4] {
+            let failing = async {
+                let failure = json!({ "kind": "Status", "status": "Failure", "message": "no", "code": 500 });
+                let mut watch = server.request().await.watch().await;
+                watch.tell("ERROR", &failure).await;
+                server.request().await.list(&[slice("a", &["10.0.0.1"], 4)], "5").await;
+            };
+            assert_eq!(answered(&replicas, failing).await.0.as_deref(), Ok("10.0.0.1:8080"));
+            assert_eq!(delay(&replicas).await, Duration::from_secs(seconds));
+        }
+        let telling = async {
+            let mut watch = server.request().await.watch().await;
+            watch.tell("BOOKMARK", &bookmark(8)).await;
+            watch
+        };
+        let (_, mut watch) = answered(&replicas, telling).await;
+        assert_eq!(delay(&replicas).await, Duration::from_secs(4));
+        pass(SOON).await;
+        watch.tell("BOOKMARK", &bookmark(9)).await;
+        assert_eq!(found(&replicas).await.as_deref(), Ok("10.0.0.1:8080"));
+        assert_eq!(delay(&replicas).await, Duration::ZERO);
+    }
+
+    /// The longest delay before the next request.
+    async fn delay(replicas: &KubernetesReplicas) -> Duration {
+        replicas.watching.lock().await.back_off.delay(1.0)
     }
 
     #[tokio::test]

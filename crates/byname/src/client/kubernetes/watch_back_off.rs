@@ -8,7 +8,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Counts failures since the API server has answered last.
+/// Counts failures since a watch has lasted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WatchBackOff {
     failures: u32,
