@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
 
 pub(crate) use self::gateway::{KeyChange, Keys, LeaseId, WatchNews};
@@ -88,11 +89,6 @@ impl EtcdConnection {
         gateway::keys(&answer).ok_or_else(|| self.unknown(&answer))
     }
 
-    /// Whether the member answers, and knows the leader.
-    pub(crate) async fn check(&mut self, prefix: &str) -> io::Result<()> {
-        self.ask(gateway::count(prefix)).await.map(drop)
-    }
-
     /// Another connection to the same member.
     pub(crate) async fn beside(watch: &EtcdWatch) -> io::Result<Self> {
         let server = watch.server.clone();
@@ -119,9 +115,13 @@ impl EtcdConnection {
         gateway::is_alive(&answer).ok_or_else(|| self.unknown(&answer))
     }
 
-    /// Ends the lease, and deletes its keys.
+    /// Ends the lease, and deletes its keys. It may have ended already.
     pub(crate) async fn revoke(&mut self, lease: LeaseId) -> io::Result<()> {
-        self.ask(gateway::revoke(lease)).await.map(drop)
+        let (status, answer) = self.exchange(gateway::revoke(lease)).await?;
+        if gateway::is_not_found(&answer) {
+            return Ok(());
+        }
+        self.accepted(status, answer).map(drop)
     }
 
     /// Writes a key that ends with the lease.
@@ -134,7 +134,16 @@ impl EtcdConnection {
     }
 
     async fn ask(&mut self, request: JsonRequest) -> io::Result<Value> {
-        let (status, answer) = self.connection.ask(request).await.map_err(|why| named(&self.server, why))?;
+        let (status, answer) = self.exchange(request).await?;
+        self.accepted(status, answer)
+    }
+
+    async fn exchange(&mut self, request: JsonRequest) -> io::Result<(StatusCode, Value)> {
+        self.connection.ask(request).await.map_err(|why| named(&self.server, why))
+    }
+
+    /// The answer, unless it says that something is wrong.
+    fn accepted(&self, status: StatusCode, answer: Value) -> io::Result<Value> {
         match gateway::error(&answer) {
             None if status.is_success() => Ok(answer),
             None => Err(self.unknown(&answer)),

@@ -48,6 +48,13 @@ impl AnnouncedReplicas {
         self.revision = Some(keys.revision);
     }
 
+    /// Whether these keys, which were read, are those that are known.
+    pub(super) fn is_same(&self, keys: &Keys) -> bool {
+        let read = keys.entries.iter().filter_map(|(key, value)| Some((self.instance(key)?, value.as_str())));
+        let known = self.instances.iter().map(|(instance, value)| (instance.clone(), value.as_str()));
+        read.collect::<BTreeMap<_, _>>() == known.collect()
+    }
+
     /// The watch has told of changes, up to a revision.
     pub(super) fn changed(&mut self, changes: Vec<KeyChange>, revision: i64) {
         let mut is_other = false;
@@ -114,6 +121,21 @@ mod tests {
         let mut known = AnnouncedReplicas::new("orders");
         known.read(Keys { entries: vec![("orders/1".into(), "a".into())], revision: 5 });
         known.changed(vec![put("orders/1", "a"), KeyChange::Deleted { key: "orders/2".into() }], 6);
+        assert_eq!(known.version(), 1);
+    }
+
+    #[test]
+    fn keys_that_the_watch_has_not_told_are_a_difference() {
+        let mut known = AnnouncedReplicas::new("orders");
+        let keys = |entries: &[(&str, &str)]| Keys {
+            entries: entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            revision: 9,
+        };
+        known.read(keys(&[("orders/1", "a"), ("orders/2", "b")]));
+        assert!(known.is_same(&keys(&[("orders/2", "b"), ("orders/1", "a"), ("orders/eu/1", "c")])));
+        assert!(!known.is_same(&keys(&[("orders/1", "a")])), "one is gone");
+        assert!(!known.is_same(&keys(&[("orders/1", "a"), ("orders/2", "c")])), "one has another value");
+        assert!(!known.is_same(&keys(&[("orders/1", "a"), ("orders/2", "b"), ("orders/3", "c")])), "one is new");
         assert_eq!(known.version(), 1);
     }
 

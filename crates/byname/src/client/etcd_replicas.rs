@@ -20,7 +20,7 @@ use crate::replica_line::replica_line;
 use crate::runtime;
 use crate::untrusted_text::quoted;
 
-/// A watch that says nothing for this long is checked: the member must answer a small question.
+/// A watch that says nothing for this long is checked: the keys are read, and must be those that are known.
 const CHECK: Duration = Duration::from_secs(10);
 
 /// A watch that no lookup has waited for during this time is closed.
@@ -177,7 +177,11 @@ impl EtcdReplicas {
                         Some(beside) => beside,
                         None => EtcdConnection::beside(&watch).await.map_err(WatchEnd::Lost)?,
                     };
-                    beside.check(prefix).await.map_err(WatchEnd::Lost)?;
+                    let keys = beside.keys(prefix).await.map_err(WatchEnd::Lost)?;
+                    // The member may answer here while the connection of the watch is dead.
+                    if !watching.known.is_same(&keys) {
+                        return Err(WatchEnd::Lost(io::Error::other("it has not told of a change")));
+                    }
                     (watching.beside, watching.heard) = (Some(beside), Instant::now());
                     break;
                 }

@@ -52,12 +52,6 @@ pub(super) fn range(prefix: &str) -> JsonRequest {
     JsonRequest::post("/v3/kv/range", json!({ "key": key, "range_end": range_end }))
 }
 
-/// As [`range`], without the keys.
-pub(super) fn count(prefix: &str) -> JsonRequest {
-    let (key, range_end) = below(prefix);
-    JsonRequest::post("/v3/kv/range", json!({ "key": key, "range_end": range_end, "count_only": true }))
-}
-
 pub(super) fn watch(prefix: &str, revision: i64) -> JsonRequest {
     let (key, range_end) = below(prefix);
     let create = json!({ "key": key, "range_end": range_end, "start_revision": revision.to_string() });
@@ -91,6 +85,12 @@ pub(super) fn error(answer: &Value) -> Option<String> {
     let error = answer.get("error")?;
     let text = error.as_str().or_else(|| error.get("message")?.as_str());
     Some(text.map_or_else(|| excerpt(error, LONGEST_EXCERPT), |text| excerpt(text, LONGEST_EXCERPT)))
+}
+
+/// Whether the answer says that what was named, such as a lease, is not there.
+pub(super) fn is_not_found(answer: &Value) -> bool {
+    const NOT_FOUND: u64 = 5;
+    answer.get("error").is_some() && answer.get("code").and_then(Value::as_u64) == Some(NOT_FOUND)
 }
 
 /// The message about an answer that has not what is needed.
@@ -217,6 +217,7 @@ mod tests {
         assert_eq!(is_alive(&json!({ "result": { "header": header, "ID": "77" } })), Some(false));
         let failed = json!({ "error": "etcdserver: requested lease not found", "code": 5, "message": "…" });
         assert_eq!(error(&failed).as_deref(), Some("etcdserver: requested lease not found"));
+        assert!(is_not_found(&failed) && !is_not_found(&json!({ "error": "no leader", "code": 14 })));
         let failed = json!({ "error": { "grpc_code": 14, "http_code": 503, "message": "etcdserver: no leader" } });
         assert_eq!(error(&failed).as_deref(), Some("etcdserver: no leader"));
     }
