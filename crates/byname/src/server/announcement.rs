@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use self::lease_state::{LeaseState, LeaseStep, TTL};
 use crate::deadline::{before, later, until};
 use crate::error::{Code, Error};
-use crate::etcd::{EtcdCluster, EtcdConnection};
+use crate::etcd::{EtcdCluster, EtcdConnection, LeaseId};
 use crate::etcd_url::EtcdUrl;
 use crate::replica_line::{ReplicaPlace, replica_line};
 use crate::untrusted_text::quoted;
@@ -104,7 +104,7 @@ impl Announcer {
                     until(due).await;
                     continue;
                 }
-                LeaseStep::Announce => self.announce().await,
+                LeaseStep::Announce { revoke } => self.announce(revoke).await,
                 LeaseStep::KeepAlive(lease) => match self.connected().await {
                     Ok(connection) => connection.keep_alive(lease).await.map(|is_alive| self.kept(is_alive)),
                     Err(why) => Err(why),
@@ -117,8 +117,13 @@ impl Announcer {
         }
     }
 
-    async fn announce(&mut self) -> io::Result<()> {
+    async fn announce(&mut self, revoke: Option<LeaseId>) -> io::Result<()> {
         let seconds = TTL.as_secs();
+        // A write with the old lease that comes late would take over the key, and end it with that lease.
+        if let Some(old) = revoke {
+            self.connected().await?.revoke(old).await?;
+            self.state.revoked();
+        }
         // Before the key is written, so that the end of the lease is the end of the key whatever comes of the write.
         let lease = self.connected().await?.grant(seconds).await?;
         self.state.granted(lease);

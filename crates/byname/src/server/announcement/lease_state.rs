@@ -24,8 +24,10 @@ pub(super) struct LeaseState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeaseStep {
-    /// Get a lease, and write the key with it.
-    Announce,
+    /// Revoke the old lease, so that a late write with it fails. Then get a lease, and write the key with it.
+    Announce {
+        revoke: Option<LeaseId>,
+    },
     KeepAlive(LeaseId),
     Wait(Instant),
 }
@@ -39,13 +41,18 @@ impl LeaseState {
         match self.lease.filter(|_| self.is_announced) {
             _ if now < self.due => LeaseStep::Wait(self.due),
             Some(lease) => LeaseStep::KeepAlive(lease),
-            None => LeaseStep::Announce,
+            None => LeaseStep::Announce { revoke: self.lease },
         }
     }
 
     /// The last lease. It may have ended.
     pub(super) fn lease(&self) -> Option<LeaseId> {
         self.lease
+    }
+
+    /// The lease has ended, and no write with it succeeds any more. The step goes on.
+    pub(super) fn revoked(&mut self) {
+        (self.lease, self.is_announced) = (None, false);
     }
 
     /// There is a new lease, without the key.
@@ -93,10 +100,10 @@ mod tests {
     fn a_lease_is_kept_alive_every_third_of_its_time() {
         let now = Instant::now();
         let mut state = LeaseState::new(now);
-        assert_eq!((state.step(now), state.lease()), (LeaseStep::Announce, None));
+        assert_eq!((state.step(now), state.lease()), (LeaseStep::Announce { revoke: None }, None));
         let lease = LeaseId(1);
         state.granted(lease);
-        assert_eq!((state.step(now), state.lease()), (LeaseStep::Announce, Some(lease)));
+        assert_eq!(state.lease(), Some(lease));
         state.announced(now);
         assert_eq!(state.step(now), LeaseStep::Wait(now + PERIOD));
         let due = now + PERIOD;
@@ -116,7 +123,7 @@ mod tests {
         assert_eq!(state.step(due + SECOND), LeaseStep::Wait(due + 2 * SECOND));
         assert_eq!(state.step(due + 2 * SECOND), LeaseStep::KeepAlive(LeaseId(1)), "it may be alive");
         state.lost(due + 2 * SECOND);
-        assert_eq!((state.step(due + 2 * SECOND), state.lease()), (LeaseStep::Announce, None));
+        assert_eq!((state.step(due + 2 * SECOND), state.lease()), (LeaseStep::Announce { revoke: None }, None));
         state.granted(LeaseId(2));
         state.announced(due + 2 * SECOND);
         assert!(state.failed(due + 3 * SECOND), "it is a new time of failure");
@@ -124,12 +131,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_could_not_be_written_takes_a_new_lease() {
+    fn a_key_that_could_not_be_written_takes_a_new_lease_after_the_old_one_is_revoked() {
         let now = Instant::now();
         let mut state = LeaseState::new(now);
         state.granted(LeaseId(1));
         assert!(state.failed(now + SECOND));
-        assert_eq!((state.step(now + SECOND), state.lease()), (LeaseStep::Announce, Some(LeaseId(1))));
+        assert_eq!(state.step(now + SECOND), LeaseStep::Announce { revoke: Some(LeaseId(1)) });
+        assert!(!state.failed(now + 2 * SECOND), "it could not be revoked");
+        assert_eq!(state.step(now + 2 * SECOND), LeaseStep::Announce { revoke: Some(LeaseId(1)) });
+        state.revoked();
+        assert!(!state.failed(now + 3 * SECOND), "there is no new lease");
+        assert_eq!(state.step(now + 3 * SECOND), LeaseStep::Announce { revoke: None });
     }
 
     proptest! {
@@ -151,13 +163,17 @@ mod tests {
                 match (state.step(now), event) {
                     (LeaseStep::Wait(_), _) => prop_assert!(false, "it is due"),
                     (_, 0) => drop(state.failed(now + 5 * SECOND)),
-                    (LeaseStep::Announce, 1) => {
+                    (LeaseStep::Announce { revoke }, 1) => {
+                        prop_assert_eq!(revoke, state.lease(), "no lease is left to a late write");
+                        state.revoked();
                         id += 1;
                         state.granted(LeaseId(id));
                         state.failed(now + SECOND);
                         prop_assert_eq!(state.lease(), Some(LeaseId(id)), "it is revoked at the end");
                     }
-                    (LeaseStep::Announce, _) => {
+                    (LeaseStep::Announce { revoke }, _) => {
+                        prop_assert_eq!(revoke, state.lease(), "no lease is left to a late write");
+                        state.revoked();
                         id += 1;
                         state.granted(LeaseId(id));
                         state.announced(now);
@@ -165,7 +181,7 @@ mod tests {
                     (LeaseStep::KeepAlive(lease), 1) => {
                         prop_assert_eq!(lease, LeaseId(id), "only the last lease has the key");
                         state.lost(now);
-                        prop_assert_eq!(state.step(now), LeaseStep::Announce);
+                        prop_assert_eq!(state.step(now), LeaseStep::Announce { revoke: None });
                     }
                     (LeaseStep::KeepAlive(_), _) => drop(state.kept(now)),
                 }
