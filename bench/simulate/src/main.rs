@@ -2,6 +2,9 @@
 
 mod balancer;
 mod peak_ewma;
+#[path = "../../../crates/byname/src/client/rendezvous_hash.rs"]
+#[allow(dead_code, reason = "no call of the simulation has a key")]
+mod rendezvous_hash;
 #[path = "../../../crates/byname/src/client/replica_subset.rs"]
 mod replica_subset;
 mod with_ejection;
