@@ -2129,6 +2129,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("can't serve TLS in a simulation", "as above"),
     ("its option `tls` is not that of the client's URL", "a reason that a warning of the log quotes"),
     ("the watch has ended", "as above"),
+    ("it has not told of a change", "as above"),
 ];
 
 /// Files whose texts are no error messages, each with the reason.
