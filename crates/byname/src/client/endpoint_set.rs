@@ -88,10 +88,13 @@ impl EndpointSet {
     pub(super) fn connected(
         self: &Arc<Self>,
         replica: &ReplicaAddress,
-        chosen: ChosenEndpoint,
+        mut chosen: ChosenEndpoint,
         now: Instant,
     ) -> (Arc<Endpoint>, EndpointCount) {
         if let Some(endpoint) = chosen.endpoint.filter(|endpoint| endpoint.is_of(replica)) {
+            if let Some((_, sent)) = &mut chosen.count.0 {
+                self.known().replicas.sent_only_now(sent, now);
+            }
             return (endpoint, chosen.count);
         }
         chosen.count.ended(ReplicaOutcome::Failed, None);

@@ -111,6 +111,11 @@ impl HttpReplicaChoice {
         members.into_iter().find_map(|member| self.choice.choose_this(member.id, now))
     }
 
+    /// The connection for this call was opened first.
+    pub(super) fn sent_only_now(&self, sent: &mut SentCall, now: Instant) {
+        self.choice.sent_only_now(sent, now);
+    }
+
     /// A call has ended. `calls` is what the replica said of its calls in flight, if it did.
     pub(super) fn ended(&mut self, sent: SentCall, outcome: ReplicaOutcome, calls: Option<u32>, now: Instant) {
         // A replica that fails at once looks idle.

@@ -183,6 +183,11 @@ impl ReplicaChoice {
         Some(SentCall { replica: id, sent, kind: SentCallKind::Counted })
     }
 
+    /// What was done before a call could be sent says nothing about how long the replica takes for an answer.
+    pub(super) fn sent_only_now(&self, call: &mut SentCall, now: Instant) {
+        call.sent = self.seconds(now);
+    }
+
     /// The answer to a call reports how many other calls the replica has in flight.
     pub(super) fn reported(&mut self, call: &SentCall, calls: u32, now: Instant) {
         if call.kind != SentCallKind::Uncounted
