@@ -85,7 +85,7 @@ impl<T> Sender<T> {
     /// Waits until there is no receiver.
     pub(crate) async fn closed(&self) {
         loop {
-            // Whoever leaves from here on is noticed.
+            // A waiter that leaves after this is noticed.
             let gone = self.0.no_receiver.notified();
             if self.receiver_count() == 0 {
                 return;

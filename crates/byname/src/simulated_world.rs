@@ -167,7 +167,7 @@ pub(crate) fn listen(host: &str, port: u16) -> io::Result<SimulatedListener> {
         _ => {
             let name = world.step(|network, _| network.name(machine).to_owned());
             let why = format!(
-                "it is no address of the machine `{name}`; listen at 0.0.0.0, or at 127.0.0.1 for this machine"
+                "the machine `{name}` does not have this address; listen at 0.0.0.0, or at 127.0.0.1 for this machine"
             );
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, why));
         }

@@ -328,7 +328,7 @@ impl Simulation {
         self.machines.go_on(machine);
     }
 
-    /// Nothing arrives between two machines any more, until [`heal`](Self::heal). It is held, and nobody is told.
+    /// Nothing arrives between two machines any more, until [`heal`](Self::heal). The bytes are held, and neither side sees an error.
     #[track_caller]
     pub fn partition(&self, one: &str, other: &str) {
         self.partition_one_way(one, other);

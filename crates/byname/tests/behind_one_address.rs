@@ -19,7 +19,7 @@ async fn who(client: &Client) -> String {
     within(client.call::<(String, bool)>("who", ())).await.unwrap().0
 }
 
-/// How many of so many calls each server gets. Each ends before the next.
+/// Makes this number of calls, one after the other. Returns how many of them each server got.
 async fn calls(client: &Client, count: usize) -> BTreeMap<String, usize> {
     let mut calls = BTreeMap::new();
     for _ in 0..count {

@@ -40,7 +40,7 @@ fn only_one_file_reads_the_real_clock_or_draws_chance() {
         let name = path.file_name().unwrap().to_string_lossy();
         for (number, line) in source.lines().enumerate() {
             let code = line.trim_start();
-            // A type is no source of chance: decisions take their chance as an argument.
+            // A type alone gives no random numbers: decisions get their random numbers as an argument.
             if code.starts_with("//") || code == "use fastrand::Rng;" {
                 continue;
             }

@@ -2173,7 +2173,7 @@ fn no_message_of_the_sources_is_missing_from_the_page() {
     for (excepted, _) in EXCEPTED_FILES {
         let before = sources.len();
         sources.retain(|source: &PathBuf| !source.ancestors().any(|path| path.ends_with(excepted)));
-        assert_ne!(sources.len(), before, "{excepted} is no file of the sources");
+        assert_ne!(sources.len(), before, "there is no source file {excepted}");
     }
     for source in sources {
         for (line, literal) in literals(&fs::read_to_string(&source).unwrap()) {

@@ -330,7 +330,7 @@ fn what_is_not_simulated_is_refused() {
         assert!(unix.message().contains("a simulation has neither TLS nor unix sockets"), "{unix}");
         for (at, words) in [
             ("unix:/run/orders.sock", "no sockets of this system; listen at host:port"),
-            ("10.9.9.9:80", "it is no address of the machine `caller`; listen at 0.0.0.0"),
+            ("10.9.9.9:80", "the machine `caller` does not have this address; listen at 0.0.0.0"),
         ] {
             let error = whoami("here").serve(at).await.expect_err(at);
             assert!(error.message().contains(words), "{error}");
@@ -429,7 +429,7 @@ fn mistakes_of_a_scenario_say_what_to_do() {
     for (scenario, words) in [
         ((|sim| sim.crash("two")) as fn(Simulation), "the simulation has no machine `two`; it has `caller`"),
         (|sim| sim.restart(CALLER), "the machine `caller` runs the scenario itself; crash, pause or stop another one"),
-        (|sim| sim.machine("a b", || whoami("a")), "`a b` is no name of a machine; expected letters"),
+        (|sim| sim.machine("a b", || whoami("a")), "`a b` is not a valid name of a machine; expected letters"),
         (
             |sim| {
                 sim.machine("one", || whoami("one"));

@@ -191,7 +191,7 @@ mod tests {
         let now = Instant::now();
         let mut state = answered_first(1, 3 * SECOND, now);
         assert_eq!(state.look_at(now), now + 3 * SECOND);
-        assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "nobody has used it meanwhile");
+        assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "it was not used since then");
         assert!(state.used(now + 9 * SECOND));
         assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "the lookup runs");
         state.answered(2, Duration::ZERO, None, now + 9 * SECOND);

@@ -272,7 +272,7 @@ mod tests {
         let expected = Address::from(address.parse::<SocketAddr>().unwrap());
         let seen = async {
             while discovery.used().unwrap().addresses() != [expected.clone()] {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), seen).await.expect(address);
@@ -304,7 +304,7 @@ mod tests {
         let failed = async {
             while discovery.known().unwrap().2.is_none() {
                 discovery.used().unwrap();
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();
@@ -328,7 +328,7 @@ mod tests {
             let failed = async {
                 while discovery.known().unwrap().2.is_none() {
                     assert_eq!(shown(&discovery.used().unwrap().addresses()), address);
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tokio::task::yield_now().await;
                 }
             };
             tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();

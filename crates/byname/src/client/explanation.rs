@@ -42,7 +42,7 @@ pub struct ExplainedSetting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SettingSource {
-    /// Nobody has set it: it is the default.
+    /// It is the default.
     BuiltIn,
     /// `#[rpc(…)]` on the function.
     Attribute,

@@ -433,7 +433,7 @@ impl SimulatedNetwork {
             () if own.failed.is_some() => {}
             // The answer to it finds nobody.
             () if !own.is_open => {}
-            // As the kernel does with bytes that nobody has read.
+            // As the kernel does if there are bytes that were not read.
             () if !own.arrived.is_empty() => self.reset(end, now),
             () => self.finish(end, now),
         }
@@ -567,7 +567,7 @@ impl SimulatedNetwork {
                 own.reader.take()
             }
             Packet::Reset => {
-                // A reset may destroy what nobody has read.
+                // A reset may destroy bytes that were not read.
                 if spoils {
                     own.arrived.clear();
                 }

@@ -71,7 +71,10 @@ impl MachineSet {
     pub(super) fn add<P: Program>(&self, name: &str, mut program: impl FnMut() -> P + Send + 'static) {
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-        assert!(is_name, "`{name}` is no name of a machine; expected letters, digits, `-` and `.`, such as orders-1");
+        assert!(
+            is_name,
+            "`{name}` is not a valid name of a machine; expected letters, digits, `-` and `.`, such as orders-1"
+        );
         let mut machines = self.machines();
         let is_new = machines.iter().all(|machine| machine.name != name);
         if !is_new {

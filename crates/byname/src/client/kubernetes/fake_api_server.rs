@@ -83,7 +83,7 @@ impl FakeApiServer {
         tokio::time::timeout(LONG, self.requests.recv()).await.expect("there is a request").unwrap()
     }
 
-    /// Closes the connections whose requests nobody has answered.
+    /// Closes the connections with requests that were not answered.
     pub(super) fn forget_requests(&mut self) {
         while self.requests.try_recv().is_ok() {}
     }

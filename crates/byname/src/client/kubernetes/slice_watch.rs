@@ -690,7 +690,7 @@ mod tests {
                 assert_eq!(discovery.used().unwrap().addresses(), expected);
                 // The connection of the list is open still.
                 server.forget_requests();
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), failed).await.unwrap();
