@@ -25,6 +25,12 @@ async fn add_one(n: i64) -> i64 {
     n + 1
 }
 
+#[rpc(readonly, hedge)]
+async fn work(takes: u64) -> u64 {
+    sleep(ms(takes)).await;
+    takes
+}
+
 /// The machine that answered.
 fn whoami(name: &'static str) -> Server {
     Server::new().method::<double>().method::<add_one>().function("whoami", move || async move { name })
@@ -63,6 +69,36 @@ fn a_call_goes_end_to_end_in_virtual_time() {
         Ok(())
     });
     assert_eq!(run.time, ms(400), "{}", run.trace);
+}
+
+#[test]
+fn a_call_for_which_no_hedge_is_left_counts_at_one_replica() {
+    passes(|sim| async move {
+        for machine in ["one", "two"] {
+            sim.machine(machine, || Server::new().method::<work>());
+        }
+        let client = Client::new("one:80,two:80")?;
+        let in_flight = async || {
+            let service = client.explain("work").await.service.expect("it is remote");
+            service.replicas.iter().map(|replica| replica.in_flight).sum::<u32>()
+        };
+        // The client learns how long a call takes. These calls allow one hedge.
+        for _ in 0..110 {
+            work::on(&client, 1).await?;
+            sleep(ms(50)).await;
+        }
+        let mut slow = Vec::new();
+        for expected in [2, 3] {
+            let client = client.clone();
+            slow.push(simulation::spawn(async move { work::on(&client, 5000).await }));
+            sleep(ms(500)).await;
+            assert_eq!(in_flight().await, expected);
+        }
+        for call in slow {
+            assert_eq!(call.await??, 5000);
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -229,6 +229,8 @@ impl Service {
         // A client that counts no replicas has only one.
         let has_another = if by_frames { other.is_some() } else { !tried.all().is_empty() };
         if !has_another || !self.hedging.withdraw() {
+            // Nothing is sent there, so it does not count there.
+            drop(other);
             return first.await;
         }
         let again = outgoing.beside(attempts.hedged());
