@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use byname::{CallError, Client, Context, Executed, Server, Transport, rpc};
 use futures_util::future::join_all;
-use harness::foreign::{Foreign, ret};
+use harness::foreign::{BYNAME, Foreign, answer, ret};
 use harness::{Running, within};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -198,6 +198,53 @@ async fn at_the_limit_of_connections_calls_go_where_a_connection_is_idle() {
     join_all((0..8).map(|_| caller())).await;
     let opened: Vec<_> = replicas.iter().map(Foreign::opened).collect();
     assert!(opened.iter().sum::<usize>() <= 12 && !opened.contains(&0), "{opened:?} for 1600 calls");
+}
+
+/// Of two replicas one has an idle connection and fails the call, and the other has none.
+#[tokio::test]
+async fn at_the_limit_of_connections_a_repetition_goes_to_the_replica_that_has_not_failed_the_call() {
+    let is_ill = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&is_ill);
+    let failing = Foreign::new(move |mut connection| {
+        let fails = Arc::clone(&fails);
+        async move {
+            while connection.request().await.is_some() {
+                let draining = r#"{"error": {"code": "unavailable", "message": "ill", "executed": "no"}}"#;
+                let unavailable = answer("503 Service Unavailable", BYNAME, draining);
+                connection.send(if fails.load(Ordering::SeqCst) { unavailable } else { ret("1") }).await;
+            }
+        }
+    });
+    let (failing, holding) = (failing.await, Foreign::holding(ret("2")).await);
+    let client = Client::builder("localhost/rpc").addresses([failing.address, holding.address]);
+    let client = client.transport(Transport::Http).limits(|limits| limits.connections = 3).build().unwrap();
+    let (mut held, call) = (JoinSet::new(), || {
+        let client = client.clone();
+        async move { look::on(&client).await }
+    });
+    // Two of three connections are in use at the one, and the third is idle at the other.
+    while holding.requests().len() < 2 || failing.requests().is_empty() {
+        let before = failing.requests().len() + holding.requests().len();
+        held.spawn(call());
+        within(async {
+            while failing.requests().len() + holding.requests().len() == before {
+                yield_now().await;
+            }
+        })
+        .await;
+        while held.len() > holding.requests().len() {
+            assert_eq!(within(held.join_next()).await.unwrap().unwrap(), Ok(1));
+        }
+    }
+    is_ill.store(true, Ordering::SeqCst);
+    let (asked, waiting) = (failing.requests().len(), holding.requests().len());
+    held.spawn(call());
+    within(holding.until_asked(waiting + 1)).await;
+    assert_eq!(failing.requests().len(), asked + 1);
+    holding.release(10);
+    while let Some(answer) = within(held.join_next()).await {
+        assert_eq!(answer.unwrap(), Ok(2));
+    }
 }
 
 #[rpc(readonly)]

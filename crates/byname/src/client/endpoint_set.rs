@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::address_order::AddressOrder;
 use super::affinity::ReplicaWish;
+use super::discovery::Answer;
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::http_replica_choice::HttpReplicaChoice;
 use super::replica_address::ReplicaAddress;
@@ -33,6 +34,8 @@ struct KnownEndpoints {
     order: AddressOrder,
     replicas: HttpReplicaChoice,
     chance: Rng,
+    /// The answer of discovery that they are listed by.
+    version: u64,
 }
 
 /// Where the next call goes.
@@ -58,20 +61,39 @@ impl EndpointSet {
             order: AddressOrder::default(),
             replicas: HttpReplicaChoice::new(connections.clamp(1, SPREAD), subset, Instant::now()),
             chance: random_source(),
+            version: 0,
         };
         Arc::new(Self { known: Mutex::new(known), compress, turns: AtomicU64::new(0) })
     }
 
-    /// These addresses are those of the service now. Returns them in the order in which a new connection tries them.
-    pub(super) fn ordered(&self, mut addresses: Vec<Address>) -> Vec<Address> {
-        self.known().order.order(&mut addresses);
+    /// These addresses are those of the service now. Returns them in the order in which a new connection of this call tries
+    /// them: that of the chosen endpoint first, and those last that the call should not go to.
+    pub(super) fn ordered(
+        &self,
+        mut addresses: Vec<Address>,
+        chosen: &ChosenEndpoint,
+        wish: ReplicaWish<'_>,
+    ) -> Vec<Address> {
+        let mut known = self.known();
+        known.order.order(&mut addresses);
+        if let Some(first) = &chosen.endpoint {
+            addresses.sort_by_cached_key(|address| {
+                (address != first.address(), known.replicas.is_avoided(address, wish.tried))
+            });
+        }
         addresses
     }
 
-    /// Only these are the replicas of the service now. Returns the idle connections to others.
-    pub(super) fn list(&self, replicas: &[ReplicaAddress], now: Instant) -> Vec<IdleHttpConnection> {
+    /// Only the replicas of this answer are those of the service now, unless a later answer is known. Returns the idle
+    /// connections to others.
+    pub(super) fn list(&self, answer: &Answer, now: Instant) -> Vec<IdleHttpConnection> {
         let mut closed = Vec::new();
         let known = &mut *self.known();
+        if answer.version < known.version {
+            return closed;
+        }
+        known.version = answer.version;
+        let replicas = &*answer.replicas;
         for endpoint in &known.endpoints {
             let is_listed = replicas.iter().any(|replica| endpoint.is_of(replica));
             endpoint.set_listed(is_listed);
@@ -114,7 +136,8 @@ impl EndpointSet {
         self.known().order.timed_out(address);
     }
 
-    /// Where the next call of this runtime goes. There is `room` for this number of idle connections. Those that are too old are moved to `closed`: the caller drops them.
+    /// Where the next call of this runtime goes. There is `room` for this number of idle connections. Those that are too old
+    /// are moved to `closed`: the caller drops them.
     pub(super) fn choose(
         self: &Arc<Self>,
         runtime: Id,
@@ -136,16 +159,18 @@ impl EndpointSet {
         // A connection to another replica would be closed for a new one.
         if idle.is_none() && wish.affinity.is_none() && !sent.is_probe() && known.idle() > room {
             let KnownEndpoints { replicas, chance, .. } = known;
-            let has_none = |(id, endpoint): (ReplicaId, &Arc<Endpoint>)| {
-                (wish.tried.contains(&id) || endpoint.pool().newest(&runtime).is_none()).then_some(id)
+            let is_excluded = |(id, endpoint): &(ReplicaId, &Arc<Endpoint>)| {
+                wish.tried.contains(id) || endpoint.pool().newest(&runtime).is_none()
             };
-            let excluded: Vec<_> = replicas.members().filter_map(has_none).collect();
-            replicas.ended(sent, ReplicaOutcome::Cancelled, None, now);
-            let Some(other) = replicas.choose(ReplicaWish { tried: &excluded, ..wish }, now, chance) else {
-                return ChosenEndpoint::default();
-            };
-            (endpoint, sent) = other;
-            idle = endpoint.pool().take(&runtime, now, closed);
+            let excluded: Vec<_> = replicas.members().filter(is_excluded).map(|(id, _)| id).collect();
+            if excluded.len() < replicas.members().count() {
+                replicas.ended(sent, ReplicaOutcome::Cancelled, None, now);
+                let Some(other) = replicas.choose(ReplicaWish { tried: &excluded, ..wish }, now, chance) else {
+                    return ChosenEndpoint::default();
+                };
+                (endpoint, sent) = other;
+                idle = endpoint.pool().take(&runtime, now, closed);
+            }
         }
         let count = EndpointCount::new(self, Some(sent));
         ChosenEndpoint { idle: idle.map(|idle| (Arc::clone(&endpoint), idle)), endpoint: Some(endpoint), count }
@@ -239,5 +264,75 @@ impl Drop for EndpointCount {
     /// The caller gave up.
     fn drop(&mut self) {
         self.give_back(ReplicaOutcome::Cancelled, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::client::endpoint_url::EndpointUrl;
+
+    fn replica(port: u16) -> ReplicaAddress {
+        ReplicaAddress { address: SocketAddr::from(([127, 0, 0, 1], port)).into(), url: Arc::new(EndpointUrl::plain()) }
+    }
+
+    fn answer(version: u64, ports: &[u16]) -> Answer {
+        Answer { replicas: Arc::new(ports.iter().copied().map(replica).collect()), version }
+    }
+
+    fn set(ports: &[u16]) -> Arc<EndpointSet> {
+        let set = EndpointSet::new(false, 128, ReplicaSubset::random(1));
+        set.list(&answer(1, ports), Instant::now());
+        set
+    }
+
+    fn ports(addresses: &[Address]) -> Vec<u16> {
+        addresses.iter().filter_map(Address::port).collect()
+    }
+
+    #[test]
+    fn an_older_answer_that_is_listed_late_changes_nothing() {
+        let (set, now) = (set(&[1]), Instant::now());
+        let listed = |set: &EndpointSet| {
+            let mut listed = ports(&set.views(now).into_iter().map(|(address, _)| address).collect::<Vec<_>>());
+            listed.sort_unstable();
+            listed
+        };
+        set.list(&answer(3, &[1, 2]), now);
+        set.list(&answer(2, &[1]), now);
+        assert_eq!(listed(&set), [1, 2]);
+        set.list(&answer(4, &[2]), now);
+        assert_eq!(listed(&set), [2]);
+    }
+
+    #[test]
+    fn a_connection_is_tried_at_the_chosen_replica_first_and_where_the_call_has_failed_last() {
+        let (set, now) = (set(&[1, 2, 3]), Instant::now());
+        let id = |port: u16| {
+            let views = set.views(now);
+            views
+                .iter()
+                .find(|(address, _)| address.port() == Some(port))
+                .map(|(_, view)| view.id)
+                .expect("it is listed")
+        };
+        let addresses = || answer(1, &[1, 2, 3]).addresses();
+        let chosen = |port| ChosenEndpoint {
+            endpoint: Some(at(&mut set.known().endpoints, &replica(port), false)),
+            ..ChosenEndpoint::default()
+        };
+        let tried = [id(1)];
+        let wish = ReplicaWish { tried: &tried, affinity: None };
+        assert_eq!(ports(&set.ordered(addresses(), &chosen(2), wish)), [2, 3, 1]);
+        assert_eq!(ports(&set.ordered(addresses(), &chosen(3), ReplicaWish::default())), [3, 1, 2]);
+        assert_eq!(ports(&set.ordered(addresses(), &ChosenEndpoint::default(), wish)), [1, 2, 3], "there is no choice");
+        // The first replica fails until it is ejected.
+        for _ in 0..5 {
+            let sent = set.known().replicas.send_to(id(1), now).expect("it is listed");
+            set.known().replicas.ended(sent, ReplicaOutcome::Failed, None, now);
+        }
+        assert_eq!(ports(&set.ordered(addresses(), &chosen(2), ReplicaWish::default())), [2, 3, 1]);
     }
 }

@@ -123,7 +123,7 @@ impl HttpConnections {
     pub(super) async fn get(&self, outgoing: &OutgoingCall, wish: ReplicaWish<'_>) -> Result<CallConnection, Error> {
         if let Some(answer) = self.target.changed_since(&self.listed) {
             // Sockets are closed outside of the lock.
-            drop(self.endpoints.list(&answer.replicas, Instant::now()));
+            drop(self.endpoints.list(&answer, Instant::now()));
         }
         let permit = self.permit(outgoing).await?;
         let mut chosen = self.choose(wish);
@@ -212,13 +212,11 @@ impl HttpConnections {
             let mut is_second = false;
             // The first call of a client that looks up its replicas.
             if self.listed.compare_exchange(0, answer.version, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                drop(self.endpoints.list(&answer.replicas, Instant::now()));
+                drop(self.endpoints.list(&answer, Instant::now()));
                 chosen = self.choose(wish);
             }
             loop {
-                let mut addresses = self.endpoints.ordered(answer.addresses());
-                let first = chosen.endpoint.as_ref().map(|endpoint| endpoint.address());
-                addresses.sort_by_key(|address| Some(address) != first);
+                let addresses = self.endpoints.ordered(answer.addresses(), &chosen, wish);
                 is_unix = addresses.iter().all(Address::is_unix);
                 let replicas = &answer.replicas;
                 let attempt = |address: Address, progress| async move {

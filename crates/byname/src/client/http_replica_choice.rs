@@ -48,6 +48,12 @@ impl HttpReplicaChoice {
         self.members.iter().map(|member| (member.id, &member.endpoint))
     }
 
+    /// Whether a call should go elsewhere than to this address: it has failed there, or the replica is ejected.
+    pub(super) fn is_avoided(&self, address: &Address, tried: &[ReplicaId]) -> bool {
+        let member = self.members.iter().find(|member| member.endpoint.address() == address);
+        member.is_some_and(|member| tried.contains(&member.id) || self.choice.is_ejected(member.id))
+    }
+
     /// What is known of each of them.
     pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = (Address, ReplicaView)> {
         self.choice.views(now).filter_map(|view| {
@@ -101,6 +107,12 @@ impl HttpReplicaChoice {
         };
         let chosen = self.members.iter().find(|member| member.id == sent.replica);
         Some((Arc::clone(&chosen.expect("each replica to choose from is a member").endpoint), sent))
+    }
+
+    /// Counts a call as sent to this replica.
+    #[cfg(test)]
+    pub(super) fn send_to(&mut self, id: ReplicaId, now: Instant) -> Option<SentCall> {
+        self.choice.send_to(id, now)
     }
 
     fn choose_by(&mut self, affinity: Affinity, tried: &[ReplicaId], now: Instant) -> Option<SentCall> {

@@ -226,6 +226,11 @@ impl ReplicaChoice {
         }
     }
 
+    /// Whether a replica gets no calls because it fails.
+    pub(super) fn is_ejected(&self, id: ReplicaId) -> bool {
+        self.position(id).is_some_and(|index| index >= self.serving)
+    }
+
     /// What is known of each replica.
     pub(super) fn views(&self, now: Instant) -> impl Iterator<Item = ReplicaView> {
         let seconds = self.seconds(now);
