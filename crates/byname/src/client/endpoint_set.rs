@@ -329,8 +329,9 @@ mod tests {
         assert_eq!(ports(&set.ordered(addresses(), &chosen(3), ReplicaWish::default())), [3, 1, 2]);
         assert_eq!(ports(&set.ordered(addresses(), &ChosenEndpoint::default(), wish)), [1, 2, 3], "there is no choice");
         // The first replica fails until it is ejected.
+        let first = id(1);
         for _ in 0..5 {
-            let sent = set.known().replicas.send_to(id(1), now).expect("it is listed");
+            let sent = set.known().replicas.send_to(first, now).expect("it is listed");
             set.known().replicas.ended(sent, ReplicaOutcome::Failed, None, now);
         }
         assert_eq!(ports(&set.ordered(addresses(), &chosen(2), ReplicaWish::default())), [2, 3, 1]);
