@@ -1,0 +1,119 @@
+//! What a client says of its calls and of its service: `Client::explain`, `Call::explain`, `GET /rpc/!explain`.
+
+use std::time::Duration;
+
+use crate::harness::foreign::{Foreign, ret};
+use crate::harness::{Running, get, raw, within};
+use byname::{Client, ExplainedSetting, Explanation, ReplicaState, Server, SettingSource, Transport, rpc};
+
+#[rpc(readonly, timeout = "3s")]
+async fn look(order: u64) -> u64 {
+    order
+}
+
+#[rpc]
+async fn place(order: u64) -> u64 {
+    order
+}
+
+fn setting<'a>(explanation: &'a Explanation, name: &str) -> &'a ExplainedSetting {
+    explanation.settings.iter().find(|setting| setting.name == name).unwrap()
+}
+
+/// The value of a setting, and where it came from.
+fn of(explanation: &Explanation, name: &str) -> (String, SettingSource) {
+    let setting = setting(explanation, name);
+    (setting.value.clone(), setting.source.clone())
+}
+
+#[tokio::test]
+async fn each_setting_says_where_it_came_from() {
+    let client = Client::new("127.0.0.1:1/rpc").unwrap();
+    let usual = client.explain("place").await;
+    assert_eq!(of(&usual, "timeout"), ("30s".to_owned(), SettingSource::BuiltIn));
+    assert_eq!(of(&usual, "attempts"), ("3".to_owned(), SettingSource::BuiltIn));
+    assert_eq!(of(&usual, "hedge"), ("off".to_owned(), SettingSource::BuiltIn));
+    assert_eq!(of(&usual, "repeated"), ("if it did not run".to_owned(), SettingSource::BuiltIn));
+    let declared = look::on(&client, 1).explain().await;
+    assert_eq!(of(&declared, "timeout"), ("3s".to_owned(), SettingSource::Attribute));
+    assert_eq!(of(&declared, "repeated"), ("always, it is readonly".to_owned(), SettingSource::Attribute));
+    let limited = Client::builder("127.0.0.1:1/rpc").limits(|limits| limits.call = Duration::from_secs(9));
+    let limited = limited.build().unwrap();
+    assert_eq!(of(&limited.explain("place").await, "timeout"), ("9s".to_owned(), SettingSource::Limits));
+    let hurried = client.timeout(Duration::from_secs(2));
+    assert_eq!(of(&look::on(&hurried, 1).explain().await, "timeout"), ("2s".to_owned(), SettingSource::Client));
+    let own = look::on(&hurried, 1).timeout(Duration::from_secs(1)).explain().await;
+    assert_eq!(of(&own, "timeout"), ("1s".to_owned(), SettingSource::Call));
+    let ruled = client.policy("*", |policy| policy.attempts = 2).policy("look", |policy| policy.hedge = true);
+    let ruled = look::on(&ruled, 1).explain().await;
+    assert_eq!(of(&ruled, "attempts"), ("2".to_owned(), SettingSource::Policy("*".to_owned())));
+    assert_eq!(of(&ruled, "hedge"), ("on".to_owned(), SettingSource::Policy("look".to_owned())));
+    assert_eq!(of(&ruled, "timeout"), ("3s".to_owned(), SettingSource::Attribute));
+}
+
+#[tokio::test]
+async fn a_client_says_what_it_knows_of_its_replicas_and_connections() {
+    let broken = Foreign::new(|mut connection| async move {
+        connection.request().await;
+        connection.reset();
+    });
+    let (broken, well, other) = (broken.await, Foreign::answering(ret("1")).await, Foreign::answering(ret("1")).await);
+    let client = Client::builder("localhost/rpc").addresses([broken.address, well.address, other.address]);
+    let client = client.transport(Transport::Http).build().unwrap();
+    let before = client.explain("look").await.service.unwrap();
+    assert_eq!((before.known.unwrap().addresses.len(), before.replicas.len()), (3, 0), "no call was made");
+    while broken.requests().is_empty() {
+        within(look::on(&client, 1)).await.unwrap();
+    }
+    let service = client.explain("look").await.service.unwrap();
+    let replica = |of: &Foreign| {
+        let of = of.address.into();
+        service.replicas.iter().find(|replica| replica.address == of).unwrap()
+    };
+    let (healthy, ill) = (replica(&well), replica(&broken));
+    assert_eq!((healthy.state, healthy.in_flight, healthy.is_by_frames), (ReplicaState::Serving, 0, false));
+    assert!(healthy.success > 0.9 && ill.success < 0.8, "{service:?}");
+    let used = service.connections;
+    let requests = broken.requests().len() + well.requests().len() + other.requests().len();
+    assert_eq!(used.http_opened + used.http_reused, requests as u64);
+    let opened = broken.opened() + well.opened() + other.opened();
+    assert_eq!((used.http_opened, used.frames_opened, used.waited), (opened as u64, 0, 0));
+    assert!(used.calls < requests as u64, "some calls were repeated");
+}
+
+#[tokio::test]
+async fn waiting_for_a_connection_is_counted() {
+    let server = Foreign::holding(ret("1")).await;
+    let client = server.builder().limits(|limits| limits.connections = 1).build().unwrap();
+    let (mut first, mut second) = (Box::pin(look::on(&client, 1)), Box::pin(look::on(&client, 2)));
+    server.until_asked_by(&mut first, 1).await;
+    crate::harness::foreign::start(&mut second).await;
+    server.release(2);
+    assert_eq!((within(first).await, within(second).await), (Ok(1), Ok(1)));
+    let used = client.explain("look").await.service.unwrap().connections;
+    assert_eq!((used.waited, used.http_opened, used.http_reused, used.calls), (1, 1, 1, 2));
+}
+
+#[tokio::test]
+async fn a_client_within_the_process_has_no_service() {
+    let client = Client::local(&Server::new().method::<place>()).unwrap();
+    let said = place::on(&client, 1).explain().await;
+    assert!(said.service.is_none());
+    assert!(said.to_string().contains("within this process"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_that_was_told_so_explains_the_clients_of_its_process() {
+    let client = Client::new("orders-of-this-test.invalid:8080/rpc").unwrap();
+    let explains = Running::new(Server::new().method::<place>().explain_clients(true)).await;
+    let answer = raw(explains.address, get("/rpc/!explain")).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("http://orders-of-this-test.invalid:8080/rpc"), "{}", answer.body);
+    let foreign = crate::harness::verb("GET", "/rpc/!explain", "origin: http://evil.example\r\n");
+    assert_eq!(raw(explains.address, foreign).await.status, 403);
+    assert_eq!(raw(explains.address, crate::harness::post("/rpc/!explain", "{}")).await.status, 405);
+    let silent = Running::new(Server::new().method::<place>()).await;
+    let answer = raw(silent.address, get("/rpc/!explain")).await;
+    assert!(answer.status == 404 && !answer.body.contains("invalid"), "{} {}", answer.status, answer.body);
+    drop(client);
+}

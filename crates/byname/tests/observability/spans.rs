@@ -1,0 +1,120 @@
+//! Spans: one for each call on each side, and no more names than there are functions.
+
+use crate::harness::{Caller, Log, Running, Tap, everything, get, post, post_with, raw, within};
+use byname::{Codec, Context, Server};
+use serde_json::Value;
+
+#[tokio::test]
+async fn a_call_is_one_span_on_each_side() {
+    let mut log = Log::new();
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    for (name, arguments, code) in [
+        ("add", serde_json::json!([1, 2]), "ok"),
+        ("counter.bump", serde_json::json!([]), "ok"),
+        ("same", serde_json::json!([1]), "ok"),
+        ("add", serde_json::json!([1]), "invalid_argument"),
+        ("withdraw", serde_json::json!(["bob", 1]), "not_found"),
+        ("panics", serde_json::json!([""]), "internal"),
+    ] {
+        let _ = client.call::<Value>(name, arguments).await;
+        let spans = log.spans("rpc.serve");
+        let registered = if name == "same" { "echo" } else { name };
+        assert_eq!(spans.len(), 1, "{name}: {spans:?}");
+        assert_eq!(spans[0].fields["rpc.method"], registered, "{spans:?}");
+        assert_eq!(spans[0].fields["rpc.code"], code, "{spans:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_has_a_span_of_its_own() {
+    let mut log = Log::new();
+    let running = Running::new(everything()).await;
+    let client = running.client();
+    client.call::<i64>("add", (1, 2)).await.unwrap();
+    let _ = client.call::<i64>("none", ()).await;
+    let names: Vec<_> = log.spans("rpc.call").iter().map(|span| span.fields["rpc.method"].clone()).collect();
+    assert_eq!(names, ["add", "none"]);
+}
+
+/// Often enough that the connection polls quick functions inline.
+#[tokio::test]
+async fn a_call_by_frames_is_one_span_on_each_side_with_and_without_interceptors() {
+    for is_intercepted in [false, true] {
+        let mut log = Log::new();
+        let mut server = everything();
+        if is_intercepted {
+            server = server.intercept(|request: byname::Request, next: byname::Next| next.run(request));
+        }
+        let running = Running::new(server).await;
+        let (_tap, client) = Tap::client_by_frames(&running, Codec::MessagePack).await;
+        log.spans("rpc.call");
+        log.spans("rpc.serve");
+        for (name, arguments, code) in [
+            ("add", serde_json::json!([1, 2]), "ok"),
+            ("same", serde_json::json!([1]), "ok"),
+            ("add", serde_json::json!([1]), "invalid_argument"),
+            ("withdraw", serde_json::json!(["bob", 1]), "not_found"),
+            ("panics", serde_json::json!([""]), "internal"),
+        ] {
+            for _ in 0..20 {
+                let _ = client.call::<Value>(name, arguments.clone()).await;
+                let (calls, served) = (log.spans("rpc.call"), log.spans("rpc.serve"));
+                let registered = if name == "same" { "echo" } else { name };
+                assert_eq!((calls.len(), served.len()), (1, 1), "{name}: {calls:?}, {served:?}");
+                assert_eq!(calls[0].fields["rpc.method"], name);
+                assert_eq!(served[0].fields["rpc.method"], registered, "{served:?}");
+                assert_eq!(served[0].fields["rpc.code"], code, "{served:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_within_the_process_has_spans_on_both_sides() {
+    let mut log = Log::new();
+    let client = byname::Client::local(&everything()).unwrap();
+    client.call::<i64>("add", (1, 2)).await.unwrap();
+    for (name, field) in [("rpc.serve", "rpc.code"), ("rpc.call", "rpc.method")] {
+        let spans = log.spans(name);
+        assert_eq!((spans.len(), spans[0].fields["rpc.method"].as_str()), (1, "add"), "{spans:?}");
+        assert!(spans[0].fields.contains_key(field), "{spans:?}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_names_make_no_spans_and_no_log_lines() {
+    let mut log = Log::new();
+    let running = Running::new(everything()).await;
+    let mut caller = Caller::to(running.address).await;
+    for at in 0..500 {
+        let name = format!("stray_{at}");
+        assert_eq!(caller.ask(post(&format!("/rpc/{name}"), "[]")).await.status, 404);
+        assert_eq!(caller.ask(post("/rpc", &format!("{{\"fun\": \"{name}\"}}"))).await.status, 502);
+    }
+    assert_eq!(caller.ask(get("/rpc/add?a=1&b=2")).await.body, "3");
+    let spans: Vec<_> = log.spans("rpc.serve").into_iter().map(|span| span.fields["rpc.method"].clone()).collect();
+    assert_eq!(spans, ["add"]);
+    let stray: Vec<_> = log.lines().into_iter().filter(|line| line.contains("stray")).collect();
+    assert!(stray.is_empty(), "{stray:?}");
+}
+
+#[tokio::test]
+async fn log_events_are_in_the_functions_span_after_the_caller_is_gone() {
+    let mut log = Log::new();
+    let server = Server::new().function("talks", || async {
+        tracing::info!("it begins");
+        Context::current().unwrap().cancellation().cancelled().await;
+        tracing::info!("it goes on alone");
+    });
+    let running = Running::new(server).await;
+    let answer = raw(running.address, post_with("/rpc/talks", "byname-timeout-ms: 20\r\n", "")).await;
+    assert_eq!(answer.status, 504);
+    for words in ["it begins", "it goes on alone"] {
+        let line = log.until(words).await;
+        assert!(line.contains("rpc.serve"), "{line}");
+    }
+    within(running.stopped()).await.unwrap();
+    let spans = log.spans("rpc.serve");
+    assert_eq!((spans.len(), spans[0].fields["rpc.code"].as_str()), (1, "deadline_exceeded"));
+}

@@ -1,0 +1,4 @@
+//! Services in virtual time, on a network that fails.
+
+mod simulated_failures;
+mod simulation;

@@ -1,0 +1,6 @@
+//! The library's sources and documents against their own rules. These tests use no byname.
+
+mod architecture;
+mod clock_and_chance;
+mod reliability;
+mod wall_clock;
