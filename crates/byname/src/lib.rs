@@ -208,3 +208,9 @@ macro_rules! server {
 #[cfg(doctest)]
 #[doc = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/", env!("CARGO_PKG_README")))]
 struct Readme;
+
+/// The examples of the attribute and of the derive compile. Their package can't depend on this one.
+#[cfg(doctest)]
+#[doc = include_str!("../../byname-macros/src/rpc_attribute.md")]
+#[doc = include_str!("../../byname-macros/src/method_error_derive.md")]
+struct Macros;
