@@ -42,6 +42,8 @@ impl Recorder {
                 let (client, _) = listener.accept().await.unwrap();
                 // A server that has stopped takes no connection, and the client's ends at once.
                 let Ok(server) = TcpStream::connect(&server).await else { continue };
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
                 let number = {
                     let mut kept = shared.lock().unwrap();
                     kept.opened += 1;

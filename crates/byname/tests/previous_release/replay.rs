@@ -100,6 +100,8 @@ struct Asking {
 
 impl Asking {
     fn on(stream: TcpStream) -> Self {
+        // Several messages in a row go out without a wait for acknowledgements.
+        stream.set_nodelay(true).unwrap();
         let (credit, cancelled, early) = Default::default();
         Self { conversation: Conversation { stream, reader: Reader::of(false) }, credit, cancelled, early }
     }
@@ -165,6 +167,7 @@ pub(crate) async fn as_the_server(case: &Case, way: Way) {
         let mut connections = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
             let answering = Arc::clone(&shared);
             connections.spawn(async move {
                 let mut conversation = Conversation { stream, reader: Reader::of(true) };
