@@ -338,7 +338,7 @@ pub fn sent_by_a_client(bytes: &[u8]) -> Vec<Frame> {
 }
 
 /// The next of the frames in a message.
-fn take_frame(message: &mut Vec<u8>) -> Option<Frame> {
+pub fn take_frame(message: &mut Vec<u8>) -> Option<Frame> {
     if message.is_empty() {
         return None;
     }
@@ -354,7 +354,7 @@ fn take_frame(message: &mut Vec<u8>) -> Option<Frame> {
 }
 
 /// One WebSocket frame, which is always a whole message; `None` until all of it is there.
-fn take_message(bytes: &mut Vec<u8>, is_masked: bool) -> Option<(u8, Vec<u8>)> {
+pub fn take_message(bytes: &mut Vec<u8>, is_masked: bool) -> Option<(u8, Vec<u8>)> {
     let &[first, second, ..] = bytes.as_slice() else {
         return None;
     };
