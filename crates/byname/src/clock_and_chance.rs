@@ -55,6 +55,7 @@ impl UnpredictableNumbers {
     }
 
     /// The number at this place of the sequence.
+    #[inline]
     pub(crate) fn at(&self, place: u64) -> u64 {
         self.0.hash_one(place)
     }

@@ -254,7 +254,8 @@ impl Dispatch {
         } else if self.has_rules() {
             Box::pin(self.admit(Some(entry), request)).instrument(span.clone()).await
         } else {
-            self.start(entry, request).instrument(span.clone()).await
+            let begun = span.in_scope(|| self.begin_request(entry, request));
+            self.finish(entry, begun).instrument(span.clone()).await
         };
         record(&span, &reply.result);
         reply
@@ -319,13 +320,14 @@ impl Dispatch {
             return refused;
         }
         match entry {
-            Some(entry) => self.start(entry, request).await,
+            Some(entry) => self.finish(entry, self.begin_request(entry, request)).await,
             None => self.unknown(&request).into(),
         }
     }
 
-    /// Runs a call that was admitted.
-    async fn start(&self, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
+    /// Begins a call that was admitted. It is no part of the future that [`finish`](Self::finish) returns, because a future
+    /// copies its arguments.
+    fn begin_request(&self, entry: &Arc<RegistryEntry>, request: Request) -> Result<SupervisedCall, Error> {
         let Request {
             name,
             args,
@@ -351,7 +353,11 @@ impl Dispatch {
             CallArguments::Local(tuple) => self.begin(entry, name, origin, now, ArgumentSource::Local(tuple)),
             CallArguments::Refused(error) => Err(error),
         };
-        let begun = entry.piece(self.limits.slow_poll, begin);
+        entry.piece(self.limits.slow_poll, begin)
+    }
+
+    /// Runs a call that has begun.
+    async fn finish(&self, entry: &RegistryEntry, begun: Result<SupervisedCall, Error>) -> Reply {
         match begun {
             Ok(supervised) if entry.handler.method.streams => self.stream(supervised).await,
             Ok(supervised) => supervised.await,

@@ -22,6 +22,7 @@ use crate::name;
 use crate::outcome::Failure;
 pub use crate::server::frame_connection::fuzzing::server_calls;
 pub use crate::server::fuzzing::{forwarded, proxy_protocol};
+use crate::wire::headers::AnsweringServer;
 use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 use crate::wire::{Way, headers, json_rpc_format, path_format, plain_format, query, reply};
 
@@ -132,7 +133,7 @@ pub fn header_values(data: &[u8]) {
         let again = headers::timeout(&HeaderMap::from_iter([(headers::TIMEOUT, again)]));
         assert_eq!(again.expect("it is a number"), Some(timeout));
     }
-    let _ = headers::keep_alive(&one(headers::KEEP_ALIVE));
+    let _ = AnsweringServer::of(&one(headers::KEEP_ALIVE));
     if let Some(load) = ReportedLoad::of_answer(&one(headers::LOAD)) {
         let again = HeaderMap::from_iter([(headers::LOAD, load.to_header())]);
         assert_eq!(ReportedLoad::of_answer(&again), Some(load));

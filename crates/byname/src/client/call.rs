@@ -315,13 +315,8 @@ impl<A: Send, R> Call<A, R> {
         let done = loop {
             match &mut self.progress {
                 CallState::Unsent => match self.start(cx) {
-                    Ok(progress) => {
-                        let waits = matches!(progress, CallState::Frames(..));
-                        self.progress = progress;
-                        if waits {
-                            return Poll::Pending;
-                        }
-                    }
+                    Ok(()) if matches!(self.progress, CallState::Frames(..)) => return Poll::Pending,
+                    Ok(()) => {}
                     Err(error) => break Reply::from(error),
                 },
                 CallState::Frames(attempt, time) => {
@@ -334,7 +329,9 @@ impl<A: Send, R> Call<A, R> {
                     else {
                         unreachable!("it was sent by frames");
                     };
-                    match attempt.reply(service.frames(), &self.name, time.allowed, ended) {
+                    let reply = ended_reply(service.frames(), attempt.link(), &self.name, time.allowed, ended);
+                    attempt.ended(reply.as_ref());
+                    match reply {
                         // `Service::call` decides whether it is sent again.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = attempt.link().codec();
@@ -373,7 +370,7 @@ impl<A: Send, R> Call<A, R> {
     }
 
     /// Sends it by frames, or begins to send it another way.
-    fn start(&mut self, cx: &mut Task<'_>) -> Result<CallState, Error> {
+    fn start(&mut self, cx: &mut Task<'_>) -> Result<(), Error> {
         let Some(prepared) = &mut self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
@@ -457,14 +454,19 @@ impl<A: Send, R> Call<A, R> {
                 ArgumentsEncoder::Encoded(encode) => CallPayload::new(allowed, headers, &encode(args, codec)?),
             };
             let reply = match FrameAttempt::start(chosen, CallHead { name, deadline }, frame, cx) {
-                Ok(attempt) => return Ok(CallState::Frames(attempt, time)),
+                Ok(attempt) => {
+                    self.progress = CallState::Frames(attempt, time);
+                    return Ok(());
+                }
                 Err((unsent, link)) => ended_reply(service.frames(), &link, name, allowed, Err(unsent)),
             };
             drop(entered);
             let call = self.by_service(time, codec, reply, None)?;
-            return Ok(self.going_on(call));
+            self.progress = self.going_on(call);
+            return Ok(());
         }
-        self.start_anyhow(time, lacks_token)
+        self.progress = self.start_anyhow(time, lacks_token)?;
+        Ok(())
     }
 
     /// Sends it by its service or by `Request`.
@@ -571,7 +573,7 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: prepared.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
         };
-        Ok(Box::pin(Arc::clone(service).call(outgoing, first, tried)))
+        Ok(Arc::clone(service).call(outgoing, first, tried))
     }
 
     fn taken(&mut self) -> PreparedCall<A> {

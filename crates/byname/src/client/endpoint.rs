@@ -15,7 +15,7 @@ use super::idle_connection_sweeper::Sweeper;
 use super::replica_address::ReplicaAddress;
 use crate::address::Address;
 use crate::deadline::DeadlineTimer;
-use crate::wire::{Way, headers};
+use crate::wire::headers::AnsweringServer;
 
 /// One address of a service.
 pub(super) struct Endpoint {
@@ -84,10 +84,9 @@ impl Endpoint {
     }
 
     /// Notes what the server there offers.
-    pub(super) fn learn(&self, headers: &HeaderMap) {
-        let offers_path = headers::offers(headers, Way::Path);
-        if offers_path != self.takes_paths() {
-            self.takes_paths.store(offers_path, Ordering::Relaxed);
+    pub(super) fn learn(&self, server: &AnsweringServer, headers: &HeaderMap) {
+        if server.takes_paths != self.takes_paths() {
+            self.takes_paths.store(server.takes_paths, Ordering::Relaxed);
         }
         if let Some(coded) = &self.coded {
             coded.learn(headers);

@@ -67,17 +67,12 @@ impl FrameAttempt {
         self.count.replica()
     }
 
-    /// What the call came to, by how it ended. `None` if it was not sent.
-    pub(super) fn reply(
-        &mut self,
-        frames: &FrameConnectionSet,
-        name: &str,
-        allowed: Duration,
-        ended: Result<FrameCallEnd, Unsent>,
-    ) -> Option<Reply> {
-        let reply = ended_reply(frames, self.link(), name, allowed, ended);
-        std::mem::take(&mut self.count).ended(reply.as_ref().map_or(ReplicaOutcome::Cancelled, replica_outcome));
-        reply
+    /// The call has ended. `reply` is what it came to, if it was sent.
+    pub(super) fn ended(&mut self, reply: Option<&Reply>) {
+        // With one replica nothing is counted.
+        if self.count.replica().is_some() {
+            std::mem::take(&mut self.count).ended(reply.map_or(ReplicaOutcome::Cancelled, replica_outcome));
+        }
     }
 
     /// How the call ended, or why it was not sent.
@@ -113,7 +108,9 @@ pub(super) async fn attempt(
     match started {
         Ok(mut started) => {
             let ended = poll_fn(|cx| started.poll(outgoing.head(), cx)).await;
-            started.reply(frames, &outgoing.name, outgoing.allowed, ended)
+            let reply = ended_reply(frames, started.link(), &outgoing.name, outgoing.allowed, ended);
+            started.ended(reply.as_ref());
+            reply
         }
         Err((unsent, link)) => ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Err(unsent)),
     }
@@ -157,7 +154,7 @@ fn answered(
     ended: FrameCallEnd,
 ) -> Reply {
     match ended {
-        FrameCallEnd::Answered(header, payload) => match frame_connection::read(link.codec(), &header, &payload) {
+        FrameCallEnd::Answered(header, payload) => match frame_connection::read(link.codec(), &header, payload) {
             Ok(reply) => reply,
             Err(violation) => {
                 let why = format!("the reply of `{name}` can't be read: {violation}");

@@ -273,11 +273,11 @@ impl FrameConnectionState {
 }
 
 /// Reads an answer.
-pub(super) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Result<Reply, Violation> {
+pub(super) fn read(codec: Codec, header: &FrameHeader, payload: Bytes) -> Result<Reply, Violation> {
     if header.kind != kind::END {
         return reply::read(codec, header, payload);
     }
-    let metadata = stream::read_end(header, payload)?;
+    let metadata = stream::read_end(header, &payload)?;
     let empty = Items::new(stream_calls::EmptyStream);
     Ok(Reply { result: Ok(Returned::Stream(empty)), metadata })
 }

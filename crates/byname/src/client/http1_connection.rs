@@ -20,7 +20,8 @@ use tokio_util::io::poll_read_buf;
 
 use crate::transport::{HandshakeRefusal, TransportStream};
 use crate::untrusted_text::{quoted, quoted_bytes};
-use crate::wire::{headers, stream_lines};
+use crate::wire::headers::{self, AnsweringServer};
+use crate::wire::stream_lines;
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 64 << 10;
@@ -53,6 +54,7 @@ pub(super) struct HttpResponse {
     pub(super) status: StatusCode,
     pub(super) reason: Option<Bytes>,
     pub(super) headers: HeaderMap,
+    pub(super) server: AnsweringServer,
     /// Only the end of the connection says where the body ends.
     pub(super) is_open_ended: bool,
     pub(super) body: Result<Bytes, UnreadBody>,
@@ -258,7 +260,8 @@ impl<S: AsyncRead + Unpin> Http1Connection<S> {
             BodyEnd::Open => self.open_ended(limit).await?,
         };
         let keeps = keeps && ends != BodyEnd::Open && body.is_ok();
-        Ok((HttpResponse { status, reason, headers, is_open_ended: ends == BodyEnd::Open, body }, keeps))
+        let (server, is_open_ended) = (AnsweringServer::of(&headers), ends == BodyEnd::Open);
+        Ok((HttpResponse { status, reason, headers, server, is_open_ended, body }, keeps))
     }
 
     async fn counted(&mut self, length: usize) -> Result<Bytes, String> {

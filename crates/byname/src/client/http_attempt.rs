@@ -147,7 +147,7 @@ fn read(connections: &HttpConnections, endpoint: &Endpoint, outgoing: &OutgoingC
             return broken(&connections.target.url(), name, Executed::Unknown, &why).into();
         }
     };
-    connections.learn(endpoint, &answer.headers);
+    connections.learn(endpoint, &answer.server, &answer.headers);
     if answer.is_open_ended && way == Way::Path && answer.status.is_success() {
         let why = format!(
             "the reply of `{name}` has no length, so a reply that was cut off would look complete; let the \

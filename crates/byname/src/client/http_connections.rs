@@ -29,7 +29,7 @@ use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::transport::HandshakeRefusal;
-use crate::wire::headers;
+use crate::wire::headers::AnsweringServer;
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
@@ -284,17 +284,17 @@ impl HttpConnections {
 
     /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if it is old, or if calls
     /// go by frames by now and no call waits for a connection.
-    pub(super) fn keep(&self, mut connection: PooledConnection, answered: Option<&HeaderMap>) {
+    pub(super) fn keep(&self, mut connection: PooledConnection, server: Option<&AnsweringServer>) {
         let by_frames = self.frames.as_ref().is_some_and(|frames| frames.codec_now(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 || !connection.endpoint.is_listed() {
             return;
         }
         connection.http1.release();
-        let said = answered.and_then(headers::keep_alive);
+        let said = server.and_then(|server| server.keep_alive);
         let until = match said {
             // Earlier than the server, so that no call meets a connection that is just being closed.
             Some(said) => said.mul_f64(0.8).min(said.saturating_sub(Duration::from_secs(1))),
-            None if answered.is_some_and(headers::is_byname) => self.limits.pool_idle,
+            None if server.is_some_and(|server| server.is_byname) => self.limits.pool_idle,
             None => UNKNOWN_IDLE,
         };
         let now = Instant::now();
@@ -312,10 +312,10 @@ impl HttpConnections {
     }
 
     /// Notes what the server there offers.
-    pub(super) fn learn(&self, endpoint: &Endpoint, headers: &HeaderMap) {
-        endpoint.learn(headers);
+    pub(super) fn learn(&self, endpoint: &Endpoint, server: &AnsweringServer, headers: &HeaderMap) {
+        endpoint.learn(server, headers);
         if let Some(frames) = &self.frames
-            && headers::offers_frames(headers)
+            && server.offers_frames
         {
             frames.offered();
         }

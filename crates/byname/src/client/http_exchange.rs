@@ -79,8 +79,8 @@ impl Future for HttpExchange {
         if let Some(ExchangeRun { endpoint, runtime, timer, permit, .. }) = this.running.take() {
             // First the connection, then the permit: the call that gets the permit finds the connection.
             if let Some(http1) = http1 {
-                let answered = result.as_ref().ok().map(|answer| &answer.headers);
-                this.connections.keep(PooledConnection { http1, endpoint, runtime, timer }, answered);
+                let server = result.as_ref().ok().map(|answer| &answer.server);
+                this.connections.keep(PooledConnection { http1, endpoint, runtime, timer }, server);
             }
             drop(permit);
         }
@@ -99,9 +99,9 @@ impl Drop for HttpExchange {
         runtime::spawn(&runtime, async move {
             match timeout_at(until, work).await {
                 Ok((result, Some(http1))) => {
-                    let answered = result.as_ref().ok().map(|answer| &answer.headers);
+                    let server = result.as_ref().ok().map(|answer| &answer.server);
                     let connection = PooledConnection { http1, endpoint, runtime: Handle::current(), timer };
-                    connections.keep(connection, answered);
+                    connections.keep(connection, server);
                 }
                 Ok((_, None)) => {}
                 Err(_) => connections.timed_out(&endpoint),

@@ -139,10 +139,15 @@ impl ReplicaChoice {
 
     /// Chooses the replica of a call, and counts the call as sent. `tried` are those at which the call has failed: they
     /// get it again only if there is no other. `None` without replicas.
+    #[inline]
     pub(super) fn choose(&mut self, tried: &[ReplicaId], now: Instant, random: &mut Rng) -> Option<SentCall> {
         if let [only] = &self.replicas[..] {
             return Some(SentCall { replica: only.id, sent: 0.0, kind: SentCallKind::Uncounted });
         }
+        self.choose_of_several(tried, now, random)
+    }
+
+    fn choose_of_several(&mut self, tried: &[ReplicaId], now: Instant, random: &mut Rng) -> Option<SentCall> {
         let seconds = self.seconds(now);
         let probed = if tried.is_empty() { self.probe(now) } else { None };
         let kind = if probed.is_some() { SentCallKind::Probe } else { SentCallKind::Counted };

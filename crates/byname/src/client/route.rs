@@ -92,7 +92,7 @@ impl Route {
                     takes_stream,
                     token,
                 };
-                Box::pin(Arc::clone(service).call(outgoing, None, None))
+                Arc::clone(service).call(outgoing, None, None)
             }
         }
     }

@@ -37,6 +37,7 @@ use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Failure;
 use crate::request::Reply;
+use crate::runtime::BoxFuture;
 
 /// Everything that clones of a client share.
 pub(super) struct Service {
@@ -109,61 +110,65 @@ impl Service {
 
     /// One call, sent as often as it may be. `first` is what its first attempt came to, if there was one, and `tried` the
     /// replica that it went to.
-    pub(super) async fn call(
+    ///
+    /// It is no `async fn`, whose future would have room for each argument twice.
+    pub(super) fn call(
         self: Arc<Self>,
         mut outgoing: OutgoingCall,
         mut first: Option<Reply>,
         tried: Option<ReplicaId>,
-    ) -> Reply {
-        self.deposit();
-        let tried = TriedReplicas::new(tried);
-        let serving = metadata::attempt(&outgoing.headers);
-        let mut attempts = Attempts::new(outgoing.is_idempotent(), serving, &outgoing.policy);
-        let mut hedged = outgoing.hedged_method().filter(|_| first.is_none() && attempts.may_hedge());
-        loop {
-            let done = match (first.take(), hedged.take()) {
-                (Some(done), _) => done,
-                (None, None) => self.attempt(&outgoing, &tried).await,
-                (None, Some(method)) => Box::pin(self.hedged(&outgoing, method, &tried, &mut attempts)).await,
-            };
-            let error = match done.result {
-                Err(Failure::Rpc(error)) => error,
-                result => return Reply { result, ..done },
-            };
-            // At most once for each argument, and without a pause: the server is there and has answered.
-            if outgoing.remove_unknown(&error) {
-                tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
-                continue;
-            }
-            if Box::pin(outgoing.replace_token(&error)).await {
-                tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
-                continue;
-            }
-            let now = Instant::now();
-            let left = outgoing.deadline.saturating_duration_since(now);
-            let step = match outgoing.upload.is_taken() {
-                true => AfterFailure::GiveUp,
-                false => attempts.failed(&error, random_fraction(), left, || self.budget.withdraw(now)),
-            };
-            let error = match step {
-                AfterFailure::Again(delay) => {
-                    tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {delay:?}: {error}", outgoing.name);
-                    until(later(now, delay)).await;
-                    if attempts.number() > 1 {
-                        outgoing.headers.insert(metadata::ATTEMPT, attempts.number().into());
-                    }
+    ) -> BoxFuture<Reply> {
+        Box::pin(async move {
+            self.deposit();
+            let tried = TriedReplicas::new(tried);
+            let serving = metadata::attempt(&outgoing.headers);
+            let mut attempts = Attempts::new(outgoing.is_idempotent(), serving, &outgoing.policy);
+            let mut hedged = outgoing.hedged_method().filter(|_| first.is_none() && attempts.may_hedge());
+            loop {
+                let done = match (first.take(), hedged.take()) {
+                    (Some(done), _) => done,
+                    (None, None) => self.attempt(&outgoing, &tried).await,
+                    (None, Some(method)) => Box::pin(self.hedged(&outgoing, method, &tried, &mut attempts)).await,
+                };
+                let error = match done.result {
+                    Err(Failure::Rpc(error)) => error,
+                    result => return Reply { result, ..done },
+                };
+                // At most once for each argument, and without a pause: the server is there and has answered.
+                if outgoing.remove_unknown(&error) {
+                    tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again without an argument: {error}", outgoing.name);
                     continue;
                 }
-                AfterFailure::GiveUp => error,
-                AfterFailure::GiveUpForAll => {
-                    if let Some(serving) = Context::current() {
-                        serving.set_final();
-                    }
-                    error.without_retry()
+                if Box::pin(outgoing.replace_token(&error)).await {
+                    tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
+                    continue;
                 }
-            };
-            return Reply { result: Err(attempts.conclude(error).into()), ..done };
-        }
+                let now = Instant::now();
+                let left = outgoing.deadline.saturating_duration_since(now);
+                let step = match outgoing.upload.is_taken() {
+                    true => AfterFailure::GiveUp,
+                    false => attempts.failed(&error, random_fraction(), left, || self.budget.withdraw(now)),
+                };
+                let error = match step {
+                    AfterFailure::Again(delay) => {
+                        tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again in {delay:?}: {error}", outgoing.name);
+                        until(later(now, delay)).await;
+                        if attempts.number() > 1 {
+                            outgoing.headers.insert(metadata::ATTEMPT, attempts.number().into());
+                        }
+                        continue;
+                    }
+                    AfterFailure::GiveUp => error,
+                    AfterFailure::GiveUpForAll => {
+                        if let Some(serving) = Context::current() {
+                            serving.set_final();
+                        }
+                        error.without_retry()
+                    }
+                };
+                return Reply { result: Err(attempts.conclude(error).into()), ..done };
+            }
+        })
     }
 
     /// One attempt, by frames if there is a connection of frames, otherwise over HTTP. It goes to none of the replicas that

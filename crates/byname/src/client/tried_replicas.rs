@@ -15,8 +15,9 @@ impl TriedReplicas {
 
     /// An attempt goes to this replica. `None` if the client counts no replicas.
     pub(super) fn extend(&self, replica: Option<ReplicaId>) {
+        let Some(replica) = replica else { return };
         let mut ids = self.ids();
-        if let Some(replica) = replica.filter(|replica| !ids.contains(replica)) {
+        if !ids.contains(&replica) {
             ids.push(replica);
         }
     }

@@ -176,13 +176,38 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
 /// Writes messages.
 #[derive(Debug)]
 pub(crate) struct WebSocketWriter {
-    /// The source of a client's masking keys, and how many it has made.
-    keys: Option<(UnpredictableNumbers, u64)>,
+    /// Those of a client.
+    keys: Option<MaskingKeys>,
+}
+
+/// The keys that a client masks its messages with. They cannot be predicted (RFC 6455, section 10.3).
+#[derive(Debug)]
+struct MaskingKeys {
+    numbers: UnpredictableNumbers,
+    /// How many numbers were taken. Each of them makes two keys.
+    taken: u64,
+    next: Option<u32>,
+}
+
+impl MaskingKeys {
+    fn new() -> Self {
+        Self { numbers: UnpredictableNumbers::new(), taken: 0, next: None }
+    }
+
+    fn take(&mut self) -> [u8; 4] {
+        let key = self.next.take().unwrap_or_else(|| {
+            self.taken += 1;
+            let number = self.numbers.at(self.taken);
+            self.next = Some((number >> 32) as u32);
+            number as u32
+        });
+        key.to_ne_bytes()
+    }
 }
 
 impl WebSocketWriter {
     pub(crate) fn new(side: WebSocketRole) -> Self {
-        Self { keys: (side == WebSocketRole::Client).then(|| (UnpredictableNumbers::new(), 0)) }
+        Self { keys: (side == WebSocketRole::Client).then(MaskingKeys::new) }
     }
 
     /// Appends one binary message of these parts.
@@ -220,11 +245,10 @@ impl WebSocketWriter {
                 out.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
-        let Some((numbers, count)) = &mut self.keys else {
+        let Some(keys) = &mut self.keys else {
             return parts.iter().for_each(|part| out.extend_from_slice(part));
         };
-        *count += 1;
-        let key = (numbers.at(*count) as u32).to_ne_bytes();
+        let key = keys.take();
         out.extend_from_slice(&key);
         let at = out.len();
         parts.iter().for_each(|part| out.extend_from_slice(part));

@@ -10,21 +10,25 @@ use crate::error::{Code, Error};
 use crate::untrusted_text::quoted_bytes;
 
 /// On every reply: the version of the protocol.
-pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static("byname-protocol");
+pub(crate) const PROTOCOL: HeaderName = HeaderName::from_static(PROTOCOL_NAME);
 /// On every reply: the ways in that the server offers.
-pub(crate) const WAYS: HeaderName = HeaderName::from_static("byname-ways");
+pub(crate) const WAYS: HeaderName = HeaderName::from_static(WAYS_NAME);
 /// All ways, as a server offers them by default.
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 /// On a reply to a caller that says how long it waits: which server it is, and how busy.
 pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("byname-instance");
 pub(crate) const LOAD: HeaderName = HeaderName::from_static("byname-load");
-pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static(KEEP_ALIVE_NAME);
 /// On a request: how long the caller still waits, in milliseconds.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("byname-timeout-ms");
 
 pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1");
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PROBLEM: &str = "application/problem+json";
+
+const PROTOCOL_NAME: &str = "byname-protocol";
+const WAYS_NAME: &str = "byname-ways";
+const KEEP_ALIVE_NAME: &str = "keep-alive";
 
 /// The values of `content-type` that nearly all answers have, checked by the compiler and not for each answer.
 const JSON_VALUE: HeaderValue = HeaderValue::from_static(JSON);
@@ -44,11 +48,11 @@ pub(crate) fn usual_name(name: &str) -> Option<HeaderName> {
         "content-length" => CONTENT_LENGTH,
         "content-type" => CONTENT_TYPE,
         "date" => DATE,
-        "byname-protocol" => PROTOCOL,
-        "byname-ways" => WAYS,
+        PROTOCOL_NAME => PROTOCOL,
+        WAYS_NAME => WAYS,
         "byname-instance" => INSTANCE,
         "byname-load" => LOAD,
-        "keep-alive" => KEEP_ALIVE,
+        KEEP_ALIVE_NAME => KEEP_ALIVE,
         _ => return None,
     })
 }
@@ -98,33 +102,63 @@ pub(crate) fn foreign_coding(name: &str, headers: &HeaderMap) -> Option<String> 
 
 /// Whether a reply comes from a byname server of a known version.
 pub(crate) fn is_byname(headers: &HeaderMap) -> bool {
-    headers.get(PROTOCOL).is_some_and(|version| version == VERSION)
+    // A byname server writes it among the first, so it is found sooner than its name is hashed.
+    let version = headers.iter().find(|(name, _)| name.as_str() == PROTOCOL_NAME);
+    version.is_some_and(|(_, version)| version == VERSION)
 }
 
 /// Whether the server accepts calls by this way.
 pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
-    let way = match way {
-        Way::Plain => "plain",
-        Way::Path => "path",
-    };
-    is_byname(headers) && names_way(headers, way)
+    let server = AnsweringServer::of(headers);
+    match way {
+        Way::Plain => server.takes_plain,
+        Way::Path => server.takes_paths,
+    }
 }
 
-/// Whether the server offers frames.
-pub(crate) fn offers_frames(headers: &HeaderMap) -> bool {
-    is_byname(headers) && names_way(headers, "frames")
+/// Client: what an answer says of the server that has sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AnsweringServer {
+    /// It is a byname server of a known version.
+    pub(crate) is_byname: bool,
+    pub(crate) takes_plain: bool,
+    pub(crate) takes_paths: bool,
+    pub(crate) offers_frames: bool,
+    /// How long it keeps an idle connection, if it says so.
+    pub(crate) keep_alive: Option<Duration>,
 }
 
-fn names_way(headers: &HeaderMap, way: &str) -> bool {
-    let ways = headers.get(WAYS).and_then(|ways| ways.to_str().ok());
-    // Nearly every server offers all ways. Then the list need not be split.
-    ways.is_some_and(|ways| ways == ALL_WAYS || ways.split(',').any(|offered| offered.trim() == way))
+impl AnsweringServer {
+    /// Reads the headers in one pass. A look-up of each would hash its name, which takes longer than to compare the names of
+    /// the few headers of an answer.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let (mut protocol, mut ways, mut keep_alive) = (None, None, None);
+        for (name, value) in headers {
+            let first = match name.as_str() {
+                PROTOCOL_NAME => &mut protocol,
+                WAYS_NAME => &mut ways,
+                KEEP_ALIVE_NAME => &mut keep_alive,
+                _ => continue,
+            };
+            first.get_or_insert(value);
+        }
+        let is_byname = protocol.is_some_and(|version| version == VERSION);
+        let ways = ways.filter(|_| is_byname).and_then(|ways| ways.to_str().ok()).unwrap_or_default();
+        // Nearly every server offers all ways. Then the list need not be split.
+        let offers_all = ways == ALL_WAYS;
+        let offers = |way: &str| offers_all || ways.split(',').any(|offered| offered.trim() == way);
+        Self {
+            is_byname,
+            takes_plain: offers("plain"),
+            takes_paths: offers("path"),
+            offers_frames: offers("frames"),
+            keep_alive: keep_alive.and_then(self::keep_alive),
+        }
+    }
 }
 
-/// How long the other side keeps an idle connection, if it says so.
-pub(crate) fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+fn keep_alive(value: &HeaderValue) -> Option<Duration> {
+    let seconds = value.to_str().ok()?.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
@@ -157,7 +191,29 @@ mod tests {
 
     #[test]
     fn keep_alive_is_read_with_its_neighbours() {
-        assert_eq!(keep_alive(&one("keep-alive", "timeout=5, max=100")), Some(Duration::from_secs(5)));
-        assert_eq!(keep_alive(&one("keep-alive", "max=100")), None);
+        let keep_alive = |value| AnsweringServer::of(&one("keep-alive", value)).keep_alive;
+        assert_eq!(keep_alive("timeout=5, max=100"), Some(Duration::from_secs(5)));
+        assert_eq!(keep_alive("max=100"), None);
+    }
+
+    #[test]
+    fn only_a_byname_server_of_this_version_offers_ways() {
+        let of = |version: &'static str, ways: &'static str| {
+            let mut headers = one("byname-ways", ways);
+            headers.insert(PROTOCOL, HeaderValue::from_static(version));
+            let AnsweringServer { is_byname, takes_plain, takes_paths, offers_frames, .. } =
+                AnsweringServer::of(&headers);
+            assert_eq!(is_byname, super::is_byname(&headers));
+            (is_byname, takes_plain, takes_paths, offers_frames)
+        };
+        assert_eq!(of("1", ALL_WAYS), (true, true, true, true));
+        assert_eq!(of("1", "path ,json-rpc"), (true, false, true, false));
+        assert_eq!(of("1", ""), (true, false, false, false));
+        assert_eq!(of("2", ALL_WAYS), (false, false, false, false));
+        assert_eq!(AnsweringServer::of(&one("byname-ways", ALL_WAYS)), AnsweringServer::default());
+        // The first value counts.
+        let mut twice = one("byname-protocol", "2");
+        twice.append(PROTOCOL, VERSION);
+        assert!(!is_byname(&twice) && !AnsweringServer::of(&twice).is_byname);
     }
 }

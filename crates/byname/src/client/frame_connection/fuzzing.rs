@@ -77,7 +77,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
                 *ended = Some(());
                 if let Ok(FrameCallEnd::Answered(header, payload)) = how {
                     assert!(payload.len() <= LARGEST);
-                    let _ = read(codec, &header, &payload).map(|reply| format!("{reply:?}"));
+                    let _ = read(codec, &header, payload).map(|reply| format!("{reply:?}"));
                 }
             }
         }

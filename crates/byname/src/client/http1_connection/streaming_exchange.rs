@@ -15,6 +15,7 @@ use crate::deadline::later;
 use crate::outcome::Failure;
 use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
 use crate::transport::TransportStream;
+use crate::wire::headers::AnsweringServer;
 use crate::wire::stream_lines;
 
 /// A request that is being sent, with the stream of its body.
@@ -160,6 +161,7 @@ impl Outflow {
 pub(in crate::client) struct BegunResponse {
     status: StatusCode,
     pub(in crate::client) headers: HeaderMap,
+    pub(in crate::client) server: AnsweringServer,
     body: BodyPosition,
     keeps: bool,
 }
@@ -180,7 +182,8 @@ impl BegunResponse {
                         BodyEnd::Chunked => BodyPosition::Size,
                         BodyEnd::Open => BodyPosition::Open,
                     };
-                    let begun = Self { status: head.status, headers: head.headers, body, keeps };
+                    let server = AnsweringServer::of(&head.headers);
+                    let begun = Self { status: head.status, headers: head.headers, server, body, keeps };
                     if !begun.is_stream() {
                         return Ok(None);
                     }

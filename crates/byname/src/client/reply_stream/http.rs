@@ -97,7 +97,7 @@ pub(in crate::client) async fn attempt(
             let is_kept = keeps && out.has_ended();
             outgoing.upload.put_back(out.into_untouched());
             if is_kept {
-                connections.keep(connection, Some(&answer.headers));
+                connections.keep(connection, Some(&answer.server));
             }
             Ok(HttpOutcome { result: Ok(answer), way, is_kept })
         }
@@ -111,7 +111,7 @@ pub(in crate::client) async fn attempt(
             {
                 return Err(Error::new(Code::Internal, why).executed_is(Executed::Yes).into());
             }
-            connections.learn(&endpoint, &begun.headers);
+            connections.learn(&endpoint, &begun.server, &begun.headers);
             let metadata = begun.headers.clone();
             let mut items = Items::new(HttpReplyItems {
                 connections: Arc::clone(connections),
@@ -248,7 +248,7 @@ impl ItemSource for HttpReplyItems {
             let OpenResponse { connection, begun, out, _permit } = open;
             if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && begun.leaves_for_another(&connection.http1)
             {
-                this.connections.keep(connection, Some(&begun.headers));
+                this.connections.keep(connection, Some(&begun.server));
             }
         }
         if matches!(next, NextItems::Failed(_)) {

@@ -1,6 +1,6 @@
 //! REPLY and ERROR: how a call ends that is not answered by a stream.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 
 use super::{part, put_part, read_any_metadata, write_any_metadata};
@@ -49,11 +49,13 @@ pub(crate) fn put_failure(id: u64, metadata: &HeaderMap, failure: Failure, queue
 }
 
 /// What a REPLY or an ERROR says, whose values are in `codec`.
-pub(crate) fn read(codec: Codec, header: &FrameHeader, payload: &Bytes) -> Result<Reply, Violation> {
+pub(crate) fn read(codec: Codec, header: &FrameHeader, mut payload: Bytes) -> Result<Reply, Violation> {
     let mut rest = &payload[..];
     let metadata = read_any_metadata(header, &mut rest)?;
     if header.kind == kind::REPLY {
-        let value = ReturnedValue::Encoded(codec, payload.slice_ref(rest));
+        let value_at = payload.len() - rest.len();
+        payload.advance(value_at);
+        let value = ReturnedValue::Encoded(codec, payload);
         return Ok(Reply { result: Ok(Returned::Value(value)), metadata });
     }
     let error = part(&mut rest)?;
@@ -87,7 +89,7 @@ mod tests {
         put(&mut queue);
         let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };
         assert_eq!(header.id, 7);
-        (header.kind, read(Codec::MessagePack, header, &payload.clone().into()).unwrap())
+        (header.kind, read(Codec::MessagePack, header, payload.clone().into()).unwrap())
     }
 
     fn encoded(value: ReturnedValue) -> Vec<u8> {
@@ -143,7 +145,7 @@ mod tests {
     fn a_malformed_error_breaks_the_protocol() {
         let header = FrameHeader::new(kind::ERROR, 0, 0, 7);
         for wrong in [&b""[..], b"\0\0\0\x02[]", b"\0\0\0\x09{}"] {
-            assert!(read(Codec::Json, &header, &Bytes::copy_from_slice(wrong)).is_err());
+            assert!(read(Codec::Json, &header, Bytes::copy_from_slice(wrong)).is_err());
         }
     }
 }
