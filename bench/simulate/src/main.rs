@@ -293,6 +293,28 @@ mod goals {
     }
 
     #[test]
+    fn calls_move_away_from_a_slow_replica_also_where_another_one_fails() {
+        for clients in [1, 20] {
+            let scenario = format!(
+                "moved: 3 replicas, one ten times slower and one failing at 10 s, load 0.25, {clients} clients"
+            );
+            let moved = median(&scenario, "moved from the slow %", OURS);
+            assert!(moved >= 90.0, "{moved} % with {clients} clients");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_refuses_calls_loses_them_and_gets_them_back() {
+        for clients in [1, 20] {
+            let scenario =
+                format!("refusing: one of 3 replicas for 10 s from 10 s, load 0.5, {clients} clients");
+            let moved = median(&scenario, "moved from the refusing %", OURS);
+            let share = median(&scenario, "share of it from 25 s to 35 s", OURS);
+            assert!(moved >= 90.0 && share >= 0.4, "{moved} %, then {share} of its share, with {clients} clients");
+        }
+    }
+
+    #[test]
     fn subsets_give_replicas_equal_shares() {
         for (how, most) in [("at random", 2.0), ("by their numbers", 1.15)] {
             let scenario = format!("subsets: each of 100 clients has 20 of 100 replicas {how}, load 0.7");
