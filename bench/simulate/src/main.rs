@@ -306,8 +306,7 @@ mod goals {
     #[test]
     fn a_replica_that_refuses_calls_loses_them_and_gets_them_back() {
         for clients in [1, 20] {
-            let scenario =
-                format!("refusing: one of 3 replicas for 10 s from 10 s, load 0.5, {clients} clients");
+            let scenario = format!("refusing: one of 3 replicas for 10 s from 10 s, load 0.5, {clients} clients");
             let moved = median(&scenario, "moved from the refusing %", OURS);
             let share = median(&scenario, "share of it from 25 s to 35 s", OURS);
             assert!(moved >= 90.0 && share >= 0.4, "{moved} %, then {share} of its share, with {clients} clients");

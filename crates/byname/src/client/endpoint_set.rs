@@ -320,7 +320,7 @@ mod tests {
     async fn a_call_that_goes_only_elsewhere_is_not_sent_where_there_is_no_other_replica() {
         let (set, now, runtime) = (set(&[1, 2]), Instant::now(), tokio::runtime::Handle::current().id());
         let ids: Vec<_> = set.views(now).into_iter().map(|(_, view)| view.id).collect();
-        let mut choose = |set: &Arc<EndpointSet>, tried: &[ReplicaId], only_elsewhere| {
+        let choose = |set: &Arc<EndpointSet>, tried: &[ReplicaId], only_elsewhere| {
             let wish = ReplicaWish { tried, only_elsewhere, ..ReplicaWish::default() };
             set.choose(runtime, wish, 10, now, &mut Vec::new())
         };
