@@ -25,6 +25,7 @@ pub struct Load {
     /// Those on their way to it included.
     pub calls: u32,
     pub slowness: f64,
+    /// It fails calls, or refuses them.
     pub is_failing: bool,
     pub is_frozen: bool,
 }
@@ -34,6 +35,8 @@ pub struct Load {
 pub struct Ended {
     pub replica: usize,
     pub is_answered: bool,
+    /// It said that it has too much to do.
+    pub is_refused: bool,
     /// The replica's other calls in flight when it answered, or failed the call.
     pub report: Option<u32>,
 }

@@ -40,7 +40,11 @@ impl Balancer for BynameClient {
         if let Some(report) = ended.report.filter(|_| ended.is_answered) {
             self.choice.reported(&sent, report, now);
         }
-        let outcome = if ended.is_answered { ReplicaOutcome::Answered } else { ReplicaOutcome::Failed };
+        let outcome = match (ended.is_answered, ended.is_refused) {
+            (true, _) => ReplicaOutcome::Answered,
+            (false, true) => ReplicaOutcome::Refused,
+            (false, false) => ReplicaOutcome::Failed,
+        };
         self.choice.ended(sent, outcome, now);
     }
 }

@@ -126,6 +126,14 @@ fn experiments() -> Vec<Experiment> {
             add(name, scenario, figures);
         }
     }
+    for clients in [1, 20] {
+        let refusing = Change::Refusing(0, Duration::from_secs(10));
+        let name = format!("refusing: one of 3 replicas for 10 s from 10 s, load 0.5, {clients} clients");
+        let changes = vec![(Duration::from_secs(10), refusing)];
+        let scenario = Scenario { changes, measured: seconds(10, 35), ..Scenario::new(clients, 3, 0.5) };
+        let back = share_of_first("share of it from 25 s to 35 s", 250, 350);
+        add(name, scenario, vec![moved(refusing), back, failed()]);
+    }
     for clients in [1, 100] {
         let changes = vec![(Duration::from_secs(10), Change::JoinsCold)];
         let name = format!("joins cold: a 21st replica at 10 s, load 0.9 of 20, {clients} clients");
@@ -172,6 +180,7 @@ fn moved(change: Change) -> Figure {
     let (name, index) = match change {
         Change::Slow(index, _) => ("moved from the slow %", index),
         Change::Failing(index, _) => ("moved from the failing %", index),
+        Change::Refusing(index, _) => ("moved from the refusing %", index),
         Change::Frozen(..) | Change::JoinsCold => unreachable!("these don't last"),
     };
     let share = move |run: &Run, from: usize, to: usize| {
@@ -190,6 +199,17 @@ fn share_of_last(name: &'static str, from: usize, to: usize) -> Figure {
         let last: u32 = tenths.iter().filter_map(|sent| sent.last()).sum();
         let all: u32 = tenths.iter().flatten().sum();
         f64::from(last) * tenths[0].len() as f64 / f64::from(all)
+    };
+    Figure { name, of: Box::new(of) }
+}
+
+/// The calls of the first replica beside those of an average one.
+fn share_of_first(name: &'static str, from: usize, to: usize) -> Figure {
+    let of = move |run: &Run| {
+        let tenths = &run.sent[from..to];
+        let first: u32 = tenths.iter().map(|sent| sent[0]).sum();
+        let all: u32 = tenths.iter().flatten().sum();
+        f64::from(first) * tenths[0].len() as f64 / f64::from(all)
     };
     Figure { name, of: Box::new(of) }
 }
@@ -269,6 +289,27 @@ mod goals {
             let (slow, failing) =
                 (of("one ten times slower", "moved from the slow %"), of("one failing", "moved from the failing %"));
             assert!(slow >= 90.0 && failing >= 90.0, "{slow} % and {failing} % with {clients} clients");
+        }
+    }
+
+    #[test]
+    fn calls_move_away_from_a_slow_replica_also_where_another_one_fails() {
+        for clients in [1, 20] {
+            let scenario = format!(
+                "moved: 3 replicas, one ten times slower and one failing at 10 s, load 0.25, {clients} clients"
+            );
+            let moved = median(&scenario, "moved from the slow %", OURS);
+            assert!(moved >= 90.0, "{moved} % with {clients} clients");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_refuses_calls_loses_them_and_gets_them_back() {
+        for clients in [1, 20] {
+            let scenario = format!("refusing: one of 3 replicas for 10 s from 10 s, load 0.5, {clients} clients");
+            let moved = median(&scenario, "moved from the refusing %", OURS);
+            let share = median(&scenario, "share of it from 25 s to 35 s", OURS);
+            assert!(moved >= 90.0 && share >= 0.4, "{moved} %, then {share} of its share, with {clients} clients");
         }
     }
 

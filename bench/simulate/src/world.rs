@@ -60,6 +60,8 @@ pub enum Change {
     Slow(usize, f64),
     /// It fails this share of its calls at once.
     Failing(usize, f64),
+    /// It refuses all calls at once for so long.
+    Refusing(usize, Duration),
     /// It stands still for so long.
     Frozen(usize, Duration),
     /// One more replica, that takes five times as long for its first calls.
@@ -158,6 +160,7 @@ enum Event {
     Deadline(u32),
     Changes(usize),
     Thaws(usize),
+    Accepts(usize),
 }
 
 struct Client<B> {
@@ -175,6 +178,7 @@ struct Replica {
     running: usize,
     is_frozen: bool,
     failing: f64,
+    is_refusing: bool,
     slowness: f64,
     /// Calls that it is still cold for.
     cold: u32,
@@ -191,6 +195,7 @@ struct Call<S> {
     /// Until the client knows how it ended.
     sent: Option<S>,
     is_answered: bool,
+    is_refused: bool,
     report: u32,
 }
 
@@ -264,6 +269,10 @@ impl<'s, B: Balancer> World<'s, B> {
             Event::Answered(call) => self.ends(call, true),
             Event::Deadline(call) => self.ends(call, false),
             Event::Changes(nth) => self.changes(self.scenario.changes[nth].1),
+            Event::Accepts(replica) => {
+                self.replicas[replica].is_refusing = false;
+                self.loads[replica].is_failing = false;
+            }
             Event::Thaws(replica) => {
                 self.replicas[replica].is_frozen = false;
                 self.loads[replica].is_frozen = false;
@@ -290,8 +299,9 @@ impl<'s, B: Balancer> World<'s, B> {
         let (client, sent_at) = (client as u32, self.time);
         let sent = Some(sent);
         let (replica_number, known_as) = (replica as u32, known_as as u32);
+        let (is_answered, is_refused, report) = (false, false, 0);
         let call_sent =
-            Call { client, replica: replica_number, known_as, sent_at, sent, is_answered: false, report: 0 };
+            Call { client, replica: replica_number, known_as, sent_at, sent, is_answered, is_refused, report };
         self.calls.push(call_sent);
         self.deadlines.push_back((self.time + DEADLINE, call));
         self.plan(self.time + NETWORK, Event::Arrives(call));
@@ -306,9 +316,10 @@ impl<'s, B: Balancer> World<'s, B> {
 
     fn arrives(&mut self, call: u32) {
         let index = self.calls[call as usize].replica as usize;
-        let failing = self.replicas[index].failing;
-        if failing > 0.0 && self.random.f64() < failing {
+        let (failing, is_refusing) = (self.replicas[index].failing, self.replicas[index].is_refusing);
+        if is_refusing || failing > 0.0 && self.random.f64() < failing {
             self.loads[index].calls -= 1;
+            self.calls[call as usize].is_refused = is_refusing;
             self.calls[call as usize].report = self.calls_in_flight(index);
             self.plan(self.time + FAILS_IN + NETWORK, Event::Answered(call));
             return;
@@ -363,7 +374,8 @@ impl<'s, B: Balancer> World<'s, B> {
         let Some(sent) = call.sent.take() else { return };
         let is_answered = is_answer && call.is_answered;
         let report = is_answer.then_some(call.report);
-        let ended = Ended { replica: call.known_as as usize, is_answered, report };
+        let is_refused = is_answer && call.is_refused;
+        let ended = Ended { replica: call.known_as as usize, is_answered, is_refused, report };
         if (self.measured.0..self.measured.1).contains(&call.sent_at) {
             if is_answered {
                 self.run.latencies.push(((self.time - call.sent_at) as f64 / 1e6) as f32);
@@ -383,6 +395,11 @@ impl<'s, B: Balancer> World<'s, B> {
             Change::Failing(index, share) => {
                 self.replicas[index].failing = share;
                 self.loads[index].is_failing = true;
+            }
+            Change::Refusing(index, length) => {
+                self.replicas[index].is_refusing = true;
+                self.loads[index].is_failing = true;
+                self.plan(self.time + nanoseconds(length), Event::Accepts(index));
             }
             Change::Frozen(index, length) => {
                 self.replicas[index].is_frozen = true;

@@ -16,6 +16,8 @@ pub(super) struct ReplicaWish<'a> {
     /// The replicas at which it has failed. It goes to another one, if there is one.
     pub(super) tried: &'a [ReplicaId],
     pub(super) affinity: Option<Affinity>,
+    /// It goes to another one or nowhere.
+    pub(super) only_elsewhere: bool,
 }
 
 impl Affinity {

@@ -66,7 +66,7 @@ impl Ejection {
         let has_failed = match outcome {
             // Those that were sent before the replica was ejected say nothing new.
             _ if !self.is_serving() => return false,
-            ReplicaOutcome::Cancelled => return false,
+            ReplicaOutcome::Refused | ReplicaOutcome::Cancelled => return false,
             ReplicaOutcome::Answered => false,
             ReplicaOutcome::Failed => true,
         };
@@ -111,8 +111,11 @@ impl Ejection {
             _ if self.is_serving() => {}
             ReplicaOutcome::Answered => self.readmit(now),
             ReplicaOutcome::Failed => self.eject(now),
-            // The next call tries it.
-            ReplicaOutcome::Cancelled => self.state = EjectionState::Out { until: now },
+            // That says neither. Another call tries it later: if it were the next, a client that makes one call at a time
+            // would send all calls there.
+            ReplicaOutcome::Refused | ReplicaOutcome::Cancelled => {
+                self.state = EjectionState::Out { until: now + self.last };
+            }
         }
     }
 
@@ -153,7 +156,7 @@ impl RecentCalls {
 mod tests {
     use proptest::prelude::*;
 
-    use super::ReplicaOutcome::{Answered, Cancelled, Failed};
+    use super::ReplicaOutcome::{Answered, Cancelled, Failed, Refused};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -248,9 +251,6 @@ mod tests {
         assert!(!ejection.is_serving());
         now += SECOND;
         ejection.probe();
-        ejection.probed(Cancelled, now);
-        assert_eq!(ejection.probe_at(), Some(now), "the next call tries it");
-        ejection.probe();
         ejection.probed(Failed, now);
         assert_eq!(ejection.probe_at(), Some(now + 2 * SECOND));
         ejection.probe();
@@ -273,7 +273,33 @@ mod tests {
         ejection.eject(now);
         assert_eq!(ejection.probe_at(), None);
         ejection.probed(Cancelled, now);
-        assert_eq!(ejection.probe_at(), Some(now));
+        assert_eq!(ejection.probe_at(), Some(now + 2 * SECOND));
+    }
+
+    #[test]
+    fn a_probe_that_decides_nothing_is_repeated_after_the_same_time() {
+        let mut now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        ejection.eject(now);
+        now += SECOND;
+        for outcome in [Cancelled, Refused, Cancelled] {
+            ejection.probe();
+            ejection.probed(outcome, now);
+            assert_eq!((ejection.is_serving(), ejection.probe_at()), (false, Some(now + SECOND)), "{outcome:?}");
+            now += SECOND;
+        }
+        ejection.probe();
+        ejection.probed(Failed, now);
+        assert_eq!(ejection.probe_at(), Some(now + 2 * SECOND));
+    }
+
+    #[test]
+    fn a_replica_that_refuses_is_not_ejected() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for _ in 0..100 {
+            assert!(!ejection.ended(Refused, now));
+        }
     }
 
     proptest! {
@@ -282,7 +308,7 @@ mod tests {
         /// A replica is ejected exactly if its last calls say so, counted one by one.
         #[test]
         fn the_last_calls_decide(
-            calls in proptest::collection::vec((prop_oneof![Just(Answered), Just(Failed), Just(Cancelled)], 0..9000u64), 0..100),
+            calls in proptest::collection::vec((prop_oneof![Just(Answered), Just(Failed), Just(Refused), Just(Cancelled)], 0..9000u64), 0..100),
         ) {
             let start = Instant::now();
             let mut now = start;
@@ -290,7 +316,7 @@ mod tests {
             let mut all = Vec::new();
             for (outcome, pause) in calls {
                 now += Duration::from_millis(pause);
-                if outcome != Cancelled {
+                if outcome == Answered || outcome == Failed {
                     all.push((now, outcome));
                 }
                 let slot = |at: Instant| at.duration_since(start).as_secs() / 5;

@@ -54,12 +54,13 @@ pub(super) struct ChosenEndpoint {
 pub(super) struct EndpointCount(Option<(Arc<EndpointSet>, SentCall)>);
 
 impl EndpointSet {
-    /// Calls are spread over at most as many endpoints as there may be connections.
+    /// Calls are spread over at most as many endpoints as there may be connections, but always over two, so that a call
+    /// that has failed at one can go to another.
     pub(super) fn new(compress: bool, connections: usize, subset: ReplicaSubset) -> Arc<Self> {
         let known = KnownEndpoints {
             endpoints: Vec::new(),
             order: AddressOrder::default(),
-            replicas: HttpReplicaChoice::new(connections.clamp(1, SPREAD), subset, Instant::now()),
+            replicas: HttpReplicaChoice::new(connections.clamp(2, SPREAD), subset, Instant::now()),
             chance: random_source(),
             version: 0,
         };
@@ -137,7 +138,7 @@ impl EndpointSet {
     }
 
     /// Where the next call of this runtime goes. There is `room` for this number of idle connections. Those that are too old
-    /// are moved to `closed`: the caller drops them.
+    /// are moved to `closed`: the caller drops them. `None` if the call goes only to another replica and there is none.
     pub(super) fn choose(
         self: &Arc<Self>,
         runtime: Id,
@@ -145,16 +146,24 @@ impl EndpointSet {
         room: usize,
         now: Instant,
         closed: &mut Vec<IdleHttpConnection>,
-    ) -> ChosenEndpoint {
+    ) -> Option<ChosenEndpoint> {
         let known = &mut *self.known();
         if !known.replicas.has_several() {
+            if wish.only_elsewhere {
+                return None;
+            }
             let idle = known.take_newest(runtime, now, closed);
-            return ChosenEndpoint { idle, ..ChosenEndpoint::default() };
+            return Some(ChosenEndpoint { idle, ..ChosenEndpoint::default() });
         }
         let KnownEndpoints { replicas, chance, .. } = known;
         let Some((mut endpoint, mut sent)) = replicas.choose(wish, now, chance) else {
-            return ChosenEndpoint::default();
+            return Some(ChosenEndpoint::default());
         };
+        // Before a connection is taken: one that is put back unused would be kept for longer.
+        if wish.only_elsewhere && wish.tried.contains(&sent.replica) {
+            replicas.ended(sent, ReplicaOutcome::Cancelled, None, now);
+            return None;
+        }
         let mut idle = endpoint.pool().take(&runtime, now, closed);
         // A connection to another replica would be closed for a new one.
         if idle.is_none() && wish.affinity.is_none() && !sent.is_probe() && known.idle() > room {
@@ -166,14 +175,14 @@ impl EndpointSet {
             if excluded.len() < replicas.members().count() {
                 replicas.ended(sent, ReplicaOutcome::Cancelled, None, now);
                 let Some(other) = replicas.choose(ReplicaWish { tried: &excluded, ..wish }, now, chance) else {
-                    return ChosenEndpoint::default();
+                    return Some(ChosenEndpoint::default());
                 };
                 (endpoint, sent) = other;
                 idle = endpoint.pool().take(&runtime, now, closed);
             }
         }
         let count = EndpointCount::new(self, Some(sent));
-        ChosenEndpoint { idle: idle.map(|idle| (Arc::clone(&endpoint), idle)), endpoint: Some(endpoint), count }
+        Some(ChosenEndpoint { idle: idle.map(|idle| (Arc::clone(&endpoint), idle)), endpoint: Some(endpoint), count })
     }
 
     /// Keeps a connection until then, after an answer.
@@ -307,6 +316,23 @@ mod tests {
         assert_eq!(listed(&set), [2]);
     }
 
+    #[tokio::test]
+    async fn a_call_that_goes_only_elsewhere_is_not_sent_where_there_is_no_other_replica() {
+        let (set, now, runtime) = (set(&[1, 2]), Instant::now(), tokio::runtime::Handle::current().id());
+        let ids: Vec<_> = set.views(now).into_iter().map(|(_, view)| view.id).collect();
+        let choose = |set: &Arc<EndpointSet>, tried: &[ReplicaId], only_elsewhere| {
+            let wish = ReplicaWish { tried, only_elsewhere, ..ReplicaWish::default() };
+            set.choose(runtime, wish, 10, now, &mut Vec::new())
+        };
+        let in_flight = || set.views(now).iter().map(|(_, view)| view.in_flight).sum::<u32>();
+        assert!(choose(&set, &ids, true).is_none() && in_flight() == 0);
+        let chosen = choose(&set, &ids[..1], true).expect("there is another");
+        assert_eq!((chosen.count.replica(), in_flight()), (Some(ids[1]), 1));
+        assert!(choose(&set, &ids, false).is_some());
+        let alone = self::set(&[1]);
+        assert!(choose(&alone, &[], true).is_none() && choose(&alone, &[], false).is_some());
+    }
+
     #[test]
     fn a_connection_is_tried_at_the_chosen_replica_first_and_where_the_call_has_failed_last() {
         let (set, now) = (set(&[1, 2, 3]), Instant::now());
@@ -324,7 +350,7 @@ mod tests {
             ..ChosenEndpoint::default()
         };
         let tried = [id(1)];
-        let wish = ReplicaWish { tried: &tried, affinity: None };
+        let wish = ReplicaWish { tried: &tried, ..ReplicaWish::default() };
         assert_eq!(ports(&set.ordered(addresses(), &chosen(2), wish)), [2, 3, 1]);
         assert_eq!(ports(&set.ordered(addresses(), &chosen(3), ReplicaWish::default())), [3, 1, 2]);
         assert_eq!(ports(&set.ordered(addresses(), &ChosenEndpoint::default(), wish)), [1, 2, 3], "there is no choice");

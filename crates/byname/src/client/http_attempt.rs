@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::affinity::ReplicaWish;
 use super::call_errors::{broken, late, reply_too_large};
 use super::coded_bodies;
 use super::endpoint::Endpoint;
 use super::endpoint_set::EndpointCount;
-use super::http_connections::{CallConnection, HttpConnections};
+use super::http_connections::{CallConnection, HttpConnections, no_other_replica};
 use super::http_exchange::{HttpExchange, HttpOutcome};
 use super::http_request::BodyCoding;
 use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
@@ -68,16 +69,17 @@ async fn exchange(
     let mut has_changed_way = false;
     let mut may_compress = true;
     loop {
-        let got = match connections.get(outgoing, outgoing.wish(&failed)).await {
+        let wish = ReplicaWish { only_elsewhere, ..outgoing.wish(&failed) };
+        let got = match connections.get(outgoing, wish).await {
             Ok(got) => got,
             Err(error) => return (error.into(), EndpointCount::default()),
         };
         let CallConnection { connection, count, is_reused, permit } = got;
         let replica = count.replica();
+        // A new connection may lead elsewhere than was chosen.
         if only_elsewhere && replica.is_none_or(|replica| failed.contains(&replica)) {
             connections.keep(connection, None);
-            let error = Error::refused(Code::Unavailable, "there is no other replica").unsent();
-            return (error.into(), EndpointCount::default());
+            return (no_other_replica().into(), EndpointCount::default());
         }
         // An attempt beside this one goes to another.
         tried.extend(replica);

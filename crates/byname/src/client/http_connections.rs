@@ -126,7 +126,7 @@ impl HttpConnections {
             drop(self.endpoints.list(&answer, Instant::now()));
         }
         let permit = self.permit(outgoing).await?;
-        let mut chosen = self.choose(wish);
+        let mut chosen = self.choose(wish).ok_or_else(no_other_replica)?;
         match chosen.idle.take() {
             // The server may have closed it since. The connection notices that before it sends.
             Some((endpoint, IdleHttpConnection { http1, runtime, timer })) => {
@@ -182,7 +182,8 @@ impl HttpConnections {
         }
     }
 
-    fn choose(&self, wish: ReplicaWish<'_>) -> ChosenEndpoint {
+    /// `None` if the call goes only to another replica and there is none.
+    fn choose(&self, wish: ReplicaWish<'_>) -> Option<ChosenEndpoint> {
         let mut closed = Vec::new();
         let room = self.limits.connections.max(1) - self.busy();
         let chosen = self.endpoints.choose(Handle::current().id(), wish, room, Instant::now(), &mut closed);
@@ -213,7 +214,7 @@ impl HttpConnections {
             // The first call of a client that looks up its replicas.
             if self.listed.compare_exchange(0, answer.version, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 drop(self.endpoints.list(&answer, Instant::now()));
-                chosen = self.choose(wish);
+                chosen = self.choose(wish).unwrap_or_default();
             }
             loop {
                 let addresses = self.endpoints.ordered(answer.addresses(), &chosen, wish);
@@ -320,6 +321,11 @@ impl HttpConnections {
             frames.offered();
         }
     }
+}
+
+/// Nothing is sent for an attempt beside another.
+pub(super) fn no_other_replica() -> Error {
+    Error::refused(Code::Unavailable, "there is no other replica").unsent()
 }
 
 /// What a failed connect means to a person.

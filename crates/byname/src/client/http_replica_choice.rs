@@ -120,7 +120,7 @@ impl HttpReplicaChoice {
         affinity.sort(&mut members, |member| member.endpoint.address().to_string());
         // The sort is stable: the others keep their order.
         members.sort_by_key(|member| tried.contains(&member.id));
-        members.into_iter().find_map(|member| self.choice.choose_this(member.id, now))
+        members.into_iter().find_map(|member| self.choice.choose_this(member.id, tried, now))
     }
 
     /// The connection for this call was opened first.
@@ -302,7 +302,7 @@ mod tests {
                 let mut tried = Vec::new();
                 let serving = known.choice.members.len();
                 for _ in 0..serving {
-                    let (endpoint, sent) = known.choice.choose(ReplicaWish { tried: &tried, affinity: None }, known.now, &mut known.chance).expect("there is one");
+                    let (endpoint, sent) = known.choice.choose(ReplicaWish { tried: &tried, ..ReplicaWish::default() }, known.now, &mut known.chance).expect("there is one");
                     prop_assert!(!tried.contains(&sent.replica));
                     prop_assert!(listed.iter().any(|it| endpoint.is_of(it)));
                     tried.push(sent.replica);

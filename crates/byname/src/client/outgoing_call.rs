@@ -73,7 +73,7 @@ impl OutgoingCall {
 
     /// What it wants of its replica, where it has failed at those that were `tried`.
     pub(super) fn wish<'a>(&self, tried: &'a [ReplicaId]) -> ReplicaWish<'a> {
-        ReplicaWish { tried, affinity: self.affinity }
+        ReplicaWish { tried, affinity: self.affinity, only_elsewhere: false }
     }
 
     /// The function of a call that may be sent to a second replica beside the first.

@@ -160,11 +160,15 @@ impl ReplicaChoice {
         Some(SentCall { replica: replica.id, sent: seconds, kind })
     }
 
-    /// Counts a call as sent to this replica, if it gets calls or if it is ejected and is to be tried now.
-    pub(super) fn choose_this(&mut self, id: ReplicaId, now: Instant) -> Option<SentCall> {
+    /// Counts a call as sent to this replica, if it gets calls or if it is ejected and is to be tried now. A later attempt at
+    /// a call, which has failed at those that were `tried`, tries none.
+    pub(super) fn choose_this(&mut self, id: ReplicaId, tried: &[ReplicaId], now: Instant) -> Option<SentCall> {
         let index = self.position(id)?;
         if index < self.serving {
             return self.send_to(id, now);
+        }
+        if !tried.is_empty() {
+            return None;
         }
         let is_due = self.replicas[index].ejection.probe_at().is_some_and(|at| at <= now);
         if !is_due {
@@ -363,7 +367,7 @@ mod tests {
     use fastrand::Rng;
     use proptest::prelude::*;
 
-    use super::ReplicaOutcome::{Answered, Cancelled, Failed};
+    use super::ReplicaOutcome::{Answered, Cancelled, Failed, Refused};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -382,6 +386,28 @@ mod tests {
             let call = choice.choose(&[], now, random).unwrap();
             shares[ids.iter().position(|id| *id == call.replica).unwrap()] += 1;
             choice.ended(call, Answered, now);
+        }
+        shares
+    }
+
+    /// Makes `calls` calls, one after the other. `end` says how the call to a replica ends, and after which time: it gets the
+    /// number of the replica and how many calls that had before. Returns how many of them each replica got.
+    fn one_by_one(
+        choice: &mut ReplicaChoice,
+        ids: &[ReplicaId],
+        calls: u32,
+        now: &mut Instant,
+        random: &mut Rng,
+        end: impl Fn(usize, u32) -> (ReplicaOutcome, Duration),
+    ) -> Vec<u32> {
+        let mut shares = vec![0; ids.len()];
+        for _ in 0..calls {
+            let call = choice.choose(&[], *now, random).unwrap();
+            let index = ids.iter().position(|id| *id == call.replica).unwrap();
+            let (outcome, takes) = end(index, shares[index]);
+            shares[index] += 1;
+            *now += takes;
+            choice.ended(call, outcome, *now);
         }
         shares
     }
@@ -476,6 +502,69 @@ mod tests {
     }
 
     #[test]
+    fn one_late_answer_is_forgotten_after_few_of_many_calls() {
+        let usual = Duration::from_millis(1);
+        for late_call in [0, 500] {
+            let (mut choice, ids, mut now, mut random) = replicas(3);
+            let end = |index, nth| (Answered, if index == 1 && nth == late_call { 100 * usual } else { usual });
+            one_by_one(&mut choice, &ids, 3000, &mut now, &mut random, end);
+            let shares = one_by_one(&mut choice, &ids, 3000, &mut now, &mut random, |_, _| (Answered, usual));
+            assert!(shares.iter().all(|share| *share > 900), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_stays_slow_gets_few_calls() {
+        let usual = Duration::from_millis(1);
+        let (mut choice, ids, mut now, mut random) = replicas(3);
+        let end = |index, _| (Answered, if index == 1 { 20 * usual } else { usual });
+        let shares = one_by_one(&mut choice, &ids, 10000, &mut now, &mut random, end);
+        assert!(shares[1] < 20, "{shares:?}");
+    }
+
+    #[test]
+    fn a_replica_that_refuses_gets_few_calls_and_is_back_when_it_accepts() {
+        let usual = Duration::from_millis(1);
+        let (mut choice, ids, mut now, mut random) = replicas(3);
+        let refuses = |index, _| if index == 1 { (Refused, usual / 10) } else { (Answered, usual) };
+        let shares = one_by_one(&mut choice, &ids, 3000, &mut now, &mut random, refuses);
+        assert!((1..20).contains(&shares[1]), "{shares:?}");
+        assert!(is_serving(&choice, ids[1]), "it is busy, not ill");
+        one_by_one(&mut choice, &ids, 10000, &mut now, &mut random, |_, _| (Answered, usual));
+        let shares = one_by_one(&mut choice, &ids, 3000, &mut now, &mut random, |_, _| (Answered, usual));
+        assert!(shares.iter().all(|share| *share > 900), "{shares:?}");
+    }
+
+    #[test]
+    fn a_probe_that_is_refused_or_given_up_is_not_repeated_by_the_next_call() {
+        for outcome in [Refused, Cancelled] {
+            let (mut choice, ids, mut now, mut random) = replicas(3);
+            for _ in 0..5 {
+                fail(&mut choice, ids[1], now);
+            }
+            now += SECOND;
+            let probe = choice.choose(&[], now, &mut random).unwrap();
+            assert!(probe.is_probe());
+            choice.ended(probe, outcome, now);
+            assert_eq!(shares(&mut choice, &ids, 100, now, &mut random)[1], 0);
+            let again = choice.choose(&[], now + SECOND, &mut random).unwrap();
+            assert!(again.is_probe());
+        }
+    }
+
+    #[test]
+    fn a_later_attempt_of_a_call_with_a_key_is_no_probe() {
+        let (mut choice, ids, mut now, _) = replicas(3);
+        for _ in 0..5 {
+            fail(&mut choice, ids[1], now);
+        }
+        now += SECOND;
+        assert!(choice.choose_this(ids[1], &[ids[0]], now).is_none());
+        assert!(choice.choose_this(ids[2], &[ids[0]], now).is_some());
+        assert!(choice.choose_this(ids[1], &[], now).is_some_and(|call| call.is_probe()));
+    }
+
+    #[test]
     fn never_more_than_half_are_ejected() {
         for (count, most) in [(2, 1), (3, 1), (4, 2), (7, 3)] {
             let (mut choice, ids, now, mut random) = replicas(count);
@@ -516,7 +605,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let outcome = prop_oneof![Just(Answered), Just(Failed), Just(Failed), Just(Cancelled)];
+        let outcome = prop_oneof![Just(Answered), Just(Failed), Just(Failed), Just(Refused), Just(Cancelled)];
         let end = (any::<usize>(), outcome, proptest::option::of(0..50u32));
         prop_oneof![
             1 => Just(Step::Join),

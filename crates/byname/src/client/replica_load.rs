@@ -11,6 +11,8 @@ pub(super) enum ReplicaOutcome {
     Answered,
     /// It did not connect, broke the connection, was unavailable, panicked, or sent no byte before the deadline.
     Failed,
+    /// It had too much to do and refused the call. It is busy, not ill.
+    Refused,
     /// The caller gave up. That says nothing about the replica.
     Cancelled,
 }
@@ -43,6 +45,10 @@ struct ReplicaRecord {
     /// The share of the calls that were answered.
     success: f64,
     at: f64,
+    /// How many answers all replicas had given then.
+    answers: u32,
+    /// What it rests on: the calls that were slow or failed. One that is answered in time halves the number.
+    bad_calls: u32,
 }
 
 /// What a client knows of all replicas together.
@@ -52,6 +58,8 @@ pub(super) struct ServiceLoad {
     latency: Mean,
     /// How many calls of other clients a replica has in flight.
     others: Mean,
+    /// How many answers there were from all replicas.
+    answers: u32,
 }
 
 /// An average of the last values. The first values count as much as they would in a plain average.
@@ -65,10 +73,18 @@ struct Mean {
 const REPORT_FADES: f64 = 0.5;
 /// The seconds in which the record of a replica without calls fades.
 const RECORD_FADES: f64 = 30.0;
+/// It fades sooner where others answer many calls: after this number of answers for each bad call that it rests on. So one
+/// late answer does not shut a replica out for thousands of calls.
+const ANSWERS_FOR_A_BAD_CALL: f64 = 2000.0;
+/// More bad calls count no more.
+const MOST_BAD_CALLS: u32 = 64;
 /// How much the last call counts in a replica's latency.
 const LATENCY_GAIN: f64 = 0.2;
 /// A call counts as at most this many times the usual latency.
 const LONGEST_LATENCY: f64 = 15.0;
+/// An answer changes what is usual as if it had taken at most this many times the usual latency. Otherwise the few answers
+/// of a slow replica make slowness look usual.
+const LONGEST_USUAL: f64 = 3.0;
 /// Differences in latency up to this factor are chance.
 const LATENCY_TOLERANCE: f64 = 2.0;
 /// Differences of fewer seconds are chance too: a task that is scheduled late, a first call that fills caches.
@@ -114,12 +130,12 @@ impl ReplicaLoad {
         let is_answered = outcome == ReplicaOutcome::Answered;
         let latency = service.bounded(latency);
         if is_answered {
-            service.latency.add(latency);
+            service.answered(latency);
         }
         let mut record = self.record(service, now);
         match outcome {
             ReplicaOutcome::Answered => record.success += SUCCESS_GAIN * (1.0 - record.success),
-            ReplicaOutcome::Failed => record.success -= SUCCESS_GAIN * record.success,
+            ReplicaOutcome::Failed | ReplicaOutcome::Refused => record.success -= SUCCESS_GAIN * record.success,
             ReplicaOutcome::Cancelled if latency <= record.latency => return,
             ReplicaOutcome::Cancelled => {}
         }
@@ -127,6 +143,10 @@ impl ReplicaLoad {
         if is_answered || latency > record.latency {
             record.latency += LATENCY_GAIN * (latency - record.latency);
         }
+        record.bad_calls = match outcome {
+            ReplicaOutcome::Answered if latency <= service.tolerated() => record.bad_calls / 2,
+            _ => (record.bad_calls + 1).min(MOST_BAD_CALLS),
+        };
         self.record = Some(record);
     }
 
@@ -175,13 +195,18 @@ impl ReplicaLoad {
 
     /// As it is now.
     fn record(&self, service: &ServiceLoad, now: f64) -> ReplicaRecord {
-        let usual = ReplicaRecord { latency: service.latency.value, success: 1.0, at: now };
+        let (latency, answers) = (service.latency.value, service.answers);
+        let usual = ReplicaRecord { latency, success: 1.0, at: now, answers, bad_calls: 0 };
         self.record.as_ref().map_or(usual, |record| {
-            let age = ((now - record.at) / RECORD_FADES).min(1.0);
+            let since = f64::from(answers.wrapping_sub(record.answers));
+            let by_answers = since / (ANSWERS_FOR_A_BAD_CALL * f64::from(record.bad_calls.max(1)));
+            let age = ((now - record.at) / RECORD_FADES).max(by_answers).min(1.0);
             ReplicaRecord {
                 latency: record.latency + age * (usual.latency - record.latency),
                 success: record.success + age * (1.0 - record.success),
                 at: now,
+                answers,
+                bad_calls: record.bad_calls,
             }
         })
     }
@@ -193,9 +218,21 @@ impl ServiceLoad {
         if self.latency.count == 0 { latency } else { latency.min(LONGEST_LATENCY * self.latency.value) }
     }
 
+    /// A replica gave an answer that took so long, bounded.
+    fn answered(&mut self, latency: f64) {
+        let is_first = self.latency.count == 0;
+        self.latency.add(if is_first { latency } else { latency.min(LONGEST_USUAL * self.latency.value) });
+        self.answers = self.answers.wrapping_add(1);
+    }
+
+    /// The longest latency that is chance.
+    fn tolerated(&self) -> f64 {
+        (LATENCY_TOLERANCE * self.latency.value).max(self.latency.value + LATENCY_NOISE)
+    }
+
     /// The factor by which a latency makes a replica worse.
     fn slowness(&self, latency: f64) -> f64 {
-        let ratio = self.bounded(latency) / (LATENCY_TOLERANCE * self.latency.value + LATENCY_NOISE);
+        let ratio = self.bounded(latency) / self.tolerated();
         // Before the first answer it says nothing.
         if self.latency.count > 0 && ratio > 1.0 { ratio * ratio.sqrt() } else { 1.0 }
     }
@@ -212,7 +249,7 @@ impl Mean {
 mod tests {
     use proptest::prelude::*;
 
-    use super::ReplicaOutcome::{Answered, Cancelled, Failed};
+    use super::ReplicaOutcome::{Answered, Cancelled, Failed, Refused};
     use super::*;
 
     const MS: f64 = 0.001;
@@ -220,7 +257,7 @@ mod tests {
     /// A service whose answers take 10 ms, and whose other clients have four calls in flight at each replica.
     fn usual() -> ServiceLoad {
         let mean = |value| Mean { value, count: MEAN_OVER };
-        ServiceLoad { latency: mean(0.01), others: mean(4.0) }
+        ServiceLoad { latency: mean(0.01), others: mean(4.0), answers: 0 }
     }
 
     fn answered(load: &mut ReplicaLoad, latency: f64, now: f64, service: &mut ServiceLoad) {
@@ -277,14 +314,12 @@ mod tests {
             let (mut load, mut service) = (ReplicaLoad::new(), usual());
             for _ in 0..50 {
                 answered(&mut load, latency, now, &mut service);
-                service = usual();
+                service.latency = usual().latency;
             }
             load.score(&service, now) / 5.0
         };
         assert_eq!(score(19.0 * MS), 1.0);
-        let is_near = |score: f64, ratio: f64| {
-            (score - (ratio * 0.01 / (LATENCY_TOLERANCE * 0.01 + LATENCY_NOISE)).powf(1.5)).abs() < 0.01
-        };
+        let is_near = |score: f64, ratio: f64| (score - (ratio / LATENCY_TOLERANCE).powf(1.5)).abs() < 0.01;
         assert!(is_near(score(100.0 * MS), 10.0));
         assert!(is_near(score(100000.0 * MS), LONGEST_LATENCY), "it is bounded");
     }
@@ -368,7 +403,7 @@ mod tests {
                     }
                     2 => load.reported(calls, now, &mut service),
                     _ => {
-                        let outcome = [Answered, Failed, Cancelled][calls as usize % 3];
+                        let outcome = [Answered, Failed, Refused, Cancelled][calls as usize % 4];
                         load.ended(outcome, time, now, &mut service);
                         in_flight = in_flight.saturating_sub(1);
                     }

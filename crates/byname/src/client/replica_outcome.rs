@@ -12,7 +12,7 @@ pub(super) fn replica_outcome(reply: &Reply) -> ReplicaOutcome {
     };
     match error.code() {
         Code::Unavailable | Code::Internal | Code::DeadlineExceeded => ReplicaOutcome::Failed,
-        Code::ResourceExhausted => ReplicaOutcome::Cancelled,
+        Code::ResourceExhausted => ReplicaOutcome::Refused,
         _ => ReplicaOutcome::Answered,
     }
 }

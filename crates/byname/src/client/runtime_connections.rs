@@ -116,8 +116,9 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         });
         // The sort is stable: the others keep their order.
         links.sort_by_key(|planned| tried.contains(&planned.replica));
-        let (chosen, sent) =
-            links.into_iter().find_map(|planned| Some((planned, self.choice.choose_this(planned.replica, now)?)))?;
+        let (chosen, sent) = links
+            .into_iter()
+            .find_map(|planned| Some((planned, self.choice.choose_this(planned.replica, tried, now)?)))?;
         let link = chosen.opened.link.clone();
         Some((link, sent))
     }

@@ -245,6 +245,36 @@ async fn at_the_limit_of_connections_a_repetition_goes_to_the_replica_that_has_n
     }
 }
 
+#[tokio::test]
+async fn with_one_connection_a_repetition_goes_to_the_replica_that_has_not_failed_the_call() {
+    let is_ill = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let replicas = join_all(is_ill.each_ref().map(|fails| {
+        let fails = Arc::clone(fails);
+        Foreign::new(move |mut connection| {
+            let fails = Arc::clone(&fails);
+            async move {
+                while connection.request().await.is_some() {
+                    let ill = r#"{"error": {"code": "unavailable", "message": "ill", "executed": "no"}}"#;
+                    let unavailable = answer("503 Service Unavailable", BYNAME, ill);
+                    connection.send(if fails.load(Ordering::SeqCst) { unavailable } else { ret("1") }).await;
+                }
+            }
+        })
+    }))
+    .await;
+    let client = Client::builder("localhost/rpc").addresses(replicas.iter().map(|replica| replica.address));
+    let client = client.transport(Transport::Http).limits(|limits| limits.connections = 1).build().unwrap();
+    let asked = || replicas.iter().map(|replica| replica.requests().len()).collect::<Vec<_>>();
+    for _ in 0..20 {
+        within(look::on(&client)).await.unwrap();
+    }
+    let first = asked().iter().position(|count| *count > 0).unwrap();
+    assert_eq!((asked()[first], asked()[1 - first]), (20, 0), "there is one connection");
+    is_ill[first].store(true, Ordering::SeqCst);
+    within(look::on(&client)).await.unwrap();
+    assert_eq!((asked()[first], asked()[1 - first]), (21, 1));
+}
+
 #[rpc(readonly)]
 async fn who() -> (String, bool);
 
