@@ -1,7 +1,6 @@
 //! The client: calls to one service, by typed stub or by name. [`Client`], [`Call`].
 
 mod address_order;
-mod address_race;
 mod affinity;
 #[cfg(feature = "etcd")]
 mod announced_replicas;
@@ -95,7 +94,7 @@ pub use self::explanation::{
     ExplainedConnections, ExplainedReplica, ExplainedService, ExplainedSetting, Explanation, ReplicaState,
     SettingSource,
 };
-use self::explanation::{policy_settings, repeated_setting};
+use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout};
 pub use self::policy::Policy;
 use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
@@ -249,13 +248,11 @@ impl CallScope {
     }
 
     /// What a call of this function would do. `own` is the time-out of the call itself.
-    fn explained(&self, name: &str, method: Option<&Method>, own: Option<Duration>) -> Explanation {
-        let limit = self.way.limits().call;
+    fn explained(&self, name: &str, method: Option<&'static Method>, own: Option<Duration>) -> Explanation {
         let (timeout, timeout_source) = match (self.timeout, method.and_then(|method| method.timeout)) {
             (Some(timeout), _) => (timeout, SettingSource::Client),
             (None, Some(timeout)) => (timeout, SettingSource::Attribute),
-            (None, None) if limit == Limits::default().call => (limit, SettingSource::BuiltIn),
-            (None, None) => (limit, SettingSource::Limits),
+            (None, None) => usual_timeout(self.way.limits()),
         };
         let is_hedged = method.is_some_and(|method| method.hedge);
         let usual = Policy::new(timeout, is_hedged);
@@ -264,6 +261,13 @@ impl CallScope {
         let mut settings = policy_settings(&policy, timeout_source, is_hedged, &set_by);
         if let Some(own) = own {
             settings[0] = ExplainedSetting { name: "timeout", value: format!("{own:?}"), source: SettingSource::Call };
+        }
+        if policy.hedge
+            && let Route::Remote(service) = &self.way
+        {
+            let hedge = settings.iter_mut().find(|setting| setting.name == "hedge");
+            let delay = method.and_then(|method| service.hedge_delay(method));
+            hedge.into_iter().for_each(|setting| setting.value = hedge_value(method, delay));
         }
         settings.push(repeated_setting(method));
         Explanation { name: name.to_owned(), settings, service: None }
@@ -383,7 +387,7 @@ impl Client {
         self.explained(&name, None, None).await
     }
 
-    async fn explained(&self, name: &str, method: Option<&Method>, own: Option<Duration>) -> Explanation {
+    async fn explained(&self, name: &str, method: Option<&'static Method>, own: Option<Duration>) -> Explanation {
         let mut explanation = self.scope.explained(name, method, own);
         if let Route::Remote(service) = &self.scope.way {
             service.look_up().await;

@@ -62,7 +62,13 @@ impl EtcdCluster {
 
     /// A new connection to the member that is asked now.
     pub(crate) async fn connect(&self) -> io::Result<EtcdConnection> {
-        let server = self.servers[self.choice().current()].clone();
+        self.connect_beyond(0).await
+    }
+
+    /// A new connection to the member that is asked after this number of failures.
+    pub(crate) async fn connect_beyond(&self, failures: usize) -> io::Result<EtcdConnection> {
+        let member = (self.choice().current() + failures) % self.servers.len().max(1);
+        let server = self.servers[member].clone();
         let connection = server.connect().await.map_err(|why| named(&server, why))?;
         Ok(EtcdConnection { server, connection })
     }

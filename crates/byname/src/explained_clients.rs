@@ -20,6 +20,10 @@ pub(crate) fn add(client: Weak<dyn ExplainedClient>) {
     clients.push(client);
 }
 
+/// Policies belong to handles, of which a client may have many.
+const HEADING: &str = "The clients of this process. What handles say by `Client::policy` and `Client::timeout`, and functions by \
+                       `#[rpc(…)]`, is not shown here: `Client::explain` and `Call::explain` show it.\n";
+
 /// What all clients say of their services, in the order in which they were made.
 pub(crate) fn explained() -> String {
     let clients: Vec<_> = {
@@ -28,6 +32,9 @@ pub(crate) fn explained() -> String {
     };
     match &clients[..] {
         [] => "this process has no client\n".to_owned(),
-        clients => clients.iter().map(|client| client.explained()).collect::<Vec<_>>().join("\n"),
+        clients => {
+            let explained: Vec<_> = clients.iter().map(|client| client.explained()).collect();
+            format!("{HEADING}\n{}", explained.join("\n"))
+        }
     }
 }

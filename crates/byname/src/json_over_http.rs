@@ -11,14 +11,15 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::address::Address;
 use crate::deadline::{before, later};
 use crate::runtime;
-use crate::transport::{TlsConnector, TransportStream};
+use crate::transport::{AttemptProgress, ConnectFailure, ConnectStep, TlsConnector, TransportStream, first_to_connect};
 use crate::untrusted_text::excerpt;
 
 /// The time to open a connection: all addresses of the name, and the TLS handshake.
@@ -72,21 +73,38 @@ pub(crate) struct JsonValues {
 }
 
 impl JsonServer {
-    /// Opens a connection, within five seconds.
+    /// Opens a connection to any address of the name, within five seconds.
     pub(crate) async fn connect(&self) -> io::Result<JsonConnection> {
-        let opened = before(later(Instant::now(), CONNECT), self.open()).await;
-        opened.unwrap_or_else(|| Err(late(format!("no connection within {CONNECT:?}"))))
+        let until = later(Instant::now(), CONNECT);
+        let opened = before(until, async {
+            let found = lookup_host((self.host.as_str(), self.port)).await?;
+            self.open(found.map(Address::from).collect(), until).await
+        });
+        opened.await.unwrap_or_else(|| Err(no_connection()))
     }
 
-    async fn open(&self) -> io::Result<JsonConnection> {
-        let authority = self.to_string();
-        let authority = HeaderValue::try_from(authority).map_err(io::Error::other)?;
-        let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        socket.set_nodelay(true)?;
-        let stream = match &self.tls {
-            Some(tls) => tls.connect(socket).await?,
-            None => TransportStream::from(socket),
+    /// Opens a connection to the first of these addresses that can be used.
+    async fn open(&self, addresses: Vec<Address>, until: Instant) -> io::Result<JsonConnection> {
+        let attempt = |address, progress: AttemptProgress| async move {
+            let Address::Tcp(address) = address else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no port"));
+            };
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            match &self.tls {
+                Some(tls) => {
+                    progress.moved(ConnectStep::Securing);
+                    tls.connect(socket).await
+                }
+                None => Ok(TransportStream::from(socket)),
+            }
         };
+        let stream = match first_to_connect(addresses, until, attempt).await.result {
+            Ok((_, stream)) => stream,
+            Err(ConnectFailure::Failed(why)) => return Err(why),
+            Err(ConnectFailure::Late(_)) => return Err(no_connection()),
+        };
+        let authority = HeaderValue::try_from(self.to_string()).map_err(io::Error::other)?;
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let driver = runtime::spawn(&Handle::current(), async {
             // The request that it was for has the error too.
@@ -256,6 +274,10 @@ fn no_json(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
+fn no_connection() -> io::Error {
+    late(format!("no connection within {CONNECT:?}"))
+}
+
 fn no_answer() -> io::Error {
     late(format!("no answer within {ANSWER:?}"))
 }
@@ -380,6 +402,31 @@ mod tests {
             };
             read.await.expect_err(cut);
         }
+    }
+
+    /// Its system answers no connection, because one waits for it already.
+    #[cfg(target_os = "linux")]
+    async fn black_hole() -> (tokio::net::TcpListener, TcpStream) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let waiting = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener, waiting)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_is_silent_does_not_hold_up_the_others() {
+        let (server, serving) = answering(&["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]).await;
+        let (hole, _waiting) = black_hole().await;
+        let silent = Address::from(hole.local_addr().unwrap());
+        let until = || later(Instant::now(), CONNECT);
+        let why = server.open(vec![silent.clone()], until()).await.unwrap_err();
+        assert_eq!(why.to_string(), "no connection within 5s");
+        let live = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], server.port)));
+        let mut connection = server.open(vec![silent, live], until()).await.unwrap();
+        assert_eq!(connection.ask(JsonRequest::get("/")).await.unwrap().0, StatusCode::OK);
+        drop(serving);
     }
 
     #[tokio::test(start_paused = true)]

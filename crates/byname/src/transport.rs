@@ -1,6 +1,8 @@
 //! What a connection is made of: [`TransportStream`] carries bytes, [`TransportListener`] accepts connections. The server
 //! and the client do not need to know which kind it is.
 
+mod address_race;
+mod first_to_connect;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has handshakes"))]
 mod handshake;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS has handshakes"))]
@@ -21,6 +23,8 @@ mod unix;
 #[cfg(unix)]
 mod unix_credentials;
 
+pub(crate) use self::address_race::ConnectStep;
+pub(crate) use self::first_to_connect::{AttemptProgress, ConnectFailure, ConnectOutcome, first_to_connect};
 pub(crate) use self::handshake::Handshake;
 #[cfg(feature = "tls")]
 pub(crate) use self::handshake::SecuredStream;

@@ -1,80 +1,17 @@
 //! Opening a connection to one of a service's addresses.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::Poll;
 
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
-use super::address_race::{AddressRace, ConnectStep};
 use super::service_target::ServiceTarget;
 use crate::address::Address;
-use crate::deadline::before;
 use crate::simulated_world::{self, is_simulated};
-use crate::transport::{HandshakeRefusal, TlsConnector, TransportStream, connect_unix};
+use crate::transport::{AttemptProgress, ConnectStep, TlsConnector, TransportStream, connect_unix};
 
 /// The addresses of a service now.
 pub(super) async fn addresses(target: &ServiceTarget) -> io::Result<Vec<Address>> {
     Ok(target.answer().await?.addresses())
-}
-
-/// What came of connecting to one of several addresses.
-pub(super) struct ConnectOutcome<T> {
-    pub(super) result: Result<(Address, T), ConnectFailure>,
-    /// The addresses that held it up.
-    pub(super) stalled: Vec<Address>,
-}
-
-pub(super) enum ConnectFailure {
-    Failed(io::Error),
-    /// There was no more time. What was waited for in vain.
-    Late(&'static str),
-}
-
-/// How far the attempt at one address is.
-#[derive(Clone, Debug, Default)]
-pub(super) struct AttemptProgress(Arc<AtomicU8>);
-
-/// Makes an attempt at each of the addresses, as [`AddressRace`] says, until one succeeds. An attempt is everything that
-/// must be done before the connection can be used: an address that does only a part of it does not hold up the next one.
-pub(super) async fn first_to_connect<T, F: Future<Output = io::Result<T>>>(
-    addresses: Vec<Address>,
-    until: Instant,
-    attempt: impl Fn(Address, AttemptProgress) -> F,
-) -> ConnectOutcome<T> {
-    let mut race = AddressRace::new(addresses);
-    let mut attempts = Vec::new();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let result = loop {
-        if let Some((id, address)) = race.start(Instant::now()) {
-            let progress = AttemptProgress::default();
-            let work = Box::pin(attempt(address.clone(), progress.clone()));
-            attempts.push(ConnectAttempt { id, address, progress, step: ConnectStep::Connecting, work });
-        }
-        if attempts.is_empty() {
-            break Err(ConnectFailure::Failed(last));
-        }
-        let look = race.next_at().map_or(until, |next| next.min(until));
-        match before(look, next_event(&mut attempts)).await {
-            Some(AttemptEvent::Moved(id, step)) => race.moved(id, step, Instant::now()),
-            Some(AttemptEvent::Ended(_, address, Ok(connected))) => break Ok((address, connected)),
-            Some(AttemptEvent::Ended(id, _, Err(why))) => {
-                race.failed(id);
-                // That a server was refused says more than that another was not there.
-                if HandshakeRefusal::of(&last).is_none() {
-                    last = why;
-                }
-            }
-            None if look == until => break Err(ConnectFailure::Late(race.missing())),
-            None => {}
-        }
-    };
-    let stalled = race.stalled(result.as_ref().ok().map(|(address, _)| address));
-    ConnectOutcome { result, stalled }
 }
 
 /// Discovery has dropped an address since a connection to it began.
@@ -102,54 +39,6 @@ pub(super) async fn connect(
         (stream, None) => Ok(stream),
         (_, Some(_)) => Err(io::Error::other("a client with TLS has a unix socket, which is a defect of byname")),
     }
-}
-
-impl AttemptProgress {
-    pub(super) fn moved(&self, step: ConnectStep) {
-        self.0.store(step as u8, Ordering::Relaxed);
-    }
-
-    fn step(&self) -> ConnectStep {
-        match self.0.load(Ordering::Relaxed) {
-            1 => ConnectStep::Securing,
-            2 => ConnectStep::Upgrading,
-            _ => ConnectStep::Connecting,
-        }
-    }
-}
-
-/// An attempt at one address.
-struct ConnectAttempt<F> {
-    id: usize,
-    address: Address,
-    progress: AttemptProgress,
-    /// The step that was seen last.
-    step: ConnectStep,
-    work: Pin<Box<F>>,
-}
-
-enum AttemptEvent<T> {
-    Moved(usize, ConnectStep),
-    Ended(usize, Address, io::Result<T>),
-}
-
-/// Waits until an attempt comes to its next step, or ends. One that has ended is removed.
-async fn next_event<T, F: Future<Output = io::Result<T>>>(attempts: &mut Vec<ConnectAttempt<F>>) -> AttemptEvent<T> {
-    poll_fn(|cx| {
-        for at in 0..attempts.len() {
-            let attempt = &mut attempts[at];
-            if let Poll::Ready(output) = attempt.work.as_mut().poll(cx) {
-                let ended = attempts.swap_remove(at);
-                return Poll::Ready(AttemptEvent::Ended(ended.id, ended.address, output));
-            }
-            let step = attempt.progress.step();
-            if std::mem::replace(&mut attempt.step, step) != step {
-                return Poll::Ready(AttemptEvent::Moved(attempt.id, step));
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 async fn open(address: &Address) -> io::Result<TransportStream> {

@@ -1,25 +1,25 @@
 //! The replicas of a service that are looked up, and looked up again while a client is used: [`Discovery`].
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::runtime::Id;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::discovery_state::{AnswerNews, DiscoveryState, DoubtedAnswer};
+use super::discovery_state::{AnswerNews, BegunLookup, DiscoveryState, DoubtedAnswer, FirstAnswer, POLLED};
 use super::replica_address::ReplicaAddress;
 use super::replica_source::{FoundReplicas, ReplicaSource};
 use crate::address::Address;
+use crate::deadline::{before, later};
 use crate::ordered_watch as watch;
 use crate::runtime;
 
 /// Dropping it ends the lookup in the background.
 pub(super) struct Discovery {
     lookups: Arc<Lookups>,
-    /// Held by the call that looks up the first answer.
-    first: AsyncMutex<()>,
     background: Mutex<Option<AbortHandle>>,
 }
 
@@ -28,7 +28,7 @@ struct Lookups {
     /// The URL of the client.
     shown: String,
     source: ReplicaSource,
-    state: Mutex<DiscoveryState<Vec<ReplicaAddress>>>,
+    state: Mutex<DiscoveryState<Vec<ReplicaAddress>, Id>>,
     /// How many lookups have ended.
     ended: watch::Sender<u64>,
 }
@@ -45,38 +45,38 @@ impl Discovery {
     pub(super) fn new(shown: String, source: ReplicaSource) -> Self {
         let (ended, state) = (watch::Sender::new(0), Mutex::new(DiscoveryState::new()));
         let lookups = Arc::new(Lookups { shown, source, state, ended });
-        Self { lookups, first: AsyncMutex::default(), background: Mutex::default() }
+        Self { lookups, background: Mutex::default() }
     }
 
     /// The last good answer. Waits only for the first one, which the call looks up by itself: a client that makes one call
     /// needs no task.
     pub(super) async fn answer(&self) -> io::Result<Answer> {
-        if let Some(answer) = self.used() {
-            return Ok(answer);
+        loop {
+            let mut ended = self.lookups.ended.subscribe();
+            if let Some(answer) = self.used() {
+                return Ok(answer);
+            }
+            let first = self.lookups.state().first(&here(), Instant::now());
+            match first {
+                FirstAnswer::LookUp(begun) => LookupGuard::new(&self.lookups, begun).run().await?,
+                FirstAnswer::Wait { lookup, until } => {
+                    before(until, ended.changed()).await;
+                    // Calls that waited for the same lookup fail as it did.
+                    if let Some(why) = self.lookups.state().failure_of(lookup) {
+                        return Err(io::Error::other(why.to_owned()));
+                    }
+                }
+            }
         }
-        let ended = *self.lookups.ended.borrow();
-        let _first = self.first.lock().await;
-        if let Some(answer) = self.used() {
-            return Ok(answer);
-        }
-        // Calls that waited for the same lookup fail as it did.
-        if *self.lookups.ended.borrow() > ended
-            && let Some(why) = self.lookups.state().failure()
-        {
-            return Err(io::Error::other(why.to_owned()));
-        }
-        self.lookups.state().first_begun(Instant::now());
-        LookupGuard::new(&self.lookups).run().await?;
-        self.used().ok_or_else(|| io::Error::other("discovery has no answer, which is a defect of byname"))
     }
 
     /// The last good answer, if there is one. If it is old, the next lookup begins in the background.
     pub(super) fn used(&self) -> Option<Answer> {
         let mut state = self.lookups.state();
         let answer = Answer::of(&state)?;
-        if state.used(Instant::now()) {
+        if let Some(begun) = state.used(here(), Instant::now()) {
             drop(state);
-            self.begin();
+            self.begin(begun);
         }
         Some(answer)
     }
@@ -85,12 +85,24 @@ impl Discovery {
     /// if it is another.
     pub(super) async fn other_than(&self, failed: u64) -> Option<Answer> {
         let mut ended = self.lookups.ended.subscribe();
-        let doubted = self.lookups.state().doubted(failed, Instant::now());
-        if let DoubtedAnswer::Ask { .. } = doubted {
-            self.begin();
-        }
-        if let DoubtedAnswer::Ask { waits: true } | DoubtedAnswer::Wait = doubted {
-            ended.changed().await.ok()?;
+        loop {
+            let doubted = self.lookups.state().doubted(failed, here(), Instant::now());
+            match doubted {
+                DoubtedAnswer::Keep => break,
+                DoubtedAnswer::Ask { lookup, waits } => {
+                    self.begin(lookup);
+                    if waits {
+                        ended.changed().await.ok()?;
+                    }
+                    break;
+                }
+                DoubtedAnswer::Wait { until } => {
+                    if let Some(changed) = before(until, ended.changed()).await {
+                        changed.ok()?;
+                        break;
+                    }
+                }
+            }
         }
         Answer::of(&self.lookups.state()).filter(|answer| answer.version != failed)
     }
@@ -108,14 +120,23 @@ impl Discovery {
     }
 
     /// Starts the lookup that counts as begun.
-    fn begin(&self) {
-        let lookup = LookupGuard::new(&self.lookups);
+    fn begin(&self, begun: BegunLookup) {
+        let lookup = LookupGuard::new(&self.lookups, begun);
         let task = runtime::spawn(&runtime::current(), async move {
             // It is logged.
             let _ = lookup.run().await;
         });
-        *self.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one before has ended, or this one has taken over from it.
+        if let Some(before) = background.replace(task.abort_handle()) {
+            before.abort();
+        }
     }
+}
+
+/// The runtime of the caller.
+fn here() -> Id {
+    runtime::current().id()
 }
 
 impl Drop for Discovery {
@@ -131,7 +152,7 @@ impl Answer {
         self.replicas.iter().map(|replica| replica.address.clone()).collect()
     }
 
-    fn of(state: &DiscoveryState<Vec<ReplicaAddress>>) -> Option<Self> {
+    fn of(state: &DiscoveryState<Vec<ReplicaAddress>, Id>) -> Option<Self> {
         state.known().map(|(replicas, version)| Self { replicas: Arc::clone(replicas), version })
     }
 }
@@ -165,7 +186,7 @@ impl Lookups {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, DiscoveryState<Vec<ReplicaAddress>>> {
+    fn state(&self) -> MutexGuard<'_, DiscoveryState<Vec<ReplicaAddress>, Id>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,36 +194,49 @@ impl Lookups {
 /// A lookup that has begun, until its end or until it is dropped.
 struct LookupGuard {
     lookups: Arc<Lookups>,
-    is_running: bool,
+    begun: BegunLookup,
 }
 
 impl LookupGuard {
-    fn new(lookups: &Arc<Lookups>) -> Self {
-        Self { lookups: Arc::clone(lookups), is_running: true }
+    fn new(lookups: &Arc<Lookups>, begun: BegunLookup) -> Self {
+        Self { lookups: Arc::clone(lookups), begun }
     }
 
-    async fn run(mut self) -> io::Result<()> {
-        let found = self.lookups.source.look_up().await;
-        self.is_running = false;
+    /// Looks up, unless another lookup takes over.
+    async fn run(self) -> io::Result<()> {
+        let (lookups, BegunLookup { number, is_takeover }) = (&self.lookups, self.begun);
+        if is_takeover {
+            lookups.source.begin_anew();
+        }
+        let mut looking = pin!(lookups.source.look_up());
+        let found = loop {
+            let found = before(later(Instant::now(), POLLED), looking.as_mut()).await;
+            if !lookups.state().polled(number, Instant::now()) {
+                return Ok(());
+            }
+            if let Some(found) = found {
+                break found;
+            }
+        };
         let result = match found {
             Ok(found) => {
-                self.lookups.answered(found);
+                lookups.answered(found);
                 Ok(())
             }
             Err(why) => {
-                self.lookups.failed(&why);
+                lookups.failed(&why);
                 Err(why)
             }
         };
-        self.lookups.ended.send_modify(|ended| *ended += 1);
+        lookups.ended.send_modify(|ended| *ended += 1);
         result
     }
 }
 
 impl Drop for LookupGuard {
+    /// Of one that has ended, or was taken over, nothing is changed.
     fn drop(&mut self) {
-        if self.is_running {
-            self.lookups.state().abandoned();
+        if self.lookups.state().abandoned(self.begun.number) {
             self.lookups.ended.send_modify(|ended| *ended += 1);
         }
     }

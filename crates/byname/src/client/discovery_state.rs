@@ -7,15 +7,27 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::discover::FRESH;
+use crate::deadline::later;
 
 /// The time between the beginnings of two lookups, at least.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The last good answer, and the lookup that runs. `R` is what an answer says.
+/// How often a lookup notes that it is polled.
+pub(super) const POLLED: Duration = Duration::from_secs(1);
+
+/// A lookup that was not polled for this time is replaced by another: its runtime is not polled any more, or its caller is not.
+/// Calls that wait for the first answer wait for longer by default, which is `Limits::connect`.
+const UNPOLLED: Duration = Duration::from_secs(3);
+
+/// The last good answer, and the lookup that runs. `R` is what an answer says, and `H` names a runtime.
 #[derive(Debug)]
-pub(super) struct DiscoveryState<R> {
+pub(super) struct DiscoveryState<R, H> {
     known: Option<KnownAnswer<R>>,
-    is_running: bool,
+    running: Option<RunningLookup<H>>,
+    /// How many lookups have begun.
+    lookups: u64,
+    /// The last lookup that failed.
+    failed_lookup: Option<u64>,
     /// When the last lookup began.
     begun: Option<Instant>,
     /// Before this the next one does not begin.
@@ -34,6 +46,34 @@ struct KnownAnswer<R> {
     is_watched: bool,
 }
 
+#[derive(Debug)]
+struct RunningLookup<H> {
+    number: u64,
+    /// The runtime of its task. `None` if a call looks up by itself.
+    home: Option<H>,
+    /// When it was polled last.
+    polled: Instant,
+}
+
+/// A lookup that counts as begun. The caller must begin it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BegunLookup {
+    pub(super) number: u64,
+    /// It replaces one that is not polled, and may hold what it needs.
+    pub(super) is_takeover: bool,
+}
+
+/// What a call without an answer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstAnswer {
+    LookUp(BegunLookup),
+    /// Wait for this lookup, and ask again at this time.
+    Wait {
+        lookup: u64,
+        until: Instant,
+    },
+}
+
 /// What a good answer has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AnswerNews {
@@ -45,17 +85,18 @@ pub(super) struct AnswerNews {
 /// What to do about an answer whose addresses all failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DoubtedAnswer {
-    /// Begin a lookup. It counts as begun. `waits` says whether its end is near.
-    Ask { waits: bool },
-    /// A lookup runs that ends soon.
-    Wait,
+    /// Begin a lookup. `waits` says whether its end is near.
+    Ask { lookup: BegunLookup, waits: bool },
+    /// A lookup runs that ends soon. Ask again at this time.
+    Wait { until: Instant },
     /// Nothing else can be known now.
     Keep,
 }
 
-impl<R: PartialEq> DiscoveryState<R> {
+impl<R: PartialEq, H: PartialEq> DiscoveryState<R, H> {
     pub(super) fn new() -> Self {
-        Self { known: None, is_running: false, begun: None, ask_at: None, failure: None }
+        let (known, running, failed_lookup, begun, ask_at, failure) = (None, None, None, None, None, None);
+        Self { known, running, lookups: 0, failed_lookup, begun, ask_at, failure }
     }
 
     /// The last good answer, and which one it is.
@@ -71,7 +112,7 @@ impl<R: PartialEq> DiscoveryState<R> {
     /// When a client that is used should look at the answer again: a lookup is due then, or may have ended.
     pub(super) fn look_at(&self, now: Instant) -> Instant {
         let soon = now + PAUSE;
-        if self.is_running { soon } else { self.ask_at.map_or(soon, |at| at.max(soon)) }
+        if self.running.is_some() { soon } else { self.ask_at.map_or(soon, |at| at.max(soon)) }
     }
 
     /// Why the last lookup had no good answer, if so.
@@ -79,34 +120,56 @@ impl<R: PartialEq> DiscoveryState<R> {
         self.failure.as_deref()
     }
 
-    /// A call waits for the first answer, and looks it up by itself.
-    pub(super) fn first_begun(&mut self, now: Instant) {
-        self.begin(now);
+    /// Why this lookup had no good answer, if so.
+    pub(super) fn failure_of(&self, lookup: u64) -> Option<&str> {
+        self.failure().filter(|_| self.failed_lookup == Some(lookup))
     }
 
-    /// A call uses the answer. Whether the caller must begin a lookup in the background, which counts as begun then.
-    pub(super) fn used(&mut self, now: Instant) -> bool {
-        let is_due = self.known.is_some() && !self.is_running && self.ask_at.is_none_or(|at| at <= now);
-        if is_due {
-            self.begin(now);
+    /// A call of this runtime needs the first answer. One call looks it up by itself.
+    pub(super) fn first(&mut self, here: &H, now: Instant) -> FirstAnswer {
+        match &self.running {
+            Some(running) if now < running.unpolled_at(here, now) => {
+                FirstAnswer::Wait { lookup: running.number, until: running.unpolled_at(here, now) }
+            }
+            _ => FirstAnswer::LookUp(self.begin(None, now)),
         }
-        is_due
+    }
+
+    /// A call of this runtime uses the answer. Returns the lookup that it must begin in the background, if one is due.
+    pub(super) fn used(&mut self, here: H, now: Instant) -> Option<BegunLookup> {
+        let is_due = match &self.running {
+            Some(running) => now >= running.unpolled_at(&here, now),
+            None => self.ask_at.is_none_or(|at| at <= now),
+        };
+        (is_due && self.known.is_some()).then(|| self.begin(Some(here), now))
     }
 
     /// No address of this answer could be connected to.
-    pub(super) fn doubted(&mut self, version: u64, now: Instant) -> DoubtedAnswer {
+    pub(super) fn doubted(&mut self, version: u64, here: H, now: Instant) -> DoubtedAnswer {
         let Some(known) = self.known.as_ref().filter(|known| known.version == version) else {
             return DoubtedAnswer::Keep;
         };
         let waits = !known.is_watched;
-        if self.is_running {
-            return if waits { DoubtedAnswer::Wait } else { DoubtedAnswer::Keep };
-        }
-        if self.begun.is_some_and(|begun| now < begun + PAUSE) {
+        if let Some(running) = &self.running {
+            let until = running.unpolled_at(&here, now);
+            if now < until {
+                return if waits { DoubtedAnswer::Wait { until } } else { DoubtedAnswer::Keep };
+            }
+        } else if self.begun.is_some_and(|begun| now < begun + PAUSE) {
             return DoubtedAnswer::Keep;
         }
-        self.begin(now);
-        DoubtedAnswer::Ask { waits }
+        DoubtedAnswer::Ask { lookup: self.begin(Some(here), now), waits }
+    }
+
+    /// A lookup is polled. Returns whether it counts still.
+    pub(super) fn polled(&mut self, lookup: u64, now: Instant) -> bool {
+        match &mut self.running {
+            Some(running) if running.number == lookup => {
+                running.polled = now;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A lookup has ended with an answer that can be used. `missing` says what of it could not be found.
@@ -117,7 +180,7 @@ impl<R: PartialEq> DiscoveryState<R> {
         missing: Option<String>,
         now: Instant,
     ) -> AnswerNews {
-        self.is_running = false;
+        self.running = None;
         self.ask_at = Some(self.earliest(now, fresh_for));
         let had_failed = std::mem::replace(&mut self.failure, missing).is_some();
         let (replicas, version, is_changed) = match self.known.take() {
@@ -131,25 +194,40 @@ impl<R: PartialEq> DiscoveryState<R> {
 
     /// A lookup has ended without an answer that can be used. Returns whether the one before it had one.
     pub(super) fn failed(&mut self, why: String, now: Instant) -> bool {
-        self.is_running = false;
+        self.failed_lookup = self.running.take().map(|running| running.number);
         self.ask_at = Some(self.earliest(now, FRESH));
         self.failure.replace(why).is_none()
     }
 
-    /// A lookup was dropped: its caller has gone, or its runtime has ended. The next one may begin at once.
-    pub(super) fn abandoned(&mut self) {
-        self.is_running = false;
-        self.ask_at = None;
+    /// A lookup was dropped: its caller has gone, or its runtime has ended. The next one may begin at once. Returns whether it
+    /// counted still.
+    pub(super) fn abandoned(&mut self, lookup: u64) -> bool {
+        let is_last = self.running.take_if(|running| running.number == lookup).is_some();
+        if is_last {
+            self.ask_at = None;
+        }
+        is_last
     }
 
-    fn begin(&mut self, now: Instant) {
-        self.is_running = true;
+    fn begin(&mut self, home: Option<H>, now: Instant) -> BegunLookup {
+        self.lookups += 1;
         self.begun = Some(now);
+        let number = self.lookups;
+        let is_takeover = self.running.replace(RunningLookup { number, home, polled: now }).is_some();
+        BegunLookup { number, is_takeover }
     }
 
     fn earliest(&self, now: Instant, wait: Duration) -> Instant {
         let pause = self.begun.map_or(now, |begun| begun + PAUSE);
-        crate::deadline::later(now, wait).max(pause)
+        later(now, wait).max(pause)
+    }
+}
+
+impl<H: PartialEq> RunningLookup<H> {
+    /// When a call of this runtime may begin another one, if it is not polled meanwhile. A runtime that makes calls polls its
+    /// tasks.
+    fn unpolled_at(&self, here: &H, now: Instant) -> Instant {
+        if self.home.as_ref() == Some(here) { later(now, Duration::MAX) } else { self.polled + UNPOLLED }
     }
 }
 
@@ -161,10 +239,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn answered_first(replicas: u8, fresh_for: Duration, now: Instant) -> DiscoveryState<u8> {
+    /// A runtime.
+    const HERE: &str = "here";
+
+    fn answered_first(replicas: u8, fresh_for: Duration, now: Instant) -> DiscoveryState<u8, &'static str> {
         let mut state = DiscoveryState::new();
-        assert!(!state.used(now), "the first answer is looked up by the call that waits for it");
-        state.first_begun(now);
+        assert!(state.used(HERE, now).is_none(), "the first answer is looked up by the call that waits for it");
+        assert_eq!(state.first(&HERE, now), FirstAnswer::LookUp(BegunLookup { number: 1, is_takeover: false }));
         let news = state.answered(replicas, fresh_for, None, now);
         assert_eq!(news, AnswerNews { is_changed: true, has_recovered: false });
         state
@@ -174,14 +255,18 @@ mod tests {
     fn a_lookup_begins_when_the_answer_is_old_and_only_one() {
         let now = Instant::now();
         let mut state = answered_first(1, 3 * SECOND, now);
-        assert!(!state.used(now + 2 * SECOND));
+        assert!(!state.used(HERE, now + 2 * SECOND).is_some());
         let old = now + 3 * SECOND;
-        assert!(state.used(old) && !state.used(old) && !state.used(old + 60 * SECOND));
+        assert!(
+            state.used(HERE, old).is_some()
+                && !state.used(HERE, old).is_some()
+                && !state.used(HERE, old + 60 * SECOND).is_some()
+        );
         assert_eq!(state.known(), Some((&Arc::new(1), 1)), "the old answer is used meanwhile");
         assert_eq!(state.age(old), Some(3 * SECOND));
         assert!(!state.answered(1, 3 * SECOND, None, old).is_changed);
         assert_eq!((state.known(), state.age(old)), (Some((&Arc::new(1), 1)), Some(Duration::ZERO)));
-        assert!(state.used(old + 3 * SECOND));
+        assert!(state.used(HERE, old + 3 * SECOND).is_some());
         assert!(state.answered(2, 3 * SECOND, None, old + 3 * SECOND).is_changed);
         assert_eq!(state.known(), Some((&Arc::new(2), 2)));
     }
@@ -192,7 +277,7 @@ mod tests {
         let mut state = answered_first(1, 3 * SECOND, now);
         assert_eq!(state.look_at(now), now + 3 * SECOND);
         assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "it was not used since then");
-        assert!(state.used(now + 9 * SECOND));
+        assert!(state.used(HERE, now + 9 * SECOND).is_some());
         assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "the lookup runs");
         state.answered(2, Duration::ZERO, None, now + 9 * SECOND);
         assert_eq!(state.look_at(now + 9 * SECOND), now + 10 * SECOND, "it is watched");
@@ -202,13 +287,16 @@ mod tests {
     fn a_failure_keeps_the_answer_and_is_new_once() {
         let now = Instant::now();
         let mut state = answered_first(1, SECOND, now);
-        assert!(state.used(now + SECOND));
+        assert!(state.used(HERE, now + SECOND).is_some());
         assert!(state.failed("the server is down".into(), now + SECOND));
         assert_eq!((state.known(), state.failure()), (Some((&Arc::new(1), 1)), Some("the server is down")));
-        assert!(!state.used(now + SECOND + FRESH - SECOND) && state.used(now + SECOND + FRESH));
+        assert!(
+            !state.used(HERE, now + SECOND + FRESH - SECOND).is_some()
+                && state.used(HERE, now + SECOND + FRESH).is_some()
+        );
         assert!(!state.failed("it is down".into(), now + 7 * SECOND), "it was said before");
         assert_eq!(state.age(now + 9 * SECOND), Some(9 * SECOND), "it gets older");
-        assert!(state.used(now + 60 * SECOND));
+        assert!(state.used(HERE, now + 60 * SECOND).is_some());
         let news = state.answered(1, SECOND, None, now + 60 * SECOND);
         assert_eq!((news, state.failure()), (AnswerNews { is_changed: false, has_recovered: true }, None));
     }
@@ -227,34 +315,76 @@ mod tests {
     fn a_lookup_that_was_dropped_is_repeated_at_the_next_use() {
         let now = Instant::now();
         let mut state = answered_first(1, SECOND, now);
-        assert!(state.used(now + SECOND));
-        state.abandoned();
-        assert!(state.used(now + SECOND));
+        assert!(state.used(HERE, now + SECOND).is_some());
+        state.abandoned(state.lookups);
+        assert!(state.used(HERE, now + SECOND).is_some());
     }
 
     #[test]
     fn an_answer_whose_addresses_fail_is_looked_up_again_at_most_once_a_second() {
         let now = Instant::now();
         let mut state = answered_first(1, 60 * SECOND, now);
-        assert_eq!(state.doubted(1, now), DoubtedAnswer::Keep, "it is new");
-        assert_eq!(state.doubted(1, now + SECOND), DoubtedAnswer::Ask { waits: true });
-        assert_eq!(state.doubted(1, now + 9 * SECOND), DoubtedAnswer::Wait);
+        assert_eq!(state.doubted(1, HERE, now), DoubtedAnswer::Keep, "it is new");
+        let lookup = BegunLookup { number: 2, is_takeover: false };
+        assert_eq!(state.doubted(1, HERE, now + SECOND), DoubtedAnswer::Ask { lookup, waits: true });
+        let waiting = state.doubted(1, HERE, now + 9 * SECOND);
+        assert!(matches!(waiting, DoubtedAnswer::Wait { until } if until > now + 999 * SECOND), "{waiting:?}");
         state.answered(2, 60 * SECOND, None, now + 9 * SECOND);
-        assert_eq!(state.doubted(1, now + 99 * SECOND), DoubtedAnswer::Keep, "there is another one");
-        assert_eq!(state.doubted(2, now + 99 * SECOND), DoubtedAnswer::Ask { waits: true });
+        assert_eq!(state.doubted(1, HERE, now + 99 * SECOND), DoubtedAnswer::Keep, "there is another one");
+        assert!(matches!(state.doubted(2, HERE, now + 99 * SECOND), DoubtedAnswer::Ask { waits: true, .. }));
     }
 
     #[test]
     fn nobody_waits_for_a_lookup_that_waits_for_a_change() {
         let now = Instant::now();
         let mut state = answered_first(1, Duration::ZERO, now);
-        assert!(!state.used(now), "a source that always answers at once is not asked by each call");
-        assert!(state.used(now + SECOND));
-        assert_eq!(state.doubted(1, now + 99 * SECOND), DoubtedAnswer::Keep);
+        assert!(!state.used(HERE, now).is_some(), "a source that always answers at once is not asked by each call");
+        assert!(state.used(HERE, now + SECOND).is_some());
+        assert_eq!(state.doubted(1, HERE, now + 99 * SECOND), DoubtedAnswer::Keep);
         state.answered(2, Duration::ZERO, None, now + 99 * SECOND);
-        assert!(state.used(now + 99 * SECOND), "it waited for long, so the next one begins at once");
-        state.abandoned();
-        assert_eq!(state.doubted(2, now + 200 * SECOND), DoubtedAnswer::Ask { waits: false });
+        assert!(state.used(HERE, now + 99 * SECOND).is_some(), "it waited for long, so the next one begins at once");
+        state.abandoned(state.lookups);
+        assert!(matches!(state.doubted(2, HERE, now + 200 * SECOND), DoubtedAnswer::Ask { waits: false, .. }));
+    }
+
+    #[test]
+    fn a_lookup_that_is_not_polled_is_taken_over_by_another_runtime() {
+        let now = Instant::now();
+        let mut state = answered_first(1, SECOND, now);
+        let begun = state.used("stopped", now + SECOND).unwrap();
+        let seen = now + 3 * SECOND;
+        assert!(state.polled(begun.number, seen));
+        assert_eq!(state.used("other", seen + UNPOLLED - Duration::from_millis(1)), None);
+        assert_eq!(state.used("stopped", seen + 9 * UNPOLLED), None, "it polls its tasks when it makes calls");
+        assert_eq!(state.doubted(1, "other", seen), DoubtedAnswer::Wait { until: seen + UNPOLLED });
+        let taken_over = state.used("other", seen + UNPOLLED).unwrap();
+        assert!(taken_over.is_takeover && taken_over.number != begun.number);
+        // The first one is polled again, and has nothing to say.
+        assert!(!state.polled(begun.number, seen + UNPOLLED));
+        state.abandoned(begun.number);
+        assert_eq!(state.used("other", seen + 2 * UNPOLLED), None, "the second one runs");
+        let lookup = BegunLookup { number: taken_over.number + 1, is_takeover: true };
+        assert_eq!(state.doubted(1, HERE, seen + 2 * UNPOLLED), DoubtedAnswer::Ask { lookup, waits: true });
+    }
+
+    #[test]
+    fn a_call_that_is_not_polled_leaves_the_first_lookup_to_another() {
+        let now = Instant::now();
+        let mut state = DiscoveryState::<u8, _>::new();
+        let FirstAnswer::LookUp(first) = state.first(&HERE, now) else { panic!("nothing runs") };
+        let waiting = FirstAnswer::Wait { lookup: first.number, until: now + UNPOLLED };
+        assert_eq!(state.first(&HERE, now + SECOND), waiting, "in the same runtime too");
+        let FirstAnswer::LookUp(second) = state.first(&HERE, now + UNPOLLED) else { panic!("it has stopped") };
+        assert!(second.is_takeover && !state.polled(first.number, now + UNPOLLED));
+        state.failed("the server is down".into(), now + UNPOLLED);
+        assert_eq!(
+            (state.failure_of(second.number), state.failure_of(first.number)),
+            (Some("the server is down"), None)
+        );
+        let FirstAnswer::LookUp(third) = state.first(&HERE, now + UNPOLLED) else { panic!("nothing runs") };
+        assert!(!third.is_takeover);
+        state.abandoned(third.number);
+        assert_eq!(state.failure_of(third.number), None, "who waited for it looks up");
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -291,7 +421,7 @@ mod tests {
             for event in events {
                 match event {
                     Event::Used => {
-                        let begins = state.used(now);
+                        let begins = state.used(HERE, now).is_some();
                         prop_assert!(!(begins && is_running), "one at a time");
                         prop_assert_eq!(begins, !is_running && now >= due);
                         if begins {
@@ -300,7 +430,7 @@ mod tests {
                     }
                     Event::Doubted => {
                         let version = state.known().unwrap().1;
-                        if let DoubtedAnswer::Ask { .. } = state.doubted(version, now) {
+                        if let DoubtedAnswer::Ask { .. } = state.doubted(version, HERE, now) {
                             prop_assert!(!is_running && now >= begun + PAUSE);
                             (is_running, begun) = (true, now);
                         }
@@ -316,7 +446,7 @@ mod tests {
                         (is_running, due) = (false, now + FRESH);
                     }
                     Event::Abandoned if is_running => {
-                        state.abandoned();
+                        state.abandoned(state.lookups);
                         (is_running, due) = (false, now);
                     }
                     Event::Pass(time) => now += Duration::from_millis(time),

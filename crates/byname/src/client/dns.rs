@@ -218,6 +218,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_alias_that_is_not_answered_is_a_failure_and_no_other_name_stands_for_it() {
+        let server = FakeDnsServer::new().await;
+        server.targets("_rpc._tcp.orders.test.search.test.", 9, &[(1, 1, 81, "other.test.")]);
+        let url = "srv://_rpc._tcp.orders.test";
+        let resolver = || server.resolver_within(Hosts::default(), Duration::from_millis(100));
+        // The name is an alias, whose own query fails.
+        server.alias("_rpc._tcp.orders.test.", 9, "_rpc._tcp.gone.test.");
+        server.silence_of("_rpc._tcp.orders.test.", RecordType::CNAME);
+        let why = SrvSource::asking(url, resolver()).look_up().await.err().expect("it is not known").to_string();
+        assert!(why.contains("timed out"), "{why}");
+        server.forget();
+        server.alias("_rpc._tcp.orders.test.", 9, "_rpc._tcp.gone.test.");
+        server.code("_rpc._tcp.orders.test.", RecordType::CNAME, ResponseCode::ServFail);
+        let why = SrvSource::asking(url, resolver()).look_up().await.err().expect("it is not known").to_string();
+        assert!(why.contains("Server Failure"), "{why}");
+    }
+
+    #[tokio::test]
     async fn more_targets_than_are_looked_up_at_once_are_found() {
         let server = FakeDnsServer::new().await;
         let names: Vec<_> = (1..=70).map(|at| format!("a{at}.test.")).collect();

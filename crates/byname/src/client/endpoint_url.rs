@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::HeaderValue;
 
@@ -16,7 +16,7 @@ use crate::transport::{ClientTls, TlsConnector};
 #[derive(Clone, Debug)]
 pub(super) struct EndpointUrl {
     /// By what connections begin, if not by HTTP.
-    pub(super) tls: Option<TlsConnector>,
+    pub(super) tls: Option<Arc<TlsConnector>>,
     /// The name that TLS checks, unless the user has set another in [`ClientTls`].
     tls_name: Option<String>,
     /// The value of the `Host` header.
@@ -46,7 +46,8 @@ pub(super) struct EndpointUrls {
     is_https: bool,
     tls_name: Option<String>,
     settings: Option<ClientTls>,
-    connectors: Mutex<Vec<(String, TlsConnector)>>,
+    /// Those that a URL has. A registry may name others again and again.
+    connectors: Mutex<Vec<(String, Weak<TlsConnector>)>>,
 }
 
 impl EndpointUrls {
@@ -95,16 +96,17 @@ impl EndpointUrls {
 
     fn secure(&self, name: String, authority: HeaderValue, path: String) -> Result<EndpointUrl, Error> {
         let mut connectors = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = connectors.iter().find(|(known, _)| *known == name).map(|(_, tls)| tls.clone());
+        let known = connectors.iter().find(|(known, _)| *known == name).and_then(|(_, tls)| tls.upgrade());
         let tls = match known {
-            Some(tls) => Some(tls),
+            Some(tls) => tls,
             None => {
-                let made = TlsConnector::new(self.settings.clone(), &name).map(Some)?;
-                connectors.extend(made.clone().map(|tls| (name.clone(), tls)));
+                let made = Arc::new(TlsConnector::new(self.settings.clone(), &name)?);
+                connectors.retain(|(_, tls)| tls.strong_count() > 0);
+                connectors.push((name.clone(), Arc::downgrade(&made)));
                 made
             }
         };
-        Ok(EndpointUrl { tls, tls_name: Some(name), authority, path })
+        Ok(EndpointUrl { tls: Some(tls), tls_name: Some(name), authority, path })
     }
 }
 
@@ -116,4 +118,25 @@ impl fmt::Debug for EndpointUrls {
 
 fn header(authority: &str) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(authority).map_err(|why| Error::refused(Code::InvalidArgument, why.to_string()))
+}
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use super::*;
+    use crate::replica_line::replica_line;
+
+    #[test]
+    fn only_the_tls_of_replicas_that_are_in_use_is_kept() {
+        let urls = EndpointUrls::new(&ServiceUrl::parse("https://orders.internal").unwrap(), None);
+        let of = |name: &str| {
+            let (place, options) = replica_line(&format!("10.0.0.1:443?tls={name}")).unwrap();
+            urls.of(&place, options).unwrap().tls.unwrap()
+        };
+        let used = of("orders-0.internal");
+        for number in 1..100 {
+            of(&format!("orders-{number}.internal"));
+        }
+        assert!(Arc::ptr_eq(&used, &of("orders-0.internal")), "replicas of one name share their sessions");
+        assert_eq!(urls.connectors.lock().unwrap().len(), 2, "the one in use, and the last");
+    }
 }

@@ -1,11 +1,11 @@
 //! The replicas of a service that announce themselves in etcd: [`EtcdReplicas`].
 
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -30,7 +30,8 @@ const UNUSED: Duration = Duration::from_secs(20);
 pub(super) struct EtcdReplicas {
     cluster: EtcdCluster,
     urls: EndpointUrls,
-    watching: Arc<AsyncMutex<Watching>>,
+    /// Locked by a lookup until its end.
+    watching: Mutex<Arc<AsyncMutex<Watching>>>,
 }
 
 /// What was found.
@@ -39,10 +40,14 @@ pub(super) struct EtcdAnswer {
     /// A value that is no address.
     pub(super) wrong: Option<String>,
     version: u64,
+    /// Where it was found.
+    watching: Arc<AsyncMutex<Watching>>,
 }
 
 struct Watching {
     known: AnnouncedReplicas,
+    /// The runtime of the connections.
+    home: Option<Id>,
     watch: Option<EtcdWatch>,
     /// The connection for checks, to the member of the watch.
     beside: Option<EtcdConnection>,
@@ -62,16 +67,21 @@ enum WatchEnd {
 
 impl EtcdReplicas {
     pub(super) fn new(url: EtcdUrl, urls: EndpointUrls) -> Result<Box<Self>, Error> {
-        let (known, now) = (AnnouncedReplicas::new(&url.prefix), Instant::now());
-        let watching = Watching { known, watch: None, beside: None, heard: now, looked: now, delivered: None };
-        Ok(Box::new(Self { cluster: EtcdCluster::new(url), urls, watching: Arc::new(AsyncMutex::new(watching)) }))
+        let watching = Mutex::new(Watching::new(&url));
+        Ok(Box::new(Self { cluster: EtcdCluster::new(url), urls, watching }))
+    }
+
+    /// The last lookup does not go on, and has locked what it knew.
+    pub(super) fn begin_anew(&self) {
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = Watching::new(self.cluster.url());
     }
 
     pub(super) async fn look_up(&self) -> io::Result<EtcdAnswer> {
-        let mut watching = self.watching.lock().await;
+        let shared = Arc::clone(&self.watching.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut watching = shared.lock().await;
         let found = self.find(&mut watching).await;
         watching.looked = Instant::now();
-        close_when_unused(Arc::downgrade(&self.watching), watching.looked);
+        close_when_unused(Arc::downgrade(&shared), watching.looked);
         found?;
         let (replicas, wrong) = self.listed(&watching.known);
         let version = watching.known.version();
@@ -81,12 +91,13 @@ impl EtcdReplicas {
             let none = || "etcd has no replica there; servers announce themselves by `Serve::announce`".to_owned();
             return Err(io::Error::other(wrong.unwrap_or_else(none)));
         }
-        Ok(EtcdAnswer { replicas, wrong, version })
+        drop(watching);
+        Ok(EtcdAnswer { replicas, wrong, version, watching: shared })
     }
 
     /// Discovery has this answer.
     pub(super) async fn delivered(&self, answer: &EtcdAnswer) {
-        self.watching.lock().await.delivered = Some(answer.version);
+        answer.watching.lock().await.delivered = Some(answer.version);
     }
 
     /// Returns when there is something to say: something else than discovery has, or that it is still so.
@@ -95,6 +106,11 @@ impl EtcdReplicas {
         let has_time = watching.delivered.is_some();
         if !has_time || later(watching.looked, UNUSED) < Instant::now() {
             watching.forget();
+        }
+        let here = Handle::current().id();
+        if watching.home.replace(here) != Some(here) {
+            // Only their own runtime reads from the connections, and it may do nothing any more.
+            (watching.watch, watching.beside) = (None, None);
         }
         loop {
             let Some(revision) = watching.known.next_revision() else {
@@ -226,6 +242,12 @@ impl EtcdReplicas {
 }
 
 impl Watching {
+    fn new(url: &EtcdUrl) -> Arc<AsyncMutex<Self>> {
+        let (known, now) = (AnnouncedReplicas::new(&url.prefix), Instant::now());
+        let (home, watch, beside, delivered) = (None, None, None, None);
+        Arc::new(AsyncMutex::new(Self { known, home, watch, beside, heard: now, looked: now, delivered }))
+    }
+
     /// The keys must be read again. Their values stay in use.
     fn forget(&mut self) {
         self.known.lost();

@@ -284,6 +284,22 @@ pub(super) fn policy_settings(
     ]
 }
 
+/// The time-out of calls for which nothing else says one, and where it came from.
+pub(super) fn usual_timeout(limits: &Limits) -> (Duration, SettingSource) {
+    let is_default = limits.call == Limits::default().call;
+    (limits.call, if is_default { SettingSource::BuiltIn } else { SettingSource::Limits })
+}
+
+/// When a second attempt is made, where hedging is on. `delay` is what was measured.
+pub(super) fn hedge_value(method: Option<&Method>, delay: Option<Duration>) -> String {
+    match (method, delay) {
+        (None, _) => "on, for calls by stubs".to_owned(),
+        (Some(method), _) if !method.readonly => "on, for readonly alone".to_owned(),
+        (Some(_), Some(delay)) => format!("on, after {delay:.1?}"),
+        (Some(_), None) => "on, no delay known yet".to_owned(),
+    }
+}
+
 /// Whether a call is repeated after a failure.
 pub(super) fn repeated_setting(method: Option<&Method>) -> ExplainedSetting {
     let (value, source) = match method {

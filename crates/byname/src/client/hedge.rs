@@ -20,6 +20,11 @@ impl Hedging {
         self.state().began(key(method))
     }
 
+    /// After which time calls of this function are hedged now, if it is known.
+    pub(super) fn delay(&self, method: &'static Method) -> Option<Duration> {
+        self.state().functions.get(&key(method))?.delay
+    }
+
     /// A call was answered.
     pub(super) fn answered(&self, method: &'static Method, took: Duration, now: Instant) {
         self.state().answered(key(method), took, now);

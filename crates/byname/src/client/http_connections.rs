@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::affinity::ReplicaWish;
 use super::call_errors::{late, paused_clock};
-use super::connect::{ConnectFailure, connect, first_to_connect, no_replica};
+use super::connect::{connect, no_replica};
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::endpoint_set::{ChosenEndpoint, EndpointCount, EndpointSet};
 use super::explanation::ExplainedConnections;
@@ -28,7 +28,7 @@ use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, Limits};
-use crate::transport::HandshakeRefusal;
+use crate::transport::{ConnectFailure, HandshakeRefusal, first_to_connect};
 use crate::wire::headers::AnsweringServer;
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
@@ -222,7 +222,7 @@ impl HttpConnections {
                 let replicas = &answer.replicas;
                 let attempt = |address: Address, progress| async move {
                     let replica = replicas.iter().find(|replica| replica.address == address).ok_or_else(no_replica)?;
-                    Ok((replica.clone(), connect(&address, replica.url.tls.as_ref(), &progress).await?))
+                    Ok((replica.clone(), connect(&address, replica.url.tls.as_deref(), &progress).await?))
                 };
                 let outcome = first_to_connect(addresses, until, attempt).await;
                 for address in &outcome.stalled {

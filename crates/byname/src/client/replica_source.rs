@@ -68,6 +68,15 @@ pub(super) struct OwnSource {
 }
 
 impl ReplicaSource {
+    /// The last lookup is not polled any more, and keeps what it has locked. The next one begins without that.
+    pub(super) fn begin_anew(&self) {
+        match self {
+            Self::Kubernetes(service) => service.begin_anew(),
+            Self::Etcd { etcd, .. } => etcd.begin_anew(),
+            Self::List { .. } | Self::File { .. } | Self::Srv { .. } | Self::Own(_) => {}
+        }
+    }
+
     pub(super) async fn look_up(&self) -> io::Result<FoundReplicas> {
         match self {
             Self::List { elements, names } => resolve(elements, names).await,

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use super::affinity::ReplicaWish;
 use super::discover::KnownReplicas;
-use super::explanation::{ExplainedReplica, ExplainedService};
+use super::explanation::{ExplainedReplica, ExplainedService, Explanation, policy_settings, usual_timeout};
 use super::frame_attempt;
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet};
 use super::hedge::{AttemptPair, Hedging, PairEnd};
 use super::http_attempt;
 use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
+use super::policy::{Policy, PolicySources};
 use super::replica_choice::ReplicaId;
 use super::replica_load::ReplicaOutcome;
 use super::replica_outcome::replica_outcome;
@@ -101,6 +102,11 @@ impl Service {
             replicas,
             connections,
         }
+    }
+
+    /// After which time calls of this function are hedged now, if it is known.
+    pub(super) fn hedge_delay(&self, method: &'static Method) -> Option<Duration> {
+        self.hedging.delay(method)
     }
 
     /// Whether others can read what is sent.
@@ -346,7 +352,10 @@ fn is_answer(reply: &Reply) -> bool {
 
 impl ExplainedClient for Service {
     fn explained(&self) -> String {
-        Service::explained(self).to_string()
+        let (timeout, source) = usual_timeout(self.limits());
+        let settings = policy_settings(&Policy::new(timeout, false), source, false, &PolicySources::default());
+        let service = Some(Service::explained(self));
+        Explanation { name: "calls without a policy".to_owned(), settings, service }.to_string()
     }
 }
 

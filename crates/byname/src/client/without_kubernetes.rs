@@ -20,6 +20,10 @@ impl KubernetesReplicas {
         Err(Error::refused(Code::InvalidArgument, why))
     }
 
+    pub(super) fn begin_anew(&self) {
+        match *self {}
+    }
+
     pub(super) async fn look_up(&self) -> io::Result<Vec<ReplicaAddress>> {
         match *self {}
     }

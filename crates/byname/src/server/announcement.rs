@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -173,29 +173,30 @@ impl Announcer {
         }
     }
 
-    /// Asks one member after another.
+    /// Asks one member, and another beside it when it fails or has used its share of the time.
     async fn delete(&mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        for _ in 0..self.announcement.cluster.members() {
-            // A step that was interrupted has left its connection in an unknown state.
-            self.connection = None;
-            result = self.delete_there().await;
-            if result.is_ok() {
-                break;
+        // A step that was interrupted has left its connection in an unknown state.
+        self.connection = None;
+        let (cluster, key, lease) = (&self.announcement.cluster, self.key.as_str(), self.state.lease());
+        let members = cluster.members();
+        let share = WITHDRAW / u32::try_from(members).unwrap_or(u32::MAX).max(1);
+        let (mut asked, mut asking, mut result) = (0, Vec::new(), Ok(()));
+        let mut next_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            if asked < members && now >= next_at {
+                asking.push(Box::pin(delete_at(cluster, asked, key, lease)));
+                (asked, next_at) = (asked + 1, later(now, share));
             }
-            self.announcement.cluster.failed();
-        }
-        result
-    }
-
-    async fn delete_there(&mut self) -> io::Result<()> {
-        let (key, lease) = (self.key.clone(), self.state.lease());
-        let connection = self.connected().await?;
-        connection.delete(&key).await?;
-        match lease {
-            // A write that was interrupted may come after the deletion. It fails without the lease.
-            Some(lease) => connection.revoke(lease).await,
-            None => Ok(()),
+            if asking.is_empty() {
+                return result;
+            }
+            let limit = if asked < members { next_at } else { later(now, WITHDRAW) };
+            match before(limit, first_end(&mut asking)).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(why)) => (result, next_at) = (Err(why), Instant::now()),
+                None => {}
+            }
         }
     }
 
@@ -208,8 +209,36 @@ impl Announcer {
     }
 }
 
+/// Takes the key out at the member that is asked after this number of failures.
+async fn delete_at(cluster: &EtcdCluster, failures: usize, key: &str, lease: Option<LeaseId>) -> io::Result<()> {
+    let mut connection = cluster.connect_beyond(failures).await?;
+    connection.delete(key).await?;
+    match lease {
+        // A write that was interrupted may come after the deletion. It fails without the lease.
+        Some(lease) => connection.revoke(lease).await,
+        None => Ok(()),
+    }
+}
+
+/// What the first of these futures to end has ended with. It is removed.
+async fn first_end<F: Future>(running: &mut Vec<Pin<Box<F>>>) -> F::Output {
+    poll_fn(|cx| {
+        for at in 0..running.len() {
+            if let Poll::Ready(output) = running[at].as_mut().poll(cx) {
+                drop(running.swap_remove(at));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -243,6 +272,47 @@ mod tests {
             assert_eq!(error.code(), Code::InvalidArgument);
             let message = error.message();
             assert!(message.starts_with("`Serve::announce`: ") && message.contains(why), "{message}");
+        }
+    }
+
+    async fn listener() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    /// A member that does what it is asked for, and keeps the paths.
+    async fn member() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let (listener, address) = listener().await;
+        let (paths, asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                while let Ok(length @ 1..) = socket.read(&mut request).await {
+                    let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                    let _ = paths.send(text.split(' ').nth(1).unwrap_or_default().to_owned());
+                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                }
+            }
+        });
+        (address, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_members_do_not_use_up_the_time_of_a_withdrawal() {
+        // They accept connections, and answer nothing.
+        let ((_one, one), (_two, two)) = (listener().await, listener().await);
+        let (live, mut asked) = member().await;
+        let announcement = Announcement::new(&format!("etcd://{one},{two},{live}/orders"), "10.0.0.7:8080").unwrap();
+        let (key, value) = ("orders/1".to_owned(), String::new());
+        let state = LeaseState::new(Instant::now());
+        let mut announcer = Announcer { announcement, key, value, state, connection: None };
+        // Whichever is asked first.
+        for _ in 0..3 {
+            let withdrawn = before(later(Instant::now(), WITHDRAW), announcer.delete()).await;
+            withdrawn.expect("one of three members answers").unwrap();
+            assert_eq!(asked.try_recv().as_deref(), Ok("/v3/kv/deleterange"));
+            announcer.announcement.cluster.failed();
         }
     }
 }

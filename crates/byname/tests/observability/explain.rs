@@ -47,8 +47,24 @@ async fn each_setting_says_where_it_came_from() {
     let ruled = client.policy("*", |policy| policy.attempts = 2).policy("look", |policy| policy.hedge = true);
     let ruled = look::on(&ruled, 1).explain().await;
     assert_eq!(of(&ruled, "attempts"), ("2".to_owned(), SettingSource::Policy("*".to_owned())));
-    assert_eq!(of(&ruled, "hedge"), ("on".to_owned(), SettingSource::Policy("look".to_owned())));
+    let hedged = "on, no delay known yet".to_owned();
+    assert_eq!(of(&ruled, "hedge"), (hedged, SettingSource::Policy("look".to_owned())));
     assert_eq!(of(&ruled, "timeout"), ("3s".to_owned(), SettingSource::Attribute));
+}
+
+#[tokio::test]
+async fn a_hedge_says_after_which_time_or_that_nothing_is_known() {
+    let server = Foreign::answering(ret("1")).await;
+    let client = server.client().policy("*", |policy| policy.hedge = true);
+    let value = |explanation: &Explanation| setting(explanation, "hedge").value.clone();
+    assert_eq!(value(&client.explain("look").await), "on, for calls by stubs");
+    assert_eq!(value(&place::on(&client, 1).explain().await), "on, for readonly alone");
+    for _ in 0..100 {
+        assert_eq!(value(&look::on(&client, 1).explain().await), "on, no delay known yet");
+        within(look::on(&client, 1)).await.unwrap();
+    }
+    let measured = value(&look::on(&client, 1).explain().await);
+    assert!(measured.starts_with("on, after ") && measured.ends_with("ms"), "{measured}");
 }
 
 #[tokio::test]
@@ -104,11 +120,23 @@ async fn a_client_within_the_process_has_no_service() {
 
 #[tokio::test]
 async fn a_server_that_was_told_so_explains_the_clients_of_its_process() {
-    let client = Client::new("orders-of-this-test.invalid:8080/rpc").unwrap();
+    let client = Client::builder("orders-of-this-test.invalid:8080/rpc");
+    let client = client.limits(|limits| limits.call = Duration::from_secs(7)).build().unwrap();
     let explains = Running::new(Server::new().method::<place>().explain_clients(true)).await;
     let answer = raw(explains.address, get("/rpc/!explain")).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.body.contains("http://orders-of-this-test.invalid:8080/rpc"), "{}", answer.body);
+    let settings = answer.body.split("calls without a policy\n");
+    let ours = settings.filter(|one| one.contains("service      http://orders-of-this-test.invalid:8080/rpc"));
+    let ours: Vec<_> = ours.collect();
+    for line in [
+        "  timeout      7s                       ClientBuilder::limits\n",
+        "  attempts     3                        default\n",
+        "  first delay  50ms                     default\n",
+        "  hedge        off                      default\n",
+    ] {
+        assert!(ours.len() == 1 && ours[0].contains(line), "{}", answer.body);
+    }
+    assert!(answer.body.starts_with("The clients of this process. "), "{}", answer.body);
     let foreign = crate::harness::verb("GET", "/rpc/!explain", "origin: http://evil.example\r\n");
     assert_eq!(raw(explains.address, foreign).await.status, 403);
     assert_eq!(raw(explains.address, crate::harness::post("/rpc/!explain", "{}")).await.status, 405);

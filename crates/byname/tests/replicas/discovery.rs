@@ -355,3 +355,58 @@ mod with_tls {
         assert!(error.message().contains("is for `orders.internal`, not for `127.0.0.1`"), "{error}");
     }
 }
+
+/// Lets this time pass in the runtime of the caller. What follows runs by the real clock.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+fn one_thread() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn a_runtime_that_is_not_polled_does_not_stop_discovery_in_another() {
+    let serving = Runtime::new().unwrap();
+    let (one, two) = serving.block_on(async { (Running::new(replica(1)).await, Running::new(replica(2)).await) });
+    let (now, watched) = Watched::new(&[one.address.into()]);
+    let client = Client::builder("localhost/rpc").discover(watched).transport(Transport::Http).build().unwrap();
+    let (stopped, other) = (one_thread(), one_thread());
+    stopped.block_on(async {
+        assert_eq!(who(&client).await, Ok(1));
+        pass(Duration::from_secs(2)).await;
+        // The next lookup begins in the background, and is polled while the call waits.
+        assert_eq!(who(&client).await, Ok(1));
+    });
+    now.send(watch_answer(&[two.address.into()])).unwrap();
+    other.block_on(async {
+        pass(Duration::from_secs(20)).await;
+        until(&client, 2).await;
+    });
+    drop(stopped);
+}
+
+/// The first lookup never ends.
+struct SilentFirst(AtomicUsize, Address);
+
+impl Discover for SilentFirst {
+    fn replicas<'a>(&'a self, _: Option<&'a Replicas>) -> DiscoverFuture<'a> {
+        let is_first = self.0.fetch_add(1, Ordering::Relaxed) == 0;
+        let found = Replicas::new(vec![self.1.clone()]);
+        Box::pin(async move { if is_first { pending().await } else { Ok(found) } })
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_polled_does_not_keep_the_first_lookup_from_others() {
+    let one = Running::new(replica(1)).await;
+    let discover = SilentFirst(AtomicUsize::new(0), one.address.into());
+    let client = Client::builder("localhost/rpc").discover(discover).transport(Transport::Http).build().unwrap();
+    let mut unpolled = Box::pin(who(&client));
+    harness::foreign::start(&mut unpolled).await;
+    let (answered, ()) = tokio::join!(who(&client), pass(Duration::from_secs(20)));
+    assert_eq!(answered, Ok(1));
+    assert_eq!(unpolled.await, Ok(1), "it goes on with what the other has found");
+}

@@ -34,6 +34,8 @@ struct Zone {
     is_truncated: bool,
     /// Nothing is answered.
     is_silent: bool,
+    /// Names and types that are not answered.
+    silent: Vec<(Name, RecordType)>,
     /// The types that were asked for, with `/tcp` if it was over TCP.
     asked: Vec<String>,
 }
@@ -127,6 +129,10 @@ impl FakeDnsServer {
         self.zone.lock().unwrap().is_silent = true;
     }
 
+    pub(super) fn silence_of(&self, name: &str, kind: RecordType) {
+        self.zone.lock().unwrap().silent.push((name.parse().unwrap(), kind));
+    }
+
     /// What was asked since this was called before.
     pub(super) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.zone.lock().unwrap().asked)
@@ -149,7 +155,7 @@ impl Zone {
         let question = query.queries.first().unwrap().clone();
         let (mut name, kind) = (question.name().to_lowercase(), question.query_type());
         self.asked.push(format!("{name} {kind}{}", if is_tcp { "/tcp" } else { "" }));
-        if self.is_silent {
+        if self.is_silent || self.silent.contains(&(name.clone(), kind)) {
             return None;
         }
         let mut answer = Message::response(query.metadata.id, query.metadata.op_code);

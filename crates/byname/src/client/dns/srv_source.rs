@@ -90,7 +90,15 @@ impl SrvSource {
                     RecordAnswer::Failed { why, .. } => return Err(failure.unwrap_or(why)),
                 }
                 // The resolver does not follow an alias to SRV records that are in the same answer.
-                let RecordAnswer::Found(alias) = queries.records(name, RecordType::CNAME).await else { break };
+                let alias = match queries.records(name, RecordType::CNAME).await {
+                    RecordAnswer::Found(alias) => alias,
+                    RecordAnswer::Absent { .. } => break,
+                    RecordAnswer::Failed { why, is_answered: true } => {
+                        failure.get_or_insert(why);
+                        break;
+                    }
+                    RecordAnswer::Failed { why, .. } => return Err(failure.unwrap_or(why)),
+                };
                 let Some(next) = alias.answers().iter().find_map(aliased) else { break };
                 ttl = ttl.min(shortest_ttl(alias.answers(), RecordType::CNAME));
                 name = next;

@@ -12,8 +12,7 @@ use tokio::time::Instant;
 
 use super::{ConnectionDriver, FrameConnection};
 use crate::address::Address;
-use crate::client::address_race::ConnectStep;
-use crate::client::connect::{AttemptProgress, ConnectFailure, ConnectOutcome, connect, first_to_connect, no_replica};
+use crate::client::connect::{connect, no_replica};
 use crate::client::service_target::ServiceTarget;
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
@@ -23,7 +22,9 @@ use crate::frames::payload::Hello;
 use crate::frames::websocket::{self, WebSocketRole};
 use crate::frames::{FrameSocket, SUBPROTOCOL, SocketEnd, Violation, WriteQueue};
 use crate::limits_and_timeouts::Limits;
-use crate::transport::TransportStream;
+use crate::transport::{
+    AttemptProgress, ConnectFailure, ConnectOutcome, ConnectStep, TransportStream, first_to_connect,
+};
 
 /// The largest head of an answer, and the most fields in it.
 const HEAD: usize = 16 << 10;
@@ -65,7 +66,7 @@ async fn try_open(
     progress: &AttemptProgress,
 ) -> io::Result<OpenedConnection> {
     let url = target.endpoint_url(address).ok_or_else(no_replica)?;
-    let mut stream = connect(address, url.tls.as_ref(), progress).await?;
+    let mut stream = connect(address, url.tls.as_deref(), progress).await?;
     progress.moved(ConnectStep::Upgrading);
     let key = websocket::key();
     let path = if url.path.is_empty() { "/" } else { &url.path };

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -44,13 +44,17 @@ pub(in crate::client) struct KubernetesReplicas {
     /// What servers see as the host, and the name in their certificates.
     domain: String,
     urls: EndpointUrls,
-    watching: Arc<AsyncMutex<SliceWatch>>,
+    service: KubernetesService,
+    /// Locked by a lookup until its end.
+    watching: Mutex<Arc<AsyncMutex<SliceWatch>>>,
     /// From 0 to 1.
     chance: fn() -> f64,
 }
 
 struct SliceWatch {
     known: ServiceEndpoints,
+    /// The runtime of the connections.
+    home: Option<Id>,
     watch: Option<RunningWatch>,
     /// The connection of the list, for the watch.
     kept: Option<JsonConnection>,
@@ -87,19 +91,12 @@ impl KubernetesReplicas {
         account: PodAccount,
         chance: fn() -> f64,
     ) -> Result<Self, Error> {
-        let watching = SliceWatch {
-            known: ServiceEndpoints::new(service.clone()),
-            watch: None,
-            kept: None,
-            back_off: WatchBackOff::default(),
-            looked: Instant::now(),
-            delivered: None,
-        };
         let this = Self {
             api: ApiServer::new(service, account)?,
             domain: format!("{}.{}.svc", service.service, service.namespace),
             urls,
-            watching: Arc::new(AsyncMutex::new(watching)),
+            service: service.clone(),
+            watching: Mutex::new(SliceWatch::new(service)),
             chance,
         };
         // A certificate can't be checked without a name that TLS knows.
@@ -107,12 +104,18 @@ impl KubernetesReplicas {
         Ok(this)
     }
 
+    /// The last lookup does not go on, and has locked what it knew.
+    pub(in crate::client) fn begin_anew(&self) {
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = SliceWatch::new(&self.service);
+    }
+
     /// The replicas, when there is something to say: others than discovery has, or that they are still these.
     pub(in crate::client) async fn look_up(&self) -> io::Result<Vec<ReplicaAddress>> {
-        let mut watching = self.watching.lock().await;
+        let shared = self.watching();
+        let mut watching = shared.lock().await;
         let found = self.find(&mut watching).await;
         watching.looked = Instant::now();
-        close_when_unused(Arc::downgrade(&self.watching), watching.looked);
+        close_when_unused(Arc::downgrade(&shared), watching.looked);
         found?;
         let version = watching.known.version();
         match watching.known.replicas() {
@@ -128,7 +131,16 @@ impl KubernetesReplicas {
         }
     }
 
+    fn watching(&self) -> Arc<AsyncMutex<SliceWatch>> {
+        Arc::clone(&self.watching.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     async fn find(&self, watching: &mut SliceWatch) -> io::Result<()> {
+        let here = Handle::current().id();
+        if watching.home.replace(here) != Some(here) {
+            // Only their own runtime reads from the connections, and it may do nothing any more.
+            (watching.watch, watching.kept) = (None, None);
+        }
         let Some(delivered) = watching.delivered else {
             // A call waits for the first answer, which must not be that of the lookup before.
             watching.known.expired();
@@ -147,7 +159,11 @@ impl KubernetesReplicas {
             match news {
                 Ok(SliceNews::Told) => break,
                 Ok(SliceNews::Over) => {}
-                Err(ApiFailure::Expired) => watching.known.expired(),
+                Err(ApiFailure::Expired) => {
+                    // The server has forgotten the version of its own list, if the list was a moment ago.
+                    watching.back_off.failed();
+                    watching.known.expired();
+                }
                 Err(ApiFailure::Failed(why)) => return Err(self.error(watching, ApiFailure::Failed(why))),
             }
         }
@@ -203,11 +219,12 @@ impl KubernetesReplicas {
             match told {
                 Ok(SliceEvent::Failed { expired, why }) => {
                     tracing::debug!("the EndpointSlices are listed again: {why}");
+                    match expired && running.began.elapsed() >= SOON {
+                        true => watching.back_off.answered(),
+                        false => watching.back_off.failed(),
+                    }
                     watching.watch = None;
                     watching.known.expired();
-                    if !expired {
-                        watching.back_off.failed();
-                    }
                     return Ok(SliceNews::Over);
                 }
                 Ok(event) => {
@@ -254,6 +271,20 @@ impl KubernetesReplicas {
     }
 }
 
+impl SliceWatch {
+    fn new(service: &KubernetesService) -> Arc<AsyncMutex<Self>> {
+        Arc::new(AsyncMutex::new(Self {
+            known: ServiceEndpoints::new(service.clone()),
+            home: None,
+            watch: None,
+            kept: None,
+            back_off: WatchBackOff::default(),
+            looked: Instant::now(),
+            delivered: None,
+        }))
+    }
+}
+
 /// Closes the connection of a client that makes no calls any more. What is known stays, and the next watch begins there.
 fn close_when_unused(watching: Weak<AsyncMutex<SliceWatch>>, looked: Instant) {
     runtime::spawn(&Handle::current(), async move {
@@ -274,6 +305,7 @@ mod tests {
 
     use super::super::fake_api_server::{ApiRequest, FakeApiServer};
     use super::*;
+    use crate::address::Address;
     use crate::client::discovery::Discovery;
     use crate::client::replica_source::ReplicaSource;
     use crate::client::service_url::ServiceUrl;
@@ -634,7 +666,8 @@ mod tests {
         };
         let why = answered(&replicas, expiring).await.0.unwrap_err();
         assert!(why.contains("a part of its list has expired"), "{why}");
-        assert_eq!(delay(&replicas).await, Duration::from_secs(1));
+        // The watch has failed, and then the list.
+        assert_eq!(delay(&replicas).await, Duration::from_secs(2));
         let listing = async {
             let request = server.request().await;
             assert_eq!(request.path, format!("{PATH}&limit=100"));
@@ -671,9 +704,64 @@ mod tests {
         assert_eq!(delay(&replicas).await, Duration::ZERO);
     }
 
+    #[tokio::test]
+    async fn the_delay_grows_while_each_watch_of_a_good_list_has_expired_at_once() {
+        let mut server = FakeApiServer::new().await;
+        let replicas = replicas(&server);
+        begun(&mut server, &replicas, &["10.0.0.1"]).await;
+        for (is_event, seconds) in [(true, 1), (false, 2), (true, 4), (false, 8)] {
+            let expiring = async {
+                let watch = server.request().await;
+                match is_event {
+                    true => {
+                        let gone = json!({ "kind": "Status", "status": "Failure", "message": "too old", "code": 410 });
+                        watch.watch().await.tell("ERROR", &gone).await;
+                    }
+                    false => watch.refuse(410, "too old resource version").await,
+                }
+                server.request().await.list(&[slice("a", &["10.0.0.1"], 4)], "5").await;
+            };
+            assert_eq!(answered(&replicas, expiring).await.0.as_deref(), Ok("10.0.0.1:8080"));
+            assert_eq!(delay(&replicas).await, Duration::from_secs(seconds));
+        }
+    }
+
     /// The longest delay before the next request.
     async fn delay(replicas: &KubernetesReplicas) -> Duration {
-        replicas.watching.lock().await.back_off.delay(1.0)
+        replicas.watching().lock().await.back_off.delay(1.0)
+    }
+
+    #[test]
+    fn a_lookup_in_a_runtime_that_is_not_polled_is_taken_over() {
+        let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (stopped, other) = (one_thread(), one_thread());
+        let mut server = serving.block_on(FakeApiServer::new());
+        let source = ReplicaSource::Kubernetes(Box::new(replicas(&server)));
+        let discovery = Discovery::new("k8s://shop/orders".into(), source);
+        stopped.block_on(async {
+            let listing = async { server.request().await.list(&[slice("a", &["10.0.0.1"], 4)], "5").await };
+            tokio::join!(discovery.answer(), listing).0.unwrap();
+            pass(Duration::from_secs(2)).await;
+            discovery.used().unwrap();
+            // The lookup in the background waits for the watch.
+            let _watch = server.request().await.watch().await;
+        });
+        let found = other.block_on(async {
+            pass(Duration::from_secs(20)).await;
+            discovery.used().unwrap();
+            let request = server.request().await;
+            assert_eq!(request.path, format!("{PATH}&limit=100"));
+            request.list(&[slice("a", &["10.0.0.2"], 6)], "7").await;
+            let taken_over = async {
+                while discovery.known().unwrap().0.version == 1 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), taken_over).await.unwrap();
+            discovery.known().unwrap().0.addresses()
+        });
+        assert_eq!(found, [Address::from(SocketAddr::from(([10, 0, 0, 2], 8080)))]);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ struct RunningAddress {
 
 /// What an address is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConnectStep {
+pub(crate) enum ConnectStep {
     Connecting,
     /// The TLS handshake.
     Securing,
