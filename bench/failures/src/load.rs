@@ -30,9 +30,13 @@ struct Call {
 
 /// Calls until `until` is over, and waits for the calls in flight.
 pub async fn run(caller: &Arc<dyn Caller>, until: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Calls> {
-    for order in 0..WARM_UP {
-        let _ = caller.look(BEFORE + order).await;
-    }
+    let warm_up = async {
+        for order in 0..WARM_UP {
+            let _ = caller.look(BEFORE + order).await;
+        }
+    };
+    // Where every call fails they take long.
+    let _ = tokio::time::timeout(Duration::from_secs(2), warm_up).await;
     let began = Instant::now();
     let mut every = interval(EVERY);
     let mut running = JoinSet::new();
