@@ -207,6 +207,13 @@ impl ReplicaChoice {
         let seconds = self.seconds(now);
         let may_eject = self.replicas.len() - self.serving < self.replicas.len() / 2;
         let replica = &mut self.replicas[index];
+        // A caller with a short deadline says nothing about the replica.
+        let outcome = match outcome {
+            ReplicaOutcome::TimedOut if !replica.load.was_silent(call.sent, seconds, &self.service) => {
+                ReplicaOutcome::Cancelled
+            }
+            outcome => outcome,
+        };
         replica.load.ended(outcome, seconds - call.sent, seconds, &mut self.service);
         if call.kind == SentCallKind::Probe {
             replica.ejection.probed(outcome, now);
@@ -358,7 +365,7 @@ mod tests {
     use fastrand::Rng;
     use proptest::prelude::*;
 
-    use super::ReplicaOutcome::{Answered, Cancelled, Failed};
+    use super::ReplicaOutcome::{Answered, Cancelled, Failed, TimedOut};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -468,6 +475,23 @@ mod tests {
         choice.ended(probe, Answered, later);
         assert!(is_serving(&choice, ids[1]));
         assert_eq!(choice.probe_at, None);
+    }
+
+    #[test]
+    fn a_deadline_counts_if_an_answer_was_due_and_the_replica_was_silent() {
+        let (mut choice, ids, mut now, _) = replicas(3);
+        let mut calls = |choice: &mut ReplicaChoice, other: ReplicaOutcome| {
+            let [late, early] = [(); 2].map(|()| choice.send_to(ids[0], now).unwrap());
+            choice.ended(early, other, now + SECOND / 2);
+            choice.ended(late, TimedOut, now + SECOND);
+            now += SECOND;
+        };
+        (0..20).for_each(|_| calls(&mut choice, Answered));
+        assert!(is_serving(&choice, ids[0]), "it has answered others");
+        (0..4).for_each(|_| calls(&mut choice, TimedOut));
+        assert!(is_serving(&choice, ids[0]), "half of the deadlines came before an answer was due");
+        (0..2).for_each(|_| calls(&mut choice, TimedOut));
+        assert!(!is_serving(&choice, ids[0]), "it was silent");
     }
 
     #[test]
