@@ -434,6 +434,7 @@ fn a_hedge_goes_to_another_replica_and_there_is_one() {
             look::on(&client, id, 5).await?;
             sleep(ms(20)).await;
         }
+        let mut hedges = 0;
         for id in 1000..1005 {
             look::on(&client, id, 3000).await?;
             let counts: Vec<_> = replicas
@@ -441,9 +442,13 @@ fn a_hedge_goes_to_another_replica_and_there_is_one() {
                 .map(|replica| replica.looked.lock().unwrap().iter().filter(|looked| **looked == id).count())
                 .collect();
             assert!(counts.iter().all(|count| *count <= 1), "{counts:?}");
-            assert_eq!(counts.iter().sum::<usize>(), 2, "{counts:?}");
+            // One call in a hundred may be hedged.
+            let sent = counts.iter().sum::<usize>();
+            assert!((1..=2).contains(&sent), "{counts:?}");
+            hedges += sent - 1;
             sleep(secs(10)).await;
         }
+        assert!(hedges > 0);
         Ok(())
     });
 }
