@@ -1979,6 +1979,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("arguments: an array (by position) or an object", "what is neither is refused before it comes here"),
     ("an argument's name", "the names in a JSON object are strings"),
     ("a member's name", "the names in a JSON object are strings"),
+    ("calls without a policy", "a title of `!explain`"),
     ("the name has no address", "a resolver that knows a name gives an address, or fails in the system's words"),
     ("there is no other replica", "only of an attempt beside another, which then counts alone"),
     ("it is no replica any more", "only of an address that discovery drops while a connection to it begins"),

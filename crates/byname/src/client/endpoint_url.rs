@@ -137,6 +137,7 @@ mod tests {
             of(&format!("orders-{number}.internal"));
         }
         assert!(Arc::ptr_eq(&used, &of("orders-0.internal")), "replicas of one name share their sessions");
-        assert_eq!(urls.connectors.lock().unwrap().len(), 2, "the one in use, and the last");
+        // The one in use, and the last.
+        assert_eq!(urls.connectors.lock().unwrap().len(), 2);
     }
 }
