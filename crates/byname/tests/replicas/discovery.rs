@@ -405,7 +405,7 @@ async fn a_call_that_is_not_polled_does_not_keep_the_first_lookup_from_others() 
     let discover = SilentFirst(AtomicUsize::new(0), one.address.into());
     let client = Client::builder("localhost/rpc").discover(discover).transport(Transport::Http).build().unwrap();
     let mut unpolled = Box::pin(who(&client));
-    harness::foreign::start(&mut unpolled).await;
+    crate::harness::foreign::start(&mut unpolled).await;
     let (answered, ()) = tokio::join!(who(&client), pass(Duration::from_secs(20)));
     assert_eq!(answered, Ok(1));
     assert_eq!(unpolled.await, Ok(1), "it goes on with what the other has found");
