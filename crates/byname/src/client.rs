@@ -94,7 +94,7 @@ pub use self::explanation::{
     ExplainedConnections, ExplainedReplica, ExplainedService, ExplainedSetting, Explanation, ReplicaState,
     SettingSource,
 };
-use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout};
+use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout, without_hedges};
 pub use self::policy::Policy;
 use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
@@ -267,10 +267,12 @@ impl CallScope {
         {
             let hedge = settings.iter_mut().find(|setting| setting.name == "hedge");
             let delay = method.and_then(|method| service.hedge_delay(method));
-            hedge.into_iter().for_each(|setting| setting.value = hedge_value(method, delay));
+            hedge.into_iter().for_each(|setting| setting.value = hedge_value(method, policy.attempts, delay));
         }
         settings.push(repeated_setting(method));
-        Explanation { name: name.to_owned(), settings, service: None }
+        let is_hopeless = own.unwrap_or(policy.timeout).is_zero();
+        let refused = self.refusal().or_else(|| is_hopeless.then(|| call::no_time(name)));
+        Explanation { name: name.to_owned(), settings, refused, service: None }
     }
 
     /// Why no call can be made, if so.
@@ -391,7 +393,12 @@ impl Client {
         let mut explanation = self.scope.explained(name, method, own);
         if let Route::Remote(service) = &self.scope.way {
             service.look_up().await;
-            explanation.service = Some(service.explained());
+            let service = service.explained();
+            // Several servers may be behind one address.
+            if service.replicas.len() < 2 && service.known.as_ref().is_some_and(|known| known.addresses.len() < 2) {
+                without_hedges(&mut explanation.settings);
+            }
+            explanation.service = Some(service);
         }
         explanation
     }

@@ -7,6 +7,7 @@ use super::discover::KnownReplicas;
 use super::policy::{Policy, PolicySources};
 use super::replica_choice::{ReplicaStanding, ReplicaView};
 use crate::address::Address;
+use crate::error::Error;
 use crate::limits_and_timeouts::Limits;
 use crate::method::Method;
 use crate::wire::instance_and_load::InstanceId;
@@ -22,6 +23,8 @@ pub struct Explanation {
     pub name: String,
     /// Each value that is effective, and where it came from.
     pub settings: Vec<ExplainedSetting>,
+    /// Why every such call fails before it is sent, if so: as an invalid policy of the client's handle.
+    pub refused: Option<Error>,
     /// The service. `None` for a client within the process.
     pub service: Option<ExplainedService>,
 }
@@ -132,6 +135,9 @@ pub struct ExplainedConnections {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.name)?;
+        if let Some(error) = &self.refused {
+            writeln!(f, "  every call fails  {error}")?;
+        }
         for ExplainedSetting { name, value, source } in &self.settings {
             writeln!(f, "  {name:<12} {value:<24} {source}")?;
         }
@@ -290,13 +296,22 @@ pub(super) fn usual_timeout(limits: &Limits) -> (Duration, SettingSource) {
     (limits.call, if is_default { SettingSource::BuiltIn } else { SettingSource::Limits })
 }
 
-/// When a second attempt is made, where hedging is on. `delay` is what was measured.
-pub(super) fn hedge_value(method: Option<&Method>, delay: Option<Duration>) -> String {
+/// When a second attempt is made, where the policy says that one is, or why none is. `delay` is what was measured.
+pub(super) fn hedge_value(method: Option<&Method>, attempts: u32, delay: Option<Duration>) -> String {
     match (method, delay) {
-        (None, _) => "on, for calls by stubs".to_owned(),
-        (Some(method), _) if !method.readonly => "on, for readonly alone".to_owned(),
+        (None, _) => "off, it is called by name".to_owned(),
+        (Some(method), _) if !method.readonly => "off, it is not readonly".to_owned(),
+        _ if attempts < 2 => "off, there is 1 attempt".to_owned(),
         (Some(_), Some(delay)) => format!("on, after {delay:.1?}"),
         (Some(_), None) => "on, no delay known yet".to_owned(),
+    }
+}
+
+/// A service with one replica has none for a second attempt.
+pub(super) fn without_hedges(settings: &mut [ExplainedSetting]) {
+    let hedge = settings.iter_mut().find(|setting| setting.name == "hedge" && setting.value.starts_with("on"));
+    if let Some(hedge) = hedge {
+        "off, there is 1 replica".clone_into(&mut hedge.value);
     }
 }
 
@@ -366,6 +381,7 @@ mod tests {
                 setting("timeout", "2s", SettingSource::Policy("orders.*".to_owned())),
                 setting("attempts", "3", SettingSource::BuiltIn),
             ],
+            refused: None,
             service: Some(service),
         };
         let expected = "\

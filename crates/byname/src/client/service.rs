@@ -355,7 +355,7 @@ impl ExplainedClient for Service {
         let (timeout, source) = usual_timeout(self.limits());
         let settings = policy_settings(&Policy::new(timeout, false), source, false, &PolicySources::default());
         let service = Some(Service::explained(self));
-        Explanation { name: "calls without a policy".to_owned(), settings, service }.to_string()
+        Explanation { name: "calls without a policy".to_owned(), settings, refused: None, service }.to_string()
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::harness::foreign::{Foreign, ret};
 use crate::harness::{Running, get, raw, within};
-use byname::{Client, ExplainedSetting, Explanation, ReplicaState, Server, SettingSource, Transport, rpc};
+use byname::{Client, Error, ExplainedSetting, Explanation, ReplicaState, Server, SettingSource, Transport, rpc};
 
 #[rpc(readonly, timeout = "3s")]
 async fn look(order: u64) -> u64 {
@@ -47,18 +47,23 @@ async fn each_setting_says_where_it_came_from() {
     let ruled = client.policy("*", |policy| policy.attempts = 2).policy("look", |policy| policy.hedge = true);
     let ruled = look::on(&ruled, 1).explain().await;
     assert_eq!(of(&ruled, "attempts"), ("2".to_owned(), SettingSource::Policy("*".to_owned())));
-    let hedged = "on, no delay known yet".to_owned();
+    let hedged = "off, there is 1 replica".to_owned();
     assert_eq!(of(&ruled, "hedge"), (hedged, SettingSource::Policy("look".to_owned())));
     assert_eq!(of(&ruled, "timeout"), ("3s".to_owned(), SettingSource::Attribute));
 }
 
 #[tokio::test]
 async fn a_hedge_says_after_which_time_or_that_nothing_is_known() {
-    let server = Foreign::answering(ret("1")).await;
-    let client = server.client().policy("*", |policy| policy.hedge = true);
+    let (one, other) = (Foreign::answering(ret("1")).await, Foreign::answering(ret("1")).await);
+    let url = format!("http://{},{}/rpc", one.address, other.address);
+    let client = Client::new(&url).unwrap().policy("*", |policy| policy.hedge = true);
     let value = |explanation: &Explanation| setting(explanation, "hedge").value.clone();
-    assert_eq!(value(&client.explain("look").await), "on, for calls by stubs");
-    assert_eq!(value(&place::on(&client, 1).explain().await), "on, for readonly alone");
+    assert_eq!(value(&client.explain("look").await), "off, it is called by name");
+    assert_eq!(value(&place::on(&client, 1).explain().await), "off, it is not readonly");
+    let once = client.policy("look", |policy| policy.attempts = 1);
+    assert_eq!(value(&look::on(&once, 1).explain().await), "off, there is 1 attempt");
+    let alone = one.client().policy("*", |policy| policy.hedge = true);
+    assert_eq!(value(&look::on(&alone, 1).explain().await), "off, there is 1 replica");
     for _ in 0..100 {
         assert_eq!(value(&look::on(&client, 1).explain().await), "on, no delay known yet");
         within(look::on(&client, 1)).await.unwrap();
@@ -95,6 +100,27 @@ async fn a_client_says_what_it_knows_of_its_replicas_and_connections() {
     let opened = broken.opened() + well.opened() + other.opened();
     assert_eq!((used.http_opened, used.frames_opened, used.waited), (opened as u64, 0, 0));
     assert!(used.calls < requests as u64, "some calls were repeated");
+}
+
+#[tokio::test]
+async fn a_handle_by_which_every_call_fails_says_why() {
+    let client = Client::new("127.0.0.1:1/rpc").unwrap();
+    let says = async |client: &Client| {
+        let explained = client.explain("place").await;
+        let error = Error::from(within(place::on(client, 1)).await.unwrap_err());
+        assert_eq!(explained.refused.as_ref().map(Error::message), Some(error.message()));
+        assert_eq!(look::on(client, 1).explain().await.refused.map(|error| error.code()), Some(error.code()));
+        let shown = explained.to_string();
+        assert!(shown.starts_with(&format!("place\n  every call fails  {error}\n")), "{shown}");
+    };
+    assert_eq!(client.explain("place").await.refused.map(|error| error.to_string()), None);
+    says(&client.policy("look", |policy| policy.attempts = 0)).await;
+    says(&client.policy("look", |policy| policy.timeout = Duration::ZERO)).await;
+    says(&client.policy("orders*", |_| ())).await;
+    says(&client.timeout(Duration::ZERO)).await;
+    let call = place::on(&client, 1).header("host", "x");
+    let refused = call.explain().await.refused.expect("the header is not its caller's");
+    assert_eq!(refused.message(), Error::from(within(call).await.unwrap_err()).message());
 }
 
 #[tokio::test]
