@@ -96,8 +96,11 @@ pub struct ExplainedReplica {
     pub reported: Option<u32>,
     /// How long its answers take. `None` before the first, and if the client knows no other replica.
     pub latency: Option<Duration>,
-    /// The share of the last calls that were answered, from 0 to 1.
+    /// The share of the last calls that succeeded, from 0 to 1. `unavailable` is a failure of the replica, and the function's own
+    /// error is none. It is 1 before the first call.
     pub success: f64,
+    /// Calls were sent there, and none was answered.
+    pub never_answered: bool,
 }
 
 /// Whether a replica gets calls.
@@ -112,6 +115,8 @@ pub enum ReplicaState {
     Ejected(Duration),
     /// One call is trying it.
     Tried,
+    /// It gets none. Calls go by frames, and there is no connection of frames to it now.
+    NotConnected,
 }
 
 /// How a client has used its connections.
@@ -177,6 +182,11 @@ impl fmt::Display for ExplainedService {
             None => writeln!(f, "  replicas     not looked up yet")?,
             Some(KnownReplicas { addresses, age, failure, .. }) => {
                 write!(f, "  replicas     {} known", addresses.len())?;
+                let used =
+                    addresses.iter().filter(|known| self.replicas.iter().any(|one| one.address == **known)).count();
+                if (1..addresses.len()).contains(&used) {
+                    write!(f, ", {used} of them used by this client")?;
+                }
                 if !age.is_zero() {
                     write!(f, ", by an answer {age:.1?} old")?;
                 }
@@ -204,7 +214,9 @@ impl fmt::Display for ExplainedReplica {
             write!(f, ", reported {calls}")?;
         }
         if let Some(latency) = self.latency {
-            write!(f, ", latency {latency:.1?}, {:.0} % answered", self.success * 100.0)?;
+            write!(f, ", latency {latency:.1?}, {:.0} % succeeded", self.success * 100.0)?;
+        } else if self.never_answered {
+            f.write_str(", no answer yet")?;
         }
         Ok(())
     }
@@ -217,6 +229,7 @@ impl fmt::Display for ReplicaState {
             Self::Joining(share) => write!(f, "gets {:.0} % of its usual calls", share * 100.0),
             Self::Ejected(time) => write!(f, "failed and is left out for {time:.1?}"),
             Self::Tried => f.write_str("failed and is tried with one call"),
+            Self::NotConnected => f.write_str("gets no calls: no connection of frames"),
         }
     }
 }
@@ -260,7 +273,15 @@ impl ExplainedReplica {
             reported: view.reported,
             latency: view.latency.map(seconds),
             success: view.success,
+            never_answered: view.never_answered,
         }
+    }
+}
+
+impl ExplainedReplica {
+    /// The same replica where calls go by frames, and none can go there. What was measured over HTTP is old.
+    pub(super) fn not_connected(self) -> Self {
+        Self { state: ReplicaState::NotConnected, latency: None, reported: None, never_answered: false, ..self }
     }
 }
 
@@ -341,6 +362,7 @@ mod tests {
             reported: Some(17),
             latency: Some(Duration::from_micros(1500)),
             success: 0.9,
+            never_answered: false,
         };
         let replicas = vec![
             replica(1, ReplicaState::Serving),
@@ -350,6 +372,7 @@ mod tests {
                 instance: Some("9f3c000027ab51d0".to_owned()),
                 reported: None,
                 latency: None,
+                never_answered: true,
                 ..replica(3, ReplicaState::Ejected(Duration::from_secs(2)))
             },
             replica(4, ReplicaState::Tried),
@@ -393,10 +416,10 @@ orders.get
   limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
   connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
   replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer
-    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % answered
-    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % answered
-    10.0.0.1:3             HTTP    failed and is left out for 2.0s, 2 in flight, instance 9f3c000027ab51d0
-    10.0.0.1:4             frames  failed and is tried with one call, 2 in flight, reported 17, latency 1.5ms, 90 % answered
+    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
+    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
+    10.0.0.1:3             HTTP    failed and is left out for 2.0s, 2 in flight, instance 9f3c000027ab51d0, no answer yet
+    10.0.0.1:4             frames  failed and is tried with one call, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
 ";
         assert_eq!(explanation.to_string(), expected);
     }

@@ -24,6 +24,8 @@ pub(super) struct ReplicaLoad {
     pub(super) in_flight: u32,
     report: Option<LoadReport>,
     record: Option<ReplicaRecord>,
+    /// Whether it has answered a call.
+    has_answered: bool,
     /// Since when calls are in flight and no answer has come.
     silent_since: Option<f64>,
 }
@@ -98,7 +100,7 @@ const MEAN_OVER: u32 = 64;
 
 impl ReplicaLoad {
     pub(super) fn new() -> Self {
-        Self { in_flight: 0, report: None, record: None, silent_since: None }
+        Self { in_flight: 0, report: None, record: None, has_answered: false, silent_since: None }
     }
 
     /// A call was sent to the replica.
@@ -130,6 +132,7 @@ impl ReplicaLoad {
         let is_answered = outcome == ReplicaOutcome::Answered;
         let latency = service.bounded(latency);
         if is_answered {
+            self.has_answered = true;
             service.answered(latency);
         }
         let mut record = self.record(service, now);
@@ -160,10 +163,15 @@ impl ReplicaLoad {
         self.report.as_ref().map(|report| report.calls)
     }
 
-    /// How long an answer takes, if a call has ended, and the share of the calls that were answered.
+    /// How long an answer takes, if there was one, and the share of the calls that succeeded.
     pub(super) fn latency_and_success(&self, service: &ServiceLoad, now: f64) -> (Option<f64>, f64) {
         let record = self.record(service, now);
-        (self.record.map(|_| record.latency), record.success)
+        (self.record.filter(|_| self.has_answered).map(|_| record.latency), record.success)
+    }
+
+    /// Whether calls have ended there, and none was answered.
+    pub(super) fn never_answered(&self) -> bool {
+        self.record.is_some() && !self.has_answered
     }
 
     /// How long a call takes here as against elsewhere. The replica with the lowest score is the best.

@@ -1,10 +1,15 @@
 //! What a client says of its calls and of its service: `Client::explain`, `Call::explain`, `GET /rpc/!explain`.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::harness::foreign::{Foreign, ret};
+use crate::harness::foreign::{Foreign, ret, skip};
 use crate::harness::{Running, get, raw, within};
-use byname::{Client, Error, ExplainedSetting, Explanation, ReplicaState, Server, SettingSource, Transport, rpc};
+use byname::{
+    Client, Discover, DiscoverFuture, Error, ExplainedSetting, Explanation, ReplicaState, Replicas, Server,
+    SettingSource, Transport, rpc,
+};
 
 #[rpc(readonly, timeout = "3s")]
 async fn look(order: u64) -> u64 {
@@ -94,12 +99,72 @@ async fn a_client_says_what_it_knows_of_its_replicas_and_connections() {
     let (healthy, ill) = (replica(&well), replica(&broken));
     assert_eq!((healthy.state, healthy.in_flight, healthy.is_by_frames), (ReplicaState::Serving, 0, false));
     assert!(healthy.success > 0.9 && ill.success < 0.8, "{service:?}");
+    assert!(ill.never_answered && ill.latency.is_none() && !healthy.never_answered, "{service:?}");
+    let shown = service.to_string();
+    assert!(shown.contains(", no answer yet\n") && shown.contains(" % succeeded\n"), "{shown}");
     let used = service.connections;
     let requests = broken.requests().len() + well.requests().len() + other.requests().len();
     assert_eq!(used.http_opened + used.http_reused, requests as u64);
     let opened = broken.opened() + well.opened() + other.opened();
     assert_eq!((used.http_opened, used.frames_opened, used.waited), (opened as u64, 0, 0));
     assert!(used.calls < requests as u64, "some calls were repeated");
+}
+
+/// The replicas are those that the test says.
+#[derive(Clone)]
+struct Said(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Discover for Said {
+    fn replicas<'a>(&'a self, _: Option<&'a Replicas>) -> DiscoverFuture<'a> {
+        let now = self.0.lock().unwrap().clone();
+        Box::pin(async move { Ok(Replicas::new(now)) })
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_discovery_has_dropped_is_not_shown() {
+    let (one, other) = (Foreign::answering(ret("1")).await, Foreign::answering(ret("1")).await);
+    let said = Said(Arc::new(Mutex::new(vec![one.address, other.address])));
+    let client = Client::builder("orders.test/rpc").discover(said.clone()).transport(Transport::Http).build().unwrap();
+    within(look::on(&client, 1)).await.unwrap();
+    assert_eq!(client.explain("look").await.service.unwrap().replicas.len(), 2);
+    *said.0.lock().unwrap() = vec![one.address];
+    skip(Duration::from_secs(6)).await;
+    within(look::on(&client, 1)).await.unwrap();
+    let shown = async || client.explain("look").await.service.unwrap();
+    let changed = async {
+        while shown().await.known.unwrap().addresses.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(changed).await;
+    let replicas = shown().await.replicas;
+    assert!(replicas.len() == 1 && replicas[0].address == one.address.into(), "{replicas:?}");
+}
+
+#[tokio::test]
+async fn replicas_that_this_client_does_not_use_are_counted() {
+    let three = [(); 3].map(|()| Foreign::answering(ret("1")));
+    let three = futures_util::future::join_all(three).await;
+    let builder = Client::builder("orders.test/rpc").addresses(three.iter().map(|one| one.address));
+    let client = builder.limits(|limits| limits.connections = 2).build().unwrap();
+    within(look::on(&client, 1)).await.unwrap();
+    let shown = client.explain("look").await.to_string();
+    assert!(shown.contains("  replicas     3 known, 2 of them used by this client\n"), "{shown}");
+}
+
+#[tokio::test]
+async fn where_calls_go_by_frames_an_address_without_a_connection_gets_none() {
+    let (by_frames, by_http) = (Running::new(Server::new().method::<look>()).await, Foreign::answering(ret("1")).await);
+    let url = format!("http://{},{}/rpc", by_frames.address, by_http.address);
+    let client = Client::builder(&url).transport(Transport::Frames).build().unwrap();
+    let shown = async || client.explain("look").await.service.unwrap();
+    while !shown().await.replicas.iter().any(|replica| replica.is_by_frames) {
+        within(look::on(&client, 1)).await.unwrap();
+    }
+    let service = shown().await;
+    let row = service.replicas.iter().find(|replica| replica.address == by_http.address.into()).unwrap();
+    assert_eq!((row.state, row.latency), (ReplicaState::NotConnected, None), "{service}");
 }
 
 #[tokio::test]
