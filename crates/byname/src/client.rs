@@ -341,7 +341,7 @@ impl Client {
             url: url.as_ref().into(),
             endpoint: None,
             limits: Limits::default(),
-            addresses: Vec::new(),
+            addresses: None,
             discover: None,
             transport,
             codec,
@@ -667,7 +667,7 @@ pub struct ClientBuilder {
     url: String,
     endpoint: Option<String>,
     limits: Limits,
-    addresses: Vec<String>,
+    addresses: Option<Vec<String>>,
     discover: Option<Arc<dyn Discover>>,
     /// The number of this client, and how many there are.
     subset: Option<(u32, u32)>,
@@ -708,8 +708,9 @@ impl ClientBuilder {
     /// let data = byname::Client::builder("data.internal/rpc").addresses(replicas).build()?;
     /// # Ok::<(), byname::Error>(())
     /// ```
+    /// [`build`](Self::build) rejects a list without an address, and an address that is there twice.
     pub fn addresses<A: ToString>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
-        self.addresses.extend(addresses.into_iter().map(|address| address.to_string()));
+        self.addresses.get_or_insert_default().extend(addresses.into_iter().map(|address| address.to_string()));
         self
     }
 
@@ -792,12 +793,10 @@ impl ClientBuilder {
         if let Some(endpoint) = &self.endpoint {
             url.set_endpoint(&self.url, endpoint)?;
         }
-        let addresses =
-            self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<Vec<_>, _>>()?;
-        let given = match (addresses.is_empty(), self.discover) {
-            (true, discover) => discover.map(GivenReplicas::Discover),
-            (false, None) => Some(GivenReplicas::Addresses(addresses)),
-            (false, Some(_)) => {
+        let given = match (self.addresses, self.discover) {
+            (None, discover) => discover.map(GivenReplicas::Discover),
+            (Some(addresses), None) => Some(GivenReplicas::Addresses(service_url::replicas(&addresses)?)),
+            (Some(_), Some(_)) => {
                 let why = format!(
                     "a client of {} has both `ClientBuilder::addresses` and `ClientBuilder::discover`; leave one out",
                     url.shown()
@@ -810,7 +809,7 @@ impl ClientBuilder {
             let Some(subset) = ReplicaSubset::numbered(client, clients) else {
                 let why = format!(
                     "a client of {} has `ClientBuilder::subset({client}, {clients})`; the clients are numbered from 0, so the \
-                     first number is less than the second",
+                     first number must be less than the second",
                     target.url()
                 );
                 return Err(Error::refused(Code::InvalidArgument, why));

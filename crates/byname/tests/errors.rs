@@ -751,6 +751,22 @@ async fn addresses(page: &mut Page) {
         "Give the IP addresses of the replicas. Put a name into the URL instead: the client uses all its addresses.",
     );
     page.add(
+        "A client has a list of addresses that is empty",
+        failed(Client::builder("data.internal/rpc").addresses(Vec::<String>::new()).build()),
+        "Find out why there are none. Without `ClientBuilder::addresses` the client uses the addresses of the name.",
+    );
+    page.add(
+        "An address is there twice",
+        failed(Client::builder("data.internal/rpc").addresses(["10.0.0.1:8080", "10.0.0.1:8080"]).build()),
+        "One of the two was meant to be another replica.",
+    );
+    page.add("The scheme of a URL has one slash", failed(Client::new("http:/10.0.0.1:8080/rpc")), "Write two slashes.");
+    page.add(
+        "An IPv6 address in a client's URL has no brackets",
+        failed(Client::new("::1:8080/rpc")),
+        "Without brackets it is not clear where the address ends and the port begins.",
+    );
+    page.add(
         "Two places say where the replicas are",
         failed(Client::builder("data-1:8080,data-2:8080").addresses(["10.0.0.1:8080"]).build()),
         "The URL says how the replicas are called where `ClientBuilder::addresses` or `ClientBuilder::discover` says where they \
@@ -2130,7 +2146,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
     ("the same error", "a line about an earlier attempt, which the beginning of the page explains"),
     (": the error above", "as above"),
-    ("\\nnot sent again: ", "as above"),
+    ("not sent again: ", "as above"),
     ("no time is left for another attempt", "as above"),
     ("the retry budget of the client is used up", "as above"),
     ("it was made while a repetition is served", "as above"),

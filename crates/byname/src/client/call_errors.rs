@@ -18,7 +18,7 @@ pub(super) fn late(url: &str, name: &str, allowed: Duration, executed: Executed)
     };
     let (paused, allowed) = (paused_clock(), to_milliseconds(allowed));
     let why = format!(
-        "`{name}` of {url} was not answered within {allowed:?}; {what}; allow more time with `.timeout(…)`{paused}"
+        "`{name}` of {url} did not answer within {allowed:?}; {what}; allow more time with `.timeout(…)`{paused}"
     );
     Error::new(Code::DeadlineExceeded, why).executed_is(executed)
 }

@@ -61,7 +61,7 @@ async fn a_time_out_names_the_service_and_the_replica() {
     let (replicas, url) = three(async || Foreign::holding("").await).await;
     let call = add::on(&Client::new(&url).unwrap(), 1, 2).timeout(Duration::from_millis(20));
     let error = within(call).await.unwrap_err();
-    let from = format!("`add` of {url} was not answered within ");
+    let from = format!("`add` of {url} did not answer within ");
     let to = format!(" (at {})", asked(&replicas));
     assert!(error.message().starts_with(&from) && error.message().ends_with(&to), "{error}");
 }
