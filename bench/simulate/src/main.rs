@@ -2,6 +2,7 @@
 
 mod balancer;
 mod peak_ewma;
+mod plots;
 #[path = "../../../crates/byname/src/client/rendezvous_hash.rs"]
 #[allow(dead_code, reason = "no call of the simulation has a key")]
 mod rendezvous_hash;
@@ -12,6 +13,7 @@ mod with_ejection;
 mod without_ejection;
 mod world;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -31,6 +33,9 @@ struct Options {
     /// Only balancers whose names contain one of these
     #[arg(long, value_delimiter = ',')]
     balancers: Vec<String>,
+    /// Draws the plots of docs/reliability.md into this directory, and prints no tables
+    #[arg(long)]
+    plots: Option<PathBuf>,
 }
 
 /// Runs a scenario with one balancer and one seed.
@@ -60,6 +65,16 @@ struct Figure {
 
 fn main() {
     let options = Options::parse();
+    if let Some(directory) = &options.plots {
+        match plots::draw(directory, options.seeds) {
+            Ok(files) => files.iter().for_each(|file| println!("{}", file.display())),
+            Err(why) => {
+                eprintln!("the plots can't be drawn: {why}");
+                std::process::exit(1);
+            }
+        }
+        return;
+    }
     let has = |names: &[String], name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
     for experiment in experiments().iter().filter(|experiment| has(&options.scenarios, &experiment.name)) {
         println!("\n{}, {} seeds: median (least, most)\n", experiment.name, options.seeds);

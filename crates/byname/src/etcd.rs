@@ -121,6 +121,12 @@ impl EtcdConnection {
         gateway::is_alive(&answer).ok_or_else(|| self.unknown(&answer))
     }
 
+    /// Whether this key is there, and ends with the lease.
+    pub(crate) async fn has(&mut self, key: &str, lease: LeaseId) -> io::Result<bool> {
+        let answer = self.ask(gateway::one_key(key)).await?;
+        gateway::ends_with(&answer, lease).ok_or_else(|| self.unknown(&answer))
+    }
+
     /// Ends the lease, and deletes its keys. It may have ended already.
     pub(crate) async fn revoke(&mut self, lease: LeaseId) -> io::Result<()> {
         let (status, answer) = self.exchange(gateway::revoke(lease)).await?;

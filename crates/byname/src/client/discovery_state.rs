@@ -255,12 +255,12 @@ mod tests {
     fn a_lookup_begins_when_the_answer_is_old_and_only_one() {
         let now = Instant::now();
         let mut state = answered_first(1, 3 * SECOND, now);
-        assert!(!state.used(HERE, now + 2 * SECOND).is_some());
+        assert!(state.used(HERE, now + 2 * SECOND).is_none());
         let old = now + 3 * SECOND;
         assert!(
             state.used(HERE, old).is_some()
-                && !state.used(HERE, old).is_some()
-                && !state.used(HERE, old + 60 * SECOND).is_some()
+                && state.used(HERE, old).is_none()
+                && state.used(HERE, old + 60 * SECOND).is_none()
         );
         assert_eq!(state.known(), Some((&Arc::new(1), 1)), "the old answer is used meanwhile");
         assert_eq!(state.age(old), Some(3 * SECOND));
@@ -291,7 +291,7 @@ mod tests {
         assert!(state.failed("the server is down".into(), now + SECOND));
         assert_eq!((state.known(), state.failure()), (Some((&Arc::new(1), 1)), Some("the server is down")));
         assert!(
-            !state.used(HERE, now + SECOND + FRESH - SECOND).is_some()
+            state.used(HERE, now + SECOND + FRESH - SECOND).is_none()
                 && state.used(HERE, now + SECOND + FRESH).is_some()
         );
         assert!(!state.failed("it is down".into(), now + 7 * SECOND), "it was said before");
@@ -338,7 +338,7 @@ mod tests {
     fn nobody_waits_for_a_lookup_that_waits_for_a_change() {
         let now = Instant::now();
         let mut state = answered_first(1, Duration::ZERO, now);
-        assert!(!state.used(HERE, now).is_some(), "a source that always answers at once is not asked by each call");
+        assert!(state.used(HERE, now).is_none(), "a source that always answers at once is not asked by each call");
         assert!(state.used(HERE, now + SECOND).is_some());
         assert_eq!(state.doubted(1, HERE, now + 99 * SECOND), DoubtedAnswer::Keep);
         state.answered(2, Duration::ZERO, None, now + 99 * SECOND);

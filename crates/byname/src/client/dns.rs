@@ -226,12 +226,12 @@ mod tests {
         // The name is an alias, whose own query fails.
         server.alias("_rpc._tcp.orders.test.", 9, "_rpc._tcp.gone.test.");
         server.silence_of("_rpc._tcp.orders.test.", RecordType::CNAME);
-        let why = SrvSource::asking(url, resolver()).look_up().await.err().expect("it is not known").to_string();
+        let why = SrvSource::asking(url, resolver()).look_up().await.expect_err("it is not known").to_string();
         assert!(why.contains("timed out"), "{why}");
         server.forget();
         server.alias("_rpc._tcp.orders.test.", 9, "_rpc._tcp.gone.test.");
         server.code("_rpc._tcp.orders.test.", RecordType::CNAME, ResponseCode::ServFail);
-        let why = SrvSource::asking(url, resolver()).look_up().await.err().expect("it is not known").to_string();
+        let why = SrvSource::asking(url, resolver()).look_up().await.expect_err("it is not known").to_string();
         assert!(why.contains("Server Failure"), "{why}");
     }
 

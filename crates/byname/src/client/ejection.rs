@@ -68,7 +68,7 @@ impl Ejection {
             _ if !self.is_serving() => return false,
             ReplicaOutcome::Refused | ReplicaOutcome::Cancelled => return false,
             ReplicaOutcome::Answered => false,
-            ReplicaOutcome::Failed => true,
+            ReplicaOutcome::Failed | ReplicaOutcome::TimedOut => true,
         };
         self.failures_in_a_row = if has_failed { self.failures_in_a_row.saturating_add(1) } else { 0 };
         self.recent.add(has_failed, now);
@@ -110,7 +110,7 @@ impl Ejection {
             // It was brought back because others have gone.
             _ if self.is_serving() => {}
             ReplicaOutcome::Answered => self.readmit(now),
-            ReplicaOutcome::Failed => self.eject(now),
+            ReplicaOutcome::Failed | ReplicaOutcome::TimedOut => self.eject(now),
             // That says neither. Another call tries it later: if it were the next, a client that makes one call at a time
             // would send all calls there.
             ReplicaOutcome::Refused | ReplicaOutcome::Cancelled => {

@@ -218,6 +218,13 @@ impl ReplicaChoice {
         let seconds = self.seconds(now);
         let may_eject = self.replicas.len() - self.serving < self.replicas.len() / 2;
         let replica = &mut self.replicas[index];
+        // A caller with a short deadline says nothing about the replica.
+        let outcome = match outcome {
+            ReplicaOutcome::TimedOut if !replica.load.was_silent(call.sent, seconds, &self.service) => {
+                ReplicaOutcome::Cancelled
+            }
+            outcome => outcome,
+        };
         replica.load.ended(outcome, seconds - call.sent, seconds, &mut self.service);
         if call.kind == SentCallKind::Probe {
             replica.ejection.probed(outcome, now);
@@ -370,7 +377,7 @@ mod tests {
     use fastrand::Rng;
     use proptest::prelude::*;
 
-    use super::ReplicaOutcome::{Answered, Cancelled, Failed, Refused};
+    use super::ReplicaOutcome::{Answered, Cancelled, Failed, Refused, TimedOut};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -568,6 +575,23 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_counts_if_an_answer_was_due_and_the_replica_was_silent() {
+        let (mut choice, ids, mut now, _) = replicas(3);
+        let mut calls = |choice: &mut ReplicaChoice, other: ReplicaOutcome| {
+            let [late, early] = [(); 2].map(|()| choice.send_to(ids[0], now).unwrap());
+            choice.ended(early, other, now + SECOND / 2);
+            choice.ended(late, TimedOut, now + SECOND);
+            now += SECOND;
+        };
+        (0..20).for_each(|_| calls(&mut choice, Answered));
+        assert!(is_serving(&choice, ids[0]), "it has answered others");
+        (0..4).for_each(|_| calls(&mut choice, TimedOut));
+        assert!(is_serving(&choice, ids[0]), "half of the deadlines came before an answer was due");
+        (0..2).for_each(|_| calls(&mut choice, TimedOut));
+        assert!(!is_serving(&choice, ids[0]), "it was silent");
+    }
+
+    #[test]
     fn never_more_than_half_are_ejected() {
         for (count, most) in [(2, 1), (3, 1), (4, 2), (7, 3)] {
             let (mut choice, ids, now, mut random) = replicas(count);
@@ -608,7 +632,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let outcome = prop_oneof![Just(Answered), Just(Failed), Just(Failed), Just(Refused), Just(Cancelled)];
+        let outcome = prop_oneof![Just(Answered), Just(Failed), Just(TimedOut), Just(Refused), Just(Cancelled)];
         let end = (any::<usize>(), outcome, proptest::option::of(0..50u32));
         prop_oneof![
             1 => Just(Step::Join),

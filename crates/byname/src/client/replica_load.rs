@@ -9,6 +9,8 @@
 pub(super) enum ReplicaOutcome {
     /// It answered. A function's own error and a rejected argument are answers.
     Answered,
+    /// The deadline of the call has passed. Whether it has failed depends on what else it did.
+    TimedOut,
     /// It did not connect, broke the connection, was unavailable, panicked, or sent no byte before the deadline.
     Failed,
     /// It had too much to do and refused the call. It is busy, not ill.
@@ -24,10 +26,10 @@ pub(super) struct ReplicaLoad {
     pub(super) in_flight: u32,
     report: Option<LoadReport>,
     record: Option<ReplicaRecord>,
-    /// Whether it has answered a call.
-    has_answered: bool,
     /// Since when calls are in flight and no answer has come.
     silent_since: Option<f64>,
+    /// When it has answered last.
+    answered_at: Option<f64>,
 }
 
 /// What the replica said of its calls in flight.
@@ -100,7 +102,7 @@ const MEAN_OVER: u32 = 64;
 
 impl ReplicaLoad {
     pub(super) fn new() -> Self {
-        Self { in_flight: 0, report: None, record: None, has_answered: false, silent_since: None }
+        Self { in_flight: 0, report: None, record: None, silent_since: None, answered_at: None }
     }
 
     /// A call was sent to the replica.
@@ -132,13 +134,15 @@ impl ReplicaLoad {
         let is_answered = outcome == ReplicaOutcome::Answered;
         let latency = service.bounded(latency);
         if is_answered {
-            self.has_answered = true;
+            self.answered_at = Some(now);
             service.answered(latency);
         }
         let mut record = self.record(service, now);
         match outcome {
             ReplicaOutcome::Answered => record.success += SUCCESS_GAIN * (1.0 - record.success),
-            ReplicaOutcome::Failed | ReplicaOutcome::Refused => record.success -= SUCCESS_GAIN * record.success,
+            ReplicaOutcome::Failed | ReplicaOutcome::TimedOut | ReplicaOutcome::Refused => {
+                record.success -= SUCCESS_GAIN * record.success;
+            }
             ReplicaOutcome::Cancelled if latency <= record.latency => return,
             ReplicaOutcome::Cancelled => {}
         }
@@ -151,6 +155,13 @@ impl ReplicaLoad {
             _ => (record.bad_calls + 1).min(MOST_BAD_CALLS),
         };
         self.record = Some(record);
+    }
+
+    /// Whether the end of a call at its deadline speaks against the replica: it had the time that an answer usually takes, and
+    /// has answered no other call meanwhile.
+    pub(super) fn was_silent(&self, sent: f64, now: f64, service: &ServiceLoad) -> bool {
+        let had_time = service.latency.count == 0 || now - sent > service.latency.value;
+        had_time && self.answered_at.is_none_or(|at| at <= sent)
     }
 
     /// The replica was ejected and has answered again: what it did before says nothing more.
@@ -166,12 +177,12 @@ impl ReplicaLoad {
     /// How long an answer takes, if there was one, and the share of the calls that succeeded.
     pub(super) fn latency_and_success(&self, service: &ServiceLoad, now: f64) -> (Option<f64>, f64) {
         let record = self.record(service, now);
-        (self.record.filter(|_| self.has_answered).map(|_| record.latency), record.success)
+        (self.record.filter(|_| self.answered_at.is_some()).map(|_| record.latency), record.success)
     }
 
     /// Whether calls have ended there, and none was answered.
     pub(super) fn never_answered(&self) -> bool {
-        self.record.is_some() && !self.has_answered
+        self.record.is_some() && self.answered_at.is_none()
     }
 
     /// How long a call takes here as against elsewhere. The replica with the lowest score is the best.

@@ -11,7 +11,8 @@ pub(super) fn replica_outcome(reply: &Reply) -> ReplicaOutcome {
         return ReplicaOutcome::Answered;
     };
     match error.code() {
-        Code::Unavailable | Code::Internal | Code::DeadlineExceeded => ReplicaOutcome::Failed,
+        Code::Unavailable | Code::Internal => ReplicaOutcome::Failed,
+        Code::DeadlineExceeded => ReplicaOutcome::TimedOut,
         Code::ResourceExhausted => ReplicaOutcome::Refused,
         _ => ReplicaOutcome::Answered,
     }

@@ -80,6 +80,11 @@ pub(super) fn delete(key: &str) -> JsonRequest {
     JsonRequest::post("/v3/kv/deleterange", json!({ "key": encoded(key) }))
 }
 
+/// Asks for one key, without its value.
+pub(super) fn one_key(key: &str) -> JsonRequest {
+    JsonRequest::post("/v3/kv/range", json!({ "key": encoded(key), "keys_only": true }))
+}
+
 /// What is wrong, if the answer says so.
 pub(super) fn error(answer: &Value) -> Option<String> {
     let error = answer.get("error")?;
@@ -120,6 +125,17 @@ pub(super) fn news(value: &Value) -> Option<WatchNews> {
         None => Vec::new(),
     };
     Some(WatchNews::Changed { changes, revision: revision(result)? })
+}
+
+/// Whether the key that was asked for is there, and ends with this lease.
+pub(super) fn ends_with(answer: &Value, lease: LeaseId) -> Option<bool> {
+    let has_lease = |entry: &Value| entry.get("lease").and_then(number) == Some(lease.0);
+    let is_there = match answer.get("kvs") {
+        Some(entries) => entries.as_array()?.iter().any(has_lease),
+        None => false,
+    };
+    // Every answer has a revision.
+    revision(answer).map(|_| is_there)
 }
 
 pub(super) fn granted(answer: &Value) -> Option<LeaseId> {
@@ -215,6 +231,11 @@ mod tests {
         assert_eq!(granted(&json!({ "header": header, "ID": "77", "TTL": "10" })), Some(LeaseId(77)));
         assert_eq!(is_alive(&json!({ "result": { "header": header, "ID": "77", "TTL": "10" } })), Some(true));
         assert_eq!(is_alive(&json!({ "result": { "header": header, "ID": "77" } })), Some(false));
+        let entry =
+            json!({ "key": "YS8x", "create_revision": "5", "mod_revision": "5", "version": "1", "lease": "77" });
+        let one = json!({ "header": header, "kvs": [entry], "count": "1" });
+        assert_eq!([77, 78].map(|lease| ends_with(&one, LeaseId(lease))), [Some(true), Some(false)]);
+        assert_eq!(ends_with(&json!({ "header": header }), LeaseId(77)), Some(false), "it is not there");
         let failed = json!({ "error": "etcdserver: requested lease not found", "code": 5, "message": "…" });
         assert_eq!(error(&failed).as_deref(), Some("etcdserver: requested lease not found"));
         assert!(is_not_found(&failed) && !is_not_found(&json!({ "error": "no leader", "code": 14 })));
@@ -232,6 +253,7 @@ mod tests {
             json!({ "result": { "header": { "revision": "1" }, "events": [{ "type": "MOVE", "kv": { "key": "YQ==" } }] } }),
         ] {
             assert_eq!((keys(&other), news(&other), granted(&other)), (None, None, None), "{other}");
+            assert_ne!(ends_with(&other, LeaseId(1)), Some(true), "{other}");
         }
     }
 }

@@ -105,10 +105,7 @@ impl Announcer {
                     continue;
                 }
                 LeaseStep::Announce { revoke } => self.announce(revoke).await,
-                LeaseStep::KeepAlive(lease) => match self.connected().await {
-                    Ok(connection) => connection.keep_alive(lease).await.map(|is_alive| self.kept(is_alive)),
-                    Err(why) => Err(why),
-                },
+                LeaseStep::KeepAlive(lease) => self.keep_alive(lease).await,
             };
             match result {
                 Ok(()) => self.announcement.cluster.answered(),
@@ -135,14 +132,25 @@ impl Announcer {
         Ok(())
     }
 
-    fn kept(&mut self, is_alive: bool) {
+    /// Keeps the lease alive, and looks for the key: it may have been deleted, or etcd may have been restored without it.
+    async fn keep_alive(&mut self, lease: LeaseId) -> io::Result<()> {
+        let is_alive = self.connected().await?.keep_alive(lease).await?;
+        let key = self.key.clone();
+        let has_key = is_alive && self.connected().await?.has(&key, lease).await?;
         let Announcement { cluster, address } = &self.announcement;
         if !is_alive {
             self.state.lost(Instant::now());
             warn!("{} has dropped {address}, because it heard nothing for {TTL:?}; announcing it again", cluster.url());
+        } else if !has_key {
+            self.state.key_lost(Instant::now());
+            warn!(
+                "{} has no key of {address} any more, although its lease is alive; announcing it again",
+                cluster.url()
+            );
         } else if self.state.kept(Instant::now()) {
             info!("{} answers again, and has kept {address}", cluster.url());
         }
+        Ok(())
     }
 
     fn failed(&mut self, why: &io::Error) {

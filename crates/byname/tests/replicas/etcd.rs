@@ -356,6 +356,52 @@ async fn a_server_announces_itself_again_when_etcd_was_paused_for_longer_than_th
     assert_eq!(known.addresses, [one.address.into()]);
 }
 
+/// micro-in-cn/questions#5, etcd-io/etcd#14189: the key was gone while the lease was alive, and the server was not found
+/// again.
+#[ignore = "needs etcd"]
+#[tokio::test]
+async fn a_server_announces_itself_again_when_its_key_was_deleted() {
+    let etcd = Etcd::new().await;
+    let one = Announced::new(1, &etcd).await;
+    etcd.has_keys(1).await;
+    let before = etcd.keys("orders").await;
+    let client = etcd.client();
+    assert_eq!(who(&client).await.unwrap(), 1);
+    let mut log = Log::new();
+    etcd.asked("/v3/kv/deleterange", json!({ "key": BASE64_STANDARD.encode(&before[0].0) })).await;
+    etcd.has_keys(0).await;
+    etcd.has_keys(1).await;
+    assert_eq!(etcd.keys("orders").await, before);
+    log.until(&format!("{} has no key of {} any more", etcd.url(), one.address)).await;
+    // The key has the new lease, which is kept alive: it outlives the old one.
+    one.stopped().await;
+    etcd.has_keys(0).await;
+}
+
+/// etcd-io/etcd#14303: after etcd was restored from a snapshot, watches waited for a revision that was far away.
+#[ignore = "needs etcd"]
+#[tokio::test]
+async fn an_etcd_that_has_lost_its_data_gets_the_keys_again_and_is_followed() {
+    let mut etcd = Etcd::new().await;
+    let one = Announced::new(1, &etcd).await;
+    etcd.has_keys(1).await;
+    for value in 0..50 {
+        etcd.put("other", &value.to_string()).await;
+    }
+    let client = etcd.client();
+    assert_eq!(who(&client).await.unwrap(), 1);
+    etcd.kill().await;
+    fs::remove_dir_all(etcd.directory.path().join("data")).unwrap();
+    etcd.start().await;
+    etcd.has_keys(1).await;
+    let two = Announced::new(2, &etcd).await;
+    let known = knows(&client, |known| known.addresses.len() == 2).await;
+    assert!(known.addresses.contains(&one.address.into()) && known.addresses.contains(&two.address.into()));
+    // The watch is alive at the new revisions.
+    two.stopped().await;
+    knows(&client, |known| known.addresses == [one.address.into()]).await;
+}
+
 #[ignore = "needs etcd"]
 #[tokio::test]
 async fn a_compaction_between_two_watches_loses_no_change() {

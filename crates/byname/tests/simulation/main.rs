@@ -1,4 +1,5 @@
 //! Services in virtual time, on a network that fails.
 
+mod reported_failures;
 mod simulated_failures;
 mod simulation;

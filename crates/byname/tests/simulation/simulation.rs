@@ -513,3 +513,35 @@ fn the_seed_that_fails_is_printed_and_can_be_run_alone() {
     let (passed, said) = run(Some("four"));
     assert!(!passed && said.contains("expected the number of a seed, such as BYNAME_SEED=17"), "{said}");
 }
+
+/// They all lose their connection in the same moment, with a call in flight that is repeated.
+#[test]
+fn a_thousand_clients_that_lose_their_server_connect_again_spread_over_time() {
+    let run = passes(|sim| async move {
+        sim.latency(Latency::constant(ms(1)));
+        sim.machine("one", || Server::new().method::<work>());
+        let clients = (0..1000).map(|_| Client::new("one:80")).collect::<Result<Vec<_>, _>>()?;
+        let calls: Vec<_> =
+            clients.iter().map(|client| simulation::spawn(work::on(client, 1000).into_future())).collect();
+        sleep(ms(500)).await;
+        sim.crash("one");
+        sim.restart("one");
+        for call in calls {
+            call.await??;
+        }
+        Ok(())
+    });
+    let (_, after) = run.trace.split_once("crashes").expect("it crashes");
+    let times: Vec<f64> = after
+        .lines()
+        .filter(|line| line.contains(" connects to one:80 "))
+        .map(|line| line.split_whitespace().next().unwrap().parse::<f64>().unwrap() * 1000.0)
+        .collect();
+    assert!(times.len() >= 1000, "{}", times.len());
+    // Each waits for a random part of 50 ms: twenty of them in each millisecond.
+    let in_one_ms = |at: &f64| times.iter().filter(|time| (*at..*at + 1.0).contains(time)).count();
+    let busiest = times.iter().map(in_one_ms).max().unwrap();
+    let (first, last) = (times.iter().copied().fold(f64::MAX, f64::min), times.iter().copied().fold(0.0, f64::max));
+    println!("{} connections in {:.0} ms, {busiest} in the busiest one", times.len(), last - first);
+    assert!(busiest <= 60 && last - first >= 40.0, "{busiest} in one ms, within {} ms", last - first);
+}

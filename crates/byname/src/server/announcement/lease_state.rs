@@ -76,6 +76,11 @@ impl LeaseState {
         (self.lease, self.is_announced, self.due) = (None, false, now);
     }
 
+    /// The lease is alive, but the key is not there with it. Announce again at once.
+    pub(super) fn key_lost(&mut self, now: Instant) {
+        (self.is_announced, self.due) = (false, now);
+    }
+
     /// The step has failed. The next one is due at `again`. Returns whether it is the first failure.
     pub(super) fn failed(&mut self, again: Instant) -> bool {
         self.due = again;
@@ -131,6 +136,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_gone_is_written_again_with_another_lease() {
+        let now = Instant::now();
+        let mut state = LeaseState::new(now);
+        state.granted(LeaseId(1));
+        state.announced(now);
+        state.key_lost(now + PERIOD);
+        assert_eq!(state.step(now + PERIOD), LeaseStep::Announce { revoke: Some(LeaseId(1)) });
+    }
+
+    #[test]
     fn a_key_that_could_not_be_written_takes_a_new_lease_after_the_old_one_is_revoked() {
         let now = Instant::now();
         let mut state = LeaseState::new(now);
@@ -182,6 +197,10 @@ mod tests {
                         prop_assert_eq!(lease, LeaseId(id), "only the last lease has the key");
                         state.lost(now);
                         prop_assert_eq!(state.step(now), LeaseStep::Announce { revoke: None });
+                    }
+                    (LeaseStep::KeepAlive(lease), 2) => {
+                        state.key_lost(now);
+                        prop_assert_eq!(state.step(now), LeaseStep::Announce { revoke: Some(lease) });
                     }
                     (LeaseStep::KeepAlive(_), _) => drop(state.kept(now)),
                 }
