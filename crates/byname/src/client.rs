@@ -94,7 +94,7 @@ pub use self::explanation::{
     ExplainedConnections, ExplainedReplica, ExplainedService, ExplainedSetting, Explanation, ReplicaState,
     SettingSource,
 };
-use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout};
+use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout, without_hedges};
 pub use self::policy::Policy;
 use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
@@ -267,10 +267,12 @@ impl CallScope {
         {
             let hedge = settings.iter_mut().find(|setting| setting.name == "hedge");
             let delay = method.and_then(|method| service.hedge_delay(method));
-            hedge.into_iter().for_each(|setting| setting.value = hedge_value(method, delay));
+            hedge.into_iter().for_each(|setting| setting.value = hedge_value(method, policy.attempts, delay));
         }
         settings.push(repeated_setting(method));
-        Explanation { name: name.to_owned(), settings, service: None }
+        let is_hopeless = own.unwrap_or(policy.timeout).is_zero();
+        let refused = self.refusal().or_else(|| is_hopeless.then(|| call::no_time(name)));
+        Explanation { name: name.to_owned(), settings, refused, service: None }
     }
 
     /// Why no call can be made, if so.
@@ -339,7 +341,7 @@ impl Client {
             url: url.as_ref().into(),
             endpoint: None,
             limits: Limits::default(),
-            addresses: Vec::new(),
+            addresses: None,
             discover: None,
             transport,
             codec,
@@ -391,7 +393,12 @@ impl Client {
         let mut explanation = self.scope.explained(name, method, own);
         if let Route::Remote(service) = &self.scope.way {
             service.look_up().await;
-            explanation.service = Some(service.explained());
+            let service = service.explained();
+            // Several servers may be behind one address.
+            if service.replicas.len() < 2 && service.known.as_ref().is_some_and(|known| known.addresses.len() < 2) {
+                without_hedges(&mut explanation.settings);
+            }
+            explanation.service = Some(service);
         }
         explanation
     }
@@ -660,7 +667,7 @@ pub struct ClientBuilder {
     url: String,
     endpoint: Option<String>,
     limits: Limits,
-    addresses: Vec<String>,
+    addresses: Option<Vec<String>>,
     discover: Option<Arc<dyn Discover>>,
     /// The number of this client, and how many there are.
     subset: Option<(u32, u32)>,
@@ -701,8 +708,9 @@ impl ClientBuilder {
     /// let data = byname::Client::builder("data.internal/rpc").addresses(replicas).build()?;
     /// # Ok::<(), byname::Error>(())
     /// ```
+    /// [`build`](Self::build) rejects a list without an address, and an address that is there twice.
     pub fn addresses<A: ToString>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
-        self.addresses.extend(addresses.into_iter().map(|address| address.to_string()));
+        self.addresses.get_or_insert_default().extend(addresses.into_iter().map(|address| address.to_string()));
         self
     }
 
@@ -785,12 +793,10 @@ impl ClientBuilder {
         if let Some(endpoint) = &self.endpoint {
             url.set_endpoint(&self.url, endpoint)?;
         }
-        let addresses =
-            self.addresses.iter().map(|address| service_url::replica(address)).collect::<Result<Vec<_>, _>>()?;
-        let given = match (addresses.is_empty(), self.discover) {
-            (true, discover) => discover.map(GivenReplicas::Discover),
-            (false, None) => Some(GivenReplicas::Addresses(addresses)),
-            (false, Some(_)) => {
+        let given = match (self.addresses, self.discover) {
+            (None, discover) => discover.map(GivenReplicas::Discover),
+            (Some(addresses), None) => Some(GivenReplicas::Addresses(service_url::replicas(&addresses)?)),
+            (Some(_), Some(_)) => {
                 let why = format!(
                     "a client of {} has both `ClientBuilder::addresses` and `ClientBuilder::discover`; leave one out",
                     url.shown()
@@ -803,7 +809,7 @@ impl ClientBuilder {
             let Some(subset) = ReplicaSubset::numbered(client, clients) else {
                 let why = format!(
                     "a client of {} has `ClientBuilder::subset({client}, {clients})`; the clients are numbered from 0, so the \
-                     first number is less than the second",
+                     first number must be less than the second",
                     target.url()
                 );
                 return Err(Error::refused(Code::InvalidArgument, why));

@@ -14,6 +14,7 @@ use serde_core::ser::SerializeStruct;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::address::Address;
 use crate::limits_and_timeouts::Limit;
 use crate::untrusted_text::excerpt;
 
@@ -293,6 +294,10 @@ struct ErrorRepr {
     is_final: bool,
     /// Nothing of the call was sent. Only the client that made the attempt knows that, so it is not on the wire.
     is_unsent: bool,
+    /// The replica that an attempt went to, where there are several. Only the client that made the attempt knows it.
+    replica: Option<Address>,
+    /// It was read from an answer, and its text is that of the other side.
+    is_of_peer: bool,
 }
 
 impl Error {
@@ -309,6 +314,8 @@ impl Error {
             limit: None,
             is_final: false,
             is_unsent: false,
+            replica: None,
+            is_of_peer: false,
         }))
     }
 
@@ -416,6 +423,21 @@ impl Error {
         self.0.is_unsent
     }
 
+    /// The attempt went to this replica, which is one of several.
+    pub(crate) fn at_replica(mut self, replica: Address) -> Self {
+        self.0.replica = Some(replica);
+        self
+    }
+
+    pub(crate) fn replica(&self) -> Option<&Address> {
+        self.0.replica.as_ref()
+    }
+
+    /// Whether its text is that of the other side.
+    pub(crate) fn is_of_peer(&self) -> bool {
+        self.0.is_of_peer
+    }
+
     pub(crate) fn message_is(mut self, message: String) -> Self {
         self.0.message = Cow::Owned(message);
         self
@@ -466,7 +488,7 @@ impl std::error::Error for Error {}
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ErrorRepr { code, message, executed, kind, data, retry_after, limit, is_final, is_unsent: _ } = &*self.0;
+        let ErrorRepr { code, message, executed, kind, data, retry_after, limit, is_final, .. } = &*self.0;
         let optional = [data.is_some(), retry_after.is_some(), limit.is_some(), *is_final];
         let len = 4 + optional.into_iter().filter(|given| *given).count();
         let mut members = serializer.serialize_struct("Error", len)?;
@@ -529,6 +551,8 @@ impl<'de> Deserialize<'de> for Error {
             limit: limit.map(Cow::Owned),
             is_final,
             is_unsent: false,
+            replica: None,
+            is_of_peer: true,
         })))
     }
 }

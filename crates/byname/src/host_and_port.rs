@@ -19,6 +19,14 @@ pub(crate) struct HostAndPort {
 impl HostAndPort {
     /// Or what is wrong with it. Without a default the port must be there.
     pub(crate) fn parse(text: &str, default_port: Option<u16>) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("it is empty".into());
+        }
+        if text.parse::<Ipv6Addr>().is_ok()
+            || text.parse::<IpAddr>().is_err() && text.matches(':').count() > 1 && !text.contains(['[', '@'])
+        {
+            return Err("an IPv6 address must be in brackets, such as [::1]:8080".into());
+        }
         let uri: Uri = format!("http://{text}").parse().map_err(|why| format!("{why}"))?;
         let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
         if authority.contains('@') {
@@ -27,7 +35,8 @@ impl HostAndPort {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
         // The parser accepts any text inside and after brackets.
         let bare = host.strip_prefix('[').map_or(Some(host), |rest| rest.strip_suffix(']'));
-        let is_host = bare.is_some_and(|bare| bare == host || bare.parse::<Ipv6Addr>().is_ok());
+        let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+        let is_host = bare.is_some_and(|bare| bare == host && is_name(bare) || bare.parse::<Ipv6Addr>().is_ok());
         let behind = authority.strip_prefix(host).filter(|behind| behind.is_empty() || behind.starts_with(':'));
         let (Some(bare), true, Some(_)) = (bare, is_host, behind) else {
             return Err("its host is neither a name nor an address".into());

@@ -96,7 +96,11 @@ pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)
         ));
     }
     if name.as_str().starts_with("byname-") {
-        return Err(invalid(quoted(name.as_str()), "the protocol uses it itself; set a deadline with `.timeout(…)`"));
+        let instead = match name.as_str() {
+            "byname-timeout-ms" => "set a deadline with `.timeout(…)`",
+            _ => "choose another name, such as one that begins with `x-`",
+        };
+        return Err(invalid(quoted(name.as_str()), &format!("the protocol uses it itself; {instead}")));
     }
     // The value may be a secret, which has no place in a message.
     let no_value = || {

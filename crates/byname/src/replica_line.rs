@@ -37,7 +37,7 @@ pub(crate) fn replica_line(line: &str) -> Result<(ReplicaPlace, AddressOptions),
         return Err("it has a scheme; write the address alone, and `?tls=orders.internal` for TLS".into());
     }
     if text.contains(',') || text.contains(char::is_whitespace) {
-        return Err("a line has one address".into());
+        return Err("it has more than one address; write each on its own".into());
     }
     if text.contains('/') {
         return Err("it has a path; write it as the option `?endpoint=/path`".into());

@@ -24,7 +24,9 @@ mod unix;
 mod unix_credentials;
 
 pub(crate) use self::address_race::ConnectStep;
-pub(crate) use self::first_to_connect::{AttemptProgress, ConnectFailure, ConnectOutcome, first_to_connect};
+pub(crate) use self::first_to_connect::{
+    AttemptProgress, ConnectFailure, ConnectOutcome, FailedAddress, first_to_connect,
+};
 pub(crate) use self::handshake::Handshake;
 #[cfg(feature = "tls")]
 pub(crate) use self::handshake::SecuredStream;

@@ -118,7 +118,10 @@ impl Page {
             message and writes this page. Below each title are the code of the error and whether the function ran. Words in\n\
             capitals stand for values that differ from run to run: `PORT`, `LINE`, `TIME`, `DATE`, `ID`, and `OS ERROR` for the\n\
             text of the operating system. After several attempts a message has one more line for each earlier attempt, such as\n\
-            `attempt 1 of 3: the same error`. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
+            `attempt 1 of 3: the same error`. It ends with a line such as `not sent again: the retry budget of the client is used\n\
+            up` if there could have been more attempts. If the service has several replicas, the message ends with the address of\n\
+            the one that it comes from, such as `(at 10.0.0.1:8080)`, and each line of an attempt has it. The text of a server\n\
+            stays as it is. Messages are for people. Programs use the code, `executed` and `limit`, which\n\
             [the protocol](protocol.md#error) explains.\n";
         Self { text: text.to_owned(), titles: Vec::new(), messages: Vec::new() }
     }
@@ -746,6 +749,22 @@ async fn addresses(page: &mut Page) {
         "A replica's address is invalid",
         failed(Client::builder("data.internal/rpc").addresses(["data-1:8080"]).build()),
         "Give the IP addresses of the replicas. Put a name into the URL instead: the client uses all its addresses.",
+    );
+    page.add(
+        "A client has a list of addresses that is empty",
+        failed(Client::builder("data.internal/rpc").addresses(Vec::<String>::new()).build()),
+        "Find out why there are none. Without `ClientBuilder::addresses` the client uses the addresses of the name.",
+    );
+    page.add(
+        "An address is there twice",
+        failed(Client::builder("data.internal/rpc").addresses(["10.0.0.1:8080", "10.0.0.1:8080"]).build()),
+        "One of the two was meant to be another replica.",
+    );
+    page.add("The scheme of a URL has one slash", failed(Client::new("http:/10.0.0.1:8080/rpc")), "Write two slashes.");
+    page.add(
+        "An IPv6 address in a client's URL has no brackets",
+        failed(Client::new("::1:8080/rpc")),
+        "Without brackets it is not clear where the address ends and the port begins.",
     );
     page.add(
         "Two places say where the replicas are",
@@ -2127,6 +2146,14 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a client's TLS was not loaded", "only a defect of byname says it"),
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
     ("the same error", "a line about an earlier attempt, which the beginning of the page explains"),
+    (": the error above", "as above"),
+    ("calls without a policy", "what `Client::explain` calls them"),
+    ("the one in use, and the last", "an assertion of a test"),
+    ("not sent again: ", "as above"),
+    ("no time is left for another attempt", "as above"),
+    ("the retry budget of the client is used up", "as above"),
+    ("it was made while a repetition is served", "as above"),
+    ("{}; other causes at {more} more", "a part of what a failed connect to many addresses says"),
     ("text/plain; charset=utf-8", "a content type"),
     ("has the answer of `", "a line of the trace of a simulation"),
     ("has the error {", "as above"),

@@ -178,12 +178,18 @@ impl<A, R> Call<A, R> {
     /// # }
     /// ```
     pub fn explain(&self) -> impl Future<Output = Explanation> + Send + 'static {
-        let prepared =
-            self.prepared.as_ref().map(|prepared| (prepared.client.clone(), prepared.method, prepared.timeout));
+        let prepared = self
+            .prepared
+            .as_ref()
+            .map(|prepared| (prepared.client.clone(), prepared.method, prepared.timeout, prepared.refused.clone()));
         let name = self.name.clone();
         async move {
             match prepared {
-                Some((client, method, timeout)) => client.explained(&name, method, timeout).await,
+                Some((client, method, timeout, refused)) => {
+                    let explained = client.explained(&name, method, timeout).await;
+                    // It may be an option of the call itself.
+                    Explanation { refused: refused.or(explained.refused), ..explained }
+                }
                 None => panic!("a call is explained before it is polled, or by `Client::explain`"),
             }
         }
@@ -405,8 +411,7 @@ impl<A: Send, R> Call<A, R> {
         let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.calls_until(now)));
         let allowed = deadline.saturating_duration_since(now);
         if allowed.is_zero() {
-            let why = format!("no time was left to call `{name}`; allow more time with `.timeout(…)`");
-            return Err(Error::refused(Code::DeadlineExceeded, why));
+            return Err(no_time(name));
         }
         let time = CallDeadline { deadline, allowed };
 
@@ -642,6 +647,12 @@ impl<A: Send, R: Remote> Future for WithMetadata<A, R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Self::Output> {
         self.0.poll_done(cx).map(|(result, metadata)| result.into_result().map(|value| (value, metadata)))
     }
+}
+
+/// There is no time for a call.
+pub(super) fn no_time(name: &str) -> Error {
+    let why = format!("no time was left to call `{name}`; allow more time with `.timeout(…)`");
+    Error::refused(Code::DeadlineExceeded, why)
 }
 
 fn inside_async(name: &str) -> Error {

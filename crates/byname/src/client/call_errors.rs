@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::codec::{self, Codec};
 use crate::deadline;
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
+use crate::outcome::Failure;
+use crate::request::Reply;
 
 /// The call had no answer at its deadline.
-pub(super) fn late(name: &str, allowed: Duration, executed: Executed) -> Error {
+pub(super) fn late(url: &str, name: &str, allowed: Duration, executed: Executed) -> Error {
     let what = match executed {
         Executed::No => "it was not sent",
         _ => "it may have run, or be running",
     };
-    let paused = paused_clock();
-    let why =
-        format!("`{name}` was not answered within {allowed:?}, {what}; allow more time with `.timeout(…)`{paused}");
+    let (paused, allowed) = (paused_clock(), to_milliseconds(allowed));
+    let why = format!(
+        "`{name}` of {url} did not answer within {allowed:?}; {what}; allow more time with `.timeout(…)`{paused}"
+    );
     Error::new(Code::DeadlineExceeded, why).executed_is(executed)
 }
 
@@ -30,6 +34,20 @@ pub(super) fn broken(url: &str, name: &str, executed: Executed, why: &str) -> Er
     if executed == Executed::No { error.unsent() } else { error }
 }
 
+/// The same reply. An error knows from then on to which of several replicas its attempt went.
+pub(super) fn at_replica(reply: Reply, replica: impl FnOnce() -> Option<Address>) -> Reply {
+    match reply.result {
+        Err(Failure::Rpc(error)) => {
+            let error = match replica() {
+                Some(replica) => error.at_replica(replica),
+                None => error,
+            };
+            Reply { result: Err(Failure::Rpc(error)), ..reply }
+        }
+        result => Reply { result, ..reply },
+    }
+}
+
 pub(super) fn reply_too_large(name: &str, limit: usize, codec: Codec, executed: Executed) -> Error {
     let shorter = codec::shorter(codec);
     let why = format!(
@@ -37,6 +55,12 @@ pub(super) fn reply_too_large(name: &str, limit: usize, codec: Codec, executed: 
          it{shorter}"
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(executed)
+}
+
+/// A time as messages show it, without the digits that only a clock knows.
+pub(super) fn to_milliseconds(time: Duration) -> Duration {
+    let millis = time.as_micros().saturating_add(500) / 1000;
+    if millis == 0 { time } else { u64::try_from(millis).map_or(time, Duration::from_millis) }
 }
 
 /// What a time-out in a test says besides, if the test has paused tokio's clock.

@@ -257,6 +257,14 @@ impl EndpointCount {
         self.0.as_ref().map(|(_, sent)| sent.replica)
     }
 
+    /// The address of that replica, if it is still one.
+    pub(super) fn address(&self) -> Option<Address> {
+        let (set, sent) = self.0.as_ref()?;
+        let known = set.known();
+        let (_, endpoint) = known.replicas.members().find(|(id, _)| *id == sent.replica)?;
+        Some(endpoint.address().clone())
+    }
+
     /// The call has ended. `calls` is what the replica said of its calls in flight, if it did.
     pub(super) fn ended(mut self, outcome: ReplicaOutcome, calls: Option<u32>) {
         self.give_back(outcome, calls);

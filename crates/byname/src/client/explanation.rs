@@ -7,6 +7,7 @@ use super::discover::KnownReplicas;
 use super::policy::{Policy, PolicySources};
 use super::replica_choice::{ReplicaStanding, ReplicaView};
 use crate::address::Address;
+use crate::error::Error;
 use crate::limits_and_timeouts::Limits;
 use crate::method::Method;
 use crate::wire::instance_and_load::InstanceId;
@@ -22,6 +23,8 @@ pub struct Explanation {
     pub name: String,
     /// Each value that is effective, and where it came from.
     pub settings: Vec<ExplainedSetting>,
+    /// Why every such call fails before it is sent, if so: as an invalid policy of the client's handle.
+    pub refused: Option<Error>,
     /// The service. `None` for a client within the process.
     pub service: Option<ExplainedService>,
 }
@@ -93,8 +96,11 @@ pub struct ExplainedReplica {
     pub reported: Option<u32>,
     /// How long its answers take. `None` before the first, and if the client knows no other replica.
     pub latency: Option<Duration>,
-    /// The share of the last calls that were answered, from 0 to 1.
+    /// The share of the last calls that succeeded, from 0 to 1. `unavailable` is a failure of the replica, and the function's own
+    /// error is none. It is 1 before the first call.
     pub success: f64,
+    /// Calls were sent there, and none was answered.
+    pub never_answered: bool,
 }
 
 /// Whether a replica gets calls.
@@ -109,6 +115,8 @@ pub enum ReplicaState {
     Ejected(Duration),
     /// One call is trying it.
     Tried,
+    /// It gets none. Calls go by frames, and there is no connection of frames to it now.
+    NotConnected,
 }
 
 /// How a client has used its connections.
@@ -132,6 +140,9 @@ pub struct ExplainedConnections {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.name)?;
+        if let Some(error) = &self.refused {
+            writeln!(f, "  every call fails  {error}")?;
+        }
         for ExplainedSetting { name, value, source } in &self.settings {
             writeln!(f, "  {name:<12} {value:<24} {source}")?;
         }
@@ -171,6 +182,11 @@ impl fmt::Display for ExplainedService {
             None => writeln!(f, "  replicas     not looked up yet")?,
             Some(KnownReplicas { addresses, age, failure, .. }) => {
                 write!(f, "  replicas     {} known", addresses.len())?;
+                let used =
+                    addresses.iter().filter(|known| self.replicas.iter().any(|one| one.address == **known)).count();
+                if (1..addresses.len()).contains(&used) {
+                    write!(f, ", {used} of them used by this client")?;
+                }
                 if !age.is_zero() {
                     write!(f, ", by an answer {age:.1?} old")?;
                 }
@@ -198,7 +214,9 @@ impl fmt::Display for ExplainedReplica {
             write!(f, ", reported {calls}")?;
         }
         if let Some(latency) = self.latency {
-            write!(f, ", latency {latency:.1?}, {:.0} % answered", self.success * 100.0)?;
+            write!(f, ", latency {latency:.1?}, {:.0} % succeeded", self.success * 100.0)?;
+        } else if self.never_answered {
+            f.write_str(", no answer yet")?;
         }
         Ok(())
     }
@@ -211,6 +229,7 @@ impl fmt::Display for ReplicaState {
             Self::Joining(share) => write!(f, "gets {:.0} % of its usual calls", share * 100.0),
             Self::Ejected(time) => write!(f, "failed and is left out for {time:.1?}"),
             Self::Tried => f.write_str("failed and is tried with one call"),
+            Self::NotConnected => f.write_str("gets no calls: no connection of frames"),
         }
     }
 }
@@ -254,7 +273,15 @@ impl ExplainedReplica {
             reported: view.reported,
             latency: view.latency.map(seconds),
             success: view.success,
+            never_answered: view.never_answered,
         }
+    }
+}
+
+impl ExplainedReplica {
+    /// The same replica where calls go by frames, and none can go there. What was measured over HTTP is old.
+    pub(super) fn not_connected(self) -> Self {
+        Self { state: ReplicaState::NotConnected, latency: None, reported: None, never_answered: false, ..self }
     }
 }
 
@@ -290,13 +317,22 @@ pub(super) fn usual_timeout(limits: &Limits) -> (Duration, SettingSource) {
     (limits.call, if is_default { SettingSource::BuiltIn } else { SettingSource::Limits })
 }
 
-/// When a second attempt is made, where hedging is on. `delay` is what was measured.
-pub(super) fn hedge_value(method: Option<&Method>, delay: Option<Duration>) -> String {
+/// When a second attempt is made, where the policy says that one is, or why none is. `delay` is what was measured.
+pub(super) fn hedge_value(method: Option<&Method>, attempts: u32, delay: Option<Duration>) -> String {
     match (method, delay) {
-        (None, _) => "on, for calls by stubs".to_owned(),
-        (Some(method), _) if !method.readonly => "on, for readonly alone".to_owned(),
+        (None, _) => "off, it is called by name".to_owned(),
+        (Some(method), _) if !method.readonly => "off, it is not readonly".to_owned(),
+        _ if attempts < 2 => "off, there is 1 attempt".to_owned(),
         (Some(_), Some(delay)) => format!("on, after {delay:.1?}"),
         (Some(_), None) => "on, no delay known yet".to_owned(),
+    }
+}
+
+/// A service with one replica has none for a second attempt.
+pub(super) fn without_hedges(settings: &mut [ExplainedSetting]) {
+    let hedge = settings.iter_mut().find(|setting| setting.name == "hedge" && setting.value.starts_with("on"));
+    if let Some(hedge) = hedge {
+        "off, there is 1 replica".clone_into(&mut hedge.value);
     }
 }
 
@@ -326,6 +362,7 @@ mod tests {
             reported: Some(17),
             latency: Some(Duration::from_micros(1500)),
             success: 0.9,
+            never_answered: false,
         };
         let replicas = vec![
             replica(1, ReplicaState::Serving),
@@ -335,6 +372,7 @@ mod tests {
                 instance: Some("9f3c000027ab51d0".to_owned()),
                 reported: None,
                 latency: None,
+                never_answered: true,
                 ..replica(3, ReplicaState::Ejected(Duration::from_secs(2)))
             },
             replica(4, ReplicaState::Tried),
@@ -366,6 +404,7 @@ mod tests {
                 setting("timeout", "2s", SettingSource::Policy("orders.*".to_owned())),
                 setting("attempts", "3", SettingSource::BuiltIn),
             ],
+            refused: None,
             service: Some(service),
         };
         let expected = "\
@@ -377,10 +416,10 @@ orders.get
   limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
   connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
   replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer
-    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % answered
-    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % answered
-    10.0.0.1:3             HTTP    failed and is left out for 2.0s, 2 in flight, instance 9f3c000027ab51d0
-    10.0.0.1:4             frames  failed and is tried with one call, 2 in flight, reported 17, latency 1.5ms, 90 % answered
+    10.0.0.1:1             frames  gets calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
+    10.0.0.1:2             frames  gets 25 % of its usual calls, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
+    10.0.0.1:3             HTTP    failed and is left out for 2.0s, 2 in flight, instance 9f3c000027ab51d0, no answer yet
+    10.0.0.1:4             frames  failed and is tried with one call, 2 in flight, reported 17, latency 1.5ms, 90 % succeeded
 ";
         assert_eq!(explanation.to_string(), expected);
     }

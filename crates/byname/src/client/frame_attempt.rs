@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::call_errors::{broken, late, reply_too_large};
+use super::call_errors::{at_replica, broken, late, reply_too_large};
 use super::frame_connection::{self, CallHead, CallPayload, FrameCall, FrameCallEnd, FrameConnection, Unsent};
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet, ReplicaCount};
 use super::outgoing_call::OutgoingCall;
@@ -124,6 +124,17 @@ pub(super) fn ended_reply(
     allowed: Duration,
     ended: Result<FrameCallEnd, Unsent>,
 ) -> Option<Reply> {
+    let reply = reply_of(frames, link, name, allowed, ended)?;
+    Some(at_replica(reply, || frames.is_one_of_several(link.address()).then(|| link.address().clone())))
+}
+
+fn reply_of(
+    frames: &FrameConnectionSet,
+    link: &Arc<FrameConnection>,
+    name: &str,
+    allowed: Duration,
+    ended: Result<FrameCallEnd, Unsent>,
+) -> Option<Reply> {
     match ended {
         Ok(FrameCallEnd::Unsent(_)) => None,
         Ok(ended) => Some(answered(frames, link, name, allowed, ended)),
@@ -139,7 +150,7 @@ pub(super) fn ended_reply(
             );
             Some(Error::refused(Code::ResourceExhausted, why).of_limit(Limit::Waiting).into())
         }
-        Err(Unsent::Late) => Some(late(name, allowed, Executed::No).into()),
+        Err(Unsent::Late) => Some(late(&frames.url(), name, allowed, Executed::No).into()),
         Err(Unsent::TooLarge(size, largest)) => {
             Some(frame_connection::too_large(name, link.codec(), size, largest).into())
         }
@@ -164,7 +175,7 @@ fn answered(
         FrameCallEnd::TooLarge(executed) => {
             reply_too_large(name, frames.limits().message, link.codec(), executed).into()
         }
-        FrameCallEnd::Late => late(name, allowed, Executed::Unknown).into(),
+        FrameCallEnd::Late => late(&frames.url(), name, allowed, Executed::Unknown).into(),
         FrameCallEnd::Unsent(why) => broken(&frames.url(), name, Executed::No, &why).into(),
         FrameCallEnd::Unknown(why) => broken(&frames.url(), name, Executed::Unknown, &why).into(),
     }

@@ -24,6 +24,7 @@ pub(super) use self::frame_call::{BegunStream, CallHead, FrameCall, Unsent};
 pub(super) use self::handshake::open;
 pub(super) use self::stream_calls::{FrameUpload, UploadTask};
 pub(super) use self::upgrade_policy::Upgrades;
+use crate::address::Address;
 use crate::codec::{self, Codec};
 use crate::deadline::later;
 use crate::error::{Code, Error};
@@ -48,6 +49,7 @@ pub(super) struct FrameConnection {
     /// The codec of values.
     codec: Codec,
     opened: Instant,
+    address: Address,
     /// Which server is at the other end, if it says so.
     instance: Option<InstanceId>,
     /// When another connection replaces it. It is random, near [`Limits::connection_age`].
@@ -87,7 +89,7 @@ enum ConnectionStatus {
 }
 
 impl FrameConnection {
-    fn new(server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
+    fn new(address: Address, server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
         let (instance, until) = (server.instance, later(now, limits.jittered_connection_age(jitter)));
         let codecs = vec![codec.name().into()];
         let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs, instance: None };
@@ -109,7 +111,7 @@ impl FrameConnection {
             earliest: None,
             reported: None,
         };
-        Self { state: SharedState::new(state), codec, opened: now, instance, until }
+        Self { state: SharedState::new(state), codec, opened: now, address, instance, until }
     }
 
     fn state(&self) -> StateGuard<'_, FrameConnectionState> {
@@ -124,6 +126,10 @@ impl FrameConnection {
     /// What the server said last of its calls in flight, if it did.
     pub(super) fn reported_calls(&self) -> Option<u32> {
         self.state().reported.as_ref().map(|load| load.calls)
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -303,6 +309,13 @@ mod tests {
 
     pub(super) fn link() -> Arc<FrameConnection> {
         let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None };
-        Arc::new(FrameConnection::new(server, Codec::Json, &Limits::default(), Instant::now(), 0.5))
+        Arc::new(FrameConnection::new(
+            Address::Unix(None),
+            server,
+            Codec::Json,
+            &Limits::default(),
+            Instant::now(),
+            0.5,
+        ))
     }
 }

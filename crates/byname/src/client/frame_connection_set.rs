@@ -86,6 +86,11 @@ impl FrameConnectionSet {
         self.target.url()
     }
 
+    /// Whether the service has other replicas than the one at this address.
+    pub(super) fn is_one_of_several(&self, address: &Address) -> bool {
+        self.target.is_one_of_several(address)
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::affinity::ReplicaWish;
-use super::call_errors::{broken, late, reply_too_large};
+use super::call_errors::{at_replica, broken, late, reply_too_large};
 use super::coded_bodies;
 use super::endpoint::Endpoint;
 use super::endpoint_set::EndpointCount;
@@ -47,7 +47,8 @@ pub(super) async fn attempt_elsewhere(
     counted(exchange(connections, outgoing, args, tried, true).await)
 }
 
-fn counted((reply, count): (Reply, EndpointCount)) -> Reply {
+fn counted((mut reply, count): (Reply, EndpointCount)) -> Reply {
+    reply = at_replica(reply, || count.address());
     // With one replica nothing is counted.
     if count.replica().is_some() {
         let load = ReportedLoad::of_answer(&reply.metadata);
@@ -133,7 +134,12 @@ async fn exchange(
                 }
                 has_changed_way = true;
             }
-            None => return (late(&outgoing.name, outgoing.allowed, Executed::Unknown).into(), count),
+            None => {
+                return (
+                    late(&connections.target.url(), &outgoing.name, outgoing.allowed, Executed::Unknown).into(),
+                    count,
+                );
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::affinity::ReplicaWish;
-use super::call_errors::{late, paused_clock};
+use super::call_errors::{late, paused_clock, to_milliseconds};
 use super::connect::{connect, no_replica};
 use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::endpoint_set::{ChosenEndpoint, EndpointCount, EndpointSet};
@@ -28,7 +28,7 @@ use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, Limits};
-use crate::transport::{ConnectFailure, HandshakeRefusal, first_to_connect};
+use crate::transport::{ConnectFailure, FailedAddress, HandshakeRefusal, first_to_connect};
 use crate::wire::headers::AnsweringServer;
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
@@ -173,7 +173,7 @@ impl HttpConnections {
                     "`{}` waited {:?} for one of the {} connections to {} (`Limits::connections`); allow more \
                      connections, more time, or make fewer calls at once",
                     outgoing.name,
-                    outgoing.allowed,
+                    to_milliseconds(outgoing.allowed),
                     self.limits.connections,
                     self.target.url()
                 );
@@ -206,7 +206,7 @@ impl HttpConnections {
         let surplus = self.endpoints.make_room(self.busy(), self.limits.connections.max(1));
         drop(surplus);
         let until = outgoing.deadline.min(later(Instant::now(), self.limits.connect));
-        let mut is_unix = false;
+        let (mut is_unix, mut failed, mut stalled) = (false, Vec::new(), Vec::new());
         let connecting = async {
             let found = before(until, self.target.answer()).await;
             let mut answer = found.ok_or(ConnectFailure::Late("no answer"))?.map_err(ConnectFailure::Failed)?;
@@ -228,6 +228,7 @@ impl HttpConnections {
                 for address in &outcome.stalled {
                     self.endpoints.timed_out(address);
                 }
+                (failed, stalled) = (outcome.failed, outcome.stalled);
                 let why = match outcome.result {
                     Err(ConnectFailure::Failed(why)) if !is_second => why,
                     other => {
@@ -259,16 +260,29 @@ impl HttpConnections {
         chosen.count.ended(ReplicaOutcome::Failed, None);
         Err(match failure {
             ConnectFailure::Failed(why) => match HandshakeRefusal::of(&why) {
-                Some(refusal) => self.refused(refusal),
-                None if is_unix => self.unreachable(&hint_about_a_socket(&why)),
-                None => self.unreachable(&hint(&why)),
+                Some(refusal) => {
+                    let refusing = failed.iter().find(|failed| failed.is_refusal);
+                    let error = self.refused(refusal);
+                    match refusing.filter(|refusing| self.target.is_one_of_several(&refusing.address)) {
+                        Some(refusing) => error.at_replica(refusing.address.clone()),
+                        None => error,
+                    }
+                }
+                None => {
+                    let hint = if is_unix { hint_about_a_socket(&why) } else { hint(&why) };
+                    let why = if failed.len() > 1 { by_address(&failed) } else { why.to_string() };
+                    self.unreachable(&format!("{why}{hint}"))
+                }
             },
             ConnectFailure::Late(_) if until == outgoing.deadline => {
-                late(&outgoing.name, outgoing.allowed, Executed::No)
+                late(&self.target.url(), &outgoing.name, outgoing.allowed, Executed::No)
             }
             ConnectFailure::Late(missing) => {
                 let limit = self.limits.connect;
-                let why = format!("{missing} within {limit:?} (`Limits::connect`){}", paused_clock());
+                let is_of_several = stalled.iter().any(|address| self.target.is_one_of_several(address));
+                let where_to = if is_of_several { format!(" at {}", some_of(&stalled)) } else { String::new() };
+                let also = if failed.is_empty() { String::new() } else { format!("; {}", by_address(&failed)) };
+                let why = format!("{missing}{where_to} within {limit:?} (`Limits::connect`){also}{}", paused_clock());
                 self.unreachable(&why).of_limit(Limit::Connect)
             }
         })
@@ -328,27 +342,52 @@ pub(super) fn no_other_replica() -> Error {
     Error::refused(Code::Unavailable, "there is no other replica").unsent()
 }
 
+/// The most addresses that a message names.
+const NAMED: usize = 3;
+
+/// Why each of these addresses can't be connected to. Those with the same cause are named together.
+fn by_address(failed: &[FailedAddress]) -> String {
+    let mut causes: Vec<(&str, Vec<Address>)> = Vec::new();
+    for FailedAddress { address, why, .. } in failed {
+        match causes.iter_mut().find(|(cause, _)| cause == why) {
+            Some((_, addresses)) => addresses.push(address.clone()),
+            None => causes.push((why, vec![address.clone()])),
+        }
+    }
+    let (told, rest) = causes.split_at(causes.len().min(NAMED));
+    let told: Vec<_> = told.iter().map(|(why, addresses)| format!("{why} at {}", some_of(addresses))).collect();
+    match rest.iter().map(|(_, addresses)| addresses.len()).sum::<usize>() {
+        0 => told.join("; "),
+        more => format!("{}; other causes at {more} more", told.join("; ")),
+    }
+}
+
+/// Some of these addresses, and the number of the rest.
+fn some_of(addresses: &[Address]) -> String {
+    let (told, rest) = addresses.split_at(addresses.len().min(NAMED));
+    let told = told.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+    if rest.is_empty() { told } else { format!("{told} and {} more", rest.len()) }
+}
+
 /// What a failed connect means to a person.
-fn hint(why: &io::Error) -> String {
+fn hint(why: &io::Error) -> &'static str {
     match why.kind() {
-        io::ErrorKind::ConnectionRefused => format!("{why}; is the server running there?"),
-        io::ErrorKind::NotFound => format!("{why}; is that the host's name?"),
-        _ => why.to_string(),
+        io::ErrorKind::ConnectionRefused => "; is the server running there?",
+        io::ErrorKind::NotFound => "; is that the host's name?",
+        _ => "",
     }
 }
 
 /// As [`hint`], where the address is the path of a unix socket.
-fn hint_about_a_socket(why: &io::Error) -> String {
+fn hint_about_a_socket(why: &io::Error) -> &'static str {
     match why.kind() {
-        io::ErrorKind::NotFound => format!("{why}; is the server running, and is that its path?"),
-        io::ErrorKind::NotADirectory => format!(
-            "{why}; the path ends with the file of the socket, and `ClientBuilder::endpoint` sets the path of the calls"
-        ),
-        io::ErrorKind::ConnectionRefused => format!("{why}; the socket is there, but no server listens at it"),
-        io::ErrorKind::PermissionDenied => {
-            format!("{why}; the server lets other users in by `Listen::unix(path).mode(0o660)`")
+        io::ErrorKind::NotFound => "; is the server running, and is that its path?",
+        io::ErrorKind::NotADirectory => {
+            "; the path ends with the file of the socket, and `ClientBuilder::endpoint` sets the path of the calls"
         }
-        _ => why.to_string(),
+        io::ErrorKind::ConnectionRefused => "; the socket is there, but no server listens at it",
+        io::ErrorKind::PermissionDenied => "; the server lets other users in by `Listen::unix(path).mode(0o660)`",
+        _ => "",
     }
 }
 

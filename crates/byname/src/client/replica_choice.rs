@@ -48,8 +48,10 @@ pub(super) struct ReplicaView {
     pub(super) reported: Option<u32>,
     /// In seconds.
     pub(super) latency: Option<f64>,
-    /// The share of the calls that were answered.
+    /// The share of the calls that succeeded.
     pub(super) success: f64,
+    /// Calls have ended there, and none was answered.
+    pub(super) never_answered: bool,
 }
 
 /// Whether a replica gets calls.
@@ -261,7 +263,8 @@ impl ReplicaChoice {
             };
             let (latency, success) = replica.load.latency_and_success(&self.service, seconds);
             let (in_flight, reported) = (replica.load.in_flight, replica.load.reported_calls());
-            ReplicaView { id: replica.id, standing, in_flight, reported, latency, success }
+            let never_answered = replica.load.never_answered();
+            ReplicaView { id: replica.id, standing, in_flight, reported, latency, success, never_answered }
         })
     }
 

@@ -82,6 +82,15 @@ impl ReplicaFile {
             };
             let (place, options) = replica_line(address).map_err(wrong)?;
             let url = self.urls.of(&place, options).map_err(|why| wrong(why.message().to_owned()))?;
+            if replicas.iter().any(|replica: &ListedReplica| replica.place == place) {
+                tracing::warn!(
+                    "line {} of {} has {} again, which is ignored",
+                    number + 1,
+                    self.name(),
+                    quoted(address)
+                );
+                continue;
+            }
             replicas.push(ListedReplica { place, url: Arc::new(url) });
         }
         if replicas.is_empty() {
@@ -114,6 +123,11 @@ mod tests {
             format!("{}{}", found.address, found.url.path)
         };
         Ok(replicas.iter().map(shown).collect())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_there_twice_counts_once() {
+        assert_eq!(listed(&file(), "10.0.0.1:8080\n10.0.0.1:8080 # again\n").unwrap().len(), 1);
     }
 
     #[test]
@@ -151,7 +165,7 @@ mod tests {
             ),
             ("http://10.0.0.1:8080\n", "it has a scheme; write the address alone"),
             ("10.0.0.1:8080/rpc\n", "write it as the option `?endpoint=/path`"),
-            ("10.0.0.1:8080, 10.0.0.2:8080\n", "a line has one address"),
+            ("10.0.0.1:8080, 10.0.0.2:8080\n", "it has more than one address; write each on its own"),
             ("10.0.0.1:8080?weight=3\n", "`weight=3` is not an option"),
             ("10.0.0.1:0\n", "nothing listens at port 0"),
             ("unix:orders.sock\n", "begins neither with `/` nor with `./`"),

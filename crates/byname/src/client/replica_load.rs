@@ -174,10 +174,15 @@ impl ReplicaLoad {
         self.report.as_ref().map(|report| report.calls)
     }
 
-    /// How long an answer takes, if a call has ended, and the share of the calls that were answered.
+    /// How long an answer takes, if there was one, and the share of the calls that succeeded.
     pub(super) fn latency_and_success(&self, service: &ServiceLoad, now: f64) -> (Option<f64>, f64) {
         let record = self.record(service, now);
-        (self.record.map(|_| record.latency), record.success)
+        (self.record.filter(|_| self.answered_at.is_some()).map(|_| record.latency), record.success)
+    }
+
+    /// Whether calls have ended there, and none was answered.
+    pub(super) fn never_answered(&self) -> bool {
+        self.record.is_some() && self.answered_at.is_none()
     }
 
     /// How long a call takes here as against elsewhere. The replica with the lowest score is the best.

@@ -20,6 +20,8 @@ pub(super) struct Attempts {
     number: u32,
     /// Why the attempts before this one failed.
     failed: Vec<Error>,
+    /// What a further attempt would have needed.
+    missing: Option<&'static str>,
 }
 
 /// What follows the failure of an attempt.
@@ -59,6 +61,7 @@ impl Attempts {
             in_repetition: serving > 1,
             number: serving,
             failed: Vec::new(),
+            missing: None,
         }
     }
 
@@ -79,11 +82,20 @@ impl Attempts {
             return AfterFailure::GiveUpForAll;
         }
         let delay = self.delay(error, random);
-        if self.failed.len() + 1 >= self.most || delay >= left {
+        if self.failed.len() + 1 >= self.most {
+            return AfterFailure::GiveUp;
+        }
+        if delay >= left {
+            self.missing = Some("no time is left for another attempt");
             return AfterFailure::GiveUp;
         }
         if cost == RetryCost::Budget {
-            if self.in_repetition || !withdraw() {
+            if self.in_repetition {
+                self.missing = Some("it was made while a repetition is served, and such calls are not repeated");
+                return AfterFailure::GiveUpForAll;
+            }
+            if !withdraw() {
+                self.missing = Some("the retry budget of the client is used up");
                 return AfterFailure::GiveUpForAll;
             }
             self.number = self.number.saturating_add(1);
@@ -113,14 +125,18 @@ impl Attempts {
         self.number
     }
 
-    /// The error of a call whose last attempt failed with `last`: it tells each attempt, and whether any of them may have
-    /// run.
+    /// The error of a call whose last attempt failed with `last`: it tells each attempt with its replica, whether any of them
+    /// may have run, and why there is no further one.
     pub(super) fn conclude(&self, last: Error) -> Error {
-        if self.failed.is_empty() {
+        if self.failed.is_empty() && last.replica().is_none() && self.missing.is_none() {
             return last;
         }
         let all = self.failed.len() + 1;
         let mut message = last.message().to_owned();
+        // The text of the other side stays as it is.
+        if let Some(replica) = last.replica().filter(|_| !last.is_of_peer()) {
+            message.push_str(&format!(" (at {replica})"));
+        }
         for (at, error) in self.failed.iter().enumerate() {
             let is_the_same = error.message() == last.message() && error.code() == last.code();
             let what = match is_the_same && error.executed() == last.executed() {
@@ -130,7 +146,13 @@ impl Attempts {
                     format!("{code} (executed: {executed}): {}", excerpt(error.message(), LONGEST_MESSAGE))
                 }
             };
-            message.push_str(&format!("\nattempt {} of {all}: {what}", at + 1));
+            message.push_str(&format!("\nattempt {} of {all}{}: {what}", at + 1, at_its_replica(error)));
+        }
+        if !self.failed.is_empty() && last.replica().is_some() && last.is_of_peer() {
+            message.push_str(&format!("\nattempt {all} of {all}{}: the error above", at_its_replica(&last)));
+        }
+        if let Some(missing) = self.missing {
+            message.push_str(&format!("\nnot sent again: {missing}"));
         }
         let executed = self.failed.iter().map(Error::executed).fold(last.executed(), more_executed);
         last.message_is(message).executed_is(executed)
@@ -156,6 +178,11 @@ impl Attempts {
         let own = longest.mul_f64(random);
         own + error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER)
     }
+}
+
+/// Where an attempt went to, if there are several replicas.
+fn at_its_replica(error: &Error) -> String {
+    error.replica().map(|replica| format!(", at {replica}")).unwrap_or_default()
 }
 
 /// Whether the cause of an error is a passing one. A wrong argument stays wrong, and a large message stays large.
@@ -270,6 +297,35 @@ mod tests {
         assert_eq!(usual_attempts(true, 1).failed(&error, 1.0, left, no_budget), AfterFailure::GiveUp);
         let again = usual_attempts(true, 1).failed(&error, 0.5, left, || true);
         assert_eq!(again, AfterFailure::Again(Duration::from_millis(25)));
+    }
+
+    #[test]
+    fn the_error_says_why_attempts_ended_early() {
+        let error = Error::refused(Code::Unavailable, "busy");
+        let told = |serving, left, has_budget| {
+            let mut attempts = usual_attempts(true, serving);
+            attempts.failed(&error, 1.0, left, || has_budget);
+            attempts.conclude(error.clone()).message().to_owned()
+        };
+        assert_eq!(
+            told(1, Duration::from_millis(20), true),
+            "busy\nnot sent again: no time is left for another attempt"
+        );
+        assert_eq!(told(1, LONG, false), "busy\nnot sent again: the retry budget of the client is used up");
+        assert_eq!(
+            told(2, LONG, true),
+            "busy\nnot sent again: it was made while a repetition is served, and such calls are not repeated"
+        );
+        let mut attempts = Attempts::new(true, 1, &policy(u32::MAX, 50));
+        attempts.failed(&error, 1.0, LONG, || true);
+        attempts.failed(&error, 1.0, Duration::from_millis(60), || true);
+        let expected = "busy\nattempt 1 of 2: the same error\nnot sent again: no time is left for another attempt";
+        assert_eq!(attempts.conclude(error.clone()).message(), expected);
+        let all = (0..3).fold(usual_attempts(true, 1), |mut attempts, _| {
+            attempts.failed(&error, 1.0, LONG, || true);
+            attempts
+        });
+        assert!(!all.conclude(error).message().contains("not sent again"), "the number of attempts says it");
     }
 
     #[test]
@@ -428,7 +484,8 @@ mod tests {
                 } else {
                     prop_assert_eq!(attempts.number(), number);
                     let told = attempts.conclude(error.clone());
-                    prop_assert_eq!(told.message().lines().count(), sent);
+                    let told_why = attempts.missing.is_some();
+                    prop_assert_eq!(told.message().lines().count(), sent + usize::from(told_why));
                     prop_assert_eq!(told.code(), error.code());
                     prop_assert!(error.executed() == Executed::No || told.executed() != Executed::No);
                     break;

@@ -28,6 +28,7 @@ use super::retry_budget::RetryBudget;
 use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
 use super::tried_replicas::TriedReplicas;
+use crate::address::Address;
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
@@ -82,12 +83,17 @@ impl Service {
     /// What is known now, for a person.
     pub(super) fn explained(&self) -> ExplainedService {
         let now = Instant::now();
+        let by_frames_now = self.codec_by_frames().is_some();
         let by_frames = self.frames.iter().flat_map(|frames| frames.views(now));
         let mut replicas: Vec<_> =
             by_frames.map(|(address, instance, view)| ExplainedReplica::by_frames(address, instance, view)).collect();
+        // Endpoints are listed anew at the next call over HTTP, which may never come.
+        let known = self.replicas();
+        let is_known = |address: &Address| known.as_ref().is_none_or(|known| known.addresses.contains(address));
         for (address, view) in self.http.views(now) {
-            if replicas.iter().all(|replica| replica.address != address) {
-                replicas.push(ExplainedReplica::over_http(address, view));
+            if is_known(&address) && replicas.iter().all(|replica| replica.address != address) {
+                let over_http = ExplainedReplica::over_http(address, view);
+                replicas.push(if by_frames_now { over_http.not_connected() } else { over_http });
             }
         }
         replicas.sort_by_cached_key(|replica| replica.address.to_string());
@@ -98,7 +104,7 @@ impl Service {
             url: self.url(),
             repetitions: self.budget.tokens(now),
             limits: self.limits().clone(),
-            known: self.replicas(),
+            known,
             replicas,
             connections,
         }
@@ -355,7 +361,7 @@ impl ExplainedClient for Service {
         let (timeout, source) = usual_timeout(self.limits());
         let settings = policy_settings(&Policy::new(timeout, false), source, false, &PolicySources::default());
         let service = Some(Service::explained(self));
-        Explanation { name: "calls without a policy".to_owned(), settings, service }.to_string()
+        Explanation { name: "calls without a policy".to_owned(), settings, refused: None, service }.to_string()
     }
 }
 

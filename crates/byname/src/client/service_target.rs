@@ -214,6 +214,13 @@ impl ServiceTarget {
             .map(|replica| Arc::clone(&replica.url))
     }
 
+    /// Whether there are other replicas than the one at this address. An address of the other family of IP often is the same
+    /// machine.
+    pub(super) fn is_one_of_several(&self, address: &Address) -> bool {
+        let is_other = |other: &Address| other != address && other.is_of_the_family_of(address);
+        self.last_answer().is_some_and(|(answer, ..)| answer.replicas.iter().any(|replica| is_other(&replica.address)))
+    }
+
     pub(super) fn known(&self) -> Option<KnownReplicas> {
         let (answer, age, failure) = self.last_answer()?;
         Some(KnownReplicas { addresses: answer.addresses(), age, failure })

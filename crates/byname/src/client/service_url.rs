@@ -159,6 +159,9 @@ impl ServiceUrl {
         if is_path(url) && !url.contains('@') {
             return Err(refuse(&format!("it has no host; for a unix socket write {}", quoted(&format!("unix:{url}")))));
         }
+        if let ("http:" | "https:", true) = (before, path.starts_with('/') && !path.starts_with("//")) {
+            return Err(refuse(&format!("its scheme has one slash; write {before}//")));
+        }
         if before.is_empty() {
             return Err(refuse("it has no host"));
         }
@@ -232,8 +235,28 @@ impl ServiceUrl {
     }
 }
 
+/// The addresses that a user gives.
+pub(super) fn replicas(given: &[String]) -> Result<Vec<Address>, Error> {
+    let mut addresses = Vec::with_capacity(given.len());
+    for text in given {
+        let address = replica(text)?;
+        if addresses.contains(&address) {
+            let why = format!("`ClientBuilder::addresses` has {} twice; leave one out", quoted(text));
+            return Err(invalid(why));
+        }
+        addresses.push(address);
+    }
+    if addresses.is_empty() {
+        return Err(invalid(
+            "`ClientBuilder::addresses` has no address; give one, or leave the method out to use the name in the URL"
+                .into(),
+        ));
+    }
+    Ok(addresses)
+}
+
 /// One of several addresses of a service.
-pub(super) fn replica(address: &str) -> Result<Address, Error> {
+fn replica(address: &str) -> Result<Address, Error> {
     if let Some(Ok(path)) = unix_path(address) {
         return Ok(Address::Unix(Some(path)));
     }
@@ -401,6 +424,9 @@ mod tests {
         let why = |url: &str| ServiceUrl::parse(url).expect_err(url).message().to_owned();
         for (bad, reason) in [
             ("a:1,b:x", "of its list, `b:x` is wrong: its port is not a number up to 65535"),
+            ("127.0.0.1;9001", "its host is neither a name nor an address"),
+            ("::1:9001", "an IPv6 address must be in brackets, such as [::1]:8080"),
+            ("http:/127.0.0.1:9001", "its scheme has one slash; write http://"),
             (
                 "a:1,8080/rpc",
                 "of its list, `8080` is wrong: it has no host, only a port; for this machine write localhost:8080",

@@ -19,6 +19,16 @@ pub(crate) struct ConnectOutcome<T> {
     pub(crate) result: Result<(Address, T), ConnectFailure>,
     /// The addresses that held it up.
     pub(crate) stalled: Vec<Address>,
+    /// The addresses that failed, in their order.
+    pub(crate) failed: Vec<FailedAddress>,
+}
+
+/// An address that can't be connected to.
+pub(crate) struct FailedAddress {
+    pub(crate) address: Address,
+    pub(crate) why: String,
+    /// The server, or this client, refuses the other.
+    pub(crate) is_refusal: bool,
 }
 
 pub(crate) enum ConnectFailure {
@@ -39,7 +49,7 @@ pub(crate) async fn first_to_connect<T, F: Future<Output = io::Result<T>>>(
     attempt: impl Fn(Address, AttemptProgress) -> F,
 ) -> ConnectOutcome<T> {
     let mut race = AddressRace::new(addresses);
-    let mut attempts = Vec::new();
+    let (mut attempts, mut failed) = (Vec::new(), Vec::new());
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let result = loop {
         if let Some((id, address)) = race.start(Instant::now()) {
@@ -54,8 +64,10 @@ pub(crate) async fn first_to_connect<T, F: Future<Output = io::Result<T>>>(
         match before(look, next_event(&mut attempts)).await {
             Some(AttemptEvent::Moved(id, step)) => race.moved(id, step, Instant::now()),
             Some(AttemptEvent::Ended(_, address, Ok(connected))) => break Ok((address, connected)),
-            Some(AttemptEvent::Ended(id, _, Err(why))) => {
+            Some(AttemptEvent::Ended(id, address, Err(why))) => {
                 race.failed(id);
+                let is_refusal = HandshakeRefusal::of(&why).is_some();
+                failed.push(FailedAddress { address, why: why.to_string(), is_refusal });
                 // That a server was refused says more than that another was not there.
                 if HandshakeRefusal::of(&last).is_none() {
                     last = why;
@@ -66,7 +78,7 @@ pub(crate) async fn first_to_connect<T, F: Future<Output = io::Result<T>>>(
         }
     };
     let stalled = race.stalled(result.as_ref().ok().map(|(address, _)| address));
-    ConnectOutcome { result, stalled }
+    ConnectOutcome { result, stalled, failed }
 }
 
 impl AttemptProgress {

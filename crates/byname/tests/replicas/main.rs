@@ -11,4 +11,5 @@ mod idle_edge;
 mod load_and_instance;
 mod policy;
 mod replicas;
+mod replicas_in_errors;
 mod retries;

@@ -54,7 +54,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
     let stream = Scripted::new(wire, most);
     let written = std::sync::Arc::clone(&stream.written);
     let socket = FrameSocket::new(stream, WebSocketRole::Client, &[], now);
-    let link = Arc::new(FrameConnection::new(server, codec, &limits, now, 0.5));
+    let link = Arc::new(FrameConnection::new(crate::address::Address::Unix(None), server, codec, &limits, now, 0.5));
     let mut driver = ConnectionDriver::new(link, socket, Bytes::new(), &limits);
     let cx = &mut Context::from_waker(Waker::noop());
     let asked = CallHead { name: "f", deadline: now + hour };

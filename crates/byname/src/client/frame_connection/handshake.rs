@@ -40,11 +40,18 @@ pub(in crate::client) async fn open(
 ) -> (Result<(Address, ConnectionDriver<TransportStream>), String>, Vec<Address>) {
     let until = later(Instant::now(), limits.connect);
     let attempt = |address, progress| async move { try_open(target, &address, &progress).await };
-    let ConnectOutcome { result, stalled } = first_to_connect(addresses, until, attempt).await;
+    let ConnectOutcome { result, stalled, .. } = first_to_connect(addresses, until, attempt).await;
     let opened = match result {
         Ok((address, OpenedConnection { socket, server, unread })) => {
             let codec = if server.codecs.iter().any(|offered| offered == codec.name()) { codec } else { Codec::Json };
-            let link = Arc::new(FrameConnection::new(server, codec, limits, Instant::now(), random_fraction()));
+            let link = Arc::new(FrameConnection::new(
+                address.clone(),
+                server,
+                codec,
+                limits,
+                Instant::now(),
+                random_fraction(),
+            ));
             Ok((address, ConnectionDriver::new(link, socket, unread, limits)))
         }
         Err(ConnectFailure::Failed(why)) => Err(why.to_string()),

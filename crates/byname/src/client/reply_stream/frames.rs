@@ -44,7 +44,7 @@ pub(in crate::client) async fn attempt(
             outgoing.upload.put_back(items);
             return ended_reply(frames, &link, &outgoing.name, outgoing.allowed, Err(unsent));
         }
-        None => return Some(late(&outgoing.name, outgoing.allowed, Executed::No).into()),
+        None => return Some(late(&frames.url(), &outgoing.name, outgoing.allowed, Executed::No).into()),
     }
     let mut upload = items.map(|items| FrameUpload::new(items, link.codec()));
     let mut is_uploaded = false;

@@ -66,7 +66,7 @@ pub(in crate::client) async fn attempt(
     let endpoint = Arc::clone(&connection.endpoint);
     let late = || {
         connections.timed_out(&endpoint);
-        Reply::from(call_errors::late(&outgoing.name, outgoing.allowed, Executed::Unknown))
+        Reply::from(call_errors::late(&connections.target.url(), &outgoing.name, outgoing.allowed, Executed::Unknown))
     };
     match written.await {
         None => return Err(late()),
