@@ -384,6 +384,9 @@ impl Error {
     /// `false` if the other side said that a repetition is of no use ([`without_retry`](Self::without_retry)). A client also
     /// says so if it did not repeat the call because its [budget](crate::Client#when-a-call-is-repeated) was used up, or
     /// because it was serving a repetition: then callers further up don't multiply the load.
+    ///
+    /// `true` says only that nothing forbids a repetition, and not that it would help: it is also `true` for `invalid_argument` and
+    /// `permission_denied`. Ask [`code`](Self::code) and [`executed`](Self::executed) too.
     pub fn allows_retry(&self) -> bool {
         !self.0.is_final
     }

@@ -640,6 +640,7 @@ async fn with_header<A: Send>(call: Call<A, Result<(), CallError<Error>>>, name:
 fn headers() -> Vec<Row> {
     let of_http = "HTTP uses it itself; choose another name, such as one that begins with `x-`";
     let of_protocol = "the protocol uses it itself; set a deadline with `.timeout(…)`";
+    let other_name = "the protocol uses it itself; choose another name, such as one that begins with `x-`";
     let no_name = "expected a name of ASCII letters, digits, `-` and `_`, without spaces";
     let no_value = "expected visible ASCII characters, with spaces and tabs only between them; send other text in \
                     percent-encoding or base64, or as an argument";
@@ -664,7 +665,7 @@ fn headers() -> Vec<Row> {
         ("range", "bytes=0-1", "`range`", of_http),
         ("if-none-match", "*", "`if-none-match`", of_http),
         ("byname-timeout-ms", "1", "`byname-timeout-ms`", of_protocol),
-        ("byname-protocol", "2", "`byname-protocol`", of_protocol),
+        ("byname-protocol", "2", "`byname-protocol`", other_name),
         ("x y", "a", "`x y`", no_name),
         ("", "a", "``", no_name),
         ("x-a", "Zoë", "the value of `x-a`", no_value),

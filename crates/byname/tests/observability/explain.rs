@@ -172,7 +172,7 @@ async fn a_handle_by_which_every_call_fails_says_why() {
     let client = Client::new("127.0.0.1:1/rpc").unwrap();
     let says = async |client: &Client| {
         let explained = client.explain("place").await;
-        let error = Error::from(within(place::on(client, 1)).await.unwrap_err());
+        let error = within(place::on(client, 1)).await.unwrap_err();
         assert_eq!(explained.refused.as_ref().map(Error::message), Some(error.message()));
         assert_eq!(look::on(client, 1).explain().await.refused.map(|error| error.code()), Some(error.code()));
         let shown = explained.to_string();
@@ -185,7 +185,7 @@ async fn a_handle_by_which_every_call_fails_says_why() {
     says(&client.timeout(Duration::ZERO)).await;
     let call = place::on(&client, 1).header("host", "x");
     let refused = call.explain().await.refused.expect("the header is not its caller's");
-    assert_eq!(refused.message(), Error::from(within(call).await.unwrap_err()).message());
+    assert_eq!(refused.message(), within(call).await.unwrap_err().message());
 }
 
 #[tokio::test]
