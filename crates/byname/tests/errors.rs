@@ -2147,8 +2147,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("the certificate of the client expired on", "the log's: only a stepped clock ends it in a handshake"),
     ("the same error", "a line about an earlier attempt, which the beginning of the page explains"),
     (": the error above", "as above"),
-    ("calls without a policy", "what `Client::explain` calls them"),
-    ("the one in use, and the last", "an assertion of a test"),
     ("not sent again: ", "as above"),
     ("no time is left for another attempt", "as above"),
     ("the retry budget of the client is used up", "as above"),
