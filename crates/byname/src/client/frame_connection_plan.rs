@@ -36,8 +36,8 @@ pub(super) struct FrameConnectionPlan<K, L> {
     search_was_vain: bool,
     /// When another may be opened anywhere.
     upgrades: Upgrades,
-    /// When another may be opened at addresses whose connections were cut.
-    cut: Vec<(Address, Upgrades)>,
+    /// When another may be opened at addresses that could not be connected to, or whose connections were cut.
+    pauses: Vec<(Address, Upgrades)>,
     /// Addresses that did not change to frames in time come last.
     order: AddressOrder,
 }
@@ -53,7 +53,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
             subset,
             search_was_vain: false,
             upgrades,
-            cut: Vec::new(),
+            pauses: Vec::new(),
             order,
         }
     }
@@ -139,7 +139,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
 
     /// The addresses for another connection of this runtime, the best first.
     pub(super) fn candidates(&mut self, runtime: K, addresses: Vec<Address>, now: Instant) -> Vec<Address> {
-        self.cut.retain(|(address, _)| addresses.contains(address));
+        self.pauses.retain(|(address, _)| addresses.contains(address));
         let addresses = self.usable(&addresses, now);
         let subset = self.subset;
         let member = self.member(runtime);
@@ -157,6 +157,9 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// connections that no further call goes by: those that it replaces, or itself. `jitter` is random, from 0 to 1.
     pub(super) fn opened(&mut self, runtime: K, opened: OpenedLink<L>, now: Instant, jitter: f64) -> Vec<L> {
         self.upgrades.opened();
+        if let Some((_, upgrades)) = self.pauses.iter_mut().find(|(address, _)| *address == opened.address) {
+            upgrades.opened();
+        }
         self.order.answered(&opened.address);
         let Some(member) = self.member(runtime) else { return vec![opened.link] };
         let left = member.opened(opened, now, jitter);
@@ -165,9 +168,17 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         left
     }
 
-    /// No connection could be opened for this runtime. `jitter` is random, from 0 to 1.
-    pub(super) fn failed(&mut self, runtime: K, now: Instant, jitter: f64) {
-        if self.member(runtime).is_none_or(|member| member.failed(now, jitter)) {
+    /// No connection could be opened for this runtime at these addresses. `jitter` is random, from 0 to 1.
+    pub(super) fn failed(&mut self, runtime: K, tried: &[Address], now: Instant, jitter: f64) {
+        let (mut was_needed, mut are_others_used) = (true, false);
+        if let Some(member) = self.member(runtime) {
+            was_needed = member.failed(now, jitter);
+            are_others_used = member.any().is_some() && !tried.iter().any(|address| member.is_linked_to(address));
+        }
+        if was_needed && are_others_used && !tried.is_empty() {
+            // Other addresses have connections. These do not hold up any further one, for example to a new replica.
+            tried.iter().for_each(|address| self.pauses_at(address).failed_beside_others(now, jitter));
+        } else if was_needed {
             self.upgrades.failed(now, jitter);
         }
     }
@@ -183,14 +194,7 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     /// A connection to this address has ended; `was_cut` if it ended without notice during calls. `jitter` is random, from
     /// 0 to 1.
     pub(super) fn ended(&mut self, address: &Address, was_cut: bool, age: Duration, now: Instant, jitter: f64) {
-        match self.cut.iter_mut().find(|(cut, _)| cut == address) {
-            Some((_, upgrades)) => upgrades.ended(was_cut, age, now, jitter),
-            None => {
-                let mut upgrades = Upgrades::default();
-                upgrades.ended(was_cut, age, now, jitter);
-                self.cut.push((address.clone(), upgrades));
-            }
-        }
+        self.pauses_at(address).ended(was_cut, age, now, jitter);
     }
 
     /// No further call goes by the connections that this is true of.
@@ -205,7 +209,10 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
     pub(super) fn look_at(&self, runtime: K, now: Instant) -> Instant {
         match self.members.iter().find(|member| member.runtime == runtime) {
             Some(member) if member.is_missing() => later(now, LOOK_FOR_MISSING).max(self.upgrades.not_before(now)),
-            Some(member) => member.look_at(now),
+            Some(member) => {
+                let pauses = self.pauses.iter().map(|(_, upgrades)| upgrades.not_before(now));
+                pauses.filter(|ends| *ends > now).fold(member.look_at(now), Instant::min)
+            }
             None => later(now, LOOK),
         }
     }
@@ -221,9 +228,18 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
 
     /// Those of the addresses that have a connection, or may have another one.
     fn usable(&self, addresses: &[Address], now: Instant) -> Vec<Address> {
-        let is_paused = |address| self.cut.iter().any(|(cut, upgrades)| cut == address && !upgrades.may_try(now));
+        let is_paused =
+            |address| self.pauses.iter().any(|(paused, upgrades)| paused == address && !upgrades.may_try(now));
         let is_linked = |address| self.members.iter().any(|member| member.is_linked_to(address));
         addresses.iter().filter(|address| !is_paused(*address) || is_linked(address)).cloned().collect()
+    }
+
+    fn pauses_at(&mut self, address: &Address) -> &mut Upgrades {
+        let index = self.pauses.iter().position(|(paused, _)| paused == address).unwrap_or_else(|| {
+            self.pauses.push((address.clone(), Upgrades::default()));
+            self.pauses.len() - 1
+        });
+        &mut self.pauses[index].1
     }
 
     fn forget_members(&mut self) {
@@ -453,6 +469,40 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_fails_holds_up_no_other() {
+        let (mut plan, now) = (plan(), Instant::now());
+        plan.offered(1, now);
+        plan.offered(1, now);
+        opens(&mut plan, 1, 1, 10, now);
+        let fails_at_2 = |plan: &mut FrameConnectionPlan<u8, u32>, now| {
+            plan.addresses_are(&[at(1), at(2)], now);
+            assert!(goes_by(plan, 1, now).is_some() && plan.needs_another(1, now));
+            assert_eq!(plan.candidates(1, vec![at(1), at(2)], now), [at(2)]);
+            plan.failed(1, &[at(2)], now, 0.5);
+            plan.opening_ended(1);
+            plan.addresses_are(&[at(1), at(2)], now);
+            assert!(!plan.needs_another(1, now), "it has failed just now");
+        };
+        fails_at_2(&mut plan, now);
+        plan.addresses_are(&[at(1), at(2), at(3)], now);
+        assert!(plan.needs_another(1, now), "a replica is new");
+        assert_eq!(plan.candidates(1, vec![at(1), at(2), at(3)], now), [at(3)]);
+        plan.opening_ended(1);
+        // It is tried again after pauses that stay short.
+        let mut now = now + Duration::from_secs(1);
+        for seconds in [2, 4, 5, 5, 5] {
+            fails_at_2(&mut plan, now);
+            assert_eq!(plan.look_at(1, now), now + Duration::from_secs(seconds));
+            now += Duration::from_secs(seconds);
+        }
+        // Another one replaces the one that is connected.
+        now -= Duration::from_secs(1);
+        plan.addresses_are(&[at(2), at(4)], now);
+        assert!(plan.needs_another(1, now));
+        assert_eq!(plan.candidates(1, vec![at(2), at(4)], now), [at(4)]);
+    }
+
+    #[test]
     fn a_replica_that_is_missing_is_looked_for_sooner() {
         let (mut plan, now) = (plan(), Instant::now());
         plan.offered(1, now);
@@ -463,7 +513,7 @@ mod tests {
         plan.candidates(1, vec![at(1), at(2)], now);
         assert_eq!(plan.look_at(1, now), now + LOOK_FOR_MISSING);
         for _ in 0..3 {
-            plan.failed(1, now, 0.5);
+            plan.failed(1, &[at(1)], now, 0.5);
         }
         assert_eq!(plan.look_at(1, now), now + Duration::from_secs(4));
     }
@@ -606,7 +656,7 @@ mod tests {
                                 }
                                 open.insert(next, (who, address.clone()));
                             }
-                            None => plan.failed(who, now, chance.f64()),
+                            None => plan.failed(who, &candidates, now, chance.f64()),
                         }
                         plan.opening_ended(who);
                         opening[usize::from(who)] = false;

@@ -167,8 +167,8 @@ impl FrameConnectionSet {
         runtime::spawn(runtime, keep(opening));
     }
 
-    fn failed(&self, runtime: Id, why: &str) {
-        self.known().plan.failed(runtime, Instant::now(), random_fraction());
+    fn failed(&self, runtime: Id, tried: &[Address], why: &str) {
+        self.known().plan.failed(runtime, tried, Instant::now(), random_fraction());
         tracing::debug!("no further connection of frames with {}: {why}", self.target.url());
     }
 
@@ -222,15 +222,15 @@ async fn keep(opening: OpeningGuard) {
     let (runtime, runtime_id) = (Handle::current(), opening.runtime);
     let candidates = match addresses(&set.target).await {
         Ok(addresses) => set.known().plan.candidates(runtime_id, addresses, Instant::now()),
-        Err(why) => return set.failed(runtime_id, &why.to_string()),
+        Err(why) => return set.failed(runtime_id, &[], &why.to_string()),
     };
-    let (opened, stalled) = open(&set.target, candidates, set.codec, &set.limits).await;
+    let (opened, stalled) = open(&set.target, candidates.clone(), set.codec, &set.limits).await;
     for address in &stalled {
         set.known().plan.stalled(address);
     }
     let (address, mut driver) = match opened {
         Ok(opened) => opened,
-        Err(why) => return set.failed(runtime_id, &why),
+        Err(why) => return set.failed(runtime_id, &candidates, &why),
     };
     let link = Arc::clone(driver.link());
     let planned = OpenedLink {

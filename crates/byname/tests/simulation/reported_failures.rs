@@ -323,6 +323,33 @@ fn clients_that_make_one_call_each_use_all_addresses() {
     });
 }
 
+/// A replica that refuses connections delayed connections by frames to replicas that were added later, and to those that
+/// replaced all others.
+#[test]
+fn a_replica_that_is_down_does_not_delay_changes() {
+    by_each_transport(|sim, transport| async move {
+        let _replicas = ["one", "two", "three"].map(|name| Replica::start(&sim, name));
+        sim.name("orders.internal", vec!["one", "two"]);
+        let client = client("orders.internal:80", transport)?;
+        call_for(&client, secs(5), ms(50)).await;
+        sim.crash("two");
+        call_for(&client, secs(40), ms(50)).await;
+        sim.name("orders.internal", vec!["one", "two", "three"]);
+        call_for(&client, secs(20), ms(50)).await;
+        let added = call_for(&client, secs(10), ms(50)).await;
+        assert!(added.of("three") * 4 >= added.count(), "{added:?}");
+        sim.name("orders.internal", vec!["two", "three"]);
+        call_for(&client, secs(10), ms(50)).await;
+        let moved = call_for(&client, secs(10), ms(50)).await;
+        assert_eq!(moved.of("three"), moved.count(), "{moved:?}");
+        sim.restart("two");
+        call_for(&client, secs(20), ms(50)).await;
+        let back = call_for(&client, secs(10), ms(50)).await;
+        assert!(back.of("two") * 4 >= back.count(), "{back:?}");
+        Ok(())
+    });
+}
+
 /// envoyproxy/envoy#18950, #40697: after a host had been ejected a few times, it was ejected late or not at all.
 #[test]
 fn a_replica_is_ejected_in_each_round_of_failures() {

@@ -10,6 +10,9 @@ use crate::deadline::later;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// The longest pause at an address while others have connections. A replica that is back gets calls soon.
+const LONGEST_BESIDE_OTHERS: Duration = Duration::from_secs(5);
+
 /// If this number of connections in a row were cut during calls, no further one is opened for a while.
 const CUTS: u32 = 3;
 
@@ -35,9 +38,12 @@ impl Upgrades {
 
     /// The server, or a proxy before it, did not upgrade. `jitter` is random, from 0 to 1.
     pub(in crate::client) fn failed(&mut self, now: Instant, jitter: f64) {
-        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
-        self.failures += 1;
-        self.pause(now, pause, jitter);
+        self.failed_again(LONGEST, now, jitter);
+    }
+
+    /// The same at one address, while others have connections.
+    pub(in crate::client) fn failed_beside_others(&mut self, now: Instant, jitter: f64) {
+        self.failed_again(LONGEST_BESIDE_OTHERS, now, jitter);
     }
 
     pub(in crate::client) fn opened(&mut self) {
@@ -55,6 +61,12 @@ impl Upgrades {
             self.cuts = 0;
             self.pause(now, LONGEST, jitter);
         }
+    }
+
+    fn failed_again(&mut self, longest: Duration, now: Instant, jitter: f64) {
+        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
+        self.failures += 1;
+        self.pause(now, pause, jitter);
     }
 
     fn pause(&mut self, now: Instant, pause: Duration, jitter: f64) {
