@@ -99,14 +99,22 @@ impl Replica {
 
     /// Lets it answer what it has begun, for three seconds at most.
     pub async fn end(&mut self) -> Result<()> {
+        // `Child::wait` would close it, and a replica exits at once when its stdin ends.
+        let stdin = self.process.stdin.take();
         self.signal("TERM")?;
         match tokio::time::timeout(Duration::from_secs(3), self.process.wait()).await {
-            Ok(ended) => drop(ended?),
+            Ok(ended) => {
+                let status = ended?;
+                if !status.success() {
+                    bail!("replica {} did not end in order after SIGTERM: {status}", self.number);
+                }
+            }
             Err(_) => {
                 eprintln!("  replica {} did not end and was killed", self.number);
                 self.process.kill().await?;
             }
         }
+        drop(stdin);
         Ok(())
     }
 }

@@ -31,11 +31,14 @@ use tokio::task::JoinSet;
 /// Restarts without a word from outside: few, for this is also one of many tests.
 const RESTARTS: usize = 6;
 
-/// Calls in flight.
+/// Callers that wait for their answers.
 const CALLERS: usize = 64;
 
+/// The time between two calls that wait for no answers.
+const EVERY: Duration = Duration::from_millis(1);
+
 /// How many calls a replica must have answered before it may be stopped.
-const LOAD: u64 = 1000;
+const ANSWERED: u64 = 1000;
 
 /// Where a child serves.
 const REPLICA: &str = "BYNAME_TEST_REPLICA";
@@ -52,7 +55,9 @@ async fn no_call_over_http1_fails_or_runs_twice() {
         let call = client.call::<u32>("once", (id,));
         async move { call.await.map_err(|why| why.to_string()) }
     };
-    let seen = restart("no_call_over_http1_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call).await;
+    let seen =
+        restart("no_call_over_http1_fails_or_runs_twice", &replicas, restarts(RESTARTS), Load::Callers(CALLERS), call)
+            .await;
     seen.check("HTTP/1.1, byname's client");
 }
 
@@ -68,9 +73,32 @@ async fn no_call_by_frames_fails_or_runs_twice() {
         let call = client.call::<u32>("once", (id,));
         async move { call.await.map_err(|why| why.to_string()) }
     };
-    let seen = restart("no_call_by_frames_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call).await;
+    let seen =
+        restart("no_call_by_frames_fails_or_runs_twice", &replicas, restarts(RESTARTS), Load::Callers(CALLERS), call)
+            .await;
     assert!(seen.by_frames > 0, "calls never went over to frames");
     seen.check("frames, byname's client");
+}
+
+/// Calls arrive throughout the drain, because none waits for the answer of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_that_waits_for_no_other_fails_or_runs_twice() {
+    if serves().await {
+        return;
+    }
+    let test = "no_call_that_waits_for_no_other_fails_or_runs_twice";
+    for transport in [Transport::Http, Transport::Frames] {
+        let replicas = [Place::new(), Place::new()];
+        let addresses = replicas.each_ref().map(|place| place.address);
+        let client = Client::builder("localhost/rpc").addresses(addresses).transport(transport).build().unwrap();
+        let call = move |id| {
+            let call = client.call::<u32>("once", (id,));
+            async move { call.await.map_err(|why| why.to_string()) }
+        };
+        let seen = restart(test, &replicas, restarts(2), Load::Every(EVERY), call).await;
+        assert_eq!(seen.by_frames > 0, transport == Transport::Frames);
+        seen.check(&format!("a call every {EVERY:?}, {transport:?}, byname's client"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,7 +113,9 @@ async fn no_call_over_http2_fails_or_runs_twice() {
         let connection = Arc::clone(&connections[id as usize % connections.len()]);
         async move { connection.call(id).await }
     };
-    let seen = restart("no_call_over_http2_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call).await;
+    let seen =
+        restart("no_call_over_http2_fails_or_runs_twice", &replicas, restarts(RESTARTS), Load::Callers(CALLERS), call)
+            .await;
     seen.check("HTTP/2, hyper's client");
 }
 
@@ -98,7 +128,8 @@ async fn no_call_on_a_connection_of_its_own_fails_or_runs_twice() {
     let addresses = replicas.each_ref().map(|place| place.address);
     // Fewer, for each call leaves a socket in TIME_WAIT.
     let name = "no_call_on_a_connection_of_its_own_fails_or_runs_twice";
-    let seen = restart(name, &replicas, restarts(RESTARTS), CALLERS / 8, move |id| single(addresses, id)).await;
+    let seen =
+        restart(name, &replicas, restarts(RESTARTS), Load::Callers(CALLERS / 8), move |id| single(addresses, id)).await;
     seen.check("HTTP/1.1, a connection a call");
 }
 
@@ -115,9 +146,14 @@ async fn no_call_over_unix_sockets_fails_or_runs_twice() {
             let call = client.call::<u32>("once", (id,));
             async move { call.await.map_err(|why| why.to_string()) }
         };
-        let seen =
-            restart("no_call_over_unix_sockets_fails_or_runs_twice", &replicas, restarts(RESTARTS), CALLERS, call)
-                .await;
+        let seen = restart(
+            "no_call_over_unix_sockets_fails_or_runs_twice",
+            &replicas,
+            restarts(RESTARTS),
+            Load::Callers(CALLERS),
+            call,
+        )
+        .await;
         assert_eq!(seen.by_frames > 0, transport == Transport::Frames);
         seen.check(&format!("unix sockets, {transport:?}, byname's client"));
     }
@@ -161,7 +197,7 @@ async fn restart_over_tls(test: &str, usually: usize, transport: Transport) {
         let call = client.call::<u32>("once", (id,));
         async move { call.await.map_err(|why| why.to_string()) }
     };
-    let seen = restart(test, &replicas, restarts(usually), CALLERS, call).await;
+    let seen = restart(test, &replicas, restarts(usually), Load::Callers(CALLERS), call).await;
     assert_eq!(seen.by_frames > 0, transport != Transport::Http);
     seen.check(&format!("TLS, {transport:?}, byname's client"));
 }
@@ -311,6 +347,23 @@ struct Calls {
     answered: watch::Sender<HashMap<u32, u64>>,
 }
 
+impl Calls {
+    /// The number of the next call.
+    fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn ended(&self, id: u64, answer: Result<u32, String>) {
+        match answer {
+            Ok(by) => {
+                self.succeeded.lock().unwrap().push(id);
+                self.answered.send_modify(|answered| *answered.entry(by).or_default() += 1);
+            }
+            Err(why) => drop(self.failed.lock().unwrap().insert(id, why)),
+        }
+    }
+}
+
 /// What came of it, on both sides.
 #[derive(Default)]
 struct Seen {
@@ -327,38 +380,58 @@ fn restarts(usually: usize) -> usize {
     std::env::var("BYNAME_RESTARTS").map_or(usually, |restarts| restarts.parse().unwrap())
 }
 
-/// Restarts the replicas in turn while `callers` of them call without a pause.
+/// When the next call is made.
+#[derive(Clone, Copy)]
+enum Load {
+    /// By so many callers, each when its last call is answered.
+    Callers(usize),
+    /// After this time, whether the others are answered or not.
+    Every(Duration),
+}
+
+/// Restarts the replicas in turn under this load.
 async fn restart<F: Future<Output = Result<u32, String>> + Send + 'static>(
     test: &str,
     places: &[impl PlaceOfReplica; 2],
     restarts: usize,
-    callers: usize,
+    load: Load,
     call: impl Fn(u64) -> F + Clone + Send + 'static,
 ) -> Seen {
     let calls = Arc::new(Calls::default());
     let mut seen = Seen::default();
     let mut replicas = [Replica::start(test, &places[0]).await, Replica::start(test, &places[1]).await];
     let mut running = JoinSet::new();
-    for _ in 0..callers {
-        let (calls, call) = (Arc::clone(&calls), call.clone());
-        running.spawn(async move {
-            while !calls.is_over.load(Ordering::Relaxed) {
-                let id = calls.next.fetch_add(1, Ordering::Relaxed);
-                match call(id).await {
-                    Ok(by) => {
-                        calls.succeeded.lock().unwrap().push(id);
-                        calls.answered.send_modify(|answered| *answered.entry(by).or_default() += 1);
+    match load {
+        Load::Callers(callers) => {
+            for _ in 0..callers {
+                let (calls, call) = (Arc::clone(&calls), call.clone());
+                running.spawn(async move {
+                    while !calls.is_over.load(Ordering::Relaxed) {
+                        let id = calls.next();
+                        calls.ended(id, call(id).await);
                     }
-                    Err(why) => drop(calls.failed.lock().unwrap().insert(id, why)),
-                }
+                });
             }
-        });
+        }
+        Load::Every(pause) => {
+            let calls = Arc::clone(&calls);
+            running.spawn(async move {
+                let (mut due, mut unanswered) = (tokio::time::interval(pause), JoinSet::new());
+                while !calls.is_over.load(Ordering::Relaxed) {
+                    due.tick().await;
+                    let (calls, id) = (Arc::clone(&calls), calls.next());
+                    let call = call(id);
+                    unanswered.spawn(async move { calls.ended(id, call.await) });
+                }
+                unanswered.join_all().await;
+            });
+        }
     }
     let mut answered = calls.answered.subscribe();
     for turn in 0..restarts {
         // In turn where both have calls; one connection that bears all has them at one.
         let ids = replicas.each_ref().map(Replica::id);
-        let has_load = |answered: &HashMap<u32, u64>, at: usize| answered.get(&ids[at]).is_some_and(|n| *n >= LOAD);
+        let has_load = |answered: &HashMap<u32, u64>, at: usize| answered.get(&ids[at]).is_some_and(|n| *n >= ANSWERED);
         let next =
             |answered: &HashMap<u32, u64>| [turn % 2, 1 - turn % 2].into_iter().find(|at| has_load(answered, *at));
         let next = next(&within(answered.wait_for(|answered| next(answered).is_some())).await.unwrap()).unwrap();
