@@ -15,14 +15,14 @@ mod spans;
 
 use proc_macro::TokenStream;
 
-// The examples are compiled with the tests of byname, so that this package does not depend on it.
-#[doc = include_str!("rpc_attribute.md")]
+// The tests of byname compile the examples, so that this package does not depend on it.
+#[cfg_attr(not(doctest), doc = include_str!("rpc_attribute.md"))]
 #[proc_macro_attribute]
 pub fn rpc(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::expand(options.into(), item.into()).into()
 }
 
-#[doc = include_str!("method_error_derive.md")]
+#[cfg_attr(not(doctest), doc = include_str!("method_error_derive.md"))]
 #[proc_macro_derive(MethodError, attributes(code, method_error))]
 pub fn method_error(item: TokenStream) -> TokenStream {
     expand::method_error(item.into()).into()
