@@ -686,13 +686,16 @@ async fn a_call_that_ends_in_a_stalled_handshake_sends_the_next_elsewhere() {
     let hurried = client.timeout(SHORT);
     let error = within(async {
         loop {
-            if let Err(error) = add_over(&hurried).await {
+            // On a busy machine the server may be late too. Then the call may have run.
+            if let Err(error) = add_over(&hurried).await
+                && error.executed() == Executed::No
+            {
                 break error;
             }
         }
     });
     let error = error.await;
-    assert_eq!((error.code(), error.executed()), (Code::DeadlineExceeded, Executed::No), "{error}");
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
     none_connects(&client, &[stalled]).await;
 
     // No address gets its 250 ms. The retry goes elsewhere; on a busy machine it may also be too late.
