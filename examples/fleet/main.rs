@@ -93,6 +93,8 @@ async fn fleet(plan: Plan) -> Result<bool, Failure> {
     let screen = Screen::new(&replicas, &caller);
     println!("seed {}", plan.seed);
     let mut monkey = Monkey::new(replicas.clone(), plan.seed);
+    // A client begins with a budget of ten retries, and more calls than that are at one replica. So it makes calls first.
+    screen.draw_until(tokio::time::Instant::now() + monkey::PAUSE).await;
     let ends = tokio::time::Instant::now() + plan.lasts;
     while tokio::time::Instant::now() < ends {
         let did = monkey.act()?;
