@@ -325,8 +325,8 @@ impl Dispatch {
         }
     }
 
-    /// Begins a call that was admitted. It is no part of the future that [`finish`](Self::finish) returns, because a future
-    /// copies its arguments.
+    /// Begins a call that was admitted. The future of [`finish`](Self::finish) would copy the request, so this is a function
+    /// of its own.
     fn begin_request(&self, entry: &Arc<RegistryEntry>, request: Request) -> Result<SupervisedCall, Error> {
         let Request {
             name,

@@ -115,7 +115,7 @@ pub enum ReplicaState {
     Ejected(Duration),
     /// One call is trying it.
     Tried,
-    /// It gets none. Calls go by frames, and there is no connection of frames to it now.
+    /// It gets no calls now: calls go by frames, and the client has no connection of frames to it.
     NotConnected,
 }
 

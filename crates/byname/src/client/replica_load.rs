@@ -46,7 +46,7 @@ struct LoadReport {
 struct ReplicaRecord {
     /// In seconds.
     latency: f64,
-    /// The share of the calls that were answered.
+    /// The share of the calls that succeeded.
     success: f64,
     at: f64,
     /// How many answers all replicas had given then.

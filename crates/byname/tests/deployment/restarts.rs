@@ -383,7 +383,7 @@ fn restarts(usually: usize) -> usize {
 /// When the next call is made.
 #[derive(Clone, Copy)]
 enum Load {
-    /// By so many callers, each when its last call is answered.
+    /// Each of this number of callers makes its next call when the last one is answered.
     Callers(usize),
     /// After this time, whether the others are answered or not.
     Every(Duration),

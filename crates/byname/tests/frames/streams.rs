@@ -41,13 +41,13 @@ fn boom(after: u32) -> impl Stream<Item = u32> {
     stream::iter(0..).map(move |at| if at < after { at } else { panic!("secret") })
 }
 
-/// Never has an item after so many.
+/// Sends this number of items, and then nothing: the stream does not end.
 #[rpc(readonly)]
 fn silent(after: u32) -> impl Stream<Item = u32> {
     stream::iter(0..after).chain(stream::pending())
 }
 
-/// Not a number after so many.
+/// After this number of items, one that is not a number.
 #[rpc(readonly)]
 fn numbers(after: u32) -> impl Stream<Item = f64> {
     stream::iter(0..after).map(f64::from).chain(stream::once(async { f64::NAN }))

@@ -179,7 +179,7 @@ impl Gate {
         std::future::pending().await
     }
 
-    /// Never has an item after so many.
+    /// Sends this number of items, and then nothing: the stream does not end.
     #[rpc(readonly)]
     fn silent(&self, after: u32) -> impl Stream<Item = u32> {
         let dropped = Dropped(Arc::clone(&self.0));
