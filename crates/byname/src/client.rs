@@ -94,7 +94,7 @@ pub use self::explanation::{
     ExplainedConnections, ExplainedReplica, ExplainedService, ExplainedSetting, Explanation, ReplicaState,
     SettingSource,
 };
-use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout, without_hedges};
+use self::explanation::{hedge_value, policy_settings, repeated_setting, usual_timeout};
 pub use self::policy::Policy;
 use self::policy::PolicySet;
 use self::renewed_token::RenewedToken;
@@ -247,8 +247,15 @@ impl CallScope {
         if self.policies.is_empty() { usual } else { self.policies.apply(name, usual) }
     }
 
-    /// What a call of this function would do. `own` is the time-out of the call itself.
-    fn explained(&self, name: &str, method: Option<&'static Method>, own: Option<Duration>) -> Explanation {
+    /// What a call of this function would do. `own` is the time-out of the call itself, and `service` what is known of the
+    /// service.
+    fn explained(
+        &self,
+        name: &str,
+        method: Option<&'static Method>,
+        own: Option<Duration>,
+        service: Option<ExplainedService>,
+    ) -> Explanation {
         let (timeout, timeout_source) = match (self.timeout, method.and_then(|method| method.timeout)) {
             (Some(timeout), _) => (timeout, SettingSource::Client),
             (None, Some(timeout)) => (timeout, SettingSource::Attribute),
@@ -258,21 +265,22 @@ impl CallScope {
         let usual = Policy::new(timeout, is_hedged);
         let set_by = self.policies.sources(name, usual.clone());
         let policy = self.policies.apply(name, usual);
-        let mut settings = policy_settings(&policy, timeout_source, is_hedged, &set_by);
+        let hedge = match (&self.way, &service) {
+            _ if !policy.hedge => "off".to_owned(),
+            (Route::Remote(remote), Some(service)) => {
+                let delay = method.and_then(|method| remote.hedge_delay(method));
+                hedge_value(method, policy.attempts, service.has_several_replicas(), delay)
+            }
+            _ => "on".to_owned(),
+        };
+        let mut settings = policy_settings(&policy, timeout_source, is_hedged, hedge, &set_by);
         if let Some(own) = own {
             settings[0] = ExplainedSetting { name: "timeout", value: format!("{own:?}"), source: SettingSource::Call };
-        }
-        if policy.hedge
-            && let Route::Remote(service) = &self.way
-        {
-            let hedge = settings.iter_mut().find(|setting| setting.name == "hedge");
-            let delay = method.and_then(|method| service.hedge_delay(method));
-            hedge.into_iter().for_each(|setting| setting.value = hedge_value(method, policy.attempts, delay));
         }
         settings.push(repeated_setting(method));
         let is_hopeless = own.unwrap_or(policy.timeout).is_zero();
         let refused = self.refusal().or_else(|| is_hopeless.then(|| call::no_time(name)));
-        Explanation { name: name.to_owned(), settings, refused, service: None }
+        Explanation { name: name.to_owned(), settings, refused, service }
     }
 
     /// Why no call can be made, if so.
@@ -390,17 +398,14 @@ impl Client {
     }
 
     async fn explained(&self, name: &str, method: Option<&'static Method>, own: Option<Duration>) -> Explanation {
-        let mut explanation = self.scope.explained(name, method, own);
-        if let Route::Remote(service) = &self.scope.way {
-            service.look_up().await;
-            let service = service.explained();
-            // Several servers may be behind one address.
-            if service.replicas.len() < 2 && service.known.as_ref().is_some_and(|known| known.addresses.len() < 2) {
-                without_hedges(&mut explanation.settings);
+        let service = match &self.scope.way {
+            Route::Remote(service) => {
+                service.look_up().await;
+                Some(service.explained())
             }
-            explanation.service = Some(service);
-        }
-        explanation
+            _ => None,
+        };
+        self.scope.explained(name, method, own, service)
     }
 
     /// Calls a function that returns a stream by its name. The arguments are as in [`call`](Self::call).

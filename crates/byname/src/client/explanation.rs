@@ -276,29 +276,35 @@ impl ExplainedReplica {
             never_answered: view.never_answered,
         }
     }
-}
 
-impl ExplainedReplica {
     /// The same replica where calls go by frames, and none can go there. What was measured over HTTP is old.
     pub(super) fn not_connected(self) -> Self {
         Self { state: ReplicaState::NotConnected, latency: None, reported: None, never_answered: false, ..self }
     }
 }
 
-/// The settings of a policy, each with its source. `timeout` is where the time-out came from before the policies.
+impl ExplainedService {
+    /// Whether a second attempt can go to another replica. Several servers may be behind one address.
+    pub(super) fn has_several_replicas(&self) -> bool {
+        self.replicas.len() > 1 || self.known.as_ref().is_none_or(|known| known.addresses.len() > 1)
+    }
+}
+
+/// The settings of a policy, each with its source. `timeout` is where the time-out came from before the policies, and `hedge`
+/// what becomes of hedging.
 pub(super) fn policy_settings(
     policy: &Policy,
     timeout: SettingSource,
     is_hedged_by_attribute: bool,
+    hedge: String,
     set_by: &PolicySources,
 ) -> Vec<ExplainedSetting> {
     let source = |pattern: &Option<String>, otherwise: SettingSource| match pattern {
         Some(pattern) => SettingSource::Policy(pattern.clone()),
         None => otherwise,
     };
-    let hedge = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::BuiltIn };
+    let hedge_source = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::BuiltIn };
     let setting = |name, value, source| ExplainedSetting { name, value, source };
-    let on = if policy.hedge { "on" } else { "off" };
     vec![
         setting("timeout", format!("{:?}", policy.timeout), source(&set_by.timeout, timeout)),
         setting("attempts", policy.attempts.to_string(), source(&set_by.attempts, SettingSource::BuiltIn)),
@@ -307,7 +313,7 @@ pub(super) fn policy_settings(
             format!("{:?}", policy.first_delay),
             source(&set_by.first_delay, SettingSource::BuiltIn),
         ),
-        setting("hedge", on.to_owned(), source(&set_by.hedge, hedge)),
+        setting("hedge", hedge, source(&set_by.hedge, hedge_source)),
     ]
 }
 
@@ -318,21 +324,19 @@ pub(super) fn usual_timeout(limits: &Limits) -> (Duration, SettingSource) {
 }
 
 /// When a second attempt is made, where the policy says that one is, or why none is. `delay` is what was measured.
-pub(super) fn hedge_value(method: Option<&Method>, attempts: u32, delay: Option<Duration>) -> String {
+pub(super) fn hedge_value(
+    method: Option<&Method>,
+    attempts: u32,
+    has_several_replicas: bool,
+    delay: Option<Duration>,
+) -> String {
     match (method, delay) {
         (None, _) => "off, it is called by name".to_owned(),
         (Some(method), _) if !method.readonly => "off, it is not readonly".to_owned(),
         _ if attempts < 2 => "off, there is 1 attempt".to_owned(),
+        _ if !has_several_replicas => "off, there is 1 replica".to_owned(),
         (Some(_), Some(delay)) => format!("on, after {delay:.1?}"),
         (Some(_), None) => "on, no delay known yet".to_owned(),
-    }
-}
-
-/// A service with one replica has none for a second attempt.
-pub(super) fn without_hedges(settings: &mut [ExplainedSetting]) {
-    let hedge = settings.iter_mut().find(|setting| setting.name == "hedge" && setting.value.starts_with("on"));
-    if let Some(hedge) = hedge {
-        "off, there is 1 replica".clone_into(&mut hedge.value);
     }
 }
 

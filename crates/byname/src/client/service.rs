@@ -359,7 +359,8 @@ fn is_answer(reply: &Reply) -> bool {
 impl ExplainedClient for Service {
     fn explained(&self) -> String {
         let (timeout, source) = usual_timeout(self.limits());
-        let settings = policy_settings(&Policy::new(timeout, false), source, false, &PolicySources::default());
+        let settings =
+            policy_settings(&Policy::new(timeout, false), source, false, "off".to_owned(), &PolicySources::default());
         let service = Some(Service::explained(self));
         Explanation { name: "calls without a policy".to_owned(), settings, refused: None, service }.to_string()
     }
