@@ -39,6 +39,7 @@ mod http1_connection;
 mod http_attempt;
 mod http_connections;
 mod http_exchange;
+mod http_instance_search;
 mod http_replica_choice;
 mod http_request;
 mod idle_connection_sweeper;

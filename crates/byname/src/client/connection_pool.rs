@@ -2,11 +2,17 @@
 
 use tokio::time::Instant;
 
+use crate::wire::instance_and_load::InstanceId;
+
 /// Idle connections of one endpoint. The most recently used one is taken first, so that connections which are not needed
-/// grow old and are closed.
+/// grow old and are closed. If they lead to several servers, the servers take turns.
 #[derive(Debug)]
 pub(super) struct ConnectionPool<C, K> {
     idle: Vec<IdleConnection<C, K>>,
+    /// They may lead to several servers.
+    is_mixed: bool,
+    /// The servers of connections that were taken meanwhile. The one that was taken last is the last.
+    taken: Vec<InstanceId>,
 }
 
 #[derive(Debug)]
@@ -14,14 +20,19 @@ struct IdleConnection<C, K> {
     connection: C,
     /// The runtime it belongs to.
     owner: K,
+    /// The server at its other end, if it has said so.
+    instance: Option<InstanceId>,
     /// Its place among all connections of the service: a later one became idle later.
     turn: u64,
     until: Instant,
 }
 
+/// How many servers are remembered at most.
+const MOST_REMEMBERED: usize = 64;
+
 impl<C, K: PartialEq> ConnectionPool<C, K> {
     pub(super) fn new() -> Self {
-        Self { idle: Vec::new() }
+        Self { idle: Vec::new(), is_mixed: false, taken: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -30,7 +41,7 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
 
     /// The turn of the connection of this owner that [`take`](Self::take) would look at first.
     pub(super) fn newest(&self, owner: &K) -> Option<u64> {
-        self.idle.iter().rfind(|idle| idle.owner == *owner).map(|idle| idle.turn)
+        self.next(owner).map(|at| self.idle[at].turn)
     }
 
     /// The turn of the connection that became idle first.
@@ -38,12 +49,17 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
         self.idle.first().map(|idle| idle.turn)
     }
 
-    /// The most recently used connection of this owner that is not too old. Those that are too old are moved to `closed`:
+    /// The next connection of this owner that is not too old: one whose server is not known yet, else the most recently used
+    /// one to the server whose turn it is. Those that are too old are moved to `closed`:
     /// the caller drops them.
     pub(super) fn take(&mut self, owner: &K, now: Instant, closed: &mut Vec<C>) -> Option<C> {
-        while let Some(at) = self.idle.iter().rposition(|idle| idle.owner == *owner) {
+        while let Some(at) = self.next(owner) {
             let idle = self.idle.remove(at);
             if idle.until > now {
+                if let Some(instance) = idle.instance.filter(|_| self.is_mixed) {
+                    self.taken.retain(|taken| *taken != instance);
+                    self.taken.push(instance);
+                }
                 return Some(idle.connection);
             }
             closed.push(idle.connection);
@@ -51,8 +67,12 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
         None
     }
 
-    pub(super) fn put(&mut self, connection: C, owner: K, turn: u64, until: Instant) {
-        self.idle.push(IdleConnection { connection, owner, turn, until });
+    pub(super) fn put(&mut self, connection: C, owner: K, instance: Option<InstanceId>, turn: u64, until: Instant) {
+        self.is_mixed = self.idle.iter().any(|idle| idle.instance != instance);
+        if self.taken.len() > MOST_REMEMBERED {
+            self.taken.clear();
+        }
+        self.idle.push(IdleConnection { connection, owner, instance, turn, until });
     }
 
     /// Takes out what is too old.
@@ -63,6 +83,20 @@ impl<C, K: PartialEq> ConnectionPool<C, K> {
     /// Takes out all of this owner's.
     pub(super) fn let_go(&mut self, owner: &K) -> Vec<C> {
         self.idle.extract_if(.., |idle| idle.owner == *owner).map(|idle| idle.connection).collect()
+    }
+
+    /// The index of the connection that is taken next.
+    fn next(&self, owner: &K) -> Option<usize> {
+        let newest = self.idle.iter().rposition(|idle| idle.owner == *owner)?;
+        if !self.is_mixed {
+            return Some(newest);
+        }
+        let mine = self.idle.iter().enumerate().filter(|(_, idle)| idle.owner == *owner);
+        // The lowest place is that of a server that is not known yet, or from which nothing was taken. Of equals the last.
+        let place = |idle: &IdleConnection<C, K>| {
+            idle.instance.map(|instance| self.taken.iter().position(|taken| *taken == instance))
+        };
+        mine.rev().min_by_key(|(_, idle)| place(idle)).map(|(at, _)| at)
     }
 
     /// When the next one will be too old.
@@ -93,9 +127,9 @@ mod tests {
     #[test]
     fn the_most_recently_used_connection_is_taken_and_no_old_one() {
         let (mut pool, now, s) = (ConnectionPool::new(), Instant::now(), Duration::from_secs);
-        pool.put(1, "a", 1, now + s(60));
-        pool.put(2, "a", 2, now + s(10));
-        pool.put(3, "a", 3, now + s(60));
+        pool.put(1, "a", None, 1, now + s(60));
+        pool.put(2, "a", None, 2, now + s(10));
+        pool.put(3, "a", None, 3, now + s(60));
         assert_eq!((pool.newest(&"a"), pool.oldest()), (Some(3), Some(1)));
         assert_eq!(take(&mut pool, "a", now), (Some(3), vec![]));
         assert_eq!(take(&mut pool, "a", now + s(10)), (Some(1), vec![2]));
@@ -106,20 +140,44 @@ mod tests {
     fn a_runtime_gets_only_its_own() {
         let (mut pool, now) = (ConnectionPool::new(), Instant::now());
         let until = now + Duration::from_secs(60);
-        pool.put(1, "a", 1, until);
+        pool.put(1, "a", None, 1, until);
         assert_eq!((pool.newest(&"b"), take(&mut pool, "b", now)), (None, (None, vec![])));
-        pool.put(2, "b", 2, until);
-        pool.put(3, "a", 3, until);
+        pool.put(2, "b", None, 2, until);
+        pool.put(3, "a", None, 3, until);
         assert_eq!(pool.let_go(&"b"), vec![2]);
         assert_eq!((pool.take_oldest(), pool.len()), (Some(1), 1));
+    }
+
+    #[test]
+    fn servers_take_turns_and_an_unknown_one_comes_first() {
+        let (mut pool, now) = (ConnectionPool::new(), Instant::now());
+        let until = now + Duration::from_secs(60);
+        let [one, two] = ["0000000000000001", "0000000000000002"].map(InstanceId::read);
+        // Two connections to one server, and one to another.
+        for (connection, instance) in [(1, one), (2, one), (3, two)] {
+            pool.put(connection, "a", instance, connection.into(), until);
+        }
+        let mut order = Vec::new();
+        for turn in 4..10 {
+            let taken = take(&mut pool, "a", now).0.unwrap();
+            order.push(taken);
+            pool.put(taken, "a", if taken == 3 { two } else { one }, turn, until);
+        }
+        assert_eq!(order, [3, 2, 3, 2, 3, 2]);
+        pool.put(4, "a", None, 10, until);
+        pool.put(5, "b", one, 11, until);
+        assert_eq!((take(&mut pool, "a", now).0, take(&mut pool, "b", now).0), (Some(4), Some(5)));
+        // At once, all are used.
+        let at_once = [(); 4].map(|()| take(&mut pool, "a", now).0);
+        assert_eq!(at_once, [Some(3), Some(2), Some(1), None]);
     }
 
     #[test]
     fn what_is_old_is_swept() {
         let (mut pool, now, s) = (ConnectionPool::new(), Instant::now(), Duration::from_secs);
         assert_eq!(pool.next_expiry(), None);
-        pool.put(1, "a", 1, now + s(60));
-        pool.put(2, "b", 2, now + s(4));
+        pool.put(1, "a", None, 1, now + s(60));
+        pool.put(2, "b", None, 2, now + s(4));
         assert_eq!(pool.next_expiry(), Some(now + s(4)));
         assert_eq!(pool.expire(now + s(4)), vec![2]);
         assert_eq!(pool.next_expiry(), Some(now + s(60)));
@@ -137,7 +195,7 @@ mod tests {
                 match event {
                     0 | 1 => {
                         let until = now + Duration::from_secs(seconds);
-                        pool.put(turn, owner, turn, until);
+                        pool.put(turn, owner, None, turn, until);
                         held.push((turn, owner, until));
                     }
                     2 => {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::coded_bodies::CodedBodies;
 use super::connection_pool::ConnectionPool;
 use super::endpoint_url::EndpointUrl;
+use super::http_instance_search::ConnectionInstance;
 use super::http1_connection::Http1Connection;
 use super::idle_connection_sweeper::Sweeper;
 use super::replica_address::ReplicaAddress;
@@ -39,6 +40,8 @@ pub(super) struct IdleHttpConnection {
     pub(super) runtime: Handle,
     /// Waits for the deadline of each call in turn.
     pub(super) timer: DeadlineTimer,
+    /// The server at its other end.
+    pub(super) instance: ConnectionInstance,
 }
 
 impl Endpoint {
@@ -102,7 +105,8 @@ impl Endpoint {
         let owner = connection.runtime.id();
         let mut pool = self.pool();
         let sweeps_on = self.sweeper.begins().then(|| connection.runtime.clone());
-        pool.put(connection, owner, turn, until);
+        let instance = connection.instance.id();
+        pool.put(connection, owner, instance, turn, until);
         drop(pool);
         if let Some(runtime) = sweeps_on {
             self.sweeper.start(&self.pool, &runtime, until);

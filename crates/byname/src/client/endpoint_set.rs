@@ -12,6 +12,7 @@ use super::address_order::AddressOrder;
 use super::affinity::ReplicaWish;
 use super::discovery::Answer;
 use super::endpoint::{Endpoint, IdleHttpConnection};
+use super::http_instance_search::{ConnectionInstance, HttpInstanceSearch};
 use super::http_replica_choice::HttpReplicaChoice;
 use super::replica_address::ReplicaAddress;
 use super::replica_choice::{ReplicaId, ReplicaView, SentCall};
@@ -20,6 +21,7 @@ use super::replica_subset::ReplicaSubset;
 use super::runtime_connections::SPREAD;
 use crate::address::Address;
 use crate::clock_and_chance::random_source;
+use crate::wire::instance_and_load::InstanceId;
 
 pub(super) struct EndpointSet {
     known: Mutex<KnownEndpoints>,
@@ -34,6 +36,7 @@ struct KnownEndpoints {
     order: AddressOrder,
     replicas: HttpReplicaChoice,
     chance: Rng,
+    search: HttpInstanceSearch,
     /// The answer of discovery that they are listed by.
     version: u64,
 }
@@ -62,6 +65,7 @@ impl EndpointSet {
             order: AddressOrder::default(),
             replicas: HttpReplicaChoice::new(connections.clamp(2, SPREAD), subset, Instant::now()),
             chance: random_source(),
+            search: HttpInstanceSearch::new(),
             version: 0,
         };
         Arc::new(Self { known: Mutex::new(known), compress, turns: AtomicU64::new(0) })
@@ -189,6 +193,23 @@ impl EndpointSet {
     pub(super) fn keep(&self, endpoint: &Endpoint, connection: IdleHttpConnection, until: Instant) {
         self.known().order.answered(endpoint.address());
         endpoint.keep(connection, self.turns.fetch_add(1, Ordering::Relaxed), until);
+    }
+
+    /// A connection to this endpoint has answered. `said` reads the instance of its server. Returns whether another one is to be
+    /// opened there, because others may be behind the same address. There is `room` for this number of idle connections, this
+    /// one included.
+    pub(super) fn answered(
+        &self,
+        endpoint: &Endpoint,
+        instance: &mut ConnectionInstance,
+        said: impl FnOnce() -> Option<InstanceId>,
+        room: usize,
+    ) -> bool {
+        let known = &mut *self.known();
+        if matches!(instance, ConnectionInstance::Unknown) {
+            *instance = known.search.told(endpoint.address(), said());
+        }
+        known.search.answered() && known.idle() + 1 < room
     }
 
     /// Makes room for a new connection beside `busy` ones. Returns the oldest idle ones.

@@ -17,6 +17,7 @@ use super::endpoint::{Endpoint, IdleHttpConnection};
 use super::endpoint_set::{ChosenEndpoint, EndpointCount, EndpointSet};
 use super::explanation::ExplainedConnections;
 use super::frame_connection_set::FrameConnectionSet;
+use super::http_instance_search::ConnectionInstance;
 use super::http1_connection::Http1Connection;
 use super::outgoing_call::OutgoingCall;
 use super::replica_choice::ReplicaView;
@@ -28,8 +29,12 @@ use crate::codec::Codec;
 use crate::deadline::{DeadlineTimer, before, later};
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::{Limit, Limits};
-use crate::transport::{ConnectFailure, FailedAddress, HandshakeRefusal, first_to_connect};
+use crate::runtime;
+use crate::transport::{
+    AttemptProgress, ConnectFailure, FailedAddress, HandshakeRefusal, TransportStream, first_to_connect,
+};
 use crate::wire::headers::AnsweringServer;
+use crate::wire::instance_and_load::InstanceId;
 
 /// How long a connection to a foreign server is kept if the server does not say: less than any server keeps it.
 const UNKNOWN_IDLE: Duration = Duration::from_secs(4);
@@ -70,6 +75,8 @@ pub(super) struct PooledConnection {
     pub(super) runtime: Handle,
     /// Waits for the deadline of each call in turn.
     pub(super) timer: DeadlineTimer,
+    /// The server at its other end.
+    pub(super) instance: ConnectionInstance,
 }
 
 impl HttpConnections {
@@ -129,9 +136,9 @@ impl HttpConnections {
         let mut chosen = self.choose(wish).ok_or_else(no_other_replica)?;
         match chosen.idle.take() {
             // The server may have closed it since. The connection notices that before it sends.
-            Some((endpoint, IdleHttpConnection { http1, runtime, timer })) => {
+            Some((endpoint, IdleHttpConnection { http1, runtime, timer, instance })) => {
                 self.uses.fetch_add(1, Ordering::Relaxed);
-                let connection = PooledConnection { http1, endpoint, runtime, timer };
+                let connection = PooledConnection { http1, endpoint, runtime, timer, instance };
                 Ok(CallConnection { connection, count: chosen.count, is_reused: true, permit })
             }
             None => {
@@ -251,9 +258,8 @@ impl HttpConnections {
                 self.uses.fetch_add(1, Ordering::Relaxed);
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 let (endpoint, count) = self.endpoints.connected(&replica, chosen, Instant::now());
-                let old_at = later(Instant::now(), self.limits.jittered_connection_age(random_fraction()));
-                let (http1, timer) = (Http1Connection::new(stream).old_at(old_at), DeadlineTimer::default());
-                return Ok((PooledConnection { http1, endpoint, runtime: Handle::current(), timer }, count));
+                let IdleHttpConnection { http1, runtime, timer, instance } = self.opened(stream);
+                return Ok((PooledConnection { http1, endpoint, runtime, timer, instance }, count));
             }
             Err(failure) => failure,
         };
@@ -288,6 +294,30 @@ impl HttpConnections {
         })
     }
 
+    /// A connection that was opened now.
+    fn opened(&self, stream: TransportStream) -> IdleHttpConnection {
+        let old_at = later(Instant::now(), self.limits.jittered_connection_age(random_fraction()));
+        IdleHttpConnection {
+            http1: Http1Connection::new(stream).old_at(old_at),
+            runtime: Handle::current(),
+            timer: DeadlineTimer::default(),
+            instance: ConnectionInstance::Unknown,
+        }
+    }
+
+    /// Opens another connection to this endpoint, for later calls: it may lead to another server. Nothing comes of a failure.
+    async fn look_for_another(&self, endpoint: &Arc<Endpoint>) {
+        let until = later(Instant::now(), self.limits.connect);
+        let progress = AttemptProgress::default();
+        let connecting = connect(endpoint.address(), endpoint.url().tls.as_deref(), &progress);
+        if let Some(Ok(stream)) = before(until, connecting).await
+            && endpoint.is_listed()
+        {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            self.endpoints.keep(endpoint, self.opened(stream), later(Instant::now(), self.limits.pool_idle));
+        }
+    }
+
     /// One side refuses the other.
     pub(super) fn refused(&self, refusal: &HandshakeRefusal) -> Error {
         Error::refused(refusal.code, format!("can't connect to {}: {refusal}", self.target.url()))
@@ -299,12 +329,17 @@ impl HttpConnections {
 
     /// Keeps a connection after an answer, for as long as the server keeps it. It is closed instead if it is old, or if calls
     /// go by frames by now and no call waits for a connection.
-    pub(super) fn keep(&self, mut connection: PooledConnection, server: Option<&AnsweringServer>) {
+    pub(super) fn keep(
+        self: &Arc<Self>,
+        mut connection: PooledConnection,
+        answered: Option<(&AnsweringServer, &HeaderMap)>,
+    ) {
         let by_frames = self.frames.as_ref().is_some_and(|frames| frames.codec_now(connection.runtime.id()).is_some());
         if by_frames && self.waiting.load(Ordering::Relaxed) == 0 || !connection.endpoint.is_listed() {
             return;
         }
         connection.http1.release();
+        let server = answered.map(|(server, _)| server);
         let said = server.and_then(|server| server.keep_alive);
         let until = match said {
             // Earlier than the server, so that no call meets a connection that is just being closed.
@@ -317,8 +352,21 @@ impl HttpConnections {
         if until <= now {
             return;
         }
-        let PooledConnection { http1, endpoint, runtime, timer } = connection;
-        self.endpoints.keep(&endpoint, IdleHttpConnection { http1, runtime, timer }, until);
+        // By frames there is another search.
+        if self.frames.is_none() || server.is_some_and(|server| !server.offers_frames) {
+            let room = self.limits.connections.max(1).saturating_sub(self.busy());
+            let instance = || InstanceId::of_answer(answered?.1);
+            if self.endpoints.answered(&connection.endpoint, &mut connection.instance, instance, room) {
+                let (connections, endpoint) = (Arc::downgrade(self), Arc::clone(&connection.endpoint));
+                runtime::spawn(&connection.runtime, async move {
+                    if let Some(connections) = connections.upgrade() {
+                        connections.look_for_another(&endpoint).await;
+                    }
+                });
+            }
+        }
+        let PooledConnection { http1, endpoint, runtime, timer, instance } = connection;
+        self.endpoints.keep(&endpoint, IdleHttpConnection { http1, runtime, timer, instance }, until);
     }
 
     /// A call there timed out. The next call goes to another endpoint, if there is one.

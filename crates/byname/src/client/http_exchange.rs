@@ -4,12 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::endpoint::Endpoint;
 use super::http_connections::{HttpConnections, PooledConnection};
+use super::http_instance_search::ConnectionInstance;
 use super::http_request::{self, BodyCoding};
 use super::http1_connection::{ExchangeError, Http1Connection, HttpResponse};
 use super::outgoing_call::OutgoingCall;
@@ -17,6 +19,7 @@ use crate::arguments::EncodedArguments;
 use crate::deadline::{DeadlineTimer, later};
 use crate::runtime::{self, BoxFuture};
 use crate::wire::Way;
+use crate::wire::headers::AnsweringServer;
 
 /// A request and its answer. If the caller drops it, the connection waits for the answer by itself and goes back to the
 /// pool: closing it would cost the next call a new connection and leave a socket in TIME_WAIT.
@@ -32,6 +35,7 @@ struct ExchangeRun {
     endpoint: Arc<Endpoint>,
     runtime: Handle,
     timer: DeadlineTimer,
+    instance: ConnectionInstance,
     permit: OwnedSemaphorePermit,
 }
 
@@ -52,11 +56,11 @@ impl HttpExchange {
         args: &EncodedArguments,
         coding: BodyCoding,
     ) -> Self {
-        let PooledConnection { http1, endpoint, runtime, timer } = connection;
+        let PooledConnection { http1, endpoint, runtime, timer, instance } = connection;
         let (head, body, way) =
             http_request::write(endpoint.url(), endpoint.takes_paths(), outgoing, args, false, coding);
         let work = Box::pin(http1.exchange(head, body, connections.limits.message));
-        let running = Some(ExchangeRun { work, endpoint, runtime, timer, permit });
+        let running = Some(ExchangeRun { work, endpoint, runtime, timer, instance, permit });
         Self { connections: Arc::clone(connections), running, way, deadline: outgoing.deadline }
     }
 }
@@ -76,11 +80,11 @@ impl Future for HttpExchange {
             return Poll::Ready(None);
         };
         let is_kept = http1.is_some();
-        if let Some(ExchangeRun { endpoint, runtime, timer, permit, .. }) = this.running.take() {
+        if let Some(ExchangeRun { endpoint, runtime, timer, instance, permit, .. }) = this.running.take() {
             // First the connection, then the permit: the call that gets the permit finds the connection.
             if let Some(http1) = http1 {
-                let server = result.as_ref().ok().map(|answer| &answer.server);
-                this.connections.keep(PooledConnection { http1, endpoint, runtime, timer }, server);
+                let connection = PooledConnection { http1, endpoint, runtime, timer, instance };
+                this.connections.keep(connection, answered(&result));
             }
             drop(permit);
         }
@@ -88,9 +92,14 @@ impl Future for HttpExchange {
     }
 }
 
+/// What an answer says of its server.
+fn answered(result: &Result<HttpResponse, ExchangeError>) -> Option<(&AnsweringServer, &HeaderMap)> {
+    result.as_ref().ok().map(|answer| (&answer.server, &answer.headers))
+}
+
 impl Drop for HttpExchange {
     fn drop(&mut self) {
-        let Some(ExchangeRun { work, endpoint, runtime, timer, permit }) = self.running.take() else {
+        let Some(ExchangeRun { work, endpoint, runtime, timer, instance, permit }) = self.running.take() else {
             return;
         };
         let connections = Arc::clone(&self.connections);
@@ -99,9 +108,8 @@ impl Drop for HttpExchange {
         runtime::spawn(&runtime, async move {
             match timeout_at(until, work).await {
                 Ok((result, Some(http1))) => {
-                    let server = result.as_ref().ok().map(|answer| &answer.server);
-                    let connection = PooledConnection { http1, endpoint, runtime: Handle::current(), timer };
-                    connections.keep(connection, server);
+                    let connection = PooledConnection { http1, endpoint, runtime: Handle::current(), timer, instance };
+                    connections.keep(connection, answered(&result));
                 }
                 Ok((_, None)) => {}
                 Err(_) => connections.timed_out(&endpoint),

@@ -107,7 +107,7 @@ mod tests {
         // The next call has taken the connection before the task is polled, and puts it back.
         tokio::task::yield_now().await;
         assert!(!sweeper.begins(), "it runs");
-        pool.lock().unwrap().put((), Handle::current().id(), 1, expiry);
+        pool.lock().unwrap().put((), Handle::current().id(), None, 1, expiry);
         sleep_until(expiry + Duration::from_millis(1)).await;
         assert_eq!(pool.lock().unwrap().next_expiry(), None, "it was closed");
         assert!(sweeper.begins(), "the task has ended");

@@ -32,7 +32,6 @@ impl InstanceId {
     }
 
     /// Client: which instance has sent these headers, if they say so.
-    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "no client chooses by it yet"))]
     pub(crate) fn of_answer(headers: &HeaderMap) -> Option<Self> {
         Self::read(headers.get(headers::INSTANCE)?.to_str().ok()?)
     }

@@ -97,7 +97,7 @@ pub(in crate::client) async fn attempt(
             let is_kept = keeps && out.has_ended();
             outgoing.upload.put_back(out.into_untouched());
             if is_kept {
-                connections.keep(connection, Some(&answer.server));
+                connections.keep(connection, Some((&answer.server, &answer.headers)));
             }
             Ok(HttpOutcome { result: Ok(answer), way, is_kept })
         }
@@ -248,7 +248,7 @@ impl ItemSource for HttpReplyItems {
             let OpenResponse { connection, begun, out, _permit } = open;
             if matches!(ended, Poll::Ready(Ok(None))) && out.has_ended() && begun.leaves_for_another(&connection.http1)
             {
-                this.connections.keep(connection, Some(&begun.server));
+                this.connections.keep(connection, Some((&begun.server, &begun.headers)));
             }
         }
         if matches!(next, NextItems::Failed(_)) {
