@@ -53,6 +53,8 @@ struct ReplicaRecord {
     answers: u32,
     /// What it rests on: the calls that were slow or failed. One that is answered in time halves the number.
     bad_calls: u32,
+    /// The last call was not answered.
+    has_failed: bool,
 }
 
 /// What a client knows of all replicas together.
@@ -77,9 +79,15 @@ struct Mean {
 const REPORT_FADES: f64 = 0.5;
 /// The seconds in which the record of a replica without calls fades.
 const RECORD_FADES: f64 = 30.0;
-/// It fades sooner where others answer many calls: after this number of answers for each bad call that it rests on. So one
-/// late answer does not shut a replica out for thousands of calls.
+/// It fades sooner if the last call was answered, however late: in this number of seconds for each bad call that it rests on.
+/// So a replica that stood still for a moment is not shut out for long, and one that is slow for good gets fewer and fewer calls.
+const SECONDS_FOR_A_LATE_CALL: f64 = 2.0;
+/// It fades sooner where others answer many calls: after this number of answers for each bad call. So one late answer does not
+/// shut a replica out for thousands of calls.
 const ANSWERS_FOR_A_BAD_CALL: f64 = 2000.0;
+/// The same for a record without a bad call. It was usual once, and what is usual has changed since.
+const SECONDS_WITHOUT_A_BAD_CALL: f64 = 1.0;
+const ANSWERS_WITHOUT_A_BAD_CALL: f64 = 64.0;
 /// More bad calls count no more.
 const MOST_BAD_CALLS: u32 = 64;
 /// How much the last call counts in a replica's latency.
@@ -154,6 +162,11 @@ impl ReplicaLoad {
             ReplicaOutcome::Answered if latency <= service.tolerated() => record.bad_calls / 2,
             _ => (record.bad_calls + 1).min(MOST_BAD_CALLS),
         };
+        record.has_failed = match outcome {
+            ReplicaOutcome::Answered => false,
+            ReplicaOutcome::Failed | ReplicaOutcome::TimedOut | ReplicaOutcome::Refused => true,
+            ReplicaOutcome::Cancelled => record.has_failed,
+        };
         self.record = Some(record);
     }
 
@@ -215,17 +228,22 @@ impl ReplicaLoad {
     /// As it is now.
     fn record(&self, service: &ServiceLoad, now: f64) -> ReplicaRecord {
         let (latency, answers) = (service.latency.value, service.answers);
-        let usual = ReplicaRecord { latency, success: 1.0, at: now, answers, bad_calls: 0 };
+        let usual = ReplicaRecord { latency, success: 1.0, at: now, answers, bad_calls: 0, has_failed: false };
         self.record.as_ref().map_or(usual, |record| {
             let since = f64::from(answers.wrapping_sub(record.answers));
-            let by_answers = since / (ANSWERS_FOR_A_BAD_CALL * f64::from(record.bad_calls.max(1)));
-            let age = ((now - record.at) / RECORD_FADES).max(by_answers).min(1.0);
+            let (seconds, answers_until) = match f64::from(record.bad_calls) {
+                0.0 => (SECONDS_WITHOUT_A_BAD_CALL, ANSWERS_WITHOUT_A_BAD_CALL),
+                bad if record.has_failed => (RECORD_FADES, ANSWERS_FOR_A_BAD_CALL * bad),
+                bad => ((SECONDS_FOR_A_LATE_CALL * bad).min(RECORD_FADES), ANSWERS_FOR_A_BAD_CALL * bad),
+            };
+            let age = ((now - record.at) / seconds).max(since / answers_until).min(1.0);
             ReplicaRecord {
                 latency: record.latency + age * (usual.latency - record.latency),
                 success: record.success + age * (1.0 - record.success),
                 at: now,
                 answers,
                 bad_calls: record.bad_calls,
+                has_failed: record.has_failed,
             }
         })
     }
@@ -398,6 +416,34 @@ mod tests {
         assert!(after(0) > 1000.0);
         assert!(after(15) > after(25) && after(25) > after(30));
         assert_eq!(after(30), 5.0);
+    }
+
+    #[test]
+    fn a_replica_that_stood_still_for_a_moment_is_back_within_seconds() {
+        let (mut service, mut load) = (usual(), ReplicaLoad::new());
+        for _ in 0..3 {
+            load.sent(0.0);
+        }
+        for _ in 0..3 {
+            load.ended(Answered, 1500.0 * MS, 1.5, &mut service);
+        }
+        service.latency = usual().latency;
+        let slowness = |seconds: f64| load.score(&service, 1.5 + seconds) / 5.0;
+        assert!(slowness(0.0) > 5.0);
+        assert!(slowness(5.0) <= 1.5, "{}", slowness(5.0));
+        assert_eq!(slowness(6.0), 1.0);
+    }
+
+    #[test]
+    fn a_replica_whose_answers_were_usual_is_not_shut_out_when_others_become_faster() {
+        let (now, mut service) = (0.0, ServiceLoad::default());
+        let (mut load, mut other) = (ReplicaLoad::new(), ReplicaLoad::new());
+        // A program that has just begun is slow.
+        answered(&mut load, 6.0 * MS, now, &mut service);
+        for _ in 0..100 {
+            answered(&mut other, 0.3 * MS, now, &mut service);
+        }
+        assert_eq!(load.score(&service, now), 1.0);
     }
 
     proptest! {
