@@ -47,6 +47,11 @@ impl CallPermits {
         Some(Permit(Arc::clone(self)))
     }
 
+    /// How many may be acquired.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// How many permits are acquired.
     pub(crate) fn acquired(&self) -> usize {
         self.acquired.load(Ordering::Relaxed)

@@ -7,20 +7,20 @@ use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, HeaderName};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use self::streaming_function::FunctionItems;
-use crate::access_log::{AccessEntry, CallWay};
 use crate::access_rules::{self, AccessRules};
+use crate::admission::Admission;
 use crate::arguments::{ArgumentSource, CallInput};
-use crate::call_semaphore::{CallPermits, Permit};
+use crate::call_semaphore::Permit;
+use crate::call_telemetry::{self, CallTelemetry};
 use crate::catch_panic::{Panicked, caught};
 use crate::codec::Codec;
 use crate::context::Context;
@@ -38,7 +38,6 @@ use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
 use crate::simulated_world::note;
-use crate::trace_context::trace_id;
 use crate::untrusted_text::{excerpt, quoted};
 
 /// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
@@ -67,8 +66,6 @@ pub(crate) struct Dispatch {
     registry: Registry,
     limits: Limits,
     listing: Listing,
-    /// Whether each call is an event of the access log.
-    logs_access: bool,
     interceptors: InterceptorChain,
     /// Headers that `Debug` does not show, besides those of HTTP.
     sensitive: Vec<HeaderName>,
@@ -76,12 +73,8 @@ pub(crate) struct Dispatch {
     rules: AccessRules,
     /// Whether callers may identify themselves by a certificate.
     takes_certificates: bool,
-    permits: Arc<CallPermits>,
-    /// How many calls have come whose tasks were not polled yet.
-    unstarted: AtomicUsize,
-    /// Whether `!ready` is answered 503 while calls are still accepted.
-    leaving: AtomicBool,
-    draining: AtomicBool,
+    admission: Arc<Admission>,
+    telemetry: CallTelemetry,
     /// Cancelled when the server no longer waits for streams.
     parting: CancellationToken,
     /// The longest time of any function, for callers that set no time-out.
@@ -90,25 +83,21 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(registry: Registry, limits: Limits, listing: Listing, interceptors: InterceptorChain) -> Self {
-        let permits = CallPermits::new(limits.in_flight);
+        let admission = Admission::new(limits.in_flight);
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
-        let (leaving, draining, parting) = (AtomicBool::new(false), AtomicBool::new(false), CancellationToken::new());
-        let (logs_access, sensitive, rules) = (false, Vec::new(), AccessRules::default());
+        let (sensitive, rules) = (Vec::new(), AccessRules::default());
         Self {
             registry,
             limits,
             listing,
-            logs_access,
             interceptors,
             sensitive,
             rules,
             takes_certificates: false,
-            permits,
-            unstarted: AtomicUsize::new(0),
-            leaving,
-            draining,
-            parting,
+            admission,
+            telemetry: CallTelemetry::default(),
+            parting: CancellationToken::new(),
             patience,
         }
     }
@@ -136,7 +125,17 @@ impl Dispatch {
 
     /// Whether there is an access log: off until this says otherwise.
     pub(crate) fn log_access(&mut self, on: bool) {
-        self.logs_access = on;
+        self.telemetry.log_access(on);
+    }
+
+    /// How many calls may run, and whether new ones are wanted.
+    pub(crate) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// What is recorded of each call.
+    pub(crate) fn telemetry(&self) -> &CallTelemetry {
+        &self.telemetry
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Method> + Clone {
@@ -201,24 +200,6 @@ impl Dispatch {
         self.registry.get(name).is_some_and(|entry| entry.handler.takes(types))
     }
 
-    pub(crate) fn logs_access(&self) -> bool {
-        self.logs_access
-    }
-
-    /// The entry of a call in the access log, if there is one. The code that runs the call adds its result.
-    pub(crate) fn access(
-        &self,
-        way: CallWay,
-        peer: Option<&Arc<Peer>>,
-        metadata: &HeaderMap,
-        began: impl FnOnce() -> Instant,
-    ) -> AccessEntry {
-        if !self.logs_access {
-            return AccessEntry::none();
-        }
-        AccessEntry::new(way, peer.cloned(), trace_id(metadata), began())
-    }
-
     /// How the access log names a function: by the name it is registered under, or as the caller wrote it if there is none.
     pub(crate) fn logged_name(&self, name: &str) -> Cow<'static, str> {
         match self.registry.get(name) {
@@ -248,7 +229,7 @@ impl Dispatch {
             // Interceptors decide whether the caller may learn that there is no such function.
             return self.intercepted(None, request).await;
         };
-        let span = span(&entry.handler.method, &request.metadata);
+        let span = call_telemetry::span(&entry.handler.method, &request.metadata);
         let reply = if !self.interceptors.is_empty() {
             self.intercepted(Some(entry), request).instrument(span.clone()).await
         } else if self.has_rules() {
@@ -257,7 +238,7 @@ impl Dispatch {
             let begun = span.in_scope(|| self.begin_request(entry, request));
             self.finish(entry, begun).instrument(span.clone()).await
         };
-        record(&span, &reply.result);
+        call_telemetry::record(&span, &reply.result);
         reply
     }
 
@@ -268,8 +249,9 @@ impl Dispatch {
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
         }
-        let Some(permit) = self.permits.try_acquire() else {
-            return Box::pin(ready(self.overloaded().into()));
+        let permit = match self.admission.try_admit() {
+            Ok(permit) => permit,
+            Err(refused) => return Box::pin(ready(refused.into())),
         };
         // Shared, because an interceptor may drop the request, and a function may outlive its caller.
         let permit = Arc::new(permit);
@@ -397,7 +379,7 @@ impl Dispatch {
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
         let permit = match permit {
             Some(permit) => HeldPermit::Shared(permit),
-            None => HeldPermit::Own(self.permits.try_acquire().ok_or_else(|| self.overloaded())?),
+            None => HeldPermit::Own(self.admission.try_admit()?),
         };
         let codec = match &source {
             ArgumentSource::Local(_) => None,
@@ -500,32 +482,6 @@ impl Dispatch {
         did_you_mean(&self.registry.near(name, |_| true))
     }
 
-    fn overloaded(&self) -> Error {
-        let limit = self.limits.in_flight;
-        let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
-        Error::refused(Code::ResourceExhausted, why)
-            .of_limit(Limit::InFlight)
-            .with_retry_after(Duration::from_millis(100))
-    }
-
-    /// Whether the server wants new calls.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn stop_being_ready(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether `!ready` says that the server wants new calls. It stops saying so before calls are rejected.
-    pub(crate) fn looks_ready(&self) -> bool {
-        self.is_ready() && !self.leaving.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn stop_looking_ready(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
-    }
-
     /// Ends the streams that have not ended by themselves.
     pub(crate) fn end_streams(&self) {
         self.parting.cancel();
@@ -536,69 +492,14 @@ impl Dispatch {
         self.parting.clone().cancelled_owned()
     }
 
-    /// Waits until no function runs.
-    pub(crate) async fn idle(&self) {
-        self.permits.all_released().await;
-    }
-
     /// Warns about the function that has kept a thread for this long, if it is one of these.
     pub(crate) fn kept(&self, id: usize, took: Duration) {
         self.registry.kept(id, took, self.limits.slow_poll);
     }
 
-    /// The calls in flight, as the server reports them to its callers: functions that run, calls that are with the
-    /// interceptors, and [`UnstartedCall`]s. A function counts until it ends, even if its caller is gone. A stream counts
-    /// until its last item. A request over HTTP counts once it was read.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.permits.acquired() + self.unstarted.load(Ordering::Relaxed)
-    }
-
-    /// A call has come that gets a task of its own. Drop this at the first poll of the task, before [`run`](Self::run).
-    pub(crate) fn unstarted(self: &Arc<Self>) -> UnstartedCall {
-        self.unstarted.fetch_add(1, Ordering::Relaxed);
-        UnstartedCall(Arc::clone(self))
-    }
-
     /// The running functions, with the number of calls of each.
     pub(crate) fn active(&self) -> Vec<(&str, usize)> {
         self.registry.active()
-    }
-}
-
-/// A call whose task was not polled yet. It is in flight, and has no permit.
-pub(crate) struct UnstartedCall(Arc<Dispatch>);
-
-impl Drop for UnstartedCall {
-    fn drop(&mut self) {
-        self.0.unstarted.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The span of one call. It has the registered name, so that there are never more names than functions.
-fn span(method: &Method, metadata: &HeaderMap) -> Span {
-    let span = tracing::info_span!(
-        "rpc.serve",
-        rpc.method = %method.name,
-        rpc.code = tracing::field::Empty,
-        trace_id = tracing::field::Empty,
-    );
-    // If the feature `log` of tracing is on, the values of a disabled span are computed too.
-    if !span.is_disabled()
-        && let Some(id) = trace_id(metadata)
-    {
-        span.record("trace_id", id.as_str());
-    }
-    span
-}
-
-/// Records the result of a call in its span.
-fn record<T>(span: &Span, result: &Result<T, Failure>) {
-    if !span.is_disabled() {
-        let code = match result {
-            Ok(_) => "ok",
-            Err(Failure::Method { error, .. } | Failure::Rpc(error)) => error.code().as_str(),
-        };
-        span.record("rpc.code", code);
     }
 }
 
@@ -977,12 +878,12 @@ mod tests {
         let limits = Limits { in_flight: 1, ..Limits::default() };
         let dispatch = dispatch([hold], limits);
         let mut first = Box::pin(dispatch.run(request("hold", "[]")));
-        assert_eq!(dispatch.in_flight(), 0);
+        assert_eq!(dispatch.admission().in_flight(), 0);
         assert!(std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
-        let unstarted = dispatch.unstarted();
-        assert_eq!(dispatch.in_flight(), 2);
+        let unstarted = dispatch.admission().unstarted();
+        assert_eq!(dispatch.admission().in_flight(), 2);
         drop(unstarted);
-        assert_eq!(dispatch.in_flight(), 1);
+        assert_eq!(dispatch.admission().in_flight(), 1);
         let refused = error(dispatch.run(request("hold", "[]")).await);
         assert_eq!((refused.code(), refused.executed()), (Code::ResourceExhausted, Executed::No));
         assert_eq!(refused.limit(), Some("in_flight"));
@@ -990,7 +891,7 @@ mod tests {
         release.send(()).unwrap();
         assert_eq!(text(first.await), "null");
         assert_eq!(text(dispatch.run(request("hold", "[]")).await), "null");
-        assert_eq!(dispatch.in_flight(), 0);
+        assert_eq!(dispatch.admission().in_flight(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -1009,7 +910,7 @@ mod tests {
         assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::Unknown));
         assert_eq!(dispatch.active(), [("slow", 1)]);
         assert_eq!(finished.recv().await, Some(true), "it ended by itself and had been told");
-        dispatch.idle().await;
+        dispatch.admission().idle().await;
         assert_eq!(dispatch.active(), []);
     }
 

@@ -101,7 +101,7 @@ impl Route {
 /// A call of a function in this process.
 fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'static Method>) -> BoxFuture<Reply> {
     let dispatch = Arc::clone(dispatch);
-    let mut access = dispatch.access(CallWay::Local, None, &request.metadata, Instant::now);
+    let mut access = dispatch.telemetry().access(CallWay::Local, None, &request.metadata, Instant::now);
     access.named(|| dispatch.logged_name(&request.name));
     if let Err(error) = metadata::check_taken(&request.metadata, dispatch.limits().header) {
         access.refused(&error);

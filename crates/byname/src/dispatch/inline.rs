@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use tracing::instrument::Instrumented;
 
-use super::{CallOrigin, Dispatch, SupervisedCall, record, span};
+use super::{CallOrigin, Dispatch, SupervisedCall};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
+use crate::call_telemetry::{record, span};
 use crate::clock_and_chance::RealInstant;
 use crate::codec::Codec;
 use crate::outcome::Failure;
@@ -211,7 +212,7 @@ mod tests {
             let Polled::Reply(Reply { result: Err(Failure::Rpc(error)), .. }) = polled else {
                 panic!("it is refused");
             };
-            assert_eq!((error.code(), dispatch.in_flight()), (expected, 0), "{error}");
+            assert_eq!((error.code(), dispatch.admission().in_flight()), (expected, 0), "{error}");
         }
     }
 }

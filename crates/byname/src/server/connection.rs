@@ -70,7 +70,7 @@ pub(super) async fn serve(
             return reject(stream, &with_tls(), peer, &limits).await;
         }
         Some(Err(why)) => return debug!(%peer, "a connection ended before its first request: {why}"),
-        None if endpoint.dispatch().is_ready() => {
+        None if endpoint.dispatch().admission().is_ready() => {
             return debug!(%peer, "closed a connection that asked nothing (`Limits::header_read`)");
         }
         None => {
@@ -88,7 +88,7 @@ pub(super) async fn serve(
         log_expiry(&peer, why);
         activity.part(why);
     };
-    let goes_on = || endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
+    let goes_on = || endpoint.dispatch().admission().is_ready() && until.is_none_or(|until| Instant::now() < until);
     let ended = if is_http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS);

@@ -22,7 +22,7 @@ pub(super) async fn drain(endpoint: &ServerEndpoint, stop: &watch::Sender<()>, h
     stop.send_replace(());
     let ended = async {
         stop.closed().await;
-        dispatch.idle().await;
+        dispatch.admission().idle().await;
     };
     let mut ended = pin!(tokio::time::timeout(limit, ended));
     // A stream may never end by itself. It has half of the time.

@@ -90,7 +90,8 @@ pub(super) async fn serve(
     let (mut is_told, mut listening, mut last) = (false, false, None);
     let ended = poll_fn(|cx| {
         let mut polled = connection.poll(cx);
-        let goes_on = connection.endpoint.dispatch().is_ready() && until.is_none_or(|until| Instant::now() < until);
+        let goes_on =
+            connection.endpoint.dispatch().admission().is_ready() && until.is_none_or(|until| Instant::now() < until);
         if polled.is_pending() && !is_told && (!listening || !goes_on) {
             listening = true;
             let Poll::Ready(why) = stop.as_mut().poll(cx) else { return Poll::Pending };
@@ -426,7 +427,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     /// The entry of the access log for the call of this frame.
     fn access(&self, header: &FrameHeader, metadata: &HeaderMap, now: impl FnOnce() -> Instant) -> AccessEntry {
         let dispatch = self.endpoint.dispatch();
-        let mut access = dispatch.access(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
+        let mut access = dispatch.telemetry().access(CallWay::Frames, self.caller.peer.as_ref(), metadata, now);
         if access.is_some()
             && let Some(Some(numbered)) = self.names.get(usize::from(header.number))
         {
@@ -505,7 +506,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 // Its result probably has a similar size.
                 request.room = self.write_queue.spare();
             }
-            let unstarted = dispatch.unstarted();
+            let unstarted = dispatch.admission().unstarted();
             let call = Box::pin(async move {
                 drop(unstarted);
                 dispatch.run_found(entry.as_ref(), request).await
@@ -602,7 +603,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             request.items = Some(stream_calls::uploaded(&self.shared, id));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
-        let unstarted = dispatch.unstarted();
+        let unstarted = dispatch.admission().unstarted();
         let answering = stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access);
         let task = runtime::spawn_awaited(&Handle::current(), answering);
         self.running.insert(id, task.abort_handle());

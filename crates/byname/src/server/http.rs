@@ -192,7 +192,7 @@ impl ServerEndpoint {
 
     /// How busy the server is now. A call waited for `queue_delay` microseconds.
     pub(super) fn load(&self, queue_delay: u32) -> ReportedLoad {
-        let calls = u32::try_from(self.dispatch.in_flight()).unwrap_or(u32::MAX);
+        let calls = u32::try_from(self.dispatch.admission().in_flight()).unwrap_or(u32::MAX);
         ReportedLoad { calls, queue_delay }
     }
 
@@ -225,7 +225,7 @@ impl ServerEndpoint {
     /// Rejects a call that comes to a mounted server after its drain has begun: the outer server may still accept
     /// connections. On an own listener, a call that is read is answered, because no connection is accepted any more.
     fn takes_calls(&self) -> Result<(), Rejection> {
-        if !self.is_mounted || self.dispatch.is_ready() {
+        if !self.is_mounted || self.dispatch.admission().is_ready() {
             return Ok(());
         }
         let why = "the application is stopping and accepts no further calls; this call was not run, send it again";
@@ -337,7 +337,7 @@ pub(super) async fn answer<B: RequestBody>(
         headers.insert(headers::KEEP_ALIVE, endpoint.keep_alive.clone());
     }
     let activity = &session.activity;
-    let is_last = !endpoint.dispatch.is_ready() || activity.is_parting() || activity.has_left_unread();
+    let is_last = !endpoint.dispatch.admission().is_ready() || activity.is_parting() || activity.has_left_unread();
     if version <= Version::HTTP_11 && is_last {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         activity.announce_end();

@@ -336,7 +336,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
     let delay = dispatch.limits().drain_delay;
     if !delay.is_zero() {
-        dispatch.stop_looking_ready();
+        dispatch.admission().stop_looking_ready();
         info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain{hint}");
         accept_until(pin!(tokio::time::sleep(delay)), &mut listeners, &endpoint, &stopped).await;
     }
@@ -402,7 +402,7 @@ struct EndReadiness<'d>(&'d Dispatch);
 
 impl Drop for EndReadiness<'_> {
     fn drop(&mut self) {
-        self.0.stop_being_ready();
+        self.0.admission().stop_being_ready();
     }
 }
 

@@ -126,12 +126,12 @@ impl HttpService {
         async move {
             let dispatch = mounted.endpoint.dispatch();
             let delay = dispatch.limits().drain_delay;
-            dispatch.stop_looking_ready();
-            if !delay.is_zero() && dispatch.is_ready() {
+            dispatch.admission().stop_looking_ready();
+            if !delay.is_zero() && dispatch.admission().is_ready() {
                 info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain");
                 tokio::time::sleep(delay).await;
             }
-            dispatch.stop_being_ready();
+            dispatch.admission().stop_being_ready();
             // A call that has been written by now must be read, so the sockets are polled once more.
             tokio::task::yield_now().await;
             drain(&mounted.endpoint, &mounted.stop, "").await
@@ -144,14 +144,14 @@ impl Drop for MountedServer {
     fn drop(&mut self) {
         let dispatch = self.endpoint.dispatch();
         let open = self.stop.receiver_count();
-        if open > 0 && dispatch.is_ready() {
+        if open > 0 && dispatch.admission().is_ready() {
             warn!(
                 "the application that the server was mounted in is gone without `HttpService::drain`; connections of \
                  frames that are told to end: {open}"
             );
         }
         // Before `stop` is dropped, so that connections that are woken find it.
-        dispatch.stop_being_ready();
+        dispatch.admission().stop_being_ready();
     }
 }
 

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::{SharedReplies, put_reply};
 use crate::access_log::AccessEntry;
+use crate::admission::UnstartedCall;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
-use crate::dispatch::{Dispatch, UnstartedCall};
+use crate::dispatch::Dispatch;
 use crate::error::{Code, Error, Executed};
 use crate::frames::payload::put_cancel;
 use crate::frames::payload::reply::put_failure;

@@ -20,7 +20,7 @@ const BUILTINS: &[Builtin] = &[
         name: "!ready",
         is_probe: true,
         is_offered: |_| true,
-        reply: |endpoint| probed(endpoint.dispatch().looks_ready()),
+        reply: |endpoint| probed(endpoint.dispatch().admission().looks_ready()),
     },
     // What do the clients of this process know of their services?
     Builtin {

@@ -73,7 +73,7 @@ pub(super) async fn route<B: RequestBody>(
     let began = Instant::now();
     let client = session.client(head);
     let caller = CallerInfo { session, client: client.as_ref(), deadline: None };
-    let logs_access = session.endpoint.dispatch().logs_access();
+    let logs_access = session.endpoint.dispatch().telemetry().logs_access();
     let mut access = if logs_access { access(caller, target, head, began) } else { AccessEntry::none() };
     let request = AdmittedRequest { caller, head: &mut *head, body, began, access: &mut access, unread: None };
     let mut origin = None;
@@ -103,7 +103,7 @@ fn access(caller: CallerInfo<'_>, target: RequestTarget, head: &Parts, began: In
         RequestTarget::Path { .. } => CallWay::Path,
         RequestTarget::Builtin(_) | RequestTarget::Nothing => return AccessEntry::none(),
     };
-    let mut access = dispatch.access(way, caller.peer(), &head.headers, || began);
+    let mut access = dispatch.telemetry().access(way, caller.peer(), &head.headers, || began);
     let is_upgrade = || endpoint.frames && way == CallWay::Plain && websocket_upgrade::is_asked_for(head);
     if head.method == Verb::OPTIONS || is_upgrade() {
         access.discard();
@@ -176,7 +176,7 @@ fn upgrade<B: RequestBody>(request: AdmittedRequest<'_, B>) -> Result<HttpAnswer
     // Some layers of an outer server wrap a body in one that doesn't say that it is empty.
     let has_body = websocket_upgrade::announces_body(request.head)
         && request.body.as_ref().is_some_and(|body| !body.is_end_stream());
-    let is_ready = request.endpoint().dispatch().is_ready();
+    let is_ready = request.endpoint().dispatch().admission().is_ready();
     let (granted, connection) = websocket_upgrade::grant(request.head, has_body, is_ready)?;
     // There is at most one, because no HTTP is read after the answer that grants it.
     let client = request.caller.client.cloned();

@@ -1,0 +1,95 @@
+//! Which calls may run: [`Admission`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::call_semaphore::{CallPermits, Permit};
+use crate::error::{Code, Error};
+use crate::limits_and_timeouts::Limit;
+
+/// How many calls of a server may run, how many do, and whether it wants more.
+///
+/// Every way in, a call that is polled inline, and a client within the process take their permits here.
+pub(crate) struct Admission {
+    permits: Arc<CallPermits>,
+    /// How many calls have come whose tasks were not polled yet.
+    unstarted: AtomicUsize,
+    /// Whether `!ready` is answered 503 while calls are still accepted.
+    leaving: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Admission {
+    /// Admits `in_flight` calls at once.
+    pub(crate) fn new(in_flight: usize) -> Arc<Self> {
+        Arc::new(Self {
+            permits: CallPermits::new(in_flight),
+            unstarted: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The permit to run a call. It is held until the function ends.
+    ///
+    /// # Errors
+    ///
+    /// `resource_exhausted` if all permits are held.
+    pub(crate) fn try_admit(&self) -> Result<Permit, Error> {
+        self.permits.try_acquire().ok_or_else(|| self.overloaded())
+    }
+
+    fn overloaded(&self) -> Error {
+        let limit = self.permits.limit();
+        let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
+        Error::refused(Code::ResourceExhausted, why)
+            .of_limit(Limit::InFlight)
+            .with_retry_after(Duration::from_millis(100))
+    }
+
+    /// The calls in flight, as the server reports them to its callers: functions that run, calls that are with the
+    /// interceptors, and [`UnstartedCall`]s. A function counts until it ends, even if its caller is gone. A stream counts
+    /// until its last item. A request over HTTP counts once it was read.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.permits.acquired() + self.unstarted.load(Ordering::Relaxed)
+    }
+
+    /// A call has come that gets a task of its own. Drop this at the first poll of the task, before the call is admitted.
+    pub(crate) fn unstarted(self: &Arc<Self>) -> UnstartedCall {
+        self.unstarted.fetch_add(1, Ordering::Relaxed);
+        UnstartedCall(Arc::clone(self))
+    }
+
+    /// Waits until no function runs.
+    pub(crate) async fn idle(&self) {
+        self.permits.all_released().await;
+    }
+
+    /// Whether the server wants new calls.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop_being_ready(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `!ready` says that the server wants new calls. It stops saying so before calls are rejected.
+    pub(crate) fn looks_ready(&self) -> bool {
+        self.is_ready() && !self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop_looking_ready(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A call whose task was not polled yet. It is in flight, and has no permit.
+pub(crate) struct UnstartedCall(Arc<Admission>);
+
+impl Drop for UnstartedCall {
+    fn drop(&mut self) {
+        self.0.unstarted.fetch_sub(1, Ordering::Relaxed);
+    }
+}
