@@ -26,6 +26,9 @@ pub(crate) struct Options {
     pub(crate) hedge: Option<Ident>,
     pub(crate) blocking: Option<Ident>,
     pub(crate) timeout_ms: Option<u64>,
+    /// The variant of `Priority`.
+    pub(crate) priority: Option<Ident>,
+    pub(crate) in_flight: Option<usize>,
     pub(crate) max_age: Option<MaxAge>,
     /// The word `public` in the attribute.
     pub(crate) public: Option<Ident>,
@@ -416,6 +419,22 @@ const KNOWN: &[Known] = &[
         set: |options, setting, errors| options.timeout_ms = timeout(setting, errors),
     },
     Known {
+        name: "priority",
+        places: CALLED,
+        example: "priority = \"batch\"",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.priority = priority(setting, errors),
+    },
+    Known {
+        name: "in_flight",
+        places: CALLED,
+        example: "in_flight = 8",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.in_flight = in_flight(setting, errors),
+    },
+    Known {
         name: "max_age",
         places: CALLED,
         example: "max_age = \"60s\"",
@@ -506,6 +525,47 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
         Some(0) => Err(("with a time-out of zero every call would fail", "leave it out to use `Limits::call`")),
         Some(milliseconds) => Ok(milliseconds),
         None => Err(("this time-out is too long", "choose a shorter time-out: every call has a deadline")),
+    }
+}
+
+fn priority(setting: &Setting, errors: &mut Errors) -> Option<Ident> {
+    let text = setting.string(errors)?;
+    let variant = match text.value().as_str() {
+        "batch" => "Batch",
+        "sheddable" => "Sheddable",
+        "default" => "Default",
+        "critical" => "Critical",
+        _ => {
+            errors.at(
+                &text,
+                "this is not a priority",
+                "write `\"critical\"`, `\"default\"`, `\"sheddable\"` or `\"batch\"`",
+            );
+            return None;
+        }
+    };
+    Some(Ident::new(variant, text.span()))
+}
+
+fn in_flight(setting: &Setting, errors: &mut Errors) -> Option<usize> {
+    const EXPECTED: &str = "write a whole number, at least 1: `in_flight = 8`";
+    let Some(Expr::Lit(ExprLit { lit: Lit::Int(number), .. })) = &setting.value else {
+        match &setting.value {
+            Some(value) => errors.at(value, "`in_flight` is how many calls of the function may run at once", EXPECTED),
+            None => errors.at(&setting.key, "`in_flight` needs a number", EXPECTED),
+        }
+        return None;
+    };
+    match number.base10_parse::<u32>().ok().and_then(|number| usize::try_from(number).ok()) {
+        Some(0) => {
+            errors.at(number, "with `in_flight = 0` no call could run", "allow at least 1, or remove `#[rpc]`");
+            None
+        }
+        Some(limit) if number.suffix().is_empty() => Some(limit),
+        _ => {
+            errors.at(number, "this is not a number of calls", EXPECTED);
+            None
+        }
     }
 }
 
@@ -605,6 +665,8 @@ mod tests {
                 idempotent,
                 blocking,
                 timeout = "2s",
+                priority = "batch",
+                in_flight = 8,
                 max_age = "60s",
                 public,
                 stub = r#type,
@@ -616,6 +678,7 @@ mod tests {
         assert_eq!(options.aliases.iter().map(LitStr::value).collect::<Vec<_>>(), ["c", "d"]);
         assert!(options.readonly && options.idempotent && options.blocking.is_some() && options.hedge.is_some());
         assert_eq!(options.timeout_ms, Some(2_000));
+        assert!(options.priority.is_some_and(|priority| priority == "Batch") && options.in_flight == Some(8));
         assert!(options.max_age.is_some_and(|max_age| max_age.seconds == 60) && options.public.is_some());
         assert_eq!(options.stub.unwrap(), "r#type");
     }

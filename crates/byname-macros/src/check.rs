@@ -46,6 +46,9 @@ pub(crate) struct Function {
     pub(crate) readonly: bool,
     pub(crate) hedge: bool,
     pub(crate) timeout_ms: Option<u64>,
+    /// The variant of `Priority`.
+    pub(crate) priority: Option<Ident>,
+    pub(crate) in_flight: Option<usize>,
     /// How many seconds an answer may be kept, and whether by caches of many users.
     pub(crate) max_age_s: Option<u32>,
     pub(crate) public: bool,

@@ -4,9 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::call_semaphore::{CallPermits, Permit};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limit;
+use crate::metadata;
+use crate::networks::NetworkList;
+use crate::peer::Peer;
+use crate::priority::Priority;
 
 /// How many calls of a server may run, how many do, and whether it wants more.
 ///
@@ -18,6 +24,8 @@ pub(crate) struct Admission {
     /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
     draining: AtomicBool,
+    /// Who may raise the priority of calls without a proven identity.
+    trusted: NetworkList,
 }
 
 impl Admission {
@@ -28,7 +36,34 @@ impl Admission {
             unstarted: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            trusted: NetworkList::default(),
         })
+    }
+
+    /// Sets who may raise the priority of calls without a proven identity: nobody until this says otherwise.
+    pub(crate) fn trust(&mut self, networks: NetworkList) {
+        self.trusted = networks;
+    }
+
+    /// How important a call is. A caller that is not trusted can only lower the priority of the function.
+    #[inline]
+    pub(crate) fn priority(&self, own: Priority, caller: CallerTrust<'_>) -> Priority {
+        match Priority::said(caller.metadata) {
+            None => own,
+            Some(said) if said <= own || self.trusts(caller) => said,
+            Some(_) => own,
+        }
+    }
+
+    /// Whether a caller may raise the priority of its calls. The identity of a connection is not that of the client of a
+    /// proxy.
+    fn trusts(&self, caller: CallerTrust<'_>) -> bool {
+        let Some(peer) = caller.peer else {
+            return false;
+        };
+        let is_forwarded =
+            caller.is_forwarded || peer.address != peer.connection || metadata::is_forwarded(caller.metadata);
+        peer.identity.is_some() && !is_forwarded || self.trusted.contains(&peer.address)
     }
 
     /// The permit to run a call. It is held until the function ends.
@@ -83,6 +118,15 @@ impl Admission {
     pub(crate) fn stop_looking_ready(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }
+}
+
+/// What says whether a caller may raise the priority of its calls.
+#[derive(Clone, Copy)]
+pub(crate) struct CallerTrust<'c> {
+    pub(crate) metadata: &'c HeaderMap,
+    pub(crate) peer: Option<&'c Peer>,
+    /// A proxy has passed on its connection.
+    pub(crate) is_forwarded: bool,
 }
 
 /// A call whose task was not polled yet. It is in flight, and has no permit.

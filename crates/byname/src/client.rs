@@ -276,7 +276,7 @@ impl CallScope {
             }
             _ => "on".to_owned(),
         };
-        let mut settings = policy_settings(&policy, timeout_source, is_hedged, hedge, &set_by);
+        let mut settings = policy_settings(&policy, timeout_source, method, hedge, &set_by);
         if let Some(own) = own {
             settings[0] = ExplainedSetting { name: "timeout", value: format!("{own:?}"), source: SettingSource::Call };
         }

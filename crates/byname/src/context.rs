@@ -18,6 +18,7 @@ use crate::deadline::later;
 use crate::error::Error;
 use crate::metadata;
 use crate::peer::Peer;
+use crate::priority::Priority;
 use crate::runtime;
 use crate::trace_context;
 
@@ -82,6 +83,7 @@ struct ContextInner {
     extensions: Extensions,
     peer: Option<Arc<Peer>>,
     deadline: Instant,
+    priority: Priority,
     /// How far a stream has extended the deadline, in microseconds.
     moved: AtomicI64,
     readonly: bool,
@@ -152,6 +154,12 @@ impl Context {
         metadata::attempt(&self.0.metadata)
     }
 
+    /// How important this call is. The calls that the function makes inherit it, unless they or the client's
+    /// [`Policy`](crate::Policy) say otherwise.
+    pub fn priority(&self) -> Priority {
+        self.0.priority
+    }
+
     /// A token that is cancelled when the caller goes away or the deadline passes. The function runs on, so that its state
     /// stays consistent. Watch the token to end early. Over HTTP/1 a caller that closes its half of the connection counts as
     /// gone; if it still reads, it gets the result.
@@ -180,7 +188,7 @@ impl Context {
     }
 
     /// Spawns a task that is a part of the call that is served now: [`Context::current`] is the same there, and calls that it
-    /// makes inherit the deadline, the trace and the attempt. In a `readonly` function the task ends with the function, if
+    /// makes inherit the deadline, the trace, the priority and the attempt. In a `readonly` function the task ends with the function, if
     /// the caller goes away or the deadline passes: then its handle returns a
     /// [`JoinError`](tokio::task::JoinError) that is cancelled.
     ///
@@ -249,6 +257,7 @@ impl Context {
         extensions: Extensions,
         peer: Option<Arc<Peer>>,
         deadline: Instant,
+        priority: Priority,
         readonly: bool,
     ) -> Self {
         Self(Arc::new(ContextInner {
@@ -257,6 +266,7 @@ impl Context {
             extensions,
             peer,
             deadline,
+            priority,
             moved: AtomicI64::new(0),
             readonly,
             cancelled: OnceLock::new(),
@@ -287,6 +297,11 @@ impl Context {
         if let Some(attempt) = self.0.metadata.get(&metadata::ATTEMPT).filter(|_| self.attempt() > 1) {
             made.insert(metadata::ATTEMPT, attempt.clone());
         }
+    }
+
+    /// The priority that the calls inherit which the function makes, if it is not the usual one.
+    pub(crate) fn inherited_priority(&self) -> Option<Priority> {
+        Some(self.0.priority).filter(|priority| *priority != Priority::Default)
     }
 
     /// If the function fails now, its caller repeats nothing, whatever error the function makes of the one that it got.
@@ -348,7 +363,7 @@ mod tests {
     use super::*;
 
     fn context(deadline: Instant) -> Context {
-        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, false)
+        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Default, false)
     }
 
     #[test]

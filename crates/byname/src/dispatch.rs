@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
-use crate::admission::Admission;
+use crate::admission::{Admission, CallerTrust};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::call_semaphore::Permit;
 use crate::call_telemetry::{self, CallTelemetry};
@@ -31,9 +31,11 @@ use crate::interceptor::InterceptorChain;
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::metadata;
 use crate::method::Method;
+use crate::networks::NetworkList;
 use crate::outcome::items::{self, Items, NextItems};
 use crate::outcome::{Failure, Returned, ReturnedValue};
 use crate::peer::Peer;
+use crate::priority::Priority;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
@@ -121,6 +123,12 @@ impl Dispatch {
     /// Sets whether callers may identify themselves by a certificate: they can't until this says otherwise.
     pub(crate) fn take_certificates(&mut self, on: bool) {
         self.takes_certificates = on;
+    }
+
+    /// Sets the networks whose callers may raise the priority of their calls without a proven identity: none until this
+    /// says otherwise.
+    pub(crate) fn trust_priority(&mut self, networks: NetworkList) {
+        Arc::get_mut(&mut self.admission).expect("the server has not begun, so it is not shared").trust(networks);
     }
 
     /// Whether there is an access log: off until this says otherwise.
@@ -317,7 +325,8 @@ impl Dispatch {
             takes_stream,
             metadata,
             peer,
-            is_forwarded: _,
+            is_forwarded,
+            priority,
             deadline,
             extensions,
             method: _,
@@ -325,7 +334,19 @@ impl Dispatch {
             share,
             room,
         } = request;
-        let origin = CallOrigin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream };
+        let origin = CallOrigin {
+            metadata,
+            extensions,
+            peer,
+            is_forwarded,
+            priority,
+            deadline,
+            permit,
+            share,
+            room,
+            items,
+            takes_stream,
+        };
         let now = Instant::now();
         let begin = || match args {
             CallArguments::Encoded(args) => {
@@ -369,7 +390,19 @@ impl Dispatch {
         source: ArgumentSource<'_>,
     ) -> Result<SupervisedCall, Error> {
         let method = &entry.handler.method;
-        let CallOrigin { metadata, extensions, peer, deadline, permit, share, room, items, takes_stream } = origin;
+        let CallOrigin {
+            metadata,
+            extensions,
+            peer,
+            is_forwarded,
+            priority,
+            deadline,
+            permit,
+            share,
+            room,
+            items,
+            takes_stream,
+        } = origin;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
         }
@@ -377,6 +410,9 @@ impl Dispatch {
             return Err(only_streams(&name));
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
+        let caller = || CallerTrust { metadata: &metadata, peer: peer.as_deref(), is_forwarded };
+        let priority = priority.unwrap_or_else(|| self.admission.priority(method.priority, caller()));
+        let own_permit = entry.try_admit()?;
         let permit = match permit {
             Some(permit) => HeldPermit::Shared(permit),
             None => HeldPermit::Own(self.admission.try_admit()?),
@@ -391,7 +427,7 @@ impl Dispatch {
             None => ResultTarget::Local(None),
             Some(codec) => ResultTarget::Encoded(codec, room),
         };
-        let context = Context::new(name, metadata, extensions, peer, deadline, method.readonly);
+        let context = Context::new(name, metadata, extensions, peer, deadline, priority, method.readonly);
         let items = items.map(|items| {
             let idle = self.limits.stream_idle;
             let gone = Box::pin(context.cancellation().cancelled_owned());
@@ -413,6 +449,7 @@ impl Dispatch {
             output,
             slow_poll: self.limits.slow_poll,
             _permit: permit,
+            _own_permit: own_permit,
             _share: share,
         };
         Ok(SupervisedCall { running: Some(running), allowed: deadline - now, set_by, timer: DeadlineTimer::default() })
@@ -509,6 +546,10 @@ struct CallOrigin {
     metadata: HeaderMap,
     extensions: Extensions,
     peer: Option<Arc<Peer>>,
+    /// A proxy has passed on its connection.
+    is_forwarded: bool,
+    /// How important it is, if that is decided already.
+    priority: Option<Priority>,
     deadline: Option<Instant>,
     /// The permit to run, if the call already has one.
     permit: Option<Arc<Permit>>,
@@ -580,6 +621,8 @@ struct RunningFunction {
     slow_poll: Duration,
     /// A function keeps its permit until its end, even if its caller is gone.
     _permit: HeldPermit,
+    /// Within the limit of the function itself.
+    _own_permit: Option<Permit>,
     _share: Option<Permit>,
 }
 

@@ -17,6 +17,7 @@ use crate::codec::{self, Codec, ResultShape};
 use crate::error::{Code, Error, Executed, Internal, MethodErrorSummary};
 use crate::method::{Method, MethodSpec, Param, Source};
 use crate::outcome::{OwnMessage, ReturnedValue};
+use crate::priority::Priority;
 
 /// A function that can be called, with its description. `#[rpc]` makes handlers.
 #[derive(Clone)]
@@ -183,6 +184,8 @@ impl Handler {
             hedge: false,
             blocking: false,
             timeout: None,
+            priority: Priority::Default,
+            in_flight: None,
             max_age: None,
             public: false,
             fingerprint: 0,

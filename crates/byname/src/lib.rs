@@ -124,9 +124,11 @@ mod limits_and_timeouts;
 mod metadata;
 mod method;
 mod name;
+mod networks;
 mod ordered_watch;
 mod outcome;
 mod peer;
+mod priority;
 mod registry;
 mod replica_line;
 mod request;
@@ -166,6 +168,7 @@ pub use interceptor::Next;
 pub use limits_and_timeouts::Limits;
 pub use method::{Method, Param, Source};
 pub use peer::{ClientCertificate, Identity, Peer, UnixCredentials};
+pub use priority::Priority;
 pub use request::{Reply, Request};
 #[cfg(feature = "tls")]
 #[doc(no_inline)]

@@ -7,6 +7,7 @@ pub use inventory;
 pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{BlockRegistration, Handler, Registration, Yields};
 pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};
+pub use crate::priority::Priority;
 
 use std::future::Pending;
 use std::marker::PhantomData;

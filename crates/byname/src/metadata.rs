@@ -98,6 +98,7 @@ pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)
     if name.as_str().starts_with("byname-") {
         let instead = match name.as_str() {
             "byname-timeout-ms" => "set a deadline with `.timeout(…)`",
+            "byname-priority" => "set it with `.priority(…)`",
             _ => "choose another name, such as one that begins with `x-`",
         };
         return Err(invalid(quoted(name.as_str()), &format!("the protocol uses it itself; {instead}")));

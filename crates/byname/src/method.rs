@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::priority::Priority;
 use crate::untrusted_text::quoted;
 
 /// The description of a function that can be called, for programs and for people.
@@ -41,6 +42,10 @@ pub struct Method {
     pub blocking: bool,
     /// Its own time-out instead of [`Limits::call`](crate::Limits::call).
     pub timeout: Option<Duration>,
+    /// How important its calls are, where their callers don't say so.
+    pub priority: Priority,
+    /// How many calls of it may run at once, besides [`Limits::in_flight`](crate::Limits::in_flight).
+    pub in_flight: Option<usize>,
     /// How long a browser or a proxy may keep its answer to a GET.
     pub max_age: Option<Duration>,
     /// Whether a shared cache may keep it as well.
@@ -158,6 +163,8 @@ pub struct MethodSpec {
     pub hedge: bool,
     pub blocking: bool,
     pub timeout_ms: Option<u64>,
+    pub priority: Priority,
+    pub in_flight: Option<usize>,
     pub max_age_s: Option<u32>,
     pub public: bool,
     pub signature: &'static str,
@@ -226,6 +233,8 @@ impl Method {
             hedge: spec.hedge,
             blocking: spec.blocking,
             timeout: spec.timeout_ms.map(Duration::from_millis),
+            priority: spec.priority,
+            in_flight: spec.in_flight,
             max_age: spec.max_age_s.map(|seconds| Duration::from_secs(seconds.into())),
             public: spec.public,
             fingerprint: signature::fingerprint(spec.signature),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::call_semaphore::{CallPermits, Permit};
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::error::{Code, Error};
 use crate::handler::{BlockRegistration, Handler, Registration};
+use crate::limits_and_timeouts::Limit;
 use crate::method::{Method, MethodSpec, Source};
 use crate::name;
 use crate::running_functions;
@@ -30,6 +32,8 @@ pub(crate) struct Registry {
 pub(crate) struct RegistryEntry {
     pub(crate) handler: Handler,
     active: AtomicUsize,
+    /// The limit of the function itself, if it has one.
+    permits: Option<Arc<CallPermits>>,
     /// A warning about it was logged already.
     is_known_slow: AtomicBool,
     /// How many polls in a row were short.
@@ -59,9 +63,11 @@ impl Registry {
             return Err(Error::refused(Code::InvalidArgument, why));
         }
         let index = self.entries.len();
+        let permits = method.in_flight.map(CallPermits::new);
         self.entries.push(Arc::new(RegistryEntry {
             handler,
             active: AtomicUsize::new(0),
+            permits,
             is_known_slow: AtomicBool::new(false),
             quick: AtomicU8::new(0),
         }));
@@ -207,6 +213,26 @@ impl RegistryEntry {
 
     pub(crate) fn end(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A permit within the limit of the function itself; `None` if it has no limit.
+    ///
+    /// # Errors
+    ///
+    /// `resource_exhausted` if all its permits are held.
+    pub(crate) fn try_admit(&self) -> Result<Option<Permit>, Error> {
+        let Some(permits) = &self.permits else {
+            return Ok(None);
+        };
+        permits.try_acquire().map(Some).ok_or_else(|| {
+            let (name, limit) = (&self.handler.method.name, permits.limit());
+            let why = format!(
+                "as many calls of `{name}` are in flight as `#[rpc(in_flight = {limit})]` allows; try again later"
+            );
+            Error::refused(Code::ResourceExhausted, why)
+                .of_limit(Limit::InFlight)
+                .with_retry_after(Duration::from_millis(100))
+        })
     }
 
     /// Whether it may be polled on a task that others wait for: its last polls were all short.

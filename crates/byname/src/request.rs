@@ -15,6 +15,7 @@ use crate::metadata;
 use crate::method::Method;
 use crate::outcome::{Failure, Items, Returned};
 use crate::peer::Peer;
+use crate::priority::Priority;
 
 /// A call as interceptors see it. It is the same for every way in.
 pub struct Request {
@@ -29,6 +30,8 @@ pub struct Request {
     pub(crate) peer: Option<Arc<Peer>>,
     /// A proxy has passed on the connection that the call came by. Its own headers may say so as well.
     pub(crate) is_forwarded: bool,
+    /// How important it is, if that is decided already: for a call within the process.
+    pub(crate) priority: Option<Priority>,
     /// When the caller stops waiting; `None` if it did not say so.
     pub(crate) deadline: Option<Instant>,
     /// Values that interceptors set, such as the identity of the caller.
@@ -59,6 +62,7 @@ impl Request {
             metadata,
             peer: None,
             is_forwarded: false,
+            priority: None,
             deadline: None,
             extensions: Extensions::new(),
             method: None,

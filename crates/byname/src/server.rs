@@ -24,7 +24,6 @@ mod given_unix;
 mod handed_over;
 mod http;
 mod listen;
-mod networks;
 #[cfg(all(unix, not(feature = "activation")))]
 mod not_handed_over;
 mod proxy_protocol;
@@ -52,6 +51,7 @@ use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::{Method, MethodSpec, Source};
+use crate::networks::NetworkList;
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
 use crate::transport::ServerTls;
@@ -94,6 +94,7 @@ pub struct Server {
     access_log: bool,
     compress: bool,
     trusted_proxies: Option<TrustedProxies>,
+    trusted_priority: NetworkList,
     interceptors: InterceptorChain,
     rules: AccessRules,
     sensitive_headers: Vec<String>,
@@ -127,6 +128,7 @@ impl Server {
             access_log: false,
             compress: false,
             trusted_proxies: None,
+            trusted_priority: NetworkList::default(),
             interceptors: InterceptorChain::default(),
             rules: AccessRules::default(),
             sensitive_headers: Vec::new(),
@@ -334,6 +336,27 @@ impl Server {
     pub fn trust_proxy<N: Into<String>>(mut self, networks: impl IntoIterator<Item = N>, header: ProxyHeader) -> Self {
         match TrustedProxies::new(networks, header) {
             Ok(proxies) => self.trusted_proxies = Some(proxies),
+            Err(why) => drop(self.refused.get_or_insert(why)),
+        }
+        self
+    }
+
+    /// Networks whose callers may raise the [`Priority`](crate::Priority) of their calls. A caller with a proven
+    /// [`Peer::identity`](crate::Peer::identity) may do so anyway. All others can only lower it: a call is never more
+    /// important than `#[rpc(priority = "…")]` of its function, or than `default`, because every caller would call its own calls
+    /// critical.
+    ///
+    /// ```
+    /// # use byname::Server;
+    /// Server::new().trust_priority(["10.0.0.0/8", "127.0.0.1"]);
+    /// ```
+    ///
+    /// Networks are written as for [`trust_proxy`](Self::trust_proxy). The address is [`Peer::address`](crate::Peer::address):
+    /// behind a trusted proxy that of its client. The identity of a proxy is not that of its clients. A second call of this
+    /// method replaces the first.
+    pub fn trust_priority<N: Into<String>>(mut self, networks: impl IntoIterator<Item = N>) -> Self {
+        match NetworkList::parse("Server::trust_priority", networks) {
+            Ok(networks) => self.trusted_priority = networks,
             Err(why) => drop(self.refused.get_or_insert(why)),
         }
         self
@@ -601,6 +624,7 @@ impl Server {
         };
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
+        dispatch.trust_priority(self.trusted_priority.clone());
         let sensitive = self.sensitive_headers.iter().map(|name| metadata::name(name));
         dispatch.hide_headers(sensitive.collect::<Result<_, _>>()?);
         dispatch.keep_rules(self.rules.clone())?;

@@ -343,6 +343,11 @@ async fn at_the_start(page: &mut Page) {
          trusted.",
     );
     page.add(
+        "A network of trusted priorities is not a network",
+        refused(one().trust_priority(["orders.internal"])).await,
+        "Write the addresses of the callers, or the network that they are in. A caller with a proven identity needs no entry.",
+    );
+    page.add(
         "A trusted network has every address",
         refused(one().trust_proxy(["0.0.0.0/0"], ProxyHeader::XForwardedFor)).await,
         "Write the addresses of the proxies, or the network that only they are in. A caller in a trusted network can say \
@@ -903,9 +908,20 @@ async fn before_sending(page: &mut Page) {
          function reads.",
         ),
         ("A header is the protocol's own", "byname-timeout-ms", "1", "Use `.timeout(…)` on the call or on the client."),
+        (
+            "A header is that of the priority",
+            "byname-priority",
+            "batch",
+            "Use `.priority(…)` on the call, or a policy.",
+        ),
     ] {
         page.add(title, failed(local.header(name, value).call::<()>("nothing", ()).await), remedy);
     }
+    page.add(
+        "A text is not a priority",
+        "urgent".parse::<byname::Priority>().unwrap_err(),
+        "Write one of the four words, in small letters.",
+    );
     page.add(
         "The headers are too large",
         failed(local.header("x-user", &"x".repeat(40_000)).call::<()>("nothing", ()).await),
@@ -1416,6 +1432,16 @@ fn holding() -> (Server, watch::Receiver<usize>, std::sync::Arc<Semaphore>) {
     (server, count, release)
 }
 
+/// Of the function below: whether it has begun, and whether it may end.
+static ONE_AT_A_TIME: std::sync::OnceLock<(Semaphore, Semaphore)> = std::sync::OnceLock::new();
+
+#[rpc(in_flight = 1)]
+async fn one_at_a_time() {
+    let (began, release) = ONE_AT_A_TIME.get_or_init(|| (Semaphore::new(0), Semaphore::new(0)));
+    began.add_permits(1);
+    drop(release.acquire().await);
+}
+
 async fn json_rpc(page: &mut Page) {
     page.section("JSON-RPC");
     let change = |limits: &mut byname::Limits| (limits.batch, limits.message) = (2, 1000);
@@ -1509,6 +1535,19 @@ async fn limits(page: &mut Page) {
         raw(running.address, "POST /rpc/add HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n[1,").await,
         "Send `byname-timeout-ms` with enough time for a body of that size on this network.",
     );
+
+    let running = Running::new(Server::new().method::<one_at_a_time>()).await;
+    let client = running.client();
+    let (began, release) = ONE_AT_A_TIME.get_or_init(|| (Semaphore::new(0), Semaphore::new(0)));
+    let mut call = one_at_a_time::on(&client).into_future();
+    harness::foreign::during(&mut call, began.acquire()).await.unwrap().forget();
+    page.add(
+        "A function has too much to do",
+        raw(running.address, post("/rpc/one_at_a_time", "")).await,
+        "Try again after `retry_after`. Raise `in_flight` in its attribute only if what it uses can take more.",
+    );
+    release.add_permits(1);
+    call.await.unwrap();
 
     let (server, mut count, release) = holding();
     let running = Running::new(server.limits(|limits| limits.in_flight = 2)).await;

@@ -140,6 +140,8 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         readonly: options.readonly,
         hedge: options.hedge.is_some(),
         timeout_ms: options.timeout_ms,
+        priority: options.priority,
+        in_flight: options.in_flight,
         max_age_s: options.max_age.map(|max_age| max_age.seconds),
         public: options.public.is_some(),
         has_body: matches!(function.body, Body::Braces(_)),

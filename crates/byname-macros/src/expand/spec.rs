@@ -1,6 +1,6 @@
 //! The description of a function, as a constant.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 
@@ -26,6 +26,9 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let fallible = matches!(function.output.kind, OutputKind::Result(_));
     let blocking = function.manner == Manner::Blocking;
     let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
+    let priority = function.priority.as_ref().map(|variant| Ident::new(&variant.to_string(), Span::mixed_site()));
+    let priority = priority.unwrap_or_else(|| Ident::new("Default", Span::mixed_site()));
+    let in_flight = option(function.in_flight.map(|limit| quote!(#limit)));
     let max_age_s = option(function.max_age_s.map(|max_age| quote!(#max_age)));
     let signature = signature(function, &returns);
     quote_spanned! {Span::mixed_site()=>
@@ -43,6 +46,8 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             hedge: #hedge,
             blocking: #blocking,
             timeout_ms: #timeout_ms,
+            priority: #byname::__private::Priority::#priority,
+            in_flight: #in_flight,
             max_age_s: #max_age_s,
             public: #public,
             signature: #signature,

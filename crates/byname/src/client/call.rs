@@ -34,6 +34,7 @@ use crate::method::{Method, Param};
 use crate::name;
 use crate::outcome::items::CallStream;
 use crate::outcome::{Failure, Returned};
+use crate::priority::Priority;
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
 use crate::simulated_world::{is_simulated, note};
@@ -72,6 +73,7 @@ struct PreparedCall<A> {
     /// The token in the headers is that of the client's [`RenewedToken`](super::renewed_token::RenewedToken).
     has_renewed_token: bool,
     affinity: Option<Affinity>,
+    priority: Option<Priority>,
 }
 
 enum CallState {
@@ -164,6 +166,7 @@ impl<A, R> Call<A, R> {
             takes_stream: false,
             has_renewed_token: false,
             affinity: None,
+            priority: None,
         };
         Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
     }
@@ -239,6 +242,23 @@ impl<A, R> Call<A, R> {
     pub fn affinity(mut self, key: impl AsRef<[u8]>) -> Self {
         if let Some(prepared) = &mut self.prepared {
             prepared.affinity = Some(Affinity::new(key.as_ref()));
+        }
+        self
+    }
+
+    /// How important this call is when a server can't serve all. It has precedence over [`Policy::priority`](super::Policy::priority),
+    /// which has precedence over `#[rpc(priority = "…")]`.
+    ///
+    /// ```
+    /// # use byname::{Client, Priority, rpc};
+    /// # #[rpc] async fn rebuild_index() {}
+    /// # async fn example(search: Client) -> Result<(), byname::Error> {
+    /// rebuild_index::on(&search).priority(Priority::Batch).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn priority(mut self, priority: Priority) -> Self {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.priority = Some(priority);
         }
         self
     }
@@ -392,6 +412,7 @@ impl<A: Send, R> Call<A, R> {
             takes_stream,
             has_renewed_token,
             affinity,
+            priority,
             ..
         } = prepared;
         let streams = *takes_stream || upload.is_some();
@@ -425,6 +446,10 @@ impl<A: Send, R> Call<A, R> {
                 serving.pass_attempt_on(headers);
             }
             headers.extend(own);
+        }
+        let inherited = || serving.as_ref().and_then(Context::inherited_priority);
+        if let Some(priority) = priority.or(policy.priority).or_else(inherited) {
+            priority.put(headers);
         }
         if let Some(token) = scope.token.as_ref().filter(|_| scope.interceptors.is_empty())
             && !headers.contains_key(AUTHORIZATION)

@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::limits_and_timeouts::Limits;
 use crate::method::Method;
+use crate::priority::Priority;
 use crate::wire::instance_and_load::InstanceId;
 
 /// What a client would do now with a call of one function: [`Client::explain`](crate::Client::explain) and
@@ -295,7 +296,7 @@ impl ExplainedService {
 pub(super) fn policy_settings(
     policy: &Policy,
     timeout: SettingSource,
-    is_hedged_by_attribute: bool,
+    method: Option<&Method>,
     hedge: String,
     set_by: &PolicySources,
 ) -> Vec<ExplainedSetting> {
@@ -303,7 +304,11 @@ pub(super) fn policy_settings(
         Some(pattern) => SettingSource::Policy(pattern.clone()),
         None => otherwise,
     };
+    let is_hedged_by_attribute = method.is_some_and(|method| method.hedge);
     let hedge_source = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::BuiltIn };
+    let own = method.map(|method| method.priority).unwrap_or_default();
+    let priority = policy.priority.unwrap_or(own);
+    let priority_source = if own == Priority::Default { SettingSource::BuiltIn } else { SettingSource::Attribute };
     let setting = |name, value, source| ExplainedSetting { name, value, source };
     vec![
         setting("timeout", format!("{:?}", policy.timeout), source(&set_by.timeout, timeout)),
@@ -314,6 +319,7 @@ pub(super) fn policy_settings(
             source(&set_by.first_delay, SettingSource::BuiltIn),
         ),
         setting("hedge", hedge, source(&set_by.hedge, hedge_source)),
+        setting("priority", priority.to_string(), source(&set_by.priority, priority_source)),
     ]
 }
 

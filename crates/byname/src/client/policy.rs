@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error};
 use crate::name::NamePattern;
+use crate::priority::Priority;
 
 /// What a client does about slow and failed calls. [`Client::policy`](super::Client::policy) changes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct Policy {
     /// How long a call may take, from its first poll. By default it is that of [`Client::timeout`](super::Client::timeout),
     /// else that of `#[rpc(timeout = "…")]`, else [`Limits::call`](crate::Limits::call).
     pub timeout: Duration,
+    /// How important the calls are when a server can't serve all. By default nothing is said: calls that a function makes
+    /// then have the priority of the call that it serves, and others that of `#[rpc(priority = "…")]`.
+    pub priority: Option<Priority>,
 }
 
 /// The patterns whose policies have changed each setting last.
@@ -38,13 +42,14 @@ pub(super) struct PolicySources {
     pub(super) attempts: Option<String>,
     pub(super) first_delay: Option<String>,
     pub(super) hedge: Option<String>,
+    pub(super) priority: Option<String>,
 }
 
 impl Policy {
     /// The policy of a call that no pattern matches.
     #[inline]
     pub(super) fn new(timeout: Duration, hedge: bool) -> Self {
-        Self { attempts: 3, first_delay: Duration::from_millis(50), hedge, timeout }
+        Self { attempts: 3, first_delay: Duration::from_millis(50), hedge, timeout, priority: None }
     }
 }
 
@@ -123,6 +128,9 @@ impl PolicySet {
             }
             if policy.hedge != before.hedge {
                 sources.hedge = pattern();
+            }
+            if policy.priority != before.priority {
+                sources.priority = pattern();
             }
         }
         sources

@@ -19,6 +19,7 @@ use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Failure;
+use crate::priority::Priority;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime::BoxFuture;
 
@@ -110,6 +111,8 @@ fn run_local(dispatch: &Arc<Dispatch>, mut request: Request, method: Option<&'st
     metadata::hide(&mut request.metadata, dispatch.secret_headers());
     // What this side found out of the call has no authority on the other.
     let mut request = Request { extensions: Extensions::new(), method: None, ..request };
+    // The caller is this process, so it is trusted.
+    request.priority = Priority::said(&request.metadata);
     if let (Some(caller), CallArguments::Encoded(args)) = (method, &mut request.args)
         && let Some(entry) = dispatch.entry(&request.name)
     {

@@ -360,7 +360,7 @@ impl ExplainedClient for Service {
     fn explained(&self) -> String {
         let (timeout, source) = usual_timeout(self.limits());
         let settings =
-            policy_settings(&Policy::new(timeout, false), source, false, "off".to_owned(), &PolicySources::default());
+            policy_settings(&Policy::new(timeout, false), source, None, "off".to_owned(), &PolicySources::default());
         let service = Some(Service::explained(self));
         Explanation { name: "calls without a policy".to_owned(), settings, refused: None, service }.to_string()
     }

@@ -15,6 +15,7 @@ use crate::codec::Codec;
 use crate::error::{Code, Error, Executed};
 use crate::outcome::items::{ItemBatch, Items, NextItems, ROOM};
 use crate::outcome::{Failure, Returned, ReturnedValue};
+use crate::priority::Priority;
 use crate::stream_argument::Streaming;
 
 /// A stream that is called for when it is first polled: `follow::on(&client, 7)`.
@@ -93,6 +94,11 @@ impl<A, R> StreamCall<A, R> {
     /// Calls with the same key go to the same replica; see [`Call::affinity`].
     pub fn affinity(self, key: impl AsRef<[u8]>) -> Self {
         self.change(|call| call.affinity(key))
+    }
+
+    /// How important this call is; see [`Call::priority`].
+    pub fn priority(self, priority: Priority) -> Self {
+        self.change(|call| call.priority(priority))
     }
 
     fn change(self, change: impl FnOnce(Call<A, R>) -> Call<A, R>) -> Self {

@@ -20,9 +20,9 @@ use super::connection_timeouts::{ConnectionActivity, TimedSocket, last_answer, l
 use super::end_reason::{EndReason, last_moment, log_expiry, unfinished};
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, STREAMS, ServerEndpoint, Session, answer};
-use super::networks::NetworkList;
 use super::proxy_protocol::read_client;
 use crate::limits_and_timeouts::Limits;
+use crate::networks::NetworkList;
 use crate::ordered_watch as watch;
 use crate::peer::Peer;
 use crate::transport::{Handshake, ServerTls, TransportStream};

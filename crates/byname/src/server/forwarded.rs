@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use tracing::debug;
 
-use super::networks::NetworkList;
 use crate::address::Address;
 use crate::error::Error;
+use crate::networks::NetworkList;
 use crate::peer::Peer;
 use crate::untrusted_text::quoted_bytes;
 

@@ -9,7 +9,7 @@ use crate::untrusted_text::quoted;
 
 /// Addresses that are trusted to say who somebody else is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NetworkList {
+pub(crate) struct NetworkList {
     networks: Vec<Network>,
     /// Whether the other end of a unix socket is among them.
     unix: bool,
@@ -17,7 +17,7 @@ pub(super) struct NetworkList {
 
 impl NetworkList {
     /// From what a user has given to `method`.
-    pub(super) fn parse<N: Into<String>>(method: &str, networks: impl IntoIterator<Item = N>) -> Result<Self, Error> {
+    pub(crate) fn parse<N: Into<String>>(method: &str, networks: impl IntoIterator<Item = N>) -> Result<Self, Error> {
         let mut list = Self::default();
         for text in networks {
             let text = text.into();
@@ -33,11 +33,11 @@ impl NetworkList {
     }
 
     /// Whether the other end of a unix socket is among them.
-    pub(super) fn has_unix(&self) -> bool {
+    pub(crate) fn has_unix(&self) -> bool {
         self.unix
     }
 
-    pub(super) fn contains(&self, address: &Address) -> bool {
+    pub(crate) fn contains(&self, address: &Address) -> bool {
         match address.ip() {
             Some(ip) => self.networks.iter().any(|network| network.contains(ip)),
             None => self.unix,
