@@ -73,6 +73,7 @@ mod service_target;
 mod service_url;
 mod short_lived_clients;
 mod stream_call;
+mod throttle;
 #[cfg(feature = "tls")]
 mod tls;
 mod tried_replicas;

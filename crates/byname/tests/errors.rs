@@ -1549,6 +1549,21 @@ async fn limits(page: &mut Page) {
     release.add_permits(1);
     call.await.unwrap();
 
+    let running = Running::new(everything().limits(|limits| limits.in_flight = 0)).await;
+    let client = running.client().policy("*", |policy| policy.attempts = 1);
+    let held_back = loop {
+        let refused = failed(client.call::<i64>("add", (1, 2)).await);
+        if refused.message.contains("was not sent") {
+            break refused;
+        }
+    };
+    page.add(
+        "The service has refused too many calls",
+        held_back,
+        "The client sends as many calls as the service accepts, and as many again. The number differs. Make fewer calls, or find \
+         out why the service refuses them: the errors of those that were sent say it.",
+    );
+
     let (server, mut count, release) = holding();
     let running = Running::new(server.limits(|limits| limits.in_flight = 2)).await;
     let client = running.client();

@@ -435,6 +435,9 @@ impl<A: Send, R> Call<A, R> {
             return Err(no_time(name));
         }
         let time = CallDeadline { deadline, allowed };
+        if let Route::Remote(service) = &scope.way {
+            service.admit(name, now)?;
+        }
 
         if serving.is_some() || !scope.headers.is_empty() {
             let own = std::mem::replace(headers, scope.headers.clone());

@@ -68,6 +68,8 @@ pub struct ExplainedService {
     pub url: String,
     /// How many more calls may be repeated now.
     pub repetitions: f64,
+    /// The share of calls that are not sent now, from 0 to 1, because the service has refused many.
+    pub held_back: f64,
     /// The limits of the client.
     pub limits: Limits,
     /// Where the replicas are. `None` before the first lookup.
@@ -172,6 +174,10 @@ impl fmt::Display for ExplainedService {
         writeln!(f, "  service      {}", self.url)?;
         let calls = self.connections.calls;
         writeln!(f, "  budget       {:.0} repetitions now; {calls} calls were made", self.repetitions.floor())?;
+        if self.held_back > 0.0 {
+            let share = self.held_back * 100.0;
+            writeln!(f, "  throttle     {share:.0} % of the calls are not sent, because the service refuses others")?;
+        }
         let Limits { connect, connections, waiting, pool_idle, message, .. } = &self.limits;
         writeln!(
             f,
@@ -403,6 +409,7 @@ mod tests {
         let service = ExplainedService {
             url: "http://orders:8080/rpc".to_owned(),
             repetitions: 10.7,
+            held_back: 0.434,
             limits: Limits::default(),
             known: Some(known),
             replicas,
@@ -423,6 +430,7 @@ orders.get
   attempts     3                        default
   service      http://orders:8080/rpc
   budget       10 repetitions now; 2000 calls were made
+  throttle     43 % of the calls are not sent, because the service refuses others
   limits       connect 5s, connections 128, waiting 65536, pool_idle 60s, message 4194304
   connections  6 opened (2 HTTP, 4 frames), 3.0 for 1,000 calls; HTTP reused 8 times; 4 calls waited for one, 2.0ms on average
   replicas     4 known, by an answer 3.2s old; there is no newer answer: no answer

@@ -37,8 +37,8 @@ impl RetryBudget {
     }
 
     /// How many calls there were, modulo 2^32.
-    pub(super) fn calls(&self) -> u64 {
-        u64::from(self.calls.load(Ordering::Relaxed))
+    pub(super) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// How many calls may be repeated now.

@@ -27,12 +27,14 @@ use super::retry::{AfterFailure, Attempts};
 use super::retry_budget::RetryBudget;
 use super::service_target::ServiceTarget;
 use super::short_lived_clients::client_dropped;
+use super::throttle::Throttle;
 use super::tried_replicas::TriedReplicas;
 use crate::address::Address;
 use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
+use crate::error::Error;
 use crate::explained_clients::{self, ExplainedClient};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
@@ -47,6 +49,7 @@ pub(super) struct Service {
     /// Connections of frames, if the caller wants them.
     frames: Option<Arc<FrameConnectionSet>>,
     budget: RetryBudget,
+    throttle: Throttle,
     hedging: Hedging,
 }
 
@@ -56,7 +59,8 @@ impl Service {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
         let (http, budget) = (Arc::new(http), RetryBudget::new(Instant::now()));
-        let service = Arc::new(Self { http, frames, budget, hedging: Hedging::default() });
+        let service =
+            Arc::new(Self { http, frames, budget, throttle: Throttle::default(), hedging: Hedging::default() });
         let weak: Weak<Self> = Arc::downgrade(&service);
         explained_clients::add(weak);
         service
@@ -98,11 +102,12 @@ impl Service {
         }
         replicas.sort_by_cached_key(|replica| replica.address.to_string());
         let mut connections = self.http.use_of_connections();
-        connections.calls = self.budget.calls();
+        connections.calls = u64::from(self.budget.calls());
         connections.frames_opened = self.frames.as_ref().map_or(0, |frames| frames.opened_count());
         ExplainedService {
             url: self.url(),
             repetitions: self.budget.tokens(now),
+            held_back: self.throttle.held_back(now, self.budget.calls()),
             limits: self.limits().clone(),
             known,
             replicas,
@@ -178,6 +183,7 @@ impl Service {
                         error.without_retry()
                     }
                 };
+                self.throttle.failed(&error, now, self.budget.calls());
                 return Reply { result: Err(attempts.conclude(error).into()), ..done };
             }
         })
@@ -343,6 +349,12 @@ impl Service {
             Some(frames) => frames,
             None => unreachable!("a call by frames goes by one of these connections"),
         }
+    }
+
+    /// Whether a call may be sent to this service, which may have refused others.
+    #[inline]
+    pub(super) fn admit(&self, name: &str, now: Instant) -> Result<(), Error> {
+        self.throttle.admit(name, now, self.budget.calls(), random_fraction)
     }
 
     /// A call was made.

@@ -4,3 +4,4 @@ mod function_limits;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod priorities;
+mod throttle;
