@@ -533,7 +533,7 @@ fn priority(setting: &Setting, errors: &mut Errors) -> Option<Ident> {
     let variant = match text.value().as_str() {
         "batch" => "Batch",
         "sheddable" => "Sheddable",
-        "default" => "Default",
+        "default" => "Normal",
         "critical" => "Critical",
         _ => {
             errors.at(

@@ -1,11 +1,14 @@
 //! Which calls may run: [`Admission`].
 
+mod closed_functions;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
 
+pub(crate) use self::closed_functions::{ClosedBy, ClosedFunctions, ClosedPattern};
 use crate::call_semaphore::{CallPermits, Permit};
 use crate::error::{Code, Error};
 use crate::limits_and_timeouts::Limit;
@@ -94,6 +97,16 @@ impl Admission {
     pub(crate) fn unstarted(self: &Arc<Self>) -> UnstartedCall {
         self.unstarted.fetch_add(1, Ordering::Relaxed);
         UnstartedCall(Arc::clone(self))
+    }
+
+    /// Admits so many calls at once from now on.
+    pub(crate) fn set_in_flight(&self, in_flight: usize) {
+        self.permits.set_limit(in_flight);
+    }
+
+    /// How many calls are admitted at once.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.permits.limit()
     }
 
     /// Waits until no function runs.

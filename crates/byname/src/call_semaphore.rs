@@ -20,7 +20,7 @@ use {
 #[derive(Debug)]
 pub(crate) struct CallPermits {
     acquired: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
     /// A caller waits until all permits are released.
     is_awaited: AtomicBool,
     all_released: Notify,
@@ -34,7 +34,7 @@ impl CallPermits {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             acquired: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
             is_awaited: AtomicBool::new(false),
             all_released: Notify::new(),
         })
@@ -42,14 +42,20 @@ impl CallPermits {
 
     /// A permit; `None` if all are acquired.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let another = |acquired| (acquired < self.limit).then(|| acquired + 1);
+        let limit = self.limit();
+        let another = |acquired| (acquired < limit).then(|| acquired + 1);
         self.acquired.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
         Some(Permit(Arc::clone(self)))
     }
 
     /// How many may be acquired.
     pub(crate) fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// So many may be acquired from now on. Those that are acquired stay so.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// How many permits are acquired.
@@ -59,7 +65,7 @@ impl CallPermits {
 
     /// Whether no permit is left.
     pub(crate) fn are_exhausted(&self) -> bool {
-        self.acquired() >= self.limit
+        self.acquired() >= self.limit()
     }
 
     /// Waits until all permits are released.

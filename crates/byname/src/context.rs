@@ -301,7 +301,7 @@ impl Context {
 
     /// The priority that the calls inherit which the function makes, if it is not the usual one.
     pub(crate) fn inherited_priority(&self) -> Option<Priority> {
-        Some(self.0.priority).filter(|priority| *priority != Priority::Default)
+        Some(self.0.priority).filter(|priority| *priority != Priority::Normal)
     }
 
     /// If the function fails now, its caller repeats nothing, whatever error the function makes of the one that it got.
@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     fn context(deadline: Instant) -> Context {
-        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Default, false)
+        Context::new("f".into(), HeaderMap::new(), Extensions::new(), None, deadline, Priority::Normal, false)
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod streaming_function;
 use std::borrow::Cow;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
-use crate::admission::{Admission, CallerTrust};
+use crate::admission::{Admission, CallerTrust, ClosedFunctions};
 use crate::arguments::{ArgumentSource, CallInput};
 use crate::call_semaphore::Permit;
 use crate::call_telemetry::{self, CallTelemetry};
@@ -63,6 +63,13 @@ pub(crate) enum Listing {
     Always,
 }
 
+/// The times of [`Limits`] that can be changed while the server runs.
+#[derive(Clone, Copy)]
+struct ChangedTimes {
+    drain: Duration,
+    drain_delay: Duration,
+}
+
 /// Runs calls, over every way in.
 pub(crate) struct Dispatch {
     registry: Registry,
@@ -76,6 +83,8 @@ pub(crate) struct Dispatch {
     /// Whether callers may identify themselves by a certificate.
     takes_certificates: bool,
     admission: Arc<Admission>,
+    closed: ClosedFunctions,
+    times: Mutex<ChangedTimes>,
     telemetry: CallTelemetry,
     /// Cancelled when the server no longer waits for streams.
     parting: CancellationToken,
@@ -89,6 +98,7 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (sensitive, rules) = (Vec::new(), AccessRules::default());
+        let times = Mutex::new(ChangedTimes { drain: limits.drain, drain_delay: limits.drain_delay });
         Self {
             registry,
             limits,
@@ -98,6 +108,8 @@ impl Dispatch {
             rules,
             takes_certificates: false,
             admission,
+            closed: ClosedFunctions::default(),
+            times,
             telemetry: CallTelemetry::default(),
             parting: CancellationToken::new(),
             patience,
@@ -183,8 +195,31 @@ impl Dispatch {
         tracing::warn!("no rule matches {named}{more}: nobody can call {them}; add a rule by `Server::allow`");
     }
 
+    /// The limits of the start. [`limits_now`](Self::limits_now) has those that can be changed.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The limits that hold now.
+    pub(crate) fn limits_now(&self) -> Limits {
+        let ChangedTimes { drain, drain_delay } = *self.times();
+        let in_flight = self.admission.most_in_flight();
+        Limits { in_flight, drain, drain_delay, ..self.limits.clone() }
+    }
+
+    /// Changes the limits that can be changed.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.admission.set_in_flight(limits.in_flight);
+        *self.times() = ChangedTimes { drain: limits.drain, drain_delay: limits.drain_delay };
+    }
+
+    fn times(&self) -> MutexGuard<'_, ChangedTimes> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The functions that are closed.
+    pub(crate) fn closed(&self) -> &ClosedFunctions {
+        &self.closed
     }
 
     /// How long the arrival of a whole call may take if its caller set no time-out and its name is not known yet: the
@@ -406,6 +441,7 @@ impl Dispatch {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(late(&name));
         }
+        self.closed.check(&method.name)?;
         if method.streams && !takes_stream {
             return Err(only_streams(&name));
         }

@@ -184,7 +184,7 @@ impl Handler {
             hedge: false,
             blocking: false,
             timeout: None,
-            priority: Priority::Default,
+            priority: Priority::Normal,
             in_flight: None,
             max_age: None,
             public: false,

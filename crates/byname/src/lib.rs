@@ -173,7 +173,7 @@ pub use request::{Reply, Request};
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;
-pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, UnixSocket};
+pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, ServerHandle, UnixSocket};
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};

@@ -105,6 +105,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The names of the fields that differ and that no running server can change.
+    pub(crate) fn fixed_fields_that_differ(&self, other: &Self) -> Vec<String> {
+        let now =
+            Self { in_flight: other.in_flight, drain: other.drain, drain_delay: other.drain_delay, ..self.clone() };
+        let fields = |limits: &Self| format!("{limits:#?}").lines().map(str::to_owned).collect::<Vec<_>>();
+        let differing = std::iter::zip(fields(&now), fields(other)).filter(|(now, other)| now != other);
+        differing.filter_map(|(now, _)| Some(now.trim().split_once(':')?.0.to_owned())).collect()
+    }
+
     /// The age at which another connection replaces one. `jitter` is random, from 0 to 1.
     pub(crate) fn jittered_connection_age(&self, jitter: f64) -> Duration {
         let fifth = self.connection_age / 5;
@@ -165,6 +174,15 @@ mod tests {
         assert_eq!(limits.jittered_connection_age(1.0), Duration::MAX);
         limits.connection_age = Duration::ZERO;
         assert_eq!(limits.jittered_connection_age(1.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_fields_that_differ_are_named() {
+        let (start, mut other) = (Limits::default(), Limits::default());
+        (other.in_flight, other.drain, other.drain_delay) = (1, Duration::ZERO, Duration::MAX);
+        assert_eq!(start.fixed_fields_that_differ(&other), [""; 0]);
+        (other.message, other.connect) = (1, Duration::ZERO);
+        assert_eq!(start.fixed_fields_that_differ(&other), ["connect", "message"]);
     }
 
     #[test]

@@ -23,8 +23,8 @@ const HEADER: HeaderName = HeaderName::from_static("byname-priority");
 /// ```
 /// use byname::Priority;
 ///
-/// assert!(Priority::Batch < Priority::Sheddable && Priority::Sheddable < Priority::Default);
-/// assert!(Priority::Default < Priority::Critical);
+/// assert!(Priority::Batch < Priority::Sheddable && Priority::Sheddable < Priority::Normal);
+/// assert!(Priority::Normal < Priority::Critical);
 /// assert_eq!("critical".parse(), Ok(Priority::Critical));
 /// # Ok::<(), byname::Error>(())
 /// ```
@@ -34,23 +34,23 @@ pub enum Priority {
     Batch,
     /// Work whose failure a user hardly notices, such as a suggestion beside a result.
     Sheddable,
-    /// What says nothing else.
+    /// What says nothing else: `default` on the wire and in the attribute.
     #[default]
-    Default,
+    Normal,
     /// Work without which users see a failure. It is refused last.
     Critical,
 }
 
 impl Priority {
     /// All of them, from the least important.
-    pub(crate) const ALL: [Self; 4] = [Self::Batch, Self::Sheddable, Self::Default, Self::Critical];
+    pub(crate) const ALL: [Self; 4] = [Self::Batch, Self::Sheddable, Self::Normal, Self::Critical];
 
     /// Its name on the wire and in the attribute: `batch`, `sheddable`, `default` or `critical`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Batch => "batch",
             Self::Sheddable => "sheddable",
-            Self::Default => "default",
+            Self::Normal => "default",
             Self::Critical => "critical",
         }
     }

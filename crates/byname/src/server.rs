@@ -23,11 +23,13 @@ mod given_unix;
 #[cfg(all(unix, feature = "activation"))]
 mod handed_over;
 mod http;
+mod limits_file;
 mod listen;
 #[cfg(all(unix, not(feature = "activation")))]
 mod not_handed_over;
 mod proxy_protocol;
 #[cfg_attr(not(unix), allow(dead_code, reason = "only unix has signals"))]
+mod server_handle;
 mod signals;
 #[cfg(feature = "tls")]
 mod tls;
@@ -37,6 +39,7 @@ mod unix_socket;
 pub use self::forwarded::ProxyHeader;
 pub use self::http::Cors;
 pub use self::listen::{Bound, Listen, Serve};
+pub use self::server_handle::ServerHandle;
 pub use self::tower_service::HttpService;
 pub use self::unix_socket::UnixSocket;
 

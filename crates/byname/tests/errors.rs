@@ -1549,6 +1549,28 @@ async fn limits(page: &mut Page) {
     release.add_permits(1);
     call.await.unwrap();
 
+    let bound = everything().serve("127.0.0.1:0").bind().await.unwrap();
+    let (handle, at) = (bound.handle(), bound.local_addr());
+    let serving = tokio::spawn(bound.into_future());
+    handle.close("add", Duration::from_secs(30)).unwrap();
+    page.add(
+        "A function is closed",
+        failed(Client::new(at.to_string()).unwrap().policy("*", |policy| policy.attempts = 1).call::<i64>("add", (1, 2)).await),
+        "The server's operator has closed the function for a while, by `ServerHandle::close` or the file of limits. Try again after \
+         `retry_after`.",
+    );
+    page.add(
+        "A pattern closes no function",
+        failed(handle.close("orders.*", Duration::ZERO)),
+        "Write the name of a function, or a pattern that matches one, such as `reports.*`.",
+    );
+    page.add(
+        "A limit can't be changed while the server runs",
+        failed(handle.change_limits(|limits| limits.message = 1)),
+        "Change it at the start, by `Server::limits`, and restart the server.",
+    );
+    serving.abort();
+
     let running = Running::new(everything().limits(|limits| limits.in_flight = 0)).await;
     let client = running.client().policy("*", |policy| policy.attempts = 1);
     let held_back = loop {

@@ -27,7 +27,7 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let blocking = function.manner == Manner::Blocking;
     let timeout_ms = option(function.timeout_ms.map(|timeout| quote!(#timeout)));
     let priority = function.priority.as_ref().map(|variant| Ident::new(&variant.to_string(), Span::mixed_site()));
-    let priority = priority.unwrap_or_else(|| Ident::new("Default", Span::mixed_site()));
+    let priority = priority.unwrap_or_else(|| Ident::new("Normal", Span::mixed_site()));
     let in_flight = option(function.in_flight.map(|limit| quote!(#limit)));
     let max_age_s = option(function.max_age_s.map(|max_age| quote!(#max_age)));
     let signature = signature(function, &returns);

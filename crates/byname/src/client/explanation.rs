@@ -314,7 +314,7 @@ pub(super) fn policy_settings(
     let hedge_source = if is_hedged_by_attribute { SettingSource::Attribute } else { SettingSource::BuiltIn };
     let own = method.map(|method| method.priority).unwrap_or_default();
     let priority = policy.priority.unwrap_or(own);
-    let priority_source = if own == Priority::Default { SettingSource::BuiltIn } else { SettingSource::Attribute };
+    let priority_source = if own == Priority::Normal { SettingSource::BuiltIn } else { SettingSource::Attribute };
     let setting = |name, value, source| ExplainedSetting { name, value, source };
     vec![
         setting("timeout", format!("{:?}", policy.timeout), source(&set_by.timeout, timeout)),

@@ -90,7 +90,8 @@ impl Throttle {
 fn is_refusal(error: &Error) -> bool {
     error.executed() != Executed::Yes
         && match error.code() {
-            Code::Unavailable => true,
+            // A function that is closed says when to come again.
+            Code::Unavailable => error.retry_after().is_none(),
             Code::ResourceExhausted => error.limit() == Some(Limit::InFlight.as_str()),
             _ => false,
         }

@@ -17,7 +17,7 @@ use crate::ordered_watch as watch;
 /// At the limit, with the names of the functions that still run.
 pub(super) async fn drain(endpoint: &ServerEndpoint, stop: &watch::Sender<()>, hint: &str) -> Result<(), Error> {
     let dispatch = endpoint.dispatch();
-    let limit = dispatch.limits().drain;
+    let limit = dispatch.limits_now().drain;
     info!("draining: no new calls, {limit:?} for those in flight{hint}");
     stop.send_replace(());
     let ended = async {

@@ -23,6 +23,7 @@ use super::connection;
 use super::drain::drain;
 use super::forwarded::TrustedProxies;
 use super::http::ServerEndpoint;
+use super::server_handle::ServerHandle;
 use super::signals::ToldBySignals;
 use super::unix_socket::UnixSocket;
 use crate::address::Address;
@@ -277,6 +278,11 @@ impl Bound {
         self.addresses[0].clone()
     }
 
+    /// What changes the server while it runs.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(self.endpoint.dispatch()))
+    }
+
     /// All addresses: two for `localhost`, one for each socket that was handed over, otherwise one.
     pub fn local_addrs(&self) -> &[Address] {
         &self.addresses
@@ -334,7 +340,7 @@ async fn run(bound: Bound) -> Result<(), Error> {
     // Clients go elsewhere while this server still accepts.
     accept_until(pin!(announcers.withdraw()), &mut listeners, &endpoint, &stopped).await;
     let hint = if by_signals.is_some() { "; another ctrl-c ends the process at once" } else { "" };
-    let delay = dispatch.limits().drain_delay;
+    let delay = dispatch.limits_now().drain_delay;
     if !delay.is_zero() {
         dispatch.admission().stop_looking_ready();
         info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain{hint}");

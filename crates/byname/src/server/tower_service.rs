@@ -20,6 +20,7 @@ use super::connection::{told_to_end, until_stopped};
 use super::drain::drain;
 use super::frame_connection::{self, FrameCaller};
 use super::http::{GrantedUpgrade, ReplyBody, RequestBody, ServerEndpoint, Session, answer};
+use super::server_handle::ServerHandle;
 use crate::error::{Code, Error};
 use crate::ordered_watch as watch;
 use crate::peer::Peer;
@@ -86,6 +87,11 @@ impl HttpService {
         self
     }
 
+    /// What changes the server while it runs.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(self.mounted.endpoint.dispatch()))
+    }
+
     /// Ends the calls of this service. Await it when the application is told to stop, and let the outer server stop
     /// afterwards. So callers are told where the outer server would only close their connections:
     ///
@@ -125,7 +131,7 @@ impl HttpService {
         let mounted = Arc::clone(&self.mounted);
         async move {
             let dispatch = mounted.endpoint.dispatch();
-            let delay = dispatch.limits().drain_delay;
+            let delay = dispatch.limits_now().drain_delay;
             dispatch.admission().stop_looking_ready();
             if !delay.is_zero() && dispatch.admission().is_ready() {
                 info!("told to stop: not ready any more, and calls are served for {delay:?} before the drain");

@@ -4,4 +4,5 @@ mod function_limits;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod priorities;
+mod server_handle;
 mod throttle;

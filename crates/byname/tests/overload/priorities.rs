@@ -86,7 +86,7 @@ async fn a_caller_that_is_not_trusted_can_only_lower_the_priority() {
         assert_eq!(plain::on(&client).await.unwrap(), "default");
         assert_eq!([report::on(&client).await.unwrap(), pay::on(&client).await.unwrap()], ["batch", "critical"]);
         assert_eq!(served(&client, Priority::Critical).await, ["default", "batch", "critical"]);
-        assert_eq!(served(&client, Priority::Default).await, ["default", "batch", "default"]);
+        assert_eq!(served(&client, Priority::Normal).await, ["default", "batch", "default"]);
         assert_eq!(served(&client, Priority::Sheddable).await, ["sheddable", "batch", "sheddable"]);
         assert_eq!(served(&client, Priority::Batch).await, ["batch", "batch", "batch"]);
     }
@@ -96,7 +96,7 @@ async fn a_caller_that_is_not_trusted_can_only_lower_the_priority() {
 async fn a_caller_of_a_trusted_network_is_believed() {
     let running = Running::new(server().trust_priority(["127.0.0.0/8"])).await;
     for client in ways(&running).await {
-        for said in [Priority::Batch, Priority::Sheddable, Priority::Default, Priority::Critical] {
+        for said in [Priority::Batch, Priority::Sheddable, Priority::Normal, Priority::Critical] {
             assert_eq!(served(&client, said).await, [said.as_str(); 3]);
         }
     }
