@@ -89,6 +89,7 @@ pub mod __private;
 mod access_log;
 mod access_rules;
 mod address;
+mod admission;
 mod arguments;
 mod bearer_token;
 mod call_semaphore;
