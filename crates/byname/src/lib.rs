@@ -89,7 +89,7 @@ pub mod __private;
 mod access_log;
 mod access_rules;
 mod address;
-mod admission;
+mod admission_rounds;
 mod arguments;
 mod bearer_token;
 mod call_semaphore;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::admission::AdmissionRounds;
+use crate::admission_rounds::AdmissionRounds;
 use crate::server::{MILLI, Time};
 
 /// A rule. It has no clock.

@@ -1,9 +1,9 @@
 //! Which calls a server admits when more come than it can run, in a simulation: byname's rule beside others, in the same
 //! scenarios with the same seeds.
 
-#[path = "../../../../../crates/byname/src/admission.rs"]
+#[path = "../../../../../crates/byname/src/admission_rounds.rs"]
 #[allow(dead_code, reason = "no caller of the simulation comes back")]
-mod admission;
+mod admission_rounds;
 mod candidates;
 mod figures;
 mod server;
