@@ -4,14 +4,15 @@
 //! connecting and warming up are in both.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::{env, fs, process};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::peers::{self, AnyPeer, PEERS};
-use crate::process::{self, ServerProcess, Under};
+use crate::process::{ServerProcess, Under, run_client};
 use crate::report;
 use crate::work::Work;
 
@@ -26,7 +27,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub in_flight: Vec<usize>,
     /// How many calls are counted
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 6000)]
     pub calls: u64,
     /// Keeps what was counted in bench/instructions.toml, to be committed
     #[arg(long)]
@@ -39,6 +40,7 @@ type Counts = BTreeMap<String, BTreeMap<String, u64>>;
 pub fn run(options: &Options) -> Result<()> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("instructions.toml");
     let mut recorded = read(&file)?;
+    let clock = SlowClock::build()?;
     let peers: Vec<_> = match options.peers.as_slice() {
         [] => {
             let ours = PEERS.iter().filter(|peer| !peer.only_by_name && report::is_ours(peer.name));
@@ -53,7 +55,8 @@ pub fn run(options: &Options) -> Result<()> {
             for &in_flight in &options.in_flight {
                 for side in [Side::Server, Side::Client] {
                     let what = format!("{work} @{in_flight} {side:?}").to_lowercase();
-                    let now = per_call(peer, work, in_flight, side, options.calls).with_context(|| what.clone())?;
+                    let now =
+                        per_call(&clock, peer, work, in_flight, side, options.calls).with_context(|| what.clone())?;
                     let last = recorded.entry(peer.name.to_owned()).or_default();
                     println!("{:<36} {now:>12} {}", format!("{} {what}", peer.name), beside(now, last.get(&what)));
                     last.insert(what, now);
@@ -92,29 +95,52 @@ enum Side {
     Client,
 }
 
-fn per_call(peer: &AnyPeer, work: Work, in_flight: usize, side: Side, calls: u64) -> Result<u64> {
+fn per_call(clock: &SlowClock, peer: &AnyPeer, work: Work, in_flight: usize, side: Side, calls: u64) -> Result<u64> {
     let slots = in_flight as u64;
     // As many as a slot needs until its buffers have their size, its connection is the one that it keeps, and the client has
     // stopped to look for other servers behind the address.
     let few = 2000;
     let more = calls.div_ceil(slots);
-    let fewer = count(peer, work, in_flight, side, few)?;
-    let all = count(peer, work, in_flight, side, few + more)?;
+    let fewer = count(clock, peer, work, in_flight, side, few)?;
+    let all = count(clock, peer, work, in_flight, side, few + more)?;
     Ok(all.saturating_sub(fewer) / (more * slots))
 }
 
 /// What one side executes, from its start to its end.
-fn count(peer: &AnyPeer, work: Work, in_flight: usize, side: Side, each: u64) -> Result<u64> {
-    let under = |this| if side == this { Under::Callgrind } else { Under::Nothing };
-    let mut server = ServerProcess::start_under(under(Side::Server), peer)?;
+fn count(clock: &SlowClock, peer: &AnyPeer, work: Work, in_flight: usize, side: Side, each: u64) -> Result<u64> {
+    let under = |this, preload| if side == this { Under::Callgrind { preload } } else { Under::Nothing };
+    let mut server = ServerProcess::start_under(under(Side::Server, Some(clock.0.as_path())), peer)?;
     let arguments = [format!("--work={work}"), format!("--in-flight={in_flight}"), format!("--calls-each={each}")];
-    let client = process::run_client(under(Side::Client), peer, server.address(), &arguments)?;
+    let client = run_client(under(Side::Client, None), peer, server.address(), &arguments)?;
     server.end()?;
     let said = match side {
         Side::Server => server.errors()?,
         Side::Client => String::from_utf8_lossy(&client.stderr).into_owned(),
     };
     collected(&said).with_context(|| format!("callgrind said: {said}"))
+}
+
+/// A library whose clock is slow, which does not outlive this value. A server reads it, so that its functions are always
+/// polled as quick ones, however long callgrind makes their polls. A client decides nothing by the time that its own code takes.
+struct SlowClock(PathBuf);
+
+impl SlowClock {
+    fn build() -> Result<Self> {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/slow_clock.c");
+        let library = env::temp_dir().join(format!("byname-bench-slow-clock-{}.so", process::id()));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+        let status = compiler.status().with_context(|| format!("{compiler:?}: it needs a C compiler"))?;
+        ensure!(status.success(), "{compiler:?} failed");
+        Ok(Self(library))
+    }
+}
+
+impl Drop for SlowClock {
+    fn drop(&mut self) {
+        // It is a file in the temporary directory.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// From a line like `==42== Collected : 123456`.

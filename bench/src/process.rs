@@ -4,6 +4,7 @@ use std::env;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -17,10 +18,12 @@ use crate::server::{Ended, Listening};
 
 /// What a process is run under.
 #[derive(Clone, Copy)]
-pub enum Under {
+pub enum Under<'a> {
     Nothing,
-    /// It says on the standard error how many instructions it saw.
-    Callgrind,
+    /// It says on the standard error how many instructions it saw. The library is preloaded.
+    Callgrind {
+        preload: Option<&'a Path>,
+    },
 }
 
 /// A server, which does not outlive this value.
@@ -35,10 +38,10 @@ impl ServerProcess {
         ServerProcess::start_under(Under::Nothing, peer)
     }
 
-    pub fn start_under(under: Under, peer: &AnyPeer) -> Result<Self> {
+    pub fn start_under(under: Under<'_>, peer: &AnyPeer) -> Result<Self> {
         let mut command = role("server", under)?;
         command.arg(peer.name).stdout(Stdio::piped());
-        if let Under::Callgrind = under {
+        if let Under::Callgrind { .. } = under {
             command.stderr(Stdio::piped());
         }
         let mut process = command.spawn().with_context(|| format!("{command:?}"))?;
@@ -91,7 +94,7 @@ fn read<T: DeserializeOwned>(lines: &mut Lines<BufReader<ChildStdout>>) -> Resul
 }
 
 /// Runs a client to its end.
-pub fn run_client(under: Under, peer: &AnyPeer, server: SocketAddr, arguments: &[String]) -> Result<Output> {
+pub fn run_client(under: Under<'_>, peer: &AnyPeer, server: SocketAddr, arguments: &[String]) -> Result<Output> {
     let mut command = role("client", under)?;
     command.arg(peer.name).arg(server.to_string()).args(arguments);
     let output = command.output().with_context(|| format!("{command:?}"))?;
@@ -99,12 +102,15 @@ pub fn run_client(under: Under, peer: &AnyPeer, server: SocketAddr, arguments: &
     Ok(output)
 }
 
-pub fn role(name: &str, under: Under) -> Result<Command> {
+pub fn role(name: &str, under: Under<'_>) -> Result<Command> {
     let program = env::current_exe()?;
     let mut command = match under {
         Under::Nothing => Command::new(program),
-        Under::Callgrind => {
+        Under::Callgrind { preload } => {
             let mut command = Command::new("valgrind");
+            if let Some(library) = preload {
+                command.env("LD_PRELOAD", library);
+            }
             command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
             command
         }

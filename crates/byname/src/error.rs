@@ -427,9 +427,8 @@ impl Error {
     }
 
     /// The attempt went to this replica, which is one of several.
-    pub(crate) fn at_replica(mut self, replica: Address) -> Self {
+    pub(crate) fn set_replica(&mut self, replica: Address) {
         self.0.replica = Some(replica);
-        self
     }
 
     pub(crate) fn replica(&self) -> Option<&Address> {

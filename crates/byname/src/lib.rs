@@ -90,6 +90,7 @@ mod access_log;
 mod access_rules;
 mod address;
 mod admission;
+mod admission_rounds;
 mod arguments;
 mod bearer_token;
 mod call_semaphore;

@@ -34,17 +34,13 @@ pub(super) fn broken(url: &str, name: &str, executed: Executed, why: &str) -> Er
     if executed == Executed::No { error.unsent() } else { error }
 }
 
-/// The same reply. An error knows from then on to which of several replicas its attempt went.
-pub(super) fn at_replica(reply: Reply, replica: impl FnOnce() -> Option<Address>) -> Reply {
-    match reply.result {
-        Err(Failure::Rpc(error)) => {
-            let error = match replica() {
-                Some(replica) => error.at_replica(replica),
-                None => error,
-            };
-            Reply { result: Err(Failure::Rpc(error)), ..reply }
-        }
-        result => Reply { result, ..reply },
+/// An error knows from then on to which of several replicas its attempt went. The reply is changed in place: moving it costs
+/// each call some 60 instructions.
+pub(super) fn set_replica(reply: &mut Reply, replica: impl FnOnce() -> Option<Address>) {
+    if let Err(Failure::Rpc(error)) = &mut reply.result
+        && let Some(replica) = replica()
+    {
+        error.set_replica(replica);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::call_errors::{at_replica, broken, late, reply_too_large};
+use super::call_errors::{broken, late, reply_too_large, set_replica};
 use super::frame_connection::{self, CallHead, CallPayload, FrameCall, FrameCallEnd, FrameConnection, Unsent};
 use super::frame_connection_set::{ChosenConnection, FrameConnectionSet, ReplicaCount};
 use super::outgoing_call::OutgoingCall;
@@ -124,8 +124,11 @@ pub(super) fn ended_reply(
     allowed: Duration,
     ended: Result<FrameCallEnd, Unsent>,
 ) -> Option<Reply> {
-    let reply = reply_of(frames, link, name, allowed, ended)?;
-    Some(at_replica(reply, || frames.is_one_of_several(link.address()).then(|| link.address().clone())))
+    let mut reply = reply_of(frames, link, name, allowed, ended);
+    if let Some(reply) = &mut reply {
+        set_replica(reply, || frames.is_one_of_several(link.address()).then(|| link.address().clone()));
+    }
+    reply
 }
 
 fn reply_of(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::affinity::ReplicaWish;
-use super::call_errors::{at_replica, broken, late, reply_too_large};
+use super::call_errors::{broken, late, reply_too_large, set_replica};
 use super::coded_bodies;
 use super::endpoint::Endpoint;
 use super::endpoint_set::EndpointCount;
@@ -48,7 +48,7 @@ pub(super) async fn attempt_elsewhere(
 }
 
 fn counted((mut reply, count): (Reply, EndpointCount)) -> Reply {
-    reply = at_replica(reply, || count.address());
+    set_replica(&mut reply, || count.address());
     // With one replica nothing is counted.
     if count.replica().is_some() {
         let load = ReportedLoad::of_answer(&reply.metadata);

@@ -268,11 +268,12 @@ impl HttpConnections {
             ConnectFailure::Failed(why) => match HandshakeRefusal::of(&why) {
                 Some(refusal) => {
                     let refusing = failed.iter().find(|failed| failed.is_refusal);
-                    let error = self.refused(refusal);
-                    match refusing.filter(|refusing| self.target.is_one_of_several(&refusing.address)) {
-                        Some(refusing) => error.at_replica(refusing.address.clone()),
-                        None => error,
+                    let mut error = self.refused(refusal);
+                    if let Some(refusing) = refusing.filter(|refusing| self.target.is_one_of_several(&refusing.address))
+                    {
+                        error.set_replica(refusing.address.clone());
                     }
+                    error
                 }
                 None => {
                     let hint = if is_unix { hint_about_a_socket(&why) } else { hint(&why) };
