@@ -123,7 +123,9 @@ mod tests {
     /// Makes so many calls. Returns the numbers of those after which another connection is opened.
     fn tries(search: &mut HttpInstanceSearch, calls: u64) -> Vec<u64> {
         let before = search.calls;
-        (0..calls).filter_map(|_| search.answered().then(|| search.calls - before)).collect()
+        let due: Vec<bool> = (0..calls).map(|_| search.answered()).collect();
+        let numbered = due.into_iter().zip(search.calls - calls + 1..);
+        numbered.filter(|(is_due, _)| *is_due).map(|(_, call)| call - before).collect()
     }
 
     #[test]

@@ -53,8 +53,8 @@ struct ReplicaRecord {
     answers: u32,
     /// What it rests on: the calls that were slow or failed. One that is answered in time halves the number.
     bad_calls: u32,
-    /// The last call was not answered.
-    has_failed: bool,
+    /// The last call that was bad was stuck in a replica that stood still, and was answered.
+    stood_still: bool,
 }
 
 /// What a client knows of all replicas together.
@@ -79,9 +79,12 @@ struct Mean {
 const REPORT_FADES: f64 = 0.5;
 /// The seconds in which the record of a replica without calls fades.
 const RECORD_FADES: f64 = 30.0;
-/// It fades sooner if the last call was answered, however late: in this number of seconds for each bad call that it rests on.
-/// So a replica that stood still for a moment is not shut out for long, and one that is slow for good gets fewer and fewer calls.
-const SECONDS_FOR_A_LATE_CALL: f64 = 2.0;
+/// It fades sooner if the replica stood still and goes on: in this number of seconds for each bad call that it rests on. So it is
+/// not shut out for long.
+const SECONDS_FOR_A_STUCK_CALL: f64 = 2.0;
+/// An answer that took so many seconds was stuck in a replica that stood still, if it also took longer than
+/// [`LONGEST_LATENCY`] counts. A replica that is only slow answers sooner.
+const STUCK: f64 = 1.0;
 /// It fades sooner where others answer many calls: after this number of answers for each bad call. So one late answer does not
 /// shut a replica out for thousands of calls.
 const ANSWERS_FOR_A_BAD_CALL: f64 = 2000.0;
@@ -140,6 +143,7 @@ impl ReplicaLoad {
             self.silent_since = Some(now);
         }
         let is_answered = outcome == ReplicaOutcome::Answered;
+        let was_stuck = latency > STUCK && service.bounded(latency) < latency;
         let latency = service.bounded(latency);
         if is_answered {
             self.answered_at = Some(now);
@@ -158,15 +162,15 @@ impl ReplicaLoad {
         if is_answered || latency > record.latency {
             record.latency += LATENCY_GAIN * (latency - record.latency);
         }
+        let bad_calls = record.bad_calls;
         record.bad_calls = match outcome {
             ReplicaOutcome::Answered if latency <= service.tolerated() => record.bad_calls / 2,
-            _ => (record.bad_calls + 1).min(MOST_BAD_CALLS),
+            _ => record.bad_calls + 1,
         };
-        record.has_failed = match outcome {
-            ReplicaOutcome::Answered => false,
-            ReplicaOutcome::Failed | ReplicaOutcome::TimedOut | ReplicaOutcome::Refused => true,
-            ReplicaOutcome::Cancelled => record.has_failed,
-        };
+        if record.bad_calls > bad_calls {
+            record.stood_still = is_answered && was_stuck;
+        }
+        record.bad_calls = record.bad_calls.min(MOST_BAD_CALLS);
         self.record = Some(record);
     }
 
@@ -228,13 +232,15 @@ impl ReplicaLoad {
     /// As it is now.
     fn record(&self, service: &ServiceLoad, now: f64) -> ReplicaRecord {
         let (latency, answers) = (service.latency.value, service.answers);
-        let usual = ReplicaRecord { latency, success: 1.0, at: now, answers, bad_calls: 0, has_failed: false };
+        let usual = ReplicaRecord { latency, success: 1.0, at: now, answers, bad_calls: 0, stood_still: false };
         self.record.as_ref().map_or(usual, |record| {
             let since = f64::from(answers.wrapping_sub(record.answers));
             let (seconds, answers_until) = match f64::from(record.bad_calls) {
                 0.0 => (SECONDS_WITHOUT_A_BAD_CALL, ANSWERS_WITHOUT_A_BAD_CALL),
-                bad if record.has_failed => (RECORD_FADES, ANSWERS_FOR_A_BAD_CALL * bad),
-                bad => ((SECONDS_FOR_A_LATE_CALL * bad).min(RECORD_FADES), ANSWERS_FOR_A_BAD_CALL * bad),
+                bad if record.stood_still => {
+                    ((SECONDS_FOR_A_STUCK_CALL * bad).min(RECORD_FADES), ANSWERS_FOR_A_BAD_CALL * bad)
+                }
+                bad => (RECORD_FADES, ANSWERS_FOR_A_BAD_CALL * bad),
             };
             let age = ((now - record.at) / seconds).max(since / answers_until).min(1.0);
             ReplicaRecord {
@@ -243,7 +249,7 @@ impl ReplicaLoad {
                 at: now,
                 answers,
                 bad_calls: record.bad_calls,
-                has_failed: record.has_failed,
+                stood_still: record.stood_still,
             }
         })
     }
