@@ -52,6 +52,7 @@ enum Scenario {
     Failing,
     Race,
     Tiers,
+    TiersPartly,
 }
 
 #[tokio::main]
@@ -94,11 +95,15 @@ impl Scenario {
             Self::Slow => "One of three replicas is ten times slower from 3 s on, of 12 s",
             Self::Failing => "One of three replicas fails every call at once from 3 s on, of 12 s",
             Self::Race => "A call goes out while the server closes its connection, for 10 s",
-            Self::Tiers => "Three clients in a chain over a service that fails every call, for 8 s",
+            Self::Tiers => "A client over three tiers, the last of which fails every call, for 10 s",
+            Self::TiersPartly => "The same, where the last tier fails 30 % of the calls that it gets",
         }
     }
 
     async fn run(self, peer: Peer) -> Result<Option<Row>> {
+        if peer.is_for_tiers() && !matches!(self, Self::Tiers | Self::TiersPartly) {
+            return Ok(None);
+        }
         Ok(match self {
             Self::Killed => Some(scenarios::killed(peer).await?),
             Self::Stopped => Some(scenarios::stopped(peer).await?),
@@ -107,7 +112,8 @@ impl Scenario {
             Self::Slow => Some(share::slow(peer).await?),
             Self::Failing => Some(share::failing(peer).await?),
             Self::Race => race::run(peer).await?,
-            Self::Tiers => Some(tiers::run(peer).await?),
+            Self::Tiers => Some(tiers::run(peer, 1.0).await?),
+            Self::TiersPartly => Some(tiers::run(peer, 0.3).await?),
         })
     }
 }
@@ -116,7 +122,8 @@ impl Scenario {
 fn versions(peers: &[Peer]) -> Result<String> {
     let lock = Lockfile::load(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"))?;
     let mut names: Vec<&str> = peers.iter().flat_map(|peer| peer.packages()).copied().collect();
-    names.dedup();
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(*name));
     let mut versions = Vec::new();
     for name in names {
         let Some(package) = lock.packages.iter().find(|package| package.name.as_str() == name) else {

@@ -15,6 +15,8 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::repeats::Repeats;
+
 /// The time that a caller has for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -24,8 +26,14 @@ pub enum Peer {
     BynameHedged,
     BynameHttp,
     Tonic,
+    /// Without a budget.
+    TonicAttempts,
     Tarpc,
+    /// tarpc's own stub that repeats.
+    TarpcRetry,
     AxumReqwest,
+    /// reqwest's own policy.
+    ReqwestRetry,
 }
 
 /// What a server does for a call.
@@ -66,9 +74,17 @@ impl Peer {
             Self::BynameHedged => "byname, hedged",
             Self::BynameHttp => "byname over HTTP",
             Self::Tonic => "tonic",
+            Self::TonicAttempts => "tonic, no budget",
             Self::Tarpc => "tarpc",
+            Self::TarpcRetry => "tarpc, its Retry",
             Self::AxumReqwest => "axum + reqwest",
+            Self::ReqwestRetry => "axum + reqwest, its retry",
         }
+    }
+
+    /// Differs from another peer in how it repeats, for a service of one replica.
+    pub fn is_for_tiers(self) -> bool {
+        matches!(self, Self::TonicAttempts | Self::TarpcRetry | Self::ReqwestRetry)
     }
 
     /// How the program takes its name.
@@ -80,9 +96,9 @@ impl Peer {
     pub fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Byname | Self::BynameHedged | Self::BynameHttp => &["byname"],
-            Self::Tonic => &["tonic", "tower"],
-            Self::Tarpc => &["tarpc"],
-            Self::AxumReqwest => &["axum", "reqwest", "hyper"],
+            Self::Tonic | Self::TonicAttempts => &["tonic", "tower"],
+            Self::Tarpc | Self::TarpcRetry => &["tarpc"],
+            Self::AxumReqwest | Self::ReqwestRetry => &["axum", "reqwest", "hyper"],
         }
     }
 
@@ -97,9 +113,9 @@ impl Peer {
     ) -> Result<()> {
         match self {
             Self::Byname | Self::BynameHedged | Self::BynameHttp => byname::serve(listener, work, idle, stop).await,
-            Self::Tonic => tonic::serve(listener, work, idle, stop).await,
-            Self::Tarpc => tarpc::serve(listener, work, stop).await,
-            Self::AxumReqwest => axum_reqwest::serve(listener, work, idle, stop).await,
+            Self::Tonic | Self::TonicAttempts => tonic::serve(listener, work, idle, stop).await,
+            Self::Tarpc | Self::TarpcRetry => tarpc::serve(listener, work, stop).await,
+            Self::AxumReqwest | Self::ReqwestRetry => axum_reqwest::serve(listener, work, idle, stop).await,
         }
     }
 
@@ -108,9 +124,12 @@ impl Peer {
             Self::Byname | Self::BynameHedged | Self::BynameHttp => {
                 Arc::new(byname::BynameCaller::new(self, addresses)?)
             }
-            Self::Tonic => Arc::new(tonic::TonicCaller::new(addresses)?),
+            Self::Tonic => Arc::new(tonic::TonicCaller::new(addresses, Repeats::default())?),
+            Self::TonicAttempts => Arc::new(tonic::TonicCaller::new(addresses, Repeats::without_budget())?),
             Self::Tarpc => Arc::new(tarpc::TarpcCaller::new(addresses)),
-            Self::AxumReqwest => Arc::new(axum_reqwest::ReqwestCaller::new(addresses)?),
+            Self::TarpcRetry => Arc::new(tarpc::RetryCaller::new(addresses[0])),
+            Self::AxumReqwest => Arc::new(axum_reqwest::ReqwestCaller::new(addresses, false)?),
+            Self::ReqwestRetry => Arc::new(axum_reqwest::ReqwestCaller::new(addresses, true)?),
         })
     }
 }

@@ -14,13 +14,23 @@ const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// An attempt that may be repeated is given up in time for two more.
 const ATTEMPT: Duration = Duration::from_millis(600);
 
-/// tower's default: a fifth of the calls, and ten a second.
-#[derive(Default)]
+/// The default is tower's budget with its defaults: a fifth of the calls, and ten a second.
 pub struct Repeats {
-    budget: TpsBudget,
+    budget: Option<TpsBudget>,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self { budget: Some(TpsBudget::default()) }
+    }
 }
 
 impl Repeats {
+    /// All three attempts, as in the example of tower's `Policy`.
+    pub fn without_budget() -> Self {
+        Self { budget: None }
+    }
+
     /// Repeats after every failure.
     pub async fn idempotent<F: Future<Output = Result<u32, Failed>>>(
         &self,
@@ -44,11 +54,13 @@ impl Repeats {
         may_repeat: impl Fn(&Failed) -> bool,
     ) -> Result<u32, Failed> {
         let calls = async {
-            self.budget.deposit();
+            if let Some(budget) = &self.budget {
+                budget.deposit();
+            }
             let mut made = 1;
             loop {
                 match attempt().await {
-                    Err(failed) if made < ATTEMPTS && may_repeat(&failed) && self.budget.withdraw() => {
+                    Err(failed) if made < ATTEMPTS && may_repeat(&failed) && self.withdraw() => {
                         sleep((FIRST_DELAY * (1 << (made - 1))).mul_f64(fastrand::f64())).await;
                         made += 1;
                     }
@@ -58,5 +70,9 @@ impl Repeats {
         };
         let late = |_| Err(Failed { did_not_run: false, why: "no answer before the deadline".into() });
         timeout(DEADLINE, calls).await.unwrap_or_else(late)
+    }
+
+    fn withdraw(&self) -> bool {
+        self.budget.as_ref().is_none_or(Budget::withdraw)
     }
 }

@@ -1,4 +1,4 @@
-//! Client, three tiers below it, the last of which fails every call. Each client repeats as its kind does.
+//! A client and three tiers below it, the last of which fails calls. Each client repeats as its kind does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,17 @@ use tokio_util::sync::CancellationToken;
 use crate::peers::{Caller, Peer, Unavailable, Work, Worked};
 use crate::{Row, load};
 
-#[derive(Default)]
-struct Bottom(AtomicU64);
+struct Bottom {
+    calls: AtomicU64,
+    /// The part of them that fails.
+    fails: f64,
+}
 
 impl Work for Arc<Bottom> {
     fn look(&self, _: u64) -> BoxFuture<'static, Worked> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        async { Err(Unavailable) }.boxed()
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let worked = if fastrand::f64() < self.fails { Err(Unavailable) } else { Ok(0) };
+        async { worked }.boxed()
     }
 
     fn place(&self, order: u64) -> BoxFuture<'static, Worked> {
@@ -55,10 +59,11 @@ impl Caller for Looks {
     }
 }
 
-pub async fn run(peer: Peer) -> Result<Row> {
+/// `fails` is the part of the calls that the last tier fails.
+pub async fn run(peer: Peer, fails: f64) -> Result<Row> {
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
-    let bottom = Arc::new(Bottom::default());
+    let bottom = Arc::new(Bottom { calls: AtomicU64::new(0), fails });
     let mut caller = serve(peer, Arc::new(Arc::clone(&bottom)), &stop).await?;
     for _ in 0..2 {
         caller = serve(peer, Arc::new(Tier(caller)), &stop).await?;
@@ -66,14 +71,20 @@ pub async fn run(peer: Peer) -> Result<Row> {
     let caller: Arc<dyn Caller> = Arc::new(Looks(caller));
     let mut warm = 0;
     let calls = load::run(&caller, async {
-        warm = bottom.0.load(Ordering::Relaxed);
-        sleep(Duration::from_secs(8)).await;
+        warm = bottom.calls.load(Ordering::Relaxed);
+        sleep(Duration::from_secs(10)).await;
         Ok(())
     });
-    let calls = calls.await?.count();
-    let reached = bottom.0.load(Ordering::Relaxed) - warm;
-    let times = format!("{:.2}", reached as f64 / calls as f64);
-    Ok(vec![("calls", calls.to_string()), ("calls at the bottom", reached.to_string()), ("times", times)])
+    let calls = calls.await?;
+    let reached = bottom.calls.load(Ordering::Relaxed) - warm;
+    let (count, failed) = (calls.count(), calls.failed());
+    Ok(vec![
+        ("calls", count.to_string()),
+        ("calls at the last tier", reached.to_string()),
+        ("for each call", format!("{:.2}", reached as f64 / count as f64)),
+        ("failed", failed.to_string()),
+        ("failed, %", format!("{:.1}", failed as f64 * 100.0 / count as f64)),
+    ])
 }
 
 async fn serve(peer: Peer, work: Arc<dyn Work>, stop: &CancellationToken) -> Result<Arc<dyn Caller>> {

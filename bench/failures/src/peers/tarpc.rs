@@ -10,11 +10,12 @@ use anyhow::Result;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tarpc::client::RpcError;
+use tarpc::client::stub::retry::Retry;
 use tarpc::server::{BaseChannel, Channel};
 use tarpc::tokio_serde::formats::Bincode;
 use tarpc::{client, context, serde_transport, server};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::codec::LengthDelimitedCodec;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -115,10 +116,7 @@ impl Replica {
         let stream = stream.map_err(|why| unconnected(why.to_string()))?;
         stream.set_nodelay(true).map_err(|why| unconnected(why.to_string()))?;
         let transport = serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Bincode::default());
-        let mut config = client::Config::default();
-        config.max_in_flight_requests = 4096;
-        config.pending_request_buffer = 4096;
-        Ok(kept.insert(OrdersClient::new(config, transport).spawn()).clone())
+        Ok(kept.insert(OrdersClient::new(config(), transport).spawn()).clone())
     }
 
     async fn read(&self, answer: Result<Option<u32>, RpcError>) -> Result<u32, Failed> {
@@ -134,6 +132,14 @@ impl Replica {
             }
         }
     }
+}
+
+/// Room for all calls.
+fn config() -> client::Config {
+    let mut config = client::Config::default();
+    config.max_in_flight_requests = 4096;
+    config.pending_request_buffer = 4096;
+    config
 }
 
 /// Its own deadline is ten seconds.
@@ -159,4 +165,51 @@ impl Caller for TarpcCaller {
         };
         self.repeats.once(attempt).boxed()
     }
+}
+
+/// tarpc's stub `Retry` as its example has it: three attempts, with neither a delay nor a budget. It has one replica, which
+/// stays.
+pub struct RetryCaller {
+    address: SocketAddr,
+    client: OnceCell<OrdersClient<Attempts>>,
+}
+
+type Attempts = Retry<ShouldRetry, client::Channel<Arc<OrdersRequest>, OrdersResponse>>;
+type ShouldRetry = fn(&Result<OrdersResponse, RpcError>, u32) -> bool;
+
+impl RetryCaller {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, client: OnceCell::new() }
+    }
+
+    async fn client(&self) -> Result<&OrdersClient<Attempts>, Failed> {
+        let connect = || async {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            let stream = LengthDelimitedCodec::builder().new_framed(stream);
+            let channel = client::new(config(), serde_transport::new(stream, Bincode::default())).spawn();
+            Ok(OrdersClient::from(Retry::new(channel, should_retry as ShouldRetry)))
+        };
+        let unconnected = |why: std::io::Error| Failed { did_not_run: true, why: why.to_string() };
+        self.client.get_or_try_init(connect).await.map_err(unconnected)
+    }
+}
+
+fn should_retry(answer: &Result<OrdersResponse, RpcError>, attempts: u32) -> bool {
+    attempts < 3 && !matches!(answer, Ok(OrdersResponse::Look(Some(_)) | OrdersResponse::Place(_)))
+}
+
+impl Caller for RetryCaller {
+    fn look(&self, order: u64) -> BoxFuture<'_, Result<u32, Failed>> {
+        async move { answered(self.client().await?.look(in_time(), order).await) }.boxed()
+    }
+
+    fn place(&self, order: u64) -> BoxFuture<'_, Result<u32, Failed>> {
+        async move { answered(self.client().await?.place(in_time(), order).await) }.boxed()
+    }
+}
+
+fn answered(answer: Result<Option<u32>, RpcError>) -> Result<u32, Failed> {
+    let failed = |why: String| Failed { did_not_run: false, why };
+    answer.map_err(|error| failed(error.to_string()))?.ok_or_else(|| failed("the work can't be done now".into()))
 }

@@ -74,7 +74,7 @@ pub struct TonicCaller {
 }
 
 impl TonicCaller {
-    pub fn new(addresses: &[SocketAddr]) -> Result<Self> {
+    pub fn new(addresses: &[SocketAddr], repeats: Repeats) -> Result<Self> {
         let endpoint = |address| {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
             // Pings find a connection that is dead within two seconds.
@@ -84,7 +84,7 @@ impl TonicCaller {
         };
         let endpoints = addresses.iter().map(endpoint).collect::<Result<Vec<_>>>()?;
         let client = OrdersClient::new(Channel::balance_list(endpoints.into_iter()));
-        Ok(Self { client, repeats: Repeats::default() })
+        Ok(Self { client, repeats })
     }
 }
 
