@@ -111,6 +111,46 @@ async fn over_http_calls_at_once_use_all_servers() {
 }
 
 #[tokio::test]
+async fn over_http_calls_one_after_the_other_are_shared_by_two_servers() {
+    let (one, two) = (server("one").await, server("two").await);
+    let balancer = ConnectionBalancer::of([one.address, two.address]).await;
+    let client = balancer.client(Transport::Http);
+    let calls = calls(&client, 400).await;
+    assert!(calls.len() == 2 && calls.values().all(|calls| *calls <= 240), "{calls:?}");
+}
+
+#[tokio::test]
+async fn over_http_a_server_that_ends_is_replaced_by_another_behind_the_same_address() {
+    let (one, two, three) = (server("one").await, server("two").await, server("three").await);
+    let balancer = ConnectionBalancer::of([one.address, two.address]).await;
+    let client = balancer.client(Transport::Http);
+    within(async { while calls(&client, 20).await.len() < 2 {} }).await;
+    balancer.servers_are([two.address, three.address]);
+    one.stopped().await.unwrap();
+    within(async { while !calls(&client, 20).await.contains_key("three") {} }).await;
+    within(async { while calls(&client, 20).await.len() < 2 {} }).await;
+}
+
+#[tokio::test]
+async fn over_http_a_server_that_is_alone_gets_few_connections() {
+    let one = server("one").await;
+    let balancer = ConnectionBalancer::of([one.address]).await;
+    let client = balancer.client(Transport::Http);
+    calls(&client, 16).await;
+    assert_eq!(balancer.opened(), 1);
+    calls(&client, 2000).await;
+    // One more after 16, 80, 336 and 1,360 calls.
+    within(async {
+        while balancer.opened() < 5 {
+            yield_now().await;
+        }
+    })
+    .await;
+    calls(&client, 100).await;
+    assert_eq!(balancer.opened(), 5);
+}
+
+#[tokio::test]
 async fn over_http_a_connection_is_closed_after_the_call_in_which_it_is_too_old() {
     let (one, two) = (server("one").await, server("two").await);
     let balancer = ConnectionBalancer::of([one.address, two.address]).await;
