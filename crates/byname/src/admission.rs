@@ -43,7 +43,7 @@ impl Admission {
         })
     }
 
-    /// Sets who may raise the priority of calls without a proven identity: nobody until this says otherwise.
+    /// Sets who may raise the priority of calls without a proven identity: none until this says otherwise.
     pub(crate) fn trust(&mut self, networks: NetworkList) {
         self.trusted = networks;
     }
@@ -69,18 +69,26 @@ impl Admission {
         peer.identity.is_some() && !is_forwarded || self.trusted.contains(&peer.address)
     }
 
-    /// The permit to run a call. It is held until the function ends.
+    /// The permit to run a call of this priority. It is held until the function ends.
     ///
     /// # Errors
     ///
-    /// `resource_exhausted` if all permits are held.
-    pub(crate) fn try_admit(&self) -> Result<Permit, Error> {
-        self.permits.try_acquire().ok_or_else(|| self.overloaded())
+    /// `resource_exhausted` if all permits are held that calls of this priority may have.
+    #[inline]
+    pub(crate) fn try_admit(&self, priority: Priority) -> Result<Permit, Error> {
+        let most = share(priority, self.permits.limit());
+        self.permits.try_acquire_within(most).ok_or_else(|| self.overloaded(priority, most))
     }
 
-    fn overloaded(&self) -> Error {
-        let limit = self.permits.limit();
-        let why = format!("{limit} calls are in flight, which is `Limits::in_flight` of the server; try again later");
+    #[cold]
+    fn overloaded(&self, priority: Priority, most: usize) -> Error {
+        let why = match most == self.permits.limit() {
+            true => format!("{most} calls are in flight, which is `Limits::in_flight` of the server; try again later"),
+            false => format!(
+                "{most} or more calls are in flight, and a call of priority `{priority}` may not use the rest of \
+                 `Limits::in_flight` of the server; try again later"
+            ),
+        };
         Error::refused(Code::ResourceExhausted, why)
             .of_limit(Limit::InFlight)
             .with_retry_after(Duration::from_millis(100))
@@ -99,7 +107,7 @@ impl Admission {
         UnstartedCall(Arc::clone(self))
     }
 
-    /// Admits so many calls at once from now on.
+    /// Admits this number of calls at once from now on.
     pub(crate) fn set_in_flight(&self, in_flight: usize) {
         self.permits.set_limit(in_flight);
     }
@@ -133,6 +141,17 @@ impl Admission {
     }
 }
 
+/// How many calls may be in flight when one of this priority is admitted. The rest is for more important ones.
+#[inline]
+fn share(priority: Priority, limit: usize) -> usize {
+    match priority {
+        Priority::Critical | Priority::Normal => limit,
+        // One at least, if there is any.
+        Priority::Sheddable => limit - limit / 10,
+        Priority::Batch => limit - limit / 4,
+    }
+}
+
 /// What says whether a caller may raise the priority of its calls.
 #[derive(Clone, Copy)]
 pub(crate) struct CallerTrust<'c> {
@@ -148,5 +167,28 @@ pub(crate) struct UnstartedCall(Arc<Admission>);
 impl Drop for UnstartedCall {
     fn drop(&mut self) {
         self.0.unstarted.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_important_calls_leave_room_for_more_important_ones() {
+        let most = |limit| Priority::ALL.map(|priority| share(priority, limit));
+        assert_eq!(most(10_000), [7_500, 9_000, 10_000, 10_000]);
+        assert_eq!(most(20), [15, 18, 20, 20]);
+        assert_eq!([most(1), most(0)], [[1; 4], [0; 4]]);
+        assert_eq!(most(usize::MAX)[3], usize::MAX);
+        let admission = Admission::new(4);
+        let held: Vec<_> = (0..3).map(|_| admission.try_admit(Priority::Batch).unwrap()).collect();
+        let refused = admission.try_admit(Priority::Batch).unwrap_err();
+        assert!(refused.message().starts_with("3 or more calls are in flight, and a call of priority `batch` "), "{refused}");
+        assert_eq!(refused.limit(), Some("in_flight"));
+        let last = admission.try_admit(Priority::Normal).unwrap();
+        assert!(admission.try_admit(Priority::Critical).is_err());
+        drop((held, last));
+        assert!(admission.try_admit(Priority::Batch).is_ok());
     }
 }

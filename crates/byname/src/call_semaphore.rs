@@ -42,8 +42,12 @@ impl CallPermits {
 
     /// A permit; `None` if all are acquired.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let limit = self.limit();
-        let another = |acquired| (acquired < limit).then(|| acquired + 1);
+        self.try_acquire_within(self.limit())
+    }
+
+    /// A permit; `None` if this number of them is acquired.
+    pub(crate) fn try_acquire_within(self: &Arc<Self>, most: usize) -> Option<Permit> {
+        let another = |acquired| (acquired < most).then(|| acquired + 1);
         self.acquired.fetch_update(Ordering::SeqCst, Ordering::SeqCst, another).ok()?;
         Some(Permit(Arc::clone(self)))
     }
@@ -53,7 +57,7 @@ impl CallPermits {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// So many may be acquired from now on. Those that are acquired stay so.
+    /// This number may be acquired from now on. Those that are acquired stay so.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }

@@ -292,7 +292,11 @@ impl Dispatch {
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
         }
-        let permit = match self.admission.try_admit() {
+        let caller =
+            CallerTrust { metadata: &request.metadata, peer: request.peer.as_deref(), is_forwarded: request.is_forwarded };
+        let own = entry.map(|entry| entry.handler.method.priority).unwrap_or_default();
+        let priority = request.priority.unwrap_or_else(|| self.admission.priority(own, caller));
+        let permit = match self.admission.try_admit(priority) {
             Ok(permit) => permit,
             Err(refused) => return Box::pin(ready(refused.into())),
         };
@@ -451,7 +455,7 @@ impl Dispatch {
         let own_permit = entry.try_admit()?;
         let permit = match permit {
             Some(permit) => HeldPermit::Shared(permit),
-            None => HeldPermit::Own(self.admission.try_admit()?),
+            None => HeldPermit::Own(self.admission.try_admit(priority)?),
         };
         let codec = match &source {
             ArgumentSource::Local(_) => None,

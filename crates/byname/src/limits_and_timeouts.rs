@@ -69,7 +69,7 @@ pub struct Limits {
     /// used again; then it is closed. 5 s.
     pub abandoned: Duration,
     /// Server: functions running at once, over all connections; more are refused with `resource_exhausted`, not
-    /// executed. 10,000.
+    /// executed. Calls of a low [`Priority`](crate::Priority) are refused sooner. 10,000.
     pub in_flight: usize,
     /// Server: how long a function may keep its thread in one go before a warning names it, once, and another thread is
     /// woken to go on with other calls. `docs/reliability.md` says which. 100 ms.

@@ -11,7 +11,9 @@ use crate::untrusted_text::quoted;
 /// On a request: how important the call is, if that is said.
 const HEADER: HeaderName = HeaderName::from_static("byname-priority");
 
-/// How important a call is. A server that has more calls than it can serve refuses the least important ones first.
+/// How important a call is. A server that has many calls refuses the least important ones first: calls with [`Batch`](Self::Batch)
+/// if three quarters of [`Limits::in_flight`](crate::Limits::in_flight) are in flight, calls with
+/// [`Sheddable`](Self::Sheddable) if nine tenths are, and all others if all are. It does not yet look at how long calls wait.
 ///
 /// A client says it by [`Call::priority`](crate::Call::priority) or [`Policy::priority`](crate::Policy::priority), else
 /// `#[rpc(priority = "…")]` on the function counts. The calls that a function makes inherit the priority of the call that it
@@ -37,7 +39,7 @@ pub enum Priority {
     /// What says nothing else: `default` on the wire and in the attribute.
     #[default]
     Normal,
-    /// Work without which users see a failure. It is refused last.
+    /// Work without which users see a failure.
     Critical,
 }
 

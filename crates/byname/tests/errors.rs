@@ -1587,18 +1587,24 @@ async fn limits(page: &mut Page) {
     );
 
     let (server, mut count, release) = holding();
-    let running = Running::new(server.limits(|limits| limits.in_flight = 2)).await;
+    let running = Running::new(server.limits(|limits| limits.in_flight = 4)).await;
     let client = running.client();
-    let mut calls = [client.call::<()>("hold", ()), client.call("hold", ())];
+    let mut calls = [(); 4].map(|()| client.call::<()>("hold", ()));
     for (nth, call) in calls.iter_mut().enumerate() {
         harness::foreign::during(call, count.wait_for(|count| *count == nth + 1)).await.unwrap();
     }
+    let batch = Client::new(running.address.to_string()).unwrap().policy("*", |policy| policy.attempts = 1);
+    page.add(
+        "The server has too much to do for a call of this priority",
+        failed(batch.call::<()>("hold", ()).priority(byname::Priority::Batch).await),
+        "Try again later. Calls of the priorities `batch` and `sheddable` leave a part of `Limits::in_flight` to others.",
+    );
     page.add(
         "The server has too much to do",
         raw(running.address, post("/rpc/hold", "")).await,
         "Try again after `retry_after`. Raise `Limits::in_flight` only if the functions mostly wait and memory allows it.",
     );
-    release.add_permits(2);
+    release.add_permits(4);
     for call in calls {
         call.await.unwrap();
     }

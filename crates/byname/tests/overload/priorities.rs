@@ -1,8 +1,12 @@
-//! How important a call is: who says so, whom the server believes, and what the calls of a function inherit.
+//! How important a call is: who says so, whom the server believes, what the calls of a function inherit, and which calls are
+//! refused first.
+
+use std::sync::Arc;
 
 use crate::harness::unix::UnixRunning;
 use crate::harness::{Caller, Running, post_with, within};
-use byname::{Client, Context, Priority, Server, Transport, rpc};
+use byname::{Client, Code, Context, Executed, Priority, Server, Transport, rpc};
+use tokio::sync::{Notify, mpsc};
 
 fn here() -> String {
     Context::current().map_or_else(|| "none".to_owned(), |call| call.priority().to_string())
@@ -162,4 +166,48 @@ async fn a_client_within_the_process_is_believed() {
     assert_eq!(served(&client, Priority::Critical).await, ["critical"; 3]);
     assert_eq!([plain::on(&client).await.unwrap(), report::on(&client).await.unwrap()], ["default", "batch"]);
     assert_eq!(plain().await, "none");
+}
+
+/// Waits until it may end.
+struct Held(mpsc::UnboundedSender<()>, Arc<Notify>);
+
+#[rpc]
+impl Held {
+    async fn hold(&self) {
+        self.0.send(()).unwrap();
+        self.1.notified().await;
+    }
+}
+
+#[tokio::test]
+async fn batch_calls_leave_a_quarter_of_the_calls_in_flight_to_others() {
+    for transport in [Transport::Http, Transport::Frames] {
+        for intercepts in [false, true] {
+            let (runs, mut running_ones) = mpsc::unbounded_channel();
+            let ends = Arc::new(Notify::new());
+            let server = server().inject(Held(runs, Arc::clone(&ends))).limits(|limits| limits.in_flight = 4);
+            let server = match intercepts {
+                true => server.intercept(|request, next| next.run(request)),
+                false => server,
+            };
+            let running = Running::new(server).await;
+            let client = Client::builder(running.address.to_string()).transport(transport).build().unwrap();
+            let client = client.policy("*", |policy| policy.attempts = 1);
+            let mut calls = Vec::new();
+            for _ in 0..3 {
+                calls.push(tokio::spawn(Held::on(&client).hold().into_future()));
+                within(running_ones.recv()).await.unwrap();
+            }
+            let refused = report::on(&client).await.unwrap_err();
+            assert_eq!((refused.code(), refused.executed()), (Code::ResourceExhausted, Executed::No));
+            let lowered = plain::on(&client).priority(Priority::Batch).await.unwrap_err();
+            assert_eq!(lowered.to_string(), refused.to_string().replace("report", "plain"));
+            assert_eq!(plain::on(&client).await.unwrap(), "default");
+            ends.notify_waiters();
+            for call in calls {
+                within(call).await.unwrap().unwrap();
+            }
+            assert_eq!(report::on(&client).await.unwrap(), "batch");
+        }
+    }
 }
