@@ -184,7 +184,10 @@ mod tests {
         let admission = Admission::new(4);
         let held: Vec<_> = (0..3).map(|_| admission.try_admit(Priority::Batch).unwrap()).collect();
         let refused = admission.try_admit(Priority::Batch).unwrap_err();
-        assert!(refused.message().starts_with("3 or more calls are in flight, and a call of priority `batch` "), "{refused}");
+        assert!(
+            refused.message().starts_with("3 or more calls are in flight, and a call of priority `batch` "),
+            "{refused}"
+        );
         assert_eq!(refused.limit(), Some("in_flight"));
         let last = admission.try_admit(Priority::Normal).unwrap();
         assert!(admission.try_admit(Priority::Critical).is_err());

@@ -292,8 +292,11 @@ impl Dispatch {
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
         }
-        let caller =
-            CallerTrust { metadata: &request.metadata, peer: request.peer.as_deref(), is_forwarded: request.is_forwarded };
+        let caller = CallerTrust {
+            metadata: &request.metadata,
+            peer: request.peer.as_deref(),
+            is_forwarded: request.is_forwarded,
+        };
         let own = entry.map(|entry| entry.handler.method.priority).unwrap_or_default();
         let priority = request.priority.unwrap_or_else(|| self.admission.priority(own, caller));
         let permit = match self.admission.try_admit(priority) {
