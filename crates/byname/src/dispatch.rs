@@ -207,10 +207,19 @@ impl Dispatch {
         Limits { in_flight, drain, drain_delay, ..self.limits.clone() }
     }
 
-    /// Changes the limits that can be changed.
-    pub(crate) fn set_limits(&self, limits: &Limits) {
-        self.admission.set_in_flight(limits.in_flight);
-        *self.times() = ChangedTimes { drain: limits.drain, drain_delay: limits.drain_delay };
+    /// Changes the limits that can be changed. What is as it was before is left alone, because another change may be made at
+    /// the same time.
+    pub(crate) fn change_limits(&self, before: &Limits, limits: &Limits) {
+        if limits.in_flight != before.in_flight {
+            self.admission.set_in_flight(limits.in_flight);
+        }
+        let mut times = self.times();
+        if limits.drain != before.drain {
+            times.drain = limits.drain;
+        }
+        if limits.drain_delay != before.drain_delay {
+            times.drain_delay = limits.drain_delay;
+        }
     }
 
     fn times(&self) -> MutexGuard<'_, ChangedTimes> {

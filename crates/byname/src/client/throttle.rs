@@ -60,14 +60,16 @@ impl Throttle {
              see why the service refuses them"
         );
         lately.hold_back();
-        Err(Error::refused(Code::ResourceExhausted, why).with_retry_after(MEMORY))
+        Err(Error::refused(lately.code, why).with_retry_after(MEMORY))
     }
 
     /// A call has failed. `calls` is the number of all calls until `now`.
     pub(super) fn failed(&self, error: &Error, now: Instant, calls: u32) {
         if is_refusal(error) {
             let mut counts = self.counts();
-            counts.get_or_insert_with(|| CallCounts::new(calls, now)).refuse(calls, now);
+            let counts = counts.get_or_insert_with(|| CallCounts::new(calls, now));
+            counts.refuse(calls, now);
+            counts.code = error.code();
             self.is_active.store(true, Ordering::Relaxed);
         }
     }
@@ -116,11 +118,13 @@ struct CallCounts {
     /// How many calls were counted, and when.
     counted: u32,
     at: Instant,
+    /// That of the last refusal by the service.
+    code: Code,
 }
 
 impl CallCounts {
     fn new(counted: u32, at: Instant) -> Self {
-        Self { calls: 0.0, refused: 0.0, counted, at }
+        Self { calls: 0.0, refused: 0.0, counted, at, code: Code::Unavailable }
     }
 
     fn count(&mut self, calls: u32, now: Instant) {
@@ -237,6 +241,16 @@ mod tests {
     fn few_refusals_hold_nothing_back() {
         let mut client = Client::new();
         assert_eq!(client.makes(1000, 30, 700), 1000);
+    }
+
+    #[test]
+    fn a_call_that_is_held_back_has_the_code_of_the_refusals() {
+        for refusal in [busy(), Error::new(Code::Unavailable, "no server")] {
+            let (throttle, now) = (Throttle::default(), Instant::now());
+            (1..=1000).for_each(|calls| throttle.failed(&refusal, now, calls));
+            let held_back = throttle.admit("f", now, 1000, || 0.0).unwrap_err();
+            assert_eq!((held_back.code(), held_back.executed()), (refusal.code(), Executed::No));
+        }
     }
 
     #[test]

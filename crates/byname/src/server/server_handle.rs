@@ -59,21 +59,17 @@ impl ServerHandle {
     ///
     /// `invalid_argument` if another field is changed, with its name. Then nothing is changed.
     pub fn change_limits(&self, change: impl FnOnce(&mut Limits)) -> Result<(), Error> {
-        let mut limits = self.limits();
+        let before = self.limits();
+        let mut limits = before.clone();
         change(&mut limits);
-        self.set_limits(&limits)
-    }
-
-    fn set_limits(&self, limits: &Limits) -> Result<(), Error> {
-        let fixed = self.limits().fixed_fields_that_differ(limits);
-        if let Some(field) = fixed.first() {
+        if let Some(field) = before.fixed_fields_that_differ(&limits).first() {
             let why = format!(
                 "`Limits::{field}` can't be changed while the server runs; `in_flight`, `drain` and `drain_delay` can, and the \
                  others are set by `Server::limits` at the start"
             );
             return Err(Error::refused(Code::InvalidArgument, why));
         }
-        self.dispatch.set_limits(limits);
+        self.dispatch.change_limits(&before, &limits);
         Ok(())
     }
 
@@ -170,7 +166,7 @@ impl ServerHandle {
         for (pattern, _) in &said.closed {
             self.matches_some(pattern).map_err(|why| why.message().to_owned())?;
         }
-        self.set_limits(&said.limits).map_err(|why| why.message().to_owned())?;
+        self.change_limits(|limits| *limits = said.limits.clone()).map_err(|why| why.message().to_owned())?;
         let closed = said.closed.into_iter();
         let closed = closed.map(|(pattern, retry_after)| ClosedPattern { pattern, retry_after, by: ClosedBy::File });
         self.dispatch.closed().closed_by_file(closed.collect());
