@@ -56,8 +56,9 @@ impl Throttle {
         }
         let refused = lately.refused / lately.calls * 100.0;
         let why = format!(
-            "`{name}` was not sent, because {refused:.0} % of the latest calls of this client were refused; call less often, or \
-             see why the service refuses them"
+            "`{name}` was not sent, because {refused:.0} % of the latest calls of this client were refused; the last refusal \
+             was: {}",
+            lately.last
         );
         lately.hold_back();
         Err(Error::refused(lately.code, why).with_retry_after(MEMORY))
@@ -69,7 +70,7 @@ impl Throttle {
             let mut counts = self.counts();
             let counts = counts.get_or_insert_with(|| CallCounts::new(calls, now));
             counts.refuse(calls, now);
-            counts.code = error.code();
+            (counts.code, counts.last) = (error.code(), error.message().to_owned());
             self.is_active.store(true, Ordering::Relaxed);
         }
     }
@@ -87,10 +88,11 @@ impl Throttle {
     }
 }
 
-/// Whether an error says that the service has too much to do, or is not there. The limit of one function says nothing about
-/// the others.
+/// Whether an error says that the service has too much to do, or can't serve. The limit of one function says nothing about
+/// the others. A call for which there was no connection did not load the service, and its caller needs to know why.
 fn is_refusal(error: &Error) -> bool {
-    error.executed() != Executed::Yes
+    !error.is_unsent()
+        && error.executed() != Executed::Yes
         && match error.code() {
             // A function that is closed says when to come again.
             Code::Unavailable => error.retry_after().is_none(),
@@ -120,11 +122,13 @@ struct CallCounts {
     at: Instant,
     /// That of the last refusal by the service.
     code: Code,
+    /// The message of that.
+    last: String,
 }
 
 impl CallCounts {
     fn new(counted: u32, at: Instant) -> Self {
-        Self { calls: 0.0, refused: 0.0, counted, at, code: Code::Unavailable }
+        Self { calls: 0.0, refused: 0.0, counted, at, code: Code::Unavailable, last: String::new() }
     }
 
     fn count(&mut self, calls: u32, now: Instant) {
@@ -250,6 +254,7 @@ mod tests {
             (1..=1000).for_each(|calls| throttle.failed(&refusal, now, calls));
             let held_back = throttle.admit("f", now, 1000, || 0.0).unwrap_err();
             assert_eq!((held_back.code(), held_back.executed()), (refusal.code(), Executed::No));
+            assert!(held_back.message().ends_with(refusal.message()), "{held_back}");
         }
     }
 
@@ -260,6 +265,7 @@ mod tests {
         let late = Error::new(Code::DeadlineExceeded, "late");
         for (error, is) in [
             (busy(), true),
+            (Error::refused(Code::Unavailable, "can't connect").unsent(), false),
             (Error::new(Code::Unavailable, "reset"), true),
             (of_a_function, false),
             (of_the_function, false),
