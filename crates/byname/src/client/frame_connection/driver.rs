@@ -271,7 +271,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ConnectionDriver<S> {
                     state.calls.end_each(beyond, &mut self.wakers);
                     state.all_in_queue(&mut self.wakers);
                 }
-                // No client chooses by it yet.
                 kind::LOAD => state.reported = Some(load::read(payload)?),
                 kind::HELLO => return Err(Violation("a second HELLO")),
                 _ => {}
