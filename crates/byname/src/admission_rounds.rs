@@ -50,7 +50,7 @@ pub struct AdmissionRounds {
 }
 
 impl AdmissionRounds {
-    /// For a runtime with so many threads.
+    /// For a runtime with this number of threads.
     pub fn new(threads: usize, now: Instant) -> Self {
         Self {
             start: now,
@@ -148,17 +148,17 @@ fn micros(duration: Duration) -> u64 {
 
 /// How long a round may take, in microseconds like all times here.
 const TARGET: u64 = 5_000;
-/// For how long rounds have to be late before there is a limit: this, or so many targets if that is longer.
+/// Rounds have to be late for this time before there is a limit, or for this number of targets if that is longer.
 const STANDS: u64 = 100_000;
 const STANDS_TARGETS: u64 = 6;
 /// How many calls have to come or to start late in this time. A few calls of a slow function are no overload.
 const STANDS_CALLS: usize = 8;
-/// For how long calls are counted before the limit changes or ends: this, or so many targets if that is longer.
+/// Calls are counted for this time before the limit changes or ends, or for this number of targets if that is longer.
 const WINDOW: u64 = 100_000;
 const WINDOW_TARGETS: u64 = 6;
 /// The limit is what the server runs in this part of the target: calls wait for as long again before they are read.
 const SHARE: u64 = 2;
-/// While there is a limit, a call that was admitted before and has waited for so many targets is refused.
+/// While there is a limit, a call that was admitted before is refused if it has waited for this number of targets.
 const STALE_TARGETS: u64 = 4;
 /// From the end of a round that was not late to the next probe.
 const PAUSE: u64 = 10_000;
@@ -167,8 +167,8 @@ const MEMORY: u64 = 500_000;
 /// A longer poll counts as one of this length: it is a defect of the function, and no reason for a longer target.
 const LONGEST_POLL: u64 = 100_000;
 
-/// The limit ends after a window in which at most one call in so many was refused. With the whole load the queue then grows
-/// slowly, or not at all.
+/// The limit ends after a window in which at most one call of this number was refused. With the whole load the queue then
+/// grows slowly, or not at all.
 const FEW: usize = 8;
 
 /// The room while all calls are admitted. It is not counted down.
@@ -206,8 +206,8 @@ enum QueuePhase {
     /// Rounds have been late since a time, and all calls are admitted. `late` calls have started late, and something
     /// was late the last time at `seen`.
     Standing { since: u64, seen: u64, late: usize },
-    /// So many calls are admitted in each round. The others are of the window, which goes from `began` to `until` and on to
-    /// the end of a round. The last round ended at `ended`.
+    /// `limit` calls are admitted in each round. The other fields describe the window, which goes from `began` to `until` and on
+    /// to the end of a round. The last round ended at `ended`.
     Limited { limit: usize, began: u64, until: u64, ended: u64, admitted: usize, refused: usize },
 }
 
@@ -418,12 +418,12 @@ mod tests {
             self.rounds.starts(Duration::from_millis(waited), || self.now())
         }
 
-        /// How many of so many calls are admitted.
+        /// Makes `calls` calls. Returns how many are admitted.
         fn admitted(&self, calls: usize) -> usize {
             (0..calls).filter(|_| self.rounds.admits()).count()
         }
 
-        /// A round in which so many calls come. Returns how many were admitted.
+        /// Makes a round in which `calls` calls come. Returns how many were admitted.
         fn round(&mut self, takes: u64, calls: usize) -> usize {
             assert!(self.wants_probe(), "a round begins at {} ms", self.at);
             let admitted = self.admitted(calls);

@@ -120,7 +120,7 @@ mod tests {
         InstanceId::read(&format!("{number:016x}"))
     }
 
-    /// Makes so many calls. Returns the numbers of those after which another connection is opened.
+    /// Makes this number of calls. Returns the numbers of those after which another connection is opened.
     fn tries(search: &mut HttpInstanceSearch, calls: u64) -> Vec<u64> {
         let before = search.calls;
         let due: Vec<bool> = (0..calls).map(|_| search.answered()).collect();

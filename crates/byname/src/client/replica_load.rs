@@ -82,7 +82,7 @@ const RECORD_FADES: f64 = 30.0;
 /// It fades sooner if the replica stood still and goes on: in this number of seconds for each bad call that it rests on. So it is
 /// not shut out for long.
 const SECONDS_FOR_A_STUCK_CALL: f64 = 2.0;
-/// An answer that took so many seconds was stuck in a replica that stood still, if it also took longer than
+/// An answer that took more than this number of seconds was stuck in a replica that stood still, if it also took longer than
 /// [`LONGEST_LATENCY`] counts. A replica that is only slow answers sooner.
 const STUCK: f64 = 1.0;
 /// It fades sooner where others answer many calls: after this number of answers for each bad call. So one late answer does not

@@ -178,7 +178,7 @@ mod tests {
             Self { throttle: Throttle::default(), now: Instant::now(), calls: 0, chance: fastrand::Rng::with_seed(7) }
         }
 
-        /// Makes so many calls a second for so long. The service accepts `accepted` of them a second, evenly. Returns how
+        /// Makes `a_second` calls a second for `seconds`. The service accepts `accepted` of them a second, evenly. Returns how
         /// many came to it in the last second.
         fn makes(&mut self, a_second: u32, seconds: u32, accepted: u32) -> u32 {
             let (mut came, mut room) = (0, 1.0);

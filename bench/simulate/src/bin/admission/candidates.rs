@@ -86,7 +86,7 @@ impl Admission for Byname {
     }
 }
 
-/// So many calls in flight, always.
+/// A fixed limit of the calls in flight.
 pub struct Fixed(pub usize);
 
 impl Admission for Fixed {

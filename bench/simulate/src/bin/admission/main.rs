@@ -40,7 +40,7 @@ struct Options {
     trace: bool,
 }
 
-/// A rule for a server with so many threads.
+/// Makes a rule for a server. The argument is the number of its threads.
 type Rule = fn(usize) -> Box<dyn Admission>;
 
 /// The rules that are compared.

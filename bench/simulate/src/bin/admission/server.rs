@@ -181,7 +181,7 @@ struct Worker {
 enum Doing {
     #[default]
     Nothing,
-    /// It reads the calls of a connection, and has read so many.
+    /// It reads the calls of a connection. The number is how many it has read.
     Reading(usize, u32),
     /// It polls a call in place, among others of a connection.
     InPlace(usize, u32, u32),
