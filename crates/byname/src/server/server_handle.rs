@@ -183,7 +183,9 @@ impl ServerHandle {
         if self.dispatch.methods().any(|method| pattern.matches(&method.name)) {
             return Ok(());
         }
-        let why = format!("`{pattern}` matches no function of the server; `GET /rpc` lists them");
+        let why = format!(
+            "`{pattern}` matches no function of the server; expected the name of one, or a pattern such as `reports.*`"
+        );
         Err(Error::refused(Code::InvalidArgument, why))
     }
 }

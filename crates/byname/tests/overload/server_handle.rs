@@ -101,7 +101,10 @@ async fn a_function_is_closed_for_maintenance_and_opened_again() {
         assert_eq!(quick::on(&client).await, Ok(1));
     }
     let why = handle.close("orders.*", Duration::ZERO).unwrap_err();
-    assert_eq!(why.message(), "`orders.*` matches no function of the server; `GET /rpc` lists them");
+    assert_eq!(
+        why.message(),
+        "`orders.*` matches no function of the server; expected the name of one, or a pattern such as `reports.*`"
+    );
     serving.abort();
 }
 
