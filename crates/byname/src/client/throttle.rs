@@ -281,7 +281,10 @@ mod tests {
             let mut client = Client::new();
             let came = client.makes(a_second, 30, accepted);
             prop_assert!(came >= accepted.min(a_second) * 9 / 10, "{came}");
-            prop_assert!(came <= accepted * 5 / 2 + 30 || came == a_second || accepted * 2 > a_second, "{came}");
+            // Which calls are sent is random, so the count spreads by the root of its mean.
+            let mean = FOR_EACH_ACCEPTED * f64::from(accepted) + ALWAYS;
+            let most = mean + 8.0 * mean.sqrt();
+            prop_assert!(f64::from(came) <= most || came == a_second || accepted * 2 > a_second, "{came} > {most}");
         }
     }
 }
