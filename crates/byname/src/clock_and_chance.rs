@@ -8,6 +8,8 @@ mod seeded_run;
 mod seeded_run;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -15,12 +17,46 @@ use fastrand::Rng;
 pub(crate) use self::seeded_run::SeededRun;
 pub(crate) use self::seeded_run::is_seeded;
 
-/// A time of the real clock. It measures how long code keeps a thread.
-pub(crate) type RealInstant = std::time::Instant;
+/// A time of the real clock. It measures how long code keeps a thread. It is a number, which costs less to compare than the
+/// standard library's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RealInstant {
+    /// Since [`BEGINNING`].
+    nanos: u64,
+}
+
+/// It is an hour before its first use, because a virtual clock may be behind the real one.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+});
 
 /// The time now, by the real clock. In a simulation it is the virtual one.
 pub(crate) fn real_now() -> RealInstant {
-    if is_seeded() { tokio::time::Instant::now().into_std() } else { RealInstant::now() }
+    clock().into()
+}
+
+impl RealInstant {
+    pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.nanos.saturating_sub(earlier.nanos))
+    }
+
+    /// Nanoseconds since a time before all others.
+    pub(crate) fn nanos(self) -> u64 {
+        self.nanos
+    }
+}
+
+impl From<Instant> for RealInstant {
+    fn from(time: Instant) -> Self {
+        let since = time.saturating_duration_since(*BEGINNING);
+        // It is enough for 584 years.
+        Self { nanos: since.as_secs().wrapping_mul(1_000_000_000).wrapping_add(since.subsec_nanos().into()) }
+    }
+}
+
+fn clock() -> Instant {
+    if is_seeded() { tokio::time::Instant::now().into_std() } else { Instant::now() }
 }
 
 /// A number at random. It can be predicted by someone who has seen others.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::clock_and_chance::real_now;
+use crate::clock_and_chance::{RealInstant, real_now};
 use crate::runtime;
 
 /// The time `wait` after `from`. If the clock cannot represent it, it is a century later, which means never.
@@ -20,7 +20,7 @@ pub(crate) fn later(from: Instant, wait: Duration) -> Instant {
 pub(crate) fn is_ahead() -> bool {
     // In this order a clock that was not paused is never ahead.
     let tokios = Instant::now().into_std();
-    tokios > real_now()
+    RealInstant::from(tokios) > real_now()
 }
 
 /// Waits until `deadline`, in any runtime.

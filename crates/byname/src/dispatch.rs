@@ -504,7 +504,12 @@ impl Dispatch {
             _own_permit: own_permit,
             _share: share,
         };
-        Ok(SupervisedCall { running: Some(running), allowed: deadline - now, set_by, timer: DeadlineTimer::default() })
+        Ok(SupervisedCall {
+            running: Some(running),
+            time: ServedTime { came: now, deadline },
+            set_by,
+            timer: DeadlineTimer::default(),
+        })
     }
 
     /// How deep arguments may be nested.
@@ -767,10 +772,23 @@ enum DeadlineSetter {
     Limit,
 }
 
+/// When a call came, and its deadline at that time. A stream extends that of its context.
+#[derive(Clone, Copy)]
+struct ServedTime {
+    came: Instant,
+    deadline: Instant,
+}
+
+impl ServedTime {
+    fn allowed(self) -> Duration {
+        self.deadline.saturating_duration_since(self.came)
+    }
+}
+
 /// A running function whose caller waits.
 pub(crate) struct SupervisedCall {
     running: Option<RunningFunction>,
-    allowed: Duration,
+    time: ServedTime,
     set_by: DeadlineSetter,
     /// Armed only if the function is not done at its first poll.
     timer: DeadlineTimer,
@@ -858,7 +876,7 @@ impl Future for SupervisedCall {
         let method = &running.entry.handler.method;
         // A thread can't be stopped from outside.
         let is_stopped = method.readonly && !method.blocking;
-        let late = late_by(&method.name, is_stopped, this.allowed, this.set_by);
+        let late = late_by(&method.name, is_stopped, this.time.allowed(), this.set_by);
         this.let_run_on();
         Poll::Ready(late.into())
     }

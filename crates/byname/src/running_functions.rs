@@ -1,15 +1,12 @@
 //! Which function of the user each thread runs at this moment, readable from other threads.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock_and_chance::{RealInstant, real_now};
 
 static ALL: Mutex<Vec<Weak<WatchedThread>>> = Mutex::new(Vec::new());
-
-/// The origin of times, so that a time fits into one atomic number.
-static BEGINNING: LazyLock<RealInstant> = LazyLock::new(real_now);
 
 thread_local! {
     static OWN: Arc<WatchedThread> = WatchedThread::known();
@@ -54,10 +51,9 @@ impl Drop for RestoreOnDrop {
 
 /// Runs one poll of the function that `id` identifies. Other threads can see it meanwhile.
 pub(crate) fn run<T>(id: usize, began: RealInstant, piece: impl FnOnce() -> T) -> T {
-    let since = began.saturating_duration_since(*BEGINNING).as_nanos();
     let _before = OWN.try_with(|own| {
         let (now, since_then) = own.get();
-        own.put(id, u64::try_from(since).unwrap_or(u64::MAX).max(1));
+        own.put(id, began.nanos().max(1));
         RestoreOnDrop(now, since_then)
     });
     piece()
@@ -65,12 +61,12 @@ pub(crate) fn run<T>(id: usize, began: RealInstant, piece: impl FnOnce() -> T) -
 
 /// Functions that have run on a thread without a break for `limit` or longer, with the time.
 pub(crate) fn kept_for(limit: Duration) -> Vec<(usize, Duration)> {
-    let now = real_now().saturating_duration_since(*BEGINNING);
+    let now = real_now().nanos();
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = all.iter().filter_map(Weak::upgrade).filter_map(|thread| {
         let since = thread.since.load(Ordering::Acquire);
         let (id, still) = thread.get();
-        let took = now.saturating_sub(Duration::from_nanos(since));
+        let took = Duration::from_nanos(now.saturating_sub(since));
         (since != 0 && since == still && took >= limit).then_some((id, took))
     });
     kept.collect()

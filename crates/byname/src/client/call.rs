@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
@@ -64,6 +64,13 @@ struct PreparedCall<A> {
     encode: ArgumentsEncoder<A>,
     /// For a caller in the same process: hands the arguments over without encoding, and says their types.
     as_they_are: Option<LocalArguments<A>>,
+    /// Most calls have none, and a call is moved several times before it is polled.
+    options: Option<Box<CallOptions>>,
+}
+
+/// What was set for one call.
+#[derive(Default)]
+struct CallOptions {
     timeout: Option<Duration>,
     headers: HeaderMap,
     refused: Option<Error>,
@@ -75,6 +82,9 @@ struct PreparedCall<A> {
     affinity: Option<Affinity>,
     priority: Option<Priority>,
 }
+
+/// The headers of a call that has none.
+static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 
 enum CallState {
     Unsent,
@@ -131,8 +141,8 @@ pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Seria
     let args = ByName(encoded.unwrap_or_else(|_| EncodedArguments::none(Codec::Json)));
     let encode = ArgumentsEncoder::Encoded(|args: &ByName, codec| args.0.clone().into_codec(codec));
     let mut call = Call::new(client, Cow::Owned(name.to_owned()), None, args, encode, None, None);
-    if let Some(prepared) = &mut call.prepared {
-        prepared.refused = prepared.refused.take().or(refused);
+    if let Some(error) = refused {
+        call.option(|options| options.refused = options.refused.take().or(Some(error)));
     }
     call
 }
@@ -151,23 +161,9 @@ impl<A, R> Call<A, R> {
         R: Remote,
     {
         let refused = client.scope.refusal();
-        let client = client.clone();
-        let headers = HeaderMap::new();
-        let prepared = PreparedCall {
-            client,
-            method,
-            args,
-            encode,
-            as_they_are,
-            timeout: None,
-            headers,
-            refused,
-            upload,
-            takes_stream: false,
-            has_renewed_token: false,
-            affinity: None,
-            priority: None,
-        };
+        let is_plain = refused.is_none() && upload.is_none();
+        let options = (!is_plain).then(|| Box::new(CallOptions { refused, upload, ..CallOptions::default() }));
+        let prepared = PreparedCall { client: client.clone(), method, args, encode, as_they_are, options };
         Self { name, prepared: Some(prepared), progress: CallState::Unsent, span: None, read: R::read }
     }
 
@@ -181,10 +177,9 @@ impl<A, R> Call<A, R> {
     /// # }
     /// ```
     pub fn explain(&self) -> impl Future<Output = Explanation> + Send + 'static {
-        let prepared = self
-            .prepared
-            .as_ref()
-            .map(|prepared| (prepared.client.clone(), prepared.method, prepared.timeout, prepared.refused.clone()));
+        let prepared = self.prepared.as_ref().map(|prepared| {
+            (prepared.client.clone(), prepared.method, prepared.timeout(), prepared.refused().cloned())
+        });
         let name = self.name.clone();
         async move {
             match prepared {
@@ -201,9 +196,7 @@ impl<A, R> Call<A, R> {
     /// How long this call may take, from its first poll, in place of the client's and the function's own. A caller that
     /// is serving a call itself has at most what is left of that one's time, less [a margin](Context::deadline).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        if let Some(prepared) = &mut self.prepared {
-            prepared.timeout = Some(timeout);
-        }
+        self.option(|options| options.timeout = Some(timeout));
         self
     }
 
@@ -216,11 +209,11 @@ impl<A, R> Call<A, R> {
     ///
     /// So a call is refused or not whichever way it goes.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        if let Some(prepared) = &mut self.prepared
-            && let Err(error) = metadata::set(&mut prepared.headers, name, value)
-        {
-            prepared.refused = Some(error);
-        }
+        self.option(|options| {
+            if let Err(error) = metadata::set(&mut options.headers, name, value) {
+                options.refused = Some(error);
+            }
+        });
         self
     }
 
@@ -240,9 +233,7 @@ impl<A, R> Call<A, R> {
     /// # Ok(()) }
     /// ```
     pub fn affinity(mut self, key: impl AsRef<[u8]>) -> Self {
-        if let Some(prepared) = &mut self.prepared {
-            prepared.affinity = Some(Affinity::new(key.as_ref()));
-        }
+        self.option(|options| options.affinity = Some(Affinity::new(key.as_ref())));
         self
     }
 
@@ -257,16 +248,19 @@ impl<A, R> Call<A, R> {
     /// # Ok(()) }
     /// ```
     pub fn priority(mut self, priority: Priority) -> Self {
-        if let Some(prepared) = &mut self.prepared {
-            prepared.priority = Some(priority);
-        }
+        self.option(|options| options.priority = Some(priority));
         self
     }
 
     /// Its answer is a stream.
     pub(super) fn take_a_stream(&mut self) {
+        self.option(|options| options.takes_stream = true);
+    }
+
+    /// Sets an option. A call that was polled keeps what it has.
+    fn option(&mut self, set: impl FnOnce(&mut CallOptions)) {
         if let Some(prepared) = &mut self.prepared {
-            prepared.takes_stream = true;
+            set(prepared.options.get_or_insert_default());
         }
     }
 
@@ -319,9 +313,7 @@ impl<R> Call<ByName, R> {
     /// The stream that the function takes, in a call by name: `client.call::<i64>("sum", ()).streaming(numbers)`. A stub
     /// takes it as the function does, as its last argument.
     pub fn streaming<T: Argument>(mut self, stream: Streaming<T>) -> Self {
-        if let Some(prepared) = &mut self.prepared {
-            prepared.upload = Some(stream.upload());
-        }
+        self.option(|options| options.upload = Some(stream.upload()));
         self
     }
 }
@@ -400,24 +392,10 @@ impl<A: Send, R> Call<A, R> {
         let Some(prepared) = &mut self.prepared else {
             unreachable!("nothing was taken of a call that was not begun");
         };
-        let PreparedCall {
-            client,
-            method,
-            args,
-            encode,
-            timeout,
-            headers,
-            refused,
-            upload,
-            takes_stream,
-            has_renewed_token,
-            affinity,
-            priority,
-            ..
-        } = prepared;
-        let streams = *takes_stream || upload.is_some();
+        let PreparedCall { client, method, args, encode, options, .. } = prepared;
+        let streams = options.as_ref().is_some_and(|options| options.takes_stream || options.upload.is_some());
         let scope = &client.scope;
-        if let Some(error) = refused.take() {
+        if let Some(error) = options.as_mut().and_then(|options| options.refused.take()) {
             return Err(error);
         }
         if !scope.prefix.is_empty() {
@@ -428,6 +406,7 @@ impl<A: Send, R> Call<A, R> {
         let serving = Context::current();
         let now = Instant::now();
         let policy = scope.policy(name, *method);
+        let timeout = options.as_ref().and_then(|options| options.timeout);
         let own_deadline = later(now, timeout.unwrap_or(policy.timeout));
         let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.calls_until(now)));
         let allowed = deadline.saturating_duration_since(now);
@@ -440,6 +419,7 @@ impl<A: Send, R> Call<A, R> {
         }
 
         if serving.is_some() || !scope.headers.is_empty() {
+            let headers = &mut options.get_or_insert_default().headers;
             let own = std::mem::replace(headers, scope.headers.clone());
             // A trace that was set for this call has precedence.
             if let Some(serving) = serving.as_ref().filter(|_| !own.contains_key("traceparent")) {
@@ -451,17 +431,23 @@ impl<A: Send, R> Call<A, R> {
             headers.extend(own);
         }
         let inherited = || serving.as_ref().and_then(Context::inherited_priority);
-        if let Some(priority) = priority.or(policy.priority).or_else(inherited) {
-            priority.put(headers);
+        let own_priority = options.as_ref().and_then(|options| options.priority);
+        if let Some(priority) = own_priority.or(policy.priority).or_else(inherited) {
+            priority.put(&mut options.get_or_insert_default().headers);
         }
+        let has_token = |options: &Option<Box<CallOptions>>| {
+            options.as_ref().is_some_and(|options| options.headers.contains_key(AUTHORIZATION))
+        };
         if let Some(token) = scope.token.as_ref().filter(|_| scope.interceptors.is_empty())
-            && !headers.contains_key(AUTHORIZATION)
+            && !has_token(options)
             && let Some(held) = token.held()
         {
-            headers.insert(AUTHORIZATION, held);
-            *has_renewed_token = true;
+            let options = options.get_or_insert_default();
+            options.headers.insert(AUTHORIZATION, held);
+            options.has_renewed_token = true;
         }
-        let lacks_token = scope.token.is_some() && !headers.contains_key(AUTHORIZATION);
+        let lacks_token = scope.token.is_some() && !has_token(options);
+        let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
         metadata::check_size(headers)?;
 
         let span = tracing::info_span!("rpc.call", rpc.method = %name);
@@ -472,7 +458,7 @@ impl<A: Send, R> Call<A, R> {
         if !streams
             && !lacks_token
             && !is_hedged
-            && affinity.is_none()
+            && options.as_ref().is_none_or(|options| options.affinity.is_none())
             && scope.interceptors.is_empty()
             && let Route::Remote(service) = &scope.way
             && let Some(chosen) = service.choose(ReplicaWish::default(), now)
@@ -534,10 +520,11 @@ impl<A: Send, R> Call<A, R> {
     fn by_request(&mut self, way: &Route, time: CallDeadline, codec: Codec) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
         let method = prepared.method;
-        let (upload, largest) = (prepared.upload.take(), way.limits().message);
+        let mut options = prepared.options.take().unwrap_or_default();
+        let (upload, largest) = (options.upload.take(), way.limits().message);
         let scope = Arc::clone(&prepared.client.scope);
         let policy = scope.policy(&self.name, method);
-        let affinity = prepared.affinity;
+        let affinity = options.affinity;
         let args = match (way, prepared.as_they_are) {
             (Route::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded && scope.token.is_none() && dispatch.takes(&self.name, types) =>
@@ -546,14 +533,14 @@ impl<A: Send, R> Call<A, R> {
             }
             _ => CallArguments::Encoded(prepared.encoded(codec)?),
         };
-        let mut request = Request::new((&*self.name).into(), args, prepared.headers);
-        (request.deadline, request.takes_stream) = (Some(time.deadline), prepared.takes_stream);
+        let mut request = Request::new((&*self.name).into(), args, options.headers);
+        (request.deadline, request.takes_stream) = (Some(time.deadline), options.takes_stream);
         let is_as_it_is = matches!(&request.args, CallArguments::Local(_));
         request.items = upload.map(|upload| upload.items((!is_as_it_is).then_some(codec), largest));
         if scope.interceptors.is_empty() && scope.token.is_none() {
             return Ok(way.send(request, method, policy, affinity, time, None));
         }
-        let has_renewed_token = prepared.has_renewed_token;
+        let has_renewed_token = options.has_renewed_token;
         let (token, way) = (scope.token.clone(), way.clone());
         // Behind the interceptors, because they could log the token.
         let last = move |mut request: Request| -> BoxFuture<Reply> {
@@ -589,7 +576,7 @@ impl<A: Send, R> Call<A, R> {
         tried: Option<ReplicaId>,
     ) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
-        let upload = prepared.upload.take();
+        let options = prepared.options.take().unwrap_or_default();
         let Route::Remote(service) = &prepared.client.scope.way else {
             unreachable!("a call within the process has no service");
         };
@@ -598,13 +585,13 @@ impl<A: Send, R> Call<A, R> {
             args: prepared.encoded(codec)?,
             method: prepared.method,
             policy: prepared.client.scope.policy(&self.name, prepared.method),
-            affinity: prepared.affinity,
+            affinity: options.affinity,
             deadline: time.deadline,
             allowed: time.allowed,
-            headers: prepared.headers,
-            upload: CallUpload::new(upload.map(|upload| upload.items(Some(codec), service.limits().message))),
-            takes_stream: prepared.takes_stream,
-            token: prepared.client.scope.token.clone().filter(|_| prepared.has_renewed_token),
+            headers: options.headers,
+            upload: CallUpload::new(options.upload.map(|upload| upload.items(Some(codec), service.limits().message))),
+            takes_stream: options.takes_stream,
+            token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };
         Ok(Arc::clone(service).call(outgoing, first, tried))
     }
@@ -618,6 +605,15 @@ impl<A: Send, R> Call<A, R> {
 }
 
 impl<A> PreparedCall<A> {
+    fn timeout(&self) -> Option<Duration> {
+        self.options.as_ref()?.timeout
+    }
+
+    /// Why it is not sent.
+    fn refused(&self) -> Option<&Error> {
+        self.options.as_ref()?.refused.as_ref()
+    }
+
     fn encoded(&self, codec: Codec) -> Result<EncodedArguments, Error> {
         let write = match self.encode {
             ArgumentsEncoder::Typed(write) => write,

@@ -37,7 +37,7 @@ impl FunctionItems {
     pub(super) fn new(mut supervised: SupervisedCall, idle: Duration, parting: WaitForCancellationFutureOwned) -> Self {
         Self {
             running: supervised.running.take(),
-            allowed: supervised.allowed,
+            allowed: supervised.time.allowed(),
             set_by: supervised.set_by,
             timer: DeadlineTimer::default(),
             idle,

@@ -209,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             leaving: None,
             last_call: now,
             waited: 0,
-            clock: now.into_std(),
+            clock: now.into_std().into(),
             timer: DeadlineTimer::default(),
             endpoint,
         }
