@@ -88,7 +88,7 @@ struct ContextInner {
     moved: AtomicI64,
     readonly: bool,
     cancelled: OnceLock<CancellationToken>,
-    reply_metadata: OnceLock<Mutex<HeaderMap>>,
+    reply_metadata: OnceLock<Box<Mutex<HeaderMap>>>,
     /// A call that the function made was not repeated because there were too many repetitions.
     is_final: AtomicBool,
     /// The span id of this call. It is made when the first call that needs it is made.
@@ -174,7 +174,7 @@ impl Context {
     /// As [`Call::header`](crate::Call::header): `invalid_argument` if the name or the value is not allowed,
     /// `resource_exhausted` if the reply has too many headers or too large ones.
     pub fn reply_header(&self, name: &str, value: &str) -> Result<(), Error> {
-        let headers = self.0.reply_metadata.get_or_init(Mutex::default);
+        let headers = self.0.reply_metadata.get_or_init(Box::default);
         metadata::append_to_reply(&mut headers.lock().unwrap_or_else(PoisonError::into_inner), name, value)
     }
 
@@ -336,6 +336,11 @@ impl Context {
     /// Cancellation reaches the calls that a function makes only if nothing can be left half done.
     pub(crate) fn is_readonly(&self) -> bool {
         self.0.readonly
+    }
+
+    /// Whether the function has ever set a header of the reply.
+    pub(crate) fn has_reply_metadata(&self) -> bool {
+        self.0.reply_metadata.get().is_some()
     }
 
     pub(crate) fn take_reply_metadata(&self) -> HeaderMap {

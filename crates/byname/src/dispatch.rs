@@ -794,6 +794,13 @@ pub(crate) struct SupervisedCall {
     timer: DeadlineTimer,
 }
 
+/// How a call ended at its first poll. Most have neither, so these are kept apart.
+struct InlineEnd {
+    failure: Option<Box<Failure>>,
+    /// The headers of the reply.
+    metadata: Option<Box<HeaderMap>>,
+}
+
 impl SupervisedCall {
     /// Makes it keep its permit of the connection as long as it runs.
     fn keep(&mut self, share: Option<Permit>) {
@@ -820,11 +827,7 @@ impl SupervisedCall {
 
     /// Polls the function once. Its result is appended to `out`, where a failure leaves nothing. The caller must watch
     /// how long this keeps the thread.
-    fn poll_into(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-        out: &mut Vec<u8>,
-    ) -> Poll<(Result<(), Failure>, HeaderMap)> {
+    fn poll_into(&mut self, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> Poll<InlineEnd> {
         let Some(running) = &mut self.running else {
             polled_after_its_end();
         };
@@ -841,16 +844,19 @@ impl SupervisedCall {
         let Poll::Ready(outcome) = polled else {
             return Poll::Pending;
         };
-        let result = match outcome {
-            FunctionResult::Ok => Ok(()),
-            outcome => Err(running.failure(outcome, || ReturnedValue::Encoded(codec, out.split_off(start).into()))),
+        let failure = match outcome {
+            FunctionResult::Ok => None,
+            outcome => {
+                let data = || ReturnedValue::Encoded(codec, out.split_off(start).into());
+                let failure = running.failure(outcome, data);
+                out.truncate(start);
+                Some(Box::new(failure))
+            }
         };
-        if result.is_err() {
-            out.truncate(start);
-        }
-        let metadata = running.context.take_reply_metadata();
+        let context = &running.context;
+        let metadata = context.has_reply_metadata().then(|| Box::new(context.take_reply_metadata()));
         self.running = None;
-        Poll::Ready((result, metadata))
+        Poll::Ready(InlineEnd { failure, metadata })
     }
 }
 

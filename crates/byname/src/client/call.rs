@@ -407,9 +407,14 @@ impl<A: Send, R> Call<A, R> {
         let now = Instant::now();
         let policy = scope.policy(name, *method);
         let timeout = options.as_ref().and_then(|options| options.timeout);
-        let own_deadline = later(now, timeout.unwrap_or(policy.timeout));
-        let deadline = serving.as_ref().map_or(own_deadline, |serving| own_deadline.min(serving.calls_until(now)));
-        let allowed = deadline.saturating_duration_since(now);
+        let own = timeout.unwrap_or(policy.timeout);
+        let (deadline, allowed) = match &serving {
+            None => (later(now, own), own),
+            Some(serving) => {
+                let deadline = later(now, own).min(serving.calls_until(now));
+                (deadline, deadline.saturating_duration_since(now))
+            }
+        };
         if allowed.is_zero() {
             return Err(no_time(name));
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use tracing::instrument::Instrumented;
 
-use super::{CallOrigin, Dispatch, SupervisedCall};
+use super::{CallOrigin, Dispatch, InlineEnd, SupervisedCall};
 use crate::arguments::{ArgumentSource, EncodedArguments};
 use crate::call_semaphore::CallPermits;
 use crate::call_telemetry::{record, span};
@@ -47,7 +47,7 @@ pub(crate) struct InlineCall<'c> {
 /// The result of the first poll of a call.
 pub(crate) enum Polled {
     /// It is done, and its value is in the buffer.
-    Value(HeaderMap),
+    Value(Option<Box<HeaderMap>>),
     /// It is done, and nothing is in the buffer.
     Reply(Reply),
     /// It is not done, and continues in a task. Nothing is in the buffer.
@@ -92,30 +92,37 @@ impl InlineCall<'_> {
             takes_stream: false,
         };
         let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
+        let mut running = None;
         let run = || {
             let mut supervised = dispatch.begin(entry, Arc::clone(name), origin, now, source)?;
             Ok(match poll_once(cx, |cx| supervised.poll_into(cx, out)) {
-                Poll::Ready(done) => Tried::Done(done),
-                Poll::Pending => Tried::Running(supervised),
+                Poll::Ready(end) => Some(end),
+                Poll::Pending => {
+                    running = Some(supervised);
+                    None
+                }
             })
         };
         let run = || entry.piece_from(*clock, dispatch.limits.slow_poll, run);
         // Entering a disabled span would still cost time.
         let (tried, ended) = if span.is_disabled() { run() } else { span.in_scope(run) };
         *clock = ended;
-        let (result, metadata) = match tried {
-            Ok(Tried::Done(done)) => done,
-            Ok(Tried::Running(mut supervised)) => {
-                supervised.keep(functions.try_acquire());
-                return Polled::Running(RunningCall::Function(supervised.instrument(span)));
-            }
-            Err(error) => (Err(Failure::Rpc(error)), HeaderMap::new()),
-        };
-        record(&span, &result);
-        match result {
-            Ok(()) => Polled::Value(metadata),
-            Err(failure) => Polled::Reply(Reply { result: Err(failure), metadata }),
+        if let Some(mut supervised) = running {
+            supervised.keep(functions.try_acquire());
+            return Polled::Running(RunningCall::Function(supervised.instrument(span)));
         }
+        let (failure, metadata) = match tried {
+            Ok(Some(InlineEnd { failure: None, metadata })) => {
+                record(&span, &Ok(()));
+                return Polled::Value(metadata);
+            }
+            Ok(Some(InlineEnd { failure: Some(failure), metadata })) => (*failure, metadata),
+            Ok(None) => unreachable!("a call that is not done is running"),
+            Err(error) => (Failure::Rpc(error), None),
+        };
+        let result = Err(failure);
+        record(&span, &result);
+        Polled::Reply(Reply { result, metadata: metadata.map(|metadata| *metadata).unwrap_or_default() })
     }
 
     /// Interceptors may keep the call, so it owns its arguments. Rules look at a call in the same form.
@@ -133,11 +140,6 @@ impl InlineCall<'_> {
             Poll::Pending => Polled::Running(RunningCall::Intercepted(running)),
         }
     }
-}
-
-enum Tried {
-    Done((Result<(), Failure>, HeaderMap)),
-    Running(SupervisedCall),
 }
 
 /// A call that was not done at its first poll, to be polled by a task.

@@ -535,14 +535,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let reply = match call.poll(&mut self.clock, self.write_queue.buffer(), cx) {
             Polled::Value(metadata) => {
                 let value = self.write_queue.since(start);
-                if metadata.is_empty() && value.len() <= limit {
+                if metadata.is_none() && value.len() <= limit {
                     access.sent(|| value.len());
                     access.succeeded();
                     reply::end_value(id, start, &mut self.write_queue);
                     return Ok(());
                 }
                 let value = ReturnedValue::Encoded(codec, Bytes::copy_from_slice(value));
-                Reply { result: Ok(Returned::Value(value)), metadata }
+                Reply {
+                    result: Ok(Returned::Value(value)),
+                    metadata: metadata.map(|headers| *headers).unwrap_or_default(),
+                }
             }
             Polled::Reply(reply) => reply,
             Polled::Running(call) => {
