@@ -1,0 +1,61 @@
+//! What is asked of the operating system.
+
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::utsname::uname;
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use procfs::{CpuInfo, Current};
+
+pub const LOADER_CPU: usize = 0;
+pub const SERVER_CPU: usize = 1;
+
+/// Lets this thread, and those that it starts, run on this CPU only.
+pub fn pin(cpu: usize) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus)
+        .with_context(|| format!("cannot run on CPU {cpu}; the loader and the server need a CPU each, 0 and 1"))
+}
+
+/// Lets this process open as many files as it may at all.
+pub fn raise_file_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// The CPU time of all threads of this process.
+pub fn process_cpu() -> Result<Duration> {
+    Ok(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into())
+}
+
+/// The CPU time of this thread. It stands still while another thread has the CPU.
+pub fn thread_cpu() -> Result<Duration> {
+    Ok(ClockId::CLOCK_THREAD_CPUTIME_ID.now()?.into())
+}
+
+/// When, where and by which compiler's code it was measured, a line for each.
+pub fn describe() -> Result<String> {
+    let cpus = CpuInfo::current()?;
+    let system = uname()?;
+    Ok(format!(
+        "date:    {}\nmachine: {}, {} cores\nkernel:  {} {}\nrustc:   {}",
+        httpdate::fmt_http_date(SystemTime::now()),
+        cpus.model_name(0).unwrap_or("unknown"),
+        cpus.num_cores(),
+        system.sysname().to_string_lossy(),
+        system.release().to_string_lossy(),
+        env!("BENCH_RUSTC"),
+    ))
+}
+
+/// The commit that is checked out, where there is one.
+pub fn commit() -> Option<String> {
+    let git = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]).output();
+    let name = String::from_utf8(git.ok()?.stdout).ok()?;
+    (!name.is_empty()).then(|| name.trim().to_owned())
+}

@@ -1,0 +1,155 @@
+//! What is compared: a server and a client of each framework, behind one interface.
+
+mod axum;
+mod byname;
+mod tarpc;
+mod tonic;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+
+use crate::function::Work;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// byname on its defaults
+    BynameFrames,
+    /// The same with its client over HTTP
+    BynameHttp,
+    /// byname with a small `Limits::in_flight`
+    BynameFixed,
+    /// tonic with tower's load-shed and concurrency limit
+    Tonic,
+    /// axum over HTTP/2 with tower's load-shed and concurrency limit
+    Axum,
+    /// tarpc with the limit of requests of a channel
+    Tarpc,
+}
+
+/// The fixed limit of peers that have one.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// The calls that are admitted at once.
+    pub in_flight: usize,
+    /// The connections that share it.
+    pub connections: usize,
+}
+
+/// A client with its connections.
+pub trait Caller: Send + Sync + 'static {
+    /// Makes a call, for which this time is left. The answer is the number.
+    fn call(&self, number: u64, left: Duration) -> BoxFuture<'_, Result<u64, NoAnswer>>;
+}
+
+/// Why a call was not answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NoAnswer {
+    /// The time was over.
+    Late,
+    /// The server refused it.
+    Refused,
+    /// The client did not send it, because the server had refused others.
+    HeldBack,
+    Failed(String),
+}
+
+impl Peer {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BynameFrames => "byname-frames",
+            Self::BynameHttp => "byname-http",
+            Self::BynameFixed => "byname-fixed",
+            Self::Tonic => "tonic",
+            Self::Axum => "axum",
+            Self::Tarpc => "tarpc",
+        }
+    }
+
+    /// How the program takes its name.
+    pub fn argument(self) -> String {
+        self.to_possible_value().expect("no peer is hidden").get_name().to_owned()
+    }
+
+    /// Whether it has a limit that someone has to choose.
+    pub fn has_fixed_limit(self) -> bool {
+        !matches!(self, Self::BynameFrames | Self::BynameHttp)
+    }
+
+    /// The packages whose versions count.
+    pub fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::BynameFrames | Self::BynameHttp | Self::BynameFixed => &["byname", "hyper"],
+            Self::Tonic => &["tonic", "tower", "hyper", "h2"],
+            Self::Axum => &["axum", "tower", "hyper", "h2"],
+            Self::Tarpc => &["tarpc"],
+        }
+    }
+
+    pub async fn serve(self, listener: TcpListener, work: Arc<Work>, limit: Limit) -> Result<()> {
+        match self {
+            Self::BynameFrames | Self::BynameHttp => byname::serve(listener, work, None).await,
+            Self::BynameFixed => byname::serve(listener, work, Some(limit.in_flight)).await,
+            Self::Tonic => tonic::serve(listener, work, limit.in_flight).await,
+            Self::Axum => axum::serve(listener, work, limit.in_flight).await,
+            Self::Tarpc => tarpc::serve(listener, work, limit.in_flight.div_ceil(limit.connections)).await,
+        }
+    }
+
+    /// Connects.
+    pub async fn caller(self, server: SocketAddr, connections: usize) -> Result<Arc<dyn Caller>> {
+        Ok(match self {
+            Self::BynameFrames | Self::BynameFixed => {
+                Arc::new(byname::BynameCaller::connect(server, connections, byname::By::Frames).await?)
+            }
+            Self::BynameHttp => Arc::new(byname::BynameCaller::connect(server, connections, byname::By::Http).await?),
+            Self::Tonic => Arc::new(tonic::TonicCaller::connect(server, connections).await?),
+            Self::Axum => Arc::new(axum::HyperCaller::connect(server, connections).await?),
+            Self::Tarpc => Arc::new(tarpc::TarpcCaller::connect(server, connections).await?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::function::Function;
+
+    /// Makes these calls at once with a limit of one, on one connection.
+    async fn at_once(peer: Peer, count: u64) -> Vec<Result<u64, NoAnswer>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let work = Arc::new(Work::new(Function::Wait, Duration::ZERO));
+        let limit = Limit { in_flight: 1, connections: 1 };
+        let serving = tokio::spawn(peer.serve(listener, work, limit));
+        let caller = peer.caller(server, 1).await.unwrap();
+        let answers = join_all((0..count).map(|number| caller.call(number, Duration::from_secs(10)))).await;
+        serving.abort();
+        answers
+    }
+
+    #[tokio::test]
+    async fn every_peer_answers() {
+        for peer in Peer::value_variants() {
+            assert_eq!(at_once(*peer, 1).await, [Ok(0)], "{peer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn peers_with_a_limit_refuse_what_is_beyond() {
+        for peer in Peer::value_variants() {
+            let answers = at_once(*peer, 4).await;
+            let refused = answers.iter().filter(|answer| **answer == Err(NoAnswer::Refused)).count();
+            let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+            let expected = if peer.has_fixed_limit() { (1, 3) } else { (4, 0) };
+            assert_eq!((answered, refused), expected, "{peer:?}: {answers:?}");
+        }
+    }
+}
