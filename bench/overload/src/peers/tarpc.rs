@@ -1,6 +1,5 @@
 //! tarpc over TCP with bincode, with its limit of the requests of a channel.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,8 +36,7 @@ impl Jobs for Functions {
 const ROOM: usize = 1 << 16;
 
 pub async fn serve(listener: TcpListener, work: Arc<Work>, in_flight_of_each: usize) -> Result<()> {
-    let mut config = server::Config::default();
-    config.pending_response_buffer = ROOM;
+    let config = server::Config { pending_response_buffer: ROOM };
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
@@ -85,7 +83,8 @@ impl Caller for TarpcCaller {
 fn no_answer(error: RpcError) -> NoAnswer {
     match error {
         RpcError::DeadlineExceeded => NoAnswer::Late,
-        RpcError::Server(error) if error.kind == ErrorKind::WouldBlock => NoAnswer::Refused,
+        // By bincode the kind of the error comes as another one than was sent.
+        RpcError::Server(error) if error.detail == "server throttled the request." => NoAnswer::Refused,
         _ => NoAnswer::Failed(error.to_string()),
     }
 }
