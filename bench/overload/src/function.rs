@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::machine::thread_cpu;
@@ -12,6 +13,8 @@ use crate::machine::thread_cpu;
 pub enum Function {
     /// Takes CPU time, in one poll
     Cpu,
+    /// Takes CPU time, on a thread for blocking code
+    Blocking,
     /// Waits 20 ms on a timer, as for a database
     Wait,
     /// Half of the CPU time, a wait of 20 ms, the other half
@@ -34,13 +37,15 @@ impl Work {
 
     pub async fn run(&self, number: u64) -> u64 {
         self.ran.fetch_add(1, Ordering::Relaxed);
+        let cpu = self.cpu;
         match self.function {
-            Function::Cpu => burn(self.cpu),
+            Function::Cpu => burn(cpu),
+            Function::Blocking => spawn_blocking(move || burn(cpu)).await.expect("burning does not panic"),
             Function::Wait => sleep(WAIT).await,
             Function::Mixed => {
-                burn(self.cpu / 2);
+                burn(cpu / 2);
                 sleep(WAIT).await;
-                burn(self.cpu / 2);
+                burn(cpu / 2);
             }
         }
         number
@@ -68,6 +73,7 @@ impl Function {
     pub fn describe(self, cpu: Duration) -> String {
         match self {
             Self::Cpu => format!("of {cpu:?} CPU"),
+            Self::Blocking => format!("of {cpu:?} CPU on a thread for blocking code"),
             Self::Wait => format!("that waits {WAIT:?}"),
             Self::Mixed => format!("of {cpu:?} CPU that waits {WAIT:?} in between"),
         }
@@ -85,7 +91,7 @@ mod tests {
         assert!(thread_cpu().unwrap() - before >= Duration::from_millis(2));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_function_answers_with_its_number_and_counts() {
         for function in Function::value_variants() {
             let work = Work::new(*function, Duration::from_micros(10));

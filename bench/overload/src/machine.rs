@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use nix::time::ClockId;
 use nix::unistd::Pid;
-use procfs::{CpuInfo, Current};
+use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 
 pub const LOADER_CPU: usize = 0;
 pub const SERVER_CPU: usize = 1;
@@ -36,6 +36,16 @@ pub fn process_cpu() -> Result<Duration> {
 /// The CPU time of this thread. It stands still while another thread has the CPU.
 pub fn thread_cpu() -> Result<Duration> {
     Ok(ClockId::CLOCK_THREAD_CPUTIME_ID.now()?.into())
+}
+
+/// The time since the machine's start in which a CPU was not idle, whatever took it: processes, the kernel, the host of a virtual
+/// machine.
+pub fn busy(cpu: usize) -> Result<Duration> {
+    let stats = KernelStats::current()?;
+    let times = stats.cpu_time.get(cpu).with_context(|| format!("the kernel says nothing about CPU {cpu}"))?;
+    let interrupts = times.irq.unwrap_or(0) + times.softirq.unwrap_or(0);
+    let ticks = times.user + times.nice + times.system + interrupts + times.steal.unwrap_or(0);
+    Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
 }
 
 /// When, where and by which compiler's code it was measured, a line for each.

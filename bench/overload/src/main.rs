@@ -128,10 +128,9 @@ async fn run_scenarios(options: &Options) -> Result<()> {
     let concurrency = scenarios::limit::choose(options).await?;
     let mut tested = Vec::new();
     for (peer, concurrency) in concurrency {
-        let tested_peer = Tested::measure(peer, concurrency, options).await?;
-        eprintln!("{} runs {:.0} calls a second", peer.name(), tested_peer.capacity);
-        tested.push(tested_peer);
+        tested.push(Tested::measure(peer, concurrency, options).await?);
     }
+    scenarios::print_capacities(&tested);
     if options.has(Scenario::Steps) || options.has(Scenario::Cost) {
         scenarios::steps::run(&tested, options).await?;
     }
@@ -181,7 +180,7 @@ impl Options {
     /// The calls in flight with which the capacity is measured: enough to keep the server's CPU busy.
     fn closed_loop(&self) -> usize {
         self.in_flight.unwrap_or(match self.function {
-            Function::Cpu => 16,
+            Function::Cpu | Function::Blocking => 16,
             Function::Mixed => 64,
             Function::Wait => 1024,
         })

@@ -118,38 +118,59 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;
+    use tokio::task::JoinHandle;
 
     use super::*;
     use crate::function::Function;
 
-    /// Makes these calls at once with a limit of one, on one connection.
-    async fn at_once(peer: Peer, count: u64) -> Vec<Result<u64, NoAnswer>> {
+    /// A server with a limit of one, and a caller with one connection.
+    async fn start(peer: Peer) -> (JoinHandle<Result<()>>, Arc<dyn Caller>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
         let work = Arc::new(Work::new(Function::Wait, Duration::ZERO));
-        let limit = Limit { in_flight: 1, connections: 1 };
-        let serving = tokio::spawn(peer.serve(listener, work, limit));
-        let caller = peer.caller(server, 1).await.unwrap();
-        let answers = join_all((0..count).map(|number| caller.call(number, Duration::from_secs(10)))).await;
-        serving.abort();
-        answers
+        let serving = tokio::spawn(peer.serve(listener, work, Limit { in_flight: 1, connections: 1 }));
+        (serving, peer.caller(server, 1).await.unwrap())
+    }
+
+    async fn at_once(caller: &Arc<dyn Caller>, count: u64) -> Vec<Result<u64, NoAnswer>> {
+        join_all((0..count).map(|number| caller.call(number, Duration::from_secs(10)))).await
+    }
+
+    fn count(answers: &[Result<u64, NoAnswer>], wanted: &Result<u64, NoAnswer>) -> usize {
+        answers.iter().filter(|answer| *answer == wanted).count()
     }
 
     #[tokio::test]
     async fn every_peer_answers() {
         for peer in Peer::value_variants() {
-            assert_eq!(at_once(*peer, 1).await, [Ok(0)], "{peer:?}");
+            let (serving, caller) = start(*peer).await;
+            assert_eq!(at_once(&caller, 1).await, [Ok(0)], "{peer:?}");
+            serving.abort();
         }
     }
 
     #[tokio::test]
     async fn peers_with_a_limit_refuse_what_is_beyond() {
         for peer in Peer::value_variants() {
-            let answers = at_once(*peer, 4).await;
-            let refused = answers.iter().filter(|answer| **answer == Err(NoAnswer::Refused)).count();
+            let (serving, caller) = start(*peer).await;
+            let answers = at_once(&caller, 4).await;
             let answered = answers.iter().filter(|answer| answer.is_ok()).count();
             let expected = if peer.has_fixed_limit() { (1, 3) } else { (4, 0) };
-            assert_eq!((answered, refused), expected, "{peer:?}: {answers:?}");
+            assert_eq!((answered, count(&answers, &Err(NoAnswer::Refused))), expected, "{peer:?}: {answers:?}");
+            serving.abort();
         }
+    }
+
+    /// The client's refusals are known by their message.
+    #[tokio::test]
+    async fn what_the_client_of_byname_holds_back_is_told_from_what_the_server_refuses() {
+        let (serving, caller) = start(Peer::BynameFixed).await;
+        let answers = at_once(&caller, 50).await;
+        assert_eq!(count(&answers, &Err(NoAnswer::Refused)), 49, "{answers:?}");
+        let answers = at_once(&caller, 50).await;
+        let [refused, held_back] = [NoAnswer::Refused, NoAnswer::HeldBack].map(|why| count(&answers, &Err(why)));
+        let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!(held_back > 25 && answered + refused + held_back == 50, "{answers:?}");
+        serving.abort();
     }
 }

@@ -16,6 +16,7 @@ use crate::calls::Calls;
 use crate::loader::{self, Answers};
 use crate::peers::Peer;
 use crate::server::{ServerProcess, Usage};
+use crate::tables;
 
 /// A peer whose capacity is known.
 pub struct Tested {
@@ -26,6 +27,8 @@ pub struct Tested {
     pub capacity: f64,
     /// The server's CPU time of each of them.
     pub cpu_of_call: Duration,
+    /// What others took of the server's CPU meanwhile.
+    pub others_percent: f64,
 }
 
 /// What was seen while a load was on a server.
@@ -49,16 +52,16 @@ impl Tested {
             let answered = (answers.count() - answered) as f64;
             let seconds = began.elapsed().as_secs_f64();
             let usage = server.usage().await?.since(before);
-            anyhow::Ok((answered / seconds, usage.cpu.div_f64(answered.max(1.0))))
+            anyhow::Ok((answered / seconds, usage.cpu.div_f64(answered.max(1.0)), usage.others_percent(seconds)))
         };
         // The loop goes on until the last figures were taken.
         let end = start + options.length() + Duration::from_millis(50);
         let calls = loader::closed_loop(&caller, options.closed_loop(), end, &answers);
         let (figures, ()) = tokio::try_join!(watch, calls)?;
-        let (capacity, cpu_of_call) = figures;
+        let (capacity, cpu_of_call, others_percent) = figures;
         server.end().await?;
         anyhow::ensure!(capacity > 0.0, "{} answered no call within {} s", peer.name(), options.seconds);
-        Ok(Self { peer, concurrency, capacity, cpu_of_call })
+        Ok(Self { peer, concurrency, capacity, cpu_of_call, others_percent })
     }
 
     /// Puts one load on a server of its own, as a multiple of the capacity.
@@ -84,6 +87,17 @@ impl Tested {
         server.end().await?;
         Ok(Loaded { calls, usage })
     }
+}
+
+pub fn print_capacities(tested: &[Tested]) {
+    let row = |tested: &Tested| {
+        let limit = if tested.peer.has_fixed_limit() { tested.concurrency.to_string() } else { "–".to_owned() };
+        let cpu = format!("{:.0}", tested.cpu_of_call.as_secs_f64() * 1e6);
+        let [capacity, others] = [tested.capacity, tested.others_percent].map(|figure| format!("{figure:.0}"));
+        [tested.peer.name().to_owned(), limit, capacity, cpu, others]
+    };
+    let header = ["peer", "limit", "calls/s", "server CPU µs", "others' CPU %"];
+    tables::print("Capacity, by a closed loop", header, tested.iter().map(row));
 }
 
 /// When a load begins. What opening the connections has left to do is done until then.

@@ -75,11 +75,23 @@ pub struct Usage {
     /// How often its function began.
     pub ran: u64,
     pub cpu: Duration,
+    /// The time in which its CPU was not idle, for whatever.
+    busy: Duration,
 }
 
 impl Usage {
     pub fn since(self, before: Usage) -> Usage {
-        Usage { ran: self.ran - before.ran, cpu: self.cpu - before.cpu }
+        Usage { ran: self.ran - before.ran, cpu: self.cpu - before.cpu, busy: self.busy - before.busy }
+    }
+
+    /// What others have taken of the server's CPU, in percent of this time.
+    pub fn others_percent(&self, seconds: f64) -> f64 {
+        self.busy.saturating_sub(self.cpu).as_secs_f64() * 100.0 / seconds
+    }
+
+    #[cfg(test)]
+    pub fn of(ran: u64, cpu: Duration) -> Self {
+        Self { ran, cpu, busy: cpu }
     }
 }
 
@@ -105,8 +117,9 @@ impl ServerProcess {
     pub async fn usage(&mut self) -> Result<Usage> {
         self.requests.write_all(b"\n").await?;
         let said = self.lines.next_line().await?.context("the server ended early")?;
+        let busy = machine::busy(machine::SERVER_CPU)?;
         let (ran, nanos) = said.split_once(' ').context("a server says two numbers")?;
-        Ok(Usage { ran: ran.parse()?, cpu: Duration::from_nanos(nanos.parse()?) })
+        Ok(Usage { ran: ran.parse()?, cpu: Duration::from_nanos(nanos.parse()?), busy })
     }
 
     pub async fn end(mut self) -> Result<()> {

@@ -21,16 +21,15 @@ pub async fn choose(options: &Options) -> Result<Vec<(Peer, usize)>> {
             chosen.push((peer, concurrency));
             continue;
         }
-        let capacity = Tested::measure(peer, TRIED[2], options).await?.capacity;
+        let measured = Tested::measure(peer, TRIED[2], options).await?;
         let mut tried = Vec::new();
         for concurrency in TRIED {
-            let cpu_of_call = Default::default();
-            let loaded = Tested { peer, concurrency, capacity, cpu_of_call }.load(LOAD, options).await?;
+            let loaded = Tested { concurrency, ..measured }.load(LOAD, options).await?;
             let calls = loaded.calls.within(options.warm_up()..options.length());
             let seconds = (options.length() - options.warm_up()).as_secs_f64();
             tried.push((concurrency, calls.ended(Ended::Good) as f64 / seconds));
         }
-        let best = best(&tried);
+        let best = best(&tried, measured.capacity);
         let [first, second, third] = [0, 1, 2].map(|nth: usize| format!("{:.0}", tried[nth].1));
         rows.push([peer.name().to_owned(), first, second, third, best.to_string()]);
         eprintln!("{} is best with a limit of {best}", peer.name());
@@ -43,10 +42,11 @@ pub async fn choose(options: &Options) -> Result<Vec<(Peer, usize)>> {
     Ok(chosen)
 }
 
-/// The limit with the most good calls. The usual one stands if it has nearly as many: such a difference is chance.
-fn best(tried: &[(usize, f64)]) -> usize {
+/// The limit with the most good calls. The usual one stands if it has less by a thirtieth of the capacity at most: such a
+/// difference is chance.
+fn best(tried: &[(usize, f64)], capacity: f64) -> usize {
     let most = tried.iter().map(|(_, good)| *good).fold(0.0, f64::max);
-    let is_as_good = |(limit, good): &&(usize, f64)| *limit == USUAL && *good >= most * 0.97;
+    let is_as_good = |(limit, good): &&(usize, f64)| *limit == USUAL && *good >= most - capacity / 30.0;
     let best = tried.iter().find(is_as_good).or_else(|| tried.iter().find(|(_, good)| *good == most));
     best.map_or(USUAL, |(limit, _)| *limit)
 }
@@ -57,8 +57,9 @@ mod tests {
 
     #[test]
     fn the_best_limit_is_chosen_unless_the_usual_one_is_nearly_as_good() {
-        assert_eq!(best(&[(8, 900.0), (32, 800.0), (128, 100.0)]), 8);
-        assert_eq!(best(&[(8, 900.0), (32, 880.0), (128, 100.0)]), 32);
-        assert_eq!(best(&[(8, 0.0), (32, 0.0), (128, 0.0)]), 32);
+        assert_eq!(best(&[(8, 900.0), (32, 800.0), (128, 100.0)], 900.0), 8);
+        assert_eq!(best(&[(8, 900.0), (32, 880.0), (128, 100.0)], 900.0), 32);
+        assert_eq!(best(&[(8, 0.0), (32, 0.0), (128, 0.0)], 900.0), 32);
+        assert_eq!(best(&[(8, 9.0), (32, 0.0), (128, 0.0)], 900.0), 32);
     }
 }

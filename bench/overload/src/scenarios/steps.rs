@@ -57,6 +57,7 @@ pub async fn run(tested: &[Tested], options: &Options) -> Result<()> {
             "failed/s",
             "in vain/s",
             "CPU %",
+            "others' CPU %",
             "sent late, p99 ms",
             "unsent %",
         ];
@@ -78,7 +79,7 @@ pub async fn run(tested: &[Tested], options: &Options) -> Result<()> {
 }
 
 /// The rows of one peer.
-fn rows(steps: &[&Step]) -> Vec<[String; 17]> {
+fn rows(steps: &[&Step]) -> Vec<[String; 18]> {
     let peak = steps.iter().map(|step| step.good_a_second()).fold(0.0, f64::max);
     let idle = steps.iter().find(|step| step.load <= IDLE).and_then(|step| step.p99());
     steps.iter().map(|step| step.row(peak, idle)).collect()
@@ -110,7 +111,7 @@ impl Step {
         self.calls.ended(ended) as f64 / self.seconds
     }
 
-    fn row(&self, peak: f64, idle: Option<f64>) -> [String; 17] {
+    fn row(&self, peak: f64, idle: Option<f64>) -> [String; 18] {
         let good = self.good_a_second();
         let of_idle = self.p99().zip(idle).map(|(p99, idle)| p99 / idle);
         let in_vain = (self.usage.ran as f64 / self.seconds - good).max(0.0);
@@ -132,6 +133,7 @@ impl Step {
             format!("{:.0}", self.a_second(Ended::Failed)),
             format!("{in_vain:.0}"),
             format!("{:.0}", self.usage.cpu.as_secs_f64() * 100.0 / self.seconds),
+            format!("{:.0}", self.usage.others_percent(self.seconds)),
             figure(self.calls.send_delay(0.99), 1),
             format!("{unsent:.1}{behind}"),
         ]
@@ -169,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_refused_call_costs_what_the_others_leave() {
-        let usage = Usage { ran: 800, cpu: Duration::from_millis(1000) };
+        let usage = Usage::of(800, Duration::from_millis(1000));
         assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), 2000).map(f64::round), Some(100.0));
         assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), FEWEST - 1), None);
     }
@@ -183,7 +185,7 @@ mod tests {
         let step = |load, good: u64, took| {
             let mut calls: Vec<_> = (0..good).map(|at| call(at, took, Ended::Good)).collect();
             calls.push(call(0, 1, Ended::Refused));
-            let usage = Usage { ran: good + 10, cpu: Duration::from_millis(500) };
+            let usage = Usage::of(good + 10, Duration::from_millis(500));
             let cpu_of_call = Duration::from_millis(1);
             Step { peer: "peer", load, capacity: 100.0, cpu_of_call, seconds: 1.0, calls: Calls(calls), usage }
         };
