@@ -81,6 +81,9 @@ struct Options {
     /// The calls in flight with which the capacity is measured, in place of 16, or more where functions wait
     #[arg(long)]
     in_flight: Option<usize>,
+    /// The calls a second that count as the capacity of every peer, in place of those that were measured
+    #[arg(long)]
+    capacity: Option<f64>,
     /// The worker threads of the server's runtime, all on one CPU
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -149,6 +152,8 @@ impl Options {
         ensure!(self.deadline_ms > 0, "--deadline-ms is 0, and no call can be answered in that time");
         ensure!(self.connections > 0, "--connections is 0, and a call needs one");
         ensure!(self.workers > 0, "--workers is 0, and the server needs one");
+        let capacity = self.capacity.unwrap_or(1.0);
+        ensure!(capacity > 0.0 && capacity.is_finite(), "--capacity is {capacity}, and it is a number above 0");
         ensure!(self.concurrency != Some(0), "--concurrency is 0, which refuses every call");
         ensure!(!self.loads.is_empty(), "--loads is empty, and there is nothing to measure");
         let invalid = self.loads.iter().find(|load| !(**load > 0.0 && load.is_finite()));

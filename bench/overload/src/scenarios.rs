@@ -23,7 +23,7 @@ pub struct Tested {
     pub peer: Peer,
     /// The calls in flight that it admits, if it has a fixed limit.
     pub concurrency: usize,
-    /// Calls a second that are answered in a closed loop.
+    /// Calls a second that are answered in a closed loop, or what the options say.
     pub capacity: f64,
     /// The server's CPU time of each of them.
     pub cpu_of_call: Duration,
@@ -61,6 +61,7 @@ impl Tested {
         let (capacity, cpu_of_call, others_percent) = figures;
         server.end().await?;
         anyhow::ensure!(capacity > 0.0, "{} answered no call within {} s", peer.name(), options.seconds);
+        let capacity = options.capacity.unwrap_or(capacity);
         Ok(Self { peer, concurrency, capacity, cpu_of_call, others_percent })
     }
 
