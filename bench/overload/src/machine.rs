@@ -8,7 +8,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use nix::time::ClockId;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 use procfs::{CpuInfo, Current, CurrentSI, KernelStats};
 
 pub const LOADER_CPU: usize = 0;
@@ -20,6 +20,13 @@ pub fn pin(cpu: usize) -> Result<()> {
     cpus.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &cpus)
         .with_context(|| format!("cannot run on CPU {cpu}; the loader and the server need a CPU each, 0 and 1"))
+}
+
+/// Begins a session. Linux shares out CPU time between sessions, and what a session may have of one CPU becomes less with what
+/// it wants of another: a server with many threads would take CPU time from the loader.
+pub fn leave_session() {
+    // It fails where this is the first process of a session or a group, as when a shell has started it.
+    let _ = setsid();
 }
 
 /// Lets this process open as many files as it may at all.

@@ -142,9 +142,14 @@ fn style(peer: &str) -> Style {
 
 type Name = ((i32, i32), &'static str, RGBColor);
 
-/// Moves the names until none lies on another: those at the axis go up.
+/// Moves the names up and down until none lies on another.
 fn apart(mut names: Vec<Name>) -> Vec<Name> {
     names.sort_by_key(|((_, y), ..)| *y);
+    for nth in 1..names.len() {
+        let lowest = names[nth - 1].0.1 + LINE_HEIGHT;
+        names[nth].0.1 = names[nth].0.1.max(lowest);
+    }
+    // What was pushed below the axis pushes back.
     let mut highest = SIZE.1 as i32 - 60;
     for ((_, y), ..) in names.iter_mut().rev() {
         *y = (*y).min(highest);
@@ -159,9 +164,9 @@ mod tests {
 
     #[test]
     fn names_do_not_lie_on_each_other() {
-        let names = [100, 101, 459, 400].map(|y| ((0, y), "peer", RED));
+        let names = [100, 101, 351, 355, 358].map(|y| ((0, y), "peer", RED));
         let apart: Vec<_> = apart(names.to_vec()).iter().map(|((_, y), ..)| *y).collect();
-        assert_eq!(apart, [85, 101, 344, 360]);
+        assert_eq!(apart, [100, 116, 328, 344, 360]);
     }
 
     #[test]

@@ -54,9 +54,11 @@ impl Tested {
             let usage = server.usage().await?.since(before);
             anyhow::Ok((answered / seconds, usage.cpu.div_f64(answered.max(1.0)), usage.others_percent(seconds)))
         };
+        // More than the limit would be refused again and again, which takes CPU time.
+        let most = if peer.has_fixed_limit() { concurrency } else { usize::MAX };
         // The loop goes on until the last figures were taken.
         let end = start + options.length() + Duration::from_millis(50);
-        let calls = loader::closed_loop(&caller, options.closed_loop(), end, &answers);
+        let calls = loader::closed_loop(&caller, options.closed_loop().min(most), end, &answers);
         let (figures, ()) = tokio::try_join!(watch, calls)?;
         let (capacity, cpu_of_call, others_percent) = figures;
         server.end().await?;

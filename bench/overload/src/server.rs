@@ -38,6 +38,7 @@ pub struct Options {
 
 /// Serves until the standard input ends. Each line of the input is answered with what the server has used.
 pub fn serve(options: &Options) -> Result<()> {
+    machine::leave_session();
     machine::raise_file_limit()?;
     machine::pin(machine::SERVER_CPU)?;
     let work = Arc::new(Work::new(options.function, Duration::from_micros(options.work_us)));
