@@ -142,7 +142,7 @@ impl Step {
     fn cost_row(&self) -> [String; 6] {
         let served = self.cpu_of_call.as_secs_f64() * 1e6;
         let refused = self.calls.ended(Ended::Refused);
-        let cost = cost_of_refusal(self.usage, self.cpu_of_call, refused);
+        let cost = cost_of_refusal(self.usage, self.cpu_of_call, refused, self.calls.ended(Ended::Late));
         [
             self.peer.to_owned(),
             format!("{:.0}", self.capacity),
@@ -157,11 +157,11 @@ impl Step {
 /// The fewest refusals that give a figure.
 const FEWEST: usize = 100;
 
-/// In microseconds: what the functions that ran did not take, shared out among the refused calls. Where calls are late it also
-/// has what their requests took.
-fn cost_of_refusal(usage: Usage, cpu_of_call: Duration, refused: usize) -> Option<f64> {
+/// In microseconds: what the functions that ran did not take, shared out among the refused calls. It also has what the requests
+/// of late calls took, so there is no figure where more calls are late than refused.
+fn cost_of_refusal(usage: Usage, cpu_of_call: Duration, refused: usize, late: usize) -> Option<f64> {
     let rest = usage.cpu.as_secs_f64() - usage.ran as f64 * cpu_of_call.as_secs_f64();
-    (refused >= FEWEST).then(|| rest * 1e6 / refused as f64)
+    (refused >= FEWEST.max(late)).then(|| rest * 1e6 / refused as f64)
 }
 
 #[cfg(test)]
@@ -172,8 +172,9 @@ mod tests {
     #[test]
     fn a_refused_call_costs_what_the_others_leave() {
         let usage = Usage::of(800, Duration::from_millis(1000));
-        assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), 2000).map(f64::round), Some(100.0));
-        assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), FEWEST - 1), None);
+        assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), 2000, 2000).map(f64::round), Some(100.0));
+        assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), 2000, 2001), None);
+        assert_eq!(cost_of_refusal(usage, Duration::from_millis(1), FEWEST - 1, 0), None);
     }
 
     #[test]
