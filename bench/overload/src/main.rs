@@ -84,6 +84,12 @@ struct Options {
     /// The calls a second that count as the capacity of every peer, in place of those that were measured
     #[arg(long)]
     capacity: Option<f64>,
+    /// How many calls a connection of HTTP/2 may have in flight, in place of hyper's 200; the others wait in the client
+    #[arg(long)]
+    streams: Option<u32>,
+    /// How many cancelled streams a connection of HTTP/2 may have before its server closes it, in place of hyper's 20
+    #[arg(long)]
+    cancelled_streams: Option<usize>,
     /// The worker threads of the server's runtime, all on one CPU
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -154,6 +160,7 @@ impl Options {
         ensure!(self.workers > 0, "--workers is 0, and the server needs one");
         let capacity = self.capacity.unwrap_or(1.0);
         ensure!(capacity > 0.0 && capacity.is_finite(), "--capacity is {capacity}, and it is a number above 0");
+        ensure!(self.streams != Some(0), "--streams is 0, and a call needs one");
         ensure!(self.concurrency != Some(0), "--concurrency is 0, which refuses every call");
         ensure!(!self.loads.is_empty(), "--loads is empty, and there is nothing to measure");
         let invalid = self.loads.iter().find(|load| !(**load > 0.0 && load.is_finite()));

@@ -32,13 +32,17 @@ pub enum Peer {
     Tarpc,
 }
 
-/// The fixed limit of peers that have one.
+/// The limits of peers that have fixed ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// The calls that are admitted at once.
     pub in_flight: usize,
     /// The connections that share it.
     pub connections: usize,
+    /// How many calls a connection of HTTP/2 may have in flight, unless by default.
+    pub streams: Option<u32>,
+    /// How many cancelled streams a connection of HTTP/2 may have before it is closed, unless by default.
+    pub cancelled_streams: Option<usize>,
 }
 
 /// A client with its connections.
@@ -95,8 +99,8 @@ impl Peer {
         match self {
             Self::BynameFrames | Self::BynameHttp => byname::serve(listener, work, None).await,
             Self::BynameFixed => byname::serve(listener, work, Some(limit.in_flight)).await,
-            Self::Tonic => tonic::serve(listener, work, limit.in_flight).await,
-            Self::Axum => axum::serve(listener, work, limit.in_flight).await,
+            Self::Tonic => tonic::serve(listener, work, limit).await,
+            Self::Axum => axum::serve(listener, work, limit).await,
             Self::Tarpc => tarpc::serve(listener, work, limit.in_flight.div_ceil(limit.connections)).await,
         }
     }
@@ -128,7 +132,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
         let work = Arc::new(Work::new(Function::Wait, Duration::ZERO));
-        let serving = tokio::spawn(peer.serve(listener, work, Limit { in_flight: 1, connections: 1 }));
+        let serving = tokio::spawn(peer.serve(
+            listener,
+            work,
+            Limit { in_flight: 1, connections: 1, streams: None, cancelled_streams: None },
+        ));
         (serving, peer.caller(server, 1).await.unwrap())
     }
 

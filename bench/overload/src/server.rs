@@ -32,6 +32,12 @@ pub struct Options {
     /// The connections that share the limit where it is that of a connection
     #[arg(long, default_value_t = 8)]
     connections: usize,
+    /// How many calls a connection of HTTP/2 may have in flight
+    #[arg(long)]
+    streams: Option<u32>,
+    /// How many cancelled streams a connection of HTTP/2 may have before it is closed
+    #[arg(long)]
+    cancelled_streams: Option<usize>,
     #[arg(long, default_value_t = 1)]
     workers: usize,
 }
@@ -56,7 +62,12 @@ pub fn serve(options: &Options) -> Result<()> {
             }
             std::process::exit(0);
         });
-        let limit = Limit { in_flight: options.concurrency, connections: options.connections };
+        let limit = Limit {
+            in_flight: options.concurrency,
+            connections: options.connections,
+            streams: options.streams,
+            cancelled_streams: options.cancelled_streams,
+        };
         // In a task, so that the worker threads accept the connections too.
         tokio::spawn(options.peer.serve(listener, work, limit)).await?
     })
@@ -104,6 +115,8 @@ impl ServerProcess {
             .args(["--function", &options.function.argument(), "--work-us", &options.work_us.to_string()])
             .args(["--concurrency", &concurrency.to_string(), "--connections", &options.connections.to_string()])
             .args(["--workers", &options.workers.to_string()])
+            .args(options.streams.map(|most| format!("--streams={most}")))
+            .args(options.cancelled_streams.map(|most| format!("--cancelled-streams={most}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -25,15 +25,14 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 
-use super::tonic::CANCELLED_STREAMS;
-use super::{Caller, NoAnswer};
+use super::{Caller, Limit, NoAnswer};
 use crate::function::Work;
 
-pub async fn serve(listener: TcpListener, work: Arc<Work>, in_flight: usize) -> Result<()> {
+pub async fn serve(listener: TcpListener, work: Arc<Work>, limit: Limit) -> Result<()> {
     let layers = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(|_: BoxError| async { StatusCode::SERVICE_UNAVAILABLE }))
         .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(in_flight));
+        .layer(GlobalConcurrencyLimitLayer::new(limit.in_flight));
     let function = move |Json(number): Json<u64>| {
         let work = Arc::clone(&work);
         async move { Json(work.run(number).await) }
@@ -45,7 +44,12 @@ pub async fn serve(listener: TcpListener, work: Arc<Work>, in_flight: usize) -> 
         let _ = stream.set_nodelay(true);
         let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         server.timer(TokioTimer::new());
-        server.max_pending_accept_reset_streams(CANCELLED_STREAMS).max_local_error_reset_streams(None);
+        if let Some(most) = limit.streams {
+            server.max_concurrent_streams(most);
+        }
+        if let Some(most) = limit.cancelled_streams {
+            server.max_pending_accept_reset_streams(most);
+        }
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
     }

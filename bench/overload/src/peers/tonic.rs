@@ -18,7 +18,7 @@ use tower::load_shed::LoadShedLayer;
 
 use self::jobs_client::JobsClient;
 use self::jobs_server::{Jobs, JobsServer};
-use super::{Caller, NoAnswer};
+use super::{Caller, Limit, NoAnswer};
 use crate::function::Work;
 
 // What `package overload; service Jobs { … }` makes of a .proto file.
@@ -39,17 +39,17 @@ impl Jobs for Functions {
     }
 }
 
-/// How many cancelled streams a connection may have before the server closes it. Its own limit, 20, is against hostile
-/// clients. Here callers cancel at their deadline.
-pub const CANCELLED_STREAMS: usize = 1 << 20;
-
-pub async fn serve(listener: TcpListener, work: Arc<Work>, in_flight: usize) -> Result<()> {
+pub async fn serve(listener: TcpListener, work: Arc<Work>, limit: Limit) -> Result<()> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     // tonic answers `resource_exhausted` where tower's load-shed fails.
-    let layers = ServiceBuilder::new().layer(LoadShedLayer::new()).layer(GlobalConcurrencyLimitLayer::new(in_flight));
-    let server = Server::builder()
-        .http2_max_pending_accept_reset_streams(Some(CANCELLED_STREAMS))
-        .http2_max_local_error_reset_streams(None)
+    let in_flight = GlobalConcurrencyLimitLayer::new(limit.in_flight);
+    let layers = ServiceBuilder::new().layer(LoadShedLayer::new()).layer(in_flight);
+    let server = match limit.streams {
+        Some(most) => Server::builder().max_concurrent_streams(most),
+        None => Server::builder(),
+    };
+    let server = server
+        .http2_max_pending_accept_reset_streams(limit.cancelled_streams)
         .layer(layers.into_inner())
         .add_service(JobsServer::new(Functions(work)));
     Ok(server.serve_with_incoming(incoming).await?)
