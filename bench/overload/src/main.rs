@@ -163,8 +163,9 @@ impl Options {
         ensure!(self.streams != Some(0), "--streams is 0, and a call needs one");
         ensure!(self.concurrency != Some(0), "--concurrency is 0, which refuses every call");
         ensure!(!self.loads.is_empty(), "--loads is empty, and there is nothing to measure");
-        let invalid = self.loads.iter().find(|load| !(**load > 0.0 && load.is_finite()));
-        ensure!(invalid.is_none(), "--loads has {invalid:?}, and a load is a number above 0");
+        for load in &self.loads {
+            ensure!(*load > 0.0 && load.is_finite(), "--loads has {load}, and a load is a number above 0");
+        }
         Ok(())
     }
 
