@@ -2,28 +2,39 @@
 
 mod closed_functions;
 
+use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::runtime::Handle;
 
 pub(crate) use self::closed_functions::{ClosedBy, ClosedFunctions, ClosedPattern};
+use crate::admission_rounds::{AdmissionRounds, LongPolls};
 use crate::call_semaphore::{CallPermits, Permit};
+use crate::clock_and_chance::{RealInstant, random_fraction, random_number, real_now};
 use crate::error::{Code, Error};
-use crate::limits_and_timeouts::Limit;
+use crate::limits_and_timeouts::{Limit, Limits};
 use crate::metadata;
 use crate::networks::NetworkList;
 use crate::peer::Peer;
 use crate::priority::Priority;
+use crate::round_shares::ArrivedCall;
+use crate::runtime;
 
 /// How many calls of a server may run, how many do, and whether it wants more.
 ///
 /// Every way in, a call that is polled inline, and a client within the process take their permits here.
 pub(crate) struct Admission {
     permits: Arc<CallPermits>,
-    /// How many calls have come whose tasks were not polled yet.
-    unstarted: AtomicUsize,
+    /// Which calls are admitted while a queue stands in front of the threads.
+    rounds: AdmissionRounds,
+    /// Makes the numbers of callers unpredictable.
+    secret: u64,
     /// Whether `!ready` is answered 503 while calls are still accepted.
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -33,10 +44,14 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Admits `in_flight` calls at once.
-    pub(crate) fn new(in_flight: usize) -> Arc<Self> {
+    /// For functions whose long polls are told to `long_polls`.
+    pub(crate) fn new(limits: &Limits, long_polls: Arc<LongPolls>) -> Arc<Self> {
+        let rounds = AdmissionRounds::new(long_polls);
+        rounds.set_target(limits.queue_delay);
         Arc::new(Self {
-            permits: CallPermits::new(in_flight),
-            unstarted: AtomicUsize::new(0),
+            permits: CallPermits::new(limits.in_flight),
+            rounds,
+            secret: random_number(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             trusted: NetworkList::default(),
@@ -64,20 +79,90 @@ impl Admission {
         let Some(peer) = caller.peer else {
             return false;
         };
-        let is_forwarded =
-            caller.is_forwarded || peer.address != peer.connection || metadata::is_forwarded(caller.metadata);
-        peer.identity.is_some() && !is_forwarded || self.trusted.contains(&peer.address)
+        peer.identity.is_some() && !caller.is_forwarded() || self.trusted.contains(&peer.address)
     }
 
-    /// The permit to run a call of this priority. It is held until the function ends.
+    /// The permit to run a call of this priority that has come now. It is held until the function ends.
     ///
     /// # Errors
     ///
-    /// `resource_exhausted` if all permits are held that calls of this priority may have.
+    /// `resource_exhausted` if calls have to wait too long for a thread, or if all permits are held that calls of this
+    /// priority may have.
     #[inline]
-    pub(crate) fn try_admit(&self, priority: Priority) -> Result<Permit, Error> {
+    pub(crate) fn try_admit(
+        self: &Arc<Self>,
+        priority: Priority,
+        caller: CallerTrust<'_>,
+        now: RealInstant,
+    ) -> Result<Permit, Error> {
+        if self.rounds.wants_probe(now.nanos()) {
+            self.send_probe(now);
+        }
+        if !self.rounds.admits(|| self.arrived(priority, caller)) {
+            return Err(queued_too_long());
+        }
         let most = share(priority, self.permits.limit());
         self.permits.try_acquire_within(most).ok_or_else(|| self.overloaded(priority, most))
+    }
+
+    /// A call that was admitted `waited` for the first poll of its task.
+    ///
+    /// # Errors
+    ///
+    /// `resource_exhausted` if that is too long.
+    #[inline]
+    pub(crate) fn start(&self, waited: Duration) -> Result<(), Error> {
+        if self.rounds.starts(waited, || real_now().nanos()) { Ok(()) } else { Err(queued_too_long()) }
+    }
+
+    /// Sends an empty task through the queue of the runtime. A task that was spawned is the next one of its thread, and a task
+    /// that wakes itself goes to the end of the queue. The second task pushes the probe out of the place of the next one,
+    /// from which other threads take nothing.
+    #[cold]
+    fn send_probe(self: &Arc<Self>, now: RealInstant) {
+        // A call within the process may come without a runtime.
+        let Ok(runtime) = Handle::try_current() else {
+            return self.rounds.probe_returned(now.nanos());
+        };
+        self.rounds.set_threads(runtime.metrics().num_workers());
+        let probe = QueueProbe(Arc::clone(self));
+        let mut is_polled = false;
+        runtime::spawn(&runtime, async move {
+            poll_fn(|cx| {
+                if std::mem::replace(&mut is_polled, true) {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            drop(probe);
+        });
+        runtime::spawn(&runtime, async {});
+    }
+
+    /// The call, as it gets its share.
+    #[cold]
+    fn arrived(&self, priority: Priority, caller: CallerTrust<'_>) -> ArrivedCall {
+        ArrivedCall { level: priority as usize, caller: self.caller(caller) }
+    }
+
+    /// A number that stands for a caller, which is known by its proven identity, or else by its address. An owner of IPv6
+    /// addresses usually has all with the same first half.
+    #[cold]
+    pub(crate) fn caller(&self, caller: CallerTrust<'_>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.secret.hash(&mut hasher);
+        if let Some(peer) = caller.peer {
+            match peer.proven_name().filter(|_| !caller.is_forwarded()) {
+                Some(name) => name.hash(&mut hasher),
+                None => match peer.address.ip() {
+                    Some(IpAddr::V6(address)) => address.octets()[..8].hash(&mut hasher),
+                    address => address.hash(&mut hasher),
+                },
+            }
+        }
+        hasher.finish()
     }
 
     #[cold]
@@ -95,16 +180,20 @@ impl Admission {
     }
 
     /// The calls in flight, as the server reports them to its callers: functions that run, calls that are with the
-    /// interceptors, and [`UnstartedCall`]s. A function counts until it ends, even if its caller is gone. A stream counts
-    /// until its last item. A request over HTTP counts once it was read.
+    /// interceptors, and calls whose tasks were not polled yet. A function counts until it ends, even if its caller is gone.
+    /// A stream counts until its last item. A request over HTTP counts once it was read.
     pub(crate) fn in_flight(&self) -> usize {
-        self.permits.acquired() + self.unstarted.load(Ordering::Relaxed)
+        self.permits.acquired()
     }
 
-    /// A call has come that gets a task of its own. Drop this at the first poll of the task, before the call is admitted.
-    pub(crate) fn unstarted(self: &Arc<Self>) -> UnstartedCall {
-        self.unstarted.fetch_add(1, Ordering::Relaxed);
-        UnstartedCall(Arc::clone(self))
+    /// Calls of a connection have been waiting to be read for as long as this.
+    pub(crate) fn waits(&self, waited: Duration) {
+        self.rounds.waits(waited, real_now().nanos());
+    }
+
+    /// Sets how long calls may wait for a thread.
+    pub(crate) fn set_queue_delay(&self, delay: Duration) {
+        self.rounds.set_target(delay);
     }
 
     /// Admits this number of calls at once from now on.
@@ -152,7 +241,7 @@ fn share(priority: Priority, limit: usize) -> usize {
     }
 }
 
-/// What says whether a caller may raise the priority of its calls.
+/// What says who a caller is, and whether it may raise the priority of its calls.
 #[derive(Clone, Copy)]
 pub(crate) struct CallerTrust<'c> {
     pub(crate) metadata: &'c HeaderMap,
@@ -161,13 +250,30 @@ pub(crate) struct CallerTrust<'c> {
     pub(crate) is_forwarded: bool,
 }
 
-/// A call whose task was not polled yet. It is in flight, and has no permit.
-pub(crate) struct UnstartedCall(Arc<Admission>);
-
-impl Drop for UnstartedCall {
-    fn drop(&mut self) {
-        self.0.unstarted.fetch_sub(1, Ordering::Relaxed);
+impl CallerTrust<'_> {
+    /// Whether the identity of the connection is that of a proxy.
+    fn is_forwarded(&self) -> bool {
+        let is_at_the_connection = |peer: &Peer| peer.address == peer.connection;
+        self.is_forwarded || !self.peer.is_none_or(is_at_the_connection) || metadata::is_forwarded(self.metadata)
     }
+}
+
+/// A task that goes through the queue of the runtime. It has returned when it is dropped.
+struct QueueProbe(Arc<Admission>);
+
+impl Drop for QueueProbe {
+    fn drop(&mut self) {
+        self.0.rounds.probe_returned(real_now().nanos());
+    }
+}
+
+#[cold]
+fn queued_too_long() -> Error {
+    let why = "there are more calls than the threads of the server can run, and this one would wait for longer than \
+               `Limits::queue_delay` of the server; try again later";
+    Error::refused(Code::ResourceExhausted, why)
+        .of_limit(Limit::QueueDelay)
+        .with_retry_after(AdmissionRounds::retry_after(random_fraction()))
 }
 
 #[cfg(test)]
@@ -181,17 +287,20 @@ mod tests {
         assert_eq!(most(20), [15, 18, 20, 20]);
         assert_eq!([most(1), most(0)], [[1; 4], [0; 4]]);
         assert_eq!(most(usize::MAX)[3], usize::MAX);
-        let admission = Admission::new(4);
-        let held: Vec<_> = (0..3).map(|_| admission.try_admit(Priority::Batch).unwrap()).collect();
-        let refused = admission.try_admit(Priority::Batch).unwrap_err();
+        let admission = Admission::new(&Limits { in_flight: 4, ..Limits::default() }, Arc::default());
+        let nobody = HeaderMap::new();
+        let caller = CallerTrust { metadata: &nobody, peer: None, is_forwarded: false };
+        let admit = |priority| admission.try_admit(priority, caller, real_now());
+        let held: Vec<_> = (0..3).map(|_| admit(Priority::Batch).unwrap()).collect();
+        let refused = admit(Priority::Batch).unwrap_err();
         assert!(
             refused.message().starts_with("3 or more calls are in flight, and a call of priority `batch` "),
             "{refused}"
         );
         assert_eq!(refused.limit(), Some("in_flight"));
-        let last = admission.try_admit(Priority::Normal).unwrap();
-        assert!(admission.try_admit(Priority::Critical).is_err());
+        let last = admit(Priority::Normal).unwrap();
+        assert!(admit(Priority::Critical).is_err());
         drop((held, last));
-        assert!(admission.try_admit(Priority::Batch).is_ok());
+        assert!(admit(Priority::Batch).is_ok());
     }
 }

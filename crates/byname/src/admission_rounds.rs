@@ -1,19 +1,23 @@
 //! Which calls are admitted when more come than the server can run: [`AdmissionRounds`].
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::round_shares::{ArrivedCall, RoundShares};
 
 /// Refuses calls while a queue stands in front of the runtime's threads, so that the calls that are admitted are answered in
-/// time. It has no clock and does no I/O. `docs/decisions/0157` has the comparison with other rules.
+/// time. It has no clock and does no I/O. Times are in nanoseconds since any time. `docs/decisions/0157` has the comparison with other rules.
 ///
 /// The queue is measured by a *probe*: an empty task that goes once through the queue of the runtime. The time that it takes
-/// is a *round*. While rounds are short, everything is admitted. Once no round was shorter than the target for 100 ms, there is
-/// a limit for each round: as many calls as the server lately ran in half of the target. So the rounds get short again. A
+/// is a *round*. While rounds are short, everything is admitted. Once no round was shorter than the target for 100 ms, and the
+/// last one was ten times as long, there is a limit for each round: as many calls as the server lately ran in half of the target.
+/// So the rounds get short again. A shorter queue is usually one of callers that wait for each other, and does not grow. A
 /// function that waits for others is not in the queue, so it is not limited. The limit ends after 100 ms in which at most an
 /// eighth of the calls was refused.
+///
+/// The room of a round is divided by [`RoundShares`]: the most important calls first, and among calls of one priority the callers
+/// alike.
 ///
 /// The target is 5 ms, or longer where functions keep their threads for longer than that: a call that comes then waits for
 /// such a poll however few are admitted.
@@ -30,111 +34,118 @@ use tokio::time::Instant;
 ///   are polled in place too.
 /// - When a task of a call is polled for the first time it asks [`starts`](Self::starts). A call that may not start was not
 ///   executed.
-/// - After each poll of a function it tells [`polled`](Self::polled) how long that took.
+/// - After each long poll of a function it tells [`long_polls`](Self::long_polls) how long that took.
 ///
 /// With no queue, `admits`, `starts` and `wants_probe` each read one atomic value.
 #[derive(Debug)]
-pub struct AdmissionRounds {
-    start: Instant,
-    /// When [`wants_probe`](Self::wants_probe) has something to do, in microseconds since `start`.
+pub(crate) struct AdmissionRounds {
+    /// When [`wants_probe`](Self::wants_probe) has something to do, in nanoseconds.
     next: AtomicU64,
     /// From which wait on a call that starts is looked at, in microseconds.
     late: AtomicU64,
-    /// How many calls may still be admitted.
-    room: AtomicUsize,
-    /// The calls that were refused since `room` was set.
-    refused: AtomicUsize,
-    /// The squares of polls that were longer than the target, since they were last read.
-    long_polls: AtomicU64,
+    /// Whether all calls are admitted and none is counted.
+    is_open: AtomicBool,
+    long_polls: Arc<LongPolls>,
     rounds: Mutex<QueueRounds>,
 }
 
+/// The polls of functions that were longer than the target.
+#[derive(Debug, Default)]
+pub(crate) struct LongPolls {
+    /// The sum of their squares since it was last read, in square microseconds.
+    squares: AtomicU64,
+}
+
+impl LongPolls {
+    /// A poll of a function took so long. Short ones may be left out.
+    pub(crate) fn add(&self, took: Duration) {
+        if took > Duration::from_micros(TARGET) {
+            let took = micros(took).min(LONGEST_POLL);
+            self.squares.fetch_add(took * took, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&self) -> u64 {
+        if self.squares.load(Ordering::Relaxed) == 0 { 0 } else { self.squares.swap(0, Ordering::Relaxed) }
+    }
+}
+
 impl AdmissionRounds {
-    /// For a runtime with this number of threads.
-    pub fn new(threads: usize, now: Instant) -> Self {
+    /// For a runtime with one thread, until [`set_threads`](Self::set_threads).
+    pub(crate) fn new(long_polls: Arc<LongPolls>) -> Self {
         Self {
-            start: now,
             next: AtomicU64::new(0),
             late: AtomicU64::new(TARGET),
-            room: AtomicUsize::new(UNLIMITED),
-            refused: AtomicUsize::new(0),
-            long_polls: AtomicU64::new(0),
-            rounds: Mutex::new(QueueRounds::new(threads)),
+            is_open: AtomicBool::new(true),
+            long_polls,
+            rounds: Mutex::new(QueueRounds::new()),
         }
+    }
+
+    /// How long a round may take. [`Duration::MAX`] admits everything.
+    pub(crate) fn set_target(&self, target: Duration) {
+        let base = if target == Duration::MAX { OFF } else { micros(target).clamp(1, LONGEST_TARGET) };
+        self.change(0, |rounds, _| rounds.set_base(base));
+    }
+
+    /// The number of threads of the runtime.
+    pub(crate) fn set_threads(&self, threads: usize) {
+        self.lock().threads = threads.max(1) as u64;
     }
 
     /// Whether to send a probe now. Calls are about to be read.
     #[inline]
-    pub fn wants_probe(&self, now: Instant) -> bool {
-        let now = self.micros(now);
-        now >= self.next.load(Ordering::Relaxed) && self.change(now, |rounds, counted| rounds.look(now, counted))
+    pub(crate) fn wants_probe(&self, now: u64) -> bool {
+        now >= self.next.load(Ordering::Relaxed) && self.change(now, QueueRounds::look)
     }
 
     /// Whether to run the call that has come.
     #[inline]
-    pub fn admits(&self) -> bool {
-        self.room.load(Ordering::Relaxed) == UNLIMITED || self.take_room()
+    pub(crate) fn admits(&self, call: impl FnOnce() -> ArrivedCall) -> bool {
+        self.is_open.load(Ordering::Relaxed) || self.comes(call())
     }
 
     /// Whether to run a call that was admitted, and has waited so long for its first poll.
     #[inline]
-    pub fn starts(&self, waited: Duration, now: impl FnOnce() -> Instant) -> bool {
+    pub(crate) fn starts(&self, waited: Duration, now: impl FnOnce() -> u64) -> bool {
         let waited = micros(waited);
-        waited < self.late.load(Ordering::Relaxed) || {
-            let now = self.micros(now());
-            self.change(now, |rounds, counted| rounds.starts(now, waited, counted))
-        }
+        waited < self.late.load(Ordering::Relaxed) || self.change(now(), |rounds, now| rounds.starts(now, waited))
     }
 
-    /// A poll of a function took so long.
-    #[inline]
-    pub fn polled(&self, took: Duration) {
-        if took > Duration::from_micros(TARGET) {
-            let took = micros(took).min(LONGEST_POLL);
-            self.long_polls.fetch_add(took * took, Ordering::Relaxed);
+    /// Calls have been waiting to be read for as long as this.
+    pub(crate) fn waits(&self, waited: Duration, now: u64) {
+        let waited = micros(waited);
+        if waited >= self.late.load(Ordering::Relaxed) {
+            self.change(now, |rounds, now| rounds.waits(now, waited));
         }
     }
 
     /// A probe has been through the queue, or was dropped.
-    pub fn probe_returned(&self, now: Instant) {
-        let now = self.micros(now);
-        self.change(now, |rounds, counted| rounds.returned(now, counted));
+    pub(crate) fn probe_returned(&self, now: u64) {
+        self.change(now, QueueRounds::returned);
     }
 
     /// When a caller that was refused may try again. `chance` is random, from 0 to 1, so that they do not all come back at
     /// once.
-    pub fn retry_after(chance: f64) -> Duration {
+    pub(crate) fn retry_after(chance: f64) -> Duration {
         Duration::from_micros(WINDOW) + Duration::from_micros(2 * WINDOW).mul_f64(chance)
     }
 
-    fn take_room(&self) -> bool {
-        let take = |room| if room == UNLIMITED { Some(room) } else { usize::checked_sub(room, 1) };
-        let is_admitted = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-        if !is_admitted {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        is_admitted
+    #[cold]
+    fn comes(&self, call: ArrivedCall) -> bool {
+        self.lock().comes(call)
     }
 
     #[cold]
-    fn change<T>(&self, now: u64, change: impl FnOnce(&mut QueueRounds, Counted) -> T) -> T {
+    fn change<T>(&self, now: u64, change: impl FnOnce(&mut QueueRounds, u64) -> T) -> T {
+        let now = now / 1000;
         let mut rounds = self.lock();
-        let admitted = rounds.room.saturating_sub(self.room.load(Ordering::Relaxed));
-        let counted = Counted { admitted, refused: self.refused.load(Ordering::Relaxed) };
-        rounds.measure_polls(now, self.long_polls.swap(0, Ordering::Relaxed));
-        rounds.sets_room = false;
-        let result = change(&mut rounds, counted);
-        if rounds.sets_room {
-            self.room.store(rounds.room, Ordering::Relaxed);
-            self.refused.store(0, Ordering::Relaxed);
-        }
+        rounds.measure_polls(now, self.long_polls.take());
+        let result = change(&mut rounds, now);
+        self.is_open.store(matches!(rounds.phase, QueuePhase::Open), Ordering::Relaxed);
         self.late.store(rounds.late(), Ordering::Relaxed);
-        self.next.store(rounds.next, Ordering::Relaxed);
+        self.next.store(rounds.next.saturating_mul(1000), Ordering::Relaxed);
         result
-    }
-
-    fn micros(&self, now: Instant) -> u64 {
-        micros(now.saturating_duration_since(self.start))
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueRounds> {
@@ -146,13 +157,21 @@ fn micros(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros().into())
 }
 
-/// How long a round may take, in microseconds like all times here.
+/// How long a round may take if nothing is set, and the length of polls that are looked at. In microseconds like all times from
+/// here on.
 const TARGET: u64 = 5_000;
+/// In place of the target if all calls are admitted.
+const OFF: u64 = u64::MAX;
+const LONGEST_TARGET: u64 = 60_000_000;
 /// Rounds have to be late for this time before there is a limit, or for this number of targets if that is longer.
 const STANDS: u64 = 100_000;
 const STANDS_TARGETS: u64 = 6;
 /// How many calls have to come or to start late in this time. A few calls of a slow function are no overload.
 const STANDS_CALLS: usize = 8;
+/// How long the last round has to be before there is a limit: in targets as they were set, or in targets as they are if functions
+/// keep their threads for longer.
+const DEEP_SET_TARGETS: u64 = 10;
+const DEEP_TARGETS: u64 = 2;
 /// Calls are counted for this time before the limit changes or ends, or for this number of targets if that is longer.
 const WINDOW: u64 = 100_000;
 const WINDOW_TARGETS: u64 = 6;
@@ -171,18 +190,6 @@ const LONGEST_POLL: u64 = 100_000;
 /// grows slowly, or not at all.
 const FEW: usize = 8;
 
-/// The room while all calls are admitted. It is not counted down.
-const UNLIMITED: usize = usize::MAX;
-/// The room while all calls are admitted and counted.
-const COUNTED: usize = usize::MAX / 2;
-
-/// The calls since the room was set.
-#[derive(Clone, Copy)]
-struct Counted {
-    admitted: usize,
-    refused: usize,
-}
-
 /// The state that rarely changes. Its methods get the time in microseconds.
 #[derive(Debug)]
 struct QueueRounds {
@@ -191,11 +198,16 @@ struct QueueRounds {
     /// When the probe was sent that is in the queue.
     sent: Option<u64>,
     next: u64,
-    room: usize,
-    sets_room: bool,
+    /// The calls of this round that were admitted, and those that were refused.
+    admitted: usize,
+    refused: usize,
+    /// It is made when it is first needed, because it is large.
+    shares: Option<RoundShares>,
     /// How long a call that comes is likely to wait for a long poll that goes on, and until when that is known.
     blocked: f64,
     measured: u64,
+    /// The target as it was set.
+    base: u64,
     target: u64,
 }
 
@@ -203,37 +215,73 @@ struct QueueRounds {
 enum QueuePhase {
     /// Rounds are not late. All calls are admitted.
     Open,
-    /// Rounds have been late since a time, and all calls are admitted. `late` calls have started late, and something
-    /// was late the last time at `seen`.
-    Standing { since: u64, seen: u64, late: usize },
+    /// Rounds have been late since a time, and all calls are admitted and counted. `late` calls have started late, and
+    /// something was late the last time at `seen`. `depth` is how long the last round, or the wait of a call, was.
+    Standing { since: u64, seen: u64, late: usize, depth: u64 },
     /// `limit` calls are admitted in each round. The other fields describe the window, which goes from `began` to `until` and on
     /// to the end of a round. The last round ended at `ended`.
     Limited { limit: usize, began: u64, until: u64, ended: u64, admitted: usize, refused: usize },
 }
 
 impl QueueRounds {
-    fn new(threads: usize) -> Self {
+    fn new() -> Self {
         Self {
-            threads: threads.max(1) as u64,
+            threads: 1,
             phase: QueuePhase::Open,
             sent: None,
             next: 0,
-            room: UNLIMITED,
-            sets_room: false,
+            admitted: 0,
+            refused: 0,
+            shares: None,
             blocked: 0.0,
             measured: 0,
+            base: TARGET,
             target: TARGET,
         }
     }
 
-    /// Calls are about to be read. Whether to send a probe.
-    fn look(&mut self, now: u64, counted: Counted) -> bool {
-        if let Some(sent) = self.sent {
-            if matches!(self.phase, QueuePhase::Open) && now >= sent + self.target {
-                self.stand(sent, now);
-                self.next = sent + self.stands();
+    fn set_base(&mut self, base: u64) {
+        (self.base, self.target, self.blocked) = (base, base, 0.0);
+        self.open();
+        self.next = if base == OFF { u64::MAX } else { 0 };
+    }
+
+    /// A call has come. Whether it is admitted.
+    fn comes(&mut self, call: ArrivedCall) -> bool {
+        let Some(shares) = &mut self.shares else {
+            return true;
+        };
+        let is_admitted = match self.phase {
+            QueuePhase::Open => return true,
+            QueuePhase::Standing { .. } => {
+                shares.count(call);
+                true
             }
-            self.limit_if_standing(now, counted);
+            QueuePhase::Limited { .. } => {
+                shares.count(call);
+                shares.takes(call, self.admitted)
+            }
+        };
+        *(if is_admitted { &mut self.admitted } else { &mut self.refused }) += 1;
+        is_admitted
+    }
+
+    /// Calls are about to be read. Whether to send a probe.
+    fn look(&mut self, now: u64) -> bool {
+        if let Some(sent) = self.sent {
+            let age = now.saturating_sub(sent);
+            match &mut self.phase {
+                QueuePhase::Open if age >= self.target => {
+                    self.stand(sent, now, age);
+                    self.next = sent + self.stands();
+                }
+                QueuePhase::Standing { depth, .. } => {
+                    *depth = age.max(*depth);
+                    self.next = now + self.target;
+                }
+                QueuePhase::Open | QueuePhase::Limited { .. } => {}
+            }
+            self.limit_if_standing(now);
             return false;
         }
         let is_over = match self.phase {
@@ -255,52 +303,63 @@ impl QueueRounds {
         true
     }
 
-    fn returned(&mut self, now: u64, counted: Counted) {
+    fn returned(&mut self, now: u64) {
         let Some(sent) = self.sent.take() else { return };
-        let is_late = now.saturating_sub(sent) >= self.target;
-        self.next = now;
+        let took = now.saturating_sub(sent);
+        let is_late = took >= self.target;
+        self.next = if self.base == OFF { u64::MAX } else { now };
         match &mut self.phase {
-            QueuePhase::Open if is_late => self.stand(sent, now),
-            QueuePhase::Open => self.next = now + PAUSE,
-            QueuePhase::Standing { seen, .. } if is_late => {
-                *seen = now;
-                self.limit_if_standing(now, counted);
+            QueuePhase::Open if is_late => self.stand(sent, now, took),
+            QueuePhase::Open => self.next = self.next.saturating_add(PAUSE),
+            QueuePhase::Standing { seen, depth, .. } if is_late => {
+                (*seen, *depth) = (now, took);
+                self.limit_if_standing(now);
             }
             QueuePhase::Standing { .. } => {
                 self.open();
                 self.next = now + PAUSE;
             }
-            QueuePhase::Limited { .. } => self.count_round(now, counted),
+            QueuePhase::Limited { .. } => self.count_round(now),
         }
     }
 
     /// A call gets its first poll. Whether it may start.
-    fn starts(&mut self, now: u64, waited: u64, counted: Counted) -> bool {
+    fn starts(&mut self, now: u64, waited: u64) -> bool {
         if waited < self.late() {
             return true;
         }
+        if let QueuePhase::Limited { refused, .. } = &mut self.phase {
+            *refused += 1;
+            return false;
+        }
+        self.waits(now, waited);
+        true
+    }
+
+    /// Calls have waited for as long as this.
+    fn waits(&mut self, now: u64, waited: u64) {
+        if waited < self.late() {
+            return;
+        }
         match &mut self.phase {
             QueuePhase::Open => {
-                self.stand(now.saturating_sub(waited), now);
+                self.stand(now.saturating_sub(waited), now, waited);
                 if self.sent.is_none() {
                     self.next = now;
                 }
             }
-            QueuePhase::Standing { seen, late, .. } => {
-                (*seen, *late) = (now, *late + 1);
-                self.limit_if_standing(now, counted);
+            QueuePhase::Standing { seen, late, depth, .. } => {
+                (*seen, *late, *depth) = (now, *late + 1, waited);
+                self.limit_if_standing(now);
             }
-            QueuePhase::Limited { refused, .. } => {
-                *refused += 1;
-                return false;
-            }
+            QueuePhase::Limited { .. } => {}
         }
-        true
     }
 
     /// From which wait on [`starts`](Self::starts) has something to do.
     fn late(&self) -> u64 {
         match self.phase {
+            _ if self.base == OFF => u64::MAX,
             QueuePhase::Open | QueuePhase::Standing { .. } => self.target,
             QueuePhase::Limited { .. } => self.target * STALE_TARGETS,
         }
@@ -311,10 +370,10 @@ impl QueueRounds {
     fn measure_polls(&mut self, now: u64, squares: u64) {
         let elapsed = now.saturating_sub(self.measured);
         self.measured = self.measured.max(now);
-        if self.blocked > 0.0 || squares > 0 {
+        if self.base != OFF && (self.blocked > 0.0 || squares > 0) {
             let kept = (-(elapsed as f64) / MEMORY as f64).exp();
             self.blocked = self.blocked * kept + squares as f64 / (self.threads * MEMORY) as f64;
-            self.target = (self.blocked as u64).clamp(TARGET, LONGEST_POLL);
+            self.target = (self.blocked as u64).min(LONGEST_POLL).max(self.base);
         }
     }
 
@@ -328,19 +387,18 @@ impl QueueRounds {
 
     fn open(&mut self) {
         self.phase = QueuePhase::Open;
-        self.set_room(UNLIMITED);
     }
 
-    fn stand(&mut self, since: u64, now: u64) {
-        self.phase = QueuePhase::Standing { since, seen: now, late: 0 };
-        self.set_room(COUNTED);
+    fn stand(&mut self, since: u64, now: u64, depth: u64) {
+        self.phase = QueuePhase::Standing { since, seen: now, late: 0, depth };
+        (self.admitted, self.refused) = (0, 0);
+        self.shares.get_or_insert_with(RoundShares::new).begin(now);
     }
 
-    fn limit_if_standing(&mut self, now: u64, counted: Counted) {
-        let QueuePhase::Standing { since, late, .. } = self.phase else { return };
-        // What was counted before the room was set now says nothing.
-        let calls = if self.sets_room { 0 } else { counted.admitted.saturating_add(late) };
-        if now >= since + self.stands() && calls >= STANDS_CALLS {
+    fn limit_if_standing(&mut self, now: u64) {
+        let QueuePhase::Standing { since, late, depth, .. } = self.phase else { return };
+        let deep = (DEEP_SET_TARGETS * self.base).max(DEEP_TARGETS * self.target);
+        if now >= since + self.stands() && depth >= deep && self.admitted + late >= STANDS_CALLS {
             self.limit(1, now, 0);
             if self.sent.is_some() {
                 self.next = u64::MAX;
@@ -354,20 +412,23 @@ impl QueueRounds {
     fn limit(&mut self, limit: usize, now: u64, window: u64) {
         self.phase =
             QueuePhase::Limited { limit, began: now, until: now + window, ended: now, admitted: 0, refused: 0 };
-        self.set_room(limit);
+        if let Some(shares) = &mut self.shares {
+            shares.divide(now);
+        }
+        self.begin_round(limit, now);
     }
 
     /// A round has ended while there is a limit.
-    fn count_round(&mut self, now: u64, counted: Counted) {
+    fn count_round(&mut self, now: u64) {
         let (window, target) = (self.window(), self.target);
         let QueuePhase::Limited { limit, began, until, ended, admitted, refused } = &mut self.phase else { return };
-        *admitted += counted.admitted;
-        *refused += counted.refused;
+        *admitted += self.admitted;
+        *refused += self.refused;
         *ended = now;
         let elapsed = now.saturating_sub(*began).max(1);
         if now < *until {
-            let room = *limit;
-            self.set_room(room);
+            let limit = *limit;
+            self.begin_round(limit, now);
         } else if *until - *began >= WINDOW && *refused * FEW <= *admitted + *refused {
             self.open();
         } else {
@@ -377,9 +438,11 @@ impl QueueRounds {
         }
     }
 
-    fn set_room(&mut self, room: usize) {
-        self.room = room;
-        self.sets_room = true;
+    fn begin_round(&mut self, limit: usize, now: u64) {
+        (self.admitted, self.refused) = (0, 0);
+        if let Some(shares) = &mut self.shares {
+            shares.next_round(limit, now);
+        }
     }
 }
 
@@ -389,21 +452,23 @@ mod tests {
 
     use super::*;
 
+    const CALL: ArrivedCall = ArrivedCall { level: 2, caller: 7 };
+
     /// A server in virtual time. `at` is in milliseconds.
     struct Steps {
         rounds: AdmissionRounds,
-        start: Instant,
         at: u64,
     }
 
     impl Steps {
         fn new() -> Self {
-            let start = Instant::now();
-            Self { rounds: AdmissionRounds::new(2, start), start, at: 0 }
+            let rounds = AdmissionRounds::new(Arc::default());
+            rounds.set_threads(2);
+            Self { rounds, at: 0 }
         }
 
-        fn now(&self) -> Instant {
-            self.start + Duration::from_millis(self.at)
+        fn now(&self) -> u64 {
+            self.at * 1_000_000
         }
 
         fn wants_probe(&self) -> bool {
@@ -420,7 +485,7 @@ mod tests {
 
         /// Makes `calls` calls. Returns how many are admitted.
         fn admitted(&self, calls: usize) -> usize {
-            (0..calls).filter(|_| self.rounds.admits()).count()
+            (0..calls).filter(|_| self.rounds.admits(|| CALL)).count()
         }
 
         /// Makes a round in which `calls` calls come. Returns how many were admitted.
@@ -432,11 +497,17 @@ mod tests {
             admitted
         }
 
-        /// Rounds of 20 ms with 20 calls, until calls are refused. Then the queue passes.
+        /// Makes rounds as [`round`](Self::round) does. Returns how many calls were admitted in all of them: room that one
+        /// round leaves may be used in the next.
+        fn rounds(&mut self, rounds: usize, takes: u64, calls: usize) -> usize {
+            (0..rounds).map(|_| self.round(takes, calls)).sum()
+        }
+
+        /// Rounds of 60 ms with 20 calls, until calls are refused. Then the queue passes.
         fn limited() -> Self {
             let mut steps = Self::new();
-            for _ in 0..5 {
-                assert_eq!(steps.round(20, 20), 20, "at {} ms", steps.at);
+            for _ in 0..2 {
+                assert_eq!(steps.round(60, 20), 20, "at {} ms", steps.at);
             }
             assert_eq!(steps.round(100, 20), 1);
             steps
@@ -510,8 +581,51 @@ mod tests {
             assert!(steps.starts(at) && steps.admitted(1) == 1, "at {at} ms");
         }
         steps.at = 100;
-        assert!(steps.starts(19));
+        assert!(steps.starts(49));
+        assert_eq!(steps.admitted(20), 20, "it is not ten targets");
+        assert!(steps.starts(50));
         assert_eq!(steps.admitted(20), 1);
+    }
+
+    #[test]
+    fn calls_that_wait_to_be_read_show_a_queue_too() {
+        let mut steps = Steps::new();
+        for at in (0..=100).step_by(5) {
+            steps.at = at;
+            assert_eq!(steps.admitted(1), 1);
+            steps.rounds.waits(Duration::from_millis(at), steps.now());
+        }
+        assert_eq!(steps.admitted(20), 1);
+    }
+
+    #[test]
+    fn a_short_queue_limits_nothing_however_long_it_stands() {
+        let mut steps = Steps::new();
+        for _ in 0..500 {
+            assert_eq!(steps.round(49, 20), 20, "at {} ms", steps.at);
+        }
+        assert_eq!(steps.round(50, 20), 20);
+        assert_eq!(steps.round(1, 20), 1);
+    }
+
+    #[test]
+    fn the_target_can_be_set_and_turned_off_at_any_time() {
+        let mut steps = Steps::limited();
+        steps.rounds.set_target(Duration::MAX);
+        assert_eq!(steps.admitted(1000), 1000);
+        steps.at += 1000;
+        assert!(!steps.wants_probe() && steps.starts(10_000));
+        steps.returned();
+        assert!(!steps.wants_probe());
+        steps.rounds.set_target(Duration::from_millis(50));
+        for _ in 0..20 {
+            assert_eq!(steps.round(49, 20), 20);
+            steps.at += 10;
+        }
+        for _ in 0..2 {
+            assert_eq!(steps.round(500, 20), 20);
+        }
+        assert_eq!(steps.round(1, 20), 1);
     }
 
     #[test]
@@ -532,24 +646,41 @@ mod tests {
             assert_eq!(steps.round(1, 20), 1);
         }
         // One call a millisecond is two in 2.5 ms.
-        for _ in 0..50 {
-            assert_eq!(steps.round(2, 200), 2);
-        }
+        let admitted = steps.rounds(50, 2, 200);
+        assert!((98..=104).contains(&admitted), "{admitted}");
     }
 
     #[test]
     fn the_limit_follows_what_runs() {
         let mut steps = Steps::limited();
-        let at = micros(Duration::from_millis(steps.at));
-        steps.rounds.change(at, |rounds, _| rounds.limit(40, at, WINDOW));
-        for _ in 0..20 {
-            assert_eq!(steps.round(5, 100), 40);
-        }
+        steps.rounds.change(steps.now(), |rounds, now| rounds.limit(40, now, WINDOW));
+        let admitted = steps.rounds(20, 5, 100);
+        assert!((780..=860).contains(&admitted), "{admitted}");
         // Half as fast: a window later the limit is a half.
-        for _ in 0..10 {
-            assert_eq!(steps.round(10, 100), 20);
+        let admitted = steps.rounds(10, 10, 100);
+        assert!((190..=250).contains(&admitted), "{admitted}");
+        steps.rounds(30, 10, 100);
+        let admitted = steps.rounds(10, 10, 100);
+        assert!((10..=60).contains(&admitted), "{admitted}");
+    }
+
+    #[test]
+    fn one_caller_does_not_use_up_the_room_of_others() {
+        let mut steps = Steps::limited();
+        steps.rounds.change(steps.now(), |rounds, now| rounds.limit(20, now, WINDOW));
+        let mut admitted = [0; 2];
+        for round in 0..300 {
+            assert!(steps.wants_probe());
+            let comes = |caller| steps.rounds.admits(|| ArrivedCall { level: 2, caller });
+            let busy = (0..50).filter(|_| comes(1)).count();
+            let other = (0..2).filter(|_| comes(2)).count();
+            if round >= 100 {
+                admitted = [admitted[0] + busy, admitted[1] + other];
+            }
+            steps.at += 2 + round % 2;
+            steps.returned();
         }
-        assert_eq!(steps.round(10, 100), 5);
+        assert!(admitted[1] >= 392 && (3000..4000).contains(&admitted[0]), "{admitted:?}");
     }
 
     #[test]
@@ -559,11 +690,10 @@ mod tests {
             assert_eq!(steps.round(1, 20), 1);
         }
         // One of three is refused.
-        for _ in 0..100 {
-            assert_eq!(steps.round(2, 3), 2);
-        }
+        let admitted = steps.rounds(100, 2, 3);
+        assert!((195..=206).contains(&admitted), "{admitted}");
         for nth in 0..50 {
-            assert_eq!(steps.round(2, if nth % 5 == 0 { 3 } else { 2 }), 2);
+            steps.round(2, if nth % 5 == 0 { 3 } else { 2 });
         }
         assert_eq!(steps.round(1, 1000), 1000);
     }
@@ -607,7 +737,7 @@ mod tests {
         for at in (0..3000).step_by(50) {
             steps.at = at;
             for _ in 0..2 {
-                steps.rounds.polled(Duration::from_millis(50));
+                steps.rounds.long_polls.add(Duration::from_millis(50));
             }
             if steps.wants_probe() {
                 steps.returned();
@@ -618,7 +748,7 @@ mod tests {
         assert!((45_000..55_000).contains(&target), "{target} µs");
         for _ in 0..20 {
             steps.at += 10;
-            (0..2).for_each(|_| steps.rounds.polled(Duration::from_millis(50)));
+            (0..2).for_each(|_| steps.rounds.long_polls.add(Duration::from_millis(50)));
             assert_eq!(steps.round(40, 20), 20);
         }
         steps.at += 3000;
@@ -630,7 +760,7 @@ mod tests {
     fn a_function_that_blocks_does_not_make_the_target_long() {
         let mut steps = Steps::new();
         for _ in 0..100 {
-            steps.rounds.polled(Duration::from_secs(3600));
+            steps.rounds.long_polls.add(Duration::from_secs(3600));
         }
         steps.at = 10;
         assert!(steps.wants_probe());
@@ -663,13 +793,13 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, a round has its limit, one call is always admitted in a new round, and after a pause all are.
+        /// Whatever happens, a round has its limit, calls are admitted again after some rounds without any, and after a pause all
+        /// are.
         #[test]
         fn a_round_admits_its_limit_and_a_pause_ends_it(deeds in proptest::collection::vec(deed(500_000), 1..400)) {
-            let start = Instant::now();
-            let rounds = AdmissionRounds::new(2, start);
-            let (mut at, mut is_sent, mut admitted) = (0, false, 0);
-            let time = |at| start + Duration::from_micros(at);
+            let rounds = AdmissionRounds::new(Arc::default());
+            let (mut at, mut is_sent, mut admitted, mut dry) = (0, false, 0, 0);
+            let time = |at: u64| at * 1000;
             for deed in deeds {
                 match deed {
                     Deed::Pass(micros) => at += micros,
@@ -678,9 +808,10 @@ mod tests {
                         prop_assert!(!(sends && is_sent), "one probe at a time");
                         is_sent |= sends;
                         let before = admitted;
-                        admitted += (0..calls).filter(|_| rounds.admits()).count();
+                        admitted += (0..calls).filter(|_| rounds.admits(|| CALL)).count();
                         if let QueuePhase::Limited { limit, .. } = rounds.lock().phase {
-                            prop_assert!(before > 0 || admitted > before, "a new round admits a call");
+                            dry = if before > 0 || admitted > before { 0 } else { dry + 1 };
+                            prop_assert!(dry <= 20, "no call was admitted in {dry} rounds");
                             prop_assert!(limit >= 1);
                         }
                     }
@@ -695,21 +826,18 @@ mod tests {
                         let starts = rounds.starts(Duration::from_micros(waited), || time(at));
                         prop_assert!(starts || was_limited && waited >= TARGET * STALE_TARGETS);
                     }
-                    Deed::Poll(took) => rounds.polled(Duration::from_micros(took)),
+                    Deed::Poll(took) => rounds.long_polls.add(Duration::from_micros(took)),
                 }
-                let room = rounds.room.load(Ordering::Relaxed);
-                match rounds.lock().phase {
-                    QueuePhase::Open => prop_assert_eq!(room, UNLIMITED),
-                    QueuePhase::Standing { .. } => prop_assert!(room > usize::MAX / 4 && room < UNLIMITED),
-                    QueuePhase::Limited { limit, .. } => prop_assert!(room <= limit),
-                }
+                let now = rounds.lock();
+                let QueuePhase::Limited { limit, .. } = now.phase else { continue };
+                prop_assert!(now.admitted <= 2 * limit + 8);
             }
             if is_sent {
                 rounds.probe_returned(time(at));
             }
             at += LONGEST_POLL * STANDS_TARGETS;
             rounds.wants_probe(time(at));
-            prop_assert!((0..1000).all(|_| rounds.admits()));
+            prop_assert!((0..1000).all(|_| rounds.admits(|| CALL)));
         }
 
         /// A server whose rounds and calls are never late refuses nothing.
@@ -717,14 +845,13 @@ mod tests {
         fn without_a_queue_nothing_is_refused(
             steps in proptest::collection::vec((0..TARGET, 0..500_usize, 0..TARGET), 1..300),
         ) {
-            let start = Instant::now();
-            let rounds = AdmissionRounds::new(4, start);
+            let rounds = AdmissionRounds::new(Arc::default());
             let mut at = 0;
             for (takes, calls, waited) in steps {
-                let sends = rounds.wants_probe(start + Duration::from_micros(at));
-                prop_assert!((0..calls).all(|_| rounds.admits()));
+                let sends = rounds.wants_probe(at * 1000);
+                prop_assert!((0..calls).all(|_| rounds.admits(|| CALL)));
                 at += takes;
-                let now = start + Duration::from_micros(at);
+                let now = at * 1000;
                 prop_assert!(rounds.starts(Duration::from_micros(waited), || now));
                 if sends {
                     rounds.probe_returned(now);

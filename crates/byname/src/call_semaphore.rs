@@ -30,6 +30,23 @@ pub(crate) struct CallPermits {
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<CallPermits>);
 
+/// The permit of a call.
+pub(crate) enum HeldPermit {
+    Own(Permit),
+    /// Shared with the interceptors of the call, because an interceptor may drop the request, and a function may outlive its
+    /// caller.
+    Shared(Arc<Permit>),
+}
+
+impl HeldPermit {
+    pub(crate) fn shared(self) -> Arc<Permit> {
+        match self {
+            Self::Own(permit) => Arc::new(permit),
+            Self::Shared(permit) => permit,
+        }
+    }
+}
+
 impl CallPermits {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {

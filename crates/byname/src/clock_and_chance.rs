@@ -9,7 +9,7 @@ mod seeded_run;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -26,8 +26,8 @@ pub(crate) struct RealInstant {
 }
 
 /// It is an hour before its first use, because a virtual clock may be behind the real one.
-static BEGINNING: LazyLock<Instant> = LazyLock::new(|| {
-    let now = Instant::now();
+static BEGINNING: LazyLock<std::time::Instant> = LazyLock::new(|| {
+    let now = std::time::Instant::now();
     now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
 });
 
@@ -47,16 +47,16 @@ impl RealInstant {
     }
 }
 
-impl From<Instant> for RealInstant {
-    fn from(time: Instant) -> Self {
+impl From<std::time::Instant> for RealInstant {
+    fn from(time: std::time::Instant) -> Self {
         let since = time.saturating_duration_since(*BEGINNING);
         // It is enough for 584 years.
         Self { nanos: since.as_secs().wrapping_mul(1_000_000_000).wrapping_add(since.subsec_nanos().into()) }
     }
 }
 
-fn clock() -> Instant {
-    if is_seeded() { tokio::time::Instant::now().into_std() } else { Instant::now() }
+fn clock() -> std::time::Instant {
+    if is_seeded() { tokio::time::Instant::now().into_std() } else { std::time::Instant::now() }
 }
 
 /// A number at random. It can be predicted by someone who has seen others.

@@ -19,13 +19,15 @@ use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
 use crate::admission::{Admission, CallerTrust, ClosedFunctions};
 use crate::arguments::{ArgumentSource, CallInput};
-use crate::call_semaphore::Permit;
+use crate::call_semaphore::{HeldPermit, Permit};
 use crate::call_telemetry::{self, CallTelemetry};
 use crate::catch_panic::{Panicked, caught};
+use crate::clock_and_chance::{RealInstant, real_now};
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
+use crate::function_limits::FunctionPermits;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
 use crate::interceptor::InterceptorChain;
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -66,6 +68,7 @@ pub(crate) enum Listing {
 /// The times of [`Limits`] that can be changed while the server runs.
 #[derive(Clone, Copy)]
 struct ChangedTimes {
+    queue_delay: Duration,
     drain: Duration,
     drain_delay: Duration,
 }
@@ -94,11 +97,15 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(registry: Registry, limits: Limits, listing: Listing, interceptors: InterceptorChain) -> Self {
-        let admission = Admission::new(limits.in_flight);
+        let admission = Admission::new(&limits, Arc::clone(registry.long_polls()));
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (sensitive, rules) = (Vec::new(), AccessRules::default());
-        let times = Mutex::new(ChangedTimes { drain: limits.drain, drain_delay: limits.drain_delay });
+        let times = Mutex::new(ChangedTimes {
+            queue_delay: limits.queue_delay,
+            drain: limits.drain,
+            drain_delay: limits.drain_delay,
+        });
         Self {
             registry,
             limits,
@@ -202,9 +209,9 @@ impl Dispatch {
 
     /// The limits that hold now.
     pub(crate) fn limits_now(&self) -> Limits {
-        let ChangedTimes { drain, drain_delay } = *self.times();
+        let ChangedTimes { queue_delay, drain, drain_delay } = *self.times();
         let in_flight = self.admission.most_in_flight();
-        Limits { in_flight, drain, drain_delay, ..self.limits.clone() }
+        Limits { in_flight, queue_delay, drain, drain_delay, ..self.limits.clone() }
     }
 
     /// Changes the limits that can be changed. What is as it was before is left alone, because another change may be made at
@@ -214,6 +221,10 @@ impl Dispatch {
             self.admission.set_in_flight(limits.in_flight);
         }
         let mut times = self.times();
+        if limits.queue_delay != before.queue_delay {
+            times.queue_delay = limits.queue_delay;
+            self.admission.set_queue_delay(limits.queue_delay);
+        }
         if limits.drain != before.drain {
             times.drain = limits.drain;
         }
@@ -301,20 +312,13 @@ impl Dispatch {
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Box::pin(ready(late(&request.name).into()));
         }
-        let caller = CallerTrust {
-            metadata: &request.metadata,
-            peer: request.peer.as_deref(),
-            is_forwarded: request.is_forwarded,
-        };
-        let own = entry.map(|entry| entry.handler.method.priority).unwrap_or_default();
-        let priority = request.priority.unwrap_or_else(|| self.admission.priority(own, caller));
-        let permit = match self.admission.try_admit(priority) {
-            Ok(permit) => permit,
-            Err(refused) => return Box::pin(ready(refused.into())),
-        };
-        // Shared, because an interceptor may drop the request, and a function may outlive its caller.
-        let permit = Arc::new(permit);
-        request.permit = Some(Arc::clone(&permit));
+        if request.permit.is_none()
+            && let Err(refused) = self.admit_early(entry, &mut request)
+        {
+            return Box::pin(ready(refused.into()));
+        }
+        let permit = request.permit.take().map(HeldPermit::shared);
+        request.permit = permit.clone().map(HeldPermit::Shared);
         let method = entry.map(|entry| &entry.handler.method);
         request.method = method.cloned().map(MethodRef::Shared);
         let own = method.and_then(|method| method.timeout);
@@ -340,6 +344,23 @@ impl Dispatch {
             })
             .await
         })
+    }
+
+    /// Takes the permit of a call before anything else is done for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Admission::try_admit`].
+    pub(crate) fn admit_early(&self, entry: Option<&Arc<RegistryEntry>>, request: &mut Request) -> Result<(), Error> {
+        let caller = CallerTrust {
+            metadata: &request.metadata,
+            peer: request.peer.as_deref(),
+            is_forwarded: request.is_forwarded,
+        };
+        let own = entry.map(|entry| entry.handler.method.priority).unwrap_or_default();
+        let priority = request.priority.unwrap_or_else(|| self.admission.priority(own, caller));
+        request.permit = Some(HeldPermit::Own(self.admission.try_admit(priority, caller, real_now())?));
+        Ok(())
     }
 
     /// The deadline of a call, and who set it.
@@ -398,16 +419,16 @@ impl Dispatch {
             items,
             takes_stream,
         };
-        let now = Instant::now();
+        let (now, clock) = (Instant::now(), real_now());
         let begin = || match args {
             CallArguments::Encoded(args) => {
-                self.begin(entry, name, origin, now, ArgumentSource::encoded(&args, self.nesting()))
+                self.begin(entry, name, origin, now, clock, ArgumentSource::encoded(&args, self.nesting()))
             }
-            CallArguments::Query(pairs) => self.begin(entry, name, origin, now, ArgumentSource::Query(&pairs)),
-            CallArguments::Local(tuple) => self.begin(entry, name, origin, now, ArgumentSource::Local(tuple)),
+            CallArguments::Query(pairs) => self.begin(entry, name, origin, now, clock, ArgumentSource::Query(&pairs)),
+            CallArguments::Local(tuple) => self.begin(entry, name, origin, now, clock, ArgumentSource::Local(tuple)),
             CallArguments::Refused(error) => Err(error),
         };
-        entry.piece(self.limits.slow_poll, begin)
+        entry.piece_from(clock, self.limits.slow_poll, begin).0
     }
 
     /// Runs a call that has begun.
@@ -438,6 +459,7 @@ impl Dispatch {
         name: Arc<str>,
         origin: CallOrigin,
         now: Instant,
+        clock: RealInstant,
         source: ArgumentSource<'_>,
     ) -> Result<SupervisedCall, Error> {
         let method = &entry.handler.method;
@@ -462,12 +484,12 @@ impl Dispatch {
             return Err(only_streams(&name));
         }
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
-        let caller = || CallerTrust { metadata: &metadata, peer: peer.as_deref(), is_forwarded };
-        let priority = priority.unwrap_or_else(|| self.admission.priority(method.priority, caller()));
-        let own_permit = entry.try_admit()?;
+        let caller = CallerTrust { metadata: &metadata, peer: peer.as_deref(), is_forwarded };
+        let priority = priority.unwrap_or_else(|| self.admission.priority(method.priority, caller));
+        let own_permits = entry.try_admit(|| self.admission.caller(caller))?;
         let permit = match permit {
-            Some(permit) => HeldPermit::Shared(permit),
-            None => HeldPermit::Own(self.admission.try_admit(priority)?),
+            Some(permit) => permit,
+            None => HeldPermit::Own(self.admission.try_admit(priority, caller, clock)?),
         };
         let codec = match &source {
             ArgumentSource::Local(_) => None,
@@ -501,7 +523,7 @@ impl Dispatch {
             output,
             slow_poll: self.limits.slow_poll,
             _permit: permit,
-            _own_permit: own_permit,
+            _own_permits: own_permits,
             _share: share,
         };
         Ok(SupervisedCall {
@@ -609,7 +631,7 @@ struct CallOrigin {
     priority: Option<Priority>,
     deadline: Option<Instant>,
     /// The permit to run, if the call already has one.
-    permit: Option<Arc<Permit>>,
+    permit: Option<HeldPermit>,
     /// Its permit within the limit of its connection.
     share: Option<Permit>,
     /// Memory for its result.
@@ -678,17 +700,9 @@ struct RunningFunction {
     slow_poll: Duration,
     /// A function keeps its permit until its end, even if its caller is gone.
     _permit: HeldPermit,
-    /// Within the limit of the function itself.
-    _own_permit: Option<Permit>,
+    /// Within the limits of the function itself.
+    _own_permits: Option<Box<FunctionPermits>>,
     _share: Option<Permit>,
-}
-
-/// A permit to run.
-#[expect(dead_code, reason = "it is held, and given back when it is dropped")]
-enum HeldPermit {
-    Own(Permit),
-    /// Shared with the interceptors of the call.
-    Shared(Arc<Permit>),
 }
 
 impl RunningFunction {
@@ -921,7 +935,6 @@ impl Drop for SupervisedCall {
 mod tests {
     use super::*;
     use crate::arguments::EncodedArguments;
-    use crate::clock_and_chance::real_now;
     use crate::handler::Handler;
     use crate::method::Source;
 
@@ -999,9 +1012,6 @@ mod tests {
         let mut first = Box::pin(dispatch.run(request("hold", "[]")));
         assert_eq!(dispatch.admission().in_flight(), 0);
         assert!(std::future::poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
-        let unstarted = dispatch.admission().unstarted();
-        assert_eq!(dispatch.admission().in_flight(), 2);
-        drop(unstarted);
         assert_eq!(dispatch.admission().in_flight(), 1);
         let refused = error(dispatch.run(request("hold", "[]")).await);
         assert_eq!((refused.code(), refused.executed()), (Code::ResourceExhausted, Executed::No));
@@ -1066,7 +1076,7 @@ mod tests {
             nesting: 9,
         };
         let origin = CallOrigin::default();
-        dispatch.begin(entry, name.into(), origin, Instant::now(), source).unwrap()
+        dispatch.begin(entry, name.into(), origin, Instant::now(), real_now(), source).unwrap()
     }
 
     /// Without the check it would wait forever.

@@ -113,6 +113,7 @@ mod etcd;
 mod etcd_url;
 mod explained_clients;
 mod frames;
+mod function_limits;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handler;
@@ -133,6 +134,7 @@ mod priority;
 mod registry;
 mod replica_line;
 mod request;
+mod round_shares;
 mod running_functions;
 mod runtime;
 mod server;
@@ -162,6 +164,7 @@ pub use codec::{Bytes, Codec};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
 #[doc(hidden)]
+pub use function_limits::FunctionLimits;
 pub use handler::Handler;
 pub use handler::{Callable, Contract, Fake, Function, FunctionName, Inject, Instance};
 pub use http::{Extensions, HeaderMap};

@@ -71,6 +71,11 @@ pub struct Limits {
     /// Server: functions running at once, over all connections; more are refused with `resource_exhausted`, not
     /// executed. Calls of a low [`Priority`](crate::Priority) are refused sooner. 10,000.
     pub in_flight: usize,
+    /// Server: how long calls may wait for a thread while there are more than its threads can run. A server notices that when calls
+    /// wait for ten times as long and have waited for longer than this for a tenth of a second. Then it refuses as many as it
+    /// can't run, with `resource_exhausted`, not executed. [`Duration::MAX`] refuses none. 5 ms; in a build without optimization,
+    /// where everything takes longer, 100 ms.
+    pub queue_delay: Duration,
     /// Server: how long a function may keep its thread in one go before a warning names it, once, and another thread is
     /// woken to go on with other calls. `docs/reliability.md` says which. 100 ms.
     pub slow_poll: Duration,
@@ -99,6 +104,7 @@ impl Default for Limits {
             waiting: 65_536,
             abandoned: Duration::from_secs(5),
             in_flight: 10_000,
+            queue_delay: Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 5 }),
             slow_poll: Duration::from_millis(100),
         }
     }
@@ -107,8 +113,8 @@ impl Default for Limits {
 impl Limits {
     /// The names of the fields that differ and that no running server can change.
     pub(crate) fn fixed_fields_that_differ(&self, other: &Self) -> Vec<String> {
-        let now =
-            Self { in_flight: other.in_flight, drain: other.drain, drain_delay: other.drain_delay, ..self.clone() };
+        let Self { in_flight, queue_delay, drain, drain_delay, .. } = *other;
+        let now = Self { in_flight, queue_delay, drain, drain_delay, ..self.clone() };
         let fields = |limits: &Self| format!("{limits:#?}").lines().map(str::to_owned).collect::<Vec<_>>();
         let differing = std::iter::zip(fields(&now), fields(other)).filter(|(now, other)| now != other);
         differing.filter_map(|(now, _)| Some(now.trim().split_once(':')?.0.to_owned())).collect()
@@ -136,6 +142,7 @@ pub(crate) enum Limit {
     InFlight,
     Message,
     Nesting,
+    QueueDelay,
     StreamIdle,
     Waiting,
 }
@@ -154,6 +161,7 @@ impl Limit {
             Limit::InFlight => "in_flight",
             Limit::Message => "message",
             Limit::Nesting => "nesting",
+            Limit::QueueDelay => "queue_delay",
             Limit::StreamIdle => "stream_idle",
             Limit::Waiting => "waiting",
         }
@@ -199,6 +207,7 @@ mod tests {
             Limit::InFlight,
             Limit::Message,
             Limit::Nesting,
+            Limit::QueueDelay,
             Limit::StreamIdle,
             Limit::Waiting,
         ] {

@@ -4,8 +4,6 @@ pub use std::string::String;
 
 pub use inventory;
 
-/// No expansion needs it: the simulation of overload compiles this file too.
-pub use crate::admission_rounds::AdmissionRounds;
 pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{BlockRegistration, Handler, Registration, Yields};
 pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};

@@ -11,9 +11,12 @@ use crate::untrusted_text::quoted;
 /// On a request: how important the call is, if that is said.
 const HEADER: HeaderName = HeaderName::from_static("byname-priority");
 
-/// How important a call is. A server that has many calls refuses the least important ones first: calls with [`Batch`](Self::Batch)
-/// if three quarters of [`Limits::in_flight`](crate::Limits::in_flight) are in flight, calls with
-/// [`Sheddable`](Self::Sheddable) if nine tenths are, and all others if all are. It does not yet look at how long calls wait.
+/// How important a call is. A server that has too many calls refuses the least important ones first:
+///
+/// - While there are more calls than its threads can run, a priority has the room that the more important ones leave
+///   ([`Limits::queue_delay`](crate::Limits::queue_delay)).
+/// - Calls with [`Batch`](Self::Batch) are refused if three quarters of [`Limits::in_flight`](crate::Limits::in_flight) are in
+///   flight, calls with [`Sheddable`](Self::Sheddable) if nine tenths are, and all others if all are.
 ///
 /// A client says it by [`Call::priority`](crate::Call::priority) or [`Policy::priority`](crate::Policy::priority), else
 /// `#[rpc(priority = "…")]` on the function counts. The calls that a function makes inherit the priority of the call that it

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::call_semaphore::{CallPermits, Permit};
+use crate::admission_rounds::LongPolls;
 use crate::clock_and_chance::{RealInstant, real_now};
 use crate::error::{Code, Error};
+use crate::function_limits::{FunctionLimit, FunctionLimits, FunctionPermits};
 use crate::handler::{BlockRegistration, Handler, Registration};
-use crate::limits_and_timeouts::Limit;
 use crate::method::{Method, MethodSpec, Source};
-use crate::name;
+use crate::name::{self, NamePattern};
 use crate::running_functions;
+use crate::untrusted_text::quoted;
 
 /// What is linked into the program and not registered.
 #[derive(Clone, Copy)]
@@ -26,18 +27,21 @@ pub(crate) enum NotServed {
 pub(crate) struct Registry {
     by_name: HashMap<String, usize>,
     entries: Vec<Arc<RegistryEntry>>,
+    long_polls: Arc<LongPolls>,
 }
 
 /// A function, and how many calls of it run now.
 pub(crate) struct RegistryEntry {
     pub(crate) handler: Handler,
     active: AtomicUsize,
-    /// The limit of the function itself, if it has one.
-    permits: Option<Arc<CallPermits>>,
+    /// The limits of the function, of its attribute and of the server.
+    limits: Vec<Arc<FunctionLimit>>,
     /// A warning about it was logged already.
     is_known_slow: AtomicBool,
     /// How many polls in a row were short.
     quick: AtomicU8,
+    /// Of all functions of the server.
+    long_polls: Arc<LongPolls>,
 }
 
 /// After this many polls in a row that are shorter than [`QUICK`], a function counts as quick. One poll of [`SLOW`] ends
@@ -63,13 +67,14 @@ impl Registry {
             return Err(Error::refused(Code::InvalidArgument, why));
         }
         let index = self.entries.len();
-        let permits = method.in_flight.map(CallPermits::new);
+        let limits = method.in_flight.map(|most| Arc::new(FunctionLimit::of_attribute(most)));
         self.entries.push(Arc::new(RegistryEntry {
             handler,
             active: AtomicUsize::new(0),
-            permits,
+            limits: limits.into_iter().collect(),
             is_known_slow: AtomicBool::new(false),
             quick: AtomicU8::new(0),
+            long_polls: Arc::clone(&self.long_polls),
         }));
         for name in std::iter::once(&method.name).chain(&method.aliases) {
             if let Err(why) = name::check(name) {
@@ -93,8 +98,39 @@ impl Registry {
         Ok(())
     }
 
+    /// Limits the functions whose names match `pattern`.
+    ///
+    /// # Errors
+    ///
+    /// A pattern that is none or that matches no function, and limits that make no sense.
+    pub(crate) fn limit(&mut self, pattern: &str, limits: &FunctionLimits) -> Result<(), Error> {
+        let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("a limit of the server: {why}"));
+        let matched = NamePattern::parse(pattern).map_err(invalid)?;
+        let limit = Arc::new(FunctionLimit::of_pattern(pattern, limits)?);
+        let mut is_used = false;
+        for entry in &mut self.entries {
+            if matched.matches(&entry.handler.method.name) {
+                let entry = Arc::get_mut(entry).expect("the server has not begun, so it is not shared");
+                entry.limits.push(Arc::clone(&limit));
+                is_used = true;
+            }
+        }
+        if is_used {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "no function of the server matches {}; add the function, or correct the pattern of `Server::limits_for`",
+            quoted(pattern)
+        )))
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<RegistryEntry>> {
         self.by_name.get(name).map(|&at| &self.entries[at])
+    }
+
+    /// The long polls of all functions.
+    pub(crate) fn long_polls(&self) -> &Arc<LongPolls> {
+        &self.long_polls
     }
 
     pub(crate) fn methods(&self) -> impl ExactSizeIterator<Item = &Arc<Method>> + Clone {
@@ -215,24 +251,23 @@ impl RegistryEntry {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A permit within the limit of the function itself; `None` if it has no limit.
+    /// What a call needs of the limits of the function; `None` if it has none. `caller` is a number that stands for who calls.
     ///
     /// # Errors
     ///
-    /// `resource_exhausted` if all its permits are held.
-    pub(crate) fn try_admit(&self) -> Result<Option<Permit>, Error> {
-        let Some(permits) = &self.permits else {
-            return Ok(None);
-        };
-        permits.try_acquire().map(Some).ok_or_else(|| {
-            let (name, limit) = (&self.handler.method.name, permits.limit());
-            let why = format!(
-                "as many calls of `{name}` are in flight as `#[rpc(in_flight = {limit})]` allows; try again later"
-            );
-            Error::refused(Code::ResourceExhausted, why)
-                .of_limit(Limit::InFlight)
-                .with_retry_after(Duration::from_millis(100))
-        })
+    /// `resource_exhausted` if a limit is reached.
+    #[inline]
+    pub(crate) fn try_admit(&self, caller: impl FnOnce() -> u64) -> Result<Option<Box<FunctionPermits>>, Error> {
+        if self.limits.is_empty() { Ok(None) } else { self.try_admit_limited(caller()).map(Some) }
+    }
+
+    #[cold]
+    fn try_admit_limited(&self, caller: u64) -> Result<Box<FunctionPermits>, Error> {
+        let mut permits = Box::<FunctionPermits>::default();
+        for limit in &self.limits {
+            limit.take(&self.handler.method.name, caller, &mut permits)?;
+        }
+        Ok(permits)
     }
 
     /// Whether it may be polled on a task that others wait for: its last polls were all short.
@@ -244,6 +279,7 @@ impl RegistryEntry {
         let proven = self.quick.load(Ordering::Relaxed);
         if took >= SLOW {
             self.quick.store(0, Ordering::Relaxed);
+            self.long_polls.add(took);
         } else if took < QUICK && proven < PROVEN {
             // Calls that end at the same time may count as one. That does no harm.
             self.quick.store(proven + 1, Ordering::Relaxed);

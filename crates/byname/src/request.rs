@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::arguments::EncodedArguments;
 use crate::bearer_token::BearerToken;
-use crate::call_semaphore::Permit;
+use crate::call_semaphore::{HeldPermit, Permit};
 use crate::error::{Code, Error};
 use crate::metadata;
 use crate::method::Method;
@@ -39,7 +39,7 @@ pub struct Request {
     /// The description of the function. It is set only if there are interceptors or rules.
     pub(crate) method: Option<MethodRef>,
     /// The permit of `Limits::in_flight`, if it was acquired already.
-    pub(crate) permit: Option<Arc<Permit>>,
+    pub(crate) permit: Option<HeldPermit>,
     /// The permit of its connection. It is held until the function ends.
     pub(crate) share: Option<Permit>,
     /// A buffer to encode the result into.

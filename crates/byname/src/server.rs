@@ -49,6 +49,7 @@ use crate::access_rules::AccessRules;
 use crate::content_coding;
 use crate::dispatch::{Dispatch, Listing};
 use crate::error::{Code, Error};
+use crate::function_limits::FunctionLimits;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
 use crate::limits_and_timeouts::Limits;
@@ -100,6 +101,7 @@ pub struct Server {
     trusted_priority: NetworkList,
     interceptors: InterceptorChain,
     rules: AccessRules,
+    function_limits: Vec<(String, FunctionLimits)>,
     sensitive_headers: Vec<String>,
     tls: Option<ServerTls>,
 }
@@ -134,6 +136,7 @@ impl Server {
             trusted_priority: NetworkList::default(),
             interceptors: InterceptorChain::default(),
             rules: AccessRules::default(),
+            function_limits: Vec::new(),
             sensitive_headers: Vec::new(),
             tls: None,
         }
@@ -279,6 +282,28 @@ impl Server {
     /// [`allow`](Self::allow).
     pub fn allow_anyone(mut self, pattern: &str) -> Self {
         self.rules.push_anyone(pattern);
+        self
+    }
+
+    /// Limits the functions whose registered names match `pattern` (`reports.get`, `reports.*` or `*`), all together, and single
+    /// callers of them. With several calls of this method all limits hold. A call beyond a limit is refused before its arguments are
+    /// decoded: `resource_exhausted`, not executed, with the time after which to try again.
+    ///
+    /// ```
+    /// use byname::{rpc, Server};
+    ///
+    /// # #[rpc(name = "reports.month")] async fn month(month: u32) -> String { month.to_string() }
+    /// Server::new().method::<month>().limits_for("reports.*", |limits| {
+    ///     limits.in_flight = Some(8);
+    ///     limits.rate_per_caller = Some(10);
+    /// });
+    /// ```
+    ///
+    /// A pattern that is invalid or matches no function, and a rate of zero, are errors at the start.
+    pub fn limits_for(mut self, pattern: &str, change: impl FnOnce(&mut FunctionLimits)) -> Self {
+        let mut limits = FunctionLimits::default();
+        change(&mut limits);
+        self.function_limits.push((pattern.to_owned(), limits));
         self
     }
 
@@ -619,6 +644,9 @@ impl Server {
         let mut registry = Registry::default();
         for handler in &self.handlers {
             registry.add(handler.clone())?;
+        }
+        for (pattern, limits) in &self.function_limits {
+            registry.limit(pattern, limits)?;
         }
         let listing = match self.listing {
             Some(true) => Listing::Always,

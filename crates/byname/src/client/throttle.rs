@@ -96,7 +96,9 @@ fn is_refusal(error: &Error) -> bool {
         && match error.code() {
             // A function that is closed says when to come again.
             Code::Unavailable => error.retry_after().is_none(),
-            Code::ResourceExhausted => error.limit() == Some(Limit::InFlight.as_str()),
+            Code::ResourceExhausted => error
+                .limit()
+                .is_some_and(|limit| [Limit::InFlight, Limit::QueueDelay].map(Limit::as_str).contains(&limit)),
             _ => false,
         }
 }

@@ -94,7 +94,7 @@ impl InlineCall<'_> {
         let source = ArgumentSource::Encoded { codec, positional, keyword, nesting: dispatch.nesting() };
         let mut running = None;
         let run = || {
-            let mut supervised = dispatch.begin(entry, Arc::clone(name), origin, now, source)?;
+            let mut supervised = dispatch.begin(entry, Arc::clone(name), origin, now, *clock, source)?;
             Ok(match poll_once(cx, |cx| supervised.poll_into(cx, out)) {
                 Poll::Ready(end) => Some(end),
                 Poll::Pending => {

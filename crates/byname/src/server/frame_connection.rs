@@ -26,6 +26,7 @@ use super::end_reason::{EndReason, last_moment, log_expiry, unfinished};
 use super::http::ServerEndpoint;
 use super::http::request_body;
 use crate::access_log::{AccessEntry, CallWay};
+use crate::admission::Admission;
 use crate::arguments::EncodedArguments;
 use crate::call_semaphore::CallPermits;
 use crate::clock_and_chance::{RealInstant, real_now};
@@ -144,6 +145,8 @@ struct FrameServer<S> {
     /// Why it accepts no further call, once it does not.
     leaving: Option<EndReason>,
     last_call: Instant,
+    /// Since when calls have been waiting to be read.
+    backlog_since: Option<Instant>,
     /// The longest that a call waited for its task, in microseconds, of those whose replies were gathered since everything
     /// was written.
     waited: u32,
@@ -156,6 +159,14 @@ struct FrameServer<S> {
 struct NumberedName {
     name: Arc<str>,
     entry: Option<Arc<RegistryEntry>>,
+}
+
+/// The streams of a call.
+struct ReceivedStreams {
+    /// How many bytes of its answer the caller accepts at first, if that is a stream.
+    credit: u32,
+    /// Whether the caller brings one.
+    brings: bool,
 }
 
 /// What the tasks of calls share with the connection: their replies, and the streams of their calls.
@@ -208,6 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             last_id: 0,
             leaving: None,
             last_call: now,
+            backlog_since: None,
             waited: 0,
             clock: now.into_std().into(),
             timer: DeadlineTimer::default(),
@@ -239,6 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
                 }
             }
             let is_more = self.write_queue.len() >= UNWRITTEN || !self.unread.is_empty();
+            self.notice_backlog();
             self.gather();
             if !self.write_queue.is_empty() {
                 self.write_queue.set_before_answer(load::frame(self.endpoint.load(self.waited)));
@@ -309,6 +322,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             cx.waker().wake_by_ref();
         }
         Ok(Poll::Pending)
+    }
+
+    /// Tells how long calls have been waiting to be read. A client that does not read its answers makes them wait itself.
+    fn notice_backlog(&mut self) {
+        if self.unread.is_empty() || self.write_queue.len() >= UNWRITTEN {
+            self.backlog_since = None;
+            return;
+        }
+        let now = Instant::now();
+        let since = *self.backlog_since.get_or_insert(now);
+        self.endpoint.dispatch().admission().waits(now.saturating_duration_since(since));
     }
 
     /// Takes over the replies of calls that ended in their tasks.
@@ -497,20 +521,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             let mut request = Request::new(Arc::clone(&name), args, metadata);
             (request.peer, request.deadline, request.share) = (peer, deadline, self.functions.try_acquire());
             (request.is_forwarded, request.extensions) = (self.caller.is_forwarded, extensions.clone());
+            // It is refused here, because its task would have to wait for a thread before it is.
+            if let Err(refused) = dispatch.admit_early(entry.as_ref(), &mut request) {
+                self.put(id, refused.into(), "", access);
+                return Ok(());
+            }
             if streams {
                 request.takes_stream = credit.is_some();
-                self.stream(id, credit.unwrap_or_default(), brings_stream, entry, request, access);
+                let streams = ReceivedStreams { credit: credit.unwrap_or_default(), brings: brings_stream };
+                self.stream(id, streams, entry, request, now, access);
                 return Ok(());
             }
             if assembled.is_some() {
                 // Its result probably has a similar size.
                 request.room = self.write_queue.spare();
             }
-            let unstarted = dispatch.admission().unstarted();
-            let call = Box::pin(async move {
-                drop(unstarted);
-                dispatch.run_found(entry.as_ref(), request).await
-            });
+            let call = Box::pin(async move { dispatch.run_found(entry.as_ref(), request).await });
             self.spawn(id, name, call, Some(now), access);
             return Ok(());
         };
@@ -577,9 +603,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
     ) {
         let shared = Arc::clone(&self.shared);
         let limit = self.endpoint.dispatch().limits().message;
+        let admission = Arc::clone(self.endpoint.dispatch().admission());
         let task = runtime::spawn_awaited(&Handle::current(), async move {
-            let waited = unstarted_since.map_or(0, |since| micros(Instant::now().saturating_duration_since(since)));
-            let reply = work.await;
+            let (waited, started) = match unstarted_since {
+                Some(since) => first_polled(&admission, since),
+                None => (0, Ok(())),
+            };
+            let reply = match started {
+                Ok(()) => work.await,
+                Err(refused) => {
+                    drop(work);
+                    refused.into()
+                }
+            };
             let mut replies = shared.lock();
             replies.waited = replies.waited.max(waited);
             put_reply(&mut replies.write_queue, id, reply, limit, &name, &mut access);
@@ -589,14 +625,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         self.running.insert(id, task.abort_handle());
     }
 
-    /// Runs a call whose caller accepts a stream, with a first credit of `credit` bytes, or `brings` one.
+    /// Runs a call that has a stream.
     fn stream(
         &mut self,
         id: u64,
-        credit: u32,
-        brings: bool,
+        ReceivedStreams { credit, brings }: ReceivedStreams,
         entry: Option<Arc<RegistryEntry>>,
         mut request: Request,
+        now: Instant,
         access: AccessEntry,
     ) {
         self.has_streams = true;
@@ -606,8 +642,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
             request.items = Some(stream_calls::uploaded(&self.shared, id));
         }
         let (shared, dispatch) = (Arc::clone(&self.shared), Arc::clone(self.endpoint.dispatch()));
-        let unstarted = dispatch.admission().unstarted();
-        let answering = stream_calls::answer(shared, dispatch, unstarted, id, entry, request, access);
+        let answering = stream_calls::answer(shared, dispatch, now, id, entry, request, access);
         let task = runtime::spawn_awaited(&Handle::current(), answering);
         self.running.insert(id, task.abort_handle());
     }
@@ -788,6 +823,12 @@ fn too_large(name: &str, codec: Codec, length: usize, limit: usize) -> Error {
          raise the limit{shorter}"
     );
     Error::new(Code::ResourceExhausted, why).of_limit(Limit::Message).executed_is(Executed::Yes)
+}
+
+/// A call that has come at `since` is polled first, in a task of its own. How long it has waited, and whether it may start.
+fn first_polled(admission: &Admission, since: Instant) -> (u32, Result<(), Error>) {
+    let waited = Instant::now().saturating_duration_since(since);
+    (micros(waited), admission.start(waited))
 }
 
 /// A time that was measured, in microseconds: at least 1, because 0 means that none was.

@@ -55,8 +55,7 @@ fn parse(content: &[u8], start: &Limits) -> Result<LimitsOfFile, String> {
 
 impl LimitsOfFile {
     fn take(&mut self, line: &str) -> Result<(), String> {
-        const EXPECTED: &str =
-            "expected `in_flight = 500`, `drain = 30s`, `drain_delay = 5s`, or `close reports.* 30s`";
+        const EXPECTED: &str = "expected `in_flight = 500`, `queue_delay = 5ms`, `drain = 30s`, `drain_delay = 5s`, or `close reports.* 30s`";
         if let Some(rest) = line.strip_prefix("close ") {
             let mut words = rest.split_whitespace();
             let (Some(pattern), Some(time), None) = (words.next(), words.next(), words.next()) else {
@@ -71,6 +70,7 @@ impl LimitsOfFile {
             "in_flight" => {
                 self.limits.in_flight = value.parse().map_err(|_| "expected a whole number of calls".to_owned())?;
             }
+            "queue_delay" => self.limits.queue_delay = duration(value)?,
             "drain" => self.limits.drain = duration(value)?,
             "drain_delay" => self.limits.drain_delay = duration(value)?,
             _ => return Err(EXPECTED.to_owned()),
@@ -104,9 +104,10 @@ mod tests {
     #[test]
     fn a_file_says_limits_and_closed_functions() {
         let said =
-            read("# ours\n\nin_flight = 500\ndrain=60s # longer\ndrain_delay = 250ms\nclose reports.* 2m\n").unwrap();
+            read("# ours\n\nin_flight = 500\ndrain=60s # longer\ndrain_delay = 250ms\nqueue_delay = 8ms\nclose reports.* 2m\n").unwrap();
         assert_eq!((said.limits.in_flight, said.limits.drain), (500, Duration::from_secs(60)));
         assert_eq!(said.limits.drain_delay, Duration::from_millis(250));
+        assert_eq!(said.limits.queue_delay, Duration::from_millis(8));
         let closed: Vec<_> = said.closed.iter().map(|(pattern, time)| (pattern.to_string(), *time)).collect();
         assert_eq!(closed, [("reports.*".to_owned(), Duration::from_secs(120))]);
         assert_eq!(read("").unwrap().limits.in_flight, Limits::default().in_flight);

@@ -64,8 +64,8 @@ impl ServerHandle {
         change(&mut limits);
         if let Some(field) = before.fixed_fields_that_differ(&limits).first() {
             let why = format!(
-                "`Limits::{field}` can't be changed while the server runs; `in_flight`, `drain` and `drain_delay` can, and the \
-                 others are set by `Server::limits` at the start"
+                "`Limits::{field}` can't be changed while the server runs; `in_flight`, `queue_delay`, `drain` and `drain_delay` \
+                 can, and the others are set by `Server::limits` at the start"
             );
             return Err(Error::refused(Code::InvalidArgument, why));
         }

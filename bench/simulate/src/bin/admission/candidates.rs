@@ -1,10 +1,10 @@
 //! What decides which calls are admitted: byname's rule, and those that it is compared with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::admission_rounds::AdmissionRounds;
+use crate::admission_rounds::{AdmissionRounds, LongPolls};
+use crate::round_shares::ArrivedCall;
 use crate::server::{MILLI, Time};
 
 /// A rule. It has no clock.
@@ -16,7 +16,7 @@ pub trait Admission {
     }
 
     /// `waiting` calls have tasks that were not polled yet, and `in_flight` calls have not ended, these included.
-    fn admits(&mut self, now: Time, waiting: usize, in_flight: usize) -> bool;
+    fn admits(&mut self, now: Time, waiting: usize, in_flight: usize, call: ArrivedCall) -> bool;
 
     /// Whether a call that was admitted is refused at its first poll after all, because it has waited too long.
     fn drops(&mut self, now: Time, waited: Time) -> bool {
@@ -50,39 +50,37 @@ const WINDOW: Time = 100 * MILLI;
 /// The library's.
 pub struct Byname {
     rounds: AdmissionRounds,
-    start: Instant,
+    long_polls: Arc<LongPolls>,
 }
 
 impl Byname {
     pub fn new(workers: usize) -> Self {
-        let start = Instant::now();
-        Self { rounds: AdmissionRounds::new(workers, start), start }
-    }
-
-    fn at(&self, now: Time) -> Instant {
-        self.start + Duration::from_nanos(now)
+        let long_polls = Arc::<LongPolls>::default();
+        let rounds = AdmissionRounds::new(Arc::clone(&long_polls));
+        rounds.set_threads(workers);
+        Self { rounds, long_polls }
     }
 }
 
 impl Admission for Byname {
     fn wants_probe(&mut self, now: Time) -> bool {
-        self.rounds.wants_probe(self.at(now))
+        self.rounds.wants_probe(now)
     }
 
-    fn admits(&mut self, _: Time, _: usize, _: usize) -> bool {
-        self.rounds.admits()
+    fn admits(&mut self, _: Time, _: usize, _: usize, call: ArrivedCall) -> bool {
+        self.rounds.admits(|| call)
     }
 
     fn drops(&mut self, now: Time, waited: Time) -> bool {
-        !self.rounds.starts(Duration::from_nanos(waited), || self.at(now))
+        !self.rounds.starts(Duration::from_nanos(waited), || now)
     }
 
     fn probed(&mut self, now: Time, _: Time) {
-        self.rounds.probe_returned(self.at(now));
+        self.rounds.probe_returned(now);
     }
 
     fn polled(&mut self, took: Time) {
-        self.rounds.polled(Duration::from_nanos(took));
+        self.long_polls.add(Duration::from_nanos(took));
     }
 }
 
@@ -90,7 +88,7 @@ impl Admission for Byname {
 pub struct Fixed(pub usize);
 
 impl Admission for Fixed {
-    fn admits(&mut self, _: Time, _: usize, in_flight: usize) -> bool {
+    fn admits(&mut self, _: Time, _: usize, in_flight: usize, _: ArrivedCall) -> bool {
         in_flight < self.0
     }
 }
@@ -192,7 +190,7 @@ impl Admission for InFlightByDelay {
         self.probes.wants(now)
     }
 
-    fn admits(&mut self, _: Time, _: usize, in_flight: usize) -> bool {
+    fn admits(&mut self, _: Time, _: usize, in_flight: usize, _: ArrivedCall) -> bool {
         in_flight < self.limit as usize
     }
 
@@ -222,7 +220,7 @@ impl Gradient2 {
 }
 
 impl Admission for Gradient2 {
-    fn admits(&mut self, _: Time, _: usize, in_flight: usize) -> bool {
+    fn admits(&mut self, _: Time, _: usize, in_flight: usize, _: ArrivedCall) -> bool {
         in_flight < self.limit as usize
     }
 
@@ -270,7 +268,7 @@ impl Admission for OldestWaits {
         self.probes.wants(now)
     }
 
-    fn admits(&mut self, now: Time, _: usize, _: usize) -> bool {
+    fn admits(&mut self, now: Time, _: usize, _: usize, _: ArrivedCall) -> bool {
         let age = self.probes.age(now);
         if age.max(self.last) < TARGET {
             self.since = None;
@@ -305,7 +303,7 @@ impl Admission for AdmittedShare {
         self.probes.wants(now)
     }
 
-    fn admits(&mut self, _: Time, _: usize, _: usize) -> bool {
+    fn admits(&mut self, _: Time, _: usize, _: usize, _: ArrivedCall) -> bool {
         self.owed += self.share;
         let is_admitted = self.owed >= 1.0;
         self.owed -= f64::from(u8::from(is_admitted));

@@ -1,6 +1,7 @@
 //! What is to be seen in a run.
 
 use crate::candidates::{Admission, TARGET};
+use crate::round_shares::ArrivedCall;
 use crate::server::{self, Ended, MICRO, MILLI, Outcome, SECOND, Scenario, Time};
 
 /// When the load rises, from when on it counts as steady, when it falls, and the end.
@@ -43,6 +44,24 @@ impl Figures {
             ended: ended(&run),
         }
     }
+}
+
+/// Of the calls that come in the steady state and are chosen, how many are answered within their deadline, in percent of
+/// `wanted` calls a second, or of all that come.
+pub fn served(
+    run: &[Outcome],
+    scenario: &Scenario,
+    wanted: Option<f64>,
+    is_chosen: impl Fn(ArrivedCall) -> bool,
+) -> f64 {
+    let came = run.iter().filter(|one| (STEADY..FALL).contains(&one.came) && is_chosen(one.call));
+    let (mut all, mut answered) = (0, 0);
+    for one in came {
+        all += 1;
+        answered += u32::from(one.what == Ended::Answered && one.ended - one.came <= scenario.deadline);
+    }
+    let seconds = (FALL - STEADY) as f64 / SECOND as f64;
+    100.0 * f64::from(answered) / wanted.map_or(f64::from(all), |wanted| wanted * seconds)
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

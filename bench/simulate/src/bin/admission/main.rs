@@ -6,6 +6,8 @@
 mod admission_rounds;
 mod candidates;
 mod figures;
+#[path = "../../../../../crates/byname/src/round_shares.rs"]
+mod round_shares;
 mod server;
 
 use clap::Parser;
@@ -13,7 +15,8 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use candidates::{Admission, AdmittedShare, Byname, Fixed, Gradient2, InFlightByDelay, OldestWaits, Step};
 use figures::{Figures, RISE, median};
-use server::{Function, MICRO, MILLI, SECOND, Scenario, Time, Way};
+use round_shares::ArrivedCall;
+use server::{CallMix, Function, MICRO, MILLI, SECOND, Scenario, Time, Way};
 
 #[derive(Parser)]
 struct Options {
@@ -38,6 +41,9 @@ struct Options {
     /// Prints what happens in each tenth of a second, with the first seed
     #[arg(long)]
     trace: bool,
+    /// Prints what callers and priorities get in place of the rules
+    #[arg(long)]
+    shares: bool,
 }
 
 /// Makes a rule for a server. The argument is the number of its threads.
@@ -82,6 +88,9 @@ const EXPERIMENTS: [Experiment; 9] = [
 
 fn main() {
     let options = Options::parse();
+    if options.shares {
+        return print_shares(&options);
+    }
     let has = |names: &[String], name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
     for experiment in EXPERIMENTS.iter().filter(|experiment| has(&options.scenarios, experiment.name)) {
         for deadline in options.deadlines.iter().map(|deadline| deadline * MILLI) {
@@ -135,7 +144,29 @@ impl Experiment {
     fn scenario(self, load: f64, deadline: Time, threads: usize) -> Scenario {
         let before = load.min(0.5);
         let loads = vec![(0, before), (RISE, load), (figures::FALL, before)];
-        Scenario { way: self.way, function: self.function, threads, deadline, loads, end: figures::END }
+        let (way, function, mix) = (self.way, self.function, CallMix::Alike);
+        Scenario { way, function, threads, deadline, mix, loads, end: figures::END }
+    }
+
+    /// Ten callers of which nine want four fifths of a tenth of what the server can run, and one wants fifty tenths. The
+    /// calls that are answered, in percent of what the nine want, and of what they leave to the one.
+    fn fairness(self, admission: Box<dyn Admission>, threads: usize, seed: u64) -> [f64; 2] {
+        let mut scenario = self.scenario(0.72 + 5.0, SECOND, threads);
+        // 5 / 0.08 calls for each of another.
+        scenario.mix = CallMix::OneBusy(62);
+        let run = server::run(&scenario, admission, seed);
+        let left = 0.28 * scenario.capacity();
+        let served = |wanted, is_chosen: fn(ArrivedCall) -> bool| figures::served(&run, &scenario, wanted, is_chosen);
+        [served(None, |call| call.caller > 0), served(Some(left), |call| call.caller == 0)]
+    }
+
+    /// Calls of four priorities, equally many, and together `load` times what the server can run. The calls of each that are
+    /// answered in percent, from the least important.
+    fn priorities(self, admission: Box<dyn Admission>, load: f64, threads: usize, seed: u64) -> [f64; 4] {
+        let mut scenario = self.scenario(load, SECOND, threads);
+        scenario.mix = CallMix::Priorities;
+        let run = server::run(&scenario, admission, seed);
+        [0, 1, 2, 3].map(|level| figures::served(&run, &scenario, None, |call: ArrivedCall| call.level == level))
     }
 
     /// The 99th percentile in milliseconds at half of what the server can run.
@@ -143,6 +174,38 @@ impl Experiment {
         let scenario = self.scenario(0.5, SECOND, threads);
         median((1..=5).map(|seed| Figures::of(&scenario, Box::new(Fixed(usize::MAX)), seed, false).p99).collect())
     }
+}
+
+/// Prints what callers and priorities get when there is too much.
+fn print_shares(options: &Options) {
+    println!(
+        "\nOne caller of ten wants fifty times its share: answered of what the nine want and of what they leave, in %\n"
+    );
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(["function", "nine", "one"]);
+    let of = |figure: &dyn Fn(Box<dyn Admission>, u64) -> f64| {
+        median((1..=options.seeds).map(|seed| figure(Box::new(Byname::new(options.threads)), seed)).collect())
+    };
+    for experiment in &EXPERIMENTS {
+        let share = |nth: usize| of(&|admission, seed| experiment.fairness(admission, options.threads, seed)[nth]);
+        table.add_row([experiment.name.to_owned(), format!("{:.1}", share(0)), format!("{:.1}", share(1))]);
+    }
+    println!("{table}\n\nFour priorities, as many calls of each: answered in %\n");
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(["function", "load", "batch", "sheddable", "default", "critical"]);
+    for experiment in &EXPERIMENTS {
+        for load in [1.5, 2.5, 10.0] {
+            let level = |nth: usize| {
+                let answered =
+                    of(&|admission, seed| experiment.priorities(admission, load, options.threads, seed)[nth]);
+                format!("{answered:.1}")
+            };
+            table.add_row([experiment.name.to_owned(), load.to_string(), level(0), level(1), level(2), level(3)]);
+        }
+    }
+    println!("{table}");
 }
 
 /// What was to be reached (docs/decisions/0157).
@@ -188,6 +251,27 @@ mod goals {
             for load in [2.0, 10.0, 50.0] {
                 let (p99, idle) = (ours(name, load, SECOND, |run| run.p99), experiment(name).unloaded_p99(2));
                 assert!(p99 <= 3.0 * idle, "{name} at {load}: {p99} ms, idle {idle} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn one_caller_at_fifty_times_its_share_leaves_the_others_theirs() {
+        for name in ["0.1 ms of CPU", "1 ms of CPU", "50 ms of CPU", "a database, 5 ms"] {
+            let runs = (1..=3).map(|seed| experiment(name).fairness(Box::new(Byname::new(2)), 2, seed)[0]);
+            let others = median(runs.collect());
+            assert!(others >= 95.0, "{name}: {others} % of what the others want");
+        }
+    }
+
+    #[test]
+    fn the_least_important_calls_are_refused_first() {
+        for name in ["0.1 ms of CPU", "1 ms of CPU", "a database, 5 ms"] {
+            for load in [1.5, 2.5] {
+                let runs: Vec<_> =
+                    (1..=3).map(|seed| experiment(name).priorities(Box::new(Byname::new(2)), load, 2, seed)).collect();
+                let of = |level: usize| median(runs.iter().map(|run| run[level]).collect());
+                assert!(of(3) >= 80.0 && of(0) <= 10.0, "{name} at {load}: {} and {} %", of(3), of(0));
             }
         }
     }

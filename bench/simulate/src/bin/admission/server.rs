@@ -11,6 +11,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use fastrand::Rng;
 
 use crate::candidates::Admission;
+use crate::round_shares::{ArrivedCall, LEVELS};
 
 /// Nanoseconds.
 pub type Time = u64;
@@ -73,11 +74,36 @@ pub enum Way {
     Http,
 }
 
+/// Who makes the calls, and how important they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallMix {
+    /// One caller, and one priority.
+    Alike,
+    /// Ten callers. The first makes this number of calls for each call of one of the others.
+    OneBusy(u32),
+    /// Calls of four priorities, equally many.
+    Priorities,
+}
+
+impl CallMix {
+    fn call(self, random: &mut Rng) -> ArrivedCall {
+        match self {
+            Self::Alike => ArrivedCall { level: 2, caller: 0 },
+            Self::OneBusy(times) => {
+                let nth = u64::from(random.u32(..times + 9));
+                ArrivedCall { level: 2, caller: (nth + 1).saturating_sub(times.into()) }
+            }
+            Self::Priorities => ArrivedCall { level: random.usize(..LEVELS), caller: 0 },
+        }
+    }
+}
+
 pub struct Scenario {
     pub way: Way,
     pub function: Function,
     pub threads: usize,
     pub deadline: Time,
+    pub mix: CallMix,
     /// The load from a time on, as a share of what the server can serve.
     pub loads: Vec<(Time, f64)>,
     pub end: Time,
@@ -103,6 +129,7 @@ pub struct Outcome {
     /// From its coming to its first poll.
     pub waited: Time,
     pub what: Ended,
+    pub call: ArrivedCall,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +171,7 @@ struct Call {
     plan: Plan,
     connection: usize,
     stage: Stage,
+    arrived: ArrivedCall,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -267,9 +295,15 @@ impl Server<'_> {
         let rate = (load * self.scenario.capacity()).max(1e-3);
         let next = -(1.0 - self.random.f64()).ln() / rate * SECOND as f64;
         self.plan(next as Time, Event::Arrival);
-        let connection = self.random.usize(..CONNECTIONS);
+        let arrived = self.scenario.mix.call(&mut self.random);
+        let connection = match self.scenario.mix {
+            // A caller has connections of its own.
+            CallMix::OneBusy(_) if arrived.caller == 0 => 0,
+            CallMix::OneBusy(_) => self.random.usize(1..CONNECTIONS),
+            CallMix::Alike | CallMix::Priorities => self.random.usize(..CONNECTIONS),
+        };
         let plan = self.scenario.function.plan(&mut self.random);
-        let call = Call { came: self.time, read: 0, waited: 0, plan, connection, stage: Stage::Unread };
+        let call = Call { came: self.time, read: 0, waited: 0, plan, connection, stage: Stage::Unread, arrived };
         let id = match self.free.pop() {
             Some(id) => {
                 self.calls[id as usize] = call;
@@ -396,7 +430,7 @@ impl Server<'_> {
             Stage::Waits => return (Done::Answered, plan.second + ANSWER),
             Stage::Unread => {
                 self.read(id);
-                if !self.admits() {
+                if !self.admits(id) {
                     return (Done::Refused, HTTP_READ);
                 }
             }
@@ -425,8 +459,9 @@ impl Server<'_> {
         }
     }
 
-    fn admits(&mut self) -> bool {
-        let is_admitted = self.admission.admits(self.time, self.waiting, self.in_flight);
+    fn admits(&mut self, id: u32) -> bool {
+        let call = self.calls[id as usize].arrived;
+        let is_admitted = self.admission.admits(self.time, self.waiting, self.in_flight, call);
         self.in_flight += usize::from(is_admitted);
         is_admitted
     }
@@ -501,7 +536,7 @@ impl Server<'_> {
         };
         self.read(id);
         let now = self.time;
-        let admitted = self.admits();
+        let admitted = self.admits(id);
         let count = count + 1;
         let call = &mut self.calls[id as usize];
         let (doing, cost) = match (admitted, self.scenario.way) {
@@ -528,7 +563,7 @@ impl Server<'_> {
     fn end(&mut self, id: u32, what: Ended) {
         let call = &self.calls[id as usize];
         let waited = if what == Ended::Refused { self.time - call.came } else { call.waited };
-        self.outcomes.push(Outcome { came: call.came, ended: self.time, waited, what });
+        self.outcomes.push(Outcome { came: call.came, ended: self.time, waited, what, call: call.arrived });
         if what != Ended::Refused {
             self.in_flight -= 1;
             self.admission.ended(self.time, self.time - call.read, self.in_flight + 1);

@@ -8,9 +8,8 @@ use std::task::{Context, Poll};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{SharedReplies, put_reply};
+use super::{SharedReplies, first_polled, put_reply};
 use crate::access_log::AccessEntry;
-use crate::admission::UnstartedCall;
 use crate::codec::{self, Codec};
 use crate::deadline::{DeadlineTimer, later};
 use crate::dispatch::Dispatch;
@@ -30,19 +29,24 @@ pub(super) fn uploaded(shared: &Arc<SharedState<SharedReplies>>, id: u64) -> Ite
     Items::new(UploadedItems { shared: Arc::clone(shared), id })
 }
 
-/// Runs a call that has a stream, and sends its answer.
+/// Runs a call that has a stream and has come at `since`, and sends its answer.
 pub(super) async fn answer(
     shared: Arc<SharedState<SharedReplies>>,
     dispatch: Arc<Dispatch>,
-    unstarted: UnstartedCall,
+    since: Instant,
     id: u64,
     entry: Option<Arc<RegistryEntry>>,
     request: Request,
     mut access: AccessEntry,
 ) {
-    drop(unstarted);
     let (name, limit) = (Arc::clone(&request.name), dispatch.limits().message);
-    let Reply { result, metadata } = dispatch.run_found(entry.as_ref(), request).await;
+    let Reply { result, metadata } = match first_polled(dispatch.admission(), since).1 {
+        Ok(()) => dispatch.run_found(entry.as_ref(), request).await,
+        Err(refused) => {
+            drop(request);
+            refused.into()
+        }
+    };
     let last = match result {
         Ok(Returned::Stream(items)) => send(&shared, &dispatch, id, access.take().follow(items), metadata, &name).await,
         result => StreamReply::Reply(Reply { result, metadata }),
