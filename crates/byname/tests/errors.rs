@@ -1442,6 +1442,14 @@ async fn one_at_a_time() {
     drop(release.acquire().await);
 }
 
+/// The error of the first call of `add` that fails, of two.
+async fn called_twice(server: Server) -> Seen {
+    let running = Running::new(server).await;
+    let client = running.client().policy("*", |policy| policy.attempts = 1);
+    let _ = client.call::<i64>("add", (1, 2)).await;
+    failed(client.call::<i64>("add", (1, 2)).await)
+}
+
 async fn json_rpc(page: &mut Page) {
     page.section("JSON-RPC");
     let change = |limits: &mut byname::Limits| (limits.batch, limits.message) = (2, 1000);
@@ -1548,6 +1556,66 @@ async fn limits(page: &mut Page) {
     );
     release.add_permits(1);
     call.await.unwrap();
+
+    let server = |change: fn(&mut byname::FunctionLimits)| everything().limits_for("add", change);
+    page.add(
+        "A caller has too many calls of a function in flight",
+        called_twice(server(|limits| limits.in_flight_per_caller = Some(0))).await,
+        "Make fewer calls at once. The limit is for each caller: a proven identity, or an IP address.",
+    );
+    page.add(
+        "A function is called too often",
+        called_twice(server(|limits| limits.rate = Some(1))).await,
+        "Try again after `retry_after`, which says when the rate admits another call.",
+    );
+    page.add(
+        "A caller calls a function too often",
+        called_twice(server(|limits| limits.rate_per_caller = Some(1))).await,
+        "Try again after `retry_after`. The rate is for each caller: a proven identity, or an IP address.",
+    );
+    page.add(
+        "`limits_for` sets nothing",
+        refused(server(|_| ())).await,
+        "Set a field of `FunctionLimits` in the closure.",
+    );
+    page.add(
+        "`limits_for` sets a burst without a rate",
+        refused(server(|limits| limits.burst = Some(1))).await,
+        "Set `rate` or `rate_per_caller` too.",
+    );
+    page.add(
+        "`limits_for` sets a rate of nothing",
+        refused(server(|limits| limits.rate = Some(0))).await,
+        "To refuse all calls of a function for a while, close it.",
+    );
+    page.add(
+        "`limits_for` limits no function",
+        refused(everything().limits_for("orders.*", |limits| limits.in_flight = Some(1))).await,
+        "Write the name of a function that the server has, or a pattern that matches one.",
+    );
+    page.add(
+        "`limits_for` has no pattern",
+        refused(everything().limits_for("orders*", |limits| limits.in_flight = Some(1))).await,
+        "Write `orders.*` for all functions below `orders`.",
+    );
+
+    let running = Running::new(everything().limits(|limits| limits.queue_delay = Duration::from_micros(1))).await;
+    let client = running.client().policy("*", |policy| policy.attempts = 1);
+    // Calls wait for longer than that behind each other.
+    let queued = loop {
+        let calls = (0..100).map(|_| client.call::<i64>("add", (1, 2)).into_future());
+        let ended = futures_util::future::join_all(calls).await;
+        let mut errors = ended.into_iter().filter_map(Result::err).map(|error| failed::<()>(Err(error)));
+        if let Some(refused) = errors.find(|refused| refused.message.starts_with("there are more calls")) {
+            break refused;
+        }
+    };
+    page.add(
+        "Calls wait too long for a thread",
+        queued,
+        "Try again after `retry_after`. Give the server more threads, or more replicas. Raise `Limits::queue_delay` if callers can \
+         wait, as those of batches.",
+    );
 
     let bound = everything().serve("127.0.0.1:0").bind().await.unwrap();
     let (handle, at) = (bound.handle(), bound.local_addr());

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Running, within};
-use byname::{Client, Code, Executed, Server, Transport, rpc};
+use crate::harness::{Running, add, post_with, raw, within};
+use byname::{Client, Code, Executed, ProxyHeader, Server, Transport, rpc};
 use tokio::sync::{Notify, mpsc};
 
 /// A function that says when it runs, and waits until it may end.
@@ -38,7 +38,7 @@ async fn no_more_calls_of_a_function_run_than_its_attribute_says() {
         }
         let refused = held.few().await.unwrap_err();
         assert_eq!((refused.code(), refused.executed()), (Code::ResourceExhausted, Executed::No));
-        let expected = "as many calls of `few` are in flight as `#[rpc(in_flight = 2)]` allows; try again later";
+        let expected = "2 calls of `few` are in flight, as many as `#[rpc(in_flight = 2)]` allows; try again later";
         assert!(refused.to_string().contains(expected), "{refused}");
         held.many().await.unwrap();
         ends.notify_one();
@@ -51,4 +51,37 @@ async fn no_more_calls_of_a_function_run_than_its_attribute_says() {
             within(call).await.unwrap().unwrap();
         }
     }
+}
+
+/// The limit of a function is no sign that the service has too much to do.
+#[tokio::test]
+async fn refusals_of_a_functions_own_limit_hold_no_other_calls_back() {
+    let server = Server::new().method::<add>().function("other", || async { 7 });
+    let running = Running::new(server.limits_for("add", |limits| limits.in_flight = Some(0))).await;
+    let client = Client::new(running.address.to_string()).unwrap().policy("*", |policy| policy.attempts = 1);
+    for _ in 0..200 {
+        let refused = add::on(&client, 1, 2).await.unwrap_err();
+        let expected =
+            "0 calls of `add` are in flight, as many as `Server::limits_for(\"add\", …)` allows; try again later";
+        assert_eq!((refused.message(), refused.limit()), (expected, None));
+    }
+    assert_eq!(client.call::<i32>("other", ()).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_caller_behind_a_trusted_proxy_has_its_own_rate() {
+    let server = Server::new().method::<add>().trust_proxy(["127.0.0.1"], ProxyHeader::XForwardedFor);
+    let running = Running::new(server.limits_for("*", |limits| limits.rate_per_caller = Some(1))).await;
+    let ask = async |caller: &str| {
+        raw(running.address, post_with("/rpc/add", &format!("x-forwarded-for: {caller}\r\n"), "[1,2]")).await
+    };
+    // Of an IPv6 address the first half counts.
+    for (first, again) in [("10.0.0.1", "10.0.0.1"), ("2001:db8::1", "2001:db8::2")] {
+        assert_eq!(ask(first).await.status, 200);
+        let refused = ask(again).await;
+        assert_eq!(refused.status, 429);
+        assert!(refused.body.contains("this caller calls `add` more often than"), "{}", refused.body);
+        assert!(["1", "2"].contains(&refused.header("retry-after")), "{refused:?}");
+    }
+    assert_eq!(ask("10.0.0.2").await.status, 200);
 }

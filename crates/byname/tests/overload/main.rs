@@ -4,5 +4,6 @@ mod function_limits;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod priorities;
+mod queue_delay;
 mod server_handle;
 mod throttle;
