@@ -432,7 +432,8 @@ impl QueueRounds {
         } else if *until - *began >= WINDOW && *refused * FEW <= *admitted + *refused {
             self.open();
         } else {
-            let runs = *admitted as u64 * target / SHARE / elapsed;
+            // It is rounded up. With less room than calls that run, threads would wait for calls, and less would run.
+            let runs = (*admitted as u64 * target / SHARE).div_ceil(elapsed);
             let window = if until == began { target } else { window };
             self.limit(runs.max(1) as usize, now, window);
         }
