@@ -52,9 +52,11 @@ pub(crate) struct FunctionLimit {
     source: String,
     permits: Option<Arc<CallPermits>>,
     caller_permits: Option<Arc<CallerPermits>>,
-    rate: Option<(u32, RateLimiter<NotKeyed, InMemoryState, RateClock, NoOpMiddleware<Nanos>>)>,
+    rate: Option<(u32, FunctionRate)>,
     caller_rate: Option<(u32, CallerRates)>,
 }
+
+type FunctionRate = RateLimiter<NotKeyed, InMemoryState, RateClock, NoOpMiddleware<Nanos>>;
 
 #[derive(Debug)]
 struct CallerRates {
