@@ -88,11 +88,11 @@ impl Throttle {
     }
 }
 
-/// Whether an error says that the service has too much to do, or can't serve. The limit of one function says nothing about
-/// the others. A call for which there was no connection did not load the service, and its caller needs to know why.
+/// Whether a server says that it has too much to do, or can't serve. The limit of one function says nothing about the others.
+/// A connection that broke, or that could not be opened, is no word of a server: another replica may serve.
 fn is_refusal(error: &Error) -> bool {
     !error.is_unsent()
-        && error.executed() != Executed::Yes
+        && error.executed() == Executed::No
         && match error.code() {
             // A function that is closed says when to come again.
             Code::Unavailable => error.retry_after().is_none(),
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_held_back_has_the_code_of_the_refusals() {
-        for refusal in [busy(), Error::new(Code::Unavailable, "no server")] {
+        for refusal in [busy(), Error::refused(Code::Unavailable, "it stops")] {
             let (throttle, now) = (Throttle::default(), Instant::now());
             (1..=1000).for_each(|calls| throttle.failed(&refusal, now, calls));
             let held_back = throttle.admit("f", now, 1000, || 0.0).unwrap_err();
@@ -268,7 +268,8 @@ mod tests {
         for (error, is) in [
             (busy(), true),
             (Error::refused(Code::Unavailable, "can't connect").unsent(), false),
-            (Error::new(Code::Unavailable, "reset"), true),
+            (Error::refused(Code::Unavailable, "it stops"), true),
+            (Error::new(Code::Unavailable, "reset").executed_is(Executed::Unknown), false),
             (of_a_function, false),
             (of_the_function, false),
             (late, false),
