@@ -165,7 +165,7 @@ impl CallerRates {
 /// When to try again after a limit of calls in flight.
 const SOON: Duration = Duration::from_millis(100);
 
-/// It names no limit of the server, so that it does not count as a sign that the whole service has too much to do.
+/// The error names no limit of the server. So clients do not conclude that the whole service has too much to do.
 fn exhausted(why: String, retry_after: Duration) -> Error {
     Error::refused(Code::ResourceExhausted, format!("{why}; try again later")).with_retry_after(retry_after)
 }

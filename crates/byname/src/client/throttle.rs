@@ -89,7 +89,7 @@ impl Throttle {
 }
 
 /// Whether a server says that it has too much to do, or can't serve. The limit of one function says nothing about the others.
-/// A connection that broke, or that could not be opened, is no word of a server: another replica may serve.
+/// A connection that broke, or that could not be opened, does not count, because another replica may serve.
 fn is_refusal(error: &Error) -> bool {
     !error.is_unsent()
         && error.executed() == Executed::No

@@ -53,7 +53,7 @@ async fn no_more_calls_of_a_function_run_than_its_attribute_says() {
     }
 }
 
-/// The limit of a function is no sign that the service has too much to do.
+/// A function may have reached its own limit while the service has room for other calls.
 #[tokio::test]
 async fn refusals_of_a_functions_own_limit_hold_no_other_calls_back() {
     let server = Server::new().method::<add>().function("other", || async { 7 });
