@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) stub: Option<Ident>,
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
+    /// The word `keyed` in the attribute.
+    pub(crate) keyed: Option<Ident>,
     /// The word `hedge` in the attribute.
     pub(crate) hedge: Option<Ident>,
     pub(crate) blocking: Option<Ident>,
@@ -390,6 +392,16 @@ const KNOWN: &[Known] = &[
         set: |options, setting, errors| options.readonly = setting.flag(errors),
     },
     Known {
+        name: "keyed",
+        places: CALLED,
+        example: "keyed",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| {
+            options.keyed = setting.flag(errors).then(|| setting.key.clone());
+        },
+    },
+    Known {
         name: "hedge",
         places: CALLED,
         example: "readonly, hedge",
@@ -661,6 +673,7 @@ mod tests {
                 alias = "c",
                 alias = "d",
                 readonly,
+                keyed,
                 hedge,
                 idempotent,
                 blocking,
@@ -677,6 +690,7 @@ mod tests {
         assert_eq!(options.name.unwrap().value(), "a.b");
         assert_eq!(options.aliases.iter().map(LitStr::value).collect::<Vec<_>>(), ["c", "d"]);
         assert!(options.readonly && options.idempotent && options.blocking.is_some() && options.hedge.is_some());
+        assert!(options.keyed.is_some());
         assert_eq!(options.timeout_ms, Some(2_000));
         assert!(options.priority.is_some_and(|priority| priority == "Batch") && options.in_flight == Some(8));
         assert!(options.max_age.is_some_and(|max_age| max_age.seconds == 60) && options.public.is_some());

@@ -44,6 +44,7 @@ pub(crate) struct Function {
     pub(crate) manner: Manner,
     pub(crate) idempotent: bool,
     pub(crate) readonly: bool,
+    pub(crate) keyed: bool,
     pub(crate) hedge: bool,
     pub(crate) timeout_ms: Option<u64>,
     /// The variant of `Priority`.

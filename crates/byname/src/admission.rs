@@ -2,6 +2,7 @@
 
 mod closed_functions;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -154,7 +155,7 @@ impl Admission {
         let mut hasher = DefaultHasher::new();
         self.secret.hash(&mut hasher);
         if let Some(peer) = caller.peer {
-            match peer.proven_name().filter(|_| !caller.is_forwarded()) {
+            match caller.proven_name() {
                 Some(name) => name.hash(&mut hasher),
                 None => match peer.address.ip() {
                     Some(IpAddr::V6(address)) => address.octets()[..8].hash(&mut hasher),
@@ -250,7 +251,12 @@ pub(crate) struct CallerTrust<'c> {
     pub(crate) is_forwarded: bool,
 }
 
-impl CallerTrust<'_> {
+impl<'c> CallerTrust<'c> {
+    /// What its connection proves, in one name.
+    pub(crate) fn proven_name(&self) -> Option<Cow<'c, str>> {
+        self.peer?.proven_name().filter(|_| !self.is_forwarded())
+    }
+
     /// Whether the identity of the connection is that of a proxy.
     fn is_forwarded(&self) -> bool {
         let is_at_the_connection = |peer: &Peer| peer.address == peer.connection;

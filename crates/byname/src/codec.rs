@@ -1,6 +1,7 @@
 //! Values to bytes and back: [`Codec`]. Both codecs accept and reject the same values, with the same messages.
 
 mod bytes;
+mod canonical_hash;
 mod decode_error_path;
 #[cfg(test)]
 mod equivalence_tests;
@@ -22,6 +23,7 @@ use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 pub use self::bytes::Bytes;
+pub(crate) use self::canonical_hash::canonical_hash;
 pub(crate) use self::decode_error_path::ErrorPath;
 use self::finite_floats::FiniteFloats;
 pub(crate) use self::finite_floats::ResultShape;
@@ -142,6 +144,14 @@ pub(crate) fn entries(codec: Codec, map: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u
     match codec {
         Codec::MessagePack => message_pack::entries(map),
         Codec::Json => json::entries(map),
+    }
+}
+
+/// The items of an array, each still encoded. `None` if it is not an array.
+pub(crate) fn items(codec: Codec, array: &[u8]) -> Option<Vec<&[u8]>> {
+    match codec {
+        Codec::MessagePack => message_pack::items(array),
+        Codec::Json => json::items(array),
     }
 }
 

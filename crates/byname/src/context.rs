@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deadline::later;
 use crate::error::Error;
+use crate::idempotency_key::IdempotencyKey;
 use crate::metadata;
 use crate::peer::Peer;
 use crate::priority::Priority;
@@ -152,6 +153,12 @@ impl Context {
     /// in the header `byname-attempt`.
     pub fn attempt(&self) -> u32 {
         metadata::attempt(&self.0.metadata)
+    }
+
+    /// The key with which this call runs once. `None` if its caller sent none. A function whose work is in the database of its
+    /// [`KeyStore`](crate::KeyStore) stores its reply by this key, in one transaction with the work.
+    pub fn idempotency_key(&self) -> Option<&IdempotencyKey> {
+        self.0.extensions.get()
     }
 
     /// How important this call is. The calls that the function makes inherit it, unless they or the client's

@@ -1,6 +1,7 @@
 //! The way of a call through the server, without sockets: find, admit, decode, run, catch.
 
 pub(crate) mod inline;
+mod keyed_call;
 mod streaming_function;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::Instrument as _;
 
+use self::keyed_call::KeyedCalls;
 use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
 use crate::admission::{Admission, CallerTrust, ClosedFunctions};
@@ -87,6 +89,7 @@ pub(crate) struct Dispatch {
     takes_certificates: bool,
     admission: Arc<Admission>,
     closed: ClosedFunctions,
+    keyed: KeyedCalls,
     times: Mutex<ChangedTimes>,
     telemetry: CallTelemetry,
     /// Cancelled when the server no longer waits for streams.
@@ -101,6 +104,7 @@ impl Dispatch {
         let longest = registry.methods().filter_map(|method| method.timeout).max().unwrap_or_default();
         let patience = longest.max(limits.call);
         let (sensitive, rules) = (Vec::new(), AccessRules::default());
+        let keyed = KeyedCalls::new(&limits);
         let times = Mutex::new(ChangedTimes {
             queue_delay: limits.queue_delay,
             drain: limits.drain,
@@ -116,6 +120,7 @@ impl Dispatch {
             takes_certificates: false,
             admission,
             closed: ClosedFunctions::default(),
+            keyed,
             times,
             telemetry: CallTelemetry::default(),
             parting: CancellationToken::new(),
@@ -295,7 +300,7 @@ impl Dispatch {
         let span = call_telemetry::span(&entry.handler.method, &request.metadata);
         let reply = if !self.interceptors.is_empty() {
             self.intercepted(Some(entry), request).instrument(span.clone()).await
-        } else if self.has_rules() {
+        } else if self.has_rules() || self.is_keyed(&entry.handler.method, &request.metadata) {
             Box::pin(self.admit(Some(entry), request)).instrument(span.clone()).await
         } else {
             let begun = span.in_scope(|| self.begin_request(entry, request));
@@ -375,13 +380,16 @@ impl Dispatch {
     }
 
     /// Runs a call that has passed the interceptors, if the rules admit it.
-    async fn admit(&self, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
+    async fn admit(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
         if self.has_rules()
             && let Some(refused) = self.refusal(entry, &mut request)
         {
             return refused;
         }
         match entry {
+            Some(entry) if self.is_keyed(&entry.handler.method, &request.metadata) => {
+                Box::pin(self.run_keyed(entry, request)).await
+            }
             Some(entry) => self.finish(entry, self.begin_request(entry, request)).await,
             None => self.unknown(&request).into(),
         }
@@ -823,6 +831,41 @@ impl SupervisedCall {
         }
     }
 
+    /// Runs the function to its end. At its deadline it is told that its caller waits no longer.
+    async fn to_its_end(mut self) -> Reply {
+        let mut is_late = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(reply) = self.poll_reply(cx) {
+                return Poll::Ready(reply);
+            }
+            if !is_late && let Some(running) = &self.running {
+                std::task::ready!(self.timer.poll_at(cx, running.context.deadline()));
+                running.context.cancel();
+                is_late = true;
+                // It may have been waiting for just that.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Polls the function once. Its reply, if that was the end.
+    fn poll_reply(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Reply> {
+        let Some(running) = &mut self.running else {
+            polled_after_its_end();
+        };
+        let outcome = std::task::ready!(running.poll(cx));
+        let metadata = running.context.take_reply_metadata();
+        let output = std::mem::replace(&mut running.output, ResultTarget::Local(None));
+        let result = match outcome {
+            FunctionResult::Ok => Ok(Returned::Value(output.into_value())),
+            outcome => Err(running.failure(outcome, || output.into_value())),
+        };
+        self.running = None;
+        Poll::Ready(Reply { result, metadata })
+    }
+
     /// The caller was answered, or is gone. The function's context is cancelled, and it runs to its end by itself
     /// unless it is `readonly`.
     fn let_run_on(&mut self) {
@@ -879,19 +922,12 @@ impl Future for SupervisedCall {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Reply> {
         let this = &mut *self;
-        let Some(running) = &mut this.running else {
+        if let Poll::Ready(reply) = this.poll_reply(cx) {
+            return Poll::Ready(reply);
+        }
+        let Some(running) = &this.running else {
             polled_after_its_end();
         };
-        if let Poll::Ready(outcome) = running.poll(cx) {
-            let metadata = running.context.take_reply_metadata();
-            let output = std::mem::replace(&mut running.output, ResultTarget::Local(None));
-            let result = match outcome {
-                FunctionResult::Ok => Ok(Returned::Value(output.into_value())),
-                outcome => Err(running.failure(outcome, || output.into_value())),
-            };
-            this.running = None;
-            return Poll::Ready(Reply { result, metadata });
-        }
         std::task::ready!(this.timer.poll_at(cx, running.context.deadline()));
         let method = &running.entry.handler.method;
         // A thread can't be stopped from outside.

@@ -181,6 +181,7 @@ impl Handler {
             fallible: false,
             idempotent: false,
             readonly: false,
+            keyed: false,
             hedge: false,
             blocking: false,
             timeout: None,

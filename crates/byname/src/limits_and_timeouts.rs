@@ -76,6 +76,12 @@ pub struct Limits {
     /// can't run, with `resource_exhausted`, not executed. [`Duration::MAX`] refuses none. 5 ms; in a build without optimization,
     /// where everything takes longer, 100 ms.
     pub queue_delay: Duration,
+    /// Server: how long the reply of a call with an [`idempotency_key`](crate::Call::idempotency_key) is kept after its end, in
+    /// the memory of the server. A duplicate that comes later runs again. 10 min.
+    pub key_window: Duration,
+    /// Server: how many bytes these keys and replies may take together. A call with another key is refused then with
+    /// `resource_exhausted`, not executed. 64 MiB.
+    pub key_bytes: usize,
     /// Server: how long a function may keep its thread in one go before a warning names it, once, and another thread is
     /// woken to go on with other calls. `docs/reliability.md` says which. 100 ms.
     pub slow_poll: Duration,
@@ -105,6 +111,8 @@ impl Default for Limits {
             abandoned: Duration::from_secs(5),
             in_flight: 10_000,
             queue_delay: Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 5 }),
+            key_window: Duration::from_secs(600),
+            key_bytes: 64 << 20,
             slow_poll: Duration::from_millis(100),
         }
     }
@@ -140,6 +148,7 @@ pub(crate) enum Limit {
     Drain,
     Header,
     InFlight,
+    KeyBytes,
     Message,
     Nesting,
     QueueDelay,
@@ -159,6 +168,7 @@ impl Limit {
             Limit::Drain => "drain",
             Limit::Header => "header",
             Limit::InFlight => "in_flight",
+            Limit::KeyBytes => "key_bytes",
             Limit::Message => "message",
             Limit::Nesting => "nesting",
             Limit::QueueDelay => "queue_delay",
@@ -205,6 +215,7 @@ mod tests {
             Limit::Drain,
             Limit::Header,
             Limit::InFlight,
+            Limit::KeyBytes,
             Limit::Message,
             Limit::Nesting,
             Limit::QueueDelay,

@@ -199,7 +199,7 @@ pub(crate) fn too_large(limit: usize) -> Error {
 }
 
 /// How many bytes HTTP/1.1 writes for them.
-fn size(headers: &HeaderMap) -> usize {
+pub(crate) fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| written(name, value)).sum()
 }
 

@@ -36,6 +36,9 @@ pub struct Method {
     pub idempotent: bool,
     /// Whether it changes nothing. Then a GET may call it, and it is dropped when its caller is gone.
     pub readonly: bool,
+    /// Whether its calls have a key with which they run once: [`Call::idempotency_key`](crate::Call::idempotency_key). A client
+    /// makes one for each call that has none, and a server refuses a call without one.
+    pub keyed: bool,
     /// Whether its clients send a slow call to a second replica, unless their policy says otherwise. Only if it is readonly.
     pub hedge: bool,
     /// Whether it blocks its thread. Then it runs on a thread that may be blocked.
@@ -160,6 +163,7 @@ pub struct MethodSpec {
     pub fallible: bool,
     pub idempotent: bool,
     pub readonly: bool,
+    pub keyed: bool,
     pub hedge: bool,
     pub blocking: bool,
     pub timeout_ms: Option<u64>,
@@ -230,6 +234,7 @@ impl Method {
             fallible: spec.fallible,
             idempotent: spec.idempotent || spec.readonly,
             readonly: spec.readonly,
+            keyed: spec.keyed,
             hedge: spec.hedge,
             blocking: spec.blocking,
             timeout: spec.timeout_ms.map(Duration::from_millis),

@@ -43,6 +43,9 @@ pub use self::server_handle::ServerHandle;
 pub use self::tower_service::HttpService;
 pub use self::unix_socket::UnixSocket;
 
+use std::fmt;
+use std::sync::Arc;
+
 use self::forwarded::TrustedProxies;
 use self::http::AllowedOrigins;
 use crate::access_rules::AccessRules;
@@ -52,6 +55,7 @@ use crate::error::{Code, Error};
 use crate::function_limits::FunctionLimits;
 use crate::handler::{Callable, Contract, Function, FunctionName, Handler, Inject, Registration};
 use crate::interceptor::{InterceptorChain, Next};
+use crate::key_store::KeyStore;
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::{Method, MethodSpec, Source};
@@ -102,8 +106,19 @@ pub struct Server {
     interceptors: InterceptorChain,
     rules: AccessRules,
     function_limits: Vec<(String, FunctionLimits)>,
+    key_store: Option<KeyStoreHandle>,
     sensitive_headers: Vec<String>,
     tls: Option<ServerTls>,
+}
+
+/// The store of the user, which need not be `Debug`.
+#[derive(Clone)]
+struct KeyStoreHandle(Arc<dyn KeyStore>);
+
+impl fmt::Debug for KeyStoreHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyStore")
+    }
 }
 
 impl Default for Server {
@@ -137,6 +152,7 @@ impl Server {
             interceptors: InterceptorChain::default(),
             rules: AccessRules::default(),
             function_limits: Vec::new(),
+            key_store: None,
             sensitive_headers: Vec::new(),
             tls: None,
         }
@@ -304,6 +320,16 @@ impl Server {
         let mut limits = FunctionLimits::default();
         change(&mut limits);
         self.function_limits.push((pattern.to_owned(), limits));
+        self
+    }
+
+    /// Keeps the replies of calls with an [`idempotency_key`](crate::Call::idempotency_key) in this store, for example in a
+    /// database, so that such a call runs once also if the server restarts, or if the repetition goes to another server.
+    /// Without this the server keeps them in its memory, for [`Limits::key_window`].
+    ///
+    /// A second call of this method replaces the first.
+    pub fn key_store(mut self, store: impl KeyStore) -> Self {
+        self.key_store = Some(KeyStoreHandle(Arc::new(store)));
         self
     }
 
@@ -656,6 +682,9 @@ impl Server {
         let mut dispatch = Dispatch::new(registry, self.limits.clone(), listing, self.interceptors.clone());
         dispatch.log_access(self.access_log);
         dispatch.trust_priority(self.trusted_priority.clone());
+        if let Some(KeyStoreHandle(store)) = &self.key_store {
+            dispatch.keep_replies(Arc::clone(store));
+        }
         let sensitive = self.sensitive_headers.iter().map(|name| metadata::name(name));
         dispatch.hide_headers(sensitive.collect::<Result<_, _>>()?);
         dispatch.keep_rules(self.rules.clone())?;

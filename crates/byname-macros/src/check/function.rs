@@ -118,6 +118,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
     let streams = output.streams || takes.is_some();
     kept_answers(&options, streams, errors);
     hedging(&options, streams, errors);
+    keyed(&options, streams, errors);
     let prefix = within.and_then(|within| within.prefix.as_deref());
     let (name, aliases) = names(&signature.ident, &options, prefix, errors);
     let mut attrs = function.attrs.iter();
@@ -138,6 +139,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         manner,
         idempotent: options.idempotent || options.readonly,
         readonly: options.readonly,
+        keyed: options.keyed.is_some(),
         hedge: options.hedge.is_some(),
         timeout_ms: options.timeout_ms,
         priority: options.priority,
@@ -165,6 +167,23 @@ fn kept_answers(options: &Options, streams: bool, errors: &mut Errors) {
             public,
             "`public` needs `max_age`: without it no cache may keep the answer",
             "add `max_age = \"60s\"`, or remove `public`",
+        ),
+        _ => {}
+    }
+}
+
+/// Rejects `keyed` on functions for which a key does nothing.
+fn keyed(options: &Options, streams: bool, errors: &mut Errors) {
+    match &options.keyed {
+        Some(keyed) if options.readonly || options.idempotent => errors.at(
+            keyed,
+            "`keyed` is for functions that must not run twice: this one may, by `idempotent` or `readonly`",
+            "remove `keyed`, or the other option",
+        ),
+        Some(keyed) if streams => errors.at(
+            keyed,
+            "`keyed` is for functions without streams: a stream is not kept for a second caller",
+            "remove `keyed`, or take and return the items in a `Vec`",
         ),
         _ => {}
     }

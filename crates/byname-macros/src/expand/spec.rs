@@ -10,7 +10,7 @@ use crate::crate_path::Library;
 use crate::source_text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
-    let Function { library: byname, doc, idempotent, readonly, hedge, public, .. } = function;
+    let Function { library: byname, doc, idempotent, readonly, keyed, hedge, public, .. } = function;
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
     let params = function.arguments.iter().map(|argument| param(byname, argument));
@@ -43,6 +43,7 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             fallible: #fallible,
             idempotent: #idempotent,
             readonly: #readonly,
+            keyed: #keyed,
             hedge: #hedge,
             blocking: #blocking,
             timeout_ms: #timeout_ms,

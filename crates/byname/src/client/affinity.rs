@@ -5,10 +5,19 @@ use std::num::NonZeroU64;
 
 use super::rendezvous_hash::{key_hash, rendezvous_hash};
 use super::replica_choice::ReplicaId;
+use crate::address::Address;
+use crate::wire::instance_and_load::InstanceId;
 
 /// A key whose calls go to the same replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Affinity(NonZeroU64);
+
+/// The server of the first attempt at a call with a key, which may have run there.
+#[derive(Clone, Debug)]
+pub(super) struct PinnedServer {
+    pub(super) instance: InstanceId,
+    pub(super) address: Address,
+}
 
 /// What a call wants of its replica.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +25,8 @@ pub(super) struct ReplicaWish<'a> {
     /// The replicas at which it has failed. It goes to another one, if there is one.
     pub(super) tried: &'a [ReplicaId],
     pub(super) affinity: Option<Affinity>,
+    /// It goes to this server or nowhere.
+    pub(super) pinned: Option<&'a PinnedServer>,
     /// It goes to another one or nowhere.
     pub(super) only_elsewhere: bool,
 }

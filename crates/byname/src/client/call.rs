@@ -18,10 +18,11 @@ use super::Client;
 use super::affinity::{Affinity, ReplicaWish};
 use super::explanation::Explanation;
 use super::frame_attempt::{FrameAttempt, ended_reply};
-use super::frame_connection::{CallHead, CallPayload};
+use super::frame_connection::{CallHead, CallPayload, FrameConnection};
 use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::replica_choice::ReplicaId;
 use super::route::Route;
+use super::tried_replicas::TriedReplicas;
 use super::typed_result::Remote;
 use crate::arguments::{Argument, EncodedArguments, ToArguments, encode_dynamic};
 use crate::codec::Codec;
@@ -29,6 +30,7 @@ use crate::context::Context;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
+use crate::idempotency_key::{IDEMPOTENCY_KEY, key_header, random_key};
 use crate::metadata;
 use crate::method::{Method, Param};
 use crate::name;
@@ -252,6 +254,39 @@ impl<A, R> Call<A, R> {
         self
     }
 
+    /// The call runs once, also if it is sent again with the same key and the same arguments: by the client after a failure, or by a
+    /// later call. Without this a client makes a key for each call of a function that is declared `#[rpc(keyed)]`.
+    ///
+    /// - The server keeps the reply for [`Limits::key_window`](crate::Limits::key_window), and in
+    ///   [a store](crate::Server::key_store) for as long as that does. A duplicate gets it, or waits for it while the first
+    ///   call runs. An error of the function is a reply too.
+    /// - Other arguments with the same key are an error, `invalid_argument`.
+    /// - A key belongs to a function and a caller: its proven identity, or else its `authorization`.
+    /// - The client sends the call again after `unavailable` although it may have run, as it does for an `idempotent`
+    ///   function, but only to the same server, because others do not know the key. If the server has restarted, the error is
+    ///   `failed_precondition` with `executed: unknown`. If the server has a shared [`KeyStore`](crate::KeyStore), the call goes to
+    ///   any server.
+    ///
+    /// A key is 1 to 255 visible ASCII characters without spaces, such as a UUID. The call fails, and is not sent, for another.
+    /// Calls that stream can't have a key.
+    ///
+    /// ```
+    /// # use byname::{Client, rpc};
+    /// #[rpc(keyed)]
+    /// async fn pay(order: u64, cents: u64) -> u64 { order + cents }
+    ///
+    /// # async fn example(bank: Client) -> Result<(), byname::Error> {
+    /// let receipt = pay::on(&bank, 42, 1999).idempotency_key("order-42").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.option(|options| match key_header(key) {
+            Ok(key) => drop(options.headers.insert(IDEMPOTENCY_KEY, key)),
+            Err(error) => options.refused = Some(error),
+        });
+        self
+    }
+
     /// Its answer is a stream.
     pub(super) fn take_a_stream(&mut self) {
         self.option(|options| options.takes_stream = true);
@@ -341,7 +376,7 @@ impl<A: Send, R> Call<A, R> {
                     let entered = self.span.as_deref().map(Span::enter);
                     let head = CallHead { name: &self.name, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
-                    let tried = attempt.replica();
+                    let (tried, server) = (attempt.replica(), Arc::clone(attempt.link()));
                     let Some(Route::Remote(service)) =
                         self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
@@ -354,7 +389,7 @@ impl<A: Send, R> Call<A, R> {
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
                             let codec = attempt.link().codec();
                             drop(entered);
-                            match self.by_service(time, codec, reply, tried) {
+                            match self.by_service(time, codec, reply, tried, Some(&server)) {
                                 Ok(call) => self.progress = self.going_on(call),
                                 Err(error) => break Reply::from(error),
                             }
@@ -451,6 +486,10 @@ impl<A: Send, R> Call<A, R> {
             options.headers.insert(AUTHORIZATION, held);
             options.has_renewed_token = true;
         }
+        if method.is_some_and(|method| method.keyed) {
+            let headers = &mut options.get_or_insert_default().headers;
+            headers.entry(IDEMPOTENCY_KEY).or_insert_with(random_key);
+        }
         let lacks_token = scope.token.is_some() && !has_token(options);
         let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
         metadata::check_size(headers)?;
@@ -485,7 +524,7 @@ impl<A: Send, R> Call<A, R> {
                 Err((unsent, link)) => ended_reply(service.frames(), &link, name, allowed, Err(unsent)),
             };
             drop(entered);
-            let call = self.by_service(time, codec, reply, None)?;
+            let call = self.by_service(time, codec, reply, None, None)?;
             self.progress = self.going_on(call);
             return Ok(());
         }
@@ -505,7 +544,7 @@ impl<A: Send, R> Call<A, R> {
         };
         let call = match &scope.way {
             Route::Remote(_) if scope.interceptors.is_empty() && !lacks_token => {
-                self.by_service(time, codec, None, None)?
+                self.by_service(time, codec, None, None, None)?
             }
             way => self.by_request(way, time, codec)?,
         };
@@ -532,7 +571,10 @@ impl<A: Send, R> Call<A, R> {
         let affinity = options.affinity;
         let args = match (way, prepared.as_they_are) {
             (Route::Local(dispatch), Some((as_they_are, types)))
-                if !scope.encoded && scope.token.is_none() && dispatch.takes(&self.name, types) =>
+                if !scope.encoded
+                    && !options.headers.contains_key(IDEMPOTENCY_KEY)
+                    && scope.token.is_none()
+                    && dispatch.takes(&self.name, types) =>
             {
                 CallArguments::Local(as_they_are(prepared.args))
             }
@@ -571,14 +613,15 @@ impl<A: Send, R> Call<A, R> {
         Ok(Box::pin(async move { chain.run(request, time.deadline, last).await }))
     }
 
-    /// The call by its service. `first` is what its first attempt came to, where there was one, and `tried` the replica that it
-    /// went to.
+    /// The call by its service. `first` is what its first attempt came to, where there was one, `tried` the replica and `server` the
+    /// connection that it went to.
     fn by_service(
         &mut self,
         time: CallDeadline,
         codec: Codec,
         first: Option<Reply>,
         tried: Option<ReplicaId>,
+        server: Option<&FrameConnection>,
     ) -> Result<BoxFuture<Reply>, Error> {
         let mut prepared = self.taken();
         let options = prepared.options.take().unwrap_or_default();
@@ -591,6 +634,7 @@ impl<A: Send, R> Call<A, R> {
             method: prepared.method,
             policy: prepared.client.scope.policy(&self.name, prepared.method),
             affinity: options.affinity,
+            pinned: None,
             deadline: time.deadline,
             allowed: time.allowed,
             headers: options.headers,
@@ -598,7 +642,8 @@ impl<A: Send, R> Call<A, R> {
             takes_stream: options.takes_stream,
             token: prepared.client.scope.token.clone().filter(|_| options.has_renewed_token),
         };
-        Ok(Arc::clone(service).call(outgoing, first, tried))
+        let server = server.filter(|_| outgoing.is_keyed()).map(FrameConnection::attempted_server);
+        Ok(Arc::clone(service).call(outgoing, first, TriedReplicas::new(tried, server)))
     }
 
     fn taken(&mut self) -> PreparedCall<A> {

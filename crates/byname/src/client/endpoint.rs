@@ -29,6 +29,8 @@ pub(super) struct Endpoint {
     sweeper: Sweeper,
     /// The server there takes calls by path.
     takes_paths: AtomicBool,
+    /// Its server has said that others know the replies of calls with a key.
+    shares_keys: AtomicBool,
     /// If bodies are compressed: which requests the server there accepts.
     coded: Option<CodedBodies>,
 }
@@ -53,6 +55,7 @@ impl Endpoint {
             pool: Arc::new(Mutex::new(ConnectionPool::new())),
             sweeper: Sweeper::new(),
             takes_paths: AtomicBool::new(false),
+            shares_keys: AtomicBool::new(false),
             coded: compress.then(CodedBodies::default),
         }
     }
@@ -82,6 +85,10 @@ impl Endpoint {
         self.takes_paths.load(Ordering::Relaxed)
     }
 
+    pub(super) fn shares_keys(&self) -> bool {
+        self.shares_keys.load(Ordering::Relaxed)
+    }
+
     pub(super) fn coded(&self) -> Option<&CodedBodies> {
         self.coded.as_ref()
     }
@@ -90,6 +97,9 @@ impl Endpoint {
     pub(super) fn learn(&self, server: &AnsweringServer, headers: &HeaderMap) {
         if server.takes_paths != self.takes_paths() {
             self.takes_paths.store(server.takes_paths, Ordering::Relaxed);
+        }
+        if server.is_byname && server.shares_keys != self.shares_keys() {
+            self.shares_keys.store(server.shares_keys, Ordering::Relaxed);
         }
         if let Some(coded) = &self.coded {
             coded.learn(headers);

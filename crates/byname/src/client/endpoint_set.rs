@@ -81,6 +81,9 @@ impl EndpointSet {
     ) -> Vec<Address> {
         let mut known = self.known();
         known.order.order(&mut addresses);
+        if let Some(pinned) = wish.pinned {
+            addresses.retain(|address| *address == pinned.address);
+        }
         if let Some(first) = &chosen.endpoint {
             addresses.sort_by_cached_key(|address| {
                 (address != first.address(), known.replicas.is_avoided(address, wish.tried))
@@ -152,6 +155,12 @@ impl EndpointSet {
         closed: &mut Vec<IdleHttpConnection>,
     ) -> Option<ChosenEndpoint> {
         let known = &mut *self.known();
+        if let Some(pinned) = wish.pinned {
+            let endpoint = known.endpoints.iter().find(|endpoint| *endpoint.address() == pinned.address).cloned();
+            let idle = endpoint.as_ref().and_then(|endpoint| endpoint.pool().take(&runtime, now, closed));
+            let idle = endpoint.clone().zip(idle);
+            return Some(ChosenEndpoint { idle, endpoint, ..ChosenEndpoint::default() });
+        }
         if !known.replicas.has_several() {
             if wish.only_elsewhere {
                 return None;

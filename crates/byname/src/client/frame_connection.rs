@@ -24,6 +24,7 @@ pub(super) use self::frame_call::{BegunStream, CallHead, FrameCall, Unsent};
 pub(super) use self::handshake::open;
 pub(super) use self::stream_calls::{FrameUpload, UploadTask};
 pub(super) use self::upgrade_policy::Upgrades;
+use super::tried_replicas::AttemptedServer;
 use crate::address::Address;
 use crate::codec::{self, Codec};
 use crate::deadline::later;
@@ -52,6 +53,8 @@ pub(super) struct FrameConnection {
     address: Address,
     /// Which server is at the other end, if it says so.
     instance: Option<InstanceId>,
+    /// That server has said that others know the replies of calls with a key.
+    shares_keys: bool,
     /// When another connection replaces it. It is random, near [`Limits::connection_age`].
     until: Instant,
 }
@@ -90,9 +93,11 @@ enum ConnectionStatus {
 
 impl FrameConnection {
     fn new(address: Address, server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
-        let (instance, until) = (server.instance, later(now, limits.jittered_connection_age(jitter)));
+        let (instance, shares_keys) = (server.instance, server.shares_keys);
+        let until = later(now, limits.jittered_connection_age(jitter));
         let codecs = vec![codec.name().into()];
-        let hello = Hello { message: limits.message, window: window(limits), calls: 1, codecs, instance: None };
+        let (message, window) = (limits.message, window(limits));
+        let hello = Hello { message, window, calls: 1, codecs, instance: None, shares_keys: false };
         let mut write_queue = WriteQueue::new();
         write_queue.set_window(server.window);
         hello.put(&mut write_queue);
@@ -111,7 +116,7 @@ impl FrameConnection {
             earliest: None,
             reported: None,
         };
-        Self { state: SharedState::new(state), codec, opened: now, address, instance, until }
+        Self { state: SharedState::new(state), codec, opened: now, address, instance, shares_keys, until }
     }
 
     fn state(&self) -> StateGuard<'_, FrameConnectionState> {
@@ -139,6 +144,11 @@ impl FrameConnection {
     /// Which server is at the other end, if it says so.
     pub(super) fn instance(&self) -> Option<InstanceId> {
         self.instance
+    }
+
+    /// What a repetition of a call with a key has to know of the server at the other end.
+    pub(super) fn attempted_server(&self) -> AttemptedServer {
+        AttemptedServer { instance: self.instance, address: self.address.clone(), shares_keys: self.shares_keys }
     }
 
     /// When another connection replaces it.
@@ -308,7 +318,8 @@ mod tests {
     use super::*;
 
     pub(super) fn link() -> Arc<FrameConnection> {
-        let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None };
+        let server =
+            Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None, shares_keys: false };
         Arc::new(FrameConnection::new(
             Address::Unix(None),
             server,

@@ -85,6 +85,13 @@ impl<K: Copy + PartialEq, L: Clone> FrameConnectionPlan<K, L> {
         Some(chosen)
     }
 
+    /// As [`choose`](Self::choose), for a call that goes to this server.
+    pub(super) fn choose_instance(&mut self, runtime: K, instance: InstanceId, now: Instant) -> Option<(L, SentCall)> {
+        let chosen = self.member(runtime)?.choose_instance(instance, now)?;
+        (self.was_used, self.is_in_use) = (true, true);
+        Some(chosen)
+    }
+
     /// Any connection of this runtime. No call goes by it yet.
     pub(super) fn any(&self, runtime: K) -> Option<&L> {
         self.members.iter().find(|member| member.runtime == runtime)?.any()

@@ -105,6 +105,7 @@ impl FrameConnectionSet {
         let mut known = self.known();
         let KnownConnections { plan, chance } = &mut *known;
         let (link, sent) = match wish.affinity {
+            _ if let Some(pinned) = wish.pinned => plan.choose_instance(runtime, pinned.instance, now)?,
             None => plan.choose(runtime, wish.tried, now, chance)?,
             Some(affinity) => plan.choose_by(runtime, affinity, wish.tried, now)?,
         };

@@ -17,7 +17,7 @@ use super::http1_connection::{ExchangeError, HttpResponse, UnreadBody};
 use super::outgoing_call::OutgoingCall;
 use super::replica_outcome::replica_outcome;
 use super::reply_stream;
-use super::tried_replicas::TriedReplicas;
+use super::tried_replicas::{AttemptedServer, TriedReplicas};
 use super::typed_result::unasked_stream;
 use crate::arguments::EncodedArguments;
 use crate::codec::Codec;
@@ -85,6 +85,10 @@ async fn exchange(
         // An attempt beside this one goes to another.
         tried.extend(replica);
         let endpoint = Arc::clone(&connection.endpoint);
+        if outgoing.is_keyed() {
+            let (instance, address) = (connection.instance.id(), endpoint.address().clone());
+            tried.went_to(AttemptedServer { instance, address, shares_keys: endpoint.shares_keys() });
+        }
         let coding = match endpoint.coded() {
             Some(coded) => Box::pin(coded.coding_for(endpoint.takes_paths(), outgoing, args, may_compress)).await,
             None => BodyCoding::NONE,

@@ -8,17 +8,21 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
-use super::affinity::{Affinity, ReplicaWish};
+use super::affinity::{Affinity, PinnedServer, ReplicaWish};
 use super::frame_connection::CallHead;
 use super::policy::Policy;
 use super::renewed_token::{RenewedToken, is_refused};
 use super::replica_choice::ReplicaId;
+use super::retry::Repetition;
+use super::tried_replicas::AttemptedServer;
 use crate::arguments::{EncodedArguments, unknown_argument};
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::idempotency_key::IDEMPOTENCY_KEY;
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Items;
+use crate::wire::headers;
 
 /// A call ready to go, its types erased. An attempt does not change it, so that attempts can follow each other, or run beside
 /// each other.
@@ -29,6 +33,8 @@ pub(super) struct OutgoingCall {
     pub(super) method: Option<&'static Method>,
     pub(super) policy: Policy,
     pub(super) affinity: Option<Affinity>,
+    /// Where an attempt at this call, which has a key, may have run.
+    pub(super) pinned: Option<PinnedServer>,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Instant,
     /// The time until the deadline when the call began, for messages.
@@ -66,19 +72,43 @@ impl OutgoingCall {
         self.args.clone().into_codec(codec).map(Cow::Owned)
     }
 
-    /// It may be sent again when it is unknown whether it ran.
-    pub(super) fn is_idempotent(&self) -> bool {
-        self.method.is_some_and(|method| method.idempotent)
+    /// When it may be sent again although it may have run.
+    pub(super) fn repetition(&self) -> Repetition {
+        match self.method {
+            _ if self.is_keyed() => Repetition::ByKey,
+            Some(method) if method.idempotent => Repetition::Idempotent,
+            _ => Repetition::IfNotRun,
+        }
+    }
+
+    /// Whether it has a key with which it runs once.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+
+    /// The call has a key and may have run at this server. Further attempts go there, unless all servers know the key. Returns
+    /// whether that is possible.
+    pub(super) fn pin(&mut self, server: Option<AttemptedServer>) -> bool {
+        match server {
+            _ if self.pinned.is_some() => true,
+            Some(server) if server.shares_keys => true,
+            Some(AttemptedServer { instance: Some(instance), address, .. }) => {
+                self.headers.insert(headers::INSTANCE, instance.to_header());
+                self.pinned = Some(PinnedServer { instance, address });
+                true
+            }
+            _ => false,
+        }
     }
 
     /// What it wants of its replica, where it has failed at those that were `tried`.
-    pub(super) fn wish<'a>(&self, tried: &'a [ReplicaId]) -> ReplicaWish<'a> {
-        ReplicaWish { tried, affinity: self.affinity, only_elsewhere: false }
+    pub(super) fn wish<'a>(&'a self, tried: &'a [ReplicaId]) -> ReplicaWish<'a> {
+        ReplicaWish { tried, affinity: self.affinity, pinned: self.pinned.as_ref(), only_elsewhere: false }
     }
 
     /// The function of a call that may be sent to a second replica beside the first.
     pub(super) fn hedged_method(&self) -> Option<&'static Method> {
-        self.method.filter(|method| self.policy.hedge && method.readonly && !self.has_streams())
+        self.method.filter(|method| self.policy.hedge && method.readonly && !self.has_streams() && !self.is_keyed())
     }
 
     /// The same call for the attempt of this number, which runs beside another. It has no streams.
@@ -91,6 +121,7 @@ impl OutgoingCall {
             method: self.method,
             policy: self.policy.clone(),
             affinity: self.affinity,
+            pinned: self.pinned.clone(),
             headers,
             deadline: self.deadline,
             allowed: self.allowed,

@@ -9,7 +9,7 @@ use crate::untrusted_text::excerpt;
 /// The attempts at one call.
 #[derive(Debug)]
 pub(super) struct Attempts {
-    idempotent: bool,
+    repetition: Repetition,
     /// How often the call is sent at most.
     most: usize,
     /// The longest delay before the second attempt.
@@ -22,6 +22,20 @@ pub(super) struct Attempts {
     failed: Vec<Error>,
     /// What a further attempt would have needed.
     missing: Option<&'static str>,
+}
+
+/// When a call may be sent again although it may have run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// Never.
+    IfNotRun,
+    /// Always.
+    Idempotent,
+    /// It has a key, and its server knows whether it has run. If it is certain that it has run, its reply is stored and would come
+    /// again.
+    ByKey,
+    /// It has a key, and it is not known which server knows it.
+    KeyIsLost,
 }
 
 /// What follows the failure of an attempt.
@@ -53,9 +67,9 @@ enum RetryCost {
 
 impl Attempts {
     /// `serving` is the attempt of the call during which this one is made; 1 also if there is none.
-    pub(super) fn new(idempotent: bool, serving: u32, policy: &Policy) -> Self {
+    pub(super) fn new(repetition: Repetition, serving: u32, policy: &Policy) -> Self {
         Self {
-            idempotent,
+            repetition,
             most: usize::try_from(policy.attempts).unwrap_or(usize::MAX),
             first_delay: policy.first_delay,
             in_repetition: serving > 1,
@@ -75,6 +89,9 @@ impl Attempts {
         withdraw: impl FnOnce() -> bool,
     ) -> AfterFailure {
         let Some(cost) = self.cost(error) else {
+            if self.repetition == Repetition::KeyIsLost && error.executed() == Executed::Unknown && can_pass(error) {
+                self.missing = Some("it has a key, and the server that may have run it has not said which one it is");
+            }
             return AfterFailure::GiveUp;
         };
         // An attempt beside another may have failed so.
@@ -102,6 +119,11 @@ impl Attempts {
         }
         self.failed.push(error.clone());
         AfterFailure::Again(delay)
+    }
+
+    /// The call has a key, and it is not known which server it has reached.
+    pub(super) fn key_is_lost(&mut self) {
+        self.repetition = Repetition::KeyIsLost;
     }
 
     /// Whether a second attempt may be made beside the first.
@@ -160,7 +182,12 @@ impl Attempts {
 
     /// What a repetition draws on, if it is safe and the cause can pass.
     fn cost(&self, error: &Error) -> Option<RetryCost> {
-        let is_safe = error.executed() == Executed::No || self.idempotent;
+        let is_safe = match self.repetition {
+            _ if error.executed() == Executed::No => true,
+            Repetition::Idempotent => true,
+            Repetition::ByKey => error.executed() == Executed::Unknown,
+            Repetition::IfNotRun | Repetition::KeyIsLost => false,
+        };
         if !is_safe || !can_pass(error) {
             return None;
         }
@@ -217,7 +244,11 @@ mod tests {
 
     /// Of a call with the default policy.
     fn usual_attempts(idempotent: bool, serving: u32) -> Attempts {
-        Attempts::new(idempotent, serving, &policy(3, 50))
+        Attempts::new(repetition(idempotent), serving, &policy(3, 50))
+    }
+
+    fn repetition(idempotent: bool) -> Repetition {
+        if idempotent { Repetition::Idempotent } else { Repetition::IfNotRun }
     }
 
     fn policy(attempts: u32, first_delay: u64) -> Policy {
@@ -252,6 +283,26 @@ mod tests {
         assert_eq!((sent(false, &ran), sent(true, &ran)), (1, 3));
         let refused = broken.executed_is(Executed::No);
         assert_eq!((sent(false, &refused), sent(true, &refused)), (3, 3));
+    }
+
+    #[test]
+    fn a_call_with_a_key_is_repeated_while_it_may_have_run_and_its_server_is_known() {
+        let sent = |repetition, executed| {
+            let error = Error::new(Code::Unavailable, "broken").executed_is(executed);
+            steps(Attempts::new(repetition, 1, &policy(3, 50)), &error).len()
+        };
+        let of =
+            |repetition| [Executed::No, Executed::Unknown, Executed::Yes].map(|executed| sent(repetition, executed));
+        assert_eq!(of(Repetition::ByKey), [3, 3, 1], "the reply of a call that has run is stored");
+        assert_eq!(of(Repetition::KeyIsLost), [3, 1, 1]);
+        let error = Error::new(Code::Unavailable, "broken");
+        let mut attempts = Attempts::new(Repetition::ByKey, 1, &policy(3, 50));
+        attempts.key_is_lost();
+        assert_eq!(attempts.failed(&error, 1.0, LONG, no_budget), AfterFailure::GiveUp);
+        assert_eq!(
+            attempts.conclude(error).message(),
+            "broken\nnot sent again: it has a key, and the server that may have run it has not said which one it is"
+        );
     }
 
     #[test]
@@ -316,7 +367,7 @@ mod tests {
             told(2, LONG, true),
             "busy\nnot sent again: it was made while a repetition is served, and such calls are not repeated"
         );
-        let mut attempts = Attempts::new(true, 1, &policy(u32::MAX, 50));
+        let mut attempts = Attempts::new(Repetition::Idempotent, 1, &policy(u32::MAX, 50));
         attempts.failed(&error, 1.0, LONG, || true);
         attempts.failed(&error, 1.0, Duration::from_millis(60), || true);
         let expected = "busy\nattempt 1 of 2: the same error\nnot sent again: no time is left for another attempt";
@@ -384,7 +435,7 @@ mod tests {
     fn a_policy_sets_the_number_of_attempts_and_the_first_delay() {
         let error = Error::refused(Code::Unavailable, "");
         let delays = |policy: &Policy, error: &Error| {
-            let steps = steps(Attempts::new(true, 1, policy), error);
+            let steps = steps(Attempts::new(Repetition::Idempotent, 1, policy), error);
             let delay = |step: &AfterFailure| match step {
                 AfterFailure::Again(delay) => Some(delay.as_millis()),
                 _ => None,
@@ -420,7 +471,7 @@ mod tests {
 
     #[test]
     fn no_attempt_is_made_beside_the_first_where_only_one_is_made() {
-        assert!(!Attempts::new(true, 1, &policy(1, 50)).may_hedge());
+        assert!(!Attempts::new(Repetition::Idempotent, 1, &policy(1, 50)).may_hedge());
         assert!(!usual_attempts(true, 2).may_hedge(), "the call is made while a repetition is served");
         let mut failed = usual_attempts(true, 1);
         failed.failed(&Error::refused(Code::Unavailable, ""), 0.0, LONG, || true);
@@ -462,7 +513,7 @@ mod tests {
             failures in proptest::collection::vec((any_error(), 0.0..=1.0f64, any::<bool>()), 1..8),
             mut left in 0..40_000u64,
         ) {
-            let mut attempts = Attempts::new(idempotent, serving, &policy(most, first_delay));
+            let mut attempts = Attempts::new(repetition(idempotent), serving, &policy(most, first_delay));
             let (mut sent, mut drawn) = (1, 0);
             for (error, random, budget) in failures {
                 let number = attempts.number();

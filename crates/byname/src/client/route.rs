@@ -12,6 +12,7 @@ use super::outgoing_call::{CallDeadline, CallUpload, OutgoingCall};
 use super::policy::Policy;
 use super::renewed_token::{RenewedToken, is_refused};
 use super::service::Service;
+use super::tried_replicas::TriedReplicas;
 use crate::access_log::CallWay;
 use crate::dispatch::Dispatch;
 use crate::error::{Code, Error};
@@ -86,6 +87,7 @@ impl Route {
                     method,
                     policy,
                     affinity,
+                    pinned: None,
                     headers,
                     deadline,
                     allowed,
@@ -93,7 +95,7 @@ impl Route {
                     takes_stream,
                     token,
                 };
-                Arc::clone(service).call(outgoing, None, None)
+                Arc::clone(service).call(outgoing, None, TriedReplicas::default())
             }
         }
     }

@@ -123,6 +123,14 @@ impl<K, L: Clone> RuntimeConnections<K, L> {
         Some((link, sent))
     }
 
+    /// The connection of a call that goes to this server. `None` if there is none.
+    pub(super) fn choose_instance(&mut self, instance: InstanceId, now: Instant) -> Option<(L, SentCall)> {
+        self.used_at = now;
+        let planned = &self.links[self.position_of(Some(instance))?];
+        let sent = self.choice.send_to(planned.replica, now)?;
+        Some((planned.opened.link.clone(), sent))
+    }
+
     /// Any connection. No call goes by it yet.
     pub(super) fn any(&self) -> Option<&L> {
         self.links.first().map(|planned| &planned.opened.link)

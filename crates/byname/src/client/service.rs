@@ -19,7 +19,6 @@ use super::http_attempt;
 use super::http_connections::HttpConnections;
 use super::outgoing_call::OutgoingCall;
 use super::policy::{Policy, PolicySources};
-use super::replica_choice::ReplicaId;
 use super::replica_load::ReplicaOutcome;
 use super::replica_outcome::replica_outcome;
 use super::reply_stream;
@@ -34,7 +33,7 @@ use crate::clock_and_chance::random_fraction;
 use crate::codec::Codec;
 use crate::context::Context;
 use crate::deadline::{before, later, until};
-use crate::error::Error;
+use crate::error::{Error, Executed};
 use crate::explained_clients::{self, ExplainedClient};
 use crate::limits_and_timeouts::Limits;
 use crate::metadata;
@@ -133,13 +132,12 @@ impl Service {
         self: Arc<Self>,
         mut outgoing: OutgoingCall,
         mut first: Option<Reply>,
-        tried: Option<ReplicaId>,
+        tried: TriedReplicas,
     ) -> BoxFuture<Reply> {
         Box::pin(async move {
             self.deposit();
-            let tried = TriedReplicas::new(tried);
             let serving = metadata::attempt(&outgoing.headers);
-            let mut attempts = Attempts::new(outgoing.is_idempotent(), serving, &outgoing.policy);
+            let mut attempts = Attempts::new(outgoing.repetition(), serving, &outgoing.policy);
             let mut hedged = outgoing.hedged_method().filter(|_| first.is_none() && attempts.may_hedge());
             loop {
                 let done = match (first.take(), hedged.take()) {
@@ -159,6 +157,9 @@ impl Service {
                 if Box::pin(outgoing.replace_token(&error)).await {
                     tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
                     continue;
+                }
+                if outgoing.is_keyed() && error.executed() != Executed::No && !outgoing.pin(tried.last_server()) {
+                    attempts.key_is_lost();
                 }
                 let now = Instant::now();
                 let left = outgoing.deadline.saturating_duration_since(now);
@@ -196,6 +197,9 @@ impl Service {
             && let Some(chosen) = self.choose(outgoing.wish(&tried.all()), Instant::now())
         {
             tried.extend(chosen.count.replica());
+            if outgoing.is_keyed() {
+                tried.went_to(chosen.link.attempted_server());
+            }
             let args = match outgoing.args_in(chosen.link.codec()) {
                 Ok(args) => args,
                 Err(error) => return error.into(),

@@ -1,22 +1,40 @@
-//! The replicas that the attempts at one call have gone to: [`TriedReplicas`].
+//! Where the attempts at one call have gone to: [`TriedReplicas`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::replica_choice::ReplicaId;
+use crate::address::Address;
+use crate::wire::instance_and_load::InstanceId;
 
 /// The replicas to which a call was sent. Attempts beside each other share it, so that they go to different ones.
 #[derive(Debug, Default)]
-pub(super) struct TriedReplicas(Mutex<Vec<ReplicaId>>);
+pub(super) struct TriedReplicas(Mutex<AttemptedReplicas>);
+
+#[derive(Debug, Default)]
+struct AttemptedReplicas {
+    ids: Vec<ReplicaId>,
+    last: Option<AttemptedServer>,
+}
+
+/// The server that the last attempt at a call with a key went to.
+#[derive(Clone, Debug)]
+pub(super) struct AttemptedServer {
+    /// `None` if it has not said which one it is.
+    pub(super) instance: Option<InstanceId>,
+    pub(super) address: Address,
+    /// Every server of the service knows the replies of calls with a key.
+    pub(super) shares_keys: bool,
+}
 
 impl TriedReplicas {
-    pub(super) fn new(tried: Option<ReplicaId>) -> Self {
-        Self(Mutex::new(Vec::from_iter(tried)))
+    pub(super) fn new(tried: Option<ReplicaId>, last: Option<AttemptedServer>) -> Self {
+        Self(Mutex::new(AttemptedReplicas { ids: Vec::from_iter(tried), last }))
     }
 
     /// An attempt goes to this replica. `None` if the client counts no replicas.
     pub(super) fn extend(&self, replica: Option<ReplicaId>) {
         let Some(replica) = replica else { return };
-        let mut ids = self.ids();
+        let ids = &mut self.attempted().ids;
         if !ids.contains(&replica) {
             ids.push(replica);
         }
@@ -24,10 +42,20 @@ impl TriedReplicas {
 
     /// All of them, in the order of the attempts.
     pub(super) fn all(&self) -> Vec<ReplicaId> {
-        self.ids().clone()
+        self.attempted().ids.clone()
     }
 
-    fn ids(&self) -> MutexGuard<'_, Vec<ReplicaId>> {
+    /// An attempt at a call with a key goes to this server.
+    pub(super) fn went_to(&self, server: AttemptedServer) {
+        self.attempted().last = Some(server);
+    }
+
+    /// The server that the last attempt at a call with a key went to.
+    pub(super) fn last_server(&self) -> Option<AttemptedServer> {
+        self.attempted().last.clone()
+    }
+
+    fn attempted(&self) -> MutexGuard<'_, AttemptedReplicas> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

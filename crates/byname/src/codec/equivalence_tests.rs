@@ -671,7 +671,7 @@ fn depth_ends_before_the_stack_does() {
     assert!(to_message_pack(&[[b'['; 100_000], [b']'; 100_000]].concat()).is_err());
 }
 
-fn value() -> impl Strategy<Value = Value> {
+pub(super) fn value() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),

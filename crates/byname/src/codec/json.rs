@@ -86,6 +86,12 @@ pub(super) fn entries(text: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
     json.end().is_ok().then_some(entries)
 }
 
+/// The items of an array, each still encoded.
+pub(super) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let items: Vec<&RawValue> = serde_json::from_slice(text).ok()?;
+    Some(items.into_iter().map(|item| item.get().as_bytes()).collect())
+}
+
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {

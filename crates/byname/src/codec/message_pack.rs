@@ -15,7 +15,7 @@ use serde_core::Serialize;
 
 pub(super) use self::extension_types::{write_digits, write_wide};
 pub(crate) use self::read::MessagePackReader;
-pub(super) use self::read::{deeper_than, entries};
+pub(super) use self::read::{deeper_than, entries, items};
 pub(super) use self::token::{Token, TokenReader};
 pub(crate) use self::value_format::{LengthKind, set_length, write_str};
 pub(super) use self::value_format::{write_f32, write_f64, write_signed, write_unsigned};

@@ -58,7 +58,8 @@ impl InlineCall<'_> {
     /// Runs the call up to its first wait. Its value is appended to `out`. `clock` is the time when the thread ended
     /// its previous work. It is set to the end of this call.
     pub(crate) fn poll(self, clock: &mut RealInstant, out: &mut Vec<u8>, cx: &mut Task<'_>) -> Polled {
-        if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() {
+        let is_keyed = self.dispatch.is_keyed(&self.entry.handler.method, &self.metadata);
+        if !self.dispatch.interceptors.is_empty() || self.dispatch.has_rules() || is_keyed {
             return self.poll_intercepted(cx);
         }
         let Self {
@@ -125,7 +126,8 @@ impl InlineCall<'_> {
         Polled::Reply(Reply { result, metadata: metadata.map(|metadata| *metadata).unwrap_or_default() })
     }
 
-    /// Interceptors may keep the call, so it owns its arguments. Rules look at a call in the same form.
+    /// Interceptors may keep the call, so it owns its arguments. Rules look at a call in the same form, and a call with a key runs
+    /// in a task of its own.
     fn poll_intercepted(self, cx: &mut Task<'_>) -> Polled {
         let owned = Bytes::copy_from_slice;
         let args =

@@ -17,6 +17,10 @@ pub(crate) const WAYS: HeaderName = HeaderName::from_static(WAYS_NAME);
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 /// On a reply to a caller that says how long it waits: which server it is, and how busy.
 pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("byname-instance");
+/// On the same reply: [`SHARED`] if every server of the service knows the replies of calls with a key.
+pub(crate) const KEYS: HeaderName = HeaderName::from_static(KEYS_NAME);
+/// The value of [`KEYS`].
+pub(crate) const SHARED: &str = "shared";
 pub(crate) const LOAD: HeaderName = HeaderName::from_static("byname-load");
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static(KEEP_ALIVE_NAME);
 /// On a request: how long the caller still waits, in milliseconds.
@@ -28,6 +32,7 @@ pub(crate) const PROBLEM: &str = "application/problem+json";
 
 const PROTOCOL_NAME: &str = "byname-protocol";
 const WAYS_NAME: &str = "byname-ways";
+const KEYS_NAME: &str = "byname-keys";
 const KEEP_ALIVE_NAME: &str = "keep-alive";
 
 /// The values of `content-type` that nearly all answers have, checked by the compiler and not for each answer.
@@ -124,6 +129,8 @@ pub(crate) struct AnsweringServer {
     pub(crate) takes_plain: bool,
     pub(crate) takes_paths: bool,
     pub(crate) offers_frames: bool,
+    /// Every server of its service knows the replies of calls with a key.
+    pub(crate) shares_keys: bool,
     /// How long it keeps an idle connection, if it says so.
     pub(crate) keep_alive: Option<Duration>,
 }
@@ -132,11 +139,12 @@ impl AnsweringServer {
     /// Reads the headers in one pass. A look-up of each would hash its name, which takes longer than to compare the names of
     /// the few headers of an answer.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let (mut protocol, mut ways, mut keep_alive) = (None, None, None);
+        let (mut protocol, mut ways, mut keys, mut keep_alive) = (None, None, None, None);
         for (name, value) in headers {
             let first = match name.as_str() {
                 PROTOCOL_NAME => &mut protocol,
                 WAYS_NAME => &mut ways,
+                KEYS_NAME => &mut keys,
                 KEEP_ALIVE_NAME => &mut keep_alive,
                 _ => continue,
             };
@@ -152,6 +160,7 @@ impl AnsweringServer {
             takes_plain: offers("plain"),
             takes_paths: offers("path"),
             offers_frames: offers("frames"),
+            shares_keys: is_byname && keys.is_some_and(|keys: &HeaderValue| keys == SHARED),
             keep_alive: keep_alive.and_then(self::keep_alive),
         }
     }

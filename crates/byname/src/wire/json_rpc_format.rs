@@ -199,6 +199,11 @@ fn own_id(body: &Bytes, id: &RawValue) -> Option<Bytes> {
 }
 
 impl InvalidRequest {
+    /// A request that is valid by itself, and not where it is.
+    pub(crate) fn new(error: Error) -> Self {
+        Self { json_rpc_code: -32600, error }
+    }
+
     pub(crate) fn error(&self) -> &Error {
         &self.error
     }

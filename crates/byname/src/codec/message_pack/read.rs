@@ -51,6 +51,21 @@ pub(in crate::codec) fn entries(bytes: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8]
     reader.tokens.rest.is_empty().then_some(entries)
 }
 
+/// The items of an array, each still encoded.
+pub(in crate::codec) fn items(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut reader = MessagePackReader::new(bytes, super::DEEPEST);
+    let Ok(Token::Array(count)) = reader.tokens.token() else {
+        return None;
+    };
+    let mut items = Vec::new();
+    for _ in 0..count {
+        let item = reader.tokens.rest;
+        reader.skip().ok()?;
+        items.push(&item[..item.len() - reader.tokens.rest.len()]);
+    }
+    reader.tokens.rest.is_empty().then_some(items)
+}
+
 /// The most items for which room is reserved before they are read.
 const ROOM: usize = 256;
 

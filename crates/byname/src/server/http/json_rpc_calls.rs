@@ -17,7 +17,8 @@ use super::answer::{HttpAnswer, Rejection, answer};
 use super::request_body::RequestBody;
 use crate::access_log::{AccessEntry, CallWay};
 use crate::codec::{self, Codec};
-use crate::error::Error;
+use crate::error::{Code, Error};
+use crate::idempotency_key::IDEMPOTENCY_KEY;
 use crate::outcome::Returned;
 use crate::request::CallArguments;
 use crate::wire::{Way, json_rpc_format};
@@ -40,7 +41,10 @@ impl WayIn for JsonRpcWay {
                 let metadata = if reply.is_some() { metadata } else { HeaderMap::new() };
                 answer(json_rpc_format::answer(reply), metadata)
             }
-            json_rpc_format::JsonRpcBody::Batch(asked) => {
+            json_rpc_format::JsonRpcBody::Batch(mut asked) => {
+                if metadata.contains_key(IDEMPOTENCY_KEY) {
+                    asked.iter_mut().for_each(refuse_key);
+                }
                 // Without the brackets and one comma for each.
                 let room = AtomicUsize::new(limits.message.saturating_sub(asked.len() + 1));
                 let mut accesses = access.split(asked.iter().map(|asked| asked.length)).into_iter();
@@ -56,6 +60,15 @@ impl WayIn for JsonRpcWay {
                 answer(json_rpc_format::answer(body), HeaderMap::new())
             }
         })
+    }
+}
+
+/// One key would be that of all calls.
+fn refuse_key(asked: &mut json_rpc_format::JsonRpcRequest) {
+    if asked.call.is_ok() {
+        let why = "a batch can't have an `idempotency-key`, because each of its calls would need its own; send the calls that \
+                   need one by themselves";
+        asked.call = Err(json_rpc_format::InvalidRequest::new(Error::refused(Code::InvalidArgument, why)));
     }
 }
 

@@ -1,0 +1,377 @@
+//! The mode of [`Dispatch`] for calls with a key, which run once: [`KeyedCalls`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sha1_smol::Sha1;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::{Dispatch, late, late_by};
+use crate::admission::CallerTrust;
+use crate::arguments::EncodedArguments;
+use crate::codec::{self, Codec, canonical_hash};
+use crate::deadline::before;
+use crate::error::{Code, Error, Executed};
+use crate::idempotency_key::{IDEMPOTENCY_KEY, IdempotencyKey, key_of};
+use crate::key_store::{KeyClaim, KeyStore, StoredReply};
+use crate::key_window::{KeyWindow, KeyedStart};
+use crate::limits_and_timeouts::{Limit, Limits};
+use crate::method::Method;
+use crate::registry::RegistryEntry;
+use crate::request::{CallArguments, Reply, Request};
+use crate::runtime;
+use crate::wire::headers::INSTANCE;
+use crate::wire::instance_and_load::InstanceId;
+
+/// When a caller may ask again whose call runs elsewhere.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The keys of the calls of a server, and where their replies are kept.
+pub(super) struct KeyedCalls {
+    window: Mutex<KeyWindow<KeyWaiter>>,
+    store: Option<Arc<dyn KeyStore>>,
+    instance: InstanceId,
+}
+
+/// Sees the reply of a call that runs.
+type KeyWaiter = watch::Receiver<Option<Arc<StoredReply>>>;
+
+impl KeyedCalls {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let window = Mutex::new(KeyWindow::new(limits.key_window, limits.key_bytes));
+        Self { window, store: None, instance: InstanceId::random() }
+    }
+
+    fn window(&self) -> MutexGuard<'_, KeyWindow<KeyWaiter>> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_shared_store(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.is_shared())
+    }
+
+    /// Refuses a repetition at another server than that of the first attempt, which may have run there.
+    fn check_instance(&self, key: &IdempotencyKey, metadata: &HeaderMap, now: Instant) -> Result<(), Error> {
+        let first = metadata.get(INSTANCE).and_then(|first| InstanceId::read(first.to_str().ok()?));
+        match first {
+            Some(first) if first != self.instance && !self.has_shared_store() && !self.window().knows(key, now) => {
+                Err(elsewhere(first))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Dispatch {
+    /// Keeps the replies of calls with a key in this store, and not in the memory of the server.
+    pub(crate) fn keep_replies(&mut self, store: Arc<dyn KeyStore>) {
+        self.keyed.store = Some(store);
+    }
+
+    /// Which server this is.
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.keyed.instance
+    }
+
+    /// Whether the replies of calls with a key are known at every server of the service.
+    pub(crate) fn shares_keys(&self) -> bool {
+        self.keyed.has_shared_store()
+    }
+
+    /// Whether a call has a key, or has to have one.
+    #[inline]
+    pub(super) fn is_keyed(&self, method: &Method, metadata: &HeaderMap) -> bool {
+        method.keyed || metadata.contains_key(IDEMPOTENCY_KEY)
+    }
+
+    /// Runs a call with a key that the rules admit, or waits for the first one with this key, or has its reply.
+    pub(super) async fn run_keyed(self: &Arc<Self>, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
+        let (now, name) = (Instant::now(), Arc::clone(&request.name));
+        let (deadline, set_by) = self.deadline(entry.handler.method.timeout, request.deadline, now);
+        if deadline <= now {
+            return late(&name).into();
+        }
+        let codec = match &request.args {
+            CallArguments::Encoded(args) => args.codec,
+            CallArguments::Query(_) | CallArguments::Local(_) | CallArguments::Refused(_) => Codec::Json,
+        };
+        let (mut waiter, _permit) = match self.begin_keyed(entry, request, now) {
+            Ok(KeyedProgress::Reply(reply)) => return reply.reply(codec),
+            Ok(KeyedProgress::Waits(waiter, duplicate)) => (waiter, duplicate),
+            Err(error) => return error.into(),
+        };
+        let reply = match before(deadline, waiter.wait_for(Option::is_some)).await {
+            Some(Ok(reply)) => reply.clone(),
+            Some(Err(_)) => None,
+            None => return late_by(&name, false, deadline.saturating_duration_since(now), set_by).into(),
+        };
+        match reply {
+            Some(reply) => reply.reply(codec),
+            None => Error::new(Code::Unavailable, format!("the server stopped before `{name}` had ended")).into(),
+        }
+    }
+
+    fn begin_keyed(
+        self: &Arc<Self>,
+        entry: &Arc<RegistryEntry>,
+        mut request: Request,
+        now: Instant,
+    ) -> Result<KeyedProgress, Error> {
+        let key = self.key(&entry.handler.method, &mut request)?;
+        self.keyed.check_instance(&key, &request.metadata, now)?;
+        // Duplicates that wait are calls in flight as well.
+        if request.permit.is_none() {
+            self.admit_early(Some(entry), &mut request)?;
+        }
+        let (done, waiter) = watch::channel(None);
+        let start = self.keyed.window().begin(&key, waiter.clone(), now);
+        match start {
+            KeyedStart::Run => {
+                let (dispatch, entry) = (Arc::clone(self), Arc::clone(entry));
+                let running = RunningKey { dispatch, key, done, may_have_run: false, is_over: false };
+                // The function runs to its end, and its reply is kept, also if the caller goes away.
+                let work = running.run(entry, request).in_current_span();
+                runtime::spawn(&runtime::current(), work);
+                Ok(KeyedProgress::Waits(waiter, None))
+            }
+            KeyedStart::Wait(waiter) => Ok(KeyedProgress::Waits(waiter, Some(Box::new(request)))),
+            KeyedStart::Reply(reply) => Ok(KeyedProgress::Reply(reply)),
+            KeyedStart::NoReply => Err(not_kept(&request.name)),
+            KeyedStart::OtherArguments => Err(other_arguments(&request.name)),
+            KeyedStart::Full(next) => Err(full(next)),
+        }
+    }
+
+    /// The key of a call.
+    fn key(&self, method: &Method, request: &mut Request) -> Result<IdempotencyKey, Error> {
+        let key = key_of(&request.metadata)?.ok_or_else(|| without_key(&request.name))?;
+        if method.streams || method.takes.is_some() || request.items.is_some() {
+            return Err(streams(&request.name));
+        }
+        let refused = CallArguments::Refused(without_key(&request.name));
+        let arguments = match &request.args {
+            CallArguments::Encoded(args) => hash(method, args)?,
+            CallArguments::Query(pairs) => {
+                let mut pairs = pairs.clone();
+                pairs.sort_unstable();
+                Sha1::from(format!("{pairs:?}")).digest().bytes()
+            }
+            CallArguments::Local(_) => return Err(key_of_an_interceptor(&request.name)),
+            CallArguments::Refused(_) => match std::mem::replace(&mut request.args, refused) {
+                CallArguments::Refused(error) => return Err(error),
+                _ => unreachable!("they were looked at"),
+            },
+        };
+        let caller = CallerTrust {
+            metadata: &request.metadata,
+            peer: request.peer.as_deref(),
+            is_forwarded: request.is_forwarded,
+        };
+        Ok(IdempotencyKey::new(&method.name, &owner(caller), key, arguments))
+    }
+}
+
+/// Where a call with a key is after its begin.
+enum KeyedProgress {
+    Reply(Arc<StoredReply>),
+    /// It waits for the reply. A duplicate keeps its permits while it waits.
+    Waits(KeyWaiter, Option<Box<Request>>),
+}
+
+/// The first call with a key.
+struct RunningKey {
+    dispatch: Arc<Dispatch>,
+    key: IdempotencyKey,
+    done: watch::Sender<Option<Arc<StoredReply>>>,
+    may_have_run: bool,
+    is_over: bool,
+}
+
+impl RunningKey {
+    async fn run(mut self, entry: Arc<RegistryEntry>, mut request: Request) {
+        let name = Arc::clone(&request.name);
+        let store = self.dispatch.keyed.store.clone();
+        if let Some(store) = &store {
+            let stored = match store.claim(&self.key).await {
+                Ok(KeyClaim::Run) => None,
+                Ok(KeyClaim::Reply(reply)) if reply.has_arguments_of(&self.key) => Some(reply),
+                Ok(KeyClaim::Reply(_)) => Some(self.failed(other_arguments(&name))),
+                Ok(KeyClaim::RunsElsewhere) => Some(self.failed(runs_elsewhere(&name))),
+                Err(why) => {
+                    tracing::error!(rpc.method = %name, "the key store can't say whether `{name}` has run: {why}");
+                    Some(self.failed(no_claim(&name)))
+                }
+            };
+            if let Some(stored) = stored {
+                self.dispatch.keyed.window().released(&self.key);
+                return self.end(Arc::new(stored));
+            }
+        }
+        request.extensions.insert(self.key.clone());
+        self.may_have_run = true;
+        let reply = match self.dispatch.begin_request(&entry, request) {
+            Ok(supervised) => supervised.to_its_end().await,
+            Err(error) => error.into(),
+        };
+        let reply = Arc::new(StoredReply::of(&self.key, reply));
+        let is_stored = match &store {
+            None => false,
+            Some(store) => {
+                let told = match reply.has_run() {
+                    true => store.complete(&self.key, &reply).await,
+                    false => store.release(&self.key).await,
+                };
+                if let Err(why) = &told {
+                    tracing::error!(
+                        rpc.method = %name,
+                        "the key store failed after `{name}`, so this server keeps the reply itself: {why}"
+                    );
+                }
+                told.is_ok()
+            }
+        };
+        let mut window = self.dispatch.keyed.window();
+        if is_stored || !reply.has_run() {
+            window.released(&self.key);
+        } else if !window.ended(&self.key, Some(&reply), Instant::now()) {
+            tracing::warn!(
+                rpc.method = %name,
+                "the reply of `{name}` is not kept for its key: there is no room, which is `Limits::key_bytes`"
+            );
+        }
+        drop(window);
+        self.end(reply);
+    }
+
+    fn failed(&self, error: Error) -> StoredReply {
+        StoredReply::of(&self.key, error.into())
+    }
+
+    fn end(mut self, reply: Arc<StoredReply>) {
+        self.is_over = true;
+        self.done.send_replace(Some(reply));
+    }
+}
+
+impl Drop for RunningKey {
+    /// The runtime ends, or the store panicked.
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let mut window = self.dispatch.keyed.window();
+        if self.may_have_run {
+            window.ended(&self.key, None, Instant::now());
+        } else {
+            window.released(&self.key);
+        }
+    }
+}
+
+/// To whom a key belongs, without spaces.
+fn owner(caller: CallerTrust<'_>) -> String {
+    let hash = |text: &[u8]| Sha1::from(text).digest();
+    match (caller.proven_name(), caller.metadata.get(AUTHORIZATION)) {
+        (Some(name), _) => format!("identity:{}", hash(name.as_bytes())),
+        (None, Some(authorization)) => format!("authorization:{}", hash(authorization.as_bytes())),
+        (None, None) => "anonymous".to_owned(),
+    }
+}
+
+/// The hash of the arguments, which is the same if they are by position or by name.
+fn hash(method: &Method, args: &EncodedArguments) -> Result<[u8; 20], Error> {
+    let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("the arguments can't be read: {why}"));
+    let mut hashes = Vec::new();
+    if !args.positional.is_empty() {
+        let items = codec::items(args.codec, &args.positional).ok_or_else(|| invalid("expected an array".into()))?;
+        for (at, item) in items.iter().enumerate() {
+            let name = method.params.get(at).map_or_else(|| at.to_string(), |param| param.name.to_string());
+            hashes.push((name, canonical_hash(args.codec, item).map_err(invalid)?));
+        }
+    }
+    if !args.keyword.is_empty() {
+        let entries = codec::entries(args.codec, &args.keyword).ok_or_else(|| invalid("expected an object".into()))?;
+        for (name, value) in entries {
+            hashes.push((name.into_owned(), canonical_hash(args.codec, value).map_err(invalid)?));
+        }
+    }
+    hashes.sort_unstable();
+    let mut all = Sha1::new();
+    for (name, value) in hashes {
+        // Its length, so that no two lists of arguments are the same text.
+        all.update(&(name.len() as u64).to_be_bytes());
+        all.update(name.as_bytes());
+        all.update(&value);
+    }
+    Ok(all.digest().bytes())
+}
+
+fn without_key(name: &str) -> Error {
+    let why = format!(
+        "`{name}` runs once for each key, and this call has none; send a header `idempotency-key` with a new key for each \
+         call, such as a UUID, and the same one if you send the call again"
+    );
+    Error::refused(Code::InvalidArgument, why)
+}
+
+fn streams(name: &str) -> Error {
+    let why = format!("`{name}` streams, and a call that streams can't have an `idempotency-key`; call it without");
+    Error::refused(Code::InvalidArgument, why)
+}
+
+fn key_of_an_interceptor(name: &str) -> Error {
+    let why = format!(
+        "an interceptor has set `idempotency-key` on a call of `{name}` within the process, whose arguments are \
+         not encoded; set the key where the call is made, with `.idempotency_key(…)`"
+    );
+    Error::refused(Code::FailedPrecondition, why)
+}
+
+fn other_arguments(name: &str) -> Error {
+    let why = format!(
+        "`{name}` was called before with this `idempotency-key` and other arguments; send the same arguments, or a new key \
+         for another call"
+    );
+    Error::refused(Code::InvalidArgument, why)
+}
+
+fn not_kept(name: &str) -> Error {
+    let why = format!(
+        "the call of `{name}` with this `idempotency-key` has run, but its reply was not kept: there was no room for it \
+         (`Limits::key_bytes` of the server), or the server was stopping; look up what it has done"
+    );
+    Error::new(Code::ResourceExhausted, why).executed_is(Executed::Yes).of_limit(Limit::KeyBytes)
+}
+
+fn full(next: Option<Duration>) -> Error {
+    let why = "the server has no room for another `idempotency-key`, which is `Limits::key_bytes`; try again when older keys are \
+               forgotten, after `Limits::key_window` of the server";
+    let error = Error::refused(Code::ResourceExhausted, why).of_limit(Limit::KeyBytes);
+    match next {
+        Some(next) => error.with_retry_after(next),
+        None => error,
+    }
+}
+
+fn elsewhere(first: InstanceId) -> Error {
+    let why = format!(
+        "the first attempt at this call went to the server {first}, which this is not, so it is not known whether it has run: \
+         servers do not share their keys unless they have a `Server::key_store`; look up what it has done, and call with a \
+         new key if that is nothing"
+    );
+    Error::new(Code::FailedPrecondition, why).executed_is(Executed::Unknown)
+}
+
+fn runs_elsewhere(name: &str) -> Error {
+    let why = format!("another server runs `{name}` with this `idempotency-key` now; ask again with the same key");
+    Error::new(Code::Unavailable, why).executed_is(Executed::Unknown).with_retry_after(ASK_AGAIN)
+}
+
+fn no_claim(name: &str) -> Error {
+    let why = format!("the key store of the server can't say whether `{name}` has run; try again with the same key");
+    Error::refused(Code::Unavailable, why)
+}

@@ -1,0 +1,126 @@
+//! The key with which a call runs once: [`IdempotencyKey`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::clock_and_chance::random_number;
+use crate::error::{Code, Error};
+
+/// On a request: the key.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The most bytes of a key, as its caller writes it.
+const LONGEST: usize = 255;
+
+/// The key of a call that runs once, with the function and the caller that it belongs to. Two callers may use the same key,
+/// and one caller may use it for two functions: those are different keys.
+///
+/// [`Context::idempotency_key`](crate::Context::idempotency_key) gives it to the function, and a [`KeyStore`](crate::KeyStore)
+/// stores replies by it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    text: Arc<str>,
+    arguments: [u8; 20],
+}
+
+impl IdempotencyKey {
+    /// `caller` has no spaces.
+    pub(crate) fn new(function: &str, caller: &str, key: &str, arguments: [u8; 20]) -> Self {
+        Self { text: format!("{function} {caller} {key}").into(), arguments }
+    }
+
+    /// The key as one text: the name of the function, the caller, and what the caller sent, with spaces between. It is the same
+    /// in every process, so it can be the primary key of a table. It has no secrets: a token is in it as its SHA-1.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// A hash of the arguments of the call.
+    pub(crate) fn arguments(&self) -> [u8; 20] {
+        self.arguments
+    }
+}
+
+/// It shows no hash of the arguments, which says nothing to people.
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IdempotencyKey").field(&self.text).finish()
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Client: the header of a key.
+pub(crate) fn key_header(key: &str) -> Result<HeaderValue, Error> {
+    check(key)?;
+    Ok(HeaderValue::try_from(key).expect("visible ASCII can stand in a header"))
+}
+
+/// Client: a new key.
+pub(crate) fn random_key() -> HeaderValue {
+    let key = format!("{:016x}{:016x}", random_number(), random_number());
+    HeaderValue::try_from(key).expect("digits can stand in a header")
+}
+
+/// Server: the key of a call. `None` if it has none.
+pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(invalid("the header `idempotency-key` is there twice; send one key with a call"));
+    }
+    // A value that is not text has no place in a message.
+    let key = value.to_str().unwrap_or_default();
+    check(key).map(|()| Some(key))
+}
+
+fn check(key: &str) -> Result<(), Error> {
+    if (1..=LONGEST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(invalid(&format!(
+        "`idempotency-key` is not a key; expected 1 to {LONGEST} visible ASCII characters without spaces, such as a UUID"
+    )))
+}
+
+fn invalid(why: &str) -> Error {
+    Error::refused(Code::InvalidArgument, why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_visible_text_of_a_bounded_length() {
+        let longest = "x".repeat(LONGEST);
+        for key in ["a", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736", "\"quoted\"", longest.as_str()] {
+            let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, key_header(key).unwrap())]);
+            assert_eq!(key_of(&headers).unwrap(), Some(key));
+        }
+        let too_long = "x".repeat(LONGEST + 1);
+        for wrong in ["", "a b", "ä", "a\n", too_long.as_str()] {
+            assert_eq!(key_header(wrong).unwrap_err().code(), Code::InvalidArgument, "{wrong}");
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(key_of(&headers).unwrap(), None);
+        for value in ["a", "b"] {
+            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static(value));
+        }
+        assert!(key_of(&headers).unwrap_err().message().contains("twice"));
+        let raw = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_bytes(b"\xff").unwrap())]);
+        assert!(key_of(&raw).is_err());
+    }
+}
