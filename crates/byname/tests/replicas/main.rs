@@ -7,6 +7,7 @@ mod etcd;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod hedging;
+mod idempotency_keys;
 mod idle_edge;
 mod load_and_instance;
 mod policy;
