@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::Instrument as _;
 
-use self::keyed_call::KeyedCalls;
+use self::keyed_call::{KeyedCall, KeyedCalls};
 use self::streaming_function::FunctionItems;
 use crate::access_rules::{self, AccessRules};
 use crate::admission::{Admission, CallerTrust, ClosedFunctions};
@@ -31,7 +31,9 @@ use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::function_limits::FunctionPermits;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
+use crate::idempotency_key::IDEMPOTENCY_KEY;
 use crate::interceptor::InterceptorChain;
+use crate::key_store::KeyStore;
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::metadata;
 use crate::method::Method;
@@ -45,6 +47,7 @@ use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
 use crate::simulated_world::note;
 use crate::untrusted_text::{excerpt, quoted};
+use crate::wire::instance_and_load::InstanceId;
 
 /// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
 const DEEPEST: usize = 128;
@@ -155,9 +158,24 @@ impl Dispatch {
         Arc::get_mut(&mut self.admission).expect("the server has not begun, so it is not shared").trust(networks);
     }
 
+    /// Keeps the replies of calls with a key in this store: in the memory of the server until this says otherwise.
+    pub(crate) fn keep_replies(&mut self, store: Arc<dyn KeyStore>) {
+        self.keyed.keep_in(store);
+    }
+
     /// Whether there is an access log: off until this says otherwise.
     pub(crate) fn log_access(&mut self, on: bool) {
         self.telemetry.log_access(on);
+    }
+
+    /// Which server this is.
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.keyed.instance()
+    }
+
+    /// Whether the replies of calls with a key are known at every server of the service.
+    pub(crate) fn shares_keys(&self) -> bool {
+        self.keyed.has_shared_store()
     }
 
     /// How many calls may run, and whether new ones are wanted.
@@ -379,6 +397,12 @@ impl Dispatch {
         }
     }
 
+    /// Whether a call has a key, or has to have one.
+    #[inline]
+    fn is_keyed(&self, method: &Method, metadata: &HeaderMap) -> bool {
+        method.keyed || metadata.contains_key(IDEMPOTENCY_KEY)
+    }
+
     /// Runs a call that has passed the interceptors, if the rules admit it.
     async fn admit(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
         if self.has_rules()
@@ -388,7 +412,7 @@ impl Dispatch {
         }
         match entry {
             Some(entry) if self.is_keyed(&entry.handler.method, &request.metadata) => {
-                Box::pin(self.run_keyed(entry, request)).await
+                Box::pin(KeyedCall { dispatch: self, entry }.run(request)).await
             }
             Some(entry) => self.finish(entry, self.begin_request(entry, request)).await,
             None => self.unknown(&request).into(),
@@ -832,7 +856,7 @@ impl SupervisedCall {
     }
 
     /// Runs the function to its end. At its deadline it is told that its caller waits no longer.
-    async fn to_its_end(mut self) -> Reply {
+    async fn run_to_end(mut self) -> Reply {
         let mut is_late = false;
         poll_fn(|cx| {
             if let Poll::Ready(reply) = self.poll_reply(cx) {

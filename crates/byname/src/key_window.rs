@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use crate::deadline::later;
 use crate::idempotency_key::IdempotencyKey;
-use crate::key_store::StoredReply;
 
-/// The keys of a server. It has no clock. `W` is how a duplicate waits for the reply of a call that runs.
+/// The keys of a server. It has no clock. `W` is how a duplicate waits for the reply of a call that runs, and
+/// `R` is such a reply.
 ///
 /// A key stays for the window after its call has ended, and as long as its call runs. It is never removed before, because a duplicate
 /// could run then. So a key for which there is no room is refused, and a reply for which there is no room is not kept: then a duplicate
 /// learns only that the call has run.
 #[derive(Debug)]
-pub(crate) struct KeyWindow<W> {
-    entries: HashMap<Arc<str>, KeyEntry<W>>,
+pub(crate) struct KeyWindow<W, R> {
+    entries: HashMap<Arc<str>, KeyEntry<W, R>>,
     /// The keys whose calls have ended, and when they are forgotten. The first comes first.
     ended: VecDeque<(Instant, Arc<str>)>,
     window: Duration,
@@ -27,28 +27,28 @@ pub(crate) struct KeyWindow<W> {
 }
 
 #[derive(Debug)]
-struct KeyEntry<W> {
+struct KeyEntry<W, R> {
     arguments: [u8; 20],
     size: usize,
-    state: KeyState<W>,
+    state: KeyState<W, R>,
 }
 
 #[derive(Debug)]
-enum KeyState<W> {
+enum KeyState<W, R> {
     Runs(W),
-    Ran(Arc<StoredReply>),
+    Ran(R),
     /// There was no room for its reply.
     RanWithoutReply,
 }
 
 /// What becomes of a call with a key.
 #[derive(Debug)]
-pub(crate) enum KeyedStart<W> {
+pub(crate) enum KeyedStart<W, R> {
     /// It runs. [`KeyWindow::ended`] or [`KeyWindow::released`] must be told.
     Run,
     /// The first call with this key runs.
     Wait(W),
-    Reply(Arc<StoredReply>),
+    Reply(R),
     /// The first call has run, and its reply was not kept.
     NoReply,
     /// The first call had other arguments.
@@ -60,7 +60,7 @@ pub(crate) enum KeyedStart<W> {
 /// What an entry takes beside its key and its reply, about.
 const OVERHEAD: usize = 256;
 
-impl<W: Clone> KeyWindow<W> {
+impl<W: Clone, R: Clone> KeyWindow<W, R> {
     pub(crate) fn new(window: Duration, room: usize) -> Self {
         Self { entries: HashMap::new(), ended: VecDeque::new(), window, room, used: 0 }
     }
@@ -72,13 +72,13 @@ impl<W: Clone> KeyWindow<W> {
     }
 
     /// A call with this key has come. `waiter` is for its duplicates, if it runs.
-    pub(crate) fn begin(&mut self, key: &IdempotencyKey, waiter: W, now: Instant) -> KeyedStart<W> {
+    pub(crate) fn begin(&mut self, key: &IdempotencyKey, waiter: W, now: Instant) -> KeyedStart<W, R> {
         self.forget(now);
         if let Some(entry) = self.entries.get(key.as_str()) {
             return match &entry.state {
                 _ if entry.arguments != key.arguments() => KeyedStart::OtherArguments,
                 KeyState::Runs(waiter) => KeyedStart::Wait(waiter.clone()),
-                KeyState::Ran(reply) => KeyedStart::Reply(Arc::clone(reply)),
+                KeyState::Ran(reply) => KeyedStart::Reply(reply.clone()),
                 KeyState::RanWithoutReply => KeyedStart::NoReply,
             };
         }
@@ -93,22 +93,24 @@ impl<W: Clone> KeyWindow<W> {
         KeyedStart::Run
     }
 
-    /// The call that runs with this key has ended. Returns whether there was room for its reply.
-    pub(crate) fn ended(&mut self, key: &IdempotencyKey, reply: Option<&Arc<StoredReply>>, now: Instant) -> bool {
+    /// The call that runs with this key has ended. With its reply comes the number of its bytes. Returns whether there was room for
+    /// it.
+    pub(crate) fn ended(&mut self, key: &IdempotencyKey, reply: Option<(R, usize)>, now: Instant) -> bool {
         self.forget(now);
         let room = self.room - self.used;
         let Some(entry) = self.entries.get_mut(key.as_str()) else { return false };
-        let fits = reply.filter(|reply| reply.size() <= room);
+        let fits = reply.filter(|(_, size)| *size <= room);
+        let is_kept = fits.is_some();
         entry.state = match fits {
-            Some(reply) => {
-                entry.size += reply.size();
-                self.used += reply.size();
-                KeyState::Ran(Arc::clone(reply))
+            Some((reply, size)) => {
+                entry.size += size;
+                self.used += size;
+                KeyState::Ran(reply)
             }
             None => KeyState::RanWithoutReply,
         };
         self.ended.push_back((later(now, self.window), Arc::clone(key.text())));
-        fits.is_some()
+        is_kept
     }
 
     /// The call with this key was not run after all, or its reply is stored elsewhere.
@@ -143,11 +145,7 @@ mod tests {
         IdempotencyKey::new("f", "c", &char::from(b'0' + number).to_string(), [arguments; 20])
     }
 
-    fn reply(key: &IdempotencyKey, length: usize) -> Arc<StoredReply> {
-        Arc::new(StoredReply::success(key, &"x".repeat(length - 2)).unwrap())
-    }
-
-    fn window(room: usize) -> KeyWindow<()> {
+    fn window(room: usize) -> KeyWindow<(), ()> {
         KeyWindow::new(WINDOW, room)
     }
 
@@ -159,7 +157,7 @@ mod tests {
         assert!(matches!(keys.begin(&first, (), now), KeyedStart::Wait(())));
         assert!(matches!(keys.begin(&key(1, 2), (), now), KeyedStart::OtherArguments));
         assert!(matches!(keys.begin(&key(2, 1), (), now), KeyedStart::Run));
-        assert!(keys.ended(&first, Some(&reply(&first, 9)), now));
+        assert!(keys.ended(&first, Some(((), 9)), now));
         assert!(matches!(keys.begin(&first, (), now), KeyedStart::Reply(_)));
         assert!(matches!(keys.begin(&key(1, 2), (), now), KeyedStart::OtherArguments));
         let last = now + WINDOW - Duration::from_nanos(1);
@@ -184,7 +182,7 @@ mod tests {
         assert!(matches!(keys.begin(&key(1, 1), (), now), KeyedStart::Run));
         assert!(matches!(keys.begin(&key(2, 1), (), now), KeyedStart::Run));
         assert!(matches!(keys.begin(&key(3, 1), (), now), KeyedStart::Full(None)));
-        assert!(!keys.ended(&key(1, 1), Some(&reply(&key(1, 1), 9)), now), "there is no room for the reply");
+        assert!(!keys.ended(&key(1, 1), Some(((), 9)), now), "there is no room for the reply");
         assert!(matches!(keys.begin(&key(1, 1), (), now), KeyedStart::NoReply));
         let later = now + Duration::from_secs(20);
         assert!(matches!(keys.begin(&key(3, 1), (), later), KeyedStart::Full(Some(after)) if after.as_secs() == 40));
@@ -213,7 +211,7 @@ mod tests {
                 match deed {
                     0 => now += Duration::from_secs(pass),
                     1 if is_running => {
-                        keys.ended(&key, Some(&reply(&key, length)), now);
+                        keys.ended(&key, Some(((), length)), now);
                         runs.insert(number, false);
                         ended.insert(number, now);
                     }

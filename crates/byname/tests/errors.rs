@@ -25,6 +25,8 @@ mod about_etcd;
 #[cfg(not(feature = "etcd"))]
 #[path = "errors/without_etcd.rs"]
 mod about_etcd;
+#[path = "errors/keys.rs"]
+mod about_keys;
 #[cfg(feature = "kubernetes")]
 #[path = "errors/kubernetes.rs"]
 mod about_kubernetes;
@@ -2110,6 +2112,7 @@ async fn page() -> Page {
     interceptors(&mut page).await;
     about_access::access(&mut page).await;
     about_streams::streams(&mut page).await;
+    about_keys::keys(&mut page).await;
     about_tls::tls(&mut page).await;
     about_compression::compression(&mut page).await;
     about_etcd::etcd(&mut page).await;
@@ -2311,6 +2314,11 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("no time is left for another attempt", "as above"),
     ("the retry budget of the client is used up", "as above"),
     ("it was made while a repetition is served", "as above"),
+    ("it has a key, and the server that may have run it", "as above"),
+    ("the call ran before, but its reply can't be converted", "only a reply that no codec has written is so"),
+    ("they are neither an array nor an object", "its way in has seen to that"),
+    ("the stored reply can't be read", "a store has lost a part of it; `key_store::tests` has it"),
+    ("the reply can't be stored because it can't be encoded", "a value that no codec can write"),
     ("{}; other causes at {more} more", "a part of what a failed connect to many addresses says"),
     ("text/plain; charset=utf-8", "a content type"),
     ("has the answer of `", "a line of the trace of a simulation"),

@@ -158,7 +158,10 @@ impl Service {
                     tracing::debug!(rpc.method = %outgoing.name, "sending `{}` again with a new token: {error}", outgoing.name);
                     continue;
                 }
-                if outgoing.is_keyed() && error.executed() != Executed::No && !outgoing.pin(tried.last_server()) {
+                if outgoing.is_keyed()
+                    && error.executed() != Executed::No
+                    && !outgoing.pin(tried.last_server().map(|server| server.told_by(&done.metadata)))
+                {
                     attempts.key_is_lost();
                 }
                 let now = Instant::now();

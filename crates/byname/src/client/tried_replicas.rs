@@ -2,8 +2,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use http::HeaderMap;
+
 use super::replica_choice::ReplicaId;
 use crate::address::Address;
+use crate::wire::headers::AnsweringServer;
 use crate::wire::instance_and_load::InstanceId;
 
 /// The replicas to which a call was sent. Attempts beside each other share it, so that they go to different ones.
@@ -24,6 +27,15 @@ pub(super) struct AttemptedServer {
     pub(super) address: Address,
     /// Every server of the service knows the replies of calls with a key.
     pub(super) shares_keys: bool,
+}
+
+impl AttemptedServer {
+    /// The same server, which has answered with these headers.
+    pub(super) fn told_by(self, answer: &HeaderMap) -> Self {
+        let instance = self.instance.or_else(|| InstanceId::of_answer(answer));
+        let shares_keys = self.shares_keys || AnsweringServer::of(answer).shares_keys;
+        Self { instance, shares_keys, ..self }
+    }
 }
 
 impl TriedReplicas {

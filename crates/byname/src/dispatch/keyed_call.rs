@@ -1,4 +1,4 @@
-//! The mode of [`Dispatch`] for calls with a key, which run once: [`KeyedCalls`].
+//! The mode of [`Dispatch`] for calls with a key, which run once: [`KeyedCall`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha1_smol::Sha1;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -16,11 +15,12 @@ use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec, canonical_hash};
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
-use crate::idempotency_key::{IDEMPOTENCY_KEY, IdempotencyKey, key_of};
+use crate::idempotency_key::{IdempotencyKey, key_of};
 use crate::key_store::{KeyClaim, KeyStore, StoredReply};
 use crate::key_window::{KeyWindow, KeyedStart};
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::method::Method;
+use crate::ordered_watch;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime;
@@ -32,13 +32,13 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The keys of the calls of a server, and where their replies are kept.
 pub(super) struct KeyedCalls {
-    window: Mutex<KeyWindow<KeyWaiter>>,
+    window: Mutex<KeyWindow<ReplyWatch, Arc<StoredReply>>>,
     store: Option<Arc<dyn KeyStore>>,
     instance: InstanceId,
 }
 
 /// Sees the reply of a call that runs.
-type KeyWaiter = watch::Receiver<Option<Arc<StoredReply>>>;
+type ReplyWatch = ordered_watch::Receiver<Option<Arc<StoredReply>>>;
 
 impl KeyedCalls {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -46,11 +46,20 @@ impl KeyedCalls {
         Self { window, store: None, instance: InstanceId::random() }
     }
 
-    fn window(&self) -> MutexGuard<'_, KeyWindow<KeyWaiter>> {
+    fn window(&self) -> MutexGuard<'_, KeyWindow<ReplyWatch, Arc<StoredReply>>> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_shared_store(&self) -> bool {
+    /// Keeps replies in this store.
+    pub(super) fn keep_in(&mut self, store: Arc<dyn KeyStore>) {
+        self.store = Some(store);
+    }
+
+    pub(super) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    pub(super) fn has_shared_store(&self) -> bool {
         self.store.as_ref().is_some_and(|store| store.is_shared())
     }
 
@@ -66,32 +75,17 @@ impl KeyedCalls {
     }
 }
 
-impl Dispatch {
-    /// Keeps the replies of calls with a key in this store, and not in the memory of the server.
-    pub(crate) fn keep_replies(&mut self, store: Arc<dyn KeyStore>) {
-        self.keyed.store = Some(store);
-    }
+/// A call with a key that the rules admit.
+pub(super) struct KeyedCall<'c> {
+    pub(super) dispatch: &'c Arc<Dispatch>,
+    pub(super) entry: &'c Arc<RegistryEntry>,
+}
 
-    /// Which server this is.
-    pub(crate) fn instance(&self) -> InstanceId {
-        self.keyed.instance
-    }
-
-    /// Whether the replies of calls with a key are known at every server of the service.
-    pub(crate) fn shares_keys(&self) -> bool {
-        self.keyed.has_shared_store()
-    }
-
-    /// Whether a call has a key, or has to have one.
-    #[inline]
-    pub(super) fn is_keyed(&self, method: &Method, metadata: &HeaderMap) -> bool {
-        method.keyed || metadata.contains_key(IDEMPOTENCY_KEY)
-    }
-
-    /// Runs a call with a key that the rules admit, or waits for the first one with this key, or has its reply.
-    pub(super) async fn run_keyed(self: &Arc<Self>, entry: &Arc<RegistryEntry>, request: Request) -> Reply {
+impl KeyedCall<'_> {
+    /// Runs the call, or waits for the first one with this key, or has its reply.
+    pub(super) async fn run(self, request: Request) -> Reply {
         let (now, name) = (Instant::now(), Arc::clone(&request.name));
-        let (deadline, set_by) = self.deadline(entry.handler.method.timeout, request.deadline, now);
+        let (deadline, set_by) = self.dispatch.deadline(self.entry.handler.method.timeout, request.deadline, now);
         if deadline <= now {
             return late(&name).into();
         }
@@ -99,7 +93,7 @@ impl Dispatch {
             CallArguments::Encoded(args) => args.codec,
             CallArguments::Query(_) | CallArguments::Local(_) | CallArguments::Refused(_) => Codec::Json,
         };
-        let (mut waiter, _permit) = match self.begin_keyed(entry, request, now) {
+        let (mut waiter, _permit) = match self.begin(request, now) {
             Ok(KeyedProgress::Reply(reply)) => return reply.reply(codec),
             Ok(KeyedProgress::Waits(waiter, duplicate)) => (waiter, duplicate),
             Err(error) => return error.into(),
@@ -111,27 +105,23 @@ impl Dispatch {
         };
         match reply {
             Some(reply) => reply.reply(codec),
-            None => Error::new(Code::Unavailable, format!("the server stopped before `{name}` had ended")).into(),
+            None => without_reply(&name).into(),
         }
     }
 
-    fn begin_keyed(
-        self: &Arc<Self>,
-        entry: &Arc<RegistryEntry>,
-        mut request: Request,
-        now: Instant,
-    ) -> Result<KeyedProgress, Error> {
-        let key = self.key(&entry.handler.method, &mut request)?;
-        self.keyed.check_instance(&key, &request.metadata, now)?;
+    fn begin(&self, mut request: Request, now: Instant) -> Result<KeyedProgress, Error> {
+        let Self { dispatch, entry } = *self;
+        let key = key(&entry.handler.method, &mut request)?;
+        dispatch.keyed.check_instance(&key, &request.metadata, now)?;
         // Duplicates that wait are calls in flight as well.
         if request.permit.is_none() {
-            self.admit_early(Some(entry), &mut request)?;
+            dispatch.admit_early(Some(entry), &mut request)?;
         }
-        let (done, waiter) = watch::channel(None);
-        let start = self.keyed.window().begin(&key, waiter.clone(), now);
+        let (done, waiter) = ordered_watch::channel(None);
+        let start = dispatch.keyed.window().begin(&key, waiter.clone(), now);
         match start {
             KeyedStart::Run => {
-                let (dispatch, entry) = (Arc::clone(self), Arc::clone(entry));
+                let (dispatch, entry) = (Arc::clone(dispatch), Arc::clone(entry));
                 let running = RunningKey { dispatch, key, done, may_have_run: false, is_over: false };
                 // The function runs to its end, and its reply is kept, also if the caller goes away.
                 let work = running.run(entry, request).in_current_span();
@@ -145,48 +135,20 @@ impl Dispatch {
             KeyedStart::Full(next) => Err(full(next)),
         }
     }
-
-    /// The key of a call.
-    fn key(&self, method: &Method, request: &mut Request) -> Result<IdempotencyKey, Error> {
-        let key = key_of(&request.metadata)?.ok_or_else(|| without_key(&request.name))?;
-        if method.streams || method.takes.is_some() || request.items.is_some() {
-            return Err(streams(&request.name));
-        }
-        let refused = CallArguments::Refused(without_key(&request.name));
-        let arguments = match &request.args {
-            CallArguments::Encoded(args) => hash(method, args)?,
-            CallArguments::Query(pairs) => {
-                let mut pairs = pairs.clone();
-                pairs.sort_unstable();
-                Sha1::from(format!("{pairs:?}")).digest().bytes()
-            }
-            CallArguments::Local(_) => return Err(key_of_an_interceptor(&request.name)),
-            CallArguments::Refused(_) => match std::mem::replace(&mut request.args, refused) {
-                CallArguments::Refused(error) => return Err(error),
-                _ => unreachable!("they were looked at"),
-            },
-        };
-        let caller = CallerTrust {
-            metadata: &request.metadata,
-            peer: request.peer.as_deref(),
-            is_forwarded: request.is_forwarded,
-        };
-        Ok(IdempotencyKey::new(&method.name, &owner(caller), key, arguments))
-    }
 }
 
 /// Where a call with a key is after its begin.
 enum KeyedProgress {
     Reply(Arc<StoredReply>),
     /// It waits for the reply. A duplicate keeps its permits while it waits.
-    Waits(KeyWaiter, Option<Box<Request>>),
+    Waits(ReplyWatch, Option<Box<Request>>),
 }
 
 /// The first call with a key.
 struct RunningKey {
     dispatch: Arc<Dispatch>,
     key: IdempotencyKey,
-    done: watch::Sender<Option<Arc<StoredReply>>>,
+    done: ordered_watch::Sender<Option<Arc<StoredReply>>>,
     may_have_run: bool,
     is_over: bool,
 }
@@ -214,7 +176,7 @@ impl RunningKey {
         request.extensions.insert(self.key.clone());
         self.may_have_run = true;
         let reply = match self.dispatch.begin_request(&entry, request) {
-            Ok(supervised) => supervised.to_its_end().await,
+            Ok(supervised) => supervised.run_to_end().await,
             Err(error) => error.into(),
         };
         let reply = Arc::new(StoredReply::of(&self.key, reply));
@@ -237,7 +199,7 @@ impl RunningKey {
         let mut window = self.dispatch.keyed.window();
         if is_stored || !reply.has_run() {
             window.released(&self.key);
-        } else if !window.ended(&self.key, Some(&reply), Instant::now()) {
+        } else if !window.ended(&self.key, Some((Arc::clone(&reply), reply.size())), Instant::now()) {
             tracing::warn!(
                 rpc.method = %name,
                 "the reply of `{name}` is not kept for its key: there is no room, which is `Limits::key_bytes`"
@@ -272,6 +234,31 @@ impl Drop for RunningKey {
     }
 }
 
+/// The key of a call.
+fn key(method: &Method, request: &mut Request) -> Result<IdempotencyKey, Error> {
+    let key = key_of(&request.metadata)?.ok_or_else(|| without_key(&request.name))?;
+    if method.streams || method.takes.is_some() || request.items.is_some() {
+        return Err(streams(&request.name));
+    }
+    let refused = CallArguments::Refused(without_key(&request.name));
+    let arguments = match &request.args {
+        CallArguments::Encoded(args) => hash(method, args)?,
+        CallArguments::Query(pairs) => {
+            let mut pairs = pairs.clone();
+            pairs.sort_unstable();
+            Sha1::from(format!("{pairs:?}")).digest().bytes()
+        }
+        CallArguments::Local(_) => return Err(key_of_an_interceptor(&request.name)),
+        CallArguments::Refused(_) => match std::mem::replace(&mut request.args, refused) {
+            CallArguments::Refused(error) => return Err(error),
+            _ => unreachable!("they were looked at"),
+        },
+    };
+    let caller =
+        CallerTrust { metadata: &request.metadata, peer: request.peer.as_deref(), is_forwarded: request.is_forwarded };
+    Ok(IdempotencyKey::new(&method.name, &owner(caller), key, arguments))
+}
+
 /// To whom a key belongs, without spaces.
 fn owner(caller: CallerTrust<'_>) -> String {
     let hash = |text: &[u8]| Sha1::from(text).digest();
@@ -285,16 +272,20 @@ fn owner(caller: CallerTrust<'_>) -> String {
 /// The hash of the arguments, which is the same if they are by position or by name.
 fn hash(method: &Method, args: &EncodedArguments) -> Result<[u8; 20], Error> {
     let invalid = |why: String| Error::refused(Code::InvalidArgument, format!("the arguments can't be read: {why}"));
+    let unreadable = |part: &[u8]| {
+        let why = canonical_hash(args.codec, part).err();
+        invalid(why.unwrap_or_else(|| "they are neither an array nor an object".to_owned()))
+    };
     let mut hashes = Vec::new();
     if !args.positional.is_empty() {
-        let items = codec::items(args.codec, &args.positional).ok_or_else(|| invalid("expected an array".into()))?;
+        let items = codec::items(args.codec, &args.positional).ok_or_else(|| unreadable(&args.positional))?;
         for (at, item) in items.iter().enumerate() {
             let name = method.params.get(at).map_or_else(|| at.to_string(), |param| param.name.to_string());
             hashes.push((name, canonical_hash(args.codec, item).map_err(invalid)?));
         }
     }
     if !args.keyword.is_empty() {
-        let entries = codec::entries(args.codec, &args.keyword).ok_or_else(|| invalid("expected an object".into()))?;
+        let entries = codec::entries(args.codec, &args.keyword).ok_or_else(|| unreadable(&args.keyword))?;
         for (name, value) in entries {
             hashes.push((name.into_owned(), canonical_hash(args.codec, value).map_err(invalid)?));
         }
@@ -364,6 +355,11 @@ fn elsewhere(first: InstanceId) -> Error {
          new key if that is nothing"
     );
     Error::new(Code::FailedPrecondition, why).executed_is(Executed::Unknown)
+}
+
+fn without_reply(name: &str) -> Error {
+    let why = format!("`{name}` ended without a reply: the server was stopping, or its key store has panicked");
+    Error::new(Code::Unavailable, why)
 }
 
 fn runs_elsewhere(name: &str) -> Error {
