@@ -207,6 +207,9 @@ pub fn message_pack(data: &[u8]) {
         let integers = codec::decode::<Vec<i128>>(Codec::MessagePack, data);
         assert!(has_bin || integers == codec::decode(Codec::Json, text));
         let again = codec::to_message_pack(text).expect("it is JSON");
+        let hash = codec::canonical_hash(Codec::Json, text);
+        assert!(hash.is_ok() && hash == codec::canonical_hash(Codec::MessagePack, data));
+        assert_eq!(hash, codec::canonical_hash(Codec::MessagePack, &again));
         assert_eq!(codec::decode::<Value>(Codec::MessagePack, &again), codec::decode(Codec::Json, text));
     }
 }

@@ -104,7 +104,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// The time in which counts decay to a third. It is short, so that a client calls as before a second after its service does.
-const MEMORY: Duration = Duration::from_millis(250);
+const MEMORY: Duration = Duration::from_millis(200);
 /// How many calls are sent for each that is accepted. More than one, so that the client soon notices that the service accepts
 /// more.
 const FOR_EACH_ACCEPTED: f64 = 2.0;
