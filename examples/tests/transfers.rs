@@ -282,6 +282,30 @@ async fn each_transfer_happens_once_although_the_bank_is_killed_at_every_step() 
 }
 
 #[tokio::test]
+async fn a_client_sends_a_transfer_again_by_itself_when_the_bank_is_restarted() {
+    let folder = Folder::new("restarted");
+    let mut orders = Orders { all: Vec::new(), dice: fastrand::Rng::with_seed(3) };
+    for (number, transport) in [Transport::Frames, Transport::Http].into_iter().cycle().take(40).enumerate() {
+        let crash = STEPS[number / 2 % (STEPS.len() - 1)].map(|point| format!("{point}:1"));
+        let mut process = BankProcess::start(&folder, "bank.sock", crash.as_deref()).await;
+        // It needs more attempts than usual where starting a process takes long.
+        let client = process.client(transport).await.policy("*", |policy| policy.attempts = 100);
+        balances::on(&client).await.unwrap();
+        let mut order = Order::random(number, &mut orders.dice);
+        order.cents = 1;
+        let restart = async {
+            let ended = process.child.wait().await.unwrap();
+            assert_eq!(ended.signal(), Some(SIGABRT), "{crash:?}: {ended}");
+            BankProcess::start(&folder, "bank.sock", None).await
+        };
+        let (sent, _restarted) = tokio::join!(order.send(&client), restart);
+        sent.unwrap_or_else(|error| panic!("{crash:?}: {error}"));
+        orders.all.push(order);
+    }
+    assert_eq!(orders.assert_each_happened_once(&folder), (40, 0));
+}
+
+#[tokio::test]
 async fn two_processes_that_get_the_same_key_at_once_make_one_transfer() {
     let folder = Folder::new("two");
     let mut orders = Orders { all: Vec::new(), dice: fastrand::Rng::with_seed(2) };
