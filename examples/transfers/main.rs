@@ -36,8 +36,9 @@ async fn main() -> Result<(), Failure> {
         [] => {
             let folder = std::env::temp_dir().join(format!("byname-transfers-{}", std::process::id()));
             std::fs::create_dir_all(&folder)?;
-            story(&folder.join("bank.sqlite")).await?;
-            Ok(std::fs::remove_dir_all(&folder)?)
+            let ended = story(&folder.join("bank.sqlite")).await;
+            std::fs::remove_dir_all(&folder)?;
+            ended
         }
         ["serve", address, file] => serve(address, Path::new(file)).await,
         _ => Err("usage: transfers | transfers serve ADDRESS DATABASE".into()),
