@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,22 +20,49 @@ const LONGEST: usize = 255;
 ///
 /// [`Context::idempotency_key`](crate::Context::idempotency_key) gives it to the function, and a [`KeyStore`](crate::KeyStore)
 /// stores replies by it.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct IdempotencyKey {
     text: Arc<str>,
     arguments: [u8; 20],
+    is_released: Arc<AtomicBool>,
 }
 
 impl IdempotencyKey {
     /// `caller` has no spaces.
     pub(crate) fn new(function: &str, caller: &str, key: &str, arguments: [u8; 20]) -> Self {
-        Self { text: format!("{function} {caller} {key}").into(), arguments }
+        let is_released = Arc::default();
+        Self { text: format!("{function} {caller} {key}").into(), arguments, is_released }
     }
 
     /// The key as one text: the name of the function, the caller, and what the caller sent, with spaces between. It is the same
     /// in every process, so it can be the primary key of a table. It has no secrets: a token is in it as its SHA-1.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The function has changed nothing, so the call may run again with this key: its reply is not kept. Call this before the function
+    /// returns an error that may pass, such as that of a database that is busy.
+    ///
+    /// ```
+    /// # use byname::{Context, Error, Code, rpc};
+    /// # fn has_connection() -> bool { true }
+    /// #[rpc(keyed)]
+    /// async fn pay(order: u64) -> Result<String, Error> {
+    ///     if !has_connection() {
+    ///         if let Some(key) = Context::current().as_ref().and_then(Context::idempotency_key) {
+    ///             key.release();
+    ///         }
+    ///         return Err(Error::new(Code::Unavailable, "the database is busy"));
+    ///     }
+    ///     Ok(format!("{order} is paid"))
+    /// }
+    /// ```
+    pub fn release(&self) {
+        self.is_released.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::Relaxed)
     }
 
     pub(crate) fn text(&self) -> &Arc<str> {

@@ -36,7 +36,7 @@ pub trait KeyStore: Send + Sync + 'static {
     /// memory of the server, as without a store.
     fn complete<'a>(&'a self, key: &'a IdempotencyKey, reply: &'a StoredReply) -> KeyStoreFuture<'a, ()>;
 
-    /// The function was not run. A store that has noted the claim removes it. By default nothing is done.
+    /// The function was not run, or has changed nothing ([`IdempotencyKey::release`]). A store that has noted the claim removes it. By default nothing is done.
     fn release<'a>(&'a self, key: &'a IdempotencyKey) -> KeyStoreFuture<'a, ()> {
         let _ = key;
         Box::pin(async { Ok(()) })

@@ -180,10 +180,11 @@ impl RunningKey {
             Err(error) => error.into(),
         };
         let reply = Arc::new(StoredReply::of(&self.key, reply));
+        let is_kept = reply.has_run() && !self.key.is_released();
         let is_stored = match &store {
             None => false,
             Some(store) => {
-                let told = match reply.has_run() {
+                let told = match is_kept {
                     true => store.complete(&self.key, &reply).await,
                     false => store.release(&self.key).await,
                 };
@@ -197,7 +198,7 @@ impl RunningKey {
             }
         };
         let mut window = self.dispatch.keyed.window();
-        if is_stored || !reply.has_run() {
+        if is_stored || !is_kept {
             window.released(&self.key);
         } else if !window.ended(&self.key, Some((Arc::clone(&reply), reply.size())), Instant::now()) {
             tracing::warn!(

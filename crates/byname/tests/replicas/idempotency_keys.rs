@@ -200,6 +200,40 @@ async fn a_duplicate_of_a_late_call_gets_the_reply() {
     assert_eq!((running.try_recv(), running.try_recv().is_err()), (Ok(1), true));
 }
 
+/// A transaction that was rolled back, for example.
+#[tokio::test]
+async fn a_function_that_has_changed_nothing_releases_its_key() {
+    let runs = Arc::new(AtomicU32::new(0));
+    for store in [None, Some(SharedStore::default())] {
+        let counted = Arc::clone(&runs);
+        let function = move || {
+            let count = counted.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                if count % 2 == 1 {
+                    Context::current().unwrap().idempotency_key().unwrap().release();
+                    return Err(Error::new(Code::Unavailable, "busy"));
+                }
+                Ok(count)
+            }
+        };
+        let server = Server::new().function("count", function);
+        let server = match store.clone() {
+            None => server,
+            Some(store) => server.key_store(store),
+        };
+        let server = Running::new(server).await;
+        let call = || server.client().call::<u32>("count", ()).idempotency_key("k").into_future();
+        let before = runs.load(Ordering::SeqCst);
+        assert!(call().await.is_err());
+        assert_eq!((call().await.unwrap(), call().await.unwrap()), (before + 2, before + 2));
+        if let Some(store) = store {
+            let said = store.said();
+            assert_eq!(said[1], "release count anonymous k");
+            assert_eq!(said[3], "complete count anonymous k");
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_arguments_are_an_error() {
     let bank = Bank::default();
