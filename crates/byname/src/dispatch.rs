@@ -400,7 +400,8 @@ impl Dispatch {
     /// Whether a call has a key, or has to have one.
     #[inline]
     fn is_keyed(&self, method: &Method, metadata: &HeaderMap) -> bool {
-        method.keyed || metadata.contains_key(IDEMPOTENCY_KEY)
+        // Most calls have no headers, and a look-up makes the name first.
+        method.keyed || !metadata.is_empty() && metadata.contains_key(IDEMPOTENCY_KEY)
     }
 
     /// Runs a call that has passed the interceptors, if the rules admit it.

@@ -376,7 +376,7 @@ impl<A: Send, R> Call<A, R> {
                     let entered = self.span.as_deref().map(Span::enter);
                     let head = CallHead { name: &self.name, deadline: time.deadline };
                     let (ended, time) = (ready!(attempt.poll(head, cx)), *time);
-                    let (tried, server) = (attempt.replica(), Arc::clone(attempt.link()));
+                    let tried = attempt.replica();
                     let Some(Route::Remote(service)) =
                         self.prepared.as_ref().map(|prepared| &prepared.client.scope.way)
                     else {
@@ -387,7 +387,7 @@ impl<A: Send, R> Call<A, R> {
                     match reply {
                         // `Service::call` decides whether it is sent again.
                         reply @ (Some(Reply { result: Err(Failure::Rpc(_)), .. }) | None) => {
-                            let codec = attempt.link().codec();
+                            let (codec, server) = (attempt.link().codec(), Arc::clone(attempt.link()));
                             drop(entered);
                             match self.by_service(time, codec, reply, tried, Some(&server)) {
                                 Ok(call) => self.progress = self.going_on(call),

@@ -357,6 +357,7 @@ pub(super) fn repeated_setting(method: Option<&Method>) -> ExplainedSetting {
     let (value, source) = match method {
         Some(method) if method.readonly => ("always, it is readonly", SettingSource::Attribute),
         Some(method) if method.idempotent => ("always, it is idempotent", SettingSource::Attribute),
+        Some(method) if method.keyed => ("where its key is known", SettingSource::Attribute),
         _ => ("if it did not run", SettingSource::BuiltIn),
     };
     ExplainedSetting { name: "repeated", value: value.to_owned(), source }

@@ -42,6 +42,12 @@ async fn each_setting_says_where_it_came_from() {
     let declared = look::on(&client, 1).explain().await;
     assert_eq!(of(&declared, "timeout"), ("3s".to_owned(), SettingSource::Attribute));
     assert_eq!(of(&declared, "repeated"), ("always, it is readonly".to_owned(), SettingSource::Attribute));
+
+    #[rpc(keyed)]
+    async fn pay(order: u64);
+
+    let keyed = pay::on(&client, 1).explain().await;
+    assert_eq!(of(&keyed, "repeated"), ("where its key is known".to_owned(), SettingSource::Attribute));
     let limited = Client::builder("127.0.0.1:1/rpc").limits(|limits| limits.call = Duration::from_secs(9));
     let limited = limited.build().unwrap();
     assert_eq!(of(&limited.explain("place").await, "timeout"), ("9s".to_owned(), SettingSource::Limits));
