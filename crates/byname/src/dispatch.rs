@@ -31,7 +31,7 @@ use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
 use crate::function_limits::FunctionPermits;
 use crate::handler::{FunctionResult, Invocation, ResultTarget, TypeIds, YieldedItems};
-use crate::idempotency_key::IDEMPOTENCY_KEY;
+use crate::idempotency_key::has_key;
 use crate::interceptor::InterceptorChain;
 use crate::key_store::KeyStore;
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -400,8 +400,7 @@ impl Dispatch {
     /// Whether a call has a key, or has to have one.
     #[inline]
     fn is_keyed(&self, method: &Method, metadata: &HeaderMap) -> bool {
-        // Most calls have no headers, and a look-up makes the name first.
-        method.keyed || !metadata.is_empty() && metadata.contains_key(IDEMPOTENCY_KEY)
+        method.keyed || has_key(metadata)
     }
 
     /// Runs a call that has passed the interceptors, if the rules admit it.

@@ -100,6 +100,12 @@ pub(crate) fn random_key() -> HeaderValue {
     HeaderValue::try_from(key).expect("digits can stand in a header")
 }
 
+/// Whether a call has a key. It has few headers, so comparing their names takes less time than a look-up, which hashes the name.
+#[inline]
+pub(crate) fn has_key(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| *name == IDEMPOTENCY_KEY)
+}
+
 /// Server: the key of a call. `None` if it has none.
 pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();

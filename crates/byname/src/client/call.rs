@@ -30,7 +30,7 @@ use crate::context::Context;
 use crate::deadline::later;
 use crate::error::{Code, Error, Executed};
 use crate::handler::TypeIds;
-use crate::idempotency_key::{IDEMPOTENCY_KEY, key_header, random_key};
+use crate::idempotency_key::{IDEMPOTENCY_KEY, has_key, key_header, random_key};
 use crate::metadata;
 use crate::method::{Method, Param};
 use crate::name;
@@ -572,7 +572,7 @@ impl<A: Send, R> Call<A, R> {
         let args = match (way, prepared.as_they_are) {
             (Route::Local(dispatch), Some((as_they_are, types)))
                 if !scope.encoded
-                    && !options.headers.contains_key(IDEMPOTENCY_KEY)
+                    && !has_key(&options.headers)
                     && scope.token.is_none()
                     && dispatch.takes(&self.name, types) =>
             {

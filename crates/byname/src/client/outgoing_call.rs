@@ -18,7 +18,7 @@ use super::tried_replicas::AttemptedServer;
 use crate::arguments::{EncodedArguments, unknown_argument};
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::idempotency_key::IDEMPOTENCY_KEY;
+use crate::idempotency_key::has_key;
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Items;
@@ -83,7 +83,7 @@ impl OutgoingCall {
 
     /// Whether it has a key with which it runs once.
     pub(super) fn is_keyed(&self) -> bool {
-        self.headers.contains_key(IDEMPOTENCY_KEY)
+        has_key(&self.headers)
     }
 
     /// The call has a key and may have run at this server. Further attempts go there, unless all servers know the key. Returns

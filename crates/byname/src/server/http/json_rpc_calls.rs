@@ -18,7 +18,7 @@ use super::request_body::RequestBody;
 use crate::access_log::{AccessEntry, CallWay};
 use crate::codec::{self, Codec};
 use crate::error::{Code, Error};
-use crate::idempotency_key::IDEMPOTENCY_KEY;
+use crate::idempotency_key::has_key;
 use crate::outcome::Returned;
 use crate::request::CallArguments;
 use crate::wire::{Way, json_rpc_format};
@@ -42,7 +42,7 @@ impl WayIn for JsonRpcWay {
                 answer(json_rpc_format::answer(reply), metadata)
             }
             json_rpc_format::JsonRpcBody::Batch(mut asked) => {
-                if metadata.contains_key(IDEMPOTENCY_KEY) {
+                if has_key(&metadata) {
                     asked.iter_mut().for_each(refuse_key);
                 }
                 // Without the brackets and one comma for each.
