@@ -96,7 +96,7 @@ pub(super) async fn keys(page: &mut Page) {
         raw(full.address, post_with("/rpc/pay", "idempotency-key: k\r\n", "[7]")).await,
         "Try again after `retry_after`. Raise `Limits::key_bytes`, or lower `Limits::key_window`.",
     );
-    let small = Running::new(server().limits(|limits| limits.key_bytes = 280)).await;
+    let small = Running::new(server().limits(|limits| limits.key_bytes = 530)).await;
     let request = post_with("/rpc/pay", "idempotency-key: k\r\n", "[1000000000000000000]");
     assert_eq!(raw(small.address, &request).await.status, 200);
     page.add(

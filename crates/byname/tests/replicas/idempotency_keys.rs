@@ -358,7 +358,7 @@ async fn rules_and_interceptors_come_before_a_stored_reply() {
 #[tokio::test]
 async fn a_full_window_refuses_other_keys_and_keeps_those_that_it_has() {
     let bank = Bank::default();
-    let server = Running::new(bank.server().limits(|limits| limits.key_bytes = 1024)).await;
+    let server = Running::new(bank.server().limits(|limits| limits.key_bytes = 4096)).await;
     let client = server.client().policy("*", |policy| policy.attempts = 1);
     let mut refused = None;
     for key in 0..20 {
