@@ -33,12 +33,12 @@ const fn ms(ms: u64) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
     /// In the memory of a server that does not end. Callers send duplicates.
-    ByOneServer,
+    OneServer,
     /// In the memory of servers that are killed. Only the client itself sends calls again.
-    ByKilledServers,
+    KilledServers,
     /// In a store that all servers share, and that the function writes in one step with its work. Callers send duplicates, and
     /// servers are killed.
-    BySharedStore,
+    SharedStore,
 }
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ async fn pay(id: u64, takes: u64) -> u64 {
     let key = context.idempotency_key().unwrap();
     // As a transaction: nothing ends a process in the middle of it.
     LEDGER.with_borrow_mut(|ledger| {
-        if ledger.kept == Some(Kept::BySharedStore) {
+        if ledger.kept == Some(Kept::SharedStore) {
             if ledger.replies.contains_key(key.as_str()) {
                 return;
             }
@@ -102,7 +102,7 @@ impl KeyStore for LedgerStore {
 fn server() -> Server {
     let server = Server::new().method::<pay>().limits(|limits| limits.drain = Duration::from_secs(3));
     match LEDGER.with_borrow(|ledger| ledger.kept) {
-        Some(Kept::BySharedStore) => server.key_store(LedgerStore),
+        Some(Kept::SharedStore) => server.key_store(LedgerStore),
         _ => server,
     }
 }
@@ -181,8 +181,8 @@ async fn fail_servers(sim: Simulation, replicas: &'static [&'static str], began:
 async fn keyed(sim: Simulation, kept: Kept) -> Outcome<Tally> {
     LEDGER.set(Ledger { kept: Some(kept), ..Ledger::default() });
     let replicas: &'static [&'static str] = match kept {
-        Kept::ByOneServer => &["bank-1"],
-        Kept::ByKilledServers | Kept::BySharedStore => &["bank-1", "bank-2", "bank-3"],
+        Kept::OneServer => &["bank-1"],
+        Kept::KilledServers | Kept::SharedStore => &["bank-1", "bank-2", "bank-3"],
     };
     for replica in replicas {
         sim.machine(replica, server);
@@ -191,8 +191,8 @@ async fn keyed(sim: Simulation, kept: Kept) -> Outcome<Tally> {
     let client = |transport| Client::builder("bank:80").transport(transport).build();
     let clients = [client(Transport::Frames)?, client(Transport::Http)?];
     let began = Instant::now();
-    let duplicates = if kept == Kept::ByKilledServers { 1 } else { 3 };
-    let failing = simulation::spawn(fail_servers(sim.clone(), replicas, began, kept != Kept::ByOneServer));
+    let duplicates = if kept == Kept::KilledServers { 1 } else { 3 };
+    let failing = simulation::spawn(fail_servers(sim.clone(), replicas, began, kept != Kept::OneServer));
     let calls: Vec<_> = (1..=KEYS)
         .flat_map(|id| std::iter::repeat_n(id, duplicates))
         .map(|id| {
@@ -267,26 +267,26 @@ fn seeds(kept: Kept, seeds: impl Iterator<Item = u64>) -> Tally {
 
 #[test]
 fn a_key_runs_once_at_a_server_that_callers_lose() {
-    let tally = seeds(Kept::ByOneServer, 0..30);
+    let tally = seeds(Kept::OneServer, 0..30);
     assert!(tally.done > 2500 && tally.answered > 2 * tally.done && tally.refused > 0, "{tally:?}");
 }
 
 #[test]
 fn a_key_runs_once_at_servers_that_are_killed() {
-    let tally = seeds(Kept::ByKilledServers, 0..60);
+    let tally = seeds(Kept::KilledServers, 0..60);
     assert!(tally.done > 4000 && tally.answered > 4000, "{tally:?}");
 }
 
 #[test]
 fn a_key_runs_once_at_servers_with_one_store() {
-    let tally = seeds(Kept::BySharedStore, 0..30);
+    let tally = seeds(Kept::SharedStore, 0..30);
     assert!(tally.done > 2500 && tally.answered > 2 * tally.done && tally.refused > 0, "{tally:?}");
 }
 
 #[test]
 #[ignore = "it takes a minute with optimization"]
 fn hundred_thousand_keyed_calls() {
-    let kinds = [(Kept::ByOneServer, 120), (Kept::ByKilledServers, 300), (Kept::BySharedStore, 120)];
+    let kinds = [(Kept::OneServer, 120), (Kept::KilledServers, 300), (Kept::SharedStore, 120)];
     let calls: u64 = kinds.into_iter().map(|(kept, count)| seeds(kept, 1000..1000 + count).calls).sum();
     assert!(calls >= 100_000, "{calls}");
 }
