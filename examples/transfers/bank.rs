@@ -58,6 +58,10 @@ impl std::error::Error for BankError {}
 impl From<rusqlite::Error> for BankError {
     fn from(why: rusqlite::Error) -> Self {
         eprintln!("bank: {why}");
+        // The database may be busy. Either the transaction was rolled back, or its reply is stored, so the call may run again.
+        if let Some(key) = Context::current().as_ref().and_then(Context::idempotency_key) {
+            key.release();
+        }
         Self::Database
     }
 }
