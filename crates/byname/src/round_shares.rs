@@ -48,7 +48,7 @@ pub(crate) struct RoundShares {
 const CLASSES: usize = 2 * LEVELS;
 
 /// How many callers are told apart.
-const CALLERS: usize = 1024;
+const CALLERS: usize = 4096;
 
 /// A caller may save as many calls as this for later rounds. So it gets its share too if its calls come unevenly.
 const SAVED: f64 = 16.0;
