@@ -12,6 +12,9 @@ use crate::error::{Code, Error};
 /// On a request: the key.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// On a reply: `true` if the function did not run for this call, because it had run before with the same key.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
 /// The most bytes of a key, as its caller writes it.
 const LONGEST: usize = 255;
 

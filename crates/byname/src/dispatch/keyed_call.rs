@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use sha1_smol::Sha1;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -15,7 +15,7 @@ use crate::arguments::EncodedArguments;
 use crate::codec::{self, Codec, canonical_hash};
 use crate::deadline::before;
 use crate::error::{Code, Error, Executed};
-use crate::idempotency_key::{IdempotencyKey, key_of};
+use crate::idempotency_key::{IdempotencyKey, REPLAYED, key_of};
 use crate::key_store::{KeyClaim, KeyStore, StoredReply};
 use crate::key_window::{KeyWindow, KeyedStart};
 use crate::limits_and_timeouts::{Limit, Limits};
@@ -38,7 +38,14 @@ pub(super) struct KeyedCalls {
 }
 
 /// Sees the reply of a call that runs.
-type ReplyWatch = ordered_watch::Receiver<Option<Arc<StoredReply>>>;
+type ReplyWatch = ordered_watch::Receiver<Option<RunReply>>;
+
+/// The reply of a call that was run, or that a store knew.
+#[derive(Clone)]
+struct RunReply {
+    reply: Arc<StoredReply>,
+    is_of_store: bool,
+}
 
 impl KeyedCalls {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -93,8 +100,8 @@ impl KeyedCall<'_> {
             CallArguments::Encoded(args) => args.codec,
             CallArguments::Query(_) | CallArguments::Local(_) | CallArguments::Refused(_) => Codec::Json,
         };
-        let (mut waiter, _permit) = match self.begin(request, now) {
-            Ok(KeyedProgress::Reply(reply)) => return reply.reply(codec),
+        let (mut waiter, duplicate) = match self.begin(request, now) {
+            Ok(KeyedProgress::Reply(reply)) => return replayed(reply.reply(codec)),
             Ok(KeyedProgress::Waits(waiter, duplicate)) => (waiter, duplicate),
             Err(error) => return error.into(),
         };
@@ -104,7 +111,10 @@ impl KeyedCall<'_> {
             None => return late_by(&name, false, deadline.saturating_duration_since(now), set_by).into(),
         };
         match reply {
-            Some(reply) => reply.reply(codec),
+            Some(RunReply { reply, is_of_store }) if reply.has_run() && (is_of_store || duplicate.is_some()) => {
+                replayed(reply.reply(codec))
+            }
+            Some(RunReply { reply, .. }) => reply.reply(codec),
             None => without_reply(&name).into(),
         }
     }
@@ -148,7 +158,7 @@ enum KeyedProgress {
 struct RunningKey {
     dispatch: Arc<Dispatch>,
     key: IdempotencyKey,
-    done: ordered_watch::Sender<Option<Arc<StoredReply>>>,
+    done: ordered_watch::Sender<Option<RunReply>>,
     may_have_run: bool,
     is_over: bool,
 }
@@ -158,19 +168,23 @@ impl RunningKey {
         let name = Arc::clone(&request.name);
         let store = self.dispatch.keyed.store.clone();
         if let Some(store) = &store {
-            let stored = match store.claim(&self.key).await {
+            let refused = match store.claim(&self.key).await {
                 Ok(KeyClaim::Run) => None,
-                Ok(KeyClaim::Reply(reply)) if reply.has_arguments_of(&self.key) => Some(reply),
-                Ok(KeyClaim::Reply(_)) => Some(self.failed(other_arguments(&name))),
-                Ok(KeyClaim::RunsElsewhere) => Some(self.failed(runs_elsewhere(&name))),
+                Ok(KeyClaim::Reply(reply)) if reply.has_arguments_of(&self.key) => {
+                    self.dispatch.keyed.window().released(&self.key);
+                    return self.end(RunReply { reply: Arc::new(reply), is_of_store: true });
+                }
+                Ok(KeyClaim::Reply(_)) => Some(other_arguments(&name)),
+                Ok(KeyClaim::RunsElsewhere) => Some(runs_elsewhere(&name)),
                 Err(why) => {
                     tracing::error!(rpc.method = %name, "the key store can't say whether `{name}` has run: {why}");
-                    Some(self.failed(no_claim(&name)))
+                    Some(no_claim(&name))
                 }
             };
-            if let Some(stored) = stored {
+            if let Some(refused) = refused {
                 self.dispatch.keyed.window().released(&self.key);
-                return self.end(Arc::new(stored));
+                let reply = Arc::new(StoredReply::of(&self.key, refused.into()));
+                return self.end(RunReply { reply, is_of_store: false });
             }
         }
         request.extensions.insert(self.key.clone());
@@ -207,14 +221,10 @@ impl RunningKey {
             );
         }
         drop(window);
-        self.end(reply);
+        self.end(RunReply { reply, is_of_store: false });
     }
 
-    fn failed(&self, error: Error) -> StoredReply {
-        StoredReply::of(&self.key, error.into())
-    }
-
-    fn end(mut self, reply: Arc<StoredReply>) {
+    fn end(mut self, reply: RunReply) {
         self.is_over = true;
         self.done.send_replace(Some(reply));
     }
@@ -258,6 +268,12 @@ fn key(method: &Method, request: &mut Request) -> Result<IdempotencyKey, Error> 
     let caller =
         CallerTrust { metadata: &request.metadata, peer: request.peer.as_deref(), is_forwarded: request.is_forwarded };
     Ok(IdempotencyKey::new(&method.name, &owner(caller), key, arguments))
+}
+
+/// Says in the headers of a reply that it is not the first one with this key.
+fn replayed(mut reply: Reply) -> Reply {
+    reply.metadata.insert(REPLAYED, HeaderValue::from_static("true"));
+    reply
 }
 
 /// To whom a key belongs, without spaces.

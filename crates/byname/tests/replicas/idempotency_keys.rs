@@ -256,6 +256,48 @@ async fn a_call_that_did_not_run_leaves_no_key() {
     assert_eq!(with_key(&server, "/rpc/pay", "k", "[7, 1999]").await.body.trim(), "1");
 }
 
+/// Callers of other services ask for it: ietf-wg-httpapi/idempotency#46, ikyriak/IdempotentAPI#85.
+#[tokio::test]
+async fn a_reply_says_whether_it_is_the_first() {
+    let (bank, store) = (Bank::default(), SharedStore::default());
+    for server in [bank.server(), bank.server().key_store(store)] {
+        let server = Running::new(server).await;
+        for (at, client) in clients(&server).await.into_iter().enumerate() {
+            let key = format!("k{at}");
+            let pay = || Bank::on(&client).pay(7, 1999).idempotency_key(&key).with_metadata().into_future();
+            let (first, metadata) = within(pay()).await.unwrap();
+            assert_eq!(metadata.get("idempotent-replayed"), None);
+            let (again, metadata) = within(pay()).await.unwrap();
+            assert_eq!(again, first);
+            assert_eq!(metadata["idempotent-replayed"], "true");
+        }
+    }
+}
+
+/// A panic is a reply, so its key is not in progress forever: VilledeMontreal/express-idempotency#32, ikyriak/IdempotentAPI#37.
+#[tokio::test]
+async fn a_function_that_panics_has_run() {
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let function = move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async {
+            if true {
+                panic!("on purpose")
+            }
+        }
+    };
+    let server = Running::new(Server::new().function("boom", function)).await;
+    for _ in 0..3 {
+        let CallError::Rpc(error) = server.client().call::<()>("boom", ()).idempotency_key("k").await.unwrap_err()
+        else {
+            panic!("it is not an error of the function")
+        };
+        assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes));
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
 // Which keys there are.
 
 #[tokio::test]
