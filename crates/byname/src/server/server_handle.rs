@@ -51,8 +51,8 @@ impl ServerHandle {
         self.dispatch.limits_now()
     }
 
-    /// Changes limits. [`in_flight`](Limits::in_flight), [`drain`](Limits::drain) and [`drain_delay`](Limits::drain_delay) can
-    /// be changed while the server runs. Calls that run are not affected: if more of them run than `in_flight` allows now,
+    /// Changes limits. [`in_flight`](Limits::in_flight), [`queue_delay`](Limits::queue_delay), [`drain`](Limits::drain) and
+    /// [`drain_delay`](Limits::drain_delay) can be changed while the server runs. Calls that run are not affected: if more of them run than `in_flight` allows now,
     /// none is admitted until fewer do.
     ///
     /// # Errors
