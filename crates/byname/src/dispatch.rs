@@ -518,11 +518,12 @@ impl Dispatch {
         let (deadline, set_by) = self.deadline(method.timeout, deadline, now);
         let caller = CallerTrust { metadata: &metadata, peer: peer.as_deref(), is_forwarded };
         let priority = priority.unwrap_or_else(|| self.admission.priority(method.priority, caller));
-        let own_permits = entry.try_admit(|| self.admission.caller(caller))?;
         let permit = match permit {
             Some(permit) => permit,
             None => HeldPermit::Own(self.admission.try_admit(priority, caller, clock)?),
         };
+        // Behind the limits of the server: a call that those refuse must not use up a part of a rate.
+        let own_permits = entry.try_admit(|| self.admission.caller(caller))?;
         let codec = match &source {
             ArgumentSource::Local(_) => None,
             ArgumentSource::Encoded { codec, .. } => Some(*codec),

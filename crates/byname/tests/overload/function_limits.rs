@@ -68,6 +68,26 @@ async fn refusals_of_a_functions_own_limit_hold_no_other_calls_back() {
     assert_eq!(client.call::<i32>("other", ()).await.unwrap(), 7);
 }
 
+/// Netflix/atlas#1967: the first of two limits counted a call that the second refused.
+#[tokio::test]
+async fn a_call_that_the_server_refuses_uses_nothing_of_a_rate() {
+    let (runs, mut running_ones) = mpsc::unbounded_channel();
+    let ends = Arc::new(Notify::new());
+    let server = Server::new().inject(Held { runs, ends: Arc::clone(&ends) }).method::<add>();
+    let server = server.limits(|limits| limits.in_flight = 1).limits_for("add", |limits| limits.rate = Some(1));
+    let running = Running::new(server).await;
+    let client = running.client().policy("*", |policy| policy.attempts = 1);
+    let held = tokio::spawn(Held::on(&client).few().into_future());
+    within(running_ones.recv()).await.unwrap();
+    for _ in 0..3 {
+        let refused = add::on(&client, 1, 2).await.unwrap_err();
+        assert_eq!(refused.limit(), Some("in_flight"), "{refused}");
+    }
+    ends.notify_one();
+    within(held).await.unwrap().unwrap();
+    assert_eq!(add::on(&client, 1, 2).await, Ok(3));
+}
+
 #[tokio::test]
 async fn a_caller_behind_a_trusted_proxy_has_its_own_rate() {
     let server = Server::new().method::<add>().trust_proxy(["127.0.0.1"], ProxyHeader::XForwardedFor);
