@@ -47,6 +47,7 @@ use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
 use crate::simulated_world::note;
 use crate::untrusted_text::{excerpt, quoted};
+use crate::wire::headers::KeySharing;
 use crate::wire::instance_and_load::InstanceId;
 
 /// The maximum of [`Limits::nesting`], because functions and their types recurse over their arguments.
@@ -173,9 +174,9 @@ impl Dispatch {
         self.keyed.instance()
     }
 
-    /// Whether the replies of calls with a key are known at every server of the service.
-    pub(crate) fn shares_keys(&self) -> bool {
-        self.keyed.has_shared_store()
+    /// Which servers know the replies of the calls with a key that this one has run.
+    pub(crate) fn key_sharing(&self) -> KeySharing {
+        if self.keyed.has_shared_store() { KeySharing::Shared } else { KeySharing::Own }
     }
 
     /// How many calls may run, and whether new ones are wanted.

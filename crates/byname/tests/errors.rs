@@ -2314,7 +2314,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("no time is left for another attempt", "as above"),
     ("the retry budget of the client is used up", "as above"),
     ("it was made while a repetition is served", "as above"),
-    ("it has a key, and the server that may have run it", "as above"),
+    ("it has a key, and the server that may have run it has not said", "as above"),
     ("the call ran before, but its reply can't be converted", "only a reply that no codec has written is so"),
     ("they are neither an array nor an object", "its way in has seen to that"),
     ("the stored reply can't be read", "a store has lost a part of it; `key_store::tests` has it"),

@@ -1,6 +1,6 @@
 //! One address of a service: its idle HTTP connections, and what its answers have said of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
@@ -16,7 +16,7 @@ use super::idle_connection_sweeper::Sweeper;
 use super::replica_address::ReplicaAddress;
 use crate::address::Address;
 use crate::deadline::DeadlineTimer;
-use crate::wire::headers::AnsweringServer;
+use crate::wire::headers::{AnsweringServer, INSTANCE, KeySharing};
 
 /// One address of a service.
 pub(super) struct Endpoint {
@@ -29,8 +29,8 @@ pub(super) struct Endpoint {
     sweeper: Sweeper,
     /// The server there takes calls by path.
     takes_paths: AtomicBool,
-    /// Its server has said that others know the replies of calls with a key.
-    shares_keys: AtomicBool,
+    /// Which servers know the replies of calls with a key, as its server has said. It is read and written as a whole.
+    keys: AtomicU8,
     /// If bodies are compressed: which requests the server there accepts.
     coded: Option<CodedBodies>,
 }
@@ -55,7 +55,7 @@ impl Endpoint {
             pool: Arc::new(Mutex::new(ConnectionPool::new())),
             sweeper: Sweeper::new(),
             takes_paths: AtomicBool::new(false),
-            shares_keys: AtomicBool::new(false),
+            keys: AtomicU8::new(keys_number(None)),
             coded: compress.then(CodedBodies::default),
         }
     }
@@ -85,8 +85,9 @@ impl Endpoint {
         self.takes_paths.load(Ordering::Relaxed)
     }
 
-    pub(super) fn shares_keys(&self) -> bool {
-        self.shares_keys.load(Ordering::Relaxed)
+    pub(super) fn keys(&self) -> Option<KeySharing> {
+        let number = self.keys.load(Ordering::Relaxed);
+        [KeySharing::Own, KeySharing::Shared].into_iter().find(|keys| keys_number(Some(*keys)) == number)
     }
 
     pub(super) fn coded(&self) -> Option<&CodedBodies> {
@@ -98,8 +99,9 @@ impl Endpoint {
         if server.takes_paths != self.takes_paths() {
             self.takes_paths.store(server.takes_paths, Ordering::Relaxed);
         }
-        if server.is_byname && server.shares_keys != self.shares_keys() {
-            self.shares_keys.store(server.shares_keys, Ordering::Relaxed);
+        // Answers that say which server it is say this too.
+        if server.keys != self.keys() && (server.keys.is_some() || headers.contains_key(INSTANCE)) {
+            self.keys.store(keys_number(server.keys), Ordering::Relaxed);
         }
         if let Some(coded) = &self.coded {
             coded.learn(headers);
@@ -121,5 +123,14 @@ impl Endpoint {
         if let Some(runtime) = sweeps_on {
             self.sweeper.start(&self.pool, &runtime, until);
         }
+    }
+}
+
+/// How it is kept in an atomic number.
+fn keys_number(keys: Option<KeySharing>) -> u8 {
+    match keys {
+        None => 0,
+        Some(KeySharing::Own) => 1,
+        Some(KeySharing::Shared) => 2,
     }
 }

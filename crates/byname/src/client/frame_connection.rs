@@ -37,6 +37,7 @@ use crate::limits_and_timeouts::{Limit, Limits};
 use crate::outcome::items::EncodedItems;
 use crate::outcome::{Items, Returned};
 use crate::request::Reply;
+use crate::wire::headers::KeySharing;
 use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 
 /// How many bytes of unfinished replies are kept for each of [`Limits::message`].
@@ -53,8 +54,8 @@ pub(super) struct FrameConnection {
     address: Address,
     /// Which server is at the other end, if it says so.
     instance: Option<InstanceId>,
-    /// That server has said that others know the replies of calls with a key.
-    shares_keys: bool,
+    /// Which servers know the replies of the calls with a key that it has run.
+    keys: Option<KeySharing>,
     /// When another connection replaces it. It is random, near [`Limits::connection_age`].
     until: Instant,
 }
@@ -93,11 +94,11 @@ enum ConnectionStatus {
 
 impl FrameConnection {
     fn new(address: Address, server: Hello, codec: Codec, limits: &Limits, now: Instant, jitter: f64) -> Self {
-        let (instance, shares_keys) = (server.instance, server.shares_keys);
+        let (instance, keys) = (server.instance, server.keys);
         let until = later(now, limits.jittered_connection_age(jitter));
         let codecs = vec![codec.name().into()];
         let (message, window) = (limits.message, window(limits));
-        let hello = Hello { message, window, calls: 1, codecs, instance: None, shares_keys: false };
+        let hello = Hello { message, window, calls: 1, codecs, instance: None, keys: None };
         let mut write_queue = WriteQueue::new();
         write_queue.set_window(server.window);
         hello.put(&mut write_queue);
@@ -116,7 +117,7 @@ impl FrameConnection {
             earliest: None,
             reported: None,
         };
-        Self { state: SharedState::new(state), codec, opened: now, address, instance, shares_keys, until }
+        Self { state: SharedState::new(state), codec, opened: now, address, instance, keys, until }
     }
 
     fn state(&self) -> StateGuard<'_, FrameConnectionState> {
@@ -148,7 +149,7 @@ impl FrameConnection {
 
     /// What a repetition of a call with a key has to know of the server at the other end.
     pub(super) fn attempted_server(&self) -> AttemptedServer {
-        AttemptedServer { instance: self.instance, address: self.address.clone(), shares_keys: self.shares_keys }
+        AttemptedServer { instance: self.instance, address: self.address.clone(), keys: self.keys }
     }
 
     /// When another connection replaces it.
@@ -318,8 +319,7 @@ mod tests {
     use super::*;
 
     pub(super) fn link() -> Arc<FrameConnection> {
-        let server =
-            Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None, shares_keys: false };
+        let server = Hello { message: 1000, window: 1000, calls: 2, codecs: Vec::new(), instance: None, keys: None };
         Arc::new(FrameConnection::new(
             Address::Unix(None),
             server,

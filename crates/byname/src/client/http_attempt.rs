@@ -87,7 +87,7 @@ async fn exchange(
         let endpoint = Arc::clone(&connection.endpoint);
         if outgoing.is_keyed() {
             let (instance, address) = (connection.instance.id(), endpoint.address().clone());
-            tried.went_to(AttemptedServer { instance, address, shares_keys: endpoint.shares_keys() });
+            tried.went_to(AttemptedServer { instance, address, keys: endpoint.keys() });
         }
         let coding = match endpoint.coded() {
             Some(coded) => Box::pin(coded.coding_for(endpoint.takes_paths(), outgoing, args, may_compress)).await,

@@ -22,7 +22,7 @@ use crate::idempotency_key::has_key;
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Items;
-use crate::wire::headers;
+use crate::wire::headers::{self, KeySharing};
 
 /// A call ready to go, its types erased. An attempt does not change it, so that attempts can follow each other, or run beside
 /// each other.
@@ -91,8 +91,8 @@ impl OutgoingCall {
     pub(super) fn pin(&mut self, server: Option<AttemptedServer>) -> bool {
         match server {
             _ if self.pinned.is_some() => true,
-            Some(server) if server.shares_keys => true,
-            Some(AttemptedServer { instance: Some(instance), address, .. }) => {
+            Some(AttemptedServer { keys: Some(KeySharing::Shared), .. }) => true,
+            Some(AttemptedServer { keys: Some(KeySharing::Own), instance: Some(instance), address }) => {
                 self.headers.insert(headers::INSTANCE, instance.to_header());
                 self.pinned = Some(PinnedServer { instance, address });
                 true

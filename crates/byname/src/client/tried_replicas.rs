@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use super::replica_choice::ReplicaId;
 use crate::address::Address;
-use crate::wire::headers::AnsweringServer;
+use crate::wire::headers::{AnsweringServer, KeySharing};
 use crate::wire::instance_and_load::InstanceId;
 
 /// The replicas to which a call was sent. Attempts beside each other share it, so that they go to different ones.
@@ -25,16 +25,16 @@ pub(super) struct AttemptedServer {
     /// `None` if it has not said which one it is.
     pub(super) instance: Option<InstanceId>,
     pub(super) address: Address,
-    /// Every server of the service knows the replies of calls with a key.
-    pub(super) shares_keys: bool,
+    /// Which servers know the replies of the calls with a key that it has run, if it has said so.
+    pub(super) keys: Option<KeySharing>,
 }
 
 impl AttemptedServer {
     /// The same server, which has answered with these headers.
     pub(super) fn told_by(self, answer: &HeaderMap) -> Self {
         let instance = self.instance.or_else(|| InstanceId::of_answer(answer));
-        let shares_keys = self.shares_keys || AnsweringServer::of(answer).shares_keys;
-        Self { instance, shares_keys, ..self }
+        let keys = AnsweringServer::of(answer).keys.or(self.keys);
+        Self { instance, keys, ..self }
     }
 }
 

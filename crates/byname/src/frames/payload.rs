@@ -16,7 +16,7 @@ use super::header::{FrameHeader, flag, kind};
 use super::{LONGEST, Violation, WriteQueue};
 use crate::codec::json;
 use crate::untrusted_text::excerpt;
-use crate::wire::headers;
+use crate::wire::headers::KeySharing;
 use crate::wire::instance_and_load::InstanceId;
 
 /// The version in HELLO.
@@ -41,8 +41,8 @@ pub(crate) struct Hello {
     pub(crate) codecs: Vec<String>,
     /// Server: which one it is.
     pub(crate) instance: Option<InstanceId>,
-    /// Server: every server of the service knows the replies of calls with a key.
-    pub(crate) shares_keys: bool,
+    /// Server: which servers know the replies of the calls with a key that it has run. `None` if it knows no keys.
+    pub(crate) keys: Option<KeySharing>,
 }
 
 impl Hello {
@@ -61,8 +61,8 @@ impl Hello {
         if let Some(instance) = self.instance {
             hello["instance"] = instance.to_string().into();
         }
-        if self.shares_keys {
-            hello["keys"] = headers::SHARED.into();
+        if let Some(keys) = self.keys {
+            hello["keys"] = keys.as_str().into();
         }
         hello.to_string().into_bytes()
     }
@@ -86,7 +86,7 @@ impl Hello {
             calls: number("calls", 1),
             codecs: codecs.iter().filter_map(|codec| codec.as_str().map(str::to_owned)).collect(),
             instance: hello.get("instance").and_then(Value::as_str).and_then(InstanceId::read),
-            shares_keys: hello.get("keys").and_then(Value::as_str) == Some(headers::SHARED),
+            keys: hello.get("keys").and_then(Value::as_str).and_then(|keys| KeySharing::read(keys.as_bytes())),
         })
     }
 }
@@ -240,10 +240,10 @@ mod tests {
             calls in 1..usize::MAX,
             codecs in proptest::collection::vec(".{0,9}", 0..3),
             says_instance: bool,
-            shares_keys: bool,
+            keys in proptest::sample::select(vec![None, Some(KeySharing::Own), Some(KeySharing::Shared)]),
         ) {
             let instance = says_instance.then(InstanceId::random);
-            let hello = Hello { message, window, calls, codecs, instance, shares_keys };
+            let hello = Hello { message, window, calls, codecs, instance, keys };
             let mut queue = WriteQueue::new();
             hello.put(&mut queue);
             let [(header, payload)] = &queued(&mut queue)[..] else { panic!("one frame") };

@@ -192,8 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameServer<S> {
         let window = limits.message.saturating_mul(WINDOW);
         let codecs = [Codec::MessagePack, Codec::Json].map(|codec| codec.name().to_owned()).into();
         let instance = Some(endpoint.instance());
-        let shares_keys = endpoint.dispatch().shares_keys();
-        let hello = Hello { message: limits.message, window, calls: CALLS, codecs, instance, shares_keys };
+        let keys = Some(endpoint.dispatch().key_sharing());
+        let hello = Hello { message: limits.message, window, calls: CALLS, codecs, instance, keys };
         let mut write_queue = WriteQueue::new();
         hello.put(&mut write_queue);
         let now = Instant::now();

@@ -17,10 +17,9 @@ pub(crate) const WAYS: HeaderName = HeaderName::from_static(WAYS_NAME);
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 /// On a reply to a caller that says how long it waits: which server it is, and how busy.
 pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("byname-instance");
-/// On the same reply: [`SHARED`] if every server of the service knows the replies of calls with a key.
+/// On the same reply: whether the server knows the replies of calls with a key, and others too. Its value is that of a
+/// [`KeySharing`].
 pub(crate) const KEYS: HeaderName = HeaderName::from_static(KEYS_NAME);
-/// The value of [`KEYS`].
-pub(crate) const SHARED: &str = "shared";
 pub(crate) const LOAD: HeaderName = HeaderName::from_static("byname-load");
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static(KEEP_ALIVE_NAME);
 /// On a request: how long the caller still waits, in milliseconds.
@@ -121,6 +120,29 @@ pub(crate) fn offers(headers: &HeaderMap, way: Way) -> bool {
     }
 }
 
+/// Which servers know the replies of the calls with a key that a server has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeySharing {
+    /// Only this one.
+    Own,
+    /// Every server of the service.
+    Shared,
+}
+
+impl KeySharing {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// Any other text says nothing.
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        [Self::Own, Self::Shared].into_iter().find(|sharing| sharing.as_str().as_bytes() == text)
+    }
+}
+
 /// Client: what an answer says of the server that has sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AnsweringServer {
@@ -129,8 +151,8 @@ pub(crate) struct AnsweringServer {
     pub(crate) takes_plain: bool,
     pub(crate) takes_paths: bool,
     pub(crate) offers_frames: bool,
-    /// Every server of its service knows the replies of calls with a key.
-    pub(crate) shares_keys: bool,
+    /// Whether it knows the replies of calls with a key.
+    pub(crate) keys: Option<KeySharing>,
     /// How long it keeps an idle connection, if it says so.
     pub(crate) keep_alive: Option<Duration>,
 }
@@ -160,7 +182,7 @@ impl AnsweringServer {
             takes_plain: offers("plain"),
             takes_paths: offers("path"),
             offers_frames: offers("frames"),
-            shares_keys: is_byname && keys.is_some_and(|keys: &HeaderValue| keys == SHARED),
+            keys: keys.filter(|_| is_byname).and_then(|keys| KeySharing::read(keys.as_bytes())),
             keep_alive: keep_alive.and_then(self::keep_alive),
         }
     }

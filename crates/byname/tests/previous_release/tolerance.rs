@@ -15,13 +15,13 @@ use crate::harness::peer::{self, Frame};
 const LOAD: u8 = 11;
 
 /// Headers of answers.
-const NEW_ANSWER_HEADERS: [&str; 2] = ["byname-instance", "byname-load"];
+const NEW_ANSWER_HEADERS: [&str; 3] = ["byname-instance", "byname-keys", "byname-load"];
 /// Headers of requests.
 const NEW_REQUEST_HEADERS: [&str; 0] = [];
 /// Kinds of frames from a server, which an old client ignores as every unknown kind.
 pub(crate) const NEW_KINDS: [u8; 1] = [LOAD];
 /// Members of a server's HELLO.
-const NEW_HELLO_MEMBERS: [&str; 1] = ["instance"];
+const NEW_HELLO_MEMBERS: [&str; 2] = ["instance", "keys"];
 /// Members of ERROR. The functions here set none of them, so none is sent.
 const NEW_ERROR_MEMBERS: [&str; 0] = [];
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::harness::foreign::{Foreign, answer};
 use crate::harness::{BankError, Raw, Running, post_with, raw, within};
 use byname::{
     CallError, Client, Code, Codec, Context, Error, Executed, IdempotencyKey, KeyClaim, KeyStore, KeyStoreFuture, Next,
@@ -550,7 +551,7 @@ async fn a_call_whose_server_is_not_known_is_not_repeated() {
     cutter.cut.notify_one();
     let error = within(call).await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown), "{error}");
-    assert!(error.message().contains("has not said which one it is"), "{error}");
+    assert!(error.message().contains("has not said that it knows keys"), "{error}");
 }
 
 // Stores.
@@ -692,4 +693,36 @@ async fn a_reply_that_the_function_has_stored_itself_is_the_reply() {
         assert_eq!(call.await.unwrap(), 1);
     }
     assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+/// The headers of a server that takes calls by the plain way alone.
+const PLAIN: &str = "byname-protocol: 1\r\nbyname-ways: plain\r\n";
+
+/// A server of an earlier version ignores keys, so a repetition would run again.
+#[tokio::test]
+async fn a_call_is_not_repeated_at_a_server_that_knows_no_keys() {
+    let pay = async |knows_keys: &str| {
+        let headers = format!("{PLAIN}byname-instance: 9f3c62d027ab51d0\r\n{knows_keys}");
+        let first = answer("200 OK", &headers, r#"{"ret":1}"#);
+        let server = Foreign::new(move |mut connection| {
+            let first = first.clone();
+            async move {
+                // The second request of a connection gets no answer.
+                if connection.request().await.is_some() {
+                    connection.send(&*first).await;
+                    connection.request().await;
+                }
+            }
+        })
+        .await;
+        let client = server.client();
+        let look = client.call::<u64>("look", ());
+        assert_eq!(look.await.unwrap(), 1);
+        let paid = Bank::on(&client).pay(7, 1999).idempotency_key("k").await;
+        (paid, server.requests().len())
+    };
+    let (refused, requests) = pay("").await;
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.code(), refused.executed(), requests), (Code::Unavailable, Executed::Unknown, 2), "{refused}");
+    assert_eq!(pay("byname-keys: own\r\n").await, (Ok(1), 3));
 }

@@ -50,8 +50,7 @@ fn answers(most: usize, gives_up: bool, is_packed: bool, steps: &[u8]) {
         |whose| if whose < 8 { u64::from(whose + 1) << 20 | u64::from(whose) } else { whose.into() },
         &mut wire,
     );
-    let server =
-        Hello { message: LONGEST, window: LONGEST, calls: 2, codecs: Vec::new(), instance: None, shares_keys: false };
+    let server = Hello { message: LONGEST, window: LONGEST, calls: 2, codecs: Vec::new(), instance: None, keys: None };
     let stream = Scripted::new(wire, most);
     let written = std::sync::Arc::clone(&stream.written);
     let socket = FrameSocket::new(stream, WebSocketRole::Client, &[], now);
