@@ -16,7 +16,7 @@ use super::idle_connection_sweeper::Sweeper;
 use super::replica_address::ReplicaAddress;
 use crate::address::Address;
 use crate::deadline::DeadlineTimer;
-use crate::wire::headers::{AnsweringServer, INSTANCE, KeySharing};
+use crate::wire::headers::{AnsweringServer, KeySharing};
 
 /// One address of a service.
 pub(super) struct Endpoint {
@@ -99,8 +99,8 @@ impl Endpoint {
         if server.takes_paths != self.takes_paths() {
             self.takes_paths.store(server.takes_paths, Ordering::Relaxed);
         }
-        // Answers that say which server it is say this too.
-        if server.keys != self.keys() && (server.keys.is_some() || headers.contains_key(INSTANCE)) {
+        // Only answers to calls with a key say it.
+        if server.keys.is_some() {
             self.keys.store(keys_number(server.keys), Ordering::Relaxed);
         }
         if let Some(coded) = &self.coded {

@@ -24,7 +24,7 @@ use crate::ordered_watch;
 use crate::registry::RegistryEntry;
 use crate::request::{CallArguments, Reply, Request};
 use crate::runtime;
-use crate::wire::headers::INSTANCE;
+use crate::wire::headers::{INSTANCE, KEYS};
 use crate::wire::instance_and_load::InstanceId;
 
 /// When a caller may ask again whose call runs elsewhere.
@@ -89,8 +89,16 @@ pub(super) struct KeyedCall<'c> {
 }
 
 impl KeyedCall<'_> {
-    /// Runs the call, or waits for the first one with this key, or has its reply.
+    /// Runs the call, or waits for the first one with this key, or has its reply. The reply says that this server knows keys, for the
+    /// client's next call.
     pub(super) async fn run(self, request: Request) -> Reply {
+        let sharing = self.dispatch.key_sharing();
+        let mut reply = self.reply(request).await;
+        reply.metadata.insert(KEYS, HeaderValue::from_static(sharing.as_str()));
+        reply
+    }
+
+    async fn reply(self, request: Request) -> Reply {
         let (now, name) = (Instant::now(), Arc::clone(&request.name));
         let (deadline, set_by) = self.dispatch.deadline(self.entry.handler.method.timeout, request.deadline, now);
         if deadline <= now {

@@ -56,7 +56,7 @@ use crate::networks::NetworkList;
 use crate::peer::Peer;
 use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
-use crate::wire::headers::{self, KeySharing};
+use crate::wire::headers;
 use crate::wire::instance_and_load::{InstanceId, ReportedLoad};
 
 /// The limit of concurrent calls on one HTTP/2 connection.
@@ -72,7 +72,6 @@ const MOUNTED_IDLE: Duration = Duration::from_secs(5);
 pub(super) struct ServerEndpoint {
     dispatch: Arc<Dispatch>,
     instance: InstanceId,
-    key_sharing: KeySharing,
     instance_header: HeaderValue,
     /// The header of a load for each of the smallest numbers of calls in flight.
     load_headers: [HeaderValue; PREPARED_LOADS],
@@ -145,11 +144,10 @@ impl ServerEndpoint {
         // The connections of a mounted server belong to the outer one.
         let announced = if is_mounted { limit.min(MOUNTED_IDLE) } else { limit };
         let idle = announced.as_secs();
-        let (instance, key_sharing) = (dispatch.instance(), dispatch.key_sharing());
+        let instance = dispatch.instance();
         Self {
             dispatch,
             instance,
-            key_sharing,
             instance_header: instance.to_header(),
             load_headers: std::array::from_fn(|calls| ReportedLoad { calls: calls as u32, queue_delay: 0 }.to_header()),
             frames,
@@ -357,7 +355,6 @@ pub(super) async fn answer<B: RequestBody>(
         let headers = out.headers_mut();
         headers.insert(headers::LOAD, endpoint.load_header());
         headers.insert(headers::INSTANCE, endpoint.instance_header.clone());
-        headers.insert(headers::KEYS, HeaderValue::from_static(endpoint.key_sharing.as_str()));
     }
     if is_head {
         leave_out_body(&mut out);

@@ -17,8 +17,7 @@ pub(crate) const WAYS: HeaderName = HeaderName::from_static(WAYS_NAME);
 pub(crate) const ALL_WAYS: &str = "plain, path, json-rpc, frames";
 /// On a reply to a caller that says how long it waits: which server it is, and how busy.
 pub(crate) const INSTANCE: HeaderName = HeaderName::from_static("byname-instance");
-/// On the same reply: whether the server knows the replies of calls with a key, and others too. Its value is that of a
-/// [`KeySharing`].
+/// On a reply to a call with a key: which servers know such replies. Its value is that of a [`KeySharing`].
 pub(crate) const KEYS: HeaderName = HeaderName::from_static(KEYS_NAME);
 pub(crate) const LOAD: HeaderName = HeaderName::from_static("byname-load");
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static(KEEP_ALIVE_NAME);

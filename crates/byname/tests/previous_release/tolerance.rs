@@ -15,7 +15,7 @@ use crate::harness::peer::{self, Frame};
 const LOAD: u8 = 11;
 
 /// Headers of answers.
-const NEW_ANSWER_HEADERS: [&str; 3] = ["byname-instance", "byname-keys", "byname-load"];
+const NEW_ANSWER_HEADERS: [&str; 2] = ["byname-instance", "byname-load"];
 /// Headers of requests.
 const NEW_REQUEST_HEADERS: [&str; 0] = [];
 /// Kinds of frames from a server, which an old client ignores as every unknown kind.
