@@ -67,6 +67,11 @@ impl Admission {
     /// How important a call is. A caller that is not trusted can only lower the priority of the function.
     #[inline]
     pub(crate) fn priority(&self, own: Priority, caller: CallerTrust<'_>) -> Priority {
+        // Most calls by frames have no headers.
+        if caller.metadata.is_empty() { own } else { self.priority_said(own, caller) }
+    }
+
+    fn priority_said(&self, own: Priority, caller: CallerTrust<'_>) -> Priority {
         match Priority::said(caller.metadata) {
             None => own,
             Some(said) if said <= own || self.trusts(caller) => said,

@@ -322,8 +322,12 @@ impl Dispatch {
         } else if self.has_rules() || self.is_keyed(&entry.handler.method, &request.metadata) {
             Box::pin(self.admit(Some(entry), request)).instrument(span.clone()).await
         } else {
-            let begun = span.in_scope(|| self.begin_request(entry, request));
-            self.finish(entry, begun).instrument(span.clone()).await
+            match span.in_scope(|| self.begin_request(entry, request)) {
+                Ok(call) if entry.handler.method.streams => Box::pin(self.stream(call)).instrument(span.clone()).await,
+                // A future of ours around this one would copy it.
+                Ok(call) => call.instrument(span.clone()).await,
+                Err(error) => error.into(),
+            }
         };
         call_telemetry::record(&span, &reply.result);
         reply
@@ -415,13 +419,16 @@ impl Dispatch {
             Some(entry) if self.is_keyed(&entry.handler.method, &request.metadata) => {
                 Box::pin(KeyedCall { dispatch: self, entry }.run(request)).await
             }
-            Some(entry) => self.finish(entry, self.begin_request(entry, request)).await,
+            Some(entry) => match self.begin_request(entry, request) {
+                Ok(call) if entry.handler.method.streams => self.stream(call).await,
+                Ok(call) => call.await,
+                Err(error) => error.into(),
+            },
             None => self.unknown(&request).into(),
         }
     }
 
-    /// Begins a call that was admitted. The future of [`finish`](Self::finish) would copy the request, so this is a function
-    /// of its own.
+    /// Begins a call that was admitted. A future would copy the request, so this is a function of its own.
     fn begin_request(&self, entry: &Arc<RegistryEntry>, request: Request) -> Result<SupervisedCall, Error> {
         let Request {
             name,
@@ -462,15 +469,6 @@ impl Dispatch {
             CallArguments::Refused(error) => Err(error),
         };
         entry.piece_from(clock, self.limits.slow_poll, begin).0
-    }
-
-    /// Runs a call that has begun.
-    async fn finish(&self, entry: &RegistryEntry, begun: Result<SupervisedCall, Error>) -> Reply {
-        match begun {
-            Ok(supervised) if entry.handler.method.streams => self.stream(supervised).await,
-            Ok(supervised) => supervised.await,
-            Err(error) => error.into(),
-        }
     }
 
     /// Runs a streaming function up to its first item. A failure before the first item fails the call.
@@ -806,8 +804,8 @@ impl Drop for RunningFunction {
     fn drop(&mut self) {
         if self.invocation.is_some() {
             note(format_args!("`{}` is dropped", self.entry.handler.method.name));
+            self.let_go();
         }
-        self.let_go();
         self.entry.end();
     }
 }

@@ -61,9 +61,8 @@ impl Priority {
     }
 
     /// What the headers of a call say. Any other word says nothing.
-    #[inline]
     pub(crate) fn said(headers: &HeaderMap) -> Option<Self> {
-        if headers.is_empty() { None } else { Self::named(headers.get(HEADER)?.as_bytes()) }
+        Self::named(headers.get(HEADER)?.as_bytes())
     }
 
     /// Puts it into the headers of a call.
