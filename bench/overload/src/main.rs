@@ -7,6 +7,9 @@
 mod arrivals;
 mod calls;
 mod function;
+#[path = "../../simulate/src/bin/admission/limit_rules.rs"]
+#[allow(dead_code, reason = "the simulation compares more rules")]
+mod limit_rules;
 mod loader;
 mod machine;
 mod network;
@@ -174,7 +177,8 @@ impl Options {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        if self.peers.is_empty() { Peer::value_variants().to_vec() } else { self.peers.clone() }
+        let usual = || Peer::value_variants().iter().copied().filter(|peer| !peer.is_rule());
+        if self.peers.is_empty() { usual().collect() } else { self.peers.clone() }
     }
 
     fn length(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 mod axum;
 mod byname;
+mod byname_rules;
 mod tarpc;
 mod tonic;
 
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 
 use crate::function::Work;
+use crate::limit_rules::{Fixed, Gradient2, InFlightByDelay, OldestWaits, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
@@ -24,6 +26,14 @@ pub enum Peer {
     BynameHttp,
     /// byname with a small `Limits::in_flight`
     BynameFixed,
+    /// byname by frames with a fixed limit of calls in flight in place of its admission
+    RuleFixed,
+    /// The same with a limit that grows by one and falls by a tenth with the queue delay of 100 ms
+    RuleAimd,
+    /// The same with Netflix's Gradient2
+    RuleGradient2,
+    /// The same, with every call refused while the oldest one waits for too long
+    RuleOldest,
     /// tonic with tower's load-shed and concurrency limit
     Tonic,
     /// axum over HTTP/2 with tower's load-shed and concurrency limit
@@ -69,6 +79,10 @@ impl Peer {
             Self::BynameFrames => "byname-frames",
             Self::BynameHttp => "byname-http",
             Self::BynameFixed => "byname-fixed",
+            Self::RuleFixed => "rule-fixed",
+            Self::RuleAimd => "rule-aimd",
+            Self::RuleGradient2 => "rule-gradient2",
+            Self::RuleOldest => "rule-oldest",
             Self::Tonic => "tonic",
             Self::Axum => "axum",
             Self::Tarpc => "tarpc",
@@ -82,16 +96,21 @@ impl Peer {
 
     /// Whether it has a limit that someone has to choose.
     pub fn has_fixed_limit(self) -> bool {
-        !matches!(self, Self::BynameFrames | Self::BynameHttp)
+        matches!(self, Self::BynameFixed | Self::RuleFixed | Self::Tonic | Self::Axum | Self::Tarpc)
+    }
+
+    /// Whether it is byname with another rule. It runs only where it is named.
+    pub fn is_rule(self) -> bool {
+        matches!(self, Self::RuleFixed | Self::RuleAimd | Self::RuleGradient2 | Self::RuleOldest)
     }
 
     /// The packages whose versions count.
     pub fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::BynameFrames | Self::BynameHttp | Self::BynameFixed => &["byname", "hyper"],
             Self::Tonic => &["tonic", "tower", "hyper", "h2"],
             Self::Axum => &["axum", "tower", "hyper", "h2"],
             Self::Tarpc => &["tarpc"],
+            _ => &["byname", "hyper"],
         }
     }
 
@@ -99,6 +118,12 @@ impl Peer {
         match self {
             Self::BynameFrames | Self::BynameHttp => byname::serve(listener, work, None).await,
             Self::BynameFixed => byname::serve(listener, work, Some(limit.in_flight)).await,
+            Self::RuleFixed => byname_rules::serve(listener, work, Box::new(Fixed(limit.in_flight))).await,
+            Self::RuleAimd => {
+                byname_rules::serve(listener, work, Box::new(InFlightByDelay::new(Step::Aimd, 20.0))).await
+            }
+            Self::RuleGradient2 => byname_rules::serve(listener, work, Box::new(Gradient2::new())).await,
+            Self::RuleOldest => byname_rules::serve(listener, work, Box::new(OldestWaits::new(0))).await,
             Self::Tonic => tonic::serve(listener, work, limit).await,
             Self::Axum => axum::serve(listener, work, limit).await,
             Self::Tarpc => tarpc::serve(listener, work, limit.in_flight.div_ceil(limit.connections)).await,
@@ -112,6 +137,9 @@ impl Peer {
                 Arc::new(byname::BynameCaller::connect(server, connections, byname::By::Frames).await?)
             }
             Self::BynameHttp => Arc::new(byname::BynameCaller::connect(server, connections, byname::By::Http).await?),
+            Self::RuleFixed | Self::RuleAimd | Self::RuleGradient2 | Self::RuleOldest => {
+                Arc::new(byname::BynameCaller::connect(server, connections, byname::By::FramesWithTime).await?)
+            }
             Self::Tonic => Arc::new(tonic::TonicCaller::connect(server, connections).await?),
             Self::Axum => Arc::new(axum::HyperCaller::connect(server, connections).await?),
             Self::Tarpc => Arc::new(tarpc::TarpcCaller::connect(server, connections).await?),

@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep};
 use super::{Caller, NoAnswer};
 use crate::function::Work;
 
+/// The header that says how much time a call has left, in microseconds.
+pub const LEFT: &str = "left-us";
+
 struct Jobs(Arc<Work>);
 
 // Not idempotent, as functions are by default.
@@ -27,7 +30,7 @@ impl Jobs {
 
 /// Every request of HTTP says what host it is for.
 #[rpc(readonly)]
-async fn is_by_frames() -> bool {
+pub async fn is_by_frames() -> bool {
     Context::current().is_some_and(|context| context.header("host").is_none())
 }
 
@@ -40,11 +43,14 @@ pub async fn serve(listener: TcpListener, work: Arc<Work>, in_flight: Option<usi
 #[derive(Clone, Copy, PartialEq)]
 pub enum By {
     Frames,
+    /// With the header [`LEFT`].
+    FramesWithTime,
     Http,
 }
 
 pub struct BynameCaller {
     clients: Vec<Client>,
+    says_time: bool,
     next: AtomicUsize,
 }
 
@@ -61,14 +67,14 @@ impl BynameCaller {
         for client in &clients {
             settle(client, by).await?;
         }
-        Ok(Self { clients, next: AtomicUsize::new(0) })
+        Ok(Self { clients, says_time: by == By::FramesWithTime, next: AtomicUsize::new(0) })
     }
 }
 
 /// Calls use frames after the first calls over HTTP.
 async fn settle(client: &Client, by: By) -> Result<()> {
     let began = Instant::now();
-    while !is_by_frames::on(client).await? && by == By::Frames {
+    while !is_by_frames::on(client).await? && by != By::Http {
         ensure!(began.elapsed() < Duration::from_secs(5), "calls of a client go over HTTP still after 5 s");
         sleep(Duration::from_millis(1)).await;
     }
@@ -78,7 +84,9 @@ async fn settle(client: &Client, by: By) -> Result<()> {
 impl Caller for BynameCaller {
     fn call(&self, number: u64, left: Duration) -> BoxFuture<'_, Result<u64, NoAnswer>> {
         let client = &self.clients[self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len()];
-        Jobs::on(client).work(number).timeout(left).map(|answer| answer.map_err(|error| no_answer(&error))).boxed()
+        let call = Jobs::on(client).work(number).timeout(left);
+        let call = if self.says_time { call.header(LEFT, &left.as_micros().to_string()) } else { call };
+        call.map(|answer| answer.map_err(|error| no_answer(&error))).boxed()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is to be seen in a run.
 
-use crate::candidates::{Admission, TARGET};
+use crate::candidates::Admission;
+use crate::limit_rules::TARGET;
 use crate::round_shares::ArrivedCall;
 use crate::server::{self, Ended, MICRO, MILLI, Outcome, SECOND, Scenario, Time};
 

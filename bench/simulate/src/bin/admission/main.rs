@@ -6,6 +6,7 @@
 mod admission_rounds;
 mod candidates;
 mod figures;
+mod limit_rules;
 #[path = "../../../../../crates/byname/src/round_shares.rs"]
 mod round_shares;
 mod server;
@@ -13,8 +14,9 @@ mod server;
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use candidates::{Admission, AdmittedShare, Byname, Fixed, Gradient2, InFlightByDelay, OldestWaits, Step};
+use candidates::{Admission, AdmittedShare, ByLimit, Byname};
 use figures::{Figures, RISE, median};
+use limit_rules::{Fixed, Gradient2, InFlightByDelay, OldestWaits, Step};
 use round_shares::ArrivedCall;
 use server::{CallMix, Function, MICRO, MILLI, SECOND, Scenario, Time, Way};
 
@@ -52,13 +54,13 @@ type Rule = fn(usize) -> Box<dyn Admission>;
 /// The rules that are compared.
 const RULES: [(&str, Rule); 9] = [
     ("byname", |threads| Box::new(Byname::new(threads))),
-    ("10,000 in flight", |_| Box::new(Fixed(10_000))),
-    ("100 in flight", |_| Box::new(Fixed(100))),
-    ("AIMD on delay", |_| Box::new(InFlightByDelay::new(Step::Aimd, 20.0))),
-    ("target over delay", |_| Box::new(InFlightByDelay::new(Step::Ratio, 2.0))),
-    ("Gradient2", |_| Box::new(Gradient2::new())),
-    ("oldest waits", |_| Box::new(OldestWaits::new(0))),
-    ("oldest waits for 100 ms", |_| Box::new(OldestWaits::new(100 * MILLI))),
+    ("10,000 in flight", |_| Box::new(ByLimit(Fixed(10_000)))),
+    ("100 in flight", |_| Box::new(ByLimit(Fixed(100)))),
+    ("AIMD on delay", |_| Box::new(ByLimit(InFlightByDelay::new(Step::Aimd, 20.0)))),
+    ("target over delay", |_| Box::new(ByLimit(InFlightByDelay::new(Step::Ratio, 2.0)))),
+    ("Gradient2", |_| Box::new(ByLimit(Gradient2::new()))),
+    ("oldest waits", |_| Box::new(ByLimit(OldestWaits::new(0)))),
+    ("oldest waits for 100 ms", |_| Box::new(ByLimit(OldestWaits::new(100 * MILLI)))),
     ("share of calls", |_| Box::new(AdmittedShare::new())),
 ];
 
@@ -172,7 +174,9 @@ impl Experiment {
     /// The 99th percentile in milliseconds at half of what the server can run.
     fn unloaded_p99(self, threads: usize) -> f64 {
         let scenario = self.scenario(0.5, SECOND, threads);
-        median((1..=5).map(|seed| Figures::of(&scenario, Box::new(Fixed(usize::MAX)), seed, false).p99).collect())
+        median(
+            (1..=5).map(|seed| Figures::of(&scenario, Box::new(ByLimit(Fixed(usize::MAX))), seed, false).p99).collect(),
+        )
     }
 }
 
