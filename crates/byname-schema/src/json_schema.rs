@@ -1,0 +1,224 @@
+//! A schema in the words of JSON Schema 2020-12.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::type_schema::{Alternative, NodeId, Property, Shape, TypeSchema};
+
+impl TypeSchema {
+    /// As JSON Schema 2020-12. Structs and enums that stand in several places, and types that contain themselves, are in `$defs`.
+    pub fn to_json_schema(&self) -> Value {
+        let mut writer = SchemaWriter { schema: self, shared: HashMap::new(), defined: BTreeMap::new() };
+        writer.find_shared();
+        let mut value = writer.write(self.root);
+        let defined = std::mem::take(&mut writer.defined);
+        if let (Value::Object(object), false) = (&mut value, defined.is_empty()) {
+            object.insert("$defs".to_owned(), Value::Object(defined.into_iter().collect()));
+        }
+        value
+    }
+}
+
+struct SchemaWriter<'s> {
+    schema: &'s TypeSchema,
+    /// The names of the parts that are written once, and referred to.
+    shared: HashMap<NodeId, String>,
+    defined: BTreeMap<String, Value>,
+}
+
+impl SchemaWriter<'_> {
+    fn find_shared(&mut self) {
+        let mut found = Vec::new();
+        find_shared(self.schema, self.schema.root, &mut Vec::new(), &mut HashSet::new(), &mut found);
+        let mut taken = HashSet::new();
+        for id in found {
+            let name = self.schema.node(id).name.unwrap_or("Value");
+            let name = (1..)
+                .map(|nth| if nth == 1 { name.to_owned() } else { format!("{name}{nth}") })
+                .find(|name| taken.insert(name.clone()))
+                .expect("numbers do not end");
+            self.shared.insert(id, name);
+        }
+    }
+
+    fn write(&mut self, id: NodeId) -> Value {
+        let Some(name) = self.shared.get(&id).cloned() else {
+            return self.write_node(id);
+        };
+        let reference = json!({ "$ref": format!("#/$defs/{}", escape(&name)) });
+        if !self.defined.contains_key(&name) {
+            self.defined.insert(name.clone(), Value::Null);
+            let written = self.write_node(id);
+            self.defined.insert(name, written);
+        }
+        reference
+    }
+
+    fn write_node(&mut self, id: NodeId) -> Value {
+        let schema = self.schema;
+        let node = schema.node(id);
+        match &node.shape {
+            Shape::Any => json!(true),
+            Shape::Null => json!({ "type": "null" }),
+            Shape::Bool => json!({ "type": "boolean" }),
+            Shape::Integer { least, greatest, without_zero } => integer(*least, *greatest, *without_zero),
+            Shape::Number => json!({ "type": "number" }),
+            Shape::Char => json!({ "type": "string", "minLength": 1, "maxLength": 1 }),
+            Shape::String { format: None } => json!({ "type": "string" }),
+            Shape::String { format: Some(format) } => json!({ "type": "string", "format": format }),
+            Shape::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
+            Shape::Optional(inner) => match self.write(*inner) {
+                Value::Bool(true) => json!(true),
+                inner => json!({ "anyOf": [inner, { "type": "null" }] }),
+            },
+            Shape::Sequence(item) => json!({ "type": "array", "items": self.write(*item) }),
+            Shape::Tuple(items) => {
+                let length = items.len();
+                let items: Vec<_> = items.iter().map(|item| self.write(*item)).collect();
+                match items.as_slice() {
+                    [first, rest @ ..] if rest.len() > 3 && rest.iter().all(|item| item == first) => {
+                        json!({ "type": "array", "items": first, "minItems": length, "maxItems": length })
+                    }
+                    _ => json!({ "type": "array", "prefixItems": items, "items": false, "minItems": length }),
+                }
+            }
+            Shape::Map { key, value } => {
+                let mut object = json!({ "type": "object", "additionalProperties": self.write(*value) });
+                if let Some(names) = self.names(*key) {
+                    object["propertyNames"] = names;
+                }
+                object
+            }
+            Shape::Object { properties, is_closed } => self.object(properties, *is_closed),
+            Shape::OneOf(alternatives) => self.alternatives(alternatives),
+        }
+    }
+
+    /// What the keys of a map look like, if not every string is one.
+    fn names(&mut self, key: NodeId) -> Option<Value> {
+        match &self.schema.node(key).shape {
+            Shape::String { format: None } | Shape::Any => None,
+            Shape::Integer { .. } => Some(json!({ "pattern": "^-?[0-9]+$" })),
+            Shape::Bool => Some(json!({ "enum": ["false", "true"] })),
+            _ => Some(self.write(key)),
+        }
+    }
+
+    fn object(&mut self, properties: &[Property], is_closed: bool) -> Value {
+        let mut written = Map::new();
+        let mut required = Vec::new();
+        let mut conditions = Vec::new();
+        for property in properties {
+            let value = self.write(property.value);
+            for alias in &property.aliases {
+                written.insert(alias.clone(), value.clone());
+            }
+            written.insert(property.name.clone(), value);
+            let names: Vec<_> = std::iter::once(&property.name).chain(&property.aliases).collect();
+            let one_of = || -> Vec<_> { names.iter().map(|name| json!({ "required": [name] })).collect() };
+            match (property.is_required, names.len()) {
+                (true, 1) => required.push(&property.name),
+                (true, _) => conditions.push(json!({ "oneOf": one_of() })),
+                (false, 1) => {}
+                (false, _) => {
+                    let mut none_or_one = one_of();
+                    none_or_one.push(json!({ "not": { "anyOf": one_of() } }));
+                    conditions.push(json!({ "oneOf": none_or_one }));
+                }
+            }
+        }
+        let mut object = json!({ "type": "object", "properties": written });
+        if !required.is_empty() {
+            object["required"] = json!(required);
+        }
+        if is_closed {
+            object["additionalProperties"] = json!(false);
+        }
+        if !conditions.is_empty() {
+            object["allOf"] = json!(conditions);
+        }
+        object
+    }
+
+    fn alternatives(&mut self, alternatives: &[Alternative]) -> Value {
+        let mut strings = Vec::new();
+        let mut others = Vec::new();
+        for alternative in alternatives {
+            match alternative {
+                Alternative::Unit(name) => strings.push(name),
+                Alternative::OtherString => others.push(json!({ "type": "string" })),
+                Alternative::Keyed(name, content) => {
+                    let content = self.write(*content);
+                    let properties = Map::from_iter([(name.clone(), content)]);
+                    others.push(json!({
+                        "type": "object", "properties": properties, "required": [name], "additionalProperties": false,
+                    }));
+                }
+                Alternative::Adjacent { tag, variant, content } => {
+                    let mut properties = Map::from_iter([(tag.clone(), json!({ "const": variant }))]);
+                    let mut required = vec![tag];
+                    if let Some(content) = content {
+                        properties.insert(content.name.clone(), self.write(content.value));
+                        required.extend(content.is_required.then_some(&content.name));
+                    }
+                    others.push(json!({ "type": "object", "properties": properties, "required": required }));
+                }
+                Alternative::Untagged(content) => others.push(self.write(*content)),
+            }
+        }
+        if !strings.is_empty() {
+            others.insert(0, json!({ "enum": strings }));
+        }
+        match others.len() {
+            1 => others.remove(0),
+            // A type without values.
+            0 => json!(false),
+            _ => json!({ "anyOf": others }),
+        }
+    }
+}
+
+fn integer(least: i128, greatest: i128, without_zero: bool) -> Value {
+    let mut written = json!({ "type": "integer" });
+    // JSON has greater numbers, but no reader of schemas takes them.
+    if let Ok(least) = i64::try_from(least) {
+        written["minimum"] = json!(least);
+    }
+    if let Ok(greatest) = u64::try_from(greatest) {
+        written["maximum"] = json!(greatest);
+    }
+    if without_zero {
+        written["not"] = json!({ "const": 0 });
+    }
+    written
+}
+
+/// A name in a JSON pointer within a URI.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// The parts through which a cycle goes, and those with names that stand in several places, in the order in which they are
+/// come to.
+fn find_shared(
+    schema: &TypeSchema,
+    id: NodeId,
+    path: &mut Vec<NodeId>,
+    done: &mut HashSet<NodeId>,
+    found: &mut Vec<NodeId>,
+) {
+    let is_cycle = path.contains(&id);
+    if is_cycle || done.contains(&id) {
+        if (is_cycle || schema.node(id).name.is_some()) && !found.contains(&id) {
+            found.push(id);
+        }
+        return;
+    }
+    path.push(id);
+    for (_, child) in schema.node(id).shape.children() {
+        find_shared(schema, child, path, done, found);
+    }
+    path.pop();
+    done.insert(id);
+}

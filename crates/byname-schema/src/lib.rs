@@ -1,0 +1,39 @@
+//! Schemas of types, without any derive beside serde's: the type's own `Deserialize` is run with values that note what it asks
+//! of them.
+//!
+//! ```
+//! use serde::Deserialize;
+//!
+//! #[derive(Deserialize)]
+//! struct Order {
+//!     id: u32,
+//!     note: Option<String>,
+//! }
+//!
+//! let schema = byname_schema::describe::<Order>();
+//! assert_eq!(
+//!     schema.to_json_schema()["properties"]["id"],
+//!     serde_json::json!({ "type": "integer", "minimum": 0, "maximum": 4_294_967_295u32 }),
+//! );
+//! ```
+//!
+//! What cannot be found out is open, and is never wrong: [`TypeSchema::open`] says where and why.
+
+mod json_schema;
+mod probe;
+mod probe_error;
+mod string_formats;
+mod tracer;
+mod type_schema;
+
+use serde_core::de::DeserializeOwned;
+
+pub use type_schema::{Alternative, Node, NodeId, OpenPlace, OpenReason, Property, Shape, TypeSchema};
+
+/// The schema of a type, as JSON.
+///
+/// The type's code runs on invented values. A panic of it is caught and makes the type open, except under `panic = "abort"`.
+/// It takes 10,000 runs at most, and goes 64 levels deep. What lies beyond is open.
+pub fn describe<T: DeserializeOwned>() -> TypeSchema {
+    tracer::trace(probe::run::<T>)
+}

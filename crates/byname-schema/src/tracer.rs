@@ -1,0 +1,487 @@
+//! Finds the shape of a type by running its `Deserialize` with samples: [`trace`].
+//!
+//! A [`Place`] is a way into the type: what a value has to look like for the type to come to a part of it. The tracer asks for
+//! a value in that place, and what the type asks of it says which shape it has. Then it goes into its parts. Each shape gets
+//! a sample that the type has taken, because the parts behind it are reached only with one.
+
+mod adjacent;
+mod leaf;
+mod object;
+
+use std::any::TypeId;
+use std::collections::HashMap;
+
+use crate::probe::{Ask, AskKind, Run, Sample};
+use crate::probe_error::Said;
+use crate::type_schema::{Alternative, Node, NodeId, OpenReason, Shape, TypeSchema};
+
+/// The most runs for a type.
+const RUNS: usize = 10_000;
+/// How deep it goes.
+const DEPTH: usize = 64;
+/// The most elements of a tuple that are looked at one by one.
+const TUPLE: usize = 64;
+/// A name that no property and no variant has.
+const UNKNOWN: &str = "\u{1}unknown";
+
+/// The shape of the type that `run` tries.
+pub(crate) fn trace(run: fn(&Sample) -> Run) -> TypeSchema {
+    let mut tracer = Tracer {
+        run,
+        parts: Vec::new(),
+        known: HashMap::new(),
+        postponed: Vec::new(),
+        runs: 0,
+        depth: 0,
+        stopped: None,
+    };
+    let root = match tracer.node(&Place::default()) {
+        Ok(root) => root,
+        Err(Blocked) => tracer.open(OpenReason::Recursive),
+    };
+    tracer.finish_postponed();
+    if let Some(reason) = tracer.stopped {
+        // What was not tried may be refused.
+        let node = &mut tracer.part(root).node;
+        node.open = node.open.or(Some(reason));
+    }
+    TypeSchema { nodes: tracer.parts.into_iter().map(|part| part.node).collect(), root }
+}
+
+struct Tracer {
+    run: fn(&Sample) -> Run,
+    parts: Vec<Part>,
+    /// The types that have names, so that a type that contains itself comes to an end.
+    known: HashMap<Identity, NodeId>,
+    /// Parts that contain what had no sample yet.
+    postponed: Vec<Postponed>,
+    runs: usize,
+    depth: usize,
+    /// Why no more is run.
+    stopped: Option<OpenReason>,
+}
+
+struct Part {
+    node: Node,
+    /// A value that the type takes in this place.
+    sample: Option<Sample>,
+    is_done: bool,
+}
+
+/// Two types may have one name, and the visitor of one type may be that of another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    of: TypeId,
+    expects: String,
+    names: &'static [&'static str],
+}
+
+struct Postponed {
+    container: NodeId,
+    part: ContainerPart,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum ContainerPart {
+    Inner,
+    Item,
+    Value(NodeId),
+}
+
+/// A sample is needed of a part that is not done, because it contains this one.
+struct Blocked;
+
+/// A way into a type.
+#[derive(Clone, Default)]
+struct Place {
+    steps: Vec<Step>,
+    /// The wrappers that the last step leads through.
+    wrappers: usize,
+}
+
+#[derive(Clone)]
+enum Step {
+    /// The value of a key of a map, after other entries.
+    Entry { before: Vec<(Sample, Sample)>, key: Sample },
+    /// The first key of a map.
+    Key,
+    /// The element behind these.
+    Element(Vec<Sample>),
+}
+
+impl Place {
+    fn with(&self, step: Step) -> Self {
+        let mut steps = self.steps.clone();
+        steps.push(step);
+        Self { steps, wrappers: 0 }
+    }
+
+    fn entry(&self, key: &str) -> Self {
+        self.with(Step::Entry { before: Vec::new(), key: Sample::str(key) })
+    }
+
+    fn inside(&self) -> Self {
+        Self { steps: self.steps.clone(), wrappers: self.wrappers + 1 }
+    }
+
+    /// The whole value with this one in the place.
+    fn put(&self, sample: Sample) -> Sample {
+        self.steps.iter().rev().fold(sample, |inner, step| match step {
+            Step::Entry { before, key } => {
+                let mut entries = before.clone();
+                entries.push((key.clone(), inner));
+                Sample::Map(entries)
+            }
+            Step::Key => Sample::Map(vec![(inner, Sample::Null)]),
+            Step::Element(before) => {
+                let mut items = before.clone();
+                items.push(inner);
+                Sample::Seq(items)
+            }
+        })
+    }
+}
+
+impl Tracer {
+    /// The shape in a place.
+    fn node(&mut self, place: &Place) -> Result<NodeId, Blocked> {
+        if self.depth >= DEPTH {
+            return Ok(self.open(OpenReason::TooLarge));
+        }
+        self.depth += 1;
+        let node = self.shallow_node(place);
+        self.depth -= 1;
+        node
+    }
+
+    fn shallow_node(&mut self, place: &Place) -> Result<NodeId, Blocked> {
+        let Some(run) = self.run(place.put(Sample::Asked { wrappers: place.wrappers })) else {
+            return Ok(self.stopped());
+        };
+        let Some(ask) = run.ask else {
+            return Ok(self.open(OpenReason::Buffered));
+        };
+        match ask.kind {
+            AskKind::Ignored => Ok(self.leaf(Shape::Any, Some(Sample::Null), None)),
+            AskKind::Any if ask.expects.starts_with("unit ") => Ok(self.tried_leaf(place, Shape::Null, [Sample::Null])),
+            AskKind::Any if ask.expects.starts_with("struct variant ") => self.object_by_index(place, &[]),
+            AskKind::Any | AskKind::Identifier => Ok(self.any(place)),
+            AskKind::Bool => Ok(self.tried_leaf(place, Shape::Bool, [Sample::Bool(true), Sample::Bool(false)])),
+            AskKind::Int(least, greatest) => Ok(self.integer(place, least, greatest)),
+            AskKind::U128 => Ok(self.integer(place, 0, i128::MAX)),
+            AskKind::Float => {
+                let values = [Sample::Float(0.5), Sample::Int(3), Sample::Float(-1e300)];
+                Ok(self.tried_leaf(place, Shape::Number, values))
+            }
+            AskKind::Char => Ok(self.tried_leaf(place, Shape::Char, ["a", "ß", "世"].map(Sample::str))),
+            AskKind::Str => Ok(self.string(place)),
+            AskKind::Bytes => Ok(self.bytes(place)),
+            AskKind::Unit | AskKind::UnitVariant => Ok(self.tried_leaf(place, Shape::Null, [Sample::Null])),
+            AskKind::Option => {
+                let node = self.reserve(Some(Sample::Null));
+                self.contain(node, ContainerPart::Inner, place.inside());
+                Ok(node)
+            }
+            AskKind::Newtype => self.newtype(place, ask),
+            AskKind::NewtypeVariant => self.node(&place.inside()),
+            AskKind::Seq => Ok(self.sequence(place)),
+            AskKind::Tuple(length) | AskKind::TupleVariant(length) => self.tuple(place, length, &ask.expects),
+            AskKind::Map if ask.expects.starts_with("struct ") => Ok(self.open(OpenReason::Buffered)),
+            AskKind::Map => Ok(self.map(place)),
+            AskKind::StructVariant(fields) => self.object(place, &[], None, fields),
+            AskKind::Struct(_, fields) if ask.expects.starts_with("adjacently tagged enum ") => {
+                self.named(place, &ask, fields, |this, node| this.adjacent(place, node, fields))
+            }
+            AskKind::Struct(name, fields) => self.named(place, &ask, fields, |this, node| {
+                let object = this.object(place, &[], Some(name), fields)?;
+                this.copy(object, node);
+                Ok(())
+            }),
+            AskKind::Enum(name, variants) => {
+                self.named(place, &ask, variants, |this, node| this.tagged(place, node, name, variants))
+            }
+        }
+    }
+
+    /// Runs the type, if it has runs left and has not panicked.
+    fn run(&mut self, sample: Sample) -> Option<Run> {
+        self.runs += 1;
+        if self.runs > RUNS {
+            self.stopped.get_or_insert(OpenReason::TooLarge);
+        }
+        if self.stopped.is_some() {
+            return None;
+        }
+        let run = (self.run)(&sample);
+        if run.has_panicked {
+            self.stopped = Some(OpenReason::Panicked);
+            return None;
+        }
+        Some(run)
+    }
+
+    fn stopped(&mut self) -> NodeId {
+        let reason = self.stopped.unwrap_or(OpenReason::TooLarge);
+        self.open(reason)
+    }
+
+    /// Whether the type takes a value in a place.
+    fn takes(&mut self, place: &Place, sample: &Sample) -> bool {
+        self.try_with(place, sample).is_some_and(|run| run.is_taken == Some(true))
+    }
+
+    fn try_with(&mut self, place: &Place, sample: &Sample) -> Option<Run> {
+        self.run(place.put(Sample::Tried(Box::new(sample.clone()))))
+    }
+
+    fn reserve(&mut self, sample: Option<Sample>) -> NodeId {
+        let node = Node { shape: Shape::Any, open: None, name: None };
+        self.parts.push(Part { node, sample, is_done: false });
+        NodeId(self.parts.len() - 1)
+    }
+
+    fn leaf(&mut self, shape: Shape, sample: Option<Sample>, open: Option<OpenReason>) -> NodeId {
+        let id = self.reserve(sample);
+        self.done(id, shape, open);
+        id
+    }
+
+    fn open(&mut self, reason: OpenReason) -> NodeId {
+        self.leaf(Shape::Any, None, Some(reason))
+    }
+
+    fn done(&mut self, id: NodeId, shape: Shape, open: Option<OpenReason>) {
+        let part = self.part(id);
+        (part.node.shape, part.node.open, part.is_done) = (shape, open, true);
+    }
+
+    fn part(&mut self, id: NodeId) -> &mut Part {
+        &mut self.parts[id.0]
+    }
+
+    fn copy(&mut self, from: NodeId, to: NodeId) {
+        let Part { node, sample, is_done } = &self.parts[from.0];
+        self.parts[to.0] = Part { node: node.clone(), sample: sample.clone(), is_done: *is_done };
+    }
+
+    /// A value that the type takes in the place of this part. There is none if all that were tried are refused.
+    fn sample(&self, id: NodeId) -> Result<Option<Sample>, Blocked> {
+        let part = &self.parts[id.0];
+        match &part.sample {
+            None if !part.is_done => Err(Blocked),
+            sample => Ok(sample.clone()),
+        }
+    }
+
+    /// A type with a name, which may contain itself. `trace` does the part that was reserved for it.
+    fn named(
+        &mut self,
+        place: &Place,
+        ask: &Ask,
+        names: &'static [&'static str],
+        trace: impl FnOnce(&mut Self, NodeId) -> Result<(), Blocked>,
+    ) -> Result<NodeId, Blocked> {
+        let identity = Identity { of: ask.of, expects: ask.expects.clone(), names };
+        if let Some(known) = self.known.get(&identity) {
+            return Ok(self.again(place, *known));
+        }
+        let before = self.parts.len();
+        let node = self.reserve(None);
+        self.known.insert(identity, node);
+        if let Err(Blocked) = trace(self, node) {
+            // It is tried again once what it needs is there.
+            self.parts.truncate(before);
+            self.known.retain(|_, known| known.0 < before);
+            self.postponed.retain(|postponed| postponed.container.0 < before);
+            return Err(Blocked);
+        }
+        Ok(node)
+    }
+
+    /// A type that is known, in another place, where its values may be refused.
+    fn again(&mut self, place: &Place, known: NodeId) -> NodeId {
+        match self.parts[known.0].sample.clone() {
+            Some(sample) if !self.takes(place, &sample) => {
+                let node = self.reserve(None);
+                self.copy(known, node);
+                let part = self.part(node);
+                (part.sample, part.node.open) = (None, Some(OpenReason::Refuses));
+                node
+            }
+            _ => known,
+        }
+    }
+
+    fn newtype(&mut self, place: &Place, ask: Ask) -> Result<NodeId, Blocked> {
+        self.named(place, &ask, &[], |this, node| {
+            let inner = this.node(&place.inside())?;
+            if this.parts[inner.0].is_done {
+                this.copy(inner, node);
+            } else {
+                // It contains only itself.
+                this.done(node, Shape::Any, Some(OpenReason::Recursive));
+            }
+            Ok(())
+        })
+    }
+
+    /// Does the part of a container that may be empty, now or once there are samples for it.
+    fn contain(&mut self, container: NodeId, part: ContainerPart, place: Place) {
+        // Its own sample is the empty one, so it is done for all others.
+        self.done(container, Shape::Any, None);
+        match self.node(&place) {
+            Ok(inner) => self.fill(container, part, inner),
+            Err(Blocked) => self.postponed.push(Postponed { container, part, place }),
+        }
+    }
+
+    fn fill(&mut self, container: NodeId, part: ContainerPart, inner: NodeId) {
+        self.part(container).node.shape = match part {
+            ContainerPart::Inner => Shape::Optional(inner),
+            ContainerPart::Item => Shape::Sequence(inner),
+            ContainerPart::Value(key) => Shape::Map { key, value: inner },
+        };
+    }
+
+    fn finish_postponed(&mut self) {
+        while !self.postponed.is_empty() {
+            let waiting = std::mem::take(&mut self.postponed);
+            let before = waiting.len();
+            for Postponed { container, part, place } in waiting {
+                match self.node(&place) {
+                    Ok(inner) => self.fill(container, part, inner),
+                    Err(Blocked) => self.postponed.push(Postponed { container, part, place }),
+                }
+            }
+            if self.postponed.len() >= before {
+                for Postponed { container, part, .. } in std::mem::take(&mut self.postponed) {
+                    let inner = self.open(OpenReason::Recursive);
+                    self.fill(container, part, inner);
+                }
+            }
+        }
+    }
+
+    fn sequence(&mut self, place: &Place) -> NodeId {
+        let empty = Sample::Seq(Vec::new());
+        let takes_none = self.takes(place, &empty);
+        let node = self.reserve(Some(empty));
+        self.contain(node, ContainerPart::Item, place.with(Step::Element(Vec::new())));
+        if !takes_none {
+            let item = match self.parts[node.0].node.shape {
+                Shape::Sequence(item) => self.parts[item.0].sample.clone(),
+                _ => None,
+            };
+            let one = item.map(|item| Sample::Seq(vec![item])).filter(|one| self.takes(place, one));
+            let part = self.part(node);
+            (part.sample, part.node.open) = (one, Some(OpenReason::Refuses));
+        }
+        node
+    }
+
+    fn map(&mut self, place: &Place) -> NodeId {
+        let empty = Sample::Map(Vec::new());
+        let takes_none = self.takes(place, &empty);
+        let node = self.reserve(takes_none.then_some(empty));
+        let key = match self.node(&place.with(Step::Key)) {
+            Ok(key) => key,
+            Err(Blocked) => self.open(OpenReason::Recursive),
+        };
+        match self.parts[key.0].sample.clone() {
+            Some(sample) => {
+                let value = place.with(Step::Entry { before: Vec::new(), key: sample });
+                self.contain(node, ContainerPart::Value(key), value);
+            }
+            None => {
+                let value = self.open(OpenReason::Unknown);
+                self.done(node, Shape::Map { key, value }, None);
+            }
+        }
+        if !takes_none {
+            self.part(node).node.open = Some(OpenReason::Refuses);
+        }
+        node
+    }
+
+    fn tuple(&mut self, place: &Place, length: usize, expects: &str) -> Result<NodeId, Blocked> {
+        let is_array = expects.starts_with("an array of length ");
+        let mut items = Vec::new();
+        let mut samples = Vec::new();
+        while items.len() < length {
+            if items.len() >= TUPLE && !is_array {
+                return Ok(self.open(OpenReason::TooLarge));
+            }
+            let item = match items.first() {
+                Some(first) if is_array => *first,
+                _ => self.node(&place.with(Step::Element(samples.clone())))?,
+            };
+            items.push(item);
+            match self.sample(item)? {
+                Some(sample) => samples.push(sample),
+                // What comes behind it is not reached.
+                None => {
+                    while items.len() < length {
+                        items.push(self.open(OpenReason::Unknown));
+                    }
+                }
+            }
+        }
+        let sample = (samples.len() == length).then_some(Sample::Seq(samples)).filter(|all| self.takes(place, all));
+        let open = sample.is_none().then_some(OpenReason::Refuses);
+        Ok(self.leaf(Shape::Tuple(items), sample, open))
+    }
+
+    /// An enum whose variants are strings, or objects with one property.
+    fn tagged(
+        &mut self,
+        place: &Place,
+        node: NodeId,
+        name: &'static str,
+        variants: &'static [&'static str],
+    ) -> Result<(), Blocked> {
+        let mut found: Vec<Option<Alternative>> = vec![None; variants.len()];
+        let mut open = None;
+        loop {
+            let before = found.iter().flatten().count();
+            for (at, variant) in variants.iter().enumerate() {
+                if found[at].is_none()
+                    && let Ok((alternative, sample)) = self.variant(&place.entry(variant), variant)
+                {
+                    found[at] = Some(alternative);
+                    match sample.filter(|sample| self.takes(place, sample)) {
+                        Some(sample) => drop(self.part(node).sample.get_or_insert(sample)),
+                        None => open = Some(OpenReason::Refuses),
+                    }
+                }
+            }
+            let after = found.iter().flatten().count();
+            if after == variants.len() {
+                break;
+            }
+            if after == before {
+                return Err(Blocked);
+            }
+        }
+        let mut alternatives: Vec<_> = found.into_iter().flatten().collect();
+        match self.try_with(place, &Sample::str(UNKNOWN)) {
+            Some(Run { is_taken: Some(true), .. }) => alternatives.push(Alternative::OtherString),
+            Some(run) if matches!(run.said.last(), Some(Said::UnknownVariant(_))) => {}
+            _ => open = Some(OpenReason::Refuses),
+        }
+        self.done(node, Shape::OneOf(alternatives), open);
+        self.part(node).node.name = Some(name);
+        Ok(())
+    }
+
+    fn variant(&mut self, place: &Place, name: &str) -> Result<(Alternative, Option<Sample>), Blocked> {
+        let asked = self.run(place.put(Sample::Asked { wrappers: 0 })).and_then(|run| run.ask);
+        if asked.is_some_and(|ask| ask.kind == AskKind::UnitVariant) {
+            return Ok((Alternative::Unit(name.to_owned()), Some(Sample::str(name))));
+        }
+        let content = self.node(place)?;
+        let sample = self.sample(content)?;
+        let sample = sample.map(|sample| Sample::Map(vec![(Sample::str(name), sample)]));
+        Ok((Alternative::Keyed(name.to_owned(), content), sample))
+    }
+}

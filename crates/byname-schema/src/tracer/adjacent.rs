@@ -1,0 +1,64 @@
+//! Enums with a tag and a content beside it.
+
+use super::{Blocked, Place, Step, Tracer, UNKNOWN};
+use crate::probe::Sample;
+use crate::probe_error::Said;
+use crate::type_schema::{Alternative, NodeId, OpenReason, Property, Shape};
+
+impl Tracer {
+    /// `names` are those of the tag and of the content.
+    pub(super) fn adjacent(
+        &mut self,
+        place: &Place,
+        node: NodeId,
+        names: &'static [&'static str],
+    ) -> Result<(), Blocked> {
+        let [tag, content] = names else {
+            self.done(node, Shape::Any, Some(OpenReason::Unknown));
+            return Ok(());
+        };
+        let run = self.try_with(&place.entry(tag), &Sample::str(UNKNOWN));
+        let Some(Said::UnknownVariant(variants)) = run.and_then(|run| run.said.last().cloned()) else {
+            self.done(node, Shape::Any, Some(OpenReason::Unknown));
+            return Ok(());
+        };
+        let mut alternatives: Vec<Option<Alternative>> = vec![None; variants.len()];
+        let mut open = None;
+        loop {
+            let before = alternatives.iter().flatten().count();
+            for (at, variant) in variants.iter().enumerate() {
+                if alternatives[at].is_some() {
+                    continue;
+                }
+                let tagged = (Sample::str(tag), Sample::str(variant));
+                let only_tag = Sample::Map(vec![tagged.clone()]);
+                let key = Sample::str(content);
+                let inside = place.with(Step::Entry { before: vec![tagged.clone()], key: key.clone() });
+                let Ok(value) = self.node(&inside) else { continue };
+                let is_required = !self.takes(place, &only_tag);
+                let sample = if is_required {
+                    let Ok(sample) = self.sample(value) else { continue };
+                    sample.map(|sample| Sample::Map(vec![tagged, (key, sample)]))
+                } else {
+                    Some(only_tag)
+                };
+                let content = Property { name: (*content).to_owned(), aliases: Vec::new(), value, is_required };
+                match sample.filter(|sample| self.takes(place, sample)) {
+                    Some(sample) => drop(self.part(node).sample.get_or_insert(sample)),
+                    None => open = Some(OpenReason::Refuses),
+                }
+                let (tag, variant) = ((*tag).to_owned(), (*variant).to_owned());
+                alternatives[at] = Some(Alternative::Adjacent { tag, variant, content: Some(content) });
+            }
+            let after = alternatives.iter().flatten().count();
+            if after == variants.len() {
+                break;
+            }
+            if after == before {
+                return Err(Blocked);
+            }
+        }
+        self.done(node, Shape::OneOf(alternatives.into_iter().flatten().collect()), open);
+        Ok(())
+    }
+}

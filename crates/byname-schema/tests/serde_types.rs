@@ -1,0 +1,306 @@
+//! Types as people write them, described and compared with what serde accepts.
+#![allow(dead_code, reason = "types are only read")]
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::{NonZeroI32, NonZeroU8};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use byname_schema::describe;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Plain {
+    id: u32,
+    name: String,
+    note: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Closed {
+    first_name: String,
+    #[serde(alias = "surname", alias = "familyName")]
+    last_name: String,
+    #[serde(default, alias = "mail")]
+    email: Option<String>,
+    #[serde(skip)]
+    cached: u8,
+}
+#[derive(Deserialize)]
+struct Meters(f64);
+#[derive(Deserialize)]
+struct Pair(i8, String);
+#[derive(Deserialize)]
+struct Nothing;
+#[derive(Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<u64>,
+}
+#[derive(Deserialize)]
+struct Tree {
+    value: i32,
+    children: Vec<Tree>,
+}
+#[derive(Deserialize)]
+struct List {
+    head: u8,
+    tail: Option<Box<List>>,
+}
+#[derive(Deserialize)]
+enum Expr {
+    Add(Box<Expr>, Box<Expr>),
+    Neg(Box<Expr>),
+    Num(f64),
+    Call { name: String, args: Vec<Expr> },
+    Nil,
+}
+#[derive(Deserialize)]
+struct Forest(Vec<Forest>);
+#[derive(Deserialize)]
+struct Husband {
+    wife: Option<Box<Wife>>,
+}
+#[derive(Deserialize)]
+struct Wife {
+    husband: Option<Box<Husband>>,
+    wed: (Option<Box<Husband>>, u16),
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(PartialEq, Eq, Hash)]
+enum Status {
+    Open,
+    InProgress,
+    #[serde(alias = "finished")]
+    Done,
+}
+#[derive(Deserialize)]
+enum Fallback {
+    Known,
+    #[serde(other)]
+    Unknown,
+}
+#[derive(Deserialize)]
+#[serde(tag = "t", content = "c")]
+enum Adjacent {
+    Unit,
+    New(u8),
+    Tup(u8, String),
+    Rec { a: u8, b: Option<String> },
+    Again(Box<Adjacent>),
+}
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Even(String);
+impl TryFrom<String> for Even {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        if text.len() % 2 == 0 { Ok(Self(text)) } else { Err("odd") }
+    }
+}
+#[derive(Deserialize)]
+#[serde(try_from = "u8")]
+struct Percent(u8);
+impl TryFrom<u8> for Percent {
+    type Error = &'static str;
+    fn try_from(value: u8) -> Result<Self, &'static str> {
+        if value <= 100 { Ok(Self(value)) } else { Err("more than all") }
+    }
+}
+#[derive(Deserialize)]
+struct Invoice {
+    #[serde(rename = "type")]
+    kind: Status,
+    lines: Vec<Line>,
+    totals: BTreeMap<String, i64>,
+    by_number: HashMap<u16, Line>,
+    percent: Percent,
+    address: std::net::IpAddr,
+    raw: serde_json::Value,
+}
+#[derive(Deserialize)]
+struct Line {
+    quantity: NonZeroU8,
+    delta: NonZeroI32,
+    price: (u64, char),
+    grid: [[u8; 3]; 2],
+}
+mod other {
+    #[derive(serde::Deserialize)]
+    pub(crate) struct Line {
+        pub(crate) text: Option<Box<Line>>,
+    }
+}
+#[derive(Deserialize)]
+struct TwoLines {
+    a: Line,
+    b: other::Line,
+}
+#[derive(Deserialize)]
+struct Panics {
+    #[serde(deserialize_with = "panics")]
+    value: u8,
+}
+fn panics<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let _ = u8::deserialize(deserializer)?;
+    panic!("on purpose")
+}
+#[derive(Deserialize)]
+enum Never {}
+
+/// The schema of a type, with the places that are open, as `path: reason`.
+fn described<T: DeserializeOwned>() -> (Value, Vec<String>) {
+    let schema = describe::<T>();
+    let open = schema.open().iter().map(|place| format!("{}: {:?}", place.path, place.reason)).collect();
+    (schema.to_json_schema(), open)
+}
+
+/// What the type and the schema say of values. Values that the type takes and the schema refuses are wrong, and so are the
+/// reverse where the schema is not open.
+#[derive(Default)]
+struct Verdicts {
+    alike: usize,
+    too_strict: Vec<String>,
+    too_loose: Vec<String>,
+}
+
+impl Verdicts {
+    fn compare<T: DeserializeOwned>(&mut self, good: &[Value]) {
+        let (schema, open) = described::<T>();
+        let validator = jsonschema::validator_for(&schema).expect("a schema is valid");
+        let name = std::any::type_name::<T>();
+        for value in good {
+            assert!(serde_json::from_value::<T>(value.clone()).is_ok(), "{name} takes {value}");
+            for value in mutations(value) {
+                let is_taken = serde_json::from_value::<T>(value.clone()).is_ok();
+                match (is_taken, validator.is_valid(&value)) {
+                    (true, false) => self.too_strict.push(format!("{name}: {value} of {schema}")),
+                    (false, true) if open.is_empty() => self.too_loose.push(format!("{name}: {value} of {schema}")),
+                    _ => self.alike += 1,
+                }
+            }
+        }
+    }
+}
+
+/// The value, and values that differ in one place. serde reads a struct from an array too, so arrays stand only where arrays
+/// stood, and a whole number with a point is one for JSON Schema and not for serde, so there is none.
+fn mutations(value: &Value) -> Vec<Value> {
+    let mut all = vec![value.clone()];
+    let others = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(200),
+        json!(70_000),
+        json!(0.5),
+        json!(""),
+        json!("a"),
+        json!("abc"),
+        json!("12"),
+        json!({}),
+        json!({ "a": 1 }),
+        json!({ "Num": 1.5 }),
+    ];
+    all.extend(others);
+    match value {
+        Value::Array(items) => {
+            all.push(json!([]));
+            for (at, item) in items.iter().enumerate() {
+                all.extend(mutations(item).into_iter().map(|changed| {
+                    let mut items = items.clone();
+                    items[at] = changed;
+                    Value::Array(items)
+                }));
+            }
+            all.extend((0..items.len()).map(|at| {
+                let mut items = items.clone();
+                items.remove(at);
+                Value::Array(items)
+            }));
+            all.extend(items.first().map(|first| Value::Array([items.as_slice(), &[first.clone()]].concat())));
+        }
+        Value::Object(entries) => {
+            for (key, inner) in entries {
+                all.extend(mutations(inner).into_iter().map(|changed| {
+                    let mut entries = entries.clone();
+                    entries.insert(key.clone(), changed);
+                    Value::Object(entries)
+                }));
+                let mut without = entries.clone();
+                let inner = without.remove(key).unwrap();
+                all.push(Value::Object(without.clone()));
+                without.insert(format!("{key}2"), inner);
+                all.push(Value::Object(without));
+            }
+            let mut more = entries.clone();
+            more.insert("more".to_owned(), json!(1));
+            all.push(Value::Object(more));
+        }
+        _ => {}
+    }
+    all
+}
+
+#[test]
+fn a_type_takes_what_its_schema_takes() {
+    let mut verdicts = Verdicts::default();
+    let line = json!({ "quantity": 1, "delta": -3, "price": [5, "€"], "grid": [[1, 2, 3], [4, 5, 6]] });
+    let tree = json!({ "value": 1, "children": [{ "value": 2, "children": [] }] });
+    let expr = json!({ "Add": [{ "Num": 1.5 }, { "Call": { "name": "f", "args": ["Nil", { "Neg": "Nil" }] } }] });
+    verdicts.compare::<Plain>(&[json!({ "id": 1, "name": "a", "note": "n", "tags": ["x"] })]);
+    verdicts.compare::<Closed>(&[
+        json!({ "firstName": "a", "lastName": "b", "email": "e" }),
+        json!({ "firstName": "a", "surname": "b", "mail": null }),
+    ]);
+    verdicts.compare::<Meters>(&[json!(1.5)]);
+    verdicts.compare::<Pair>(&[json!([-1, "a"])]);
+    verdicts.compare::<Nothing>(&[json!(null)]);
+    verdicts.compare::<Page<Tree>>(&[json!({ "items": [tree], "next": 7 })]);
+    verdicts.compare::<List>(&[json!({ "head": 1, "tail": { "head": 2, "tail": null } })]);
+    verdicts.compare::<Expr>(&[expr]);
+    verdicts.compare::<Forest>(&[json!([[], [[]]])]);
+    verdicts.compare::<Husband>(&[json!({ "wife": { "husband": { "wife": null }, "wed": [null, 1999] } })]);
+    verdicts.compare::<Status>(&[json!("in_progress"), json!("finished")]);
+    verdicts.compare::<Fallback>(&[json!("Known"), json!("anything")]);
+    verdicts.compare::<Adjacent>(&[
+        json!({ "t": "New", "c": 1 }),
+        json!({ "t": "Tup", "c": [1, "a"] }),
+        json!({ "t": "Again", "c": { "t": "New", "c": 2 } }),
+        json!({ "t": "Unit" }),
+        json!({ "t": "Rec", "c": { "a": 1, "b": "x" } }),
+    ]);
+    verdicts.compare::<Even>(&[json!("ab")]);
+    verdicts.compare::<Percent>(&[json!(99)]);
+    verdicts.compare::<Line>(&[line.clone()]);
+    verdicts.compare::<Invoice>(&[json!({
+        "type": "open", "lines": [line], "totals": { "a": 1 }, "by_number": { "12": line }, "percent": 3,
+        "address": "::1", "raw": { "x": [1] },
+    })]);
+    verdicts.compare::<TwoLines>(&[json!({ "a": line, "b": { "text": { "text": null } } })]);
+    verdicts.compare::<Never>(&[]);
+    verdicts.compare::<Result<u8, String>>(&[json!({ "Ok": 1 }), json!({ "Err": "a" })]);
+    verdicts.compare::<Duration>(&[json!({ "secs": 1, "nanos": 2 })]);
+    verdicts.compare::<SystemTime>(&[json!({ "secs_since_epoch": 1, "nanos_since_epoch": 2 })]);
+    verdicts.compare::<(u8, Cow<'static, str>, Arc<u8>, BTreeSet<i64>)>(&[json!([1, "a", 2, [3]])]);
+    verdicts.compare::<std::ops::Range<u8>>(&[json!({ "start": 1, "end": 2 })]);
+    verdicts.compare::<u128>(&[json!(1)]);
+    verdicts.compare::<HashMap<Status, bool>>(&[json!({ "open": true })]);
+    println!("{} verdicts alike", verdicts.alike);
+    let show = |wrong: &[String]| wrong.iter().take(12).cloned().collect::<Vec<_>>().join("\n");
+    assert!(
+        verdicts.too_strict.is_empty(),
+        "{} too strict:\n{}",
+        verdicts.too_strict.len(),
+        show(&verdicts.too_strict)
+    );
+    assert!(verdicts.too_loose.is_empty(), "{} too loose:\n{}", verdicts.too_loose.len(), show(&verdicts.too_loose));
+}
