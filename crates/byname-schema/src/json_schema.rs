@@ -164,6 +164,18 @@ impl SchemaWriter<'_> {
                     }
                     others.push(json!({ "type": "object", "properties": properties, "required": required }));
                 }
+                Alternative::Internal { tag, variant, object } => {
+                    let mut object = match &self.schema.node(*object).shape {
+                        Shape::Object { properties, is_closed } => self.object(properties, *is_closed),
+                        _ => json!({ "type": "object", "properties": {} }),
+                    };
+                    object["properties"][tag] = json!({ "const": variant });
+                    match &mut object["required"] {
+                        Value::Array(required) => required.insert(0, json!(tag)),
+                        none => *none = json!([tag]),
+                    }
+                    others.push(object);
+                }
                 Alternative::Untagged(content) => others.push(self.write(*content)),
             }
         }

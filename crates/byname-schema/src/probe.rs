@@ -81,6 +81,7 @@ pub(crate) struct Run {
     pub(crate) ask: Option<Ask>,
     /// Whether the marked value was taken, once the type has come to it.
     pub(crate) is_taken: Option<bool>,
+    /// Until then, or until the end.
     pub(crate) said: Vec<Said>,
     /// The type's own code has panicked.
     pub(crate) has_panicked: bool,
@@ -92,8 +93,9 @@ pub(crate) fn run<T: DeserializeOwned>(sample: &Sample) -> Run {
     let notes = Notes::default();
     // What the code leaves behind by a panic is dropped with the value, and nothing of it is read.
     let done = catch_unwind(AssertUnwindSafe(|| slot(sample, &notes, |probe| T::deserialize(probe).map(drop))));
-    let notes = notes.0.into_inner();
-    Run { ask: notes.ask, is_taken: notes.is_taken, said: take_said(), has_panicked: done.is_err() }
+    let Noted { ask, tried } = notes.0.into_inner();
+    let (is_taken, said) = tried.unzip();
+    Run { ask, is_taken, said: said.unwrap_or_else(take_said), has_panicked: done.is_err() }
 }
 
 #[derive(Default)]
@@ -102,7 +104,14 @@ struct Notes(RefCell<Noted>);
 #[derive(Default)]
 struct Noted {
     ask: Option<Ask>,
-    is_taken: Option<bool>,
+    tried: Option<(bool, Vec<Said>)>,
+}
+
+impl Notes {
+    /// The marked value was taken, or not. What is said later is about other values.
+    fn tried(&self, is_taken: bool) {
+        self.0.borrow_mut().tried = Some((is_taken, take_said()));
+    }
 }
 
 /// Gives a value to the code of one place, and notes whether it was taken.
@@ -114,7 +123,7 @@ fn slot<'s, T>(
     match sample {
         Sample::Tried(sample) => {
             let taken = take(Probe { sample, notes, wrappers: 0 });
-            notes.0.borrow_mut().is_taken = Some(taken.is_ok());
+            notes.tried(taken.is_ok());
             taken
         }
         Sample::Asked { wrappers } => take(Probe { sample, notes, wrappers: *wrappers }),
@@ -361,7 +370,7 @@ impl<'s> VariantContent<'s> {
         };
         let notes = self.notes;
         let taken = take(Self { sample, notes });
-        notes.0.borrow_mut().is_taken = Some(taken.is_ok());
+        notes.tried(taken.is_ok());
         taken
     }
 }

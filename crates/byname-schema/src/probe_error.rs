@@ -15,7 +15,8 @@ pub(crate) enum Said {
     UnknownVariant(&'static [&'static str]),
     /// What was expected, in the words of serde or of the type.
     InvalidType(String),
-    InvalidValue,
+    /// What was expected.
+    InvalidValue(String),
     InvalidLength,
     Other,
 }
@@ -49,8 +50,8 @@ impl Error for ProbeError {
         Self::noted(Said::InvalidType(expected.to_string()))
     }
 
-    fn invalid_value(_: Unexpected<'_>, _: &dyn Expected) -> Self {
-        Self::noted(Said::InvalidValue)
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::noted(Said::InvalidValue(expected.to_string()))
     }
 
     fn invalid_length(_: usize, _: &dyn Expected) -> Self {

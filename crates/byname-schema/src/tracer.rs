@@ -5,8 +5,11 @@
 //! a sample that the type has taken, because the parts behind it are reached only with one.
 
 mod adjacent;
+mod buffered;
+mod internal;
 mod leaf;
 mod object;
+mod untagged;
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -23,6 +26,8 @@ const DEPTH: usize = 64;
 const TUPLE: usize = 64;
 /// A name that no property and no variant has.
 const UNKNOWN: &str = "\u{1}unknown";
+/// What serde's code expects that copies a value to look at it later.
+const ANY_VALUE: &str = "any value";
 
 /// The shape of the type that `run` tries.
 pub(crate) fn trace(run: fn(&Sample) -> Run) -> TypeSchema {
@@ -98,12 +103,21 @@ struct Place {
     steps: Vec<Step>,
     /// The wrappers that the last step leads through.
     wrappers: usize,
+    /// Behind so many steps the type copies the value, and nothing is asked of what lies behind them.
+    copied: Option<usize>,
+    /// The variant of an untagged enum that is looked at, and how many there are. Each refuses a value by one error.
+    variant: Option<(usize, usize)>,
+    /// The types that a copied value is inside, as they call themselves.
+    inside: Vec<String>,
 }
 
 #[derive(Clone)]
 enum Step {
     /// The value of a key of a map, after other entries.
     Entry { before: Vec<(Sample, Sample)>, key: Sample },
+    /// The same key with the same value a second time, so that no variant of an untagged enum takes the map. The one that has
+    /// this field and takes the value says that it is there twice.
+    EntryTwice { before: Vec<(Sample, Sample)>, key: Sample },
     /// The first key of a map.
     Key,
     /// The element behind these.
@@ -112,34 +126,91 @@ enum Step {
 
 impl Place {
     fn with(&self, step: Step) -> Self {
-        let mut steps = self.steps.clone();
-        steps.push(step);
-        Self { steps, wrappers: 0 }
+        let mut place = self.clone();
+        place.steps.push(step);
+        place.wrappers = 0;
+        place
+    }
+
+    /// The same place, whose value the type copies.
+    fn copied(&self, by: &str) -> Self {
+        let mut place = self.clone();
+        place.copied.get_or_insert(place.steps.len());
+        place.inside.push(by.to_owned());
+        place
     }
 
     fn entry(&self, key: &str) -> Self {
         self.with(Step::Entry { before: Vec::new(), key: Sample::str(key) })
     }
 
-    fn inside(&self) -> Self {
-        Self { steps: self.steps.clone(), wrappers: self.wrappers + 1 }
+    /// The field of an object.
+    fn field(&self, before: &[(Sample, Sample)], key: Sample) -> Self {
+        let before = before.to_vec();
+        self.with(match self.variant {
+            None => Step::Entry { before, key },
+            Some(_) => Step::EntryTwice { before, key },
+        })
+    }
+
+    fn unwrapped(&self) -> Self {
+        Self { wrappers: self.wrappers + 1, ..self.clone() }
+    }
+
+    /// The whole value, which asks in this place.
+    fn asked(&self) -> Sample {
+        wrap(&self.steps, Sample::Asked { wrappers: self.wrappers })
     }
 
     /// The whole value with this one in the place.
-    fn put(&self, sample: Sample) -> Sample {
-        self.steps.iter().rev().fold(sample, |inner, step| match step {
-            Step::Entry { before, key } => {
-                let mut entries = before.clone();
-                entries.push((key.clone(), inner));
-                Sample::Map(entries)
-            }
-            Step::Key => Sample::Map(vec![(inner, Sample::Null)]),
-            Step::Element(before) => {
-                let mut items = before.clone();
-                items.push(inner);
-                Sample::Seq(items)
-            }
-        })
+    fn tried(&self, sample: &Sample) -> Sample {
+        let (outside, copied) = self.steps.split_at(self.copied.unwrap_or(self.steps.len()));
+        wrap(outside, Sample::Tried(Box::new(wrap(copied, sample.clone()))))
+    }
+}
+
+fn wrap(steps: &[Step], sample: Sample) -> Sample {
+    steps.iter().rev().fold(sample, |inner, step| match step {
+        Step::Entry { before, key } => {
+            let mut entries = before.clone();
+            entries.push((key.clone(), inner));
+            Sample::Map(entries)
+        }
+        Step::EntryTwice { before, key } => {
+            let mut entries = before.clone();
+            entries.extend([(key.clone(), inner.clone()), (key.clone(), inner)]);
+            Sample::Map(entries)
+        }
+        Step::Key => Sample::Map(vec![(inner, Sample::Null)]),
+        Step::Element(before) => {
+            let mut items = before.clone();
+            items.push(inner);
+            Sample::Seq(items)
+        }
+    })
+}
+
+/// What a type says of a value in a place.
+#[derive(Default)]
+struct Verdict {
+    is_taken: bool,
+    /// The error, if the value was refused and it is known for which reason.
+    said: Option<Said>,
+}
+
+impl Verdict {
+    fn of(run: &Run, place: &Place) -> Self {
+        let is_taken = run.is_taken == Some(true);
+        let Some((variant, variants)) = place.variant else {
+            return Self { is_taken, said: run.said.last().filter(|_| !is_taken).cloned() };
+        };
+        if is_taken {
+            // A variant before it has taken the value, or it has.
+            return Self { is_taken: run.said.len() == variant, said: None };
+        }
+        // One error for each variant, and one for all.
+        let said = (run.said.len() == variants + 1).then(|| run.said[variant].clone());
+        Self { is_taken: false, said }
     }
 }
 
@@ -156,7 +227,10 @@ impl Tracer {
     }
 
     fn shallow_node(&mut self, place: &Place) -> Result<NodeId, Blocked> {
-        let Some(run) = self.run(place.put(Sample::Asked { wrappers: place.wrappers })) else {
+        if place.copied.is_some() {
+            return self.buffered(place);
+        }
+        let Some(run) = self.run(place.asked()) else {
             return Ok(self.stopped());
         };
         let Some(ask) = run.ask else {
@@ -166,6 +240,10 @@ impl Tracer {
             AskKind::Ignored => Ok(self.leaf(Shape::Any, Some(Sample::Null), None)),
             AskKind::Any if ask.expects.starts_with("unit ") => Ok(self.tried_leaf(place, Shape::Null, [Sample::Null])),
             AskKind::Any if ask.expects.starts_with("struct variant ") => self.object_by_index(place, &[]),
+            AskKind::Any if ask.expects.starts_with("internally tagged enum ") => {
+                self.named(place, &ask, &[], |this, node| this.internally_tagged(place, node, &ask.expects))
+            }
+            AskKind::Any if ask.expects == ANY_VALUE => self.untagged(place),
             AskKind::Any | AskKind::Identifier => Ok(self.any(place)),
             AskKind::Bool => Ok(self.tried_leaf(place, Shape::Bool, [Sample::Bool(true), Sample::Bool(false)])),
             AskKind::Int(least, greatest) => Ok(self.integer(place, least, greatest)),
@@ -180,14 +258,16 @@ impl Tracer {
             AskKind::Unit | AskKind::UnitVariant => Ok(self.tried_leaf(place, Shape::Null, [Sample::Null])),
             AskKind::Option => {
                 let node = self.reserve(Some(Sample::Null));
-                self.contain(node, ContainerPart::Inner, place.inside());
+                self.contain(node, ContainerPart::Inner, place.unwrapped());
                 Ok(node)
             }
             AskKind::Newtype => self.newtype(place, ask),
-            AskKind::NewtypeVariant => self.node(&place.inside()),
+            AskKind::NewtypeVariant => self.node(&place.unwrapped()),
             AskKind::Seq => Ok(self.sequence(place)),
             AskKind::Tuple(length) | AskKind::TupleVariant(length) => self.tuple(place, length, &ask.expects),
-            AskKind::Map if ask.expects.starts_with("struct ") => Ok(self.open(OpenReason::Buffered)),
+            AskKind::Map if ask.expects.starts_with("struct ") => {
+                self.named(place, &ask, &[], |this, node| this.flattened(place, node))
+            }
             AskKind::Map => Ok(self.map(place)),
             AskKind::StructVariant(fields) => self.object(place, &[], None, fields),
             AskKind::Struct(_, fields) if ask.expects.starts_with("adjacently tagged enum ") => {
@@ -199,7 +279,7 @@ impl Tracer {
                 Ok(())
             }),
             AskKind::Enum(name, variants) => {
-                self.named(place, &ask, variants, |this, node| this.tagged(place, node, name, variants))
+                self.named(place, &ask, variants, |this, node| this.tagged(place, node, Some(name), variants))
             }
         }
     }
@@ -228,11 +308,18 @@ impl Tracer {
 
     /// Whether the type takes a value in a place.
     fn takes(&mut self, place: &Place, sample: &Sample) -> bool {
-        self.try_with(place, sample).is_some_and(|run| run.is_taken == Some(true))
+        let verdict = self.try_with(place, sample);
+        // If a copied value lacks something else, it was taken so far.
+        let is_incomplete = || match verdict.said {
+            Some(Said::MissingField(_) | Said::InvalidLength) => true,
+            Some(Said::DuplicateField(_)) => place.variant.is_some(),
+            _ => false,
+        };
+        verdict.is_taken || place.copied.is_some() && is_incomplete()
     }
 
-    fn try_with(&mut self, place: &Place, sample: &Sample) -> Option<Run> {
-        self.run(place.put(Sample::Tried(Box::new(sample.clone()))))
+    fn try_with(&mut self, place: &Place, sample: &Sample) -> Verdict {
+        self.run(place.tried(sample)).map(|run| Verdict::of(&run, place)).unwrap_or_default()
     }
 
     fn reserve(&mut self, sample: Option<Sample>) -> NodeId {
@@ -315,7 +402,7 @@ impl Tracer {
 
     fn newtype(&mut self, place: &Place, ask: Ask) -> Result<NodeId, Blocked> {
         self.named(place, &ask, &[], |this, node| {
-            let inner = this.node(&place.inside())?;
+            let inner = this.node(&place.unwrapped())?;
             if this.parts[inner.0].is_done {
                 this.copy(inner, node);
             } else {
@@ -437,7 +524,7 @@ impl Tracer {
         &mut self,
         place: &Place,
         node: NodeId,
-        name: &'static str,
+        name: Option<&'static str>,
         variants: &'static [&'static str],
     ) -> Result<(), Blocked> {
         let mut found: Vec<Option<Alternative>> = vec![None; variants.len()];
@@ -446,7 +533,7 @@ impl Tracer {
             let before = found.iter().flatten().count();
             for (at, variant) in variants.iter().enumerate() {
                 if found[at].is_none()
-                    && let Ok((alternative, sample)) = self.variant(&place.entry(variant), variant)
+                    && let Ok((alternative, sample)) = self.variant(place, variant)
                 {
                     found[at] = Some(alternative);
                     match sample.filter(|sample| self.takes(place, sample)) {
@@ -464,22 +551,27 @@ impl Tracer {
             }
         }
         let mut alternatives: Vec<_> = found.into_iter().flatten().collect();
-        match self.try_with(place, &Sample::str(UNKNOWN)) {
-            Some(Run { is_taken: Some(true), .. }) => alternatives.push(Alternative::OtherString),
-            Some(run) if matches!(run.said.last(), Some(Said::UnknownVariant(_))) => {}
-            _ => open = Some(OpenReason::Refuses),
+        if self.takes(place, &Sample::str(UNKNOWN)) {
+            alternatives.push(Alternative::OtherString);
+        } else if !matches!(self.try_with(place, &Sample::str(UNKNOWN)).said, Some(Said::UnknownVariant(_))) {
+            open = Some(OpenReason::Refuses);
         }
         self.done(node, Shape::OneOf(alternatives), open);
-        self.part(node).node.name = Some(name);
+        self.part(node).node.name = name;
         Ok(())
     }
 
-    fn variant(&mut self, place: &Place, name: &str) -> Result<(Alternative, Option<Sample>), Blocked> {
-        let asked = self.run(place.put(Sample::Asked { wrappers: 0 })).and_then(|run| run.ask);
-        if asked.is_some_and(|ask| ask.kind == AskKind::UnitVariant) {
+    fn variant(&mut self, of: &Place, name: &str) -> Result<(Alternative, Option<Sample>), Blocked> {
+        let place = of.entry(name);
+        let asked = self.run(place.asked()).and_then(|run| run.ask);
+        let is_unit = match place.copied {
+            None => asked.is_some_and(|ask| ask.kind == AskKind::UnitVariant),
+            Some(_) => self.takes(of, &Sample::str(name)),
+        };
+        if is_unit {
             return Ok((Alternative::Unit(name.to_owned()), Some(Sample::str(name))));
         }
-        let content = self.node(place)?;
+        let content = self.node(&place)?;
         let sample = self.sample(content)?;
         let sample = sample.map(|sample| Sample::Map(vec![(Sample::str(name), sample)]));
         Ok((Alternative::Keyed(name.to_owned(), content), sample))

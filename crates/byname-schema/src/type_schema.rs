@@ -106,6 +106,15 @@ pub enum Alternative {
         /// The property that has the content. `None` if there is none.
         content: Option<Property>,
     },
+    /// An object with this tag beside its other properties.
+    Internal {
+        /// The name of the property that has the name of the variant.
+        tag: String,
+        /// The name of the variant.
+        variant: String,
+        /// The other properties.
+        object: NodeId,
+    },
     /// Any other string: the variant for unknown ones.
     OtherString,
     /// A value without a name around it.
@@ -204,7 +213,9 @@ impl Alternative {
     fn child(&self) -> Option<(String, NodeId)> {
         match self {
             Self::Unit(_) | Self::OtherString | Self::Adjacent { content: None, .. } => None,
-            Self::Keyed(variant, content) => Some((variant.clone(), *content)),
+            Self::Keyed(variant, content) | Self::Internal { variant, object: content, .. } => {
+                Some((variant.clone(), *content))
+            }
             Self::Adjacent { variant, content: Some(content), .. } => Some((variant.clone(), content.value)),
             Self::Untagged(content) => Some((String::new(), *content)),
         }

@@ -17,8 +17,8 @@ impl Tracer {
             self.done(node, Shape::Any, Some(OpenReason::Unknown));
             return Ok(());
         };
-        let run = self.try_with(&place.entry(tag), &Sample::str(UNKNOWN));
-        let Some(Said::UnknownVariant(variants)) = run.and_then(|run| run.said.last().cloned()) else {
+        let verdict = self.try_with(&place.entry(tag), &Sample::str(UNKNOWN));
+        let Some(Said::UnknownVariant(variants)) = verdict.said else {
             self.done(node, Shape::Any, Some(OpenReason::Unknown));
             return Ok(());
         };

@@ -1,7 +1,7 @@
 //! Structs, and variants with named fields.
 
-use super::{Blocked, Place, Step, Tracer, UNKNOWN};
-use crate::probe::{Run, Sample};
+use super::{ANY_VALUE, Blocked, Place, Step, Tracer, UNKNOWN};
+use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{NodeId, OpenReason, Property, Shape};
 
@@ -20,27 +20,34 @@ impl Tracer {
     ) -> Result<NodeId, Blocked> {
         let mut values = Vec::new();
         for field in fields {
-            values.push(self.node(&place.with(Step::Entry { before: base.to_vec(), key: Sample::str(field) }))?);
+            values.push(self.node(&place.field(base, Sample::str(field)))?);
         }
         let value = |field: &str| fields.iter().position(|name| *name == field).map(|at| values[at]);
         let mut entries = base.to_vec();
         let mut required = Vec::new();
         let mut open = None;
         loop {
-            let Some(run) = self.try_with(place, &Sample::Map(entries.clone())) else {
-                open = self.stopped;
-                break;
-            };
-            if run.is_taken == Some(true) {
+            let verdict = self.try_with(place, &Sample::Map(entries.clone()));
+            if verdict.is_taken {
                 break;
             }
-            let missing = match run.said.last() {
-                Some(Said::MissingField(field)) if !required.contains(field) => *field,
+            let missing = match verdict.said {
+                Some(Said::MissingField(field)) => field,
                 _ => {
-                    open = Some(OpenReason::Refuses);
+                    open = Some(self.stopped.unwrap_or(OpenReason::Refuses));
                     break;
                 }
             };
+            if required.contains(&missing) {
+                // It is there, so that of another object is missing. Which one was missing before is not known.
+                required.retain(|field| *field != missing);
+                open = Some(OpenReason::Buffered);
+                break;
+            }
+            if place.copied.is_some() && !fields.contains(&missing) {
+                // Of an object around this one.
+                break;
+            }
             required.push(missing);
             let sample = value(missing).map(|value| self.sample(value)).transpose()?.flatten();
             let Some(sample) = sample else {
@@ -70,11 +77,7 @@ impl Tracer {
         let sample = open.is_none().then(|| Sample::Map(entries.clone()));
         let mut with_more = entries;
         with_more.push((Sample::str(UNKNOWN), Sample::Null));
-        let is_closed = match self.try_with(place, &Sample::Map(with_more)) {
-            Some(Run { is_taken: Some(true), .. }) => false,
-            Some(run) => matches!(run.said.last(), Some(Said::UnknownField)),
-            None => false,
-        };
+        let is_closed = matches!(self.try_with(place, &Sample::Map(with_more)).said, Some(Said::UnknownField));
         let node = self.leaf(Shape::Object { properties, is_closed }, sample, open);
         self.part(node).node.name = name;
         Ok(node)
@@ -87,11 +90,18 @@ impl Tracer {
         let mut is_whole = false;
         while fields.len() < FIELDS {
             let key = Sample::Int(fields.len() as i128);
-            let value = self.node(&place.with(Step::Entry { before: base.to_vec(), key: key.clone() }))?;
+            let mut only = base.to_vec();
+            only.push((key.clone(), Sample::Null));
+            let verdict = self.try_with(place, &Sample::Map(only));
+            if matches!(verdict.said, Some(Said::InvalidValue(expected)) if expected.starts_with("field index ")) {
+                is_whole = true;
+                break;
+            }
+            let value = self.node(&place.field(base, key.clone()))?;
             let Some(sample) = self.sample(value)? else { break };
             let mut twice = base.to_vec();
             twice.extend([(key.clone(), sample.clone()), (key, sample)]);
-            match self.try_with(place, &Sample::Map(twice)).and_then(|run| run.said.last().cloned()) {
+            match self.try_with(place, &Sample::Map(twice)).said {
                 Some(Said::DuplicateField(field)) => fields.push(field),
                 _ => {
                     is_whole = true;
@@ -104,6 +114,50 @@ impl Tracer {
             self.part(node).node.open.get_or_insert(OpenReason::Unknown);
         }
         Ok(node)
+    }
+
+    /// A struct with parts that are flattened. Only the fields that have to be there are found.
+    pub(super) fn flattened(&mut self, place: &Place, node: NodeId) -> Result<(), Blocked> {
+        let mut properties: Vec<Property> = Vec::new();
+        let mut entries = Vec::new();
+        let mut reason = OpenReason::Buffered;
+        loop {
+            let verdict = self.try_with(place, &Sample::Map(entries.clone()));
+            if verdict.is_taken {
+                self.part(node).sample = Some(Sample::Map(entries));
+                break;
+            }
+            let missing = match verdict.said {
+                Some(Said::MissingField(field)) if properties.iter().all(|property| property.name != field) => field,
+                _ => {
+                    reason = self.stopped.unwrap_or(OpenReason::Unknown);
+                    break;
+                }
+            };
+            let step = Step::Entry { before: entries.clone(), key: Sample::str(missing) };
+            let mut inside = place.with(step);
+            if self.copies(&inside) {
+                (inside.copied, inside.inside) = (Some(place.steps.len()), vec!["flattened".to_owned()]);
+            }
+            let value = self.node(&inside)?;
+            let name = missing.to_owned();
+            properties.push(Property { name, aliases: Vec::new(), value, is_required: true });
+            match self.sample(value)? {
+                Some(sample) => entries.push((Sample::str(missing), sample)),
+                None => break,
+            }
+        }
+        self.done(node, Shape::Object { properties, is_closed: false }, Some(reason));
+        Ok(())
+    }
+
+    /// Whether any value is copied in this place.
+    fn copies(&mut self, place: &Place) -> bool {
+        let ask = self.run(place.asked()).and_then(|run| run.ask);
+        ask.is_some_and(|ask| ask.expects == ANY_VALUE)
+            && [Sample::Null, Sample::Bool(true), Sample::str(UNKNOWN), Sample::Seq(Vec::new())]
+                .iter()
+                .all(|sample| self.takes(place, sample))
     }
 
     /// The field that a name stands for: two values for one field are an error that has the name of the field.
@@ -120,10 +174,9 @@ impl Tracer {
         };
         let mut twice: Vec<_> = entries.iter().filter(|(key, _)| *key != Sample::str(field)).cloned().collect();
         twice.extend([(Sample::str(field), sample.clone()), (Sample::str(field), sample)]);
-        let run = self.try_with(place, &Sample::Map(twice));
-        Ok(run.and_then(|run| match run.said.last() {
-            Some(Said::DuplicateField(primary)) => Some(*primary),
+        Ok(match self.try_with(place, &Sample::Map(twice)).said {
+            Some(Said::DuplicateField(primary)) => Some(primary),
             _ => None,
-        }))
+        })
     }
 }
