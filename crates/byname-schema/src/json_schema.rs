@@ -9,44 +9,86 @@ use crate::type_schema::{Alternative, NodeId, Property, Shape, TypeSchema};
 impl TypeSchema {
     /// As JSON Schema 2020-12. Structs and enums that stand in several places, and types that contain themselves, are in `$defs`.
     pub fn to_json_schema(&self) -> Value {
-        let mut writer = SchemaWriter { schema: self, shared: HashMap::new(), defined: BTreeMap::new() };
-        writer.find_shared();
-        let mut value = writer.write(self.root);
-        let defined = std::mem::take(&mut writer.defined);
-        if let (Value::Object(object), false) = (&mut value, defined.is_empty()) {
-            object.insert("$defs".to_owned(), Value::Object(defined.into_iter().collect()));
+        let mut definitions = SchemaDefinitions::at("#/$defs/");
+        let mut value = definitions.write(self, false);
+        if let (Value::Object(object), false) = (&mut value, definitions.by_name.is_empty()) {
+            object.insert("$defs".to_owned(), definitions.into_json());
         }
         value
     }
 }
 
+/// The definitions of a document with several schemas. Types of one name and one shape are written once.
+#[derive(Clone, Debug)]
+pub struct SchemaDefinitions {
+    prefix: &'static str,
+    by_name: BTreeMap<String, Value>,
+}
+
+impl SchemaDefinitions {
+    /// They stand behind this reference: `#/$defs/`.
+    pub fn at(prefix: &'static str) -> Self {
+        Self { prefix, by_name: BTreeMap::new() }
+    }
+
+    /// The JSON Schema of a type. All structs and enums are references.
+    pub fn add(&mut self, schema: &TypeSchema) -> Value {
+        self.write(schema, true)
+    }
+
+    /// The definitions by their names.
+    pub fn into_json(self) -> Value {
+        Value::Object(self.by_name.into_iter().collect())
+    }
+
+    fn write(&mut self, schema: &TypeSchema, all_named: bool) -> Value {
+        let mut shared = Vec::new();
+        find_shared(schema, schema.root, &mut Vec::new(), &mut HashSet::new(), all_named, &mut shared);
+        let mut nths = vec![1; shared.len()];
+        loop {
+            let mut names = HashMap::new();
+            for (at, id) in shared.iter().enumerate() {
+                let base = schema.node(*id).name.unwrap_or("Value");
+                // Two types of one name in this schema.
+                while names.values().any(|taken| *taken == numbered(base, nths[at])) {
+                    nths[at] += 1;
+                }
+                names.insert(*id, numbered(base, nths[at]));
+            }
+            let mut writer = SchemaWriter { schema, prefix: self.prefix, names, defined: BTreeMap::new() };
+            let value = writer.write(schema.root);
+            let SchemaWriter { names, defined, .. } = writer;
+            let differs = |name: &String| self.by_name.get(name).is_some_and(|known| *known != defined[name]);
+            match shared.iter().position(|id| differs(&names[id])) {
+                // Its name is that of a type of another schema.
+                Some(at) => nths[at] += 1,
+                None => {
+                    self.by_name.extend(defined);
+                    return value;
+                }
+            }
+        }
+    }
+}
+
+fn numbered(name: &str, nth: usize) -> String {
+    if nth == 1 { name.to_owned() } else { format!("{name}{nth}") }
+}
+
 struct SchemaWriter<'s> {
     schema: &'s TypeSchema,
+    prefix: &'static str,
     /// The names of the parts that are written once, and referred to.
-    shared: HashMap<NodeId, String>,
+    names: HashMap<NodeId, String>,
     defined: BTreeMap<String, Value>,
 }
 
 impl SchemaWriter<'_> {
-    fn find_shared(&mut self) {
-        let mut found = Vec::new();
-        find_shared(self.schema, self.schema.root, &mut Vec::new(), &mut HashSet::new(), &mut found);
-        let mut taken = HashSet::new();
-        for id in found {
-            let name = self.schema.node(id).name.unwrap_or("Value");
-            let name = (1..)
-                .map(|nth| if nth == 1 { name.to_owned() } else { format!("{name}{nth}") })
-                .find(|name| taken.insert(name.clone()))
-                .expect("numbers do not end");
-            self.shared.insert(id, name);
-        }
-    }
-
     fn write(&mut self, id: NodeId) -> Value {
-        let Some(name) = self.shared.get(&id).cloned() else {
+        let Some(name) = self.names.get(&id).cloned() else {
             return self.write_node(id);
         };
-        let reference = json!({ "$ref": format!("#/$defs/{}", escape(&name)) });
+        let reference = json!({ "$ref": format!("{}{}", self.prefix, escape(&name)) });
         if !self.defined.contains_key(&name) {
             self.defined.insert(name.clone(), Value::Null);
             let written = self.write_node(id);
@@ -211,25 +253,28 @@ fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// The parts through which a cycle goes, and those with names that stand in several places, in the order in which they are
-/// come to.
+/// The parts through which a cycle goes, and those with names, all or those that stand in several places, in the order in
+/// which they are come to.
 fn find_shared(
     schema: &TypeSchema,
     id: NodeId,
     path: &mut Vec<NodeId>,
     done: &mut HashSet<NodeId>,
+    all_named: bool,
     found: &mut Vec<NodeId>,
 ) {
     let is_cycle = path.contains(&id);
-    if is_cycle || done.contains(&id) {
-        if (is_cycle || schema.node(id).name.is_some()) && !found.contains(&id) {
-            found.push(id);
-        }
+    let is_again = is_cycle || done.contains(&id);
+    let is_named = schema.node(id).name.is_some();
+    if (is_cycle || is_named && (is_again || all_named)) && !found.contains(&id) {
+        found.push(id);
+    }
+    if is_again {
         return;
     }
     path.push(id);
     for (_, child) in schema.node(id).shape.children() {
-        find_shared(schema, child, path, done, found);
+        find_shared(schema, child, path, done, all_named, found);
     }
     path.pop();
     done.insert(id);

@@ -26,14 +26,22 @@ mod string_formats;
 mod tracer;
 mod type_schema;
 
+use std::time::{Duration, Instant};
+
 use serde_core::de::DeserializeOwned;
 
+pub use json_schema::SchemaDefinitions;
 pub use type_schema::{Alternative, Node, NodeId, OpenPlace, OpenReason, Property, Shape, TypeSchema};
 
-/// The schema of a type, as JSON.
+/// The schema of a type, as it is read from JSON.
 ///
 /// The type's code runs on invented values. A panic of it is caught and makes the type open, except under `panic = "abort"`.
-/// It takes 10,000 runs at most, and goes 64 levels deep. What lies beyond is open.
+/// It takes 10,000 runs and a second at most, and goes 64 levels deep. What lies beyond is open.
 pub fn describe<T: DeserializeOwned>() -> TypeSchema {
-    tracer::trace(probe::run::<T>)
+    describe_until::<T>(Instant::now() + Duration::from_secs(1))
+}
+
+/// As [`describe`], with an end in place of a second.
+pub fn describe_until<T: DeserializeOwned>(end: Instant) -> TypeSchema {
+    tracer::trace(probe::run::<T>, end)
 }

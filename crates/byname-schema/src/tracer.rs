@@ -13,6 +13,7 @@ mod untagged;
 
 use std::any::TypeId;
 use std::collections::HashMap;
+use std::time::Instant;
 
 use crate::probe::{Ask, AskKind, Run, Sample};
 use crate::probe_error::Said;
@@ -30,9 +31,10 @@ const UNKNOWN: &str = "\u{1}unknown";
 const ANY_VALUE: &str = "any value";
 
 /// The shape of the type that `run` tries.
-pub(crate) fn trace(run: fn(&Sample) -> Run) -> TypeSchema {
+pub(crate) fn trace(run: fn(&Sample) -> Run, end: Instant) -> TypeSchema {
     let mut tracer = Tracer {
         run,
+        end,
         parts: Vec::new(),
         known: HashMap::new(),
         postponed: Vec::new(),
@@ -55,6 +57,7 @@ pub(crate) fn trace(run: fn(&Sample) -> Run) -> TypeSchema {
 
 struct Tracer {
     run: fn(&Sample) -> Run,
+    end: Instant,
     parts: Vec<Part>,
     /// The types that have names, so that a type that contains itself comes to an end.
     known: HashMap<Identity, NodeId>,
@@ -287,7 +290,7 @@ impl Tracer {
     /// Runs the type, if it has runs left and has not panicked.
     fn run(&mut self, sample: Sample) -> Option<Run> {
         self.runs += 1;
-        if self.runs > RUNS {
+        if self.runs > RUNS || Instant::now() >= self.end {
             self.stopped.get_or_insert(OpenReason::TooLarge);
         }
         if self.stopped.is_some() {
