@@ -38,10 +38,29 @@ pub use type_schema::{Alternative, Node, NodeId, OpenPlace, OpenReason, Property
 /// The type's code runs on invented values. A panic of it is caught and makes the type open, except under `panic = "abort"`.
 /// It takes 10,000 runs and a second at most, and goes 64 levels deep. What lies beyond is open.
 pub fn describe<T: DeserializeOwned>() -> TypeSchema {
-    describe_until::<T>(Instant::now() + Duration::from_secs(1))
+    describe_within::<T>(&TimeBudget::default())
 }
 
-/// As [`describe`], with an end in place of a second.
-pub fn describe_until<T: DeserializeOwned>(end: Instant) -> TypeSchema {
-    tracer::trace(probe::run::<T>, end)
+/// As [`describe`], in the time that several types have together.
+pub fn describe_within<T: DeserializeOwned>(budget: &TimeBudget) -> TypeSchema {
+    tracer::trace(probe::run::<T>, budget)
+}
+
+/// The time that several types have together: a second from when this is made.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeBudget {
+    end: Instant,
+}
+
+impl TimeBudget {
+    /// Whether no time is left.
+    pub fn is_spent(&self) -> bool {
+        Instant::now() >= self.end
+    }
+}
+
+impl Default for TimeBudget {
+    fn default() -> Self {
+        Self { end: Instant::now() + Duration::from_secs(1) }
+    }
 }

@@ -13,8 +13,8 @@ mod untagged;
 
 use std::any::TypeId;
 use std::collections::HashMap;
-use std::time::Instant;
 
+use crate::TimeBudget;
 use crate::probe::{Ask, AskKind, Run, Sample};
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, Node, NodeId, OpenReason, Shape, TypeSchema};
@@ -31,10 +31,10 @@ const UNKNOWN: &str = "\u{1}unknown";
 const ANY_VALUE: &str = "any value";
 
 /// The shape of the type that `run` tries.
-pub(crate) fn trace(run: fn(&Sample) -> Run, end: Instant) -> TypeSchema {
+pub(crate) fn trace(run: fn(&Sample) -> Run, budget: &TimeBudget) -> TypeSchema {
     let mut tracer = Tracer {
         run,
-        end,
+        budget,
         parts: Vec::new(),
         known: HashMap::new(),
         postponed: Vec::new(),
@@ -55,9 +55,9 @@ pub(crate) fn trace(run: fn(&Sample) -> Run, end: Instant) -> TypeSchema {
     TypeSchema { nodes: tracer.parts.into_iter().map(|part| part.node).collect(), root }
 }
 
-struct Tracer {
+struct Tracer<'b> {
     run: fn(&Sample) -> Run,
-    end: Instant,
+    budget: &'b TimeBudget,
     parts: Vec<Part>,
     /// The types that have names, so that a type that contains itself comes to an end.
     known: HashMap<Identity, NodeId>,
@@ -217,7 +217,7 @@ impl Verdict {
     }
 }
 
-impl Tracer {
+impl Tracer<'_> {
     /// The shape in a place.
     fn node(&mut self, place: &Place) -> Result<NodeId, Blocked> {
         if self.depth >= DEPTH {
@@ -290,7 +290,7 @@ impl Tracer {
     /// Runs the type, if it has runs left and has not panicked.
     fn run(&mut self, sample: Sample) -> Option<Run> {
         self.runs += 1;
-        if self.runs > RUNS || Instant::now() >= self.end {
+        if self.runs > RUNS || self.budget.is_spent() {
             self.stopped.get_or_insert(OpenReason::TooLarge);
         }
         if self.stopped.is_some() {

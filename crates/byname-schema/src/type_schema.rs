@@ -149,6 +149,12 @@ pub struct OpenPlace {
 }
 
 impl TypeSchema {
+    /// A type of which nothing is known.
+    pub fn unknown() -> Self {
+        let node = Node { shape: Shape::Any, open: Some(OpenReason::Unknown), name: None };
+        Self { nodes: vec![node], root: NodeId(0) }
+    }
+
     /// The type itself.
     pub fn root(&self) -> NodeId {
         self.root

@@ -606,6 +606,15 @@ impl Dispatch {
         Some(access_rules::refusal(request, self.takes_certificates, &hint))
     }
 
+    /// The functions that the caller of this request may learn of and call. `None` if it may learn no names.
+    pub(crate) fn listed(&self, request: &mut Request) -> Option<Vec<Arc<Method>>> {
+        if !self.may_learn_names(request) {
+            return None;
+        }
+        let may_call = |method: &&Arc<Method>| !self.has_rules() || self.rules.would_admit(method, request);
+        Some(self.registry.methods().filter(may_call).cloned().collect())
+    }
+
     /// Whether the listing is on for this caller.
     fn may_learn_names(&self, request: &Request) -> bool {
         match self.listing {

@@ -15,7 +15,7 @@ pub use self::streaming_function::Yields;
 use crate::arguments::{self, Argument, FromArguments};
 use crate::codec::{self, Codec, ResultShape};
 use crate::error::{Code, Error, Executed, Internal, MethodErrorSummary};
-use crate::method::{Method, MethodSpec, Param, Source};
+use crate::method::{Method, MethodSpec, Param, SchemaFn, Source};
 use crate::outcome::{OwnMessage, ReturnedValue};
 use crate::priority::Priority;
 
@@ -167,12 +167,13 @@ impl Handler {
             aliases: Vec::new(),
             doc: "".into(),
             params: params
-                .map(|(at, (ty, optional))| Param {
+                .map(|(at, CallableParam { ty, optional, schema })| Param {
                     name: argument(at).into(),
                     ty: ty.into(),
                     optional,
                     default: None,
                     default_packed: None,
+                    schema,
                 })
                 .collect(),
             returns: std::any::type_name::<F::Output>().into(),
@@ -189,6 +190,9 @@ impl Handler {
             in_flight: None,
             max_age: None,
             public: false,
+            returns_schema: None,
+            error_schema: None,
+            types: Arc::default(),
             fingerprint: 0,
             source,
         };
@@ -432,9 +436,17 @@ pub trait Callable<A>: Send + Sync + 'static {
     #[doc(hidden)]
     fn call(&self, args: A) -> Self::Future;
 
-    /// The type of each argument, and whether it may be left out.
     #[doc(hidden)]
-    fn param_types() -> Vec<(&'static str, bool)>;
+    fn param_types() -> Vec<CallableParam>;
+}
+
+/// What is known of an argument of a [`Callable`].
+#[derive(Debug)]
+pub struct CallableParam {
+    ty: &'static str,
+    /// Whether it may be left out.
+    optional: bool,
+    schema: SchemaFn,
 }
 
 /// The name of a function for [`Server::function`](crate::Server::function), by itself or with the names of its arguments:
@@ -491,8 +503,12 @@ macro_rules! callables {
                 self($($type),*)
             }
 
-            fn param_types() -> Vec<(&'static str, bool)> {
-                vec![$((std::any::type_name::<$type>(), arguments::is_optional::<$type>())),*]
+            fn param_types() -> Vec<CallableParam> {
+                vec![$(CallableParam {
+                    ty: std::any::type_name::<$type>(),
+                    optional: arguments::is_optional::<$type>(),
+                    schema: byname_schema::describe_within::<$type>,
+                }),*]
             }
         }
 

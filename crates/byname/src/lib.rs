@@ -141,6 +141,7 @@ mod round_shares;
 mod running_functions;
 mod runtime;
 mod server;
+mod service_schema;
 #[cfg(feature = "simulation")]
 mod simulated_world;
 #[cfg(not(feature = "simulation"))]
@@ -183,6 +184,7 @@ pub use request::{Reply, Request};
 #[doc(no_inline)]
 pub use rustls;
 pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, ServerHandle, UnixSocket};
+pub use service_schema::ServiceSchema;
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};

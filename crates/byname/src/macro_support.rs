@@ -15,8 +15,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
+use byname_schema::{TimeBudget, TypeSchema};
 pub use futures_core::Stream;
 use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use crate::arguments::{self, Argument, Returns};
 use crate::client::{self, Call, Client, Remote, StreamCall};
@@ -53,6 +55,42 @@ pub fn is_in_crate(spec: &MethodSpec, name: &str) -> bool {
 /// Whether an argument of this type may be left out.
 pub fn optional<T: Argument>() -> bool {
     arguments::is_optional::<T>()
+}
+
+/// A type, to be described if it can be read. What the type must be to cross the wire is checked elsewhere.
+#[derive(Debug)]
+pub struct DescribedType<T>(PhantomData<T>);
+
+impl<T> DescribedType<T> {
+    /// Nothing of the type is here.
+    #[allow(clippy::new_without_default, reason = "it is written by the attribute only")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// The method of types that can be read. It is found before that of [`DescribeOpaque`], which takes one reference less.
+pub trait DescribeReadable {
+    /// The schema of the type.
+    fn describe(&self, budget: &TimeBudget) -> TypeSchema;
+}
+
+impl<T: DeserializeOwned> DescribeReadable for &DescribedType<T> {
+    fn describe(&self, budget: &TimeBudget) -> TypeSchema {
+        byname_schema::describe_within::<T>(budget)
+    }
+}
+
+/// The method of all other types.
+pub trait DescribeOpaque {
+    /// Any value.
+    fn describe(&self, budget: &TimeBudget) -> TypeSchema;
+}
+
+impl<T> DescribeOpaque for DescribedType<T> {
+    fn describe(&self, _: &TimeBudget) -> TypeSchema {
+        TypeSchema::unknown()
+    }
 }
 
 /// Refuses a result that can't cross the wire.

@@ -4,7 +4,10 @@ mod signature;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use byname_schema::{TimeBudget, TypeSchema};
 
 use crate::codec::Codec;
 use crate::error::Error;
@@ -53,10 +56,27 @@ pub struct Method {
     pub max_age: Option<Duration>,
     /// Whether a shared cache may keep it as well.
     pub public: bool,
+    /// The schema of its result or of its items, and of its own error. `None` for a function whose result is only written.
+    pub(crate) returns_schema: Option<SchemaFn>,
+    pub(crate) error_schema: Option<SchemaFn>,
+    /// Once they were asked for.
+    pub(crate) types: Arc<OnceLock<Arc<FunctionTypes>>>,
     /// A hash of the names and types of its arguments and of its result. It is equal on two sides that agree on them.
     pub fingerprint: u64,
     /// Its place in the source.
     pub source: Source,
+}
+
+/// Makes the schema of a type, in that time.
+pub(crate) type SchemaFn = fn(&TimeBudget) -> TypeSchema;
+
+/// The types of a function.
+#[derive(Debug)]
+pub(crate) struct FunctionTypes {
+    pub(crate) params: Vec<TypeSchema>,
+    pub(crate) takes: Option<TypeSchema>,
+    pub(crate) returns: TypeSchema,
+    pub(crate) error: Option<TypeSchema>,
 }
 
 /// One argument of a [`Method`].
@@ -73,6 +93,7 @@ pub struct Param {
     pub default: Option<String>,
     /// The same value as MessagePack.
     pub(crate) default_packed: Option<Vec<u8>>,
+    pub(crate) schema: SchemaFn,
 }
 
 impl Param {
@@ -100,6 +121,24 @@ pub struct Source {
 }
 
 impl Method {
+    /// The schemas of its types. They are made once, by running the types' own code.
+    pub(crate) fn types(&self, budget: &TimeBudget) -> Arc<FunctionTypes> {
+        if let Some(types) = self.types.get() {
+            return Arc::clone(types);
+        }
+        let types = Arc::new(FunctionTypes {
+            params: self.params.iter().map(|param| (param.schema)(budget)).collect(),
+            takes: self.takes.as_ref().map(|stream| (stream.schema)(budget)),
+            returns: self.returns_schema.map_or_else(TypeSchema::unknown, |schema| schema(budget)),
+            error: self.error_schema.map(|schema| schema(budget)),
+        });
+        // What the time was too short for is made again.
+        if !budget.is_spent() {
+            return Arc::clone(self.types.get_or_init(|| types));
+        }
+        types
+    }
+
     /// The signature in Rust's notation: `add(a: i64, b: i64) -> i64`.
     pub fn signature(&self) -> String {
         let mut out = format!("{}(", self.name);
@@ -157,8 +196,10 @@ pub struct MethodSpec {
     pub aliases: &'static [&'static str],
     pub doc: &'static str,
     pub params: &'static [ParamSpec],
-    pub takes: Option<(&'static str, &'static str)>,
+    pub takes: Option<(&'static str, &'static str, SchemaFn)>,
     pub returns: &'static str,
+    pub returns_schema: Option<SchemaFn>,
+    pub error_schema: Option<SchemaFn>,
     pub streams: bool,
     pub fallible: bool,
     pub idempotent: bool,
@@ -184,6 +225,7 @@ pub struct MethodSpec {
 pub struct ParamSpec {
     pub name: &'static str,
     pub ty: &'static str,
+    pub schema: SchemaFn,
     pub optional: fn() -> bool,
     pub default: Option<fn() -> Result<EncodedDefault, Error>>,
 }
@@ -215,6 +257,7 @@ impl Method {
                 optional: (param.optional)(),
                 default: json,
                 default_packed: message_pack,
+                schema: param.schema,
             }
         };
         Self {
@@ -222,12 +265,13 @@ impl Method {
             aliases: spec.aliases.iter().map(|&alias| alias.into()).collect(),
             doc: spec.doc.into(),
             params: spec.params.iter().map(param).collect(),
-            takes: spec.takes.map(|(name, ty)| Param {
+            takes: spec.takes.map(|(name, ty, schema)| Param {
                 name: name.into(),
                 ty: ty.into(),
                 optional: false,
                 default: None,
                 default_packed: None,
+                schema,
             }),
             returns: spec.returns.into(),
             streams: spec.streams,
@@ -242,6 +286,9 @@ impl Method {
             in_flight: spec.in_flight,
             max_age: spec.max_age_s.map(|seconds| Duration::from_secs(seconds.into())),
             public: spec.public,
+            returns_schema: spec.returns_schema,
+            error_schema: spec.error_schema,
+            types: Arc::default(),
             fingerprint: signature::fingerprint(spec.signature),
             source: Source { package: spec.package, module: spec.module, file: spec.file, line: spec.line },
         }

@@ -62,6 +62,7 @@ use crate::method::{Method, MethodSpec, Source};
 use crate::networks::NetworkList;
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
+use crate::service_schema::ServiceSchema;
 use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
@@ -599,6 +600,30 @@ impl Server {
     /// [`contract`](Self::contract).
     pub fn methods(&self) -> impl ExactSizeIterator<Item = &Method> {
         self.handlers.iter().map(|handler| &*handler.method)
+    }
+
+    /// What this server can do: its functions with the schemas of their types, as `GET /rpc/!schema` answers it where
+    /// [`listing`](Self::listing) is on.
+    ///
+    /// The schemas are made by running each type's own `Deserialize` on invented values: in a second for all types at most, once, on
+    /// a thread of its own. A type whose code panics is open. With `panic = "abort"` such a type ends the process.
+    ///
+    /// ```
+    /// # use byname::{Server, rpc};
+    /// #[rpc]
+    /// async fn add(a: i64, b: i64) -> i64 {
+    ///     a + b
+    /// }
+    ///
+    /// let schema = Server::new().method::<add>().schema();
+    /// assert_eq!(schema.to_json()["functions"][0]["arguments"][1]["schema"]["type"], "integer");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If no thread can be started.
+    pub fn schema(&self) -> ServiceSchema {
+        ServiceSchema::of(self.handlers.iter().map(|handler| Arc::clone(&handler.method)).collect())
     }
 
     /// Serves at an address (`"127.0.0.1:8080"`; port 0 chooses a free one), at a unix socket

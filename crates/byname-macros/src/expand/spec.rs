@@ -4,8 +4,9 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 
+use super::output;
 use crate::attr::DefaultValue;
-use crate::check::{Argument, Function, Manner, OutputKind, Takes};
+use crate::check::{Argument, Function, Manner, Output, OutputKind, Takes};
 use crate::crate_path::Library;
 use crate::source_text;
 
@@ -18,10 +19,11 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     if function.output.streams {
         returns = format!("impl Stream<Item = {returns}>");
     }
+    let (returns_schema, error_schema) = output_schemas(byname, &function.output);
     let streams = function.output.streams;
     let takes = option(function.takes.as_ref().map(|stream| {
-        let (name, ty) = (stream.ident.unraw().to_string(), taken(stream));
-        quote!((#name, #ty))
+        let (name, ty, schema) = (stream.ident.unraw().to_string(), taken(stream), schema(byname, &stream.item));
+        quote!((#name, #ty, #schema))
     }));
     let fallible = matches!(function.output.kind, OutputKind::Result(_));
     let blocking = function.manner == Manner::Blocking;
@@ -39,6 +41,8 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             params: &[#(#params),*],
             takes: #takes,
             returns: #returns,
+            returns_schema: #returns_schema,
+            error_schema: #error_schema,
             streams: #streams,
             fallible: #fallible,
             idempotent: #idempotent,
@@ -80,14 +84,37 @@ fn param(byname: &Library, argument: &Argument) -> TokenStream {
             }
         }
     }));
+    let schema = schema(byname, owned);
     quote_spanned! {Span::mixed_site()=>
         #byname::__private::ParamSpec {
             name: #name,
             ty: #text,
+            schema: #schema,
             optional: #byname::__private::optional::<#owned>,
             default: #default,
         }
     }
+}
+
+/// A closure that makes the schema of a type. It asks nothing of the type, so a type that can't cross the wire is one error only.
+fn schema(byname: &Library, ty: &impl ToTokens) -> TokenStream {
+    quote_spanned! {Span::mixed_site()=>
+        |__budget| {
+            use #byname::__private::{DescribeOpaque as _, DescribeReadable as _};
+            (&&#byname::__private::DescribedType::<#ty>::new()).describe(__budget)
+        }
+    }
+}
+
+/// The schemas of a success, or of an item, and of the function's own error.
+fn output_schemas(byname: &Library, output: &Output) -> (TokenStream, TokenStream) {
+    let (ok, err) = match output.kind {
+        OutputKind::Unknown => (None, None),
+        OutputKind::Value => (Some(output.ty.clone()), None),
+        OutputKind::Result(_) => (Some(output::ok(byname, &output.ty)), Some(output::err(byname, &output.ty))),
+    };
+    let schema = |ty: Option<TokenStream>| option(ty.map(|ty| schema(byname, &ty)));
+    (schema(ok), schema(err))
 }
 
 /// The signature in the words of the wire, which caller and server must share.

@@ -5,7 +5,7 @@ use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, NodeId, OpenReason, Property, Shape};
 
-impl Tracer {
+impl Tracer<'_> {
     /// `names` are those of the tag and of the content.
     pub(super) fn adjacent(
         &mut self,

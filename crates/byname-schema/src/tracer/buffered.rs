@@ -9,7 +9,7 @@ use crate::type_schema::{NodeId, OpenReason, Shape};
 /// How deep copied values are looked into.
 const DEPTH: usize = 6;
 
-impl Tracer {
+impl Tracer<'_> {
     pub(super) fn buffered(&mut self, place: &Place) -> Result<NodeId, Blocked> {
         let Some(word) = self.word(place) else {
             return Ok(self.any(place));

@@ -5,7 +5,7 @@ use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, NodeId, OpenReason, Shape};
 
-impl Tracer {
+impl Tracer<'_> {
     /// `expects` is how the enum calls itself.
     pub(super) fn internally_tagged(&mut self, place: &Place, node: NodeId, expects: &str) -> Result<(), Blocked> {
         let place = place.copied(expects);

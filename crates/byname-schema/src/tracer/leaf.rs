@@ -5,7 +5,7 @@ use crate::probe::Sample;
 use crate::string_formats::{PLAIN, SAMPLES};
 use crate::type_schema::{NodeId, OpenReason, Shape};
 
-impl Tracer {
+impl Tracer<'_> {
     /// A shape of which all values should be taken, if these are.
     pub(super) fn tried_leaf<const N: usize>(&mut self, place: &Place, shape: Shape, values: [Sample; N]) -> NodeId {
         let mut taken: Vec<_> = values.into_iter().filter(|value| self.takes(place, value)).collect();

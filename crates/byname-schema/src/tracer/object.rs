@@ -8,7 +8,7 @@ use crate::type_schema::{NodeId, OpenReason, Property, Shape};
 /// The most fields that are looked for by number.
 const FIELDS: usize = 256;
 
-impl Tracer {
+impl Tracer<'_> {
     /// An object whose properties have these names. Aliases are among them. The entries of `base` are always there, and not
     /// of the object.
     pub(super) fn object(

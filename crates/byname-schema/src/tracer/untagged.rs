@@ -5,7 +5,7 @@ use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, NodeId, Shape};
 
-impl Tracer {
+impl Tracer<'_> {
     /// A type that copies the value whole. If it is an enum, each of its variants refuses a value that none takes by one
     /// error, which says what the variant expects.
     pub(super) fn untagged(&mut self, place: &Place) -> Result<NodeId, Blocked> {

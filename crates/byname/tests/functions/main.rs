@@ -12,3 +12,4 @@ mod intercept;
 mod internal;
 mod macro_rules;
 mod method_error;
+mod schema;

@@ -263,6 +263,15 @@ impl<'r> CallerInfo<'r> {
         self.client.or(self.session.peer.as_ref())
     }
 
+    /// What the caller asks, as rules see it.
+    pub(super) fn request(&self, name: Arc<str>, args: CallArguments, metadata: HeaderMap) -> Request {
+        let mut request = Request::new(name, args, metadata);
+        request.peer = self.peer().cloned();
+        // A batch has several calls.
+        request.extensions = self.session.extensions.clone();
+        request
+    }
+
     /// Runs a call as one call of its connection.
     pub(super) async fn run(
         &self,
@@ -278,11 +287,9 @@ impl<'r> CallerInfo<'r> {
                 format!("{most} functions that were called on this connection still run; wait until some have ended");
             return Error::refused(Code::ResourceExhausted, why).with_retry_after(Duration::from_millis(100)).into();
         };
-        let mut request = Request::new(Arc::clone(&called.name), args, metadata);
-        (request.peer, request.deadline, request.share) = (self.peer().cloned(), self.deadline, Some(share));
+        let mut request = self.request(Arc::clone(&called.name), args, metadata);
+        (request.deadline, request.share) = (self.deadline, Some(share));
         (request.items, request.takes_stream) = (streams.items, streams.takes_stream);
-        // A batch has several calls.
-        request.extensions = self.session.extensions.clone();
         // The stream may be complete but not read yet. A cancelled function would find it broken.
         let mut is_to_be_told = request.items.is_none();
         let mut running = pin!(dispatch.run_found(called.entry, request));

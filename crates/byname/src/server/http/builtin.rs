@@ -1,37 +1,57 @@
 //! Services at reserved names: `/rpc/!live` and similar. No function has such a name.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method as Verb, StatusCode};
+use tokio::task::spawn_blocking;
 
 use super::admitted_request::AdmittedRequest;
 use super::allowed_methods::Verbs;
 use super::answer::{HttpAnswer, Rejection, answer};
+use super::path_calls::PathWay;
 use super::request_body::RequestBody;
 use super::{ServerEndpoint, WayIn};
+use crate::error::{Code, Error};
 use crate::explained_clients;
+use crate::metadata;
+use crate::method::Method;
+use crate::request::CallArguments;
+use crate::service_schema::ServiceSchema;
 use crate::wire::HttpReply;
 
 /// All of them.
 const BUILTINS: &[Builtin] = &[
     // Is the process alive?
-    Builtin { name: "!live", is_probe: true, is_offered: |_| true, reply: |_| probed(true) },
+    Builtin { name: "!live", is_probe: true, is_offered: |_| true, reply: BuiltinReply::Page(|_| probed(true)) },
     // Does it want calls?
     Builtin {
         name: "!ready",
         is_probe: true,
         is_offered: |_| true,
-        reply: |endpoint| probed(endpoint.dispatch().admission().looks_ready()),
+        reply: BuiltinReply::Page(|endpoint| probed(endpoint.dispatch().admission().looks_ready())),
     },
     // What do the clients of this process know of their services?
     Builtin {
         name: "!explain",
         is_probe: false,
         is_offered: |endpoint| endpoint.explains_clients,
-        reply: |_| {
+        reply: BuiltinReply::Page(|_| {
             let body = explained_clients::explained().into();
             // Durations have a µ.
             HttpReply { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", retry_after: None, body }
-        },
+        }),
+    },
+    // What can be called here?
+    Builtin {
+        name: "!schema",
+        is_probe: false,
+        is_offered: |_| true,
+        reply: BuiltinReply::Listing(|methods| {
+            let body = format!("{}\n", ServiceSchema::of(methods)).into();
+            HttpReply { status: StatusCode::OK, content_type: "application/json", retry_after: None, body }
+        }),
     },
 ];
 
@@ -43,7 +63,15 @@ pub(super) struct Builtin {
     pub(super) is_probe: bool,
     /// Whether the server has it. If not, it is a name as any other that is unknown.
     is_offered: fn(&ServerEndpoint) -> bool,
-    reply: fn(&ServerEndpoint) -> HttpReply,
+    reply: BuiltinReply,
+}
+
+#[derive(Debug)]
+enum BuiltinReply {
+    Page(fn(&ServerEndpoint) -> HttpReply),
+    /// A page about the functions that the caller may learn of. For a caller that may learn none, its name is a name as any other
+    /// that is unknown. It may take its time.
+    Listing(fn(Vec<Arc<Method>>) -> HttpReply),
 }
 
 impl Builtin {
@@ -58,11 +86,36 @@ impl Builtin {
 
 impl WayIn for &Builtin {
     async fn answer<B: RequestBody>(self, request: AdmittedRequest<'_, B>) -> Result<HttpAnswer, Rejection> {
-        if ![Verb::GET, Verb::HEAD].contains(&request.head.method) {
-            return Verbs::Probe.refuse(request.head);
-        }
-        Ok(answer((self.reply)(request.endpoint()), HeaderMap::new()))
+        let reply = match self.reply {
+            BuiltinReply::Page(_) if !is_read(request.head) => return Verbs::Probe.refuse(request.head),
+            BuiltinReply::Page(page) => page(request.endpoint()),
+            BuiltinReply::Listing(page) => {
+                let (endpoint, headers) = (request.endpoint(), &mut request.head.headers);
+                metadata::hide(headers, endpoint.dispatch().secret_headers());
+                let nothing = CallArguments::Query(Vec::new());
+                let mut asked = request.caller.request(self.name.into(), nothing, headers.clone());
+                let Some(methods) = endpoint.dispatch().listed(&mut asked) else {
+                    if !endpoint.by_path {
+                        return Err(endpoint.nothing(request.head.uri.path()));
+                    }
+                    endpoint.takes_calls()?;
+                    return Box::pin(PathWay { name: self.name.into() }.answer(request)).await;
+                };
+                if !is_read(request.head) {
+                    return Verbs::Probe.refuse(request.head);
+                }
+                match spawn_blocking(move || page(methods)).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Err(Error::new(Code::Internal, "the page could not be made").into()),
+                }
+            }
+        };
+        Ok(answer(reply, HeaderMap::new()))
     }
+}
+
+fn is_read(head: &Parts) -> bool {
+    [Verb::GET, Verb::HEAD].contains(&head.method)
 }
 
 fn probed(well: bool) -> HttpReply {

@@ -1,0 +1,210 @@
+//! What a server says of its functions: `Server::schema`, `GET /rpc/!schema`.
+
+use byname::{Server, Streaming, rpc};
+use futures_util::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::harness::{Running, get, post, raw, verb};
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    customer: String,
+    lines: Vec<Line>,
+    #[serde(default)]
+    express: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    article: u32,
+    quantity: std::num::NonZeroU8,
+    parts: Option<Vec<Line>>,
+}
+
+#[derive(Serialize, Deserialize, byname::MethodError)]
+enum OrderError {
+    SoldOut { article: u32 },
+    Closed,
+}
+
+impl std::fmt::Display for OrderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no order")
+    }
+}
+
+mod stock {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Line {
+        place: char,
+    }
+
+    /// Where it is.
+    #[rpc(readonly)]
+    pub(super) async fn find(article: u32) -> Option<Line> {
+        (article == 7).then_some(Line { place: 'a' })
+    }
+}
+
+/// Places an order.
+#[rpc(alias = "orders.new", keyed, name = "orders.place", timeout = "3s")]
+async fn place(order: Order, #[rpc(default = 2)] tries: u8) -> Result<u64, OrderError> {
+    match order.lines.is_empty() {
+        true => Err(OrderError::Closed),
+        false => Ok(u64::from(tries)),
+    }
+}
+
+#[rpc(readonly)]
+fn watch(from: Option<i64>) -> impl Stream<Item = Percent> {
+    futures_util::stream::iter(from.into_iter().map(|_| Percent(1)))
+}
+
+#[rpc]
+async fn total(numbers: Streaming<i32>) -> i32 {
+    drop(numbers);
+    0
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(try_from = "u8")]
+struct Percent(u8);
+
+impl TryFrom<u8> for Percent {
+    type Error = String;
+    fn try_from(value: u8) -> Result<Self, String> {
+        if value <= 100 { Ok(Self(value)) } else { Err(format!("{value} is more than all")) }
+    }
+}
+
+fn orders() -> Server {
+    Server::new().method::<place>().method::<stock::find>().method::<watch>().method::<total>()
+}
+
+/// The function of this name in a document.
+fn function<'d>(document: &'d Value, name: &str) -> &'d Value {
+    let mut functions = document["functions"].as_array().unwrap().iter();
+    functions.find(|function| function["name"] == name).unwrap_or_else(|| panic!("{name} is not in {document:#}"))
+}
+
+#[test]
+fn a_function_is_described_with_its_types() {
+    let schema = orders().schema();
+    let document = schema.to_json();
+    assert_eq!(
+        function(document, "orders.place"),
+        &json!({
+            "name": "orders.place",
+            "aliases": ["orders.new"],
+            "doc": "Places an order.",
+            "signature": "orders.place(order: Order, tries: u8 = 2) -> Result<u64, OrderError>",
+            "arguments": [
+                { "name": "order", "type": "Order", "required": true, "schema": { "$ref": "#/$defs/Order" } },
+                {
+                    "name": "tries", "type": "u8", "required": false, "default": 2,
+                    "schema": { "type": "integer", "minimum": 0, "maximum": 255 },
+                },
+            ],
+            "returns": {
+                "type": "Result<u64, OrderError>",
+                "schema": { "type": "integer", "minimum": 0, "maximum": u64::MAX },
+            },
+            "error": { "schema": { "$ref": "#/$defs/OrderError" } },
+            "keyed": true,
+            "timeout_ms": 3000,
+            "priority": "default",
+            "source": { "package": "byname", "module": "functions::schema" },
+        })
+    );
+    let line = json!({ "$ref": "#/$defs/Line" });
+    assert_eq!(
+        document["$defs"]["Order"],
+        json!({
+            "type": "object",
+            "properties": {
+                "customer": { "type": "string" },
+                "lines": { "type": "array", "items": line },
+                "express": { "type": "boolean" },
+            },
+            "required": ["customer", "lines"],
+        })
+    );
+    assert_eq!(document["$defs"]["Line"]["required"], json!(["article", "quantity"]));
+    assert_eq!(document["$defs"]["Line"]["properties"]["parts"]["anyOf"][0]["items"], line);
+    // Another type of the same name.
+    assert_eq!(document["$defs"]["Line2"]["required"], json!(["place"]));
+    assert_eq!(
+        function(document, "find")["returns"]["schema"],
+        json!({ "anyOf": [{ "$ref": "#/$defs/Line2" }, { "type": "null" }] })
+    );
+    let watch = function(document, "watch");
+    assert_eq!((&watch["streams"], &watch["arguments"][0]["required"]), (&json!(true), &json!(false)));
+    assert_eq!(function(document, "total")["takes"]["schema"]["minimum"], json!(i32::MIN));
+    assert_eq!(schema.open(), ["watch: returns (it refuses some values of its shape, as by `try_from`)"]);
+}
+
+#[test]
+fn a_function_without_an_attribute_is_described_but_for_its_result() {
+    let greet = |name: String, loud: Option<bool>| async move { format!("{name}{loud:?}") };
+    let schema = Server::new().function(("greet", ["name", "loud"]), greet).schema();
+    let arguments = &function(schema.to_json(), "greet")["arguments"];
+    assert_eq!(arguments[0]["schema"], json!({ "type": "string" }));
+    assert_eq!(arguments[1]["required"], json!(false));
+    assert_eq!(schema.open(), ["greet: returns (what it takes is not known)"]);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Explosive(#[serde(deserialize_with = "explode")] u8);
+
+fn explode<'de, D: serde::Deserializer<'de>>(_: D) -> Result<u8, D::Error> {
+    panic!("on purpose")
+}
+
+#[test]
+fn a_type_whose_code_panics_is_open() {
+    let schema = Server::new().function("take", |_: Explosive| async {}).schema();
+    assert_eq!(function(schema.to_json(), "take")["arguments"][0]["schema"], json!(true));
+    assert_eq!(schema.open()[0], "take: arguments.arg0 (its code has panicked)");
+}
+
+#[tokio::test]
+async fn the_document_is_at_a_page_for_those_who_may_learn_names() {
+    let running = Running::new(orders()).await;
+    let answer = raw(running.address, get("/rpc/!schema")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    let document: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(&document, orders().schema().to_json());
+    let refused = raw(running.address, post("/rpc/!schema", "{}")).await;
+    assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, OPTIONS"));
+    // A proxy has passed it on, so its caller may be anywhere.
+    let forwarded = raw(running.address, verb("GET", "/rpc/!schema", "x-forwarded-for: 192.0.2.1\r\n")).await;
+    let unknown = raw(running.address, verb("GET", "/rpc/!scheme", "x-forwarded-for: 192.0.2.1\r\n")).await;
+    assert_eq!(forwarded.status, unknown.status);
+    assert_eq!(forwarded.body, unknown.body.replace("!scheme", "!schema"));
+    assert!(!forwarded.body.contains("orders"), "{}", forwarded.body);
+}
+
+#[tokio::test]
+async fn a_server_without_a_listing_has_no_such_page() {
+    let running = Running::new(orders().listing(false)).await;
+    let answer = raw(running.address, get("/rpc/!schema")).await;
+    let unknown = raw(running.address, get("/rpc/!scheme")).await;
+    assert_eq!((answer.status, answer.body), (unknown.status, unknown.body.replace("!scheme", "!schema")));
+}
+
+#[tokio::test]
+async fn a_caller_sees_the_functions_that_it_may_call() {
+    let is_ours = |request: &byname::Request| request.header("x-team") == Some("orders");
+    let running = Running::new(orders().allow("orders.*", is_ours).allow("*", |_| true)).await;
+    let names = async |headers| {
+        let answer = raw(running.address, verb("GET", "/rpc/!schema", headers)).await;
+        let document: Value = serde_json::from_str(&answer.body).unwrap();
+        let functions = document["functions"].as_array().unwrap().iter();
+        functions.map(|function| function["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("").await, ["find", "watch", "total"]);
+    assert_eq!(names("x-team: orders\r\n").await, ["orders.place", "find", "watch", "total"]);
+}
