@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use byname_schema::{TimeBudget, TypeSchema};
 use serde_core::Serialize;
 
 pub(crate) use self::streaming_function::YieldedItems;
@@ -487,6 +488,17 @@ macro_rules! function_names {
 }
 function_names!(&str, String, &String, Box<str>, std::borrow::Cow<'_, str>);
 
+#[cfg(feature = "schema")]
+fn describe<T: Argument>(budget: &TimeBudget) -> TypeSchema {
+    byname_schema::describe_within::<T>(budget)
+}
+
+/// Nothing is made of the type, because that takes time to build.
+#[cfg(not(feature = "schema"))]
+fn describe<T>(_: &TimeBudget) -> TypeSchema {
+    TypeSchema::unknown()
+}
+
 macro_rules! callables {
     ($(($($type:ident),*))*) => {$(
         #[diagnostic::do_not_recommend]
@@ -507,7 +519,7 @@ macro_rules! callables {
                 vec![$(CallableParam {
                     ty: std::any::type_name::<$type>(),
                     optional: arguments::is_optional::<$type>(),
-                    schema: byname_schema::describe_within::<$type>,
+                    schema: describe::<$type>,
                 }),*]
             }
         }

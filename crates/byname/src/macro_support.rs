@@ -18,6 +18,7 @@ use std::task::{Context as Task, Poll};
 use byname_schema::{TimeBudget, TypeSchema};
 pub use futures_core::Stream;
 use serde_core::Serialize;
+#[cfg(feature = "schema")]
 use serde_core::de::DeserializeOwned;
 
 use crate::arguments::{self, Argument, Returns};
@@ -57,7 +58,7 @@ pub fn optional<T: Argument>() -> bool {
     arguments::is_optional::<T>()
 }
 
-/// A type, to be described if it can be read. What the type must be to cross the wire is checked elsewhere.
+/// A type, to be described if it can be read and the feature `schema` is on. What the type must be to cross the wire is checked elsewhere.
 #[derive(Debug)]
 pub struct DescribedType<T>(PhantomData<T>);
 
@@ -75,6 +76,7 @@ pub trait DescribeReadable {
     fn describe(&self, budget: &TimeBudget) -> TypeSchema;
 }
 
+#[cfg(feature = "schema")]
 impl<T: DeserializeOwned> DescribeReadable for &DescribedType<T> {
     fn describe(&self, budget: &TimeBudget) -> TypeSchema {
         byname_schema::describe_within::<T>(budget)

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::method::{FunctionTypes, Method, Param};
 
-/// The functions of a server with the schemas of their types. [`Server::schema`](crate::Server::schema) makes it, and
+/// The functions of a server with the schemas of their types, if the feature `schema` is on. [`Server::schema`](crate::Server::schema) makes it, and
 /// `GET /rpc/!schema` answers with it. `docs/protocol.md` describes the document.
 ///
 /// Its `Display` is the document: JSON, in lines.
@@ -49,7 +49,13 @@ impl ServiceSchema {
         let functions = methods.iter().zip(types).map(|(method, types)| writer.function(method, types)).collect();
         let DocumentWriter { definitions, open } = writer;
         let functions: Vec<Value> = functions;
-        let document = json!({ "version": 1, "functions": functions, "$defs": definitions.into_json() });
+        let mut document = json!({ "version": 1, "functions": functions, "$defs": definitions.into_json() });
+        if !cfg!(feature = "schema") {
+            document["note"] = json!(
+                "the server was built without the feature `schema` of byname, so every `schema` is `true`; add it: \
+                 byname = { version = \"0.1\", features = [\"schema\"] }"
+            );
+        }
         Self { document, open }
     }
 }
@@ -119,7 +125,8 @@ impl DocumentWriter {
     }
 
     fn schema(&mut self, method: &Method, place: &str, schema: &TypeSchema) -> Value {
-        for open in schema.open() {
+        // Without the feature everything is open.
+        for open in schema.open().into_iter().filter(|_| cfg!(feature = "schema")) {
             let dot = if open.path.is_empty() || open.path.starts_with('[') { "" } else { "." };
             self.open.push(format!("{}: {place}{dot}{} ({})", method.name, open.path, why(open.reason)));
         }

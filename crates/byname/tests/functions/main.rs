@@ -12,4 +12,6 @@ mod intercept;
 mod internal;
 mod macro_rules;
 mod method_error;
+#[cfg(feature = "schema")]
 mod schema;
+mod undescribed;
