@@ -48,7 +48,7 @@ impl SchemaDefinitions {
         loop {
             let mut names = HashMap::new();
             for (at, id) in shared.iter().enumerate() {
-                let base = schema.node(*id).name.unwrap_or("Value");
+                let base = schema.node(*id).name.as_deref().unwrap_or("Value");
                 // Two types of one name in this schema.
                 while names.values().any(|taken| *taken == numbered(base, nths[at])) {
                     nths[at] += 1;
@@ -109,7 +109,10 @@ impl SchemaWriter<'_> {
             Shape::Char => json!({ "type": "string", "minLength": 1, "maxLength": 1 }),
             Shape::String { format: None } => json!({ "type": "string" }),
             Shape::String { format: Some(format) } => json!({ "type": "string", "format": format }),
-            Shape::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
+            Shape::Bytes { or_string } => {
+                let types = if *or_string { json!(["array", "string"]) } else { json!("array") };
+                json!({ "type": types, "items": { "type": "integer", "minimum": 0, "maximum": 255 } })
+            }
             Shape::Optional(inner) => match self.write(*inner) {
                 Value::Bool(true) => json!(true),
                 inner => json!({ "anyOf": [inner, { "type": "null" }] }),
@@ -141,6 +144,7 @@ impl SchemaWriter<'_> {
     fn names(&mut self, key: NodeId) -> Option<Value> {
         match &self.schema.node(key).shape {
             Shape::String { format: None } | Shape::Any => None,
+            Shape::Integer { least: 0.., .. } => Some(json!({ "pattern": "^[0-9]+$" })),
             Shape::Integer { .. } => Some(json!({ "pattern": "^-?[0-9]+$" })),
             Shape::Bool => Some(json!({ "enum": ["false", "true"] })),
             _ => Some(self.write(key)),

@@ -193,6 +193,11 @@ fn wrap(steps: &[Step], sample: Sample) -> Sample {
     })
 }
 
+/// The name at the end of what a type expects, as in `struct Order`.
+fn name_in(expects: &str) -> Option<String> {
+    expects.rsplit(' ').next().map(str::to_owned)
+}
+
 /// What a type says of a value in a place.
 #[derive(Default)]
 struct Verdict {
@@ -268,13 +273,19 @@ impl Tracer<'_> {
             AskKind::NewtypeVariant => self.node(&place.unwrapped()),
             AskKind::Seq => Ok(self.sequence(place)),
             AskKind::Tuple(length) | AskKind::TupleVariant(length) => self.tuple(place, length, &ask.expects),
-            AskKind::Map if ask.expects.starts_with("struct ") => {
-                self.named(place, &ask, &[], |this, node| this.flattened(place, node))
-            }
+            AskKind::Map if ask.expects.starts_with("struct ") => self.named(place, &ask, &[], |this, node| {
+                this.flattened(place, node)?;
+                this.part(node).node.name = name_in(&ask.expects);
+                Ok(())
+            }),
             AskKind::Map => Ok(self.map(place)),
             AskKind::StructVariant(fields) => self.object(place, &[], None, fields),
             AskKind::Struct(_, fields) if ask.expects.starts_with("adjacently tagged enum ") => {
-                self.named(place, &ask, fields, |this, node| this.adjacent(place, node, fields))
+                self.named(place, &ask, fields, |this, node| {
+                    this.adjacent(place, node, fields)?;
+                    this.part(node).node.name = name_in(&ask.expects);
+                    Ok(())
+                })
             }
             AskKind::Struct(name, fields) => self.named(place, &ask, fields, |this, node| {
                 let object = this.object(place, &[], Some(name), fields)?;
@@ -560,7 +571,7 @@ impl Tracer<'_> {
             open = Some(OpenReason::Refuses);
         }
         self.done(node, Shape::OneOf(alternatives), open);
-        self.part(node).node.name = name;
+        self.part(node).node.name = name.map(str::to_owned);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub struct Node {
     /// Why the type refuses some values of this shape, or may refuse them.
     pub open: Option<OpenReason>,
     /// The name of a struct or of an enum, as serde knows it.
-    pub name: Option<&'static str>,
+    pub name: Option<String>,
 }
 
 /// What a value looks like in JSON.
@@ -51,8 +51,11 @@ pub enum Shape {
         /// What such strings look like, as the formats of JSON Schema name it. A guess.
         format: Option<&'static str>,
     },
-    /// Bytes.
-    Bytes,
+    /// Bytes: an array of numbers, or a string.
+    Bytes {
+        /// Whether a string is taken too.
+        or_string: bool,
+    },
     /// `null`, or another value.
     Optional(NodeId),
     /// An array of any length.
@@ -61,7 +64,7 @@ pub enum Shape {
     Tuple(Vec<NodeId>),
     /// An object with any keys.
     Map {
-        /// Its keys. Those that are not strings are written as strings.
+        /// Its keys. Those that are not strings are written as strings. JSON Schema can't say how great a number in a string is.
         key: NodeId,
         /// Its values.
         value: NodeId,
@@ -202,7 +205,7 @@ impl Shape {
             | Self::Number
             | Self::Char
             | Self::String { .. }
-            | Self::Bytes => Vec::new(),
+            | Self::Bytes { .. } => Vec::new(),
             Self::Optional(inner) => vec![(String::new(), *inner)],
             Self::Sequence(item) => vec![("[]".to_owned(), *item)],
             Self::Tuple(items) => items.iter().enumerate().map(|(at, item)| (format!("[{at}]"), *item)).collect(),

@@ -154,6 +154,115 @@ fn panics<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Er
 #[derive(Deserialize)]
 enum Never {}
 #[derive(Deserialize)]
+struct Foreign {
+    at: chrono::DateTime<chrono::Utc>,
+    day: chrono::NaiveDate,
+    id: uuid::Uuid,
+    link: url::Url,
+    price: rust_decimal::Decimal,
+    #[serde(with = "serde_bytes")]
+    blob: Vec<u8>,
+}
+#[derive(Deserialize)]
+struct Generic<A, B = u8> {
+    a: A,
+    b: Option<B>,
+}
+#[derive(Deserialize)]
+struct Defaulted {
+    #[serde(default = "seven")]
+    level: u8,
+    #[serde(default)]
+    nested: Option<Box<Defaulted>>,
+}
+fn seven() -> u8 {
+    7
+}
+#[derive(Deserialize)]
+#[serde(default)]
+struct AllDefaulted {
+    a: u8,
+    b: String,
+}
+impl Default for AllDefaulted {
+    fn default() -> Self {
+        Self { a: 1, b: String::new() }
+    }
+}
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Wrapper {
+    inner: Vec<u16>,
+}
+#[derive(Deserialize)]
+#[serde(from = "Pair")]
+struct FromPair(i8);
+impl From<Pair> for FromPair {
+    fn from(pair: Pair) -> Self {
+        Self(pair.0)
+    }
+}
+#[derive(Deserialize)]
+struct Nested {
+    maybe: Option<Option<u8>>,
+    unit: (),
+    deep: Vec<Option<BTreeMap<String, Vec<(u8, Option<Status>)>>>>,
+}
+#[derive(Deserialize)]
+struct Keys {
+    by_char: BTreeMap<char, u8>,
+    by_bool: BTreeMap<bool, u8>,
+    by_status: HashMap<Status, Option<u8>>,
+    by_signed: BTreeMap<i8, ()>,
+}
+#[derive(Deserialize)]
+#[serde(tag = "t")]
+enum Tagged {
+    A,
+    B { x: Option<u8> },
+    C(Plain),
+    D(BTreeMap<String, u8>),
+}
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StringOr {
+    Text(String),
+    Full(Plain),
+}
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Overlap {
+    Small { a: u8 },
+    Large { a: u8, b: u8 },
+}
+#[derive(Deserialize)]
+struct Flat {
+    a: u8,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
+enum Renamed {
+    FirstOne { some_field: u8 },
+    SecondOne(#[serde(default)] u8),
+}
+#[derive(Deserialize)]
+struct Lengthy {
+    hash: [u8; 32],
+    pair: (String, [bool; 2]),
+}
+#[derive(Deserialize)]
+struct Validated {
+    #[serde(deserialize_with = "at_most_ten")]
+    ten: u32,
+    other: u32,
+}
+fn at_most_ten<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = u32::deserialize(deserializer)?;
+    if value <= 10 { Ok(value) } else { Err(serde::de::Error::custom("more than ten")) }
+}
+#[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event {
     Created { id: u32, by: Option<String>, tags: Vec<String> },
@@ -226,6 +335,8 @@ struct Verdicts {
     alike: usize,
     types: usize,
     open: Vec<String>,
+    /// All schemas, to be read.
+    described: String,
     too_strict: Vec<String>,
     too_loose: Vec<String>,
 }
@@ -236,6 +347,9 @@ impl Verdicts {
         let validator = jsonschema::validator_for(&schema).expect("a schema is valid");
         let name = std::any::type_name::<T>();
         self.types += 1;
+        let ours = name.rsplit("serde_types::").next().unwrap_or_default();
+        self.described.push_str(&format!("{ours}\n  {schema}\n"));
+        open.iter().for_each(|open| self.described.push_str(&format!("  open at {open}\n")));
         self.open.extend((!open.is_empty()).then(|| format!("{name}: {open:?}")));
         for value in good {
             assert!(serde_json::from_value::<T>(value.clone()).is_ok(), "{name} takes {value}");
@@ -379,6 +493,46 @@ fn a_type_takes_what_its_schema_takes() {
         json!({ "kind": "And", "all": [{ "kind": "Is", "field": "a", "value": 1 }] }),
         json!({ "kind": "Nested", "inner": { "op": "Get", "key": "a" } }),
     ]);
+    verdicts.compare::<Foreign>(&[json!({
+        "at": "2026-11-28T09:30:00Z", "day": "2026-11-28", "id": "67e55044-10b1-426f-9247-bb680e5fe0c8",
+        "link": "https://example.com/", "price": "1.5", "blob": [1, 2],
+    })]);
+    verdicts.compare::<Generic<u8>>(&[json!({ "a": 1, "b": 2 })]);
+    verdicts.compare::<Generic<String, Vec<Pair>>>(&[json!({ "a": "a", "b": [[1, "x"]] })]);
+    verdicts.compare::<Generic<Generic<bool>>>(&[json!({ "a": { "a": true, "b": 1 }, "b": 2 })]);
+    verdicts.compare::<Defaulted>(&[json!({ "level": 1, "nested": { "level": 2 } })]);
+    verdicts.compare::<AllDefaulted>(&[json!({ "a": 1, "b": "x" })]);
+    verdicts.compare::<Wrapper>(&[json!([1, 2])]);
+    verdicts.compare::<FromPair>(&[json!([1, "a"])]);
+    verdicts.compare::<Nested>(&[json!({ "maybe": 1, "unit": null, "deep": [null, { "a": [[1, "open"]] }] })]);
+    verdicts.compare::<Keys>(&[json!({
+        "by_char": { "a": 1 }, "by_bool": { "true": 1 }, "by_status": { "open": null }, "by_signed": { "-1": null },
+    })]);
+    verdicts.compare::<Tagged>(&[
+        json!({ "t": "A" }),
+        json!({ "t": "B", "x": 1 }),
+        json!({ "t": "C", "id": 1, "name": "a", "note": null, "tags": [] }),
+        json!({ "t": "D", "k": 1 }),
+    ]);
+    verdicts.compare::<StringOr>(&[json!("a"), json!({ "id": 1, "name": "a", "tags": ["b"] })]);
+    verdicts.compare::<Overlap>(&[json!({ "a": 1 }), json!({ "a": 1, "b": 2 })]);
+    verdicts.compare::<Flat>(&[json!({ "a": 1, "x": [1] })]);
+    verdicts.compare::<Renamed>(&[json!({ "first-one": { "someField": 1 } }), json!({ "second-one": 2 })]);
+    verdicts.compare::<Lengthy>(&[json!({ "hash": vec![7; 32], "pair": ["a", [true, false]] })]);
+    verdicts.compare::<Validated>(&[json!({ "ten": 3, "other": 70_000 })]);
+    verdicts.compare::<Option<Box<str>>>(&[json!("a"), json!(null)]);
+    verdicts.compare::<Vec<Vec<Option<bool>>>>(&[json!([[true, null]])]);
+    verdicts.compare::<std::path::PathBuf>(&[json!("/a")]);
+    verdicts.compare::<std::num::NonZeroU64>(&[json!(1)]);
+    verdicts.compare::<i128>(&[json!(-1)]);
+    verdicts.compare::<char>(&[json!("ß")]);
+    verdicts.compare::<Value>(&[json!({ "a": [1] })]);
+    verdicts.compare::<serde_json::Map<String, Value>>(&[json!({ "a": [1] })]);
+    verdicts.compare::<std::net::SocketAddr>(&[json!("127.0.0.1:80")]);
+    verdicts.compare::<std::ops::Bound<u8>>(&[json!({ "Included": 1 }), json!("Unbounded")]);
+    verdicts.compare::<std::cell::Cell<u8>>(&[json!(1)]);
+    verdicts.compare::<std::collections::VecDeque<f32>>(&[json!([0.5])]);
+    insta::assert_snapshot!(verdicts.described);
     println!("{} verdicts alike, {} of {} types are open", verdicts.alike, verdicts.open.len(), verdicts.types);
     verdicts.open.iter().for_each(|open| println!("{open}"));
     let show = |wrong: &[String]| wrong.iter().take(12).cloned().collect::<Vec<_>>().join("\n");

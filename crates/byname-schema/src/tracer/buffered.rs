@@ -1,7 +1,7 @@
 //! Values that a type copies before it looks at them. Nothing is asked of them, so serde's words are all that there is: an
 //! error says what was expected in place of a value of the wrong type.
 
-use super::{Blocked, Place, Tracer, UNKNOWN};
+use super::{Blocked, Place, Tracer, UNKNOWN, name_in};
 use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{NodeId, OpenReason, Shape};
@@ -60,7 +60,11 @@ impl Tracer<'_> {
                     None => self.open(OpenReason::Buffered),
                 }
             }
-            word if word.starts_with("struct ") => self.object_by_index(&place.copied(word), &[])?,
+            word if word.starts_with("struct ") => {
+                let node = self.object_by_index(&place.copied(word), &[])?;
+                self.part(node).node.name = name_in(word);
+                node
+            }
             word if word.starts_with("internally tagged enum ") => {
                 let node = self.reserve(None);
                 self.internally_tagged(place, node, word)?;

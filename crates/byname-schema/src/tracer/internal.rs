@@ -1,6 +1,6 @@
 //! Enums whose tag is among the properties of their variants.
 
-use super::{Blocked, Place, Tracer, UNKNOWN};
+use super::{Blocked, Place, Tracer, UNKNOWN, name_in};
 use crate::probe::Sample;
 use crate::probe_error::Said;
 use crate::type_schema::{Alternative, NodeId, OpenReason, Shape};
@@ -28,6 +28,7 @@ impl Tracer<'_> {
             alternatives.push(Alternative::Internal { tag, variant, object });
         }
         self.done(node, Shape::OneOf(alternatives), None);
+        self.part(node).node.name = name_in(expects);
         Ok(())
     }
 }

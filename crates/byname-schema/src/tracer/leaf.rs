@@ -45,10 +45,13 @@ impl Tracer<'_> {
     }
 
     pub(super) fn bytes(&mut self, place: &Place) -> NodeId {
-        let values = [Sample::str("YWJj"), Sample::Seq(vec![Sample::Int(1)])];
-        let sample = values.into_iter().find(|value| self.takes(place, value));
-        let open = sample.is_none().then_some(OpenReason::Refuses);
-        self.leaf(Shape::Bytes, sample, open)
+        let array = Sample::Seq(vec![Sample::Int(1), Sample::Int(255)]);
+        let or_string = self.takes(place, &Sample::str("a"));
+        if self.takes(place, &array) {
+            return self.leaf(Shape::Bytes { or_string }, Some(array), None);
+        }
+        let sample = or_string.then(|| Sample::str("a"));
+        self.leaf(Shape::Any, sample, Some(OpenReason::Refuses))
     }
 
     /// A type that decides by the value what it reads.

@@ -79,7 +79,7 @@ impl Tracer<'_> {
         with_more.push((Sample::str(UNKNOWN), Sample::Null));
         let is_closed = matches!(self.try_with(place, &Sample::Map(with_more)).said, Some(Said::UnknownField));
         let node = self.leaf(Shape::Object { properties, is_closed }, sample, open);
-        self.part(node).node.name = name;
+        self.part(node).node.name = name.map(str::to_owned);
         Ok(node)
     }
 
