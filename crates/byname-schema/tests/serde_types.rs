@@ -206,6 +206,7 @@ impl From<Pair> for FromPair {
 struct Nested {
     maybe: Option<Option<u8>>,
     unit: (),
+    #[allow(clippy::type_complexity, reason = "it is deep on purpose")]
     deep: Vec<Option<BTreeMap<String, Vec<(u8, Option<Status>)>>>>,
 }
 #[derive(Deserialize)]

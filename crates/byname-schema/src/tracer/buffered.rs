@@ -62,7 +62,9 @@ impl Tracer<'_> {
             }
             word if word.starts_with("struct ") => {
                 let node = self.object_by_index(&place.copied(word), &[])?;
-                self.part(node).node.name = name_in(word);
+                if !word.starts_with("struct variant ") {
+                    self.part(node).node.name = name_in(word);
+                }
                 node
             }
             word if word.starts_with("internally tagged enum ") => {
