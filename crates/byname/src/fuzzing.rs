@@ -369,6 +369,7 @@ pub(crate) fn three() -> Method {
         optional,
         default: default.map(Into::into),
         default_packed: default.and_then(|text| codec::to_message_pack(text.as_bytes()).ok()),
+        schema: |_| byname_schema::TypeSchema::unknown(),
     };
     Method {
         params: vec![param("a", false, None), param("b", true, None), param("c", false, Some("[1.5]"))],

@@ -78,6 +78,7 @@ mod tests {
             optional,
             default: default.map(Into::into),
             default_packed: default.map(|text| codec::to_message_pack(text.as_bytes()).unwrap()),
+            schema: |_| byname_schema::TypeSchema::unknown(),
         }
     }
 

@@ -200,6 +200,7 @@ mod tests {
             optional: false,
             default: Some(r#"{"x":1,"y":2}"#.into()),
             default_packed: None,
+            schema: |_| byname_schema::TypeSchema::unknown(),
         };
         assert!(is_default(Codec::Json, br#"{"y":2,"x":1}"#, &param));
         assert!(!is_default(Codec::Json, br#"{"y":2}"#, &param));

@@ -135,10 +135,11 @@ impl CallCounts {
 
     fn count(&mut self, calls: u32, now: Instant) {
         let kept = (-now.saturating_duration_since(self.at).as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        let more = calls.wrapping_sub(self.counted);
+        // Of several threads one may have read the number before others, and comes here after them.
+        let more = u32::try_from(calls.wrapping_sub(self.counted).cast_signed()).unwrap_or(0);
         self.calls = self.calls * kept + f64::from(more);
         self.refused *= kept;
-        (self.counted, self.at) = (calls, self.at.max(now));
+        (self.counted, self.at) = (self.counted.wrapping_add(more), self.at.max(now));
     }
 
     fn refuse(&mut self, calls: u32, now: Instant) {
@@ -258,6 +259,23 @@ mod tests {
             assert_eq!((held_back.code(), held_back.executed()), (refusal.code(), Executed::No));
             assert!(held_back.message().ends_with(refusal.message()), "{held_back}");
         }
+    }
+
+    /// A thread reads the number of calls, and another one that read a greater number comes first.
+    #[test]
+    fn numbers_of_calls_may_come_out_of_order() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for calls in (1..=1000).chain([998, 1001, 1000]) {
+            throttle.failed(&busy(), now, calls);
+        }
+        assert!(throttle.admit("f", now, 999, || 0.5).is_err());
+        assert!(throttle.held_back(now, 1001) > 0.9);
+        // Also where the number begins again.
+        let throttle = Throttle::default();
+        for calls in (u32::MAX - 500..=u32::MAX).chain(0..500).chain([u32::MAX, 498]) {
+            throttle.failed(&busy(), now, calls);
+        }
+        assert!(throttle.held_back(now, 500) > 0.9);
     }
 
     #[test]
