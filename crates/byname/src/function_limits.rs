@@ -93,9 +93,11 @@ impl FunctionLimit {
         if burst.is_some() && !is_rated {
             return invalid("a `burst`, which needs `rate` or `rate_per_caller`");
         }
-        if [rate, rate_per_caller, burst].contains(&Some(0)) {
+        let is_zero =
+            [rate, rate_per_caller, burst].contains(&Some(0)) || [in_flight, in_flight_per_caller].contains(&Some(0));
+        if is_zero {
             return invalid(
-                "a rate or a burst of 0, with which every call would fail; close the functions by `ServerHandle::close`",
+                "a limit of 0, with which every call would fail; close the functions by `ServerHandle::close`",
             );
         }
         let quota = |rate: u32| {
@@ -310,6 +312,7 @@ mod tests {
         };
         assert!(why(|_| ()).starts_with("`Server::limits_for(\"a.*\", …)` sets no limit"));
         assert!(why(|limits| limits.burst = Some(1)).contains("a `burst`, which needs `rate`"));
-        assert!(why(|limits| limits.rate = Some(0)).contains("a rate or a burst of 0"));
+        assert!(why(|limits| limits.rate = Some(0)).contains("a limit of 0"));
+        assert!(why(|limits| limits.in_flight_per_caller = Some(0)).contains("a limit of 0"));
     }
 }

@@ -22,7 +22,8 @@ use crate::wire::{Way, WireError, plain_format, read_error, reply};
 ///
 /// A server asks [`claim`](Self::claim) first. If the answer is [`KeyClaim::Run`] it runs the function, and then calls
 /// [`complete`](Self::complete) with the reply. If the function was not run after all, because the call was refused, it calls
-/// [`release`](Self::release).
+/// [`release`](Self::release). A store that panics, or has not answered after [`Limits::call`](crate::Limits::call), counts as
+/// one that has answered with an error.
 ///
 /// If the process ends between the work of the function and `complete`, the work is done and its reply is not stored. So a
 /// function whose work is in the same database stores the reply itself, in one transaction with its work:

@@ -454,10 +454,6 @@ impl<A: Send, R> Call<A, R> {
             return Err(no_time(name));
         }
         let time = CallDeadline { deadline, allowed };
-        if let Route::Remote(service) = &scope.way {
-            service.admit(name, now)?;
-        }
-
         if serving.is_some() || !scope.headers.is_empty() {
             let headers = &mut options.get_or_insert_default().headers;
             let own = std::mem::replace(headers, scope.headers.clone());
@@ -474,6 +470,10 @@ impl<A: Send, R> Call<A, R> {
         let own_priority = options.as_ref().and_then(|options| options.priority);
         if let Some(priority) = own_priority.or(policy.priority).or_else(inherited) {
             priority.put(&mut options.get_or_insert_default().headers);
+        }
+        if let Route::Remote(service) = &scope.way {
+            let headers = options.as_ref().map_or(&*NO_HEADERS, |options| &options.headers);
+            service.admit(name, headers, *method, now)?;
         }
         let has_token = |options: &Option<Box<CallOptions>>| {
             options.as_ref().is_some_and(|options| options.headers.contains_key(AUTHORIZATION))

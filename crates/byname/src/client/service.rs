@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -39,6 +40,7 @@ use crate::limits_and_timeouts::Limits;
 use crate::metadata;
 use crate::method::Method;
 use crate::outcome::Failure;
+use crate::priority::Priority;
 use crate::request::Reply;
 use crate::runtime::BoxFuture;
 
@@ -106,7 +108,7 @@ impl Service {
         ExplainedService {
             url: self.url(),
             repetitions: self.budget.tokens(now),
-            held_back: self.throttle.held_back(now, self.budget.calls()),
+            held_back: self.throttle.held_back(now),
             limits: self.limits().clone(),
             known,
             replicas,
@@ -187,7 +189,7 @@ impl Service {
                         error.without_retry()
                     }
                 };
-                self.throttle.failed(&error, now, self.budget.calls());
+                self.throttle.failed(&error, priority(&outgoing.headers, outgoing.method), now);
                 return Reply { result: Err(attempts.conclude(error).into()), ..done };
             }
         })
@@ -360,14 +362,25 @@ impl Service {
 
     /// Whether a call may be sent to this service, which may have refused others.
     #[inline]
-    pub(super) fn admit(&self, name: &str, now: Instant) -> Result<(), Error> {
-        self.throttle.admit(name, now, self.budget.calls(), random_fraction)
+    pub(super) fn admit(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        method: Option<&Method>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        self.throttle.admit(name, || priority(headers, method), now, random_fraction)
     }
 
     /// A call was made.
     pub(super) fn deposit(&self) {
         self.budget.deposit(Instant::now);
     }
+}
+
+/// How important a call is, as far as its caller knows.
+fn priority(headers: &HeaderMap, method: Option<&Method>) -> Priority {
+    Priority::said(headers).or(method.map(|method| method.priority)).unwrap_or_default()
 }
 
 /// Whether a call has its answer. A failure that another replica might not have is none.

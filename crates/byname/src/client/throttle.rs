@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 use crate::error::{Code, Error, Executed};
 use crate::limits_and_timeouts::Limit;
+use crate::priority::Priority;
 
 /// The throttle of all calls of a client, as in "Handling Overload" of Google's book on site reliability. A service that
-/// refuses more than half of the calls gets about twice as many as it accepts, and [`ALWAYS`] a second besides.
+/// refuses more than half of the calls of a priority gets about twice as many of them as it accepts, and [`ALWAYS`] a second
+/// besides. A server refuses the least important calls first, so the more important ones are not held back for these.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// Whether there were refusals lately. As long as there were none, a call costs the look at this.
@@ -19,8 +21,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Whether a call may be sent. `calls` is the number of all calls of the client until `now`, modulo 2^32, and `chance` is
-    /// random, from 0 to 1.
+    /// Whether a call may be sent. `chance` is random, from 0 to 1.
     ///
     /// # Errors
     ///
@@ -29,57 +30,63 @@ impl Throttle {
     pub(super) fn admit(
         &self,
         name: &str,
+        priority: impl FnOnce() -> Priority,
         now: Instant,
-        calls: u32,
         chance: impl FnOnce() -> f64,
     ) -> Result<(), Error> {
         if !self.is_active.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.admit_lately_refused(name, now, calls, chance())
+        self.admit_lately_refused(name, priority(), now, chance())
     }
 
     #[cold]
-    fn admit_lately_refused(&self, name: &str, now: Instant, calls: u32, chance: f64) -> Result<(), Error> {
+    fn admit_lately_refused(&self, name: &str, priority: Priority, now: Instant, chance: f64) -> Result<(), Error> {
         let mut counts = self.counts();
         let Some(lately) = counts.as_mut() else {
             return Ok(());
         };
-        lately.count(calls, now);
-        if lately.refused < FORGOTTEN {
+        lately.decay(now);
+        if lately.levels.iter().all(|level| level.refused < FORGOTTEN) {
             *counts = None;
             self.is_active.store(false, Ordering::Relaxed);
             return Ok(());
         }
-        if chance >= lately.held_back() {
+        let level = &mut lately.levels[priority as usize];
+        let is_held_back = chance < level.held_back();
+        level.calls += 1.0;
+        if !is_held_back {
             return Ok(());
         }
-        let refused = lately.refused / lately.calls * 100.0;
+        level.refused += 1.0;
+        let refused = level.refused / level.calls * 100.0;
         let why = format!(
-            "`{name}` was not sent, because {refused:.0} % of the latest calls of this client were refused; the last refusal \
-             was: {}",
+            "`{name}` was not sent, because {refused:.0} % of the latest calls of this client with priority `{priority}` were \
+             refused; the last refusal was: {}",
             lately.last
         );
-        lately.hold_back();
         Err(Error::refused(lately.code, why).with_retry_after(MEMORY))
     }
 
-    /// A call has failed. `calls` is the number of all calls until `now`.
-    pub(super) fn failed(&self, error: &Error, now: Instant, calls: u32) {
+    /// A call has failed.
+    pub(super) fn failed(&self, error: &Error, priority: Priority, now: Instant) {
         if is_refusal(error) {
             let mut counts = self.counts();
-            let counts = counts.get_or_insert_with(|| CallCounts::new(calls, now));
-            counts.refuse(calls, now);
+            let counts = counts.get_or_insert_with(|| CallCounts::new(now));
+            counts.decay(now);
+            counts.levels[priority as usize].refuse();
             (counts.code, counts.last) = (error.code(), error.message().to_owned());
             self.is_active.store(true, Ordering::Relaxed);
         }
     }
 
     /// The share of calls that are not sent now.
-    pub(super) fn held_back(&self, now: Instant, calls: u32) -> f64 {
+    pub(super) fn held_back(&self, now: Instant) -> f64 {
         self.counts().as_mut().map_or(0.0, |counts| {
-            counts.count(calls, now);
-            counts.held_back()
+            counts.decay(now);
+            let calls: f64 = counts.levels.iter().map(|level| level.calls).sum();
+            let held_back: f64 = counts.levels.iter().map(|level| level.calls * level.held_back()).sum();
+            if calls > 0.0 { held_back / calls } else { 0.0 }
         })
     }
 
@@ -108,19 +115,16 @@ const MEMORY: Duration = Duration::from_millis(200);
 /// How many calls are sent for each that is accepted. More than one, so that the client soon notices that the service accepts
 /// more.
 const FOR_EACH_ACCEPTED: f64 = 2.0;
-/// How many calls a second are sent at least.
+/// How many calls of each priority a second are sent at least.
 const ALWAYS: f64 = 10.0;
 /// As few refusals as this are forgotten.
 const FORGOTTEN: f64 = 0.5;
 
-/// How many calls there were lately, and how many of them were refused, by the service or here. A state machine without a
-/// clock.
+/// How many calls there were lately since the first refusal, and how many of them were refused, by the service or here. A state
+/// machine without a clock.
 #[derive(Debug)]
 struct CallCounts {
-    calls: f64,
-    refused: f64,
-    /// How many calls were counted, and when.
-    counted: u32,
+    levels: [LevelCounts; Priority::ALL.len()],
     at: Instant,
     /// That of the last refusal by the service.
     code: Code,
@@ -128,31 +132,33 @@ struct CallCounts {
     last: String,
 }
 
+/// The calls of one priority.
+#[derive(Clone, Copy, Debug, Default)]
+struct LevelCounts {
+    calls: f64,
+    refused: f64,
+}
+
 impl CallCounts {
-    fn new(counted: u32, at: Instant) -> Self {
-        Self { calls: 0.0, refused: 0.0, counted, at, code: Code::Unavailable, last: String::new() }
+    fn new(at: Instant) -> Self {
+        Self { levels: Default::default(), at, code: Code::Unavailable, last: String::new() }
     }
 
-    fn count(&mut self, calls: u32, now: Instant) {
+    fn decay(&mut self, now: Instant) {
         let kept = (-now.saturating_duration_since(self.at).as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        // Of several threads one may have read the number before others, and comes here after them.
-        let more = u32::try_from(calls.wrapping_sub(self.counted).cast_signed()).unwrap_or(0);
-        self.calls = self.calls * kept + f64::from(more);
-        self.refused *= kept;
-        (self.counted, self.at) = (self.counted.wrapping_add(more), self.at.max(now));
+        for level in &mut self.levels {
+            level.calls *= kept;
+            level.refused *= kept;
+        }
+        self.at = self.at.max(now);
     }
+}
 
-    fn refuse(&mut self, calls: u32, now: Instant) {
-        self.count(calls, now);
+impl LevelCounts {
+    fn refuse(&mut self) {
         self.refused += 1.0;
         // It may have been sent before the counting began.
         self.calls = self.calls.max(self.refused);
-    }
-
-    /// A call was not sent.
-    fn hold_back(&mut self) {
-        self.calls += 1.0;
-        self.refused += 1.0;
     }
 
     fn held_back(&self) -> f64 {
@@ -172,13 +178,12 @@ mod tests {
     struct Client {
         throttle: Throttle,
         now: Instant,
-        calls: u32,
         chance: fastrand::Rng,
     }
 
     impl Client {
         fn new() -> Self {
-            Self { throttle: Throttle::default(), now: Instant::now(), calls: 0, chance: fastrand::Rng::with_seed(7) }
+            Self { throttle: Throttle::default(), now: Instant::now(), chance: fastrand::Rng::with_seed(7) }
         }
 
         /// Makes `a_second` calls a second for `seconds`. The service accepts `accepted` of them a second, evenly. Returns how
@@ -191,15 +196,14 @@ mod tests {
                     self.now += Duration::from_secs(1) / a_second;
                     room = f64::min(room + f64::from(accepted) / f64::from(a_second), 10.0);
                     let chance = self.chance.f64();
-                    if self.throttle.admit("f", self.now, self.calls, || chance).is_err() {
+                    if self.throttle.admit("f", || Priority::Normal, self.now, || chance).is_err() {
                         continue;
                     }
-                    self.calls = self.calls.wrapping_add(1);
                     came += 1;
                     if room >= 1.0 {
                         room -= 1.0;
                     } else {
-                        self.throttle.failed(&busy(), self.now, self.calls);
+                        self.throttle.failed(&busy(), Priority::Normal, self.now);
                     }
                 }
             }
@@ -254,28 +258,25 @@ mod tests {
     fn a_call_that_is_held_back_has_the_code_of_the_refusals() {
         for refusal in [busy(), Error::refused(Code::Unavailable, "it stops")] {
             let (throttle, now) = (Throttle::default(), Instant::now());
-            (1..=1000).for_each(|calls| throttle.failed(&refusal, now, calls));
-            let held_back = throttle.admit("f", now, 1000, || 0.0).unwrap_err();
+            (1..=1000).for_each(|_| throttle.failed(&refusal, Priority::Normal, now));
+            let held_back = throttle.admit("f", || Priority::Normal, now, || 0.0).unwrap_err();
             assert_eq!((held_back.code(), held_back.executed()), (refusal.code(), Executed::No));
             assert!(held_back.message().ends_with(refusal.message()), "{held_back}");
         }
     }
 
-    /// A thread reads the number of calls, and another one that read a greater number comes first.
     #[test]
-    fn numbers_of_calls_may_come_out_of_order() {
+    fn important_calls_are_not_held_back_for_others() {
         let (throttle, now) = (Throttle::default(), Instant::now());
-        for calls in (1..=1000).chain([998, 1001, 1000]) {
-            throttle.failed(&busy(), now, calls);
-        }
-        assert!(throttle.admit("f", now, 999, || 0.5).is_err());
-        assert!(throttle.held_back(now, 1001) > 0.9);
-        // Also where the number begins again.
-        let throttle = Throttle::default();
-        for calls in (u32::MAX - 500..=u32::MAX).chain(0..500).chain([u32::MAX, 498]) {
-            throttle.failed(&busy(), now, calls);
-        }
-        assert!(throttle.held_back(now, 500) > 0.9);
+        (1..=1000).for_each(|_| throttle.failed(&busy(), Priority::Batch, now));
+        let admit = |priority| throttle.admit("f", || priority, now, || 0.5);
+        (1..=1000).for_each(|_| assert!(admit(Priority::Critical).is_ok()));
+        let held_back = admit(Priority::Batch).unwrap_err();
+        assert!(held_back.message().contains("with priority `batch` were refused"), "{held_back}");
+        let share = throttle.held_back(now);
+        assert!((0.4..0.6).contains(&share), "{share}");
+        (1..=1000).for_each(|_| throttle.failed(&busy(), Priority::Critical, now));
+        assert!(admit(Priority::Critical).is_err());
     }
 
     #[test]

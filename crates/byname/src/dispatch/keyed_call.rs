@@ -1,6 +1,9 @@
 //! The mode of [`Dispatch`] for calls with a key, which run once: [`KeyedCall`].
 
+use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -12,11 +15,12 @@ use tracing::Instrument as _;
 use super::{Dispatch, late, late_by};
 use crate::admission::CallerTrust;
 use crate::arguments::EncodedArguments;
+use crate::catch_panic::{Panicked, caught};
 use crate::codec::{self, Codec, canonical_hash};
-use crate::deadline::before;
+use crate::deadline::{before, later};
 use crate::error::{Code, Error, Executed};
 use crate::idempotency_key::{IdempotencyKey, REPLAYED, key_of};
-use crate::key_store::{KeyClaim, KeyStore, StoredReply};
+use crate::key_store::{KeyClaim, KeyStore, KeyStoreFuture, StoredReply};
 use crate::key_window::{KeyWindow, KeyedStart};
 use crate::limits_and_timeouts::{Limit, Limits};
 use crate::method::Method;
@@ -175,8 +179,9 @@ impl RunningKey {
     async fn run(mut self, entry: Arc<RegistryEntry>, mut request: Request) {
         let name = Arc::clone(&request.name);
         let store = self.dispatch.keyed.store.clone();
+        let limit = self.dispatch.limits.call;
         if let Some(store) = &store {
-            let refused = match store.claim(&self.key).await {
+            let refused = match of_store(limit, || store.claim(&self.key)).await {
                 Ok(KeyClaim::Run) => None,
                 Ok(KeyClaim::Reply(reply)) if reply.has_arguments_of(&self.key) => {
                     self.dispatch.keyed.window().released(&self.key);
@@ -207,8 +212,8 @@ impl RunningKey {
             None => false,
             Some(store) => {
                 let told = match is_kept {
-                    true => store.complete(&self.key, &reply).await,
-                    false => store.release(&self.key).await,
+                    true => of_store(limit, || store.complete(&self.key, &reply)).await,
+                    false => of_store(limit, || store.release(&self.key)).await,
                 };
                 if let Err(why) = &told {
                     tracing::error!(
@@ -239,7 +244,7 @@ impl RunningKey {
 }
 
 impl Drop for RunningKey {
-    /// The runtime ends, or the store panicked.
+    /// The runtime ends.
     fn drop(&mut self) {
         if self.is_over {
             return;
@@ -251,6 +256,21 @@ impl Drop for RunningKey {
             window.released(&self.key);
         }
     }
+}
+
+/// What a store answers, within this time. A store that panics or never answers must not keep the key for ever.
+async fn of_store<'a, T>(
+    limit: Duration,
+    ask: impl FnOnce() -> KeyStoreFuture<'a, T>,
+) -> Result<T, Box<dyn StdError + Send + Sync>> {
+    let panicked = || "it has panicked".into();
+    let mut asked = caught(ask).map_err(|Panicked| panicked())?;
+    let answer = poll_fn(|cx| match caught(|| asked.as_mut().poll(cx)) {
+        Ok(polled) => polled,
+        Err(Panicked) => Poll::Ready(Err(panicked())),
+    });
+    let late = || Err(format!("it has not answered within {limit:?}, which is `Limits::call` of the server").into());
+    before(later(Instant::now(), limit), answer).await.unwrap_or_else(late)
 }
 
 /// The key of a call.
@@ -302,16 +322,16 @@ fn hash(method: &Method, args: &EncodedArguments) -> Result<[u8; 20], Error> {
         invalid(why.unwrap_or_else(|| "they are neither an array nor an object".to_owned()))
     };
     let mut hashes = Vec::new();
-    if !args.positional.is_empty() {
-        let items = codec::items(args.codec, &args.positional).ok_or_else(|| unreadable(&args.positional))?;
-        for (at, item) in items.iter().enumerate() {
-            let name = method.params.get(at).map_or_else(|| at.to_string(), |param| param.name.to_string());
-            hashes.push((name, canonical_hash(args.codec, item).map_err(invalid)?));
+    // A frame does not say which part is which: each is an array or a map.
+    for part in [&args.positional, &args.keyword].into_iter().filter(|part| !part.is_empty()) {
+        if let Some(items) = codec::items(args.codec, part) {
+            for (at, item) in items.iter().enumerate() {
+                let name = method.params.get(at).map_or_else(|| at.to_string(), |param| param.name.to_string());
+                hashes.push((name, canonical_hash(args.codec, item).map_err(invalid)?));
+            }
+            continue;
         }
-    }
-    if !args.keyword.is_empty() {
-        let entries = codec::entries(args.codec, &args.keyword).ok_or_else(|| unreadable(&args.keyword))?;
-        for (name, value) in entries {
+        for (name, value) in codec::entries(args.codec, part).ok_or_else(|| unreadable(part))? {
             hashes.push((name.into_owned(), canonical_hash(args.codec, value).map_err(invalid)?));
         }
     }
@@ -383,7 +403,7 @@ fn elsewhere(first: InstanceId) -> Error {
 }
 
 fn without_reply(name: &str) -> Error {
-    let why = format!("`{name}` ended without a reply: the server was stopping, or its key store has panicked");
+    let why = format!("`{name}` ended without a reply because the server was stopping");
     Error::new(Code::Unavailable, why)
 }
 

@@ -22,7 +22,6 @@ fn numbers() -> impl futures_util::Stream<Item = u32> {
 #[derive(Clone, Copy)]
 enum Store {
     Fails,
-    Panics,
     RunsElsewhere,
 }
 
@@ -31,7 +30,6 @@ impl KeyStore for Store {
         Box::pin(async {
             match self {
                 Store::Fails => Err("it is down".into()),
-                Store::Panics => panic!("the store has a defect"),
                 Store::RunsElsewhere => Ok(KeyClaim::RunsElsewhere),
             }
         })
@@ -108,11 +106,6 @@ pub(super) async fn keys(page: &mut Page) {
     for (title, store, remedy) in [
         ("The store of the keys has failed", Store::Fails, "Repair the store. The log of the server has its error."),
         ("Another server runs the call", Store::RunsElsewhere, "Wait, and send the call again with the same key."),
-        (
-            "A call with a key has ended without a reply",
-            Store::Panics,
-            "Send the call again with the same key. If the store has panicked, the log of the server says where.",
-        ),
     ] {
         let with_store = Running::new(server().key_store(store)).await;
         let client = with_store.client().policy("*", |policy| policy.attempts = 1);

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::StoreFault::*;
 use crate::harness::foreign::{Foreign, answer};
 use crate::harness::{BankError, Raw, Running, post_with, raw, within};
 use byname::{
@@ -116,6 +117,8 @@ async fn a_duplicate_gets_the_first_reply_by_every_way_in() {
             assert_eq!(within(Bank::on(client).pay(7, 1999).idempotency_key(&key)).await, Ok(paid));
             let by_name = client.call::<u64>("pay", serde_json::json!({"cents": 1999, "order": 7}));
             assert_eq!(within(by_name.idempotency_key(&key)).await.unwrap(), paid);
+            let by_position = client.call::<u64>("pay", (7, 1999)).idempotency_key(&key);
+            assert_eq!(within(by_position).await, Ok(paid));
         }
         let (ret, result) = (format!(r#"{{"ret":{paid}}}"#), format!(r#"{{"jsonrpc":"2.0","result":{paid},"id":1}}"#));
         for (path, body, expected) in [
@@ -568,6 +571,24 @@ struct Stored {
     claim_fails: bool,
     complete_fails: bool,
     runs_elsewhere: bool,
+    /// What it does in place of an answer.
+    fault: Option<StoreFault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum StoreFault {
+    ClaimPanics,
+    ClaimHangs,
+    CompletePanics,
+    CompleteHangs,
+}
+
+impl Stored {
+    /// Panics, or says whether to hang.
+    fn has_fault(&self, panics: StoreFault, hangs: StoreFault) -> bool {
+        assert!(self.fault != Some(panics), "on purpose");
+        self.fault == Some(hangs)
+    }
 }
 
 impl SharedStore {
@@ -576,14 +597,18 @@ impl SharedStore {
     }
 
     fn set(&self, change: impl FnOnce(&mut Stored)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl KeyStore for SharedStore {
     fn claim<'a>(&'a self, key: &'a IdempotencyKey) -> KeyStoreFuture<'a, KeyClaim> {
+        let hangs = self.0.lock().unwrap_or_else(PoisonError::into_inner).has_fault(ClaimPanics, ClaimHangs);
         Box::pin(async move {
-            let mut stored = self.0.lock().unwrap();
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let mut stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             stored.says.push(format!("claim {key}"));
             match stored.replies.get(key.as_str()) {
                 _ if stored.claim_fails => Err("the database is down".into()),
@@ -596,7 +621,12 @@ impl KeyStore for SharedStore {
 
     fn complete<'a>(&'a self, key: &'a IdempotencyKey, reply: &'a StoredReply) -> KeyStoreFuture<'a, ()> {
         Box::pin(async move {
-            let mut stored = self.0.lock().unwrap();
+            let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let hangs = lock().has_fault(CompletePanics, CompleteHangs);
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let mut stored = lock();
             stored.says.push(format!("complete {key}"));
             if stored.complete_fails {
                 return Err("the disk is full".into());
@@ -666,6 +696,27 @@ async fn a_store_that_fails_is_said_honestly() {
     assert_eq!(pay("a").await, Ok(1), "this server has kept it");
     store.set(|stored| stored.complete_fails = false);
     assert_eq!((pay("b").await, pay("b").await), (Ok(2), Ok(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_or_hangs_has_failed() {
+    for fault in [ClaimPanics, ClaimHangs, CompletePanics, CompleteHangs] {
+        let (bank, store) = (Bank::default(), SharedStore::default());
+        let client = Client::local(&bank.server().key_store(store.clone())).unwrap();
+        let client = client.policy("*", |policy| policy.attempts = 1);
+        let pay = || Bank::on(&client).pay(7, 1999).idempotency_key("k").timeout(Duration::from_secs(100));
+        store.set(|stored| stored.fault = Some(fault));
+        let first = pay().await;
+        if [ClaimPanics, ClaimHangs].contains(&fault) {
+            let refused = first.unwrap_err();
+            assert_eq!((refused.code(), refused.executed()), (Code::Unavailable, Executed::No), "{fault:?}: {refused}");
+        } else {
+            assert_eq!(first, Ok(1), "{fault:?}: the caller gets its reply");
+        }
+        assert_eq!(bank.paid(), u32::from(![ClaimPanics, ClaimHangs].contains(&fault)), "{fault:?}");
+        store.set(|stored| stored.fault = None);
+        assert_eq!((pay().await, pay().await), (Ok(1), Ok(1)), "{fault:?}");
+    }
 }
 
 /// The transaction of a function has stored the reply, but the server has ended before its own word.
