@@ -26,11 +26,11 @@ use crate::error::{Code, Error};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionLimits {
-    /// The most calls in flight.
+    /// The most calls in flight. 0 refuses all.
     pub in_flight: Option<usize>,
-    /// The most calls in flight of one caller.
+    /// The most calls in flight of one caller. 0 refuses all.
     pub in_flight_per_caller: Option<usize>,
-    /// The most calls a second.
+    /// The most calls a second, at least 1.
     pub rate: Option<u32>,
     /// The most calls of one caller a second.
     pub rate_per_caller: Option<u32>,
@@ -93,11 +93,9 @@ impl FunctionLimit {
         if burst.is_some() && !is_rated {
             return invalid("a `burst`, which needs `rate` or `rate_per_caller`");
         }
-        let is_zero =
-            [rate, rate_per_caller, burst].contains(&Some(0)) || [in_flight, in_flight_per_caller].contains(&Some(0));
-        if is_zero {
+        if [rate, rate_per_caller, burst].contains(&Some(0)) {
             return invalid(
-                "a limit of 0, with which every call would fail; close the functions by `ServerHandle::close`",
+                "a rate or a burst of 0, with which every call would fail; close the functions by `ServerHandle::close`",
             );
         }
         let quota = |rate: u32| {
@@ -312,7 +310,6 @@ mod tests {
         };
         assert!(why(|_| ()).starts_with("`Server::limits_for(\"a.*\", …)` sets no limit"));
         assert!(why(|limits| limits.burst = Some(1)).contains("a `burst`, which needs `rate`"));
-        assert!(why(|limits| limits.rate = Some(0)).contains("a limit of 0"));
-        assert!(why(|limits| limits.in_flight_per_caller = Some(0)).contains("a limit of 0"));
+        assert!(why(|limits| limits.rate = Some(0)).contains("a rate or a burst of 0"));
     }
 }

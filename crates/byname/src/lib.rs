@@ -167,7 +167,6 @@ pub use client::{
 pub use codec::{Bytes, Codec};
 pub use context::Context;
 pub use error::{CallError, Code, Error, Executed, Internal, Kind, MethodError};
-#[doc(hidden)]
 pub use function_limits::FunctionLimits;
 pub use handler::Handler;
 pub use handler::{Callable, Contract, Fake, Function, FunctionName, Inject, Instance};

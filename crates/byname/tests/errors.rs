@@ -1697,7 +1697,7 @@ async fn limits(page: &mut Page) {
     page.add(
         "A connection has too many functions running",
         of_json(serde_json::from_slice(&http2.until(frames::DATA).await.payload).unwrap()),
-        "Only a client that cancels calls while they run gets this error. Wait for replies, or use more connections.",
+        "Only a client that cancels calls while they run gets this error; a call ends so at its deadline too. Wait for replies, use more connections, or make fewer calls than the server can run.",
     );
     release.add_permits(most as usize);
 }
@@ -2317,6 +2317,16 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("it has a key, and the server that may have run it has not said", "as above"),
     ("the call ran before, but its reply can't be converted", "only a reply that no codec has written is so"),
     ("they are neither an array nor an object", "its way in has seen to that"),
+    ("% of the latest calls of this client with priority", "a part of what a client that holds calls back says"),
+    ("the page could not be made", "code of the user has ended its thread"),
+    ("this limit is set on a line before", "the log's: a file of limits, as its other mistakes"),
+    ("the server was built without the feature `schema`", "a note in the schema document"),
+    ("it refuses some values of its shape", "a reason in `ServiceSchema::open`"),
+    ("it copies the value before it looks at it", "as above"),
+    ("it contains itself in a way that can't be tried", "as above"),
+    ("it is too large, or took too long", "as above"),
+    ("its code has panicked", "as above"),
+    ("what it takes is not known", "as above"),
     ("ended without a reply because the server was stopping", "its runtime ends at that moment"),
     ("it has panicked", "the log's: what a key store did"),
     ("it has not answered within {limit:?}", "as above"),

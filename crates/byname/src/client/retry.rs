@@ -90,8 +90,9 @@ impl Attempts {
     ) -> AfterFailure {
         let Some(cost) = self.cost(error) else {
             if self.repetition == Repetition::KeyIsLost && error.executed() == Executed::Unknown && can_pass(error) {
-                self.missing =
-                    Some("it has a key, and the server that may have run it has not said that it knows keys");
+                self.missing = Some(
+                    "it has a key, and the server that may have run it has not said on its connection that it knows keys",
+                );
             }
             return AfterFailure::GiveUp;
         };
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(attempts.failed(&error, 1.0, LONG, no_budget), AfterFailure::GiveUp);
         assert_eq!(
             attempts.conclude(error).message(),
-            "broken\nnot sent again: it has a key, and the server that may have run it has not said that it knows keys"
+            "broken\nnot sent again: it has a key, and the server that may have run it has not said on its connection that it knows keys"
         );
     }
 

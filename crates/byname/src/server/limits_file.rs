@@ -44,8 +44,18 @@ impl LimitsFile {
 fn parse(content: &[u8], start: &Limits) -> Result<LimitsOfFile, String> {
     let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())?;
     let mut said = LimitsOfFile { limits: start.clone(), closed: Vec::new() };
+    let mut names = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
+        let name = line.split_once('=').map(|(name, _)| name.trim());
+        if name.is_some_and(|name| names.contains(&name)) {
+            return Err(format!(
+                "line {}: {}: this limit is set on a line before; remove one",
+                number + 1,
+                quoted(line)
+            ));
+        }
+        names.extend(name);
         if !line.is_empty() {
             said.take(line).map_err(|why| format!("line {}: {}: {why}", number + 1, quoted(line)))?;
         }
@@ -127,6 +137,8 @@ mod tests {
             let why = read(&format!("\n{wrong}\n")).unwrap_err();
             assert!(why.starts_with(&format!("line 2: `{wrong}`: ")), "{why}");
         }
+        let twice = read("drain = 5s\nin_flight = 1\nin_flight=2\n").unwrap_err();
+        assert_eq!(twice, "line 3: `in_flight=2`: this limit is set on a line before; remove one");
     }
 
     #[test]

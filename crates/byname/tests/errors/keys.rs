@@ -92,7 +92,7 @@ pub(super) async fn keys(page: &mut Page) {
     page.add(
         "There is no room for another key",
         raw(full.address, post_with("/rpc/pay", "idempotency-key: k\r\n", "[7]")).await,
-        "Try again after `retry_after`. Raise `Limits::key_bytes`, or lower `Limits::key_window`.",
+        "Try again after `retry_after`. Raise `Limits::key_bytes`, or lower `Limits::key_window`. A key takes about half a KiB, and its reply.",
     );
     let small = Running::new(server().limits(|limits| limits.key_bytes = 530)).await;
     let request = post_with("/rpc/pay", "idempotency-key: k\r\n", "[1000000000000000000]");
@@ -120,7 +120,7 @@ pub(super) async fn keys(page: &mut Page) {
     page.add(
         "An interceptor has set a key on a call within the process",
         failed(add::on(&local.unwrap(), 1, 2).await),
-        "Set the key where the call is made.",
+        "Set the key where the call is made. Calls that have a key already are not concerned.",
     );
 }
 

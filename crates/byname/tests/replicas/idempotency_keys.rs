@@ -555,7 +555,7 @@ async fn a_call_whose_server_is_not_known_is_not_repeated() {
     cutter.cut.notify_one();
     let error = within(call).await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::Unavailable, Executed::Unknown), "{error}");
-    assert!(error.message().contains("has not said that it knows keys"), "{error}");
+    assert!(error.message().contains("has not said on its connection that it knows keys"), "{error}");
 }
 
 // Stores.
