@@ -541,6 +541,11 @@ fn milliseconds(text: &str) -> std::result::Result<u64, (&'static str, &'static 
 }
 
 fn priority(setting: &Setting, errors: &mut Errors) -> Option<Ident> {
+    const EXPECTED: &str = "write `\"critical\"`, `\"default\"`, `\"sheddable\"` or `\"batch\"`";
+    if let Some(Expr::Path(path)) = &setting.value {
+        errors.at(path, "a priority is a string", EXPECTED);
+        return None;
+    }
     let text = setting.string(errors)?;
     let variant = match text.value().as_str() {
         "batch" => "Batch",
@@ -548,11 +553,7 @@ fn priority(setting: &Setting, errors: &mut Errors) -> Option<Ident> {
         "default" => "Normal",
         "critical" => "Critical",
         _ => {
-            errors.at(
-                &text,
-                "this is not a priority",
-                "write `\"critical\"`, `\"default\"`, `\"sheddable\"` or `\"batch\"`",
-            );
+            errors.at(&text, "this is not a priority", EXPECTED);
             return None;
         }
     };

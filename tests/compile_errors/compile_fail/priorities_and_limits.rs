@@ -21,6 +21,9 @@ pub async fn with_a_type() {}
 #[rpc(in_flight)]
 pub async fn no_number() {}
 
+#[rpc(priority = normal)]
+pub async fn a_word() {}
+
 #[rpc(priority = "batch")]
 impl Counter {}
 

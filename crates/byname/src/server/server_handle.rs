@@ -41,6 +41,15 @@ pub struct ServerHandle {
     dispatch: Arc<Dispatch>,
 }
 
+/// Opens what a file has closed once it is no longer followed, because only the file could.
+struct OpenedAtTheEnd<'d>(&'d Dispatch);
+
+impl Drop for OpenedAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.closed().closed_by_file(Vec::new());
+    }
+}
+
 impl ServerHandle {
     pub(super) fn new(dispatch: Arc<Dispatch>) -> Self {
         Self { dispatch }
@@ -88,7 +97,8 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Opens functions that were closed by this pattern. Returns whether they were.
+    /// Opens functions that were closed by this pattern with [`close`](Self::close). Returns whether they were. What a file has closed
+    /// is opened by the file.
     ///
     /// # Errors
     ///
@@ -107,7 +117,8 @@ impl ServerHandle {
         self.dispatch.closed().patterns().into_iter().map(|closed| closed.pattern.to_string()).collect()
     }
 
-    /// Reads a file once a second, and does what it says, until this future is dropped. Operators change a server with it:
+    /// Reads a file once a second, and does what it says, until this future is dropped. Then what it has closed is opened, and its
+    /// limits stay. Operators change a server with it:
     ///
     /// ```text
     /// # A comment
@@ -131,6 +142,7 @@ impl ServerHandle {
         let start = self.dispatch.limits().clone();
         async move {
             let (mut file, mut warned) = (LimitsFile::default(), None);
+            let _opens = OpenedAtTheEnd(&this.dispatch);
             loop {
                 let reading = path.clone();
                 // Files may be slow.

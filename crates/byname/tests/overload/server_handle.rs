@@ -139,5 +139,11 @@ async fn a_file_changes_the_server_and_what_is_wrong_in_it_is_logged_once() {
     in_flight(10_000).await;
     assert!(!log.lines().iter().any(|line| line.contains("matches no function")), "once is enough");
     assert_eq!(handle.closed().len(), 0);
+    // Only the file could open what it has closed.
+    fs::write(&path, "in_flight = 7\nclose reports.* 10s\n").unwrap();
+    in_flight(7).await;
+    assert_eq!(handle.closed().len(), 1);
     following.abort();
+    assert!(following.await.unwrap_err().is_cancelled());
+    assert_eq!((handle.closed().len(), handle.limits().in_flight), (0, 7));
 }
