@@ -59,9 +59,9 @@ impl Service {
     pub(super) fn new(target: ServiceTarget, limits: Limits, frames: Option<Codec>, compress: bool) -> Arc<Self> {
         let http = HttpConnections::new(target, limits, frames, compress);
         let frames = http.frames().cloned();
-        let (http, budget) = (Arc::new(http), RetryBudget::new(Instant::now()));
-        let service =
-            Arc::new(Self { http, frames, budget, throttle: Throttle::default(), hedging: Hedging::default() });
+        let now = Instant::now();
+        let (http, budget, throttle) = (Arc::new(http), RetryBudget::new(now), Throttle::new(now));
+        let service = Arc::new(Self { http, frames, budget, throttle, hedging: Hedging::default() });
         let weak: Weak<Self> = Arc::downgrade(&service);
         explained_clients::add(weak);
         service
@@ -189,7 +189,7 @@ impl Service {
                         error.without_retry()
                     }
                 };
-                self.throttle.failed(&error, priority(&outgoing.headers, outgoing.method), now);
+                self.throttle.failed(&error, priority(&outgoing.headers, outgoing.method), now, self.budget.calls());
                 return Reply { result: Err(attempts.conclude(error).into()), ..done };
             }
         })
@@ -369,7 +369,7 @@ impl Service {
         method: Option<&Method>,
         now: Instant,
     ) -> Result<(), Error> {
-        self.throttle.admit(name, || priority(headers, method), now, random_fraction)
+        self.throttle.admit(name, || priority(headers, method), now, || self.budget.calls(), random_fraction)
     }
 
     /// A call was made.

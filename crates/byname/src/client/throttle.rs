@@ -13,15 +13,29 @@ use crate::priority::Priority;
 /// The throttle of all calls of a client, as in "Handling Overload" of Google's book on site reliability. A service that
 /// refuses more than half of the calls of a priority gets about twice as many of them as it accepts, and [`ALWAYS`] a second
 /// besides. A server refuses the least important calls first, so the more important ones are not held back for these.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Throttle {
     /// Whether there were refusals lately. As long as there were none, a call costs the look at this.
     is_active: AtomicBool,
-    counts: Mutex<Option<CallCounts>>,
+    counts: Mutex<Counting>,
+}
+
+#[derive(Debug)]
+enum Counting {
+    /// There were no refusals lately. So many calls were made until then, modulo 2^32.
+    Off {
+        calls: u32,
+        since: Instant,
+    },
+    On(CallCounts),
 }
 
 impl Throttle {
-    /// Whether a call may be sent. `chance` is random, from 0 to 1.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { is_active: AtomicBool::new(false), counts: Mutex::new(Counting::Off { calls: 0, since: now }) }
+    }
+
+    /// Whether a call may be sent. `chance` is random, from 0 to 1. `calls` is the number of all calls until `now`, modulo 2^32.
     ///
     /// # Errors
     ///
@@ -32,23 +46,31 @@ impl Throttle {
         name: &str,
         priority: impl FnOnce() -> Priority,
         now: Instant,
+        calls: impl FnOnce() -> u32,
         chance: impl FnOnce() -> f64,
     ) -> Result<(), Error> {
         if !self.is_active.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.admit_lately_refused(name, priority(), now, chance())
+        self.admit_lately_refused(name, priority(), now, calls(), chance())
     }
 
     #[cold]
-    fn admit_lately_refused(&self, name: &str, priority: Priority, now: Instant, chance: f64) -> Result<(), Error> {
+    fn admit_lately_refused(
+        &self,
+        name: &str,
+        priority: Priority,
+        now: Instant,
+        calls: u32,
+        chance: f64,
+    ) -> Result<(), Error> {
         let mut counts = self.counts();
-        let Some(lately) = counts.as_mut() else {
+        let Counting::On(lately) = &mut *counts else {
             return Ok(());
         };
         lately.decay(now);
         if lately.levels.iter().all(|level| level.refused < FORGOTTEN) {
-            *counts = None;
+            *counts = Counting::Off { calls, since: now };
             self.is_active.store(false, Ordering::Relaxed);
             return Ok(());
         }
@@ -68,29 +90,43 @@ impl Throttle {
         Err(Error::refused(lately.code, why).with_retry_after(MEMORY))
     }
 
-    /// A call has failed.
-    pub(super) fn failed(&self, error: &Error, priority: Priority, now: Instant) {
-        if is_refusal(error) {
-            let mut counts = self.counts();
-            let counts = counts.get_or_insert_with(|| CallCounts::new(now));
+    /// A call has failed. `calls` is the number of all calls until `now`.
+    pub(super) fn failed(&self, error: &Error, priority: Priority, now: Instant, calls: u32) {
+        if !is_refusal(error) {
+            return;
+        }
+        let mut counting = self.counts();
+        if let Counting::Off { calls: before, since } = *counting {
+            let mut counts = CallCounts::new(now);
+            // Those that were made in the memory, if they came evenly. Their priorities are not known. Of several threads one
+            // may have read the number before others, and comes here after them.
+            let made = f64::from(calls.wrapping_sub(before).cast_signed().max(0));
+            let share = MEMORY.as_secs_f64() / now.saturating_duration_since(since).as_secs_f64().max(1e-9);
+            counts.levels[priority as usize].calls = made * share.min(1.0);
+            *counting = Counting::On(counts);
+            self.is_active.store(true, Ordering::Relaxed);
+        }
+        if let Counting::On(counts) = &mut *counting {
             counts.decay(now);
             counts.levels[priority as usize].refuse();
             (counts.code, counts.last) = (error.code(), error.message().to_owned());
-            self.is_active.store(true, Ordering::Relaxed);
         }
     }
 
     /// The share of calls that are not sent now.
     pub(super) fn held_back(&self, now: Instant) -> f64 {
-        self.counts().as_mut().map_or(0.0, |counts| {
-            counts.decay(now);
-            let calls: f64 = counts.levels.iter().map(|level| level.calls).sum();
-            let held_back: f64 = counts.levels.iter().map(|level| level.calls * level.held_back()).sum();
-            if calls > 0.0 { held_back / calls } else { 0.0 }
-        })
+        match &mut *self.counts() {
+            Counting::Off { .. } => 0.0,
+            Counting::On(counts) => {
+                counts.decay(now);
+                let calls: f64 = counts.levels.iter().map(|level| level.calls).sum();
+                let held_back: f64 = counts.levels.iter().map(|level| level.calls * level.held_back()).sum();
+                if calls > 0.0 { held_back / calls } else { 0.0 }
+            }
+        }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Option<CallCounts>> {
+    fn counts(&self) -> MutexGuard<'_, Counting> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -120,7 +156,7 @@ const ALWAYS: f64 = 10.0;
 /// As few refusals as this are forgotten.
 const FORGOTTEN: f64 = 0.5;
 
-/// How many calls there were lately since the first refusal, and how many of them were refused, by the service or here. A state
+/// How many calls there were lately, and how many of them were refused, by the service or here. A state
 /// machine without a clock.
 #[derive(Debug)]
 struct CallCounts {
@@ -178,12 +214,14 @@ mod tests {
     struct Client {
         throttle: Throttle,
         now: Instant,
+        calls: u32,
         chance: fastrand::Rng,
     }
 
     impl Client {
         fn new() -> Self {
-            Self { throttle: Throttle::default(), now: Instant::now(), chance: fastrand::Rng::with_seed(7) }
+            let now = Instant::now();
+            Self { throttle: Throttle::new(now), now, calls: 0, chance: fastrand::Rng::with_seed(7) }
         }
 
         /// Makes `a_second` calls a second for `seconds`. The service accepts `accepted` of them a second, evenly. Returns how
@@ -196,14 +234,15 @@ mod tests {
                     self.now += Duration::from_secs(1) / a_second;
                     room = f64::min(room + f64::from(accepted) / f64::from(a_second), 10.0);
                     let chance = self.chance.f64();
-                    if self.throttle.admit("f", || Priority::Normal, self.now, || chance).is_err() {
+                    if self.throttle.admit("f", || Priority::Normal, self.now, || self.calls, || chance).is_err() {
                         continue;
                     }
+                    self.calls = self.calls.wrapping_add(1);
                     came += 1;
                     if room >= 1.0 {
                         room -= 1.0;
                     } else {
-                        self.throttle.failed(&busy(), Priority::Normal, self.now);
+                        self.throttle.failed(&busy(), Priority::Normal, self.now, self.calls);
                     }
                 }
             }
@@ -257,9 +296,10 @@ mod tests {
     #[test]
     fn a_call_that_is_held_back_has_the_code_of_the_refusals() {
         for refusal in [busy(), Error::refused(Code::Unavailable, "it stops")] {
-            let (throttle, now) = (Throttle::default(), Instant::now());
-            (1..=1000).for_each(|_| throttle.failed(&refusal, Priority::Normal, now));
-            let held_back = throttle.admit("f", || Priority::Normal, now, || 0.0).unwrap_err();
+            let now = Instant::now();
+            let throttle = Throttle::new(now);
+            (1..=1000).for_each(|calls| throttle.failed(&refusal, Priority::Normal, now, calls));
+            let held_back = throttle.admit("f", || Priority::Normal, now, || 1000, || 0.0).unwrap_err();
             assert_eq!((held_back.code(), held_back.executed()), (refusal.code(), Executed::No));
             assert!(held_back.message().ends_with(refusal.message()), "{held_back}");
         }
@@ -267,16 +307,36 @@ mod tests {
 
     #[test]
     fn important_calls_are_not_held_back_for_others() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
-        (1..=1000).for_each(|_| throttle.failed(&busy(), Priority::Batch, now));
-        let admit = |priority| throttle.admit("f", || priority, now, || 0.5);
+        let now = Instant::now();
+        let throttle = Throttle::new(now);
+        (1..=1000).for_each(|calls| throttle.failed(&busy(), Priority::Batch, now, calls));
+        let admit = |priority| throttle.admit("f", || priority, now, || 1000, || 0.5);
         (1..=1000).for_each(|_| assert!(admit(Priority::Critical).is_ok()));
         let held_back = admit(Priority::Batch).unwrap_err();
         assert!(held_back.message().contains("with priority `batch` were refused"), "{held_back}");
         let share = throttle.held_back(now);
         assert!((0.4..0.6).contains(&share), "{share}");
-        (1..=1000).for_each(|_| throttle.failed(&busy(), Priority::Critical, now));
+        (1..=1000).for_each(|_| throttle.failed(&busy(), Priority::Critical, now, 2000));
         assert!(admit(Priority::Critical).is_err());
+    }
+
+    /// A hundred calls are made at once, and the service has room for 40 of them, which are in flight then.
+    #[test]
+    fn calls_in_flight_count_as_accepted() {
+        let begin = Instant::now();
+        for (made, since) in [(100, Duration::ZERO), (100, Duration::from_millis(20)), (1_000, Duration::from_secs(2))]
+        {
+            let (throttle, now) = (Throttle::new(begin), begin + since);
+            (0..30).for_each(|_| throttle.failed(&busy(), Priority::Normal, now, made));
+            assert!(throttle.held_back(now) == 0.0, "{made} calls in {since:?}");
+            (0..60).for_each(|_| throttle.failed(&busy(), Priority::Normal, now, made));
+            assert!(throttle.held_back(now) > 0.5, "{made} calls in {since:?}");
+        }
+        // A number from before that of another thread.
+        let throttle = Throttle::new(begin);
+        throttle.failed(&busy(), Priority::Normal, begin, u32::MAX);
+        (0..10).for_each(|_| throttle.failed(&busy(), Priority::Normal, begin, 1));
+        assert!(throttle.held_back(begin) > 0.5);
     }
 
     #[test]
