@@ -495,6 +495,7 @@ fn describe<T: Argument>(budget: &TimeBudget) -> TypeSchema {
 
 /// Nothing is made of the type, because that takes time to build.
 #[cfg(not(feature = "schema"))]
+#[allow(clippy::extra_unused_type_parameters, reason = "the feature uses it")]
 fn describe<T>(_: &TimeBudget) -> TypeSchema {
     TypeSchema::unknown()
 }

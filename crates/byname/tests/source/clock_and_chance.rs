@@ -13,7 +13,8 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("getrandom", &[]),
     ("spawn_blocking(", &["runtime.rs"]),
     ("block_in_place", &[]),
-    ("thread::Builder", &["blocking_watchdog.rs"]),
+    // The thread of the second one is waited for at once.
+    ("thread::Builder", &["blocking_watchdog.rs", "service_schema.rs"]),
     // Both begin at a place of chance.
     ("select!", &[]),
     ("sync::watch", &[]),

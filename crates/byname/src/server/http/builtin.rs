@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method as Verb, StatusCode};
-use tokio::task::spawn_blocking;
 
 use super::admitted_request::AdmittedRequest;
 use super::allowed_methods::Verbs;
@@ -18,6 +17,7 @@ use crate::explained_clients;
 use crate::metadata;
 use crate::method::Method;
 use crate::request::CallArguments;
+use crate::runtime;
 use crate::service_schema::ServiceSchema;
 use crate::wire::HttpReply;
 
@@ -104,7 +104,7 @@ impl WayIn for &Builtin {
                 if !is_read(request.head) {
                     return Verbs::Probe.refuse(request.head);
                 }
-                match spawn_blocking(move || page(methods)).await {
+                match runtime::run_blocking(move || page(methods)).await {
                     Ok(reply) => reply,
                     Err(_) => return Err(Error::new(Code::Internal, "the page could not be made").into()),
                 }
