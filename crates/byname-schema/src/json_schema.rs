@@ -258,7 +258,7 @@ fn escape(name: &str) -> String {
 }
 
 /// The parts through which a cycle goes, and those with names, all or those that stand in several places, in the order in
-/// which they are come to.
+/// which they are found.
 fn find_shared(
     schema: &TypeSchema,
     id: NodeId,

@@ -21,8 +21,8 @@ pub(crate) enum Sample {
     Str(String),
     Seq(Vec<Sample>),
     Map(Vec<(Sample, Sample)>),
-    /// What the type asks of the value in this place is noted, and the run ends. The first wrappers are passed through: so many
-    /// options, newtypes and variants with one value.
+    /// What the type asks of the value in this place is noted, and the run ends. This number of wrappers is passed through
+    /// first: options, newtypes and variants with one value.
     Asked {
         wrappers: usize,
     },
@@ -77,9 +77,9 @@ pub(crate) enum AskKind {
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// `None` if the type has not come to the marked place, or has copied its value before.
+    /// `None` if the type has not reached the marked place, or has copied its value before.
     pub(crate) ask: Option<Ask>,
-    /// Whether the marked value was taken, once the type has come to it.
+    /// Whether the marked value was taken, once the type has reached it.
     pub(crate) is_taken: Option<bool>,
     /// Until then, or until the end.
     pub(crate) said: Vec<Said>,

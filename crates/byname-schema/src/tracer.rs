@@ -1,6 +1,6 @@
 //! Finds the shape of a type by running its `Deserialize` with samples: [`trace`].
 //!
-//! A [`Place`] is a way into the type: what a value has to look like for the type to come to a part of it. The tracer asks for
+//! A [`Place`] is a way into the type: what a value has to look like for the type to reach a part of it. The tracer asks for
 //! a value in that place, and what the type asks of it says which shape it has. Then it goes into its parts. Each shape gets
 //! a sample that the type has taken, because the parts behind it are reached only with one.
 
@@ -59,7 +59,7 @@ struct Tracer<'b> {
     run: fn(&Sample) -> Run,
     budget: &'b TimeBudget,
     parts: Vec<Part>,
-    /// The types that have names, so that a type that contains itself comes to an end.
+    /// The types that have names, so that the tracing of a type that contains itself ends.
     known: HashMap<Identity, NodeId>,
     /// Parts that contain what had no sample yet.
     postponed: Vec<Postponed>,
@@ -106,7 +106,7 @@ struct Place {
     steps: Vec<Step>,
     /// The wrappers that the last step leads through.
     wrappers: usize,
-    /// Behind so many steps the type copies the value, and nothing is asked of what lies behind them.
+    /// Behind this number of steps the type copies the value, and asks nothing of what lies behind them.
     copied: Option<usize>,
     /// The variant of an untagged enum that is looked at, and how many there are. Each refuses a value by one error.
     variant: Option<(usize, usize)>,

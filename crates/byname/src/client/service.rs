@@ -378,7 +378,7 @@ impl Service {
     }
 }
 
-/// How important a call is, as far as its caller knows.
+/// How important a call is, by what its caller knows.
 fn priority(headers: &HeaderMap, method: Option<&Method>) -> Priority {
     Priority::said(headers).or(method.map(|method| method.priority)).unwrap_or_default()
 }

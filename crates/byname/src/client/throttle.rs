@@ -22,7 +22,7 @@ pub(super) struct Throttle {
 
 #[derive(Debug)]
 enum Counting {
-    /// There were no refusals lately. So many calls were made until then, modulo 2^32.
+    /// There were no refusals lately. `calls` were made until `since`, modulo 2^32.
     Off {
         calls: u32,
         since: Instant,
