@@ -19,6 +19,7 @@
 //!
 //! What cannot be found out is open, and is never wrong: [`TypeSchema::open`] says where and why.
 
+mod fingerprint;
 mod json_schema;
 mod probe;
 mod probe_error;

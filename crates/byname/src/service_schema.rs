@@ -6,6 +6,7 @@ use std::thread;
 
 use byname_schema::{OpenReason, SchemaDefinitions, TimeBudget, TypeSchema};
 use serde_json::{Map, Value, json};
+use sha1_smol::Sha1;
 
 use crate::method::{FunctionTypes, Method, Param};
 
@@ -108,6 +109,9 @@ impl DocumentWriter {
             put("timeout_ms", json!(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
         }
         put("priority", json!(method.priority.to_string()));
+        if let Some(fingerprint) = fingerprint(method, types) {
+            put("fingerprint", json!(fingerprint));
+        }
         let source = &method.source;
         put("source", json!({ "package": source.package, "module": source.module }));
         Value::Object(written)
@@ -132,6 +136,26 @@ impl DocumentWriter {
         }
         self.definitions.add(schema)
     }
+}
+
+/// A hash of what callers and the function have to agree on: the names of the arguments, their defaults, and the shapes of all
+/// types, whatever the types are called. `None` if one of them is open.
+fn fingerprint(method: &Method, types: &FunctionTypes) -> Option<String> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let of = |schema: &TypeSchema| schema.fingerprint().map(|bytes| hex(&bytes));
+    let params = method.params.iter().zip(&types.params);
+    let arguments: Option<Vec<_>> =
+        params.map(|(param, schema)| Some(json!([param.name, param.optional, param.default, of(schema)?]))).collect();
+    let takes = match &types.takes {
+        Some(schema) => Some(of(schema)?),
+        None => None,
+    };
+    let error = match &types.error {
+        Some(schema) => Some(of(schema)?),
+        None => None,
+    };
+    let all = json!([arguments?, takes, of(&types.returns)?, method.streams, error]).to_string();
+    Some(hex(&Sha1::from(all).digest().bytes()[..16]))
 }
 
 fn why(reason: OpenReason) -> &'static str {

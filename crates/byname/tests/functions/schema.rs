@@ -114,6 +114,7 @@ fn a_function_is_described_with_its_types() {
             },
             "error": { "schema": { "$ref": "#/$defs/OrderError" } },
             "keyed": true,
+            "fingerprint": "3ecd7e2750903e61684908027d374ab9",
             "timeout_ms": 3000,
             "priority": "default",
             "source": { "package": "byname", "module": "functions::schema" },
@@ -154,6 +155,39 @@ fn a_function_without_an_attribute_is_described_but_for_its_result() {
     assert_eq!(arguments[0]["schema"], json!({ "type": "string" }));
     assert_eq!(arguments[1]["required"], json!(false));
     assert_eq!(schema.open(), ["greet: returns (what it takes is not known)"]);
+}
+
+#[test]
+fn a_fingerprint_is_equal_if_only_the_names_of_types_differ() {
+    #[derive(Serialize, Deserialize)]
+    struct Purchase {
+        lines: Vec<Item>,
+        customer: String,
+        #[serde(default)]
+        express: bool,
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Item {
+        quantity: std::num::NonZeroU8,
+        article: u32,
+        parts: Option<Vec<Item>>,
+    }
+    #[rpc]
+    async fn buy(order: Purchase, #[rpc(default = 2)] tries: u8) -> Result<u64, OrderError> {
+        drop(order);
+        Ok(tries.into())
+    }
+    #[rpc]
+    async fn buy_often(order: Purchase, #[rpc(default = 3)] tries: u8) -> Result<u64, OrderError> {
+        drop(order);
+        Ok(tries.into())
+    }
+    let schema = orders().method::<buy>().method::<buy_often>().schema();
+    let print = |name| &function(schema.to_json(), name)["fingerprint"];
+    assert!(print("buy").is_string());
+    assert_eq!(print("buy"), print("orders.place"));
+    assert_ne!(print("buy"), print("buy_often"));
+    assert!(print("watch").is_null(), "an item is open");
 }
 
 #[derive(Serialize, Deserialize)]
