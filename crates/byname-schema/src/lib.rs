@@ -47,6 +47,11 @@ pub fn describe_within<T: DeserializeOwned>(budget: &TimeBudget) -> TypeSchema {
     tracer::trace(probe::run::<T>, budget)
 }
 
+/// The identity of a type, also of one with references.
+pub fn type_id<T: ?Sized>() -> std::any::TypeId {
+    typeid::of::<T>()
+}
+
 /// The time that several types have together: a second from when this is made.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeBudget {

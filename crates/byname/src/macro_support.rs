@@ -6,9 +6,10 @@ pub use inventory;
 
 pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{BlockRegistration, Handler, Registration, Yields};
-pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec};
+pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec, SchemaFn};
 pub use crate::priority::Priority;
 
+use std::any::TypeId;
 use std::future::Pending;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -25,7 +26,7 @@ use crate::arguments::{self, Argument, Returns};
 use crate::client::{self, Call, Client, Remote, StreamCall};
 use crate::codec::{self, Codec};
 use crate::context::Context;
-use crate::error::{CallError, Code, Error, MethodError, MethodErrorSummary};
+use crate::error::{CallError, Code, Error, Internal, MethodError, MethodErrorSummary};
 use crate::handler::NoError;
 use crate::runtime;
 pub use crate::stream_argument::ArgumentsWithStream;
@@ -93,6 +94,11 @@ impl<T> DescribeOpaque for DescribedType<T> {
     fn describe(&self, _: &TimeBudget) -> TypeSchema {
         TypeSchema::unknown()
     }
+}
+
+/// Whether a function's error is a type of its own, whose value goes to the caller, and not one of the library.
+pub fn is_own_error<E>() -> bool {
+    ![TypeId::of::<Error>(), TypeId::of::<Internal>()].contains(&byname_schema::type_id::<E>())
 }
 
 /// Refuses a result that can't cross the wire.

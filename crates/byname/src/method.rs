@@ -56,9 +56,10 @@ pub struct Method {
     pub max_age: Option<Duration>,
     /// Whether a shared cache may keep it as well.
     pub public: bool,
-    /// The schema of its result or of its items, and of its own error. `None` for a function whose result is only written.
+    /// The schema of its result or of its items. `None` for a function whose result is only written.
     pub(crate) returns_schema: Option<SchemaFn>,
-    pub(crate) error_schema: Option<SchemaFn>,
+    /// The schema of its error, if that is a type of its own.
+    pub(crate) error_schema: Option<ErrorSchemaFn>,
     /// Once they were asked for.
     pub(crate) types: Arc<OnceLock<Arc<FunctionTypes>>>,
     /// A hash of the names and types of its arguments and of its result. It is equal on two sides that agree on them.
@@ -68,7 +69,8 @@ pub struct Method {
 }
 
 /// Makes the schema of a type, in that time.
-pub(crate) type SchemaFn = fn(&TimeBudget) -> TypeSchema;
+pub type SchemaFn = fn(&TimeBudget) -> TypeSchema;
+pub(crate) type ErrorSchemaFn = fn(&TimeBudget) -> Option<TypeSchema>;
 
 /// The types of a function.
 #[derive(Debug)]
@@ -130,7 +132,7 @@ impl Method {
             params: self.params.iter().map(|param| (param.schema)(budget)).collect(),
             takes: self.takes.as_ref().map(|stream| (stream.schema)(budget)),
             returns: self.returns_schema.map_or_else(TypeSchema::unknown, |schema| schema(budget)),
-            error: self.error_schema.map(|schema| schema(budget)),
+            error: self.error_schema.and_then(|schema| schema(budget)),
         });
         // What the time was too short for is made again.
         if !budget.is_spent() {
@@ -199,7 +201,7 @@ pub struct MethodSpec {
     pub takes: Option<(&'static str, &'static str, SchemaFn)>,
     pub returns: &'static str,
     pub returns_schema: Option<SchemaFn>,
-    pub error_schema: Option<SchemaFn>,
+    pub error_schema: Option<ErrorSchemaFn>,
     pub streams: bool,
     pub fallible: bool,
     pub idempotent: bool,

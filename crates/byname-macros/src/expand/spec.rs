@@ -113,8 +113,16 @@ fn output_schemas(byname: &Library, output: &Output) -> (TokenStream, TokenStrea
         OutputKind::Value => (Some(output.ty.clone()), None),
         OutputKind::Result(_) => (Some(output::ok(byname, &output.ty)), Some(output::err(byname, &output.ty))),
     };
-    let schema = |ty: Option<TokenStream>| option(ty.map(|ty| schema(byname, &ty)));
-    (schema(ok), schema(err))
+    let of_error = err.map(|err| {
+        let schema = schema(byname, &err);
+        quote_spanned! {Span::mixed_site()=>
+            |__budget| {
+                let __schema: #byname::__private::SchemaFn = #schema;
+                #byname::__private::is_own_error::<#err>().then(|| __schema(__budget))
+            }
+        }
+    });
+    (option(ok.map(|ok| schema(byname, &ok))), option(of_error))
 }
 
 /// The signature in the words of the wire, which caller and server must share.

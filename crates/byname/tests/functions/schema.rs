@@ -147,6 +147,26 @@ fn a_function_is_described_with_its_types() {
     assert_eq!(schema.open(), ["watch: returns (it refuses some values of its shape, as by `try_from`)"]);
 }
 
+#[rpc]
+async fn fails() -> Result<u8, byname::Error> {
+    Ok(1)
+}
+
+#[rpc]
+async fn fails_inside() -> Result<u8, byname::Internal> {
+    Ok(1)
+}
+
+#[test]
+fn an_error_of_the_library_is_no_own_error() {
+    let schema = Server::new().method::<fails>().method::<fails_inside>().schema();
+    for name in ["fails", "fails_inside"] {
+        let function = function(schema.to_json(), name);
+        assert!(function["error"].is_null() && function["fingerprint"].is_string(), "{function:#}");
+    }
+    assert!(schema.open().is_empty());
+}
+
 #[test]
 fn a_function_without_an_attribute_is_described_but_for_its_result() {
     let greet = |name: String, loud: Option<bool>| async move { format!("{name}{loud:?}") };
