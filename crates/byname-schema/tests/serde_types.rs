@@ -322,6 +322,34 @@ enum Filter {
     Nested { inner: Command },
 }
 
+/// Its code is written by hand, and its errors name a field that it does not list.
+struct ByHand;
+impl<'de> Deserialize<'de> for ByHand {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = ByHand;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("fields")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<ByHand, A::Error> {
+                let mut count = 0;
+                while map.next_entry::<String, u8>()?.is_some() {
+                    count += 1;
+                }
+                if count > 1 { Err(serde::de::Error::duplicate_field("hidden")) } else { Ok(ByHand) }
+            }
+        }
+        deserializer.deserialize_struct("ByHand", &["shown"], Visitor)
+    }
+}
+
+#[test]
+fn code_by_hand_may_name_fields_that_it_does_not_list() {
+    let (schema, _) = described::<ByHand>();
+    assert_eq!(schema["properties"]["shown"]["maximum"], 255);
+}
+
 /// The schema of a type, with the places that are open, as `path: reason`.
 fn described<T: DeserializeOwned>() -> (Value, Vec<String>) {
     let schema = describe::<T>();

@@ -61,7 +61,10 @@ impl Tracer<'_> {
         let mut aliases = Vec::new();
         for (field, value) in fields.iter().zip(&values) {
             match self.primary(place, field, *value, &entries)? {
-                Some(primary) if primary != *field => aliases.push((primary, (*field).to_owned())),
+                // Code that is written by hand may name a field that is not there.
+                Some(primary) if primary != *field && fields.contains(&primary) => {
+                    aliases.push((primary, (*field).to_owned()));
+                }
                 _ => properties.push(Property {
                     name: (*field).to_owned(),
                     aliases: Vec::new(),
@@ -71,8 +74,11 @@ impl Tracer<'_> {
             }
         }
         for (primary, alias) in aliases {
-            let property = properties.iter_mut().find(|property| property.name == primary);
-            property.expect("the field of an alias has its own name among the fields").aliases.push(alias);
+            match properties.iter_mut().find(|property| property.name == primary) {
+                Some(property) => property.aliases.push(alias),
+                // Two names that stand for each other: which one is the alias is not known.
+                None => open = open.or(Some(OpenReason::Unknown)),
+            }
         }
         let sample = open.is_none().then(|| Sample::Map(entries.clone()));
         let mut with_more = entries;
@@ -168,7 +174,7 @@ impl Tracer<'_> {
         value: NodeId,
         entries: &[(Sample, Sample)],
     ) -> Result<Option<&'static str>, Blocked> {
-        // A value that contains this one has no sample yet. `null` will do if it is an option.
+        // Without a value that is taken it can't be found out.
         let Some(sample) = self.sample(value)? else {
             return Ok(None);
         };
