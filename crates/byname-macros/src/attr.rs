@@ -34,6 +34,7 @@ pub(crate) struct Options {
     pub(crate) max_age: Option<MaxAge>,
     /// The word `public` in the attribute.
     pub(crate) public: Option<Ident>,
+    pub(crate) hidden: bool,
     pub(crate) default: Option<DefaultValue>,
     pub(crate) library: Option<Path>,
 }
@@ -465,6 +466,14 @@ const KNOWN: &[Known] = &[
         },
     },
     Known {
+        name: "hidden",
+        places: CALLED,
+        example: "hidden",
+        elsewhere: ON_CALLED,
+        repeats: false,
+        set: |options, setting, errors| options.hidden = setting.flag(errors),
+    },
+    Known {
         name: "crate",
         places: &[Place::Function, Place::Block, Place::Contract, Place::Implementation],
         example: "crate = my_framework::byname",
@@ -683,6 +692,7 @@ mod tests {
                 in_flight = 8,
                 max_age = "60s",
                 public,
+                hidden,
                 stub = r#type,
             ),
             Place::Function,
@@ -695,6 +705,7 @@ mod tests {
         assert_eq!(options.timeout_ms, Some(2_000));
         assert!(options.priority.is_some_and(|priority| priority == "Batch") && options.in_flight == Some(8));
         assert!(options.max_age.is_some_and(|max_age| max_age.seconds == 60) && options.public.is_some());
+        assert!(options.hidden);
         assert_eq!(options.stub.unwrap(), "r#type");
     }
 

@@ -53,6 +53,7 @@ pub(crate) struct Function {
     /// How many seconds an answer may be kept, and whether by caches of many users.
     pub(crate) max_age_s: Option<u32>,
     pub(crate) public: bool,
+    pub(crate) hidden: bool,
     pub(crate) has_body: bool,
 }
 

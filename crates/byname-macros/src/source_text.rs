@@ -28,12 +28,36 @@ pub(crate) fn doc(attrs: &[Attribute]) -> String {
     lines.join("\n").trim_matches('\n').to_owned()
 }
 
+/// The reason in `#[deprecated]`, empty if it gives none.
+pub(crate) fn deprecation_reason(attribute: &Attribute) -> String {
+    let mut reason = String::new();
+    match &attribute.meta {
+        Meta::Path(_) => {}
+        Meta::NameValue(meta) => reason = string(&meta.value).unwrap_or_default(),
+        // What is wrong in it is an error of the compiler.
+        Meta::List(_) => {
+            let _ = attribute.parse_nested_meta(|meta| {
+                let value: Expr = meta.value()?.parse()?;
+                if meta.path.is_ident("note") {
+                    reason = string(&value).unwrap_or_default();
+                }
+                Ok(())
+            });
+        }
+    }
+    reason
+}
+
+fn string(value: &Expr) -> Option<String> {
+    match visible(value) {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+        _ => None,
+    }
+}
+
 fn doc_text(attribute: &Attribute) -> Option<String> {
     match &attribute.meta {
-        Meta::NameValue(meta) if meta.path.is_ident("doc") => match visible(&meta.value) {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
-            _ => None,
-        },
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => string(&meta.value),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ impl TypeSchema {
         let mut definitions = SchemaDefinitions::at("#/$defs/");
         let mut value = definitions.write(self, false);
         if let (Value::Object(object), false) = (&mut value, definitions.by_name.is_empty()) {
-            object.insert("$defs".to_owned(), definitions.into_json());
+            object.insert("$defs".to_owned(), json!(definitions.by_name));
         }
         value
     }
@@ -37,8 +37,8 @@ impl SchemaDefinitions {
     }
 
     /// The definitions by their names.
-    pub fn into_json(self) -> Value {
-        Value::Object(self.by_name.into_iter().collect())
+    pub fn into_map(self) -> BTreeMap<String, Value> {
+        self.by_name
     }
 
     fn write(&mut self, schema: &TypeSchema, all_named: bool) -> Value {

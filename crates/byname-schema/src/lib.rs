@@ -21,8 +21,12 @@
 
 mod fingerprint;
 mod json_schema;
+mod openapi;
+mod openrpc;
 mod probe;
 mod probe_error;
+mod references;
+mod service_schema;
 mod string_formats;
 mod tracer;
 mod type_schema;
@@ -32,6 +36,7 @@ use std::time::{Duration, Instant};
 use serde_core::de::DeserializeOwned;
 
 pub use json_schema::SchemaDefinitions;
+pub use service_schema::{ArgumentSchema, FunctionSchema, SchemaDocumentError, ServiceSchema};
 pub use type_schema::{Alternative, Node, NodeId, OpenPlace, OpenReason, Property, Shape, TypeSchema};
 
 /// The schema of a type, as it is read from JSON.

@@ -83,6 +83,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use byname_schema::ServiceSchema;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_core::Serialize;
@@ -385,6 +386,31 @@ impl Client {
         args: impl Serialize + 'static,
     ) -> Call<ByName, Result<T, CallError<Value>>> {
         call::by_name(self, name, &args)
+    }
+
+    /// What the service can do: its functions with the schemas of their types, as [`Server::schema`](crate::Server::schema) makes
+    /// it. A service answers only callers that may learn its names ([`Server::listing`](crate::Server::listing)).
+    ///
+    /// ```
+    /// # async fn example(shop: byname::Client) -> Result<(), byname::Error> {
+    /// for function in shop.schema().await?.functions {
+    ///     println!("{}", function.signature);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of any call. `unimplemented` if this caller may not learn the names, or if the service has no schema.
+    pub async fn schema(&self) -> Result<ServiceSchema, Error> {
+        let document = call::document::<Result<Value, Error>>(self, "!schema").await?;
+        let read = ServiceSchema::from_json(&document);
+        read.map_err(|why| {
+            Error::new(
+                Code::Internal,
+                format!("the service has answered with another schema than this version of byname reads: {why}"),
+            )
+        })
     }
 
     /// What this client would do now with a call of this function by its name: each effective setting and where it came

@@ -25,7 +25,7 @@ use crate::call_semaphore::{HeldPermit, Permit};
 use crate::call_telemetry::{self, CallTelemetry};
 use crate::catch_panic::{Panicked, caught};
 use crate::clock_and_chance::{RealInstant, real_now};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::context::Context;
 use crate::deadline::{DeadlineTimer, later};
 use crate::error::{Code, Error, Executed};
@@ -45,6 +45,7 @@ use crate::priority::Priority;
 use crate::registry::{NotServed, Registry, RegistryEntry};
 use crate::request::{CallArguments, MethodRef, Reply, Request};
 use crate::runtime::{self, BoxFuture};
+use crate::service_schema::ServiceDocument;
 use crate::simulated_world::note;
 use crate::untrusted_text::{excerpt, quoted};
 use crate::wire::headers::KeySharing;
@@ -410,6 +411,12 @@ impl Dispatch {
 
     /// Runs a call that has passed the interceptors, if the rules admit it.
     async fn admit(self: &Arc<Self>, entry: Option<&Arc<RegistryEntry>>, mut request: Request) -> Reply {
+        if entry.is_none()
+            && let Some(document) = ServiceDocument::called(&request.name)
+            && let Some(methods) = self.listed(&mut request)
+        {
+            return Box::pin(self.document(document, methods, request)).await;
+        }
         if self.has_rules()
             && let Some(refused) = self.refusal(entry, &mut request)
         {
@@ -613,6 +620,33 @@ impl Dispatch {
         }
         let may_call = |method: &&Arc<Method>| !self.has_rules() || self.rules.would_admit(method, request);
         Some(self.registry.methods().filter(may_call).cloned().collect())
+    }
+
+    /// A document about the functions, as the result of a call.
+    async fn document(&self, document: ServiceDocument, methods: Vec<Arc<Method>>, request: Request) -> Reply {
+        let codec = match &request.args {
+            CallArguments::Encoded(args) => args.codec,
+            _ => Codec::Json,
+        };
+        let encoded = runtime::run_blocking(move || {
+            let mut encoded = Vec::new();
+            codec::encode(codec, &document.of(methods, None), &mut encoded).map(|()| encoded)
+        });
+        let limit = self.limits.message;
+        let why = match encoded.await {
+            Ok(Ok(bytes)) if bytes.len() <= limit => {
+                let value = ReturnedValue::Encoded(codec, bytes.into());
+                return Reply { result: Ok(Returned::Value(value)), metadata: HeaderMap::new() };
+            }
+            Ok(Ok(bytes)) => {
+                let (name, length) = (&*request.name, bytes.len());
+                format!(
+                    "the document `{name}` has {length} bytes, and a reply may have at most {limit} (`Limits::message` of the server); a GET has it whole"
+                )
+            }
+            _ => "the document could not be made".to_owned(),
+        };
+        Error::new(Code::Internal, why).into()
     }
 
     /// Whether the listing is on for this caller.

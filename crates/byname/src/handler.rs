@@ -191,6 +191,8 @@ impl Handler {
             in_flight: None,
             max_age: None,
             public: false,
+            hidden: false,
+            deprecated: None,
             returns_schema: None,
             error_schema: None,
             types: Arc::default(),

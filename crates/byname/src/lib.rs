@@ -159,6 +159,7 @@ pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
+pub use byname_schema::{ArgumentSchema, FunctionSchema, SchemaDocumentError, ServiceSchema};
 pub use client::{
     ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, ExplainedConnections, ExplainedReplica,
     ExplainedService, ExplainedSetting, Explanation, KnownReplicas, Policy, Remote, ReplicaState, Replicas,
@@ -183,7 +184,6 @@ pub use request::{Reply, Request};
 #[doc(no_inline)]
 pub use rustls;
 pub use server::{Bound, Cors, HttpService, Listen, ProxyHeader, Serve, Server, ServerHandle, UnixSocket};
-pub use service_schema::ServiceSchema;
 pub use stream_argument::Streaming;
 #[cfg(feature = "tls")]
 pub use transport::{ClientTls, Pem, ServerTls};

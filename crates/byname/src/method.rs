@@ -56,6 +56,10 @@ pub struct Method {
     pub max_age: Option<Duration>,
     /// Whether a shared cache may keep it as well.
     pub public: bool,
+    /// Whether it is left out of what the server says of itself: [`Server::schema`](crate::Server::schema), and suggestions in errors.
+    pub hidden: bool,
+    /// The reason of `#[deprecated]`. Empty if that gives none.
+    pub deprecated: Option<Cow<'static, str>>,
     /// The schema of its result or of its items. `None` for a function whose result is only written.
     pub(crate) returns_schema: Option<SchemaFn>,
     /// The schema of its error, if that is a type of its own.
@@ -214,6 +218,8 @@ pub struct MethodSpec {
     pub in_flight: Option<usize>,
     pub max_age_s: Option<u32>,
     pub public: bool,
+    pub hidden: bool,
+    pub deprecated: Option<&'static str>,
     pub signature: &'static str,
     pub package: &'static str,
     pub module: &'static str,
@@ -288,6 +294,8 @@ impl Method {
             in_flight: spec.in_flight,
             max_age: spec.max_age_s.map(|seconds| Duration::from_secs(seconds.into())),
             public: spec.public,
+            hidden: spec.hidden,
+            deprecated: spec.deprecated.map(Into::into),
             returns_schema: spec.returns_schema,
             error_schema: spec.error_schema,
             types: Arc::default(),

@@ -137,7 +137,7 @@ impl Registry {
         self.entries.iter().map(|entry| &entry.handler.method)
     }
 
-    /// Up to three registered names that are similar to this one, of functions that `may_be_told` admits.
+    /// Up to three registered names that are similar to this one, of functions that are not hidden and that `may_be_told` admits.
     pub(crate) fn near(&self, name: &str, mut may_be_told: impl FnMut(&Arc<Method>) -> bool) -> Vec<&str> {
         // A name that is longer than any registered one has no similar name, and the comparison would be slow.
         if name.len() > 256 {
@@ -156,7 +156,7 @@ impl Registry {
             .filter(|(likeness, ..)| *likeness > 0.75)
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-        let told = near.into_iter().filter(|(_, _, method)| may_be_told(method));
+        let told = near.into_iter().filter(|(_, _, method)| !method.hidden && may_be_told(method));
         told.take(3).map(|(_, known, _)| known).collect()
     }
 

@@ -62,7 +62,7 @@ use crate::method::{Method, MethodSpec, Source};
 use crate::networks::NetworkList;
 use crate::registry::Registry;
 use crate::request::{Reply, Request};
-use crate::service_schema::ServiceSchema;
+use crate::service_schema;
 use crate::transport::ServerTls;
 use crate::untrusted_text::quoted;
 use crate::wire::path_format;
@@ -616,18 +616,18 @@ impl Server {
     /// }
     ///
     /// let schema = Server::new().method::<add>().schema();
-    /// let of_b = &schema.to_json()["functions"][0]["arguments"][1];
-    /// assert_eq!((&of_b["name"], &of_b["required"]), (&"b".into(), &true.into()));
+    /// let b = &schema.functions[0].arguments[1];
+    /// assert_eq!((b.name.as_str(), b.required), ("b", true));
     /// # if cfg!(feature = "schema") {
-    /// assert_eq!(of_b["schema"]["type"], "integer");
+    /// assert_eq!(b.schema["type"], "integer");
     /// # }
     /// ```
     ///
     /// # Panics
     ///
     /// If no thread can be started.
-    pub fn schema(&self) -> ServiceSchema {
-        ServiceSchema::of(self.handlers.iter().map(|handler| Arc::clone(&handler.method)).collect())
+    pub fn schema(&self) -> byname_schema::ServiceSchema {
+        service_schema::described(self.handlers.iter().map(|handler| Arc::clone(&handler.method)).collect())
     }
 
     /// Serves at an address (`"127.0.0.1:8080"`; port 0 chooses a free one), at a unix socket

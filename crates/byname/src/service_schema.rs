@@ -1,71 +1,70 @@
-//! What a server can do, as a document: [`ServiceSchema`].
+//! Describes the functions of a server: [`described`], [`ServiceDocument`].
 
-use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
-use byname_schema::{OpenReason, SchemaDefinitions, TimeBudget, TypeSchema};
-use serde_json::{Map, Value, json};
+use byname_schema::{
+    ArgumentSchema, FunctionSchema, OpenReason, SchemaDefinitions, ServiceSchema, TimeBudget, TypeSchema,
+};
+use serde_json::{Value, json};
 use sha1_smol::Sha1;
 
 use crate::method::{FunctionTypes, Method, Param};
 
-/// The functions of a server with the schemas of their types, if the feature `schema` is on. [`Server::schema`](crate::Server::schema) makes it, and
-/// `GET /rpc/!schema` answers with it. `docs/protocol.md` describes the document.
-///
-/// Its `Display` is the document: JSON, in lines.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServiceSchema {
-    document: Value,
-    open: Vec<String>,
-}
-
-impl ServiceSchema {
-    /// Describes these functions. Their types are asked on a thread of its own, because their code is that of the user.
-    pub(crate) fn of(methods: Vec<Arc<Method>>) -> Self {
-        let describe = move || {
-            let budget = TimeBudget::default();
-            let types: Vec<_> = methods.iter().map(|method| method.types(&budget)).collect();
-            Self::write(&methods, &types)
-        };
-        let thread = thread::Builder::new().name("byname-schema".to_owned()).stack_size(STACK);
-        let described = thread.spawn(describe).expect("a thread can be started");
-        described.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// The document as a JSON value.
-    pub fn to_json(&self) -> &Value {
-        &self.document
-    }
-
-    /// The places whose schema says less than their type, as `place.order: arguments.order.lines[].price (…)`. A type with a check
-    /// of its own, as by `try_from`, is one, and a type that copies a value before it looks at it may be one. There a value that
-    /// agrees with the schema may still be refused.
-    pub fn open(&self) -> &[String] {
-        &self.open
-    }
-
-    fn write(methods: &[Arc<Method>], types: &[Arc<FunctionTypes>]) -> Self {
+/// Describes these functions, without those that are hidden. Their types are asked on a thread of its own, because their code is
+/// that of the user.
+pub(crate) fn described(methods: Vec<Arc<Method>>) -> ServiceSchema {
+    let describe = move || {
+        let methods: Vec<_> = methods.into_iter().filter(|method| !method.hidden).collect();
+        let budget = TimeBudget::default();
+        let types: Vec<_> = methods.iter().map(|method| method.types(&budget)).collect();
         let mut writer = DocumentWriter { definitions: SchemaDefinitions::at("#/$defs/"), open: Vec::new() };
-        let functions = methods.iter().zip(types).map(|(method, types)| writer.function(method, types)).collect();
-        let DocumentWriter { definitions, open } = writer;
-        let functions: Vec<Value> = functions;
-        let mut document = json!({ "version": 1, "functions": functions, "$defs": definitions.into_json() });
-        if !cfg!(feature = "schema") {
-            document["note"] = json!(
-                "the server was built without the feature `schema` of byname, so every `schema` is `true`; add it: \
-                 byname = { version = \"0.1\", features = [\"schema\"] }"
-            );
+        let mut schema = ServiceSchema::default();
+        let functions = methods.iter().zip(&types).map(|(method, types)| writer.function(method, types));
+        schema.functions = functions.collect();
+        schema.definitions = writer.definitions.into_map();
+        schema.open = writer.open;
+        schema.note = (!cfg!(feature = "schema")).then(|| NO_SCHEMAS.to_owned());
+        schema
+    };
+    let thread = thread::Builder::new().name("byname-schema".to_owned()).stack_size(STACK);
+    let described = thread.spawn(describe).expect("a thread can be started");
+    described.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A document about the functions of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceDocument {
+    Schema,
+    OpenApi,
+    OpenRpc,
+}
+
+impl ServiceDocument {
+    /// The one that a call of this name asks for.
+    pub(crate) fn called(name: &str) -> Option<Self> {
+        match name {
+            "!schema" => Some(Self::Schema),
+            "!openapi.json" => Some(Self::OpenApi),
+            // The name of JSON-RPC's service discovery.
+            "!openrpc.json" | "rpc.discover" => Some(Self::OpenRpc),
+            _ => None,
         }
-        Self { document, open }
+    }
+
+    /// The document about these functions. `endpoint` is the path of the service, if it is known.
+    pub(crate) fn of(self, methods: Vec<Arc<Method>>, endpoint: Option<&str>) -> Value {
+        let schema = described(methods);
+        match self {
+            Self::Schema => schema.to_json(),
+            Self::OpenApi => schema.to_openapi(endpoint),
+            Self::OpenRpc => schema.to_openrpc(endpoint),
+        }
     }
 }
 
-impl fmt::Display for ServiceSchema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.document)
-    }
-}
+const NO_SCHEMAS: &str = "the server was built without the feature `schema` of byname, so every `schema` is `true`; add it: \
+                          byname = { version = \"0.1\", features = [\"schema\"] }";
 
 /// Types are nested 64 levels deep at most, with several calls for each.
 const STACK: usize = 8 << 20;
@@ -76,55 +75,36 @@ struct DocumentWriter {
 }
 
 impl DocumentWriter {
-    fn function(&mut self, method: &Method, types: &FunctionTypes) -> Value {
+    fn function(&mut self, method: &Method, types: &FunctionTypes) -> FunctionSchema {
+        let mut written = FunctionSchema::default();
+        written.name = method.name.to_string();
+        written.aliases = method.aliases.iter().map(ToString::to_string).collect();
+        written.doc = method.doc.trim().to_owned();
+        written.signature = method.signature();
         let params = method.params.iter().zip(&types.params);
-        let arguments: Vec<_> = params.map(|(param, schema)| self.param(method, param, schema)).collect();
-        let mut written = Map::new();
-        let mut put = |key: &str, value: Value| drop(written.insert(key.to_owned(), value));
-        put("name", json!(method.name));
-        if !method.aliases.is_empty() {
-            put("aliases", json!(method.aliases));
-        }
-        if !method.doc.is_empty() {
-            put("doc", json!(method.doc.trim()));
-        }
-        put("signature", json!(method.signature()));
-        put("arguments", json!(arguments));
-        if let (Some(param), Some(schema)) = (&method.takes, &types.takes) {
-            put("takes", self.param(method, param, schema));
-        }
-        let returns = self.schema(method, "returns", &types.returns);
-        put("returns", json!({ "type": method.returns, "schema": returns }));
-        if method.streams {
-            put("streams", json!(true));
-        }
-        if let Some(error) = &types.error {
-            put("error", json!({ "schema": self.schema(method, "error", error) }));
-        }
-        let marks = [("idempotent", method.idempotent), ("readonly", method.readonly), ("keyed", method.keyed)];
-        for (mark, _) in marks.into_iter().filter(|(_, is_set)| *is_set) {
-            put(mark, json!(true));
-        }
-        if let Some(timeout) = method.timeout {
-            put("timeout_ms", json!(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
-        }
-        put("priority", json!(method.priority.to_string()));
-        if let Some(fingerprint) = fingerprint(method, types) {
-            put("fingerprint", json!(fingerprint));
-        }
-        let source = &method.source;
-        put("source", json!({ "package": source.package, "module": source.module }));
-        Value::Object(written)
+        written.arguments = params.map(|(param, schema)| self.argument(method, param, schema)).collect();
+        let takes = method.takes.as_ref().zip(types.takes.as_ref());
+        written.takes = takes.map(|(stream, schema)| self.argument(method, stream, schema));
+        written.returns = method.returns.to_string();
+        written.returns_schema = self.schema(method, "returns", &types.returns);
+        written.streams = method.streams;
+        written.error = types.error.as_ref().map(|error| self.schema(method, "error", error));
+        (written.idempotent, written.readonly, written.keyed) = (method.idempotent, method.readonly, method.keyed);
+        written.deprecated = method.deprecated.as_ref().map(ToString::to_string);
+        written.timeout_ms = method.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        written.priority = method.priority.to_string();
+        written.fingerprint = fingerprint(method, types);
+        (written.package, written.module) = (method.source.package.to_owned(), method.source.module.to_owned());
+        written
     }
 
-    fn param(&mut self, method: &Method, param: &Param, schema: &TypeSchema) -> Value {
-        let schema = self.schema(method, &format!("arguments.{}", param.name), schema);
-        let is_required = !param.optional && param.default.is_none();
-        let mut written = json!({ "name": param.name, "type": param.ty, "required": is_required, "schema": schema });
-        if let Some(default) = &param.default {
-            // It was encoded by this library.
-            written["default"] = serde_json::from_str(default).unwrap_or_default();
-        }
+    fn argument(&mut self, method: &Method, param: &Param, schema: &TypeSchema) -> ArgumentSchema {
+        let mut written = ArgumentSchema::default();
+        (written.name, written.ty) = (param.name.to_string(), param.ty.to_string());
+        written.schema = self.schema(method, &format!("arguments.{}", param.name), schema);
+        written.required = !param.optional && param.default.is_none();
+        // It was encoded by this library.
+        written.default = param.default.as_ref().map(|default| serde_json::from_str(default).unwrap_or_default());
         written
     }
 

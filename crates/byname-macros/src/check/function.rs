@@ -146,6 +146,7 @@ fn check(function: &ast::Function, options: Options, within: Option<&Within<'_>>
         in_flight: options.in_flight,
         max_age_s: options.max_age.map(|max_age| max_age.seconds),
         public: options.public.is_some(),
+        hidden: options.hidden,
         has_body: matches!(function.body, Body::Braces(_)),
     }
 }

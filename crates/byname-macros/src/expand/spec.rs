@@ -11,7 +11,7 @@ use crate::crate_path::Library;
 use crate::source_text;
 
 pub(super) fn spec(function: &Function) -> TokenStream {
-    let Function { library: byname, doc, idempotent, readonly, keyed, hedge, public, .. } = function;
+    let Function { library: byname, doc, idempotent, readonly, keyed, hedge, public, hidden, .. } = function;
     let name = &function.name.text;
     let aliases = function.aliases.iter().map(|alias| &alias.text);
     let params = function.arguments.iter().map(|argument| param(byname, argument));
@@ -32,6 +32,8 @@ pub(super) fn spec(function: &Function) -> TokenStream {
     let priority = priority.unwrap_or_else(|| Ident::new("Normal", Span::mixed_site()));
     let in_flight = option(function.in_flight.map(|limit| quote!(#limit)));
     let max_age_s = option(function.max_age_s.map(|max_age| quote!(#max_age)));
+    let deprecated =
+        option(function.deprecated.as_ref().map(source_text::deprecation_reason).map(|reason| quote!(#reason)));
     let signature = signature(function, &returns);
     quote_spanned! {Span::mixed_site()=>
         #byname::__private::MethodSpec {
@@ -55,6 +57,8 @@ pub(super) fn spec(function: &Function) -> TokenStream {
             in_flight: #in_flight,
             max_age_s: #max_age_s,
             public: #public,
+            hidden: #hidden,
+            deprecated: #deprecated,
             signature: #signature,
             package: ::core::env!("CARGO_PKG_NAME"),
             module: ::core::module_path!(),

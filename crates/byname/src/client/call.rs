@@ -138,6 +138,20 @@ pub(crate) fn call_borrowed<A: ToArguments, R: Remote>(
 
 pub(super) fn by_name<R: Remote>(client: &Client, name: &str, args: &(impl Serialize + 'static)) -> Call<ByName, R> {
     let named = name::check(name).map_err(|why| Error::refused(Code::InvalidArgument, why));
+    checked(client, name, named, args)
+}
+
+/// Calls for a document that a server has under a reserved name.
+pub(super) fn document<R: Remote>(client: &Client, name: &'static str) -> Call<ByName, R> {
+    checked(client, name, Ok(()), &())
+}
+
+fn checked<R: Remote>(
+    client: &Client,
+    name: &str,
+    named: Result<(), Error>,
+    args: &(impl Serialize + 'static),
+) -> Call<ByName, R> {
     let encoded = named.and_then(|()| encode_dynamic(name, args));
     let refused = encoded.as_ref().err().cloned();
     let args = ByName(encoded.unwrap_or_else(|_| EncodedArguments::none(Codec::Json)));
@@ -433,7 +447,8 @@ impl<A: Send, R> Call<A, R> {
         if let Some(error) = options.as_mut().and_then(|options| options.refused.take()) {
             return Err(error);
         }
-        if !scope.prefix.is_empty() {
+        // A document is one of the whole service.
+        if !scope.prefix.is_empty() && !self.name.starts_with('!') {
             self.name = Cow::Owned(format!("{}{}", scope.prefix, self.name));
         }
         let name = &self.name;

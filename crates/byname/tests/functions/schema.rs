@@ -1,6 +1,6 @@
 //! What a server says of its functions: `Server::schema`, `GET /rpc/!schema`.
 
-use byname::{Server, Streaming, rpc};
+use byname::{Client, Code, Server, ServiceSchema, Streaming, Transport, rpc};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ fn function<'d>(document: &'d Value, name: &str) -> &'d Value {
 #[test]
 fn a_function_is_described_with_its_types() {
     let schema = orders().schema();
-    let document = schema.to_json();
+    let document = &schema.to_json();
     assert_eq!(
         function(document, "orders.place"),
         &json!({
@@ -160,8 +160,9 @@ async fn fails_inside() -> Result<u8, byname::Internal> {
 #[test]
 fn an_error_of_the_library_is_no_own_error() {
     let schema = Server::new().method::<fails>().method::<fails_inside>().schema();
+    let document = schema.to_json();
     for name in ["fails", "fails_inside"] {
-        let function = function(schema.to_json(), name);
+        let function = function(&document, name);
         assert!(function["error"].is_null() && function["fingerprint"].is_string(), "{function:#}");
     }
     assert!(schema.open().is_empty());
@@ -171,7 +172,8 @@ fn an_error_of_the_library_is_no_own_error() {
 fn a_function_without_an_attribute_is_described_but_for_its_result() {
     let greet = |name: String, loud: Option<bool>| async move { format!("{name}{loud:?}") };
     let schema = Server::new().function(("greet", ["name", "loud"]), greet).schema();
-    let arguments = &function(schema.to_json(), "greet")["arguments"];
+    let document = schema.to_json();
+    let arguments = &function(&document, "greet")["arguments"];
     assert_eq!(arguments[0]["schema"], json!({ "type": "string" }));
     assert_eq!(arguments[1]["required"], json!(false));
     assert_eq!(schema.open(), ["greet: returns (what it takes is not known)"]);
@@ -203,7 +205,8 @@ fn a_fingerprint_is_equal_if_only_the_names_of_types_differ() {
         Ok(tries.into())
     }
     let schema = orders().method::<buy>().method::<buy_often>().schema();
-    let print = |name| &function(schema.to_json(), name)["fingerprint"];
+    let document = schema.to_json();
+    let print = |name| &function(&document, name)["fingerprint"];
     assert!(print("buy").is_string());
     assert_eq!(print("buy"), print("orders.place"));
     assert_ne!(print("buy"), print("buy_often"));
@@ -220,7 +223,7 @@ fn explode<'de, D: serde::Deserializer<'de>>(_: D) -> Result<u8, D::Error> {
 #[test]
 fn a_type_whose_code_panics_is_open() {
     let schema = Server::new().function("take", |_: Explosive| async {}).schema();
-    assert_eq!(function(schema.to_json(), "take")["arguments"][0]["schema"], json!(true));
+    assert_eq!(function(&schema.to_json(), "take")["arguments"][0]["schema"], json!(true));
     assert_eq!(schema.open()[0], "take: arguments.arg0 (its code has panicked)");
 }
 
@@ -230,9 +233,11 @@ async fn the_document_is_at_a_page_for_those_who_may_learn_names() {
     let answer = raw(running.address, get("/rpc/!schema")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let document: Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(&document, orders().schema().to_json());
-    let refused = raw(running.address, post("/rpc/!schema", "{}")).await;
-    assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, OPTIONS"));
+    assert_eq!(document, orders().schema().to_json());
+    let called = raw(running.address, post("/rpc/!schema", "{}")).await;
+    assert_eq!(serde_json::from_str::<Value>(&called.body).unwrap(), document);
+    let refused = raw(running.address, verb("DELETE", "/rpc/!schema", "")).await;
+    assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, OPTIONS"), "{}", refused.body);
     // A proxy has passed it on, so its caller may be anywhere.
     let forwarded = raw(running.address, verb("GET", "/rpc/!schema", "x-forwarded-for: 192.0.2.1\r\n")).await;
     let unknown = raw(running.address, verb("GET", "/rpc/!scheme", "x-forwarded-for: 192.0.2.1\r\n")).await;
@@ -261,4 +266,85 @@ async fn a_caller_sees_the_functions_that_it_may_call() {
     };
     assert_eq!(names("").await, ["find", "watch", "total"]);
     assert_eq!(names("x-team: orders\r\n").await, ["orders.place", "find", "watch", "total"]);
+}
+
+#[tokio::test]
+async fn a_client_asks_for_the_schema_by_every_way() {
+    let running = Running::new(orders()).await;
+    let expected = orders().schema();
+    assert_eq!(ServiceSchema::from_json(&expected.to_json()), Ok(expected.clone()));
+    let clients = [
+        Client::builder(running.address.to_string()).transport(Transport::Http).build().unwrap(),
+        Client::new(running.address.to_string()).unwrap(),
+        Client::local(&orders()).unwrap(),
+        Client::new(running.address.to_string()).unwrap().prefix("orders"),
+    ];
+    for client in clients {
+        // The second call goes by the path or by frames.
+        for _ in 0..2 {
+            assert_eq!(client.schema().await.unwrap(), expected, "{client:?}");
+        }
+    }
+    let closed = Running::new(orders().listing(false)).await;
+    let refused = Client::new(closed.address.to_string()).unwrap().schema().await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
+}
+
+/// Is left out of documents.
+#[rpc(hidden)]
+async fn restock(article: u32) -> u32 {
+    article
+}
+
+#[deprecated = "use orders.place"]
+#[rpc]
+async fn order(article: u32) -> u32 {
+    article
+}
+
+#[deprecated(since = "1", note = "nothing replaces it")]
+#[rpc]
+async fn count() -> u32 {
+    0
+}
+
+#[tokio::test]
+async fn hidden_functions_are_not_told_of_and_deprecated_ones_say_so() {
+    #[allow(deprecated, reason = "that is the subject")]
+    let server = || Server::new().method::<restock>().method::<order>().method::<count>().method::<total>();
+    let schema = server().schema();
+    let told: Vec<_> = schema.functions.iter().map(|of| (&*of.name, of.deprecated.as_deref())).collect();
+    assert_eq!(told, [("order", Some("use orders.place")), ("count", Some("nothing replaces it")), ("total", None)]);
+    assert_eq!(schema.to_openapi(None)["paths"]["/order"]["post"]["deprecated"], true);
+    let client = Client::local(&server()).unwrap();
+    assert_eq!(client.call::<u32>("restock", (7,)).await.unwrap(), 7, "it can be called");
+    let unknown = client.call::<u32>("restok", (7,)).await.unwrap_err().to_string();
+    assert!(!unknown.contains("restock"), "{unknown}");
+}
+
+#[tokio::test]
+async fn the_service_is_described_as_openapi_and_as_openrpc() {
+    let running = Running::new(orders()).await;
+    let page = async |name: &str| -> Value {
+        let answer = raw(running.address, get(name)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).unwrap()
+    };
+    let openapi = page("/rpc/!openapi.json").await;
+    assert_eq!(openapi["servers"][0]["url"], "/rpc");
+    let place = &openapi["paths"]["/orders.place"];
+    assert!(place["get"].is_null() && place["post"]["parameters"][0]["name"] == "idempotency-key", "{place:#}");
+    let body = &place["post"]["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(body["properties"]["order"]["$ref"], "#/components/schemas/Order");
+    assert_eq!((&body["required"], &body["properties"]["tries"]["default"]), (&json!(["order"]), &json!(2)));
+    let find = &openapi["paths"]["/find"]["get"];
+    assert_eq!(find["parameters"][0]["content"]["application/json"]["schema"]["maximum"], u32::MAX);
+    let openrpc = page("/rpc/!openrpc.json").await;
+    let names: Vec<_> = openrpc["methods"].as_array().unwrap().iter().map(|method| &method["name"]).collect();
+    assert_eq!(names, ["orders.place", "find"], "no streams");
+    assert_eq!(openrpc["components"]["schemas"]["Line2"]["required"], json!(["place"]));
+    let asked = post("/rpc", r#"{"jsonrpc":"2.0","method":"rpc.discover","id":1}"#);
+    let mut discovered: Value = serde_json::from_str(&raw(running.address, asked).await.body).unwrap();
+    discovered["result"]["servers"] = openrpc["servers"].clone();
+    assert_eq!(discovered["result"], openrpc);
 }

@@ -1,7 +1,5 @@
 //! Services at reserved names: `/rpc/!live` and similar. No function has such a name.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method as Verb, StatusCode};
@@ -15,10 +13,9 @@ use super::{ServerEndpoint, WayIn};
 use crate::error::{Code, Error};
 use crate::explained_clients;
 use crate::metadata;
-use crate::method::Method;
 use crate::request::CallArguments;
 use crate::runtime;
-use crate::service_schema::ServiceSchema;
+use crate::service_schema::ServiceDocument;
 use crate::wire::HttpReply;
 
 /// All of them.
@@ -44,15 +41,9 @@ const BUILTINS: &[Builtin] = &[
         }),
     },
     // What can be called here?
-    Builtin {
-        name: "!schema",
-        is_probe: false,
-        is_offered: |_| true,
-        reply: BuiltinReply::Listing(|methods| {
-            let body = format!("{}\n", ServiceSchema::of(methods)).into();
-            HttpReply { status: StatusCode::OK, content_type: "application/json", retry_after: None, body }
-        }),
-    },
+    Builtin::listing("!schema", ServiceDocument::Schema),
+    Builtin::listing("!openapi.json", ServiceDocument::OpenApi),
+    Builtin::listing("!openrpc.json", ServiceDocument::OpenRpc),
 ];
 
 /// A service at a reserved name.
@@ -70,11 +61,15 @@ pub(super) struct Builtin {
 enum BuiltinReply {
     Page(fn(&ServerEndpoint) -> HttpReply),
     /// A page about the functions that the caller may learn of. For a caller that may learn none, its name is a name as any other
-    /// that is unknown. It may take its time.
-    Listing(fn(Vec<Arc<Method>>) -> HttpReply),
+    /// that is unknown. It may take its time. A POST calls it as a function.
+    Listing(ServiceDocument),
 }
 
 impl Builtin {
+    const fn listing(name: &'static str, document: ServiceDocument) -> Self {
+        Self { name, is_probe: false, is_offered: |_| true, reply: BuiltinReply::Listing(document) }
+    }
+
     pub(super) fn find(name: &str, endpoint: &ServerEndpoint) -> Option<&'static Self> {
         // Every call's name is checked here, and none begins with `!`.
         if !name.starts_with('!') {
@@ -89,7 +84,14 @@ impl WayIn for &Builtin {
         let reply = match self.reply {
             BuiltinReply::Page(_) if !is_read(request.head) => return Verbs::Probe.refuse(request.head),
             BuiltinReply::Page(page) => page(request.endpoint()),
-            BuiltinReply::Listing(page) => {
+            BuiltinReply::Listing(_) if request.head.method == Verb::POST => {
+                if !request.endpoint().by_path {
+                    return Err(request.endpoint().nothing(request.head.uri.path()));
+                }
+                request.endpoint().takes_calls()?;
+                return Box::pin(PathWay { name: self.name.into() }.answer(request)).await;
+            }
+            BuiltinReply::Listing(document) => {
                 let (endpoint, headers) = (request.endpoint(), &mut request.head.headers);
                 metadata::hide(headers, endpoint.dispatch().secret_headers());
                 let nothing = CallArguments::Query(Vec::new());
@@ -104,7 +106,13 @@ impl WayIn for &Builtin {
                 if !is_read(request.head) {
                     return Verbs::Probe.refuse(request.head);
                 }
-                match runtime::run_blocking(move || page(methods)).await {
+                let path = request.head.uri.path();
+                let path = path.strip_suffix(self.name).unwrap_or(path).trim_end_matches('/').to_owned();
+                let page = move || {
+                    let body = format!("{:#}\n", document.of(methods, Some(&path))).into();
+                    HttpReply { status: StatusCode::OK, content_type: "application/json", retry_after: None, body }
+                };
+                match runtime::run_blocking(page).await {
                     Ok(reply) => reply,
                     Err(_) => return Err(Error::new(Code::Internal, "the page could not be made").into()),
                 }

@@ -1,0 +1,204 @@
+//! A service as OpenAPI 3.1: [`ServiceSchema::to_openapi`].
+
+use serde_json::{Map, Value, json};
+
+use crate::references::{DocumentVersion, moved_references};
+use crate::service_schema::{ArgumentSchema, FunctionSchema, ServiceSchema};
+
+const SCHEMAS: &str = "#/components/schemas/";
+
+/// The codes of errors, as `docs/protocol.md` lists them.
+const CODES: [&str; 16] = [
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+];
+
+impl ServiceSchema {
+    /// The path way of the service as an OpenAPI 3.1 document: a POST for each function, and a GET for each one that is
+    /// readonly. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
+    pub fn to_openapi(&self, endpoint: Option<&str>) -> Value {
+        let path = |function: &FunctionSchema| (format!("/{}", function.name), path_item(function));
+        let paths: Map<_, _> = self.functions.iter().map(path).collect();
+        let mut schemas: Map<_, _> = self.definitions.clone().into_iter().collect();
+        // A struct of the service may have the name.
+        let problem = self.free_name("Problem");
+        schemas.insert(problem.clone(), self::problem());
+        let problem = json!({ "application/problem+json": { "schema": { "$ref": format!("{SCHEMAS}{problem}") } } });
+        let mut document = json!({
+            "openapi": "3.1.0",
+            "info": { "title": self.title(), "version": DocumentVersion::of(self).to_string() },
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "responses": { "Problem": { "description": "The call failed.", "content": problem } },
+            },
+        });
+        if let Some(endpoint) = endpoint {
+            document["servers"] = json!([{ "url": endpoint }]);
+        }
+        moved_references(document, SCHEMAS)
+    }
+
+    /// A name that no definition has.
+    fn free_name(&self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        while self.definitions.contains_key(&name) {
+            name.push('_');
+        }
+        name
+    }
+}
+
+fn path_item(function: &FunctionSchema) -> Value {
+    let mut post = operation(function, &function.name);
+    match &function.takes {
+        // The body is the stream, so the arguments are in the query.
+        Some(stream) => {
+            add_query(&mut post, function);
+            let lines = json!({
+                "type": "string",
+                "description": format!("Items of `{}`, one on each line, as JSON.", stream.name),
+                "x-items": stream.schema,
+            });
+            post["requestBody"] =
+                json!({ "required": true, "content": { "application/x-ndjson": { "schema": lines } } });
+        }
+        None => post["requestBody"] = request_body(function),
+    }
+    let mut item = json!({ "post": post });
+    if function.readonly && function.takes.is_none() {
+        let mut get = operation(function, &format!("{}.get", function.name));
+        add_query(&mut get, function);
+        item["get"] = get;
+    }
+    item
+}
+
+fn operation(function: &FunctionSchema, id: &str) -> Value {
+    let content = match function.streams {
+        true => json!({
+            "application/x-ndjson": { "schema": {
+                "type": "string",
+                "description": "One object on each line: `{\"item\":…}` for each item, at the end `{\"end\":COUNT}` or `{\"err\":…}`.",
+                "x-items": function.returns_schema,
+            } },
+        }),
+        false => json!({ "application/json": { "schema": function.returns_schema } }),
+    };
+    let failed = match &function.error {
+        None => json!({ "$ref": "#/components/responses/Problem" }),
+        Some(error) => {
+            let own = json!({
+                "type": "object",
+                "properties": { "kind": { "const": "method" }, "data": error },
+                "required": ["kind"],
+            });
+            let other = json!({ "type": "object", "properties": { "kind": { "const": "rpc" } }, "required": ["kind"] });
+            json!({
+                "description": "The call failed. `data` is the function's own error, if `kind` is `method`.",
+                "content": { "application/problem+json": { "schema": { "anyOf": [own, other] } } },
+            })
+        }
+    };
+    let described =
+        if function.returns.is_empty() || function.returns == "()" { "The function has run." } else { "The result." };
+    let mut operation = json!({
+        "operationId": id,
+        "responses": { "200": { "description": described, "content": content }, "default": failed },
+    });
+    put_doc(&mut operation, &function.doc);
+    if let Some((group, _)) = function.name.rsplit_once('.') {
+        operation["tags"] = json!([group]);
+    }
+    if let Some(reason) = &function.deprecated {
+        operation["deprecated"] = json!(true);
+        if !reason.is_empty() {
+            operation["x-deprecation-reason"] = json!(reason);
+        }
+    }
+    if function.keyed {
+        operation["parameters"] = json!([key_header()]);
+    }
+    operation
+}
+
+/// The first paragraph is the summary.
+fn put_doc(operation: &mut Value, doc: &str) {
+    let summary = doc.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    if !summary.trim().is_empty() {
+        operation["summary"] = json!(summary.trim());
+        operation["description"] = json!(doc);
+    }
+}
+
+/// An object with the arguments by their names.
+fn request_body(function: &FunctionSchema) -> Value {
+    let with_default = |argument: &ArgumentSchema| (argument.name.clone(), argument.schema_with_default());
+    let properties: Map<_, _> = function.arguments.iter().map(with_default).collect();
+    let required: Vec<_> =
+        function.arguments.iter().filter(|argument| argument.required).map(|argument| &argument.name).collect();
+    let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    json!({ "required": !required.is_empty(), "content": { "application/json": { "schema": schema } } })
+}
+
+/// The key with which a call runs once.
+fn key_header() -> Value {
+    let schema = json!({ "type": "string", "pattern": "^[!-~]{1,255}$" });
+    json!({ "name": "idempotency-key", "in": "header", "required": true, "schema": schema })
+}
+
+fn add_query(operation: &mut Value, function: &FunctionSchema) {
+    let query = function.arguments.iter().map(query_parameter);
+    let headers = operation["parameters"].as_array().cloned().unwrap_or_default();
+    operation["parameters"] = headers.into_iter().chain(query).collect();
+}
+
+/// A string stands in the query as it is, any other value as JSON.
+fn query_parameter(argument: &ArgumentSchema) -> Value {
+    let mut parameter = json!({ "name": argument.name, "in": "query", "required": argument.required });
+    let schema = argument.schema_with_default();
+    match schema["type"] == "string" {
+        true => parameter["schema"] = schema,
+        false => parameter["content"] = json!({ "application/json": { "schema": schema } }),
+    }
+    parameter
+}
+
+/// RFC 9457 with the members of ERROR.
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "code": { "enum": CODES },
+            "message": { "type": "string" },
+            "executed": { "enum": ["no", "yes", "unknown"] },
+            "kind": { "enum": ["rpc", "method"] },
+            "data": true,
+            "retry_after_ms": { "type": "integer", "minimum": 0 },
+            "limit": { "type": "string" },
+            "retry": { "type": "boolean" },
+        },
+        "required": ["type", "title", "status", "code", "message", "executed", "kind"],
+    })
+}
