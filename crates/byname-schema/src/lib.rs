@@ -19,8 +19,11 @@
 //!
 //! What cannot be found out is open, and is never wrong: [`TypeSchema::open`] says where and why.
 
+mod accepted_breaks;
+mod compatibility;
 mod fingerprint;
 mod json_schema;
+mod lock_file;
 mod openapi;
 mod openrpc;
 mod probe;
@@ -35,6 +38,8 @@ use std::time::{Duration, Instant};
 
 use serde_core::de::DeserializeOwned;
 
+pub use accepted_breaks::AcceptedBreaks;
+pub use compatibility::{Break, Difference, Verdict, differences};
 pub use json_schema::SchemaDefinitions;
 pub use service_schema::{ArgumentSchema, FunctionSchema, SchemaDocumentError, ServiceSchema};
 pub use type_schema::{Alternative, Node, NodeId, OpenPlace, OpenReason, Property, Shape, TypeSchema};

@@ -1,0 +1,375 @@
+//! Whether a reader accepts all that a writer sends: [`mismatches`].
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use super::alternatives::{Alternative, Array, Object, Others, Schemas, Text, number_value};
+
+/// A place in which a reader refuses what a writer sends.
+#[derive(Clone, Debug)]
+pub(super) struct Mismatch {
+    pub(super) rule: &'static str,
+    /// `lines[].quantity`, from the schemas that were compared.
+    pub(super) path: String,
+    /// What the reader refuses.
+    pub(super) why: String,
+    /// A whole value that the writer may send and the reader refuses.
+    pub(super) witness: Value,
+}
+
+/// The places in which `reader` refuses what `writer` sends. Both are schemas with their documents.
+pub(super) fn mismatches(writer: (Schemas<'_>, &Value), reader: (Schemas<'_>, &Value)) -> Vec<Mismatch> {
+    let mut comparison = Comparison { writer: writer.0, reader: reader.0, known: HashMap::new() };
+    let found = comparison.compare(writer.1, reader.1);
+    // What can't be shown is not claimed.
+    found
+        .into_iter()
+        .filter(|found| writer.0.accept(writer.1, &found.witness) && !reader.0.accept(reader.1, &found.witness))
+        .collect()
+}
+
+/// The most mismatches of one pair of types. The same types can stand in many places of each other.
+const MOST: usize = 32;
+
+struct Comparison<'w, 'r> {
+    writer: Schemas<'w>,
+    reader: Schemas<'r>,
+    /// What was found for a pair, by the addresses. `None` while it is compared: a type that contains itself meets it again.
+    known: HashMap<(*const Value, *const Value), Option<Vec<Mismatch>>>,
+}
+
+impl<'w, 'r> Comparison<'w, 'r> {
+    fn compare(&mut self, writer: &'w Value, reader: &'r Value) -> Vec<Mismatch> {
+        let (writer, reader) = (self.writer.resolved(writer), self.reader.resolved(reader));
+        let pair: (*const Value, *const Value) = (writer, reader);
+        if let Some(known) = self.known.get(&pair) {
+            return known.clone().unwrap_or_default();
+        }
+        self.known.insert(pair, None);
+        let readers = self.reader.alternatives(reader);
+        let mut found = Vec::new();
+        for sent in self.writer.alternatives(writer) {
+            found.extend(self.sent(&sent, &readers));
+        }
+        found.truncate(MOST);
+        self.known.insert(pair, Some(found.clone()));
+        found
+    }
+
+    /// One alternative of the writer, which one of the reader has to accept.
+    fn sent(&mut self, sent: &Alternative<'w>, readers: &[Alternative<'r>]) -> Vec<Mismatch> {
+        if let Alternative::Text(Text::Words(words)) = sent
+            && words.len() > 1
+        {
+            let each = words.iter().map(|word| Alternative::Text(Text::Words(vec![*word])));
+            return each.flat_map(|word| self.sent(&word, readers)).collect();
+        }
+        let mut nearest: Option<Vec<Mismatch>> = None;
+        for taken in readers {
+            let Some(found) = self.included(sent, taken) else {
+                continue;
+            };
+            if found.is_empty() {
+                return found;
+            }
+            // Of two variants the one that differs least was meant.
+            if nearest.as_ref().is_none_or(|nearest| found.len() < nearest.len()) {
+                nearest = Some(found);
+            }
+        }
+        nearest.unwrap_or_else(|| self.refused(sent, readers))
+    }
+
+    /// No alternative of the reader is of its kind.
+    fn refused(&self, sent: &Alternative<'w>, readers: &[Alternative<'r>]) -> Vec<Mismatch> {
+        let mut samples: Vec<_> = self.writer.sample_of(sent, 12).into_iter().collect();
+        match sent {
+            Alternative::Any => {
+                samples.extend([json!(null), json!(true), json!(-0.5), json!("any text"), json!([null])])
+            }
+            Alternative::Text(Text::Char) => samples.extend(('!'..'~').map(|letter| json!(letter))),
+            Alternative::Text(Text::Numeral { .. }) => samples.extend((0..100).map(|number| json!(number.to_string()))),
+            _ => {}
+        }
+        let Some(witness) = samples.into_iter().find(|sample| !self.reader.accept_by_one(readers, sample, 12)) else {
+            return Vec::new();
+        };
+        let variant = match sent {
+            Alternative::Text(Text::Words(words)) => words.first().copied(),
+            Alternative::Object(object) => object.variant(),
+            _ => None,
+        };
+        let is_enum = readers.iter().any(|one| match one {
+            Alternative::Text(Text::Words(_)) => true,
+            Alternative::Object(object) => object.variant().is_some(),
+            _ => false,
+        });
+        let (rule, why) = match (variant, sent) {
+            (Some(variant), _) if is_enum => ("variant-unknown", format!("the variant `{variant}` is not known")),
+            (_, Alternative::Null) if !readers.is_empty() => ("null-refused", "`null` is refused".to_owned()),
+            _ => {
+                let expected: Vec<_> = readers.iter().map(kind).collect();
+                let expected = if expected.is_empty() { "nothing".to_owned() } else { expected.join(" or ") };
+                ("type-differs", format!("{} is sent, and {expected} is expected", kind(sent)))
+            }
+        };
+        vec![Mismatch { rule, path: String::new(), why, witness }]
+    }
+
+    /// The mismatches of two alternatives of one kind. `None` if they are of two kinds.
+    fn included(&mut self, sent: &Alternative<'w>, taken: &Alternative<'r>) -> Option<Vec<Mismatch>> {
+        let one = |rule, why: String, witness: Value| Some(vec![Mismatch { rule, path: String::new(), why, witness }]);
+        match (sent, taken) {
+            (_, Alternative::Any)
+            | (Alternative::Null, Alternative::Null)
+            | (Alternative::Bool, Alternative::Bool)
+            | (Alternative::Integer { .. } | Alternative::Number, Alternative::Number) => Some(Vec::new()),
+            (Alternative::Number, Alternative::Integer { .. }) => {
+                one("type-differs", "a number is sent, and a whole number is expected".to_owned(), json!(0.5))
+            }
+            (
+                Alternative::Integer { least, greatest, without_zero },
+                Alternative::Integer { least: lower, greatest: upper, without_zero: refuses_zero },
+            ) => {
+                if let Some(lower) = lower
+                    && least.is_none_or(|least| least < *lower)
+                {
+                    let sent = least.unwrap_or(lower - 1);
+                    return one("range-narrower", format!("numbers below {lower} are refused"), number_value(sent));
+                }
+                if let Some(upper) = upper
+                    && greatest.is_none_or(|greatest| greatest > *upper)
+                {
+                    let sent = greatest.unwrap_or(upper + 1);
+                    return one("range-narrower", format!("numbers above {upper} are refused"), number_value(sent));
+                }
+                let has_zero = least.is_none_or(|least| least <= 0) && greatest.is_none_or(|greatest| greatest >= 0);
+                if *refuses_zero && !without_zero && has_zero {
+                    return one("range-narrower", "0 is refused".to_owned(), json!(0));
+                }
+                Some(Vec::new())
+            }
+            (Alternative::Text(sent), Alternative::Text(taken)) => text(sent, taken),
+            (Alternative::Array(sent), Alternative::Array(taken)) => Some(self.array(sent, taken)),
+            (Alternative::Object(sent), Alternative::Object(taken)) => {
+                // Other variants of an enum.
+                if sent.variant().is_some() && taken.variant().is_some() && sent.variant() != taken.variant() {
+                    return None;
+                }
+                Some(self.object(sent, taken))
+            }
+            _ => None,
+        }
+    }
+
+    fn array(&mut self, sent: &Array<'w>, taken: &Array<'r>) -> Vec<Mismatch> {
+        let of_length = |this: &Self, length: usize| -> Option<Value> {
+            (0..length).map(|at| this.writer.sample(sent.item(at)?)).collect()
+        };
+        if sent.least < taken.least {
+            let why = format!("fewer than {} items are refused", taken.least);
+            let witness = of_length(self, sent.least);
+            return witness.map(|witness| mismatch("length-differs", why, witness)).into_iter().collect();
+        }
+        if let Some(most) = taken.greatest
+            && sent.greatest.is_none_or(|greatest| greatest > most)
+        {
+            let why = format!("more than {most} items are refused");
+            let witness = of_length(self, most + 1);
+            return witness.map(|witness| mismatch("length-differs", why, witness)).into_iter().collect();
+        }
+        let places = sent.first.len().max(taken.first.len()) + usize::from(sent.rest.is_some());
+        let mut found = Vec::new();
+        for at in 0..places {
+            let (Some(item), Some(expected)) = (sent.item(at), taken.item(at)) else {
+                break;
+            };
+            let is_one_of_many = at >= sent.first.len() && at >= taken.first.len();
+            for inner in self.compare(item, expected) {
+                // The others around it.
+                let around = |other| {
+                    if other == at { Some(inner.witness.clone()) } else { self.writer.sample(sent.item(other)?) }
+                };
+                let witness: Option<Vec<_>> = (0..sent.least.max(at + 1)).map(around).collect();
+                let step = if is_one_of_many { "[]".to_owned() } else { format!("[{at}]") };
+                found.extend(witness.map(|witness| inner.within(&step, Value::Array(witness))));
+            }
+        }
+        found
+    }
+
+    fn object(&mut self, sent: &Object<'w>, taken: &Object<'r>) -> Vec<Mismatch> {
+        let Some(least) = self.writer.least_object(sent, 12) else {
+            return Vec::new();
+        };
+        let written = sent.needed();
+        let mut found = Vec::new();
+        for name in &taken.required {
+            if !written.contains(name) {
+                found.push(required(name, sent, &least));
+            }
+        }
+        for aliases in taken.aliases.iter().filter(|aliases| aliases.is_required) {
+            if !aliases.names.iter().any(|name| written.contains(name)) {
+                found.push(required(aliases.names[0], sent, &least));
+            }
+        }
+        for (name, value) in &sent.properties {
+            if sent.is_alias(name) {
+                continue;
+            }
+            let with = |value: Value| {
+                let mut members = least.clone();
+                members.insert((*name).to_owned(), value);
+                Value::Object(members)
+            };
+            match (taken.properties.get(name), taken.others) {
+                (Some(expected), _) => {
+                    found.extend(self.compare(value, expected).into_iter().map(|inner| {
+                        let witness = with(inner.witness.clone());
+                        inner.within(name, witness)
+                    }));
+                }
+                (None, Others::Ignored) => {}
+                (None, Others::Refused) => {
+                    if let Some(value) = self.writer.sample(value) {
+                        let why = format!("`{name}` is not known, and is refused");
+                        found.push(mismatch("property-unknown", why, with(value)).below(name));
+                    }
+                }
+                (None, Others::Entries { values, .. }) => {
+                    found.extend(self.compare(value, values).into_iter().map(|inner| {
+                        let witness = with(inner.witness.clone());
+                        inner.within(name, witness)
+                    }));
+                }
+            }
+        }
+        if let Others::Entries { names, values } = sent.others {
+            found.extend(self.entries(names, values, &least, taken));
+        }
+        found
+    }
+
+    /// The entries of a map.
+    fn entries(
+        &mut self,
+        names: Option<&'w Value>,
+        values: &'w Value,
+        least: &Map<String, Value>,
+        taken: &Object<'r>,
+    ) -> Vec<Mismatch> {
+        let key = match names {
+            Some(names) => self.writer.sample(names).and_then(|name| name.as_str().map(str::to_owned)),
+            None => Some("key".to_owned()),
+        };
+        let Some(key) = key else {
+            return Vec::new();
+        };
+        let with = |key: &str, value: Value| {
+            let mut members = least.clone();
+            members.insert(key.to_owned(), value);
+            Value::Object(members)
+        };
+        match taken.others {
+            Others::Ignored => Vec::new(),
+            Others::Refused => {
+                let value = self.writer.sample(values);
+                let refused =
+                    |value| mismatch("property-unknown", "other properties are refused".to_owned(), with(&key, value));
+                value.map(refused).into_iter().collect()
+            }
+            Others::Entries { names: expected, values: expected_values } => {
+                let mut found: Vec<_> = self
+                    .compare(values, expected_values)
+                    .into_iter()
+                    .map(|inner| {
+                        let witness = with(&key, inner.witness.clone());
+                        inner.within("{}", witness)
+                    })
+                    .collect();
+                if let Some(expected) = expected {
+                    static ANY_NAME: std::sync::LazyLock<Value> =
+                        std::sync::LazyLock::new(|| json!({ "type": "string" }));
+                    let any: &'w Value = names.unwrap_or(&ANY_NAME);
+                    let value = self.writer.sample(values).unwrap_or_default();
+                    found.extend(self.compare(any, expected).into_iter().filter_map(|inner| {
+                        let witness = with(inner.witness.as_str()?, value.clone());
+                        Some(inner.within("{key}", witness))
+                    }));
+                }
+                found
+            }
+        }
+    }
+}
+
+impl Mismatch {
+    /// The same one, of the value around it.
+    fn within(self, step: &str, witness: Value) -> Self {
+        Self { witness, ..self.below(step) }
+    }
+
+    fn below(mut self, step: &str) -> Self {
+        self.path = match self.path.is_empty() || self.path.starts_with('[') {
+            true => format!("{step}{}", self.path),
+            false => format!("{step}.{}", self.path),
+        };
+        self
+    }
+}
+
+fn mismatch(rule: &'static str, why: String, witness: Value) -> Mismatch {
+    Mismatch { rule, path: String::new(), why, witness }
+}
+
+/// The reader needs a property that the writer may leave out.
+fn required(name: &str, sent: &Object<'_>, least: &Map<String, Value>) -> Mismatch {
+    let why = match sent.properties.contains_key(name) {
+        true => format!("`{name}` is required, and need not be sent"),
+        false => format!("`{name}` is required, and is not sent"),
+    };
+    mismatch("property-required", why, Value::Object(least.clone())).below(name)
+}
+
+fn text(sent: &Text<'_>, taken: &Text<'_>) -> Option<Vec<Mismatch>> {
+    let refused = |why: &str, witness: &str| Some(vec![mismatch("text-narrower", why.to_owned(), json!(witness))]);
+    match (sent, taken) {
+        (_, Text::Any) | (Text::Char, Text::Char) => Some(Vec::new()),
+        (Text::Words(words), Text::Words(known)) => words.iter().all(|word| known.contains(word)).then(Vec::new),
+        (Text::Numeral { signed }, Text::Numeral { signed: takes_sign }) if !signed || *takes_sign => Some(Vec::new()),
+        (Text::Numeral { .. }, Text::Numeral { .. }) => refused("negative numbers are refused", "-1"),
+        (Text::Format(sent), Text::Format(taken)) if sent == taken => Some(Vec::new()),
+        (Text::Words(words), Text::Char) if words.iter().all(|word| word.chars().count() == 1) => Some(Vec::new()),
+        (Text::Char | Text::Numeral { .. }, Text::Words(_)) => None,
+        (Text::Any, Text::Words(known)) => {
+            let mut other = "text".to_owned();
+            while known.contains(&other.as_str()) {
+                other.push('x');
+            }
+            refused("only the names of variants are taken", &other)
+        }
+        (_, Text::Format(format)) => {
+            let witness = sent.sample()?;
+            refused(&format!("only a text of the format `{format}` is taken"), &witness)
+        }
+        (_, Text::Char) => refused("only a single character is taken", &sent.sample()?),
+        (_, Text::Numeral { .. }) => refused("only whole numbers are taken as keys", &sent.sample()?),
+        (Text::Format(_), Text::Words(_)) => None,
+    }
+}
+
+fn kind(of: &Alternative<'_>) -> String {
+    match of {
+        Alternative::Any => "any value".to_owned(),
+        Alternative::Null => "null".to_owned(),
+        Alternative::Bool => "a boolean".to_owned(),
+        Alternative::Integer { .. } => "a whole number".to_owned(),
+        Alternative::Number => "a number".to_owned(),
+        Alternative::Text(Text::Words(words)) => format!("`{}`", words.join("`, `")),
+        Alternative::Text(_) => "a string".to_owned(),
+        Alternative::Array(_) => "an array".to_owned(),
+        Alternative::Object(_) => "an object".to_owned(),
+    }
+}

@@ -1,0 +1,92 @@
+//! The schema of a service in a file that is committed and reviewed: [`ServiceSchema::to_lock`].
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::service_schema::{SchemaDocumentError, ServiceSchema};
+
+/// The longest line, if it can be broken.
+const WIDTH: usize = 120;
+
+impl ServiceSchema {
+    /// What clients rely on, as the content of a lock file: JSON, with functions in the order of their names. What is only
+    /// for people is left out.
+    pub fn to_lock(&self) -> String {
+        let mut locked = self.clone();
+        locked.functions.sort_by(|a, b| a.name.cmp(&b.name));
+        locked.open = Vec::new();
+        let mut document = locked.to_json();
+        for function in document["functions"].as_array_mut().into_iter().flatten() {
+            if let Some(members) = function.as_object_mut() {
+                members.retain(|name, _| !FOR_PEOPLE.contains(&name.as_str()));
+            }
+        }
+        let mut text = String::new();
+        write_value(&document, 0, 0, &mut text);
+        text.push('\n');
+        text
+    }
+
+    /// Reads a lock file, or a document as a server has it.
+    ///
+    /// # Errors
+    ///
+    /// It is no JSON, or not the schema of a service, or a server made it without schemas.
+    pub fn from_text(text: &str) -> Result<Self, SchemaDocumentError> {
+        let document: Value =
+            serde_json::from_str(text).map_err(|why| SchemaDocumentError::new(format!("it is no JSON: {why}")))?;
+        let schema = Self::from_json(&document)?;
+        match &schema.note {
+            Some(note) => Err(SchemaDocumentError::new(format!("it has no schemas: {note}"))),
+            None => Ok(schema),
+        }
+    }
+}
+
+/// Members of a function that change nothing for a program.
+const FOR_PEOPLE: [&str; 6] = ["deprecated", "doc", "fingerprint", "priority", "signature", "source"];
+
+/// Writes a value in one line if it fits, otherwise with a line for each part.
+fn write_value(value: &Value, indent: usize, behind: usize, text: &mut String) {
+    let in_line = in_one_line(value);
+    if indent + behind + in_line.chars().count() < WIDTH {
+        text.push_str(&in_line);
+        return;
+    }
+    let inner = " ".repeat(indent + 2);
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            text.push_str("{\n");
+            for (at, (name, member)) in members.iter().enumerate() {
+                let name = format!("{}: ", Value::from(name.as_str()));
+                let _ = write!(text, "{inner}{name}");
+                write_value(member, indent + 2, name.chars().count(), text);
+                text.push_str(if at + 1 < members.len() { ",\n" } else { "\n" });
+            }
+            let _ = write!(text, "{}}}", " ".repeat(indent));
+        }
+        Value::Array(items) if !items.is_empty() => {
+            text.push_str("[\n");
+            for (at, item) in items.iter().enumerate() {
+                text.push_str(&inner);
+                write_value(item, indent + 2, 0, text);
+                text.push_str(if at + 1 < items.len() { ",\n" } else { "\n" });
+            }
+            let _ = write!(text, "{}]", " ".repeat(indent));
+        }
+        _ => text.push_str(&in_line),
+    }
+}
+
+fn in_one_line(value: &Value) -> String {
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            let members =
+                members.iter().map(|(name, member)| format!("{}: {}", Value::from(name.as_str()), in_one_line(member)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(in_one_line).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}

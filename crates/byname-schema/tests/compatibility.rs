@@ -1,0 +1,414 @@
+//! Two versions of a service: what breaks is shown by a witness, and what is compatible is taken.
+
+use byname_schema::{AcceptedBreaks, Difference, ServiceSchema, differences};
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+
+/// A service with a function `f` that takes and returns values of this schema.
+fn service(schema: &Value, definitions: &Value) -> ServiceSchema {
+    let argument = json!({ "name": "a", "schema": schema, "required": true });
+    let function = json!({ "name": "f", "arguments": [argument], "returns": { "schema": true } });
+    ServiceSchema::from_json(&json!({ "version": 1, "functions": [function], "$defs": definitions })).unwrap()
+}
+
+fn validator(schema: &Value, definitions: &Value) -> Validator {
+    // `allOf`, because the words beside a reference count too.
+    jsonschema::validator_for(&json!({ "allOf": [schema], "$defs": definitions })).expect("a schema is valid")
+}
+
+/// The rules that old clients break, with the place.
+fn broken(old: &Value, new: &Value) -> Vec<String> {
+    let found = differences(&service(old, &json!({})), &service(new, &json!({})));
+    let of =
+        |difference: &Difference| difference.breaks_old_clients().map(|of| format!("{} {}", difference.place, of.rule));
+    found.iter().filter_map(of).collect()
+}
+
+#[test]
+fn each_kind_of_break_has_its_rule_and_its_place() {
+    let object = |properties: Value, required: Value| json!({ "type": "object", "properties": properties, "required": required });
+    let integer = |greatest: u64| json!({ "type": "integer", "minimum": 0, "maximum": greatest });
+    let optional = |inner: Value| json!({ "anyOf": [inner, { "type": "null" }] });
+    let list = |item: Value| json!({ "type": "array", "items": item });
+    let closed =
+        |properties: Value| json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    let kinds = [
+        (integer(255), integer(127), "arguments.a range-narrower"),
+        (list(integer(255)), list(integer(9)), "arguments.a[] range-narrower"),
+        (optional(integer(9)), integer(9), "arguments.a null-refused"),
+        (json!({ "type": "string" }), integer(9), "arguments.a type-differs"),
+        (json!({ "type": "number" }), integer(9), "arguments.a type-differs"),
+        (json!({ "enum": ["a", "b"] }), json!({ "enum": ["a"] }), "arguments.a variant-unknown"),
+        (json!({ "type": "string" }), json!({ "enum": ["a"] }), "arguments.a text-narrower"),
+        (json!({ "type": "string" }), json!({ "type": "string", "format": "uuid" }), "arguments.a text-narrower"),
+        (
+            object(json!({ "x": integer(9) }), json!([])),
+            object(json!({ "x": integer(9) }), json!(["x"])),
+            "arguments.a.x property-required",
+        ),
+        (
+            list(object(json!({ "x": integer(9) }), json!(["x"]))),
+            list(object(json!({ "x": integer(8), "y": true }), json!(["x"]))),
+            "arguments.a[].x range-narrower",
+        ),
+        (object(json!({ "x": integer(9) }), json!([])), closed(json!({})), "arguments.a.x property-unknown"),
+        (
+            list(json!(true)),
+            json!({ "type": "array", "prefixItems": [true], "items": false, "minItems": 1 }),
+            "arguments.a length-differs",
+        ),
+    ];
+    for (old, new, expected) in kinds {
+        assert_eq!(broken(&old, &new), [expected], "{old} -> {new}");
+    }
+}
+
+#[test]
+fn what_adds_is_compatible_for_old_clients() {
+    let object = |properties: Value, required: Value| json!({ "type": "object", "properties": properties, "required": required });
+    let kinds = [
+        (json!({ "type": "integer", "minimum": 0, "maximum": 9 }), json!({ "type": "number" })),
+        (object(json!({ "x": true }), json!(["x"])), object(json!({ "x": true, "y": true }), json!(["x"]))),
+        (object(json!({ "x": true }), json!(["x"])), object(json!({}), json!([]))),
+        (json!({ "enum": ["a"] }), json!({ "enum": ["b", "a"] })),
+        (json!({ "type": "null" }), json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] })),
+        // The same shape by another name.
+        (
+            json!({ "type": "array", "items": { "type": "string" } }),
+            json!({ "type": "array", "items": { "anyOf": [{ "type": "string" }] } }),
+        ),
+    ];
+    for (old, new) in kinds {
+        assert_eq!(broken(&old, &new), [""; 0], "{old} -> {new}");
+    }
+}
+
+#[test]
+fn functions_and_arguments_are_compared_in_both_directions() {
+    let argument =
+        |name: &str, required: bool| json!({ "name": name, "schema": { "type": "string" }, "required": required });
+    let function = |name: &str, arguments: Value, more: Value| {
+        let mut function = json!({ "name": name, "arguments": arguments, "returns": { "schema": { "type": "null" } } });
+        function.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        function
+    };
+    let of = |functions: Value| ServiceSchema::from_json(&json!({ "version": 1, "functions": functions })).unwrap();
+    let old = of(json!([
+        function("a", json!([argument("x", true)]), json!({ "readonly": true })),
+        function("gone", json!([]), json!({})),
+        function("moved", json!([argument("x", true), argument("y", true)]), json!({})),
+        function("named", json!([]), json!({ "aliases": ["old_name"] })),
+    ]));
+    let new = of(json!([
+        function("a", json!([argument("x", true), argument("note", false), argument("must", true)]), json!({})),
+        function("moved", json!([argument("y", true), argument("x", true)]), json!({ "keyed": true })),
+        function("renamed", json!([]), json!({ "aliases": ["named"] })),
+        function("added", json!([]), json!({})),
+    ]));
+    let told: Vec<_> = differences(&old, &new)
+        .iter()
+        .map(|difference| {
+            let rule = |of: Option<&byname_schema::Break>| of.map_or("-", |of| of.rule);
+            let Difference { function, place, .. } = difference;
+            let (old, new) = (rule(difference.breaks_old_clients()), rule(difference.breaks_new_clients()));
+            format!("{function} {place}: {old} {new}")
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "a : readonly-removed -",
+            "a arguments.must: argument-required argument-unknown",
+            "a arguments.note: - argument-unknown",
+            "added : - function-missing",
+            "gone : function-missing -",
+            "moved : keyed-added -",
+            "moved arguments.x: argument-moved argument-moved",
+            "moved arguments.y: argument-moved argument-moved",
+            "old_name : function-missing -",
+            "renamed : - function-missing",
+        ]
+    );
+    let witness = differences(&old, &new)[1].breaks_old_clients().unwrap().witness.clone();
+    assert_eq!(witness, Some(json!({ "x": "text" })));
+}
+
+#[test]
+fn an_accepted_break_names_its_rule_and_its_place() {
+    let (old, new) = (json!({ "type": "string" }), json!({ "type": "boolean" }));
+    let found = differences(&service(&old, &json!({})), &service(&new, &json!({})));
+    let accepted = AcceptedBreaks::parse("type-differs f arguments.a: it was never used\n").unwrap();
+    assert!(accepted.accept(&found[0], found[0].breaks_old_clients().unwrap()));
+    let other = AcceptedBreaks::parse("type-differs f arguments.b: it was never used\n").unwrap();
+    assert!(!other.accept(&found[0], found[0].breaks_old_clients().unwrap()));
+    assert_eq!(other.unused(&found), ["type-differs f arguments.b: it was never used"]);
+    for wrong in ["type-differs f arguments.a", "type-differs f arguments.a: ", "f: why", "a b c d: why"] {
+        assert!(AcceptedBreaks::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_lock_file_is_read_as_what_it_was_written_from() {
+    let schema = json!({ "type": "object", "properties": { "x": { "$ref": "#/$defs/X" } }, "required": ["x"] });
+    let definitions = json!({ "X": { "enum": ["a".repeat(60), "b".repeat(60)] } });
+    let service = service(&schema, &definitions);
+    let lock = service.to_lock();
+    assert!(lock.lines().all(|line| line.chars().count() <= 140), "{lock}");
+    assert_eq!(differences(&ServiceSchema::from_text(&lock).unwrap(), &service), []);
+    assert_eq!(ServiceSchema::from_text(&lock).unwrap().to_lock(), lock);
+    for wrong in ["", "[]", "{}", r#"{"version":2,"functions":[]}"#, r#"{"version":1}"#] {
+        assert!(ServiceSchema::from_text(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// How many pairs of random schemas are compared, and how many values of each.
+const PAIRS: usize = 2_000;
+const VALUES: usize = 100;
+
+#[test]
+fn compatible_values_are_taken_and_witnesses_are_refused() {
+    let (mut compatible, mut broken) = (0, 0);
+    for seed in 0..PAIRS {
+        let mut random = Random(seed as u64 + 1);
+        let old = RandomService::new(&mut random);
+        let new = match random.below(4) {
+            0 => RandomService::new(&mut random),
+            _ => old.changed(&mut random),
+        };
+        let found = differences(&service(&old.schema, &old.definitions), &service(&new.schema, &new.definitions));
+        let (of_old, of_new) = (validator(&old.schema, &old.definitions), validator(&new.schema, &new.definitions));
+        let directions = [
+            (&old, &of_old, &of_new, found.iter().filter_map(Difference::breaks_old_clients).collect::<Vec<_>>()),
+            (&new, &of_new, &of_old, found.iter().filter_map(Difference::breaks_new_clients).collect::<Vec<_>>()),
+        ];
+        for (writer, of_writer, of_reader, breaks) in directions {
+            let told = || {
+                format!(
+                    "seed {seed}: {} with {} -> {} with {}",
+                    old.schema, old.definitions, new.schema, new.definitions
+                )
+            };
+            for of in &breaks {
+                let witness = &of.witness.as_ref().unwrap()["a"];
+                assert!(of_writer.is_valid(witness), "it is not sent: {of}, {}", told());
+                assert!(!of_reader.is_valid(witness), "it is taken: {of}, {}", told());
+            }
+            broken += usize::from(!breaks.is_empty());
+            if breaks.is_empty() {
+                compatible += 1;
+                for _ in 0..VALUES {
+                    if let Some(value) = writer.written(&writer.schema, &mut random, 6) {
+                        assert!(of_writer.is_valid(&value), "{value} is not one of {}", told());
+                        assert!(of_reader.is_valid(&value), "{value} is refused, {}", told());
+                    }
+                }
+            }
+        }
+    }
+    println!("{compatible} directions are compatible, {broken} are broken");
+    assert!(compatible > PAIRS / 10 && broken > PAIRS / 10, "{compatible} and {broken}");
+}
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 33) % limit
+    }
+
+    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len() as u64) as usize]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct RandomService {
+    schema: Value,
+    definitions: Value,
+}
+
+const NAMES: [&str; 4] = ["w", "x", "y", "z"];
+
+impl RandomService {
+    fn new(random: &mut Random) -> Self {
+        let definitions = json!({ "P": schema(random, 2), "Q": schema(random, 2) });
+        Self { schema: schema(random, 3), definitions }
+    }
+
+    /// The same with a change in one place.
+    fn changed(&self, random: &mut Random) -> Self {
+        let mut new = self.clone();
+        let at = random.below(8);
+        if change(&mut new.schema, at, random).is_some() {
+            change(&mut new.definitions["P"], random.below(4), random);
+        }
+        new
+    }
+
+    /// A value that a writer of this schema sends.
+    fn written(&self, schema: &Value, random: &mut Random, room: usize) -> Option<Value> {
+        let room = room.checked_sub(1)?;
+        if let Some(name) = schema["$ref"].as_str() {
+            return self.written(&self.definitions[&name["#/$defs/".len()..]], random, room);
+        }
+        if schema == &json!(true) {
+            return Some(
+                [json!(null), json!(7), json!("text"), json!([true]), json!({ "q": 1 })][random.below(5) as usize]
+                    .clone(),
+            );
+        }
+        if let Some(parts) = schema["anyOf"].as_array() {
+            let from = random.below(parts.len() as u64) as usize;
+            return (0..parts.len()).find_map(|at| self.written(&parts[(from + at) % parts.len()], random, room));
+        }
+        if let Some(words) = schema["enum"].as_array() {
+            return Some(words[random.below(words.len() as u64) as usize].clone());
+        }
+        if let Some(word) = schema.get("const") {
+            return Some(word.clone());
+        }
+        Some(match schema["type"].as_str()? {
+            "null" => Value::Null,
+            "boolean" => json!(random.below(2) == 0),
+            "number" => json!(random.below(100) as f64 + 0.5),
+            "string" if schema["maxLength"] == 1 => json!(random.one_of(&["a", "ß"])),
+            "string" => json!(random.one_of(&["", "a", "text", "long text"])),
+            "integer" => {
+                let (least, greatest) = (schema["minimum"].as_i64()?, schema["maximum"].as_i64()?);
+                json!(
+                    [least, greatest, least + random.below((greatest - least) as u64 + 1) as i64]
+                        [random.below(3) as usize]
+                )
+            }
+            "array" => {
+                let first = schema["prefixItems"].as_array().cloned().unwrap_or_default();
+                let more = if schema["items"] == json!(false) { 0 } else { random.below(3) as usize };
+                let schemas = first.iter().chain(std::iter::repeat_n(&schema["items"], more));
+                let items: Option<Vec<_>> = schemas.map(|item| self.written(item, random, room)).collect();
+                match items {
+                    Some(items) => Value::Array(items),
+                    None if first.is_empty() => json!([]),
+                    None => return None,
+                }
+            }
+            _ => {
+                let mut members = Map::new();
+                for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                    let is_needed = schema["required"].as_array().is_some_and(|names| names.contains(&json!(name)));
+                    if is_needed || random.below(2) == 0 {
+                        match self.written(property, random, room) {
+                            Some(value) => drop(members.insert(name.clone(), value)),
+                            None if is_needed => return None,
+                            None => {}
+                        }
+                    }
+                }
+                if let Some(values @ Value::Object(_)) = schema.get("additionalProperties") {
+                    members.extend(self.written(values, random, room).map(|value| ("key".to_owned(), value)));
+                }
+                Value::Object(members)
+            }
+        })
+    }
+}
+
+fn schema(random: &mut Random, room: usize) -> Value {
+    let kinds = if room == 0 { 7 } else { 14 };
+    match random.below(kinds) {
+        0 => json!({ "type": "string" }),
+        1 => {
+            let least = [0, 0, -128][random.below(3) as usize];
+            let greatest = [127, 255, 65535][random.below(3) as usize];
+            json!({ "type": "integer", "minimum": least, "maximum": greatest })
+        }
+        2 => json!({ "type": "boolean" }),
+        3 => json!({ "type": "number" }),
+        4 => json!({ "enum": [random.one_of(&["a", "b"]), random.one_of(&["c", "d"])] }),
+        5 => json!({ "$ref": random.one_of(&["#/$defs/P", "#/$defs/Q"]) }),
+        6 => {
+            [json!(true), json!({ "type": "string", "minLength": 1, "maxLength": 1 })][random.below(2) as usize].clone()
+        }
+        7 => json!({ "type": "array", "items": schema(random, room - 1) }),
+        8 => {
+            json!({ "type": "array", "prefixItems": [schema(random, room - 1), schema(random, room - 1)], "items": false, "minItems": 2 })
+        }
+        9 => json!({ "anyOf": [schema(random, room - 1), { "type": "null" }] }),
+        10 => json!({ "type": "object", "additionalProperties": schema(random, room - 1) }),
+        // An enum with a tag, and one with the content behind its name.
+        11 => {
+            let variant = |random: &mut Random, name: &str| json!({ "type": "object", "properties": { "t": { "const": name }, "v": schema(random, room - 1) }, "required": ["t", "v"] });
+            json!({ "anyOf": [variant(random, "A"), variant(random, "B")] })
+        }
+        12 => {
+            let variant = |random: &mut Random, name: &str| json!({ "type": "object", "properties": { name: schema(random, room - 1) }, "required": [name], "additionalProperties": false });
+            json!({ "anyOf": [variant(random, "A"), variant(random, "B"), { "enum": ["C"] }] })
+        }
+        _ => {
+            let mut object = json!({ "type": "object", "properties": {} });
+            for name in NAMES {
+                if random.below(2) == 0 {
+                    object["properties"][name] = schema(random, room - 1);
+                    if random.below(2) == 0 {
+                        match &mut object["required"] {
+                            Value::Array(names) => names.push(json!(name)),
+                            none => *none = json!([name]),
+                        }
+                    }
+                }
+            }
+            if random.below(3) == 0 {
+                object["additionalProperties"] = json!(false);
+            }
+            object
+        }
+    }
+}
+
+/// Changes the schema, or the part of it that is `at` steps inside. What is left of the steps, if it has no such part.
+fn change(of: &mut Value, at: u64, random: &mut Random) -> Option<u64> {
+    if at == 0 {
+        match random.below(5) {
+            0 if of["properties"].is_object() => {
+                let name = random.one_of(&NAMES);
+                of["properties"][name] = schema(random, 1);
+            }
+            1 if of["required"]
+                .as_array()
+                .is_some_and(|names| names.iter().any(|name| NAMES.contains(&name.as_str().unwrap()))) =>
+            {
+                of["required"].as_array_mut().unwrap().retain(|name| !NAMES.contains(&name.as_str().unwrap()));
+            }
+            2 if of["maximum"].is_u64() => of["maximum"] = json!(1000),
+            3 => *of = json!({ "anyOf": [of.clone(), { "type": "null" }] }),
+            _ => *of = schema(random, 1),
+        }
+        return None;
+    }
+    let mut left = at - 1;
+    let parts: Vec<&mut Value> = match of {
+        Value::Object(members) => members
+            .iter_mut()
+            .flat_map(|(name, member)| match (name.as_str(), member) {
+                ("properties", Value::Object(properties)) => {
+                    properties.values_mut().filter(|of| of.get("const").is_none()).collect()
+                }
+                ("anyOf" | "prefixItems", Value::Array(parts)) => parts.iter_mut().collect(),
+                ("items" | "additionalProperties", part @ Value::Object(_)) => vec![part],
+                _ => Vec::new(),
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    for part in parts {
+        left = change(part, left, random)?;
+    }
+    Some(left)
+}
