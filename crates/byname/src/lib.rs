@@ -126,6 +126,7 @@ mod json_over_http;
 mod key_store;
 mod key_window;
 mod limits_and_timeouts;
+mod lock_file;
 mod metadata;
 mod method;
 mod name;
@@ -159,7 +160,10 @@ pub use address::Address;
 pub use arguments::{Args, Argument, Returns};
 pub use bearer_token::{BearerToken, IssuedToken};
 pub use byname_macros::{MethodError, rpc};
-pub use byname_schema::{ArgumentSchema, FunctionSchema, SchemaDocumentError, ServiceSchema};
+pub use byname_schema::{
+    AcceptedBreaks, ArgumentSchema, Break, Difference, FunctionSchema, SchemaDocumentError, ServiceSchema, Verdict,
+    differences,
+};
 pub use client::{
     ByName, Call, Client, ClientBuilder, Discover, DiscoverFuture, ExplainedConnections, ExplainedReplica,
     ExplainedService, ExplainedSetting, Explanation, KnownReplicas, Policy, Remote, ReplicaState, Replicas,

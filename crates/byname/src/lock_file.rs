@@ -1,0 +1,147 @@
+//! The test that holds a server to its lock file: [`assert_compatible!`](crate::assert_compatible).
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs, io};
+
+use byname_schema::{AcceptedBreaks, ServiceSchema, differences};
+
+/// The variable that accepts what has changed.
+const VARIABLE: &str = "BYNAME_LOCK";
+
+/// Panics if a server breaks the clients that its lock file knows, or if the lock file is out of date.
+///
+/// The lock file is the contract of the service, to be committed and reviewed: functions, arguments, and the schemas of their types. A test
+/// compares the server with it:
+///
+/// ```no_run
+/// # use byname::{Server, rpc};
+/// # #[rpc] async fn add(a: i64, b: i64) -> i64 { a + b }
+/// # fn server() -> Server { Server::new().method::<add>() }
+/// # #[allow(unused)]
+/// #[test]
+/// fn the_contract_is_kept() {
+///     byname::assert_compatible!(server(), "byname.lock");
+/// }
+/// ```
+///
+/// - `BYNAME_LOCK=update cargo test` writes the file: the first time, and to accept a change. Review its difference.
+/// - A break is a difference that fails calls of clients that were built by the old contract. Its message has a value as a witness.
+/// - A compatible change fails the test too, because the file must say what the service does.
+/// - Breaks that are accepted stand beside it in `byname.accepted`, each with a reason: `RULE FUNCTION PLACE: reason`.
+///
+/// The path is relative to the package. The feature `schema` is needed.
+///
+/// # Panics
+///
+/// As above, and if the file can't be read or written.
+#[macro_export]
+macro_rules! assert_compatible {
+    ($server:expr, $path:expr $(,)?) => {
+        $crate::__private::assert_compatible(
+            &$crate::Server::schema(&$server),
+            ::core::env!("CARGO_MANIFEST_DIR"),
+            ::core::convert::AsRef::as_ref($path),
+        )
+    };
+}
+
+/// What [`assert_compatible!`](crate::assert_compatible) expands to.
+#[track_caller]
+pub fn assert_compatible(schema: &ServiceSchema, package: &str, path: &Path) {
+    let path = Path::new(package).join(path);
+    let is_update = env::var_os(VARIABLE).is_some_and(|value| value == "update");
+    if let Err(why) = checked(schema, &path, is_update) {
+        panic!("{why}");
+    }
+}
+
+/// Compares, and writes the file if it is to be updated.
+fn checked(schema: &ServiceSchema, path: &Path, is_update: bool) -> Result<(), String> {
+    let shown = path.display();
+    if let Some(note) = &schema.note {
+        return Err(format!("the server can't be compared with {shown}: {note}"));
+    }
+    let lock = schema.to_lock();
+    if is_update {
+        return fs::write(path, lock).map_err(|why| format!("can't write {shown}: {why}"));
+    }
+    let known = match fs::read_to_string(path) {
+        Ok(known) => known,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            return Err(format!("{shown} does not exist; make it with `{VARIABLE}=update cargo test`, and commit it"));
+        }
+        Err(why) => return Err(format!("can't read {shown}: {why}")),
+    };
+    let known_schema = ServiceSchema::from_text(&known).map_err(|why| format!("{shown} is not a lock file: {why}"))?;
+    let accepted = accepted_beside(path)?;
+    let found = differences(&known_schema, schema);
+    let mut broken = String::new();
+    for difference in &found {
+        if let Some(of) = difference.breaks_old_clients().filter(|of| !accepted.accept(difference, of)) {
+            let place = if difference.place.is_empty() { "" } else { " " };
+            let _ = write!(broken, "\n  {}{place}{}: {of}", difference.function, difference.place);
+        }
+    }
+    if !broken.is_empty() {
+        return Err(format!(
+            "the server breaks clients of {shown}:{broken}\nmake the change compatible; or accept it: write its rule, function and place with \
+             a reason into {}, or change the contract with `{VARIABLE}=update cargo test`",
+            path.with_extension("accepted").display()
+        ));
+    }
+    if known != lock {
+        return Err(format!(
+            "{shown} is out of date, and no client breaks; run `{VARIABLE}=update cargo test`, and commit the file"
+        ));
+    }
+    Ok(())
+}
+
+fn accepted_beside(path: &Path) -> Result<AcceptedBreaks, String> {
+    let path = path.with_extension("accepted");
+    match fs::read_to_string(&path) {
+        Ok(text) => AcceptedBreaks::parse(&text).map_err(|why| format!("{}: {why}", path.display())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(AcceptedBreaks::default()),
+        Err(why) => Err(format!("can't read {}: {why}", path.display())),
+    }
+}
+
+#[cfg(all(test, feature = "schema"))]
+mod tests {
+    use super::*;
+    use crate::Server;
+
+    fn schema(of: Server) -> ServiceSchema {
+        of.schema()
+    }
+
+    #[test]
+    fn a_break_fails_until_it_is_accepted_and_a_compatible_change_asks_for_an_update() {
+        let directory = env::temp_dir().join(format!("byname-contract-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("byname.lock");
+        let old = schema(Server::new().function(("f", ["a"]), |a: u16| async move { a }));
+        let narrower = schema(Server::new().function(("f", ["a"]), |a: u8| async move { a }));
+        let wider = schema(Server::new().function(("f", ["a"]), |a: u32| async move { a }));
+        let why = checked(&old, &path, false).unwrap_err();
+        assert!(why.contains("BYNAME_LOCK=update cargo test"), "{why}");
+        checked(&old, &path, true).unwrap();
+        checked(&old, &path, false).unwrap();
+        let why = checked(&narrower, &path, false).unwrap_err();
+        assert!(
+            why.contains("f arguments.a: numbers above 255 are refused [range-narrower], for example {\"a\":65535}"),
+            "{why}"
+        );
+        let why = checked(&wider, &path, false).unwrap_err();
+        assert!(why.contains("out of date, and no client breaks"), "{why}");
+        fs::write(path.with_extension("accepted"), "range-narrower f arguments.a: it was always a byte\n").unwrap();
+        let why = checked(&narrower, &path, false).unwrap_err();
+        assert!(why.contains("out of date"), "{why}");
+        fs::write(path.with_extension("accepted"), "range-narrower\n").unwrap();
+        assert!(checked(&old, &path, false).unwrap_err().contains("line 1"));
+        fs::write(&path, "{}").unwrap();
+        assert!(checked(&old, &path, false).unwrap_err().contains("is not a lock file"));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
