@@ -288,3 +288,71 @@ fn print_text(text: &str) -> Result<(), String> {
         result => result.map_err(|why| format!("stdout can't be written: {why}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::IntoFuture as _;
+
+    use byname::{Code, Error, Server};
+
+    use super::*;
+
+    /// A server of this process, and a target there.
+    async fn target(name: &str, args: Args) -> BenchTarget {
+        let server = Server::new()
+            .function("add", |a: i64, b: i64| async move { a + b })
+            .function("fail", || async { Err::<i64, _>(Error::new(Code::NotFound, "there is no account 7")) });
+        let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
+        let url = bound.local_addr().to_string();
+        tokio::spawn(bound.into_future());
+        BenchTarget {
+            url,
+            name: name.to_owned(),
+            args,
+            is_readonly: Some(true),
+            connect: Box::new(|builder| builder.build()),
+        }
+    }
+
+    async fn run(options: BenchOptions, name: &str, args: Args) -> Report {
+        let options = BenchOptions { calls: Some(200), threads: Some(2), ..options };
+        send(Plan::new(&options, 2).unwrap(), target(name, args).await).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_makes_each_call_once() {
+        for http in [false, true] {
+            let options = BenchOptions { concurrency: Some(8), http, ..BenchOptions::default() };
+            let report = run(options, "add", Args::new().arg(1).arg(2)).await;
+            assert_eq!((report.calls, report.answered, report.is_success()), (200, 200, true), "{report:?}");
+            assert_eq!(report.latency.unwrap().count, 200);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_loop_sends_each_call_of_its_schedule() {
+        let options = BenchOptions { rate: Some(2_000.0), ..BenchOptions::default() };
+        let report = run(options, "add", Args::new().arg(1).arg(2)).await;
+        let sending = report.sending.unwrap();
+        // A machine that is very slow does not send all.
+        assert_eq!(report.calls + sending.unsent, 200, "{report:?}");
+        assert_eq!(report.answered, report.calls, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn failures_are_counted_and_not_repeated() {
+        let report = run(BenchOptions::default(), "fail", Args::new()).await;
+        assert_eq!((report.calls, report.answered, report.is_success()), (200, 0, false));
+        assert_eq!(report.errors["not_found"].calls, 200);
+        assert_eq!(report.errors["not_found"].example, "there is no account 7");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_wrong_usage() {
+        let target = BenchTarget { url: "ftp://data".to_owned(), ..target("add", Args::new()).await };
+        let Err(BenchError::Usage(why)) = measured(&BenchOptions::default(), target).await else {
+            panic!("it is refused");
+        };
+        assert!(why.contains("ftp"), "{why}");
+    }
+}

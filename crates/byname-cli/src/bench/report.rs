@@ -53,7 +53,7 @@ pub(super) enum LoadReport {
     Open { calls_per_second: f64, max_in_flight: usize },
 }
 
-/// The connections that were opened.
+/// The connections by frames at the end, and those of HTTP that were opened. By frames, the first calls go over HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ConnectionCounts {
     pub(super) frames: u64,

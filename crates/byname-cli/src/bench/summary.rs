@@ -57,7 +57,7 @@ fn head(out: &mut String, report: &Report) {
     let Report { function, url, connections, .. } = report;
     let connections = match (report.transport.as_str(), connections.frames) {
         ("http", _) => format!("over HTTP, {}", plural(connections.http, "connection")),
-        (_, 0) => format!("over HTTP because the server offers no frames, {}", plural(connections.http, "connection")),
+        (_, 0) => format!("over HTTP, {}: there was none by frames", plural(connections.http, "connection")),
         (_, frames) => format!("by frames, {}", plural(frames, "connection")),
     };
     line(out, &format!("{BOLD}{function}{BOLD:#} at {url}"));

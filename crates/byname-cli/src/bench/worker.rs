@@ -2,6 +2,8 @@
 //! load generator, and wakes no other thread. [`start`].
 
 use std::cell::{Cell, RefCell};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -254,7 +256,8 @@ impl Worker {
         let mut counts = ConnectionCounts::default();
         for client in &self.clients {
             if let Some(service) = client.explain(&self.load.target.name).await.service {
-                counts.frames += service.connections.frames_opened;
+                // Those that looked for further servers behind an address are closed again.
+                counts.frames += service.replicas.iter().filter(|replica| replica.is_by_frames).count() as u64;
                 counts.http += service.connections.http_opened;
             }
         }
@@ -270,6 +273,7 @@ impl Worker {
 fn pace(window: &Window, times: SendTimes, epoch: Instant, wake: &Notify) {
     /// The window may be closed at any time.
     const LONGEST: Duration = Duration::from_millis(50);
+    sleep_exactly();
     let mut woken_at = Duration::ZERO;
     loop {
         // Counted from the last wake-up: a time that passes meanwhile is not left out.
@@ -286,3 +290,13 @@ fn pace(window: &Window, times: SendTimes, epoch: Instant, wake: &Notify) {
         }
     }
 }
+
+/// Without it, Linux lets a thread sleep up to 50 µs longer than it asks for.
+#[cfg(target_os = "linux")]
+fn sleep_exactly() {
+    // If it is refused, the report shows that calls are sent later.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sleep_exactly() {}
