@@ -1,0 +1,358 @@
+//! `byname bench`: sends load to one function and says how fast the answers come. [`run`], [`compare`].
+
+mod buckets;
+mod collector;
+mod compare;
+mod figures;
+mod permission;
+mod plan;
+mod progress;
+mod recorder;
+mod report;
+mod schedule;
+mod summary;
+mod worker;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use byname::{Args, Client, ClientBuilder, Transport};
+use tokio::signal::ctrl_c;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::time::interval;
+
+use self::collector::Collector;
+use self::permission::Permission;
+use self::plan::{Load, Plan};
+use self::progress::Progress;
+use self::recorder::TICK;
+use self::report::{Report, WorkerEnds};
+use self::worker::{Said, SharedLoad};
+
+/// The options of `byname bench`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct BenchOptions {
+    /// Calls in flight all the time: when one is answered, the next is sent [default: 32]
+    #[arg(long, short = 'c', value_name = "N", conflicts_with = "rate")]
+    pub(crate) concurrency: Option<usize>,
+    /// Calls a second, at fixed times whatever the server does. The latency counts from these times
+    #[arg(long, short = 'r', value_name = "R")]
+    pub(crate) rate: Option<f64>,
+    /// With --rate: the most calls in flight [default: 1024]
+    #[arg(long, value_name = "N", requires = "rate")]
+    pub(crate) max_in_flight: Option<usize>,
+    /// How long the load is measured [default: 10s, or until --calls calls have ended]
+    #[arg(long, short = 'd', value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// How long load is sent before it is measured [default: 1s, or 0s with --calls]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) warm_up: Option<Duration>,
+    /// End after this number of calls
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) calls: Option<u64>,
+    /// How long a call may take [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Connections of all threads [default: one for each thread; with --http, one for each call in flight]
+    #[arg(long, value_name = "N")]
+    pub(crate) connections: Option<usize>,
+    /// Send the calls over HTTP, and not by frames
+    #[arg(long)]
+    pub(crate) http: bool,
+    /// Threads that send load [default: one for each CPU]
+    #[arg(long, short = 't', value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Send load to a function that is not readonly without asking
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Write the report as JSON to this file, or to stdout with -
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Compare two reports that --json has written
+    #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], exclusive = true)]
+    pub(crate) compare: Option<Vec<PathBuf>>,
+}
+
+/// What the load is sent to.
+pub(crate) struct BenchTarget {
+    pub(crate) url: String,
+    /// The name of the function.
+    pub(crate) name: String,
+    /// The same for each call. They are encoded already.
+    pub(crate) args: Args,
+    /// Whether the function is declared `readonly`. `None` if it is not known.
+    pub(crate) is_readonly: Option<bool>,
+    /// Makes a client of a builder that has what the load needs. It adds TLS, tokens and headers.
+    pub(crate) connect: Box<dyn Fn(ClientBuilder) -> Result<Client, byname::Error> + Send + Sync>,
+}
+
+/// Sends load and prints the report. The code is 0 if all calls were answered with a value, 1 if some failed, and 2 if the
+/// command was wrong.
+pub(crate) async fn run(options: &BenchOptions, target: BenchTarget) -> ExitCode {
+    match measured(options, target).await {
+        Ok(report) => match print(options, &report) {
+            Ok(()) if report.is_success() => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::FAILURE,
+            Err(why) => said(&BenchError::Failed(why)),
+        },
+        Err(error) => said(&error),
+    }
+}
+
+/// Prints a table of two reports. The files are those of [`BenchOptions::compare`].
+pub(crate) fn compare(files: &[PathBuf]) -> ExitCode {
+    let [first, second] = files else {
+        return said(&BenchError::Usage("--compare needs two files that --json has written".to_owned()));
+    };
+    match (Report::read(first), Report::read(second)) {
+        (Ok(first_report), Ok(second_report)) => {
+            let (first, second) = (first.display().to_string(), second.display().to_string());
+            let table = compare::comparison((&first, &first_report), (&second, &second_report));
+            match print_text(&table) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => said(&BenchError::Failed(why)),
+            }
+        }
+        (Err(why), _) | (_, Err(why)) => said(&BenchError::Usage(why)),
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+enum BenchError {
+    Usage(String),
+    Failed(String),
+}
+
+fn said(error: &BenchError) -> ExitCode {
+    let (why, code) = match error {
+        BenchError::Usage(why) => (why, ExitCode::from(2)),
+        BenchError::Failed(why) => (why, ExitCode::FAILURE),
+    };
+    anstream::eprintln!("{}error{:#}: {why}", summary::BAD, summary::BAD);
+    code
+}
+
+async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report, BenchError> {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let plan = Plan::new(options, cpus).map_err(BenchError::Usage)?;
+    // Before the user is asked.
+    target.clients(&plan, 0).map_err(BenchError::Usage)?;
+    let can_ask = io::stdin().is_terminal();
+    match permission::permission(&target.name, target.is_readonly, options.yes, can_ask, &amount(&plan)) {
+        Permission::Granted => {}
+        Permission::Refused(why) => return Err(BenchError::Usage(why)),
+        Permission::Ask(question) => match permission::ask(&question) {
+            Ok(true) => {}
+            Ok(false) => return Err(BenchError::Failed("no load was sent, because the answer was not yes".to_owned())),
+            Err(why) => return Err(BenchError::Failed(format!("stdin can't be read: {why}; give --yes"))),
+        },
+    }
+    send(plan, target).await.map_err(BenchError::Failed)
+}
+
+async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
+    let target = Arc::new(target);
+    let load = Arc::new(SharedLoad::new(Arc::clone(&target), plan));
+    let (sender, mut said) = unbounded_channel();
+    let mut begins = Vec::new();
+    for number in 0..load.plan.workers {
+        let (begin, begun) = oneshot::channel();
+        worker::start(number, Arc::clone(&load), begun, sender.clone())
+            .map_err(|why| format!("the system starts no further thread: {why}; give fewer --threads"))?;
+        begins.push(begin);
+    }
+    drop(sender);
+    for _ in &begins {
+        match said.recv().await {
+            Some(Said::Ready) => {}
+            Some(Said::Failed(why)) => return Err(why),
+            _ => return Err("a worker ended before it was ready".to_owned()),
+        }
+    }
+    let epoch = Instant::now();
+    for begin in begins {
+        let _ = begin.send(epoch);
+    }
+    let mut collector = Collector::new(load.plan.has_schedule());
+    let ends = collect(&load, epoch, &mut collector, &mut said).await?;
+    Ok(Report::new((&target.url, &target.name), &load.plan, &load.window, &collector, ends))
+}
+
+/// Until all workers have ended.
+async fn collect(
+    load: &SharedLoad,
+    epoch: Instant,
+    collector: &mut Collector,
+    said: &mut UnboundedReceiver<Said>,
+) -> Result<WorkerEnds, String> {
+    let progress = Progress::new(&load.window, load.plan.call_budget());
+    let (mut ends, mut running) = (WorkerEnds::default(), load.plan.workers);
+    let mut redraw = interval(TICK * 2);
+    while running > 0 {
+        tokio::select! {
+            message = said.recv() => match message {
+                Some(Said::Measured(ticked)) => collector.add(&ticked),
+                Some(Said::Ended { unsent, connections }) => {
+                    running -= 1;
+                    ends.unsent += unsent;
+                    ends.connections.frames += connections.frames;
+                    ends.connections.http += connections.http;
+                }
+                Some(Said::Failed(why)) => return Err(why),
+                Some(Said::Ready) => {}
+                None => return Err("a worker has ended without its figures".to_owned()),
+            },
+            _ = redraw.tick() => {
+                let elapsed = epoch.elapsed();
+                let tick = elapsed.saturating_sub(load.window.from()).as_nanos() / TICK.as_nanos();
+                progress.show(&load.window, elapsed, collector.live(u64::try_from(tick).unwrap_or(u64::MAX)));
+            }
+            interrupted = ctrl_c() => match interrupted {
+                Ok(()) if ends.is_interrupted => {
+                    progress.end();
+                    return Err("interrupted while calls were in flight; there is no report".to_owned());
+                }
+                Ok(()) => {
+                    ends.is_interrupted = true;
+                    load.window.close(epoch.elapsed());
+                }
+                Err(why) => return Err(format!("the signal of Ctrl-C can't be received: {why}")),
+            },
+        }
+    }
+    progress.end();
+    Ok(ends)
+}
+
+impl BenchTarget {
+    /// The clients of a worker.
+    ///
+    /// # Errors
+    ///
+    /// The URL or what `connect` adds is invalid.
+    fn clients(&self, plan: &Plan, worker: usize) -> Result<Vec<Client>, String> {
+        let connections = plan.connections_of(worker);
+        // A client of frames has one connection to each replica, and one of HTTP has as many as it needs.
+        let (clients, connections) = match plan.transport {
+            Transport::Frames => (connections, plan.in_flight_of(worker)),
+            Transport::Http => (1, connections),
+        };
+        let client = || {
+            let builder = Client::builder(&self.url).transport(plan.transport);
+            let client = (self.connect)(builder.limits(|limits| limits.connections = connections));
+            // A repetition would hide a failure, and would be load that nobody asked for.
+            let client = client.map_err(|error| error.message().to_owned())?;
+            Ok(client.timeout(plan.timeout).policy("*", |policy| policy.attempts = 1))
+        };
+        (0..clients).map(|_| client()).collect()
+    }
+}
+
+/// How much load it is, for the question.
+fn amount(plan: &Plan) -> String {
+    let window = plan.window();
+    match (plan.load, plan.calls) {
+        (_, Some(calls)) => format!("{} calls", figures::count(calls)),
+        (Load::Closed { concurrency }, None) => {
+            format!("calls for {}, {concurrency} at a time", summary::time(window.until()))
+        }
+        (Load::Open { rate, .. }, None) => {
+            format!("{} calls a second for {}", figures::rate(rate), summary::time(window.until()))
+        }
+    }
+}
+
+fn print(options: &BenchOptions, report: &Report) -> Result<(), String> {
+    if let Some(file) = &options.json {
+        if file.as_os_str() == "-" {
+            return print_text(&report.to_json());
+        }
+        fs::write(file, report.to_json()).map_err(|why| format!("{} can't be written: {why}", file.display()))?;
+    }
+    let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+    print_text(&summary::summary(report, width))
+}
+
+/// Without styles where stdout is no terminal or `NO_COLOR` is set.
+fn print_text(text: &str) -> Result<(), String> {
+    let mut stdout = anstream::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // The reader has seen enough, as `head` has.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|why| format!("stdout can't be written: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::IntoFuture as _;
+
+    use byname::{Code, Error, Server};
+
+    use super::*;
+
+    /// A server of this process, and a target there.
+    async fn target(name: &str, args: Args) -> BenchTarget {
+        let server = Server::new()
+            .function("add", |a: i64, b: i64| async move { a + b })
+            .function("fail", || async { Err::<i64, _>(Error::new(Code::NotFound, "there is no account 7")) });
+        let bound = server.serve("127.0.0.1:0").bind().await.unwrap();
+        let url = bound.local_addr().to_string();
+        tokio::spawn(bound.into_future());
+        BenchTarget {
+            url,
+            name: name.to_owned(),
+            args,
+            is_readonly: Some(true),
+            connect: Box::new(|builder| builder.build()),
+        }
+    }
+
+    async fn run(options: BenchOptions, name: &str, args: Args) -> Report {
+        let options = BenchOptions { calls: Some(200), threads: Some(2), ..options };
+        send(Plan::new(&options, 2).unwrap(), target(name, args).await).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_makes_each_call_once() {
+        for http in [false, true] {
+            let options = BenchOptions { concurrency: Some(8), http, ..BenchOptions::default() };
+            let report = run(options, "add", Args::new().arg(1).arg(2)).await;
+            assert_eq!((report.calls, report.answered, report.is_success()), (200, 200, true), "{report:?}");
+            assert_eq!(report.latency.unwrap().count, 200);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_loop_sends_each_call_of_its_schedule() {
+        let options = BenchOptions { rate: Some(2_000.0), ..BenchOptions::default() };
+        let report = run(options, "add", Args::new().arg(1).arg(2)).await;
+        let sending = report.sending.unwrap();
+        // A machine that is very slow does not send all.
+        assert_eq!(report.calls + sending.unsent, 200, "{report:?}");
+        assert_eq!(report.answered, report.calls, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn failures_are_counted_and_not_repeated() {
+        let report = run(BenchOptions::default(), "fail", Args::new()).await;
+        assert_eq!((report.calls, report.answered, report.is_success()), (200, 0, false));
+        assert_eq!(report.errors["not_found"].calls, 200);
+        assert_eq!(report.errors["not_found"].example, "there is no account 7");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_wrong_usage() {
+        let target = BenchTarget { url: "ftp://data".to_owned(), ..target("add", Args::new()).await };
+        let Err(BenchError::Usage(why)) = measured(&BenchOptions::default(), target).await else {
+            panic!("it is refused");
+        };
+        assert!(why.contains("ftp"), "{why}");
+    }
+}
