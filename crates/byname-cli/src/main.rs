@@ -1,17 +1,35 @@
 //! The command line of byname.
 
 mod bench;
+mod call;
+mod call_arguments;
+mod call_as_code;
+mod check;
+mod documents;
+mod exit;
+mod list;
+mod service;
+mod service_names;
+mod show;
+mod terminal_text;
+mod type_notation;
 
+use std::io;
 use std::process::ExitCode;
 
-use byname::Args;
-use clap::{Parser, Subcommand};
-use serde_json::Value;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::bench::{BenchOptions, BenchTarget};
+use crate::exit::CommandError;
+use crate::service::{ConnectOptions, ServiceOptions};
 
 #[derive(Parser)]
-#[command(name = "byname", version, about = "Call functions of byname services from the command line")]
+#[command(name = "byname", version, about = "See, call, load and check byname services")]
+#[command(
+    after_help = "A service is a URL (localhost:8080, https://shop.example/rpc, unix:/run/shop.sock, several with commas), or a name \
+                        in the configuration file. Without one, BYNAME_URL says which."
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -19,49 +37,115 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Send load to one function and show how fast the answers come
+    /// List the functions of a service
+    List {
+        #[command(flatten)]
+        options: ServiceOptions,
+        /// Print the schema of the service as JSON
+        #[arg(long)]
+        json: bool,
+        /// The service
+        service: Option<String>,
+    },
+    /// Show a function: its arguments with their types, and an example
+    Show {
+        #[command(flatten)]
+        options: ServiceOptions,
+        /// [SERVICE] NAME
+        #[arg(required = true, num_args = 1..=2, value_name = "SERVICE> <NAME")]
+        words: Vec<String>,
+    },
+    /// Call a function
+    Call(call::CallCommand),
+    /// Send load to a function, and show how fast the answers come
     Bench {
         #[command(flatten)]
         options: BenchOptions,
-        /// The service, such as localhost:8080
-        #[arg(required_unless_present = "compare")]
-        url: Option<String>,
-        /// The name of the function
-        #[arg(required_unless_present = "compare")]
-        name: Option<String>,
-        /// Arguments as JSON, by position, or by name as name=JSON. Text that is no JSON is a string
-        args: Vec<String>,
+        #[command(flatten)]
+        connect: ConnectOptions,
+        /// [SERVICE] NAME [ARGUMENTS], as for `call`
+        #[arg(required_unless_present = "compare", value_name = "WORDS", allow_negative_numbers = true)]
+        words: Vec<String>,
+        /// Arguments that are not named
+        #[arg(last = true, value_name = "ARGUMENTS")]
+        unnamed: Vec<String>,
     },
+    /// Write the lock file of a service: what its clients rely on
+    Lock(documents::LockCommand),
+    /// Say which clients a new version of a service breaks
+    Check(check::CheckCommand),
+    /// Print a service as OpenAPI 3.1
+    Openapi(documents::DocumentCommand),
+    /// Print a service as OpenRPC 1.3
+    Openrpc(documents::DocumentCommand),
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Bench { options, url, name, args } = CommandLine::parse().command;
-    match (&options.compare, url, name) {
-        (Some(files), ..) => bench::compare(files),
-        (None, Some(url), Some(name)) => {
-            let target = BenchTarget {
-                url,
-                name,
-                args: arguments(&args),
-                is_readonly: None,
-                connect: Box::new(|builder| builder.build()),
-            };
-            bench::run(&options, target).await
-        }
-        _ => ExitCode::from(2),
+    match run(CommandLine::parse().command).await {
+        Ok(code) => code,
+        Err(error) => error.report(),
     }
 }
 
-fn arguments(words: &[String]) -> Args {
-    words.iter().fold(Args::new(), |args, word| match word.split_once('=') {
-        Some((name, value)) if name.chars().all(|c| c.is_alphanumeric() || c == '_') => {
-            args.kwarg(name, value_of(value))
+async fn run(command: Command) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::List { options, json, service } => list::list(&options, service, json).await,
+        Command::Show { options, words } => show::show(&options, words).await,
+        Command::Call(command) => command.run().await,
+        Command::Bench { options, connect, words, unnamed } => bench(options, connect, words, &unnamed).await,
+        Command::Lock(command) => command.run().await,
+        Command::Check(command) => command.run().await,
+        Command::Openapi(command) => command.print(|schema, endpoint| schema.to_openapi(endpoint)).await,
+        Command::Openrpc(command) => command.print(|schema, endpoint| schema.to_openrpc(endpoint)).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut CommandLine::command(), "byname", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
         }
-        _ => args.arg(value_of(word)),
-    })
+        Command::Man => {
+            let page = clap_mangen::Man::new(CommandLine::command());
+            page.render(&mut io::stdout())
+                .map_err(|why| CommandError::failed(format!("can't write the page: {why}")))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
-fn value_of(word: &str) -> Value {
-    serde_json::from_str(word).unwrap_or_else(|_| word.into())
+async fn bench(
+    options: BenchOptions,
+    connect: ConnectOptions,
+    words: Vec<String>,
+    unnamed: &[String],
+) -> Result<ExitCode, CommandError> {
+    if let Some(files) = &options.compare {
+        return Ok(bench::compare(files));
+    }
+    let (service, words) = connect.service_and_words(words)?;
+    let Some((name, words)) = words.split_first() else {
+        return Err(CommandError::usage("the name of the function is missing"));
+    };
+    let schema = service.known_schema().await?;
+    let function = schema.as_ref().and_then(|schema| schema.function(name));
+    let args = call_arguments::arguments(schema.as_ref().zip(function), words, unnamed)?.into_args();
+    let is_readonly = function.map(|function| function.readonly);
+    let (name, url) = (name.clone(), service.url.clone());
+    let connect = Box::new(move |builder| service.connected(builder));
+    Ok(bench::run(&options, BenchTarget { url, name, args, is_readonly, connect }).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_valid() {
+        CommandLine::command().debug_assert();
+    }
 }

@@ -277,3 +277,21 @@ impl Difference {
         })
     }
 }
+
+/// Values of a schema of the service.
+impl ServiceSchema {
+    /// A small value that a schema of this service accepts, as an example. `None` if there is none.
+    pub fn example(&self, schema: &Value) -> Option<Value> {
+        Schemas { definitions: &self.definitions }.sample(schema)
+    }
+
+    /// Whether a schema of this service accepts the value. Of a string with a guessed format only one example is known.
+    pub fn accepts(&self, schema: &Value, value: &Value) -> bool {
+        Schemas { definitions: &self.definitions }.accept(schema, value)
+    }
+
+    /// The schema that a reference of this service stands for.
+    pub fn resolved<'s>(&'s self, schema: &'s Value) -> &'s Value {
+        Schemas { definitions: &self.definitions }.resolved(schema)
+    }
+}

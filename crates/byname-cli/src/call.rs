@@ -1,0 +1,215 @@
+//! `byname call`.
+
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufRead, IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use byname::{CallError, Client, Error, FunctionSchema, HeaderMap, ServiceSchema, Streaming};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::call_arguments::{WrittenArguments, arguments};
+use crate::call_as_code::{CallLanguage, WrittenCall};
+use crate::exit::CommandError;
+use crate::service::{ServiceOptions, known_schema};
+use crate::terminal_text::{inert, json_line, json_lines};
+
+#[derive(clap::Args)]
+pub(crate) struct CallCommand {
+    #[command(flatten)]
+    options: ServiceOptions,
+    /// All arguments as JSON: an object by name, an array by position, or - for standard input
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    json: Option<String>,
+    /// Print the call as a program in place of calling
+    #[arg(long = "as", value_name = "LANGUAGE")]
+    language: Option<CallLanguage>,
+    /// The key with which a call runs once [default: a random one, if the function needs one]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Show the exchange: the call with its headers, the time, and the headers of the reply
+    #[arg(long, short)]
+    verbose: bool,
+    /// [SERVICE] NAME [ARGUMENTS]: `1`, `name=1`, `user.name=Ada`, `@file`, `@-` for standard input. What is no JSON is a text
+    #[arg(required = true, value_name = "WORDS", allow_negative_numbers = true)]
+    words: Vec<String>,
+    /// Arguments that are not named
+    #[arg(last = true, value_name = "ARGUMENTS", allow_hyphen_values = true)]
+    unnamed: Vec<String>,
+}
+
+impl CallCommand {
+    pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
+        let (service, words) = self.options.connect.service_and_words(self.words)?;
+        let Some((name, words)) = words.split_first() else {
+            return Err(CommandError::usage(
+                "the name of the function is missing: `byname call localhost:8080 add 1 2`",
+            ));
+        };
+        let client = service.client(&self.options)?;
+        let schema = known_schema(&client).await?;
+        let known = schema.as_ref().and_then(|schema| Some((schema, schema.function(name)?)));
+        let written = match &self.json {
+            Some(_) if !words.is_empty() || !self.unnamed.is_empty() => {
+                return Err(CommandError::usage("the arguments are given by --json and as words; use one of them"));
+            }
+            Some(json) => WrittenArguments::of_json(json)?,
+            None => arguments(known, words, &self.unnamed)?,
+        };
+        let function = known.map(|(_, function)| function);
+        if let Some(language) = self.language {
+            let by_name = written.by_name(function).ok_or_else(|| {
+                CommandError::usage(
+                    "the service does not tell the names of its arguments; give them by name: `a=1 b=2`",
+                )
+            })?;
+            let keyed = function.is_some_and(|function| function.keyed);
+            let call = WrittenCall { url: &service.url, name, arguments: &by_name, headers: service.headers(), keyed };
+            anstream::print!("{}", call.text(language));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let is_keyed = function.is_some_and(|function| function.keyed);
+        let key = self.key.or_else(|| is_keyed.then(random_key));
+        let exchange = Exchange { is_shown: self.verbose };
+        exchange.sent(name, &written, service.headers(), key.as_deref());
+        CallToMake { client: &client, name, known, written, key, exchange }.make().await
+    }
+}
+
+/// A call with everything that is known of it.
+struct CallToMake<'c> {
+    client: &'c Client,
+    name: &'c str,
+    known: Option<(&'c ServiceSchema, &'c FunctionSchema)>,
+    written: WrittenArguments,
+    key: Option<String>,
+    exchange: Exchange,
+}
+
+impl CallToMake<'_> {
+    async fn make(self) -> Result<ExitCode, CommandError> {
+        let began = Instant::now();
+        let function = self.known.map(|(_, function)| function);
+        let items = function.is_some_and(|function| function.takes.is_some()).then(standard_input_items);
+        let args = self.written.into_args();
+        if function.is_some_and(|function| function.streams) {
+            let mut call = self.client.stream::<Value>(self.name, args);
+            if let Some(items) = items {
+                call = call.streaming(items);
+            }
+            let mut out = io::stdout().lock();
+            let mut count = 0_u64;
+            while let Some(item) = call.next().await {
+                // Whoever reads it may have seen enough.
+                if writeln!(out, "{}", json_line(&item?)).and_then(|()| out.flush()).is_err() {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                count += 1;
+            }
+            self.exchange.ended(began, &format!("{count} items"), None);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut call = self.client.call::<Value>(self.name, args);
+        if let Some(key) = &self.key {
+            call = call.idempotency_key(key);
+        }
+        if let Some(items) = items {
+            call = call.streaming(items);
+        }
+        match call.with_metadata().await {
+            Ok((value, headers)) => {
+                self.exchange.ended(began, "a value", Some(&headers));
+                print(&value);
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                self.exchange.ended(began, "an error", None);
+                if let CallError::Method(own) = &error
+                    && self.exchange.is_shown
+                {
+                    anstream::eprintln!("{}", json_lines(own));
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// What `--verbose` shows, on standard error.
+struct Exchange {
+    is_shown: bool,
+}
+
+impl Exchange {
+    fn sent(&self, name: &str, written: &WrittenArguments, headers: &[(String, String)], key: Option<&str>) {
+        if !self.is_shown {
+            return;
+        }
+        let positional = Value::Array(written.positional.clone());
+        let named = Value::Object(written.named.clone());
+        let arguments = match (written.positional.is_empty(), written.named.is_empty()) {
+            (true, _) => json_line(&named),
+            (false, true) => json_line(&positional),
+            (false, false) => format!("{} {}", json_line(&positional), json_line(&named)),
+        };
+        anstream::eprintln!("> {name} {arguments}");
+        for (header, value) in headers {
+            anstream::eprintln!("> {}: {}", inert(header), inert(value));
+        }
+        if let Some(key) = key {
+            anstream::eprintln!("> idempotency-key: {}", inert(key));
+        }
+    }
+
+    fn ended(&self, began: Instant, with: &str, headers: Option<&HeaderMap>) {
+        if !self.is_shown {
+            return;
+        }
+        anstream::eprintln!("< {with} in {:.1?}", began.elapsed());
+        for (name, value) in headers.into_iter().flatten() {
+            anstream::eprintln!("< {name}: {}", inert(&String::from_utf8_lossy(value.as_bytes())));
+        }
+    }
+}
+
+/// In lines on a terminal, in one line for a program.
+fn print(value: &Value) {
+    let is_terminal = io::stdout().is_terminal();
+    let text = if is_terminal { json_lines(value) } else { json_line(value) };
+    // Whoever reads it may have seen enough.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// The lines of standard input, each of which is an item. They are read on a thread of their own, because that blocks.
+fn standard_input_items() -> Streaming<Value> {
+    let (sender, receiver) = mpsc::channel(64);
+    thread::spawn(move || {
+        for (at, line) in io::stdin().lock().lines().enumerate() {
+            let item = match line {
+                Ok(line) if line.trim().is_empty() => continue,
+                Ok(line) => serde_json::from_str(&line).map_err(|why| wrong(at, &format!("it is no JSON: {why}"))),
+                Err(why) => Err(wrong(at, &why.to_string())),
+            };
+            let is_last = item.is_err();
+            if sender.blocking_send(item).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    Streaming::fallible(futures_util::stream::unfold(receiver, async |mut receiver| {
+        let item: Result<Value, Error> = receiver.recv().await?;
+        Some((item, receiver))
+    }))
+}
+
+fn wrong(at: usize, why: &str) -> Error {
+    Error::new(byname::Code::InvalidArgument, format!("line {} of standard input: {why}", at + 1))
+}
+
+/// A key that no other call has.
+fn random_key() -> String {
+    let part = || std::hash::RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", part(), part())
+}

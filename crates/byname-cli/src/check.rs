@@ -1,0 +1,199 @@
+//! `byname check`.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::{fs, io};
+
+use byname::{AcceptedBreaks, Break, Difference, ServiceSchema, differences};
+use serde_json::{Value, json};
+
+use crate::documents::{is_file, schema_of};
+use crate::exit::CommandError;
+use crate::service::ServiceOptions;
+use crate::terminal_text::{inert, json_line, json_lines};
+
+#[derive(clap::Args)]
+pub(crate) struct CheckCommand {
+    #[command(flatten)]
+    options: ServiceOptions,
+    /// The version that clients know: a file, a service, or git:REVISION, which is byname.lock of that revision (git:REVISION:PATH for another file)
+    #[arg(long, value_name = "FILE|URL|git:REV")]
+    against: String,
+    /// The breaks that are accepted, each with a reason [default: byname.accepted, if it is there]
+    #[arg(long, value_name = "FILE")]
+    accepted: Option<PathBuf>,
+    /// Fail also if clients of the new version can't call servers of the old one. Without it, servers are deployed before clients
+    #[arg(long)]
+    both: bool,
+    /// How the differences are printed
+    #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+    format: CheckFormat,
+    /// The new version: a lock file or another schema, or a service
+    new: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum CheckFormat {
+    Text,
+    Json,
+    /// Annotations of GitHub Actions
+    Github,
+}
+
+impl CheckCommand {
+    pub(crate) async fn run(self) -> Result<ExitCode, CommandError> {
+        let file = if is_file(&self.new) { self.new.clone() } else { "byname.lock".to_owned() };
+        let old = match self.against.strip_prefix("git:") {
+            Some(revision) => in_git(revision, &file)?,
+            None => schema_of(&self.options, Some(self.against.clone())).await?,
+        };
+        let new = schema_of(&self.options, Some(self.new.clone())).await?;
+        for (schema, name) in [(&old, &self.against), (&new, &self.new)] {
+            if let Some(note) = &schema.note {
+                return Err(CommandError::failed(format!("{name} has no schemas to compare: {note}")));
+            }
+        }
+        let report = CheckReport { accepted: self.accepted()?, differences: differences(&old, &new), both: self.both };
+        match self.format {
+            CheckFormat::Text => anstream::print!("{}", report.text()),
+            CheckFormat::Json => anstream::println!("{}", json_lines(&report.json())),
+            CheckFormat::Github => anstream::print!("{}", report.github(&file)),
+        }
+        Ok(if report.breaks() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn accepted(&self) -> Result<AcceptedBreaks, CommandError> {
+        let default = PathBuf::from("byname.accepted");
+        let path = self.accepted.as_ref().unwrap_or(&default);
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                AcceptedBreaks::parse(&text).map_err(|why| CommandError::usage(format!("{}: {why}", path.display())))
+            }
+            Err(why) if why.kind() == io::ErrorKind::NotFound && self.accepted.is_none() => {
+                Ok(AcceptedBreaks::default())
+            }
+            Err(why) => Err(CommandError::usage(format!("can't read {}: {why}", path.display()))),
+        }
+    }
+}
+
+/// The schema in a revision: `main`, or `main:services/shop.lock`.
+fn in_git(revision: &str, file: &str) -> Result<ServiceSchema, CommandError> {
+    let object = match revision.split_once(':') {
+        Some(_) => revision.to_owned(),
+        // Relative to this folder.
+        None => format!("{revision}:./{file}"),
+    };
+    let shown = Command::new("git").args(["show", &object]).output();
+    let shown = shown.map_err(|why| CommandError::usage(format!("can't run git: {why}")))?;
+    if !shown.status.success() {
+        let why = String::from_utf8_lossy(&shown.stderr);
+        return Err(CommandError::usage(format!("git has no {object}: {}", why.trim())));
+    }
+    let text = String::from_utf8_lossy(&shown.stdout);
+    ServiceSchema::from_text(&text).map_err(|why| CommandError::usage(format!("{object} is no schema: {why}")))
+}
+
+/// The differences, and which of them count.
+struct CheckReport {
+    differences: Vec<Difference>,
+    accepted: AcceptedBreaks,
+    both: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Weight {
+    Breaks,
+    Accepted,
+    /// It breaks new clients, where servers are deployed first.
+    Later,
+}
+
+impl CheckReport {
+    /// The breaks of a difference, with what they do to the result.
+    fn weighed<'r>(&'r self, difference: &'r Difference) -> impl Iterator<Item = (&'static str, &'r Break, Weight)> {
+        let old = difference.breaks_old_clients().map(|of| ("old clients, new server", of, true));
+        let new = difference.breaks_new_clients().map(|of| ("new clients, old server", of, self.both));
+        old.into_iter().chain(new).map(|(direction, of, counts)| {
+            let weight = match counts {
+                false => Weight::Later,
+                true if self.accepted.accept(difference, of) => Weight::Accepted,
+                true => Weight::Breaks,
+            };
+            (direction, of, weight)
+        })
+    }
+
+    fn breaks(&self) -> usize {
+        let all = self.differences.iter().flat_map(|difference| self.weighed(difference));
+        all.filter(|(.., weight)| *weight == Weight::Breaks).count()
+    }
+
+    fn text(&self) -> String {
+        let (bad, bold, dim) =
+            (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
+        let mut text = String::new();
+        for difference in &self.differences {
+            let place =
+                if difference.place.is_empty() { String::new() } else { format!(": {}", inert(&difference.place)) };
+            text.push_str(&format!("{bold}{}{bold:#}{place}\n", inert(&difference.function)));
+            for (direction, of, weight) in self.weighed(difference) {
+                let (style, word) = match weight {
+                    Weight::Breaks => (bad, "breaks"),
+                    Weight::Accepted => (dim, "accepted"),
+                    Weight::Later => (dim, "later"),
+                };
+                text.push_str(&format!(
+                    "  {style}{word:8}{style:#}  {direction}: {} {dim}[{}]{dim:#}\n",
+                    inert(&of.why),
+                    of.rule
+                ));
+                if let Some(witness) = &of.witness {
+                    text.push_str(&format!("            {dim}for example{dim:#} {}\n", json_line(witness)));
+                }
+            }
+        }
+        for line in self.accepted.unused(&self.differences) {
+            text.push_str(&format!("{dim}accepted without need: {}{dim:#}\n", inert(line)));
+        }
+        text.push_str(&match (self.breaks(), self.differences.len()) {
+            (0, 0) => "no differences\n".to_owned(),
+            (0, count) => format!("{count} differences, none breaks{}\n", if self.both { "" } else { " old clients" }),
+            (breaks, count) => format!("{bad}{breaks} breaks{bad:#} in {count} differences\n"),
+        });
+        text
+    }
+
+    fn json(&self) -> Value {
+        let difference = |difference: &Difference| {
+            let mut written = difference.to_json();
+            let mut accepted = self.weighed(difference).filter(|(.., weight)| *weight == Weight::Accepted);
+            written["accepted"] = json!(accepted.next().is_some());
+            written
+        };
+        let differences: Vec<_> = self.differences.iter().map(difference).collect();
+        json!({ "breaks": self.breaks(), "differences": differences })
+    }
+
+    fn github(&self, file: &str) -> String {
+        let mut text = String::new();
+        for difference in &self.differences {
+            for (direction, of, weight) in self.weighed(difference) {
+                let level = if weight == Weight::Breaks { "error" } else { "notice" };
+                let place = if difference.place.is_empty() { String::new() } else { format!(" {}", difference.place) };
+                let message = format!("{}{place}: {direction}: {of}", difference.function);
+                text.push_str(&format!("::{level} file={},title={}::{}\n", property(file), of.rule, data(&message)));
+            }
+        }
+        text
+    }
+}
+
+/// Text in a command of GitHub Actions.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}

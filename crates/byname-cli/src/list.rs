@@ -1,0 +1,70 @@
+//! `byname list`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use byname::FunctionSchema;
+
+use crate::exit::CommandError;
+use crate::service::{self, ServiceOptions};
+use crate::terminal_text::{inert, json_lines};
+
+pub(crate) async fn list(
+    options: &ServiceOptions,
+    named: Option<String>,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
+    let service = options.connect.service_or_default(named)?;
+    let schema = service::schema(&service.client(options)?).await?;
+    if json {
+        anstream::println!("{}", json_lines(&schema.to_json()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut groups: BTreeMap<&str, Vec<&FunctionSchema>> = BTreeMap::new();
+    for function in &schema.functions {
+        let group = function.name.rsplit_once('.').map_or("", |(group, _)| group);
+        groups.entry(group).or_default().push(function);
+    }
+    for (at, mut functions) in groups.into_values().enumerate() {
+        functions.sort_by(|a, b| a.name.cmp(&b.name));
+        if at > 0 {
+            anstream::println!();
+        }
+        functions.into_iter().for_each(print);
+    }
+    if let Some(note) = &schema.note {
+        anstream::eprintln!("note: {}", inert(note));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(function: &FunctionSchema) {
+    let (name, dim) = (anstyle::Style::new().bold(), anstyle::Style::new().dimmed());
+    // The signature begins with the name.
+    let rest = function.signature.strip_prefix(&function.name).unwrap_or(&function.signature);
+    let marks = marks(function);
+    let marks = if marks.is_empty() { String::new() } else { format!("  {dim}{}{dim:#}", marks.join(", ")) };
+    anstream::println!("{name}{}{name:#}{}{marks}", inert(&function.name), inert(rest));
+    if let Some(line) = function.doc.lines().next() {
+        anstream::println!("    {dim}{}{dim:#}", inert(line));
+    }
+}
+
+/// What is declared of a function.
+pub(crate) fn marks(function: &FunctionSchema) -> Vec<String> {
+    let mut marks = Vec::new();
+    if function.readonly {
+        marks.push("readonly".to_owned());
+    } else if function.idempotent {
+        marks.push("idempotent".to_owned());
+    }
+    if function.keyed {
+        marks.push("keyed".to_owned());
+    }
+    match function.deprecated.as_deref() {
+        None => {}
+        Some("") => marks.push("deprecated".to_owned()),
+        Some(reason) => marks.push(format!("deprecated: {}", inert(reason))),
+    }
+    marks
+}

@@ -1,0 +1,191 @@
+//! The service that a command is about: [`Service`].
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use byname::{Client, ClientBuilder, ClientTls, Code, Error, ServiceSchema, Transport};
+
+use crate::exit::CommandError;
+use crate::service_names::{NamedService, ServiceNames};
+
+/// How a service is reached.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ConnectOptions {
+    /// A header of each call
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// A bearer token
+    #[arg(long, env = "BYNAME_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Send the token over plain TCP to another machine
+    #[arg(long)]
+    allow_plaintext_token: bool,
+    /// A PEM file with the roots that the certificate of the service must come from [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A PEM file with the client certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// A PEM file with the key of the client certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+/// How a service is reached, and how long it may take.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ServiceOptions {
+    #[command(flatten)]
+    pub(crate) connect: ConnectOptions,
+    /// How long a call may take [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Send calls over HTTP, and not by frames
+    #[arg(long)]
+    pub(crate) http: bool,
+}
+
+/// A service, with all that is needed to call it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) url: String,
+    headers: Vec<(String, String)>,
+    token: Option<String>,
+    allow_plaintext_token: bool,
+    tls: Option<ClientTls>,
+}
+
+impl ConnectOptions {
+    /// Takes the service off the words, if the first one is one. Otherwise it is that of the function, of `BYNAME_URL`, or the default one.
+    pub(crate) fn service_and_words(&self, mut words: Vec<String>) -> Result<(Service, Vec<String>), CommandError> {
+        let names = ServiceNames::read()?;
+        let first = words.first().cloned();
+        if let Some(first) = first.as_deref()
+            && (looks_like_url(first) || names.services.contains_key(first))
+        {
+            words.remove(0);
+            let named = names.services.get(first).cloned();
+            return Ok((self.service(named.unwrap_or_else(|| of_url(first)))?, words));
+        }
+        let of_function = first.as_deref().and_then(|name| names.of_function(name)).cloned();
+        let of_variable = || env::var("BYNAME_URL").ok().filter(|url| !url.is_empty()).map(|url| of_url(&url));
+        let of_default =
+            || names.default.as_ref().map(|name| names.services.get(name).cloned().unwrap_or_else(|| of_url(name)));
+        match of_function.or_else(of_variable).or_else(of_default) {
+            Some(named) => Ok((self.service(named)?, words)),
+            None => {
+                let said = first
+                    .map(|word| format!("`{word}` is no address and no service of the configuration; "))
+                    .unwrap_or_default();
+                Err(CommandError::usage(format!(
+                    "{said}which service? Write its address first, such as localhost:8080, or set BYNAME_URL"
+                )))
+            }
+        }
+    }
+
+    /// The service that a command names, or names not.
+    pub(crate) fn service_or_default(&self, named: Option<String>) -> Result<Service, CommandError> {
+        // What is written for a service is one, even without a port.
+        let word = named.map(|word| {
+            let is_name = ServiceNames::read().is_ok_and(|names| names.services.contains_key(&word));
+            if is_name || looks_like_url(&word) { word } else { format!("http://{word}") }
+        });
+        Ok(self.service_and_words(word.into_iter().collect())?.0)
+    }
+
+    fn service(&self, named: NamedService) -> Result<Service, CommandError> {
+        let mut headers = Vec::new();
+        for header in &self.header {
+            let Some((name, value)) = header.split_once(':') else {
+                return Err(CommandError::usage(format!("`{header}` is no header; write `--header 'name: value'`")));
+            };
+            headers.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        let from_variable = named.token_env.as_ref().and_then(|name| env::var(name).ok());
+        let token = self.token.clone().or(from_variable).filter(|token| !token.is_empty());
+        let (ca, identity) = (self.ca.clone().or(named.ca), self.cert.as_ref().zip(self.key.as_ref()));
+        let mut tls = None;
+        if ca.is_some() || identity.is_some() {
+            let mut made = ClientTls::new();
+            if let Some(ca) = &ca {
+                made = made.roots(ca.as_path())?;
+            }
+            if let Some((cert, key)) = identity {
+                made = made.identity(cert.as_path(), key.as_path())?;
+            }
+            tls = Some(made);
+        }
+        Ok(Service { url: named.url, headers, token, allow_plaintext_token: self.allow_plaintext_token, tls })
+    }
+}
+
+impl Service {
+    /// A client of the service by a builder that has the other settings.
+    pub(crate) fn connected(&self, mut builder: ClientBuilder) -> Result<Client, Error> {
+        if let Some(tls) = &self.tls {
+            builder = builder.tls(tls.clone());
+        }
+        let mut client = builder.build()?;
+        for (name, value) in &self.headers {
+            client = client.header(name, value);
+        }
+        if let Some(token) = &self.token {
+            client = client.bearer(token);
+        }
+        if self.allow_plaintext_token {
+            client = client.allow_plaintext_token();
+        }
+        Ok(client)
+    }
+
+    pub(crate) fn client(&self, options: &ServiceOptions) -> Result<Client, Error> {
+        let mut builder = Client::builder(&self.url);
+        if options.http {
+            builder = builder.transport(Transport::Http);
+        }
+        let client = self.connected(builder)?;
+        Ok(match options.timeout {
+            Some(timeout) => client.timeout(timeout),
+            None => client,
+        })
+    }
+
+    /// The schema, if the service tells it to this caller.
+    pub(crate) async fn known_schema(&self) -> Result<Option<ServiceSchema>, CommandError> {
+        known_schema(&self.client(&ServiceOptions::default())?).await
+    }
+
+    pub(crate) fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+}
+
+/// The schema of a service. `None` if it tells it not to this caller, or has none.
+pub(crate) async fn known_schema(client: &Client) -> Result<Option<ServiceSchema>, CommandError> {
+    match client.schema().await {
+        Ok(schema) => Ok(Some(schema)),
+        // A service that is older, or not byname, has no such function.
+        Err(error) if [Code::Unavailable, Code::DeadlineExceeded].contains(&error.code()) => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The schema of a service, with the reason if it tells none.
+pub(crate) async fn schema(client: &Client) -> Result<ServiceSchema, CommandError> {
+    client.schema().await.map_err(|error| match error.code() {
+        Code::Unimplemented => CommandError::failed(
+            "the service does not tell what it can do; it does so on its own machine, and elsewhere with `Server::listing(true)`",
+        ),
+        _ => error.into(),
+    })
+}
+
+/// A host with a port, a scheme, a list. The name of a function has none of these characters.
+pub(crate) fn looks_like_url(word: &str) -> bool {
+    word.contains([':', '/', ','])
+}
+
+fn of_url(url: &str) -> NamedService {
+    NamedService { url: url.to_owned(), ..NamedService::default() }
+}

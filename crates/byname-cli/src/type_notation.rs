@@ -1,0 +1,108 @@
+//! A JSON Schema as people read it: [`TypeNotation`].
+
+use byname::ServiceSchema;
+use serde_json::Value;
+
+/// Writes the schemas of a service in one line each: `{ article: 0..=4294967295, note?: string | null }`.
+pub(crate) struct TypeNotation<'s> {
+    pub(crate) schema: &'s ServiceSchema,
+}
+
+impl TypeNotation<'_> {
+    pub(crate) fn of(&self, schema: &Value) -> String {
+        if let Some(name) = schema["$ref"].as_str() {
+            return name.rsplit('/').next().unwrap_or(name).to_owned();
+        }
+        if let Some(parts) = schema["anyOf"].as_array() {
+            return parts.iter().map(|part| self.of(part)).collect::<Vec<_>>().join(" | ");
+        }
+        if let Some(words) = schema["enum"].as_array() {
+            return words.iter().map(Value::to_string).collect::<Vec<_>>().join(" | ");
+        }
+        if let Some(word) = schema.get("const") {
+            return word.to_string();
+        }
+        match schema["type"].as_str() {
+            Some("integer") => match (schema["minimum"].as_i64(), schema["maximum"].as_u64()) {
+                (Some(0), Some(u64::MAX)) => "integer ≥ 0".to_owned(),
+                (Some(i64::MIN), _) => "integer".to_owned(),
+                (Some(least), Some(greatest)) => format!("{least}..={greatest}"),
+                _ => "integer".to_owned(),
+            },
+            Some("string") if schema["format"].is_string() => {
+                format!("string ({})", schema["format"].as_str().unwrap_or_default())
+            }
+            Some("array") => match schema["prefixItems"].as_array() {
+                Some(items) => format!("[{}]", items.iter().map(|item| self.of(item)).collect::<Vec<_>>().join(", ")),
+                None => {
+                    let item = self.of(&schema["items"]);
+                    if item.contains(' ') { format!("({item})[]") } else { format!("{item}[]") }
+                }
+            },
+            Some("object") => self.object(schema),
+            Some(other) => other.to_owned(),
+            None if schema == &Value::Bool(false) => "never".to_owned(),
+            None => "any".to_owned(),
+        }
+    }
+
+    fn object(&self, schema: &Value) -> String {
+        let required = schema["required"].as_array();
+        let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|of| of == name));
+        let property = |(name, of): (&String, &Value)| {
+            let mark = if is_required(name) { "" } else { "?" };
+            format!("{name}{mark}: {}", self.of(of))
+        };
+        let mut parts: Vec<_> = schema["properties"].as_object().into_iter().flatten().map(property).collect();
+        if let Some(values @ Value::Object(_)) = schema.get("additionalProperties") {
+            parts.push(format!("[key]: {}", self.of(values)));
+        }
+        if parts.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", parts.join(", ")) }
+    }
+
+    /// The definitions that a schema refers to, each once, in the order in which they are met.
+    pub(crate) fn definitions(&self, schema: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(members) => {
+                if let Some(name) =
+                    members.get("$ref").and_then(Value::as_str).and_then(|of| of.strip_prefix("#/$defs/"))
+                    && !found.iter().any(|known| known == name)
+                {
+                    found.push(name.to_owned());
+                    if let Some(definition) = self.schema.definitions.get(name) {
+                        self.definitions(definition, found);
+                    }
+                }
+                members.values().for_each(|member| self.definitions(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.definitions(item, found)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn schemas_in_one_line() {
+        let schema = ServiceSchema::from_json(&json!({ "version": 1, "functions": [] })).unwrap();
+        let notation = TypeNotation { schema: &schema };
+        let kinds = [
+            (json!({ "type": "integer", "minimum": 0, "maximum": 255 }), "0..=255"),
+            (json!({ "anyOf": [{ "$ref": "#/$defs/Line" }, { "type": "null" }] }), "Line | null"),
+            (json!({ "type": "array", "items": { "enum": ["a", "b"] } }), "(\"a\" | \"b\")[]"),
+            (
+                json!({ "type": "object", "properties": { "a": true, "b": { "type": "string" } }, "required": ["b"] }),
+                "{ a?: any, b: string }",
+            ),
+            (json!({ "type": "object", "additionalProperties": { "type": "number" } }), "{ [key]: number }"),
+        ];
+        for (schema, expected) in kinds {
+            assert_eq!(notation.of(&schema), expected);
+        }
+    }
+}
