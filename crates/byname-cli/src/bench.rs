@@ -15,6 +15,7 @@ mod worker;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -194,6 +195,8 @@ async fn collect(
     let progress = Progress::new(&load.window, load.plan.call_budget());
     let (mut ends, mut running) = (WorkerEnds::default(), load.plan.workers);
     let mut redraw = interval(TICK * 2);
+    // One future for all rounds: a new one would not learn of a signal that came before it.
+    let mut interrupt = pin!(ctrl_c());
     while running > 0 {
         tokio::select! {
             message = said.recv() => match message {
@@ -213,12 +216,13 @@ async fn collect(
                 let tick = elapsed.saturating_sub(load.window.from()).as_nanos() / TICK.as_nanos();
                 progress.show(&load.window, elapsed, collector.live(u64::try_from(tick).unwrap_or(u64::MAX)));
             }
-            interrupted = ctrl_c() => match interrupted {
+            interrupted = &mut interrupt => match interrupted {
                 Ok(()) if ends.is_interrupted => {
                     progress.end();
                     return Err("interrupted while calls were in flight; there is no report".to_owned());
                 }
                 Ok(()) => {
+                    interrupt.set(ctrl_c());
                     ends.is_interrupted = true;
                     load.window.close(epoch.elapsed());
                 }
