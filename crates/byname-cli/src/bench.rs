@@ -231,6 +231,8 @@ async fn collect(
         }
     }
     progress.end();
+    let end = epoch.elapsed().min(load.window.until());
+    collector.lasted(end.saturating_sub(load.window.from()));
     Ok(ends)
 }
 
