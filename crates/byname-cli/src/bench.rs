@@ -1,4 +1,4 @@
-//! `byname bench`: sends load to one function and says how fast the answers come. [`run`], [`compare`].
+//! `byname bench`: sends load to one function and says how fast the answers come. [`run`], [`compare()`].
 
 mod buckets;
 mod collector;
@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use byname::{Args, Client, ClientBuilder, Transport};
+use byname::{Args, CallError, Client, ClientBuilder, Code, Executed, Transport};
+use serde::de::IgnoredAny;
 use tokio::signal::ctrl_c;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
@@ -158,6 +159,7 @@ async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report,
 }
 
 async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
+    try_once(&plan, &target).await?;
     let target = Arc::new(target);
     let load = Arc::new(SharedLoad::new(Arc::clone(&target), plan));
     let (sender, mut said) = unbounded_channel();
@@ -183,6 +185,36 @@ async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
     let mut collector = Collector::new(load.plan.has_schedule());
     let ends = collect(&load, epoch, &mut collector, &mut said).await?;
     Ok(Report::new((&target.url, &target.name), &load.plan, &load.window, &collector, ends))
+}
+
+/// The first call of the warm-up is made alone, so that no load of calls is sent that can't succeed.
+async fn try_once(plan: &Plan, target: &BenchTarget) -> Result<(), String> {
+    if plan.warm_up.is_zero() {
+        return Ok(());
+    }
+    for client in target.clients(plan, 0)?.into_iter().take(1) {
+        let result = client.call::<IgnoredAny>(&target.name, target.args.clone()).await;
+        if let Err(CallError::Rpc(error)) = result
+            && is_hopeless(error.code(), error.executed())
+        {
+            return Err(format!("the first call failed, so no load was sent: {}: {}", error.code(), error.message()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether all further calls would fail as well. The function itself may return such a code for some calls only.
+fn is_hopeless(code: Code, executed: Executed) -> bool {
+    executed == Executed::No
+        && matches!(
+            code,
+            Code::InvalidArgument
+                | Code::FailedPrecondition
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::Unavailable
+                | Code::Unimplemented
+        )
 }
 
 /// Until all workers have ended.
@@ -299,7 +331,7 @@ fn print_text(text: &str) -> Result<(), String> {
 mod tests {
     use std::future::IntoFuture as _;
 
-    use byname::{Code, Error, Server};
+    use byname::{Error, Server};
 
     use super::*;
 
@@ -351,6 +383,15 @@ mod tests {
         assert_eq!((report.calls, report.answered, report.is_success()), (200, 0, false));
         assert_eq!(report.errors["not_found"].calls, 200);
         assert_eq!(report.errors["not_found"].example, "there is no account 7");
+    }
+
+    #[tokio::test]
+    async fn no_load_is_sent_of_calls_that_cannot_succeed() {
+        let plan = Plan::new(&BenchOptions::default(), 2).unwrap();
+        let why = send(plan, target("sub", Args::new()).await).await.unwrap_err();
+        let expected = "the first call failed, so no load was sent: unimplemented: no function is named `sub` here";
+        assert!(why.starts_with(expected), "{why}");
+        assert!(!is_hopeless(Code::Unavailable, Executed::Unknown) && !is_hopeless(Code::NotFound, Executed::Yes));
     }
 
     #[tokio::test]
