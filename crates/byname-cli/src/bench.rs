@@ -32,7 +32,7 @@ use self::collector::Collector;
 use self::permission::Permission;
 use self::plan::{Load, Plan};
 use self::progress::Progress;
-use self::recorder::TICK;
+use self::recorder::{TICK, nanos};
 use self::report::{Report, WorkerEnds};
 use self::worker::{Said, SharedLoad};
 
@@ -298,10 +298,10 @@ fn amount(plan: &Plan) -> String {
     match (plan.load, plan.calls) {
         (_, Some(calls)) => format!("{} calls", figures::count(calls)),
         (Load::Closed { concurrency }, None) => {
-            format!("calls for {}, {concurrency} at a time", summary::time(window.until()))
+            format!("calls for {}, {concurrency} at a time", figures::time(nanos(window.until())))
         }
         (Load::Open { rate, .. }, None) => {
-            format!("{} calls a second for {}", figures::rate(rate), summary::time(window.until()))
+            format!("{} calls a second for {}", figures::rate(rate), figures::time(nanos(window.until())))
         }
     }
 }
