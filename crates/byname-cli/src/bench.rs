@@ -197,7 +197,7 @@ async fn try_once(plan: &Plan, target: &BenchTarget) -> Result<(), String> {
         if let Err(CallError::Rpc(error)) = result
             && is_hopeless(error.code(), error.executed())
         {
-            return Err(format!("the first call failed, so no load was sent: {}: {}", error.code(), error.message()));
+            return Err(format!("the first call failed, so no load was sent: {error}"));
         }
     }
     Ok(())
