@@ -1,4 +1,4 @@
-//! `byname bench`: sends load to one function and says how fast the answers come. [`run`], [`compare`].
+//! `byname bench`: sends load to one function and says how fast the answers come. [`run`], [`compare()`].
 
 mod buckets;
 mod collector;
@@ -15,12 +15,14 @@ mod worker;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use byname::{Args, Client, ClientBuilder, Transport};
+use byname::{Args, CallError, Client, ClientBuilder, Code, Executed, Transport};
+use serde::de::IgnoredAny;
 use tokio::signal::ctrl_c;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
@@ -30,7 +32,7 @@ use self::collector::Collector;
 use self::permission::Permission;
 use self::plan::{Load, Plan};
 use self::progress::Progress;
-use self::recorder::TICK;
+use self::recorder::{TICK, nanos};
 use self::report::{Report, WorkerEnds};
 use self::worker::{Said, SharedLoad};
 
@@ -157,6 +159,7 @@ async fn measured(options: &BenchOptions, target: BenchTarget) -> Result<Report,
 }
 
 async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
+    try_once(&plan, &target).await?;
     let target = Arc::new(target);
     let load = Arc::new(SharedLoad::new(Arc::clone(&target), plan));
     let (sender, mut said) = unbounded_channel();
@@ -184,6 +187,36 @@ async fn send(plan: Plan, target: BenchTarget) -> Result<Report, String> {
     Ok(Report::new((&target.url, &target.name), &load.plan, &load.window, &collector, ends))
 }
 
+/// The first call of the warm-up is made alone, so that no load of calls is sent that can't succeed.
+async fn try_once(plan: &Plan, target: &BenchTarget) -> Result<(), String> {
+    if plan.warm_up.is_zero() {
+        return Ok(());
+    }
+    for client in target.clients(plan, 0)?.into_iter().take(1) {
+        let result = client.call::<IgnoredAny>(&target.name, target.args.clone()).await;
+        if let Err(CallError::Rpc(error)) = result
+            && is_hopeless(error.code(), error.executed())
+        {
+            return Err(format!("the first call failed, so no load was sent: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether all further calls would fail as well. The function itself may return such a code for some calls only.
+fn is_hopeless(code: Code, executed: Executed) -> bool {
+    executed == Executed::No
+        && matches!(
+            code,
+            Code::InvalidArgument
+                | Code::FailedPrecondition
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::Unavailable
+                | Code::Unimplemented
+        )
+}
+
 /// Until all workers have ended.
 async fn collect(
     load: &SharedLoad,
@@ -194,6 +227,8 @@ async fn collect(
     let progress = Progress::new(&load.window, load.plan.call_budget());
     let (mut ends, mut running) = (WorkerEnds::default(), load.plan.workers);
     let mut redraw = interval(TICK * 2);
+    // One future for all rounds: a new one would not learn of a signal that came before it.
+    let mut interrupt = pin!(ctrl_c());
     while running > 0 {
         tokio::select! {
             message = said.recv() => match message {
@@ -213,12 +248,13 @@ async fn collect(
                 let tick = elapsed.saturating_sub(load.window.from()).as_nanos() / TICK.as_nanos();
                 progress.show(&load.window, elapsed, collector.live(u64::try_from(tick).unwrap_or(u64::MAX)));
             }
-            interrupted = ctrl_c() => match interrupted {
+            interrupted = &mut interrupt => match interrupted {
                 Ok(()) if ends.is_interrupted => {
                     progress.end();
                     return Err("interrupted while calls were in flight; there is no report".to_owned());
                 }
                 Ok(()) => {
+                    interrupt.set(ctrl_c());
                     ends.is_interrupted = true;
                     load.window.close(epoch.elapsed());
                 }
@@ -227,6 +263,8 @@ async fn collect(
         }
     }
     progress.end();
+    let end = epoch.elapsed().min(load.window.until());
+    collector.lasted(end.saturating_sub(load.window.from()));
     Ok(ends)
 }
 
@@ -260,10 +298,10 @@ fn amount(plan: &Plan) -> String {
     match (plan.load, plan.calls) {
         (_, Some(calls)) => format!("{} calls", figures::count(calls)),
         (Load::Closed { concurrency }, None) => {
-            format!("calls for {}, {concurrency} at a time", summary::time(window.until()))
+            format!("calls for {}, {concurrency} at a time", figures::time(nanos(window.until())))
         }
         (Load::Open { rate, .. }, None) => {
-            format!("{} calls a second for {}", figures::rate(rate), summary::time(window.until()))
+            format!("{} calls a second for {}", figures::rate(rate), figures::time(nanos(window.until())))
         }
     }
 }
@@ -293,7 +331,7 @@ fn print_text(text: &str) -> Result<(), String> {
 mod tests {
     use std::future::IntoFuture as _;
 
-    use byname::{Code, Error, Server};
+    use byname::{Error, Server};
 
     use super::*;
 
@@ -345,6 +383,15 @@ mod tests {
         assert_eq!((report.calls, report.answered, report.is_success()), (200, 0, false));
         assert_eq!(report.errors["not_found"].calls, 200);
         assert_eq!(report.errors["not_found"].example, "there is no account 7");
+    }
+
+    #[tokio::test]
+    async fn no_load_is_sent_of_calls_that_cannot_succeed() {
+        let plan = Plan::new(&BenchOptions::default(), 2).unwrap();
+        let why = send(plan, target("sub", Args::new()).await).await.unwrap_err();
+        let expected = "the first call failed, so no load was sent: unimplemented: no function is named `sub` here";
+        assert!(why.starts_with(expected), "{why}");
+        assert!(!is_hopeless(Code::Unavailable, Executed::Unknown) && !is_hopeless(Code::NotFound, Executed::Yes));
     }
 
     #[tokio::test]

@@ -50,13 +50,7 @@ impl Collector {
     pub(super) fn add(&mut self, ticked: &Ticked) {
         let Ticked { tick, tally } = ticked;
         self.total.add(tally);
-        while *tick / self.slice_ticks >= MOST_SLICES as u64 {
-            self.merge_slices();
-        }
-        let index = (*tick / self.slice_ticks) as usize;
-        if self.slices.len() <= index {
-            self.slices.resize_with(index + 1, Slice::new);
-        }
+        let index = self.slice_at(*tick);
         self.slices[index].add_tally(tally);
         match self.recent.iter_mut().find(|(recent, _)| recent == tick) {
             Some((_, slice)) => slice.add_tally(tally),
@@ -65,6 +59,14 @@ impl Collector {
                 slice.add_tally(tally);
                 self.recent.push_back((*tick, slice));
             }
+        }
+    }
+
+    /// The load lasted until this time after the beginning of the window, also if no call ended in the last part.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        let ticks = u64::try_from(time.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(last) = ticks.checked_sub(1) {
+            self.slice_at(last);
         }
     }
 
@@ -94,6 +96,18 @@ impl Collector {
         let length = TICK * u32::try_from(self.slice_ticks).unwrap_or(u32::MAX);
         let whole = usize::try_from(window.as_nanos() / length.as_nanos()).unwrap_or(usize::MAX);
         (length, &self.slices[..whole.min(self.slices.len())])
+    }
+
+    /// The index of the slice that has this tick. It is made if there is none.
+    fn slice_at(&mut self, tick: u64) -> usize {
+        while tick / self.slice_ticks >= MOST_SLICES as u64 {
+            self.merge_slices();
+        }
+        let index = (tick / self.slice_ticks) as usize;
+        if self.slices.len() <= index {
+            self.slices.resize_with(index + 1, Slice::new);
+        }
+        index
     }
 
     fn merge_slices(&mut self) {
@@ -148,6 +162,15 @@ mod tests {
         assert_eq!((length, slices.iter().map(|slice| slice.answered).collect::<Vec<_>>()), (TICK, vec![2, 0, 1]));
         // The third tick is not wholly in this window.
         assert_eq!(collector.slices(TICK * 5 / 2).1.len(), 2);
+    }
+
+    #[test]
+    fn a_part_without_answers_is_a_slice_too() {
+        let mut collector = Collector::new(false);
+        collector.add(&one(1, 10));
+        collector.lasted(TICK * 9 / 2);
+        let (_, slices) = collector.slices(TICK * 9 / 2);
+        assert_eq!(slices.iter().map(|slice| slice.answered).collect::<Vec<_>>(), [0, 1, 0, 0]);
     }
 
     #[test]

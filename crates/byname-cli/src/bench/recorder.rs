@@ -174,7 +174,12 @@ impl Recorder {
                     if error.code() == Code::DeadlineExceeded {
                         tally.latency.saturating_record(latency);
                     }
-                    count(&mut tally.errors, error.code().as_str(), 1, || error.message().to_owned());
+                    let code = error.code().as_str();
+                    count(&mut tally.errors, code, 1, || {
+                        // `Display` escapes what the other side wrote. The code is shown beside it.
+                        let text = error.to_string();
+                        text.strip_prefix(code).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
+                    });
                 }
             }
             if let Some(delay) = &mut tally.delay {
@@ -250,7 +255,7 @@ mod tests {
     }
 
     fn failed(code: Code) -> Result<(), CallError<Value>> {
-        Err(CallError::Rpc(Error::new(code, "it failed")))
+        Err(CallError::Rpc(Error::new(code, "it failed\u{1b}[2J")))
     }
 
     fn window() -> Window {
@@ -315,7 +320,7 @@ mod tests {
         tally.add(&tally.clone());
         let counts: Vec<_> = tally.errors.iter().map(|(code, errors)| (code.as_str(), errors.calls)).collect();
         assert_eq!(counts, [("deadline_exceeded", 2), (OWN_ERROR, 2), ("unavailable", 4)]);
-        assert_eq!(tally.errors["unavailable"].example, "it failed");
+        assert_eq!(tally.errors["unavailable"].example, "it failed\\u{1b}[2J");
         assert_eq!((tally.failed(), tally.latency.len(), tally.answered_within), (8, 2, 0));
     }
 

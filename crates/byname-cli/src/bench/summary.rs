@@ -1,7 +1,5 @@
 //! A report as text for the terminal: [`summary`].
 
-use std::time::Duration;
-
 use anstyle::{AnsiColor, Style};
 
 use super::buckets::{self, Bucket};
@@ -13,7 +11,7 @@ use super::report::{LoadReport, Percentiles, Report};
 pub(super) fn summary(report: &Report, width: usize) -> String {
     let mut out = String::new();
     head(&mut out, report);
-    figures(&mut out, report);
+    counts(&mut out, report);
     if let Some(latency) = &report.latency {
         heading(&mut out, "latency");
         let counted = latency_note(report);
@@ -81,7 +79,7 @@ fn head(out: &mut String, report: &Report) {
     line(out, &format!("{load}, {measured} {warm_up}{interrupted}"));
 }
 
-fn figures(out: &mut String, report: &Report) {
+fn counts(out: &mut String, report: &Report) {
     let failed = report.calls - report.answered;
     let style = if failed == 0 { GOOD } else { BAD };
     let share = if failed == 0 { String::new() } else { format!("  {}", figures::share(failed, report.calls)) };
@@ -211,11 +209,6 @@ fn cut(text: &str, width: usize) -> String {
 
 fn plural(n: u64, what: &str) -> String {
     format!("{} {what}{}", figures::count(n), if n == 1 { "" } else { "s" })
-}
-
-/// Such as `10.0 s`, for messages.
-pub(super) fn time(time: Duration) -> String {
-    figures::time(super::recorder::nanos(time))
 }
 
 #[cfg(test)]
