@@ -28,7 +28,7 @@ pub(crate) struct CallCommand {
     language: Option<CallLanguage>,
     /// The key with which a call runs once [default: a random one, if the function needs one]
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    idempotency_key: Option<String>,
     /// Show the exchange: the call with its headers, the time, and the headers of the reply
     #[arg(long, short)]
     verbose: bool,
@@ -71,7 +71,7 @@ impl CallCommand {
             return Ok(ExitCode::SUCCESS);
         }
         let is_keyed = function.is_some_and(|function| function.keyed);
-        let key = self.key.or_else(|| is_keyed.then(random_key));
+        let key = self.idempotency_key.or_else(|| is_keyed.then(random_key));
         let exchange = Exchange { is_shown: self.verbose };
         exchange.sent(name, &written, service.headers(), key.as_deref());
         CallToMake { client: &client, name, known, written, key, exchange }.make().await

@@ -26,10 +26,10 @@ pub(crate) async fn show(options: &ServiceOptions, words: Vec<String>) -> Result
 /// The function of this name.
 pub(crate) fn found<'s>(schema: &'s ServiceSchema, name: &str) -> Result<&'s FunctionSchema, CommandError> {
     schema.function(name).ok_or_else(|| {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        let near =
-            schema.functions.iter().filter(|function| function.name.contains(last) || name.contains(&function.name));
-        let near: Vec<_> = near.map(|function| format!("`{}`", function.name)).take(3).collect();
+        let likeness = |function: &&FunctionSchema| strsim::jaro_winkler(&function.name, name);
+        let mut near: Vec<_> = schema.functions.iter().filter(|function| likeness(function) > 0.75).collect();
+        near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+        let near: Vec<_> = near.into_iter().map(|function| format!("`{}`", function.name)).take(3).collect();
         let hint = if near.is_empty() {
             "; `byname list` shows its functions".to_owned()
         } else {

@@ -3,7 +3,7 @@
 use byname::ServiceSchema;
 use serde_json::Value;
 
-/// Writes the schemas of a service in one line each: `{ article: 0..=4294967295, note?: string | null }`.
+/// Writes the schemas of a service in one line each: `{ article: u32, note?: string | null }`.
 pub(crate) struct TypeNotation<'s> {
     pub(crate) schema: &'s ServiceSchema,
 }
@@ -23,12 +23,7 @@ impl TypeNotation<'_> {
             return word.to_string();
         }
         match schema["type"].as_str() {
-            Some("integer") => match (schema["minimum"].as_i64(), schema["maximum"].as_u64()) {
-                (Some(0), Some(u64::MAX)) => "integer ≥ 0".to_owned(),
-                (Some(i64::MIN), _) => "integer".to_owned(),
-                (Some(least), Some(greatest)) => format!("{least}..={greatest}"),
-                _ => "integer".to_owned(),
-            },
+            Some("integer") => integer(&schema["minimum"], &schema["maximum"]),
             Some("string") if schema["format"].is_string() => {
                 format!("string ({})", schema["format"].as_str().unwrap_or_default())
             }
@@ -81,6 +76,22 @@ impl TypeNotation<'_> {
     }
 }
 
+/// The name of the type in Rust that has this range, or the range.
+fn integer(least: &Value, greatest: &Value) -> String {
+    let known = match (least.as_i64(), greatest.as_u64()) {
+        (Some(0), Some(greatest)) => [u8::MAX.into(), u16::MAX.into(), u32::MAX.into(), u64::MAX]
+            .iter()
+            .position(|of| *of == greatest)
+            .map(|at| ["u8", "u16", "u32", "u64"][at]),
+        (Some(least), Some(greatest)) => [i8::MIN.into(), i16::MIN.into(), i32::MIN.into(), i64::MIN]
+            .iter()
+            .position(|of| *of == least && greatest == of.unsigned_abs() - 1)
+            .map(|at| ["i8", "i16", "i32", "i64"][at]),
+        _ => Some("integer"),
+    };
+    known.map_or_else(|| format!("{least}..={greatest}"), str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -92,7 +103,9 @@ mod tests {
         let schema = ServiceSchema::from_json(&json!({ "version": 1, "functions": [] })).unwrap();
         let notation = TypeNotation { schema: &schema };
         let kinds = [
-            (json!({ "type": "integer", "minimum": 0, "maximum": 255 }), "0..=255"),
+            (json!({ "type": "integer", "minimum": 0, "maximum": 255 }), "u8"),
+            (json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX }), "i64"),
+            (json!({ "type": "integer", "minimum": 1, "maximum": 12 }), "1..=12"),
             (json!({ "anyOf": [{ "$ref": "#/$defs/Line" }, { "type": "null" }] }), "Line | null"),
             (json!({ "type": "array", "items": { "enum": ["a", "b"] } }), "(\"a\" | \"b\")[]"),
             (
