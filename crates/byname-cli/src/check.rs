@@ -157,9 +157,9 @@ impl CheckReport {
             text.push_str(&format!("{dim}accepted without need: {}{dim:#}\n", inert(line)));
         }
         text.push_str(&match (self.breaks(), self.differences.len()) {
-            (0, 0) => "no differences\n".to_owned(),
+            (0, 0) => "no call can tell the two versions apart\n".to_owned(),
             (0, count) => format!("{count} differences, none breaks{}\n", if self.both { "" } else { " old clients" }),
-            (breaks, count) => format!("{bad}{breaks} breaks{bad:#} in {count} differences\n"),
+            (breaks, count) => format!("{bad}breaks{bad:#}: {breaks} of {count} differences\n"),
         });
         text
     }

@@ -118,8 +118,8 @@ impl<'s> Direction<'s> {
                 match self.server.function(name) {
                     None => {
                         let why = match self.is_old_client {
-                            true => format!("`{name}` was removed"),
-                            false => format!("`{name}` is new"),
+                            true => format!("the server has no function `{name}`"),
+                            false => format!("an old server has no function `{name}`"),
                         };
                         found.push(((name.clone(), String::new()), broken("function-missing", why, None)));
                     }

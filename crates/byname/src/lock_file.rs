@@ -46,6 +46,14 @@ macro_rules! assert_compatible {
     };
 }
 
+/// The stubs that [`Client::check`](crate::Client::check) compares with a service: `byname::stubs![add, UsersClient]`.
+#[macro_export]
+macro_rules! stubs {
+    ($($stub:ty),* $(,)?) => {
+        &[$(<$stub as $crate::__private::Stubs>::methods as $crate::__private::StubMethods),*]
+    };
+}
+
 /// What [`assert_compatible!`](crate::assert_compatible) expands to.
 #[track_caller]
 pub fn assert_compatible(schema: &ServiceSchema, package: &str, path: &Path) {

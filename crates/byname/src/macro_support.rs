@@ -7,7 +7,7 @@ pub use inventory;
 pub use crate::arguments::{FromArguments, ToArguments};
 pub use crate::handler::{BlockRegistration, Handler, Registration, Yields};
 pub use crate::lock_file::assert_compatible;
-pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec, SchemaFn};
+pub use crate::method::{EncodedDefault, Method, MethodSpec, ParamSpec, SchemaFn, StubMethods};
 pub use crate::priority::Priority;
 
 use std::any::TypeId;
@@ -37,6 +37,22 @@ use crate::stream_argument::Streaming;
 pub trait Declared {
     /// What is known of it.
     fn method() -> &'static Method;
+}
+
+/// A stub, or the stubs of a block or a contract, which [`Client::check`](crate::Client::check) compares with a service.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no stub",
+    label = "expected the name of an `#[rpc]` function, or the client of a block or a contract, such as `UsersClient`"
+)]
+pub trait Stubs {
+    /// What is known of each function.
+    fn methods() -> Vec<&'static Method>;
+}
+
+impl<F: Declared> Stubs for F {
+    fn methods() -> Vec<&'static Method> {
+        vec![F::method()]
+    }
 }
 
 /// What a function without a body is called on in this process: nothing has [`HasBody`] here.

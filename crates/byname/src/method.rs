@@ -72,6 +72,9 @@ pub struct Method {
     pub source: Source,
 }
 
+/// The functions of a stub.
+pub type StubMethods = fn() -> Vec<&'static Method>;
+
 /// Makes the schema of a type, in that time.
 pub type SchemaFn = fn(&TimeBudget) -> TypeSchema;
 pub(crate) type ErrorSchemaFn = fn(&TimeBudget) -> Option<TypeSchema>;

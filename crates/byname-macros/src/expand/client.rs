@@ -42,6 +42,10 @@ pub(super) fn methods(client: &Client) -> TokenStream {
         quote!(#(#cfgs)* &#spec,)
     });
     let all = all_specs();
+    let described = methods.clone().map(|(index, method)| {
+        let (cfgs, known) = (&method.cfgs, method_static(index));
+        quote!(#(#cfgs)* &*#known,)
+    });
     let stubs = methods.map(|(index, method)| on(index, method));
     let checks = client.methods.iter().map(|method| {
         let cfgs = &method.cfgs;
@@ -52,6 +56,11 @@ pub(super) fn methods(client: &Client) -> TokenStream {
         #(#statics)*
         static #all: &[&#byname::__private::MethodSpec] = &[#(#specs)*];
         impl #stub { #(#stubs)* }
+        impl #byname::__private::Stubs for #stub {
+            fn methods() -> ::std::vec::Vec<&'static #byname::__private::Method> {
+                ::std::vec![#(#described)*]
+            }
+        }
         #(#checks)*
     }
 }

@@ -348,3 +348,54 @@ async fn the_service_is_described_as_openapi_and_as_openrpc() {
     discovered["result"]["servers"] = openrpc["servers"].clone();
     assert_eq!(discovered["result"], openrpc);
 }
+
+#[rpc(prefix = "users")]
+trait Users {
+    async fn name(&self, id: u32) -> Result<String, byname::Error>;
+}
+
+struct NoUsers;
+
+#[rpc]
+impl Users for NoUsers {
+    async fn name(&self, id: u32) -> Result<String, byname::Error> {
+        Ok(id.to_string())
+    }
+}
+
+mod older {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Line {
+        place: String,
+        shelf: u8,
+    }
+
+    #[rpc]
+    pub(super) async fn find(article: u64) -> Option<Line> {
+        let _ = article;
+        None
+    }
+
+    #[rpc]
+    pub(super) async fn gone() {}
+}
+
+#[tokio::test]
+async fn a_client_compares_its_stubs_with_the_service() {
+    let running = Running::new(orders().inject(NoUsers)).await;
+    let client = Client::new(running.address.to_string()).unwrap();
+    client.check(byname::stubs![place, stock::find, watch, total, UsersClient]).await.unwrap();
+    let differs = client.check(byname::stubs![older::find, older::gone, UsersClient]).await.unwrap_err();
+    assert_eq!(differs.code(), Code::FailedPrecondition);
+    assert_eq!(
+        differs.message(),
+        "the service differs from what this client was built for:\n  \
+         find arguments.article: numbers above 4294967295 are refused [range-narrower], for example {\"article\":18446744073709551615}\n  \
+         find returns.shelf: `shelf` is required, and is not sent [property-required], for example {\"place\":\"a\"}\n  \
+         gone: the server has no function `gone` [function-missing]"
+    );
+    let elsewhere = client.prefix("a").check(byname::stubs![stock::find]).await.unwrap_err();
+    assert!(elsewhere.message().contains("no function `a.find`"), "{elsewhere}");
+}
