@@ -10,6 +10,8 @@ mod fakes;
 mod harness;
 mod intercept;
 mod internal;
+#[cfg(feature = "schema")]
+mod kinds_of_change;
 mod macro_rules;
 mod method_error;
 #[cfg(feature = "schema")]
