@@ -61,6 +61,7 @@ fn module(path: &Path) -> (String, String) {
                 [
                     "console",
                     "console,auth",
+                    "console,cli",
                     "sh",
                     "toml",
                     "json",

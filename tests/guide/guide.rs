@@ -12,6 +12,7 @@
 //! - `rust,simulation` is compiled with the feature `simulation` only, and its tests are run.
 //! - `console` has commands behind `$ `, which are run, and below each what it prints. There `…` stands for anything in a
 //!   line, and alone in a line for any lines. `GUIDE=overwrite` puts there what commands print now.
+//! - `console,cli` has commands for the command line, which `crates/byname-cli/tests/tutorial.rs` runs.
 //! - `console,auth` has commands for `examples/auth`, which `examples/tests/auth.rs` runs with the feature `tls`.
 //! - `python` is a part of a program in `tests/interop`; `json` is JSON.
 //! - `sh`, `toml`, `yaml` and others are for the reader alone.
