@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::references::{DocumentVersion, moved_references};
+use crate::references::DocumentVersion;
 use crate::service_schema::{ArgumentSchema, FunctionSchema, ServiceSchema};
 
 const SCHEMAS: &str = "#/components/schemas/";
@@ -31,9 +31,10 @@ impl ServiceSchema {
     /// The path way of the service as an OpenAPI 3.1 document: a POST for each function, and a GET for each one that is
     /// readonly. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
     pub fn to_openapi(&self, endpoint: Option<&str>) -> Value {
+        let Self { functions, definitions, .. } = self.referring_to(SCHEMAS);
         let path = |function: &FunctionSchema| (format!("/{}", function.name), path_item(function));
-        let paths: Map<_, _> = self.functions.iter().map(path).collect();
-        let mut schemas: Map<_, _> = self.definitions.clone().into_iter().collect();
+        let paths: Map<_, _> = functions.iter().map(path).collect();
+        let mut schemas: Map<_, _> = definitions.into_iter().collect();
         // A struct of the service may have the name.
         let problem = self.free_name("Problem");
         schemas.insert(problem.clone(), self::problem());
@@ -50,7 +51,7 @@ impl ServiceSchema {
         if let Some(endpoint) = endpoint {
             document["servers"] = json!([{ "url": endpoint }]);
         }
-        moved_references(document, SCHEMAS)
+        document
     }
 
     /// A name that no definition has.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::references::{DocumentVersion, moved_references};
+use crate::references::DocumentVersion;
 use crate::service_schema::{ArgumentSchema, FunctionSchema, ServiceSchema};
 
 impl ServiceSchema {
@@ -10,8 +10,9 @@ impl ServiceSchema {
     /// out, because JSON-RPC can't call them. `endpoint` is the URL or the path of the service, such as `/rpc`, if it is known.
     pub fn to_openrpc(&self, endpoint: Option<&str>) -> Value {
         let callable = |function: &&FunctionSchema| !function.streams && function.takes.is_none();
-        let methods: Vec<_> = self.functions.iter().filter(callable).map(method).collect();
-        let schemas: Map<_, _> = self.definitions.clone().into_iter().collect();
+        let Self { functions, definitions, .. } = self.referring_to("#/components/schemas/");
+        let methods: Vec<_> = functions.iter().filter(callable).map(method).collect();
+        let schemas: Map<_, _> = definitions.into_iter().collect();
         let mut document = json!({
             "openrpc": "1.3.2",
             "info": { "title": self.title(), "version": DocumentVersion::of(self).to_string() },
@@ -21,7 +22,7 @@ impl ServiceSchema {
         if let Some(endpoint) = endpoint {
             document["servers"] = json!([{ "name": "this service", "url": endpoint }]);
         }
-        moved_references(document, "#/components/schemas/")
+        document
     }
 }
 

@@ -8,23 +8,44 @@ use sha1_smol::Sha1;
 
 use crate::service_schema::{ArgumentSchema, ServiceSchema};
 
-/// The same document, whose references to `#/$defs/` go to this place.
-pub(crate) fn moved_references(document: Value, to: &str) -> Value {
-    match document {
-        Value::Object(members) => {
-            let moved = members.into_iter().map(|(key, value)| match (key.as_str(), value) {
-                ("$ref", Value::String(reference)) => {
-                    let moved = reference.strip_prefix("#/$defs/").map(|name| format!("{to}{name}"));
-                    (key, Value::String(moved.unwrap_or(reference)))
-                }
-                // These are values of the service.
-                ("const" | "enum" | "default", value) => (key, value),
-                (_, value) => (key, moved_references(value, to)),
-            });
-            Value::Object(moved.collect())
+impl ServiceSchema {
+    /// The same service, whose schemas refer to definitions at this place in place of `#/$defs/`.
+    pub(crate) fn referring_to(&self, to: &str) -> Self {
+        let mut moved = self.clone();
+        for function in &mut moved.functions {
+            let arguments =
+                function.arguments.iter_mut().chain(&mut function.takes).map(|argument| &mut argument.schema);
+            for schema in arguments.chain([&mut function.returns_schema]).chain(&mut function.error) {
+                move_references(schema, to);
+            }
         }
-        Value::Array(items) => Value::Array(items.into_iter().map(|item| moved_references(item, to)).collect()),
-        other => other,
+        moved.definitions.values_mut().for_each(|schema| move_references(schema, to));
+        moved
+    }
+}
+
+fn move_references(schema: &mut Value, to: &str) {
+    match schema {
+        Value::Object(members) => {
+            for (word, value) in members {
+                match (word.as_str(), value) {
+                    ("$ref", Value::String(reference)) => {
+                        if let Some(name) = reference.strip_prefix("#/$defs/") {
+                            *reference = format!("{to}{name}");
+                        }
+                    }
+                    // These are values, and no schemas.
+                    ("const" | "enum" | "default" | "required", _) => {}
+                    // Properties can have any name.
+                    ("properties", Value::Object(properties)) => {
+                        properties.values_mut().for_each(|property| move_references(property, to));
+                    }
+                    (_, value) => move_references(value, to),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| move_references(item, to)),
+        _ => {}
     }
 }
 
