@@ -1,0 +1,96 @@
+//! Values that differ from others in one place: [`changed`].
+
+use serde_json::{Map, Value, json};
+
+use crate::instance::Random;
+
+/// The names of tags in generated types.
+const TAGS: [&str; 4] = ["kind", "op", "t", "type"];
+
+/// The value, with a change in one place. Three spellings that serde takes and no schema has are left out, as docs/protocol.md
+/// says: arrays stand only where arrays stood, and no number stands in the place of a tag. A whole number with a point is an integer
+/// for JSON Schema and not for serde, so there is none.
+pub(crate) fn changed(value: &Value, random: &mut Random) -> Value {
+    let mut value = value.clone();
+    let nth = random.numbers.usize(..count(&value));
+    change_nth(&mut value, nth, false, random);
+    value
+}
+
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(entries) => entries.values().map(count).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// Changes the part with this number, in the order in which the parts are written.
+fn change_nth(value: &mut Value, mut nth: usize, is_tag: bool, random: &mut Random) {
+    if nth == 0 {
+        return change(value, is_tag, random);
+    }
+    nth -= 1;
+    let mut step = |part: &mut Value, is_tag: bool| {
+        let parts = count(part);
+        if nth < parts {
+            change_nth(part, nth, is_tag, random);
+            return true;
+        }
+        nth -= parts;
+        false
+    };
+    match value {
+        Value::Array(items) => drop(items.iter_mut().any(|item| step(item, false))),
+        Value::Object(entries) => {
+            drop(entries.iter_mut().any(|(key, part)| step(part, TAGS.contains(&key.as_str()))));
+        }
+        _ => {}
+    }
+}
+
+fn change(value: &mut Value, is_tag: bool, random: &mut Random) {
+    match value {
+        Value::Array(items) if random.numbers.bool() => change_length(items, random),
+        Value::Object(entries) if !entries.is_empty() && random.numbers.u8(..3) > 0 => change_keys(entries, random),
+        Value::Object(entries) if random.numbers.bool() => drop(entries.insert("more".to_owned(), json!(1))),
+        _ => *value = other(is_tag, random),
+    }
+}
+
+fn change_length(items: &mut Vec<Value>, random: &mut Random) {
+    match items.first().cloned() {
+        Some(first) if random.numbers.bool() => items.push(first),
+        Some(_) => drop(items.remove(random.numbers.usize(..items.len()))),
+        None => items.push(other(false, random)),
+    }
+}
+
+fn change_keys(entries: &mut Map<String, Value>, random: &mut Random) {
+    let keys: Vec<_> = entries.keys().cloned().collect();
+    let key = random.choose(&keys);
+    let Some(value) = entries.remove(&key) else { return };
+    if random.numbers.bool() {
+        // JSON Schema can't say how great a number in a key is.
+        let other = if key.parse::<i128>().is_ok() { format!("{key}x") } else { format!("{key}2") };
+        entries.insert(other, value);
+    }
+}
+
+fn other(is_tag: bool, random: &mut Random) -> Value {
+    let others = [
+        json!(null),
+        json!(true),
+        json!(0.5),
+        json!(""),
+        json!("a"),
+        json!("First"),
+        json!("12"),
+        json!({}),
+        json!({ "a": 1 }),
+        json!({ "First": 1.5 }),
+    ];
+    let numbers = [json!(0), json!(1), json!(-1), json!(200), json!(70_000), json!(5_000_000_000_u64)];
+    let from = if is_tag || random.numbers.bool() { &others[..] } else { &numbers[..] };
+    random.choose(from)
+}

@@ -1,0 +1,170 @@
+//! Compares the schemas of several hundred generated types with what the types accept and write. `build.rs` makes the types.
+//!
+//! `GENERATED_TYPES_SEED` selects other types and other values: `GENERATED_TYPES_SEED=7 cargo test --features generated`.
+
+mod changed;
+mod conforming;
+mod instance;
+#[allow(clippy::all, dead_code, unused_variables, reason = "generated")]
+mod types {
+    include!(concat!(env!("OUT_DIR"), "/types.rs"));
+}
+
+use std::collections::BTreeMap;
+
+use byname_schema::{TypeSchema, describe};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use instance::{Instance, Random};
+
+/// Values of a type that are written.
+const INSTANCES: usize = 8;
+/// Changed values for each value that is written.
+const CHANGES: usize = 24;
+/// Values made from a schema.
+const CONFORMING: usize = 40;
+
+/// A generated type.
+struct Subject {
+    name: &'static str,
+    /// Its definition, for messages.
+    source: &'static str,
+    /// An attribute makes it write something else than it reads.
+    halves_differ: bool,
+    describe: fn() -> TypeSchema,
+    write: fn(&mut Random) -> serde_json::Result<Value>,
+    is_taken: fn(Value) -> bool,
+}
+
+impl Subject {
+    const fn of<T: Instance + Serialize + DeserializeOwned>(
+        name: &'static str,
+        source: &'static str,
+        halves_differ: bool,
+    ) -> Self {
+        Self {
+            name,
+            source,
+            halves_differ,
+            describe: describe::<T>,
+            write: |random| serde_json::to_value(T::instance(random)),
+            is_taken: |value| serde_json::from_value::<T>(value).is_ok(),
+        }
+    }
+}
+
+#[test]
+fn a_generated_type_takes_what_its_schema_takes() {
+    let mut report = Report::default();
+    for (at, subject) in types::SUBJECTS.iter().enumerate() {
+        report.compare(subject, &mut Random::seeded(types::SEED.wrapping_mul(1_000).wrapping_add(at as u64)));
+    }
+    println!("{report}");
+    assert!(report.violations.is_empty(), "{}", report.violations());
+}
+
+#[derive(Default)]
+struct Report {
+    types: usize,
+    open: usize,
+    reasons: BTreeMap<String, usize>,
+    written: usize,
+    /// Of types whose halves differ by an attribute, values that the schema refuses. `true` if no place of the type is open.
+    differing: BTreeMap<(&'static str, bool), usize>,
+    changed: usize,
+    conforming: usize,
+    /// Values that no place of the schema is open for.
+    taken: usize,
+    refused: usize,
+    looser: usize,
+    violations: Vec<Violation>,
+}
+
+struct Violation {
+    kind: &'static str,
+    name: &'static str,
+    message: String,
+}
+
+impl Report {
+    fn compare(&mut self, subject: &Subject, random: &mut Random) {
+        let described = (subject.describe)();
+        let open = described.open();
+        let schema = described.to_json_schema();
+        let validator = jsonschema::validator_for(&schema).expect("a schema is valid");
+        self.types += 1;
+        self.open += usize::from(!open.is_empty());
+        for reason in open.iter().map(|place| format!("{:?}", place.reason)).collect::<std::collections::BTreeSet<_>>() {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+        let mut wrong = Vec::new();
+        let mut judge = |this: &mut Self, value: Value, from: &'static str| {
+            let is_valid = validator.is_valid(&value);
+            match ((subject.is_taken)(value.clone()), is_valid) {
+                (true, false) => wrong.push(("too strict", from, value)),
+                (false, true) if open.is_empty() => wrong.push(("too loose", from, value)),
+                (false, true) => this.looser += 1,
+                (true, true) => this.taken += 1,
+                (false, false) => this.refused += 1,
+            }
+        };
+        for _ in 0..INSTANCES {
+            let Ok(value) = (subject.write)(random) else {
+                judge(self, Value::Null, "not written");
+                continue;
+            };
+            self.written += 1;
+            if !validator.is_valid(&value) && subject.halves_differ {
+                *self.differing.entry((subject.name, open.is_empty())).or_default() += 1;
+            }
+            judge(self, value.clone(), "written");
+            for _ in 0..CHANGES {
+                self.changed += 1;
+                judge(self, changed::changed(&value, random), "changed");
+            }
+        }
+        for _ in 0..CONFORMING {
+            let Some(value) = conforming::value(&schema, random) else { continue };
+            assert!(validator.is_valid(&value), "{value} conforms to {schema}");
+            self.conforming += 1;
+            judge(self, value, "conforming");
+        }
+        for (kind, from, value) in wrong {
+            let open: Vec<_> = open.iter().map(|place| format!("{}: {:?}", place.path, place.reason)).collect();
+            let message = format!("{from}: {value}\n{schema}\nopen: {open:?}\n{}", subject.source);
+            self.violations.push(Violation { kind, name: subject.name, message });
+        }
+    }
+
+    /// The first of each type and kind.
+    fn violations(&self) -> String {
+        let mut first = BTreeMap::new();
+        for violation in &self.violations {
+            let (count, _) = first.entry((violation.name, violation.kind)).or_insert((0, &violation.message));
+            *count += 1;
+        }
+        let all: Vec<_> = first
+            .iter()
+            .map(|((name, kind), (count, message))| format!("{name} is {kind} for {count} values, such as {message}"))
+            .collect();
+        format!("{} types:\n{}", all.len(), all.join("\n\n"))
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "seed {}: {} types, of which {} are open: {:?}", types::SEED, self.types, self.open, self.reasons)?;
+        writeln!(f, "{} written, {} changed, {} from schemas", self.written, self.changed, self.conforming)?;
+        writeln!(f, "{} taken by both, {} refused by both, {} open", self.taken, self.refused, self.looser)?;
+        let of = |closed: bool| self.differing.iter().filter(move |((_, is_closed), _)| *is_closed == closed);
+        let count = |closed| (of(closed).count(), of(closed).map(|(_, count)| count).sum::<usize>());
+        let ((closed, closed_values), (open, open_values)) = (count(true), count(false));
+        write!(
+            f,
+            "types that write what their schemas refuse, by an attribute: {closed} that are not open ({closed_values} values), \
+             {open} that are ({open_values} values)"
+        )
+    }
+}
