@@ -143,6 +143,8 @@ struct Current {
     inside: BTreeSet<String>,
     leaves: usize,
     halves_differ: bool,
+    /// It may stand for one of its parts without anything around it. As `Option<Box<Self>>` it would be read without end.
+    is_bare: bool,
     /// Its names are unlike those of other types, so that it can be flattened beside them.
     prefix: String,
     names: usize,
@@ -173,6 +175,7 @@ impl Generator {
             inside: BTreeSet::new(),
             leaves: 0,
             halves_differ: false,
+            is_bare: false,
             prefix: if self.one_in(3) { String::new() } else { format!("_{}", self.number) },
             names: 0,
             name,
@@ -377,6 +380,7 @@ impl Generator {
             attributes.push_str("#[serde(default)]\n");
         }
         let has_default = attributes.contains("(default)");
+        current.is_bare = true;
         let (fields, instance, is_object) = self.elements(current, 1, true);
         let mut source = format!("{attributes}struct {}({fields});\n", current.declared);
         if has_default {
@@ -478,6 +482,7 @@ impl Generator {
             }
             let has = |attribute: &str| variant_attributes.iter().any(|written| written == attribute);
             let (is_other, is_skipped, without_tag) = (has("other"), has("skip"), has("untagged") || is_untagged);
+            current.is_bare = without_tag;
             let is_inside = representation == 0 && !without_tag;
             let shape = match self.random.u32(..4) {
                 _ if is_other => 0,
@@ -539,6 +544,7 @@ impl Generator {
     }
 
     fn transparent(&mut self, current: &mut Current) -> (String, String, bool, bool) {
+        current.is_bare = true;
         let used = self.used(Some(current), 3);
         current.inside.extend(used.inside.iter().cloned());
         current.leaves += used.leaves;
@@ -670,7 +676,7 @@ impl Generator {
         let name = if is_next { format!("T{}", self.number) } else { current.itself.clone() };
         let inside = BTreeSet::from([if is_next { name.clone() } else { current.name.clone() }]);
         let used = Used { text: name, inside, leaves: 1, is_object: false };
-        match self.random.u32(..6) {
+        match self.random.u32(if current.is_bare { 3 } else { 0 }..6) {
             0 | 1 if may_be_direct && !is_next => used.wrapped("Box<", ">"),
             0..=2 => used.wrapped("Option<Box<", ">>"),
             3 => used.wrapped("BTreeMap<String, ", ">"),

@@ -28,7 +28,8 @@ impl Maker<'_, '_> {
             return Some(Value::instance(self.random));
         }
         if let Some(path) = schema["$ref"].as_str() {
-            let name = path.strip_prefix("#/$defs/")?.replace("~1", "/").replace("~0", "~");
+            // Names of generated types have spaces, and nothing else that is escaped.
+            let name = path.strip_prefix("#/$defs/")?.replace("%20", " ");
             let root = self.root;
             return self.make(&root["$defs"][name], depth + 1);
         }
@@ -85,7 +86,7 @@ impl Maker<'_, '_> {
         if let Some(pattern) = schema["pattern"].as_str() {
             let number = self.random.numbers.u8(..100);
             // JSON Schema can't say how great a number in a key is.
-            let is_negative = pattern.contains('-') && number > 0 && self.random.numbers.bool();
+            let is_negative = pattern.starts_with("^-") && number > 0 && self.random.numbers.bool();
             return if is_negative { format!("-{number}") } else { number.to_string() };
         }
         let some: &[_] = match schema["format"].as_str() {
@@ -102,6 +103,9 @@ impl Maker<'_, '_> {
         if let Some(items) = schema["prefixItems"].as_array() {
             let made: Option<Vec<_>> = items.iter().map(|item| self.make(item, depth + 1)).collect();
             return made.map(Value::Array);
+        }
+        if schema["maxItems"] == json!(0) {
+            return Some(json!([]));
         }
         if let Some(length) = schema["minItems"].as_u64() {
             let made: Option<Vec<_>> = (0..length).map(|_| self.make(&schema["items"], depth + 1)).collect();

@@ -90,7 +90,9 @@ struct Violation {
 
 impl Report {
     fn compare(&mut self, subject: &Subject, random: &mut Random) {
+        if std::env::var_os("SHOW").is_some() { eprintln!("AT {}", subject.name); }
         let described = (subject.describe)();
+        if std::env::var_os("SHOW").is_some() { eprintln!("  described"); }
         let open = described.open();
         let schema = described.to_json_schema();
         let validator = jsonschema::validator_for(&schema).expect("a schema is valid");
@@ -127,7 +129,9 @@ impl Report {
         }
         for _ in 0..CONFORMING {
             let Some(value) = conforming::value(&schema, random) else { continue };
-            assert!(validator.is_valid(&value), "{value} conforms to {schema}");
+            if let Err(error) = validator.validate(&value) {
+                panic!("{}: {value} should conform to {schema}: {error} at {}", subject.name, error.schema_path());
+            }
             self.conforming += 1;
             judge(self, value, "conforming");
         }

@@ -122,6 +122,8 @@ impl SchemaWriter<'_> {
                 let length = items.len();
                 let items: Vec<_> = items.iter().map(|item| self.write(*item)).collect();
                 match items.as_slice() {
+                    // `prefixItems` may not be empty.
+                    [] => json!({ "type": "array", "maxItems": 0 }),
                     [first, rest @ ..] if rest.len() > 3 && rest.iter().all(|item| item == first) => {
                         json!({ "type": "array", "items": first, "minItems": length, "maxItems": length })
                     }
@@ -252,9 +254,17 @@ fn integer(least: i128, greatest: i128, without_zero: bool) -> Value {
     written
 }
 
-/// A name in a JSON pointer within a URI.
+/// A name in a JSON pointer within the fragment of a URI.
 fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
+    let mut escaped = String::new();
+    for byte in name.replace('~', "~0").replace('/', "~1").bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => escaped.push(byte.into()),
+            _ if b"-._~!$&'()*+,;=:@?".contains(&byte) => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 /// The parts through which a cycle goes, and those with names, all or those that stand in several places, in the order in
