@@ -90,9 +90,7 @@ struct Violation {
 
 impl Report {
     fn compare(&mut self, subject: &Subject, random: &mut Random) {
-        if std::env::var_os("SHOW").is_some() { eprintln!("AT {}", subject.name); }
         let described = (subject.describe)();
-        if std::env::var_os("SHOW").is_some() { eprintln!("  described"); }
         let open = described.open();
         let schema = described.to_json_schema();
         let validator = jsonschema::validator_for(&schema).expect("a schema is valid");

@@ -118,16 +118,16 @@ impl SchemaWriter<'_> {
                 inner => json!({ "anyOf": [inner, { "type": "null" }] }),
             },
             Shape::Sequence(item) => json!({ "type": "array", "items": self.write(*item) }),
-            Shape::Tuple(items) => {
+            Shape::Tuple { items, least } => {
                 let length = items.len();
                 let items: Vec<_> = items.iter().map(|item| self.write(*item)).collect();
                 match items.as_slice() {
                     // `prefixItems` may not be empty.
                     [] => json!({ "type": "array", "maxItems": 0 }),
                     [first, rest @ ..] if rest.len() > 3 && rest.iter().all(|item| item == first) => {
-                        json!({ "type": "array", "items": first, "minItems": length, "maxItems": length })
+                        json!({ "type": "array", "items": first, "minItems": least, "maxItems": length })
                     }
-                    _ => json!({ "type": "array", "prefixItems": items, "items": false, "minItems": length }),
+                    _ => json!({ "type": "array", "prefixItems": items, "items": false, "minItems": least }),
                 }
             }
             Shape::Map { key, value } => {
@@ -203,14 +203,18 @@ impl SchemaWriter<'_> {
                         "type": "object", "properties": properties, "required": [name], "additionalProperties": false,
                     }));
                 }
-                Alternative::Adjacent { tag, variant, content } => {
+                Alternative::Adjacent { tag, variant, content, is_closed } => {
                     let mut properties = Map::from_iter([(tag.clone(), json!({ "const": variant }))]);
                     let mut required = vec![tag];
                     if let Some(content) = content {
                         properties.insert(content.name.clone(), self.write(content.value));
                         required.extend(content.is_required.then_some(&content.name));
                     }
-                    others.push(json!({ "type": "object", "properties": properties, "required": required }));
+                    let mut object = json!({ "type": "object", "properties": properties, "required": required });
+                    if *is_closed {
+                        object["additionalProperties"] = json!(false);
+                    }
+                    others.push(object);
                 }
                 Alternative::Internal { tag, variant, object } => {
                     let mut object = match &self.schema.node(*object).shape {

@@ -6,12 +6,24 @@ use crate::string_formats::{PLAIN, SAMPLES};
 use crate::type_schema::{NodeId, OpenReason, Shape};
 
 impl Tracer<'_> {
+    fn leaf_with(
+        &mut self,
+        shape: Shape,
+        sample: Option<Sample>,
+        others: Vec<Sample>,
+        open: Option<OpenReason>,
+    ) -> NodeId {
+        let node = self.leaf(shape, sample, open);
+        self.part(node).others = others;
+        node
+    }
+
     /// A shape of which all values should be taken, if these are.
     pub(super) fn tried_leaf<const N: usize>(&mut self, place: &Place, shape: Shape, values: [Sample; N]) -> NodeId {
         let mut taken: Vec<_> = values.into_iter().filter(|value| self.takes(place, value)).collect();
         let open = (taken.len() < N).then_some(OpenReason::Refuses);
-        taken.truncate(1);
-        self.leaf(shape, taken.pop(), open)
+        taken.reverse();
+        self.leaf_with(shape, taken.pop(), taken, open)
     }
 
     pub(super) fn integer(&mut self, place: &Place, least: i128, greatest: i128) -> NodeId {
@@ -24,7 +36,10 @@ impl Tracer<'_> {
             true if least == 0 => Shape::Integer { least: 1, greatest, without_zero: false },
             without_zero => Shape::Integer { least, greatest, without_zero },
         };
-        self.leaf(shape, taken.first().map(|value| Sample::Int(*value)), open)
+        let mut samples = taken.into_iter().map(Sample::Int);
+        let sample = samples.next();
+        // The least and the greatest are among the last.
+        self.leaf_with(shape, sample, samples.rev().take(3).collect(), open)
     }
 
     pub(super) fn string(&mut self, place: &Place) -> NodeId {
@@ -32,7 +47,8 @@ impl Tracer<'_> {
         let taken: Vec<_> = plain.into_iter().filter(|text| self.takes(place, text)).collect();
         if !taken.is_empty() {
             let open = (taken.len() < PLAIN.len()).then_some(OpenReason::Refuses);
-            return self.leaf(Shape::String { format: None }, taken.into_iter().next(), open);
+            let mut taken = taken.into_iter();
+            return self.leaf_with(Shape::String { format: None }, taken.next(), taken.collect(), open);
         }
         let taken: Vec<_> = SAMPLES.iter().filter(|sample| self.takes(place, &Sample::str(sample.text))).collect();
         let sample = taken.first().map(|found| Sample::str(found.text));

@@ -59,18 +59,23 @@ impl Tracer<'_> {
         }
         let mut properties: Vec<Property> = Vec::new();
         let mut aliases = Vec::new();
+        let (mut names, mut varied) = (Vec::new(), Vec::new());
         for (field, value) in fields.iter().zip(&values) {
             match self.primary(place, field, *value, &entries)? {
                 // Code that is written by hand may name a field that is not there.
                 Some(primary) if primary != *field && fields.contains(&primary) => {
                     aliases.push((primary, (*field).to_owned()));
                 }
-                _ => properties.push(Property {
-                    name: (*field).to_owned(),
-                    aliases: Vec::new(),
-                    value: *value,
-                    is_required: required.contains(field),
-                }),
+                _ => {
+                    names.push(*field);
+                    varied.push(*value);
+                    properties.push(Property {
+                        name: (*field).to_owned(),
+                        aliases: Vec::new(),
+                        value: *value,
+                        is_required: required.contains(field),
+                    });
+                }
             }
         }
         for (primary, alias) in aliases {
@@ -81,11 +86,20 @@ impl Tracer<'_> {
             }
         }
         let sample = open.is_none().then(|| Sample::Map(entries.clone()));
-        let mut with_more = entries;
+        let mut with_more = entries.clone();
         with_more.push((Sample::str(UNKNOWN), Sample::Null));
         let is_closed = matches!(self.try_with(place, &Sample::Map(with_more)).said, Some(Said::UnknownField));
         let node = self.leaf(Shape::Object { properties, is_closed }, sample, open);
         self.part(node).node.name = name.map(str::to_owned);
+        if open.is_none() {
+            let changed = |at: usize, other| {
+                let key = Sample::str(names[at]);
+                let mut changed: Vec<_> = entries.iter().filter(|(name, _)| *name != key).cloned().collect();
+                changed.push((key, other));
+                Sample::Map(changed)
+            };
+            self.vary(place, node, &varied, changed);
+        }
         Ok(node)
     }
 
@@ -94,12 +108,16 @@ impl Tracer<'_> {
     pub(super) fn object_by_index(&mut self, place: &Place, base: &[(Sample, Sample)]) -> Result<NodeId, Blocked> {
         let mut fields = Vec::new();
         let mut is_whole = false;
+        let without = self.try_with(place, &Sample::Map(base.to_vec()));
         while fields.len() < FIELDS {
             let key = Sample::Int(fields.len() as i128);
-            let mut only = base.to_vec();
-            only.push((key.clone(), Sample::Null));
-            let verdict = self.try_with(place, &Sample::Map(only));
-            if matches!(verdict.said, Some(Said::InvalidValue(expected)) if expected.starts_with("field index ")) {
+            let mut nulls = base.to_vec();
+            nulls.extend([(key.clone(), Sample::Null), (key.clone(), Sample::Null)]);
+            let verdict = self.try_with(place, &Sample::Map(nulls));
+            // Behind the last field, a number is refused or changes nothing.
+            if verdict == without
+                || matches!(&verdict.said, Some(Said::InvalidValue(expected)) if expected.starts_with("field index "))
+            {
                 is_whole = true;
                 break;
             }
@@ -109,10 +127,7 @@ impl Tracer<'_> {
             twice.extend([(key.clone(), sample.clone()), (key, sample)]);
             match self.try_with(place, &Sample::Map(twice)).said {
                 Some(Said::DuplicateField(field)) => fields.push(field),
-                _ => {
-                    is_whole = true;
-                    break;
-                }
+                _ => break,
             }
         }
         let node = self.object(place, base, None, &fields)?;
