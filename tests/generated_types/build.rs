@@ -286,7 +286,7 @@ impl Generator {
         let mut attributes = Vec::new();
         let (mut ty, mut instance) = (used.text, "random.make()");
         // A plain `default` makes serde ask for `Default` of the parameters.
-        let default = if current.parameters > 0 { "default = \"Default::default\"" } else { "default" };
+        let default = if current.itself.contains('<') { "default = \"Default::default\"" } else { "default" };
         let is_parameter = ["A", "B"].contains(&ty.as_str());
         match self.random.u32(..if is_parameter { 3 } else { 24 }) {
             0 => attributes.push("default = \"made\"".to_owned()),
@@ -306,11 +306,11 @@ impl Generator {
                 (ty, instance) = ("u8".to_owned(), "0");
                 attributes.push("skip".to_owned());
             }
-            7 => {
+            7 if self.random.bool() => {
                 ty = self.choose(&["u32", "i16", "f64"]).to_owned();
                 attributes.push("with = \"as_text\"".to_owned());
             }
-            8 => {
+            8 if self.random.bool() => {
                 (ty, instance) = ("u32".to_owned(), "random.numbers.u32(..=10)");
                 attributes.push("deserialize_with = \"at_most_ten\"".to_owned());
             }
@@ -417,7 +417,7 @@ impl Generator {
                     texts.push(format!("#[serde(default = \"made\")] {}", used.text));
                     instances.push("random.make()");
                 }
-                2 if at >= current.parameters => {
+                2 if at >= current.parameters && self.one_in(4) => {
                     texts.push("#[serde(with = \"as_text\")] u32".to_owned());
                     instances.push("random.make()");
                     is_object = false;
@@ -488,7 +488,7 @@ impl Generator {
                 _ if is_other => 0,
                 _ if current.parameters > 0 && is_inside => 3,
                 0 if current.parameters > 0 => 3,
-                2 if is_inside => 3,
+                2 if representation == 0 => 3,
                 shape => shape,
             };
             if shape != 3 {

@@ -115,10 +115,12 @@ impl Tracer<'_> {
             nulls.extend([(key.clone(), Sample::Null), (key.clone(), Sample::Null)]);
             let verdict = self.try_with(place, &Sample::Map(nulls));
             // Behind the last field, a number is refused or changes nothing.
-            if verdict == without
-                || matches!(&verdict.said, Some(Said::InvalidValue(expected)) if expected.starts_with("field index "))
-            {
+            if matches!(&verdict.said, Some(Said::InvalidValue(expected)) if expected.starts_with("field index ")) {
                 is_whole = true;
+                break;
+            }
+            if verdict == without {
+                is_whole = !fields.is_empty() || self.has_sequence(place, base);
                 break;
             }
             let value = self.node(&place.field(base, key.clone()))?;
@@ -132,9 +134,19 @@ impl Tracer<'_> {
         }
         let node = self.object(place, base, None, &fields)?;
         if !is_whole {
-            self.part(node).node.open.get_or_insert(OpenReason::Unknown);
+            let node = &mut self.part(node).node;
+            node.open.get_or_insert(OpenReason::Unknown);
+            if let Shape::Object { is_closed, .. } = &mut node.shape {
+                *is_closed = false;
+            }
         }
         Ok(node)
+    }
+
+    /// Whether an array is read in place of an object. It is not if parts of the object are flattened. Then no field has a number.
+    fn has_sequence(&mut self, place: &Place, base: &[(Sample, Sample)]) -> bool {
+        let tag = base.iter().map(|(_, tag)| tag.clone()).collect();
+        !matches!(self.try_with(place, &Sample::Seq(tag)).said, Some(Said::InvalidType(_)))
     }
 
     /// A struct with parts that are flattened. Only the fields that have to be there are found.
